@@ -1,0 +1,187 @@
+/* The doorbell: one thread waits until something that others store becomes visible, several may ring.
+ *
+ *   wait:  look; spin; loop: sem_trywait until empty; epoch -> odd (seq_cst); look again;
+ *          nothing? sem_clockwait; epoch -> even
+ *   ring:  what is new is stored (seq_cst, or before one rb_fence_seq); e = epoch (seq_cst);
+ *          if e is odd and e != posted: sem_post, then posted = e
+ *
+ * `epoch` is written by the waiter alone and is odd while it is parked; `posted` is private to each poster.
+ * The semaphore is a hint and the words that `look` reads are the truth: a token too many costs one look. Both
+ * sides store and then look, in one total order, so a wake-up cannot be lost; no poster ever clears a word
+ * that others rely on, so one that is frozen or killed half-way cannot silence the others. A killed poster may
+ * owe one post: whoever confirms its death first sets a flag that `look` reads, then rings. The time limit of
+ * a park is a backstop only. tests/models/ explores all interleavings of these steps.
+ *
+ * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
+ * sched_yield between bursts, for some tens of microseconds. Not where the thread may run on one CPU only, not
+ * for a while after a yield that was slow to come back (somebody else needs this CPU), and not when waits have
+ * lately been long (spinning would only burn a container's CPU quota).
+ */
+#ifndef RB_BELL_H
+#define RB_BELL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <time.h>
+
+#include "ringbuf/native/order.h"
+
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 30)
+#define RB_HAVE_SEM_CLOCKWAIT 1
+#endif
+#endif
+
+#define RB_SPIN_NS 40000u         /* longest spin */
+#define RB_BURST_NS 150u          /* of pauses between two yields */
+#define RB_NEAR_NS 100000u        /* a wait that ended within this speaks for spinning */
+#define RB_NEAR_CREDIT 8          /* that many far waits in a row speak against it */
+#define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
+#define RB_HOG_REST_NS 100000000u /* then park at once for so long */
+
+static inline uint64_t rb_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct rb_bell {        /* private to the waiter */
+    rb_word *epoch;     /* shared, written by the waiter */
+    sem_t *semaphore;
+    bool spin;          /* may it spin at all */
+    int near;           /* credit: > 0 while waits have lately been short */
+    uint32_t pauses;    /* a burst's worth, measured at start */
+    uint64_t hog_until; /* no spinning before */
+    uint64_t hogs;      /* how often a hog was noticed */
+    uint64_t parks;     /* statistics */
+};
+
+struct rb_poster {           /* private to one poster */
+    const rb_word *epoch;    /* shared, written by the waiter */
+    sem_t *semaphore;
+    uint64_t posted;         /* the last epoch for which it posted */
+};
+
+typedef bool (*rb_look)(void *context);
+
+enum rb_wake { RB_READY = 0, RB_ELAPSED = 1, RB_INTERRUPTED = 2 };
+
+static inline uint32_t rb_measure_pauses(void)
+{
+    uint64_t best = ~0ull;
+    for (int round = 0; round < 3; round++) {
+        uint64_t start = rb_now();
+        for (int i = 0; i < 64; i++)
+            rb_pause();
+        uint64_t took = rb_now() - start;
+        if (took < best)
+            best = took;
+    }
+    uint64_t pauses = RB_BURST_NS * 64 / (best ? best : 1);
+    return pauses < 1 ? 1 : pauses > 64 ? 64 : (uint32_t)pauses;
+}
+
+static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, bool spin)
+{
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) == 0 && CPU_COUNT(&mask) < 2)
+        spin = false;
+    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin = spin, .near = RB_NEAR_CREDIT,
+                          .pauses = spin ? rb_measure_pauses() : 1};
+    if (rb_load(epoch) & 1) /* a predecessor died parked: its odd epoch is over */
+        rb_store_seq(epoch, rb_load(epoch) + 1);
+}
+
+static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint64_t start)
+{
+    uint64_t now = start;
+    do {
+        for (uint32_t i = 0; i < b->pauses; i++) {
+            rb_pause();
+            if (look(context))
+                return true;
+        }
+        uint64_t before = rb_now();
+        sched_yield();
+        now = rb_now();
+        if (look(context))
+            return true;
+        if (now - before > RB_HOG_NS) {
+            b->hog_until = now + RB_HOG_REST_NS;
+            b->hogs++;
+            return false;
+        }
+    } while (now - start < RB_SPIN_NS);
+    return false;
+}
+
+/* Park until rung, `until` (CLOCK_MONOTONIC) at the latest. */
+static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *context, uint64_t until)
+{
+    enum rb_wake wake = RB_READY;
+    while (sem_trywait(b->semaphore) == 0) {
+    }
+    uint64_t epoch = rb_load(b->epoch);
+    rb_store_seq(b->epoch, epoch + 1);
+    if (!look(context)) {
+        b->parks++;
+#ifdef RB_HAVE_SEM_CLOCKWAIT
+        struct timespec t = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+        int failed = sem_clockwait(b->semaphore, CLOCK_MONOTONIC, &t);
+#else /* the wall clock may jump: wait in short pieces */
+        struct timespec t;
+        uint64_t now = rb_now(), piece = until > now ? until - now : 0;
+        if (piece > 50000000u)
+            piece = 50000000u;
+        clock_gettime(CLOCK_REALTIME, &t);
+        t.tv_nsec += (long)piece;
+        if (t.tv_nsec >= 1000000000) {
+            t.tv_nsec -= 1000000000;
+            t.tv_sec++;
+        }
+        int failed = sem_timedwait(b->semaphore, &t);
+#endif
+        if (failed)
+            wake = errno == EINTR ? RB_INTERRUPTED : RB_ELAPSED;
+    }
+    rb_store_seq(b->epoch, epoch + 2);
+    return wake;
+}
+
+/* Wait until `look` says yes, for at most one park until `until`. RB_READY may be said in vain; the caller
+ * looks, and comes again. RB_INTERRUPTED: a signal handler wants to run. */
+static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *context, uint64_t until)
+{
+    if (look(context))
+        return RB_READY;
+    uint64_t start = rb_now();
+    if (start >= until)
+        return RB_ELAPSED;
+    if (b->spin && b->near > 0 && start >= b->hog_until && rb_spin(b, look, context, start)) {
+        b->near = RB_NEAR_CREDIT;
+        return RB_READY;
+    }
+    enum rb_wake wake = rb_park(b, look, context, until);
+    if (rb_now() - start <= RB_NEAR_NS)
+        b->near = RB_NEAR_CREDIT;
+    else if (b->near > 0)
+        b->near--;
+    return wake;
+}
+
+/* Call after what is new was stored with seq_cst order or before one rb_fence_seq. */
+static inline void rb_ring_bell(struct rb_poster *p)
+{
+    uint64_t epoch = rb_load_seq(p->epoch);
+    if ((epoch & 1) && epoch != p->posted) {
+        sem_post(p->semaphore);
+        p->posted = epoch;
+    }
+}
+
+#endif
