@@ -1,0 +1,1 @@
+"""The kernel's rings and bells, as Python sees them."""

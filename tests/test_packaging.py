@@ -1,0 +1,36 @@
+"""What is installed is what the tree says, built the ordinary way."""
+
+import tomllib
+from pathlib import Path
+
+from shmbus import _kernel
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def headers(*packages: str) -> set[str]:
+    return {
+        header.relative_to(ROOT).as_posix()
+        for package in packages
+        for header in (ROOT / package / "native").glob("*.h")
+    }
+
+
+def test_every_extension_is_rebuilt_when_a_header_it_may_use_changes() -> None:
+    depends = {ext["name"]: ext["depends"] for ext in SETUPTOOLS["ext-modules"]}
+    assert set(depends["ringbuf._kernel"]) == headers("ringbuf")
+    assert set(depends["shmbus._kernel"]) == headers("ringbuf", "shmbus")
+
+
+def test_every_package_of_the_tree_is_installed() -> None:
+    found = {
+        init.parent.relative_to(ROOT).as_posix().replace("/", ".").removeprefix("tools.")
+        for top in ("ringbuf", "shmbus", "tools/shmtop")
+        for init in (ROOT / top).rglob("__init__.py")
+    }
+    assert found | {"ringbuf.native", "shmbus.native"} == set(SETUPTOOLS["packages"])
+
+
+def test_the_installed_kernel_is_no_test_variant() -> None:
+    assert _kernel.build_info()["variant"] == ""

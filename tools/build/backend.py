@@ -1,0 +1,113 @@
+"""The PEP 517 backend: setuptools' own, with three things settled around it.
+
+- Where no C compiler is installed, PyPI's `ziglang` becomes a build requirement and compiles.
+- Every build happens in a fresh temporary directory, so that no object file of an earlier one,
+  a test variant's say, can find its way into an installation.
+- `SHMBUS_VARIANT=failpoints|asan|ubsan|tsan` (joined with `+`) builds a variant for tests, and
+  `shmbus._kernel.build_info()` names it.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from setuptools import build_meta
+
+Config = Mapping[str, str | list[str] | None] | None
+
+VARIANTS = {
+    "failpoints": "-DSB_FAILPOINTS",
+    "asan": "-fsanitize=address -fno-omit-frame-pointer -g",
+    "ubsan": "-fsanitize=undefined -fno-sanitize-recover=all -g",
+    "tsan": "-fsanitize=thread -g",
+}
+
+
+def compiler() -> str | None:
+    """The C compiler to use, or None where the machine has none."""
+    asked = os.environ.get("CC") or ""
+    for command in (asked, sysconfig.get_config_var("CC") or "", "cc", "gcc", "clang"):
+        if command and shutil.which(shlex.split(command)[0]):
+            return str(command)
+        if command and command is asked:
+            sys.exit(f"shmbus: there is no compiler {asked!r}, which CC names; correct or unset CC")
+    return None
+
+
+def variant() -> tuple[str, str]:
+    """The name of the variant asked for (empty: none), and its compiler flags."""
+    name = os.environ.get("SHMBUS_VARIANT", "")
+    parts = [part for part in name.split("+") if part]
+    if unknown := [part for part in parts if part not in VARIANTS]:
+        sys.exit(f"shmbus: no variant {unknown[0]!r}; SHMBUS_VARIANT takes {', '.join(VARIANTS)}")
+    if not name:  # a sanitizer that came by CFLAGS makes a variant too
+        flags = shlex.split(os.environ.get("CFLAGS", ""))
+        name = "+".join(flag for flag in flags if flag.startswith(("-fsanitize", "-DSB_")))
+    return name, " ".join(VARIANTS[part] for part in parts)
+
+
+@contextmanager
+def build_environment() -> Iterator[None]:
+    """Point setuptools at a fresh directory and at a compiler that exists."""
+    name, flags = variant()
+    with tempfile.TemporaryDirectory(prefix="shmbus-build-") as directory:
+        extra = Path(directory, "extra.cfg")
+        extra.write_text(
+            f"[build]\nbuild_base = {directory}\n"
+            "[build_ext]\nforce = 1\nparallel = 2\ncython_c_in_temp = 1\n"
+            + (f'define = SB_VARIANT="{name}"\n' if name else "")
+        )
+        changes = {"DIST_EXTRA_CONFIG": str(extra)}
+        if flags:
+            changes["CFLAGS"] = f"{os.environ.get('CFLAGS', '')} {flags}"
+        cc = compiler()
+        if cc is None:
+            # The interpreter's own flags are for the compiler that built it; zig knows few of them.
+            cc = f"{shlex.quote(sys.executable)} -m ziglang cc -mcpu=baseline"
+            sysconfig.get_config_vars().update(CFLAGS="-DNDEBUG -fwrapv", OPT="", LDFLAGS="")
+            changes["LDSHARED"] = f"{cc} -shared"
+            changes["ZIG_GLOBAL_CACHE_DIR"] = changes["ZIG_LOCAL_CACHE_DIR"] = directory
+            changes["CC"] = cc
+        elif cc != sysconfig.get_config_var("CC"):
+            changes["CC"] = cc
+        before = dict(os.environ)
+        os.environ.update(changes)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
+    if not sys.platform.startswith("linux"):
+        sys.exit(f"shmbus runs on Linux only (futexes, pidfd, /dev/shm); this is {sys.platform}")
+    required = build_meta.get_requires_for_build_wheel(config_settings)
+    return required if compiler() else [*required, "ziglang>=0.13"]
+
+
+get_requires_for_build_editable = get_requires_for_build_wheel
+get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
+prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
+prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
+build_sdist = build_meta.build_sdist
+
+
+def build_wheel(
+    wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
+) -> str:
+    with build_environment():
+        return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(
+    wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
+) -> str:
+    with build_environment():
+        return build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
