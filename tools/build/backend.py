@@ -87,7 +87,7 @@ def build_environment() -> Iterator[None]:
 
 def get_requires_for_build_wheel(config_settings: Config = None) -> list[str]:
     if not sys.platform.startswith("linux"):
-        sys.exit(f"shmbus runs on Linux only (futexes, pidfd, /dev/shm); this is {sys.platform}")
+        sys.exit(f"shmbus runs on Linux only (pidfd, /dev/shm); this is {sys.platform}")
     required = build_meta.get_requires_for_build_wheel(config_settings)
     return required if compiler() else [*required, "ziglang>=0.13"]
 
@@ -103,11 +103,11 @@ def build_wheel(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
     with build_environment():
-        return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+        return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
     with build_environment():
-        return build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
+        return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
