@@ -1,0 +1,101 @@
+/* A message as it stands in a ring: a header of 64 bytes, the type, the extension, the payload.
+ *
+ * The header comes from another process: it is copied out once, checked, and only the copy is used. */
+#ifndef SB_RECORD_H
+#define SB_RECORD_H
+
+#include "ringbuf/native/ring.h"
+
+enum sb_kind {
+    SB_EVENT = 1,   /* to all whose interests match */
+    SB_SEND = 2,    /* to one handler, no reply */
+    SB_REQUEST = 3, /* to one handler, one reply */
+    SB_REPLY = 4,
+    SB_ERROR = 5,   /* instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE) */
+    SB_PART = 6,    /* reserved: replies in parts */
+    SB_END = 7,     /* reserved */
+    SB_CANCEL = 8,  /* reserved */
+    SB_CONTROL = 9, /* reserved */
+    SB_TAP = 10,    /* an observer's copy of a message */
+};
+
+enum sb_flag {
+    SB_RAW = 1,          /* the payload is bytes as they are */
+    SB_NONE = 2,         /* there is no payload (otherwise MessagePack) */
+    SB_REDELIVERED = 4,  /* handed on at a death */
+    SB_REMOTE = 8,       /* SB_ERROR: raised by the handler; payload is its MessagePack account */
+    SB_NEED_GROUPS = 16, /* reserved */
+};
+
+#define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
+#define SB_MAX_TYPE 255u
+#define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself says */
+
+struct sb_record {
+    uint32_t length;          /* header, type, extension and payload */
+    uint16_t kind;
+    uint16_t path;            /* 0: through the dispatcher */
+    uint16_t flags;
+    uint16_t epoch;           /* of the path; reserved */
+    uint32_t interests;       /* for which of its interests the receiver gets it */
+    uint16_t peer;            /* towards a receiver: the source; in a reply towards the dispatcher: the requester */
+    uint16_t attempt;         /* 1, and one more each time it had been begun */
+    uint32_t peer_generation;
+    uint64_t sent_ns;         /* CLOCK_MONOTONIC */
+    uint64_t deadline_ns;     /* 0: none */
+    uint8_t correlation[16];  /* zero where there is none */
+    uint16_t type_length;
+    uint16_t extension_length;
+    uint32_t lost;            /* towards a receiver: how many it had lost so far, low 32 bits */
+};
+_Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
+#define SB_HEADER ((uint32_t)sizeof(struct sb_record))
+
+/* What the dispatcher puts into an SB_ERROR of its own. `name` is the endpoint at fault. */
+enum sb_fault_code {
+    SB_NO_ROUTE = 1,
+    SB_ENDPOINT_DIED = 2,
+    SB_REPLY_LOST = 3,
+    SB_TOO_LARGE = 4,
+    SB_COLLISION = 5,
+    SB_REFUSED = 6,
+    SB_EXPIRED = 8,
+};
+
+struct sb_fault {
+    uint32_t code;
+    uint32_t pid;    /* of the endpoint at fault, 0 where none is */
+    uint64_t limit;  /* SB_TOO_LARGE, SB_REPLY_LOST: the bytes that would have fitted */
+    char name[48];
+};
+#define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
+_Static_assert(SB_FAULT_RECORD == 128, "an error record takes 128 bytes of a reply ring's reserve");
+
+static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
+
+static inline uint64_t sb_payload_offset(const struct sb_record *h)
+{
+    return (uint64_t)SB_HEADER + h->type_length + h->extension_length;
+}
+
+/* The parts lie within the record. */
+static inline bool sb_record_sound(const struct sb_record *h)
+{
+    return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
+}
+
+/* Correlation ids are UUIDs of version 8: 8 bytes that are random per attach, then a counter that never repeats
+ * within it (46 bits) and the index of the requester's pending entry (16 bits). */
+static inline uint16_t sb_index_of(const uint8_t id[16]) { return (uint16_t)(id[14] << 8 | id[15]); }
+
+static inline void sb_make_id(uint8_t id[16], uint64_t random, uint64_t counter, uint16_t index)
+{
+    memcpy(id, &random, 8);
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x80);
+    uint64_t low = (counter & ((1ull << 46) - 1)) << 16 | index;
+    for (int i = 0; i < 8; i++)
+        id[8 + i] = (uint8_t)(low >> (56 - 8 * i));
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+}
+
+#endif
