@@ -1,0 +1,725 @@
+"""Every error of the bus, in one tree under :class:`BusError`.
+
+Each class takes its facts by keyword and keeps them as attributes (endpoint, type, limit, setting,
+seconds, ...);
+the message is built from them, names them, and ends with what to do. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import IntEnum
+from typing import Any, dataclass_transform
+from uuid import UUID
+
+import msgspec
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class BusError(Exception):
+    """Anything that went wrong on a bus. Subclasses declare their facts as fields."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # eq=False keeps exceptions hashable and compared by identity, as `raise ... from` and
+        # loggers expect.
+        dataclasses.dataclass(kw_only=True, eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        self.args = (self._explain(),)
+
+    def _explain(self) -> str:
+        """The message: what happened, to whom, and what to do."""
+        return (type(self).__doc__ or type(self).__name__).splitlines()[0]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The facts by name, for logs and JSON."""
+        return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", ())}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if type(self) is BusError:  # made by hand, with a plain message
+            return BusError, self.args
+        return _restore, (type(self), self.data), self.__dict__  # the notes, too
+
+
+def _restore(error: type[BusError], data: dict[str, Any]) -> BusError:
+    return error(**data)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s"
+
+
+def _at(index: int | None) -> str:
+    return "" if index is None else f"message {index} of the batch: "
+
+
+# Names, types, patterns, settings: wrong before anything is touched.
+
+
+class InvalidName(BusError, ValueError):
+    """A bus, endpoint or group name that cannot be used."""
+
+    name: str
+    what: str = "endpoint"  # whose name: bus, endpoint or group
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
+            f"{self.reason}. Use 1 to 48 of the characters A-Z a-z 0-9 _ . -"
+        )
+
+
+class InvalidType(BusError, ValueError):
+    """A message type that cannot be published, sent or requested."""
+
+    type: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} is not a message type: {self.reason}. "
+            "Use tokens of A-Z a-z 0-9 _ - between dots, at most 255 bytes, "
+            "as in 'buffer.12.changed'"
+        )
+
+
+class InvalidPattern(BusError, ValueError):
+    """A pattern that cannot be subscribed to or handled."""
+
+    pattern: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.pattern!r} is not a pattern: {self.reason}. "
+            "Use a message type in which a token may be '*' (any one token) and the last may be "
+            "'>' (one or more), as in 'buffer.*.changed' or 'buffer.>'"
+        )
+
+
+class InvalidSetting(BusError, ValueError):
+    """A setting out of its range."""
+
+    setting: str
+    value: object
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"{self.setting}={self.value!r}: {self.reason}. {self.remedy}"
+
+
+# Attaching and serving.
+
+
+class AttachError(BusError):
+    """The bus could not be attached to."""
+
+    bus: str | None
+
+
+class NoSuchBus(AttachError):
+    """No bus was named, and there is not exactly one; or the bus that was named does not run."""
+
+    running: tuple[str, ...] = ()  # the buses that do run
+
+    def _explain(self) -> str:
+        others = ", ".join(self.running)
+        if self.bus is not None:
+            seen = f"; running: {others}" if self.running else ""
+            return (
+                f"no bus {self.bus!r} runs on this machine{seen}. Start it: python -m shmbus "
+                f"{self.bus}"
+            )
+        if self.running:
+            return f"several buses run on this machine: {others}. Name the one that you mean"
+        return "no bus runs on this machine. Start one: python -m shmbus NAME"
+
+
+class AttachTimeout(AttachError, TimeoutError):
+    """The dispatcher did not admit us in time."""
+
+    seconds: float
+    pid: int | None = None  # the dispatcher's, if there is one
+    silent: float | None = None  # seconds since its control plane last ran
+
+    def _explain(self) -> str:
+        if self.pid is None:
+            return (
+                f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. "
+                f"Start it (python -m shmbus {self.bus}), or attach with a longer timeout"
+            )
+        silent = (
+            ""
+            if self.silent is None
+            else f", its control plane has not run for {_seconds(self.silent)}"
+        )
+        return (
+            f"bus {self.bus!r}: dispatcher {self.pid} lives{silent}; it did not answer within "
+            f"{_seconds(self.seconds)}. See what holds up that process (stopped? GIL held by "
+            f"native code?), "
+            "or attach with a longer timeout"
+        )
+
+
+class NameTaken(AttachError):
+    """Another live endpoint has this name."""
+
+    name: str
+    pid: int
+
+    def _explain(self) -> str:
+        return (
+            f"bus {self.bus!r}: endpoint name {self.name!r} is held by live process {self.pid}. "
+            "Choose another name, end that process, or evict it: bus.evict(name)"
+        )
+
+
+class BusFull(AttachError):
+    """The bus has as many endpoints as it was made for."""
+
+    limit: int
+    setting: str = "max_endpoints"
+
+    def _explain(self) -> str:
+        return (
+            f"bus {self.bus!r} is full: {self.limit} endpoints. "
+            f"Close some, or serve it with a larger Settings({self.setting}=...)"
+        )
+
+
+class LayoutMismatch(AttachError):
+    """The bus was made by a version of shmbus whose shared memory looks different."""
+
+    mine: str
+    theirs: str
+    pids: tuple[int, ...] = ()  # who uses the other layout
+
+    def _explain(self) -> str:
+        who = f" (processes {', '.join(map(str, self.pids))})" if self.pids else ""
+        return (
+            f"bus {self.bus!r} has layout {self.theirs}{who}, this process {self.mine}. "
+            "Install the same version of shmbus everywhere and restart them, or start the "
+            "dispatcher with --replace"
+        )
+
+
+class Refused(AttachError):
+    """The dispatcher refused to admit this endpoint."""
+
+    reason: str
+    remedy: str
+    pid: int | None = None
+
+    def _explain(self) -> str:
+        by = "" if self.pid is None else f" by dispatcher {self.pid}"
+        return f"bus {self.bus!r}: admission refused{by}: {self.reason}. {self.remedy}"
+
+
+class BusExists(BusError):
+    """This bus has a dispatcher already."""
+
+    bus: str
+    pid: int
+
+    def _explain(self) -> str:
+        return (
+            f"bus {self.bus!r} is served by process {self.pid}. Attach to it, end that process, or "
+            f"choose another name"
+        )
+
+
+class SegmentError(BusError):
+    """A shared-memory segment could not be made, reserved or trusted. Raised from ringbuf's own
+    error."""
+
+    name: str
+    reason: str
+    remedy: str
+    size: int | None = None  # bytes asked for
+    free: int | None = None  # bytes free in /dev/shm
+
+    def _explain(self) -> str:
+        size = "" if self.size is None else f" ({self.size} bytes)"
+        free = "" if self.free is None else f", {self.free} bytes are free"
+        return f"segment {self.name!r}{size}: {self.reason}{free}. {self.remedy}"
+
+
+class NotSupported(BusError):
+    """This platform, interpreter or build cannot do it."""
+
+    feature: str
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"{self.feature} is not supported: {self.reason}. {self.remedy}"
+
+
+# Sending: not accepted.
+
+
+class QueueFull(BusError):
+    """A ring stayed full: the message was not accepted."""
+
+    type: str
+    endpoint: str  # whose ring is full
+    depth: int  # bytes waiting in it
+    capacity: int  # bytes
+    seconds: float
+    setting: str = "ring_bytes"
+    index: int | None = None  # which message of a batch
+
+    def _explain(self) -> str:
+        return (
+            f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
+            f"stayed full for "
+            f"{_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). Send more slowly, "
+            f"wait longer "
+            f"(timeout=), find the slow receiver (shmbus ls), or enlarge "
+            f"Settings({self.setting}=...)"
+        )
+
+
+class RequestsFull(BusError):
+    """Too many requests of this endpoint are in flight."""
+
+    type: str
+    endpoint: str
+    limit: int
+    seconds: float
+    setting: str = "max_requests"
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} not accepted: {self.limit} requests of endpoint {self.endpoint!r} are "
+            f"in flight, none "
+            f"ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
+            f"Settings({self.setting}=...)"
+        )
+
+
+class MessageTooLarge(BusError):
+    """A message does not fit the rings it has to pass."""
+
+    type: str
+    size: int  # bytes
+    limit: int  # bytes
+    endpoint: str  # whose ring is too small
+    setting: str = "ring_bytes"
+    index: int | None = None  # which message of a batch
+
+    def _explain(self) -> str:
+        return (
+            f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
+            f"carries at most "
+            f"{self.limit}. Send less, or give it a Settings({self.setting}=...) of at least four "
+            f"times the message"
+        )
+
+
+class PayloadError(BusError):
+    """A payload could not be turned into bytes, or back."""
+
+    type: str
+    reason: str
+    size: int | None = None  # bytes, where known
+    index: int | None = None  # which message of a batch
+
+    _verb = "encoded"
+    _remedy = "Send bytes, plain values or msgspec Structs"
+
+    def _explain(self) -> str:
+        size = "" if self.size is None else f" of {self.size} bytes"
+        return (
+            f"{_at(self.index)}payload{size} of {self.type!r} cannot be {self._verb}: "
+            f"{self.reason}. {self._remedy}"
+        )
+
+
+class EncodeError(PayloadError):
+    """A payload cannot be encoded; raised at its maker."""
+
+
+class DecodeError(PayloadError):
+    """A payload is not what its receiver expects; raised at the receiver, and told to a
+    requester."""
+
+    _verb = "decoded"
+    _remedy = "Make sender and receiver agree: the annotation, payload_type= or attach(types=...)"
+
+
+# Requests: each ends with its reply or with one of these.
+
+
+class RequestError(BusError):
+    """A request ended without a reply."""
+
+    type: str
+
+
+class NoRoute(RequestError):
+    """No endpoint handles this type."""
+
+    def _explain(self) -> str:
+        return (
+            f"no endpoint handles {self.type!r}. Start one that does, wait for it "
+            f"(ep.wait_for({self.type!r})), "
+            "or ask bus.route() who would get it"
+        )
+
+
+class RequestTimeout(RequestError, TimeoutError):
+    """The reply did not come in time."""
+
+    seconds: float
+    endpoint: str | None = None  # the handler, where it was chosen
+    hint: str = ""  # what is known of the reason
+
+    def _explain(self) -> str:
+        who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"
+        hint = f": {self.hint}" if self.hint else ""
+        return (
+            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. "
+            "Wait longer (timeout=), or give the handler more threads: run(threads=...)"
+        )
+
+
+class EndpointDied(RequestError):
+    """The endpoint that handled the request is gone."""
+
+    endpoint: str
+    pid: int | None = None
+    reason: str = (
+        "died"  # what is known: killed, exited without detaching, exec, evicted, quarantined
+    )
+
+    def _explain(self) -> str:
+        pid = "" if self.pid is None else f" (process {self.pid})"
+        return (
+            f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
+            f"it may have been "
+            "done in part. Ask again if that is harmless, and look at that process's log"
+        )
+
+
+class RemoteError(RequestError):
+    """The handler raised: its exception's type, message and traceback, as text."""
+
+    endpoint: str
+    error: str  # the exception's type, by its qualified name
+    message: str
+    traceback: str = ""
+
+    def _explain(self) -> str:
+        trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
+        return (
+            f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
+            f"{self.message}. "
+            f"Mend it there{trace}"
+        )
+
+
+class ReplyLost(RequestError):
+    """The request was handled, but its reply could not be delivered."""
+
+    endpoint: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
+            f"{self.reason}. "
+            "Enlarge this endpoint's Settings(ring_bytes=...), or make fewer requests at a time"
+        )
+
+
+class CorrelationCollision(RequestError):
+    """A correlation id is in use by another request."""
+
+    correlation_id: UUID | None
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} was refused: correlation id {self.correlation_id} belongs to another "
+            f"request in flight. "
+            "Let request() make the ids; attach anew if it did"
+        )
+
+
+# The life of an endpoint and of its bus.
+
+
+class BusDown(BusError):
+    """The dispatcher is gone, or has ended the bus."""
+
+    bus: str
+    reason: str
+    pid: int | None = None
+
+    def _explain(self) -> str:
+        pid = "" if self.pid is None else f" (dispatcher {self.pid})"
+        return (
+            f"bus {self.bus!r} is down{pid}: {self.reason}. Start it again (python -m shmbus "
+            f"{self.bus}); "
+            "with reconnect=True calls wait for that"
+        )
+
+
+class EndpointClosed(BusError):
+    """This process closed the endpoint."""
+
+    endpoint: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r} has been closed here. Attach anew"
+
+
+class Evicted(BusError):
+    """The dispatcher took this endpoint off the bus."""
+
+    endpoint: str
+    reason: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r} was taken off the bus: {self.reason}. Attach anew"
+
+
+class ForkedEndpoint(BusError):
+    """An endpoint was used in a forked child."""
+
+    endpoint: str
+    pid: int  # of the process that attached it
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} belongs to process {self.pid}, not to its forked child. "
+            f"Attach in the child"
+        )
+
+
+class RingCorrupt(BusError):
+    """A ring holds what its producer cannot have meant; its port is quarantined."""
+
+    endpoint: str
+    ring: str
+    position: int
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.ring} ring of endpoint {self.endpoint!r} is corrupt at position "
+            f"{self.position}: {self.reason}. "
+            "Find what scribbles on memory in that process, and restart it"
+        )
+
+
+# Using an endpoint.
+
+
+class HandlerConflict(BusError):
+    """One endpoint handles the same pattern twice."""
+
+    endpoint: str
+    pattern: str
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} handles {self.pattern!r} already. "
+            "Remove one of both handlers, or make one pattern more specific"
+        )
+
+
+class TooManyGroups(BusError):
+    """One endpoint is a member of too many groups."""
+
+    endpoint: str
+    group: str
+    limit: int = 31
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} cannot join group {self.group!r}: it is in {self.limit} "
+            f"groups. "
+            "Attach a second endpoint for more"
+        )
+
+
+class ReceiveConflict(BusError):
+    """An endpoint's messages are asked for in two ways that exclude each other."""
+
+    endpoint: str
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r}: {self.reason}. {self.remedy}"
+
+
+class NotARequest(BusError):
+    """An event or a command cannot be answered."""
+
+    type: str
+    kind: str  # event or send
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} came as {self.kind}, which takes no reply. Let its sender use request()"
+        )
+
+
+class AlreadyReplied(BusError):
+    """A request has been answered before."""
+
+    type: str
+    correlation_id: UUID | None = None
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} ({self.correlation_id}) has been answered already. Reply once: "
+            "by returning, by reply() or by fail(); call defer() in the handler to answer later"
+        )
+
+
+class WaitTimeout(BusError, TimeoutError):
+    """Too few endpoints came that would receive a pattern."""
+
+    pattern: str
+    receivers: int  # wanted
+    found: int
+    seconds: float
+
+    def _explain(self) -> str:
+        return (
+            f"{self.found} of {self.receivers} receivers of {self.pattern!r} within "
+            f"{_seconds(self.seconds)}. "
+            "Start those that subscribe to it or handle it, or wait longer (timeout=)"
+        )
+
+
+class DrainTimeout(BusError, TimeoutError):
+    """An endpoint could not finish in time what it had accepted."""
+
+    endpoint: str
+    left: int  # messages
+    seconds: float
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r}: {self.left} messages not done within "
+            f"{_seconds(self.seconds)}; they were "
+            "handed on or counted. Drain with a longer timeout, or shorten its handlers"
+        )
+
+
+# Errors that travel: what an error record carries instead of a reply.
+
+
+class ErrorCode(IntEnum):
+    """Why a request ends with an error record. The numbers are part of the layout."""
+
+    NO_ROUTE = 1
+    ENDPOINT_DIED = 2
+    REPLY_LOST = 3
+    TOO_LARGE = 4
+    COLLISION = 5
+    REFUSED = 6  # the handler has been evicted or quarantined
+    REMOTE = 7  # the handler raised: the payload is a RemoteFailure
+    EXPIRED = 8  # its deadline was over before the handler began
+
+
+class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
+    """An exception on its way to the requester."""
+
+    error: str
+    message: str
+    traceback: str = ""
+
+
+def encode_failure(exception: BaseException, traceback: str = "", *, limit: int = 1 << 16) -> bytes:
+    """The payload of a ``REMOTE`` error record, at most about ``limit`` bytes: a traceback is cut
+    at its start."""
+    kind = type(exception)
+    error = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        message = str(exception)
+    except Exception as why:  # a broken __str__ must not leave the requester without an answer
+        message = f"<no message: its __str__ raised {type(why).__name__}>"
+    message = _clean(message)[: max(limit // 8, 1)]  # a character takes at most four bytes
+    traceback = _clean(traceback)
+    room = max(limit // 4 - len(error) - len(message), 0)
+    if len(traceback) > room:
+        traceback = traceback[len(traceback) - room :]
+    return msgspec.msgpack.encode(RemoteFailure(error, message, traceback))
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def from_code(
+    code: int,
+    *,
+    type: str,
+    endpoint: str = "?",
+    pid: int | None = None,
+    reason: str = "",
+    size: int = 0,
+    limit: int = 0,
+    seconds: float = 0.0,
+    correlation_id: UUID | None = None,
+    payload: bytes | memoryview = b"",
+) -> BusError:
+    """The error that an error record stands for. What another process wrote may be garbage: it
+    never raises."""
+    match code:
+        case ErrorCode.NO_ROUTE:
+            return NoRoute(type=type)
+        case ErrorCode.ENDPOINT_DIED:
+            return EndpointDied(type=type, endpoint=endpoint, pid=pid, reason=reason or "died")
+        case ErrorCode.REFUSED:
+            return EndpointDied(
+                type=type, endpoint=endpoint, pid=pid, reason=reason or "taken off the bus"
+            )
+        case ErrorCode.REPLY_LOST:
+            return ReplyLost(
+                type=type,
+                endpoint=endpoint,
+                reason=reason or "it did not fit, or this endpoint was too slow",
+            )
+        case ErrorCode.TOO_LARGE:
+            return MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
+        case ErrorCode.COLLISION:
+            return CorrelationCollision(type=type, correlation_id=correlation_id)
+        case ErrorCode.EXPIRED:
+            return RequestTimeout(
+                type=type,
+                seconds=seconds,
+                endpoint=None if endpoint == "?" else endpoint,
+                hint=reason or "its time was over before the handler began",
+            )
+        case ErrorCode.REMOTE:
+            try:
+                failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                failure = RemoteFailure(
+                    "an exception", f"{len(payload)} bytes that are no error message"
+                )
+            return RemoteError(
+                type=type,
+                endpoint=endpoint,
+                error=failure.error,
+                message=failure.message,
+                traceback=failure.traceback,
+            )
+        case _:
+            return RemoteError(
+                type=type, endpoint=endpoint, error="an error", message=f"unknown error code {code}"
+            )

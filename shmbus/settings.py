@@ -1,0 +1,214 @@
+"""What can be set on a bus, and for one of its endpoints: :class:`Settings`.
+
+A bus is served with settings, and they hold for its endpoints, unless one attaches with settings
+of its own.
+Errors name the field that would have helped.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .errors import InvalidSetting
+
+PAGE = 4096
+KIB = 1024
+MIB = 1024 * KIB
+
+RINGS = 4  # of each endpoint: data and reply, out and in
+REQUEST_RESERVE = 256  # bytes of the incoming reply ring kept for the error records of one request
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """When a batch is flushed: whichever comes first. ``None`` sets no such limit."""
+
+    max_messages: int = 256
+    """Messages."""
+    max_bytes: int | None = None
+    """Bytes of payload and headers; at most a quarter of the ring in any case."""
+    max_delay: float | None = None
+    """Seconds since the first message of the batch. Kept while the caller computes, too."""
+
+    def __post_init__(self) -> None:
+        _at_least("batch.max_messages", self.max_messages, 1, "messages")
+        if self.max_bytes is not None:
+            _at_least("batch.max_bytes", self.max_bytes, 1, "bytes")
+        if self.max_delay is not None:
+            _positive("batch.max_delay", self.max_delay)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes, limits and times of a bus or of one endpoint. Raises :class:`InvalidSetting`."""
+
+    # Sizes
+
+    ring_bytes: int = 512 * KIB
+    """Bytes of each of the four rings of an endpoint: a power of two. A message takes at most a
+    quarter of it."""
+    bus_ring_bytes: int = 64 * KIB
+    """Bytes of the ring in which the bus itself publishes its events (``$bus...``): a power of
+    two."""
+    max_endpoints: int = 256
+    """Endpoints at a time; one more gets ``BusFull``."""
+    max_requests: int | None = None
+    """Requests of one endpoint in flight at a time. ``None``: 512, or fewer where ``ring_bytes``
+    holds no more."""
+
+    # Flow
+
+    block_timeout: float = 1.0
+    """Seconds for which a receiver whose ring is full may hold up its senders, counted from its
+    last progress.
+    Then the message is counted lost there, and nobody waits for it until it moves again."""
+    stall_after: float = 2.0
+    """Seconds after which an endpoint that has messages, none in hand, and takes none is said to
+    be stalled."""
+    prefetch: int = 4
+    """Messages that a group member may have waiting more than the member with the fewest."""
+    hold_limit: int = 64
+    """Group messages that one endpoint may have begun and not done; the oldest beyond is let go.
+    At most 64."""
+    max_deliveries: int = 2
+    """Times that a group message is begun, when those who began it die, before it becomes a dead
+    letter."""
+
+    # Speed
+
+    batch_per_pass: int = 256
+    """Records that the dispatcher takes from one endpoint before it looks at the next."""
+    batch: Batch | None = None
+    """Batching of everything that an endpoint publishes. ``None``: each message is in the ring
+    when ``publish``
+    returns, and the bell is rung only where somebody sleeps."""
+    spin: bool = True
+    """Look for messages for a moment before sleeping, while they have lately come close
+    together."""
+    spin_us: int = 40
+    """How long that moment is, at most: microseconds."""
+    step_aside: bool = True
+    """Let a requester that finds itself on the dispatcher's CPU move to another for its next
+    wait."""
+
+    def __post_init__(self) -> None:
+        _power_of_two("ring_bytes", self.ring_bytes, PAGE)
+        _power_of_two("bus_ring_bytes", self.bus_ring_bytes, PAGE)
+        _between("max_endpoints", self.max_endpoints, 1, 4096, "endpoints")
+        if self.max_requests is not None:
+            _between("max_requests", self.max_requests, 1, 65536, "requests")
+            if self.max_requests * REQUEST_RESERVE > self.ring_bytes // 2:
+                enough = _power_above(2 * REQUEST_RESERVE * self.max_requests)
+                raise InvalidSetting(
+                    setting="max_requests",
+                    value=self.max_requests,
+                    reason=f"rings of {self.ring_bytes} bytes keep room for the errors of "
+                    f"{self.ring_bytes // 2 // REQUEST_RESERVE} requests",
+                    remedy=f"Lower it, or set ring_bytes={enough}",
+                )
+        _positive("block_timeout", self.block_timeout, zero=True)
+        _positive("stall_after", self.stall_after)
+        _at_least("prefetch", self.prefetch, 1, "messages")
+        _between("hold_limit", self.hold_limit, 1, 64, "messages")
+        _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
+        _at_least("batch_per_pass", self.batch_per_pass, 1, "records")
+        _between("spin_us", self.spin_us, 0, 1000, "microseconds")
+
+    @property
+    def request_limit(self) -> int:
+        """Requests of one endpoint in flight at a time, with the default worked out."""
+        if self.max_requests is not None:
+            return self.max_requests
+        return min(512, self.ring_bytes // KIB)
+
+    @property
+    def record_limit(self) -> int:
+        """Bytes of the largest record: header, type and payload together."""
+        return self.ring_bytes // 4
+
+    @property
+    def endpoint_bytes(self) -> int:
+        """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables beside
+        them."""
+        tables = 10 * PAGE + 128 * self.request_limit
+        return RINGS * self.ring_bytes + -(-tables // PAGE) * PAGE
+
+    def bytes_for(self, endpoints: int) -> int:
+        """Bytes of /dev/shm that a bus with so many endpoints takes, about. All of it is reserved
+        at attach."""
+        bus = 16 * PAGE + self.bus_ring_bytes + 512 * self.max_endpoints
+        return bus + endpoints * self.endpoint_bytes
+
+    def describe(self) -> str:
+        """A table of what a bus with these settings takes of /dev/shm."""
+        lines = [f"rings of {_size(self.ring_bytes)}, messages up to {_size(self.record_limit)}"]
+        counts = [n for n in (1, 4, 16, 64, 256, 1024) if n < self.max_endpoints] + [
+            self.max_endpoints
+        ]
+        lines += [
+            f"{n:5} endpoint{'s' if n > 1 else ' '}  {_size(self.bytes_for(n)):>9}" for n in counts
+        ]
+        return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1024 * MIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} bytes"
+
+
+def _power_above(size: int) -> int:
+    return 1 << max(size - 1, 1).bit_length()
+
+
+def _whole(setting: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidSetting(
+            setting=setting, value=value, reason="not a whole number", remedy="Give an int"
+        )
+    return value
+
+
+def _at_least(setting: str, value: int, least: int, unit: str) -> None:
+    if _whole(setting, value) < least:
+        raise InvalidSetting(
+            setting=setting, value=value, reason="too small", remedy=f"Give at least {least} {unit}"
+        )
+
+
+def _between(setting: str, value: int, least: int, most: int, unit: str) -> None:
+    if not least <= _whole(setting, value) <= most:
+        raise InvalidSetting(
+            setting=setting,
+            value=value,
+            reason="out of range",
+            remedy=f"Give {least} to {most} {unit}",
+        )
+
+
+def _positive(setting: str, value: float, *, zero: bool = False) -> None:
+    # The kernel counts in nanoseconds of 64 bits: beyond a year is a mistake, and NaN compares as
+    # false.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 3.2e7 or (value == 0 and not zero):
+        raise InvalidSetting(
+            setting=setting,
+            value=value,
+            reason="no usable time",
+            remedy=f"Give seconds, {'0' if zero else 'above 0'} to 3.2e7",
+        )
+
+
+def _power_of_two(setting: str, value: int, least: int) -> None:
+    most = 1 << 31
+    if least <= _whole(setting, value) <= most and value & (value - 1) == 0:
+        return
+    if not least <= value <= most:
+        raise InvalidSetting(
+            setting=setting,
+            value=value,
+            reason="out of range",
+            remedy=f"Give a power of two from {least} to {most} bytes",
+        )
+    above = _power_above(value)
+    remedy = f"Set {above // 2} or {above} bytes"
+    raise InvalidSetting(setting=setting, value=value, reason="not a power of two", remedy=remedy)
