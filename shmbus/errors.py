@@ -80,9 +80,8 @@ class InvalidType(BusError, ValueError):
 
     def _explain(self) -> str:
         return (
-            f"{self.type!r} is not a message type: {self.reason}. "
-            "Use tokens of A-Z a-z 0-9 _ - between dots, at most 255 bytes, "
-            "as in 'buffer.12.changed'"
+            f"{self.type!r} is not a message type: {self.reason}. Use tokens of A-Z a-z 0-9 _ - "
+            "between dots, at most 255 bytes, as in 'buffer.12.changed'"
         )
 
 
@@ -94,9 +93,9 @@ class InvalidPattern(BusError, ValueError):
 
     def _explain(self) -> str:
         return (
-            f"{self.pattern!r} is not a pattern: {self.reason}. "
-            "Use a message type in which a token may be '*' (any one token) and the last may be "
-            "'>' (one or more), as in 'buffer.*.changed' or 'buffer.>'"
+            f"{self.pattern!r} is not a pattern: {self.reason}. Use a message type in which a "
+            "token may be '*' (any one token) and the last may be '>' (one or more), as in "
+            "'buffer.*.changed' or 'buffer.>'"
         )
 
 
@@ -149,8 +148,8 @@ class AttachTimeout(AttachError, TimeoutError):
     def _explain(self) -> str:
         if self.pid is None:
             return (
-                f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. "
-                f"Start it (python -m shmbus {self.bus}), or attach with a longer timeout"
+                f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. Start it "
+                f"(python -m shmbus {self.bus}), or attach with a longer timeout"
             )
         silent = (
             ""
@@ -160,8 +159,7 @@ class AttachTimeout(AttachError, TimeoutError):
         return (
             f"bus {self.bus!r}: dispatcher {self.pid} lives{silent}; it did not answer within "
             f"{_seconds(self.seconds)}. See what holds up that process (stopped? GIL held by "
-            f"native code?), "
-            "or attach with a longer timeout"
+            "native code?), or attach with a longer timeout"
         )
 
 
@@ -186,8 +184,8 @@ class BusFull(AttachError):
 
     def _explain(self) -> str:
         return (
-            f"bus {self.bus!r} is full: {self.limit} endpoints. "
-            f"Close some, or serve it with a larger Settings({self.setting}=...)"
+            f"bus {self.bus!r} is full: {self.limit} endpoints. Close some, or serve it with a "
+            f"larger Settings({self.setting}=...)"
         )
 
 
@@ -201,9 +199,9 @@ class LayoutMismatch(AttachError):
     def _explain(self) -> str:
         who = f" (processes {', '.join(map(str, self.pids))})" if self.pids else ""
         return (
-            f"bus {self.bus!r} has layout {self.theirs}{who}, this process {self.mine}. "
-            "Install the same version of shmbus everywhere and restart them, or start the "
-            "dispatcher with --replace"
+            f"bus {self.bus!r} has layout {self.theirs}{who}, this process {self.mine}. Install "
+            "the same version of shmbus everywhere and restart them, or start the dispatcher with "
+            "--replace"
         )
 
 
@@ -228,7 +226,7 @@ class BusExists(BusError):
     def _explain(self) -> str:
         return (
             f"bus {self.bus!r} is served by process {self.pid}. Attach to it, end that process, or "
-            f"choose another name"
+            "choose another name"
         )
 
 
@@ -276,11 +274,9 @@ class QueueFull(BusError):
     def _explain(self) -> str:
         return (
             f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
-            f"stayed full for "
-            f"{_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). Send more slowly, "
-            f"wait longer "
-            f"(timeout=), find the slow receiver (shmbus ls), or enlarge "
-            f"Settings({self.setting}=...)"
+            f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
+            "Send more slowly, wait longer (timeout=), find the slow receiver (shmbus ls), or "
+            f"enlarge Settings({self.setting}=...)"
         )
 
 
@@ -296,8 +292,7 @@ class RequestsFull(BusError):
     def _explain(self) -> str:
         return (
             f"{self.type!r} not accepted: {self.limit} requests of endpoint {self.endpoint!r} are "
-            f"in flight, none "
-            f"ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
+            f"in flight, none ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
             f"Settings({self.setting}=...)"
         )
 
@@ -315,9 +310,8 @@ class MessageTooLarge(BusError):
     def _explain(self) -> str:
         return (
             f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
-            f"carries at most "
-            f"{self.limit}. Send less, or give it a Settings({self.setting}=...) of at least four "
-            f"times the message"
+            f"carries at most {self.limit}. Send less, or give it a Settings({self.setting}=...) "
+            "of at least four times the message"
         )
 
 
@@ -367,8 +361,7 @@ class NoRoute(RequestError):
     def _explain(self) -> str:
         return (
             f"no endpoint handles {self.type!r}. Start one that does, wait for it "
-            f"(ep.wait_for({self.type!r})), "
-            "or ask bus.route() who would get it"
+            f"(ep.wait_for({self.type!r})), or ask bus.route() who would get it"
         )
 
 
@@ -383,8 +376,8 @@ class RequestTimeout(RequestError, TimeoutError):
         who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"
         hint = f": {self.hint}" if self.hint else ""
         return (
-            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. "
-            "Wait longer (timeout=), or give the handler more threads: run(threads=...)"
+            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. Wait longer "
+            "(timeout=), or give the handler more threads: run(threads=...)"
         )
 
 
@@ -401,8 +394,8 @@ class EndpointDied(RequestError):
         pid = "" if self.pid is None else f" (process {self.pid})"
         return (
             f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
-            f"it may have been "
-            "done in part. Ask again if that is harmless, and look at that process's log"
+            "it may have been done in part. Ask again if that is harmless, and look at that "
+            "process's log"
         )
 
 
@@ -418,8 +411,7 @@ class RemoteError(RequestError):
         trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
         return (
             f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
-            f"{self.message}. "
-            f"Mend it there{trace}"
+            f"{self.message}. Mend it there{trace}"
         )
 
 
@@ -432,8 +424,8 @@ class ReplyLost(RequestError):
     def _explain(self) -> str:
         return (
             f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
-            f"{self.reason}. "
-            "Enlarge this endpoint's Settings(ring_bytes=...), or make fewer requests at a time"
+            f"{self.reason}. Enlarge this endpoint's Settings(ring_bytes=...), or make fewer "
+            "requests at a time"
         )
 
 
@@ -445,8 +437,7 @@ class CorrelationCollision(RequestError):
     def _explain(self) -> str:
         return (
             f"{self.type!r} was refused: correlation id {self.correlation_id} belongs to another "
-            f"request in flight. "
-            "Let request() make the ids; attach anew if it did"
+            "request in flight. Let request() make the ids; attach anew if it did"
         )
 
 
@@ -464,8 +455,7 @@ class BusDown(BusError):
         pid = "" if self.pid is None else f" (dispatcher {self.pid})"
         return (
             f"bus {self.bus!r} is down{pid}: {self.reason}. Start it again (python -m shmbus "
-            f"{self.bus}); "
-            "with reconnect=True calls wait for that"
+            f"{self.bus}); with reconnect=True calls wait for that"
         )
 
 
@@ -497,7 +487,7 @@ class ForkedEndpoint(BusError):
     def _explain(self) -> str:
         return (
             f"endpoint {self.endpoint!r} belongs to process {self.pid}, not to its forked child. "
-            f"Attach in the child"
+            "Attach in the child"
         )
 
 
@@ -512,8 +502,8 @@ class RingCorrupt(BusError):
     def _explain(self) -> str:
         return (
             f"{self.ring} ring of endpoint {self.endpoint!r} is corrupt at position "
-            f"{self.position}: {self.reason}. "
-            "Find what scribbles on memory in that process, and restart it"
+            f"{self.position}: {self.reason}. Find what scribbles on memory in that process, and "
+            "restart it"
         )
 
 
@@ -528,8 +518,8 @@ class HandlerConflict(BusError):
 
     def _explain(self) -> str:
         return (
-            f"endpoint {self.endpoint!r} handles {self.pattern!r} already. "
-            "Remove one of both handlers, or make one pattern more specific"
+            f"endpoint {self.endpoint!r} handles {self.pattern!r} already. Remove one of both "
+            "handlers, or make one pattern more specific"
         )
 
 
@@ -543,8 +533,7 @@ class TooManyGroups(BusError):
     def _explain(self) -> str:
         return (
             f"endpoint {self.endpoint!r} cannot join group {self.group!r}: it is in {self.limit} "
-            f"groups. "
-            "Attach a second endpoint for more"
+            "groups. Attach a second endpoint for more"
         )
 
 
@@ -579,8 +568,8 @@ class AlreadyReplied(BusError):
 
     def _explain(self) -> str:
         return (
-            f"{self.type!r} ({self.correlation_id}) has been answered already. Reply once: "
-            "by returning, by reply() or by fail(); call defer() in the handler to answer later"
+            f"{self.type!r} ({self.correlation_id}) has been answered already. Reply once: by "
+            "returning, by reply() or by fail(); call defer() in the handler to answer later"
         )
 
 
@@ -595,8 +584,8 @@ class WaitTimeout(BusError, TimeoutError):
     def _explain(self) -> str:
         return (
             f"{self.found} of {self.receivers} receivers of {self.pattern!r} within "
-            f"{_seconds(self.seconds)}. "
-            "Start those that subscribe to it or handle it, or wait longer (timeout=)"
+            f"{_seconds(self.seconds)}. Start those that subscribe to it or handle it, or wait "
+            "longer (timeout=)"
         )
 
 
@@ -610,8 +599,8 @@ class DrainTimeout(BusError, TimeoutError):
     def _explain(self) -> str:
         return (
             f"endpoint {self.endpoint!r}: {self.left} messages not done within "
-            f"{_seconds(self.seconds)}; they were "
-            "handed on or counted. Drain with a longer timeout, or shorten its handlers"
+            f"{_seconds(self.seconds)}; they were handed on or counted. Drain with a longer "
+            "timeout, or shorten its handlers"
         )
 
 
