@@ -334,6 +334,19 @@ class PayloadError(BusError):
         )
 
 
+class InvalidPayloadType(BusError, TypeError):
+    """A payload type that msgspec cannot decode to."""
+
+    payload_type: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"no payload can be decoded to {self.payload_type}: {self.reason}. Use a msgspec "
+            "Struct, a dataclass, or plain types such as dict[str, int]"
+        )
+
+
 class EncodeError(PayloadError):
     """A payload cannot be encoded; raised at its maker."""
 
@@ -678,11 +691,9 @@ def from_code(
                 type=type, endpoint=endpoint, pid=pid, reason=reason or "taken off the bus"
             )
         case ErrorCode.REPLY_LOST:
-            return ReplyLost(
-                type=type,
-                endpoint=endpoint,
-                reason=reason or "it did not fit, or this endpoint was too slow",
-            )
+            most = f" (at most {limit} bytes do)" if limit else ""
+            why = f"it did not fit{most}, or this endpoint was too slow"
+            return ReplyLost(type=type, endpoint=endpoint, reason=reason or why)
         case ErrorCode.TOO_LARGE:
             return MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
         case ErrorCode.COLLISION:

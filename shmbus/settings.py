@@ -126,16 +126,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def endpoint_bytes(self) -> int:
-        """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables beside
-        them."""
-        tables = 10 * PAGE + 128 * self.request_limit
-        return RINGS * self.ring_bytes + -(-tables // PAGE) * PAGE
+        """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables."""
+        # State on both sides, interests; an entry per request on both sides; what a fan-out owes.
+        tables = 8 * PAGE + 64 * self.request_limit + 16 * self.max_endpoints
+        return RINGS * self.ring_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
-        """Bytes of /dev/shm that a bus with so many endpoints takes, about. All of it is reserved
-        at attach."""
-        bus = 16 * PAGE + self.bus_ring_bytes + 512 * self.max_endpoints
-        return bus + endpoints * self.endpoint_bytes
+        """Bytes of /dev/shm that a bus with so many endpoints takes, about, all of it reserved."""
+        bus = 4 * PAGE + 260 * self.max_endpoints + self.bus_ring_bytes
+        return _pages(bus) + endpoints * self.endpoint_bytes
 
     def describe(self) -> str:
         """A table of what a bus with these settings takes of /dev/shm."""
@@ -154,6 +153,10 @@ def _size(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.4g} {name}"
     return f"{size} bytes"
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
 
 
 def _power_above(size: int) -> int:
