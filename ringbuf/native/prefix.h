@@ -9,7 +9,7 @@
 #define RB_MAGIC 0x465542474e495253ull /* "SRINGBUF" in memory order */
 
 struct rb_prefix {
-    uint64_t magic;        /* RB_MAGIC, stored last: a segment without it is not ready */
+    rb_word magic;         /* RB_MAGIC, stored last (release): a segment without it is not ready */
     uint64_t layout;       /* version << 32 | fingerprint of the offsets */
     uint64_t size;         /* of the whole segment, in bytes */
     uint64_t generation;   /* of the slot it serves; 0 where there is none */

@@ -1,0 +1,285 @@
+"""Segments: named pieces of shared memory with a checked beginning.
+
+The standard library's SharedMemory, with four differences. Nothing registers with the resource
+tracker, which at an abrupt exit unlinks what others still use. A failed attach never unlinks.
+The memory is reserved when it is made, because a file that was only truncated kills the process
+with SIGBUS at the first write after /dev/shm is full. And the kernel does the mapping, so that it
+lives as long as the last view and closing never meets BufferError.
+"""
+
+import _posixshmem
+import errno
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from multiprocessing.shared_memory import SharedMemory
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from ringbuf._kernel import MAGIC, PREFIX_SIZE, Mapping
+from ringbuf.errors import (
+    SegmentError,
+    SegmentExists,
+    SegmentForeign,
+    SegmentMismatch,
+    SegmentNoSpace,
+    SegmentNotFound,
+    SegmentNotReady,
+)
+
+MODE = 0o600
+
+# tmpfs takes back what an interrupted call had reserved: one large call would start anew at every
+# signal, for ever if signals come often enough.
+PIECE = 1 << 20
+
+REMEDIES = {
+    errno.ENOSPC: "make /dev/shm larger (in a container --shm-size, else "
+    "mount -o remount,size=...) or the segments smaller",
+    errno.ENOMEM: "raise the memory limit of this container or cgroup, or make the segments "
+    "smaller",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or make the segments smaller",
+}
+
+
+class Prefix(NamedTuple):
+    """The first words of every segment. `superseded_by` is a layout, 0 while there is none."""
+
+    magic: int
+    layout: int
+    size: int
+    generation: int
+    superseded_by: int
+    kind: int
+
+
+class Segment(SharedMemory):
+    """A named piece of shared memory; make it with `create` or `attach`.
+
+    Leaving its `with` block closes it and, where it was created there, unlinks it too.
+    """
+
+    mapping: Mapping | None
+
+    def __init__(self, name: str, mapping: Mapping, *, created: bool) -> None:
+        self._name = "/" + name
+        self._size = mapping.size
+        self._buf = memoryview(mapping)
+        self.mapping = mapping
+        self.created = created
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        size: int,
+        *,
+        kind: int,
+        layout: int,
+        generation: int = 0,
+        prepare: Callable[[Mapping], object] | None = None,
+    ) -> Self:
+        """Make a segment of `size` bytes, its prefix included, zeroed but for the prefix.
+
+        `prepare` writes what must stand in it before anybody else can attach. Whatever fails,
+        nothing is left behind. Raises SegmentExists, SegmentNoSpace, SegmentError.
+        """
+        if size < PREFIX_SIZE or size % 8:
+            raise ValueError(f"a segment has at least {PREFIX_SIZE} bytes, in eights: not {size}")
+        opened: list[int] = []
+        try:
+            # Filled within one call: an exception from a signal handler cannot come between the
+            # making of the file and our knowing of it.
+            opened.extend(
+                map(_posixshmem.shm_open, ("/" + name,), (os.O_CREAT | os.O_EXCL | os.O_RDWR,))
+            )
+            os.fchmod(opened[0], MODE)
+            reserve(opened[0], size)
+            mapping = Mapping(opened[0], size, True)
+            if prepare is not None:
+                prepare(mapping)
+            mapping.write_prefix(layout, kind, generation)
+            return cls(name, mapping, created=True)
+        except BaseException as problem:
+            if opened:
+                unlink(name)
+            if not isinstance(problem, OSError):
+                raise
+            if opened and problem.errno in REMEDIES:
+                free = min(available(opened[0]), unused_memory())
+                remedy = REMEDIES[problem.errno]
+                raise SegmentNoSpace(name, size, free, remedy, errno=problem.errno) from None
+            raise refusal(name, problem, "created") from problem
+        finally:
+            if opened:
+                os.close(opened[0])
+
+    @classmethod
+    def attach(
+        cls,
+        name: str,
+        *,
+        kind: int | None = None,
+        layout: int | None = None,
+        size: int | None = None,
+        writable: bool = False,
+    ) -> Self:
+        """Open a segment that is the caller's own user's and complete; never harms it.
+
+        None accepts any kind, layout or size. Raises SegmentNotFound, SegmentForeign,
+        SegmentNotReady (try again), SegmentMismatch, SegmentError.
+        """
+        # Not blocking: the name might be a pipe that somebody left there.
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
+        try:
+            fd = _posixshmem.shm_open("/" + name, flags)
+        except OSError as problem:
+            raise refusal(name, problem, "opened") from problem
+        try:
+            found = check_file(name, fd)
+            mapping = Mapping(fd, found, writable)
+        except OSError as problem:
+            raise refusal(name, problem, "mapped") from problem
+        finally:
+            os.close(fd)
+        prefix = Prefix(*mapping.read_prefix())
+        if prefix.magic == 0:
+            raise SegmentNotReady(name)
+        for what, expected, actual in (
+            ("magic", MAGIC, prefix.magic),
+            ("layout", layout, prefix.layout),
+            ("kind", kind, prefix.kind),
+            ("size", prefix.size, found),
+            ("size", size, found),
+        ):
+            if expected is not None and expected != actual:
+                raise SegmentMismatch(name, what, expected, actual)
+        return cls(name, mapping, created=False)
+
+    @property
+    def prefix(self) -> Prefix:
+        """The prefix as it is now."""
+        return Prefix(*self.memory.read_prefix())
+
+    @property
+    def memory(self) -> Mapping:
+        """The mapping. Raises ValueError after `close`."""
+        if self.mapping is None:
+            raise ValueError(f"segment {self.name!r} is closed")
+        return self.mapping
+
+    def close(self) -> None:
+        """Let go of the memory; it stays mapped as long as views of it are alive."""
+        self._buf = None  # type: ignore[assignment]
+        self.mapping = None
+
+    def unlink(self) -> None:
+        """Remove the name; who has the segment open keeps it. Nothing happens if it is gone."""
+        unlink(self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        if self.created:
+            self.unlink()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("segments are not pickled: pass the name and attach to it")
+
+
+def unlink(name: str) -> None:
+    """Remove the segment's name if there is one. Raises OSError (not permitted)."""
+    try:
+        _posixshmem.shm_unlink("/" + name)
+    except FileNotFoundError:
+        pass
+
+
+def reserve(fd: int, size: int) -> None:
+    """Give the file `size` bytes of memory that are its own. Raises OSError."""
+    # Asking for more than there is would first take all of it from everybody; and where /dev/shm
+    # may grow beyond the machine's memory, the kernel would kill others before it refused us.
+    if size > available(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if size > unused_memory():
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    # Beyond the limit on file sizes the system also sends a signal, which by default kills.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXFSZ})
+    try:
+        for start in range(0, size, PIECE):
+            allocate(fd, start, min(PIECE, size - start))
+    finally:
+        if signal.SIGXFSZ not in before:
+            signal.sigtimedwait({signal.SIGXFSZ}, 0)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGXFSZ})
+
+
+def allocate(fd: int, start: int, length: int) -> None:
+    while True:
+        try:
+            return os.posix_fallocate(fd, start, length)
+        except InterruptedError:
+            continue
+
+
+def available(fd: int) -> int:
+    """Bytes left in the file system of `fd`, those that the file has taken included."""
+    system = os.fstatvfs(fd)
+    if not system.f_blocks:  # a tmpfs without a limit
+        return sys.maxsize
+    return system.f_bavail * system.f_frsize + os.fstat(fd).st_blocks * 512
+
+
+def unused_memory() -> int:
+    """Bytes that the machine could still give, swap included."""
+    try:
+        with open("/proc/meminfo", "rb") as lines:
+            facts = dict(line.split(b":", 1) for line in lines)
+        return sum(int(facts[key].split()[0]) * 1024 for key in (b"MemAvailable", b"SwapFree"))
+    except (OSError, KeyError):
+        return sys.maxsize
+
+
+def check_file(name: str, fd: int) -> int:
+    """The size of an opened file, which nobody can swap now, if it may be a segment of ours."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise SegmentForeign(name, "type", "a regular file", stat.filemode(status.st_mode)[0])
+    if status.st_uid != os.geteuid():
+        raise SegmentForeign(name, "owner", f"uid {os.geteuid()}", f"uid {status.st_uid}")
+    if status.st_size < PREFIX_SIZE:
+        raise SegmentNotReady(name)
+    if stat.S_IMODE(status.st_mode) != MODE:
+        mode = stat.S_IMODE(status.st_mode)
+        raise SegmentForeign(name, "mode", f"{MODE:04o}", f"{mode:04o}")
+    return status.st_size
+
+
+def refusal(name: str, problem: OSError, done: str) -> SegmentError:
+    """The error to raise where the system refused to open or map."""
+    match problem.errno:
+        case errno.EEXIST:
+            return SegmentExists(name)
+        case errno.ENOENT:
+            return SegmentNotFound(name)
+        case errno.EACCES | errno.EPERM:
+            return SegmentForeign(name, "owner or mode", f"uid {os.geteuid()}", "another")
+        case errno.ELOOP | errno.EISDIR | errno.ENXIO:
+            return SegmentForeign(name, "type", "a regular file", "a link, directory or socket")
+        case errno.EMFILE | errno.ENFILE:
+            advice = "; raise the limit on open files (ulimit -n)"
+        case _:
+            advice = ""
+    code = problem.errno or 0
+    return SegmentError(
+        name, f"could not be {done}: {problem.strerror or problem}{advice}", errno=code
+    )
