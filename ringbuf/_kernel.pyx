@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """The kernel's mappings, rings and bells, as Python sees them."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
