@@ -68,7 +68,7 @@ class InvalidName(BusError, ValueError):
     def _explain(self) -> str:
         return (
             f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
-            f"{self.reason}. Use 1 to 48 of the characters A-Z a-z 0-9 _ . -"
+            f"{self.reason}. Use 1 to 48 of A-Z a-z 0-9 '_' '-' '.'"
         )
 
 
@@ -708,7 +708,7 @@ def from_code(
         case ErrorCode.REMOTE:
             try:
                 failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except Exception:  # garbage
                 failure = RemoteFailure(
                     "an exception", f"{len(payload)} bytes that are no error message"
                 )
