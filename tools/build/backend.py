@@ -61,11 +61,8 @@ def build_environment() -> Iterator[None]:
         extra.write_text(
             f"[build]\nbuild_base = {directory}\n"
             "[build_ext]\nforce = 1\nparallel = 2\ncython_c_in_temp = 1\n"
-            + (f'define = SB_VARIANT="{name}"\n' if name else "")
         )
         changes = {"DIST_EXTRA_CONFIG": str(extra)}
-        if flags:
-            changes["CFLAGS"] = f"{os.environ.get('CFLAGS', '')} {flags}"
         cc = compiler()
         if cc is None:
             # The interpreter's own flags are for the compiler that built it; zig knows few of them.
@@ -76,6 +73,10 @@ def build_environment() -> Iterator[None]:
             changes["CC"] = cc
         elif cc != sysconfig.get_config_var("CC"):
             changes["CC"] = cc
+        if name:  # CFLAGS replaces the interpreter's own, so keep those
+            cflags = os.environ.get("CFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
+            define = shlex.quote(f'-DSB_VARIANT="{name}"')
+            changes["CFLAGS"] = f"{cflags} {flags} {define}"
         before = dict(os.environ)
         os.environ.update(changes)
         try:
