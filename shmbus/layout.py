@@ -349,11 +349,6 @@ LAYOUT = VERSION << 32 | _fingerprint()
 """The second word of every segment that this version can read."""
 
 
-def layout_name(layout: int) -> str:
-    """A layout as people read it: version and fingerprint."""
-    return f"{layout >> 32}:{layout & 0xFFFFFFFF:08x}"
-
-
 def text(field: bytes) -> str:
     """The text before the first NUL; what is not ASCII shows as an escape."""
     return bytes(field).split(b"\0", 1)[0].decode("ascii", "backslashreplace")

@@ -1,0 +1,151 @@
+"""A bus looked at from outside: read-only, through shared memory alone.
+
+It costs the bus nothing and needs no help of the dispatcher's: it works as well when that hangs
+or has died, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from ringbuf import Segment
+
+from . import names, patterns, registry
+from .health import Health, Process, Traffic, assess
+from .registry import BusInfo, Clock, EndpointInfo, Registry
+
+
+class BusView:
+    """What is to be seen of one bus. Thread-safe; a context manager.
+
+    Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
+    ``SegmentError`` (it belongs to another user, or is broken).
+    """
+
+    def __init__(self, name: str, segment: Segment | None = None) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._registry = Registry(name, segment)
+        self._processes = Processes()
+        self._before = self._traffic()
+
+    def info(self) -> BusInfo:
+        """The bus itself: its dispatcher, state and sizes."""
+        with self._lock:
+            return self._registry.info()
+
+    def endpoints(self) -> list[EndpointInfo]:
+        """Everybody who holds a slot now, the dead that are not cleared away yet included."""
+        with self._lock:
+            return self._registry.endpoints()
+
+    def find(self, pattern: str) -> list[EndpointInfo]:
+        """The attached endpoints that want messages which this pattern (or type) matches. Raises
+        ``InvalidPattern``."""
+        patterns.check_pattern(pattern)
+        return [
+            endpoint
+            for endpoint in self.endpoints()
+            if endpoint.state == "attached"
+            and any(patterns.overlaps(pattern, mine) for mine in endpoint.patterns)
+        ]
+
+    def route(self, type: str) -> patterns.Route:
+        """Who would get a message of this type now, and why. Raises ``InvalidType``."""
+        if not type.startswith("$"):
+            patterns.check_type(type)
+        there = {e.name: e for e in self.endpoints() if e.state == "attached"}
+        return patterns.route(
+            type,
+            [interest for endpoint in there.values() for interest in endpoint.interests],
+            load=lambda name: there[name].untouched + there[name].in_hand if name in there else 0,
+            unfit={e.name for e in there.values() if e.stalled or e.slow},
+        )
+
+    def health(self) -> Health:
+        """How the bus fares. Rates, CPU and recent latency are of the time since the call before,
+        or since this view was opened."""
+        with self._lock:
+            clock = Clock.now()
+            info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
+            traffic, before = self._traffic(), self._before
+            self._before = traffic
+            pids = {e.pid for e in endpoints if e.state != "dead"}
+            if info.alive and info.pid is not None:
+                pids.add(info.pid)
+            processes = self._processes.look(pids)
+        return assess(
+            info,
+            endpoints,
+            traffic,
+            before=before,
+            processes=processes,
+            now=clock.wall / 1e9,
+            names_missing=self._names_missing(info),
+        )
+
+    def close(self) -> None:
+        """Let go of the shared memory."""
+        with self._lock:
+            self._registry.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _traffic(self) -> Traffic:
+        return Traffic.of(self._registry.head[0].copy(), time.monotonic())
+
+    def _names_missing(self, info: BusInfo) -> bool:
+        name = names.names_of(self.name).bus_segment
+        return info.alive and info.state == "serving" and not os.path.exists(registry.SHM / name)
+
+
+def observe(bus: str | None = None) -> BusView:
+    """Look at a bus, read-only; None: the only one running.
+
+    Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
+    ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``.
+    """
+    return BusView(registry.choose(bus))
+
+
+class Processes:
+    """What the system says of processes. CPU is of the time since the look before."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def look(self, pids: set[int]) -> dict[int, Process]:
+        """CPU and memory of these processes; those that are gone are left out."""
+        result: dict[int, Process] = {}
+        known, self._known = self._known, {}
+        for pid in pids:
+            try:
+                process = known.get(pid)
+                if process is None or not process.is_running():
+                    process = psutil.Process(pid)
+                with process.oneshot():
+                    result[pid] = Process(
+                        cpu=process.cpu_percent(),
+                        memory=process.memory_info().rss,
+                        stopped=process.status()
+                        in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
+                    )
+            except psutil.Error:
+                continue
+            self._known[pid] = process
+        return result

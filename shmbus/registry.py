@@ -1,0 +1,699 @@
+"""Who is on a bus: slot rows and endpoints' own words, read from shared memory into plain facts.
+
+Nothing here writes, waits for anybody, or believes what it reads: rows are read under their
+sequence numbers, everything an endpoint wrote is checked, and what cannot be read becomes a note.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNotFound, layout_text
+
+from . import errors, layout, names
+from .patterns import Interest, check_pattern
+
+SHM = Path("/dev/shm")
+
+State = Literal["attached", "leaving", "dead"]
+Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
+FULL = 0.75
+"""A ring this full may hold up its producer: a record that does not fit is at most a quarter."""
+
+
+class Ring(msgspec.Struct, frozen=True, kw_only=True):
+    """How full one ring is."""
+
+    depth: int
+    """Bytes in it now."""
+    capacity: int
+    """Bytes that it holds."""
+    high: int
+    """The most bytes that were ever in it."""
+
+    @property
+    def fill(self) -> float:
+        """The part of it that is in use, 0 to 1."""
+        return self.depth / self.capacity if self.capacity else 0.0
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages by kind."""
+
+    events: int = 0
+    sends: int = 0
+    requests: int = 0
+    replies: int = 0
+
+    @property
+    def total(self) -> int:
+        """All kinds together."""
+        return self.events + self.sends + self.requests + self.replies
+
+
+class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as shared memory shows it."""
+
+    name: str
+    pid: int
+    slot: int
+    generation: int
+    state: State
+    reason: str
+    """Why it is leaving or dead, as far as that is known: detached, killed, exited, exec, evicted,
+    quarantined; empty while it is attached."""
+    stalled: bool
+    """It has messages, none in hand, and takes none; or its process is stopped."""
+    slow: bool
+    """It cost somebody the whole ``block_timeout`` and has not moved since."""
+    since: float
+    """When it was admitted: seconds since the epoch."""
+    last_progress: float | None
+    """When it last took a message, to about 10 ms: seconds since the epoch."""
+
+    patterns: tuple[str, ...]
+    """What it subscribes to and handles, each once."""
+    groups: tuple[str, ...]
+    interests: tuple[Interest, ...]
+    routed: bool
+    """Whether the dispatcher routes by all of these interests already."""
+
+    incoming: Ring
+    incoming_replies: Ring
+    outgoing: Ring
+    outgoing_replies: Ring
+    untouched: int
+    """Messages in its incoming rings that it has not taken."""
+    unforwarded: int
+    """Messages in its outgoing rings that the dispatcher has not taken."""
+    in_hand: int
+    """Messages begun and not done."""
+    in_hand_seconds: float
+    """For how long something has been in hand without a break."""
+    held: int
+    """Of these, how many are kept for handing on."""
+    receivers: int
+    """Threads that receive, iterate or run. 0: nobody takes its messages, nobody runs its
+    handlers."""
+    pending: int
+    """Its requests under way."""
+    pending_limit: int
+
+    sent: Counts
+    received: Counts
+    forwarded: int
+    """Messages that the dispatcher took from it."""
+    lost: int
+    """Messages that it should have got and did not."""
+    redelivered: int
+    """Messages handed on to it at somebody's death."""
+    undeliverable: int
+    """Its sends that nobody handled, and its dead letters."""
+    unrouted: int
+    """Its events that nobody matched."""
+    orphans: int
+    """Replies to it that no request waited for."""
+    expired: int
+    """Requests that it did not begin because nobody waited any more."""
+    handler_errors: int
+    decode_errors: int
+    timeouts: int
+    let_go: int
+    """Held messages that left its ring undone, to make room."""
+    note: str = ""
+    """What could not be read, and why."""
+
+    @property
+    def condition(self) -> Condition:
+        """The one word that matters most now."""
+        if self.state != "attached":
+            return self.state
+        if self.stalled:
+            return "stalled"
+        if self.slow:
+            return "slow"
+        rings = (self.incoming, self.incoming_replies, self.outgoing, self.outgoing_replies)
+        if any(ring.fill >= FULL for ring in rings):
+            return "full"
+        return "busy" if self.in_hand else "idle"
+
+
+class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A bus found on this machine."""
+
+    name: str
+    state: Literal["starting", "serving", "closing", "ended", "handover", "dead", "unreadable"]
+    """What its dispatcher says; ``dead`` where the dispatcher is not alive and did not end it."""
+    alive: bool
+    """Whether its dispatcher's process lives."""
+    pid: int | None = None
+    """The dispatcher's."""
+    since: float | None = None
+    """When this dispatcher began: seconds since the epoch."""
+    package: str = ""
+    """The version of the package that serves."""
+    layout: str = ""
+    endpoints: int = 0
+    slots: int = 0
+    ring_bytes: int = 0
+    serial: int = 0
+    """How many dispatchers it has had."""
+    heartbeat_age: float | None = None
+    """Seconds since the forwarding plane last said that it runs."""
+    control_age: float | None = None
+    """Seconds since the control plane last ran."""
+    note: str = ""
+    """What could not be read, and why."""
+
+
+class Clock(NamedTuple):
+    """One moment on both clocks, in nanoseconds."""
+
+    monotonic: int
+    wall: int
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.monotonic_ns(), time.time_ns())
+
+    def at(self, monotonic: int) -> float:
+        """Seconds since the epoch of a moment on the monotonic clock."""
+        return (self.wall - self.monotonic + monotonic) / 1e9
+
+    def age(self, monotonic: int) -> float:
+        """Seconds since a moment on the monotonic clock."""
+        return max(self.monotonic - monotonic, 0) / 1e9
+
+
+# Processes ------------------------------------------------------------------------------------
+
+_ENDED = 0x604  # PF_EXITING | PF_DUMPCORE | PF_SIGNALED: no instruction of this task runs any more
+
+
+def process_alive(pid: int, start_time: int) -> bool:
+    """Whether the process that had this pid and start time (clock ticks since boot) can still run.
+
+    A zombie cannot, a zombie leader with other running threads can."""
+    leader = _task(Path("/proc", str(pid), "stat"))
+    if leader is None or leader.start_time != start_time:
+        return False
+    if leader.runs:
+        return True
+    try:
+        tasks = list(Path("/proc", str(pid), "task").iterdir())
+    except OSError:
+        return False
+    return any(task is not None and task.runs for task in (_task(t / "stat") for t in tasks))
+
+
+class _Task(NamedTuple):
+    start_time: int
+    state: str
+    runs: bool
+
+
+def _task(stat: Path) -> _Task | None:
+    try:
+        fields = stat.read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    state = fields[0].decode()
+    return _Task(int(fields[19]), state, state not in "ZXx" and not int(fields[6]) & _ENDED)
+
+
+def process_stopped(pid: int) -> bool:
+    """Whether the process is stopped, by a signal or by a tracer."""
+    task = _task(Path("/proc", str(pid), "stat"))
+    return task is not None and task.state in "Tt"
+
+
+def _namespace(kind: str) -> int:
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return 0
+
+
+# Segments -------------------------------------------------------------------------------------
+
+
+def _open(name: str, kind: layout.SegmentKind, least: int) -> NDArray[np.uint8]:
+    """The bytes of a segment, read-only; they stay mapped while the array or a view is alive.
+    Raises ``RingbufError``."""
+    mapping = Segment.attach(name, kind=kind, layout=layout.LAYOUT).memory
+    if mapping.size < least:
+        raise SegmentMismatch(name, "size", least, mapping.size)
+    return np.frombuffer(memoryview(mapping), np.uint8)
+
+
+def _view(memory: NDArray[np.uint8], structure: layout.Dtype, at: int = 0) -> NDArray[np.void]:
+    """One structure in a segment, live: an array of one."""
+    return memory[at : at + structure.itemsize].view(structure)
+
+
+def open_bus(bus: str, segment: Segment | None = None) -> NDArray[np.uint8]:
+    """The bytes of BUS, read-only and checked.
+
+    Raises ``NoSuchBus``, ``LayoutMismatch`` or ``SegmentError`` (foreign or broken)."""
+    name = names.names_of(bus).bus_segment
+    try:
+        if segment is None:
+            memory = _open(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
+        else:
+            memory = np.frombuffer(memoryview(segment.memory), np.uint8)
+            memory.flags.writeable = False
+    except SegmentNotFound:
+        _refuse_foreign(bus)
+        raise errors.NoSuchBus(bus=bus, running=running()) from None
+    except SegmentMismatch as problem:
+        if problem.what != "layout":
+            raise _untrusted(name, str(problem)) from problem
+        raise errors.LayoutMismatch(
+            bus=bus,
+            mine=layout_text(layout.LAYOUT),
+            theirs=layout_text(problem.found),
+            pids=_users(bus),
+        ) from None
+    except RingbufError as problem:
+        raise _untrusted(name, str(problem)) from problem
+    head = _view(memory, layout.BUS)[0]
+    slots, rows = int(head["slots"]), int(head["rows_offset"])
+    if rows % 8 or slots > 0xFFFF or rows + slots * layout.ROW.itemsize > memory.size:
+        raise _untrusted(name, f"it says that {slots} slots begin at byte {rows}")
+    return memory
+
+
+def _untrusted(name: str, reason: str) -> errors.SegmentError:
+    return errors.SegmentError(
+        name=name,
+        reason=reason.removeprefix(f"segment {name!r} "),
+        remedy="See what made it: python -m shmbus doctor",
+    )
+
+
+def _refuse_foreign(bus: str) -> None:
+    for entry in _entries():
+        if entry.kind == "bus" and entry.bus == bus and entry.uid != os.geteuid():
+            raise errors.SegmentError(
+                name=entry.names.bus_segment,
+                reason=f"this bus belongs to user {entry.uid}, you are {os.geteuid()}",
+                remedy="A bus is for the user who serves it: run as that user, or serve your own",
+            )
+
+
+def _entries() -> Iterator[names.Entry]:
+    try:
+        files = os.listdir(SHM)
+    except OSError:
+        return
+    for file in files:
+        entry = names.parse(file)
+        if entry is not None:
+            yield entry
+
+
+def _users(bus: str) -> tuple[int, ...]:
+    """The live processes that are attached to a bus, by the names of their segments."""
+    owners = {
+        entry.owner
+        for entry in _entries()
+        if entry.bus == bus and entry.uid == os.geteuid() and entry.kind == "up" and entry.owner
+    }
+    return tuple(sorted({o.pid for o in owners if process_alive(o.pid, o.start)}))
+
+
+# One bus --------------------------------------------------------------------------------------
+
+
+def steady(head: NDArray[np.void], sequence: str, tries: int = 1000) -> tuple[Any, NDArray[Any]]:
+    """A copy of structures that change under a sequence number (odd while they do), and which of
+    them stood still. The dispatcher may have died over one: that stays out of it."""
+    # Three calls in this order; on machines that reorder loads, the calls between them make a
+    # torn read improbable, not impossible. What is read here is looked at, never acted upon.
+    result = head.copy()
+    done = np.zeros(head.shape, bool)
+    for _ in range(tries):
+        before = head[sequence].copy()
+        copy = head.copy()
+        still = (before == head[sequence]) & (before % 2 == 0)
+        result[still & ~done] = copy[still & ~done]
+        done |= still
+        if done.all():
+            break
+    return result, done
+
+
+class Registry:
+    """The rows of one bus and the endpoints behind them. Not for several threads at once."""
+
+    def __init__(self, bus: str, segment: Segment | None = None) -> None:
+        self.bus = names.names_of(bus)
+        self._memory = open_bus(bus, segment)
+        self.head = _view(self._memory, layout.BUS)
+        slots, rows = int(self.head[0]["slots"]), int(self.head[0]["rows_offset"])
+        size = slots * layout.ROW.itemsize
+        self._rows: NDArray[np.void] = self._memory[rows : rows + size].view(layout.ROW)
+        self._known: dict[tuple[int, int], _Endpoint] = {}
+
+    def close(self) -> None:
+        """Let go of all memory."""
+        self._known.clear()
+        del self._memory, self.head, self._rows
+
+    def info(self, clock: Clock | None = None) -> BusInfo:
+        """The bus itself."""
+        return _bus_info(self.bus.bus, self.head, clock or Clock.now())
+
+    def endpoints(self, clock: Clock | None = None) -> list[EndpointInfo]:
+        """All endpoints that hold a slot, in the order of slots."""
+        clock = clock or Clock.now()
+        rows, still = steady(self._rows, "seq")
+        there = still & (rows["state"] != layout.RowState.FREE)
+        there &= rows["state"] <= layout.RowState.DYING
+        known, found = self._known, []
+        self._known = {}
+        for slot in np.flatnonzero(there).tolist():
+            row = rows[slot]
+            key = slot, int(row["generation"])
+            endpoint = known.get(key) or _Endpoint(self.bus, slot, row)
+            self._known[key] = endpoint
+            found.append(endpoint.info(row, clock))
+        return found
+
+    @property
+    def mapped(self) -> int:
+        """How many endpoints' segments are kept open."""
+        return len(self._known)
+
+
+_REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
+_REASONS[layout.Reason.ALIVE] = ""
+
+
+class _Endpoint:
+    """One generation of one slot: its segments, opened once and kept."""
+
+    def __init__(self, bus: names.BusNames, slot: int, row: np.void) -> None:
+        self.bus, self.slot, self.generation = bus, slot, int(row["generation"])
+        identity = row["identity"]
+        self.pid, self.start = int(identity["pid"]), int(identity["start_time"])
+        self.here = int(identity["pid_namespace"]) in (0, _namespace("pid"))
+        self.owner = names.Owner(self.pid, self.start, f"{int(row['nonce']):016x}")
+        self.name = layout.text(row["name"])
+        self.up: NDArray[np.uint8] | None = None
+        self.down: NDArray[np.uint8] | None = None
+        self.log = InterestLog(bus, self.owner, self.name)
+
+    def _open(self) -> str:
+        """Open what is not open yet; what is missing, as a note."""
+        try:
+            if self.up is None:
+                self.up = _open(self.bus.up(self.owner), layout.SegmentKind.UP, layout.UP.itemsize)
+            if self.down is None:
+                name = self.bus.down(self.slot, self.generation)
+                self.down = _open(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
+        except RingbufError as problem:
+            return str(problem)
+        return ""
+
+    def info(self, row: np.void, clock: Clock) -> EndpointInfo:
+        note = self._open()
+        # A zeroed structure stands for a segment that cannot be opened.
+        up: Any = np.zeros(1, layout.UP)[0]
+        down: Any = np.zeros(1, layout.DOWN)[0]
+        if self.down is not None:
+            # DOWN first: what was delivered by then can have been taken since, never the reverse.
+            down = _view(self.down, layout.DOWN)[0].copy()
+        if self.up is not None:
+            up = _view(self.up, layout.UP)[0].copy()
+        outgoing, incoming = up["outgoing"], up["incoming"]
+        version, serial = (
+            int(outgoing[0]["interests_version"]),
+            int(outgoing[0]["interests_serial"]),
+        )
+        interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
+
+        alive = process_alive(self.pid, self.start) if self.here else True
+        row_state = int(row["state"])
+        state: State = "attached" if row_state == layout.RowState.LIVE else "leaving"
+        if row_state == layout.RowState.DYING or not alive:
+            state = "dead"
+        health = int(row["health"])
+        in_hand = int(up["in_hand"])
+        progress = int(up["progress_ns"])
+        sent, received = _counts(up, "sent"), _counts(up, "received")
+        taken = int(incoming["taken_count"].sum())
+        delivered = int(down["incoming"]["delivered"].sum())
+        pending, pending_limit = self._pending(up)
+        return EndpointInfo(
+            name=self.name,
+            pid=self.pid,
+            slot=self.slot,
+            generation=self.generation,
+            state=state,
+            reason=_REASONS.get(int(row["reason"]), "unknown"),
+            stalled=bool(health & layout.Fitness.STALLED),
+            slow=bool(health & layout.Fitness.SLOW),
+            since=int(row["since_wall_ns"]) / 1e9,
+            last_progress=clock.at(progress) if progress else None,
+            patterns=tuple(dict.fromkeys(i.pattern for i in interests)),
+            groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
+            interests=interests,
+            routed=int(down["interests_seen"]) >= version,
+            incoming=_ring(down["incoming"][0], incoming[0], down["incoming_place"][0]),
+            incoming_replies=_ring(down["incoming"][1], incoming[1], down["incoming_place"][1]),
+            outgoing=_ring(outgoing[0], down["outgoing"][0], up["outgoing_place"][0]),
+            outgoing_replies=_ring(outgoing[1], down["outgoing"][1], up["outgoing_place"][1]),
+            untouched=max(delivered - taken, 0),
+            unforwarded=max(sent.total - int(down["forwarded"]), 0),
+            in_hand=in_hand,
+            in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
+            held=_held(up["held"]) if self.up is not None else 0,
+            receivers=int(up["receivers"]),
+            pending=pending,
+            pending_limit=pending_limit,
+            sent=sent,
+            received=received,
+            forwarded=int(down["forwarded"]),
+            lost=int(down["lost"]),
+            redelivered=int(down["redelivered"]),
+            undeliverable=int(down["undeliverable"]),
+            unrouted=int(down["unrouted"]),
+            orphans=int(up["orphans"]),
+            expired=int(up["expired"]),
+            handler_errors=int(up["handler_errors"]),
+            decode_errors=int(up["decode_errors"]),
+            timeouts=int(up["timeouts"]),
+            let_go=int(up["let_go"]),
+            note=note or broken,
+        )
+
+    def _pending(self, up: Any) -> tuple[int, int]:
+        count, at = int(up["pending_count"]), int(up["pending_offset"])
+        size = count * layout.PENDING.itemsize
+        if self.up is None or count > 65536 or at % 8 or at + size > self.up.size:
+            return 0, 0
+        table = self.up[at : at + size].view(layout.PENDING)
+        return int(np.count_nonzero(table["state"] == layout.PendingState.WAITING)), count
+
+
+def _counts(up: Any, way: str) -> Counts:
+    return Counts(
+        events=int(up[f"{way}_events"]),
+        sends=int(up[f"{way}_sends"]),
+        requests=int(up[f"{way}_requests"]),
+        replies=int(up[f"{way}_replies"]),
+    )
+
+
+def _held(held: NDArray[np.void]) -> int:
+    return int(np.count_nonzero((held["position"] != layout.NOWHERE) & (held["done"] == 0)))
+
+
+def _ring(producer: Any, consumer: Any, place: Any) -> Ring:
+    capacity = int(place["capacity"])
+    depth = int(producer["head"]) - int(consumer["tail"])
+    # The two sides were not read at one moment, and either may hold garbage.
+    return Ring(
+        depth=min(max(depth, 0), capacity),
+        capacity=capacity,
+        high=min(int(producer["high"]), capacity),
+    )
+
+
+class InterestLog:
+    """What one endpoint wants, from the log that it appends to and now and then replaces."""
+
+    def __init__(self, bus: names.BusNames, owner: names.Owner, endpoint: str) -> None:
+        self._bus, self._owner, self._endpoint = bus, owner, endpoint
+        self._version = self._serial = -1
+        self._memory: NDArray[np.uint8] | None = None
+        self._read = 0
+        self._active: dict[int, Interest] = {}
+        self._interests: tuple[Interest, ...] = ()
+        self._note = ""
+
+    def read(self, version: int, serial: int) -> tuple[tuple[Interest, ...], str]:
+        """The interests at least up to this version, and a note where the log is broken (then
+        there are none)."""
+        if version == 0:
+            return (), ""
+        if (version, serial) == (self._version, self._serial):
+            return self._interests, self._note
+        try:
+            if serial != self._serial or self._memory is None:
+                self._open(serial)
+            self._extend()
+            self._interests, self._note = tuple(self._active.values()), ""
+            self._version = version
+        except RingbufError as problem:  # replaced meanwhile, perhaps: read again next time
+            self._interests, self._note = (), str(problem)
+        except ValueError as problem:
+            self._interests, self._note = (), f"its interest log is broken: {problem}"
+            self._version = version
+        return self._interests, self._note
+
+    def _open(self, serial: int) -> None:
+        self._serial, self._memory, self._active = serial, None, {}
+        self._read = layout.INTERESTS.itemsize
+        name = self._bus.interests(self._owner, serial)
+        self._memory = _open(name, layout.SegmentKind.INTERESTS, layout.INTERESTS.itemsize)
+
+    def _extend(self) -> None:
+        assert self._memory is not None
+        complete = int(_view(self._memory, layout.INTERESTS)[0]["bytes"])
+        end = layout.INTERESTS.itemsize + complete
+        if end > self._memory.size or end < self._read:
+            raise ValueError(f"{complete} bytes of {self._memory.size} are said to be complete")
+        log = self._memory[self._read : end].tobytes()
+        for identifier, interest in parse_interests(log, self._endpoint):
+            if interest is None:
+                self._active.pop(identifier, None)
+            else:
+                self._active[identifier] = interest
+        self._read = end
+
+
+def parse_interests(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
+    """The entries of a log: an id and the interest added under it, or None for its removal.
+    Raises ``ValueError`` at an entry that no endpoint writes."""
+    at = 0
+    while at < len(log):
+        if len(log) - at < layout.INTEREST.itemsize:
+            raise ValueError(f"entry cut off at byte {at}")
+        entry = np.frombuffer(log, layout.INTEREST, 1, at)[0].item()
+        length, op, role, _, flags, identifier, pattern_length, group_length, _ = entry
+        begin = at + layout.INTEREST.itemsize
+        middle, end = begin + pattern_length, begin + pattern_length + group_length
+        if end - at > length or at + length > len(log):
+            raise ValueError(f"entry of {length} bytes at byte {at}")
+        if op == layout.InterestOp.REMOVE:
+            yield identifier, None
+        elif op == layout.InterestOp.ADD and role in (1, 2):
+            yield (
+                identifier,
+                Interest(
+                    endpoint=endpoint,
+                    pattern=check_pattern(log[begin:middle].decode("ascii")),
+                    role="subscribe" if role == layout.InterestRole.SUBSCRIBE else "handle",
+                    group=names.check_group(log[middle:end].decode("ascii"))
+                    if group_length
+                    else None,
+                    overflow="drop_newest" if flags & layout.InterestFlag.DROP_NEWEST else "block",
+                ),
+            )
+        else:
+            raise ValueError(f"unknown entry at byte {at}")
+        at += -(-length // 8) * 8
+
+
+# All buses ------------------------------------------------------------------------------------
+
+
+def _bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
+    copies, _ = steady(head, "identity_seq")
+    bus = copies[0]
+    identity = bus["identity"]
+    heartbeat, control = int(bus["heartbeat_ns"]), int(bus["control_ns"])
+    if int(identity["pid_namespace"]) in (0, _namespace("pid")):
+        alive = process_alive(int(identity["pid"]), int(identity["start_time"]))
+    else:  # its pid means nothing here; its heart tells
+        alive = clock.age(heartbeat) < 1.0
+    said = int(bus["state"])
+    state: Any = "unreadable"
+    if said in tuple(layout.BusState):
+        state = layout.BusState(said).name.lower()
+        if not alive and said not in (layout.BusState.ENDED, layout.BusState.HANDOVER):
+            state = "dead"
+    return BusInfo(
+        name=name,
+        state=state,
+        alive=alive,
+        pid=int(identity["pid"]),
+        since=clock.at(int(bus["started_ns"])),
+        package=layout.text(bus["package"]),
+        layout=layout_text(int(bus["prefix"]["layout"])),
+        endpoints=int(bus["attached"]),
+        slots=int(bus["slots"]),
+        ring_bytes=int(bus["ring_bytes"]),
+        serial=int(bus["serial"]),
+        heartbeat_age=clock.age(heartbeat) if heartbeat else None,
+        control_age=clock.age(control) if control else None,
+    )
+
+
+def buses() -> list[BusInfo]:
+    """The buses of this user on this machine, by name; a bus whose dispatcher died is among
+    them."""
+    found = {entry.bus for entry in _entries() if entry.kind == "bus" and entry.uid == os.geteuid()}
+    return [info for info in map(_look, sorted(found)) if info is not None]
+
+
+def _look(bus: str) -> BusInfo | None:
+    try:
+        memory = open_bus(bus)
+    except errors.NoSuchBus:  # it ended since we looked
+        return None
+    except errors.BusError as problem:
+        theirs = problem.theirs if isinstance(problem, errors.LayoutMismatch) else ""
+        pids = problem.pids if isinstance(problem, errors.LayoutMismatch) else ()
+        return BusInfo(
+            name=bus, state="unreadable", alive=bool(pids), layout=theirs, note=str(problem)
+        )
+    return _bus_info(bus, _view(memory, layout.BUS), Clock.now())
+
+
+def running() -> tuple[str, ...]:
+    """The names of this user's buses whose dispatcher lives."""
+    found = {entry.bus for entry in _entries() if entry.kind == "bus" and entry.uid == os.geteuid()}
+    alive = []
+    for bus in sorted(found):
+        name = names.names_of(bus).bus_segment
+        try:
+            memory = _open(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
+        except RingbufError:
+            continue
+        if _bus_info(bus, _view(memory, layout.BUS), Clock.now()).alive:
+            alive.append(bus)
+    return tuple(alive)
+
+
+def choose(bus: str | None) -> str:
+    """The bus that is meant: the one named, or else the only one running, or else the only one
+    that is there at all. Raises ``NoSuchBus``, ``InvalidName``."""
+    if bus is not None:
+        return names.check_bus(bus)
+    candidates = running()
+    if not candidates:
+        candidates = tuple(info.name for info in buses() if info.state != "unreadable")
+    if len(candidates) != 1:
+        raise errors.NoSuchBus(bus=None, running=candidates)
+    return candidates[0]
