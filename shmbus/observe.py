@@ -12,6 +12,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import psutil
 
 from ringbuf import Segment
@@ -19,6 +20,16 @@ from ringbuf import Segment
 from . import names, patterns, registry
 from .health import Health, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, Registry
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A bus at one moment, all of it."""
+
+    seconds: float
+    """That moment, on the monotonic clock."""
+    info: BusInfo
+    endpoints: list[EndpointInfo]
+    health: Health
 
 
 class BusView:
@@ -71,6 +82,10 @@ class BusView:
     def health(self) -> Health:
         """How the bus fares. Rates, CPU and recent latency are of the time since the call before,
         or since this view was opened."""
+        return self.look().health
+
+    def look(self) -> Look:
+        """Everything at one moment; counts as a call of :meth:`health`."""
         with self._lock:
             clock = Clock.now()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
@@ -80,7 +95,7 @@ class BusView:
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
             processes = self._processes.look(pids)
-        return assess(
+        health = assess(
             info,
             endpoints,
             traffic,
@@ -89,6 +104,7 @@ class BusView:
             now=clock.wall / 1e9,
             names_missing=self._names_missing(info),
         )
+        return Look(seconds=traffic.seconds, info=info, endpoints=endpoints, health=health)
 
     def close(self) -> None:
         """Let go of the shared memory."""

@@ -202,16 +202,17 @@ def process_alive(pid: int, start_time: int) -> bool:
     """Whether the process that had this pid and start time (clock ticks since boot) can still run.
 
     A zombie cannot, a zombie leader with other running threads can."""
-    leader = _task(Path("/proc", str(pid), "stat"))
+    leader = _task(f"/proc/{pid}/stat")
     if leader is None or leader.start_time != start_time:
         return False
     if leader.runs:
         return True
     try:
-        tasks = list(Path("/proc", str(pid), "task").iterdir())
+        tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return False
-    return any(task is not None and task.runs for task in (_task(t / "stat") for t in tasks))
+    found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
+    return any(task is not None and task.runs for task in found)
 
 
 class _Task(NamedTuple):
@@ -220,9 +221,10 @@ class _Task(NamedTuple):
     runs: bool
 
 
-def _task(stat: Path) -> _Task | None:
+def _task(stat: str) -> _Task | None:
     try:
-        fields = stat.read_bytes().rpartition(b")")[2].split()
+        with open(stat, "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b")")[2].split()
     except OSError:
         return None
     state = fields[0].decode()
@@ -231,7 +233,7 @@ def _task(stat: Path) -> _Task | None:
 
 def process_stopped(pid: int) -> bool:
     """Whether the process is stopped, by a signal or by a tracer."""
-    task = _task(Path("/proc", str(pid), "stat"))
+    task = _task(f"/proc/{pid}/stat")
     return task is not None and task.state in "Tt"
 
 
@@ -257,6 +259,11 @@ def _open(name: str, kind: layout.SegmentKind, least: int) -> NDArray[np.uint8]:
 def _view(memory: NDArray[np.uint8], structure: layout.Dtype, at: int = 0) -> NDArray[np.void]:
     """One structure in a segment, live: an array of one."""
     return memory[at : at + structure.itemsize].view(structure)
+
+
+def _copy(memory: NDArray[np.uint8], structure: layout.Dtype) -> Any:
+    """The structure at the start of a segment as it is now; copied as bytes, which is quick."""
+    return memory[: structure.itemsize].copy().view(structure)[0]
 
 
 def open_bus(bus: str, segment: Segment | None = None) -> NDArray[np.uint8]:
@@ -338,11 +345,12 @@ def steady(head: NDArray[np.void], sequence: str, tries: int = 1000) -> tuple[An
     them stood still. The dispatcher may have died over one: that stays out of it."""
     # Three calls in this order; on machines that reorder loads, the calls between them make a
     # torn read improbable, not impossible. What is read here is looked at, never acted upon.
-    result = head.copy()
+    memory = head.view(np.uint8)  # bytes are copied far more quickly than structures
+    result = memory.copy().view(head.dtype)
     done = np.zeros(head.shape, bool)
     for _ in range(tries):
         before = head[sequence].copy()
-        copy = head.copy()
+        copy = memory.copy().view(head.dtype)
         still = (before == head[sequence]) & (before % 2 == 0)
         result[still & ~done] = copy[still & ~done]
         done |= still
@@ -380,12 +388,19 @@ class Registry:
         there &= rows["state"] <= layout.RowState.DYING
         known, found = self._known, []
         self._known = {}
+        # A pid of another namespace means nothing here: such an endpoint is believed alive.
+        here = _namespace("pid")
+        foreign = ~np.isin(rows["identity"]["pid_namespace"], (0, here))
+        alive: dict[tuple[int, int], bool] = {}
         for slot in np.flatnonzero(there).tolist():
             row = rows[slot]
             key = slot, int(row["generation"])
             endpoint = known.get(key) or _Endpoint(self.bus, slot, row)
             self._known[key] = endpoint
-            found.append(endpoint.info(row, clock))
+            process = endpoint.pid, endpoint.start
+            if process not in alive:
+                alive[process] = bool(foreign[slot]) or process_alive(*process)
+            found.append(endpoint.info(row, clock, alive[process]))
         return found
 
     @property
@@ -398,6 +413,11 @@ _REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
 _REASONS[layout.Reason.ALIVE] = ""
 
 
+# These stand for a segment that cannot be opened.
+_NO_UP: Any = np.zeros(1, layout.UP)[0]
+_NO_DOWN: Any = np.zeros(1, layout.DOWN)[0]
+
+
 class _Endpoint:
     """One generation of one slot: its segments, opened once and kept."""
 
@@ -405,7 +425,6 @@ class _Endpoint:
         self.bus, self.slot, self.generation = bus, slot, int(row["generation"])
         identity = row["identity"]
         self.pid, self.start = int(identity["pid"]), int(identity["start_time"])
-        self.here = int(identity["pid_namespace"]) in (0, _namespace("pid"))
         self.owner = names.Owner(self.pid, self.start, f"{int(row['nonce']):016x}")
         self.name = layout.text(row["name"])
         self.up: NDArray[np.uint8] | None = None
@@ -424,16 +443,14 @@ class _Endpoint:
             return str(problem)
         return ""
 
-    def info(self, row: np.void, clock: Clock) -> EndpointInfo:
+    def info(self, row: np.void, clock: Clock, alive: bool) -> EndpointInfo:
         note = self._open()
-        # A zeroed structure stands for a segment that cannot be opened.
-        up: Any = np.zeros(1, layout.UP)[0]
-        down: Any = np.zeros(1, layout.DOWN)[0]
+        up, down = _NO_UP, _NO_DOWN
         if self.down is not None:
             # DOWN first: what was delivered by then can have been taken since, never the reverse.
-            down = _view(self.down, layout.DOWN)[0].copy()
+            down = _copy(self.down, layout.DOWN)
         if self.up is not None:
-            up = _view(self.up, layout.UP)[0].copy()
+            up = _copy(self.up, layout.UP)
         outgoing, incoming = up["outgoing"], up["incoming"]
         version, serial = (
             int(outgoing[0]["interests_version"]),
@@ -441,7 +458,6 @@ class _Endpoint:
         )
         interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
 
-        alive = process_alive(self.pid, self.start) if self.here else True
         row_state = int(row["state"])
         state: State = "attached" if row_state == layout.RowState.LIVE else "leaving"
         if row_state == layout.RowState.DYING or not alive:

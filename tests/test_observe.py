@@ -1,4 +1,4 @@
-"""What an observer sees of a bus: segments made by hand, word by word, as the kernel makes them."""
+"""What an observer sees of a bus, and what it makes of garbage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,111 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringbuf import Segment
 from shmbus import errors, layout, names, registry
 from shmbus.observe import BusView, observe
-
-SHM = Path("/dev/shm")
-RING = 4096
-
-
-def start_time(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-def entry(
-    identifier: int,
-    pattern: str = "",
-    *,
-    op: layout.InterestOp = layout.InterestOp.ADD,
-    role: layout.InterestRole = layout.InterestRole.SUBSCRIBE,
-    group: str = "",
-    flags: int = 0,
-) -> bytes:
-    body = pattern.encode() + group.encode()
-    length = layout.INTEREST.itemsize + len(body)
-    head = np.zeros(1, layout.INTEREST)
-    head[0] = (length, op, role, int(bool(group)), flags, identifier, len(pattern), len(group), 0)
-    return (head.tobytes() + body).ljust(-(-length // 8) * 8, b"\0")
-
-
-class EndpointByHand:
-    """UP, DOWN and interests of one endpoint, all words at hand."""
-
-    def __init__(self, bus: BusByHand, slot: int, generation: int, name: str, pid: int) -> None:
-        self.bus = bus
-        self.owner = names.new_owner(pid, start_time(pid))
-        kind, stack = layout.SegmentKind, bus.stack
-        size = layout.UP.itemsize + 2 * RING + 16 * layout.PENDING.itemsize
-        self.up_segment = stack.enter_context(
-            Segment.create(bus.names.up(self.owner), size, kind=kind.UP, layout=layout.LAYOUT)
-        )
-        self.up = view(self.up_segment, layout.UP)
-        self.up["name"], self.up["state"] = name.encode(), layout.UpState.ATTACHED
-        self.up["pending_count"], self.up["pending_offset"] = 16, layout.UP.itemsize + 2 * RING
-        self.up["held"]["position"] = layout.NOWHERE
-        self.up["outgoing_place"]["capacity"] = RING
-        down = bus.names.down(slot, generation)
-        size = layout.DOWN.itemsize + 2 * RING
-        self.down_segment = stack.enter_context(
-            Segment.create(down, size, kind=kind.DOWN, layout=layout.LAYOUT, generation=generation)
-        )
-        self.down = view(self.down_segment, layout.DOWN)
-        self.down["incoming_place"]["capacity"] = RING
-        self.down["state"] = layout.DownState.LIVE
-        self.row = bus.rows[slot]
-        self.row["generation"], self.row["name"] = generation, name.encode()
-        self.row["nonce"] = int(self.owner.nonce, 16)
-        self.row["identity"]["pid"], self.row["identity"]["start_time"] = pid, self.owner.start
-        self.row["since_wall_ns"] = time.time_ns()
-        self.row["state"] = layout.RowState.LIVE
-        bus.head["attached"] += 1
-
-    def interests(self, *log: bytes, serial: int = 0) -> None:
-        data = b"".join(log)
-        name = self.bus.names.interests(self.owner, serial)
-        if not (SHM / name).exists():
-            segment = Segment.create(
-                name, 8192, kind=layout.SegmentKind.INTERESTS, layout=layout.LAYOUT
-            )
-            self.log = self.bus.stack.enter_context(segment)
-        memory = np.frombuffer(memoryview(self.log.memory), np.uint8)
-        head = view(self.log, layout.INTERESTS)
-        at = layout.INTERESTS.itemsize + int(head["bytes"])
-        memory[at : at + len(data)] = np.frombuffer(data, np.uint8)
-        head["bytes"] += len(data)
-        self.up["outgoing"][0]["interests_serial"] = serial
-        self.up["outgoing"][0]["interests_version"] += 1
-
-
-class BusByHand:
-    def __init__(self, stack: ExitStack, name: str, slots: int = 8, layout_: int = 0) -> None:
-        self.stack, self.name, self.names = stack, name, names.names_of(name)
-        size = layout.BUS.itemsize + slots * layout.ROW.itemsize
-        self.segment = stack.enter_context(
-            Segment.create(
-                self.names.bus_segment,
-                size,
-                kind=layout.SegmentKind.BUS,
-                layout=layout_ or layout.LAYOUT,
-            )
-        )
-        self.head = view(self.segment, layout.BUS)
-        memory = np.frombuffer(memoryview(self.segment.memory), np.uint8)
-        self.rows = memory[layout.BUS.itemsize :].view(layout.ROW)
-        self.head["slots"], self.head["rows_offset"] = slots, layout.BUS.itemsize
-        self.head["identity"]["pid"] = os.getpid()
-        self.head["identity"]["start_time"] = start_time(os.getpid())
-        self.head["started_ns"] = self.head["heartbeat_ns"] = time.monotonic_ns()
-        self.head["state"] = layout.BusState.SERVING
-        self.head["package"] = b"0.1.0"
-
-    def endpoint(self, slot: int, name: str, generation: int = 1, pid: int = 0) -> EndpointByHand:
-        return EndpointByHand(self, slot, generation, name, pid or os.getpid())
-
-
-def view(segment: Segment, structure: layout.Dtype) -> Any:
-    return np.frombuffer(memoryview(segment.memory), structure, 1)[0]
+from tests.by_hand import RING, SHM, BusByHand, entry, start_time
 
 
 @pytest.fixture
