@@ -13,9 +13,10 @@
  * a park is a backstop only. tests/models/ explores all interleavings of these steps.
  *
  * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
- * sched_yield between bursts, for some tens of microseconds. Not where the thread may run on one CPU only, not
- * for a while after a yield that was slow to come back (somebody else needs this CPU), and not when waits have
- * lately been long (spinning would only burn a container's CPU quota).
+ * sched_yield between bursts, for some tens of microseconds. Not for a while after a yield that was slow to come
+ * back (somebody else needs this CPU), and not when waits have lately been long (spinning would only burn a
+ * container's CPU quota). A thread that is pinned to one CPU spins like any other: the yield lets whoever it
+ * waits for run there, and parking would cost several times as much.
  */
 #ifndef RB_BELL_H
 #define RB_BELL_H
@@ -88,9 +89,6 @@ static inline uint32_t rb_measure_pauses(void)
 
 static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, bool spin)
 {
-    cpu_set_t mask;
-    if (sched_getaffinity(0, sizeof mask, &mask) == 0 && CPU_COUNT(&mask) < 2)
-        spin = false;
     *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin = spin, .near = RB_NEAR_CREDIT,
                           .pauses = spin ? rb_measure_pauses() : 1};
     if (rb_load(epoch) & 1) /* a predecessor died parked: its odd epoch is over */
