@@ -1,7 +1,25 @@
-"""Single-producer single-consumer rings in shared memory, with doorbells; usable on its own."""
+"""Single-producer single-consumer rings in shared memory, with doorbells; usable on its own.
 
+with Producer.create("numbers", 1 << 16) as ring:       # in one process
+    ring.push(b"one")
+
+with Consumer.attach("numbers") as ring:                # in another
+    ring.pop(timeout=1.0)
+"""
+
+from ringbuf._kernel import Mapping, layout_hash
+from ringbuf.doorbell import Doorbell
 from ringbuf.errors import (
+    DoorbellError,
+    DoorbellExists,
+    DoorbellNotFound,
+    RecordTooLarge,
     RingbufError,
+    RingBusy,
+    RingClosed,
+    RingCorrupt,
+    RingError,
+    RingFull,
     SegmentError,
     SegmentExists,
     SegmentForeign,
@@ -11,10 +29,25 @@ from ringbuf.errors import (
     SegmentNotReady,
     layout_text,
 )
+from ringbuf.ring import Consumer, Producer, Ring
 from ringbuf.segment import Prefix, Segment
 
 __all__ = [
+    "Consumer",
+    "Doorbell",
+    "DoorbellError",
+    "DoorbellExists",
+    "DoorbellNotFound",
+    "Mapping",
     "Prefix",
+    "Producer",
+    "RecordTooLarge",
+    "Ring",
+    "RingBusy",
+    "RingClosed",
+    "RingCorrupt",
+    "RingError",
+    "RingFull",
     "RingbufError",
     "Segment",
     "SegmentError",
@@ -24,5 +57,6 @@ __all__ = [
     "SegmentNoSpace",
     "SegmentNotFound",
     "SegmentNotReady",
+    "layout_hash",
     "layout_text",
 ]

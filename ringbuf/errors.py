@@ -96,3 +96,86 @@ class SegmentMismatch(SegmentError):
         self.what = what
         self.expected = expected
         self.found = found
+
+
+class DoorbellError(RingbufError):
+    """A doorbell's semaphore could not be made or opened; `name` is the one meant."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"doorbell {name!r} {problem}")
+        self.name = name
+
+
+class DoorbellExists(DoorbellError):
+    """There is one of that name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name, "exists already; attach to it, or unlink it if its owner is provably dead"
+        )
+
+
+class DoorbellNotFound(DoorbellError):
+    """There is none of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "does not exist; it was not made yet, or is unlinked")
+
+
+class RingError(RingbufError):
+    """Something about a ring."""
+
+
+class RingFull(RingError):
+    """No room came in time; `depth` bytes of `capacity` are taken and `size` more were to go in."""
+
+    def __init__(self, name: str, size: int, depth: int, capacity: int) -> None:
+        super().__init__(
+            f"ring {name!r} is full: {depth:,} of {capacity:,} bytes wait for its consumer and "
+            f"{size:,} more do not fit; wait longer (timeout) or make the ring larger (capacity)"
+        )
+        self.name = name
+        self.size = size
+        self.depth = depth
+        self.capacity = capacity
+
+
+class RecordTooLarge(RingError):
+    """A payload of `size` bytes where `limit` is the most; `index` is its place in `push_many`."""
+
+    def __init__(self, name: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"a record of {size:,} bytes is too large for ring {name!r}, which takes {limit:,} "
+            "(a quarter of its capacity); make it smaller or the ring larger (capacity)"
+        )
+        self.name = name
+        self.size = size
+        self.limit = limit
+        self.index = 0
+
+
+class RingCorrupt(RingError):
+    """The other side, or a stranger, wrote what no producer or consumer writes."""
+
+    def __init__(self, name: str, what: str, head: int, tail: int, capacity: int) -> None:
+        super().__init__(
+            f"ring {name!r} is corrupt: {what} (head {head}, tail {tail}, capacity {capacity}); "
+            "nothing in it can be trusted: end both sides and make a new one"
+        )
+        self.name = name
+        self.what = what
+        self.head = head
+        self.tail = tail
+        self.capacity = capacity
+
+
+class RingBusy(RingError):
+    """Not now: a view of a record is in use, or another thread waits."""
+
+
+class RingClosed(RingError):
+    """This side of the ring was closed here."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"ring {name!r} was closed here; open it again to use it")
+        self.name = name

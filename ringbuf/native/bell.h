@@ -144,8 +144,10 @@ static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *contex
         }
         int failed = sem_timedwait(b->semaphore, &t);
 #endif
-        if (failed)
-            wake = errno == EINTR ? RB_INTERRUPTED : RB_ELAPSED;
+        if (failed && errno == EINTR)
+            wake = RB_INTERRUPTED;
+        else if (failed && rb_now() >= until) /* and not merely the end of a piece */
+            wake = RB_ELAPSED;
     }
     rb_store_seq(b->epoch, epoch + 2);
     return wake;

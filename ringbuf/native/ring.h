@@ -68,28 +68,36 @@ static inline bool rb_capacity_valid(uint64_t capacity)
     return capacity >= RB_MIN_CAPACITY && (capacity & (capacity - 1)) == 0;
 }
 
-/* Both sides start from what the shared words say, so that either can be replaced while the ring stands. */
-static inline void rb_producer_open(struct rb_producer *p, rb_word *head, const rb_word *tail, rb_word *high,
-                                    uint8_t *data, uint64_t capacity)
+/* Both sides start from what the shared words say, so that either can be replaced while the ring stands. Their
+ * own word is checked as well, since an earlier owner wrote it: RB_OK or RB_CORRUPT, and even then nothing
+ * outside the ring would be touched. */
+static inline enum rb_status rb_producer_open(struct rb_producer *p, rb_word *head, const rb_word *tail,
+                                              rb_word *high, uint8_t *data, uint64_t capacity)
 {
+    uint64_t start = rb_load(head), seen = rb_load_acquire(tail);
+    bool good = !(start & 7) && !(seen & 7) && seen <= start && start - seen <= capacity;
     p->head = head;
     p->tail = tail;
     p->high = high;
     p->data = data;
     p->capacity = capacity;
-    p->next = p->published = rb_load(head);
-    p->tail_seen = rb_load_acquire(tail);
+    p->next = p->published = start & ~(uint64_t)7;
+    p->tail_seen = good ? seen : p->next; /* who goes on all the same meets RB_CORRUPT at the next look */
     p->high_seen = rb_load(high);
+    return good ? RB_OK : RB_CORRUPT;
 }
 
-static inline void rb_consumer_open(struct rb_consumer *c, const rb_word *head, rb_word *tail, const uint8_t *data,
-                                    uint64_t capacity)
+static inline enum rb_status rb_consumer_open(struct rb_consumer *c, const rb_word *head, rb_word *tail,
+                                              const uint8_t *data, uint64_t capacity)
 {
+    uint64_t start = rb_load(tail), seen = rb_load_acquire(head);
+    bool good = !(start & 7) && !(seen & 7) && start <= seen && seen - start <= capacity;
     c->head = head;
     c->tail = tail;
     c->data = data;
     c->capacity = capacity;
-    c->next = c->released = c->head_seen = rb_load(tail);
+    c->next = c->released = c->head_seen = start & ~(uint64_t)7;
+    return good ? RB_OK : RB_CORRUPT;
 }
 
 /* Producer ------------------------------------------------------------------------------------------------- */
@@ -197,7 +205,9 @@ static inline enum rb_status rb_peek_at(struct rb_consumer *c, uint64_t *positio
         }
         uint64_t offset = *position & (c->capacity - 1);
         uint64_t room_to_end = c->capacity - offset;
-        memcpy(head, c->data + offset, sizeof *head);
+        /* One load that no compiler may repeat: what is checked is what is used. */
+        uint64_t first = rb_load((const rb_word *)(const void *)(c->data + offset));
+        memcpy(head, &first, sizeof *head);
         uint64_t size = RB_ALIGN8(head->length);
         if (head->length < sizeof *head || size > room_to_end || size > c->head_seen - *position)
             return RB_CORRUPT;

@@ -1,0 +1,95 @@
+"""Doorbells: how one process wakes another without asking the system while both are awake.
+
+A doorbell is a named semaphore and an epoch, a word in shared memory that its one waiting thread
+makes odd while it sleeps. The semaphore is only a hint: what counts is the word that one waits
+for, so a ring too many costs one look, and a ring is only paid for while the waiter sleeps.
+"""
+
+import os
+import stat
+from types import TracebackType
+from typing import Self
+
+import posix_ipc
+
+from ringbuf._kernel import Bell, Mapping
+from ringbuf.errors import DoorbellError, DoorbellExists, DoorbellNotFound
+from ringbuf.segment import MODE
+
+
+class Doorbell(Bell):
+    """One thread waits at it, others ring; make it with `create` or `attach`.
+
+    The epoch is the word at `offset` of `mapping`, and the waiting side writes it. Leaving its
+    `with` block unlinks it where it was created there.
+    """
+
+    name: str
+    created: bool
+
+    @classmethod
+    def create(cls, name: str, mapping: Mapping, offset: int) -> Self:
+        """Make the semaphore. Raises DoorbellExists, DoorbellError."""
+        made: list[object] = []
+        try:
+            # Within one call, as in Segment.create: an exception cannot come between.
+            made.extend(map(posix_ipc.Semaphore, ("/" + name,), (posix_ipc.O_CREX,), (MODE,)))
+            os.chmod(path(name), MODE)  # what the umask took
+            bell = cls(name, mapping, offset)
+        except posix_ipc.ExistentialError:
+            raise DoorbellExists(name) from None
+        except BaseException as problem:
+            if made:
+                unlink(name)
+            if isinstance(problem, OSError | posix_ipc.Error | ValueError):
+                raise DoorbellError(name, f"could not be made: {problem}") from problem
+            raise
+        bell.name = name
+        bell.created = True
+        return bell
+
+    @classmethod
+    def attach(cls, name: str, mapping: Mapping, offset: int) -> Self:
+        """Open the semaphore of the caller's own user. Raises DoorbellNotFound, DoorbellError."""
+        try:
+            status = os.lstat(path(name))
+            # In the sticky /dev/shm nobody else can replace what is ours.
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                raise DoorbellError(name, f"belongs to uid {status.st_uid}, or is no semaphore")
+            bell = cls(name, mapping, offset)
+        except FileNotFoundError:
+            raise DoorbellNotFound(name) from None
+        except OSError as problem:
+            raise DoorbellError(name, f"could not be opened: {problem}") from problem
+        bell.name = name
+        bell.created = False
+        return bell
+
+    def unlink(self) -> None:
+        """Remove the name; who has the doorbell open keeps it. Nothing happens if it is gone."""
+        unlink(self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.created:
+            self.unlink()
+
+
+def path(name: str) -> str:
+    """Where the C library keeps the semaphore of that name."""
+    return "/dev/shm/sem." + name
+
+
+def unlink(name: str) -> None:
+    """Remove the semaphore's name if there is one."""
+    try:
+        posix_ipc.unlink_semaphore("/" + name)
+    except posix_ipc.ExistentialError:
+        pass

@@ -1,0 +1,135 @@
+"""Rings: records from one process to another, in order, without a system call while both are awake.
+
+A ring has one producer and one consumer, two threads of any two processes of the same user. It
+stands in a segment of its own, with a doorbell for each side, so that either can wait for the
+other. Each side owns what it writes: the producer the head and the data, the consumer the tail.
+
+    with Producer.create("numbers", 1 << 16) as ring:       # in one process
+        ring.push(b"one")
+
+    with Consumer.attach("numbers") as ring:                # in another
+        ring.pop(timeout=1.0)
+
+A record is at most a quarter of the capacity, so that it always fits beside the padding at the
+end. A capacity of some hundred records of the usual size lets a burst pass without waiting.
+"""
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from ringbuf import doorbell
+from ringbuf._kernel import (
+    RING_CAPACITY,
+    RING_CONSUMER_EPOCH,
+    RING_DATA,
+    RING_DOORBELLS,
+    RING_KIND,
+    RING_PRODUCER_EPOCH,
+    ConsumerCore,
+    Mapping,
+    ProducerCore,
+    RingCore,
+    capacity_valid,
+    layout_hash,
+)
+from ringbuf.doorbell import Doorbell
+from ringbuf.segment import Segment
+from ringbuf.segment import unlink as unlink_segment
+
+
+class Ring(RingCore):
+    """A ring seen from neither side: its capacity, depth and high-water mark.
+
+    Leaving its `with` block closes it and, where it was created there, unlinks it too.
+    """
+
+    WRITABLE = False
+    created = False
+
+    @classmethod
+    def create(cls, name: str, capacity: int, *, doorbells: bool = True) -> Self:
+        """Make a ring of `capacity` bytes, a power of two from 1024 up.
+
+        Without `doorbells` neither side can wait, and no semaphores are made. Raises
+        SegmentExists, SegmentNoSpace, SegmentError, DoorbellError.
+        """
+        if not capacity_valid(capacity):
+            raise ValueError(f"a ring's capacity is a power of two from 1024 up, not {capacity}")
+
+        with ExitStack() as undo:
+
+            def prepare(mapping: Mapping) -> None:  # the name is ours from here on
+                undo.callback(unlink_segment, name)
+                mapping.store(RING_CAPACITY, capacity)
+                mapping.store(RING_DOORBELLS, doorbells)
+                if doorbells:
+                    for bell, epoch in bells(name):
+                        doorbell.unlink(bell)  # a dead ring's
+                        undo.callback(doorbell.unlink, bell)
+                        Doorbell.create(bell, mapping, epoch)
+
+            size = RING_DATA + capacity
+            segment = Segment.create(
+                name, size, kind=RING_KIND, layout=layout_hash(), prepare=prepare
+            )
+            ring = cls.over(name, segment)
+            ring.created = True
+            undo.pop_all()
+        return ring
+
+    @classmethod
+    def attach(cls, name: str) -> Self:
+        """Open a ring that stands; that each side has one user is up to the callers.
+
+        Raises SegmentNotFound, SegmentNotReady (try again), SegmentError, DoorbellError,
+        RingCorrupt.
+        """
+        segment = Segment.attach(name, kind=RING_KIND, layout=layout_hash(), writable=cls.WRITABLE)
+        return cls.over(name, segment)
+
+    @classmethod
+    def over(cls, name: str, segment: Segment) -> Self:
+        memory = segment.memory
+        if not cls.WRITABLE or not memory.load(RING_DOORBELLS):
+            return cls(name, memory)
+        return cls(name, memory, *(Doorbell.attach(bell, memory, at) for bell, at in bells(name)))
+
+    def unlink(self) -> None:
+        """Remove its names; who has it open keeps it. Nothing happens if they are gone."""
+        for bell, _ in bells(self.name):
+            doorbell.unlink(bell)
+        unlink_segment(self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        if self.created:
+            self.unlink()
+
+
+class Producer(Ring, ProducerCore):
+    """The side that puts records in. One thread at a time may use it."""
+
+    WRITABLE = True
+
+
+class Consumer(Ring, ConsumerCore):
+    """The side that takes records out. One thread at a time may use it."""
+
+    WRITABLE = True
+
+
+def bells(name: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """The doorbells of a ring, with where their epochs stand: the consumer's, the producer's."""
+    return (
+        (f"{name}:records", RING_CONSUMER_EPOCH),
+        (f"{name}:room", RING_PRODUCER_EPOCH),
+    )
