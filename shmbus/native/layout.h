@@ -22,6 +22,7 @@ enum sb_segment_kind { SB_BUS = 0x5301, SB_READY = 0x5302, SB_UP = 0x5303, SB_DO
 #define SB_NAME 64u     /* a name of at most 48 characters and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u
+#define SB_MAX_SLOTS 1024u
 #define SB_LATENCY_BUCKETS 256u
 #define SB_BUS_GENERATION 1u
 
@@ -59,11 +60,11 @@ struct sb_hand {
     rb_word source;            /* slot | ring << 16 | reclaim << 24 */
     rb_word source_generation;
     rb_word from, to;          /* positions in the source ring */
-    rb_word target;            /* slot | ring << 16 */
+    rb_word target;            /* slot | ring << 16. RECHOOSE: the new member as in todo */
     rb_word target_generation;
-    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after */
-    rb_word bits;              /* RECHOOSE: interests after */
-    rb_word detail;            /* RECHOOSE: new member. ERROR: index of the pending entry */
+    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after. RECHOOSE: bits of the new entry */
+    rb_word bits;              /* RUN from a reclaimed ring, RECHOOSE: interests of the old entry after */
+    rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32. ERROR: index of the pending entry */
     rb_word reserved[6];
 };
 _Static_assert(sizeof(struct sb_hand) == 128, "the journal is two cache lines");
@@ -76,7 +77,9 @@ enum sb_row_state {
     SB_GONE = 4,    /* nothing of it is left but names to unlink */
 };
 
-enum sb_reason { SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3, SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6 };
+enum sb_reason { /* why an endpoint ended, as far as it is known */
+    SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3, SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6, SB_DIED = 7,
+};
 
 enum sb_health { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
 
@@ -190,7 +193,12 @@ struct sb_incoming {                        /* the consumer's side of a ring fro
 
 struct sb_held {          /* a message begun and not done, kept for handing on; position ~0: free */
     rb_word position;     /* endpoint */
-    rb_word done;         /* endpoint */
+    rb_word done;         /* endpoint: enum sb_held_state */
+};
+enum sb_held_state {
+    SB_HELD_OPEN = 0,     /* at the holder's death it is handed on */
+    SB_HELD_DONE = 1,
+    SB_HELD_FINAL = 2,    /* a send begun: at the holder's death a dead letter */
 };
 
 struct sb_pending {       /* a request under way */
@@ -239,7 +247,8 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
     rb_word need;                           /* dispatcher: raise ready and ring when your tail has reached this; ~0: no need */
     rb_word delivered;                      /* dispatcher: records published here */
     rb_word high;                           /* dispatcher */
-    rb_word reclaim;                        /* dispatcher: after the endpoint's death, its tail */
+    rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
+    rb_word reclaim_bits;                   /* dispatcher: interests of the record at `reclaim` that are dealt with */
 };
 
 struct sb_down_outgoing {
@@ -255,7 +264,7 @@ struct sb_target {        /* whom the dispatcher chose for the request in pendin
 
 struct sb_todo_target { /* what is still owed of a fan-out */
     rb_word whom;       /* slot | generation << 16 | 1 << 63 */
-    rb_word bits;       /* interests bits; 0: done */
+    rb_word bits;       /* interests bits, 1 << 32 where it is lossy; low half 0: done */
 };
 
 struct sb_todo {        /* of the data ring alone */
@@ -270,7 +279,7 @@ struct sb_down {
     uint64_t generation;
     struct sb_ring_place incoming_place[SB_RINGS];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
-    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot */
+    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], two per slot */
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
@@ -330,7 +339,7 @@ static inline uint64_t sb_layout(void)
     SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
     SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed); SB_AT(sb_bus, latency);
     SB_SIZE(sb_ready); SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
-    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
+    SB_AT(sb_down, incoming[1].reclaim_bits); SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
     SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming); SB_AT(sb_down, lost); SB_AT(sb_down, todo);
     SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);
 #undef SB_SIZE

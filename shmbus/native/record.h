@@ -60,6 +60,7 @@ enum sb_fault_code {
     SB_COLLISION = 5,
     SB_REFUSED = 6,
     SB_EXPIRED = 8,
+    SB_HANDLER_FULL = 9,
 };
 
 struct sb_fault {

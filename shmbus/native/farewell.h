@@ -1,0 +1,342 @@
+/* When an endpoint ends, by closing, by dying or by being put out: its routes go at once, its pending callers
+ * are told at once, `down` is said at once. Then what it had sent is forwarded, what it had not finished is
+ * handed on, the rest is counted, and the slot is free.
+ *
+ * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
+ * are believed only where they make sense. */
+#ifndef SB_FAREWELL_H
+#define SB_FAREWELL_H
+
+#include "shmbus/native/forward.h"
+#include "shmbus/native/interests.h"
+
+/* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
+static inline uint64_t sb_taken(struct sb_port *p)
+{
+    struct rb_producer *in = &p->in[SB_DATA];
+    (void)rb_refresh_tail(in);
+    uint64_t taken = rb_load_acquire(&p->up->incoming[SB_DATA].taken);
+    return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
+}
+
+/* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. */
+static inline bool sb_own_record(struct sb_port *p, uint64_t *position, struct sb_record *h, const uint8_t **record)
+{
+    struct rb_producer *in = &p->in[SB_DATA];
+    while (*position < in->published) {
+        struct rb_head8 head;
+        memcpy(&head, in->data + (*position & (in->capacity - 1)), sizeof head);
+        if (head.kind != RB_PADDING) {
+            *record = in->data + (*position & (in->capacity - 1));
+            memcpy(h, *record, sizeof *h);
+            return true;
+        }
+        *position += RB_ALIGN8(head.length);
+    }
+    return false;
+}
+
+static inline uint64_t sb_request_key(uint32_t slot, uint32_t index) { return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull; }
+static inline bool sb_any(const void *item, const void *key) { (void)item; (void)key; return true; }
+
+/* Every request that it had begun ends with an error now; those it had not touched are handed on later. */
+static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
+{
+    struct sb_table untouched = {0};
+    uint64_t position = sb_taken(p);
+    struct sb_record h;
+    const uint8_t *record;
+    if (p->reason != SB_QUARANTINED)
+        for (; sb_own_record(p, &position, &h, &record); position += RB_ALIGN8(h.length))
+            if (h.kind == SB_REQUEST)
+                sb_table_put(&untouched, sb_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
+    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
+        struct sb_port *q = &f->ports[slot];
+        if (q->state == SB_FREE || q->state == SB_DYING)
+            continue;
+        for (uint32_t i = 0; i < q->pending_count; i++) {
+            struct sb_target *t = &q->target[i];
+            if (rb_load(&t->whom) != sb_whom_of(p) || rb_load(&t->done) ||
+                sb_table_find(&untouched, sb_request_key(slot, i), sb_any, NULL))
+                continue;
+            sb_fail_request(f, q, (uint16_t)i, t->id, SB_ENDPOINT_DIED, p, p->reason, NULL);
+        }
+    }
+    free(untouched.slots);
+}
+
+static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
+{
+    for (uint32_t w = 0; w < SB_SET_WORDS; w++) {
+        f->active.word[w] |= p->waiters.word[w];
+        p->waiters.word[w] = 0;
+    }
+    for (int r = 0; r < SB_RINGS; r++)
+        rb_store(&p->down->incoming[r].need, SB_NO_NEED);
+}
+
+static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason)
+{
+    bool leaving = reason == SB_DETACHED;
+    p->reason = reason;
+    p->state = leaving ? SB_LEAVING : SB_DYING;
+    sb_row_begin(p->row);
+    rb_store(&p->row->state, p->state);
+    rb_store(&p->row->reason, reason);
+    rb_store(&p->row->down_ns, f->now);
+    sb_row_end(p->row);
+    sb_remove_interests(&f->routes, (uint16_t)p->slot);
+    sb_set_add(&f->departing, p->slot);
+    sb_set_add(&f->active, p->slot);
+    sb_wake_waiters(f, p);
+    if (leaving)
+        return;
+    if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
+        rb_store_release(&p->down->state, SB_DOWN_EVICTED);
+        sb_touch(f, p);
+    }
+    sb_fail_begun(f, p);
+    sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(reason));
+    if (reason == SB_QUARANTINED)
+        sb_tell(f, SB_QUARANTINED_PORT, p);
+}
+
+/* Handing on ------------------------------------------------------------------------------------------------- */
+
+/* Give one record to `t`. 1: given. 0: no room yet, or (`over`) no more waiting for it. */
+static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb_port *t, const struct sb_record *h,
+                          const uint8_t *record, uint32_t bits, uint64_t bits_after, bool *over)
+{
+    struct sb_port *p = s->port;
+    struct rb_producer *out = &t->in[SB_DATA];
+    uint8_t *at;
+    *over = h->length > rb_largest_record(out->capacity);
+    if (*over)
+        return 0;
+    enum rb_status status = rb_claim(out, h->length, 0, &at);
+    if (status == RB_CORRUPT) {
+        sb_quarantine(f, t);
+        return 0;
+    }
+    if (status == RB_FULL) {
+        struct sb_front front = {.since_ns = p->hand_on_since_ns ? p->hand_on_since_ns : (p->hand_on_since_ns = f->now)};
+        uint64_t until = sb_patience(f, &front, t);
+        if (until <= f->now) {
+            sb_mark_slow(t);
+            *over = true;
+        } else if (until < f->next_deadline) {
+            f->next_deadline = until;
+        }
+        rb_store_seq(&t->down->incoming[SB_DATA].need, rb_end_after(out, h->length) - out->capacity);
+        sb_set_add(&t->waiters, p->slot);
+        return 0;
+    }
+    struct sb_record w = *h;
+    w.flags |= SB_REDELIVERED;
+    w.interests = bits;
+    w.lost = (uint32_t)rb_load(&t->down->lost);
+    memcpy(at, &w, sizeof w);
+    memcpy(at + SB_HEADER, record + SB_HEADER, h->length - SB_HEADER);
+    rb_commit(out, h->length);
+    sb_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, bits_after, 0);
+    if (h->kind == SB_REQUEST) {
+        struct sb_port *q = &f->ports[h->peer];
+        rb_store(&q->target[sb_index_of(h->correlation)].whom, sb_whom_of(t));
+    }
+    sb_publish_at(f, t, SB_DATA, 1);
+    rb_add(&t->down->redelivered, 1);
+    rb_add(&f->bus->redelivered, 1);
+    p->hand_on_since_ns = 0;
+    return 1;
+}
+
+/* The index in `held` of the message at `position` that was begun and not done, or SB_HELD. */
+static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, uint64_t *how)
+{
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load_acquire(&p->up->held[i].position) == position &&
+            (*how = rb_load(&p->up->held[i].done)) != SB_HELD_DONE)
+            return i;
+    return SB_HELD;
+}
+
+static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb_record *h)
+{
+    if (h->peer >= f->slots || f->ports[h->peer].generation != h->peer_generation)
+        return "";
+    return f->ports[h->peer].name;
+}
+
+static inline void sb_bury(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
+{
+    struct sb_port *sender = NULL;
+    if (h->peer < f->slots && f->ports[h->peer].state != SB_FREE && f->ports[h->peer].generation == h->peer_generation)
+        sender = &f->ports[h->peer];
+    sb_dead_letter(f, h, sb_type_of(record), record + sb_payload_offset(h), sb_source_name(f, h), sender, reason);
+}
+
+/* One record of what lay in its incoming ring. False: it must wait. */
+static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint64_t taken, struct sb_record *h,
+                              const uint8_t *record)
+{
+    struct sb_port *p = s->port;
+    uint64_t how = SB_HELD_OPEN;
+    bool begun = false;
+    if (s->from < taken) {
+        if (sb_held_at(p, s->from, &how) == SB_HELD)
+            return true; /* finished */
+        begun = true;
+    }
+    bool over = false;
+    struct sb_route *route = sb_lookup(&f->routes, sb_type_of(record), h->type_length);
+    if (begun && how == SB_HELD_FINAL) {
+        sb_bury(f, h, record, "its handler died");
+        return true;
+    }
+    if (begun && ++h->attempt > f->max_deliveries) {
+        sb_bury(f, h, record, "its receivers died of it");
+        return true;
+    }
+    if (h->kind != SB_EVENT) {
+        struct sb_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
+        uint16_t index = sb_index_of(h->correlation);
+        if (q && (q->state == SB_FREE || q->generation != h->peer_generation || index >= q->pending_count ||
+                  memcmp(q->target[index].id, h->correlation, 16) != 0 || rb_load(&q->target[index].done)))
+            return true; /* nobody waits for it */
+        if (route && route->handler_count) {
+            const struct sb_receiver *r =
+                sb_least_busy(f, route->handlers, route->handler_count, &route->turn, SB_MAX_SLOTS);
+            if (sb_give(f, s, &f->ports[r->slot], h, record, SB_PLAIN, 0, &over))
+                return true;
+            if (!over)
+                return false;
+        }
+        if (q)
+            sb_fail_request(f, q, index, h->correlation, SB_ENDPOINT_DIED, p, p->reason, s);
+        else
+            sb_bury(f, h, record, "its handler died");
+        return true;
+    }
+    struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
+    uint32_t left = h->interests & ~(uint32_t)rb_load(&d->reclaim_bits);
+    if (left & SB_PLAIN) {
+        if (!begun) {
+            uint64_t after = rb_load(&p->down->lost) + 1;
+            sb_hand_lost(f, s, p, after, 0);
+            rb_store(&p->down->lost, after);
+            rb_add(&f->bus->lost, 1);
+        }
+        rb_store(&d->reclaim_bits, rb_load(&d->reclaim_bits) | SB_PLAIN);
+        left &= ~SB_PLAIN;
+    }
+    for (uint32_t bit = 1; left; bit++) {
+        if (!(left >> bit & 1))
+            continue;
+        const struct sb_receiver *next = NULL;
+        for (uint32_t g = 0; route && g < route->group_count; g++)
+            if (route->groups[g].group == p->group_of_bit[bit])
+                next = sb_least_busy(f, &route->members[route->groups[g].first], route->groups[g].count,
+                                     &route->groups[g].group->turn, SB_MAX_SLOTS);
+        uint64_t bits_after = rb_load(&d->reclaim_bits) | 1u << bit;
+        if (!next) {
+            sb_bury(f, h, record, "its queue group has no member left");
+        } else if (!sb_give(f, s, &f->ports[next->slot], h, record, 1u << next->bit, bits_after, &over)) {
+            if (!over)
+                return false;
+            sb_bury(f, h, record, "no other member of its queue group had room");
+        }
+        rb_store(&d->reclaim_bits, bits_after);
+        left &= ~(1u << bit);
+    }
+    return true;
+}
+
+static inline bool sb_ring_empty(const struct sb_port *p, enum sb_ring_index ring)
+{
+    return p->corrupt || rb_load_acquire(&p->up->outgoing[ring].head) == p->out[ring].released;
+}
+
+/* Is anything of a standing fan-out or a refused front still meant for it? They settle as they are visited. */
+static inline bool sb_owed(struct sb_forwarder *f, const struct sb_port *p)
+{
+    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
+        struct sb_port *q = &f->ports[slot];
+        if (q->state == SB_FREE || rb_load(&q->down->todo.from) == SB_NOWHERE)
+            continue;
+        for (uint64_t i = 0; i < rb_load(&q->down->todo.count); i++)
+            if (rb_load(&q->todo[i].whom) == sb_whom_of(p) && (uint32_t)rb_load(&q->todo[i].bits)) {
+                sb_set_add(&f->active, slot);
+                return true;
+            }
+    }
+    return false;
+}
+
+static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
+{
+    if (p->state == SB_LEAVING) {
+        sb_fail_begun(f, p);
+        sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(SB_DETACHED));
+    }
+    rb_store_release(&p->down->state, SB_RECLAIMED);
+    sb_set_drop(&f->departing, p->slot);
+    sb_interests_close(p);
+    sb_row_set(p, &p->row->state, SB_GONE);
+    p->state = SB_FREE; /* the control plane frees the row once the names are gone */
+    sb_tell(f, SB_RECLAIMED_PORT, p);
+}
+
+/* Go on with the end of an endpoint as far as it goes now. */
+static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *p)
+{
+    bool dead = p->state == SB_DYING;
+    if (!p->corrupt && p->reason != SB_EVICTED)
+        for (int ring = SB_RINGS - 1; ring >= 0; ring--)
+            if (sb_forward_ring(f, p, (enum sb_ring_index)ring))
+                sb_set_add(&f->active, p->slot);
+    if (p->state == SB_LEAVING && p->corrupt)
+        return;
+    bool forwarded = p->reason == SB_EVICTED || (sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES));
+    if (sb_owed(f, p))
+        return;
+    if (!dead) {
+        if (!forwarded)
+            return;
+        if (!p->leaving_drained) {
+            p->leaving_drained = true;
+            rb_store_release(&p->down->state, SB_DRAINED);
+            sb_touch(f, p);
+        }
+        if (rb_load_acquire(&p->up->state) != SB_CLOSED)
+            return;
+        if (!(sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES)))
+            return; /* it sent while it drained */
+    }
+    struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
+    struct sb_source s = {.port = p, .ring = SB_DATA, .reclaim = true};
+    uint64_t taken = sb_taken(p);
+    if (rb_load(&d->reclaim) == SB_NOWHERE) {
+        rb_store(&d->reclaim_bits, 0);
+        rb_store_release(&d->reclaim, p->in[SB_DATA].tail_seen);
+    }
+    struct sb_record h;
+    const uint8_t *record;
+    uint64_t position = rb_load(&d->reclaim);
+    for (uint32_t n = 0; sb_own_record(p, &position, &h, &record); n++) {
+        if (n >= f->batch) {
+            sb_set_add(&f->active, p->slot);
+            return;
+        }
+        s.from = position;
+        s.to = position + RB_ALIGN8(h.length);
+        if (!sb_hand_on(f, &s, taken, &h, record))
+            return;
+        sb_consume(f, &s);
+        p->hand_on_since_ns = 0;
+        position = s.to;
+    }
+    if (forwarded)
+        sb_farewell_end(f, p);
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* Is a process alive, as its task flags say it: hundreds of times sooner than a pidfd, a socket or the zombie
+ * state, which all wait until the memory of the process has been torn down.
+ *
+ * A task is finished when PF_EXITING, PF_DUMPCORE or PF_SIGNALED is set in the flags of its `stat` or its state
+ * is Z or X; a process is dead when every task of it is finished: none of its instructions can run any more.
+ * The leader's `stat` is read through a descriptor opened while the process lived, which answers ESRCH for ever
+ * once the process was reaped, so that a re-used pid deceives nobody. */
+#ifndef SB_PROCESS_H
+#define SB_PROCESS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ringbuf/native/order.h"
+
+#define SB_TASK_FINISHED 0x604u /* PF_EXITING | PF_DUMPCORE | PF_SIGNALED, unchanged since Linux 2.6 */
+
+enum sb_life {
+    SB_RUNS,
+    SB_STOPPED,  /* state T or t */
+    SB_FINISHED, /* this task is */
+    SB_VANISHED, /* reaped */
+    SB_UNKNOWN,  /* could not be read */
+};
+
+struct sb_stat {
+    char state;
+    uint32_t flags;
+    uint64_t start_time; /* clock ticks since boot */
+    uint32_t exit_code;  /* as wait() would say it; 0 where it may not be read */
+};
+
+static inline int sb_open_stat(uint32_t pid)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static inline enum sb_life sb_parse_stat(char *text, struct sb_stat *s)
+{
+    char *field = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!field || !field[1])
+        return SB_UNKNOWN;
+    field += 2;
+    *s = (struct sb_stat){.state = *field};
+    char *save = NULL;
+    int number = 3;
+    for (char *word = strtok_r(field, " ", &save); word; word = strtok_r(NULL, " ", &save), number++) {
+        if (number == 9)
+            s->flags = (uint32_t)strtoul(word, NULL, 10);
+        else if (number == 22)
+            s->start_time = strtoull(word, NULL, 10);
+        else if (number == 52)
+            s->exit_code = (uint32_t)strtoul(word, NULL, 10);
+    }
+    if (number < 22)
+        return SB_UNKNOWN;
+    if ((s->flags & SB_TASK_FINISHED) || s->state == 'Z' || s->state == 'X')
+        return SB_FINISHED;
+    return s->state == 'T' || s->state == 't' ? SB_STOPPED : SB_RUNS;
+}
+
+static inline enum sb_life sb_read_stat(int fd, struct sb_stat *s)
+{
+    char text[1024];
+    ssize_t n;
+    do
+        n = pread(fd, text, sizeof text - 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n < 0 && errno != ESRCH ? SB_UNKNOWN : SB_VANISHED;
+    text[n] = 0;
+    return sb_parse_stat(text, s);
+}
+
+/* Is every task of `pid` finished? `fd` is its leader's stat, opened while it lived. */
+static inline bool sb_process_finished(uint32_t pid, int fd)
+{
+    struct sb_stat s;
+    enum sb_life leader = sb_read_stat(fd, &s);
+    if (leader == SB_VANISHED)
+        return true;
+    if (leader != SB_FINISHED)
+        return false;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%u/task", pid);
+    DIR *tasks = opendir(path);
+    bool finished = true;
+    for (struct dirent *entry; tasks && finished && (entry = readdir(tasks));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%u/task/%.20s/stat", pid, entry->d_name);
+        int task = open(path, O_RDONLY | O_CLOEXEC);
+        if (task < 0)
+            continue; /* gone meanwhile */
+        enum sb_life life = sb_read_stat(task, &s);
+        close(task);
+        finished = life == SB_FINISHED || life == SB_VANISHED;
+    }
+    if (tasks)
+        closedir(tasks);
+    /* Reaped while we looked: whatever the list showed may have been somebody else's. */
+    return finished || sb_read_stat(fd, &s) == SB_VANISHED;
+}
+
+static inline int sb_pidfd_open(uint32_t pid)
+{
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+#else
+    (void)pid;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+#endif
