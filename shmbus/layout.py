@@ -61,6 +61,7 @@ class Reason(IntEnum):
     EXEC = 4
     EVICTED = 5
     QUARANTINED = 6
+    DIED = 7
 
 
 class Fitness(IntFlag):
@@ -264,7 +265,7 @@ UP = _struct(
     ("held", HELD_ENTRY, HELD),
 )
 
-DOWN_INCOMING = _struct(*_words("head need delivered high reclaim"), line=True)
+DOWN_INCOMING = _struct(*_words("head need delivered high reclaim reclaim_bits"), line=True)
 DOWN_OUTGOING = _struct(("tail", "<u8"), line=True)
 TARGET = _struct(("id", "u1", 16), *_words("whom done"))
 TODO_TARGET = _struct(*_words("whom bits"))

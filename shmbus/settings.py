@@ -45,9 +45,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: int = 512 * KIB
     """Bytes of each of the four rings of an endpoint: a power of two. A message takes at most a
     quarter of it."""
-    bus_ring_bytes: int = 64 * KIB
-    """Bytes of the ring in which the bus itself publishes its events (``$bus...``): a power of
-    two."""
     max_endpoints: int = 256
     """Endpoints at a time; one more gets ``BusFull``."""
     max_requests: int | None = None
@@ -91,10 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _power_of_two("ring_bytes", self.ring_bytes, PAGE)
-        _power_of_two("bus_ring_bytes", self.bus_ring_bytes, PAGE)
-        _between("max_endpoints", self.max_endpoints, 1, 4096, "endpoints")
+        _between("max_endpoints", self.max_endpoints, 1, 1024, "endpoints")
         if self.max_requests is not None:
-            _between("max_requests", self.max_requests, 1, 65536, "requests")
+            _between("max_requests", self.max_requests, 1, 65535, "requests")
             if self.max_requests * REQUEST_RESERVE > self.ring_bytes // 2:
                 enough = _power_above(2 * REQUEST_RESERVE * self.max_requests)
                 raise InvalidSetting(
@@ -128,12 +124,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def endpoint_bytes(self) -> int:
         """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables."""
         # State on both sides, interests; an entry per request on both sides; what a fan-out owes.
-        tables = 8 * PAGE + 64 * self.request_limit + 16 * self.max_endpoints
+        tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
         return RINGS * self.ring_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints takes, about, all of it reserved."""
-        bus = 4 * PAGE + 260 * self.max_endpoints + self.bus_ring_bytes
+        bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
     def describe(self) -> str:

@@ -261,6 +261,12 @@ static inline void sb_ring_all(struct sb_forwarder *f)
         }
     }
     f->moved_count = 0;
+    for (uint32_t i = 0; i < f->ended_count; i++) {
+        struct sb_port *p = &f->ports[f->ended_slots[i]];
+        sb_row_set(p, &p->row->state, SB_GONE); /* the control plane frees the row once the names are gone */
+        sb_tell(f, SB_RECLAIMED_PORT, p);
+    }
+    f->ended_count = 0;
 }
 
 static inline void sb_account_latency(struct sb_forwarder *f)

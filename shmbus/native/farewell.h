@@ -281,9 +281,9 @@ static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
     rb_store_release(&p->down->state, SB_RECLAIMED);
     sb_set_drop(&f->departing, p->slot);
     sb_interests_close(p);
-    sb_row_set(p, &p->row->state, SB_GONE);
-    p->state = SB_FREE; /* the control plane frees the row once the names are gone */
-    sb_tell(f, SB_RECLAIMED_PORT, p);
+    sb_touch(f, p);
+    p->state = SB_FREE;
+    f->ended_slots[f->ended_count++] = p->slot; /* told once its bell has been rung for the last time */
 }
 
 /* Go on with the end of an endpoint as far as it goes now. */

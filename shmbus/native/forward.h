@@ -113,7 +113,7 @@ static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_so
     sb_pin_routes(&f->routes);
     while (f->run_count < limit) {
         struct rb_head8 head;
-        const uint8_t *record;
+        const uint8_t *record = NULL;
         enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
         if (status == RB_EMPTY)
             break;

@@ -339,7 +339,7 @@ static inline uint64_t sb_layout(void)
     SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
     SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed); SB_AT(sb_bus, latency);
     SB_SIZE(sb_ready); SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
-    SB_AT(sb_down, incoming[1].reclaim_bits); SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
+    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
     SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming); SB_AT(sb_down, lost); SB_AT(sb_down, todo);
     SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);
 #undef SB_SIZE

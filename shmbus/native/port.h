@@ -121,9 +121,9 @@ struct sb_forwarder {
     struct sb_choice run_target[SB_MAX_SLOTS], scratch_target[SB_MAX_SLOTS];
     uint32_t run_targets;
     uint32_t run_extra[SB_MAX_SLOTS]; /* chosen in this run, not yet published, per slot */
-    struct sb_choice *touched_list;
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
+    uint32_t ended_slots[SB_MAX_SLOTS], ended_count; /* reclaimed in this pass */
 
     uint64_t sent_ns[4 * SB_RUN]; /* of what this pass published */
     uint32_t sent_count;

@@ -1,0 +1,83 @@
+"""Serving a bus: the dispatcher in this process, and the bus seen from it."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from . import errors, names
+from .control import Dispatcher
+from .observe import BusView
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
+
+_serving: weakref.WeakSet[Bus] = weakref.WeakSet()
+
+
+class Bus(BusView):
+    """A bus that this process serves. Leaving its ``with`` block ends it."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._ending = threading.Lock()
+        super().__init__(dispatcher.bus)
+        _serving.add(self)
+
+    def attach(self, name: str | None = None, **more: Any) -> Endpoint:
+        """An endpoint of this bus; the arguments are those of :func:`shmbus.attach`."""
+        from .endpoint import attach
+
+        return attach(self.name, name=name, **more)
+
+    def evict(self, name: str) -> None:
+        """Put the endpoint of that name off the bus, whatever state its process is in. Its requests end with
+        ``EndpointDied``, what it had not touched is handed on, and its own calls raise ``Evicted``.
+
+        Raises ``InvalidName``; ``LookupError`` where nobody has that name."""
+        names.check_endpoint(name)
+        if not self._dispatcher.evict(name):
+            raise LookupError(f"bus {self.name!r} has no endpoint {name!r}; bus.endpoints() lists those it has")
+
+    def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
+        """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at most; then they get
+        ``BusDown``. With ``handover`` everything is left as it stands for the next :func:`serve` to adopt."""
+        with self._ending:
+            self._dispatcher.close(timeout, handover=handover)
+            _serving.discard(self)
+            super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def serve(name: str, *, settings: Settings | None = None, replace: bool = False) -> Bus:
+    """Host the dispatcher of a bus in this process, until the returned bus is closed.
+
+    ``settings`` hold for the bus and are the defaults of its endpoints. ``replace`` puts a bus of another layout, which
+    another version of this package left running, out of service; without it that is a ``LayoutMismatch``.
+
+    Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
+    """
+    return Bus(Dispatcher(names.check_bus(name), settings or Settings(), replace=replace))
+
+
+@atexit.register
+def _close_all() -> None:
+    for bus in list(_serving):
+        try:
+            bus.close(timeout=1.0)
+        except errors.BusError:
+            pass

@@ -1,0 +1,495 @@
+"""The control plane: admits endpoints, clears away after them, and begins and ends a bus.
+
+Slow and careful things are decided here, in one Python thread; the forwarding thread and the watcher of the kernel
+never wait for it. What it decides stands in BUS before it tells the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import select
+import socket
+import threading
+import time
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ringbuf import RingbufError, Segment, SegmentNoSpace
+from ringbuf._kernel import Mapping
+from ringbuf.doorbell import Doorbell
+from ringbuf.doorbell import unlink as unlink_bell
+
+from . import _kernel, door, errors, fence, layout, names, registry
+from .door import Answer, Caller, Code
+from .layout import RowState, SegmentKind
+from .names import Owner
+from .settings import Settings
+
+log = logging.getLogger("shmbus")
+
+_LINE = 64
+_SPARE_DESCRIPTORS = 16
+_PATIENCE = 1.0  # seconds for which a name may be on its way out before its newcomer is told that it is taken
+
+
+class Guest(NamedTuple):
+    """An admitted endpoint: what of it the dispatcher has in its hands."""
+
+    slot: int
+    generation: int
+    name: str
+    owner: Owner
+    up: Mapping
+    down: Segment
+
+
+class Waiting(NamedTuple):
+    """Somebody at the door whose name is still being cleared away."""
+
+    connection: socket.socket
+    caller: Caller
+    since: float
+
+
+class Dispatcher:
+    """The dispatcher of one bus, hosted by this process: the kernel's threads and the control thread.
+
+    Raises ``BusExists``, ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
+    """
+
+    def __init__(self, bus: str, settings: Settings, *, replace: bool = False) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.names = names.names_of(bus)
+        self.guests: dict[int, Guest] = {}
+        self._lock = threading.Lock()
+        self._waiting: list[Waiting] = []
+        self._closed = False
+        holder = fence.acquire(bus)
+        if holder is not None:
+            raise errors.BusExists(bus=bus, pid=holder)
+        try:
+            self._open(replace)
+        except BaseException:
+            self._abandon()
+            raise
+
+    # Beginning --------------------------------------------------------------------------------
+
+    _segment: Segment | None = None
+    _ready: Segment | None = None
+    _bell: Doorbell | None = None
+    _kernel: _kernel.Forwarder | None = None
+    _door: socket.socket | None = None
+    _thread: threading.Thread | None = None
+
+    def _open(self, replace: bool) -> None:
+        from . import leavings
+
+        leavings.clear_for(self.bus, replace=replace)
+        self._segment = self._make_bus()
+        slots = self.settings.max_endpoints
+        ready_size = layout.PREFIX.itemsize + -(-slots // 16) * 64
+        self._ready = _segment(self.names.ready, ready_size, SegmentKind.READY)
+        self._bell = Doorbell.create(
+            self.names.bell[1:], self._segment.memory, layout.offset(layout.BUS, "bell")
+        )
+        self.head = np.frombuffer(self._segment.memory, layout.BUS, 1)[0]
+        rows = int(self.head["rows_offset"])
+        self._rows_at = rows
+        self.rows = np.frombuffer(self._segment.memory, layout.ROW, slots, rows)
+        self._kernel = _kernel.Forwarder(
+            self._segment.memory,
+            self._ready.memory,
+            "/" + self.names.prefix[:-1],
+            self.names.bell,
+            spin=self.settings.spin,
+        )
+        self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._door = door.listen(self.bus)
+        self._tick()
+        self._kernel.start()
+        self._store("state", layout.BusState.SERVING)
+        self._thread = threading.Thread(target=self._run, name=f"shmbus {self.bus}", daemon=True)
+        self._thread.start()
+
+    def _make_bus(self) -> Segment:
+        settings, me = self.settings, registry.identity()
+        rows = -(-layout.BUS.itemsize // _LINE) * _LINE
+        size = rows + settings.max_endpoints * layout.ROW.itemsize
+
+        def prepare(memory: Mapping) -> None:
+            head = np.frombuffer(memory, layout.BUS, 1)[0]
+            head["identity"] = me
+            head["serial"] = 1
+            head["started_ns"] = time.monotonic_ns()
+            head["slots"] = settings.max_endpoints
+            head["ring_bytes"] = settings.ring_bytes
+            head["max_requests"] = settings.request_limit
+            head["block_timeout_ns"] = int(settings.block_timeout * 1e9)
+            head["stall_after_ns"] = int(settings.stall_after * 1e9)
+            head["prefetch"] = settings.prefetch
+            head["max_deliveries"] = settings.max_deliveries
+            head["batch_per_pass"] = settings.batch_per_pass
+            head["rows_offset"] = rows
+            head["name"] = self.bus.encode()
+            head["package"] = version("shmbus").encode()
+            head["last_generation"] = layout.BUS_GENERATION
+
+        return _segment(self.names.bus_segment, size, SegmentKind.BUS, prepare=prepare)
+
+    # The control thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        assert self._door is not None
+        assert self._kernel is not None
+        poll = select.poll()
+        arrivals: dict[int, socket.socket] = {}
+        for fd in (self._door.fileno(), self._kernel.notice_fd, self._wake):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = poll.poll(5 if self._waiting else 1000)
+            self._tick()
+            try:
+                for fd, _ in ready:
+                    if fd == self._wake:
+                        return
+                    if fd == self._door.fileno():
+                        self._accept(poll, arrivals)
+                    elif fd == self._kernel.notice_fd:
+                        self._clear_away()
+                    elif (connection := arrivals.pop(fd, None)) is not None:
+                        poll.unregister(fd)
+                        self._hear(connection)
+                self._retry()
+            except Exception:
+                log.exception("bus %r: the control plane stumbled and goes on", self.bus)
+
+    def _tick(self) -> None:
+        self._store("control_ns", time.monotonic_ns())
+
+    def _store(self, field: str, value: int) -> None:
+        assert self._segment is not None
+        self._segment.memory.store(layout.offset(layout.BUS, field), value)
+
+    # Admission --------------------------------------------------------------------------------
+
+    def _accept(self, poll: select.poll, arrivals: dict[int, socket.socket]) -> None:
+        assert self._door is not None
+        while True:
+            try:
+                connection, _ = self._door.accept()
+            except BlockingIOError:
+                return
+            except OSError as problem:  # no descriptor left: its caller tries again
+                log.warning("bus %r: nobody can be let in: %s; raise ulimit -n", self.bus, problem)
+                time.sleep(0.01)
+                return
+            connection.setblocking(False)
+            arrivals[connection.fileno()] = connection
+            poll.register(connection.fileno(), select.POLLIN)
+
+    def _hear(self, connection: socket.socket) -> None:
+        try:
+            caller = door.identify(connection, connection.recv(door.KNOCK.size + 1))
+        except OSError:
+            caller = None
+        if caller is None:
+            connection.close()
+            return
+        self._admit(Waiting(connection, caller, time.monotonic()))
+
+    def _retry(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for guest in waiting:
+            self._admit(guest)
+
+    def _admit(self, waiting: Waiting) -> None:
+        """Let in, refuse, or keep waiting. Takes over the connection and the caller's descriptor."""
+        connection, caller, since = waiting
+        answer: Answer | None
+        try:
+            answer = self._consider(caller, connection, patient=time.monotonic() - since < _PATIENCE)
+        except (errors.BusError, RingbufError) as problem:
+            remedy = getattr(problem, "remedy", "")
+            answer = Answer(Code.REFUSED, pid=os.getpid(), text=f"{problem}\n{remedy}")
+        except OSError as problem:
+            answer = Answer(Code.REFUSED, pid=os.getpid(), text=f"the dispatcher could not: {problem}")
+        if answer is None:
+            self._waiting.append(waiting)
+            return
+        if answer.code != Code.ADMITTED and caller.pidfd is not None:
+            os.close(caller.pidfd)
+        try:
+            connection.send(answer.pack())
+        except OSError:
+            pass  # gone meanwhile: the watcher sees it
+        connection.close()
+
+    def _consider(self, caller: Caller, connection: socket.socket, *, patient: bool) -> Answer | None:
+        assert self._kernel is not None
+        me = os.getpid()
+        if caller.layout != layout.LAYOUT:
+            return Answer(Code.OTHER_LAYOUT, pid=me, number=layout.LAYOUT)
+        if caller.uid != os.geteuid():
+            return Answer(Code.REFUSED, pid=me, text=f"uid {caller.uid} is not this bus's user\nServe a bus as that user")
+        up = Segment.attach(self.names.up(caller.owner), kind=SegmentKind.UP, layout=layout.LAYOUT).memory
+        if not _kernel.up_sound(up):
+            return Answer(Code.REFUSED, pid=me, text="its segment is not sound\nAttach again")
+        said = np.frombuffer(up, layout.UP, 1)[0]
+        theirs, mine = said["identity"], self.head["identity"]
+        for what in ("pid_namespace", "time_namespace"):
+            if int(theirs[what]) != int(mine[what]):
+                kind = what.partition("_")[0]
+                return Answer(
+                    Code.REFUSED,
+                    pid=me,
+                    text=f"it is in another {kind} namespace than the dispatcher\nRun both in one, or share it",
+                )
+        if int(theirs["pid"]) != caller.owner.pid:
+            return Answer(Code.REFUSED, pid=me, text="its segment names another process\nAttach again")
+        name = names.check_endpoint(layout.text(said["name"]))
+        slot = None
+        for row in range(len(self.rows)):
+            state = int(self.rows[row]["state"])
+            if state == RowState.FREE:
+                slot = row if slot is None else slot
+            elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(self.rows[row]["name"]) == name:
+                holder = self.rows[row]["identity"]
+                leaving = state == RowState.LEAVING or not registry.process_alive(
+                    int(holder["pid"]), int(holder["start_time"])
+                )
+                if leaving and patient:
+                    return None
+                return Answer(Code.NAME_TAKEN, pid=int(holder["pid"]), text=name)
+        if slot is None:
+            if patient and any(int(row["state"]) in (RowState.DYING, RowState.GONE) for row in self.rows):
+                return None
+            return Answer(Code.BUS_FULL, pid=me, number=len(self.rows))
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit != resource.RLIM_INFINITY and connection.fileno() + _SPARE_DESCRIPTORS > limit:
+            return Answer(
+                Code.REFUSED,
+                pid=me,
+                text=f"the dispatcher may open {limit} files, and each endpoint takes three\nRaise ulimit -n",
+            )
+        return self._let_in(slot, name, caller, up, connection)
+
+    def _let_in(
+        self, slot: int, name: str, caller: Caller, up: Mapping, connection: socket.socket
+    ) -> Answer:
+        assert self._kernel is not None
+        generation = int(self.head["last_generation"]) + 1
+        self._store("last_generation", generation)
+        down = self._make_down(slot, generation, up)
+        stat = door = -1
+        try:
+            stat = _open_stat(caller.owner.pid)
+            door = os.dup(connection.fileno())
+            self._write_row(slot, generation, name, caller.owner, up)
+            guest = Guest(slot, generation, name, caller.owner, up, down)
+            self.guests[slot] = guest
+            self._kernel.admit(
+                slot,
+                generation,
+                up,
+                down.memory,
+                self.names.endpoint_bell(caller.owner),
+                caller.owner.pid,
+                -1 if caller.pidfd is None else caller.pidfd,
+                stat,
+                door,
+            )
+        except BaseException:
+            self.guests.pop(slot, None)
+            self._free_row(slot)
+            down.unlink()
+            for fd in (stat, door):
+                if fd >= 0:
+                    os.close(fd)
+            raise
+        self._store("attached", len(self.guests))
+        return Answer(Code.ADMITTED, slot, generation, os.getpid())
+
+    def _make_down(self, slot: int, generation: int, up: Mapping) -> Segment:
+        said = np.frombuffer(up, layout.UP, 1)[0]
+        requests, todo = int(said["pending_count"]), 2 * len(self.rows)
+        targets_at = _line(layout.DOWN.itemsize)
+        todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
+        at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
+        places = []
+        for kind in range(2):
+            capacity = int(said["incoming_place"][kind]["capacity"])
+            places.append((at, capacity, kind, 0, 0, 0))
+            at = _line(at + capacity)
+
+        def prepare(memory: Mapping) -> None:
+            down = np.frombuffer(memory, layout.DOWN, 1)[0]
+            down["slot"], down["generation"] = slot, generation
+            down["incoming_place"] = places
+            down["target_count"], down["target_offset"] = requests, targets_at
+            down["todo_count"], down["todo_offset"] = todo, todo_at
+            down["state"] = layout.DownState.LIVE
+            down["incoming"]["need"] = layout.NOWHERE
+            down["incoming"]["reclaim"] = layout.NOWHERE
+            down["todo"]["from"] = layout.NOWHERE
+
+        return _segment(
+            self.names.down(slot, generation), at, SegmentKind.DOWN, generation=generation, prepare=prepare
+        )
+
+    def _write_row(self, slot: int, generation: int, name: str, owner: Owner, up: Mapping) -> None:
+        with _RowChange(self, slot) as row:
+            row["generation"] = generation
+            row["reason"] = row["health"] = row["down_ns"] = 0
+            row["since_ns"], row["since_wall_ns"] = time.monotonic_ns(), time.time_ns()
+            row["identity"] = np.frombuffer(up, layout.UP, 1)[0]["identity"]
+            row["nonce"] = int(owner.nonce, 16)
+            row["name"] = name.encode()
+            row["state"] = RowState.LIVE
+
+    def _free_row(self, slot: int) -> None:
+        with _RowChange(self, slot) as row:
+            row["state"] = RowState.FREE
+            row["name"] = b""
+
+    # Clearing away ----------------------------------------------------------------------------
+
+    def _clear_away(self) -> None:
+        assert self._kernel is not None
+        for kind, slot, generation, _ in self._kernel.notices():
+            guest = self.guests.get(slot)
+            if guest is None or guest.generation != generation:
+                continue
+            if kind == _kernel.QUARANTINED:
+                log.error(
+                    "bus %r: endpoint %r (pid %d) wrote what no endpoint may, and was put out",
+                    self.bus,
+                    guest.name,
+                    guest.owner.pid,
+                )
+            elif kind == _kernel.RECLAIMED:
+                del self.guests[slot]
+                self._kernel.forget(slot, generation)
+                self._unlink_guest(guest)
+                self._free_row(slot)
+                self._store("attached", len(self.guests))
+
+    def _unlink_guest(self, guest: Guest) -> None:
+        serial = guest.up.load(
+            layout.offset(layout.UP, "outgoing") + layout.offset(layout.OUTGOING, "interests_serial")
+        )
+        guest.down.unlink()
+        remove_endpoint(self.names, guest.owner, serial)
+
+    def evict(self, name: str) -> bool:
+        """Put an endpoint off the bus. False: there is none of that name."""
+        assert self._kernel is not None
+        for guest in list(self.guests.values()):
+            if guest.name == name and int(self.rows[guest.slot]["state"]) == RowState.LIVE:
+                self._kernel.evict(guest.slot, guest.generation)
+                return True
+        return False
+
+    # Ending -----------------------------------------------------------------------------------
+
+    def close(self, timeout: float, *, handover: bool = False) -> None:
+        """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it to be adopted."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        assert self._kernel is not None
+        assert self._thread is not None
+        self._store("state", layout.BusState.CLOSING)
+        os.write(self._wake_up, b"x")
+        self._thread.join()
+        if handover:
+            self._kernel.stop(0)
+            self._store("state", layout.BusState.HANDOVER)
+            self._drop(unlink=False)
+            return
+        self._kernel.stop(timeout)
+        self._store("state", layout.BusState.ENDED)
+        self._kernel.wake_all()
+        self._drop(unlink=True)
+
+    def _drop(self, *, unlink: bool) -> None:
+        """Let go of everything; with ``unlink``, leave no name behind."""
+        if self._door is not None:
+            self._door.close()
+            try:
+                os.unlink(f"/dev/shm/{self.names.door}")
+            except FileNotFoundError:
+                pass
+        if self._kernel is not None:
+            self._kernel.close()
+        for waiting in self._waiting:
+            waiting.connection.close()
+        if unlink:
+            for guest in self.guests.values():
+                self._unlink_guest(guest)
+            for segment in (self._ready, self._segment):
+                if segment is not None:
+                    segment.unlink()
+            if self._bell is not None:
+                self._bell.unlink()
+        self.guests.clear()
+        if self._thread is not None:
+            os.close(self._wake)
+            os.close(self._wake_up)
+        fence.release(self.bus, remove=unlink)
+
+    def _abandon(self) -> None:
+        """What ``_open`` had made when it failed."""
+        self._drop(unlink=True)
+
+
+class _RowChange:
+    """A slot row while it changes: its sequence number is odd."""
+
+    def __init__(self, dispatcher: Dispatcher, slot: int) -> None:
+        assert dispatcher._segment is not None
+        self._memory = dispatcher._segment.memory
+        self._at = dispatcher._rows_at + slot * layout.ROW.itemsize
+        self._row: Any = dispatcher.rows[slot]
+
+    def __enter__(self) -> Any:
+        self._memory.store(self._at, self._memory.load(self._at) + 1)
+        return self._row
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.store(self._at, self._memory.load(self._at) + 1)
+
+
+def remove_endpoint(bus: names.BusNames, owner: Owner, serial: int) -> None:
+    """Unlink the names that an endpoint made; the segment of its interests is the one of ``serial`` or a neighbour."""
+    from ringbuf.segment import unlink
+
+    unlink(bus.up(owner))
+    for near in range(max(serial - 1, 0), serial + 2):
+        unlink(bus.interests(owner, near))
+    unlink_bell(bus.endpoint_bell(owner)[1:])
+
+
+def _segment(name: str, size: int, kind: SegmentKind, **more: Any) -> Segment:
+    try:
+        return Segment.create(name, -(-size // 8) * 8, kind=kind, layout=layout.LAYOUT, **more)
+    except SegmentNoSpace as problem:
+        raise errors.SegmentError(
+            name=name, reason=str(problem), remedy=problem.remedy, size=problem.size, free=problem.free
+        ) from problem
+    except RingbufError as problem:
+        raise errors.SegmentError(name=name, reason=str(problem), remedy="See shmbus doctor") from problem
+
+
+def _open_stat(pid: int) -> int:
+    return os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _line(at: int) -> int:
+    return -(-at // _LINE) * _LINE

@@ -1,0 +1,192 @@
+"""The door: where a process asks to be let onto a bus. Messages never pass here.
+
+A SEQPACKET socket beside the segments. The caller has made its segment UP, complete, before it knocks; it sends one
+record, gets one answer, and keeps the connection open for as long as it is attached: its end is how an ``exec`` shows.
+Who knocks, and that it lives, the dispatcher learns from the socket itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+from enum import IntEnum
+from typing import NamedTuple
+
+from . import errors, layout, names, registry
+from .names import Owner
+
+KNOCK = struct.Struct("<QQQ")  # layout, nonce, start time
+ANSWER = struct.Struct("<IIQIIQ160s")  # code, slot, generation, pid, reserved, layout or limit, text
+
+_SO_PEERPIDFD = 77
+
+
+class Code(IntEnum):
+    """What the dispatcher answers."""
+
+    ADMITTED = 0
+    NAME_TAKEN = 1
+    BUS_FULL = 2
+    OTHER_LAYOUT = 3
+    REFUSED = 4
+    ENDING = 5
+
+
+class Answer(NamedTuple):
+    """One answer at the door."""
+
+    code: Code
+    slot: int = 0
+    generation: int = 0
+    pid: int = 0
+    number: int = 0
+    text: str = ""
+
+    def pack(self) -> bytes:
+        text = self.text.encode()[:160]
+        return ANSWER.pack(self.code, self.slot, self.generation, self.pid, 0, self.number, text)
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Answer:
+        code, slot, generation, pid, _, number, text = ANSWER.unpack(record)
+        return cls(Code(code), slot, generation, pid, number, text.rstrip(b"\0").decode(errors="replace"))
+
+
+class Caller(NamedTuple):
+    """Who knocked, as the kernel says it, and a descriptor that shows when it ends (None: not to be had)."""
+
+    owner: Owner
+    layout: int
+    uid: int
+    pidfd: int | None
+
+
+class Admission(NamedTuple):
+    """A place on the bus. The connection stays open while one is attached."""
+
+    slot: int
+    generation: int
+    connection: socket.socket
+
+
+# The dispatcher's side --------------------------------------------------------------------------
+
+
+def listen(bus: str) -> socket.socket:
+    """Open the door. Only the holder of the fence may, so whatever has the name is a leaving."""
+    path = _path(bus)
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        os.fchmod(door.fileno(), 0o600)  # before the name exists
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        door.bind(path)
+        door.listen(512)
+    except BaseException:
+        door.close()
+        raise
+    return door
+
+
+def identify(connection: socket.socket, record: bytes) -> Caller | None:
+    """Who sent this record; None where it is none of ours or its sender has gone already."""
+    if len(record) != KNOCK.size:
+        return None
+    theirs, nonce, start = KNOCK.unpack(record)
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pidfd: int | None = None
+    try:
+        pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        except OSError:
+            pass  # an old kernel: psutil and /proc watch instead
+    return Caller(Owner(pid, start, f"{nonce:016x}"), theirs, uid, pidfd)
+
+
+# The caller's side ------------------------------------------------------------------------------
+
+
+def knock(bus: str, *, nonce: int, start_time: int, deadline_ns: int) -> Admission:
+    """Ask to be let in, until ``deadline_ns`` on the monotonic clock.
+
+    Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
+    """
+    began = time.monotonic_ns()
+    record = KNOCK.pack(layout.LAYOUT, nonce, start_time)
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            answer = _ask(connection, bus, record, began, deadline_ns)
+            if answer is not None:
+                if answer.code == Code.ADMITTED:
+                    return Admission(answer.slot, answer.generation, connection)
+                raise _refusal(bus, answer)
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        if time.monotonic_ns() >= deadline_ns:
+            raise _timeout(bus, began)
+        time.sleep(0.005)
+
+
+def _ask(
+    connection: socket.socket, bus: str, record: bytes, began: int, deadline_ns: int
+) -> Answer | None:
+    """One try; None: nobody is there yet."""
+    connection.setblocking(False)
+    try:
+        connection.connect(_path(bus))
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN):
+            return None
+        raise
+    connection.settimeout(max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9))
+    try:
+        connection.send(record)
+        answer = connection.recv(ANSWER.size + 1)
+    except TimeoutError:
+        raise _timeout(bus, began) from None
+    except (ConnectionError, BrokenPipeError):
+        return None
+    if len(answer) != ANSWER.size:
+        return None  # the dispatcher ended meanwhile
+    result = Answer.unpack(answer)
+    return None if result.code == Code.ENDING else result
+
+
+def _timeout(bus: str, began: int) -> errors.AttachTimeout:
+    seconds = (time.monotonic_ns() - began) / 1e9
+    info = next((info for info in registry.buses() if info.name == bus), None)
+    if info is None or not info.alive:
+        return errors.AttachTimeout(bus=bus, seconds=seconds)
+    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=info.pid, silent=info.control_age)
+
+
+def _refusal(bus: str, answer: Answer) -> errors.BusError:
+    from ringbuf import layout_text
+
+    match answer.code:
+        case Code.NAME_TAKEN:
+            return errors.NameTaken(bus=bus, name=answer.text, pid=answer.pid)
+        case Code.BUS_FULL:
+            return errors.BusFull(bus=bus, limit=answer.number)
+        case Code.OTHER_LAYOUT:
+            mine, theirs = layout_text(layout.LAYOUT), layout_text(answer.number)
+            return errors.LayoutMismatch(bus=bus, mine=mine, theirs=theirs, pids=(answer.pid,))
+        case _:
+            reason, _, remedy = answer.text.partition("\n")
+            return errors.Refused(bus=bus, reason=reason, remedy=remedy, pid=answer.pid)
+
+
+def _path(bus: str) -> str:
+    return f"/dev/shm/{names.names_of(bus).door}"

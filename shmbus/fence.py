@@ -1,0 +1,67 @@
+"""The fence: at most one dispatcher for a bus, in this process or any other.
+
+An ``fcntl`` lock on a file of its own, which falls with the process, whatever happens. Such a lock also falls when any
+descriptor of the file is closed in the process, and does not bind the process to itself, so the file is opened here
+alone, once for each bus, and what this process holds is written down here too. Neither ``flock`` nor open file
+description locks would do: a forked child that outlives its killed parent would keep them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+
+from . import names
+
+_mutex = threading.Lock()
+_held: dict[str, int] = {}  # bus -> descriptor, of this process
+_owner = os.getpid()
+
+
+def acquire(bus: str) -> int | None:
+    """Take the fence. None: it is ours now; otherwise the pid of who holds it (0: it could not be told)."""
+    global _owner
+    path = f"/dev/shm/{names.names_of(bus).lock}"
+    with _mutex:
+        if _owner != os.getpid():  # a fork: locks are not inherited, and closing here harms nobody
+            for fd in _held.values():
+                os.close(fd)
+            _held.clear()
+            _owner = os.getpid()
+        if bus in _held:
+            return os.getpid()
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_ino == os.stat(path).st_ino:
+                    os.fchmod(fd, 0o600)
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, str(os.getpid()).encode(), 0)
+                    _held[bus] = fd
+                    return None
+            except BlockingIOError:
+                holder = os.pread(fd, 20, 0)
+                os.close(fd)
+                return int(holder) if holder.isdigit() else 0
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # its name was removed while we waited: it fences nothing
+
+
+def release(bus: str, *, remove: bool) -> None:
+    """Give the fence back; ``remove`` the file where nothing of the bus is left."""
+    with _mutex:
+        fd = _held.pop(bus, None)
+        if fd is None or _owner != os.getpid():
+            return
+        if remove:
+            try:
+                os.unlink(f"/dev/shm/{names.names_of(bus).lock}")
+            except FileNotFoundError:
+                pass
+        os.close(fd)
