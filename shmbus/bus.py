@@ -35,17 +35,22 @@ class Bus(BusView):
         return attach(self.name, name=name, **more)
 
     def evict(self, name: str) -> None:
-        """Put the endpoint of that name off the bus, whatever state its process is in. Its requests end with
+        """Put the endpoint of that name off the bus, whatever state its process is in. Its
+        requests end with
         ``EndpointDied``, what it had not touched is handed on, and its own calls raise ``Evicted``.
 
         Raises ``InvalidName``; ``LookupError`` where nobody has that name."""
         names.check_endpoint(name)
         if not self._dispatcher.evict(name):
-            raise LookupError(f"bus {self.name!r} has no endpoint {name!r}; bus.endpoints() lists those it has")
+            raise LookupError(
+                f"bus {self.name!r} has no endpoint {name!r}; bus.endpoints() lists those it has"
+            )
 
     def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
-        """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at most; then they get
-        ``BusDown``. With ``handover`` everything is left as it stands for the next :func:`serve` to adopt."""
+        """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
+        most; then they get
+        ``BusDown``. With ``handover`` everything is left as it stands for the next :func:`serve`
+        to adopt."""
         with self._ending:
             self._dispatcher.close(timeout, handover=handover)
             _serving.discard(self)
@@ -66,10 +71,13 @@ class Bus(BusView):
 def serve(name: str, *, settings: Settings | None = None, replace: bool = False) -> Bus:
     """Host the dispatcher of a bus in this process, until the returned bus is closed.
 
-    ``settings`` hold for the bus and are the defaults of its endpoints. ``replace`` puts a bus of another layout, which
-    another version of this package left running, out of service; without it that is a ``LayoutMismatch``.
+    ``settings`` hold for the bus and are the defaults of its endpoints. ``replace`` puts a bus of
+    another layout, which
+    another version of this package left running, out of service; without it that is a
+    ``LayoutMismatch``.
 
-    Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
+    Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
+    ``InvalidName``.
     """
     return Bus(Dispatcher(names.check_bus(name), settings or Settings(), replace=replace))
 

@@ -1,6 +1,7 @@
 """The control plane: admits endpoints, clears away after them, and begins and ends a bus.
 
-Slow and careful things are decided here, in one Python thread; the forwarding thread and the watcher of the kernel
+Slow and careful things are decided here, in one Python thread; the forwarding thread and the
+watcher of the kernel
 never wait for it. What it decides stands in BUS before it tells the kernel.
 """
 
@@ -16,14 +17,12 @@ import time
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ringbuf import RingbufError, Segment, SegmentNoSpace
 from ringbuf._kernel import Mapping
 from ringbuf.doorbell import Doorbell
 from ringbuf.doorbell import unlink as unlink_bell
 
-from . import _kernel, door, errors, fence, layout, names, registry
+from . import _kernel, door, errors, fence, layout, names, processes
 from .door import Answer, Caller, Code
 from .layout import RowState, SegmentKind
 from .names import Owner
@@ -33,7 +32,7 @@ log = logging.getLogger("shmbus")
 
 _LINE = 64
 _SPARE_DESCRIPTORS = 16
-_PATIENCE = 1.0  # seconds for which a name may be on its way out before its newcomer is told that it is taken
+_PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out
 
 
 class Guest(NamedTuple):
@@ -56,7 +55,8 @@ class Waiting(NamedTuple):
 
 
 class Dispatcher:
-    """The dispatcher of one bus, hosted by this process: the kernel's threads and the control thread.
+    """The dispatcher of one bus, hosted by this process: the kernel's threads and the control
+    thread.
 
     Raises ``BusExists``, ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
     """
@@ -98,10 +98,10 @@ class Dispatcher:
         self._bell = Doorbell.create(
             self.names.bell[1:], self._segment.memory, layout.offset(layout.BUS, "bell")
         )
-        self.head = np.frombuffer(self._segment.memory, layout.BUS, 1)[0]
+        self.head = layout.view(self._segment.memory, layout.BUS)[0]
         rows = int(self.head["rows_offset"])
         self._rows_at = rows
-        self.rows = np.frombuffer(self._segment.memory, layout.ROW, slots, rows)
+        self.rows = layout.view(self._segment.memory, layout.ROW, slots, rows)
         self._kernel = _kernel.Forwarder(
             self._segment.memory,
             self._ready.memory,
@@ -118,12 +118,12 @@ class Dispatcher:
         self._thread.start()
 
     def _make_bus(self) -> Segment:
-        settings, me = self.settings, registry.identity()
+        settings, me = self.settings, processes.identity()
         rows = -(-layout.BUS.itemsize // _LINE) * _LINE
         size = rows + settings.max_endpoints * layout.ROW.itemsize
 
         def prepare(memory: Mapping) -> None:
-            head = np.frombuffer(memory, layout.BUS, 1)[0]
+            head = layout.view(memory, layout.BUS)[0]
             head["identity"] = me
             head["serial"] = 1
             head["started_ns"] = time.monotonic_ns()
@@ -138,7 +138,7 @@ class Dispatcher:
             head["rows_offset"] = rows
             head["name"] = self.bus.encode()
             head["package"] = version("shmbus").encode()
-            head["last_generation"] = layout.BUS_GENERATION
+            head["last_generation"] = 1  # the bus itself
 
         return _segment(self.names.bus_segment, size, SegmentKind.BUS, prepare=prepare)
 
@@ -209,16 +209,21 @@ class Dispatcher:
             self._admit(guest)
 
     def _admit(self, waiting: Waiting) -> None:
-        """Let in, refuse, or keep waiting. Takes over the connection and the caller's descriptor."""
+        """Let in, refuse, or keep waiting. Takes over the connection and the caller's
+        descriptor."""
         connection, caller, since = waiting
         answer: Answer | None
         try:
-            answer = self._consider(caller, connection, patient=time.monotonic() - since < _PATIENCE)
+            answer = self._consider(
+                caller, connection, patient=time.monotonic() - since < _PATIENCE
+            )
         except (errors.BusError, RingbufError) as problem:
             remedy = getattr(problem, "remedy", "")
             answer = Answer(Code.REFUSED, pid=os.getpid(), text=f"{problem}\n{remedy}")
         except OSError as problem:
-            answer = Answer(Code.REFUSED, pid=os.getpid(), text=f"the dispatcher could not: {problem}")
+            answer = Answer(
+                Code.REFUSED, pid=os.getpid(), text=f"the dispatcher could not: {problem}"
+            )
         if answer is None:
             self._waiting.append(waiting)
             return
@@ -230,17 +235,25 @@ class Dispatcher:
             pass  # gone meanwhile: the watcher sees it
         connection.close()
 
-    def _consider(self, caller: Caller, connection: socket.socket, *, patient: bool) -> Answer | None:
+    def _consider(
+        self, caller: Caller, connection: socket.socket, *, patient: bool
+    ) -> Answer | None:
         assert self._kernel is not None
         me = os.getpid()
         if caller.layout != layout.LAYOUT:
             return Answer(Code.OTHER_LAYOUT, pid=me, number=layout.LAYOUT)
         if caller.uid != os.geteuid():
-            return Answer(Code.REFUSED, pid=me, text=f"uid {caller.uid} is not this bus's user\nServe a bus as that user")
-        up = Segment.attach(self.names.up(caller.owner), kind=SegmentKind.UP, layout=layout.LAYOUT).memory
+            return Answer(
+                Code.REFUSED,
+                pid=me,
+                text=f"uid {caller.uid} is not this bus's user\nServe a bus as that user",
+            )
+        up = Segment.attach(
+            self.names.up(caller.owner), kind=SegmentKind.UP, layout=layout.LAYOUT
+        ).memory
         if not _kernel.up_sound(up):
             return Answer(Code.REFUSED, pid=me, text="its segment is not sound\nAttach again")
-        said = np.frombuffer(up, layout.UP, 1)[0]
+        said = layout.view(up, layout.UP)[0]
         theirs, mine = said["identity"], self.head["identity"]
         for what in ("pid_namespace", "time_namespace"):
             if int(theirs[what]) != int(mine[what]):
@@ -248,26 +261,34 @@ class Dispatcher:
                 return Answer(
                     Code.REFUSED,
                     pid=me,
-                    text=f"it is in another {kind} namespace than the dispatcher\nRun both in one, or share it",
+                    text=f"it is in another {kind} namespace than the dispatcher\n"
+                    "Run both in one, or let the containers share it",
                 )
         if int(theirs["pid"]) != caller.owner.pid:
-            return Answer(Code.REFUSED, pid=me, text="its segment names another process\nAttach again")
+            return Answer(
+                Code.REFUSED, pid=me, text="its segment names another process\nAttach again"
+            )
         name = names.check_endpoint(layout.text(said["name"]))
         slot = None
         for row in range(len(self.rows)):
             state = int(self.rows[row]["state"])
             if state == RowState.FREE:
                 slot = row if slot is None else slot
-            elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(self.rows[row]["name"]) == name:
+            elif (
+                state in (RowState.LIVE, RowState.LEAVING)
+                and layout.text(self.rows[row]["name"]) == name
+            ):
                 holder = self.rows[row]["identity"]
-                leaving = state == RowState.LEAVING or not registry.process_alive(
+                leaving = state == RowState.LEAVING or not processes.process_alive(
                     int(holder["pid"]), int(holder["start_time"])
                 )
                 if leaving and patient:
                     return None
                 return Answer(Code.NAME_TAKEN, pid=int(holder["pid"]), text=name)
         if slot is None:
-            if patient and any(int(row["state"]) in (RowState.DYING, RowState.GONE) for row in self.rows):
+            if patient and any(
+                int(row["state"]) in (RowState.DYING, RowState.GONE) for row in self.rows
+            ):
                 return None
             return Answer(Code.BUS_FULL, pid=me, number=len(self.rows))
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -275,7 +296,8 @@ class Dispatcher:
             return Answer(
                 Code.REFUSED,
                 pid=me,
-                text=f"the dispatcher may open {limit} files, and each endpoint takes three\nRaise ulimit -n",
+                text=f"the dispatcher may open {limit} files, and each endpoint takes three\n"
+                "Raise ulimit -n",
             )
         return self._let_in(slot, name, caller, up, connection)
 
@@ -316,7 +338,7 @@ class Dispatcher:
         return Answer(Code.ADMITTED, slot, generation, os.getpid())
 
     def _make_down(self, slot: int, generation: int, up: Mapping) -> Segment:
-        said = np.frombuffer(up, layout.UP, 1)[0]
+        said = layout.view(up, layout.UP)[0]
         requests, todo = int(said["pending_count"]), 2 * len(self.rows)
         targets_at = _line(layout.DOWN.itemsize)
         todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
@@ -328,7 +350,7 @@ class Dispatcher:
             at = _line(at + capacity)
 
         def prepare(memory: Mapping) -> None:
-            down = np.frombuffer(memory, layout.DOWN, 1)[0]
+            down = layout.view(memory, layout.DOWN)[0]
             down["slot"], down["generation"] = slot, generation
             down["incoming_place"] = places
             down["target_count"], down["target_offset"] = requests, targets_at
@@ -339,7 +361,11 @@ class Dispatcher:
             down["todo"]["from"] = layout.NOWHERE
 
         return _segment(
-            self.names.down(slot, generation), at, SegmentKind.DOWN, generation=generation, prepare=prepare
+            self.names.down(slot, generation),
+            at,
+            SegmentKind.DOWN,
+            generation=generation,
+            prepare=prepare,
         )
 
     def _write_row(self, slot: int, generation: int, name: str, owner: Owner, up: Mapping) -> None:
@@ -347,7 +373,7 @@ class Dispatcher:
             row["generation"] = generation
             row["reason"] = row["health"] = row["down_ns"] = 0
             row["since_ns"], row["since_wall_ns"] = time.monotonic_ns(), time.time_ns()
-            row["identity"] = np.frombuffer(up, layout.UP, 1)[0]["identity"]
+            row["identity"] = layout.view(up, layout.UP)[0]["identity"]
             row["nonce"] = int(owner.nonce, 16)
             row["name"] = name.encode()
             row["state"] = RowState.LIVE
@@ -381,7 +407,8 @@ class Dispatcher:
 
     def _unlink_guest(self, guest: Guest) -> None:
         serial = guest.up.load(
-            layout.offset(layout.UP, "outgoing") + layout.offset(layout.OUTGOING, "interests_serial")
+            layout.offset(layout.UP, "outgoing")
+            + layout.offset(layout.OUTGOING, "interests_serial")
         )
         guest.down.unlink()
         remove_endpoint(self.names, guest.owner, serial)
@@ -398,7 +425,8 @@ class Dispatcher:
     # Ending -----------------------------------------------------------------------------------
 
     def close(self, timeout: float, *, handover: bool = False) -> None:
-        """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it to be adopted."""
+        """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it
+        to be adopted."""
         with self._lock:
             if self._closed:
                 return
@@ -467,7 +495,8 @@ class _RowChange:
 
 
 def remove_endpoint(bus: names.BusNames, owner: Owner, serial: int) -> None:
-    """Unlink the names that an endpoint made; the segment of its interests is the one of ``serial`` or a neighbour."""
+    """Unlink the names that an endpoint made; the segment of its interests is the one of
+    ``serial`` or a neighbour."""
     from ringbuf.segment import unlink
 
     unlink(bus.up(owner))
@@ -481,10 +510,16 @@ def _segment(name: str, size: int, kind: SegmentKind, **more: Any) -> Segment:
         return Segment.create(name, -(-size // 8) * 8, kind=kind, layout=layout.LAYOUT, **more)
     except SegmentNoSpace as problem:
         raise errors.SegmentError(
-            name=name, reason=str(problem), remedy=problem.remedy, size=problem.size, free=problem.free
+            name=name,
+            reason=str(problem),
+            remedy="Make /dev/shm larger (in a container --shm-size) or set a smaller ring_bytes",
+            size=problem.size,
+            free=problem.free,
         ) from problem
     except RingbufError as problem:
-        raise errors.SegmentError(name=name, reason=str(problem), remedy="See shmbus doctor") from problem
+        raise errors.SegmentError(
+            name=name, reason=str(problem), remedy="See shmbus doctor"
+        ) from problem
 
 
 def _open_stat(pid: int) -> int:

@@ -1,7 +1,9 @@
 """The door: where a process asks to be let onto a bus. Messages never pass here.
 
-A SEQPACKET socket beside the segments. The caller has made its segment UP, complete, before it knocks; it sends one
-record, gets one answer, and keeps the connection open for as long as it is attached: its end is how an ``exec`` shows.
+A SEQPACKET socket beside the segments. The caller has made its segment UP, complete, before it
+knocks; it sends one
+record, gets one answer, and keeps the connection open for as long as it is attached: its end is
+how an ``exec`` shows.
 Who knocks, and that it lives, the dispatcher learns from the socket itself.
 """
 
@@ -19,7 +21,9 @@ from . import errors, layout, names, registry
 from .names import Owner
 
 KNOCK = struct.Struct("<QQQ")  # layout, nonce, start time
-ANSWER = struct.Struct("<IIQIIQ160s")  # code, slot, generation, pid, reserved, layout or limit, text
+ANSWER = struct.Struct(
+    "<IIQIIQ160s"
+)  # code, slot, generation, pid, reserved, layout or limit, text
 
 _SO_PEERPIDFD = 77
 
@@ -52,11 +56,14 @@ class Answer(NamedTuple):
     @classmethod
     def unpack(cls, record: bytes) -> Answer:
         code, slot, generation, pid, _, number, text = ANSWER.unpack(record)
-        return cls(Code(code), slot, generation, pid, number, text.rstrip(b"\0").decode(errors="replace"))
+        return cls(
+            Code(code), slot, generation, pid, number, text.rstrip(b"\0").decode(errors="replace")
+        )
 
 
 class Caller(NamedTuple):
-    """Who knocked, as the kernel says it, and a descriptor that shows when it ends (None: not to be had)."""
+    """Who knocked, as the kernel says it, and a descriptor that shows when it ends (None: not to
+    be had)."""
 
     owner: Owner
     layout: int
@@ -98,7 +105,9 @@ def identify(connection: socket.socket, record: bytes) -> Caller | None:
     if len(record) != KNOCK.size:
         return None
     theirs, nonce, start = KNOCK.unpack(record)
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )
     pidfd: int | None = None
     try:
         pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)

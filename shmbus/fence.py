@@ -1,8 +1,11 @@
 """The fence: at most one dispatcher for a bus, in this process or any other.
 
-An ``fcntl`` lock on a file of its own, which falls with the process, whatever happens. Such a lock also falls when any
-descriptor of the file is closed in the process, and does not bind the process to itself, so the file is opened here
-alone, once for each bus, and what this process holds is written down here too. Neither ``flock`` nor open file
+An ``fcntl`` lock on a file of its own, which falls with the process, whatever happens. Such a lock
+also falls when any
+descriptor of the file is closed in the process, and does not bind the process to itself, so the
+file is opened here
+alone, once for each bus, and what this process holds is written down here too. Neither ``flock``
+nor open file
 description locks would do: a forked child that outlives its killed parent would keep them.
 """
 
@@ -20,7 +23,8 @@ _owner = os.getpid()
 
 
 def acquire(bus: str) -> int | None:
-    """Take the fence. None: it is ours now; otherwise the pid of who holds it (0: it could not be told)."""
+    """Take the fence. None: it is ours now; otherwise the pid of who holds it (0: it could not be
+    told)."""
     global _owner
     path = f"/dev/shm/{names.names_of(bus).lock}"
     with _mutex:

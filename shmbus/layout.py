@@ -10,6 +10,9 @@ from enum import IntEnum, IntFlag
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ringbuf._kernel import Mapping
 
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 VERSION = 1
@@ -323,6 +326,11 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_interest": INTEREST,
     "sb_interests": INTERESTS,
 }
+
+
+def view(memory: Mapping, structure: Dtype, count: int = 1, at: int = 0) -> NDArray[np.void]:
+    """Structures in a segment, live; the mapping stays as long as the array."""
+    return np.frombuffer(memoryview(memory), structure, count, at)
 
 
 def offset(structure: Dtype, field: str) -> int:

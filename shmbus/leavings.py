@@ -1,4 +1,5 @@
-"""What dead buses and endpoints left in /dev/shm: found by name, removed only where its owner is provably dead."""
+"""What dead buses and endpoints left in /dev/shm: found by name, removed only where its owner is
+provably dead."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import errors, names, registry
+from . import errors, names, processes, registry
 
 SHM = Path("/dev/shm")
 
@@ -27,6 +28,6 @@ def clear_for(bus: str, *, replace: bool) -> None:
     for path, entry in of_bus(bus):
         if entry.kind == "lock":
             continue  # we hold it
-        if entry.owner is not None and registry.process_alive(entry.owner.pid, entry.owner.start):
+        if entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start):
             continue
         path.unlink(missing_ok=True)

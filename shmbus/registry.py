@@ -20,6 +20,7 @@ from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNotFound, lay
 
 from . import errors, layout, names
 from .patterns import Interest, check_pattern
+from .processes import namespace, process_alive
 
 SHM = Path("/dev/shm")
 
@@ -193,57 +194,6 @@ class Clock(NamedTuple):
         return max(self.monotonic - monotonic, 0) / 1e9
 
 
-# Processes ------------------------------------------------------------------------------------
-
-_ENDED = 0x604  # PF_EXITING | PF_DUMPCORE | PF_SIGNALED: no instruction of this task runs any more
-
-
-def process_alive(pid: int, start_time: int) -> bool:
-    """Whether the process that had this pid and start time (clock ticks since boot) can still run.
-
-    A zombie cannot, a zombie leader with other running threads can."""
-    leader = _task(f"/proc/{pid}/stat")
-    if leader is None or leader.start_time != start_time:
-        return False
-    if leader.runs:
-        return True
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return False
-    found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
-    return any(task is not None and task.runs for task in found)
-
-
-class _Task(NamedTuple):
-    start_time: int
-    state: str
-    runs: bool
-
-
-def _task(stat: str) -> _Task | None:
-    try:
-        with open(stat, "rb", buffering=0) as file:
-            fields = file.read(1024).rpartition(b")")[2].split()
-    except OSError:
-        return None
-    state = fields[0].decode()
-    return _Task(int(fields[19]), state, state not in "ZXx" and not int(fields[6]) & _ENDED)
-
-
-def process_stopped(pid: int) -> bool:
-    """Whether the process is stopped, by a signal or by a tracer."""
-    task = _task(f"/proc/{pid}/stat")
-    return task is not None and task.state in "Tt"
-
-
-def _namespace(kind: str) -> int:
-    try:
-        return os.stat(f"/proc/self/ns/{kind}").st_ino
-    except OSError:
-        return 0
-
-
 # Segments -------------------------------------------------------------------------------------
 
 
@@ -389,7 +339,7 @@ class Registry:
         known, found = self._known, []
         self._known = {}
         # A pid of another namespace means nothing here: such an endpoint is believed alive.
-        here = _namespace("pid")
+        here = namespace("pid")
         foreign = ~np.isin(rows["identity"]["pid_namespace"], (0, here))
         alive: dict[tuple[int, int], bool] = {}
         for slot in np.flatnonzero(there).tolist():
@@ -639,7 +589,7 @@ def _bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
     bus = copies[0]
     identity = bus["identity"]
     heartbeat, control = int(bus["heartbeat_ns"]), int(bus["control_ns"])
-    if int(identity["pid_namespace"]) in (0, _namespace("pid")):
+    if int(identity["pid_namespace"]) in (0, namespace("pid")):
         alive = process_alive(int(identity["pid"]), int(identity["start_time"]))
     else:  # its pid means nothing here; its heart tells
         alive = clock.age(heartbeat) < 1.0

@@ -46,7 +46,7 @@ def test_the_size_that_an_error_names_does(requests: int, bits: int) -> None:
         Settings(ring_bytes=size, max_requests=requests)
 
 
-@pytest.mark.parametrize("setting", ["ring_bytes", "bus_ring_bytes"])
+@pytest.mark.parametrize("setting", ["ring_bytes"])
 def test_a_ring_that_is_no_power_of_two_is_told_its_neighbours(setting: str) -> None:
     given: dict[str, Any] = {setting: 100_000}
     with pytest.raises(InvalidSetting, match="Set 65536 or 131072 bytes") as caught:

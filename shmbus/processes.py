@@ -1,0 +1,66 @@
+"""Processes, unmistakably: a pid alone may have been given to another since."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+_ENDED = 0x604  # PF_EXITING | PF_DUMPCORE | PF_SIGNALED: no instruction of this task runs any more
+
+
+def process_alive(pid: int, start_time: int) -> bool:
+    """Whether the process that had this pid and start time (clock ticks since boot) can still run.
+
+    A zombie cannot, a zombie leader with other running threads can."""
+    leader = _task(f"/proc/{pid}/stat")
+    if leader is None or leader.start_time != start_time:
+        return False
+    if leader.runs:
+        return True
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
+    return any(task is not None and task.runs for task in found)
+
+
+class _Task(NamedTuple):
+    start_time: int
+    state: str
+    runs: bool
+
+
+def _task(stat: str) -> _Task | None:
+    try:
+        with open(stat, "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    state = fields[0].decode()
+    return _Task(int(fields[19]), state, state not in "ZXx" and not int(fields[6]) & _ENDED)
+
+
+def process_stopped(pid: int) -> bool:
+    """Whether the process is stopped, by a signal or by a tracer."""
+    task = _task(f"/proc/{pid}/stat")
+    return task is not None and task.state in "Tt"
+
+
+def namespace(kind: str) -> int:
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return 0
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot; 0 where there is none."""
+    task = _task(f"/proc/{pid}/stat")
+    return task.start_time if task else 0
+
+
+def identity() -> tuple[int, int, int, int, int]:
+    """This process as ``sb_identity``: pid, uid, start time, pid and time namespaces."""
+    pid = os.getpid()
+    return pid, os.geteuid(), start_time(pid), namespace("pid"), namespace("time")
