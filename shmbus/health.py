@@ -42,6 +42,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p99: float
     p999: float
     max: float
+    histogram: tuple[tuple[float, int], ...] = ()
+    """Where each octave begins and how many were in it, from the first with any to the last."""
 
     @classmethod
     def of(cls, buckets: NDArray[np.uint64], total: float, longest: float) -> Latency:
@@ -63,7 +65,15 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
             p99=percentile(0.99),
             p999=percentile(0.999),
             max=longest,
+            histogram=_octaves(buckets),
         )
+
+
+def _octaves(buckets: NDArray[np.uint64]) -> tuple[tuple[float, int], ...]:
+    counts = buckets.reshape(-1, 8).sum(axis=1)
+    used = np.flatnonzero(counts)
+    octaves = range(int(used[0]), int(used[-1]) + 1)
+    return tuple((float(_FLOORS[octave * 8]), int(counts[octave])) for octave in octaves)
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):

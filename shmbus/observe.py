@@ -19,7 +19,7 @@ from ringbuf import Segment
 
 from . import names, patterns, registry
 from .health import Health, Process, Traffic, assess
-from .registry import BusInfo, Clock, EndpointInfo, Registry
+from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +66,16 @@ class BusView:
             if endpoint.state == "attached"
             and any(patterns.overlaps(pattern, mine) for mine in endpoint.patterns)
         ]
+
+    def requests(self, name: str) -> list[PendingRequest]:
+        """The requests under way of an endpoint; none where there is no such endpoint."""
+        with self._lock:
+            return [
+                request
+                for endpoint in self._registry.endpoints()
+                if endpoint.name == name
+                for request in self._registry.requests(endpoint.slot, endpoint.generation)
+            ]
 
     def route(self, type: str) -> patterns.Route:
         """Who would get a message of this type now, and why. Raises ``InvalidType``."""

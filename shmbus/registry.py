@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -145,6 +146,16 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         if any(ring.fill >= FULL for ring in rings):
             return "full"
         return "busy" if self.in_hand else "idle"
+
+
+class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request under way."""
+
+    correlation_id: UUID
+    deadline: float
+    """Seconds until its caller gives up; negative where that is over."""
+    handler: str | None
+    """The endpoint that was chosen, None where the dispatcher has not got that far."""
 
 
 class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -353,10 +364,21 @@ class Registry:
             found.append(endpoint.info(row, clock, alive[process]))
         return found
 
-    @property
-    def mapped(self) -> int:
-        """How many endpoints' segments are kept open."""
-        return len(self._known)
+    def requests(self, slot: int, generation: int) -> list[PendingRequest]:
+        """The requests under way of one endpoint, of those that :meth:`endpoints` saw last."""
+        endpoint = self._known.get((slot, generation))
+        if endpoint is None:
+            return []
+        names_of = {(e.slot, e.generation & 0xFFFFFFFF): e.name for e in self._known.values()}
+        now = time.monotonic_ns()
+        return [
+            PendingRequest(
+                correlation_id=identifier,
+                deadline=(deadline - now) / 1e9,
+                handler=names_of.get((whom & 0xFFFF, whom >> 16 & 0xFFFFFFFF)) if whom else None,
+            )
+            for identifier, deadline, whom in endpoint.requests()
+        ]
 
 
 _REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
@@ -418,7 +440,7 @@ class _Endpoint:
         sent, received = _counts(up, "sent"), _counts(up, "received")
         taken = int(incoming["taken_count"].sum())
         delivered = int(down["incoming"]["delivered"].sum())
-        pending, pending_limit = self._pending(up)
+        pending = self._pending(up)
         return EndpointInfo(
             name=self.name,
             pid=self.pid,
@@ -444,8 +466,8 @@ class _Endpoint:
             in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
             held=_held(up["held"]) if self.up is not None else 0,
             receivers=int(up["receivers"]),
-            pending=pending,
-            pending_limit=pending_limit,
+            pending=int(np.count_nonzero(pending["state"] == layout.PendingState.WAITING)),
+            pending_limit=len(pending),
             sent=sent,
             received=received,
             forwarded=int(down["forwarded"]),
@@ -462,13 +484,34 @@ class _Endpoint:
             note=note or broken,
         )
 
-    def _pending(self, up: Any) -> tuple[int, int]:
-        count, at = int(up["pending_count"]), int(up["pending_offset"])
-        size = count * layout.PENDING.itemsize
-        if self.up is None or count > 65536 or at % 8 or at + size > self.up.size:
-            return 0, 0
-        table = self.up[at : at + size].view(layout.PENDING)
-        return int(np.count_nonzero(table["state"] == layout.PendingState.WAITING)), count
+    def _pending(self, up: Any) -> NDArray[np.void]:
+        """The pending table, live; empty where what UP says of it cannot be."""
+        return _table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
+
+    def requests(self) -> Iterator[tuple[UUID, int, int]]:
+        """Of each request under way the id, the deadline and whom the dispatcher chose, 0 for
+        nobody yet."""
+        if self.up is None or self.down is None:
+            return
+        pending = self._pending(_copy(self.up, layout.UP)).copy()
+        down = _copy(self.down, layout.DOWN)
+        targets = _table(self.down, down["target_count"], down["target_offset"], layout.TARGET)
+        for index in np.flatnonzero(pending["state"] == layout.PendingState.WAITING).tolist():
+            entry, whom = pending[index], 0
+            if index < len(targets) and (targets[index]["id"] == entry["id"]).all():
+                whom = int(targets[index]["whom"])
+            yield UUID(bytes=entry["id"].tobytes()), int(entry["deadline_ns"]), whom
+
+
+def _table(
+    memory: NDArray[np.uint8] | None, count: Any, at: Any, structure: layout.Dtype
+) -> NDArray[np.void]:
+    """A table of structures in a segment, live; empty where it cannot be where it is said to be."""
+    count, at = int(count), int(at)
+    size = count * structure.itemsize
+    if memory is None or count > 65536 or at % 8 or at + size > memory.size:
+        return np.zeros(0, structure)
+    return memory[at : at + size].view(structure)
 
 
 def _counts(up: Any, way: str) -> Counts:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -135,14 +136,30 @@ def test_garbage_in_every_word_that_an_endpoint_writes_harms_nobody(
 
 def test_requests_under_way_and_held_messages_are_counted(bus: BusByHand, seen: BusView) -> None:
     worker = bus.endpoint(0, "worker")
-    at = int(worker.up["pending_offset"])
-    table = np.frombuffer(memoryview(worker.up_segment.memory), layout.PENDING, 16, at)
-    table["state"][[1, 5]] = layout.PendingState.WAITING
+    worker.pending()["state"][[1, 5]] = layout.PendingState.WAITING
     worker.up["held"]["position"][:3] = [8, 16, 24]
     worker.up["held"]["done"][1] = 1
     (info,) = seen.endpoints()
     assert (info.pending, info.pending_limit, info.held) == (2, 16, 2)
     assert seen.health().pending == 2
+
+
+def test_requests_under_way_are_told_with_who_was_chosen(bus: BusByHand, seen: BusView) -> None:
+    caller = bus.endpoint(0, "caller")
+    bus.endpoint(1, "worker", generation=7)
+    mine, theirs = caller.pending(), caller.targets()
+    for index, deadline in ((2, 5_000_000_000), (3, -1_000_000_000)):
+        mine[index]["id"] = np.frombuffer(uuid.UUID(int=index).bytes, np.uint8)
+        mine[index]["deadline_ns"] = time.monotonic_ns() + deadline
+        mine[index]["state"] = layout.PendingState.WAITING
+    theirs[2]["id"] = mine[2]["id"]
+    theirs[2]["whom"] = 1 << 63 | 7 << 16 | 1
+    theirs[3]["whom"] = 1 << 63 | 7 << 16 | 1  # of the request before
+    first, second = seen.requests("caller")
+    assert (first.correlation_id, first.handler) == (uuid.UUID(int=2), "worker")
+    assert 4 < first.deadline <= 5
+    assert (second.handler, second.deadline < 0) == (None, True)
+    assert seen.requests("worker") == []
 
 
 def test_a_row_that_changes_is_read_again_and_one_left_half_written_is_left_out(

@@ -1,0 +1,333 @@
+"""shmtop: what a person sees of a bus in a terminal, and what a script gets."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from shmbus import layout
+from tests.by_hand import BusByHand, EndpointByHand, entry
+
+pytest.importorskip("textual")
+
+from click.testing import CliRunner
+from shmtop import cells
+from shmtop.app import ShmTop
+from shmtop.command import shmtop
+from shmtop.sampler import Sampler
+from textual.pilot import Pilot
+
+Use = Callable[[ShmTop, Pilot[None]], Awaitable[None]]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def bus(stack: ExitStack) -> BusByHand:
+    bus = BusByHand(stack, f"top-{secrets.token_hex(4)}")
+    bus.endpoint(0, "indexer").interests(
+        entry(1, "index.query", role=layout.InterestRole.HANDLE), entry(2, "source.*.tokens")
+    )
+    for slot, name in ((1, "worker-1"), (2, "worker-2")):
+        bus.endpoint(slot, name).interests(entry(1, "source.file", group="workers"))
+    bus.endpoint(3, "log").interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
+    return bus
+
+
+def fill(endpoint: EndpointByHand, depth: int) -> None:
+    endpoint.down["incoming"][0]["head"] = endpoint.up["incoming"][0]["tail"] + depth
+
+
+CELL = 12.2  # the width of a character in a screenshot
+
+
+def text_of(app: ShmTop) -> str:
+    """What is on the screen, line by line."""
+    lines: dict[float, str] = defaultdict(str)
+    pattern = r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>'
+    parts = [(float(y), float(x), t) for x, y, t in re.findall(pattern, app.export_screenshot())]
+    for y, x, text in sorted(parts):
+        lines[y] = lines[y].ljust(round(x / CELL)) + html.unescape(text).replace("\xa0", " ")
+    return "\n".join(lines.values())
+
+
+def drive(
+    bus: BusByHand, use: Use, width: int = 80, height: int = 24, interval: float = 0.05
+) -> None:
+    async def run() -> None:
+        app = ShmTop(Sampler(bus.name), interval=interval)
+        async with app.run_test(size=(width, height)) as pilot:
+            await pilot.pause()
+            await use(app, pilot)
+
+    asyncio.run(run())
+
+
+async def until(app: ShmTop, pilot: Pilot[None], text: str, *, there: bool = True) -> str:
+    end = time.monotonic() + 20
+    while (text in (seen := text_of(app))) != there:
+        assert time.monotonic() < end, f"{text!r} {'missing' if there else 'still'} in:\n{seen}"
+        await pilot.pause(0.02)
+    return seen
+
+
+def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "worker-2")
+        for word in (bus.name, "healthy", "ENDPOINT", "LOST", "indexer", "Sort", "Filter", "Tail"):
+            assert word in seen
+        assert all(len(line.rstrip()) <= 80 for line in seen.splitlines())
+
+    drive(bus, use)
+
+
+def test_states_show_in_their_words_and_the_verdict_names_them(
+    bus: BusByHand, stack: ExitStack
+) -> None:
+    bus.rows[0]["health"] = layout.Fitness.STALLED
+    bus.rows[1]["health"] = layout.Fitness.SLOW
+    bus.rows[2]["state"] = layout.RowState.DYING
+    fill(bus.endpoint(5, "pipe"), 3900)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "unhealthy")
+        for state in ("stalled", "slow", "dead", "full"):
+            assert re.search(rf"^\S+ +{state} ", seen, re.MULTILINE), seen
+        bus.rows[0]["health"] = bus.rows[1]["health"] = layout.Fitness.FIT
+        bus.rows[2]["state"] = layout.RowState.LIVE
+        await until(app, pilot, "● healthy")
+
+    drive(bus, use)
+
+
+def test_endpoints_come_and_go_while_one_looks(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        bus.endpoint(6, "late")
+        await until(app, pilot, "late")
+        bus.rows[6]["state"] = layout.RowState.FREE
+        await until(app, pilot, "late", there=False)
+
+    drive(bus, use)
+
+
+def test_the_table_sorts_by_any_column(bus: BusByHand) -> None:
+    bus.endpoint(4, "pipe").down["lost"] = 7
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        def first(seen: str) -> str:
+            lines = seen.splitlines()
+            at = next(i for i, line in enumerate(lines) if line.startswith("ENDPOINT"))
+            return lines[at + 1].split()[0]
+
+        assert first(await until(app, pilot, "pipe")) == "indexer"
+        await pilot.press("S")
+        await pilot.pause()
+        assert first(text_of(app)) == "pipe"
+        await pilot.press("v")
+        await pilot.pause()
+        assert first(text_of(app)) != "pipe"
+
+    drive(bus, use)
+
+
+def test_the_table_is_filtered_by_words_of_name_state_or_pattern(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "indexer")
+        await pilot.press("slash", *"source.file")
+        seen = await until(app, pilot, "indexer", there=False)
+        assert "worker-1" in seen
+        await pilot.press("enter", "escape")
+        await until(app, pilot, "indexer")
+
+    drive(bus, use)
+
+
+def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
+    worker = bus.endpoint(7, "a-caller")
+    pending = worker.pending()
+    pending[0]["state"] = layout.PendingState.WAITING
+    pending[0]["deadline_ns"] = time.monotonic_ns() + 60 * 10**9
+    worker.interests(entry(1, "job.>", group="team"))
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "a-caller")
+        await pilot.press("enter")
+        seen = await until(app, pilot, "Requests under way: 1 of 16")
+        assert "group team" in seen
+        assert "nobody chosen yet" in seen
+        fill(worker, 2048)
+        await until(app, pilot, "50%")
+        bus.rows[7]["state"] = layout.RowState.FREE
+        await until(app, pilot, "a-caller  gone")
+        await pilot.press("escape")
+        await until(app, pilot, "ENDPOINT")
+
+    drive(bus, use, height=40)
+
+
+def test_the_routes_page_answers_who_gets_a_type_and_why(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("r", *"source.file")
+        seen = await until(app, pilot, "member of workers")
+        assert re.search(r"published, it goes to log, worker-[12]", seen)
+        assert "(NoRoute)" in seen
+        await pilot.press(*"..x")
+        await until(app, pilot, "is not a message type")
+
+    drive(bus, use, width=100)
+
+
+def test_a_dead_dispatcher_is_said_and_everything_else_still_shown(
+    bus: BusByHand,
+) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "healthy")
+        bus.head["identity"]["start_time"] += 1
+        seen = await until(app, pilot, "▲ dead")
+        assert "start it again" in seen
+        assert "worker-1" in seen
+
+    drive(bus, use)
+
+
+def test_a_bus_that_ended_and_is_served_anew_is_followed(bus: BusByHand, stack: ExitStack) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        bus.head["state"] = layout.BusState.ENDED
+        bus.head["identity"]["start_time"] += 1
+        bus.segment.unlink()
+        await until(app, pilot, "ended")
+        BusByHand(stack, bus.name).endpoint(0, "newcomer", generation=9)
+        await until(app, pilot, "newcomer")
+
+    drive(bus, use)
+
+
+def test_it_pauses_and_resizes(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        await until(app, pilot, "PAUSED")
+        await pilot.resize_terminal(140, 30)
+        await until(app, pilot, "PROGRESS")
+        await pilot.resize_terminal(40, 10)
+        await until(app, pilot, "PROGRESS", there=False)
+        await pilot.press("space")
+        await until(app, pilot, "PAUSED", there=False)
+
+    drive(bus, use)
+
+
+def test_256_endpoints_scroll(stack: ExitStack) -> None:
+    bus = BusByHand(stack, f"large-{secrets.token_hex(4)}", slots=256)
+    for slot in range(256):
+        bus.endpoint(slot, f"e{slot:03}")
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "e000")
+        await pilot.press("ctrl+end")
+        await until(app, pilot, "e255")
+        await pilot.press("enter")
+        await until(app, pilot, "slot 255")
+
+    drive(bus, use, interval=0.5)
+
+
+def test_once_prints_a_table_and_tells_unhealthy_by_its_exit_code(bus: BusByHand) -> None:
+    arguments = [bus.name, "--once", "--interval", "0.05"]
+    result = CliRunner().invoke(shmtop, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+    for word in (bus.name, "healthy", "ENDPOINT", "worker-2"):
+        assert word in result.output
+    bus.rows[0]["health"] = layout.Fitness.SLOW
+    result = CliRunner().invoke(shmtop, arguments)
+    assert result.exit_code == 1
+    assert "endpoint indexer" in result.output
+
+
+def test_json_is_one_document_with_all_that_is_known(bus: BusByHand) -> None:
+    result = CliRunner().invoke(shmtop, [bus.name, "--json", "--interval", "0.05"])
+    document = msgspec.json.decode(result.stdout)
+    assert document["health"]["healthy"] is True
+    assert [e["name"] for e in document["endpoints"]] == ["indexer", "worker-1", "worker-2", "log"]
+    first = document["endpoints"][0]
+    assert first["patterns"] == ["index.query", "source.*.tokens"]
+    assert set(first["rates"]) == {"received", "sent", "lost"}
+    assert document["bus"]["pid"] == os.getpid()
+
+
+def test_a_bus_that_is_not_there_gets_one_line_and_no_traceback() -> None:
+    result = CliRunner().invoke(shmtop, ["no-such-bus", "--once"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("shmtop: no bus 'no-such-bus'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_the_extra_one_line_says_how_to_install_it() -> None:
+    hide = "import sys; sys.modules['textual'] = None; import shmtop; shmtop.main()"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "shmtop: the command needs the extra `tools`: pip install 'shmbus[tools]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (0.25, "0.2"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (34567, "35k"),
+        (5.6e6, "5.6M"),
+    ],
+)
+def test_numbers_take_at_most_four_characters(value: float, shown: str) -> None:
+    assert cells.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (512, "512"), (1536, "1.5K"), (65536, "64K"), (128 << 20, "128M")],
+)
+def test_sizes_are_short(value: int, shown: str) -> None:
+    assert cells.size(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (12e-6, "12 µs"),
+        (0.0034, "3.4 ms"),
+        (5.6, "5.6 s"),
+        (428, "7m08"),
+        (12000, "3h20"),
+    ],
+)
+def test_times_show_the_digits_that_matter(seconds: float | None, shown: str) -> None:
+    assert cells.duration(seconds) == shown
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.001, 0.3, 0.5, 0.99, 1.0, 7.0])
+def test_a_bar_fills_its_width_and_shows_the_least(fill: float) -> None:
+    bar = cells.bar(fill, 8)
+    assert bar.cell_len == 8
+    assert (bar.plain[0] == "·") == (fill == 0)

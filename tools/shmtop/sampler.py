@@ -1,0 +1,87 @@
+"""Looks at a bus at intervals, and what happened between two of them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from shmbus.errors import BusError
+from shmbus.observe import BusView, Look, observe
+from shmbus.registry import EndpointInfo
+
+HISTORY = 120
+"""Looks whose rate the sparkline remembers."""
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages a second of one endpoint between two looks."""
+
+    received: float = 0.0
+    sent: float = 0.0
+    lost: float = 0.0
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One look, and the rates since the look before."""
+
+    look: Look
+    rates: tuple[Rates, ...]
+    """One for each of the look's endpoints."""
+
+
+class Sampler:
+    """Looks at one bus again and again. When it has ended and is served anew, it looks at that."""
+
+    def __init__(self, bus: str | None = None) -> None:
+        self._view = observe(bus)
+        self.name = self._view.name
+        self.history: deque[float] = deque(maxlen=HISTORY)
+        self._before = self._view.look()
+
+    @property
+    def view(self) -> BusView:
+        """The view that is looked through now."""
+        return self._view
+
+    def sample(self) -> Sample:
+        """Look now."""
+        self._follow()
+        look, before = self._view.look(), self._before
+        self._before = look
+        elapsed = look.seconds - before.seconds
+        earlier = {(e.slot, e.generation): e for e in before.endpoints}
+        self.history.append(look.health.rate)
+        return Sample(
+            look=look,
+            rates=tuple(
+                _rates(earlier.get((e.slot, e.generation)), e, elapsed) for e in look.endpoints
+            ),
+        )
+
+    def _follow(self) -> None:
+        if self._before.info.alive:
+            return
+        try:
+            successor = observe(self.name)
+        except BusError:
+            return
+        if successor.info().alive:
+            self._view.close()
+            self._view = successor
+        else:
+            successor.close()
+
+    def close(self) -> None:
+        """Let go of the bus."""
+        self._view.close()
+
+
+def _rates(before: EndpointInfo | None, now: EndpointInfo, elapsed: float) -> Rates:
+    if before is None or elapsed <= 0:
+        return Rates()
+    return Rates(
+        received=max(now.received.total - before.received.total, 0) / elapsed,
+        sent=max(now.sent.total - before.sent.total, 0) / elapsed,
+        lost=max(now.lost - before.lost, 0) / elapsed,
+    )
