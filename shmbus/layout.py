@@ -1,7 +1,7 @@
 """The layout of shared memory as numpy sees it: the structures of native/layout.h, word for word.
 
-Observers read a bus through these without touching its traffic. The header defines the layout; a
-test holds both equal, and :data:`LAYOUT` is computed from here by the header's own rule.
+Observers read a bus through these without touching its traffic. The header defines the layout, and
+a test holds both equal.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ringbuf._kernel import Mapping
 
+from . import _kernel
+
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
-VERSION = 1
 GROUPS = 32
 HELD = 64
 LATENCY_BUCKETS = 256
@@ -339,22 +340,7 @@ def offset(structure: Dtype, field: str) -> int:
     return structure.fields[field][1]
 
 
-def _fingerprint() -> int:
-    parts = "record fault ring_place identity hand row bus bus.state bus.bell bus.hand bus.routed "
-    parts += "bus.latency ready up up.state up.outgoing up.incoming up.bell up.in_hand up.held "
-    parts += "pending held down down.state down.outgoing down.incoming down.lost down.todo target "
-    parts += "todo_target interest interests"
-    hash_ = 0xCBF29CE484222325
-    for part in parts.split():
-        name, _, field = part.partition(".")
-        structure = STRUCTURES[f"sb_{name}"]
-        number = offset(structure, field) if field else structure.itemsize
-        for byte in number.to_bytes(8, "little"):
-            hash_ = (hash_ ^ byte) * 0x100000001B3 % 2**64
-    return (hash_ ^ hash_ >> 32) % 2**32
-
-
-LAYOUT = VERSION << 32 | _fingerprint()
+LAYOUT = _kernel.layout_hash()
 """The second word of every segment that this version can read."""
 
 

@@ -33,7 +33,7 @@ ENUMS: dict[str, tuple[type[IntEnum], dict[str, str]]] = {
 def compile_asserts(assertions: list[str], directory: Path) -> None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if not compiler:
-        pytest.skip("no C compiler here; the fingerprint of the layout is compared without one")
+        pytest.skip("no C compiler here to ask")
     source = directory / "layout.c"
     lines = [f'_Static_assert({claim}, "{claim}");' for claim in assertions]
     source.write_text('#include "shmbus/native/layout.h"\n' + "\n".join(lines) + "\n")
@@ -87,10 +87,3 @@ def test_no_structure_has_a_hole_where_a_field_was_forgotten() -> None:
             assert offset - ends < layout.LINE, name
             ends = offset + kind.itemsize
         assert structure.itemsize - ends < layout.LINE, name
-
-
-def test_the_fingerprint_is_the_kernel_s_own() -> None:
-    _kernel = pytest.importorskip("shmbus._kernel")
-    if not hasattr(_kernel, "layout"):
-        pytest.skip("the kernel does not tell its layout yet")
-    assert _kernel.layout() == layout.LAYOUT
