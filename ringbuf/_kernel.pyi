@@ -10,8 +10,10 @@ RING_CAPACITY: int
 RING_CONSUMER_EPOCH: int
 RING_DATA: int
 RING_DOORBELLS: int
+RING_HEAD: int
 RING_KIND: int
 RING_PRODUCER_EPOCH: int
+RING_TAIL: int
 
 def layout_hash() -> int: ...
 def capacity_valid(capacity: int) -> bool: ...

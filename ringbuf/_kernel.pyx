@@ -107,9 +107,12 @@ cdef extern from * nogil:
     #define RB_AT_DOORBELLS RB_AT(doorbells)
     #define RB_AT_PRODUCER_EPOCH RB_AT(producer_epoch)
     #define RB_AT_CONSUMER_EPOCH RB_AT(consumer_epoch)
+    #define RB_AT_HEAD RB_AT(head)
+    #define RB_AT_TAIL RB_AT(tail)
     #define RB_AT_DATA RB_AT(data)
     """
-    size_t RB_AT_CAPACITY, RB_AT_DOORBELLS, RB_AT_PRODUCER_EPOCH, RB_AT_CONSUMER_EPOCH, RB_AT_DATA
+    size_t RB_AT_CAPACITY, RB_AT_DOORBELLS, RB_AT_HEAD, RB_AT_TAIL, RB_AT_DATA
+    size_t RB_AT_PRODUCER_EPOCH, RB_AT_CONSUMER_EPOCH
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, long)
@@ -123,6 +126,8 @@ PREFIX_SIZE = sizeof(rb_prefix)
 RING_KIND = RB_STANDALONE_KIND
 RING_CAPACITY = RB_AT_CAPACITY
 RING_DOORBELLS = RB_AT_DOORBELLS
+RING_HEAD = RB_AT_HEAD
+RING_TAIL = RB_AT_TAIL
 RING_PRODUCER_EPOCH = RB_AT_PRODUCER_EPOCH
 RING_CONSUMER_EPOCH = RB_AT_CONSUMER_EPOCH
 RING_DATA = RB_AT_DATA

@@ -14,7 +14,7 @@ import posix_ipc
 
 from ringbuf._kernel import Bell, Mapping
 from ringbuf.errors import DoorbellError, DoorbellExists, DoorbellNotFound
-from ringbuf.segment import MODE
+from ringbuf.segment import DIRECTORY, MODE
 
 
 class Doorbell(Bell):
@@ -84,7 +84,7 @@ class Doorbell(Bell):
 
 def path(name: str) -> str:
     """Where the C library keeps the semaphore of that name."""
-    return "/dev/shm/sem." + name
+    return f"{DIRECTORY}/sem.{name}"
 
 
 def unlink(name: str) -> None:

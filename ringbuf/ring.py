@@ -14,11 +14,10 @@ A record is at most a quarter of the capacity, so that it always fits beside the
 end. A capacity of some hundred records of the usual size lets a burst pass without waiting.
 """
 
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from ringbuf import doorbell
+from ringbuf import doorbell, segment
 from ringbuf._kernel import (
     RING_CAPACITY,
     RING_CONSUMER_EPOCH,
@@ -35,7 +34,6 @@ from ringbuf._kernel import (
 )
 from ringbuf.doorbell import Doorbell
 from ringbuf.segment import Segment
-from ringbuf.segment import unlink as unlink_segment
 
 
 class Ring(RingCore):
@@ -57,26 +55,27 @@ class Ring(RingCore):
         if not capacity_valid(capacity):
             raise ValueError(f"a ring's capacity is a power of two from 1024 up, not {capacity}")
 
-        with ExitStack() as undo:
+        ours = False
 
-            def prepare(mapping: Mapping) -> None:  # the name is ours from here on
-                undo.callback(unlink_segment, name)
-                mapping.store(RING_CAPACITY, capacity)
-                mapping.store(RING_DOORBELLS, doorbells)
-                if doorbells:
-                    for bell, epoch in bells(name):
-                        doorbell.unlink(bell)  # a dead ring's
-                        undo.callback(doorbell.unlink, bell)
-                        Doorbell.create(bell, mapping, epoch)
+        def prepare(mapping: Mapping) -> None:
+            nonlocal ours
+            ours = True  # the name, and with it those of the doorbells
+            mapping.store(RING_CAPACITY, capacity)
+            mapping.store(RING_DOORBELLS, doorbells)
+            for bell, epoch in bells(name) if doorbells else ():
+                doorbell.unlink(bell)  # a dead ring's
+                Doorbell.create(bell, mapping, epoch)
 
-            size = RING_DATA + capacity
-            segment = Segment.create(
-                name, size, kind=RING_KIND, layout=layout_hash(), prepare=prepare
-            )
-            ring = cls.over(name, segment)
+        size = RING_DATA + capacity
+        try:
+            made = Segment.create(name, size, kind=RING_KIND, layout=layout_hash(), prepare=prepare)
+            ring = cls.over(name, made)
             ring.created = True
-            undo.pop_all()
-        return ring
+            return ring
+        except BaseException:
+            if ours:
+                unlink(name)
+            raise
 
     @classmethod
     def attach(cls, name: str) -> Self:
@@ -89,17 +88,15 @@ class Ring(RingCore):
         return cls.over(name, segment)
 
     @classmethod
-    def over(cls, name: str, segment: Segment) -> Self:
-        memory = segment.memory
+    def over(cls, name: str, opened: Segment) -> Self:
+        memory = opened.memory
         if not cls.WRITABLE or not memory.load(RING_DOORBELLS):
             return cls(name, memory)
         return cls(name, memory, *(Doorbell.attach(bell, memory, at) for bell, at in bells(name)))
 
     def unlink(self) -> None:
         """Remove its names; who has it open keeps it. Nothing happens if they are gone."""
-        for bell, _ in bells(self.name):
-            doorbell.unlink(bell)
-        unlink_segment(self.name)
+        unlink(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -133,3 +130,9 @@ def bells(name: str) -> tuple[tuple[str, int], tuple[str, int]]:
         (f"{name}:records", RING_CONSUMER_EPOCH),
         (f"{name}:room", RING_PRODUCER_EPOCH),
     )
+
+
+def unlink(name: str) -> None:
+    for bell, _ in bells(name):
+        doorbell.unlink(bell)
+    segment.unlink(name)

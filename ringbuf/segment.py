@@ -29,6 +29,7 @@ from ringbuf.errors import (
     SegmentNotReady,
 )
 
+DIRECTORY = "/dev/shm"  # where Linux's C libraries keep segments and semaphores
 MODE = 0o600
 
 # tmpfs takes back what an interrupted call had reserved: one large call would start anew at every
@@ -66,7 +67,6 @@ class Segment(SharedMemory):
     def __init__(self, name: str, mapping: Mapping, *, created: bool) -> None:
         self._name = "/" + name
         self._size = mapping.size
-        self._buf = memoryview(mapping)
         self.mapping = mapping
         self.created = created
 
@@ -91,13 +91,15 @@ class Segment(SharedMemory):
         opened: list[int] = []
         try:
             # Filled within one call: an exception from a signal handler cannot come between the
-            # making of the file and our knowing of it.
-            opened.extend(
-                map(_posixshmem.shm_open, ("/" + name,), (os.O_CREAT | os.O_EXCL | os.O_RDWR,))
-            )
-            os.fchmod(opened[0], MODE)
-            reserve(opened[0], size)
-            mapping = Mapping(opened[0], size, True)
+            # making of the file and our knowing of it. Therefore nothing follows this try either.
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+            opened.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (MODE,)))
+            try:
+                os.fchmod(opened[0], MODE)
+                reserve(opened[0], size)
+                mapping = Mapping(opened[0], size, True)
+            finally:
+                os.close(opened[0])
             if prepare is not None:
                 prepare(mapping)
             mapping.write_prefix(layout, kind, generation)
@@ -108,13 +110,10 @@ class Segment(SharedMemory):
             if not isinstance(problem, OSError):
                 raise
             if opened and problem.errno in REMEDIES:
-                free = min(available(opened[0]), unused_memory())
+                free = min(available(), unused_memory())
                 remedy = REMEDIES[problem.errno]
                 raise SegmentNoSpace(name, size, free, remedy, errno=problem.errno) from None
             raise refusal(name, problem, "created") from problem
-        finally:
-            if opened:
-                os.close(opened[0])
 
     @classmethod
     def attach(
@@ -170,9 +169,13 @@ class Segment(SharedMemory):
             raise ValueError(f"segment {self.name!r} is closed")
         return self.mapping
 
+    @property
+    def buf(self) -> memoryview:
+        """A view of it all. Raises ValueError after `close`."""
+        return memoryview(self.memory)
+
     def close(self) -> None:
         """Let go of the memory; it stays mapped as long as views of it are alive."""
-        self._buf = None  # type: ignore[assignment]
         self.mapping = None
 
     def unlink(self) -> None:
@@ -208,9 +211,10 @@ def reserve(fd: int, size: int) -> None:
     """Give the file `size` bytes of memory that are its own. Raises OSError."""
     # Asking for more than there is would first take all of it from everybody; and where /dev/shm
     # may grow beyond the machine's memory, the kernel would kill others before it refused us.
-    if size > available(fd):
+    if size > available():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if size > unused_memory():
+    idle = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # quick, and never too much
+    if size > idle and size > unused_memory():
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     # Beyond the limit on file sizes the system also sends a signal, which by default kills.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXFSZ})
@@ -231,12 +235,12 @@ def allocate(fd: int, start: int, length: int) -> None:
             continue
 
 
-def available(fd: int) -> int:
-    """Bytes left in the file system of `fd`, those that the file has taken included."""
-    system = os.fstatvfs(fd)
+def available() -> int:
+    """Bytes left in the file system that holds the segments."""
+    system = os.statvfs(DIRECTORY)
     if not system.f_blocks:  # a tmpfs without a limit
         return sys.maxsize
-    return system.f_bavail * system.f_frsize + os.fstat(fd).st_blocks * 512
+    return system.f_bavail * system.f_frsize
 
 
 def unused_memory() -> int:
