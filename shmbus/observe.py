@@ -15,8 +15,6 @@ from typing import Self
 import msgspec
 import psutil
 
-from ringbuf import Segment
-
 from . import names, patterns, registry
 from .health import Health, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
@@ -39,12 +37,18 @@ class BusView:
     ``SegmentError`` (it belongs to another user, or is broken).
     """
 
-    def __init__(self, name: str, segment: Segment | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self._lock = threading.Lock()
-        self._registry = Registry(name, segment)
+        self._open: Registry | None = Registry(name)
         self._processes = Processes()
         self._before = self._traffic()
+
+    @property
+    def _registry(self) -> Registry:
+        if self._open is None:
+            raise ValueError(f"this view of bus {self.name!r} is closed; observe() it anew")
+        return self._open
 
     def info(self) -> BusInfo:
         """The bus itself: its dispatcher, state and sizes."""
@@ -119,7 +123,7 @@ class BusView:
     def close(self) -> None:
         """Let go of the shared memory."""
         with self._lock:
-            self._registry.close()
+            self._open = None
 
     def __enter__(self) -> Self:
         return self

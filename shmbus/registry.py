@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNotFound, layout_text
+from ringbuf._kernel import Mapping
 
 from . import errors, layout, names
-from .patterns import Interest, check_pattern
+from .interests import InterestLog
+from .patterns import Interest
 from .processes import namespace, process_alive
 
 SHM = Path("/dev/shm")
@@ -208,36 +210,27 @@ class Clock(NamedTuple):
 # Segments -------------------------------------------------------------------------------------
 
 
-def _open(name: str, kind: layout.SegmentKind, least: int) -> NDArray[np.uint8]:
-    """The bytes of a segment, read-only; they stay mapped while the array or a view is alive.
-    Raises ``RingbufError``."""
+def open_segment(name: str, kind: layout.SegmentKind, least: int) -> Mapping:
+    """A segment, read-only; it stays mapped while the mapping or a view of it is alive. Raises
+    ``RingbufError``."""
     mapping = Segment.attach(name, kind=kind, layout=layout.LAYOUT).memory
     if mapping.size < least:
         raise SegmentMismatch(name, "size", least, mapping.size)
-    return np.frombuffer(memoryview(mapping), np.uint8)
+    return mapping
 
 
-def _view(memory: NDArray[np.uint8], structure: layout.Dtype, at: int = 0) -> NDArray[np.void]:
-    """One structure in a segment, live: an array of one."""
-    return memory[at : at + structure.itemsize].view(structure)
-
-
-def _copy(memory: NDArray[np.uint8], structure: layout.Dtype) -> Any:
+def _copy(memory: Mapping, structure: layout.Dtype) -> Any:
     """The structure at the start of a segment as it is now; copied as bytes, which is quick."""
-    return memory[: structure.itemsize].copy().view(structure)[0]
+    return np.frombuffer(memoryview(memory)[: structure.itemsize].tobytes(), structure)[0]
 
 
-def open_bus(bus: str, segment: Segment | None = None) -> NDArray[np.uint8]:
-    """The bytes of BUS, read-only and checked.
+def open_bus(bus: str) -> Mapping:
+    """BUS, read-only and checked.
 
     Raises ``NoSuchBus``, ``LayoutMismatch`` or ``SegmentError`` (foreign or broken)."""
     name = names.names_of(bus).bus_segment
     try:
-        if segment is None:
-            memory = _open(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
-        else:
-            memory = np.frombuffer(memoryview(segment.memory), np.uint8)
-            memory.flags.writeable = False
+        memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
     except SegmentNotFound:
         _refuse_foreign(bus)
         raise errors.NoSuchBus(bus=bus, running=running()) from None
@@ -252,7 +245,7 @@ def open_bus(bus: str, segment: Segment | None = None) -> NDArray[np.uint8]:
         ) from None
     except RingbufError as problem:
         raise _untrusted(name, str(problem)) from problem
-    head = _view(memory, layout.BUS)[0]
+    head = layout.view(memory, layout.BUS)[0]
     slots, rows = int(head["slots"]), int(head["rows_offset"])
     if rows % 8 or slots > 0xFFFF or rows + slots * layout.ROW.itemsize > memory.size:
         raise _untrusted(name, f"it says that {slots} slots begin at byte {rows}")
@@ -301,7 +294,7 @@ def _users(bus: str) -> tuple[int, ...]:
 # One bus --------------------------------------------------------------------------------------
 
 
-def steady(head: NDArray[np.void], sequence: str, tries: int = 1000) -> tuple[Any, NDArray[Any]]:
+def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any, NDArray[Any]]:
     """A copy of structures that change under a sequence number (odd while they do), and which of
     them stood still. The dispatcher may have died over one: that stays out of it."""
     # Three calls in this order; on machines that reorder loads, the calls between them make a
@@ -323,19 +316,13 @@ def steady(head: NDArray[np.void], sequence: str, tries: int = 1000) -> tuple[An
 class Registry:
     """The rows of one bus and the endpoints behind them. Not for several threads at once."""
 
-    def __init__(self, bus: str, segment: Segment | None = None) -> None:
+    def __init__(self, bus: str) -> None:
         self.bus = names.names_of(bus)
-        self._memory = open_bus(bus, segment)
-        self.head = _view(self._memory, layout.BUS)
+        memory = open_bus(bus)
+        self.head = layout.view(memory, layout.BUS)
         slots, rows = int(self.head[0]["slots"]), int(self.head[0]["rows_offset"])
-        size = slots * layout.ROW.itemsize
-        self._rows: NDArray[np.void] = self._memory[rows : rows + size].view(layout.ROW)
+        self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], _Endpoint] = {}
-
-    def close(self) -> None:
-        """Let go of all memory."""
-        self._known.clear()
-        del self._memory, self.head, self._rows
 
     def info(self, clock: Clock | None = None) -> BusInfo:
         """The bus itself."""
@@ -399,18 +386,19 @@ class _Endpoint:
         self.pid, self.start = int(identity["pid"]), int(identity["start_time"])
         self.owner = names.Owner(self.pid, self.start, f"{int(row['nonce']):016x}")
         self.name = layout.text(row["name"])
-        self.up: NDArray[np.uint8] | None = None
-        self.down: NDArray[np.uint8] | None = None
+        self.up: Mapping | None = None
+        self.down: Mapping | None = None
         self.log = InterestLog(bus, self.owner, self.name)
 
     def _open(self) -> str:
         """Open what is not open yet; what is missing, as a note."""
         try:
             if self.up is None:
-                self.up = _open(self.bus.up(self.owner), layout.SegmentKind.UP, layout.UP.itemsize)
+                name = self.bus.up(self.owner)
+                self.up = open_segment(name, layout.SegmentKind.UP, layout.UP.itemsize)
             if self.down is None:
                 name = self.bus.down(self.slot, self.generation)
-                self.down = _open(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
+                self.down = open_segment(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
         except RingbufError as problem:
             return str(problem)
         return ""
@@ -456,10 +444,14 @@ class _Endpoint:
             groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
             interests=interests,
             routed=int(down["interests_seen"]) >= version,
-            incoming=_ring(down["incoming"][0], incoming[0], down["incoming_place"][0]),
-            incoming_replies=_ring(down["incoming"][1], incoming[1], down["incoming_place"][1]),
-            outgoing=_ring(outgoing[0], down["outgoing"][0], up["outgoing_place"][0]),
-            outgoing_replies=_ring(outgoing[1], down["outgoing"][1], up["outgoing_place"][1]),
+            incoming=_ring(down["incoming"][0], _tail(up, down, 0), down["incoming_place"][0]),
+            incoming_replies=_ring(
+                down["incoming"][1], _tail(up, down, 1), down["incoming_place"][1]
+            ),
+            outgoing=_ring(outgoing[0], down["outgoing"][0]["tail"], up["outgoing_place"][0]),
+            outgoing_replies=_ring(
+                outgoing[1], down["outgoing"][1]["tail"], up["outgoing_place"][1]
+            ),
             untouched=max(delivered - taken, 0),
             unforwarded=max(sent.total - int(down["forwarded"]), 0),
             in_hand=in_hand,
@@ -504,14 +496,14 @@ class _Endpoint:
 
 
 def _table(
-    memory: NDArray[np.uint8] | None, count: Any, at: Any, structure: layout.Dtype
+    memory: Mapping | None, count: Any, at: Any, structure: layout.Dtype
 ) -> NDArray[np.void]:
     """A table of structures in a segment, live; empty where it cannot be where it is said to be."""
     count, at = int(count), int(at)
     size = count * structure.itemsize
     if memory is None or count > 65536 or at % 8 or at + size > memory.size:
         return np.zeros(0, structure)
-    return memory[at : at + size].view(structure)
+    return layout.view(memory, structure, count, at)
 
 
 def _counts(up: Any, way: str) -> Counts:
@@ -527,101 +519,21 @@ def _held(held: NDArray[np.void]) -> int:
     return int(np.count_nonzero((held["position"] != layout.NOWHERE) & (held["done"] == 0)))
 
 
-def _ring(producer: Any, consumer: Any, place: Any) -> Ring:
+def _tail(up: Any, down: Any, ring: int) -> int:
+    """Where an incoming ring is consumed: by the endpoint, after its end by the dispatcher."""
+    reclaim = int(down["incoming"][ring]["reclaim"])
+    return int(up["incoming"][ring]["tail"]) if reclaim == layout.NOWHERE else reclaim
+
+
+def _ring(producer: Any, tail: int, place: Any) -> Ring:
     capacity = int(place["capacity"])
-    depth = int(producer["head"]) - int(consumer["tail"])
+    depth = int(producer["head"]) - int(tail)
     # The two sides were not read at one moment, and either may hold garbage.
     return Ring(
         depth=min(max(depth, 0), capacity),
         capacity=capacity,
         high=min(int(producer["high"]), capacity),
     )
-
-
-class InterestLog:
-    """What one endpoint wants, from the log that it appends to and now and then replaces."""
-
-    def __init__(self, bus: names.BusNames, owner: names.Owner, endpoint: str) -> None:
-        self._bus, self._owner, self._endpoint = bus, owner, endpoint
-        self._version = self._serial = -1
-        self._memory: NDArray[np.uint8] | None = None
-        self._read = 0
-        self._active: dict[int, Interest] = {}
-        self._interests: tuple[Interest, ...] = ()
-        self._note = ""
-
-    def read(self, version: int, serial: int) -> tuple[tuple[Interest, ...], str]:
-        """The interests at least up to this version, and a note where the log is broken (then
-        there are none)."""
-        if version == 0:
-            return (), ""
-        if (version, serial) == (self._version, self._serial):
-            return self._interests, self._note
-        try:
-            if serial != self._serial or self._memory is None:
-                self._open(serial)
-            self._extend()
-            self._interests, self._note = tuple(self._active.values()), ""
-            self._version = version
-        except RingbufError as problem:  # replaced meanwhile, perhaps: read again next time
-            self._interests, self._note = (), str(problem)
-        except ValueError as problem:
-            self._interests, self._note = (), f"its interest log is broken: {problem}"
-            self._version = version
-        return self._interests, self._note
-
-    def _open(self, serial: int) -> None:
-        self._serial, self._memory, self._active = serial, None, {}
-        self._read = layout.INTERESTS.itemsize
-        name = self._bus.interests(self._owner, serial)
-        self._memory = _open(name, layout.SegmentKind.INTERESTS, layout.INTERESTS.itemsize)
-
-    def _extend(self) -> None:
-        assert self._memory is not None
-        complete = int(_view(self._memory, layout.INTERESTS)[0]["bytes"])
-        end = layout.INTERESTS.itemsize + complete
-        if end > self._memory.size or end < self._read:
-            raise ValueError(f"{complete} bytes of {self._memory.size} are said to be complete")
-        log = self._memory[self._read : end].tobytes()
-        for identifier, interest in parse_interests(log, self._endpoint):
-            if interest is None:
-                self._active.pop(identifier, None)
-            else:
-                self._active[identifier] = interest
-        self._read = end
-
-
-def parse_interests(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
-    """The entries of a log: an id and the interest added under it, or None for its removal.
-    Raises ``ValueError`` at an entry that no endpoint writes."""
-    at = 0
-    while at < len(log):
-        if len(log) - at < layout.INTEREST.itemsize:
-            raise ValueError(f"entry cut off at byte {at}")
-        entry = np.frombuffer(log, layout.INTEREST, 1, at)[0].item()
-        length, op, role, _, flags, identifier, pattern_length, group_length, _ = entry
-        begin = at + layout.INTEREST.itemsize
-        middle, end = begin + pattern_length, begin + pattern_length + group_length
-        if end - at > length or at + length > len(log):
-            raise ValueError(f"entry of {length} bytes at byte {at}")
-        if op == layout.InterestOp.REMOVE:
-            yield identifier, None
-        elif op == layout.InterestOp.ADD and role in (1, 2):
-            yield (
-                identifier,
-                Interest(
-                    endpoint=endpoint,
-                    pattern=check_pattern(log[begin:middle].decode("ascii")),
-                    role="subscribe" if role == layout.InterestRole.SUBSCRIBE else "handle",
-                    group=names.check_group(log[middle:end].decode("ascii"))
-                    if group_length
-                    else None,
-                    overflow="drop_newest" if flags & layout.InterestFlag.DROP_NEWEST else "block",
-                ),
-            )
-        else:
-            raise ValueError(f"unknown entry at byte {at}")
-        at += -(-length // 8) * 8
 
 
 # All buses ------------------------------------------------------------------------------------
@@ -677,7 +589,7 @@ def _look(bus: str) -> BusInfo | None:
         return BusInfo(
             name=bus, state="unreadable", alive=bool(pids), layout=theirs, note=str(problem)
         )
-    return _bus_info(bus, _view(memory, layout.BUS), Clock.now())
+    return _bus_info(bus, layout.view(memory, layout.BUS), Clock.now())
 
 
 def running() -> tuple[str, ...]:
@@ -687,10 +599,10 @@ def running() -> tuple[str, ...]:
     for bus in sorted(found):
         name = names.names_of(bus).bus_segment
         try:
-            memory = _open(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
+            memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
         except RingbufError:
             continue
-        if _bus_info(bus, _view(memory, layout.BUS), Clock.now()).alive:
+        if _bus_info(bus, layout.view(memory, layout.BUS), Clock.now()).alive:
             alive.append(bus)
     return tuple(alive)
 

@@ -60,6 +60,7 @@ class EndpointByHand:
         )
         self.down = view(self.down_segment, layout.DOWN)
         self.down["incoming_place"]["capacity"] = RING
+        self.down["incoming"]["reclaim"] = layout.NOWHERE
         self.down["target_count"] = 16
         self.down["target_offset"] = layout.DOWN.itemsize + 2 * RING
         self.down["state"] = layout.DownState.LIVE

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmbus import errors, layout, names, registry
+from shmbus import errors, interests, layout, names, registry
 from shmbus.observe import BusView, observe
 from tests.by_hand import RING, SHM, BusByHand, entry, start_time
 
@@ -113,7 +113,7 @@ def test_a_broken_log_gives_no_patterns_and_a_note(
 @given(st.binary(max_size=200))
 def test_no_log_however_broken_harms_its_reader(log: bytes) -> None:
     try:
-        list(registry.parse_interests(log, "worker"))
+        list(interests.parse(log, "worker"))
     except ValueError:
         pass
 
@@ -385,10 +385,23 @@ def test_buses_lists_them_with_their_state(bus: BusByHand) -> None:
     assert (info.endpoints, info.package) == (1, "0.1.0")
 
 
-def test_a_dispatcher_looks_at_its_own_bus_through_the_segment_it_has(bus: BusByHand) -> None:
-    bus.endpoint(0, "worker")
-    with BusView(bus.name, bus.segment) as view:
-        assert [e.name for e in view.endpoints()] == ["worker"]
+def test_a_closed_view_says_so(bus: BusByHand) -> None:
+    view = observe(bus.name)
+    view.close()
+    view.close()
+    with pytest.raises(ValueError, match=f"view of bus '{bus.name}' is closed"):
+        view.endpoints()
+
+
+def test_what_a_dead_endpoint_left_is_counted_down_as_it_is_handed_on(
+    bus: BusByHand, seen: BusView
+) -> None:
+    worker = bus.endpoint(0, "worker")
+    worker.row["state"] = layout.RowState.DYING
+    worker.down["incoming"][0]["head"] = 1024
+    assert seen.endpoints()[0].incoming.depth == 1024
+    worker.down["incoming"][0]["reclaim"] = 960
+    assert seen.endpoints()[0].incoming.depth == 64
 
 
 def test_nothing_can_be_written_through_a_view(bus: BusByHand, seen: BusView) -> None:
