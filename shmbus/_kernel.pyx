@@ -24,8 +24,10 @@ cdef extern from "shmbus/native/service.h" nogil:
     int SB_RECLAIMED_PORT, SB_QUARANTINED_PORT
     ctypedef enum sb_order_kind:
         SB_EVICT
+        SB_DEAD
     ctypedef enum sb_reason:
         SB_EVICTED
+        SB_DIED
     struct sb_bus:
         pass
     struct sb_ready:
@@ -50,6 +52,7 @@ cdef extern from "shmbus/native/service.h" nogil:
         sb_notice *notices
         uint32_t notice_count
         int notice_fd
+        bint adopting
     struct sb_service:
         sb_forwarder forwarder
     sb_service *sb_service_open(sb_bus *, sb_ready *, const char *, const char *, bint)
@@ -86,13 +89,14 @@ cdef class Forwarder:
     cdef object held
     cdef dict guests
 
-    def __cinit__(self, bus, ready, str prefix, str bell, *, bint spin=True):
+    def __cinit__(self, bus, ready, str prefix, str bell, *, bint spin=True, bint adopting=False):
         self.held = (bus, ready)
         self.guests = {}
         self.service = sb_service_open(<sb_bus *><uintptr_t>bus.address, <sb_ready *><uintptr_t>ready.address,
                                        prefix.encode(), bell.encode(), spin)
         if self.service is NULL:
             PyErr_SetFromErrno(OSError)
+        self.service.forwarder.adopting = adopting
 
     def __dealloc__(self):
         if self.service is not NULL:
@@ -152,13 +156,22 @@ cdef class Forwarder:
 
     def evict(self, uint32_t slot, uint32_t generation):
         """Put an endpoint out."""
+        self.end(slot, generation, SB_EVICT, SB_EVICTED)
+
+    def bury(self, uint32_t slot, uint32_t generation):
+        """An endpoint is known to be dead."""
+        self.end(slot, generation, SB_DEAD, SB_DIED)
+
+    cdef int end(self, uint32_t slot, uint32_t generation, sb_order_kind kind, sb_reason reason) except -1:
         self.check()
         cdef sb_order order
-        order.kind = SB_EVICT
+        order.kind = kind
         order.slot = slot
         order.generation = generation
-        order.reason = SB_EVICTED
-        sb_give_order(&self.service.forwarder, &order)
+        order.reason = reason
+        if not sb_give_order(&self.service.forwarder, &order):
+            raise MemoryError
+        return 0
 
     def notices(self):
         """What the forwarding thread has to say since the last call: (kind, slot, generation, reason)."""

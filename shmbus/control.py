@@ -21,8 +21,9 @@ from ringbuf import RingbufError, Segment, SegmentNoSpace
 from ringbuf._kernel import Mapping
 from ringbuf.doorbell import Doorbell
 from ringbuf.doorbell import unlink as unlink_bell
+from ringbuf.segment import unlink
 
-from . import _kernel, door, errors, fence, layout, names, processes
+from . import _kernel, door, errors, fence, layout, names, processes, succession
 from .door import Answer, Caller, Code
 from .layout import RowState, SegmentKind
 from .names import Owner
@@ -69,17 +70,16 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._waiting: list[Waiting] = []
         self._closed = False
-        holder = fence.acquire(bus)
-        if holder is not None:
-            raise errors.BusExists(bus=bus, pid=holder)
+        succession.take_fence(bus)
         try:
             self._open(replace)
         except BaseException:
-            self._abandon()
+            self._drop(unlink=not self._adopting)
             raise
 
     # Beginning --------------------------------------------------------------------------------
 
+    _adopting = False
     _segment: Segment | None = None
     _ready: Segment | None = None
     _bell: Doorbell | None = None
@@ -88,34 +88,94 @@ class Dispatcher:
     _thread: threading.Thread | None = None
 
     def _open(self, replace: bool) -> None:
-        from . import leavings
-
-        leavings.clear_for(self.bus, replace=replace)
-        self._segment = self._make_bus()
-        slots = self.settings.max_endpoints
-        ready_size = layout.PREFIX.itemsize + -(-slots // 16) * 64
-        self._ready = _segment(self.names.ready, ready_size, SegmentKind.READY)
-        self._bell = Doorbell.create(
-            self.names.bell[1:], self._segment.memory, layout.offset(layout.BUS, "bell")
-        )
+        standing = succession.standing(self.bus, replace=replace)
+        self._adopting = standing is not None
+        if standing is None:
+            succession.clear(self.bus)
+            self._segment = self._make_bus()
+            slots = -(-self.settings.max_endpoints // 16) * 16  # whole cache lines
+            size = layout.PREFIX.itemsize + 4 * slots
+            self._ready = _segment(self.names.ready, size, SegmentKind.READY)
+            epoch = layout.offset(layout.BUS, "bell")
+            self._bell = Doorbell.create(self.names.bell[1:], self._segment.memory, epoch)
+        else:
+            self._segment, self._ready, self._bell = standing
         self.head = layout.view(self._segment.memory, layout.BUS)[0]
-        rows = int(self.head["rows_offset"])
-        self._rows_at = rows
-        self.rows = layout.view(self._segment.memory, layout.ROW, slots, rows)
+        self._rows_at = int(self.head["rows_offset"])
+        self.rows = layout.view(
+            self._segment.memory, layout.ROW, int(self.head["slots"]), self._rows_at
+        )
         self._kernel = _kernel.Forwarder(
             self._segment.memory,
             self._ready.memory,
             "/" + self.names.prefix[:-1],
             self.names.bell,
             spin=self.settings.spin,
+            adopting=self._adopting,
         )
         self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._door = door.listen(self.bus)
+        if self._adopting:
+            self._adopt()
         self._tick()
         self._kernel.start()
         self._store("state", layout.BusState.SERVING)
         self._thread = threading.Thread(target=self._run, name=f"shmbus {self.bus}", daemon=True)
         self._thread.start()
+
+    # Adoption ---------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Take over the bus of a dispatcher that is no more: its place first, then its guests."""
+        sequence = int(self.head["identity_seq"]) | 1
+        self._store("identity_seq", sequence)
+        self.head["identity"] = processes.identity()
+        self.head["serial"] += 1
+        self.head["started_ns"] = time.monotonic_ns()
+        self.head["package"] = version("shmbus").encode()
+        self._store("identity_seq", sequence + 1)
+        for slot, row in enumerate(self.rows):
+            if int(row["state"]) != RowState.FREE and not self._adopt_guest(slot, row):
+                self._free_row(slot)
+        succession.clear_dead(self.bus, {str(guest.owner) for guest in self.guests.values()})
+        self._store("attached", len(self.guests))
+
+    def _adopt_guest(self, slot: int, row: Any) -> bool:
+        """False: there is nothing of it to take over."""
+        assert self._kernel is not None
+        identity, generation = row["identity"], int(row["generation"])
+        owner = Owner(
+            int(identity["pid"]), int(identity["start_time"]), f"{int(row['nonce']):016x}"
+        )
+        down_name = self.names.down(slot, generation)
+        try:
+            up = Segment.attach(self.names.up(owner), kind=SegmentKind.UP, layout=layout.LAYOUT)
+            down = Segment.attach(
+                down_name, kind=SegmentKind.DOWN, layout=layout.LAYOUT, writable=True
+            )
+        except RingbufError as problem:
+            log.warning("bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
+            unlink(down_name)
+            return False
+        said = layout.view(up.memory, layout.UP)[0]
+        guest = Guest(slot, generation, layout.text(row["name"]), owner, up.memory, down)
+        state = int(row["state"])
+        unconfirmed = int(said["state"]) == layout.UpState.ATTACHING
+        if unconfirmed or state == RowState.GONE or not _kernel.up_sound(up.memory):
+            # One that never heard that it was let in knocks again, with the same segment.
+            unlink(down_name)
+            if not unconfirmed:
+                self._unlink_guest(guest)
+            return False
+        self.guests[slot] = guest
+        pidfd, stat = processes.open_process(owner.pid, owner.start)
+        bell = self.names.endpoint_bell(owner)
+        self._kernel.admit(
+            slot, generation, up.memory, down.memory, bell, owner.pid, pidfd, stat, -1, adopted=True
+        )
+        if stat < 0:
+            self._kernel.bury(slot, generation)
+        return True
 
     def _make_bus(self) -> Segment:
         settings, me = self.settings, processes.identity()
@@ -472,10 +532,6 @@ class Dispatcher:
             os.close(self._wake_up)
         fence.release(self.bus, remove=unlink)
 
-    def _abandon(self) -> None:
-        """What ``_open`` had made when it failed."""
-        self._drop(unlink=True)
-
 
 class _RowChange:
     """A slot row while it changes: its sequence number is odd."""
@@ -497,8 +553,6 @@ class _RowChange:
 def remove_endpoint(bus: names.BusNames, owner: Owner, serial: int) -> None:
     """Unlink the names that an endpoint made; the segment of its interests is the one of
     ``serial`` or a neighbour."""
-    from ringbuf.segment import unlink
-
     unlink(bus.up(owner))
     for near in range(max(serial - 1, 0), serial + 2):
         unlink(bus.interests(owner, near))

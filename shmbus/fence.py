@@ -14,19 +14,27 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from typing import NamedTuple
 
-from . import names
+from . import names, processes
 
 _mutex = threading.Lock()
 _held: dict[str, int] = {}  # bus -> descriptor, of this process
 _owner = os.getpid()
 
 
-def acquire(bus: str) -> int | None:
-    """Take the fence. None: it is ours now; otherwise the pid of who holds it (0: it could not be
-    told)."""
+class Holder(NamedTuple):
+    """Who holds a fence; 0 where it could not be told."""
+
+    pid: int
+    start: int
+
+
+def acquire(bus: str) -> Holder | None:
+    """Take the fence. None: it is ours now; otherwise who has it."""
     global _owner
     path = f"/dev/shm/{names.names_of(bus).lock}"
+    me = Holder(os.getpid(), processes.start_time(os.getpid()))
     with _mutex:
         if _owner != os.getpid():  # a fork: locks are not inherited, and closing here harms nobody
             for fd in _held.values():
@@ -34,7 +42,7 @@ def acquire(bus: str) -> int | None:
             _held.clear()
             _owner = os.getpid()
         if bus in _held:
-            return os.getpid()
+            return me
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -42,13 +50,13 @@ def acquire(bus: str) -> int | None:
                 if os.fstat(fd).st_ino == os.stat(path).st_ino:
                     os.fchmod(fd, 0o600)
                     os.ftruncate(fd, 0)
-                    os.pwrite(fd, str(os.getpid()).encode(), 0)
+                    os.pwrite(fd, f"{me.pid} {me.start}".encode(), 0)
                     _held[bus] = fd
                     return None
             except BlockingIOError:
-                holder = os.pread(fd, 20, 0)
+                said = os.pread(fd, 64, 0).split()
                 os.close(fd)
-                return int(holder) if holder.isdigit() else 0
+                return Holder(*map(int, said)) if len(said) == 2 else Holder(0, 0)
             except FileNotFoundError:
                 pass
             except BaseException:

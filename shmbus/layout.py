@@ -213,7 +213,8 @@ ROW = _struct(
     ("identity", IDENTITY),
     ("nonce", "<u8"),
     ("name", NAME),
-    ("reserved", "<u8", 11),
+    ("said", "<u8"),
+    ("reserved", "<u8", 10),
 )
 
 BUS = _struct(

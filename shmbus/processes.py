@@ -64,3 +64,22 @@ def identity() -> tuple[int, int, int, int, int]:
     """This process as ``sb_identity``: pid, uid, start time, pid and time namespaces."""
     pid = os.getpid()
     return pid, os.geteuid(), start_time(pid), namespace("pid"), namespace("time")
+
+
+def open_process(pid: int, start: int) -> tuple[int, int]:
+    """A pidfd and a descriptor of ``stat`` of the process that had this pid and start time; -1 for
+    what is not to be had, both where it has ended."""
+    try:
+        stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1, -1
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        pidfd = -1
+    if process_alive(pid, start):  # after both were opened: neither can be somebody else's
+        return pidfd, stat
+    os.close(stat)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return -1, -1

@@ -6,7 +6,7 @@
 
 #include <signal.h>
 
-#include "shmbus/native/farewell.h"
+#include "shmbus/native/recover.h"
 
 /* Orders from the control plane and the watcher ---------------------------------------------------------------- */
 
@@ -76,6 +76,7 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
         p->progress_tail[r] = p->in[r].tail_seen;
     }
     p->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
+    p->leaving_drained = rb_load(&o->down->state) == SB_DRAINED;
     p->bell = (struct rb_poster){.epoch = &o->up->bell, .semaphore = o->bell};
     p->progress_ns = p->taken_since_ns = f->now;
     p->state = (enum sb_row_state)rb_load(&p->row->state);
@@ -226,6 +227,8 @@ static inline void sb_look_around(struct sb_forwarder *f)
             continue;
         sb_set_add(&f->active, slot);
         uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
+        if (rb_load_acquire(&p->up->incoming[SB_DATA].taken) == p->in[SB_DATA].published)
+            sb_count_delivered(p); /* a kill of either side can have left the counts apart */
         if (taken != p->taken_seen || !sb_untouched(p) || sb_in_hand(p)) {
             p->taken_seen = taken;
             p->taken_since_ns = f->now;
@@ -340,6 +343,10 @@ static inline void sb_forward(struct sb_forwarder *f)
     f->now = rb_now();
     f->next_look = 0;
     f->next_deadline = ~0ull;
+    if (f->adopting) {
+        sb_take_orders(f); /* the ports that stood */
+        sb_recover(f);
+    }
     for (;;) {
         f->now = rb_now();
         int cpu = sched_getcpu();

@@ -75,6 +75,12 @@ static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
         rb_store(&p->down->incoming[r].need, SB_NO_NEED);
 }
 
+static inline void sb_say_down(struct sb_forwarder *f, struct sb_port *p)
+{
+    sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(p->reason));
+    sb_row_set(p, &p->row->said, 1);
+}
+
 static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason)
 {
     bool leaving = reason == SB_DETACHED;
@@ -96,7 +102,7 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
         sb_touch(f, p);
     }
     sb_fail_begun(f, p);
-    sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(reason));
+    sb_say_down(f, p);
     if (reason == SB_QUARANTINED)
         sb_tell(f, SB_QUARANTINED_PORT, p);
 }
@@ -222,7 +228,7 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
     if (left & SB_PLAIN) {
         if (!begun) {
             uint64_t after = rb_load(&p->down->lost) + 1;
-            sb_hand_lost(f, s, p, after, 0);
+            sb_hand_lost(f, s, p, after, 0, rb_load(&d->reclaim_bits) | SB_PLAIN);
             rb_store(&p->down->lost, after);
             rb_add(&f->bus->lost, 1);
         }
@@ -276,7 +282,7 @@ static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
 {
     if (p->state == SB_LEAVING) {
         sb_fail_begun(f, p);
-        sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(SB_DETACHED));
+        sb_say_down(f, p);
     }
     rb_store_release(&p->down->state, SB_RECLAIMED);
     sb_set_drop(&f->departing, p->slot);

@@ -344,7 +344,7 @@ static inline void sb_lose_front(struct sb_forwarder *f, struct sb_source *s, st
                        too_large ? "too large for its handler" : "its handler's queue stayed full");
     } else {
         uint64_t after = rb_load(&t->down->lost) + count;
-        sb_hand_lost(f, s, t, after, 0);
+        sb_hand_lost(f, s, t, after, 0, 0);
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, count);
     }
@@ -453,7 +453,7 @@ static inline void sb_rechoose(struct sb_forwarder *f, struct sb_source *s, uint
     uint32_t bits = (uint32_t)rb_load(&w->bits);
     if (gone && bits & SB_PLAIN) {
         uint64_t after = rb_load(&gone->down->lost) + f->run_count;
-        sb_hand_lost(f, s, gone, after, index);
+        sb_hand_lost(f, s, gone, after, index, bits & ~SB_PLAIN);
         rb_store(&gone->down->lost, after);
         rb_add(&f->bus->lost, f->run_count);
     }
@@ -535,15 +535,15 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
             }
         }
         uint64_t after = rb_load(&t->down->lost) + f->run_count;
-        sb_hand_lost(f, s, t, after, i);
+        sb_hand_lost(f, s, t, after, i, 0);
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, f->run_count);
         sb_strike(w);
     }
     if (waiting)
         return false;
+    sb_consume(f, s); /* first: a fan-out that is behind the tail is over */
     rb_store_release(&todo->from, SB_NOWHERE);
-    sb_consume(f, s);
     rb_add(&p->down->forwarded, f->run_count);
     for (uint32_t i = 0; i < f->run_count; i++)
         sb_note_sent(f, f->run_header[i].sent_ns);

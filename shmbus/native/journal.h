@@ -45,14 +45,14 @@ static inline void sb_hand_run(struct sb_forwarder *f, const struct sb_source *s
 }
 
 static inline void sb_hand_lost(struct sb_forwarder *f, const struct sb_source *s, const struct sb_port *t,
-                                uint64_t lost_after, uint64_t detail)
+                                uint64_t lost_after, uint64_t detail, uint64_t bits_after)
 {
     struct sb_hand *h = &f->bus->hand;
     sb_hand_begin(f, s);
     rb_store(&h->target, SB_RING_NAME(t->slot, SB_DATA));
     rb_store(&h->target_generation, t->generation);
     rb_store(&h->head, lost_after);
-    rb_store(&h->bits, 0);
+    rb_store(&h->bits, bits_after);
     rb_store(&h->detail, detail);
     rb_store_release(&h->kind, SB_HAND_LOST);
 }

@@ -63,7 +63,7 @@ struct sb_hand {
     rb_word target;            /* slot | ring << 16. RECHOOSE: the new member as in todo */
     rb_word target_generation;
     rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after. RECHOOSE: bits of the new entry */
-    rb_word bits;              /* RUN from a reclaimed ring, RECHOOSE: interests of the old entry after */
+    rb_word bits;              /* RECHOOSE, LOST in todo: of the old entry after. From a reclaimed ring: what is dealt with after */
     rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32. ERROR: index of the pending entry */
     rb_word reserved[6];
 };
@@ -95,7 +95,8 @@ struct sb_row {              /* read under `seq`: odd while it changes */
     struct sb_identity identity;
     uint64_t nonce;          /* with pid and start time it gives the names of its segments */
     char name[SB_NAME];
-    rb_word reserved[11];
+    rb_word said;            /* 1: $bus.endpoint.down was said of it */
+    rb_word reserved[10];
 };
 _Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
 

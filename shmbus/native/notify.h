@@ -214,9 +214,9 @@ static inline void sb_fail_request(struct sb_forwarder *f, struct sb_port *q, ui
     rb_commit(&q->in[SB_REPLIES], h.length);
     if (s)
         sb_hand_run(f, s, q, SB_REPLIES, SB_HAND_ERROR, 0, index);
+    rb_publish(&q->in[SB_REPLIES]);
     if (index < q->pending_count)
         rb_store(&q->target[index].done, SB_DONE_BY_ERROR);
-    rb_publish(&q->in[SB_REPLIES]);
     sb_touch(f, q);
 }
 

@@ -112,6 +112,7 @@ struct sb_forwarder {
     struct sb_set departing;
     uint64_t now;         /* of this pass */
     uint64_t next_look, next_deadline;
+    bool adopting; /* a dispatcher was here before: take over what it had in hand */
 
     /* The run in hand. */
     uint32_t run_count;

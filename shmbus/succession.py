@@ -1,0 +1,150 @@
+"""One dispatcher after another: what a new one finds of its name, and what becomes of it.
+
+Nothing, and it begins anew. A bus of the same layout whose dispatcher has died while endpoints
+live: it is adopted. One that nobody uses any more: it is cleared away. One of another layout that
+is in use: both versions are named, and only ``replace`` puts it out of service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import posix_ipc
+
+from ringbuf import RingbufError, Segment, SegmentNotFound, layout_text
+from ringbuf.doorbell import Doorbell
+
+from . import errors, fence, layout, names, processes
+from .layout import BusState, RowState, SegmentKind
+
+log = logging.getLogger("shmbus")
+
+SHM = Path("/dev/shm")
+_TEARDOWN = (
+    10.0  # seconds in which the memory of a dead dispatcher is torn down, and its lock falls
+)
+
+Standing = tuple[Segment, Segment, Doorbell]
+"""BUS, READY and the dispatcher's bell, as they stand."""
+
+
+def take_fence(bus: str) -> None:
+    """Become the only dispatcher of a bus. One that is dead, but whose memory is still being torn
+    down, is waited for. Raises ``BusExists`` with the pid of one that lives."""
+    until = time.monotonic() + _TEARDOWN
+    while (holder := fence.acquire(bus)) is not None:
+        ending = holder.pid != os.getpid() and not processes.process_alive(*holder)
+        if not ending or time.monotonic() > until:
+            raise errors.BusExists(bus=bus, pid=holder.pid)
+        time.sleep(0.002)
+
+
+def standing(bus: str, *, replace: bool) -> Standing | None:
+    """What there is to adopt. The caller holds the fence.
+
+    Raises ``BusExists``, ``LayoutMismatch``, ``Refused``, ``SegmentError``.
+    """
+    try:
+        found = Segment.attach(names.names_of(bus).bus_segment, writable=True)
+    except SegmentNotFound:
+        return None
+    except RingbufError as problem:
+        raise errors.SegmentError(
+            name=bus, reason=str(problem), remedy="Look at it with shmbus doctor"
+        ) from problem
+    prefix = found.prefix
+    if prefix.layout != layout.LAYOUT or prefix.kind != SegmentKind.BUS:
+        _supersede(bus, found, replace=replace)
+        return None
+    head = layout.view(found.memory, layout.BUS)[0]
+    theirs = head["identity"]
+    if int(theirs["pid_namespace"]) not in (0, processes.namespace("pid")):
+        raise errors.Refused(
+            bus=bus,
+            reason="a bus of that name was served from another pid namespace",
+            remedy="End it there, or choose another name",
+        )
+    pid = int(theirs["pid"])
+    if pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"])):
+        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, but not its life
+    if int(head["state"]) == BusState.ENDED or not _anyone_lives(found, head):
+        return None
+    try:
+        ready = Segment.attach(
+            names.names_of(bus).ready, kind=SegmentKind.READY, layout=layout.LAYOUT, writable=True
+        )
+        epoch = layout.offset(layout.BUS, "bell")
+        bell = Doorbell.attach(names.names_of(bus).bell[1:], found.memory, epoch)
+    except RingbufError as problem:  # somebody removed the names: the attached cannot be reached
+        log.warning("bus %r cannot be adopted, and begins anew: %s", bus, problem)
+        return None
+    return found, ready, bell
+
+
+def _anyone_lives(found: Segment, head: object) -> bool:
+    rows = layout.view(
+        found.memory,
+        layout.ROW,
+        int(head["slots"]),  # type: ignore[index]
+        int(head["rows_offset"]),  # type: ignore[index]
+    )
+    return any(
+        int(row["state"]) in (RowState.LIVE, RowState.LEAVING)
+        and processes.process_alive(int(row["identity"]["pid"]), int(row["identity"]["start_time"]))
+        for row in rows
+    )
+
+
+def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
+    """A bus of another layout: nobody's, or put out of service, or in the way."""
+    users = {
+        entry.owner
+        for _, entry in of_bus(bus)
+        if entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)
+    }
+    if not users:
+        return
+    if not replace:
+        raise errors.LayoutMismatch(
+            bus=bus,
+            mine=layout_text(layout.LAYOUT),
+            theirs=layout_text(found.prefix.layout),
+            pids=tuple(sorted({user.pid for user in users})),
+        )
+    found.memory.store(layout.offset(layout.PREFIX, "superseded_by"), layout.LAYOUT)
+    for user in users:  # so that they look
+        try:
+            posix_ipc.Semaphore(names.names_of(bus).endpoint_bell(user)).release()
+        except posix_ipc.Error:
+            pass
+
+
+def of_bus(bus: str) -> Iterator[tuple[Path, names.Entry]]:
+    """Every file of a bus of this user."""
+    for path in SHM.iterdir():
+        entry = names.parse(path.name)
+        if entry is not None and entry.bus == bus and entry.uid == os.geteuid():
+            yield path, entry
+
+
+def clear(bus: str) -> None:
+    """Remove everything of a bus but its fence, which the caller holds, and what living processes
+    have made to come in with."""
+    for path, entry in of_bus(bus):
+        if entry.kind != "lock" and not _owner_lives(entry):
+            path.unlink(missing_ok=True)
+
+
+def clear_dead(bus: str, guests: set[str]) -> None:
+    """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
+    for path, entry in of_bus(bus):
+        if entry.owner is not None and str(entry.owner) not in guests and not _owner_lives(entry):
+            path.unlink(missing_ok=True)
+
+
+def _owner_lives(entry: names.Entry) -> bool:
+    return entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)
