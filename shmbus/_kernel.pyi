@@ -13,7 +13,14 @@ def up_sound(up: Mapping) -> bool: ...
 @final
 class Forwarder:
     def __new__(
-        cls, bus: Mapping, ready: Mapping, prefix: str, bell: str, *, spin: bool = True
+        cls,
+        bus: Mapping,
+        ready: Mapping,
+        prefix: str,
+        bell: str,
+        *,
+        spin: bool = True,
+        adopting: bool = False,
     ) -> Self: ...
     @property
     def notice_fd(self) -> int: ...

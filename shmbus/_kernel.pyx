@@ -22,10 +22,10 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 cdef extern from "shmbus/native/service.h" nogil:
     uint64_t sb_layout()
     int SB_RECLAIMED_PORT, SB_QUARANTINED_PORT
-    ctypedef enum sb_order_kind:
+    enum sb_order_kind:
         SB_EVICT
         SB_DEAD
-    ctypedef enum sb_reason:
+    enum sb_reason:
         SB_EVICTED
         SB_DIED
     struct sb_bus:
@@ -162,13 +162,13 @@ cdef class Forwarder:
         """An endpoint is known to be dead."""
         self.end(slot, generation, SB_DEAD, SB_DIED)
 
-    cdef int end(self, uint32_t slot, uint32_t generation, sb_order_kind kind, sb_reason reason) except -1:
+    cdef int end(self, uint32_t slot, uint32_t generation, int kind, int reason) except -1:
         self.check()
         cdef sb_order order
-        order.kind = kind
+        order.kind = <sb_order_kind>kind
         order.slot = slot
         order.generation = generation
-        order.reason = reason
+        order.reason = <sb_reason>reason
         if not sb_give_order(&self.service.forwarder, &order):
             raise MemoryError
         return 0
