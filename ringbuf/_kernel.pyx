@@ -12,6 +12,7 @@ from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t, uint
 from libc.string cimport memcpy
 
 from os import fsencode
+from weakref import ref
 
 from ringbuf.errors import RecordTooLarge, RingBusy, RingClosed, RingCorrupt, RingFull
 
@@ -389,7 +390,7 @@ cdef class Loan:
     cdef Py_ssize_t _size
     cdef bint _writable
     cdef int _views
-    cdef object _view            # the one handed out first
+    cdef object _view            # the one handed out first; weakly, as it refers to this object
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self._at, self._size, not self._writable, flags)
@@ -400,12 +401,12 @@ cdef class Loan:
 
     cdef bint _returned(self):
         """Take back the view handed out; False while others, made from it, are alive."""
-        if self._view is not None:
+        view = self._view()
+        if view is not None:
             try:
-                self._view.release()
+                view.release()
             except BufferError:
                 return False
-            self._view = None
         return self._views == 0
 
 
@@ -416,8 +417,13 @@ cdef Loan _lend(RingCore ring, const void *at, Py_ssize_t size, bint writable):
     loan._at = <void *>at
     loan._size = size
     loan._writable = writable
-    loan._view = memoryview(loan)
     return loan
+
+
+cdef object _view(Loan loan):
+    view = memoryview(loan)
+    loan._view = ref(view)
+    return view
 
 
 cdef class ProducerCore(RingCore):
@@ -547,7 +553,7 @@ cdef class ProducerCore(RingCore):
             raise RingFull(self.name, size, self.depth, self._capacity)
         self._lent = _lend(self, at + HEADER, size, True)
         self._lent_length = length
-        return self._lent._view
+        return _view(self._lent)
 
     cdef int _end(self, bint commit) except -1:
         cdef uint64_t length = self._lent_length
@@ -693,7 +699,7 @@ cdef class ConsumerCore(RingCore):
             return None
         self._lent = _lend(self, record + HEADER, head.length - HEADER, False)
         self._lent_end = position + ((head.length + 7) & ~7)
-        return self._lent._view
+        return _view(self._lent)
 
     def release(self) -> None:
         """Take the peeked record out of the ring, and its view back.

@@ -30,10 +30,11 @@ class Doorbell(Bell):
     @classmethod
     def create(cls, name: str, mapping: Mapping, offset: int) -> Self:
         """Make the semaphore. Raises DoorbellExists, DoorbellError."""
-        made: list[object] = []
+        made: list[posix_ipc.Semaphore] = []
         try:
             # Within one call, as in Segment.create: an exception cannot come between.
             made.extend(map(posix_ipc.Semaphore, ("/" + name,), (posix_ipc.O_CREX,), (MODE,)))
+            made[0].close()  # the kernel opens its own
             os.chmod(path(name), MODE)  # what the umask took
             bell = cls(name, mapping, offset)
         except posix_ipc.ExistentialError:

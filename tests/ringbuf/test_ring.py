@@ -1,5 +1,6 @@
 """Rings: what goes in comes out, once and in order, and nothing else ever does."""
 
+import gc
 import inspect
 import itertools
 import os
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -792,3 +794,25 @@ def test_another_capacity_than_the_segment_has_is_corrupt(
     for side in (Ring, Producer, Consumer):
         with pytest.raises(RingCorrupt, match="capacity"):
             side.attach(name)
+
+
+# Over time -------------------------------------------------------------------------------------
+
+
+def test_rings_that_come_and_go_leave_no_mapping_and_no_descriptor(name: str) -> None:
+    def held() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text().count("/dev/shm/")
+        return maps, len(os.listdir("/proc/self/fd"))
+
+    before = held()
+    for _ in range(200):
+        with Producer.create(name, CAPACITY) as producer, Consumer.attach(name) as consumer:
+            producer.push(b"1", timeout=1)
+            with producer.reserve(4):
+                pass
+            consumer.peek(timeout=1)
+            consumer.release()
+            consumer.peek()
+        del producer, consumer
+    gc.collect()
+    assert held() == before
