@@ -12,13 +12,10 @@ import numpy as np
 
 from ringbuf import Segment
 from shmbus import layout, names
+from shmbus.processes import start_time
 
 SHM = Path("/dev/shm")
 RING = 4096
-
-
-def start_time(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def entry(
@@ -98,7 +95,10 @@ class EndpointByHand:
 
 
 class BusByHand:
-    def __init__(self, stack: ExitStack, name: str, slots: int = 8, layout_: int = 0) -> None:
+    def __init__(
+        self, stack: ExitStack, name: str, slots: int = 8, layout_: int = 0, pid: int = 0
+    ) -> None:
+        self.pid = pid or os.getpid()
         self.stack, self.name, self.names = stack, name, names.names_of(name)
         size = layout.BUS.itemsize + slots * layout.ROW.itemsize
         self.segment = stack.enter_context(
@@ -113,15 +113,15 @@ class BusByHand:
         memory = np.frombuffer(memoryview(self.segment.memory), np.uint8)
         self.rows = memory[layout.BUS.itemsize :].view(layout.ROW)
         self.head["slots"], self.head["rows_offset"] = slots, layout.BUS.itemsize
-        self.head["identity"]["pid"] = os.getpid()
-        self.head["identity"]["start_time"] = start_time(os.getpid())
+        self.head["identity"]["pid"] = self.pid
+        self.head["identity"]["start_time"] = start_time(self.pid)
         self.head["started_ns"] = time.monotonic_ns()
         self.head["heartbeat_ns"] = time.monotonic_ns() + 10**12  # it beats while a test lasts
         self.head["state"] = layout.BusState.SERVING
         self.head["package"] = b"0.1.0"
 
     def endpoint(self, slot: int, name: str, generation: int = 1, pid: int = 0) -> EndpointByHand:
-        return EndpointByHand(self, slot, generation, name, pid or os.getpid())
+        return EndpointByHand(self, slot, generation, name, pid or self.pid)
 
 
 def view(segment: Segment, structure: layout.Dtype) -> Any:

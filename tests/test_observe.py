@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from shmbus import errors, interests, layout, names, registry
 from shmbus.observe import BusView, observe
-from tests.by_hand import RING, SHM, BusByHand, entry, start_time
+from shmbus.processes import start_time
+from tests.by_hand import RING, SHM, BusByHand, entry
 
 
 @pytest.fixture

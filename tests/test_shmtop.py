@@ -13,11 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from shmbus import layout
+from shmbus.health import Process
+from shmbus.observe import Processes
 from tests.by_hand import BusByHand, EndpointByHand, entry
 
 pytest.importorskip("textual")
@@ -40,7 +43,10 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def bus(stack: ExitStack) -> BusByHand:
-    bus = BusByHand(stack, f"top-{secrets.token_hex(4)}")
+    return populated(BusByHand(stack, f"top-{secrets.token_hex(4)}"))
+
+
+def populated(bus: BusByHand) -> BusByHand:
     bus.endpoint(0, "indexer").interests(
         entry(1, "index.query", role=layout.InterestRole.HANDLE), entry(2, "source.*.tokens")
     )
@@ -85,6 +91,76 @@ async def until(app: ShmTop, pilot: Pilot[None], text: str, *, there: bool = Tru
         assert time.monotonic() < end, f"{text!r} {'missing' if there else 'still'} in:\n{seen}"
         await pilot.pause(0.02)
     return seen
+
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+def matches_snapshot(name: str, seen: str, bus: BusByHand) -> None:
+    """Compare with tests/snapshots; what differs from run to run is made equal before. To take
+    them anew, look at them, and commit: UPDATE_SNAPSHOTS=1."""
+    seen = seen.replace(bus.name, "symphony".ljust(len(bus.name)))
+    seen = re.sub(r"[▁▂▃▄▅▆▇█]+$", "~", seen, flags=re.MULTILINE)
+    seen = re.sub(r"(up|attached) [\d.]+ [mµ]?s", r"\1 1.0 s", seen)
+    seen = "\n".join(line.rstrip() for line in seen.splitlines()) + "\n"
+    file = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        file.write_text(seen)
+    assert seen == file.read_text()
+
+
+@pytest.fixture
+def staged(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> BusByHand:
+    """A bus that looks the same at each run."""
+    process = Process(cpu=12.0, memory=64 << 20)
+    monkeypatch.setattr(Processes, "look", lambda self, pids: dict.fromkeys(pids, process))
+    monkeypatch.setattr("shmbus.registry.process_alive", lambda pid, start_time: True)
+    return populated(BusByHand(stack, f"staged-{secrets.token_hex(4)}", pid=4242))
+
+
+def test_the_bus_looks_as_it_did(staged: BusByHand) -> None:
+    staged.rows[1]["health"] = layout.Fitness.STALLED
+    staged.rows[3]["health"] = layout.Fitness.SLOW
+    fill(staged.endpoint(5, "pipe"), 3900)
+    fill(staged.endpoint(6, "half"), 2048)
+    staged.head["routed"], staged.head["latency_max_ns"] = 1000, 90_000
+    staged.head["latency"][80:90] = 100
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "pipe")
+        app.action_pause()
+        matches_snapshot("bus-80x24", await until(app, pilot, "PAUSED"), staged)
+
+    drive(staged, use)
+
+
+def test_an_endpoint_s_page_looks_as_it_did(staged: BusByHand) -> None:
+    worker = staged.endpoint(7, "a-worker")
+    worker.interests(
+        entry(1, "job.>", group="team"),
+        entry(2, "index.query", role=layout.InterestRole.HANDLE),
+        entry(3, "log.*", flags=layout.InterestFlag.DROP_NEWEST),
+    )
+    worker.up["sent_events"], worker.up["received_requests"], worker.down["lost"] = 12, 3456, 7
+    fill(worker, 3072)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "a-worker")
+        await pilot.press("enter")
+        matches_snapshot("endpoint-80x40", await until(app, pilot, "log.*"), staged)
+
+    drive(staged, use, height=40)
+
+
+def test_the_routes_page_looks_as_it_did(staged: BusByHand) -> None:
+    staged.rows[2]["health"] = layout.Fitness.STALLED
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("r", *"source.file")
+        seen = await until(app, pilot, "not fit: stalled or slow")
+        matches_snapshot("routes-100x20", seen, staged)
+
+    drive(staged, use, width=100, height=20)
 
 
 def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:

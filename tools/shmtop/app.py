@@ -146,8 +146,8 @@ class BusPage(Page):
 
     def show(self, sample: Sample) -> None:
         health = sample.look.health
-        headline = cells.headline(health)
-        headline.append("  PAUSED" if self.top.paused else f"  {slots(sample)}", "dim")
+        headline = cells.headline(health, "PAUSED" if self.top.paused else "")
+        headline.append(f"  {slots(sample)}", "dim")
         self.query_one("#headline", Static).update(headline)
         self.query_one("#traffic", Static).update(cells.traffic(health))
         self.query_one(Sparkline).data = list(self.top.sampler.history)

@@ -243,7 +243,7 @@ def order(found: list[Row], column: Column, reverse: bool = False) -> list[Row]:
     return sorted(found, key=column.key, reverse=column.falling != reverse)
 
 
-def headline(health: Health) -> Text:
+def headline(health: Health, remark: str = "") -> Text:
     """The verdict on the bus in one line."""
     line = Text(health.bus, "bold")
     if health.healthy:
@@ -251,6 +251,8 @@ def headline(health: Health) -> Text:
     else:
         word = "unhealthy" if health.dispatcher_alive else health.state
         line.append(f"  ▲ {word}", "bold red")
+    if remark:
+        line.append("  ").append(remark, "reverse")
     line.append(f"  dispatcher {health.pid}")
     if health.dispatcher_alive:
         line.append(f"  up {duration(health.uptime)}  heartbeat {duration(health.heartbeat_age)}")
