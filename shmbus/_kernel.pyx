@@ -1,12 +1,347 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False, boundscheck=False, wraparound=False
 """The bus's native parts, as Python sees them."""
+
+import logging
+import threading
+import traceback
+import types
+import uuid
+from concurrent.futures import Future, InvalidStateError
+
+import msgspec
+
+from shmbus import payloads
+from shmbus.errors import (
+    AlreadyReplied,
+    DecodeError,
+    EncodeError,
+    EndpointClosed,
+    MessageTooLarge,
+    NotARequest,
+    QueueFull,
+    RequestsFull,
+    RequestTimeout,
+)
+from shmbus.patterns import check_type
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.ref cimport PyObject
+from libc.errno cimport errno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
 
 cdef extern from *:
     """
     #ifndef SB_VARIANT
     #define SB_VARIANT ""
     #endif
+    /* Under the endpoint's lock, where an exception must not jump out: NULL is looked at by hand. */
+    #define sb_new_bytes PyBytes_FromStringAndSize
+    #define sb_new_ascii(data, size) PyUnicode_DecodeASCII((data), (size), "replace")
     """
     const char *SB_VARIANT
+    PyObject *sb_new_bytes(const void *, Py_ssize_t)
+    PyObject *sb_new_ascii(const char *, Py_ssize_t)
+
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef unsigned char flag "bool"
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+    const char *PyBytes_AS_STRING(object)
+    Py_ssize_t PyBytes_GET_SIZE(object)
+    char *PyByteArray_AS_STRING(object)
+    Py_ssize_t PyByteArray_GET_SIZE(object)
+    const void *PyUnicode_1BYTE_DATA(PyObject *)
+    Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
+    PyObject *PyDict_GetItem(object, PyObject *)
+    unsigned long PyThread_get_thread_ident() nogil
+    void Py_INCREF(PyObject *)
+    void Py_XDECREF(PyObject *)
+    void PyErr_Clear()
+
+cdef extern from "<semaphore.h>" nogil:
+    ctypedef struct sem_t:
+        pass
+    sem_t *sem_open(const char *, int)
+    int sem_close(sem_t *)
+    sem_t *SEM_FAILED
+
+cdef extern from "ringbuf/native/order.h" nogil:
+    ctypedef struct rb_word:
+        pass
+    uint64_t rb_load(const rb_word *)
+    uint64_t rb_load_acquire(const rb_word *)
+    void rb_add(rb_word *, uint64_t)
+    void rb_store_release(rb_word *, uint64_t)
+
+cdef extern from "ringbuf/native/bell.h" nogil:
+    enum rb_wake:
+        RB_READY
+        RB_ELAPSED
+        RB_INTERRUPTED
+    uint64_t rb_now()
+    cdef struct rb_bell:
+        uint64_t parks
+        uint64_t hogs
+
+cdef extern from "ringbuf/native/ring.h" nogil:
+    enum rb_status:
+        RB_OK
+        RB_FULL
+        RB_EMPTY
+        RB_CORRUPT
+    cdef struct rb_producer:
+        uint64_t next
+        uint64_t published
+        uint64_t capacity
+    cdef struct rb_consumer:
+        uint64_t next
+        uint64_t capacity
+    uint64_t rb_largest_record(uint64_t)
+    uint64_t rb_depth(const rb_word *, const rb_word *)
+
+cdef extern from "shmbus/native/record.h" nogil:
+    enum:
+        SB_EVENT
+        SB_SEND
+        SB_REQUEST
+        SB_REPLY
+        SB_ERROR
+        SB_RAW
+        SB_NONE
+        SB_REDELIVERED
+        SB_REMOTE
+        SB_PLAIN
+        SB_FROM_BUS
+    uint32_t SB_HEADER
+    cdef struct sb_record:
+        uint32_t length
+        uint16_t kind
+        uint16_t flags
+        uint32_t interests
+        uint16_t peer
+        uint16_t attempt
+        uint32_t peer_generation
+        uint64_t sent_ns
+        uint64_t deadline_ns
+        uint8_t correlation[16]
+        uint16_t type_length
+        uint32_t lost
+    cdef struct sb_fault:
+        uint32_t code
+        uint32_t pid
+        uint64_t limit
+        char name[48]
+    uint64_t sb_payload_offset(const sb_record *)
+
+cdef extern from "shmbus/native/layout.h" nogil:
+    enum:
+        SB_NAME
+        SB_DATA
+        SB_REPLIES
+        SB_CLOSING
+        SB_CLOSED
+        SB_ATTACHED
+        SB_DRAINED
+        SB_RECLAIMED
+        SB_FREE
+        SB_ADD
+        SB_REMOVE
+        SB_HELD_OPEN
+        SB_HELD_DONE
+        SB_HELD_FINAL
+    uint64_t SB_NOWHERE
+    cdef struct sb_identity:
+        uint32_t pid
+        uint32_t uid
+        uint64_t start_time
+        uint64_t pid_namespace
+        uint64_t time_namespace
+    cdef struct sb_row:
+        rb_word seq
+        rb_word state
+        rb_word generation
+        rb_word reason
+        rb_word down_ns
+        sb_identity identity
+        char name[64]
+    cdef struct sb_bus:
+        sb_identity identity
+        uint64_t slots
+        uint64_t rows_offset
+        uint64_t ring_bytes
+        uint64_t max_requests
+        rb_word state
+        rb_word control_ns
+    cdef struct sb_ready:
+        pass
+    cdef struct sb_outgoing:
+        rb_word head
+    cdef struct sb_incoming:
+        rb_word tail
+    cdef struct sb_up:
+        sb_outgoing outgoing[2]
+        sb_incoming incoming[2]
+        rb_word receivers
+        rb_word expired
+        rb_word handler_errors
+        rb_word decode_errors
+        rb_word timeouts
+    cdef struct sb_down_incoming:
+        rb_word head
+    cdef struct sb_down_outgoing:
+        rb_word tail
+    cdef struct sb_down:
+        uint64_t slot
+        uint64_t generation
+        rb_word state
+        sb_down_outgoing outgoing[2]
+        sb_down_incoming incoming[2]
+    cdef struct sb_interest:
+        uint8_t op
+        uint8_t role
+        uint8_t bit
+        uint8_t flags
+        uint64_t id
+        uint16_t pattern_length
+        uint16_t group_length
+    cdef struct sb_interests:
+        rb_word bytes
+    uint64_t sb_layout()
+    uint32_t sb_whom_slot(uint64_t)
+    uint32_t sb_whom_generation(uint64_t)
+
+cdef extern from "shmbus/native/endpoint.h" nogil:
+    bint sb_fork_watch()
+    bint sb_forked(uint64_t)
+    enum:
+        SB_CLOSED_HERE
+        SB_STOPPING
+        SB_NO_REQUEST
+    uint64_t SB_FOR_GOOD
+    uint64_t SB_FOR_NOW
+    cdef struct sb_message:
+        uint16_t kind
+        uint16_t flags
+        uint16_t peer
+        uint32_t peer_generation
+        uint64_t deadline_ns
+        const uint8_t *correlation
+        const char *type
+        uint32_t type_length
+        const void *payload
+        uint64_t size
+    cdef struct sb_batch:
+        uint64_t messages
+        uint64_t bytes
+        uint64_t delay_ns
+    cdef struct sb_request:
+        sb_record header
+        uint8_t *payload
+        uint64_t size
+        uint64_t asked
+    cdef struct sb_place:
+        uint64_t moves
+    cdef struct sb_endpoint:
+        uint64_t fork_mark
+        const sb_bus *bus
+        const sb_down *down
+        sb_up *up
+        uint32_t slot
+        uint32_t generation
+        rb_producer out[2]
+        rb_consumer incoming "in"[2]
+        uint64_t in_hand
+        uint32_t lost_seen
+        uint32_t request_count
+        uint32_t held_count
+        uint32_t inside
+        sb_request *requests
+        bint nudge
+        rb_bell bell
+        sb_place place
+    cdef struct sb_log:
+        sb_interests *at
+        uint64_t size
+    void sb_lock(sb_endpoint *)
+    void sb_unlock(sb_endpoint *)
+    void sb_kick(sb_endpoint *)
+    void sb_set_trouble(sb_endpoint *, uint64_t, uint64_t)
+    uint64_t sb_trouble(sb_endpoint *)
+    uint32_t sb_ring_of(uint16_t)
+    uint64_t sb_record_length(const sb_message *)
+    void sb_flush(sb_endpoint *)
+    rb_status sb_push(sb_endpoint *, const sb_message *, uint64_t, const sb_batch *, flag *)
+    void sb_set_in_hand(sb_endpoint *, uint64_t, uint64_t)
+    void sb_release_data(sb_endpoint *)
+    void sb_done(sb_endpoint *, uint64_t)
+    void sb_unhold(sb_endpoint *, uint32_t)
+    rb_status sb_front(sb_endpoint *, sb_record *, const uint8_t **)
+    uint64_t sb_take(sb_endpoint *, const sb_record *, uint64_t)
+    void sb_mark_progress(sb_endpoint *)
+    uint32_t sb_begin_request(sb_endpoint *, uint64_t, bint, uint8_t *)
+    void sb_end_request(sb_endpoint *, uint32_t)
+    bint sb_request_waits(const sb_endpoint *, uint32_t)
+    uint32_t sb_next_completed(sb_endpoint *)
+    uint64_t sb_chosen(sb_endpoint *, uint32_t)
+    bint sb_append_interest(sb_log *, const sb_interest *, const char *, const char *)
+    uint64_t sb_announce_interests(sb_endpoint *, uint64_t)
+    uint64_t sb_up_size(uint64_t, uint64_t, uint64_t)
+    void sb_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
+    bint sb_down_sound(const sb_down *, uint64_t, const sb_up *)
+    bint sb_open(sb_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
+                 bint, bint, uint32_t)
+    void sb_free(sb_endpoint *)
+    void sb_set_state(sb_endpoint *, uint64_t)
+
+cdef extern from "shmbus/native/watcher.h" nogil:
+    int sb_watcher_add(sb_endpoint *)
+    void sb_watcher_remove(sb_endpoint *)
+    void sb_arm_watcher(const sb_endpoint *)
+
+cdef extern from "shmbus/native/wait.h" nogil:
+    enum:
+        SB_WANT_REPLY
+        SB_WANT_DATA
+        SB_WANT_SPACE
+        SB_WANT_SEEN
+        SB_WANT_STATE
+        SB_WANT_FUTURE
+        SB_WANT_ENTRY
+        SB_WANT_ALONE
+    cdef struct sb_waiter:
+        uint32_t want
+        uint32_t index
+        uint64_t value
+        uint64_t minds
+        bint vigilant
+        uint64_t trouble
+    void sb_pass_on_data(sb_endpoint *)
+    rb_wake sb_wait(sb_endpoint *, sb_waiter *, uint64_t)
+
+cdef uint64_t NEVER = <uint64_t>-1
+cdef uint64_t SECOND = 1000000000
+cdef uint64_t SLICE = 1000000000        # a wait's longest sleep: nothing relies on it, all is woken by bells
+cdef uint64_t SLICE_MAIN = 250000000    # a signal may come between Python's look and the sleep
+cdef Py_ssize_t LARGE = 32768           # bytes; what is copied with Python's lock let go
+cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew beyond is not kept
+cdef int TYPES = 4096                   # names that one endpoint remembers as valid
+
+cdef object log = logging.getLogger("shmbus")
+cdef object UNDECODED = object()
+cdef object decode_payload = payloads.decode
+cdef object encode_payload = payloads.encode
+cdef object unpack = msgspec.msgpack.Decoder().decode
+cdef object pack = msgspec.msgpack.Encoder().encode
+cdef unsigned long main_thread = threading.main_thread().ident
+
+# A trace tells where; more than this would only crowd the requester's ring.
+cdef Py_ssize_t MAX_MESSAGE = 2000
+cdef Py_ssize_t MAX_TRACE = 8000
 
 
 def build_info():
@@ -14,13 +349,1302 @@ def build_info():
     return {"variant": SB_VARIANT.decode()}
 
 
+def layout_hash():
+    """The second word of every segment that this kernel understands."""
+    return sb_layout()
+
+
+def after_fork():
+    """In a forked child: the thread that forked is its main thread."""
+    global main_thread
+    main_thread = PyThread_get_thread_ident()
+
+
+def bus_facts(mapping):
+    """What an attach needs to know of a bus: state, slots, ring_bytes, max_requests, the
+    dispatcher's pid, and when its control plane last ran (CLOCK_MONOTONIC, ns)."""
+    if <size_t>len(mapping) < sizeof(sb_bus):
+        raise ValueError("too small for a bus")
+    cdef uintptr_t address = mapping.address
+    cdef const sb_bus *bus = <const sb_bus *>address
+    return rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid, rb_load(&bus.control_ns)
+
+
+def row_of(mapping, str name):
+    """Slot, generation, pid, state and reason of the live row that has this name, or None."""
+    cdef uintptr_t address = mapping.address
+    cdef const sb_bus *bus = <const sb_bus *>address
+    cdef uint64_t slot
+    for slot in range(bus.slots):
+        row = read_row(mapping, slot)
+        if row is not None and row[4] == name and row[1] not in (SB_FREE,):
+            return (slot, *row[:4])
+    return None
+
+
+def read_row(mapping, uint64_t slot):
+    """Generation, state, pid, reason and name of a slot's row, or None while it changes."""
+    cdef uintptr_t address = mapping.address
+    cdef const sb_bus *bus = <const sb_bus *>address
+    cdef const sb_row *row
+    cdef char name[65]
+    cdef uint64_t seq, generation, state, reason
+    cdef uint32_t pid
+    if slot >= bus.slots or bus.rows_offset + bus.slots * sizeof(sb_row) > <uint64_t>len(mapping):
+        return None
+    row = <const sb_row *>(<const char *>bus + bus.rows_offset) + slot
+    seq = rb_load_acquire(&row.seq)
+    if seq & 1:
+        return None
+    generation = rb_load_acquire(&row.generation)
+    state = rb_load_acquire(&row.state)
+    reason = rb_load_acquire(&row.reason)
+    pid = row.identity.pid
+    memcpy(name, row.name, 64)
+    name[64] = 0
+    if rb_load_acquire(&row.seq) != seq:
+        return None
+    return generation, state, pid, reason, (<bytes>name).decode("ascii", "replace")
+
+
+def up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests):
+    """Bytes of an endpoint's own segment."""
+    return sb_up_size(data_bytes, reply_bytes, requests)
+
+
+def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint64_t pid_namespace,
+               uint64_t time_namespace, uint64_t nonce, bytes name, uint64_t data_bytes, uint64_t reply_bytes,
+               uint64_t requests):
+    """Write all that an endpoint's own segment says before anybody may open it."""
+    cdef sb_identity identity
+    if <uint64_t>len(mapping) < sb_up_size(data_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
+        raise ValueError("the segment is too small, or the name too long")
+    identity.pid, identity.uid, identity.start_time = pid, uid, start_time
+    identity.pid_namespace, identity.time_namespace = pid_namespace, time_namespace
+    cdef uintptr_t address = mapping.address
+    sb_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
+
+
+cdef uint64_t span_ns(object timeout) except? 0:
+    """Seconds to nanoseconds; None, and what no clock reaches, for ever."""
+    if timeout is None:
+        return NEVER
+    cdef double seconds = timeout
+    if seconds != seconds:
+        raise ValueError("a timeout is a number of seconds, or None")
+    if seconds <= 0:
+        return 0
+    if seconds > 3.2e8:
+        return NEVER
+    return <uint64_t>(seconds * 1e9)
+
+
+cdef inline uint64_t deadline_after(uint64_t span, uint64_t now) noexcept:
+    return NEVER if span == NEVER else now + span
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Message:
+    """A message as its receiver sees it, or a reply.
+
+    `payload` is decoded when it is first asked for, to the type that the call, the callback's
+    annotation or `attach(types=...)` names, and raises `DecodeError` where it is not of that type.
+    """
+
+    cdef EndpointCore _endpoint
+    cdef readonly str type
+    cdef readonly str source
+    cdef bytes _raw
+    cdef object _payload
+    cdef object _payload_type
+    cdef sb_record _header
+    cdef uint64_t _position   # in the ring while it is held for handing on
+    cdef readonly uint32_t lost
+    cdef bint _answered
+    cdef bint _deferred
+
+    def __init__(self):
+        raise TypeError("messages are made by the bus; publish(), send() or request() one")
+
+    def __class_getitem__(cls, payload_type):
+        return types.GenericAlias(cls, payload_type)
+
+    cdef void _expect(self, object payload_type) noexcept:
+        if payload_type is not self._payload_type:
+            self._payload_type = payload_type
+            self._payload = UNDECODED
+
+    @property
+    def payload(self):
+        """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`."""
+        if self._payload is UNDECODED:
+            if self._payload_type is None and self._header.flags & SB_RAW:
+                self._payload = self._raw
+            else:
+                try:
+                    self._payload = decode_payload(
+                        self._header.flags & (SB_RAW | SB_NONE), self._raw, self._payload_type, type=self.type
+                    )
+                except DecodeError:
+                    self._endpoint._count_decode_error()
+                    raise
+        return self._payload
+
+    @property
+    def kind(self):
+        """event, send, request or reply."""
+        return KINDS.get(self._header.kind, "other")
+
+    @property
+    def size(self):
+        """Bytes of the encoded payload."""
+        return len(self._raw)
+
+    @property
+    def correlation_id(self):
+        """The request's `uuid.UUID`; None for events and commands."""
+        cdef bytes identity = self._header.correlation[:16]
+        return None if identity == bytes(16) else uuid.UUID(bytes=identity)
+
+    @property
+    def sent_ns(self):
+        """When it was sent, by CLOCK_MONOTONIC."""
+        return self._header.sent_ns
+
+    @property
+    def deadline_ns(self):
+        """When nobody waits for the reply any more, by CLOCK_MONOTONIC; None: never."""
+        return self._header.deadline_ns or None
+
+    @property
+    def redelivered(self):
+        """Whether it was handed on when another receiver died."""
+        return bool(self._header.flags & SB_REDELIVERED)
+
+    @property
+    def attempt(self):
+        """1, and one more for each receiver that had begun it and died."""
+        return self._header.attempt
+
+    def done(self):
+        """This group message needs no handing on any more. Happens by itself when its callback
+        returns or raises, and at the next receive in this thread."""
+        if self._position != SB_NOWHERE:
+            self._endpoint._message_done(self)
+
+    def defer(self):
+        """Answer later, from any thread, with `reply` or `fail`: what the handler returns is not
+        the reply. Raises `NotARequest`."""
+        self._must_be_request()
+        if not self._deferred and not self._answered:
+            self._deferred = True
+            self._endpoint._count_deferred(1)
+
+    def reply(self, payload=None):
+        """Answer the request. Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
+        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull`,
+        `EndpointClosed`."""
+        self._claim_answer()
+        try:
+            self._endpoint._answer(self, payload)
+        except (EncodeError, MessageTooLarge) as error:
+            self._endpoint._answer_failure(self, error)
+            raise
+
+    def fail(self, exception):
+        """Answer the request with an exception: it is raised there as a `RemoteError`. Raises
+        like `reply`."""
+        self._claim_answer()
+        self._endpoint._answer_failure(self, exception)
+
+    cdef int _must_be_request(self) except -1:
+        if self._header.kind != SB_REQUEST:
+            raise NotARequest(type=self.type, kind=self.kind)
+        return 0
+
+    cdef int _claim_answer(self) except -1:
+        self._must_be_request()
+        if self._answered:
+            raise AlreadyReplied(type=self.type, correlation_id=self.correlation_id)
+        self._answered = True
+        if self._deferred:
+            self._endpoint._count_deferred(-1)
+        self.done()
+        return 0
+
+    def __repr__(self):
+        return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"
+
+
+KINDS = {SB_EVENT: "event", SB_SEND: "send", SB_REQUEST: "request", SB_REPLY: "reply"}
+
+
+@cython.final
+cdef class Route:
+    """What an endpoint does with messages of one type."""
+
+    cdef tuple callbacks         # (bit, function, payload type) of each subscription that has one
+    cdef uint32_t yields         # bits of those that have none
+    cdef object handler          # or None
+    cdef object handler_type
+    cdef object payload_type     # of what is yielded
+    cdef bint redeliver
+
+    def __init__(self, callbacks, yields, handler=None, handler_type=None, payload_type=None, redeliver=False):
+        self.callbacks = callbacks
+        self.yields = yields
+        self.handler = handler
+        self.handler_type = handler_type
+        self.payload_type = payload_type
+        self.redeliver = redeliver
+
+
+cdef struct Hand:                # a thread that has a message in hand
+    unsigned long thread
+    PyObject *held               # that message, if it is held for handing on
+
+
+cdef class EndpointCore:
+    """The native half of an endpoint."""
+
+    cdef sb_endpoint *_e
+    cdef sem_t *_dispatcher_bell
+    cdef sem_t *_own_bell
+    cdef readonly str name
+    cdef readonly str _bus_name
+    cdef object _mappings
+    cdef readonly bint reconnect
+    cdef dict _valid             # types that may be sent
+    cdef object _encode_into
+    cdef bytearray _scratch
+    cdef bint _batching
+    cdef sb_batch _batch
+    cdef dict _routes            # by type
+    cdef bint _redelivers       # some handler is redeliver=True
+    cdef list _sources           # names by slot
+    cdef uint32_t *_source_generations
+    cdef PyObject *_types[256]   # of received messages, by hash
+    cdef Hand _hands[64]
+    cdef uint32_t _hand_count
+    cdef int64_t _deferred_count
+    cdef readonly int _runners   # threads inside run()
+    cdef readonly int _iterators # threads inside iteration or receive, waiting
+    cdef readonly bint _received # somebody has received at least once
+    cdef bint _closing           # nobody begins anything any more
+    cdef dict _futures           # index -> (future, type, reply_type, seconds, deadline)
+
+    def __cinit__(self, *args, **kwargs):
+        self._valid = {}
+        self._routes = {}
+        self._futures = {}
+        self._sources = []
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._scratch = bytearray(512)
+
+    def __dealloc__(self):
+        cdef int i
+        if self._e != NULL:
+            if not sb_forked(self._e.fork_mark):
+                sb_watcher_remove(self._e)
+            sb_free(self._e)
+            free(self._e)
+        if self._dispatcher_bell != NULL:
+            sem_close(self._dispatcher_bell)
+        if self._own_bell != NULL:
+            sem_close(self._own_bell)
+        free(self._source_generations)
+        for i in range(256):
+            Py_XDECREF(self._types[i])
+
+    def _open(self, *, bus, ready, up, down, str name, str bus_name, bytes dispatcher_bell, bytes own_bell,
+              uint64_t random, bint spin, bint step_aside, uint32_t hold_limit, bint reconnect, batch):
+        """Take over mappings that were opened and checked; from here on it is attached natively."""
+        cdef uintptr_t bus_at = bus.address, ready_at = ready.address, up_at = up.address, down_at = down.address
+        cdef const sb_bus *the_bus = <const sb_bus *>bus_at
+        cdef const sb_down *the_down = <const sb_down *>down_at
+        if not sb_down_sound(the_down, len(down), <sb_up *>up_at):
+            raise ValueError("what the dispatcher made for this endpoint is not what was asked for")
+        if the_down.slot >= the_bus.slots or <uint64_t>len(ready) < 64 + 4 * the_bus.slots:
+            raise ValueError("the ready page is too small")
+        if the_bus.rows_offset + the_bus.slots * sizeof(sb_row) > <uint64_t>len(bus):
+            raise ValueError("the bus is smaller than its slots")
+        self.name = name
+        self._bus_name = bus_name
+        self.reconnect = reconnect
+        self._dispatcher_bell = self._open_bell(dispatcher_bell)
+        self._own_bell = self._open_bell(own_bell)
+        self._mappings = (bus, ready, up, down)
+        self._sources = [""] * <Py_ssize_t>the_bus.slots
+        self._source_generations = <uint32_t *>calloc(the_bus.slots, sizeof(uint32_t))
+        if self._source_generations == NULL:
+            raise MemoryError
+        if not sb_fork_watch():
+            raise OSError(errno, "this kernel cannot tell forked children (MADV_WIPEONFORK)")
+        cdef sb_endpoint *e = <sb_endpoint *>calloc(1, sizeof(sb_endpoint))
+        if e == NULL:
+            raise MemoryError
+        if not sb_open(e, the_bus, <sb_ready *>ready_at, <sb_up *>up_at, the_down, self._dispatcher_bell,
+                       self._own_bell, random, spin, step_aside, hold_limit):
+            sb_free(e)
+            free(e)
+            raise MemoryError
+        self._e = e
+        if batch is not None:
+            self._batching = True
+            self._batch = self._limits(batch.max_messages, batch.max_bytes, batch.max_delay)
+        cdef int failed = sb_watcher_add(e)
+        if failed:
+            raise OSError(failed, "the watcher thread could not be started")
+
+    cdef sem_t *_open_bell(self, bytes name) except NULL:
+        cdef sem_t *bell = sem_open(name, 0)
+        if bell == SEM_FAILED:
+            raise OSError(errno, f"bell {name.decode()} could not be opened")
+        return bell
+
+    cdef sb_batch _limits(self, object max_messages, object max_bytes, object max_delay):
+        cdef sb_batch limits
+        limits.messages = max_messages if max_messages is not None else NEVER
+        limits.bytes = rb_largest_record(self._e.out[SB_DATA].capacity)
+        if max_bytes is not None and max_bytes < limits.bytes:
+            limits.bytes = max_bytes
+        limits.delay_ns = 0 if max_delay is None else max(<uint64_t>span_ns(max_delay), <uint64_t>1)
+        return limits
+
+    # What stands in the way ------------------------------------------------------------------
+
+    cdef inline int _check(self) except -1:
+        if self._e == NULL or sb_forked(self._e.fork_mark):
+            self._refuse()
+        return 0
+
+    cdef int _refuse(self) except -1:
+        raise self._explain_unusable(self._e == NULL)
+
+    cdef int _raise_trouble(self, uint64_t trouble) except -1:
+        raise self._explain_trouble(trouble)
+
+    def _trouble_now(self):
+        """What stands in the way: bits of enum sb_trouble."""
+        if self._e == NULL:
+            return SB_CLOSED_HERE
+        sb_lock(self._e)
+        cdef uint64_t trouble = sb_trouble(self._e)
+        sb_unlock(self._e)
+        return trouble
+
+    cdef inline uint64_t _minds(self) noexcept:
+        return SB_FOR_GOOD if self.reconnect else SB_FOR_GOOD | SB_FOR_NOW
+
+    cdef int _wait(self, sb_waiter *w, uint64_t deadline) except -1:
+        """1: what it wants is there. 0: the deadline has come. Raises what stands in the way, and
+        what Python's signal handlers raise."""
+        cdef rb_wake wake
+        cdef uint64_t now, until
+        cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
+        while True:
+            now = rb_now()
+            until = now + slice
+            if until > deadline:
+                until = deadline
+            with nogil:
+                wake = sb_wait(self._e, w, until)
+            if wake == RB_READY:
+                if w.trouble:
+                    self._raise_trouble(w.trouble)
+                return 1
+            PyErr_CheckSignals()
+            if wake == RB_ELAPSED and until >= deadline:
+                return 0
+
+    # Sending ---------------------------------------------------------------------------------
+
+    def publish(self, str type not None, payload=None, *, timeout=5.0):
+        """Send an event to all who subscribe to a matching pattern.
+
+        It is accepted when this returns. `timeout`: seconds to wait while this endpoint's ring is
+        full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
+        `InvalidType`, `BusDown`, `EndpointClosed`.
+        """
+        self._post(SB_EVENT, type, payload, timeout, &self._batch if self._batching else NULL, None)
+
+    def send(self, str type not None, payload=None, *, timeout=5.0):
+        """Send a command to the one endpoint that handles the most specific matching pattern.
+
+        No reply comes; where nobody handles it, it becomes a dead letter. Raises like `publish`.
+        """
+        self._post(SB_SEND, type, payload, timeout, &self._batch if self._batching else NULL, None)
+
+    def publish_many(self, items, *, timeout=5.0):
+        """Send events, given as pairs of type and payload, with one publication and one bell for
+        many of them. Raises like `publish`, with the `index` of the message that failed; those
+        before it are accepted."""
+        self._check()
+        cdef sb_batch limits = self._limits(256, None, None)
+        cdef int64_t index = 0
+        try:
+            for type, payload in items:
+                self._post(SB_EVENT, type, payload, timeout, &limits, index)
+                index += 1
+        finally:
+            self._flush()
+
+    def batch(self, *, max_messages=256, max_bytes=None, max_delay=None):
+        """A batch for this thread, to be used in a `with` statement: its messages are published
+        together, after `max_messages` of them, `max_bytes` (at most a quarter of the ring) or
+        `max_delay` seconds, and at the end, also when that is an exception. Raises
+        `InvalidSetting`."""
+        self._check()
+        self._check_batch(max_messages, max_bytes, max_delay)
+        cdef Batch batch = Batch.__new__(Batch)
+        batch._endpoint = self
+        batch._limits = self._limits(max_messages, max_bytes, max_delay)
+        return batch
+
+    def _flush(self):
+        """Publish what batches hold back."""
+        if self._e != NULL and not sb_forked(self._e.fork_mark):
+            sb_lock(self._e)
+            sb_flush(self._e)
+            sb_unlock(self._e)
+
+    cdef int _accept_type(self, object type) except -1:
+        check_type(type)
+        if len(self._valid) >= TYPES:
+            self._valid = {}
+        self._valid[type] = True
+        return 0
+
+    cdef object _fill(self, sb_message *m, str type, object payload, object index):
+        """Fill in type and payload; returns what owns the payload's bytes."""
+        cdef Py_ssize_t length
+        cdef bytearray scratch
+        if type not in self._valid:
+            self._accept_type(type)
+        m.type = PyUnicode_AsUTF8AndSize(type, &length)
+        m.type_length = <uint32_t>length
+        if payload is None:
+            m.flags = SB_NONE
+            m.payload = NULL
+            m.size = 0
+            return None
+        if payload.__class__ is bytes:
+            m.flags = SB_RAW
+            m.payload = PyBytes_AS_STRING(payload)
+            m.size = PyBytes_GET_SIZE(payload)
+            return payload
+        if isinstance(payload, (bytes, bytearray, memoryview)):
+            raw = bytes(payload)
+            m.flags = SB_RAW
+            m.payload = PyBytes_AS_STRING(raw)
+            m.size = PyBytes_GET_SIZE(raw)
+            return raw
+        scratch = self._scratch
+        self._scratch = None     # encoding may run Python code, which may send, too
+        if scratch is None:
+            scratch = bytearray(512)
+        try:
+            self._encode_into(payload, scratch)
+        except Exception as why:
+            self._scratch = scratch
+            reason = str(why) if isinstance(why, msgspec.MsgspecError) else f"{why.__class__.__name__}: {why}"
+            raise EncodeError(type=type, reason=reason, index=index) from why
+        m.flags = 0
+        m.payload = PyByteArray_AS_STRING(scratch)
+        m.size = PyByteArray_GET_SIZE(scratch)
+        return scratch
+
+    cdef inline void _give_back(self, object owner) noexcept:
+        if owner.__class__ is bytearray and PyByteArray_GET_SIZE(owner) <= SCRATCH:
+            self._scratch = <bytearray>owner
+
+    cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const sb_batch *batch,
+                   object index) except -1:
+        cdef sb_message m
+        self._check()
+        m.kind = kind
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0
+        m.correlation = NULL
+        owner = self._fill(&m, type, payload, index)
+        self._put(&m, type, timeout, batch, index)
+        self._give_back(owner)
+        return 0
+
+    cdef int _put(self, sb_message *m, str type, object timeout, const sb_batch *batch, object index) except -1:
+        cdef sb_endpoint *e = self._e
+        cdef flag armed = 0
+        cdef rb_status status
+        cdef uint64_t limit = rb_largest_record(e.out[sb_ring_of(m.kind)].capacity)
+        if sb_record_length(m) > limit:
+            raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
+                                  endpoint=self.name, index=index)
+        if m.size > <uint64_t>LARGE:
+            with nogil:
+                sb_lock(e)
+                status = sb_push(e, m, rb_now(), batch, &armed)
+                sb_unlock(e)
+        else:
+            sb_lock(e)
+            status = sb_push(e, m, rb_now(), batch, &armed)
+            sb_unlock(e)
+        if status == RB_OK:
+            if armed:
+                sb_arm_watcher(e)
+            return 0
+        return self._put_slowly(m, type, timeout, batch, index)
+
+    cdef int _put_slowly(self, sb_message *m, str type, object timeout, const sb_batch *batch, object index) except -1:
+        """The ring was full."""
+        cdef sb_endpoint *e = self._e
+        cdef sb_waiter w
+        cdef flag armed = 0
+        cdef rb_status status
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        cdef uint64_t trouble
+        w.want = SB_WANT_SPACE
+        w.index = sb_ring_of(m.kind)
+        w.value = sb_record_length(m)
+        w.minds = self._minds()
+        w.vigilant = True
+        while True:
+            sb_lock(e)
+            status = sb_push(e, m, rb_now(), batch, &armed)
+            trouble = sb_trouble(e)
+            sb_unlock(e)
+            if status == RB_OK:
+                if armed:
+                    sb_arm_watcher(e)
+                return 0
+            if trouble & SB_FOR_GOOD:
+                self._raise_trouble(trouble & SB_FOR_GOOD)
+            if not self._wait(&w, deadline):
+                raise QueueFull(type=type, endpoint=self.name, depth=self._depth(w.index),
+                                capacity=e.out[w.index].capacity, seconds=timeout, index=index)
+
+    cdef uint64_t _depth(self, uint32_t ring) noexcept:
+        return rb_depth(&self._e.up.outgoing[ring].head, &self._e.down.outgoing[ring].tail)
+
+    # Requests --------------------------------------------------------------------------------
+
+    def request(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+        """Ask the endpoint that handles the most specific matching pattern, and wait for its reply.
+
+        `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is decoded
+        to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
+        `RequestsFull`, `BusDown`, and like `publish`.
+        """
+        cdef sb_waiter w
+        cdef uint64_t span = span_ns(timeout)
+        cdef uint64_t deadline
+        cdef uint32_t index = self._ask(type, payload, timeout, span, False, &deadline)
+        w.want = SB_WANT_REPLY
+        w.index = index
+        w.value = 0
+        w.minds = self._minds()
+        w.vigilant = True
+        try:
+            if not self._wait(&w, deadline):
+                raise self._request_timeout(index, type, timeout)
+            return self._result(index, type, reply_type)
+        finally:
+            sb_lock(self._e)
+            sb_end_request(self._e, index)
+            sb_unlock(self._e)
+
+    def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+        """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
+        only where this endpoint's ring, or its table of requests, is full."""
+        cdef uint64_t span = span_ns(timeout)
+        cdef uint64_t deadline
+        self._start_pump()
+        future = Future()
+        cdef uint32_t index = self._ask(type, payload, timeout, span, (future, type, reply_type, timeout), &deadline)
+        self._watch_future(deadline, index, future)
+        return future
+
+    cdef uint32_t _ask(self, str type, object payload, object timeout, uint64_t span, object future,
+                       uint64_t *deadline) except? 0xffffffff:
+        """Put a request into the ring; the index of its entry."""
+        cdef sb_message m
+        cdef sb_waiter w
+        cdef uint8_t identity[16]
+        cdef uint32_t index
+        cdef uint64_t trouble
+        self._check()
+        deadline[0] = deadline_after(span, rb_now())
+        m.kind = SB_REQUEST
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0 if deadline[0] == NEVER else deadline[0]
+        m.correlation = identity
+        owner = self._fill(&m, type, payload, None)
+        while True:
+            sb_lock(self._e)
+            trouble = sb_trouble(self._e) & self._minds()
+            index = SB_NO_REQUEST
+            if not trouble:
+                sb_flush(self._e)
+                index = sb_begin_request(self._e, m.deadline_ns, future is not False, identity)
+            sb_unlock(self._e)
+            if trouble:
+                self._give_back(owner)
+                self._raise_trouble(trouble)
+            if index != SB_NO_REQUEST:
+                break
+            w.want = SB_WANT_ENTRY
+            w.index = 0
+            w.minds = self._minds()
+            w.vigilant = True
+            if not self._wait(&w, deadline[0]):
+                raise RequestsFull(type=type, endpoint=self.name, limit=self._e.request_count, seconds=timeout)
+        self._e.requests[index].asked = m.size
+        if future is not False:
+            self._futures[index] = future
+        try:
+            self._put(&m, type, timeout, NULL, None)
+        except BaseException:
+            self._futures.pop(index, None)
+            sb_lock(self._e)
+            sb_end_request(self._e, index)
+            sb_unlock(self._e)
+            raise
+        self._give_back(owner)
+        return index
+
+    cdef object _result(self, uint32_t index, str type, object reply_type):
+        """The reply that is there, or raises the error that came instead."""
+        cdef sb_request *r = &self._e.requests[index]
+        cdef Message m
+        cdef sb_fault fault
+        cdef bytes raw = (<const char *>r.payload)[:r.size] if r.size else b""
+        source = self._source_of(r.header.peer, r.header.peer_generation)
+        if r.header.kind == SB_REPLY:
+            m = Message.__new__(Message)
+            m._endpoint = self
+            m.type = type
+            m.source = source
+            m._raw = raw
+            m._payload = UNDECODED
+            m._payload_type = reply_type
+            m._header = r.header
+            m._position = SB_NOWHERE
+            return m
+        if r.header.flags & SB_REMOTE:
+            raise self._explain_remote(type, source, raw)
+        if r.size >= sizeof(sb_fault):
+            memcpy(&fault, r.payload, sizeof(sb_fault))
+            raise self._explain_fault(type, fault.code, fault.pid, fault.limit, (<const char *>fault.name)[:48],
+                                      r.asked, (<const char *>r.header.correlation)[:16])
+        raise self._explain_fault(type, 0, 0, 0, source.encode(), r.asked, b"")
+
+    cdef object _request_timeout(self, uint32_t index, str type, object timeout):
+        cdef uint64_t whom
+        sb_lock(self._e)
+        whom = sb_chosen(self._e, index)
+        rb_add(&self._e.up.timeouts, 1)
+        sb_unlock(self._e)
+        if not whom:
+            return RequestTimeout(type=type, seconds=timeout, hint="no handler was chosen yet")
+        slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
+        hint = ""
+        if slot == self._e.slot and generation == self._e.generation:
+            hint = "this endpoint handles it itself, and no thread of it was free to do so"
+        return RequestTimeout(type=type, seconds=timeout, endpoint=self._source_of(slot, generation) or None, hint=hint)
+
+    def _collect(self, deadline):
+        """For the pump: wait until a future's reply is there, or `deadline` (ns) comes, or
+        `_nudge`; returns triples of future, message and exception."""
+        cdef sb_waiter w
+        cdef uint32_t index
+        w.want = SB_WANT_FUTURE
+        w.index = 0
+        w.minds = self._minds()
+        w.vigilant = bool(self._futures)
+        self._wait(&w, NEVER if deadline is None else <uint64_t>deadline)
+        found = []
+        while True:
+            sb_lock(self._e)
+            self._e.nudge = False
+            index = sb_next_completed(self._e)
+            sb_unlock(self._e)
+            if index == SB_NO_REQUEST:
+                return found
+            entry = self._futures.pop(index, None)
+            try:
+                if entry is not None:
+                    found.append((entry[0], self._result(index, entry[1], entry[2]), None))
+            except Exception as error:
+                found.append((entry[0], None, error))
+            sb_lock(self._e)
+            sb_end_request(self._e, index)
+            sb_unlock(self._e)
+
+    def _nudge(self):
+        """Make `_collect` return."""
+        sb_lock(self._e)
+        self._e.nudge = True
+        sb_kick(self._e)
+        sb_unlock(self._e)
+
+    def _expire_future(self, uint32_t index, future):
+        """The deadline of a future has come: the exception for it, or None if it has its reply."""
+        entry = self._futures.get(index)
+        if entry is None or entry[0] is not future:
+            return None
+        if not self._abandon(index):
+            return None            # it has just come: the next _collect finds it
+        del self._futures[index]
+        return self._request_timeout(index, entry[1], entry[3])
+
+    cdef bint _abandon(self, uint32_t index) noexcept:
+        cdef bint waiting
+        sb_lock(self._e)
+        waiting = sb_request_waits(self._e, index)
+        if waiting:
+            sb_end_request(self._e, index)
+        sb_unlock(self._e)
+        return waiting
+
+    def _take_futures(self):
+        """All futures that nobody will complete any more."""
+        taken = [entry[0] for entry in self._futures.values()]
+        self._futures = {}
+        return taken
+
+    # Receiving -------------------------------------------------------------------------------
+
+    cdef str _intern(self, const char *type, Py_ssize_t length):
+        """The string for a received type, which is mostly one seen before. May be called under the
+        lock: nothing here runs Python code."""
+        cdef uint32_t hash = <uint32_t>length
+        cdef Py_ssize_t i
+        cdef PyObject *found
+        for i in range(length):
+            hash = (hash ^ <unsigned char>type[i]) * 16777619u
+        hash = (hash ^ (hash >> 15)) & 255
+        found = self._types[hash]
+        if found != NULL and PyUnicode_GET_LENGTH(found) == length and memcmp(PyUnicode_1BYTE_DATA(found), type, length) == 0:
+            return <str><object>found
+        found = sb_new_ascii(type, length)
+        if found == NULL:
+            PyErr_Clear()
+            return None
+        Py_XDECREF(self._types[hash])
+        self._types[hash] = found
+        return <str><object>found
+
+    cdef str _source_of(self, uint32_t slot, uint32_t generation):
+        if slot == SB_FROM_BUS:
+            return "$bus"
+        if slot >= len(self._sources):
+            return ""
+        if self._source_generations[slot] != generation:
+            name = self._read_row_name(slot, generation)
+            if name is None:
+                return ""
+            self._sources[slot] = name
+            self._source_generations[slot] = generation
+        return <str>self._sources[slot]
+
+    cdef object _read_row_name(self, uint32_t slot, uint32_t generation):
+        cdef int tries
+        for tries in range(1000):
+            row = read_row(self._mappings[0], slot)
+            if row is not None:
+                return row[4] if row[0] == generation else None
+        return None
+
+    cdef inline Hand *_hand(self, unsigned long thread) noexcept:
+        cdef uint32_t i
+        for i in range(self._hand_count):
+            if self._hands[i].thread == thread:
+                return &self._hands[i]
+        return NULL
+
+    cdef void _note_in_hand(self) noexcept:
+        """Under the lock."""
+        sb_set_in_hand(self._e, self._hand_count + <uint64_t>self._deferred_count, rb_now())
+
+    cdef void _put_down(self, unsigned long thread) noexcept:
+        """This thread has nothing in hand any more."""
+        cdef Hand *hand = self._hand(thread)
+        cdef PyObject *held
+        if hand == NULL:
+            return
+        held = hand.held
+        self._hand_count -= 1
+        hand[0] = self._hands[self._hand_count]
+        sb_lock(self._e)
+        if held != NULL and (<Message>held)._position != SB_NOWHERE:
+            sb_done(self._e, (<Message>held)._position)
+            (<Message>held)._position = SB_NOWHERE
+        self._note_in_hand()
+        sb_unlock(self._e)
+        Py_XDECREF(held)
+
+    cdef int _message_done(self, Message m) except -1:
+        cdef sb_endpoint *e = self._e
+        if sb_forked(e.fork_mark):
+            return 0
+        sb_lock(e)
+        if m._position != SB_NOWHERE and not sb_trouble(e) & SB_CLOSED_HERE:
+            sb_done(e, m._position)
+        m._position = SB_NOWHERE
+        sb_unlock(e)
+        return 0
+
+    cdef int _count_deferred(self, int by) except -1:
+        self._check()
+        sb_lock(self._e)
+        self._deferred_count += by
+        self._note_in_hand()
+        sb_unlock(self._e)
+        return 0
+
+    cdef void _count_decode_error(self) noexcept:
+        if self._e != NULL and not sb_forked(self._e.fork_mark):
+            sb_lock(self._e)
+            rb_add(&self._e.up.decode_errors, 1)
+            sb_unlock(self._e)
+
+    cdef void _count_handler_error(self) noexcept:
+        sb_lock(self._e)
+        rb_add(&self._e.up.handler_errors, 1)
+        sb_unlock(self._e)
+
+    cdef Message _take(self, unsigned long thread):
+        """The next message, or None if there is none."""
+        cdef sb_endpoint *e = self._e
+        cdef sb_record header
+        cdef const uint8_t *record
+        cdef char type[256]
+        cdef Py_ssize_t offset
+        cdef PyObject *raw
+        cdef PyObject *found
+        cdef uint64_t hold
+        cdef uint64_t position
+        cdef uint32_t lost
+        cdef Hand *hand = self._hand(thread)
+        cdef Message m
+        cdef str name
+        if hand != NULL and hand.held != NULL:
+            self._put_down(thread)
+            hand = NULL
+        while True:
+            sb_lock(e)
+            if sb_front(e, &header, &record) != RB_OK:
+                sb_unlock(e)
+                return None
+            if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
+                sb_take(e, &header, SB_HELD_DONE)  # of a later version, or a tap that is not asked for here
+                sb_unlock(e)
+                continue
+            if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():
+                rb_add(&e.up.expired, 1)
+                sb_take(e, &header, SB_HELD_DONE)
+                sb_unlock(e)
+                continue
+            hold = SB_HELD_DONE
+            if header.kind == SB_SEND:
+                hold = SB_HELD_FINAL
+            elif header.kind == SB_EVENT and header.interests & ~<uint32_t>SB_PLAIN:
+                hold = SB_HELD_OPEN
+            if self._redelivers and hold == SB_HELD_FINAL:
+                name = self._intern(<const char *>record + SB_HEADER, header.type_length)
+                found = PyDict_GetItem(self._routes, <PyObject *>name)
+                if found == NULL:
+                    sb_unlock(e)
+                    self._resolve(name)
+                    hand = self._hand(thread)
+                    continue
+                if (<Route>found).redeliver:
+                    hold = SB_HELD_OPEN
+            memcpy(type, record + SB_HEADER, header.type_length)
+            offset = <Py_ssize_t>sb_payload_offset(&header)
+            raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+            if raw == NULL:
+                sb_unlock(e)
+                raise MemoryError
+            position = sb_take(e, &header, hold)
+            sb_mark_progress(e)
+            lost = header.lost - e.lost_seen
+            e.lost_seen = header.lost
+            if hand == NULL and self._hand_count < 64:
+                hand = &self._hands[self._hand_count]
+                hand.thread = thread
+                hand.held = NULL
+                self._hand_count += 1
+                self._note_in_hand()
+            sb_pass_on_data(e)
+            sb_unlock(e)
+            break
+        m = Message.__new__(Message)
+        m._endpoint = self
+        m._raw = <bytes><object>raw
+        Py_XDECREF(raw)
+        m._header = header
+        m.type = self._intern(type, header.type_length)
+        m.source = self._source_of(header.peer, header.peer_generation)
+        m.lost = lost
+        m._payload = UNDECODED
+        m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
+        if hold != SB_HELD_DONE and hand != NULL and self._hand(thread) != NULL:
+            hand = self._hand(thread)
+            hand.held = <PyObject *>m
+            Py_INCREF(hand.held)
+        return m
+
+    cdef Message _next(self, uint64_t deadline, bint stops, bint yields, bint reconnect):
+        """The next message that a caller is to see, or None: at the deadline, or where `stops` and
+        the endpoint comes to an end. Callbacks run on the way; without `yields`, all have one."""
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef Message m
+        cdef PyObject *found
+        cdef sb_waiter w
+        cdef int there
+        self._received = True
+        while True:
+            m = self._take(thread) if not self._closing else None
+            if m is not None:
+                found = PyDict_GetItem(self._routes, <PyObject *>m.type)
+                route = <Route>found if found != NULL else self._resolve(m.type)
+                if self._dispatch(m, <Route>route) and yields:
+                    return m
+                if yields and deadline != NEVER and rb_now() >= deadline and not self._data_waits():
+                    self._put_down(thread)
+                    return None
+                continue
+            self._put_down(thread)
+            w.want = SB_WANT_DATA
+            w.index = 0
+            w.minds = SB_STOPPING | (SB_FOR_GOOD if reconnect else SB_FOR_GOOD | SB_FOR_NOW)
+            w.vigilant = False
+            if yields:
+                self._count_receivers(1)
+            try:
+                there = self._wait_data(&w, deadline)
+            finally:
+                if yields:
+                    self._count_receivers(-1)
+            if there < 0:
+                if stops:
+                    return None
+                raise EndpointClosed(endpoint=self.name)
+            if there == 0:
+                return None
+
+    cdef int _wait_data(self, sb_waiter *w, uint64_t deadline) except -2:
+        """Like _wait, but -1 where the endpoint comes to an end."""
+        cdef rb_wake wake
+        cdef uint64_t now, until
+        cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
+        while True:
+            if self._closing:
+                return -1
+            now = rb_now()
+            until = now + slice
+            if until > deadline:
+                until = deadline
+            with nogil:
+                wake = sb_wait(self._e, w, until)
+            if wake == RB_READY:
+                if w.trouble & (SB_STOPPING | SB_CLOSED_HERE):
+                    return -1
+                if w.trouble:
+                    self._raise_trouble(w.trouble)
+                return 1
+            PyErr_CheckSignals()
+            if wake == RB_ELAPSED and until >= deadline:
+                return 0
+
+    cdef bint _data_waits(self) noexcept:
+        return rb_load_acquire(&self._e.down.incoming[SB_DATA].head) != self._e.incoming[SB_DATA].next
+
+    cdef int _count_receivers(self, int by) except -1:
+        self._iterators += by
+        sb_lock(self._e)
+        rb_store_release(&self._e.up.receivers, self._iterators + self._runners)
+        sb_unlock(self._e)
+        return 0
+
+    cdef bint _dispatch(self, Message m, Route route) except -1:
+        """Run the callbacks for a message; true if it is for the caller to see, too."""
+        cdef uint32_t interests = m._header.interests
+        if m._header.kind != SB_EVENT:
+            self._handle(m, route)
+            return False
+        for bit, function, payload_type in route.callbacks:
+            if interests >> <int>bit & 1:
+                m._expect(payload_type)
+                try:
+                    function(m)
+                except Exception as error:
+                    self._count_handler_error()
+                    self._log_failure(m, error)
+        if route.yields & interests:
+            m._expect(route.payload_type)
+            return True
+        if m._position != SB_NOWHERE:
+            self._message_done(m)
+        return False
+
+    cdef int _handle(self, Message m, Route route) except -1:
+        if route.handler is None:
+            self._count_handler_error()
+            self._log_unhandled(m)
+            if m._header.kind == SB_REQUEST:
+                self._try_fail(m, LookupError(f"endpoint {self.name!r} handles {m.type!r} no longer"))
+            m.done()
+            return 0
+        m._expect(route.handler_type)
+        try:
+            value = route.handler(m)
+        except BaseException as error:
+            self._count_handler_error()
+            if m._header.kind != SB_REQUEST or m._answered:
+                if isinstance(error, Exception):
+                    self._log_failure(m, error)
+            else:
+                self._try_fail(m, error)
+            m.done()
+            if not isinstance(error, Exception):
+                raise
+            return 0
+        if m._header.kind == SB_REQUEST and not m._answered and not m._deferred:
+            try:
+                m.reply(value)
+            except Exception as error:
+                self._count_handler_error()
+                self._log_failure(m, error)
+        m.done()
+        return 0
+
+    cdef int _try_fail(self, Message m, object error) except -1:
+        try:
+            m.fail(error)
+        except Exception as why:
+            self._log_failure(m, why)
+        return 0
+
+    cdef int _put_answer(self, Message m, uint16_t kind, sb_message *answer) except -1:
+        cdef uint64_t now = rb_now()
+        answer.kind = kind
+        answer.peer = m._header.peer
+        answer.peer_generation = m._header.peer_generation
+        answer.deadline_ns = m._header.deadline_ns
+        answer.correlation = m._header.correlation
+        answer.type_length = 0
+        self._put(answer, m.type, 5.0, NULL, None)
+        return 0
+
+    cdef int _answer(self, Message m, object payload) except -1:
+        cdef sb_message answer
+        self._check()
+        # Only the requester is to know the type by heart: it asked.
+        owner = self._fill(&answer, m.type, payload, None)
+        try:
+            self._put_answer(m, SB_REPLY, &answer)
+        finally:
+            self._give_back(owner)
+        return 0
+
+    cdef int _answer_failure(self, Message m, object error) except -1:
+        cdef sb_message answer
+        self._check()
+        kind = error.__class__
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its message could not be made)"
+        trace = "".join(traceback.format_exception(error))
+        cdef Py_ssize_t room = <Py_ssize_t>rb_largest_record(self._e.out[SB_REPLIES].capacity) - 512
+        if len(text) > MAX_MESSAGE:
+            text = text[:MAX_MESSAGE] + "..."
+        if len(trace) > MAX_TRACE:
+            trace = "..." + trace[-MAX_TRACE:]
+        account = pack([name, text.encode("utf-8", "replace").decode(), trace.encode("utf-8", "replace").decode()])
+        if len(account) > room:
+            account = pack([name[:64], text[:64].encode("ascii", "replace").decode(), ""])
+        answer.flags = SB_REMOTE
+        answer.type = b""
+        answer.payload = PyBytes_AS_STRING(account)
+        answer.size = PyBytes_GET_SIZE(account)
+        self._put_answer(m, SB_ERROR, &answer)
+        return 0
+
+    def _serve(self, bint reconnect):
+        """Run callbacks until the endpoint comes to an end by close() or drain()."""
+        self._check()
+        self._runners += 1
+        try:
+            self._count_receivers(0)
+            self._next(NEVER, True, False, reconnect)
+        finally:
+            self._runners -= 1
+            if not self._e_closed():
+                self._put_down(PyThread_get_thread_ident())
+                self._count_receivers(0)
+
+    cdef bint _e_closed(self) noexcept:
+        return self._e == NULL or sb_trouble(self._e) & SB_CLOSED_HERE
+
+    def _receive(self, timeout, bint stops):
+        """The next message for the caller; None at the timeout, and where `stops` at the end."""
+        self._check()
+        return self._next(deadline_after(span_ns(timeout), rb_now()), stops, True, self.reconnect)
+
+    # Interests -------------------------------------------------------------------------------
+
+    def _append_interest(self, log, uint64_t size, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id,
+                         bytes pattern, bytes group):
+        """Add to the log in the mapping `log`: False where it is full."""
+        cdef sb_log at
+        cdef sb_interest entry
+        cdef uintptr_t address = log.address
+        at.at = <sb_interests *>address
+        at.size = size
+        entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
+        entry.pattern_length, entry.group_length = len(pattern), len(group)
+        return sb_append_interest(&at, &entry, pattern, group)
+
+    def _announce_interests(self, uint64_t serial):
+        """Tell the dispatcher; returns the version to wait for."""
+        self._check()
+        sb_lock(self._e)
+        cdef uint64_t version = sb_announce_interests(self._e, serial)
+        sb_unlock(self._e)
+        return version
+
+    def _await_interests(self, uint64_t version, timeout):
+        """Wait until the dispatcher routes by them: False at the timeout."""
+        cdef sb_waiter w
+        w.want = SB_WANT_SEEN
+        w.index = 0
+        w.value = version
+        w.minds = self._minds()
+        w.vigilant = True
+        return bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+
+    def _set_routes(self, bint redelivers):
+        """Forget what was resolved."""
+        self._routes = {}
+        self._redelivers = redelivers
+
+    def _keep_route(self, str type, Route route):
+        if len(self._routes) >= TYPES:
+            self._routes = {}
+        self._routes[type] = route
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def _set_state(self, uint64_t state):
+        sb_lock(self._e)
+        sb_flush(self._e)
+        sb_set_state(self._e, state)
+        sb_unlock(self._e)
+
+    def _stop(self, bint at_once):
+        """Let those who receive come to an end: when nothing is left to take, or `at_once`."""
+        if at_once:
+            self._closing = True
+        sb_lock(self._e)
+        sb_set_trouble(self._e, SB_STOPPING, 0)
+        sb_unlock(self._e)
+
+    def _await_state(self, uint64_t state, timeout):
+        """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
+        cdef sb_waiter w
+        w.want = SB_WANT_STATE
+        w.index = 0
+        w.value = state
+        w.minds = SB_FOR_NOW | SB_FOR_GOOD
+        w.vigilant = True
+        try:
+            return bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+        except Exception:
+            return False
+
+    def _finish(self):
+        """All that this endpoint holds is done, its tails are final; no call proceeds any more."""
+        sb_lock(self._e)
+        sb_flush(self._e)
+        while self._e.held_count:
+            sb_unhold(self._e, 0)
+        sb_release_data(self._e)
+        sb_set_in_hand(self._e, 0, 0)
+        sb_set_state(self._e, SB_CLOSED)
+        sb_unlock(self._e)
+
+    def _shut(self, timeout):
+        """Send all threads out, and keep them out."""
+        cdef sb_waiter w
+        sb_lock(self._e)
+        sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)
+        sb_unlock(self._e)
+        w.want = SB_WANT_ALONE
+        w.index = 0
+        w.minds = 0
+        w.vigilant = False
+        out = bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+        sb_watcher_remove(self._e)
+        return out
+
+    def _forked(self):
+        """Whether this is a child of the process that attached."""
+        return self._e != NULL and sb_forked(self._e.fork_mark)
+
+    def _data_left(self):
+        return self._e != NULL and self._data_waits()
+
+    def _busy(self):
+        """How many messages are in hand."""
+        return self._hand_count + self._deferred_count
+
+    def _figures(self):
+        """Native figures, for tests and benchmarks."""
+        return {"parks": self._e.bell.parks, "hogs": self._e.bell.hogs, "moves": self._e.place.moves,
+                "inside": self._e.inside, "held": self._e.held_count}
+
+
+@cython.final
+cdef class Batch:
+    """Messages that are published together; see `Endpoint.batch`."""
+
+    cdef EndpointCore _endpoint
+    cdef sb_batch _limits
+    cdef int64_t _count
+
+    def __init__(self):
+        raise TypeError("use Endpoint.batch()")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self._endpoint._flush()
+
+    def publish(self, str type not None, payload=None, *, timeout=5.0):
+        """Send an event with this batch. Raises like `Endpoint.publish`, with its `index`."""
+        self._endpoint._post(SB_EVENT, type, payload, timeout, &self._limits, self._count)
+        self._count += 1
+
+    def send(self, str type not None, payload=None, *, timeout=5.0):
+        """Send a command with this batch."""
+        self._endpoint._post(SB_SEND, type, payload, timeout, &self._limits, self._count)
+        self._count += 1
+
+    def flush(self):
+        """Publish what there is so far."""
+        self._endpoint._flush()
+
+
 # The dispatcher's half ------------------------------------------------------------------------
 
-from cpython.exc cimport PyErr_SetFromErrno
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
-
 cdef extern from "shmbus/native/service.h" nogil:
-    uint64_t sb_layout()
     int SB_RECLAIMED_PORT, SB_QUARANTINED_PORT
     enum sb_order_kind:
         SB_EVICT
@@ -28,14 +1652,6 @@ cdef extern from "shmbus/native/service.h" nogil:
     enum sb_reason:
         SB_EVICTED
         SB_DIED
-    struct sb_bus:
-        pass
-    struct sb_ready:
-        pass
-    struct sb_up:
-        pass
-    struct sb_down:
-        pass
     struct sb_notice:
         int kind
         uint32_t slot, generation, reason
@@ -70,11 +1686,6 @@ cdef extern from "<unistd.h>" nogil:
 
 RECLAIMED = SB_RECLAIMED_PORT
 QUARANTINED = SB_QUARANTINED_PORT
-
-
-def layout_hash():
-    """The second word of every segment that this kernel understands."""
-    return sb_layout()
 
 
 def up_sound(up):

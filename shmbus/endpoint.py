@@ -1,0 +1,1025 @@
+"""A worker's end of the bus: :func:`attach` and :class:`Endpoint`.
+
+What is done for every message is in `_kernel.pyx`; here is what is done now and then.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import heapq
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, InvalidStateError
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+
+import msgspec
+import posix_ipc
+
+from ringbuf import (
+    RingbufError,
+    Segment,
+    SegmentMismatch,
+    SegmentNoSpace,
+    SegmentNotFound,
+    SegmentNotReady,
+    layout_text,
+)
+
+from . import _kernel, door, errors, names, patterns, payloads
+from ._kernel import EndpointCore, Message, Route
+from .messages import REASONS, Death, fault, remote
+from .settings import Batch, Settings
+
+if TYPE_CHECKING:
+    from .observe import BusView
+
+log = logging.getLogger("shmbus")
+
+Callback = Callable[[Message], Any]
+Function = TypeVar("Function", bound=Callback)
+
+CLOSING = 5.0
+"""Seconds that close() waits for handlers at work, and again for the dispatcher."""
+CONFIRM = 5.0
+"""Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
+POLL = 0.02
+"""Seconds between two looks at the rows of endpoints whose death is watched."""
+
+_PLAIN = 1  # bit 0 of a message's interests
+_GROUPS = 31
+_ADD, _REMOVE = 1, 2
+_SUBSCRIBE, _HANDLE = 1, 2
+_DROP_NEWEST, _REDELIVER = 1, 2
+_UP_KIND, _DOWN_KIND, _BUS_KIND, _READY_KIND, _INTERESTS_KIND = 0x5303, 0x5304, 0x5301, 0x5302, 0x5305
+_LOG_BYTES = 4096  # of a new interests segment
+_LOG_HEAD = 128
+_STARTING, _SERVING, _ENDED = 0, 1, 3
+_ATTACHED, _CLOSING_STATE = 1, 2
+_DRAINED, _RECLAIMED = 2, 3
+_LIVE = 1
+_BITS = {1: "closed", 2: "dead", 4: "handed over", 8: "over", 16: "evicted", 32: "corrupt", 64: "stopping"}
+
+
+class Subscription:
+    """What `subscribe` and `on_death` return; `close` ends it."""
+
+    def __init__(self, pattern: str, group: str | None, close: Callable[[], None]) -> None:
+        self.pattern = pattern
+        self.group = group
+        self._closer = close
+
+    def close(self) -> None:
+        """End it: when this returns, no more messages are sent here for it. Harmless if done
+        before."""
+        closer, self._closer = self._closer, _nothing
+        closer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Interest(msgspec.Struct, frozen=True):
+    id: int
+    role: int
+    pattern: str
+    bit: int = 0
+    flags: int = 0
+    group: str = ""
+    function: Callback | None = None
+    payload_type: Any = None
+
+    def entry(self, operation: int) -> tuple[int, int, int, int, int, bytes, bytes]:
+        """As it stands in the log."""
+        if operation == _REMOVE:
+            return operation, self.role, self.bit, 0, self.id, b"", b""
+        pattern, group = self.pattern.encode(), self.group.encode()
+        return operation, self.role, self.bit, self.flags, self.id, pattern, group
+
+
+class Endpoint(EndpointCore):
+    """A process's place on the bus; made by :func:`attach`. Thread-safe, a context manager.
+
+    Leaving the `with` block closes it. In a forked child it refuses with `ForkedEndpoint`; attach
+    anew there.
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("use shmbus.attach()")
+
+    # Making ----------------------------------------------------------------------------------
+
+    def _begin(self, bus: str, name: str, types: Mapping[str, Any] | None) -> None:
+        self._bus = bus
+        self._pid = os.getpid()
+        self._label = name
+        self._types_known = payloads.Types(types)
+        self._changing = threading.RLock()
+        self._ending = threading.Lock()
+        self._runners_left = threading.Condition()
+        self._running: set[int] = set()
+        self._interests: dict[int, _Interest] = {}
+        self._bits: dict[str, int] = {}
+        self._ids = count(1)
+        self._serial = 1
+        self._old_logs: list[str] = []
+        self._closed = False
+        self._view: BusView | None = None
+        self._pump: threading.Thread | None = None
+        self._pump_wanted = threading.Event()
+        self._deadlines: list[tuple[int, int, int, Future[Message]]] = []
+        self._deadline_ids = count()
+        self._pump_until: int | None = None
+        self._deaths: dict[int, tuple[str, Callable[[Death], None], int | None, int | None, int | None]] = {}
+        self._death_watch: threading.Thread | None = None
+        self._done = threading.Event()
+        self._patience: threading.Thread | None = None
+        self._warned = False
+
+    @property
+    def bus(self) -> BusView:
+        """The bus as this process sees it: endpoints, routes, health."""
+        from .observe import BusView
+
+        if self._view is None:
+            self._view = BusView(self._bus)
+        return self._view
+
+    def __repr__(self) -> str:
+        return f"<endpoint {self._label!r} on bus {self._bus!r}{', closed' if self._closed else ''}>"
+
+    # Interests -------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        pattern: str,
+        callback: Callback | None = None,
+        *,
+        group: str | None = None,
+        overflow: patterns.Overflow = "block",
+        payload_type: Any = None,
+    ) -> Subscription:
+        """Get the events whose type matches `pattern`.
+
+        With a `callback`, that is called with each `Message` by a thread inside `run` (or one that
+        iterates); without one, iteration and `receive` yield them. `group`: of all members of the
+        group on this bus, one gets each message, and it is handed on if that one dies over it.
+        `overflow`: "block" makes senders wait (a limited time) for this endpoint where it is full,
+        "drop_newest" loses and counts instead. `payload_type`: what payloads are decoded to; by
+        default what the callback's annotation says.
+
+        When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
+        `InvalidSetting`, `TooManyGroups`, `ReceiveConflict`, `BusDown`, `EndpointClosed`.
+        """
+        patterns.check_pattern(pattern)
+        if overflow not in ("block", "drop_newest"):
+            raise errors.InvalidSetting(
+                setting="overflow",
+                value=overflow,
+                reason="there is no such policy",
+                remedy="Give 'block' or 'drop_newest'",
+            )
+        if group is not None:
+            names.check_group(group)
+        if callback is None and self._running:
+            raise self._conflict("it is inside run(), which needs a callback for every subscription")
+        if payload_type is None and callback is not None:
+            payload_type = payloads.annotated_type(callback, {"Message": Message})
+        if payload_type is not None:
+            payloads.decoder(payload_type)
+        with self._changing:
+            interest = _Interest(
+                next(self._ids),
+                _SUBSCRIBE,
+                pattern,
+                0 if group is None else self._bit(group),
+                _DROP_NEWEST if overflow == "drop_newest" else 0,
+                group or "",
+                callback,
+                payload_type,
+            )
+            self._add(interest)
+        return Subscription(pattern, group, lambda: self._remove(interest))
+
+    @overload
+    def handle(
+        self, pattern: str, function: None = None, *, payload_type: Any = None, redeliver: bool = False
+    ) -> Callable[[Function], Function]: ...
+    @overload
+    def handle(
+        self, pattern: str, function: Function, *, payload_type: Any = None, redeliver: bool = False
+    ) -> Function: ...
+    def handle(
+        self,
+        pattern: str,
+        function: Any = None,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
+    ) -> Any:
+        """Handle the commands and requests whose type matches `pattern`: a call, or a decorator.
+
+        `function` is called with each `Message` by a thread inside `run`; what it returns is the
+        reply to a request, what it raises reaches the requester as `RemoteError`. `redeliver`: a
+        command that was begun when this process died is handed on to another handler, so it may be
+        done twice. Raises `HandlerConflict` (this endpoint handles the same pattern already),
+        `InvalidPattern`, `BusDown`, `EndpointClosed`.
+        """
+        if function is None:
+            return lambda function: self.handle(
+                pattern, function, payload_type=payload_type, redeliver=redeliver
+            )
+        patterns.check_pattern(pattern)
+        if payload_type is None:
+            payload_type = payloads.annotated_type(function, {"Message": Message})
+        if payload_type is not None:
+            payloads.decoder(payload_type)
+        with self._changing:
+            if any(i.role == _HANDLE and i.pattern == pattern for i in self._interests.values()):
+                raise errors.HandlerConflict(endpoint=self._label, pattern=pattern)
+            flags = _REDELIVER if redeliver else 0
+            self._add(
+                _Interest(
+                    next(self._ids), _HANDLE, pattern, 0, flags, "", function, payload_type
+                )
+            )
+        return function
+
+    def _bit(self, group: str) -> int:
+        if group in self._bits:
+            return self._bits[group]
+        used = {i.bit for i in self._interests.values() if i.role == _SUBSCRIBE}
+        # The bit of a group that was left may still stand in messages under way: it comes last.
+        fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
+        stale = [b for b in range(1, _GROUPS + 1) if b not in used]
+        if not fresh and not stale:
+            raise errors.TooManyGroups(endpoint=self._label, group=group, limit=_GROUPS)
+        bit = (fresh or stale)[0]
+        self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
+        return bit
+
+    def _add(self, interest: _Interest) -> None:
+        self._usable()
+        self._interests[interest.id] = interest
+        self._reroute()
+        try:
+            self._change(interest, _ADD)
+        except BaseException:
+            self._interests.pop(interest.id, None)
+            self._reroute()
+            with contextlib.suppress(Exception):
+                self._write(interest, _REMOVE)
+            raise
+        if interest.function is not None:
+            self._expect_runner()
+
+    def _remove(self, interest: _Interest) -> None:
+        with self._changing:
+            if self._closed or self._forked() or interest.id not in self._interests:
+                return
+            del self._interests[interest.id]
+            try:
+                self._change(interest, _REMOVE)
+            finally:
+                self._reroute()
+
+    def _reroute(self) -> None:
+        self._set_routes(
+            any(i.role == _HANDLE and i.flags & _REDELIVER for i in self._interests.values())
+        )
+
+    def _change(self, interest: _Interest, operation: int) -> None:
+        version = self._write(interest, operation)
+        if not self._await_interests(version, CONFIRM):
+            raise self._no_answer(CONFIRM)
+        while self._old_logs:  # the dispatcher has the new one by now
+            _unlink(self._old_logs.pop())
+
+    def _write(self, interest: _Interest, operation: int) -> int:
+        """Into the log; returns the version that has it."""
+        log = self._log.memory
+        if not self._append_interest(log, len(log), *interest.entry(operation)):
+            self._replace_log()
+        return self._announce_interests(self._serial)
+
+    def _replace_log(self) -> None:
+        """A new log with what holds now, twice as large as that."""
+        entries = [i.entry(_ADD) for i in self._interests.values()]
+        needed = sum(24 + len(e[5]) + len(e[6]) + 8 for e in entries)
+        size = _LOG_BYTES
+        while size < _LOG_HEAD + 2 * needed + 1024:
+            size *= 2
+
+        def prepare(mapping: Any) -> None:
+            for entry in entries:
+                self._append_interest(mapping, size, *entry)
+
+        name = self._names.interests(self._owner, self._serial + 1)
+        new = _make(name, size, _INTERESTS_KIND, prepare)
+        self._old_logs.append(self._log.name)
+        self._log.close()
+        self._log = new
+        self._serial += 1
+
+    def _resolve(self, type: str) -> Route:
+        """What to do with messages of this type, kept until an interest changes."""
+        default = self._types_known.find(type)
+        callbacks = []
+        yields = 0
+        yielded: Any = None
+        handlers = []
+        for i in list(self._interests.values()):
+            if not patterns.matches(i.pattern, type):
+                continue
+            if i.role == _HANDLE:
+                handlers.append(i)
+            elif i.function is not None:
+                wanted = i.payload_type if i.payload_type is not None else default
+                callbacks.append((i.bit, i.function, wanted))
+            else:
+                yields |= 1 << i.bit
+                yielded = yielded if yielded is not None else i.payload_type
+        best = min(handlers, key=lambda i: patterns.specificity(i.pattern), default=None)
+        route = Route(
+            tuple(callbacks),
+            yields,
+            None if best is None else best.function,
+            None if best is None else best.payload_type if best.payload_type is not None else default,
+            yielded if yielded is not None else default,
+            best is not None and bool(best.flags & _REDELIVER),
+        )
+        self._keep_route(type, route)
+        return route
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message that has no callback; None after `timeout` seconds (None: never).
+
+        Callbacks of other messages run in this thread meanwhile. Raises `ReceiveConflict` while
+        `run` is active, `BusDown`, `Evicted`, `EndpointClosed`.
+        """
+        if self._running:
+            raise self._conflict("it is inside run(), which takes its messages")
+        return self._receive(timeout, False)
+
+    def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
+        """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
+        there. Raises like `receive`."""
+        found: list[Message] = []
+        wait = timeout
+        while len(found) < n:
+            message = self.receive(wait)
+            if message is None:
+                break
+            found.append(message)
+            wait = 0.0
+        return found
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages that have no callback, until the endpoint is closed; callbacks run on the way.
+        Raises like `receive`."""
+        if self._running:
+            raise self._conflict("it is inside run(), which takes its messages")
+        return self._messages()
+
+    def _messages(self) -> Iterator[Message]:
+        self._usable()
+        while True:
+            if self._running:
+                raise self._conflict("it is inside run(), which takes its messages")
+            message = self._receive(None, True)
+            if message is None:
+                return
+            yield message
+
+    def run(self, *, threads: int = 1, reconnect: bool = True) -> None:
+        """Run callbacks and handlers in this thread (and `threads` - 1 more) until the endpoint is
+        closed or drained.
+
+        `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C lets what
+        was accepted be finished (`drain`) and is raised again. Raises `ReceiveConflict` where a
+        subscription has no callback, `BusDown`, `Evicted`.
+        """
+        self._runnable(threads)
+        others = [self._spawn(reconnect) for _ in range(threads - 1)]
+        try:
+            self._run_here(reconnect)
+        except KeyboardInterrupt:
+            self.drain()
+            raise
+        for thread in others:
+            thread.join()
+
+    def start(self, *, threads: int = 1, reconnect: bool = True) -> None:
+        """Like `run`, but in threads of its own; returns at once."""
+        self._runnable(threads)
+        for _ in range(threads):
+            self._spawn(reconnect)
+
+    def _runnable(self, threads: int) -> None:
+        self._usable()
+        if threads < 1:
+            raise errors.InvalidSetting(
+                setting="threads", value=threads, reason="too small", remedy="Give at least 1"
+            )
+        bare = [i.pattern for i in self._interests.values() if i.function is None]
+        if bare:
+            raise self._conflict(
+                f"run() needs a callback for every subscription, {bare[0]!r} has none"
+            )
+
+    def _spawn(self, reconnect: bool) -> threading.Thread:
+        ready = threading.Event()
+        thread = threading.Thread(
+            target=self._run_thread, args=(reconnect, ready), name=f"shmbus:{self._label}", daemon=True
+        )
+        thread.start()
+        ready.wait()  # from here on, iterating raises and close() waits for it
+        return thread
+
+    def _run_thread(self, reconnect: bool, ready: threading.Event) -> None:
+        try:
+            self._run_here(reconnect, ready)
+        except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
+            log.warning("%s", why)
+        except Exception:
+            log.exception("endpoint %r: a thread that ran its handlers ended", self._label)
+        finally:
+            ready.set()
+
+    def _run_here(self, reconnect: bool, ready: threading.Event | None = None) -> None:
+        me = threading.get_ident()
+        with self._runners_left:
+            self._running.add(me)
+        if ready is not None:
+            ready.set()
+        try:
+            self._serve(reconnect)
+        finally:
+            with self._runners_left:
+                self._running.discard(me)
+                self._runners_left.notify_all()
+
+    def _expect_runner(self) -> None:
+        """Say so once if nobody comes to run the handlers."""
+        if self._patience is not None or self._received:
+            return
+
+        def wait() -> None:
+            endpoint = reference()
+            patience = 2.0
+            while endpoint is not None and not endpoint._received and not endpoint._warned:
+                done = endpoint._done
+                endpoint._warn_unserved()
+                endpoint = None
+                if done.wait(patience):
+                    return
+                endpoint = reference()
+
+        reference = weakref.ref(self)
+        self._patience = threading.Thread(target=wait, name=f"shmbus:{self._label}:patience", daemon=True)
+        self._patience.start()
+
+    def _warn_unserved(self) -> None:
+        if self._warned or self._received or not self._data_left():
+            return
+        self._warned = True
+        log.warning(
+            "endpoint %r has messages for its handlers, and nobody runs them: call run() or start()",
+            self._label,
+        )
+
+    # Futures ---------------------------------------------------------------------------------
+
+    def _start_pump(self) -> None:
+        self._usable()
+        with self._changing:
+            if self._pump is None:
+                self._pump = threading.Thread(
+                    target=self._pump_futures, name=f"shmbus:{self._label}:futures", daemon=True
+                )
+                self._pump.start()
+
+    def _watch_future(self, deadline: int, index: int, future: Future[Message]) -> None:
+        with self._changing:
+            heapq.heappush(self._deadlines, (deadline, next(self._deadline_ids), index, future))
+            late = self._pump_until is None or deadline < self._pump_until
+        if late:
+            self._nudge()
+
+    def _pump_futures(self) -> None:
+        try:
+            while True:
+                now = time.monotonic_ns()
+                expired = []
+                with self._changing:
+                    while self._deadlines and (
+                        self._deadlines[0][0] <= now or self._deadlines[0][3].done()
+                    ):
+                        expired.append(heapq.heappop(self._deadlines))
+                    self._pump_until = self._deadlines[0][0] if self._deadlines else None
+                for _, _, index, future in expired:
+                    error = None if future.done() else self._expire_future(index, future)
+                    if error is not None:
+                        _settle(future, None, error)
+                for future, message, error in self._collect(self._pump_until):
+                    _settle(future, message, error)
+        except errors.BusError as why:
+            self._fail_futures(why)
+        finally:
+            with self._changing:
+                self._pump = None
+
+    def _fail_futures(self, why: errors.BusError) -> None:
+        for future in self._take_futures():
+            _settle(future, None, why)
+
+    # Others ----------------------------------------------------------------------------------
+
+    def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
+        """Wait until `receivers` live endpoints would get what matches `pattern`, so that nobody
+        misses the first message. Raises `WaitTimeout` after `timeout` seconds, `InvalidPattern`."""
+        patterns.check_pattern(pattern)
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while True:
+            self._usable()
+            found = sum(1 for info in self.bus.find(pattern) if info.routed)
+            if found >= receivers:
+                return
+            if end is not None and time.monotonic() >= end:
+                raise errors.WaitTimeout(
+                    pattern=pattern, receivers=receivers, found=found, seconds=timeout or 0.0
+                )
+            if self._done.wait(pause):
+                self._usable()
+            pause = min(pause * 1.5, 0.02)
+
+    def on_death(self, name: str, callback: Callable[[Death], None]) -> Subscription:
+        """Call `callback` once when the endpoint of this name ends, however it does, or at once if
+        there is none now. It is called in a thread of this endpoint's own, with no lock held.
+        Raises `InvalidName`."""
+        names.check_endpoint(name)
+        self._usable()
+        found = _kernel.row_of(self._bus_mapping, name)
+        with self._changing:
+            key = next(self._ids)
+            if found is None or found[3] != _LIVE:
+                pid, reason = (None, "absent") if found is None else (found[2], REASONS[found[4]])
+                self._deaths[key] = (name, callback, None, None, pid)
+                self._absent_reason = reason
+            else:
+                self._deaths[key] = (name, callback, found[0], found[1], found[2])
+            if self._death_watch is None:
+                self._death_watch = threading.Thread(
+                    target=self._watch_deaths, name=f"shmbus:{self._label}:deaths", daemon=True
+                )
+                self._death_watch.start()
+        return Subscription(name, None, lambda: self._forget_death(key))
+
+    def _forget_death(self, key: int) -> None:
+        with self._changing:
+            self._deaths.pop(key, None)
+
+    def _watch_deaths(self) -> None:
+        while True:
+            with self._changing:
+                watched = list(self._deaths.items())
+                if not watched:
+                    self._death_watch = None
+                    return
+            for key, (name, callback, slot, generation, pid) in watched:
+                reason = self._end_of(slot, generation)
+                if reason is None:
+                    continue
+                with self._changing:
+                    if self._deaths.pop(key, None) is None:
+                        continue
+                try:
+                    callback(Death(name=name, pid=pid, reason=reason))
+                except Exception:
+                    log.exception("endpoint %r: on_death(%r) raised", self._label, name)
+            if self._done.wait(POLL):
+                return
+
+    def _end_of(self, slot: int | None, generation: int | None) -> str | None:
+        """Why the endpoint in this slot is gone, or None while it is there."""
+        if slot is None:
+            return "absent"
+        row = _kernel.read_row(self._bus_mapping, slot)
+        if row is None or (row[0] == generation and row[1] == _LIVE):
+            return None
+        if row[0] != generation:
+            return "killed"  # the slot has been given away since; how it went is not known any more
+        if row[1] == 2:  # leaving: it is there until the last is forwarded
+            return None
+        return REASONS[row[3]] if 0 < row[3] < len(REASONS) else "killed"
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def drain(self, timeout: float | None = 30.0) -> None:
+        """Finish what has been accepted, then close: no new messages come, those that are here are
+        handled, what was sent is forwarded. Takes at most about `timeout` seconds (None: no
+        limit)."""
+        with self._ending:
+            if self._closed or self._forked():
+                return
+            end = None if timeout is None else time.monotonic() + timeout
+            alone = not self._running
+            own = alone and all(i.function is not None for i in self._interests.values())
+            self._set_state(_CLOSING_STATE)
+            while not self._await_state(_DRAINED, 0.005 if own else _left(end)):
+                if self._trouble_now() & ~64 or (end is not None and time.monotonic() >= end):
+                    break
+                if own:
+                    self._receive(0.0, True)
+            self._stop(False)
+            if own:
+                self._run_here(True)
+            self._await_runners(_left(end))
+            self._close(CLOSING)
+
+    def close(self) -> None:
+        """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
+        time); messages that nobody has begun are handed on where that is possible, else counted.
+        Harmless if done before."""
+        if self._closed or self._forked():
+            return
+        with self._ending:
+            if not self._closed:
+                self._close(CLOSING)
+
+    def _close(self, patience: float) -> None:
+        self._warn_unserved()
+        self._done.set()
+        try:
+            self._stop(True)
+            self._await_runners(patience)
+            self._set_state(_CLOSING_STATE)
+            self._await_state(_DRAINED, patience)
+            self._finish()
+            gone = self._await_state(_RECLAIMED, min(patience, 1.0))
+            self._shut(patience)
+        finally:
+            self._closed = True
+            _live.discard(self)
+            self._fail_futures(errors.EndpointClosed(endpoint=self._label))
+        if gone or not self._trouble_now() & 6:  # else its successor takes over what we leave
+            self._unlink()
+        self._connection.close()
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def _await_runners(self, timeout: float | None) -> None:
+        me = threading.get_ident()
+        with self._runners_left:
+            self._runners_left.wait_for(lambda: not self._running - {me}, timeout)
+
+    def _unlink(self) -> None:
+        self._log.unlink()
+        for name in (self._names.up(self._owner), *self._old_logs):
+            _unlink(name)
+        _unlink_bell(self._names.endpoint_bell(self._owner))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What stands in the way ------------------------------------------------------------------
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise errors.EndpointClosed(endpoint=self._label)
+        if self._forked():
+            raise errors.ForkedEndpoint(endpoint=self._label, pid=self._pid)
+        trouble = self._trouble_now() & (1 | 8 | 16 | 32)
+        if trouble:
+            raise self._explain_trouble(trouble)
+
+    def _conflict(self, reason: str) -> errors.ReceiveConflict:
+        return errors.ReceiveConflict(
+            endpoint=self._label,
+            reason=reason,
+            remedy="Give every subscription a callback and use run(), or iterate",
+        )
+
+    def _no_answer(self, seconds: float) -> errors.BusError:
+        _, _, _, _, pid, control = _kernel.bus_facts(self._bus_mapping)
+        silent = (time.monotonic_ns() - control) / 1e9 if control else None
+        return errors.AttachTimeout(bus=self._bus, seconds=seconds, pid=pid, silent=silent)
+
+    def _check_batch(self, messages: Any, size: Any, delay: Any) -> None:
+        Batch(max_messages=messages, max_bytes=size, max_delay=delay)
+
+    def _explain_unusable(self, never: bool) -> errors.BusError:
+        if never:
+            return errors.EndpointClosed(endpoint=getattr(self, "_label", "?"))
+        return errors.ForkedEndpoint(endpoint=self._label, pid=self._pid)
+
+    def _explain_trouble(self, trouble: int) -> errors.BusError:
+        if trouble & 1:
+            return errors.EndpointClosed(endpoint=self._label)
+        pid = _kernel.bus_facts(self._bus_mapping)[4]
+        if trouble & 16:
+            row = _kernel.read_row(self._bus_mapping, self._slot)
+            reason = REASONS[row[3]] if row is not None and row[0] == self._generation else "evicted"
+            return errors.Evicted(endpoint=self._label, reason=reason)
+        if trouble & 32:
+            return errors.RingCorrupt(
+                endpoint=self._label, ring="incoming", position=0, reason="not what a dispatcher writes"
+            )
+        if trouble & 8:
+            return errors.BusDown(bus=self._bus, reason="it has been ended", pid=pid)
+        if trouble & 4:
+            return errors.BusDown(bus=self._bus, reason="its dispatcher left it to a successor", pid=pid)
+        return errors.BusDown(bus=self._bus, reason="its dispatcher died", pid=pid)
+
+    def _explain_fault(self, *facts: Any) -> errors.BusError:
+        return fault(*facts)
+
+    def _explain_remote(self, type: str, source: str, raw: bytes) -> errors.BusError:
+        return remote(type, source, raw)
+
+    def _log_failure(self, message: Message, error: BaseException) -> None:
+        log.error(
+            "endpoint %r: its handler of %s %r raised %s: %s",
+            self._label,
+            message.kind,
+            message.type,
+            type(error).__name__,
+            error,
+            exc_info=error,
+        )
+
+    def _log_unhandled(self, message: Message) -> None:
+        log.error(
+            "endpoint %r: %s %r came from %r, and nothing here handles it any more",
+            self._label,
+            message.kind,
+            message.type,
+            message.source,
+        )
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())
+
+
+def _settle(future: Future[Message], message: Message | None, error: BaseException | None) -> None:
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(message)  # type: ignore[arg-type]
+    except InvalidStateError:  # cancelled
+        pass
+
+
+# Attaching ------------------------------------------------------------------------------------
+
+_live: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+
+
+def attach(
+    bus: str | None = None,
+    *,
+    name: str | None = None,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    types: Mapping[str, Any] | None = None,
+    reconnect: bool = False,
+) -> Endpoint:
+    """Join a bus.
+
+    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None makes
+    one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no limit).
+    `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern of message
+    type. `reconnect`: where the dispatcher dies, calls wait for the next one instead of raising
+    `BusDown`.
+
+    Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
+    `InvalidName`, `Refused`.
+    """
+    if name is not None:
+        names.check_endpoint(name)
+    if bus is not None:
+        names.check_bus(bus)
+    known = payloads.Types(types)  # wrong types are told before anything is made
+    del known
+    began = time.monotonic_ns()
+    deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
+    bus = _choose(bus, deadline)
+    of = names.names_of(bus)
+    owner = names.new_owner(os.getpid(), _start_time())
+    name = name or f"{os.path.basename(sys.argv[0] or 'python')[:24]}-{owner.pid}-{owner.nonce[:6]}"
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in name)
+    seen = _await_bus(bus, of, began, deadline, timeout)
+    ring_bytes, bus_requests = _kernel.bus_facts(seen.memory)[2:4]
+    if settings is None:
+        settings = Settings(ring_bytes=ring_bytes)
+        requests = min(bus_requests or settings.request_limit, 65536)
+    else:
+        requests = settings.request_limit
+    seen.close()
+    endpoint = Endpoint.__new__(Endpoint)
+    endpoint._begin(bus, name, types)
+    endpoint._names = of
+    endpoint._owner = owner
+    with contextlib.ExitStack() as undo:
+        nonce = int(owner.nonce, 16)
+        undo.callback(_unlink, of.up(owner))
+        up = _make(
+            of.up(owner),
+            _kernel.up_size(settings.ring_bytes, settings.ring_bytes, requests),
+            _UP_KIND,
+            lambda mapping: _kernel.prepare_up(
+                mapping,
+                pid=owner.pid,
+                uid=os.geteuid(),
+                start_time=owner.start,
+                pid_namespace=_namespace("pid"),
+                time_namespace=_namespace("time"),
+                nonce=nonce,
+                name=name.encode(),
+                data_bytes=settings.ring_bytes,
+                reply_bytes=settings.ring_bytes,
+                requests=requests,
+            ),
+        )
+        undo.callback(_unlink, of.interests(owner, 1))
+        endpoint._log = _make(of.interests(owner, 1), _LOG_BYTES, _INTERESTS_KIND, None)
+        bell = of.endpoint_bell(owner)
+        undo.callback(_unlink_bell, bell)
+        posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+        admission = door.knock(bus, nonce=nonce, start_time=owner.start, deadline_ns=deadline)
+        endpoint._connection = admission.connection
+        undo.callback(admission.connection.close)
+        endpoint._slot, endpoint._generation = admission.slot, admission.generation
+        # The bus may have been made anew while we waited at the door.
+        bus_segment = _open(bus, of.bus_segment, _BUS_KIND)
+        ready = _open(bus, of.ready, _READY_KIND, writable=True)
+        down = _open(bus, of.down(admission.slot, admission.generation), _DOWN_KIND)
+        endpoint._bus_mapping = bus_segment.memory
+        endpoint._open(
+            bus=bus_segment.memory,
+            ready=ready.memory,
+            up=up.memory,
+            down=down.memory,
+            name=name,
+            bus_name=bus,
+            dispatcher_bell=of.bell.encode(),
+            own_bell=bell.encode(),
+            random=int.from_bytes(os.urandom(8), "little"),
+            spin=settings.spin,
+            step_aside=settings.step_aside,
+            hold_limit=settings.hold_limit,
+            reconnect=reconnect,
+            batch=settings.batch,
+        )
+        for segment in (bus_segment, ready, up, down):
+            segment.close()  # the kernel keeps the mappings
+        endpoint._set_state(_ATTACHED)
+        _live.add(endpoint)
+        undo.pop_all()
+    return endpoint
+
+
+def _choose(bus: str | None, deadline: int) -> str:
+    from . import registry
+
+    while bus is None:
+        try:
+            bus = registry.choose(None)
+        except errors.NoSuchBus as problem:
+            if problem.running or time.monotonic_ns() >= deadline:
+                raise
+            time.sleep(0.01)
+    return bus
+
+
+def _await_bus(
+    bus: str, of: names.BusNames, began: int, deadline: int, timeout: float | None
+) -> Segment:
+    """The bus's segment, once it is there and serves."""
+    pause = 0.002
+    while True:
+        try:
+            segment = Segment.attach(of.bus_segment, kind=_BUS_KIND, layout=_kernel.layout_hash())
+            if _kernel.bus_facts(segment.memory)[0] != _ENDED:
+                return segment
+            segment.close()
+        except (SegmentNotFound, SegmentNotReady):
+            pass
+        except RingbufError as problem:
+            raise segment_error(bus, problem) from problem
+        if time.monotonic_ns() >= deadline:
+            raise errors.AttachTimeout(bus=bus, seconds=timeout or 0.0)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
+
+
+def _make(name: str, size: int, kind: int, prepare: Callable[[Any], None] | None) -> Segment:
+    try:
+        return Segment.create(
+            name, size, kind=kind, layout=_kernel.layout_hash(), prepare=prepare
+        )
+    except RingbufError as problem:
+        raise segment_error(None, problem) from problem
+
+
+def _open(bus: str, name: str, kind: int, *, writable: bool = False) -> Segment:
+    try:
+        return Segment.attach(name, kind=kind, layout=_kernel.layout_hash(), writable=writable)
+    except RingbufError as problem:
+        raise segment_error(bus, problem) from problem
+
+
+def segment_error(bus: str | None, problem: RingbufError) -> errors.BusError:
+    """ringbuf's error as the bus says it."""
+    name = str(getattr(problem, "name", "?"))
+    if isinstance(problem, SegmentMismatch) and problem.what == "layout":
+        return errors.LayoutMismatch(
+            bus=bus, mine=layout_text(problem.expected), theirs=layout_text(problem.found)
+        )
+    if isinstance(problem, SegmentNoSpace):
+        return errors.SegmentError(
+            name=name,
+            reason="not enough shared memory",
+            remedy="Make /dev/shm larger (in a container: --shm-size), or ring_bytes smaller",
+            size=problem.size,
+            free=problem.free,
+        )
+    text = str(problem).removeprefix(f"segment {name!r} ")
+    reason, _, remedy = text.partition("; ")
+    return errors.SegmentError(name=name, reason=reason, remedy=remedy or "See shmbus doctor")
+
+
+def _start_time() -> int:
+    with open("/proc/self/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def _namespace(kind: str) -> int:
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return 0
+
+
+def _unlink(name: str) -> None:
+    from ringbuf.segment import unlink
+
+    with contextlib.suppress(OSError):
+        unlink(name)
+
+
+def _unlink_bell(name: str) -> None:
+    with contextlib.suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
+        posix_ipc.unlink_semaphore(name)
+
+
+# The ends of processes ------------------------------------------------------------------------
+
+
+def _at_exit() -> None:
+    """While threads can still leave their waits: later, none of them could take Python's lock."""
+    for endpoint in list(_live):
+        if endpoint._forked():
+            continue
+        with contextlib.suppress(Exception):
+            endpoint.close()
+
+
+def _after_fork() -> None:
+    _kernel.after_fork()
+    for endpoint in list(_live):
+        # The dispatcher takes the end of this connection for the end of the parent.
+        endpoint._connection.close()
+    _live.clear()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

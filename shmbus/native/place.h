@@ -1,0 +1,83 @@
+/* Stepping aside. On two cores, an end of a lockstep (request and reply, one record at a time) that shares the
+ * dispatcher's core costs every round trip a change of context, and the system's scheduler may leave it so for
+ * long. The dispatcher publishes its CPU; an end that finds itself there at many waits in a row asks to run
+ * anywhere else, then takes its own mask back: a hint that binds nobody afterwards.
+ *
+ * Done blindly this costs more than it gives. So only in lockstep, at most every 2 ms, not within a second of a
+ * sign of a CPU hog, and not for a while when the waits grew afterwards. */
+#ifndef SB_PLACE_H
+#define SB_PLACE_H
+
+#include "ringbuf/native/bell.h"
+
+#define SB_PLACE_STREAK 32u
+#define SB_PLACE_PAUSE_NS 2000000u
+#define SB_PLACE_CALM_NS 1000000000u
+#define SB_PLACE_TRIAL 64u /* waits after which a step is judged */
+
+struct sb_place {         /* private to the endpoint, used by its leader alone */
+    bool enabled;
+    uint32_t streak;      /* lockstep waits in a row on the dispatcher's CPU */
+    uint32_t trial;       /* waits left until the last step is judged */
+    uint64_t not_before;
+    uint64_t rest_ns;     /* how long to rest after a step that did harm */
+    uint64_t mean_ns;     /* of the lockstep waits, over about 16 */
+    uint64_t mean_before; /* when it stepped last */
+    uint64_t moves;
+};
+
+static inline void sb_place_init(struct sb_place *p, bool enabled)
+{
+    *p = (struct sb_place){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = SB_PLACE_CALM_NS};
+}
+
+static inline void sb_place_leave(struct sb_place *p, int cpu)
+{
+    cpu_set_t own, others;
+    if (sched_getaffinity(0, sizeof own, &own) != 0)
+        return;
+    others = own;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0) {
+        p->enabled = false;
+        return;
+    }
+    if (sched_setaffinity(0, sizeof others, &others) == 0) {
+        sched_setaffinity(0, sizeof own, &own);
+        p->moves++;
+    }
+}
+
+/* After a lockstep wait of `waited` ns that ended at `now`. */
+static inline void sb_place_step(struct sb_place *p, const struct rb_bell *bell, uint64_t dispatcher_cpu,
+                                 uint64_t waited, uint64_t now)
+{
+    if (!p->enabled)
+        return;
+    p->mean_ns = p->mean_ns - p->mean_ns / 16 + waited / 16;
+    if (p->trial && --p->trial == 0) {
+        if (p->mean_ns > p->mean_before + p->mean_before / 4) {
+            p->not_before = now + p->rest_ns;
+            if (p->rest_ns < 64 * (uint64_t)SB_PLACE_CALM_NS)
+                p->rest_ns *= 2;
+        } else {
+            p->rest_ns = SB_PLACE_CALM_NS;
+        }
+    }
+    int cpu = sched_getcpu();
+    if (cpu < 0 || (uint64_t)cpu != dispatcher_cpu) {
+        p->streak = 0;
+        return;
+    }
+    if (++p->streak < SB_PLACE_STREAK || now < p->not_before)
+        return;
+    p->streak = 0;
+    if (bell->hogs && now < bell->hog_until + SB_PLACE_CALM_NS)
+        return;
+    p->mean_before = p->mean_ns;
+    p->trial = SB_PLACE_TRIAL;
+    p->not_before = now + SB_PLACE_PAUSE_NS;
+    sb_place_leave(p, cpu);
+}
+
+#endif
