@@ -175,6 +175,7 @@ cdef extern from "shmbus/native/layout.h" nogil:
         uint64_t rows_offset
         uint64_t ring_bytes
         uint64_t max_requests
+        uint64_t block_timeout_ns
         rb_word state
         rb_word control_ns
     cdef struct sb_ready:
@@ -362,12 +363,12 @@ def after_fork():
 
 def bus_facts(mapping):
     """What an attach needs to know of a bus: state, slots, ring_bytes, max_requests, the
-    dispatcher's pid, and when its control plane last ran (CLOCK_MONOTONIC, ns)."""
+    dispatcher's pid, when its control plane last ran (CLOCK_MONOTONIC, ns), block_timeout (ns)."""
     if <size_t>len(mapping) < sizeof(sb_bus):
         raise ValueError("too small for a bus")
     cdef uintptr_t address = mapping.address
     cdef const sb_bus *bus = <const sb_bus *>address
-    return rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid, rb_load(&bus.control_ns)
+    return rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid, rb_load(&bus.control_ns), bus.block_timeout_ns
 
 
 def row_of(mapping, str name):

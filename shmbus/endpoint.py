@@ -10,6 +10,7 @@ import contextlib
 import heapq
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, overload
 
 import msgspec
 import posix_ipc
@@ -35,10 +36,12 @@ from ringbuf import (
 
 from . import _kernel, door, errors, names, patterns, payloads
 from ._kernel import EndpointCore, Message, Route
-from .messages import REASONS, Death, fault, remote
+from .messages import HANDLER_FULL, REASONS, Death, fault, remote
 from .settings import Batch, Settings
 
 if TYPE_CHECKING:
+    from ringbuf._kernel import Mapping as Memory
+
     from .observe import BusView
 
 log = logging.getLogger("shmbus")
@@ -58,14 +61,19 @@ _GROUPS = 31
 _ADD, _REMOVE = 1, 2
 _SUBSCRIBE, _HANDLE = 1, 2
 _DROP_NEWEST, _REDELIVER = 1, 2
-_UP_KIND, _DOWN_KIND, _BUS_KIND, _READY_KIND, _INTERESTS_KIND = 0x5303, 0x5304, 0x5301, 0x5302, 0x5305
+_UP_KIND, _DOWN_KIND, _BUS_KIND, _READY_KIND, _INTERESTS_KIND = (
+    0x5303,
+    0x5304,
+    0x5301,
+    0x5302,
+    0x5305,
+)
 _LOG_BYTES = 4096  # of a new interests segment
 _LOG_HEAD = 128
 _STARTING, _SERVING, _ENDED = 0, 1, 3
 _ATTACHED, _CLOSING_STATE = 1, 2
 _DRAINED, _RECLAIMED = 2, 3
-_LIVE = 1
-_BITS = {1: "closed", 2: "dead", 4: "handed over", 8: "over", 16: "evicted", 32: "corrupt", 64: "stopping"}
+_LIVE, _LEAVING = 1, 2
 
 
 class Subscription:
@@ -111,12 +119,33 @@ class _Interest(msgspec.Struct, frozen=True):
         return operation, self.role, self.bit, self.flags, self.id, pattern, group
 
 
+class _Watched(NamedTuple):
+    """Whose death is waited for; `slot` is None where it was not there in the first place."""
+
+    name: str
+    callback: Callable[[Death], None]
+    slot: int | None
+    generation: int
+    pid: int | None
+
+
 class Endpoint(EndpointCore):
     """A process's place on the bus; made by :func:`attach`. Thread-safe, a context manager.
 
     Leaving the `with` block closes it. In a forked child it refuses with `ForkedEndpoint`; attach
     anew there.
     """
+
+    _bus: str
+    _label: str
+    _pid: int
+    _names: names.BusNames
+    _owner: names.Owner
+    _slot: int
+    _generation: int
+    _log: Segment
+    _connection: socket.socket
+    _bus_mapping: Memory
 
     def __init__(self) -> None:
         raise TypeError("use shmbus.attach()")
@@ -144,7 +173,7 @@ class Endpoint(EndpointCore):
         self._deadlines: list[tuple[int, int, int, Future[Message]]] = []
         self._deadline_ids = count()
         self._pump_until: int | None = None
-        self._deaths: dict[int, tuple[str, Callable[[Death], None], int | None, int | None, int | None]] = {}
+        self._deaths: dict[int, _Watched] = {}
         self._death_watch: threading.Thread | None = None
         self._done = threading.Event()
         self._patience: threading.Thread | None = None
@@ -160,7 +189,9 @@ class Endpoint(EndpointCore):
         return self._view
 
     def __repr__(self) -> str:
-        return f"<endpoint {self._label!r} on bus {self._bus!r}{', closed' if self._closed else ''}>"
+        return (
+            f"<endpoint {self._label!r} on bus {self._bus!r}{', closed' if self._closed else ''}>"
+        )
 
     # Interests -------------------------------------------------------------------------------
 
@@ -196,7 +227,9 @@ class Endpoint(EndpointCore):
         if group is not None:
             names.check_group(group)
         if callback is None and self._running:
-            raise self._conflict("it is inside run(), which needs a callback for every subscription")
+            raise self._conflict(
+                "it is inside run(), which needs a callback for every subscription"
+            )
         if payload_type is None and callback is not None:
             payload_type = payloads.annotated_type(callback, {"Message": Message})
         if payload_type is not None:
@@ -217,7 +250,12 @@ class Endpoint(EndpointCore):
 
     @overload
     def handle(
-        self, pattern: str, function: None = None, *, payload_type: Any = None, redeliver: bool = False
+        self,
+        pattern: str,
+        function: None = None,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
     ) -> Callable[[Function], Function]: ...
     @overload
     def handle(
@@ -253,9 +291,7 @@ class Endpoint(EndpointCore):
                 raise errors.HandlerConflict(endpoint=self._label, pattern=pattern)
             flags = _REDELIVER if redeliver else 0
             self._add(
-                _Interest(
-                    next(self._ids), _HANDLE, pattern, 0, flags, "", function, payload_type
-                )
+                _Interest(next(self._ids), _HANDLE, pattern, 0, flags, "", function, payload_type)
             )
         return function
 
@@ -358,7 +394,11 @@ class Endpoint(EndpointCore):
             tuple(callbacks),
             yields,
             None if best is None else best.function,
-            None if best is None else best.payload_type if best.payload_type is not None else default,
+            None
+            if best is None
+            else best.payload_type
+            if best.payload_type is not None
+            else default,
             yielded if yielded is not None else default,
             best is not None and bool(best.flags & _REDELIVER),
         )
@@ -446,7 +486,10 @@ class Endpoint(EndpointCore):
     def _spawn(self, reconnect: bool) -> threading.Thread:
         ready = threading.Event()
         thread = threading.Thread(
-            target=self._run_thread, args=(reconnect, ready), name=f"shmbus:{self._label}", daemon=True
+            target=self._run_thread,
+            args=(reconnect, ready),
+            name=f"shmbus:{self._label}",
+            daemon=True,
         )
         thread.start()
         ready.wait()  # from here on, iterating raises and close() waits for it
@@ -492,7 +535,9 @@ class Endpoint(EndpointCore):
                 endpoint = reference()
 
         reference = weakref.ref(self)
-        self._patience = threading.Thread(target=wait, name=f"shmbus:{self._label}:patience", daemon=True)
+        self._patience = threading.Thread(
+            target=wait, name=f"shmbus:{self._label}:patience", daemon=True
+        )
         self._patience.start()
 
     def _warn_unserved(self) -> None:
@@ -500,7 +545,7 @@ class Endpoint(EndpointCore):
             return
         self._warned = True
         log.warning(
-            "endpoint %r has messages for its handlers, and nobody runs them: call run() or start()",
+            "endpoint %r has messages for its handlers and nobody runs them: call run() or start()",
             self._label,
         )
 
@@ -576,15 +621,10 @@ class Endpoint(EndpointCore):
         Raises `InvalidName`."""
         names.check_endpoint(name)
         self._usable()
-        found = _kernel.row_of(self._bus_mapping, name)
+        row = _kernel.row_of(self._bus_mapping, name)
         with self._changing:
             key = next(self._ids)
-            if found is None or found[3] != _LIVE:
-                pid, reason = (None, "absent") if found is None else (found[2], REASONS[found[4]])
-                self._deaths[key] = (name, callback, None, None, pid)
-                self._absent_reason = reason
-            else:
-                self._deaths[key] = (name, callback, found[0], found[1], found[2])
+            self._deaths[key] = _Watched(name, callback, *(row[:3] if row else (None, 0, None)))
             if self._death_watch is None:
                 self._death_watch = threading.Thread(
                     target=self._watch_deaths, name=f"shmbus:{self._label}:deaths", daemon=True
@@ -603,32 +643,33 @@ class Endpoint(EndpointCore):
                 if not watched:
                     self._death_watch = None
                     return
-            for key, (name, callback, slot, generation, pid) in watched:
-                reason = self._end_of(slot, generation)
+            for key, one in watched:
+                reason = self._end_of(one)
                 if reason is None:
                     continue
                 with self._changing:
                     if self._deaths.pop(key, None) is None:
                         continue
                 try:
-                    callback(Death(name=name, pid=pid, reason=reason))
+                    one.callback(Death(name=one.name, pid=one.pid, reason=reason))
                 except Exception:
-                    log.exception("endpoint %r: on_death(%r) raised", self._label, name)
+                    log.exception("endpoint %r: on_death(%r) raised", self._label, one.name)
             if self._done.wait(POLL):
                 return
 
-    def _end_of(self, slot: int | None, generation: int | None) -> str | None:
-        """Why the endpoint in this slot is gone, or None while it is there."""
-        if slot is None:
+    def _end_of(self, one: _Watched) -> str | None:
+        """Why it is gone, or None while it is there."""
+        if one.slot is None:
             return "absent"
-        row = _kernel.read_row(self._bus_mapping, slot)
-        if row is None or (row[0] == generation and row[1] == _LIVE):
+        row = _kernel.read_row(self._bus_mapping, one.slot)
+        if row is None:  # just being written
             return None
-        if row[0] != generation:
-            return "killed"  # the slot has been given away since; how it went is not known any more
-        if row[1] == 2:  # leaving: it is there until the last is forwarded
+        generation, state, _, reason, _ = row
+        if generation != one.generation:
+            return "died"  # the slot was given away since; how it went is not known any more
+        if state in (_LIVE, _LEAVING):
             return None
-        return REASONS[row[3]] if 0 < row[3] < len(REASONS) else "killed"
+        return REASONS[reason] if 0 < reason < len(REASONS) else "died"
 
     # Ending ----------------------------------------------------------------------------------
 
@@ -727,7 +768,7 @@ class Endpoint(EndpointCore):
         )
 
     def _no_answer(self, seconds: float) -> errors.BusError:
-        _, _, _, _, pid, control = _kernel.bus_facts(self._bus_mapping)
+        pid, control = _kernel.bus_facts(self._bus_mapping)[4:6]
         silent = (time.monotonic_ns() - control) / 1e9 if control else None
         return errors.AttachTimeout(bus=self._bus, seconds=seconds, pid=pid, silent=silent)
 
@@ -745,20 +786,39 @@ class Endpoint(EndpointCore):
         pid = _kernel.bus_facts(self._bus_mapping)[4]
         if trouble & 16:
             row = _kernel.read_row(self._bus_mapping, self._slot)
-            reason = REASONS[row[3]] if row is not None and row[0] == self._generation else "evicted"
+            reason = (
+                REASONS[row[3]] if row is not None and row[0] == self._generation else "evicted"
+            )
             return errors.Evicted(endpoint=self._label, reason=reason)
         if trouble & 32:
             return errors.RingCorrupt(
-                endpoint=self._label, ring="incoming", position=0, reason="not what a dispatcher writes"
+                endpoint=self._label,
+                ring="incoming",
+                position=0,
+                reason="not what a dispatcher writes",
             )
         if trouble & 8:
             return errors.BusDown(bus=self._bus, reason="it has been ended", pid=pid)
         if trouble & 4:
-            return errors.BusDown(bus=self._bus, reason="its dispatcher left it to a successor", pid=pid)
+            return errors.BusDown(
+                bus=self._bus, reason="its dispatcher left it to a successor", pid=pid
+            )
         return errors.BusDown(bus=self._bus, reason="its dispatcher died", pid=pid)
 
-    def _explain_fault(self, *facts: Any) -> errors.BusError:
-        return fault(*facts)
+    def _explain_fault(
+        self, type: str, code: int, pid: int, limit: int, name: bytes, size: int, correlation: bytes
+    ) -> errors.BusError:
+        if code == HANDLER_FULL:
+            handler = name.split(b"\0", 1)[0].decode("ascii", "replace")
+            rings = [i.incoming for i in self.bus.endpoints() if i.name == handler]
+            return errors.QueueFull(
+                type=type,
+                endpoint=handler,
+                depth=rings[0].depth if rings else 0,
+                capacity=rings[0].capacity if rings else 0,
+                seconds=_kernel.bus_facts(self._bus_mapping)[6] / 1e9,
+            )
+        return fault(type, code, pid, limit, name, size, correlation)
 
     def _explain_remote(self, type: str, source: str, raw: bytes) -> errors.BusError:
         return remote(type, source, raw)
@@ -814,11 +874,11 @@ def attach(
 ) -> Endpoint:
     """Join a bus.
 
-    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None makes
-    one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no limit).
-    `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern of message
-    type. `reconnect`: where the dispatcher dies, calls wait for the next one instead of raising
-    `BusDown`.
+    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
+    makes one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no
+    limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
+    of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
+    of raising `BusDown`.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
     `InvalidName`, `Refused`.
@@ -943,9 +1003,7 @@ def _await_bus(
 
 def _make(name: str, size: int, kind: int, prepare: Callable[[Any], None] | None) -> Segment:
     try:
-        return Segment.create(
-            name, size, kind=kind, layout=_kernel.layout_hash(), prepare=prepare
-        )
+        return Segment.create(name, size, kind=kind, layout=_kernel.layout_hash(), prepare=prepare)
     except RingbufError as problem:
         raise segment_error(None, problem) from problem
 

@@ -21,11 +21,21 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     """None where it was not attached in the first place."""
     reason: str
-    """detached (in good order), killed, exited (without detaching), exec, evicted, quarantined, or
-    absent."""
+    """detached (in good order), killed, exited without detaching, exec, evicted, quarantined, died
+    (more is not known), or absent."""
 
 
-REASONS = ("alive", "detached", "killed", "exited", "exec", "evicted", "quarantined")
+REASONS = (
+    "alive",
+    "detached",
+    "killed",
+    "exited without detaching",
+    "exec",
+    "evicted",
+    "quarantined",
+    "died",
+)
+"""By the number that stands in a slot's row."""
 
 
 class _Fault(IntEnum):
@@ -38,6 +48,10 @@ class _Fault(IntEnum):
     EXPIRED = 8
 
 
+HANDLER_FULL = 9
+"""The one fault whose account needs a look at its endpoint."""
+
+
 def fault(
     type: str, code: int, pid: int, limit: int, name: bytes, size: int, correlation: bytes
 ) -> errors.BusError:
@@ -47,7 +61,8 @@ def fault(
         case _Fault.NO_ROUTE:
             return errors.NoRoute(type=type)
         case _Fault.ENDPOINT_DIED:
-            return errors.EndpointDied(type=type, endpoint=endpoint, pid=pid or None)
+            reason = REASONS[limit] if 0 < limit < len(REASONS) else "died"
+            return errors.EndpointDied(type=type, endpoint=endpoint, pid=pid or None, reason=reason)
         case _Fault.TOO_LARGE:
             return errors.MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
         case _Fault.COLLISION:
