@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.coordinate import Coordinate
 from textual.css.query import NoMatches
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
@@ -486,21 +487,42 @@ class TailPage(Page):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "clear", "Clear")]
     LINES = 200
-    """Lines shown of one batch; what comes faster is counted."""
+    """Lines shown of what came at once; the rest is counted."""
+
+    class Attached(Message):
+        """The bus let us in."""
+
+    class Failed(Message):
+        """It did not, or it is gone."""
+
+        def __init__(self, problem: str) -> None:
+            super().__init__()
+            self.problem = problem
+
+    class Came(Message):
+        """Messages came."""
+
+        def __init__(self, lines: list[Text]) -> None:
+            super().__init__()
+            self.lines = lines
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop = threading.Event()
+        self._shown = threading.Event()
+        self._endpoint: Any = None
+        self._subscription: Any = None
 
     def compose(self) -> ComposeResult:
         yield Static("Events of a pattern, as they come", classes="title")
-        yield Static(id="notice")
+        yield Static("attaching ...", id="notice")
         yield Input(">", placeholder="a pattern, as in buffer.*.changed or >", id="pattern")
         yield RichLog(max_lines=5000, wrap=False, highlight=False)
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        self._stop = threading.Event()
-        self._endpoint: Any = None
-        self._subscription: Any = None
         self.query_one(Input).focus()
-        self.run_worker(self._tail, thread=True, exclusive=True)
+        self.run_worker(self._tail, thread=True)
 
     def on_unmount(self) -> None:
         self._stop.set()
@@ -510,6 +532,18 @@ class TailPage(Page):
 
     def action_clear(self) -> None:
         self.query_one(RichLog).clear()
+
+    def on_tail_page_attached(self) -> None:
+        self._subscribe()
+
+    def on_tail_page_failed(self, message: Failed) -> None:
+        self._say(message.problem, "bold red")
+
+    def on_tail_page_came(self, message: Came) -> None:
+        log = self.query_one(RichLog)
+        for line in message.lines:
+            log.write(line)
+        self._shown.set()
 
     @on(Input.Submitted)
     def submitted(self) -> None:
@@ -539,28 +573,28 @@ class TailPage(Page):
         """In a thread of its own: attach, and show what comes until the page is left."""
         import shmbus
 
-        call = self.app.call_from_thread
         name = f"shmtop-{os.getpid()}"
         try:
             with shmbus.attach(self.top.sampler.name, name=name, timeout=2.0) as endpoint:
                 self._endpoint = endpoint
-                call(self._subscribe)
+                self.post_message(self.Attached())
                 while not self._stop.is_set():
-                    messages = endpoint.receive_many(1000, timeout=0.2)
-                    if messages and not self._stop.is_set():
-                        call(self._write, [tail_line(m) for m in messages])
+                    messages = endpoint.receive_many(10_000, timeout=0.2)
+                    if not messages:
+                        continue
+                    lines = [tail_line(message) for message in messages[: self.LINES]]
+                    if len(messages) > self.LINES:
+                        more = len(messages) - self.LINES
+                        lines.append(Text(f"... {more} more came at once", "dim"))
+                    self._shown.clear()
+                    self.post_message(self.Came(lines))
+                    # Rather lose messages than pile them up in front of a slow terminal.
+                    while not self._shown.wait(0.1) and not self._stop.is_set():
+                        pass
         except BusError as problem:
-            if not self._stop.is_set():
-                call(self._say, str(problem), "bold red")
+            self.post_message(self.Failed(str(problem)))
         finally:
             self._endpoint = self._subscription = None
-
-    def _write(self, lines: list[Text]) -> None:
-        log = self.query_one(RichLog)
-        for line in lines[: self.LINES]:
-            log.write(line)
-        if len(lines) > self.LINES:
-            log.write(Text(f"... {len(lines) - self.LINES} more came at once", "dim"))
 
 
 def tail_line(message: Any) -> Text:
