@@ -698,6 +698,13 @@ cdef class EndpointCore:
         if failed:
             raise OSError(failed, "the watcher thread could not be started")
 
+    @property
+    def native_address(self):
+        """Where its `struct sb_endpoint` lies, for native code in this process that includes
+        shmbus/native/wait.h. Valid until it is closed."""
+        self._check()
+        return <uintptr_t>self._e
+
     cdef sem_t *_open_bell(self, bytes name) except NULL:
         cdef sem_t *bell = sem_open(name, 0)
         if bell == SEM_FAILED:

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Measure the bus against pyzmq, a socket pair and its own bare kernel, and hold it to its figures.
+
+    python stress/bench.py [--quick] [--only NAME ...] [--json FILE] [--plot FILE]
+
+64-byte payloads, Python at both ends, two cores. Machines differ by a factor of three, so all but
+the promises are ratios between variants that took turns in this very run: medians of 5 rounds,
+each round one run of every variant in fresh processes. It ends by itself, with exit code 1 when a
+figure falls short; ``--quick`` takes short looks and asserts the promises alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from benchmark import bare, plot
+from benchmark.figures import FULL, QUICK, Bench, Claim, Figure, Medians, Scale
+from benchmark.stage import CORES, RunFailed
+
+# Running and reporting
+
+
+@dataclass(frozen=True)
+class Verdict:
+    claim: Claim
+    value: float
+    asserted: bool
+
+    @property
+    def short(self) -> bool:
+        return self.asserted and not self.claim.kept(self.value)
+
+
+def run(figures: list[Figure], scale: Scale, console: Console) -> tuple[dict[str, Any], list[str]]:
+    """Every sample of every figure, by figure, variant and measure; and what failed to run."""
+    samples: dict[str, dict[str, dict[str, list[float]]]] = {}
+    failures: list[str] = []
+    columns = (
+        TextColumn("{task.description:<46}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    total = sum((figure.runs or scale.runs) * len(figure.variants) for figure in figures)
+    # Nothing of the display may run beside a measurement.
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
+        task = progress.add_task("", total=total)
+        for figure in figures:
+            collected = samples[figure.name] = {variant: {} for variant in figure.variants}
+            for _ in range(figure.runs or scale.runs):
+                for variant, play in figure.variants.items():
+                    progress.update(task, description=f"{figure.name}: {variant}", refresh=True)
+                    try:
+                        sample = play()
+                    except RunFailed as error:
+                        failures.append(f"{figure.name}: {variant}: {error}")
+                        progress.console.print(failures[-1], style="red", markup=False)
+                    else:
+                        for measure, value in sample.items():
+                            collected[variant].setdefault(measure, []).append(value)
+                    progress.update(task, advance=1, refresh=True)
+    return samples, failures
+
+
+def judge(figure: Figure, medians: Medians, quick: bool) -> list[Verdict]:
+    verdicts = []
+    for claim in figure.claims:
+        try:
+            value = claim.value(medians)
+        except KeyError:  # a variant never ran: nothing was shown
+            value = math.nan
+        verdicts.append(Verdict(claim, value, asserted=claim.promise or not quick))
+    return verdicts
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def measured_table(samples: dict[str, Any]) -> Table:
+    table = Table("figure", "variant", "medians (least to most)", title="Measured")
+    for name, variants in samples.items():
+        for variant, measures in variants.items():
+            cells = [
+                f"{measure} {number(median(values))} "
+                f"({number(min(values))} to {number(max(values))})"
+                for measure, values in measures.items()
+            ]
+            table.add_row(name, variant, "  ".join(cells))
+        table.add_section()
+    return table
+
+
+def verdict_table(verdicts: list[Verdict]) -> Table:
+    table = Table("figure", "measured", "bound", "", title="Figures")
+    for verdict in verdicts:
+        claim = verdict.claim
+        bound = f"{'at most' if claim.at_most else 'at least'} {number(claim.bound)} {claim.unit}"
+        word = "[green]kept" if claim.kept(verdict.value) else "[red]short"
+        if not verdict.asserted:
+            word += "[/] (not asserted)"
+        table.add_row(claim.text, f"{number(verdict.value)} {claim.unit}", bound, word)
+    return table
+
+
+def batch_table(medians: Medians) -> Table:
+    """What batching buys."""
+    base = medians["no batch"]
+    table = Table("messages a batch", "rate", "", "sender's CPU per message", "", title="Batching")
+    for variant, sample in medians.items():
+        table.add_row(
+            variant.removeprefix("batch of "),
+            f"{sample['rate']:,.0f}/s",
+            f"{sample['rate'] / base['rate']:.2f} x",
+            f"{sample['cpu'] * 1e3:.0f} ns",
+            f"{sample['cpu'] / base['cpu']:.2f} x",
+        )
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    names = [figure.name for figure in Bench(QUICK, "", None).figures()]
+    parser = argparse.ArgumentParser(
+        description="Measure the bus against pyzmq, a socket pair and its own bare kernel."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="short looks; asserts the promises alone"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=" ".join(names))
+    parser.add_argument("--runs", type=int, help="rounds instead of 5 (or 1, with --quick)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample here")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw batching here, as SVG")
+    options = parser.parse_args(arguments)
+
+    console = Console()
+    scale = QUICK if options.quick else FULL
+    if options.runs:
+        scale = scale._replace(runs=options.runs)
+    with tempfile.TemporaryDirectory(prefix="shmbus-bench-") as directory:
+        figures = Bench(scale, directory, bare.build(directory)).figures()
+        figures = [figure for figure in figures if figure.name in (options.only or names)]
+        samples, failures = run(figures, scale, console)
+
+    medians: dict[str, Medians] = {
+        name: {
+            variant: {measure: median(values) for measure, values in measures.items()}
+            for variant, measures in variants.items()
+        }
+        for name, variants in samples.items()
+    }
+    verdicts = [v for f in figures for v in judge(f, medians[f.name], options.quick)]
+
+    console.print(measured_table(samples))
+    if "batching" in medians and all(medians["batching"].values()):
+        console.print(batch_table(medians["batching"]))
+        if options.plot:
+            options.plot.write_text(plot.batching(medians["batching"]))
+    console.print(verdict_table(verdicts))
+    if options.json:
+        report = {
+            "machine": {
+                "cores": CORES,
+                "kernel": platform.release(),
+                "python": platform.python_version(),
+            },
+            "scale": scale._asdict(),
+            "samples": samples,
+            "verdicts": [
+                {
+                    "figure": v.claim.text,
+                    "value": None if math.isnan(v.value) else v.value,
+                    "bound": v.claim.bound,
+                    "kept": v.claim.kept(v.value),
+                    "asserted": v.asserted,
+                }
+                for v in verdicts
+            ],
+            "failures": failures,
+        }
+        options.json.write_text(json.dumps(report, indent=1))
+
+    short = [verdict for verdict in verdicts if verdict.short]
+    for verdict in short:
+        claim = verdict.claim
+        if math.isnan(verdict.value):
+            word = "not measured"
+        else:
+            by = abs(verdict.value - claim.bound) / (abs(claim.bound) or 1.0)
+            word = f"falls short by {by:.0%}"
+        console.print(f"{word}: {claim.text}", style="red", markup=False)
+    for failure in failures:
+        console.print(f"did not run: {failure.splitlines()[0]}", style="red", markup=False)
+    return 1 if short or failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

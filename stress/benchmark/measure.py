@@ -1,0 +1,146 @@
+"""The measurements themselves, alike for every transport. Times are microseconds unless named."""
+
+from __future__ import annotations
+
+import struct
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from time import monotonic_ns, perf_counter_ns, process_time_ns
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+PAYLOAD = bytes(range(64))
+WARM_CALLS = 500
+
+
+class Reading(msgspec.Struct):
+    """What the typed figures send: five fields, 64 bytes once encoded as MessagePack."""
+
+    sensor: str
+    sequence: int
+    value: float
+    unit: str
+    flags: list[int]
+
+
+READING = Reading("hall-7/rack-12/fan-3", 123_456, 48.25, "1/min", [1, 2, 3, 4])
+
+
+class Latency(NamedTuple):
+    p50: float
+    p99: float
+
+
+def latency(nanoseconds: npt.ArrayLike) -> Latency:
+    p50, p99 = np.percentile(np.asarray(nanoseconds, dtype=np.int64), [50, 99]) / 1e3
+    return Latency(float(p50), float(p99))
+
+
+def time_calls(call: Callable[[bytes], object], seconds: float) -> Latency:
+    """Call one after the other, each waiting for its answer."""
+    for _ in repeat(None, WARM_CALLS):
+        if call(PAYLOAD) != PAYLOAD:
+            raise ValueError("the answer is not what was asked")
+    took = array("q")
+    after = perf_counter_ns()
+    end = after + int(seconds * 1e9)
+    while after < end:
+        before = perf_counter_ns()
+        call(PAYLOAD)
+        after = perf_counter_ns()
+        took.append(after - before)
+    return latency(took)
+
+
+class Flood(NamedTuple):
+    """How many messages one sender sends; the first tenth warms up and is not measured."""
+
+    messages: int
+
+    @property
+    def warm(self) -> int:
+        return self.messages // 10
+
+
+def receive_rate(flood: Flood, take: Callable[[int], None]) -> float:
+    """Messages per second, where ``take(n)`` brings n of them to Python."""
+    take(flood.warm)
+    start = perf_counter_ns()
+    take(flood.messages - flood.warm)
+    return (flood.messages - flood.warm) * 1e9 / (perf_counter_ns() - start)
+
+
+def sender_cpu(flood: Flood, send: Callable[[int], None]) -> float:
+    """CPU of the sending process per message, where ``send(n)`` sends n of them."""
+    send(flood.warm)
+    start = process_time_ns()
+    send(flood.messages - flood.warm)
+    return (process_time_ns() - start) / 1e3 / (flood.messages - flood.warm)
+
+
+class Pace(NamedTuple):
+    """``chunks`` of ``chunk`` messages, one every ``interval`` seconds."""
+
+    chunks: int
+    chunk: int
+    interval: float
+
+    @property
+    def messages(self) -> int:
+        return self.chunks * self.chunk
+
+    def ticks(self) -> Iterator[None]:
+        """Sleep until each chunk is due. A chunk that comes late does not delay the next."""
+        due = time.monotonic()
+        for _ in repeat(None, self.chunks):
+            due += self.interval
+            delay = due - time.monotonic()
+            if delay > 0:
+                time.sleep(delay)
+            yield
+
+
+class Paced(NamedTuple):
+    """What a paced sender tells: the rate that it held, in messages per second."""
+
+    rate: float
+
+
+_stamp = struct.Struct("<qq48x")
+
+
+def send_stamped(pace: Pace, send: Callable[[bytes], object], warm: int = 0) -> Paced:
+    """Send 64 bytes with sequence number and time. ``warm`` chunks before have negative numbers."""
+    for number in range(-warm, 0):
+        send(_stamp.pack(number, monotonic_ns()))
+        time.sleep(pace.interval)
+    start = perf_counter_ns()
+    number = 0
+    for _ in pace.ticks():
+        for _ in repeat(None, pace.chunk):
+            send(_stamp.pack(number, monotonic_ns()))
+            number += 1
+    return Paced(pace.messages * 1e9 / (perf_counter_ns() - start))
+
+
+def receive_stamped(pace: Pace, messages: Iterator[bytes]) -> npt.NDArray[np.int64]:
+    """Nanoseconds from send to receipt of each message; ``ValueError`` if one is missing."""
+    took = np.empty(pace.messages, dtype=np.int64)
+    expected = 0
+    for payload in messages:
+        now = monotonic_ns()
+        number, sent = _stamp.unpack(payload)
+        if number < 0:
+            continue
+        if number != expected:
+            raise ValueError(f"message {number} came in place of {expected}")
+        took[number] = now - sent
+        expected += 1
+        if expected == pace.messages:
+            break
+    return took

@@ -1,0 +1,168 @@
+"""The others: pyzmq through its own proxy, pyzmq directly, and a socket pair without any middle.
+
+Each function is a role (see stage.py) and does the least that the transport allows, the way its
+own documentation shows it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zmq
+
+from .measure import (
+    PAYLOAD,
+    READING,
+    Flood,
+    Latency,
+    Pace,
+    Paced,
+    Reading,
+    receive_rate,
+    receive_stamped,
+    send_stamped,
+    sender_cpu,
+    time_calls,
+)
+from .stage import Stage, busy_thread
+
+
+class Address:
+    """Where a pyzmq proxy listens: ``ipc`` sockets, meant for the processes of one machine."""
+
+    def __init__(self, directory: str) -> None:
+        self.front, self.back = f"ipc://{directory}/front", f"ipc://{directory}/back"
+
+
+# front socket, back socket
+REQUESTS = (zmq.ROUTER, zmq.DEALER)
+ONE_WAY = (zmq.PULL, zmq.PUSH)
+FAN_OUT = (zmq.XSUB, zmq.XPUB)
+
+
+@contextmanager
+def _socket(
+    kind: int, *, connect: str | None = None, bind: str | None = None, linger: int = 0
+) -> Iterator[zmq.Socket[bytes]]:
+    context = zmq.Context()
+    sock = context.socket(kind)
+    try:
+        if bind:
+            sock.bind(bind)
+        if connect:
+            sock.connect(connect)
+        yield sock
+    finally:
+        sock.close(linger)
+        context.term()
+
+
+def proxy(stage: Stage, address: Address, kinds: tuple[int, int], busy: bool = False) -> None:
+    """zmq.proxy, which holds no GIL, in a process of its own; beside a busy thread if so asked."""
+    context = zmq.Context()
+    front, back = context.socket(kinds[0]), context.socket(kinds[1])
+    front.bind(address.front)
+    back.bind(address.back)
+    with ExitStack() as stack:
+        if busy:
+            stack.enter_context(busy_thread())
+        try:
+            stage.ready()
+            zmq.proxy(front, back)
+        finally:
+            context.destroy(linger=0)
+
+
+def replier(stage: Stage, address: Address) -> None:
+    with _socket(zmq.REP, connect=address.back) as sock:
+        stage.ready()
+        while True:
+            sock.send(sock.recv())
+
+
+def requester(stage: Stage, address: Address, seconds: float) -> Latency:
+    with _socket(zmq.REQ, connect=address.front) as sock:
+
+        def call(payload: bytes) -> bytes:
+            sock.send(payload)
+            return sock.recv()
+
+        stage.ready()
+        return time_calls(call, seconds)
+
+
+def sender(stage: Stage, connect: str, flood: Flood, typed: bool = False) -> float:
+    """CPU microseconds per message."""
+    with _socket(zmq.PUSH, connect=connect, linger=-1) as sock:
+        send = sock.send
+        encode = msgspec.msgpack.Encoder().encode
+
+        def send_raw(count: int) -> None:
+            for _ in repeat(None, count):
+                send(PAYLOAD)
+
+        def send_typed(count: int) -> None:
+            for _ in repeat(None, count):
+                send(encode(READING))
+
+        stage.ready()
+        return sender_cpu(flood, send_typed if typed else send_raw)
+
+
+def receiver(
+    stage: Stage,
+    flood: Flood,
+    connect: str | None = None,
+    bind: str | None = None,
+    typed: bool = False,
+) -> float:
+    """Messages per second."""
+    with _socket(zmq.PULL, connect=connect, bind=bind) as sock:
+        receive = sock.recv
+        decode = msgspec.msgpack.Decoder(Reading).decode
+
+        def take_raw(count: int) -> None:
+            for _ in repeat(None, count):
+                receive()
+
+        def take_typed(count: int) -> None:
+            for _ in repeat(None, count):
+                decode(receive())
+
+        stage.ready()
+        return receive_rate(flood, take_typed if typed else take_raw)
+
+
+def publisher(stage: Stage, address: Address, pace: Pace) -> Paced:
+    with _socket(zmq.PUB, connect=address.front, linger=-1) as sock:
+        stage.ready()
+        # Subscriptions travel: what is sent before they arrive is lost, and warms up.
+        return send_stamped(pace, sock.send, warm=300)
+
+
+def subscriber(stage: Stage, address: Address, pace: Pace) -> npt.NDArray[np.int64]:
+    with _socket(zmq.SUB, connect=address.back) as sock:
+        sock.subscribe(b"")
+        stage.ready()
+        return receive_stamped(pace, iter(sock.recv, None))
+
+
+def pair_server(stage: Stage, end: socket.socket) -> None:
+    stage.ready()
+    while True:
+        end.send(end.recv(256))
+
+
+def pair_client(stage: Stage, end: socket.socket, seconds: float) -> Latency:
+    def call(payload: bytes) -> bytes:
+        end.send(payload)
+        return end.recv(256)
+
+    stage.ready()
+    return time_calls(call, seconds)
