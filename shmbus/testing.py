@@ -1,0 +1,644 @@
+"""Test your workers the way shmbus tests itself: fixtures for pytest.
+
+Installed with shmbus and found by pytest without being asked. A test gets a bus of its own, real
+processes on it, a recorder that waits for messages instead of sleeping, and faults: `kill`,
+`pause` and `resume`. When it ends, everything it started has ended, and nothing of its bus is left
+in /dev/shm, or the test fails.
+
+    def index(endpoint):                       # runs in a process of its own
+        endpoint.handle("index.query", lambda message: {"hits": []})
+        endpoint.run()
+
+    def test_the_index_answers(bus, attach, worker):
+        worker(index, name="indexer")
+        client = attach("client")
+        client.wait_for("index.query")
+        assert client.request("index.query", {"text": "foo"}).payload == {"hits": []}
+
+Waits end with a condition or with a failure that says what was waited for, after `TIMEOUT` seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import psutil
+import pytest
+
+import shmbus
+from shmbus import errors, names, registry
+
+__all__ = [
+    "TIMEOUT",
+    "BusProcess",
+    "Child",
+    "Recorder",
+    "Worker",
+    "WorkerFailed",
+    "eventually",
+    "in_shm",
+    "kill",
+    "no_leavings",
+    "pause",
+    "resume",
+]
+
+TIMEOUT = 60.0
+"""Seconds that any wait of this module takes at most: long, because only a failure waits so long."""
+
+SHM = Path("/dev/shm")
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], what: str = "", *, timeout: float = TIMEOUT) -> T:
+    """Wait until `condition()` is true, and return what it gave. Fails the test after `timeout`
+    seconds."""
+    end = time.monotonic() + timeout
+    pause = 0.0005
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() >= end:
+            what = what or getattr(condition, "__name__", repr(condition))
+            raise AssertionError(f"not within {timeout:g} s: {what}; it is still {result!r}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
+
+
+# Faults -----------------------------------------------------------------------------------------
+
+
+def kill(pid: int) -> None:
+    """Kill a process that this one started with SIGKILL, and return when it is dead."""
+    process = _descendant(pid)
+    process.kill()
+    eventually(lambda: _state(pid) in "ZX", f"process {pid} is dead")
+
+
+def pause(pid: int) -> None:
+    """Stop a process that this one started (SIGSTOP), and return when it stands still."""
+    _descendant(pid).suspend()
+    eventually(lambda: _state(pid) in "Tt", f"process {pid} is stopped")
+
+
+def resume(pid: int) -> None:
+    """Let a paused process go on."""
+    _descendant(pid).resume()
+    eventually(lambda: _state(pid) not in "Tt", f"process {pid} runs")
+
+
+def _descendant(pid: int) -> psutil.Process:
+    """So that a wrong number in a test hits nobody else."""
+    process = psutil.Process(pid)
+    if os.getpid() not in (parent.pid for parent in process.parents()):
+        raise ValueError(f"process {pid} ({process.name()}) was not started by this test")
+    return process
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+# What stays behind ------------------------------------------------------------------------------
+
+
+def in_shm(bus: str) -> list[str]:
+    """What this user's bus of that name has in /dev/shm: segments, semaphores, lock and door."""
+    prefix = names.names_of(bus).prefix
+    return sorted(file for file in os.listdir(SHM) if file.removeprefix("sem.").startswith(prefix))
+
+
+@contextlib.contextmanager
+def no_leavings(bus: str, *, timeout: float = 10.0) -> Iterator[None]:
+    """Fail if something of this bus is still in /dev/shm, `timeout` seconds after the block's end.
+    It is removed then, so that the next test starts clean."""
+    yield
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not in_shm(bus), timeout=timeout)
+    _fail_for(in_shm(bus), f"bus {bus!r} left in /dev/shm")
+
+
+def _fail_for(left: Iterable[str], what: str) -> None:
+    left = list(left)
+    for file in left:
+        with contextlib.suppress(FileNotFoundError):
+            (SHM / file).unlink()
+    if left:
+        raise AssertionError("\n    ".join([f"{what}:", *left]))
+
+
+def _mine() -> set[str]:
+    """What this process itself has in /dev/shm: its endpoints, and the buses that it serves."""
+    files = {file: entry for file in os.listdir(SHM) if (entry := names.parse(file)) is not None}
+    served = {bus.name for bus in registry.buses() if bus.pid == os.getpid()}
+    return {
+        file
+        for file, entry in files.items()
+        if entry.uid == os.geteuid()
+        and (entry.bus in served if entry.owner is None else entry.owner.pid == os.getpid())
+    }
+
+
+# Processes of a test ----------------------------------------------------------------------------
+
+_CHILD = "import sys; from shmbus.testing import _child_main; _child_main(sys.argv[1])"
+
+
+class WorkerFailed(Exception):
+    """The function of a worker raised, or its process ended before it returned."""
+
+
+class _Task(msgspec.Struct, kw_only=True):
+    """What a child process is told on its command line."""
+
+    role: str  # serve or work
+    bus: str
+    path: list[str]
+    settings: shmbus.Settings | None = None
+    attach: dict[str, Any] = {}
+    module: str = ""
+    file: str = ""
+    function: str = ""
+    arguments: list[Any] = []
+
+
+class _Word(msgspec.Struct, kw_only=True):
+    """What it says, one per line."""
+
+    at: str  # ready, returned or raised
+    value: Any = None
+    trace: str = ""
+
+
+class Child:
+    """A process that a test started. It ends with the test."""
+
+    def __init__(self, what: str, command: list[str]) -> None:
+        self.what = what
+        reader, writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                command, pass_fds=[writer], env=os.environ | {"SHMBUS_TESTING_FD": str(writer)}
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._reader = reader
+        self._said = b""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL, and return when it is dead and gone."""
+        self._process.kill()
+        self._process.wait(TIMEOUT)
+
+    def pause(self) -> None:
+        """Stop it (SIGSTOP), and return when it stands still."""
+        pause(self.pid)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        resume(self.pid)
+
+    def stop(self, timeout: float = TIMEOUT) -> int:
+        """Ask it to end (SIGTERM), and return its exit code."""
+        if self.alive:
+            self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Wait for its end, and return its exit code; negative: the signal that ended it."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} has not ended within {timeout:g} s") from None
+
+    def _hear(self, timeout: float) -> _Word | None:
+        """The next thing it says; None where it ends first."""
+        end = time.monotonic() + timeout
+        while b"\n" not in self._said:
+            if not select.select([self._reader], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise AssertionError(f"{self} said nothing for {timeout:g} s")
+            more = os.read(self._reader, 1 << 16)
+            if not more:
+                return None
+            self._said += more
+        line, _, self._said = self._said.partition(b"\n")
+        return msgspec.json.decode(line, type=_Word)
+
+    def _end(self) -> None:
+        """At the end of the test."""
+        try:
+            self.stop()
+        except AssertionError:
+            self.kill()
+            raise
+        finally:
+            os.close(self._reader)
+
+    def __repr__(self) -> str:
+        return f"<{self.what}, process {self.pid}>"
+
+
+class Worker(Child):
+    """A function in a process of its own, attached to the test's bus; made by the fixture
+    `worker`."""
+
+    _last: _Word | None = None
+
+    def result(self, timeout: float = TIMEOUT) -> Any:
+        """What the function returned: plain values. Raises `WorkerFailed` with its traceback where
+        it raised, or where the process ended without it."""
+        if self._last is None:
+            self._last = self._hear(timeout)
+        if self._last is None:
+            raise WorkerFailed(f"{self} ended with exit code {self.wait()}")
+        if self._last.at == "raised":
+            raise WorkerFailed(f"{self} raised\n{self._last.trace}")
+        return self._last.value
+
+    def _await_ready(self) -> None:
+        word = self._hear(TIMEOUT)
+        if word is None or word.at != "ready":
+            self._last = word
+            self.result()
+
+
+class BusProcess:
+    """The dispatcher of the test's bus in a process of its own; made by the fixture
+    `bus_process`."""
+
+    def __init__(self, name: str, settings: shmbus.Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.alive
+
+    def start(self) -> None:
+        """Serve, and return when endpoints can attach. What a killed one left is adopted."""
+        assert not self.alive, f"bus {self.name!r} is served already"
+        self._end()
+        task = _Task(role="serve", bus=self.name, settings=self.settings, path=sys.path)
+        child = self._child = Child(f"dispatcher of bus {self.name!r}", _command(task))
+        word = child._hear(TIMEOUT)
+        if word is None or word.at != "ready":
+            trace = word.trace if word else f"it ended with exit code {child.wait()}"
+            raise WorkerFailed(f"{child} does not serve\n{trace}")
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL, and return when it is dead and gone. The bus waits for the next
+        one."""
+        self._running.kill()
+
+    def restart(self) -> None:
+        """Kill it, and start the next, which adopts the bus."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """End the bus in good order."""
+        self._running.stop()
+
+    def pause(self) -> None:
+        """Stop its process (SIGSTOP)."""
+        self._running.pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._running.resume()
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child._end()
+
+    @property
+    def _running(self) -> Child:
+        assert self._child is not None, f"bus {self.name!r} was never started"
+        return self._child
+
+
+def _command(task: _Task) -> list[str]:
+    return [sys.executable, "-c", _CHILD, msgspec.json.encode(task).decode()]
+
+
+def _child_main(encoded: str) -> None:
+    """The whole life of a child process."""
+    task = msgspec.json.decode(encoded, type=_Task)
+    sys.path[:] = task.path
+    writer = int(os.environ.pop("SHMBUS_TESTING_FD"))
+    os.set_inheritable(writer, False)
+
+    def say(word: _Word) -> None:
+        os.write(writer, msgspec.json.encode(word) + b"\n")
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        if task.role == "serve":
+            with shmbus.serve(task.bus, settings=task.settings):
+                say(_Word(at="ready"))
+                while True:
+                    signal.pause()
+        function = _load(task)
+        with shmbus.attach(task.bus, settings=task.settings, **task.attach) as endpoint:
+            say(_Word(at="ready"))
+            value = function(endpoint, *task.arguments)
+        say(_Word(at="returned", value=value))
+    except Exception as why:
+        say(_Word(at="raised", trace=traceback.format_exc()))
+        raise SystemExit(1) from why
+
+
+def _load(task: _Task) -> Callable[..., Any]:
+    try:
+        module = importlib.import_module(task.module)
+        if getattr(module, "__file__", None) != task.file:
+            raise ImportError
+    except ImportError:  # pytest imports test files that stand on no path, too
+        spec = importlib.util.spec_from_file_location(task.module, task.file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[task.module] = module
+        spec.loader.exec_module(module)
+    found: Any = module
+    for part in task.function.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
+
+
+def _task(
+    bus: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    settings: shmbus.Settings | None,
+    attach: dict[str, Any],
+) -> _Task:
+    name = function.__qualname__
+    if "<" in name:
+        raise ValueError(
+            f"{name} cannot be found by another process: define it at the top of its module"
+        )
+    return _Task(
+        role="work",
+        bus=bus,
+        path=sys.path,
+        settings=settings,
+        attach=attach,
+        module=function.__module__,
+        file=inspect.getfile(function),
+        function=name,
+        arguments=list(arguments),
+    )
+
+
+# What has arrived -------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Keeps what an endpoint of its own receives; made by the fixture `recorder`."""
+
+    def __init__(
+        self, endpoint: shmbus.Endpoint, patterns: Iterable[str], handles: Iterable[str] = ()
+    ) -> None:
+        self.endpoint = endpoint
+        self._messages: list[shmbus.Message] = []
+        self._changed = threading.Condition()
+        for pattern in patterns:
+            endpoint.subscribe(pattern, self._keep)
+        for pattern in handles:
+            endpoint.handle(pattern, self._keep)
+        endpoint.start()
+
+    def _keep(self, message: shmbus.Message) -> None:
+        with self._changed:
+            self._messages.append(message)
+            self._changed.notify_all()
+
+    @property
+    def messages(self) -> list[shmbus.Message]:
+        """What has come so far, in order."""
+        with self._changed:
+            return list(self._messages)
+
+    @property
+    def payloads(self) -> list[Any]:
+        """Their payloads."""
+        return [message.payload for message in self.messages]
+
+    @property
+    def types(self) -> list[str]:
+        """Their types."""
+        return [message.type for message in self.messages]
+
+    def wait(
+        self,
+        n: int = 1,
+        where: Callable[[shmbus.Message], bool] | None = None,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> list[shmbus.Message]:
+        """Wait for `n` messages since the last `clear` (of those for which `where` is true), and
+        return all that have come. Fails the test after `timeout` seconds."""
+
+        def found() -> list[shmbus.Message]:
+            return [m for m in self._messages if where is None or where(m)]
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(found()) >= n, timeout):
+                raise AssertionError(
+                    f"{len(found())} of {n} messages within {timeout:g} s; "
+                    f"{len(self._messages)} came in all: {[m.type for m in self._messages][:20]}"
+                )
+            return found()
+
+    def clear(self) -> None:
+        """Forget what has come so far."""
+        with self._changed:
+            self._messages.clear()
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+# The fixtures -----------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "shmbus_leak_check",
+        "fail every test after which this process has more in /dev/shm than before",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "bus(**settings): the shmbus.Settings of this test's bus, e.g. ring_bytes=4096"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _shmbus_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.config.getini("shmbus_leak_check"):
+        yield
+        return
+    before = _mine()
+    yield
+    _fail_for(_mine() - before, "this test left in /dev/shm")
+
+
+@pytest.fixture
+def bus_name() -> Iterator[str]:
+    """A bus name that nobody else has, of which nothing may be left when the test has ended."""
+    name = f"test-{os.getpid()}-{secrets.token_hex(4)}"
+    with no_leavings(name):
+        yield name
+
+
+@pytest.fixture
+def bus_settings(request: pytest.FixtureRequest) -> shmbus.Settings:
+    """The settings of the test's bus: by the marker `bus(...)`, or the default ones. Override it to
+    have others for a whole module."""
+    marker = request.node.get_closest_marker("bus")
+    return shmbus.Settings(**marker.kwargs) if marker else shmbus.Settings()
+
+
+@pytest.fixture
+def bus(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[shmbus.Bus]:
+    """A bus of the test's own, served in this process."""
+    with shmbus.serve(bus_name, settings=bus_settings) as bus:
+        yield bus
+
+
+@pytest.fixture
+def bus_process(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[BusProcess]:
+    """A bus of the test's own, served in a process of its own that can be killed and started
+    again."""
+    process = BusProcess(bus_name, bus_settings)
+    process.start()
+    yield process
+    process._end()
+    if in_shm(bus_name):  # a killed dispatcher leaves the bus to the next one, which cleans up
+        shmbus.serve(bus_name, settings=bus_settings).close()
+
+
+@pytest.fixture
+def _served(request: pytest.FixtureRequest) -> None:
+    """The bus comes before what attaches to it, and goes after it, however a test lists them."""
+    for fixture in ("bus", "bus_process"):
+        if fixture in request.fixturenames:
+            request.getfixturevalue(fixture)
+
+
+@pytest.fixture
+def attach(bus_name: str, _served: None) -> Iterator[Callable[..., shmbus.Endpoint]]:
+    """`attach(name, **more)`: an endpoint of this process on the test's bus, with the arguments of
+    `shmbus.attach`; closed when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def attach(name: str | None = None, **more: Any) -> shmbus.Endpoint:
+            more.setdefault("timeout", TIMEOUT)
+            endpoint = shmbus.attach(bus_name, name=name, **more)
+            stack.callback(_close, endpoint)
+            return endpoint
+
+        yield attach
+
+
+@pytest.fixture
+def recorder(attach: Callable[..., shmbus.Endpoint]) -> Callable[..., Recorder]:
+    """`recorder(*patterns, handles=(), name=None)`: an endpoint that keeps the events, and the
+    commands and requests, that match."""
+
+    def recorder(
+        *patterns: str, handles: Iterable[str] = (), name: str | None = None, **more: Any
+    ) -> Recorder:
+        return Recorder(attach(name, **more), patterns, handles)
+
+    return recorder
+
+
+@pytest.fixture
+def worker(bus_name: str, _served: None) -> Iterator[Callable[..., Worker]]:
+    """`worker(function, *arguments, name=None, settings=None, **more)`: calls
+    `function(endpoint, *arguments)` in a process of its own, with an endpoint on the test's bus
+    (`name`, `settings` and more: see `shmbus.attach`); returns when that is attached. The function
+    stands at the top of its module; arguments and result are plain values. It gets SIGTERM when
+    the test ends, as a SystemExit in its main thread.
+
+    `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
+    started: list[Worker] = []
+
+    def worker(
+        function: Callable[..., Any] | str | Path,
+        *arguments: Any,
+        name: str | None = None,
+        settings: shmbus.Settings | None = None,
+        **more: Any,
+    ) -> Worker:
+        if not callable(function):
+            command = [sys.executable, str(function), *map(str, arguments)]
+            started.append(Worker(f"program {Path(function).name!r}", command))
+            return started[-1]
+        more = {"timeout": TIMEOUT, "name": name} | more
+        task = _task(bus_name, function, arguments, settings, more)
+        process = Worker(f"worker {name or function.__name__!r}", _command(task))
+        started.append(process)
+        process._await_ready()
+        return process
+
+    yield worker
+    _end_all(started)
+
+
+def _end_all(children: Iterable[Child]) -> None:
+    with contextlib.ExitStack() as stack:  # every one, also where ending another fails
+        for child in children:
+            stack.callback(child._end)
+
+
+def _close(endpoint: shmbus.Endpoint) -> None:
+    with contextlib.suppress(errors.BusError):  # its bus may be gone already
+        endpoint.close()
