@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 TIMEOUT = 60.0
-"""Seconds that any wait of this module takes at most: long, because only a failure waits so long."""
+"""Seconds that any wait here takes at most: long, because only a failure waits so long."""
 
 SHM = Path("/dev/shm")
 T = TypeVar("T")
@@ -397,7 +397,8 @@ def _load(task: _Task) -> Callable[..., Any]:
             raise ImportError
     except ImportError:  # pytest imports test files that stand on no path, too
         spec = importlib.util.spec_from_file_location(task.module, task.file)
-        assert spec is not None and spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{task.file} is no Python file") from None
         module = importlib.util.module_from_spec(spec)
         sys.modules[task.module] = module
         spec.loader.exec_module(module)

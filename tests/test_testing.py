@@ -1,0 +1,190 @@
+"""shmbus.testing: users test their workers with it, and it tells them what went wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import shmbus
+from shmbus import testing
+from shmbus.testing import BusProcess, Recorder, Worker
+
+pytest_plugins = ["pytester"]
+
+Attach = Callable[..., shmbus.Endpoint]
+Work = Callable[..., Worker]
+Record = Callable[..., Recorder]
+
+
+def answer(endpoint: shmbus.Endpoint, hit: str) -> None:
+    endpoint.handle("index.query", lambda message: {"hits": [hit]})
+    endpoint.run()
+
+
+def count(endpoint: shmbus.Endpoint, n: int) -> int:
+    for i in range(n):
+        endpoint.publish("count.up", i)
+    return n
+
+
+def fail(endpoint: shmbus.Endpoint) -> None:
+    raise LookupError("no such thing")
+
+
+def test_a_worker_is_a_function_on_the_bus_in_a_process_of_its_own(
+    bus: shmbus.Bus, worker: Work, attach: Attach
+) -> None:
+    process = worker(answer, "a.py", name="indexer")
+    assert [(e.name, e.pid) for e in bus.endpoints()] == [("indexer", process.pid)]
+    assert process.pid != os.getpid()
+    client = attach("client")
+    client.wait_for("index.query")
+    assert client.request("index.query", timeout=60).payload == {"hits": ["a.py"]}
+
+
+def test_a_worker_gives_back_what_its_function_returned(
+    worker: Work, recorder: Record, bus: shmbus.Bus
+) -> None:
+    seen = recorder("count.*")
+    process = worker(count, 100)
+    assert process.result() == 100
+    assert process.wait() == 0
+    assert [m.payload for m in seen.wait(100)] == list(range(100))
+
+
+def test_what_a_worker_raised_is_told(bus: shmbus.Bus, worker: Work) -> None:
+    process = worker(fail)
+    with pytest.raises(testing.WorkerFailed, match=r"(?s)in fail.*LookupError: no such thing"):
+        process.result()
+
+
+def test_a_worker_killed_before_it_returned_is_told(bus: shmbus.Bus, worker: Work) -> None:
+    process = worker(answer, "a.py")
+    process.kill()
+    with pytest.raises(testing.WorkerFailed, match="exit code -9"):
+        process.result()
+
+
+def test_a_worker_must_be_found_by_its_process(bus: shmbus.Bus, worker: Work) -> None:
+    with pytest.raises(ValueError, match="top of its module"):
+        worker(lambda endpoint: None)
+
+
+def test_a_worker_may_be_a_program(
+    bus: shmbus.Bus, worker: Work, recorder: Record, tmp_path: os.PathLike[str]
+) -> None:
+    program = os.path.join(tmp_path, "program.py")
+    with open(program, "w") as file:
+        file.write(
+            "import shmbus, sys\n"
+            "with shmbus.attach(sys.argv[1]) as endpoint:\n"
+            "    endpoint.publish('program.ran', sys.argv[2])\n"
+        )
+    seen = recorder("program.ran")
+    process = worker(program, bus.name, "well")
+    assert [m.payload for m in seen.wait()] == ["well"]
+    assert process.wait() == 0
+
+
+def test_the_recorder_waits_for_what_it_is_asked_for(recorder: Record, bus: shmbus.Bus) -> None:
+    seen = recorder("job.>", handles=["job.stop"])
+    with bus.attach("source") as source:
+        source.publish("job.1.begun", 1)
+        source.publish("job.1.done", 2)
+        source.send("job.stop", "now")
+        assert [m.payload for m in seen.wait(where=lambda m: m.type == "job.stop")] == ["now"]
+        assert seen.types == ["job.1.begun", "job.1.done", "job.stop"]
+        assert seen.payloads == [1, 2, "now"]
+        with pytest.raises(AssertionError, match=r"3 of 4 messages .* 'job.stop'"):
+            seen.wait(4, timeout=0.05)
+        seen.clear()
+        assert len(seen) == 0
+
+
+def test_a_dispatcher_can_be_killed_and_its_successor_adopts_the_bus(
+    bus_process: BusProcess, recorder: Record, worker: Work
+) -> None:
+    seen = recorder("count.*", reconnect=True)
+    first = bus_process.pid
+    bus_process.restart()
+    assert bus_process.pid != first
+    worker(count, 10).result()
+    assert [m.payload for m in seen.wait(10)] == list(range(10))
+
+
+@pytest.mark.bus(ring_bytes=8192)
+def test_the_marker_gives_the_settings(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("one")
+    assert bus.endpoints()[0].incoming.capacity == 8192
+
+
+def test_a_paused_process_stands_still_until_it_is_resumed(
+    bus: shmbus.Bus, worker: Work, attach: Attach
+) -> None:
+    process = worker(answer, "a.py", name="indexer")
+    client = attach("client")
+    client.wait_for("index.query")
+    process.pause()
+    with pytest.raises(shmbus.errors.RequestTimeout):
+        client.request("index.query", timeout=0.05)
+    process.resume()
+    assert client.request("index.query", timeout=60).payload == {"hits": ["a.py"]}
+
+
+def test_faults_meet_only_what_the_test_started() -> None:
+    for fault in (testing.kill, testing.pause, testing.resume):
+        with pytest.raises(ValueError, match="not started by this test"):
+            fault(os.getppid())
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    testing.pause(child.pid)
+    testing.resume(child.pid)
+    testing.kill(child.pid)
+    child.communicate()
+    assert child.returncode == -9
+
+
+def test_what_never_comes_true_fails_with_its_name() -> None:
+    with pytest.raises(AssertionError, match="the moon is blue; it is still 0"):
+        testing.eventually(lambda: 0, "the moon is blue", timeout=0.01)
+
+
+def test_what_a_bus_leaves_is_told_and_removed(bus_name: str) -> None:
+    file = f"/dev/shm/shmbus:{os.geteuid()}:{bus_name}:lock"
+    with pytest.raises(AssertionError, match=f"left in /dev/shm:\\s+shmbus:.*{bus_name}:lock"):
+        with testing.no_leavings(bus_name, timeout=0.01):
+            open(file, "w").close()
+    assert testing.in_shm(bus_name) == []
+
+
+def test_in_a_project_of_a_user(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nshmbus_leak_check = true\nfilterwarnings = error\n")
+    pytester.makepyfile(
+        """
+        import shmbus
+
+        def index(endpoint):
+            endpoint.handle("index.query", lambda message: {"hits": []})
+            endpoint.run()
+
+        def test_answers(bus, attach, worker):
+            worker(index, name="indexer")
+            client = attach("client")
+            client.wait_for("index.query")
+            assert client.request("index.query", timeout=60).payload == {"hits": []}
+
+        kept = []
+
+        def test_forgets_to_close(bus_name):
+            kept.append(shmbus.serve(bus_name + "-2"))
+
+        def test_closes(bus_name):
+            kept.pop().close()
+        """
+    )
+    result = pytester.runpytest_subprocess("-q")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*this test left in /dev/shm:*", "*shmbus:*-2:bus*"])
