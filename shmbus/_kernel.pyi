@@ -8,7 +8,7 @@ from typing_extensions import disjoint_base
 
 from ringbuf._kernel import Mapping
 
-Payload = TypeVar("Payload", default=Any)
+_Payload = TypeVar("_Payload", default=Any)
 
 KINDS: dict[int, str]
 
@@ -35,13 +35,15 @@ def prepare_up(
 ) -> None: ...
 
 @final
-class Message(Generic[Payload]):
+class Message(Generic[_Payload]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __class_getitem__(cls, payload_type: Any) -> Any: ...
     @property
     def type(self) -> str: ...
     @property
     def source(self) -> str: ...
     @property
-    def payload(self) -> Payload: ...
+    def payload(self) -> _Payload: ...
     @property
     def kind(self) -> str: ...
     @property
@@ -77,6 +79,7 @@ class Route:
 
 @final
 class Batch:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,

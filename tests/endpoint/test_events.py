@@ -1,0 +1,270 @@
+"""What is published reaches those who subscribe, once each, in order, or is counted."""
+
+import threading
+from collections import Counter
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import Message, errors
+
+from .conftest import Attach, eventually
+
+
+def test_an_event_reaches_all_who_match(attach: Attach) -> None:
+    publisher, one, two, other = (attach(n) for n in ("publisher", "one", "two", "other"))
+    one.subscribe("buffer.*.changed")
+    two.subscribe("buffer.>")
+    other.subscribe("file.>")
+    publisher.publish("buffer.12.changed", {"rev": 7})
+    for endpoint in (one, two):
+        message = endpoint.receive(10)
+        assert message is not None
+        assert message.type == "buffer.12.changed"
+        assert message.payload == {"rev": 7}
+        assert message.source == "publisher"
+        assert message.kind == "event"
+        assert message.correlation_id is None
+        assert message.deadline_ns is None
+        assert (message.attempt, message.redelivered, message.lost) == (1, False, 0)
+    assert other.receive(0) is None
+
+
+def test_a_publisher_hears_itself(attach: Attach) -> None:
+    endpoint = attach("alone")
+    endpoint.subscribe("x")
+    endpoint.publish("x", 1)
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.source == "alone"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, b"", b"bytes", "text", 0, -1.5, True, [1, [2]], {"a": {"b": None}}, b"x" * 100_000],
+)
+def test_payloads_arrive_as_they_were_sent(attach: Attach, payload: object) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    endpoint.publish("x", payload)
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.payload == payload
+    assert type(message.payload) is type(payload)
+
+
+def test_order_is_kept_within_a_pair(attach: Attach) -> None:
+    publisher, subscriber = attach("p"), attach("s")
+    subscriber.subscribe("n")
+    count = 20_000
+    thread = threading.Thread(target=lambda: [publisher.publish("n", i) for i in range(count)])
+    thread.start()
+    got = []
+    while len(got) < count:
+        message = subscriber.receive(10)
+        assert message is not None
+        got.append(message.payload)
+    thread.join()
+    assert got == list(range(count))
+
+
+def test_a_callback_and_iteration_each_get_what_is_theirs(attach: Attach) -> None:
+    publisher, endpoint = attach("p"), attach("e")
+    called: list[int] = []
+    endpoint.subscribe("a", lambda message: called.append(message.payload))
+    endpoint.subscribe("*", lambda message: called.append(-message.payload))
+    endpoint.subscribe("b")
+    endpoint.subscribe(">")
+    publisher.publish("a", 1)
+    publisher.publish("b", 2)
+    seen = []
+    for message in endpoint:
+        seen.append((message.type, message.payload))
+        if message.type == "b":
+            break
+    assert seen == [("a", 1), ("b", 2)]  # once each, though "b" matches two patterns
+    assert called == [1, -1, -2]
+
+
+def test_payload_types_come_from_the_call_the_annotation_and_attach(attach: Attach) -> None:
+    class Change(msgspec.Struct):
+        rev: int
+
+    endpoint = attach("e", types={"registered": Change})
+    got: list[object] = []
+
+    def annotated(message: Message[Change]) -> None:
+        got.append(message.payload)
+
+    endpoint.subscribe("annotated", annotated)
+    endpoint.subscribe("called", lambda m: got.append(m.payload), payload_type=Change)
+    endpoint.subscribe("registered", lambda m: got.append(m.payload))
+    endpoint.subscribe("plain")
+    for type in ("annotated", "called", "registered", "plain"):
+        endpoint.publish(type, Change(7))
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.payload == {"rev": 7}
+    assert got == [Change(7), Change(7), Change(7)]
+
+
+def test_a_payload_of_another_type_is_told_to_the_receiver_and_counted(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    endpoint = attach("e", types={"x": int})
+    endpoint.subscribe("x")
+    endpoint.publish("x", "no number")
+    message = endpoint.receive(10)
+    assert message is not None
+    with pytest.raises(errors.DecodeError, match="'x'"):
+        message.payload  # noqa: B018
+    assert bus.endpoints()[0].decode_errors == 1
+
+
+def test_an_exception_in_a_callback_stops_nothing(
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("bad", lambda message: 1 / 0)
+    endpoint.subscribe("good")
+    endpoint.publish("bad")
+    endpoint.publish("good")
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.type == "good"
+    assert bus.endpoints()[0].handler_errors == 1
+    assert "'bad'" in caplog.text
+    assert "'e'" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_closed_subscription_gets_nothing_more(attach: Attach) -> None:
+    endpoint = attach("e")
+    first = endpoint.subscribe("x")
+    endpoint.subscribe("y")
+    first.close()
+    first.close()
+    endpoint.publish("x")
+    endpoint.publish("y")
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.type == "y"
+
+
+def test_a_group_gets_each_message_once(attach: Attach) -> None:
+    publisher = attach("p")
+    members = [attach(f"m{i}") for i in range(3)]
+    got: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def work(message: Message[int]) -> None:
+        with lock:
+            got[message.payload] += 1
+
+    for member in members:
+        member.subscribe("job", work, group="workers")
+        member.start()
+    for i in range(3000):
+        publisher.publish("job", i)
+    eventually(lambda: len(got) == 3000)
+    assert set(got.values()) == {1}
+
+
+def test_groups_are_limited_to_31_and_a_left_one_makes_room(attach: Attach) -> None:
+    endpoint = attach("e")
+    subscriptions = [endpoint.subscribe("x", group=f"g{i}") for i in range(31)]
+    with pytest.raises(errors.TooManyGroups) as caught:
+        endpoint.subscribe("x", group="one-more")
+    assert (caught.value.endpoint, caught.value.limit) == ("e", 31)
+    subscriptions[7].close()
+    endpoint.subscribe("x", group="one-more")
+
+
+def test_many_patterns_of_one_endpoint(attach: Attach) -> None:
+    endpoint = attach("e")
+    subscriptions = [endpoint.subscribe(f"type.{'x' * 50}.{i}") for i in range(500)]
+    endpoint.publish(f"type.{'x' * 50}.499", 1)
+    assert endpoint.receive(10) is not None
+    for subscription in subscriptions[:-1]:
+        subscription.close()
+    endpoint.publish(f"type.{'x' * 50}.0", 1)
+    endpoint.publish(f"type.{'x' * 50}.499", 2)
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.payload == 2
+
+
+def test_receive_many_takes_what_is_there(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    assert endpoint.receive_many(5, timeout=0) == []
+    endpoint.publish_many(("x", i) for i in range(10))
+    got: list[object] = []
+    while len(got) < 10:
+        got += [message.payload for message in endpoint.receive_many(4, timeout=10)]
+    assert got == list(range(10))
+
+
+@pytest.mark.parametrize("type", ["", "a..b", "a.*", "$bus.x", "ä", "a" * 256])
+def test_wrong_types_are_refused(attach: Attach, type: str) -> None:
+    endpoint = attach("e")
+    with pytest.raises(errors.InvalidType):
+        endpoint.publish(type)
+
+
+def test_what_cannot_be_encoded_is_told_to_its_maker(attach: Attach) -> None:
+    endpoint = attach("e")
+    with pytest.raises(errors.EncodeError) as caught:
+        endpoint.publish("x", object())
+    assert caught.value.type == "x"
+    endpoint.publish("x", {"still": "works"})
+
+
+def test_too_large_is_told_to_its_maker_with_the_limit(attach: Attach) -> None:
+    endpoint = attach("e", settings=shmbus.Settings(ring_bytes=65536))
+    endpoint.subscribe("x")
+    with pytest.raises(errors.MessageTooLarge) as caught:
+        endpoint.publish("x", bytes(20_000))
+    assert caught.value.size == 20_000
+    assert caught.value.endpoint == "e"
+    assert caught.value.setting == "ring_bytes"
+    endpoint.publish("x", bytes(caught.value.limit))
+    assert endpoint.receive(10) is not None
+
+
+def test_large_messages_where_the_rings_are_made_for_them(attach: Attach) -> None:
+    endpoint = attach("e", settings=shmbus.Settings(ring_bytes=32 << 20))
+    endpoint.subscribe("x")
+    payload = bytes(range(256)) * 16384
+    endpoint.publish("x", payload)
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.payload == payload
+
+
+def test_run_and_iteration_exclude_each_other(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x", print)
+    endpoint.start()
+    with pytest.raises(errors.ReceiveConflict):
+        next(iter(endpoint))
+    with pytest.raises(errors.ReceiveConflict):
+        endpoint.receive(0)
+    with pytest.raises(errors.ReceiveConflict):
+        endpoint.subscribe("y")
+    other = attach("other")
+    other.subscribe("y")
+    with pytest.raises(errors.ReceiveConflict, match="'y'"):
+        other.run()
+
+
+def test_messages_that_nobody_runs_are_warned_of_once(
+    attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x", print)
+    endpoint.publish("x")
+    eventually(lambda: "nobody runs them" in caplog.text)
+    endpoint.close()
+    assert caplog.text.count("nobody runs them") == 1

@@ -1,0 +1,223 @@
+"""Full rings, batches, and what is lost and counted."""
+
+import threading
+import time
+
+import pytest
+
+import shmbus
+from shmbus import errors
+
+from .conftest import Attach, eventually
+
+SMALL = shmbus.Settings(ring_bytes=8192)
+
+
+def test_a_full_ring_makes_the_sender_wait_and_then_says_so(name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    with (
+        shmbus.serve(name, settings=settings),
+        shmbus.attach(name, name="deaf") as deaf,
+        shmbus.attach(name, name="sender") as sender,
+    ):
+        deaf.subscribe("x")
+        with pytest.raises(errors.QueueFull) as caught:
+            sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
+        error = caught.value
+        assert (error.endpoint, error.type, error.setting) == ("sender", "x", "ring_bytes")
+        assert 0 < error.depth <= error.capacity == 8192
+        assert error.seconds == 0.05
+
+
+def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    with (
+        shmbus.serve(name, settings=settings),
+        shmbus.attach(name, name="slow") as slow,
+        shmbus.attach(name, name="sender") as sender,
+    ):
+        slow.subscribe("x")
+        count = 200
+
+        def send() -> None:
+            for i in range(count):
+                sender.publish("x", bytes([i]) * 1000, timeout=60)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        got = []
+        while len(got) < count:
+            message = slow.receive(30)
+            assert message is not None
+            assert message.lost == 0
+            got.append(message.payload[0])
+        thread.join()
+        assert got == list(range(count))
+
+
+def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
+    with (
+        shmbus.serve(name, settings=settings) as bus,
+        shmbus.attach(name, name="deaf") as deaf,
+        shmbus.attach(name, name="sender") as sender,
+    ):
+        deaf.subscribe("x")
+        deaf.subscribe("y")
+        for i in range(100):
+            sender.publish("x", bytes([i]) * 1000, timeout=30)
+        eventually(lambda: bus.endpoints()[1].forwarded == 100)
+        first = [message.payload[0] for message in deaf.receive_many(100, timeout=10)]
+        assert first == list(range(len(first)))
+        sender.publish("y")
+        message = deaf.receive(10)
+        assert message is not None
+        assert message.lost == 100 - len(first) == bus.endpoints()[0].lost
+
+
+def test_drop_newest_delays_nobody(name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    with (
+        shmbus.serve(name, settings=settings) as bus,
+        shmbus.attach(name, name="deaf") as deaf,
+        shmbus.attach(name, name="sender") as sender,
+    ):
+        deaf.subscribe("x", overflow="drop_newest")
+        for _ in range(100):
+            sender.publish("x", bytes(1000), timeout=30)
+        eventually(lambda: bus.endpoints()[1].forwarded == 100)
+        assert bus.endpoints()[0].lost > 0
+
+
+def test_a_batch_is_sent_together_and_in_order(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    with sender.batch() as batch:
+        for i in range(1000):
+            batch.publish("x", i)
+    got = []
+    while len(got) < 1000:
+        message = receiver.receive(10)
+        assert message is not None
+        got.append(message.payload)
+    assert got == list(range(1000))
+
+
+def test_a_batch_keeps_back_until_it_is_full(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    with sender.batch(max_messages=3) as batch:
+        batch.publish("x", 0)
+        batch.publish("x", 1)
+        assert receiver.receive(0.02) is None
+        batch.publish("x", 2)
+        assert [receiver.receive(10) is not None for _ in range(3)] == [True] * 3
+        batch.publish("x", 3)
+        assert receiver.receive(0.02) is None
+        batch.flush()
+        assert receiver.receive(10) is not None
+
+
+def test_a_batch_is_flushed_by_size(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    with sender.batch(max_bytes=1000) as batch:
+        batch.publish("x", bytes(100))
+        assert receiver.receive(0.02) is None
+        batch.publish("x", bytes(1000))
+        assert receiver.receive(10) is not None
+
+
+def test_a_batch_is_flushed_when_its_time_comes_though_the_sender_computes(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    got = threading.Event()
+
+    def receive() -> None:
+        if receiver.receive(30) is not None:
+            got.set()
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    with sender.batch(max_delay=0.01) as batch:
+        batch.publish("x")
+        end = time.monotonic() + 30
+        while not got.is_set() and time.monotonic() < end:
+            sum(range(100))
+        assert got.is_set()
+    thread.join()
+
+
+def test_a_batch_is_flushed_at_an_exception_too(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+
+    def interrupted() -> None:
+        with sender.batch() as batch:
+            batch.publish("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    assert receiver.receive(10) is not None
+
+
+def test_what_follows_a_batch_does_not_overtake_it(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    with sender.batch() as batch:
+        batch.publish("x", 1)
+        sender.publish("x", 2)
+    assert [m.payload for m in receiver.receive_many(2, timeout=10)] in ([1, 2], [1])
+
+
+def test_an_error_says_which_message_of_the_batch(attach: Attach) -> None:
+    sender = attach("s")
+    sender.subscribe("x")
+    with sender.batch() as batch:
+        batch.publish("x", 0)
+        with pytest.raises(errors.EncodeError) as encode:
+            batch.publish("x", object())
+        assert encode.value.index == 1
+    with pytest.raises(errors.MessageTooLarge) as large:
+        sender.publish_many([("x", 1), ("x", 2), ("x", bytes(10**6))])
+    assert large.value.index == 2
+    assert len(sender.receive_many(3, timeout=10)) == 3
+
+
+def test_batching_for_a_whole_endpoint(attach: Attach) -> None:
+    settings = shmbus.Settings(batch=shmbus.Batch(max_messages=4))
+    sender, receiver = attach("s", settings=settings), attach("r")
+    receiver.subscribe("x")
+    for i in range(3):
+        sender.publish("x", i)
+    assert receiver.receive(0.02) is None
+    sender.publish("x", 3)
+    assert receiver.receive(10) is not None
+    sender.publish("x", 4)
+    with pytest.raises(errors.NoRoute):
+        sender.request("nobody")  # flushes first
+    assert [receiver.receive(10) is not None for _ in range(4)] == [True] * 4
+
+
+def test_many_threads_share_an_endpoint(attach: Attach) -> None:
+    sender, receiver = attach("s"), attach("r")
+    receiver.subscribe("x")
+    threads, each = 8, 500
+
+    def send(thread: int) -> None:
+        for i in range(each):
+            sender.publish("x", [thread, i])
+
+    workers = [threading.Thread(target=send, args=(i,)) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    last = [-1] * threads
+    for _ in range(threads * each):
+        message = receiver.receive(10)
+        assert message is not None
+        thread, i = message.payload
+        assert i == last[thread] + 1
+        last[thread] = i
+    for worker in workers:
+        worker.join()

@@ -1,0 +1,339 @@
+"""Every request ends once: with its reply, or with one error that says whose fault it was."""
+
+import threading
+import uuid
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import Message, errors
+
+from .conftest import Attach, eventually
+
+
+def test_a_request_gets_its_reply(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    seen: list[Message] = []
+
+    @server.handle("index.query")
+    def query(message: Message[dict[str, str]]) -> dict[str, list[str]]:
+        seen.append(message)
+        return {"hits": [message.payload["text"]]}
+
+    server.start()
+    reply = client.request("index.query", {"text": "foo"}, timeout=10)
+    assert reply.payload == {"hits": ["foo"]}
+    assert reply.source == "server"
+    assert reply.kind == "reply"
+    assert reply.type == "index.query"
+    assert isinstance(reply.correlation_id, uuid.UUID)
+    assert seen[0].correlation_id == reply.correlation_id
+    assert seen[0].kind == "request"
+    assert seen[0].deadline_ns is not None
+    assert seen[0].deadline_ns > seen[0].sent_ns
+
+
+def test_a_reply_of_a_type(attach: Attach) -> None:
+    class Hits(msgspec.Struct):
+        hits: list[str]
+
+    client, server = attach("client"), attach("server")
+    server.handle("q", lambda message: Hits(["a"]))
+    server.start()
+    assert client.request("q", reply_type=Hits).payload == Hits(["a"])
+
+
+def test_each_of_many_threads_gets_its_own_reply(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("double", lambda message: message.payload * 2)
+    server.start(threads=2)
+    wrong: list[Any] = []
+
+    def ask(thread: int) -> None:
+        for i in range(300):
+            n = thread * 1000 + i
+            if client.request("double", n, timeout=30).payload != 2 * n:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_nobody_handles_it(attach: Attach) -> None:
+    client = attach("client")
+    with pytest.raises(errors.NoRoute) as caught:
+        client.request("nobody", timeout=60)
+    assert caught.value.type == "nobody"
+
+
+def test_a_handlers_exception_reaches_the_caller(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+
+    @server.handle("bad")
+    def bad(message: Message) -> None:
+        raise KeyError("no such thing")
+
+    server.start()
+    with pytest.raises(errors.RemoteError) as caught:
+        client.request("bad", timeout=10)
+    error = caught.value
+    assert (error.type, error.endpoint, error.error) == ("bad", "server", "KeyError")
+    assert "no such thing" in error.message
+    assert "raise KeyError" in error.traceback
+
+
+def test_what_the_handler_cannot_decode_is_told_to_the_caller(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("n", lambda message: message.payload, payload_type=int)
+    server.start()
+    with pytest.raises(errors.RemoteError, match="DecodeError"):
+        client.request("n", "text", timeout=10)
+
+
+def test_a_reply_that_cannot_be_encoded_is_told_to_both(
+    attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, server = attach("client"), attach("server")
+    told: list[BaseException] = []
+
+    @server.handle("returned")
+    def returned(message: Message) -> object:
+        return object()
+
+    @server.handle("called")
+    def called(message: Message) -> None:
+        try:
+            message.reply(object())
+        except errors.EncodeError as error:
+            told.append(error)
+
+    server.start()
+    for type in ("returned", "called"):
+        with pytest.raises(errors.RemoteError, match="EncodeError"):
+            client.request(type, timeout=10)
+    assert len(told) == 1
+    assert "EncodeError" in caplog.text
+
+
+def test_a_reply_too_large_for_the_replier(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("big", lambda message: bytes(10**6))
+    server.start()
+    with pytest.raises(errors.RemoteError, match="MessageTooLarge"):
+        client.request("big", timeout=10)
+
+
+def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(attach: Attach) -> None:
+    client = attach("client", settings=shmbus.Settings(ring_bytes=8192))
+    server = attach("server")
+    server.handle("big", lambda message: bytes(5000))
+    server.start()
+    with pytest.raises(errors.ReplyLost) as caught:
+        client.request("big", timeout=10)
+    assert caught.value.endpoint == "server"
+
+
+def test_a_request_too_large_for_its_handler_names_it(attach: Attach) -> None:
+    client = attach("client")
+    server = attach("server", settings=shmbus.Settings(ring_bytes=8192))
+    server.handle("x", lambda message: None)
+    server.start()
+    with pytest.raises(errors.MessageTooLarge) as caught:
+        client.request("x", bytes(5000), timeout=10)
+    assert (caught.value.endpoint, caught.value.size) == ("server", 5000)
+
+
+def test_a_timeout_says_who_did_not_answer(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    go = threading.Event()
+    server.handle("slow", lambda message: go.wait(30))
+    server.start()
+    with pytest.raises(errors.RequestTimeout) as caught:
+        client.request("slow", timeout=0.05)
+    assert isinstance(caught.value, TimeoutError)
+    error = caught.value
+    assert (error.type, error.endpoint, error.seconds) == ("slow", "server", 0.05)
+    go.set()
+    server.handle("quick", lambda message: 1)
+    assert client.request("quick", timeout=10).payload == 1
+    # The late reply belongs to nobody, and is counted: by the dispatcher or by the requester.
+    eventually(lambda: bus.health().orphans + bus.endpoints()[0].orphans == 1)
+
+
+def test_a_request_that_nobody_waits_for_is_not_begun(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    begun: list[object] = []
+    server.handle("x", lambda message: begun.append(message.payload))
+    with pytest.raises(errors.RequestTimeout):
+        client.request("x", "late", timeout=0.01)
+    server.start()
+    client.request("x", "in time", timeout=30)
+    assert begun == ["in time"]
+    assert next(e for e in bus.endpoints() if e.name == "server").expired == 1
+
+
+def test_a_request_to_oneself_works_with_a_thread_to_spare(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.handle("inner", lambda message: message.payload + 1)
+    endpoint.handle("outer", lambda m: endpoint.request("inner", m.payload, timeout=10).payload + 1)
+    endpoint.start(threads=2)
+    assert endpoint.request("outer", 1, timeout=10).payload == 3
+
+
+def test_a_request_to_oneself_that_no_thread_serves_says_so(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.handle("inner", lambda message: None)
+    failed: list[Exception] = []
+
+    @endpoint.handle("outer")
+    def outer(message: Message) -> None:
+        try:
+            endpoint.request("inner", timeout=0.05)
+        except errors.RequestTimeout as error:
+            failed.append(error)
+
+    endpoint.start()
+    endpoint.request("outer", timeout=10)
+    assert "no thread" in str(failed[0])
+
+
+def test_answers_may_come_later_from_another_thread(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    waiting: list[Message] = []
+
+    @server.handle("later")
+    def later(message: Message) -> str:
+        message.defer()
+        waiting.append(message)
+        return "not this"
+
+    server.start()
+    futures = [client.request_async("later", i, timeout=30) for i in range(3)]
+    eventually(lambda: len(waiting) == 3)
+    waiting[1].fail(ValueError("no"))
+    for message in (waiting[0], waiting[2]):
+        message.reply(message.payload * 10)
+    assert futures[0].result(10).payload == 0
+    assert futures[2].result(10).payload == 20
+    with pytest.raises(errors.RemoteError, match="ValueError"):
+        futures[1].result(10)
+    with pytest.raises(errors.AlreadyReplied):
+        waiting[0].reply()
+
+
+def test_an_event_takes_no_reply(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    endpoint.publish("x")
+    message = endpoint.receive(10)
+    assert message is not None
+    for act in (message.reply, message.defer, lambda: message.fail(ValueError())):
+        with pytest.raises(errors.NotARequest):
+            act()
+
+
+def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    go = threading.Event()
+    server.handle("slow", lambda message: go.wait(30))
+    server.start()
+    slow = client.request_async("slow", timeout=60)
+    quick = client.request_async("slow", timeout=0.05)
+    with pytest.raises(errors.RequestTimeout):
+        quick.result(30)
+    with pytest.raises(errors.NoRoute):
+        client.request_async("nobody").result(30)
+    cancelled = client.request_async("slow", timeout=0.01)
+    cancelled.cancel()
+    go.set()
+    assert slow.result(30).payload is True
+
+
+def test_futures_end_when_the_endpoint_is_closed(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("x", lambda message: message.defer())
+    server.start()
+    future: Future[Message] = client.request_async("x", timeout=None)
+    client.close()
+    with pytest.raises(errors.EndpointClosed):
+        future.result(30)
+
+
+def test_requests_in_flight_are_limited(attach: Attach) -> None:
+    client = attach("client", settings=shmbus.Settings(max_requests=2))
+    server = attach("server")
+    server.handle("x", lambda message: message.defer())
+    server.start()
+    for _ in range(2):
+        client.request_async("x", timeout=60)
+    with pytest.raises(errors.RequestsFull) as caught:
+        client.request("x", timeout=0.05)
+    assert (caught.value.limit, caught.value.endpoint) == (2, "client")
+
+
+def test_the_most_specific_pattern_handles(attach: Attach) -> None:
+    client, one, two = attach("client"), attach("one"), attach("two")
+    for pattern in (">", "a.*"):
+        one.handle(pattern, lambda message, pattern=pattern: pattern)
+    two.handle("a.b", lambda message: "a.b")
+    one.start()
+    two.start()
+    assert [client.request(t, timeout=10).payload for t in ("a.b", "a.c", "x.y.z")] == [
+        "a.b",
+        "a.*",
+        ">",
+    ]
+
+
+def test_the_same_pattern_twice_is_an_error(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.handle("x", print)
+    with pytest.raises(errors.HandlerConflict) as caught:
+        endpoint.handle("x", print)
+    assert (caught.value.endpoint, caught.value.pattern) == ("e", "x")
+
+
+def test_a_command_reaches_one_handler(bus: shmbus.Bus, attach: Attach) -> None:
+    sender = attach("sender")
+    servers = [attach(f"server{i}") for i in range(2)]
+    got: list[int] = []
+    for server in servers:
+        server.handle("add", lambda message: got.append(message.payload))
+        server.start()
+    for i in range(100):
+        sender.send("add", i)
+    eventually(lambda: len(got) == 100)
+    assert sorted(got) == list(range(100))
+
+
+def test_a_command_without_handler_is_a_dead_letter(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, watcher = attach("sender"), attach("watcher")
+    watcher.subscribe("$bus.undeliverable")
+    sender.send("nobody", b"payload")
+    letter = watcher.receive(10)
+    assert letter is not None
+    assert letter.source == "$bus"
+    assert letter.payload["type"] == "nobody"
+    assert letter.payload["source"] == "sender"
+    assert letter.payload["payload"] == b"payload"
+    assert next(e for e in bus.endpoints() if e.name == "sender").undeliverable == 1
+
+
+def test_events_do_not_reach_handlers_nor_commands_subscriptions(attach: Attach) -> None:
+    endpoint, sender = attach("e"), attach("s")
+    handled: list[str] = []
+    endpoint.handle("x", lambda message: handled.append(message.kind))
+    endpoint.subscribe("x")
+    sender.publish("x")
+    sender.send("x")
+    sender.publish("x")
+    kinds = [m.kind for m in (endpoint.receive(10), endpoint.receive(10)) if m is not None]
+    assert kinds == ["event", "event"]
+    assert handled == ["send"]
