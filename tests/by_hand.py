@@ -118,6 +118,10 @@ class BusByHand:
         self.head["started_ns"] = time.monotonic_ns()
         self.head["heartbeat_ns"] = time.monotonic_ns() + 10**12  # it beats while a test lasts
         self.head["state"] = layout.BusState.SERVING
+        self.head["ring_bytes"], self.head["max_requests"] = 65536, 16
+        self.head["block_timeout_ns"], self.head["stall_after_ns"] = 10**9, 2 * 10**9
+        self.head["prefetch"], self.head["max_deliveries"] = 4, 2
+        self.head["batch_per_pass"] = 256
         self.head["package"] = b"0.1.0"
 
     def endpoint(self, slot: int, name: str, generation: int = 1, pid: int = 0) -> EndpointByHand:

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.coordinate import Coordinate
@@ -59,8 +59,9 @@ class ShmTop(App[None]):
 
     def show(self) -> None:
         """Show the last look on the page in front."""
-        if isinstance(self.screen, Page):
-            self.screen.bring_up()
+        with suppress(ScreenStackError):  # the last page may be gone, at the end
+            if isinstance(self.screen, Page):
+                self.screen.bring_up()
 
     def action_pause(self) -> None:
         self.paused = not self.paused

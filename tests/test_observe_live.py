@@ -1,0 +1,183 @@
+"""What an observer sees of a bus that runs, hangs, dies, and runs again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+import shmbus
+from shmbus import errors
+
+SERVE = (
+    "import sys, shmbus\nwith shmbus.serve(sys.argv[1]):\n print('serving', flush=True)\n input()"
+)
+
+
+ATTACH = """
+import sys, shmbus
+worker = shmbus.attach(sys.argv[1], name="worker")
+worker.subscribe("a.*")
+print("attached", flush=True)
+input()
+"""
+
+
+class Served(NamedTuple):
+    name: str
+    process: subprocess.Popen[str]
+
+
+def serve(name: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "serving\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.communicate("\n", timeout=30)
+
+
+def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    limit = time.monotonic() + seconds
+    while not (result := what()):
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    return result
+
+
+@pytest.fixture
+def name() -> str:
+    return f"live-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def served(name: str) -> Iterator[Served]:
+    process = serve(name)
+    yield Served(name, process)
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        end(process)
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) -> None:
+    with (
+        shmbus.serve(name) as bus,
+        bus.attach("reader") as reader,
+        bus.attach("writer") as writer,
+        shmbus.observe(name) as seen,
+    ):
+        reader.subscribe("job.>", group="workers")
+        for number in range(100):
+            writer.publish("job.add", number)
+
+        def endpoint(wanted: str) -> shmbus.EndpointInfo:
+            return next(e for e in seen.endpoints() if e.name == wanted)
+
+        until(lambda: endpoint("reader").untouched == 100)
+        assert endpoint("reader").incoming.depth > 0
+        assert [reader.receive(5.0).payload for _ in range(60)] == list(range(60))  # type: ignore[union-attr]
+        info = endpoint("reader")
+        assert (info.untouched, info.received.events) == (40, 60)
+        assert info.incoming.high > info.incoming.depth > 0
+        assert info.last_progress is not None
+        assert until(lambda: endpoint("writer").forwarded == 100)
+        assert endpoint("writer").sent.events == 100
+        health = seen.health()
+        assert (health.routed, health.lost, health.latency.count) == (100, 0, 100)
+        assert health.healthy, health.reasons
+        assert bus.route("job.add").subscribers == ("reader",)
+        assert reader.bus.find("job.add")[0].groups == ("workers",)
+
+
+def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
+    with (
+        shmbus.serve(name) as bus,
+        bus.attach("server") as server,
+        bus.attach("caller") as caller,
+    ):
+        held: list[shmbus.Message] = []
+
+        @server.handle("ask")
+        def ask(message: shmbus.Message) -> None:
+            message.defer()
+            held.append(message)
+
+        server.start()
+        answer = caller.request_async("ask", timeout=30.0)
+        until(lambda: held)
+        (request,) = bus.requests("caller")
+        assert (request.handler, request.correlation_id) == ("server", held[0].correlation_id)
+        assert 0 < request.deadline <= 30
+        assert bus.health().pending == 1
+        held[0].reply("done")
+        assert answer.result(10).payload == "done"
+        assert bus.requests("caller") == []
+
+
+def test_a_dispatcher_that_hangs_or_dies_is_looked_at_all_the_same(served: Served) -> None:
+    with shmbus.attach(served.name, name="worker") as worker, shmbus.observe(served.name) as seen:
+        worker.subscribe("a.*")
+        assert seen.health().healthy
+        served.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, served.process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert f"kill -CONT {served.process.pid}" in seen.health().reasons[0]
+        served.process.kill()
+        served.process.wait()
+        health = seen.health()
+        assert (health.state, health.dispatcher_alive) == ("dead", False)
+        with shmbus.observe(served.name) as late:  # from now on, too
+            (info,) = late.endpoints()
+            assert (info.name, info.state, info.patterns) == ("worker", "attached", ("a.*",))
+        (bus,) = [b for b in shmbus.buses() if b.name == served.name]
+        assert bus.state == "dead"
+        again = serve(served.name)
+        until(lambda: seen.info().state == "serving")
+        assert seen.info().pid == again.pid
+        until(lambda: seen.health().healthy)
+    end(again)
+
+
+def test_a_killed_endpoint_goes_from_sight_and_its_successor_comes(name: str) -> None:
+    with shmbus.serve(name) as bus:
+        for _ in range(3):
+            with subprocess.Popen(
+                [sys.executable, "-c", ATTACH, name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "attached\n"
+                (info,) = bus.endpoints()
+                assert (info.name, info.pid, info.patterns) == ("worker", process.pid, ("a.*",))
+                process.kill()
+            until(lambda: bus.endpoints() == [])
+
+
+def test_a_bus_that_has_ended_is_gone_from_the_list_and_its_view_says_ended(name: str) -> None:
+    with shmbus.serve(name):
+        seen = shmbus.observe(name)
+        assert name in [bus.name for bus in shmbus.buses()]
+    with seen:
+        assert seen.info().state == "ended"
+        assert "has ended" in seen.health().reasons[0]
+    assert name not in [bus.name for bus in shmbus.buses()]
+    with pytest.raises(errors.NoSuchBus):
+        shmbus.observe(name)
