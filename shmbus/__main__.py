@@ -1,5 +1,62 @@
-"""`python -m shmbus NAME` serves a bus, without any extra."""
+"""``python -m shmbus NAME`` serves a bus, without any extra."""
 
+from __future__ import annotations
+
+import argparse
 import sys
 
-sys.exit("shmbus: this version cannot serve yet")
+from .errors import BusError
+from .host import announcement, host
+from .settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM. Exit codes: 0 ended so, 1 could not serve, 2 bad command
+    line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shmbus",
+        description="Serve a bus until Ctrl-C or SIGTERM.",
+        epilog="The command `shmbus`, of the extra `tools`, does more: pip install 'shmbus[tools]'",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the bus")
+    parser.add_argument(
+        "--ring-bytes",
+        type=int,
+        default=Settings().ring_bytes,
+        metavar="BYTES",
+        help="of each ring, four an endpoint; a power of two (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-endpoints",
+        type=int,
+        default=Settings().max_endpoints,
+        metavar="N",
+        help="at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="put a bus of that name, left running by another version, out of service",
+    )
+    parser.add_argument(
+        "--handover",
+        action="store_true",
+        help="at the end, leave the bus as it stands for the next to adopt",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        host(
+            options.name,
+            settings=Settings(ring_bytes=options.ring_bytes, max_endpoints=options.max_endpoints),
+            replace=options.replace,
+            handover=options.handover,
+            say=lambda bus: print(announcement(bus), flush=True),
+        )
+    except BusError as problem:
+        print(f"shmbus: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
