@@ -303,7 +303,7 @@ def facts(row: Row, requests: list[PendingRequest], width: int, latency: Latency
     if info.note:
         parts.append(Text(info.note, "red"))
     parts += [rings(info, width), Text()]
-    nobody = "" if info.receivers else "  nobody takes its messages"
+    nobody = "  nobody takes its messages" if info.interests and not info.receivers else ""
     busy = f" for {cells.duration(info.in_hand_seconds)}" if info.in_hand else ""
     parts += [
         Text.assemble(
