@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, final
@@ -168,6 +168,7 @@ class EndpointCore:
     def _take_futures(self) -> list[Future[Message]]: ...
     def _serve(self, reconnect: bool) -> None: ...
     def _receive(self, timeout: float | None, stops: bool) -> Message | None: ...
+    def _messages(self) -> Iterator[Message]: ...
     def _append_interest(
         self,
         log: Mapping,

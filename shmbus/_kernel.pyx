@@ -41,10 +41,30 @@ cdef extern from *:
     /* Under the endpoint's lock, where an exception must not jump out: NULL is looked at by hand. */
     #define sb_new_bytes PyBytes_FromStringAndSize
     #define sb_new_ascii(data, size) PyUnicode_DecodeASCII((data), (size), "replace")
+
+    /* Is `text`, an ASCII string, the same? Eight bytes at a time: a call would take longer. */
+    static inline int sb_is_text(PyObject *text, const char *other, Py_ssize_t length)
+    {
+        const char *own = (const char *)PyUnicode_1BYTE_DATA(text);
+        uint64_t a, b;
+        if (PyUnicode_GET_LENGTH(text) != length)
+            return 0;
+        if (length < 8)
+            return memcmp(own, other, (size_t)length) == 0;
+        for (Py_ssize_t i = 0;; i = i + 8 < length - 8 ? i + 8 : length - 8) {
+            memcpy(&a, own + i, 8);
+            memcpy(&b, other + i, 8);
+            if (a != b)
+                return 0;
+            if (i == length - 8)
+                return 1;
+        }
+    }
     """
     const char *SB_VARIANT
     PyObject *sb_new_bytes(const void *, Py_ssize_t)
     PyObject *sb_new_ascii(const char *, Py_ssize_t)
+    bint sb_is_text(PyObject *, const char *, Py_ssize_t)
 
 cdef extern from "<stdbool.h>" nogil:
     ctypedef unsigned char flag "bool"
@@ -54,6 +74,8 @@ cdef extern from "Python.h":
     const char *PyBytes_AS_STRING(object)
     Py_ssize_t PyBytes_GET_SIZE(object)
     char *PyByteArray_AS_STRING(object)
+    bint PyBytes_CheckExact(object)
+    bint PyByteArray_CheckExact(object)
     Py_ssize_t PyByteArray_GET_SIZE(object)
     const void *PyUnicode_1BYTE_DATA(PyObject *)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
@@ -601,6 +623,26 @@ cdef class Route:
         self.redeliver = redeliver
 
 
+@cython.final
+cdef class Iteration:
+    """One iteration over an endpoint's messages."""
+
+    cdef EndpointCore _endpoint
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef EndpointCore endpoint = self._endpoint
+        endpoint._check()
+        if endpoint._runners:
+            endpoint._refuse_receiving()
+        cdef Message m = endpoint._next(NEVER, True, True, endpoint.reconnect)
+        if m is None:
+            raise StopIteration
+        return m
+
+
 cdef struct Hand:                # a thread that has a message in hand
     unsigned long thread
     PyObject *held               # that message, if it is held for handing on
@@ -626,6 +668,7 @@ cdef class EndpointCore:
     cdef list _sources           # names by slot
     cdef uint32_t *_source_generations
     cdef PyObject *_types[256]   # of received messages, by hash
+    cdef PyObject *_last_type    # one of them
     cdef Hand _hands[64]
     cdef uint32_t _hand_count
     cdef int64_t _deferred_count
@@ -837,7 +880,7 @@ cdef class EndpointCore:
             m.payload = NULL
             m.size = 0
             return None
-        if payload.__class__ is bytes:
+        if PyBytes_CheckExact(payload):
             m.flags = SB_RAW
             m.payload = PyBytes_AS_STRING(payload)
             m.size = PyBytes_GET_SIZE(payload)
@@ -864,7 +907,7 @@ cdef class EndpointCore:
         return scratch
 
     cdef inline void _give_back(self, object owner) noexcept:
-        if owner.__class__ is bytearray and PyByteArray_GET_SIZE(owner) <= SCRATCH:
+        if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
             self._scratch = <bytearray>owner
 
     cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const sb_batch *batch,
@@ -1125,8 +1168,10 @@ cdef class EndpointCore:
     # Receiving -------------------------------------------------------------------------------
 
     cdef str _intern(self, const char *type, Py_ssize_t length):
-        """The string for a received type, which is mostly one seen before. May be called under the
-        lock: nothing here runs Python code."""
+        """The string for a received type, which is mostly one seen before, and often the last one.
+        May be called under the lock: nothing here runs Python code."""
+        if self._last_type != NULL and sb_is_text(self._last_type, type, length):
+            return <str><object>self._last_type
         cdef uint32_t hash = <uint32_t>length
         cdef Py_ssize_t i
         cdef PyObject *found
@@ -1134,14 +1179,15 @@ cdef class EndpointCore:
             hash = (hash ^ <unsigned char>type[i]) * 16777619u
         hash = (hash ^ (hash >> 15)) & 255
         found = self._types[hash]
-        if found != NULL and PyUnicode_GET_LENGTH(found) == length and memcmp(PyUnicode_1BYTE_DATA(found), type, length) == 0:
+        if found != NULL and sb_is_text(found, type, length):
+            self._last_type = found
             return <str><object>found
         found = sb_new_ascii(type, length)
         if found == NULL:
             PyErr_Clear()
             return None
         Py_XDECREF(self._types[hash])
-        self._types[hash] = found
+        self._types[hash] = self._last_type = found
         return <str><object>found
 
     cdef str _source_of(self, uint32_t slot, uint32_t generation):
@@ -1503,7 +1549,15 @@ cdef class EndpointCore:
     def _receive(self, timeout, bint stops):
         """The next message for the caller; None at the timeout, and where `stops` at the end."""
         self._check()
-        return self._next(deadline_after(span_ns(timeout), rb_now()), stops, True, self.reconnect)
+        cdef uint64_t deadline = NEVER if timeout is None else deadline_after(span_ns(timeout), rb_now())
+        return self._next(deadline, stops, True, self.reconnect)
+
+    def _messages(self):
+        """An iterator over the messages that are for the caller to see, until the end."""
+        self._check()
+        cdef Iteration iteration = Iteration.__new__(Iteration)
+        iteration._endpoint = self
+        return iteration
 
     # Interests -------------------------------------------------------------------------------
 

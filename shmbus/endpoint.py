@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar, overload
 
 import msgspec
 import posix_ipc
@@ -414,7 +414,7 @@ class Endpoint(EndpointCore):
         `run` is active, `BusDown`, `Evicted`, `EndpointClosed`.
         """
         if self._running:
-            raise self._conflict("it is inside run(), which takes its messages")
+            self._refuse_receiving()
         return self._receive(timeout, False)
 
     def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
@@ -434,18 +434,12 @@ class Endpoint(EndpointCore):
         """Messages that have no callback, until the endpoint is closed; callbacks run on the way.
         Raises like `receive`."""
         if self._running:
-            raise self._conflict("it is inside run(), which takes its messages")
+            self._refuse_receiving()
+        self._usable()
         return self._messages()
 
-    def _messages(self) -> Iterator[Message]:
-        self._usable()
-        while True:
-            if self._running:
-                raise self._conflict("it is inside run(), which takes its messages")
-            message = self._receive(None, True)
-            if message is None:
-                return
-            yield message
+    def _refuse_receiving(self) -> NoReturn:
+        raise self._conflict("it is inside run(), which takes its messages")
 
     def run(self, *, threads: int = 1, reconnect: bool = True) -> None:
         """Run callbacks and handlers in this thread (and `threads` - 1 more) until the endpoint is
