@@ -70,6 +70,36 @@ def look_at(words: tuple[str, ...], seen: tuple[int, ...]) -> Part[tuple[int, ..
     return seen
 
 
+def wait(
+    who: str, words: tuple[str, ...], seen: tuple[int, ...], epoch: int
+) -> Part[tuple[tuple[int, ...], int]]:
+    """Returns what is seen once something is new, and the epoch."""
+    while True:
+        now = yield from look_at(words, seen)
+        if now != seen:
+            return now, epoch
+        while (yield sem_trywait(f"bell[{who}]")):
+            pass
+        epoch += 1
+        yield store_seq(f"epoch[{who}]", epoch)
+        now = yield from look_at(words, seen)
+        if now == seen:
+            yield sem_wait(f"bell[{who}]")
+        epoch += 1
+        yield store(f"epoch[{who}]", epoch)
+        if now != seen:
+            return now, epoch
+
+
+def post(who: str, posted: int) -> Part[int]:
+    """Returns the last epoch for which it posted."""
+    epoch = yield load(f"epoch[{who}]")
+    if epoch % 2 == 0 or epoch == posted:
+        return posted
+    yield sem_post(f"bell[{who}]")
+    return int(epoch)
+
+
 def bell(
     posters: int = 2,
     runs: int = 2,
@@ -222,34 +252,6 @@ def conversation(
     `dead[e]` is written by the watcher in the dispatcher, `dead[d, e]` by the one in e.
     The first endpoint or the dispatcher may be killed, the last or the dispatcher frozen.
     """
-
-    def wait(
-        who: str, words: tuple[str, ...], seen: tuple[int, ...], epoch: int
-    ) -> Part[tuple[tuple[int, ...], int]]:
-        """Returns what is seen once something is new, and the epoch."""
-        while True:
-            now = yield from look_at(words, seen)
-            if now != seen:
-                return now, epoch
-            while (yield sem_trywait(f"bell[{who}]")):
-                pass
-            epoch += 1
-            yield store_seq(f"epoch[{who}]", epoch)
-            now = yield from look_at(words, seen)
-            if now == seen:
-                yield sem_wait(f"bell[{who}]")
-            epoch += 1
-            yield store(f"epoch[{who}]", epoch)
-            if now != seen:
-                return now, epoch
-
-    def post(who: str, posted: int) -> Part[int]:
-        """Returns the last epoch for which it posted."""
-        epoch = yield load(f"epoch[{who}]")
-        if epoch % 2 == 0 or epoch == posted:
-            return posted
-        yield sem_post(f"bell[{who}]")
-        return int(epoch)
 
     def endpoint(e: str) -> Program:
         posted, epoch = 0, 0

@@ -217,7 +217,8 @@ class Places:
         running: Any = program
         while running is not None:
             frame = running.gi_frame
-            variables = tuple(frame.f_locals.items())
+            free = frame.f_code.co_freevars  # the model's parameters, not the program's variables
+            variables = tuple(pair for pair in frame.f_locals.items() if pair[0] not in free)
             frames.append((frame.f_lasti, variables))
             key.append((frame.f_code, frame.f_lasti, variables))
             running = running.gi_yieldfrom
