@@ -171,6 +171,7 @@ cdef extern from "shmbus/native/layout.h" nogil:
         SB_DRAINED
         SB_RECLAIMED
         SB_FREE
+        SB_LIVE
         SB_ADD
         SB_REMOVE
         SB_HELD_OPEN
@@ -394,15 +395,19 @@ def bus_facts(mapping):
 
 
 def row_of(mapping, str name):
-    """Slot, generation, pid, state and reason of the live row that has this name, or None."""
+    """Slot, generation, pid and state of the row that has this name, a live one if there is, or None."""
     cdef uintptr_t address = mapping.address
     cdef const sb_bus *bus = <const sb_bus *>address
     cdef uint64_t slot
+    found = None
     for slot in range(bus.slots):
         row = read_row(mapping, slot)
-        if row is not None and row[4] == name and row[1] not in (SB_FREE,):
-            return (slot, *row[:4])
-    return None
+        if row is None or row[4] != name or row[1] == SB_FREE:
+            continue
+        found = slot, row[0], row[2], row[1]
+        if row[1] == SB_LIVE:
+            break
+    return found
 
 
 def read_row(mapping, uint64_t slot):

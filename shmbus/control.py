@@ -440,8 +440,8 @@ class Dispatcher:
 
     def _free_row(self, slot: int) -> None:
         with _RowChange(self, slot) as row:
+            # The name stays until the slot is given away: what it sent may still be read.
             row["state"] = RowState.FREE
-            row["name"] = b""
 
     # Clearing away ----------------------------------------------------------------------------
 

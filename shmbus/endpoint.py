@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -166,7 +167,7 @@ class Endpoint(EndpointCore):
         self._ids = count(1)
         self._serial = 1
         self._old_logs: list[str] = []
-        self._closed = False
+        self._closed = True  # until it is attached
         self._view: BusView | None = None
         self._pump: threading.Thread | None = None
         self._pump_wanted = threading.Event()
@@ -537,6 +538,8 @@ class Endpoint(EndpointCore):
     def _warn_unserved(self) -> None:
         if self._warned or self._received or not self._data_left():
             return
+        if all(interest.function is None for interest in self._interests.values()):
+            return
         self._warned = True
         log.warning(
             "endpoint %r has messages for its handlers and nobody runs them: call run() or start()",
@@ -742,6 +745,12 @@ class Endpoint(EndpointCore):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._forked():
+            return
+        warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+        self._close(0.0)
 
     # What stands in the way ------------------------------------------------------------------
 
@@ -955,6 +964,7 @@ def attach(
         )
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the kernel keeps the mappings
+        endpoint._closed = False
         endpoint._set_state(_ATTACHED)
         _live.add(endpoint)
         undo.pop_all()

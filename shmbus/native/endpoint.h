@@ -151,7 +151,7 @@ static inline uint64_t sb_trouble(struct sb_endpoint *e)
     uint64_t bus = rb_load_acquire(&e->bus->state), down = rb_load_acquire(&e->down->state);
     if (__builtin_expect(bus >= SB_ENDED, 0))
         trouble |= bus == SB_ENDED ? SB_BUS_OVER : SB_BUS_HANDED;
-    if (__builtin_expect(down == SB_DOWN_EVICTED, 0))
+    if (__builtin_expect(down == SB_DOWN_EVICTED || (down == SB_RECLAIMED && rb_load(&e->up->state) < SB_CLOSING), 0))
         trouble |= SB_TAKEN_OFF;
     if (__builtin_expect(rb_load(&e->bus->prefix.superseded_by) != 0, 0))
         trouble |= SB_BUS_OVER;

@@ -58,9 +58,14 @@ def test_order_is_kept_within_a_pair(attach: Attach) -> None:
     publisher, subscriber = attach("p"), attach("s")
     subscriber.subscribe("n")
     count = 20_000
-    thread = threading.Thread(target=lambda: [publisher.publish("n", i) for i in range(count)])
+
+    def publish() -> None:
+        for i in range(count):
+            publisher.publish("n", i)
+
+    thread = threading.Thread(target=publish)
     thread.start()
-    got = []
+    got: list[int] = []
     while len(got) < count:
         message = subscriber.receive(10)
         assert message is not None

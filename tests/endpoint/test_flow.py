@@ -45,7 +45,7 @@ def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        got = []
+        got: list[int] = []
         while len(got) < count:
             message = slow.receive(30)
             assert message is not None
@@ -95,7 +95,7 @@ def test_a_batch_is_sent_together_and_in_order(attach: Attach) -> None:
     with sender.batch() as batch:
         for i in range(1000):
             batch.publish("x", i)
-    got = []
+    got: list[int] = []
     while len(got) < 1000:
         message = receiver.receive(10)
         assert message is not None

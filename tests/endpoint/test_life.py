@@ -1,0 +1,547 @@
+"""Attaching, leaving, dying and being left: who learns what, and that nothing stays behind."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import shmbus
+from shmbus import Death, Message, errors
+
+from .conftest import Attach, Spawn, eventually
+
+
+def files(bus: str) -> list[str]:
+    return [file for file in os.listdir("/dev/shm") if f":{bus}:" in file]
+
+
+SERVE = "bus = shmbus.serve(NAME)\nprint('ready', flush=True)\nsys.stdin.read()\nbus.close()"
+
+
+# Attaching
+
+
+def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
+    got: list[shmbus.Endpoint] = []
+    thread = threading.Thread(target=lambda: got.append(shmbus.attach(name, timeout=30)))
+    thread.start()
+    with shmbus.serve(name):
+        thread.join()
+        got[0].close()
+
+
+def test_no_bus_in_time(name: str) -> None:
+    with pytest.raises(errors.AttachTimeout) as caught:
+        shmbus.attach(name, timeout=0.05)
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.bus, caught.value.seconds, caught.value.pid) == (name, 0.05, None)
+
+
+def test_a_dispatcher_that_does_not_answer_is_named(name: str, spawn: Spawn) -> None:
+    host = spawn(SERVE)
+    host.send_signal(signal.SIGSTOP)
+    with pytest.raises(errors.AttachTimeout) as caught:
+        shmbus.attach(name, timeout=0.2)
+    assert caught.value.pid == host.pid
+    host.send_signal(signal.SIGCONT)
+    shmbus.attach(name, timeout=30).close()
+    host.communicate()
+
+
+def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: Attach) -> None:
+    first = attach("worker")
+    with pytest.raises(errors.NameTaken) as caught:
+        attach("worker")
+    assert (caught.value.name, caught.value.pid) == ("worker", os.getpid())
+    first.close()
+    attach("worker")
+
+
+def test_a_full_bus_says_so(name: str) -> None:
+    with (
+        shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)),
+        shmbus.attach(name),
+        pytest.raises(errors.BusFull) as caught,
+    ):
+        shmbus.attach(name)
+    assert caught.value.limit == 1
+
+
+def test_names_are_made_up_where_none_is_given(bus: shmbus.Bus) -> None:
+    with shmbus.attach(bus.name) as one, bus.attach() as two:
+        assert one.name != two.name
+        assert {info.name for info in bus.endpoints()} == {one.name, two.name}
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", "a:b", "x" * 49])
+def test_wrong_names_are_refused(bus: shmbus.Bus, wrong: str) -> None:
+    with pytest.raises(errors.InvalidName):
+        bus.attach(wrong)
+
+
+# Leaving
+
+
+def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    endpoint.close()
+    endpoint.close()
+    calls: list[Callable[[], object]] = [
+        lambda: endpoint.publish("x"),
+        lambda: endpoint.send("x"),
+        lambda: endpoint.request("x"),
+        lambda: endpoint.request_async("x"),
+        lambda: endpoint.receive(0),
+        lambda: endpoint.subscribe("y"),
+        lambda: endpoint.handle("y", print),
+        lambda: endpoint.run(),
+        lambda: endpoint.wait_for("x"),
+        lambda: endpoint.on_death("x", print),
+    ]
+    for call in calls:
+        with pytest.raises(errors.EndpointClosed) as caught:
+            call()
+        assert caught.value.endpoint == "e"
+
+
+def test_closing_ends_every_wait(attach: Attach) -> None:
+    endpoint, server = attach("e"), attach("server")
+    endpoint.subscribe("x")
+    server.handle("q", lambda message: message.defer())
+    server.start()
+    ended: list[str] = []
+
+    def iterate() -> None:
+        for _ in endpoint:
+            pass
+        ended.append("iteration")
+
+    def expect(what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except errors.EndpointClosed:
+            ended.append(what)
+
+    threads = [
+        threading.Thread(target=iterate),
+        threading.Thread(target=expect, args=("receive", lambda: endpoint.receive(60))),
+        threading.Thread(
+            target=expect, args=("request", lambda: endpoint.request("q", timeout=60))
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: endpoint._figures()["inside"] == 3)
+    endpoint.close()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == ["iteration", "receive", "request"]
+
+
+def test_what_was_sent_before_close_arrives(attach: Attach) -> None:
+    receiver = attach("r")
+    receiver.subscribe("x")
+    with shmbus.attach(receiver._bus_name) as sender:
+        for i in range(1000):
+            sender.publish("x", i)
+    got: list[int] = []
+    while len(got) < 1000:
+        message = receiver.receive(10)
+        assert message is not None
+        got.append(message.payload)
+    assert got == list(range(1000))
+
+
+def test_draining_handles_what_was_accepted(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, worker = attach("s"), attach("w")
+    got: list[int] = []
+    worker.handle("add", lambda message: got.append(message.payload))
+    for i in range(1000):
+        sender.send("add", i)
+    eventually(lambda: bus.endpoints()[0].forwarded == 1000)
+    worker.drain()
+    assert got == list(range(1000))
+
+
+def test_draining_lets_running_handlers_finish(attach: Attach) -> None:
+    client, worker = attach("c"), attach("w")
+    begun, go = threading.Event(), threading.Event()
+
+    @worker.handle("slow")
+    def slow(message: Message) -> str:
+        begun.set()
+        go.wait(30)
+        return "done"
+
+    worker.start(threads=2)
+    future = client.request_async("slow", timeout=60)
+    begun.wait(30)
+    thread = threading.Thread(target=worker.drain)
+    thread.start()
+    go.set()
+    thread.join()
+    assert future.result(30).payload == "done"
+
+
+def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
+    client, worker = attach("c"), attach("w")
+    worker.handle("stop", lambda message: worker.close())
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    client.send("stop")
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_untouched_group_messages_go_on_to_another_member(attach: Attach) -> None:
+    sender, leaving, staying = attach("s"), attach("leaving"), attach("staying")
+    leaving.subscribe("job", group="g")
+    for i in range(10):
+        sender.publish("job", i)
+    eventually(lambda: leaving._data_left())
+    staying.subscribe("job", group="g")
+    first = leaving.receive(10)
+    assert first is not None
+    leaving.close()
+    rest: list[int] = []
+    while len(rest) < 9:
+        message = staying.receive(10)
+        assert message is not None
+        assert message.redelivered
+        rest.append(message.payload)
+    assert rest == list(range(1, 10))
+
+
+# Dying
+
+
+def test_a_callers_wait_ends_when_its_handler_dies(
+    bus: shmbus.Bus, attach: Attach, spawn: Spawn
+) -> None:
+    client = attach("c")
+    victim = spawn(
+        """
+        ep = shmbus.attach(NAME, name="victim")
+        ep.handle("die", lambda message: os.kill(os.getpid(), signal.SIGKILL))
+        print("ready", flush=True)
+        ep.run()
+        """
+    )
+    with pytest.raises(errors.EndpointDied) as caught:
+        client.request("die", timeout=60)
+    assert (caught.value.endpoint, caught.value.pid) == ("victim", victim.pid)
+    attach("victim")  # the name is free again
+
+
+def test_a_begun_group_message_is_handed_on_with_its_attempt(
+    bus: shmbus.Bus, attach: Attach, spawn: Spawn
+) -> None:
+    sender = attach("s")
+    victim = spawn(
+        """
+        ep = shmbus.attach(NAME, name="victim")
+        ep.subscribe("job", group="g")
+        print("ready", flush=True)
+        message = ep.receive()
+        print("begun", flush=True)
+        time.sleep(60)
+        """
+    )
+    assert victim.stdout is not None
+    sender.publish("job", "heavy")
+    victim.stdout.readline()
+    heir = attach("heir")
+    heir.subscribe("job", group="g")
+    victim.kill()
+    message = heir.receive(30)
+    assert message is not None
+    assert (message.payload, message.redelivered, message.attempt) == ("heavy", True, 2)
+
+
+def test_on_death_fires_once_however_it_ends(attach: Attach, spawn: Spawn) -> None:
+    watcher, closing = attach("watcher"), attach("closing")
+    victim = spawn(
+        "ep = shmbus.attach(NAME, name='victim'); print('ready', flush=True); time.sleep(60)"
+    )
+    deaths: list[Death] = []
+    watcher.on_death("victim", deaths.append)
+    watcher.on_death("closing", deaths.append)
+    watcher.on_death("nobody", deaths.append)
+    unwanted = watcher.on_death("victim", deaths.append)
+    eventually(lambda: len(deaths) == 1)
+    assert deaths[0] == Death(name="nobody", pid=None, reason="absent")
+    unwanted.close()
+    closing.close()
+    eventually(lambda: len(deaths) == 2)
+    assert deaths[1] == Death(name="closing", pid=os.getpid(), reason="detached")
+    victim.kill()
+    eventually(lambda: len(deaths) == 3)
+    assert (deaths[2].name, deaths[2].pid) == ("victim", victim.pid)
+    assert deaths[2].reason in ("killed", "died")
+    again: list[Death] = []
+    watcher.on_death("victim", again.append)
+    eventually(lambda: len(again) == 1)
+    assert len(deaths) == 3
+
+
+def test_an_evicted_endpoint_is_told(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    failed: list[errors.BusError] = []
+
+    def receive() -> None:
+        try:
+            endpoint.receive(60)
+        except errors.Evicted as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    eventually(lambda: endpoint._figures()["inside"] == 1)
+    bus.evict("e")
+    thread.join()
+    assert (failed[0].endpoint, failed[0].reason) == ("e", "evicted")  # type: ignore[attr-defined]
+    with pytest.raises(errors.Evicted):
+        endpoint.publish("x")
+
+
+def test_wait_for_waits_for_receivers(attach: Attach) -> None:
+    endpoint, late = attach("e"), attach("late")
+    with pytest.raises(errors.WaitTimeout) as caught:
+        endpoint.wait_for("x", timeout=0.02)
+    assert (caught.value.pattern, caught.value.receivers, caught.value.found) == ("x", 1, 0)
+    thread = threading.Thread(target=lambda: endpoint.wait_for("x", timeout=30))
+    thread.start()
+    late.subscribe("x")
+    thread.join()
+    endpoint.publish("x")
+    assert late.receive(10) is not None
+
+
+# The end of the bus
+
+
+def test_the_end_of_the_bus_is_told(name: str) -> None:
+    bus = shmbus.serve(name)
+    endpoint = shmbus.attach(name)
+    endpoint.subscribe("x")
+    failed: list[errors.BusDown] = []
+
+    def receive() -> None:
+        try:
+            endpoint.receive(60)
+        except errors.BusDown as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    eventually(lambda: endpoint._figures()["inside"] == 1)
+    bus.close()
+    thread.join()
+    assert failed[0].bus == name
+    for call in (lambda: endpoint.publish("x"), lambda: endpoint.request("x"), endpoint.run):
+        with pytest.raises((errors.BusDown, errors.ReceiveConflict)):
+            call()
+    endpoint.close()
+
+
+def test_a_killed_dispatcher_is_told_to_callers(name: str, spawn: Spawn) -> None:
+    host = spawn(SERVE)
+    endpoint = shmbus.attach(name)
+    endpoint.handle("x", lambda message: message.defer())
+    endpoint.start()
+    failed: list[errors.BusDown] = []
+
+    def ask() -> None:
+        try:
+            endpoint.request("x", timeout=60)
+        except errors.BusDown as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    eventually(lambda: endpoint._busy())
+    host.kill()
+    thread.join()
+    assert (failed[0].bus, failed[0].pid) == (name, host.pid)
+    endpoint.publish("x", "still accepted")
+    with pytest.raises(errors.BusDown):
+        endpoint.request("x")
+    endpoint.close()
+    with shmbus.serve(name):  # clears away what the killed one left
+        pass
+
+
+def test_a_killed_dispatchers_successor_takes_over(name: str, spawn: Spawn) -> None:
+    host = spawn(SERVE)
+    server = shmbus.attach(name, name="server")
+    client = shmbus.attach(name, name="client", reconnect=True)
+    got: list[object] = []
+    server.handle("x", lambda message: got.append(message.payload))
+    server.start()
+    client.request("x", 0, timeout=30)
+    host.kill()
+    host.wait()
+    client.send("x", 1)
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(client.request("x", 2, timeout=60)))
+    thread.start()
+    with shmbus.serve(name):
+        thread.join()
+        client.send("x", 3)
+        client.request("x", 4, timeout=30)
+        assert got == [0, 1, 2, 3, 4]
+        server.close()
+        client.close()
+
+
+# Forks, signals and the interpreter's end
+
+
+def run(code: str, name: str) -> "subprocess.CompletedProcess[str]":
+    head = f"import os, signal, sys, threading, time\nimport shmbus\nNAME = {name!r}\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_forked_child_refuses_and_may_attach_anew(bus: shmbus.Bus, name: str) -> None:
+    done = run(
+        """
+ep = shmbus.attach(NAME, name="parent")
+ep.subscribe("x")
+child = os.fork()
+if child == 0:
+    calls = [lambda: ep.publish("x"), lambda: ep.receive(0), lambda: ep.request("x")]
+    for call in [*calls, lambda: ep.subscribe("y")]:
+        try:
+            call()
+        except shmbus.errors.ForkedEndpoint as error:
+            assert error.pid == os.getppid()
+        else:
+            os._exit(1)
+    own = shmbus.attach(NAME, name="child")
+    own.publish("x", "from the child")
+    own.close()
+    ep.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+message = ep.receive(30)
+assert message.source == "child"
+ep.publish("x", "from the parent")
+assert ep.receive(30).payload == "from the parent"
+ep.close()
+print("fine")
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout, done.returncode) == ("", "fine\n", 0)
+
+
+def test_the_interpreter_ends_cleanly_with_threads_that_wait(bus: shmbus.Bus, name: str) -> None:
+    for _ in range(3):
+        done = run(
+            """
+ep = shmbus.attach(NAME)
+ep.subscribe("x", print)
+ep.handle("y", print)
+ep.start(threads=3)
+other = shmbus.attach(NAME)
+other.subscribe("z")
+threading.Thread(target=lambda: list(other), daemon=True).start()
+other.request_async("y", timeout=None)
+""",
+            name,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+    eventually(lambda: bus.endpoints() == [])
+
+
+def test_ctrl_c_drains_and_is_raised_again(bus: shmbus.Bus, name: str, attach: Attach) -> None:
+    client = attach("c")
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import shmbus, time
+ep = shmbus.attach({name!r}, name="worker")
+ep.handle("x", lambda message: (time.sleep(0.001), message.payload)[1])
+try:
+    ep.run()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+""",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    client.wait_for("x", timeout=60)
+    futures = [client.request_async("x", i, timeout=60) for i in range(100)]
+    futures[0].result(60)
+    child.send_signal(signal.SIGINT)
+    answered = []
+    for future in futures:
+        try:
+            answered.append(future.result(60).payload)
+        except errors.RemoteError:  # the one that it was at
+            pass
+    assert len(answered) >= 99
+    assert child.communicate()[0] == "interrupted\n"
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("wait", ["receive(None)", "request('q', timeout=None)", "run()"])
+def test_ctrl_c_ends_a_wait(bus: shmbus.Bus, name: str, attach: Attach, wait: str) -> None:
+    server = attach("server")
+    server.handle("q", lambda message: message.defer())
+    server.start()
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import shmbus
+ep = shmbus.attach({name!r}, name="waiting")
+ep.subscribe("x", print)
+print("ready", flush=True)
+with ep:
+    ep.{wait}
+""",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
+    assert child.returncode != 0
+
+
+def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
+    with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
+        with shmbus.attach(name):
+            before = sorted(files(name))
+            with pytest.raises(errors.BusFull):
+                shmbus.attach(name)
+            assert sorted(files(name)) == before
+
+
+def test_an_endpoint_that_is_forgotten_leaves_the_bus(bus: shmbus.Bus) -> None:
+    def forget() -> None:
+        bus.attach("forgotten").publish("x")
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="forgotten"):
+        forget()
+    eventually(lambda: bus.endpoints() == [])
