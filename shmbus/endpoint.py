@@ -52,6 +52,8 @@ Function = TypeVar("Function", bound=Callback)
 
 CLOSING = 5.0
 """Seconds that close() waits for handlers at work, and again for the dispatcher."""
+PATIENCE = 2.0
+"""Seconds that messages may wait for somebody to run the handlers, before a warning says so."""
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
 POLL = 0.02
@@ -520,14 +522,14 @@ class Endpoint(EndpointCore):
 
         def wait() -> None:
             endpoint = reference()
-            patience = 2.0
             while endpoint is not None and not endpoint._received and not endpoint._warned:
-                done = endpoint._done
-                endpoint._warn_unserved()
+                done, waiting = endpoint._done, endpoint._data_left()
                 endpoint = None
-                if done.wait(patience):
+                if done.wait(PATIENCE):
                     return
                 endpoint = reference()
+                if waiting and endpoint is not None:
+                    endpoint._warn_unserved()
 
         reference = weakref.ref(self)
         self._patience = threading.Thread(
