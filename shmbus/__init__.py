@@ -54,7 +54,7 @@ from .errors import (
     WaitTimeout,
 )
 from .health import EndpointHealth, Health, Latency
-from .messages import Death, Message
+from .messages import Death, Message, Tap
 from .observe import BusView, observe
 from .patterns import Interest, Receiver, Route
 from .registry import BusInfo, Counts, EndpointInfo, Ring, buses

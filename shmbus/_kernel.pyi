@@ -8,6 +8,8 @@ from typing_extensions import disjoint_base
 
 from ringbuf._kernel import Mapping
 
+from .messages import Tap
+
 _Payload = TypeVar("_Payload", default=Any)
 
 KINDS: dict[int, str]
@@ -46,6 +48,8 @@ class Message(Generic[_Payload]):
     def payload(self) -> _Payload: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def tap(self) -> Tap | None: ...
     @property
     def size(self) -> int: ...
     @property

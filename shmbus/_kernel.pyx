@@ -31,7 +31,7 @@ from libc.errno cimport errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from *:
     """
@@ -151,8 +151,14 @@ cdef extern from "shmbus/native/record.h" nogil:
         uint64_t sent_ns
         uint64_t deadline_ns
         uint8_t correlation[16]
-        uint16_t type_length
+        uint16_t type_length, extension_length
         uint32_t lost
+    int SB_TAP
+    cdef struct sb_tap:
+        uint64_t forwarded_ns
+        uint32_t target_generation
+        uint16_t target
+        uint8_t kind, outcome
     cdef struct sb_fault:
         uint32_t code
         uint32_t pid
@@ -491,6 +497,7 @@ cdef class Message:
     cdef readonly uint32_t lost
     cdef bint _answered
     cdef bint _deferred
+    cdef sb_tap _tap
 
     def __init__(self):
         raise TypeError("messages are made by the bus; publish(), send() or request() one")
@@ -521,8 +528,23 @@ cdef class Message:
 
     @property
     def kind(self):
-        """event, send, request or reply."""
+        """event, send, request, reply, error, or tap for an observer's copy of any of them."""
         return KINDS.get(self._header.kind, "other")
+
+    @property
+    def tap(self):
+        """Of a copy that a tap yields, what became of the message (`shmbus.Tap`); else None."""
+        if self._header.kind != SB_TAP:
+            return None
+        from .messages import OUTCOMES, Tap
+        return Tap(
+            kind=KINDS.get(self._tap.kind, "other"),
+            outcome=OUTCOMES[self._tap.outcome] if self._tap.outcome < len(OUTCOMES) else "?",
+            target=self._endpoint._source_of(self._tap.target, self._tap.target_generation)
+            if self._tap.target != SB_FROM_BUS else None,
+            sent_ns=self._header.sent_ns,
+            forwarded_ns=self._tap.forwarded_ns,
+        )
 
     @property
     def size(self):
@@ -605,7 +627,7 @@ cdef class Message:
         return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"
 
 
-KINDS = {SB_EVENT: "event", SB_SEND: "send", SB_REQUEST: "request", SB_REPLY: "reply"}
+KINDS = {SB_EVENT: "event", SB_SEND: "send", SB_REQUEST: "request", SB_REPLY: "reply", SB_ERROR: "error", SB_TAP: "tap"}
 
 
 @cython.final
@@ -1286,9 +1308,11 @@ cdef class EndpointCore:
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
+        cdef sb_tap tap
         cdef Hand *hand = self._hand(thread)
         cdef Message m
         cdef str name
+        memset(&tap, 0, sizeof(sb_tap))
         if hand != NULL and hand.held != NULL:
             self._put_down(thread)
             hand = NULL
@@ -1297,8 +1321,10 @@ cdef class EndpointCore:
             if sb_front(e, &header, &record) != RB_OK:
                 sb_unlock(e)
                 return None
-            if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
-                sb_take(e, &header, SB_HELD_DONE)  # of a later version, or a tap that is not asked for here
+            if header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
+                memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
+            elif header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
+                sb_take(e, &header, SB_HELD_DONE)  # of a later version
                 sb_unlock(e)
                 continue
             if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():
@@ -1349,6 +1375,7 @@ cdef class EndpointCore:
         m.source = self._source_of(header.peer, header.peer_generation)
         m.lost = lost
         m._payload = UNDECODED
+        m._tap = tap
         m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
         if hold != SB_HELD_DONE and hand != NULL and self._hand(thread) != NULL:
             hand = self._hand(thread)
@@ -1432,6 +1459,8 @@ cdef class EndpointCore:
     cdef bint _dispatch(self, Message m, Route route) except -1:
         """Run the callbacks for a message; true if it is for the caller to see, too."""
         cdef uint32_t interests = m._header.interests
+        if m._header.kind == SB_TAP:
+            return True
         if m._header.kind != SB_EVENT:
             self._handle(m, route)
             return False
@@ -1495,14 +1524,12 @@ cdef class EndpointCore:
         answer.peer_generation = m._header.peer_generation
         answer.deadline_ns = m._header.deadline_ns
         answer.correlation = m._header.correlation
-        answer.type_length = 0
         self._put(answer, m.type, 5.0, NULL, None)
         return 0
 
     cdef int _answer(self, Message m, object payload) except -1:
         cdef sb_message answer
         self._check()
-        # Only the requester is to know the type by heart: it asked.
         owner = self._fill(&answer, m.type, payload, None)
         try:
             self._put_answer(m, SB_REPLY, &answer)
@@ -1528,8 +1555,8 @@ cdef class EndpointCore:
         account = pack([name, text.encode("utf-8", "replace").decode(), trace.encode("utf-8", "replace").decode()])
         if len(account) > room:
             account = pack([name[:64], text[:64].encode("ascii", "replace").decode(), ""])
+        self._fill(&answer, m.type, None, None)
         answer.flags = SB_REMOTE
-        answer.type = b""
         answer.payload = PyBytes_AS_STRING(account)
         answer.size = PyBytes_GET_SIZE(account)
         self._put_answer(m, SB_ERROR, &answer)

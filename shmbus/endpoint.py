@@ -62,7 +62,7 @@ POLL = 0.02
 _PLAIN = 1  # bit 0 of a message's interests
 _GROUPS = 31
 _ADD, _REMOVE = 1, 2
-_SUBSCRIBE, _HANDLE = 1, 2
+_SUBSCRIBE, _HANDLE, _OBSERVE = 1, 2, 3
 _DROP_NEWEST, _REDELIVER = 1, 2
 _UP_KIND, _DOWN_KIND, _BUS_KIND, _READY_KIND, _INTERESTS_KIND = (
     0x5303,
@@ -251,6 +251,21 @@ class Endpoint(EndpointCore):
             self._add(interest)
         return Subscription(pattern, group, lambda: self._remove(interest))
 
+    def tap(self, pattern: str = ">") -> Subscription:
+        """See copies of all that matches: events, commands, requests, replies and errors of
+        anybody, each with what became of it (`message.tap`). Iteration and `receive` yield them.
+
+        A tap is never in the way: what does not fit here is lost here alone. Raises like
+        `subscribe`.
+        """
+        patterns.check_pattern(pattern)
+        if self._running:
+            raise self._conflict("it is inside run(), and a tap is read by iteration or receive()")
+        with self._changing:
+            interest = _Interest(next(self._ids), _OBSERVE, pattern)
+            self._add(interest)
+        return Subscription(pattern, None, lambda: self._remove(interest))
+
     @overload
     def handle(
         self,
@@ -383,6 +398,8 @@ class Endpoint(EndpointCore):
         handlers = []
         for i in list(self._interests.values()):
             if not patterns.matches(i.pattern, type):
+                continue
+            if i.role == _OBSERVE:
                 continue
             if i.role == _HANDLE:
                 handlers.append(i)

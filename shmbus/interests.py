@@ -13,7 +13,13 @@ from ringbuf import RingbufError, Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
 
 from . import layout, names
-from .patterns import Interest, check_pattern
+from .patterns import Interest, Role, check_pattern
+
+_ROLES: dict[int, Role] = {
+    layout.InterestRole.SUBSCRIBE: "subscribe",
+    layout.InterestRole.HANDLE: "handle",
+    layout.InterestRole.OBSERVE: "tap",
+}
 
 
 class InterestLog:
@@ -89,13 +95,13 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry of {length} bytes at byte {at}")
         if op == layout.InterestOp.REMOVE:
             yield identifier, None
-        elif op == layout.InterestOp.ADD and role in (1, 2):
+        elif op == layout.InterestOp.ADD and role in _ROLES:
             yield (
                 identifier,
                 Interest(
                     endpoint=endpoint,
                     pattern=check_pattern(log[begin:middle].decode("ascii")),
-                    role="subscribe" if role == layout.InterestRole.SUBSCRIBE else "handle",
+                    role=_ROLES[role],
                     group=names.check_group(log[middle:end].decode("ascii"))
                     if group_length
                     else None,

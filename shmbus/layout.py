@@ -113,6 +113,7 @@ class InterestRole(IntEnum):
 
     SUBSCRIBE = 1
     HANDLE = 2
+    OBSERVE = 3
 
 
 class InterestFlag(IntFlag):
@@ -120,7 +121,6 @@ class InterestFlag(IntFlag):
 
     DROP_NEWEST = 1
     REDELIVER = 2
-    OBSERVER = 4
 
 
 LINE = 64  # bytes of a cache line
@@ -181,6 +181,14 @@ RECORD = _struct(
 )
 
 FAULT = _struct(("code", "<u4"), ("pid", "<u4"), ("limit", "<u8"), ("name", "S1", 48))
+
+TAP = _struct(
+    ("forwarded_ns", "<u8"),
+    ("target_generation", "<u4"),
+    ("target", "<u2"),
+    ("kind", "u1"),
+    ("outcome", "u1"),
+)
 
 PREFIX = _struct(
     *_words("magic layout size generation superseded_by"),
@@ -308,6 +316,7 @@ STRUCTURES: dict[str, Dtype] = {
     "rb_prefix": PREFIX,
     "sb_record": RECORD,
     "sb_fault": FAULT,
+    "sb_tap": TAP,
     "sb_ring_place": RING_PLACE,
     "sb_identity": IDENTITY,
     "sb_hand": HAND,

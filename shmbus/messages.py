@@ -11,7 +11,7 @@ import msgspec
 from . import errors
 from ._kernel import Message
 
-__all__ = ["Death", "Message"]
+__all__ = ["Death", "Message", "Tap"]
 
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +24,25 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     """detached (in good order), killed, exited without detaching, exec, evicted, quarantined, died
     (more is not known), or absent."""
 
+
+class Tap(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a message that a tap saw."""
+
+    kind: str
+    """event, send, request, reply or error."""
+    outcome: str
+    """delivered, nobody (that was there for it), lost (where it was to go), or dropped (late,
+    second or forged)."""
+    target: str | None
+    """The endpoint that it went to; an event to several is seen once for each."""
+    sent_ns: int
+    """When it was sent, by CLOCK_MONOTONIC."""
+    forwarded_ns: int
+    """When the dispatcher dealt with it."""
+
+
+OUTCOMES = ("delivered", "nobody", "lost", "dropped")
+"""By the number that stands in the copy."""
 
 REASONS = (
     "alive",

@@ -20,7 +20,7 @@ from .errors import InvalidPattern, InvalidType
 
 LIMIT = 255  # bytes of a type or a pattern
 
-Role = Literal["subscribe", "handle"]
+Role = Literal["subscribe", "handle", "tap"]
 Overflow = Literal["block", "drop_newest"]
 
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")

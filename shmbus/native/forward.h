@@ -233,6 +233,49 @@ static inline void sb_publish_at(struct sb_forwarder *f, struct sb_port *t, enum
     rb_add(&f->bus->routed, count);
 }
 
+/* Copies for observers, each with what became of the message; what does not fit is lost to them alone. Only
+ * called while there is a tap, before the source's tail moves. */
+static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, const struct sb_port *t, uint32_t count,
+                              enum sb_outcome outcome)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sb_record *h = &f->run_header[i];
+        const uint8_t *record = f->run_record[i];
+        struct sb_route *route =
+            h->type_length ? sb_lookup(&f->routes, f->run_type[i] ? f->run_type[i] : sb_type_of(record), h->type_length) : NULL;
+        for (uint32_t k = 0; route && k < route->observer_count; k++) {
+            struct sb_port *o = &f->ports[route->observers[k].slot];
+            struct sb_tap tap = {.forwarded_ns = f->now, .kind = (uint8_t)h->kind, .outcome = (uint8_t)outcome,
+                                 .target = t ? (uint16_t)t->slot : SB_FROM_BUS, .target_generation = t ? t->generation : 0};
+            struct sb_record w = *h;
+            w.length += (uint32_t)sizeof tap;
+            w.kind = SB_TAP;
+            w.extension_length += (uint16_t)sizeof tap;
+            w.interests = SB_PLAIN;
+            w.peer = (uint16_t)p->slot;
+            w.peer_generation = p->generation;
+            w.lost = (uint32_t)rb_load(&o->down->lost);
+            uint8_t *at;
+            if (w.length > rb_largest_record(o->in[SB_DATA].capacity) || rb_claim(&o->in[SB_DATA], w.length, 0, &at) != RB_OK) {
+                sb_count_lost(f, o, 1);
+                continue;
+            }
+            uint32_t front = SB_HEADER + h->type_length;
+            memcpy(at, &w, sizeof w);
+            memcpy(at + SB_HEADER, record + SB_HEADER, h->type_length);
+            memcpy(at + front, &tap, sizeof tap);
+            memcpy(at + front + sizeof tap, record + front, h->length - front);
+            rb_commit(&o->in[SB_DATA], w.length);
+            o->delivered++;
+            rb_store(&o->down->incoming[SB_DATA].delivered, o->delivered);
+            rb_publish(&o->in[SB_DATA]);
+            sb_touch(f, o);
+        }
+    }
+}
+
+static inline bool sb_tapped(const struct sb_forwarder *f) { return __builtin_expect(f->routes.observers != 0, 0); }
+
 /* A front that does not fit ---------------------------------------------------------------------------------- */
 
 /* `t` has taken something since we last looked. */
@@ -348,6 +391,8 @@ static inline void sb_lose_front(struct sb_forwarder *f, struct sb_source *s, st
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, count);
     }
+    if (sb_tapped(f))
+        sb_tap_run(f, p, t, count, SB_TAP_LOST);
     sb_consume(f, s);
     rb_add(&p->down->forwarded, count);
 }
@@ -390,6 +435,8 @@ static inline bool sb_forward_single(struct sb_forwarder *f, struct sb_source *s
                 sb_note_sent(f, h->sent_ns);
             }
             sb_publish_at(f, t, ring, f->run_count);
+            if (sb_tapped(f))
+                sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
             sb_consume(f, s);
             rb_add(&p->down->forwarded, f->run_count);
             sb_front_clear(front);
@@ -520,6 +567,8 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
                 sb_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, 0, i);
                 sb_publish_at(f, t, SB_DATA, f->run_count);
                 sb_strike(w);
+                if (sb_tapped(f))
+                    sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
                 continue;
             }
             uint64_t end = t->in[SB_DATA].next; /* of what fitted; the rest needs as much again at the most */
@@ -539,6 +588,8 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, f->run_count);
         sb_strike(w);
+        if (sb_tapped(f))
+            sb_tap_run(f, p, t, f->run_count, SB_TAP_LOST);
     }
     if (waiting)
         return false;
@@ -586,6 +637,8 @@ static inline void sb_refuse(struct sb_forwarder *f, struct sb_source *s, enum s
     } else {
         rb_add(&f->bus->orphans, s->ring == SB_REPLIES);
     }
+    if (sb_tapped(f))
+        sb_tap_run(f, p, NULL, 1, verdict == SB_NOBODY ? SB_TAP_NOBODY : SB_TAP_DROPPED);
     sb_consume(f, s);
     rb_add(&p->down->forwarded, 1);
 }
@@ -624,6 +677,8 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
             rb_add(&f->bus->unrouted, f->run_count);
             rb_add(&p->down->unrouted, f->run_count);
             rb_add(&p->down->forwarded, f->run_count);
+            if (sb_tapped(f))
+                sb_tap_run(f, p, NULL, f->run_count, SB_TAP_NOBODY);
             sb_consume(f, &s);
         } else if (f->run_targets == 1) {
             if (!sb_forward_single(f, &s))

@@ -307,11 +307,14 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 
 enum sb_interest_op { SB_ADD = 1, SB_REMOVE = 2 };
-enum sb_interest_role { SB_SUBSCRIBE = 1, SB_HANDLE = 2 };
+enum sb_interest_role {
+    SB_SUBSCRIBE = 1,
+    SB_HANDLE = 2,
+    SB_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
+};
 enum sb_interest_flag {
     SB_DROP_NEWEST = 1, /* overflow: lose rather than wait */
     SB_REDELIVER = 2,   /* handle: hold a send until done */
-    SB_OBSERVER = 4,    /* reserved for taps: a copy of what matches, of every kind */
 };
 
 struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern and group name */
@@ -337,7 +340,7 @@ static inline uint64_t sb_layout(void)
     uint64_t f = RB_FINGERPRINT_START;
 #define SB_SIZE(t) f = rb_fingerprint(f, sizeof(struct t))
 #define SB_AT(t, m) f = rb_fingerprint(f, offsetof(struct t, m))
-    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
+    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap); SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
     SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed); SB_AT(sb_bus, latency);
     SB_SIZE(sb_ready); SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
     SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);

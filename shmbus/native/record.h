@@ -85,6 +85,18 @@ static inline bool sb_record_sound(const struct sb_record *h)
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
 
+/* The extension of an SB_TAP: what became of the message that it is a copy of. */
+enum sb_outcome { SB_TAP_DELIVERED = 0, SB_TAP_NOBODY = 1, SB_TAP_LOST = 2, SB_TAP_DROPPED = 3 };
+
+struct sb_tap {
+    uint64_t forwarded_ns;      /* when the dispatcher dealt with it */
+    uint32_t target_generation;
+    uint16_t target;            /* slot; SB_FROM_BUS: nobody */
+    uint8_t kind;               /* of the message */
+    uint8_t outcome;            /* enum sb_outcome */
+};
+_Static_assert(sizeof(struct sb_tap) == 16, "a tap's account has no holes");
+
 /* Correlation ids are UUIDs of version 8: 8 bytes that are random per attach, then a counter that never repeats
  * within it (46 bits) and the index of the requester's pending entry (16 bits). */
 static inline uint16_t sb_index_of(const uint8_t id[16]) { return (uint16_t)(id[14] << 8 | id[15]); }

@@ -60,9 +60,9 @@ struct sb_route { /* what the trie says of one exact type */
     uint64_t used; /* when last, in look-ups */
     uint16_t type_length;
     bool reserved; /* begins with $: only the bus itself may say it */
-    uint32_t plain_count, group_count, member_count, handler_count;
-    uint32_t plain_room, group_room, member_room, handler_room;
-    struct sb_receiver *plain, *members, *handlers;
+    uint32_t plain_count, group_count, member_count, handler_count, observer_count;
+    uint32_t plain_room, group_room, member_room, handler_room, observer_room;
+    struct sb_receiver *plain, *members, *handlers, *observers;
     struct sb_group_route *groups;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
@@ -76,6 +76,7 @@ struct sb_routes {
     struct sb_wish **of_slot;
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
+    uint64_t observers; /* taps that are open */
     uint64_t pinned_from; /* routes used since this look-up are in hand and may not be replaced */
     uint32_t last_group;
     struct sb_route *cache[SB_CACHE_SETS][SB_CACHE_WAYS];
@@ -230,6 +231,7 @@ static inline void sb_forget_wish(struct sb_routes *r, struct sb_wish *w)
     if (w->next_of_slot)
         w->next_of_slot->slot_link = w->slot_link;
     struct sb_node *n = w->node;
+    r->observers -= w->role == SB_OBSERVE;
     free(w);
     sb_prune(r, n);
     r->pattern_count--;
@@ -258,7 +260,7 @@ static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const str
     struct sb_wish_key key = {e->id, slot};
     uint64_t hash = sb_hash(&key, sizeof key, 3);
     if (!sb_valid_tokens(pattern, e->pattern_length, true) || e->bit >= SB_GROUPS ||
-        (e->role != SB_SUBSCRIBE && e->role != SB_HANDLE) || (e->role == SB_SUBSCRIBE && e->bit && !e->group_length) ||
+        e->role < SB_SUBSCRIBE || e->role > SB_OBSERVE || (e->role == SB_SUBSCRIBE && e->bit && !e->group_length) ||
         sb_table_find(&r->wishes, hash, sb_same_wish, &key))
         return false;
     struct sb_group *g = NULL;
@@ -287,6 +289,7 @@ static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const str
     if (w->next_of_slot)
         w->next_of_slot->slot_link = &w->next_of_slot;
     r->of_slot[slot] = w;
+    r->observers += w->role == SB_OBSERVE;
     r->pattern_count++;
     r->version++;
     return true;
@@ -333,7 +336,9 @@ static inline void sb_collect(struct sb_gather *g, const struct sb_node *n)
     struct sb_route *route = g->route;
     bool first_handlers = route->handler_count == 0;
     for (const struct sb_wish *w = n->wishes; w; w = w->next) {
-        if (w->role == SB_HANDLE) {
+        if (w->role == SB_OBSERVE) {
+            sb_add_receiver(&route->observers, &route->observer_count, &route->observer_room, 0, w);
+        } else if (w->role == SB_HANDLE) {
             if (first_handlers)
                 sb_add_receiver(&route->handlers, &route->handler_count, &route->handler_room, 0, w);
         } else if (!w->bit) {
@@ -411,7 +416,7 @@ static inline void sb_fold_groups(struct sb_gather *g)
 
 static inline void sb_resolve(struct sb_routes *r, struct sb_route *route)
 {
-    route->plain_count = route->group_count = route->member_count = route->handler_count = 0;
+    route->plain_count = route->group_count = route->member_count = route->handler_count = route->observer_count = 0;
     struct sb_gather gather = {.route = route};
     sb_walk(r, &gather, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
     sb_fold_groups(&gather);
@@ -478,6 +483,7 @@ static inline void sb_free_route(struct sb_route *route)
     free(route->plain);
     free(route->members);
     free(route->handlers);
+    free(route->observers);
     free(route->groups);
     free(route);
 }

@@ -1,0 +1,73 @@
+"""A tap shows what passes, without being in the way of it."""
+
+import pytest
+
+import shmbus
+
+
+@pytest.fixture
+def bus_name(request: pytest.FixtureRequest) -> str:
+    return f"tap-{abs(hash(request.node.nodeid)) % 10**8}"
+
+
+def observed(observer: shmbus.Endpoint, count: int) -> list[tuple[shmbus.Message, shmbus.Tap]]:
+    seen: list[tuple[shmbus.Message, shmbus.Tap]] = []
+    while len(seen) < count:
+        message = observer.receive(timeout=60)
+        assert message is not None
+        assert message.tap is not None
+        seen.append((message, message.tap))
+    return seen
+
+
+def test_it_sees_every_kind_with_what_became_of_it(bus_name: str) -> None:
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("asker") as asker,
+        bus.attach("server") as server,
+        bus.attach("observer") as observer,
+    ):
+        server.subscribe("file.*", lambda message: None)
+        server.handle("file.read", lambda message: message.payload + 1)
+        server.handle("file.close", lambda message: None)
+        observer.tap("file.>")
+        server.start()
+
+        asker.publish("file.changed", "news")
+        asker.publish("other.changed", "not for the tap")
+        asker.send("file.close", None)
+        assert asker.request("file.read", 41, timeout=60).payload == 42
+        asker.publish("file.a.b", "for nobody")
+        with pytest.raises(shmbus.errors.NoRoute):
+            asker.request("file.write", timeout=60)
+
+        seen = observed(observer, 6)
+        account = [(m.type, tap.kind, tap.outcome, m.source, tap.target) for m, tap in seen]
+        assert account == [
+            ("file.changed", "event", "delivered", "asker", "server"),
+            ("file.close", "send", "delivered", "asker", "server"),
+            ("file.read", "request", "delivered", "asker", "server"),
+            ("file.read", "reply", "delivered", "server", "asker"),
+            ("file.a.b", "event", "nobody", "asker", None),
+            ("file.write", "request", "nobody", "asker", None),
+        ]
+        assert [m.payload for m, _ in seen[:4]] == ["news", None, 41, 42]
+
+
+def test_a_full_tap_delays_nobody_and_counts_what_it_missed(bus_name: str) -> None:
+    small = shmbus.Settings(ring_bytes=4096)
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("asker") as asker,
+        bus.attach("server") as server,
+        bus.attach("observer", settings=small) as observer,
+    ):
+        server.handle("echo", lambda message: message.payload)
+        server.start()
+        observer.tap()
+        for number in range(200):
+            assert asker.request("echo", number, timeout=60).payload == number
+        assert bus.find("echo")[0].lost == 0
+        mine = next(e for e in bus.endpoints() if e.name == "observer")
+        assert mine.lost > 0
+        assert not mine.slow
