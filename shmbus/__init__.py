@@ -118,6 +118,7 @@ __all__ = [
     "SegmentError",
     "Settings",
     "Subscription",
+    "Tap",
     "TooManyGroups",
     "WaitTimeout",
     "attach",
