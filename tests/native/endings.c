@@ -1,0 +1,561 @@
+/* How endpoints end: what goes on to others, what is told, what is counted, and that nothing is left. */
+#include "harness.h"
+
+/* Closing in good order ---------------------------------------------------------------------------------------- */
+
+TEST(who_closes_is_forwarded_drained_and_gone_and_its_slot_is_free_again)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *a = join(w, "a"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    subscribe(a, "x");
+    for (int i = 0; i < 1000; i++) /* more than a batch */
+        CHECK(publish(p, "x", "1"));
+    say_closing(p);
+    EQUAL(rb_load(&p->down->state), SB_DRAINED);
+    EQUAL(count_messages(a), 1000 - count_messages(a)); /* none twice */
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), rb_load(&p->down->outgoing[SB_DATA].tail));
+    EQUAL(rb_load(&w->f->rows[p->slot].state), SB_LEAVING);
+    GETS_NOTHING(ear);
+    say_closed(p);
+    CHECK(p->reclaimed && !p->quarantined);
+    EQUAL(rb_load(&p->down->state), SB_RECLAIMED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "detached"));
+    struct peer *again = join(w, "p");
+    EQUAL(again->slot, p->slot);
+    CHECK(again->generation != p->generation);
+    close_world(w);
+}
+
+TEST(who_is_closing_gets_nothing_new)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    handle(p, "h");
+    say_closing(p);
+    publish(source, "x", "1");
+    ask(source, "h", "1");
+    settle(w);
+    GETS_NOTHING(p);
+    GETS_FAULT(source, SB_NO_ROUTE, "");
+    EQUAL(rb_load(&w->bus->unrouted), 1);
+    close_world(w);
+}
+
+TEST(what_who_closes_had_not_touched_is_handed_on_and_the_rest_is_counted)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    subscribe(p, "plain");
+    subscribe_group(p, "job", "g", 1);
+    handle(p, "ask");
+    publish(client, "plain", "event");
+    publish(client, "job", "job");
+    ask(client, "ask", "request");
+    send_to_handler(client, "ask", "send");
+    settle(w);
+    struct peer *other = join(w, "other");
+    subscribe_group(other, "job", "g", 5);
+    handle(other, "ask");
+    say_closing(p);
+    say_closed(p);
+    CHECK(p->reclaimed);
+    struct message m;
+    CHECK(take(other, &m) && strcmp(m.text, "job") == 0);
+    EQUAL(m.header.flags & SB_REDELIVERED, SB_REDELIVERED);
+    EQUAL(m.header.attempt, 1);
+    EQUAL(m.header.interests, 1u << 5);
+    EQUAL(m.header.peer, client->slot);
+    CHECK(take(other, &m) && strcmp(m.text, "request") == 0);
+    CHECK(answer(other, &m, "answered by the other"));
+    CHECK(take(other, &m) && strcmp(m.text, "send") == 0);
+    GETS_NOTHING(other);
+    settle(w);
+    GETS_REPLY(client, "answered by the other");
+    EQUAL(rb_load(&w->bus->lost), 1);
+    EQUAL(rb_load(&w->bus->redelivered), 3);
+    EQUAL(rb_load(&other->down->redelivered), 3);
+    close_world(w);
+}
+
+TEST(who_drains_answers_what_it_had_before_it_goes)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    settle(w);
+    say_closing(p);
+    struct message m;
+    CHECK(take(p, &m) && answer(p, &m, "last words"));
+    settle(w);
+    GETS_REPLY(client, "last words");
+    say_closed(p);
+    CHECK(p->reclaimed);
+    close_world(w);
+}
+
+TEST(a_request_begun_and_not_answered_by_one_who_closes_ends_with_an_error)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    settle(w);
+    struct message m;
+    CHECK(take(p, &m));
+    say_closing(p);
+    CHECK(!take_reply(client, &m));
+    say_closed(p);
+    CHECK(take_reply(client, &m));
+    EQUAL(fault_of(&m).code, SB_ENDPOINT_DIED);
+    EQUAL(fault_of(&m).limit, SB_DETACHED);
+    close_world(w);
+}
+
+TEST(who_dies_while_closing_has_died)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    say_closing(p);
+    die(p, SB_KILLED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "killed"));
+    GETS_NOTHING(ear);
+    CHECK(p->reclaimed);
+    close_world(w);
+}
+
+TEST(who_said_closed_and_then_ends_has_gone_in_good_order)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    say_closing(p);
+    rb_store_release(&p->up->state, SB_CLOSED);
+    die(p, SB_EXITED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "detached"));
+    GETS_NOTHING(ear);
+    CHECK(p->reclaimed);
+    close_world(w);
+}
+
+/* Death -------------------------------------------------------------------------------------------------------- */
+
+TEST(a_death_is_said_once_with_its_reason_and_frees_slot_and_name)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    die(p, SB_KILLED);
+    die(p, SB_EXITED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "killed") && mentions(&m, "p"));
+    GETS_NOTHING(ear);
+    CHECK(p->reclaimed);
+    struct peer *again = join(w, "p");
+    EQUAL(again->slot, p->slot);
+    die(p, SB_KILLED); /* the old one's generation: nobody */
+    settle(w);
+    EQUAL(rb_load(&w->f->rows[again->slot].state), SB_LIVE);
+    close_world(w);
+}
+
+TEST(what_the_dead_had_sent_is_forwarded)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *p = join(w, "p");
+    subscribe(a, "x");
+    for (int i = 0; i < 700; i++)
+        CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
+    rb_publish(&p->out[SB_DATA]); /* killed before it could raise its word */
+    die(p, SB_KILLED);
+    CHECK(p->reclaimed);
+    uint32_t got = 0, more;
+    while ((more = count_messages(a)))
+        got += more, settle(w);
+    EQUAL(got, 700);
+    close_world(w);
+}
+
+TEST(a_reply_that_the_dead_had_sent_comes_instead_of_an_error)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    ask(client, "ask", "2");
+    settle(w);
+    struct message m;
+    CHECK(take(p, &m) && answer(p, &m, "in time"));
+    CHECK(take(p, &m));
+    die(p, SB_KILLED);
+    GETS_REPLY(client, "in time");
+    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    CHECK(!take_reply(client, &m));
+    EQUAL(rb_load(&w->bus->orphans), 0);
+    close_world(w);
+}
+
+TEST(requests_begun_by_the_dead_end_at_once_and_untouched_ones_go_to_another_handler)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "begun");
+    ask(client, "ask", "untouched");
+    settle(w);
+    struct message m;
+    CHECK(take(p, &m));
+    struct peer *other = join(w, "other");
+    handle(other, "ask");
+    die(p, SB_KILLED);
+    CHECK(take_reply(client, &m));
+    struct sb_fault fault = fault_of(&m);
+    EQUAL(fault.code, SB_ENDPOINT_DIED);
+    EQUAL(fault.limit, SB_KILLED);
+    CHECK(strcmp(fault.name, "p") == 0);
+    CHECK(!take_reply(client, &m));
+    CHECK(take(other, &m) && strcmp(m.text, "untouched") == 0);
+    EQUAL(m.header.attempt, 1);
+    CHECK(answer(other, &m, "done"));
+    settle(w);
+    GETS_REPLY(client, "done");
+    close_world(w);
+}
+
+TEST(untouched_requests_of_the_only_handler_end_with_its_death)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client"), *ear = join(w, "ear");
+    subscribe(ear, "$bus.undeliverable");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    send_to_handler(client, "ask", "a send");
+    settle(w);
+    die(p, SB_KILLED);
+    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "a send") && mentions(&m, "its handler died") && mentions(&m, "client"));
+    EQUAL(rb_load(&client->down->undeliverable), 1);
+    close_world(w);
+}
+
+TEST(group_messages_of_the_dead_go_on_untouched_as_new_and_begun_as_another_attempt)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    for (int i = 0; i < 4; i++)
+        publish(source, "job", (const char *[]){"done", "begun", "also done", "untouched"}[i]);
+    settle(w);
+    struct message m[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(begin(p, &m[i]));
+    finish(p, &m[0]);
+    finish(p, &m[2]);
+    struct peer *other = join(w, "other");
+    subscribe_group(other, "job", "g", 2);
+    die(p, SB_KILLED);
+    CHECK(p->reclaimed);
+    struct message got;
+    CHECK(take(other, &got) && strcmp(got.text, "begun") == 0);
+    EQUAL(got.header.attempt, 2);
+    EQUAL(got.header.flags & SB_REDELIVERED, SB_REDELIVERED);
+    CHECK(take(other, &got) && strcmp(got.text, "untouched") == 0);
+    EQUAL(got.header.attempt, 1);
+    GETS_NOTHING(other);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    close_world(w);
+}
+
+TEST(a_poisonous_message_kills_max_deliveries_workers_and_is_a_dead_letter)
+{
+    struct world *w = open_world((struct plan){.max_deliveries = 2});
+    struct peer *ear = join(w, "ear"), *source = join(w, "source");
+    struct peer *workers[3];
+    subscribe(ear, "$bus.undeliverable");
+    for (int i = 0; i < 3; i++) {
+        workers[i] = join(w, "worker");
+        subscribe_group(workers[i], "job", "g", 1);
+    }
+    publish(source, "job", "poison");
+    settle(w);
+    uint32_t victims = 0;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 3; i++) {
+            struct message m;
+            if (!workers[i]->reclaimed && begin(workers[i], &m)) {
+                die(workers[i], SB_KILLED);
+                victims++;
+            }
+        }
+    EQUAL(victims, 2);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "poison") && mentions(&m, "its receivers died of it"));
+    GETS_NOTHING(ear);
+    EQUAL(rb_load(&w->bus->dead_letters), 1);
+    close_world(w);
+}
+
+TEST(the_last_member_of_a_group_leaves_dead_letters)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p"), *source = join(w, "source");
+    subscribe(ear, "$bus.undeliverable");
+    subscribe_group(p, "job", "g", 1);
+    publish(source, "job", "orphan");
+    settle(w);
+    die(p, SB_KILLED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "orphan") && mentions(&m, "no member left"));
+    close_world(w);
+}
+
+TEST(a_begun_send_of_the_dead_is_a_dead_letter)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p"), *other = join(w, "other"), *source = join(w, "source");
+    subscribe(ear, "$bus.undeliverable");
+    handle(p, "job");
+    send_to_handler(source, "job", "begun");
+    send_to_handler(source, "job", "held"); /* handle(redeliver=True) */
+    settle(w);
+    handle(other, "job");
+    struct message m;
+    CHECK(take_as(p, &m, true, SB_HELD_FINAL) && take_as(p, &m, true, SB_HELD_OPEN));
+    die(p, SB_KILLED);
+    CHECK(take(ear, &m) && mentions(&m, "begun") && mentions(&m, "its handler died"));
+    GETS_NOTHING(ear);
+    CHECK(take(other, &m) && strcmp(m.text, "held") == 0);
+    EQUAL(m.header.attempt, 2);
+    close_world(w);
+}
+
+TEST(plain_events_of_the_dead_are_counted_and_its_group_copy_of_the_same_event_goes_on)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    subscribe_group(p, "x", "g", 1);
+    publish(source, "x", "both");
+    settle(w);
+    struct peer *other = join(w, "other");
+    subscribe_group(other, "x", "g", 1);
+    die(p, SB_KILLED);
+    struct message m;
+    CHECK(take(other, &m));
+    EQUAL(m.header.interests, 1u << 1);
+    GETS_NOTHING(other);
+    EQUAL(rb_load(&w->bus->lost), 1);
+    EQUAL(rb_load(&p->down->lost), 1);
+    close_world(w);
+}
+
+TEST(handing_on_waits_for_room_and_loses_nothing)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    for (int i = 0; i < 60; i++)
+        CHECK(publish_bytes(source, "job", 200));
+    settle(w);
+    struct peer *other = join_sized(w, "other", (struct size){.data_in = 1024});
+    subscribe_group(other, "job", "g", 1);
+    die(p, SB_KILLED);
+    CHECK(!p->reclaimed);
+    uint32_t got = 0;
+    uint64_t before = w->now;
+    struct message m;
+    while (!p->reclaimed || got < 60) { /* without a clock: the room is asked for */
+        CHECK(take(other, &m));
+        EQUAL(m.header.flags & SB_REDELIVERED, SB_REDELIVERED);
+        got++;
+        settle(w);
+    }
+    EQUAL(w->now, before);
+    EQUAL(got, 60);
+    EQUAL(rb_load(&w->bus->dead_letters), 0);
+    close_world(w);
+}
+
+TEST(handing_on_to_one_that_reads_nothing_ends_in_dead_letters)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    for (int i = 0; i < 60; i++)
+        CHECK(publish_bytes(source, "job", 200));
+    settle(w);
+    struct peer *other = join_sized(w, "other", (struct size){.data_in = 1024});
+    subscribe_group(other, "job", "g", 1);
+    die(p, SB_KILLED);
+    advance(w, 5 * SECOND);
+    CHECK(p->reclaimed);
+    EQUAL(count_messages(other) + rb_load(&w->bus->dead_letters), 60);
+    close_world(w);
+}
+
+TEST(who_waits_for_room_in_a_dead_ones_queue_goes_on_at_once)
+{
+    struct world *w = new_world();
+    struct peer *full = join_sized(w, "full", (struct size){.data_in = 1024}), *other = join(w, "other");
+    struct peer *source = join(w, "source");
+    subscribe(full, "x");
+    subscribe(other, "y");
+    for (int i = 0; i < 20; i++)
+        CHECK(publish_bytes(source, "x", 100));
+    publish(source, "y", "behind");
+    settle(w);
+    GETS_NOTHING(other);
+    uint64_t before = w->now;
+    die(full, SB_KILLED);
+    GETS(other, "behind");
+    EQUAL(w->now, before);
+    CHECK(full->reclaimed);
+    close_world(w);
+}
+
+static void fan_out_to_the_dead(bool closes)
+{
+    struct world *w = new_world();
+    struct peer *full = join_sized(w, "full", (struct size){.data_in = 1024}), *one = join(w, "one");
+    struct peer *source = join(w, "source"), *filler = join(w, "filler");
+    subscribe(full, "x");
+    subscribe_group(full, "x", "g", 1);
+    subscribe(full, "fill");
+    subscribe(one, "x");
+    for (int i = 0; i < 20; i++)
+        CHECK(publish_bytes(filler, "fill", 100));
+    settle(w);
+    publish(source, "x", "fan");
+    settle(w);
+    CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
+    struct peer *other = join(w, "other");
+    subscribe_group(other, "x", "g", 7);
+    GETS(one, "fan");
+    if (closes) {
+        say_closing(full);
+        say_closed(full);
+    } else {
+        die(full, SB_KILLED);
+    }
+    CHECK(full->reclaimed);
+    EQUAL(rb_load(&source->down->todo.from), SB_NOWHERE);
+    struct message m;
+    CHECK(take(other, &m) && strcmp(m.text, "fan") == 0);
+    EQUAL(m.header.interests, 1u << 7);
+    GETS_NOTHING(other);
+    GETS_NOTHING(one);
+    close_world(w);
+}
+
+TEST(a_fan_out_owed_to_the_dead_is_counted_and_its_group_copy_goes_to_another) { fan_out_to_the_dead(false); }
+TEST(a_fan_out_owed_to_one_who_closes_is_counted_and_its_group_copy_goes_to_another) { fan_out_to_the_dead(true); }
+
+TEST(a_fan_out_of_the_dead_is_finished)
+{
+    struct world *w = new_world();
+    struct peer *full = join_sized(w, "full", (struct size){.data_in = 1024}), *one = join(w, "one");
+    struct peer *source = join(w, "source");
+    subscribe(full, "x");
+    subscribe(one, "x");
+    for (int i = 0; i < 20; i++)
+        CHECK(publish_bytes(source, "x", 100));
+    settle(w);
+    die(source, SB_KILLED);
+    CHECK(!source->reclaimed);
+    uint32_t of_full = 0;
+    struct message m;
+    for (int i = 0; i < 20; i++) {
+        CHECK(take(full, &m));
+        of_full++;
+        settle(w);
+    }
+    EQUAL(count_messages(one), 20);
+    CHECK(source->reclaimed);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    close_world(w);
+}
+
+TEST(two_deaths_at_once_hand_on_to_the_third)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *b = join(w, "b"), *source = join(w, "source");
+    subscribe_group(a, "job", "g", 1);
+    subscribe_group(b, "job", "g", 1);
+    for (int i = 0; i < 20; i++)
+        publish(source, "job", "j");
+    settle(w);
+    struct peer *c = join(w, "c");
+    subscribe_group(c, "job", "g", 1);
+    struct sb_order order = {.kind = SB_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_KILLED};
+    CHECK(sb_give_order(w->f, &order));
+    die(b, SB_KILLED);
+    CHECK(a->reclaimed && b->reclaimed);
+    EQUAL(count_messages(c), 20);
+    close_world(w);
+}
+
+TEST(many_types_in_use_do_not_keep_group_messages_from_being_handed_on)
+{
+    struct world *w = new_world();
+    struct peer *all = join_sized(w, "all", (struct size){.data_in = 1 << 20}), *p = join(w, "p");
+    struct peer *source = join(w, "source");
+    subscribe_group(p, "job.>", "g", 1);
+    char type[32];
+    for (int i = 0; i < 60; i++) {
+        snprintf(type, sizeof type, "job.%d", i);
+        publish(source, type, "j");
+    }
+    settle(w);
+    struct peer *other = join(w, "other");
+    subscribe_group(other, "job.>", "g", 1);
+    subscribe(all, "noise.>");
+    for (int i = 0; i < 100; i++)
+        for (int k = 0; k < 256; k++) { /* every place of the cache is taken by others */
+            snprintf(type, sizeof type, "noise.%d.%d", i, k);
+            CHECK(put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT}, type, "", 0));
+            if (k == 255) {
+                flush(source);
+                settle(w);
+                count_messages(all);
+            }
+        }
+    die(p, SB_KILLED);
+    EQUAL(count_messages(other), 60);
+    EQUAL(rb_load(&w->bus->dead_letters), 0);
+    close_world(w);
+}
+
+TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *a = join(w, "a"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    subscribe(a, "x");
+    subscribe(p, "x");
+    for (int i = 0; i < 300; i++)
+        CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
+    flush(p);
+    struct sb_order order = {.kind = SB_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    CHECK(sb_give_order(w->f, &order));
+    settle(w);
+    for (int i = 0; i < 50; i++) { /* it goes on writing */
+        publish(p, "x", "2");
+        settle(w);
+    }
+    CHECK(p->reclaimed);
+    EQUAL(rb_load(&p->down->state), SB_RECLAIMED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "evicted"));
+    uint32_t got = 0;
+    while (take(a, &m))
+        got += m.text[0] == '1';
+    EQUAL(got, 300);
+    close_world(w);
+}

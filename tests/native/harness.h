@@ -1,0 +1,734 @@
+/* A bus without processes: the segments are laid out as the control plane lays them out, the forwarder is driven
+ * pass by pass with a clock of its own, and endpoints are a few functions over ring.h. Tests say what a user is
+ * promised; everything shared lies in its own allocation, so that a sanitizer sees a step outside. */
+#ifndef SB_HARNESS_H
+#define SB_HARNESS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "shmbus/native/dispatcher.h"
+
+/* Checks and tests --------------------------------------------------------------------------------------------- */
+
+#define CHECK(condition)                                                                                        \
+    do {                                                                                                        \
+        if (!(condition)) {                                                                                     \
+            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, test_name, #condition);            \
+            exit(1);                                                                                            \
+        }                                                                                                       \
+    } while (0)
+
+#define EQUAL(is, wanted)                                                                                       \
+    do {                                                                                                        \
+        unsigned long long is_ = (unsigned long long)(is), wanted_ = (unsigned long long)(wanted);              \
+        if (is_ != wanted_) {                                                                                   \
+            fprintf(stderr, "%s:%d: %s: %s is %llu, not %llu\n", __FILE__, __LINE__, test_name, #is, is_,     \
+                    wanted_);                                                                                   \
+            exit(1);                                                                                            \
+        }                                                                                                       \
+    } while (0)
+
+struct test {
+    const char *name;
+    void (*run)(void);
+    struct test *next;
+};
+extern struct test *all_tests; /* main.c */
+extern const char *test_name;  /* the one that runs */
+
+#define TEST(promise)                                                                                           \
+    static void promise(void);                                                                                  \
+    __attribute__((constructor)) static void register_##promise(void)                                           \
+    {                                                                                                           \
+        static struct test t = {#promise, promise, NULL};                                                       \
+        t.next = all_tests;                                                                                     \
+        all_tests = &t;                                                                                         \
+    }                                                                                                           \
+    static void promise(void)
+
+static inline uint64_t draw(uint64_t *seed) /* xorshift: the same on every machine */
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed * 0x2545f4914f6cdd1dull;
+}
+
+/* A world ------------------------------------------------------------------------------------------------------ */
+
+#define MAX_PEERS 64u
+#define SECOND 1000000000ull
+#define MILLISECOND 1000000ull
+
+struct message { /* taken, and the taker's own */
+    struct sb_record header;
+    uint64_t position;
+    char type[SB_MAX_TYPE + 1];
+    char text[4096]; /* the payload's beginning, and a zero */
+};
+
+struct peer { /* an endpoint */
+    struct world *world;
+    uint32_t slot, generation;
+    char name[SB_NAME];
+    struct sb_up *up;
+    struct sb_down *down;
+    struct sb_pending *pending;
+    uint64_t up_size, down_size;
+    sem_t bell;
+    struct rb_producer out[SB_RINGS];
+    struct rb_consumer in[SB_RINGS];
+    struct sb_interests *log;
+    uint64_t log_size, next_interest, counter;
+    char log_name[160];
+    bool reclaimed, quarantined;
+};
+
+struct plan { /* what a world is made of; zero: the default */
+    uint32_t slots, prefetch, max_deliveries, batch;
+    uint64_t block_timeout_ns, stall_after_ns;
+};
+
+struct size { /* of an endpoint */
+    uint64_t data_out, replies_out, data_in, replies_in;
+    uint32_t requests;
+};
+
+struct world {
+    struct sb_bus *bus;
+    struct sb_ready *ready;
+    struct sb_forwarder *f;
+    sem_t bell;
+    struct plan plan;
+    uint64_t now, generation;
+    uint32_t passes; /* of the last settle */
+    struct peer *peers[MAX_PEERS];
+    uint32_t peers_count;
+};
+
+static inline void *shared(uint64_t size)
+{
+    void *at = aligned_alloc(64, (size + 63) & ~(uint64_t)63);
+    CHECK(at);
+    memset(at, 0, (size + 63) & ~(uint64_t)63);
+    return at;
+}
+
+static inline uint64_t or_default(uint64_t value, uint64_t otherwise) { return value ? value : otherwise; }
+
+static inline void stamp(struct rb_prefix *p, uint64_t size, uint64_t generation, uint32_t kind)
+{
+    p->layout = sb_layout();
+    p->size = size;
+    p->generation = generation;
+    p->kind = kind;
+    rb_store_release(&p->magic, RB_MAGIC);
+}
+
+/* A forwarder over segments that stand, as the control plane opens it. */
+static inline struct sb_forwarder *open_forwarder(struct world *w)
+{
+    struct sb_forwarder *f = calloc(1, sizeof *f);
+    CHECK(f);
+    f->bus = w->bus;
+    f->ready = w->ready;
+    f->rows = (struct sb_row *)((uint8_t *)w->bus + w->bus->rows_offset);
+    f->slots = (uint32_t)w->bus->slots;
+    snprintf(f->prefix, sizeof f->prefix, "/shmbus:%u:native-%d", (unsigned)geteuid(), (int)getpid());
+    f->block_timeout_ns = w->bus->block_timeout_ns;
+    f->stall_after_ns = w->bus->stall_after_ns;
+    f->prefetch = (uint32_t)w->bus->prefetch;
+    f->max_deliveries = (uint32_t)w->bus->max_deliveries;
+    f->batch = (uint32_t)w->bus->batch_per_pass;
+    f->scratch = malloc(SB_NOTE_ROOM);
+    f->ports = calloc(f->slots, sizeof *f->ports);
+    f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
+    f->orders_end = &f->orders;
+    f->notice_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_init(&f->lock, NULL);
+    CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && sb_routes_open(&f->routes, f->slots));
+    rb_bell_open(&f->bell, &w->bus->bell, &w->bell, true);
+    f->knock = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
+    f->now = w->now;
+    f->next_look = w->now + SB_LOOK_NS;
+    f->next_deadline = ~0ull;
+    return f;
+}
+
+static inline void close_forwarder(struct sb_forwarder *f)
+{
+    for (uint32_t slot = 0; slot < f->slots; slot++)
+        sb_interests_close(&f->ports[slot]);
+    sb_routes_close(&f->routes);
+    while (f->orders) {
+        struct sb_order *next = f->orders->next;
+        free(f->orders);
+        f->orders = next;
+    }
+    close(f->notice_fd);
+    pthread_mutex_destroy(&f->lock);
+    free(f->notices);
+    free(f->scratch);
+    free(f->ports);
+    free(f->ready_seen);
+    free(f);
+}
+
+static inline struct world *open_world(struct plan plan)
+{
+    struct world *w = calloc(1, sizeof *w);
+    CHECK(w);
+    w->plan = plan;
+    w->now = 1000 * SECOND;
+    w->generation = SB_BUS_GENERATION;
+    sem_init(&w->bell, 0, 0);
+    uint64_t slots = or_default(plan.slots, 16), rows = (sizeof(struct sb_bus) + 63) & ~63ull;
+    uint64_t size = rows + slots * sizeof(struct sb_row), ready = sizeof(struct sb_ready) + (slots + 15) / 16 * 64;
+    w->bus = shared(size);
+    w->ready = shared(ready);
+    w->bus->slots = slots;
+    w->bus->ring_bytes = 65536;
+    w->bus->block_timeout_ns = or_default(plan.block_timeout_ns, SECOND);
+    w->bus->stall_after_ns = or_default(plan.stall_after_ns, 2 * SECOND);
+    w->bus->prefetch = or_default(plan.prefetch, 4);
+    w->bus->max_deliveries = or_default(plan.max_deliveries, 2);
+    w->bus->batch_per_pass = or_default(plan.batch, 256);
+    w->bus->rows_offset = rows;
+    w->bus->last_generation = SB_BUS_GENERATION;
+    stamp(&w->bus->prefix, size, 0, SB_BUS);
+    stamp(&w->ready->prefix, ready, 0, SB_READY);
+    rb_store(&w->bus->state, SB_SERVING);
+    w->f = open_forwarder(w);
+    return w;
+}
+
+static inline struct world *new_world(void) { return open_world((struct plan){0}); }
+
+/* Names in /dev/shm, for whoever ends a failed test. */
+extern char made_names[64][160];
+extern unsigned made_count;
+
+static inline void drop_log(struct peer *p)
+{
+    if (p->log) {
+        munmap(p->log, p->log_size);
+        shm_unlink(p->log_name);
+    }
+    p->log = NULL;
+}
+
+static inline void close_world(struct world *w)
+{
+    close_forwarder(w->f);
+    for (uint32_t i = 0; i < w->peers_count; i++) {
+        struct peer *p = w->peers[i];
+        drop_log(p);
+        sem_destroy(&p->bell);
+        free(p->up);
+        free(p->down);
+        free(p);
+    }
+    sem_destroy(&w->bell);
+    free(w->bus);
+    free(w->ready);
+    free(w);
+}
+
+/* The control plane's part in what the forwarder says. */
+static inline void hear_notices(struct world *w)
+{
+    struct sb_forwarder *f = w->f;
+    pthread_mutex_lock(&f->lock);
+    for (uint32_t i = 0; i < f->notice_count; i++)
+        for (uint32_t k = 0; k < w->peers_count; k++) {
+            struct peer *p = w->peers[k];
+            if (p->slot != f->notices[i].slot || p->generation != f->notices[i].generation)
+                continue;
+            if (f->notices[i].kind == SB_QUARANTINED_PORT)
+                p->quarantined = true;
+            if (f->notices[i].kind == SB_RECLAIMED_PORT) {
+                p->reclaimed = true;
+                sb_row_begin(&f->rows[p->slot]);
+                rb_store(&f->rows[p->slot].state, SB_FREE);
+                sb_row_end(&f->rows[p->slot]);
+            }
+        }
+    f->notice_count = 0;
+    pthread_mutex_unlock(&f->lock);
+    uint64_t count;
+    (void)!read(f->notice_fd, &count, sizeof count);
+}
+
+static inline void one_pass(struct world *w)
+{
+    w->f->now = w->now;
+    sb_pass(w->f);
+    hear_notices(w);
+}
+
+static inline bool restless(struct world *w) { return sb_any_active(w->f) || sb_something_new(w->f); }
+
+/* Passes until the forwarder would sleep. That it ends at all is a promise of its own: nobody spins. */
+static inline void settle(struct world *w)
+{
+    w->passes = 0;
+    do {
+        one_pass(w);
+        CHECK(++w->passes < 10000);
+    } while (restless(w));
+}
+
+static inline void advance(struct world *w, uint64_t ns)
+{
+    uint64_t until = w->now + ns;
+    while (w->now < until) { /* no further than the forwarder would sleep */
+        uint64_t next = w->f->next_look < w->f->next_deadline ? w->f->next_look : w->f->next_deadline;
+        w->now = next > w->now && next < until ? next : until;
+        settle(w);
+    }
+}
+
+/* Endpoints ---------------------------------------------------------------------------------------------------- */
+
+static inline void open_log(struct peer *p, uint64_t serial, uint64_t room)
+{
+    const struct sb_row *row = &p->world->f->rows[p->slot];
+    snprintf(p->log_name, sizeof p->log_name, "%s:int:%u:%llu:%016llx:%llu", p->world->f->prefix, row->identity.pid,
+             (unsigned long long)row->identity.start_time, (unsigned long long)row->nonce, (unsigned long long)serial);
+    p->log_size = sizeof(struct sb_interests) + room;
+    int fd = shm_open(p->log_name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)p->log_size) == 0);
+    memcpy(made_names[made_count++ % 64], p->log_name, sizeof p->log_name);
+    p->log = mmap(NULL, p->log_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(p->log != MAP_FAILED);
+    close(fd);
+    stamp(&p->log->prefix, p->log_size, 0, SB_INTERESTS);
+    rb_store(&p->up->outgoing[SB_DATA].interests_serial, serial);
+}
+
+static inline uint64_t place_rings(struct sb_ring_place *place, uint64_t at, const uint64_t capacity[SB_RINGS])
+{
+    for (uint32_t r = 0; r < SB_RINGS; r++) {
+        place[r] = (struct sb_ring_place){.offset = at, .capacity = capacity[r], .kind = r};
+        at += (capacity[r] + 63) & ~63ull;
+    }
+    return at;
+}
+
+/* The endpoint's half of an attach: UP, and its side of the rings. */
+static inline void make_up(struct peer *p, struct size size)
+{
+    uint64_t out[SB_RINGS] = {or_default(size.data_out, 65536), or_default(size.replies_out, 65536)};
+    uint64_t in[SB_RINGS] = {or_default(size.data_in, 65536), or_default(size.replies_in, 65536)};
+    uint64_t requests = or_default(size.requests, 16), pending = (sizeof(struct sb_up) + 63) & ~63ull;
+    struct sb_ring_place places[SB_RINGS];
+    p->up_size = place_rings(places, (pending + requests * sizeof(struct sb_pending) + 63) & ~63ull, out);
+    p->up = shared(p->up_size);
+    memcpy(p->up->outgoing_place, places, sizeof places);
+    place_rings(p->up->incoming_place, 0, in);
+    p->up->pending_count = requests;
+    p->up->pending_offset = pending;
+    p->pending = (struct sb_pending *)((uint8_t *)p->up + pending);
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        rb_store(&p->up->held[i].position, SB_NOWHERE);
+    for (int r = 0; r < SB_RINGS; r++)
+        rb_store(&p->up->outgoing[r].need, SB_NO_NEED);
+    snprintf(p->up->name, sizeof p->up->name, "%s", p->name);
+    stamp(&p->up->prefix, p->up_size, p->generation, SB_UP);
+    CHECK(sb_up_sound(p->up, p->up_size));
+}
+
+/* The control plane's half: the row and DOWN. */
+static inline void make_down(struct peer *p)
+{
+    uint64_t requests = p->up->pending_count, todo = 2 * p->world->bus->slots;
+    uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
+    uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
+    uint64_t capacity[SB_RINGS] = {p->up->incoming_place[0].capacity, p->up->incoming_place[1].capacity};
+    struct sb_ring_place places[SB_RINGS];
+    p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity);
+    p->down = shared(p->down_size);
+    struct sb_down *d = p->down;
+    memcpy(d->incoming_place, places, sizeof places);
+    d->slot = p->slot;
+    d->generation = p->generation;
+    d->target_count = requests;
+    d->target_offset = targets_at;
+    d->todo_count = todo;
+    d->todo_offset = todo_at;
+    rb_store(&d->state, SB_DOWN_LIVE);
+    for (int r = 0; r < SB_RINGS; r++) {
+        rb_store(&d->incoming[r].need, SB_NO_NEED);
+        rb_store(&d->incoming[r].reclaim, SB_NOWHERE);
+    }
+    rb_store(&d->todo.from, SB_NOWHERE);
+    stamp(&d->prefix, p->down_size, p->generation, SB_DOWN);
+    struct sb_row *row = &p->world->f->rows[p->slot];
+    sb_row_begin(row);
+    rb_store(&row->generation, p->generation);
+    rb_store(&row->reason, 0);
+    rb_store(&row->health, 0);
+    rb_store(&row->said, 0);
+    row->identity = (struct sb_identity){.pid = (uint32_t)getpid(), .start_time = p->generation};
+    row->nonce = p->generation;
+    snprintf(row->name, sizeof row->name, "%s", p->name);
+    rb_store(&row->state, SB_LIVE);
+    sb_row_end(row);
+}
+
+static inline void open_rings(struct peer *p)
+{
+    for (int r = 0; r < SB_RINGS; r++) {
+        struct sb_ring_place out = p->up->outgoing_place[r], in = p->down->incoming_place[r];
+        CHECK(rb_producer_open(&p->out[r], &p->up->outgoing[r].head, &p->down->outgoing[r].tail,
+                               &p->up->outgoing[r].high, (uint8_t *)p->up + out.offset, out.capacity) == RB_OK);
+        CHECK(rb_consumer_open(&p->in[r], &p->down->incoming[r].head, &p->up->incoming[r].tail,
+                               (const uint8_t *)p->down + in.offset, in.capacity) == RB_OK);
+    }
+}
+
+static inline void admit(struct peer *p, bool adopted)
+{
+    struct sb_order order = {.kind = SB_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
+                             .down = p->down, .bell = &p->bell, .adopted = adopted};
+    CHECK(sb_give_order(p->world->f, &order));
+}
+
+static inline struct peer *join_sized(struct world *w, const char *name, struct size size)
+{
+    struct peer *p = calloc(1, sizeof *p);
+    CHECK(p && w->peers_count < MAX_PEERS);
+    w->peers[w->peers_count++] = p;
+    p->world = w;
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->generation = (uint32_t)++w->generation;
+    while (rb_load(&w->f->rows[p->slot].state) != SB_FREE)
+        CHECK(++p->slot < w->f->slots);
+    sem_init(&p->bell, 0, 0);
+    make_up(p, size);
+    make_down(p);
+    open_rings(p);
+    open_log(p, 1, 8192);
+    admit(p, false);
+    rb_store_release(&p->up->state, SB_ATTACHED);
+    settle(w);
+    return p;
+}
+
+static inline struct peer *join(struct world *w, const char *name) { return join_sized(w, name, (struct size){0}); }
+
+static inline void raise_ready(struct peer *p)
+{
+    _Atomic uint32_t *word = &p->world->ready->word[p->slot];
+    uint32_t count = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, count + 1, memory_order_release);
+}
+
+/* Append to the log of interests, without telling. */
+static inline uint64_t log_interest(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
+{
+    uint8_t *log = (uint8_t *)(p->log + 1);
+    uint64_t at = rb_load(&p->log->bytes);
+    e.pattern_length = (uint16_t)strlen(pattern);
+    e.group_length = (uint16_t)strlen(group);
+    e.length = (uint32_t)sizeof e + e.pattern_length + e.group_length;
+    if (!e.id)
+        e.id = ++p->next_interest;
+    CHECK(sizeof(struct sb_interests) + at + RB_ALIGN8(e.length) <= p->log_size);
+    memcpy(log + at, &e, sizeof e);
+    memcpy(log + at + sizeof e, pattern, e.pattern_length);
+    memcpy(log + at + sizeof e + e.pattern_length, group, e.group_length);
+    rb_store_release(&p->log->bytes, at + RB_ALIGN8(e.length));
+    return e.id;
+}
+
+static inline void tell_interests(struct peer *p)
+{
+    rb_word *version = &p->up->outgoing[SB_DATA].interests_version;
+    rb_store_release(version, rb_load(version) + 1);
+    raise_ready(p);
+}
+
+static inline uint64_t wish(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
+{
+    uint64_t id = log_interest(p, e, pattern, group);
+    tell_interests(p);
+    settle(p->world);
+    EQUAL(rb_load(&p->down->interests_seen), rb_load(&p->up->outgoing[SB_DATA].interests_version));
+    return id;
+}
+
+static inline uint64_t subscribe(struct peer *p, const char *pattern)
+{
+    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE}, pattern, "");
+}
+
+static inline uint64_t subscribe_lossy(struct peer *p, const char *pattern)
+{
+    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .flags = SB_DROP_NEWEST}, pattern, "");
+}
+
+static inline uint64_t subscribe_group(struct peer *p, const char *pattern, const char *group, uint8_t bit)
+{
+    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = bit}, pattern, group);
+}
+
+static inline uint64_t handle(struct peer *p, const char *pattern)
+{
+    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_HANDLE}, pattern, "");
+}
+
+static inline void unwish(struct peer *p, uint64_t id)
+{
+    wish(p, (struct sb_interest){.op = SB_REMOVE, .id = id}, "", "");
+}
+
+/* Put a record into an outgoing ring, not yet visible. The header's lengths are filled in. */
+static inline bool put(struct peer *p, enum sb_ring_index ring, struct sb_record h, const char *type,
+                       const void *payload, uint64_t size)
+{
+    uint8_t *at;
+    h.type_length = (uint16_t)strlen(type);
+    h.length = (uint32_t)(SB_HEADER + h.type_length + size);
+    h.sent_ns = rb_now();
+    enum rb_status status = rb_claim(&p->out[ring], h.length, 0, &at);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_FULL)
+        return false;
+    memcpy(at, &h, sizeof h);
+    memcpy(at + SB_HEADER, type, h.type_length);
+    memcpy(at + SB_HEADER + h.type_length, payload, size);
+    rb_commit(&p->out[ring], h.length);
+    return true;
+}
+
+static inline void flush(struct peer *p)
+{
+    rb_publish(&p->out[SB_DATA]);
+    rb_publish(&p->out[SB_REPLIES]);
+    raise_ready(p);
+}
+
+static inline bool say(struct peer *p, uint16_t kind, const char *type, const char *text)
+{
+    bool room = put(p, SB_DATA, (struct sb_record){.kind = kind, .flags = SB_RAW}, type, text, strlen(text));
+    flush(p);
+    return room;
+}
+
+static inline bool publish(struct peer *p, const char *type, const char *text) { return say(p, SB_EVENT, type, text); }
+static inline bool send_to_handler(struct peer *p, const char *type, const char *text) { return say(p, SB_SEND, type, text); }
+
+/* An event of that many payload bytes. */
+static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size)
+{
+    static char zeros[1 << 18];
+    bool room = put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, zeros, size);
+    flush(p);
+    return room;
+}
+
+/* Ask, with a pending entry of ours; its index. */
+static inline uint16_t ask(struct peer *p, const char *type, const char *text)
+{
+    uint16_t index = 0;
+    while (rb_load(&p->pending[index].state) != SB_PENDING_FREE)
+        CHECK(++index < p->up->pending_count);
+    struct sb_pending *w = &p->pending[index];
+    sb_make_id(w->id, p->generation, ++p->counter, index);
+    rb_store_release(&w->state, SB_PENDING_WAITING);
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW};
+    memcpy(h.correlation, w->id, 16);
+    CHECK(put(p, SB_DATA, h, type, text, strlen(text)));
+    flush(p);
+    return index;
+}
+
+static inline bool answer(struct peer *p, const struct message *m, const char *text)
+{
+    struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer, .peer_generation = m->header.peer_generation};
+    memcpy(h.correlation, m->header.correlation, 16);
+    bool room = put(p, SB_REPLIES, h, "", text, strlen(text));
+    flush(p);
+    return room;
+}
+
+static inline void copy_message(struct message *m, const uint8_t *record, uint64_t position)
+{
+    memcpy(&m->header, record, sizeof m->header);
+    CHECK(sb_record_sound(&m->header));
+    m->position = position;
+    memcpy(m->type, record + SB_HEADER, m->header.type_length);
+    m->type[m->header.type_length] = 0;
+    uint64_t size = m->header.length - sb_payload_offset(&m->header);
+    size = size < sizeof m->text - 1 ? size : sizeof m->text - 1;
+    memcpy(m->text, record + sb_payload_offset(&m->header), size);
+    m->text[size] = 0;
+}
+
+static inline uint64_t least_held(struct peer *p)
+{
+    uint64_t least = p->in[SB_DATA].next;
+    for (uint32_t i = 0; i < SB_HELD; i++) {
+        uint64_t at = rb_load(&p->up->held[i].position);
+        if (at < least)
+            least = at;
+    }
+    return least;
+}
+
+static inline void release(struct peer *p, enum sb_ring_index ring, uint64_t position)
+{
+    rb_release_to(&p->in[ring], position);
+    rb_fence_seq();
+    if (position >= rb_load_seq(&p->down->incoming[ring].need))
+        raise_ready(p);
+}
+
+/* Take the next message, and keep hold of it where `held` is a word for it. False: there is none. */
+static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb_held_state how)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    struct rb_consumer *c = &p->in[SB_DATA];
+    uint64_t position = c->next;
+    enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_EMPTY)
+        return false;
+    copy_message(m, record, position);
+    if (hold) {
+        uint32_t i = 0;
+        while (rb_load(&p->up->held[i].position) != SB_NOWHERE)
+            CHECK(++i < SB_HELD);
+        rb_store(&p->up->held[i].done, how);
+        rb_store_release(&p->up->held[i].position, position);
+        rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) + 1);
+    }
+    c->next = position + RB_ALIGN8(head.length);
+    rb_store_release(&p->up->incoming[SB_DATA].taken, c->next);
+    rb_store(&p->up->incoming[SB_DATA].taken_count, rb_load(&p->up->incoming[SB_DATA].taken_count) + 1);
+    release(p, SB_DATA, least_held(p));
+    return true;
+}
+
+static inline bool take(struct peer *p, struct message *m) { return take_as(p, m, false, SB_HELD_OPEN); }
+static inline bool begin(struct peer *p, struct message *m) { return take_as(p, m, true, SB_HELD_OPEN); }
+
+static inline void finish(struct peer *p, const struct message *m)
+{
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load(&p->up->held[i].position) == m->position) {
+            rb_store_release(&p->up->held[i].done, SB_HELD_DONE);
+            rb_store_release(&p->up->held[i].position, SB_NOWHERE);
+            rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) - 1);
+        }
+    release(p, SB_DATA, least_held(p));
+}
+
+static inline bool take_reply(struct peer *p, struct message *m)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    struct rb_consumer *c = &p->in[SB_REPLIES];
+    uint64_t position = c->next;
+    enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_EMPTY)
+        return false;
+    copy_message(m, record, position);
+    c->next = position + RB_ALIGN8(head.length);
+    uint16_t index = sb_index_of(m->header.correlation);
+    if (index < p->up->pending_count && memcmp(p->pending[index].id, m->header.correlation, 16) == 0)
+        rb_store(&p->pending[index].state, SB_PENDING_FREE);
+    release(p, SB_REPLIES, c->next);
+    return true;
+}
+
+/* What is said in a test ------------------------------------------------------------------------------------- */
+
+#define GETS(peer, wanted)                                                                                      \
+    do {                                                                                                        \
+        struct message m_;                                                                                      \
+        CHECK(take(peer, &m_));                                                                                 \
+        if (strcmp(m_.text, wanted)) {                                                                          \
+            fprintf(stderr, "%s:%d: %s: got %s\n", __FILE__, __LINE__, test_name, m_.text);                   \
+            exit(1);                                                                                            \
+        }                                                                                                       \
+    } while (0)
+
+#define GETS_NOTHING(peer)                                                                                      \
+    do {                                                                                                        \
+        struct message m_;                                                                                      \
+        CHECK(!take(peer, &m_));                                                                                \
+    } while (0)
+
+#define GETS_REPLY(peer, wanted)                                                                                \
+    do {                                                                                                        \
+        struct message m_;                                                                                      \
+        CHECK(take_reply(peer, &m_));                                                                           \
+        EQUAL(m_.header.kind, SB_REPLY);                                                                        \
+        CHECK(strcmp(m_.text, wanted) == 0);                                                                    \
+    } while (0)
+
+static inline struct sb_fault fault_of(const struct message *m)
+{
+    struct sb_fault fault;
+    EQUAL(m->header.kind, SB_ERROR);
+    EQUAL(m->header.length, SB_FAULT_RECORD);
+    memcpy(&fault, m->text, sizeof fault);
+    return fault;
+}
+
+#define GETS_FAULT(peer, wanted_code, wanted_name)                                                              \
+    do {                                                                                                        \
+        struct message m_;                                                                                      \
+        CHECK(take_reply(peer, &m_));                                                                           \
+        struct sb_fault fault_ = fault_of(&m_);                                                                 \
+        EQUAL(fault_.code, wanted_code);                                                                        \
+        CHECK(strcmp(fault_.name, wanted_name) == 0);                                                           \
+    } while (0)
+
+static inline uint32_t count_messages(struct peer *p)
+{
+    struct message m;
+    uint32_t n = 0;
+    while (take(p, &m))
+        n++;
+    return n;
+}
+
+/* Does the payload, MessagePack of the bus's own, hold this text? */
+static inline bool mentions(const struct message *m, const char *text)
+{
+    return memmem(m->text, sizeof m->text, text, strlen(text)) != NULL;
+}
+
+static inline void die(struct peer *p, enum sb_reason reason)
+{
+    struct sb_order order = {.kind = SB_DEAD, .slot = p->slot, .generation = p->generation, .reason = reason};
+    CHECK(sb_give_order(p->world->f, &order));
+    settle(p->world);
+}
+
+static inline void say_closing(struct peer *p)
+{
+    rb_store_release(&p->up->state, SB_CLOSING);
+    raise_ready(p);
+    settle(p->world);
+}
+
+static inline void say_closed(struct peer *p)
+{
+    rb_store_release(&p->up->state, SB_CLOSED);
+    raise_ready(p);
+    settle(p->world);
+}
+
+#endif
