@@ -99,6 +99,16 @@ static inline bool sb_copy_header(const struct rb_head8 *head, const uint8_t *re
     return sb_record_sound(h);
 }
 
+/* Has the run in hand to do with this request already? What it does stands in no target word yet, so a repeated
+ * id must begin a run of its own. Two requests may share a mark: the run is a shorter one, no more. */
+static inline bool sb_marked(struct sb_forwarder *f, uint32_t requester, const struct sb_record *h)
+{
+    uint32_t *mark = &f->run_mark[(requester * 61 + sb_index_of(h->correlation)) % 1024];
+    bool was = *mark == f->run_number;
+    *mark = f->run_number;
+    return was;
+}
+
 /* The longest run at the front of a ring, `limit` records at the most. What ends it before its first record is
  * said by the verdict; otherwise SB_DELIVER and f->run_count, which is 0 where the ring is empty. */
 static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_source *s, uint32_t limit)
@@ -109,6 +119,10 @@ static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_so
     struct sb_route *previous = NULL;
     enum sb_verdict first = SB_DELIVER;
     f->run_count = 0;
+    if (++f->run_number == 0) {
+        memset(f->run_mark, 0, sizeof f->run_mark);
+        f->run_number = 1;
+    }
     s->from = s->to = position;
     sb_pin_routes(&f->routes);
     while (f->run_count < limit) {
@@ -147,6 +161,9 @@ static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_so
             }
             break;
         }
+        if ((s->ring == SB_REPLIES || h->kind == SB_REQUEST) &&
+            sb_marked(f, s->ring == SB_REPLIES ? h->peer : p->slot, h))
+            break;
         if (f->run_count == 0)
             f->run_targets = count;
         else if (!same && (count != f->run_targets || !sb_same_choice(list, f->run_target, count)))

@@ -122,6 +122,7 @@ struct sb_forwarder {
     struct sb_choice run_target[SB_MAX_SLOTS], scratch_target[SB_MAX_SLOTS];
     uint32_t run_targets;
     uint32_t run_extra[SB_MAX_SLOTS]; /* chosen in this run, not yet published, per slot */
+    uint32_t run_mark[1024], run_number; /* requests that this run has to do with: the run's number stands there */
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
     uint32_t ended_slots[SB_MAX_SLOTS], ended_count; /* reclaimed in this pass */
