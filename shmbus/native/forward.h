@@ -392,7 +392,8 @@ static inline void sb_lose_front(struct sb_forwarder *f, struct sb_source *s, st
 {
     struct sb_port *p = s->port;
     struct sb_record *h = &f->run_header[0];
-    uint64_t limit = rb_largest_record(t->in[s->ring].capacity) - sb_payload_offset(h);
+    uint64_t largest = rb_largest_record(t->in[s->ring].capacity), frame = sb_payload_offset(h);
+    uint64_t limit = largest > frame ? largest - frame : 0;
     if (s->ring == SB_REPLIES) {
         uint16_t index = sb_index_of(h->correlation);
         sb_fail_request(f, t, index, h->correlation, SB_REPLY_LOST, p, limit, s);
@@ -465,10 +466,9 @@ static inline bool sb_forward_single(struct sb_forwarder *f, struct sb_source *s
         if (!sb_wait_or_lose(f, p, ring, t, ring, rb_end_after(&t->in[ring], f->run_header[0].length) + reserve,
                              f->run_target[0].lossy, &again))
             return again;
-        if (!f->run_target[0].lossy || f->run_header[0].kind != SB_EVENT) {
+        if (!f->run_target[0].lossy || f->run_header[0].kind != SB_EVENT)
             f->run_count = 1;
-            s->to = sb_end_of(f, p, ring, 1);
-        }
+        s->to = sb_end_of(f, p, ring, f->run_count);
     } else {
         f->run_count = 1;
         s->to = sb_end_of(f, p, ring, 1);
