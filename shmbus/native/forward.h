@@ -129,8 +129,11 @@ static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_so
         struct rb_head8 head;
         const uint8_t *record = NULL;
         enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
-        if (status == RB_EMPTY)
+        if (status == RB_EMPTY) {
+            if (f->run_count == 0)
+                s->to = position; /* past padding that nothing follows */
             break;
+        }
         struct sb_record *h = &f->run_header[f->run_count];
         struct sb_choice *list = f->run_count ? f->scratch_target : f->run_target;
         struct sb_route *route = NULL;
@@ -687,8 +690,11 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
             left--;
             continue;
         }
-        if (f->run_count == 0)
-            return false; /* empty */
+        if (f->run_count == 0) { /* empty */
+            if (s.to != s.from)
+                sb_consume(f, &s);
+            return false;
+        }
         left -= f->run_count;
         if (f->run_targets == 0) {
             rb_add(&f->bus->unrouted, f->run_count);
