@@ -117,6 +117,7 @@ static inline void sb_obey(struct sb_forwarder *f, const struct sb_order *o)
         sb_set_stalled(f, p, true, "stopped");
     } else if (o->kind == SB_CONTINUED_TASK) {
         p->stopped = false;
+        p->taken_since_ns = f->now; /* it could not take anything meanwhile */
         sb_set_stalled(f, p, false, "continued");
     }
 }
