@@ -145,18 +145,19 @@ static inline const rb_word *sb_ready_pair(const struct sb_forwarder *f, uint32_
     return (const rb_word *)(const void *)((const uint8_t *)f->ready + sizeof(struct sb_ready) + 4 * (slot & ~1u));
 }
 
-/* Which endpoints have raised their word since the last look? Compared in blocks of one cache line. */
+/* Which endpoints have raised their word since the last look? Whole blocks of one cache line are read, as
+ * sb_something_new does, since one that is no endpoint any more may write there, too. */
 static inline bool sb_scan_ready(struct sb_forwarder *f)
 {
     bool any = false;
-    for (uint32_t slot = 0; slot < f->high_slot; slot += 2) {
+    for (uint32_t slot = 0; slot < (f->high_slot + 15) / 16 * 16; slot += 2) {
         uint64_t now = rb_load_acquire(sb_ready_pair(f, slot)), changed = now ^ f->ready_seen[slot / 2];
         if (!changed)
             continue;
         f->ready_seen[slot / 2] = now;
-        if ((uint32_t)changed)
+        if ((uint32_t)changed && slot < f->high_slot)
             sb_set_add(&f->active, slot);
-        if (changed >> 32)
+        if (changed >> 32 && slot + 1 < f->high_slot)
             sb_set_add(&f->active, slot + 1);
         any = true;
     }
