@@ -194,6 +194,7 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
         begun = true;
     }
     bool over = false;
+    sb_pin_routes(&f->routes);
     struct sb_route *route = sb_lookup(&f->routes, sb_type_of(record), h->type_length);
     if (begun && how == SB_HELD_FINAL) {
         sb_bury(f, h, record, "its handler died");

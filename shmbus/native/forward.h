@@ -489,6 +489,7 @@ static inline bool sb_gather_todo(struct sb_forwarder *f, struct sb_source *s)
     struct rb_consumer *c = &s->port->out[SB_DATA];
     uint64_t position = s->from;
     f->run_count = 0;
+    sb_pin_routes(&f->routes); /* they fit: as one run they did before */
     while (position < s->to && f->run_count < SB_RUN) {
         struct rb_head8 head;
         const uint8_t *record;
@@ -501,7 +502,7 @@ static inline bool sb_gather_todo(struct sb_forwarder *f, struct sb_source *s)
             return false;
         h->attempt = 1;
         f->run_record[f->run_count] = record;
-        f->run_type[f->run_count++] = NULL;
+        f->run_type[f->run_count++] = route->type;
         position += RB_ALIGN8(h->length);
     }
     return position == s->to;
