@@ -39,9 +39,12 @@ static inline bool sb_own_record(struct sb_port *p, uint64_t *position, struct s
 static inline uint64_t sb_request_key(uint32_t slot, uint32_t index) { return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull; }
 static inline bool sb_any(const void *item, const void *key) { (void)item; (void)key; return true; }
 
-/* Every request that it had begun ends with an error now; those it had not touched are handed on later. */
+/* Every request that it had begun and not answered ends with an error now; those it had not touched are handed
+ * on later. */
 static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
 {
+    while (p->reason != SB_QUARANTINED && sb_forward_ring(f, p, SB_REPLIES)) {
+    }
     struct sb_table untouched = {0};
     uint64_t position = sb_taken(p);
     struct sb_record h;
