@@ -122,9 +122,13 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
     *over = h->length > rb_largest_record(out->capacity);
     if (*over)
         return 0;
-    enum rb_status status = rb_claim(out, h->length, 0, &at);
+    enum rb_status status;
+    do
+        status = rb_claim(out, h->length, 0, &at);
+    while (status == RB_FULL && sb_need_room(p, t, SB_DATA, rb_end_after(out, h->length)));
     if (status == RB_CORRUPT) {
         sb_quarantine(f, t);
+        sb_set_add(&f->active, p->slot); /* to somebody else, then */
         return 0;
     }
     if (status == RB_FULL) {
@@ -136,8 +140,6 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
         } else if (until < f->next_deadline) {
             f->next_deadline = until;
         }
-        rb_store_seq(&t->down->incoming[SB_DATA].need, rb_end_after(out, h->length) - out->capacity);
-        sb_set_add(&t->waiters, p->slot);
         return 0;
     }
     struct sb_record w = *h;

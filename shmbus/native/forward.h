@@ -312,9 +312,8 @@ static inline void sb_note_progress(struct sb_forwarder *f, struct sb_port *t)
         }
 }
 
-/* The front of `p` needs `length` bytes (the next record's) in `t`. True: it fits after all, look again. */
-static inline bool sb_ask_for_room(struct sb_forwarder *f, struct sb_port *p, enum sb_ring_index front_ring,
-                                   struct sb_port *t, enum sb_ring_index ring, uint64_t end)
+/* `p` has something for `t` that would lead to `end`, and is woken when there is room. True: there is by now. */
+static inline bool sb_need_room(struct sb_port *p, struct sb_port *t, enum sb_ring_index ring, uint64_t end)
 {
     struct rb_producer *out = &t->in[ring];
     uint64_t need = end - out->capacity; /* the tail that makes room */
@@ -326,6 +325,15 @@ static inline bool sb_ask_for_room(struct sb_forwarder *f, struct sb_port *p, en
     if (rb_refresh_tail(out) == RB_OK && end - out->tail_seen <= out->capacity)
         return true;
     sb_set_add(&t->waiters, p->slot);
+    return false;
+}
+
+/* The same for a front of `p`. */
+static inline bool sb_ask_for_room(struct sb_forwarder *f, struct sb_port *p, enum sb_ring_index front_ring,
+                                   struct sb_port *t, enum sb_ring_index ring, uint64_t end)
+{
+    if (sb_need_room(p, t, ring, end))
+        return true;
     struct sb_front *front = &p->front[front_ring];
     if (!front->blocked || front->on != t->slot) {
         if (!front->since_ns)
