@@ -82,6 +82,9 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
     p->state = (enum sb_row_state)rb_load(&p->row->state);
     p->reason = (enum sb_reason)rb_load(&p->row->reason);
     p->confirmed = o->adopted;
+    bool put_out = p->state == SB_DYING && p->reason == SB_EVICTED;
+    for (int r = 0; r < SB_RINGS; r++)
+        p->last[r] = put_out ? rb_load_acquire(&p->up->outgoing[r].head) : SB_NOWHERE;
     if (f->high_slot <= o->slot)
         f->high_slot = o->slot + 1;
     sb_set_add(&f->active, o->slot);

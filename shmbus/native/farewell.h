@@ -100,6 +100,9 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     sb_wake_waiters(f, p);
     if (leaving)
         return;
+    if (reason == SB_EVICTED) /* it may go on writing */
+        for (int ring = 0; ring < SB_RINGS; ring++)
+            p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
     if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
         rb_store_release(&p->down->state, SB_DOWN_EVICTED);
         sb_touch(f, p);
@@ -265,7 +268,8 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
 
 static inline bool sb_ring_empty(const struct sb_port *p, enum sb_ring_index ring)
 {
-    return p->corrupt || rb_load_acquire(&p->up->outgoing[ring].head) == p->out[ring].released;
+    uint64_t released = p->out[ring].released;
+    return p->corrupt || released >= p->last[ring] || rb_load_acquire(&p->up->outgoing[ring].head) == released;
 }
 
 /* Is anything of a standing fan-out or a refused front still meant for it? They settle as they are visited. */
@@ -278,6 +282,7 @@ static inline bool sb_owed(struct sb_forwarder *f, const struct sb_port *p)
         for (uint64_t i = 0; i < rb_load(&q->down->todo.count); i++)
             if (rb_load(&q->todo[i].whom) == sb_whom_of(p) && (uint32_t)rb_load(&q->todo[i].bits)) {
                 sb_set_add(&f->active, slot);
+                sb_set_add(&f->active, p->slot);
                 return true;
             }
     }
@@ -302,13 +307,14 @@ static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
 static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *p)
 {
     bool dead = p->state == SB_DYING;
-    if (!p->corrupt && p->reason != SB_EVICTED)
-        for (int ring = SB_RINGS - 1; ring >= 0; ring--)
-            if (sb_forward_ring(f, p, (enum sb_ring_index)ring))
-                sb_set_add(&f->active, p->slot);
+    for (int ring = SB_RINGS - 1; ring >= 0; ring--)
+        if (!sb_ring_empty(p, (enum sb_ring_index)ring) && sb_forward_ring(f, p, (enum sb_ring_index)ring))
+            sb_set_add(&f->active, p->slot);
+    if (p->corrupt)
+        sb_abandon_fanout(f, p);
     if (p->state == SB_LEAVING && p->corrupt)
         return;
-    bool forwarded = p->reason == SB_EVICTED || (sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES));
+    bool forwarded = sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES);
     if (sb_owed(f, p))
         return;
     if (!dead) {

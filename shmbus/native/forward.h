@@ -631,6 +631,22 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
     return true;
 }
 
+/* What a fan-out of a quarantined port still owes is lost: its records are not read any more. */
+static inline void sb_abandon_fanout(struct sb_forwarder *f, struct sb_port *p)
+{
+    struct sb_todo *todo = &p->down->todo;
+    struct sb_source s = {.port = p, .ring = SB_DATA, .from = rb_load(&todo->from), .to = rb_load(&todo->to)};
+    if (s.from == SB_NOWHERE)
+        return;
+    uint32_t count = sb_gather_todo(f, &s) ? f->run_count : 1;
+    for (uint64_t i = 0; i < rb_load(&todo->count); i++) {
+        struct sb_port *t = sb_port_of(f, rb_load(&p->todo[i].whom));
+        if (t && (uint32_t)rb_load(&p->todo[i].bits))
+            sb_count_lost(f, t, count);
+    }
+    rb_store_release(&todo->from, SB_NOWHERE);
+}
+
 static inline bool sb_begin_fanout(struct sb_forwarder *f, struct sb_source *s)
 {
     struct sb_port *p = s->port;
@@ -677,7 +693,7 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
 {
     struct sb_source s = {.port = p, .ring = ring};
     uint32_t left = f->batch;
-    while (left && !p->corrupt) {
+    while (left && !p->corrupt && p->out[ring].next < p->last[ring]) {
         if (ring == SB_DATA && rb_load(&p->down->todo.from) != SB_NOWHERE) {
             s.from = rb_load(&p->down->todo.from);
             s.to = rb_load(&p->down->todo.to);
@@ -719,7 +735,7 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
             return false;
         }
     }
-    return !p->corrupt;
+    return !p->corrupt && p->out[ring].next < p->last[ring];
 }
 
 #endif
