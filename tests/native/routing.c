@@ -1,0 +1,290 @@
+/* The trie and its cache against a matcher that a child could check, and what a look-up costs. */
+#include "harness.h"
+
+#define MOST 64
+
+struct naive { /* a wish, as text */
+    bool used, handler, lossy;
+    uint16_t slot;
+    uint8_t bit;
+    uint64_t id;
+    char pattern[64], group[16];
+};
+
+static bool naive_match(const char *pattern, const char *type)
+{
+    for (;;) {
+        size_t p = strcspn(pattern, "."), t = strcspn(type, ".");
+        if (p == 1 && *pattern == '>')
+            return true;
+        if (!(p == 1 && *pattern == '*') && (p != t || strncmp(pattern, type, p)))
+            return false;
+        pattern += p;
+        type += t;
+        if (!*pattern || !*type)
+            return *pattern == *type;
+        pattern++;
+        type++;
+    }
+}
+
+/* A leading wildcard does not match the bus's own types. */
+static bool naive_wants(const struct naive *n, const char *type)
+{
+    if (*type == '$' && (*n->pattern == '*' || *n->pattern == '>'))
+        return false;
+    return n->used && naive_match(n->pattern, type);
+}
+
+/* < 0: `a` is more specific, token by token: literal, then *, then > */
+static int naive_compare(const char *a, const char *b)
+{
+    for (;;) {
+        int ra = *a == '>' ? 2 : *a == '*' ? 1 : 0, rb = *b == '>' ? 2 : *b == '*' ? 1 : 0;
+        if (ra != rb)
+            return ra - rb;
+        a += strcspn(a, ".");
+        b += strcspn(b, ".");
+        if (!*a || !*b)
+            return 0;
+        a++;
+        b++;
+    }
+}
+
+static void random_pattern(uint64_t *seed, char *text, bool wild)
+{
+    static const char *tokens[] = {"a", "b", "c", "$x", "long-token_1"};
+    int count = 1 + (int)(draw(seed) % 4), at = 0;
+    for (int i = 0; i < count; i++) {
+        const char *token = tokens[draw(seed) % 5];
+        if (*token == '$' && i)
+            token = "b";
+        if (wild && draw(seed) % 4 == 0)
+            token = "*";
+        if (wild && i == count - 1 && draw(seed) % 4 == 0)
+            token = ">";
+        at += sprintf(text + at, i ? ".%s" : "%s", token);
+    }
+}
+
+static void compare(struct sb_routes *r, const struct naive *wishes, const char *type)
+{
+    sb_pin_routes(r);
+    struct sb_route *route = sb_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    CHECK(route);
+    EQUAL(route->reserved, *type == '$');
+    const char *best = NULL;
+    for (int i = 0; i < MOST; i++)
+        if (naive_wants(&wishes[i], type) && wishes[i].handler && (!best || naive_compare(wishes[i].pattern, best) < 0))
+            best = wishes[i].pattern;
+    uint32_t plain = 0, members = 0, handlers = 0;
+    for (uint16_t slot = 0; slot < 8; slot++) {
+        bool wants = false, lossy = true, handles = false;
+        for (int i = 0; i < MOST; i++) {
+            const struct naive *n = &wishes[i];
+            if (!naive_wants(n, type) || n->slot != slot)
+                continue;
+            if (n->handler)
+                handles |= strcmp(n->pattern, best) == 0;
+            else if (!n->bit)
+                wants = true, lossy &= n->lossy;
+        }
+        bool found = false;
+        for (uint32_t i = 0; i < route->plain_count; i++)
+            if (route->plain[i].slot == slot) {
+                CHECK(!found && route->plain[i].lossy == lossy);
+                found = true;
+            }
+        EQUAL(found, wants);
+        plain += wants;
+        found = false;
+        for (uint32_t i = 0; i < route->handler_count; i++)
+            if (route->handlers[i].slot == slot) {
+                CHECK(!found);
+                found = true;
+            }
+        EQUAL(found, handles);
+        handlers += handles;
+        for (int g = 0; g < 3; g++) {
+            char group[16];
+            snprintf(group, sizeof group, "g%d", g);
+            bool member = false;
+            lossy = true;
+            for (int i = 0; i < MOST; i++)
+                if (naive_wants(&wishes[i], type) && !wishes[i].handler && wishes[i].bit && wishes[i].slot == slot &&
+                    strcmp(wishes[i].group, group) == 0)
+                    member = true, lossy &= wishes[i].lossy;
+            uint32_t times = 0;
+            for (uint32_t k = 0; k < route->group_count; k++)
+                for (uint32_t m = 0; m < route->groups[k].count; m++) {
+                    const struct sb_receiver *x = &route->members[route->groups[k].first + m];
+                    if (strcmp(route->groups[k].group->name, group) == 0 && x->slot == slot) {
+                        EQUAL(x->lossy, lossy);
+                        times++;
+                    }
+                }
+            EQUAL(times, member);
+            members += member;
+        }
+    }
+    EQUAL(route->plain_count, plain);
+    EQUAL(route->handler_count, handlers);
+    EQUAL(route->member_count, members);
+}
+
+TEST(routes_agree_with_a_naive_matcher)
+{
+    for (uint64_t round = 1; round <= 40; round++) {
+        uint64_t seed = round * 77777, next = 0;
+        struct sb_routes r;
+        struct naive wishes[MOST] = {0};
+        CHECK(sb_routes_open(&r, 8));
+        for (int step = 0; step < 300; step++) {
+            struct naive *n = &wishes[draw(&seed) % MOST];
+            if (n->used) {
+                CHECK(sb_remove_interest(&r, n->slot, n->id));
+                CHECK(!sb_remove_interest(&r, n->slot, n->id));
+                n->used = false;
+            } else {
+                *n = (struct naive){.used = true, .slot = (uint16_t)(draw(&seed) % 8), .handler = draw(&seed) % 3 == 0,
+                                    .lossy = draw(&seed) % 2, .id = ++next};
+                random_pattern(&seed, n->pattern, true);
+                if (!n->handler && draw(&seed) % 2) {
+                    n->bit = (uint8_t)(1 + draw(&seed) % 3);
+                    snprintf(n->group, sizeof n->group, "g%d", n->bit - 1);
+                }
+                struct sb_interest e = {.op = SB_ADD, .role = n->handler ? SB_HANDLE : SB_SUBSCRIBE, .bit = n->bit,
+                                        .flags = n->lossy ? SB_DROP_NEWEST : 0, .id = n->id,
+                                        .pattern_length = (uint16_t)strlen(n->pattern), .group_length = (uint16_t)strlen(n->group)};
+                CHECK(sb_add_interest(&r, n->slot, &e, n->pattern, n->group));
+            }
+            for (int k = 0; k < 6; k++) {
+                char type[64];
+                random_pattern(&seed, type, false);
+                compare(&r, wishes, type);
+            }
+        }
+        for (uint16_t slot = 0; slot < 8; slot++)
+            sb_remove_interests(&r, slot);
+        EQUAL(r.pattern_count, 0);
+        EQUAL(r.nodes.live, 0); /* nothing is kept of what nobody wants any more */
+        EQUAL(r.root->children, 0);
+        sb_routes_close(&r);
+    }
+}
+
+TEST(tokens_are_valid_exactly_as_documented)
+{
+    const struct { const char *text; bool type, pattern; } cases[] = {
+        {"a", 1, 1}, {"a.b-c_D.9", 1, 1}, {"$bus.x", 1, 1}, {"*", 0, 1}, {">", 0, 1}, {"a.*.b", 0, 1}, {"a.>", 0, 1},
+        {"", 0, 0}, {".", 0, 0}, {"a.", 0, 0}, {".a", 0, 0}, {"a..b", 0, 0}, {">.a", 0, 0}, {"a*", 0, 0}, {"a.b>", 0, 0},
+        {"$", 0, 0}, {"a b", 0, 0}, {"a/b", 0, 0}, {"\xc3\xa4", 0, 0}, {"a$b", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n = strlen(cases[i].text);
+        EQUAL(sb_valid_tokens(cases[i].text, n, false), cases[i].type);
+        EQUAL(sb_valid_tokens(cases[i].text, n, true), cases[i].pattern);
+    }
+    char text[300];
+    memset(text, 'a', sizeof text);
+    CHECK(sb_valid_tokens(text, 255, false) && !sb_valid_tokens(text, 256, false));
+}
+
+static void wish_for(struct sb_routes *r, uint16_t slot, uint64_t id, const char *pattern)
+{
+    struct sb_interest e = {.op = SB_ADD, .role = SB_SUBSCRIBE, .id = id, .pattern_length = (uint16_t)strlen(pattern)};
+    CHECK(sb_add_interest(r, slot, &e, pattern, ""));
+}
+
+static struct sb_route *look(struct sb_routes *r, const char *type)
+{
+    sb_pin_routes(r);
+    struct sb_route *route = sb_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    CHECK(route);
+    return route;
+}
+
+/* How many slots a search would pass in the hash table of tokens: what a walk costs, without a clock. */
+static uint64_t longest_probe(const struct sb_table *t)
+{
+    uint64_t longest = 0;
+    for (uint64_t i = 0; t->slots && i <= t->mask; i++)
+        if (t->slots[i].item && t->slots[i].item != SB_TOMB) {
+            uint64_t probe = (i - t->slots[i].hash) & t->mask;
+            longest = probe > longest ? probe : longest;
+        }
+    return longest;
+}
+
+TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type)
+{
+    struct sb_routes r;
+    CHECK(sb_routes_open(&r, 8));
+    char text[64];
+    for (uint64_t i = 0; i < 10000; i++) {
+        snprintf(text, sizeof text, i % 3 ? "p%d.q%d.*" : "p%d.q%d.r", (int)(i / 100), (int)i);
+        wish_for(&r, (uint16_t)(i % 8), i + 1, text);
+    }
+    EQUAL(r.pattern_count, 10000);
+    CHECK(longest_probe(&r.nodes) < 64);
+    struct sb_route *known = look(&r, "p7.q700.r");
+    EQUAL(known->plain_count, 1);
+    uint64_t version = known->version;
+    for (int i = 0; i < 100000; i++) {
+        snprintf(text, sizeof text, "type.%d", i);
+        look(&r, text);
+        if (i % 64 == 0) { /* a type in use stays known: the same entry, and it was not resolved again */
+            uint64_t lookups = r.lookups;
+            CHECK(look(&r, "p7.q700.r") == known);
+            EQUAL(known->version, version);
+            EQUAL(r.lookups, lookups + 2); /* the pin and one set of the cache */
+            CHECK(look(&r, "p7.q700.r") == known);
+            EQUAL(r.lookups, lookups + 3); /* the pin alone: it was the last */
+        }
+    }
+    CHECK(r.types_known <= SB_CACHE_SETS * SB_CACHE_WAYS); /* bounded */
+    CHECK(r.types_known > SB_CACHE_SETS * SB_CACHE_WAYS * 3 / 4); /* and used */
+    sb_routes_close(&r);
+}
+
+TEST(routes_of_a_run_stay_until_the_next)
+{
+    struct sb_routes r;
+    CHECK(sb_routes_open(&r, 1));
+    sb_pin_routes(&r);
+    struct sb_route *seen[SB_RUN];
+    char text[64];
+    uint32_t full = 0;
+    for (int i = 0; i < 20000; i++) {
+        snprintf(text, sizeof text, "t.%d", i);
+        struct sb_route *route = sb_lookup(&r, (const uint8_t *)text, (uint16_t)strlen(text));
+        if (i < (int)SB_RUN) {
+            CHECK(route);
+            seen[i] = route;
+        }
+        full += !route;
+    }
+    CHECK(full > 0); /* there is no room for that many in one run */
+    for (int i = 0; i < (int)SB_RUN; i++) {
+        snprintf(text, sizeof text, "t.%d", i);
+        CHECK(sb_is_type(seen[i], (const uint8_t *)text, (uint16_t)strlen(text)));
+    }
+    look(&r, "t.19999");
+    sb_routes_close(&r);
+}
+
+TEST(a_change_of_interests_is_seen_by_the_next_lookup)
+{
+    struct sb_routes r;
+    CHECK(sb_routes_open(&r, 4));
+    EQUAL(look(&r, "a.b")->plain_count, 0);
+    wish_for(&r, 2, 1, "a.*");
+    EQUAL(look(&r, "a.b")->plain_count, 1);
+    wish_for(&r, 3, 1, ">");
+    EQUAL(look(&r, "a.b")->plain_count, 2);
+    sb_remove_interests(&r, 2);
+    EQUAL(look(&r, "a.b")->plain_count, 1);
+    EQUAL(look(&r, "a.b")->plain[0].slot, 3);
+    sb_routes_close(&r);
+}
