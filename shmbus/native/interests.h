@@ -20,8 +20,11 @@ static inline void sb_interests_close(struct sb_port *p)
     p->interests_size = p->interests_applied = p->interests_serial = 0;
 }
 
-/* Map the segment of this serial, which must be ours alone, of this layout and as long as it says. */
-static inline bool sb_interests_open(struct sb_forwarder *f, struct sb_port *p, uint64_t serial)
+enum sb_log { SB_LOG_READ, SB_LOG_LATER, SB_LOG_GARBAGE };
+
+/* Map the segment of this serial, which must be ours alone, of this layout and as long as it says. No descriptor
+ * left, or the name removed by others, is nobody's fault. */
+static inline enum sb_log sb_interests_open(struct sb_forwarder *f, struct sb_port *p, uint64_t serial)
 {
     char name[224];
     const struct sb_identity *who = &p->row->identity;
@@ -29,27 +32,26 @@ static inline bool sb_interests_open(struct sb_forwarder *f, struct sb_port *p, 
              (unsigned long long)p->row->nonce, (unsigned long long)serial);
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
-        return false;
+        return errno == ELOOP ? SB_LOG_GARBAGE : SB_LOG_LATER;
     struct stat st;
-    void *at = MAP_FAILED;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 07777) == 0600 &&
-        (uint64_t)st.st_size >= sizeof(struct sb_interests) && (uint64_t)st.st_size <= SB_INTERESTS_MOST)
-        at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 07777) == 0600 &&
+                (uint64_t)st.st_size >= sizeof(struct sb_interests) && (uint64_t)st.st_size <= SB_INTERESTS_MOST;
+    void *at = ours ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
     close(fd);
     if (at == MAP_FAILED)
-        return false;
+        return ours ? SB_LOG_LATER : SB_LOG_GARBAGE;
     const struct sb_interests *log = at;
     if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.size != (uint64_t)st.st_size ||
         log->prefix.kind != SB_INTERESTS) {
         munmap(at, (size_t)st.st_size);
-        return false;
+        return SB_LOG_GARBAGE;
     }
     sb_interests_close(p);
     p->interests = log;
     p->interests_size = (uint64_t)st.st_size;
     p->interests_serial = serial;
     p->interests_applied = 0;
-    return true;
+    return SB_LOG_READ;
 }
 
 /* One entry at `offset` of the log. False: it is none. */
@@ -77,33 +79,36 @@ static inline bool sb_apply_interest(struct sb_forwarder *f, struct sb_port *p, 
     return true;
 }
 
-/* Bring the routes up to what the endpoint wishes. False: its log is not one. */
-static inline bool sb_read_interests(struct sb_forwarder *f, struct sb_port *p)
+/* Bring the routes up to what the endpoint wishes. */
+static inline enum sb_log sb_read_interests(struct sb_forwarder *f, struct sb_port *p)
 {
     uint64_t version = rb_load_acquire(&p->up->outgoing[SB_DATA].interests_version);
-    if (version == p->interests_seen)
-        return true;
+    if (version == p->interests_seen || f->now < p->interests_again_ns)
+        return SB_LOG_READ;
     uint64_t serial = rb_load(&p->up->outgoing[SB_DATA].interests_serial);
     if (serial != p->interests_serial || !p->interests) {
-        if (!sb_interests_open(f, p, serial))
-            return false;
+        enum sb_log opened = sb_interests_open(f, p, serial);
+        if (opened == SB_LOG_LATER)
+            p->interests_again_ns = f->now + SB_LOOK_NS;
+        if (opened != SB_LOG_READ)
+            return opened;
         sb_remove_interests(&f->routes, (uint16_t)p->slot);
     }
     uint64_t bytes = rb_load_acquire(&p->interests->bytes), room = p->interests_size - sizeof(struct sb_interests);
     if (bytes > room)
-        return false;
+        return SB_LOG_GARBAGE;
     const uint8_t *log = (const uint8_t *)(p->interests + 1);
     while (p->interests_applied < bytes) {
         uint64_t size;
         if (!sb_apply_interest(f, p, log + p->interests_applied, bytes - p->interests_applied, &size))
-            return false;
+            return SB_LOG_GARBAGE;
         p->interests_applied += size;
     }
     p->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     rb_store_release(&p->down->interests_seen, version);
     sb_touch(f, p);
-    return true;
+    return SB_LOG_READ;
 }
 
 #endif

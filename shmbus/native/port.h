@@ -58,6 +58,7 @@ struct sb_port {
     struct rb_poster bell;
 
     uint64_t interests_seen, interests_serial, interests_applied, interests_size;
+    uint64_t interests_again_ns; /* its log could not be opened: not before */
     const struct sb_interests *interests;
     struct sb_group *group_of_bit[SB_GROUPS];
 
