@@ -206,7 +206,11 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
     }
     for (int r = 0; r < SB_RINGS; r++) {
         uint64_t need = rb_load(&p->down->incoming[r].need);
-        if (need != SB_NO_NEED && rb_refresh_tail(&p->in[r]) == RB_OK && p->in[r].tail_seen >= need)
+        if (need == SB_NO_NEED)
+            continue;
+        if (rb_refresh_tail(&p->in[r]) != RB_OK)
+            sb_quarantine(f, p); /* which wakes those who wait */
+        else if (p->in[r].tail_seen >= need)
             sb_wake_waiters(f, p);
     }
     if (p->slow) {
