@@ -21,15 +21,12 @@
 #ifndef RB_BELL_H
 #define RB_BELL_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+#include "ringbuf/native/order.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <time.h>
-
-#include "ringbuf/native/order.h"
 
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 30)

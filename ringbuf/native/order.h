@@ -7,12 +7,17 @@
  *   rb_load_seq / rb_store_seq    take part in the single total order that the wait protocol (bell.h) needs:
  *                                 "I stored, then looked" on both sides, and at least one sees the other
  *   rb_fence_seq                  one fence in place of many rb_store_seq: stores before it, loads after it
+ *   rb_fence_release              stores before it become visible no later than stores after it (seqlocks, journal)
+ *   rb_fence_acquire              loads before it are no later than loads after it (seqlocks)
  *
  * ThreadSanitizer does not understand fences; its build (RB_TSAN) turns release stores into seq_cst ones.
  */
 #ifndef RB_ORDER_H
 #define RB_ORDER_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before the first header of libc: sem_clockwait, sched_getcpu, memfd_create ... */
+#endif
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,6 +52,20 @@ static inline void rb_fence_seq(void)
 {
 #ifndef RB_TSAN
     atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+static inline void rb_fence_release(void)
+{
+#ifndef RB_TSAN
+    atomic_thread_fence(memory_order_release);
+#endif
+}
+
+static inline void rb_fence_acquire(void)
+{
+#ifndef RB_TSAN
+    atomic_thread_fence(memory_order_acquire);
 #endif
 }
 

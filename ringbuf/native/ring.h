@@ -19,9 +19,9 @@
 #ifndef RB_RING_H
 #define RB_RING_H
 
-#include <string.h>
-
 #include "ringbuf/native/order.h"
+
+#include <string.h>
 
 #define RB_PADDING 0u
 #define RB_MIN_CAPACITY 1024u

@@ -4,9 +4,9 @@
 #ifndef SB_DISPATCHER_H
 #define SB_DISPATCHER_H
 
-#include <signal.h>
-
 #include "shmbus/native/recover.h"
+
+#include <signal.h>
 
 /* Orders from the control plane and the watcher ---------------------------------------------------------------- */
 

@@ -7,16 +7,13 @@
 #ifndef SB_ENDPOINT_H
 #define SB_ENDPOINT_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <pthread.h>
-#include <stdlib.h>
-
 #include "ringbuf/native/bell.h"
 #include "shmbus/native/fork.h"
 #include "shmbus/native/layout.h"
 #include "shmbus/native/place.h"
+
+#include <pthread.h>
+#include <stdlib.h>
 
 /* What keeps calls from proceeding. */
 enum sb_trouble {

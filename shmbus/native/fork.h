@@ -3,10 +3,10 @@
 #ifndef SB_FORK_H
 #define SB_FORK_H
 
+#include "ringbuf/native/order.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "ringbuf/native/order.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18

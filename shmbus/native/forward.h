@@ -391,7 +391,7 @@ static inline void sb_remember_target(struct sb_port *p, const struct sb_record 
 {
     struct sb_target *w = &p->target[sb_index_of(h->correlation)];
     rb_store_release(&w->whom, 0); /* while it changes it names nobody */
-    atomic_thread_fence(memory_order_release);
+    rb_fence_release();
     memcpy(w->id, h->correlation, 16);
     rb_store(&w->done, 0);
     rb_store_release(&w->whom, sb_whom_of(t));
@@ -652,7 +652,7 @@ static inline bool sb_begin_fanout(struct sb_forwarder *f, struct sb_source *s)
     struct sb_port *p = s->port;
     struct sb_todo *todo = &p->down->todo;
     rb_store_release(&todo->from, SB_NOWHERE);
-    atomic_thread_fence(memory_order_release);
+    rb_fence_release();
     for (uint32_t i = 0; i < f->run_targets; i++) {
         rb_store(&p->todo[i].whom, sb_whom_of(&f->ports[f->run_target[i].slot]));
         rb_store(&p->todo[i].bits, f->run_target[i].bits | (uint64_t)f->run_target[i].lossy << 32);
@@ -737,5 +737,7 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
     }
     return !p->corrupt && p->out[ring].next < p->last[ring];
 }
+
+#include "shmbus/native/farewell.h" /* sb_farewell_begin */
 
 #endif

@@ -3,12 +3,12 @@
 #ifndef SB_INTERESTS_H
 #define SB_INTERESTS_H
 
+#include "shmbus/native/port.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
-#include "shmbus/native/port.h"
 
 #define SB_INTERESTS_MOST (256ull << 20)
 

@@ -23,7 +23,7 @@ static inline void sb_hand_begin(struct sb_forwarder *f, const struct sb_source 
 {
     struct sb_hand *h = &f->bus->hand;
     rb_store_release(&h->kind, SB_HAND_NONE);
-    atomic_thread_fence(memory_order_release); /* the fields below stay below */
+    rb_fence_release(); /* the fields below stay below */
     rb_store(&h->source, SB_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? SB_FROM_RECLAIM : 0));
     rb_store(&h->source_generation, s->port->generation);
     rb_store(&h->from, s->from);

@@ -10,6 +10,8 @@
 
 #include "ringbuf/native/bell.h"
 
+#include <unistd.h>
+
 #define SB_PLACE_STREAK 32u
 #define SB_PLACE_PAUSE_NS 2000000u
 #define SB_PLACE_CALM_NS 1000000000u

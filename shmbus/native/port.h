@@ -5,12 +5,12 @@
 #ifndef SB_PORT_H
 #define SB_PORT_H
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include "ringbuf/native/bell.h"
 #include "shmbus/native/layout.h"
 #include "shmbus/native/routes.h"
+
+#include <pthread.h>
+#include <unistd.h>
 
 #define SB_SET_WORDS (SB_MAX_SLOTS / 64)
 #define SB_RUN 256u /* records of a run at the most */
@@ -187,7 +187,7 @@ static inline void sb_note_sent(struct sb_forwarder *f, uint64_t sent_ns)
         f->sent_ns[f->sent_count++] = sent_ns;
 }
 
-static inline void sb_row_begin(struct sb_row *row) { rb_store(&row->seq, rb_load(&row->seq) + 1); atomic_thread_fence(memory_order_release); }
+static inline void sb_row_begin(struct sb_row *row) { rb_store(&row->seq, rb_load(&row->seq) + 1); rb_fence_release(); }
 static inline void sb_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
 
 static inline void sb_row_set(struct sb_port *p, rb_word *word, uint64_t value)

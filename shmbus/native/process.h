@@ -8,9 +8,8 @@
 #ifndef SB_PROCESS_H
 #define SB_PROCESS_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+#include "ringbuf/native/order.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +18,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "ringbuf/native/order.h"
 
 #define SB_TASK_FINISHED 0x604u /* PF_EXITING | PF_DUMPCORE | PF_SIGNALED, unchanged since Linux 2.6 */
 

@@ -8,14 +8,14 @@
 #ifndef SB_WATCH_H
 #define SB_WATCH_H
 
+#include "shmbus/native/dispatcher.h"
+#include "shmbus/native/process.h"
+
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-
-#include "shmbus/native/dispatcher.h"
-#include "shmbus/native/process.h"
 
 #define SB_SWEEP_NS 60000000u
 #define SB_SUSPECT_NS 2000000u

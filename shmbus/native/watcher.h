@@ -46,7 +46,7 @@ static inline uint64_t sb_read_identity(const struct sb_bus *bus, struct sb_iden
             continue;
         *identity = bus->identity;
         uint64_t serial = bus->serial;
-        atomic_thread_fence(memory_order_acquire);
+        rb_fence_acquire();
         if (rb_load(&bus->identity_seq) == seq)
             return serial;
     }
