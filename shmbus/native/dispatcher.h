@@ -196,10 +196,10 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
     if (p->state == SB_LIVE && state != SB_ATTACHING) {
         if (!p->confirmed)
             sb_confirm(f, p);
-        enum sb_log log = sb_read_interests(f, p);
-        if (log == SB_LOG_LATER)
+        enum sb_reading log = sb_read_interests(f, p);
+        if (log == SB_READ_LATER)
             sb_tell(f, SB_UNREAD_INTERESTS, p);
-        if (log == SB_LOG_GARBAGE) {
+        if (log == SB_READ_GARBAGE) {
             sb_quarantine(f, p);
             return;
         }

@@ -20,11 +20,11 @@ static inline void sb_interests_close(struct sb_port *p)
     p->interests_size = p->interests_applied = p->interests_serial = 0;
 }
 
-enum sb_log { SB_LOG_READ, SB_LOG_LATER, SB_LOG_GARBAGE };
+enum sb_reading { SB_READ_ALL, SB_READ_LATER, SB_READ_GARBAGE };
 
 /* Map the segment of this serial, which must be ours alone, of this layout and as long as it says. No descriptor
  * left, or the name removed by others, is nobody's fault. */
-static inline enum sb_log sb_interests_open(struct sb_forwarder *f, struct sb_port *p, uint64_t serial)
+static inline enum sb_reading sb_interests_open(struct sb_forwarder *f, struct sb_port *p, uint64_t serial)
 {
     char name[224];
     const struct sb_identity *who = &p->row->identity;
@@ -32,26 +32,26 @@ static inline enum sb_log sb_interests_open(struct sb_forwarder *f, struct sb_po
              (unsigned long long)p->row->nonce, (unsigned long long)serial);
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
-        return errno == ELOOP ? SB_LOG_GARBAGE : SB_LOG_LATER;
+        return errno == ELOOP ? SB_READ_GARBAGE : SB_READ_LATER;
     struct stat st;
     bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 07777) == 0600 &&
                 (uint64_t)st.st_size >= sizeof(struct sb_interests) && (uint64_t)st.st_size <= SB_INTERESTS_MOST;
     void *at = ours ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
     close(fd);
     if (at == MAP_FAILED)
-        return ours ? SB_LOG_LATER : SB_LOG_GARBAGE;
+        return ours ? SB_READ_LATER : SB_READ_GARBAGE;
     const struct sb_interests *log = at;
     if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.size != (uint64_t)st.st_size ||
         log->prefix.kind != SB_INTERESTS) {
         munmap(at, (size_t)st.st_size);
-        return SB_LOG_GARBAGE;
+        return SB_READ_GARBAGE;
     }
     sb_interests_close(p);
     p->interests = log;
     p->interests_size = (uint64_t)st.st_size;
     p->interests_serial = serial;
     p->interests_applied = 0;
-    return SB_LOG_READ;
+    return SB_READ_ALL;
 }
 
 /* One entry at `offset` of the log. False: it is none. */
@@ -80,35 +80,35 @@ static inline bool sb_apply_interest(struct sb_forwarder *f, struct sb_port *p, 
 }
 
 /* Bring the routes up to what the endpoint wishes. */
-static inline enum sb_log sb_read_interests(struct sb_forwarder *f, struct sb_port *p)
+static inline enum sb_reading sb_read_interests(struct sb_forwarder *f, struct sb_port *p)
 {
     uint64_t version = rb_load_acquire(&p->up->outgoing[SB_DATA].interests_version);
     if (version == p->interests_seen || f->now < p->interests_again_ns)
-        return SB_LOG_READ;
+        return SB_READ_ALL;
     uint64_t serial = rb_load(&p->up->outgoing[SB_DATA].interests_serial);
     if (serial != p->interests_serial || !p->interests) {
-        enum sb_log opened = sb_interests_open(f, p, serial);
-        if (opened == SB_LOG_LATER)
+        enum sb_reading opened = sb_interests_open(f, p, serial);
+        if (opened == SB_READ_LATER)
             p->interests_again_ns = f->now + SB_LOOK_NS;
-        if (opened != SB_LOG_READ)
+        if (opened != SB_READ_ALL)
             return opened;
         sb_remove_interests(&f->routes, (uint16_t)p->slot);
     }
     uint64_t bytes = rb_load_acquire(&p->interests->bytes), room = p->interests_size - sizeof(struct sb_interests);
     if (bytes > room)
-        return SB_LOG_GARBAGE;
+        return SB_READ_GARBAGE;
     const uint8_t *log = (const uint8_t *)(p->interests + 1);
     while (p->interests_applied < bytes) {
         uint64_t size;
         if (!sb_apply_interest(f, p, log + p->interests_applied, bytes - p->interests_applied, &size))
-            return SB_LOG_GARBAGE;
+            return SB_READ_GARBAGE;
         p->interests_applied += size;
     }
     p->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     rb_store_release(&p->down->interests_seen, version);
     sb_touch(f, p);
-    return SB_LOG_READ;
+    return SB_READ_ALL;
 }
 
 #endif
