@@ -292,6 +292,8 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
         uint32_t inside
         sb_request *requests
         bint nudge
+        uint32_t bad_ring
+        uint64_t bad_position
         rb_bell bell
         sb_place place
     cdef struct sb_log:
@@ -627,6 +629,7 @@ cdef class Message:
         return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"
 
 
+RINGS = ("incoming data", "incoming reply", "outgoing data", "outgoing reply")
 KINDS = {SB_EVENT: "event", SB_SEND: "send", SB_REQUEST: "request", SB_REPLY: "reply", SB_ERROR: "error", SB_TAP: "tap"}
 
 
@@ -1698,10 +1701,13 @@ cdef class EndpointCore:
         """How many messages are in hand."""
         return self._hand_count + self._deferred_count
 
+    def _bad_ring(self):
+        """Which ring was found to be garbage, and where."""
+        return RINGS[self._e.bad_ring], self._e.bad_position
+
     def _figures(self):
-        """Native figures, for tests and benchmarks."""
-        return {"parks": self._e.bell.parks, "hogs": self._e.bell.hogs, "moves": self._e.place.moves,
-                "inside": self._e.inside, "held": self._e.held_count}
+        """How this endpoint has waited, for benchmarks."""
+        return {"parks": self._e.bell.parks, "hogs": self._e.bell.hogs, "moves": self._e.place.moves}
 
 
 @cython.final

@@ -347,7 +347,9 @@ class Endpoint(EndpointCore):
                 return
             del self._interests[interest.id]
             try:
-                self._change(interest, _REMOVE)
+                # Without a dispatcher nobody routes by it, and the log tells the next one.
+                with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
+                    self._change(interest, _REMOVE)
             finally:
                 self._reroute()
 
@@ -813,14 +815,22 @@ class Endpoint(EndpointCore):
             )
             return errors.Evicted(endpoint=self._label, reason=reason)
         if trouble & 32:
+            ring, position = self._bad_ring()
             return errors.RingCorrupt(
                 endpoint=self._label,
-                ring="incoming",
-                position=0,
-                reason="not what a dispatcher writes",
+                ring=ring,
+                position=position,
+                reason="it holds what no dispatcher writes",
             )
         if trouble & 8:
-            return errors.BusDown(bus=self._bus, reason="it has been ended", pid=pid)
+            mine, theirs = _kernel.layout_hash(), self._bus_mapping.read_prefix()[4]
+            reason = "it has been ended"
+            if theirs:
+                reason = (
+                    f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
+                    f"{layout_text(mine)}"
+                )
+            return errors.BusDown(bus=self._bus, reason=reason, pid=pid)
         if trouble & 4:
             return errors.BusDown(
                 bus=self._bus, reason="its dispatcher left it to a successor", pid=pid

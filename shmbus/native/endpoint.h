@@ -94,6 +94,8 @@ struct sb_endpoint {
     uint64_t drains;                    /* how often the reply ring has been seen empty */
 
     rb_word trouble;                    /* enum sb_trouble; changed under the lock */
+    uint32_t bad_ring;                  /* SB_RING_BAD: which, 0-1 incoming, 2-3 outgoing */
+    uint64_t bad_position;
     rb_word kick;                       /* changes when the leader must look again; changed under the lock */
     struct sb_waiter *leader;
     uint32_t leader_wants;
@@ -139,6 +141,16 @@ static inline void sb_set_trouble(struct sb_endpoint *e, uint64_t set, uint64_t 
         rb_store(&e->trouble, after);
         sb_kick(e);
     }
+}
+
+/* A ring holds what the other side never may write: 0-1 incoming, 2-3 outgoing. */
+static inline void sb_found_bad(struct sb_endpoint *e, uint32_t ring, uint64_t position)
+{
+    if (!(rb_load(&e->trouble) & SB_RING_BAD)) {
+        e->bad_ring = ring;
+        e->bad_position = position;
+    }
+    sb_set_trouble(e, SB_RING_BAD, 0);
 }
 
 /* All that stands in the way now, with what the dispatcher says of itself and of us. */
@@ -202,7 +214,7 @@ static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_mess
     enum rb_status status = rb_claim(out, length, 0, &at);
     if (__builtin_expect(status != RB_OK, 0)) {
         if (status == RB_CORRUPT)
-            sb_set_trouble(e, SB_RING_BAD, 0);
+            sb_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
         else if (ring == SB_DATA)
             sb_flush(e); /* only what is published can make room */
         return status;
@@ -325,7 +337,7 @@ static inline enum rb_status sb_front(struct sb_endpoint *e, struct sb_record *h
             status = RB_CORRUPT;
     }
     if (__builtin_expect(status == RB_CORRUPT, 0))
-        sb_set_trouble(e, SB_RING_BAD, 0);
+        sb_found_bad(e, SB_DATA, position);
     return status;
 }
 
@@ -437,7 +449,7 @@ static inline void sb_drain_replies(struct sb_endpoint *e)
         sb_release(e, SB_REPLIES, in->next);
     }
     if (status == RB_CORRUPT)
-        sb_set_trouble(e, SB_RING_BAD, 0);
+        sb_found_bad(e, SB_REPLIES, position);
     else
         e->drains++;
 }

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -111,7 +110,7 @@ def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(attach: Atta
         assert caught.value.endpoint == "e"
 
 
-def test_closing_ends_every_wait(attach: Attach) -> None:
+def test_closing_ends_every_wait(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint, server = attach("e"), attach("server")
     endpoint.subscribe("x")
     server.handle("q", lambda message: message.defer())
@@ -138,17 +137,17 @@ def test_closing_ends_every_wait(attach: Attach) -> None:
     ]
     for thread in threads:
         thread.start()
-    eventually(lambda: endpoint._figures()["inside"] == 3)
+    eventually(lambda: (bus.endpoints()[0].receivers, bus.endpoints()[0].pending) == (2, 1))
     endpoint.close()
     for thread in threads:
         thread.join()
     assert sorted(ended) == ["iteration", "receive", "request"]
 
 
-def test_what_was_sent_before_close_arrives(attach: Attach) -> None:
+def test_what_was_sent_before_close_arrives(bus: shmbus.Bus, attach: Attach) -> None:
     receiver = attach("r")
     receiver.subscribe("x")
-    with shmbus.attach(receiver._bus_name) as sender:
+    with shmbus.attach(bus.name) as sender:
         for i in range(1000):
             sender.publish("x", i)
     got: list[int] = []
@@ -200,12 +199,12 @@ def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
     assert not thread.is_alive()
 
 
-def test_untouched_group_messages_go_on_to_another_member(attach: Attach) -> None:
+def test_untouched_group_messages_go_on_to_another_member(bus: shmbus.Bus, attach: Attach) -> None:
     sender, leaving, staying = attach("s"), attach("leaving"), attach("staying")
     leaving.subscribe("job", group="g")
     for i in range(10):
         sender.publish("job", i)
-    eventually(lambda: leaving._data_left())
+    eventually(lambda: bus.endpoints()[1].untouched == 10)
     staying.subscribe("job", group="g")
     first = leaving.receive(10)
     assert first is not None
@@ -304,7 +303,7 @@ def test_an_evicted_endpoint_is_told(bus: shmbus.Bus, attach: Attach) -> None:
 
     thread = threading.Thread(target=receive)
     thread.start()
-    eventually(lambda: endpoint._figures()["inside"] == 1)
+    eventually(lambda: bus.endpoints()[0].receivers == 1)
     bus.evict("e")
     thread.join()
     assert (failed[0].endpoint, failed[0].reason) == ("e", "evicted")  # type: ignore[attr-defined]
@@ -342,7 +341,7 @@ def test_the_end_of_the_bus_is_told(name: str) -> None:
 
     thread = threading.Thread(target=receive)
     thread.start()
-    eventually(lambda: endpoint._figures()["inside"] == 1)
+    eventually(lambda: bus.endpoints()[0].receivers == 1)
     bus.close()
     thread.join()
     assert failed[0].bus == name
@@ -367,7 +366,8 @@ def test_a_killed_dispatcher_is_told_to_callers(name: str, spawn: Spawn) -> None
 
     thread = threading.Thread(target=ask)
     thread.start()
-    eventually(lambda: endpoint._busy())
+    with shmbus.observe(name) as view:
+        eventually(lambda: view.endpoints()[0].in_hand == 1)
     host.kill()
     thread.join()
     assert (failed[0].bus, failed[0].pid) == (name, host.pid)
@@ -400,6 +400,23 @@ def test_a_killed_dispatchers_successor_takes_over(name: str, spawn: Spawn) -> N
         assert got == [0, 1, 2, 3, 4]
         server.close()
         client.close()
+
+
+def test_a_bus_that_is_handed_over_goes_on(name: str) -> None:
+    bus = shmbus.serve(name)
+    server = shmbus.attach(name, name="server")
+    client = shmbus.attach(name, name="client")
+    server.handle("x", lambda message: message.payload)
+    server.start()
+    client.request("x")
+    bus.close(handover=True)
+    client.send("x", "accepted meanwhile")
+    with pytest.raises(errors.BusDown):
+        client.request("x")
+    with shmbus.serve(name):
+        assert client.request("x", "again").payload == "again"
+        client.close()
+        server.close()
 
 
 # Forks, signals and the interpreter's end
