@@ -108,8 +108,6 @@ class EndpointCore:
     @property
     def reconnect(self) -> bool: ...
     @property
-    def _bus_name(self) -> str: ...
-    @property
     def _runners(self) -> int: ...
     @property
     def _iterators(self) -> int: ...
@@ -153,7 +151,6 @@ class EndpointCore:
         up: Mapping,
         down: Mapping,
         name: str,
-        bus_name: str,
         dispatcher_bell: bytes,
         own_bell: bytes,
         random: int,

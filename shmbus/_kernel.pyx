@@ -316,7 +316,6 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
     uint64_t sb_take(sb_endpoint *, const sb_record *, uint64_t)
     void sb_mark_progress(sb_endpoint *)
     uint32_t sb_begin_request(sb_endpoint *, uint64_t, bint, uint8_t *)
-    void sb_end_request(sb_endpoint *, uint32_t)
     bint sb_request_waits(const sb_endpoint *, uint32_t)
     uint32_t sb_next_completed(sb_endpoint *)
     uint64_t sb_chosen(sb_endpoint *, uint32_t)
@@ -353,6 +352,7 @@ cdef extern from "shmbus/native/wait.h" nogil:
         bint vigilant
         uint64_t trouble
     void sb_pass_on_data(sb_endpoint *)
+    void sb_finish_request(sb_endpoint *, uint32_t)
     rb_wake sb_wait(sb_endpoint *, sb_waiter *, uint64_t)
 
 cdef uint64_t NEVER = <uint64_t>-1
@@ -685,7 +685,6 @@ cdef class EndpointCore:
     cdef sem_t *_dispatcher_bell
     cdef sem_t *_own_bell
     cdef readonly str name
-    cdef readonly str _bus_name
     cdef object _mappings
     cdef readonly bint reconnect
     cdef dict _valid             # types that may be sent
@@ -731,7 +730,7 @@ cdef class EndpointCore:
         for i in range(256):
             Py_XDECREF(self._types[i])
 
-    def _open(self, *, bus, ready, up, down, str name, str bus_name, bytes dispatcher_bell, bytes own_bell,
+    def _open(self, *, bus, ready, up, down, str name, bytes dispatcher_bell, bytes own_bell,
               uint64_t random, bint spin, bint step_aside, uint32_t hold_limit, bint reconnect, batch):
         """Take over mappings that were opened and checked; from here on it is attached natively."""
         cdef uintptr_t bus_at = bus.address, ready_at = ready.address, up_at = up.address, down_at = down.address
@@ -744,7 +743,6 @@ cdef class EndpointCore:
         if the_bus.rows_offset + the_bus.slots * sizeof(sb_row) > <uint64_t>len(bus):
             raise ValueError("the bus is smaller than its slots")
         self.name = name
-        self._bus_name = bus_name
         self.reconnect = reconnect
         self._dispatcher_bell = self._open_bell(dispatcher_bell)
         self._own_bell = self._open_bell(own_bell)
@@ -1032,7 +1030,7 @@ cdef class EndpointCore:
             return self._result(index, type, reply_type)
         finally:
             sb_lock(self._e)
-            sb_end_request(self._e, index)
+            sb_finish_request(self._e, index)
             sb_unlock(self._e)
 
     def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
@@ -1089,7 +1087,7 @@ cdef class EndpointCore:
         except BaseException:
             self._futures.pop(index, None)
             sb_lock(self._e)
-            sb_end_request(self._e, index)
+            sb_finish_request(self._e, index)
             sb_unlock(self._e)
             raise
         self._give_back(owner)
@@ -1160,7 +1158,7 @@ cdef class EndpointCore:
             except Exception as error:
                 found.append((entry[0], None, error))
             sb_lock(self._e)
-            sb_end_request(self._e, index)
+            sb_finish_request(self._e, index)
             sb_unlock(self._e)
 
     def _nudge(self):
@@ -1185,7 +1183,7 @@ cdef class EndpointCore:
         sb_lock(self._e)
         waiting = sb_request_waits(self._e, index)
         if waiting:
-            sb_end_request(self._e, index)
+            sb_finish_request(self._e, index)
         sb_unlock(self._e)
         return waiting
 
@@ -1688,6 +1686,9 @@ cdef class EndpointCore:
         w.vigilant = False
         out = bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
         sb_watcher_remove(self._e)
+        while self._hand_count:
+            self._hand_count -= 1
+            Py_XDECREF(self._hands[self._hand_count].held)
         return out
 
     def _forked(self):

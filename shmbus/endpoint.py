@@ -77,6 +77,7 @@ _STARTING, _SERVING, _ENDED = 0, 1, 3
 _ATTACHED, _CLOSING_STATE = 1, 2
 _DRAINED, _RECLAIMED = 2, 3
 _LIVE, _LEAVING = 1, 2
+_STOPPING = 64
 
 
 class Subscription:
@@ -161,7 +162,7 @@ class Endpoint(EndpointCore):
         self._label = name
         self._types_known = payloads.Types(types)
         self._changing = threading.RLock()
-        self._ending = threading.Lock()
+        self._ending = threading.RLock()
         self._runners_left = threading.Condition()
         self._running: set[int] = set()
         self._interests: dict[int, _Interest] = {}
@@ -582,6 +583,7 @@ class Endpoint(EndpointCore):
         with self._changing:
             heapq.heappush(self._deadlines, (deadline, next(self._deadline_ids), index, future))
             late = self._pump_until is None or deadline < self._pump_until
+            self._start_pump()  # it may just have ended with the bus
         if late:
             self._nudge()
 
@@ -597,20 +599,17 @@ class Endpoint(EndpointCore):
                         expired.append(heapq.heappop(self._deadlines))
                     self._pump_until = self._deadlines[0][0] if self._deadlines else None
                 for _, _, index, future in expired:
-                    error = None if future.done() else self._expire_future(index, future)
+                    error = self._expire_future(index, future)  # a cancelled one is withdrawn
                     if error is not None:
                         _settle(future, None, error)
                 for future, message, error in self._collect(self._pump_until):
                     _settle(future, message, error)
         except errors.BusError as why:
-            self._fail_futures(why)
-        finally:
             with self._changing:
                 self._pump = None
-
-    def _fail_futures(self, why: errors.BusError) -> None:
-        for future in self._take_futures():
-            _settle(future, None, why)
+                orphaned = self._take_futures()
+            for future in orphaned:
+                _settle(future, None, why)
 
     # Others ----------------------------------------------------------------------------------
 
@@ -695,15 +694,17 @@ class Endpoint(EndpointCore):
         """Finish what has been accepted, then close: no new messages come, those that are here are
         handled, what was sent is forwarded. Takes at most about `timeout` seconds (None: no
         limit)."""
-        with self._ending:
-            if self._closed or self._forked():
+        with self._as_closer() as may:
+            if not may:
                 return
             end = None if timeout is None else time.monotonic() + timeout
-            alone = not self._running
-            own = alone and all(i.function is not None for i in self._interests.values())
+            # Who runs handlers does it; without anybody, and where all have callbacks, we do.
+            own = not self._running and all(
+                i.function is not None for i in self._interests.values()
+            )
             self._set_state(_CLOSING_STATE)
             while not self._await_state(_DRAINED, 0.005 if own else _left(end)):
-                if self._trouble_now() & ~64 or (end is not None and time.monotonic() >= end):
+                if self._trouble_now() & ~_STOPPING or (end and time.monotonic() >= end):
                     break
                 if own:
                     self._receive(0.0, True)
@@ -711,17 +712,28 @@ class Endpoint(EndpointCore):
             if own:
                 self._run_here(True)
             self._await_runners(_left(end))
-            self._close(CLOSING)
+            if not self._closed:
+                self._close(CLOSING)
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
         time); messages that nobody has begun are handed on where that is possible, else counted.
         Harmless if done before."""
-        if self._closed or self._forked():
-            return
-        with self._ending:
-            if not self._closed:
+        with self._as_closer() as may:
+            if may:
                 self._close(CLOSING)
+
+    @contextlib.contextmanager
+    def _as_closer(self) -> Iterator[bool]:
+        """One thread closes; others wait for it, but not handlers: it waits for them."""
+        handler = threading.get_ident() in self._running
+        if self._closed or self._forked() or not self._ending.acquire(blocking=not handler):
+            yield False
+            return
+        try:
+            yield not self._closed
+        finally:
+            self._ending.release()
 
     def _close(self, patience: float) -> None:
         self._warn_unserved()
@@ -737,7 +749,8 @@ class Endpoint(EndpointCore):
         finally:
             self._closed = True
             _live.discard(self)
-            self._fail_futures(errors.EndpointClosed(endpoint=self._label))
+            for future in self._take_futures():
+                _settle(future, None, errors.EndpointClosed(endpoint=self._label))
         if gone or not self._trouble_now() & 6:  # else its successor takes over what we leave
             self._unlink()
         self._connection.close()
@@ -981,7 +994,6 @@ def attach(
             up=up.memory,
             down=down.memory,
             name=name,
-            bus_name=bus,
             dispatcher_bell=of.bell.encode(),
             own_bell=bell.encode(),
             random=int.from_bytes(os.urandom(8), "little"),

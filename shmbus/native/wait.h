@@ -162,8 +162,11 @@ static inline void sb_leave(struct sb_endpoint *e, struct sb_waiter *w, bool too
     if (!e->first)
         return;
     sb_wake_followers(e, sb_trouble(e), !took_data);
-    if (e->leader)
+    if (e->leader) {
+        if (sb_granted(e, e->leader)) /* it waited for us to leave */
+            sb_kick(e);
         return;
+    }
     for (struct sb_waiter *f = e->first; f; f = f->next)
         if (f->posted)
             return; /* it comes round, and leads if it must go on waiting */
@@ -176,6 +179,14 @@ static inline void sb_pass_on_data(struct sb_endpoint *e)
 {
     if (e->first && sb_data_waits(e))
         sb_wake_followers(e, 0, true);
+}
+
+/* A request is over: its entry is free for a thread that waits for one. */
+static inline void sb_finish_request(struct sb_endpoint *e, uint32_t index)
+{
+    sb_end_request(e, index);
+    if (e->free_count == 1 && e->first)
+        sb_kick(e);
 }
 
 static inline enum rb_wake sb_follow(struct sb_endpoint *e, struct sb_waiter *w, uint64_t until)

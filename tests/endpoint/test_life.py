@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -197,6 +198,25 @@ def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
     client.send("stop")
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("ending", ["close", "drain"])
+def test_handlers_of_several_threads_may_close_at_once(attach: Attach, ending: str) -> None:
+    client, worker = attach("c"), attach("w")
+    both = threading.Barrier(2)
+
+    @worker.handle("stop")
+    def stop(message: Message) -> None:
+        both.wait(30)
+        getattr(worker, ending)()
+
+    for _ in range(2):
+        client.send("stop")
+    began = time.monotonic()
+    worker.run(threads=2)
+    assert time.monotonic() - began < 4  # neither waited for the other
+    with pytest.raises(errors.EndpointClosed):
+        worker.publish("x")
 
 
 def test_untouched_group_messages_go_on_to_another_member(bus: shmbus.Bus, attach: Attach) -> None:
