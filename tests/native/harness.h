@@ -400,7 +400,8 @@ static inline void admit(struct peer *p, bool adopted)
     CHECK(sb_give_order(p->world->f, &order));
 }
 
-static inline struct peer *join_sized(struct world *w, const char *name, struct size size)
+/* Everything of an attach but the forwarder's part in it. */
+static inline struct peer *make_peer(struct world *w, const char *name, struct size size)
 {
     struct peer *p = calloc(1, sizeof *p);
     CHECK(p && w->peers_count < MAX_PEERS);
@@ -417,6 +418,12 @@ static inline struct peer *join_sized(struct world *w, const char *name, struct 
     open_log(p, 1, 8192);
     admit(p, false);
     rb_store_release(&p->up->state, SB_ATTACHED);
+    return p;
+}
+
+static inline struct peer *join_sized(struct world *w, const char *name, struct size size)
+{
+    struct peer *p = make_peer(w, name, size);
     settle(w);
     return p;
 }

@@ -1,0 +1,315 @@
+/* The forwarding thread and real endpoints, several threads each, on one mapping: what ThreadSanitizer looks at. */
+#include "harness.h"
+
+#include "shmbus/native/wait.h"
+
+#ifndef ROUNDS
+#define ROUNDS 10000u
+#endif
+#define FOREVER (rb_now() + 60 * SECOND)
+
+struct actor { /* an endpoint, and what a thread of it shall do */
+    struct peer *peer;
+    struct sb_endpoint e;
+    uint64_t sent, got, from[16]; /* from[slot]: the next number of that source */
+    uint32_t group; /* bit */
+};
+
+static void *forwarding(void *argument)
+{
+    sb_forward(((struct world *)argument)->f);
+    return NULL;
+}
+
+static void attach(struct world *w, struct actor *a, const char *name, struct size size)
+{
+    CHECK(sb_fork_watch()); /* once a process; again does nothing */
+    a->peer = make_peer(w, name, size);
+    CHECK(sb_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation, true, false, 16));
+}
+
+static bool await(struct actor *a, uint32_t want, uint32_t index, uint64_t value)
+{
+    struct sb_waiter x = {.want = want, .index = index, .value = value, .minds = SB_FOR_GOOD};
+    enum rb_wake wake = sb_wait(&a->e, &x, FOREVER);
+    CHECK(wake != RB_ELAPSED); /* a lost wake-up would look like this, an hour of traffic would not */
+    return !x.trouble;
+}
+
+static void want(struct actor *a, struct sb_interest e, const char *pattern, const char *group)
+{
+    log_interest(a->peer, e, pattern, group);
+    sb_lock(&a->e);
+    uint64_t version = sb_announce_interests(&a->e, 1);
+    sb_unlock(&a->e);
+    CHECK(await(a, SB_WANT_SEEN, 0, version));
+}
+
+static bool push(struct actor *a, const struct sb_message *m)
+{
+    bool armed = false;
+    for (;;) {
+        sb_lock(&a->e);
+        enum rb_status status = sb_push(&a->e, m, rb_now(), NULL, &armed);
+        sb_unlock(&a->e);
+        if (status == RB_OK)
+            return true;
+        if (status == RB_CORRUPT || !await(a, SB_WANT_SPACE, sb_ring_of(m->kind), sb_record_length(m)))
+            return false;
+    }
+}
+
+static void say_number(struct actor *a, uint16_t kind, const char *type, uint64_t number)
+{
+    struct sb_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
+                           .payload = &number, .size = 8 + number % 90};
+    uint8_t room[128] = {0};
+    memcpy(room, &number, 8);
+    m.payload = room;
+    CHECK(push(a, &m));
+}
+
+/* The next message, held while it is worked on where it is a group's: its number. False: the endpoint ends. */
+static bool next(struct actor *a, struct sb_record *h, uint64_t *number)
+{
+    for (;;) {
+        const uint8_t *record;
+        sb_lock(&a->e);
+        enum rb_status status = sb_front(&a->e, h, &record);
+        CHECK(status != RB_CORRUPT);
+        if (status == RB_OK) {
+            memcpy(number, record + sb_payload_offset(h), 8);
+            bool hold = h->interests & ~SB_PLAIN;
+            uint64_t position = sb_take(&a->e, h, hold ? SB_HELD_OPEN : SB_HELD_DONE);
+            if (hold)
+                sb_done(&a->e, position);
+            sb_pass_on_data(&a->e);
+            sb_unlock(&a->e);
+            return true;
+        }
+        bool over = rb_load(&a->e.trouble) & SB_STOPPING;
+        sb_unlock(&a->e);
+        if (over)
+            return false;
+        struct sb_waiter x = {.want = SB_WANT_DATA, .minds = SB_FOR_GOOD | SB_STOPPING};
+        CHECK(sb_wait(&a->e, &x, FOREVER) != RB_ELAPSED);
+    }
+}
+
+static void *publishing(void *argument)
+{
+    struct actor *a = argument;
+    for (uint64_t i = 0; i < ROUNDS; i++)
+        say_number(a, SB_EVENT, i % 3 ? "news" : "work", i);
+    return NULL;
+}
+
+static void *listening(void *argument)
+{
+    struct actor *a = argument;
+    struct sb_record h;
+    uint64_t number;
+    while (next(a, &h, &number)) {
+        if (!(h.flags & SB_REDELIVERED)) { /* in order, whatever another member of the group got */
+            CHECK(number >= a->from[h.peer]);
+            a->from[h.peer] = number + 1;
+        }
+        a->got++;
+    }
+    return NULL;
+}
+
+static void *serving(void *argument)
+{
+    struct actor *a = argument;
+    struct sb_record h;
+    uint64_t number;
+    while (next(a, &h, &number)) {
+        EQUAL(h.kind, SB_REQUEST);
+        number = number * 3 + 1;
+        struct sb_message m = {.kind = SB_REPLY, .flags = SB_RAW, .peer = h.peer, .peer_generation = h.peer_generation,
+                               .correlation = h.correlation, .type = "", .payload = &number, .size = 8};
+        CHECK(push(a, &m));
+    }
+    return NULL;
+}
+
+static void *asking(void *argument)
+{
+    struct actor *a = argument;
+    for (uint64_t i = 0; i < ROUNDS / 4; i++) {
+        uint8_t id[16];
+        sb_lock(&a->e);
+        uint32_t index = sb_begin_request(&a->e, 0, false, id);
+        sb_unlock(&a->e);
+        CHECK(index != SB_NO_REQUEST);
+        struct sb_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .type = "ask", .type_length = 3, .correlation = id,
+                               .payload = &i, .size = 8};
+        CHECK(push(a, &m));
+        CHECK(await(a, SB_WANT_REPLY, index, 0));
+        sb_lock(&a->e);
+        const struct sb_request *r = &a->e.requests[index];
+        uint64_t answer;
+        EQUAL(r->header.kind, SB_REPLY);
+        memcpy(&answer, r->payload, 8);
+        EQUAL(answer, i * 3 + 1);
+        sb_end_request(&a->e, index);
+        a->got++;
+        sb_unlock(&a->e);
+    }
+    return NULL;
+}
+
+static void set_state(struct actor *a, uint64_t state)
+{
+    sb_lock(&a->e);
+    sb_set_state(&a->e, state);
+    sb_unlock(&a->e);
+}
+
+static void close_actor(struct actor *a)
+{
+    set_state(a, SB_CLOSING);
+    CHECK(await(a, SB_WANT_STATE, 0, SB_DRAINED));
+    set_state(a, SB_CLOSED);
+    CHECK(await(a, SB_WANT_STATE, 0, SB_RECLAIMED));
+    sb_free(&a->e);
+}
+
+static pthread_t start(void *(*body)(void *), void *argument)
+{
+    pthread_t t;
+    CHECK(pthread_create(&t, NULL, body, argument) == 0);
+    return t;
+}
+
+static void finish_listener(struct actor *a, pthread_t *threads, int count)
+{
+    sb_lock(&a->e);
+    sb_set_trouble(&a->e, SB_STOPPING, 0);
+    sb_unlock(&a->e);
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+}
+
+TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = 60 * SECOND});
+    pthread_t forwarder = start(forwarding, w);
+    struct size small = {.data_in = 8192, .data_out = 8192};
+    static struct actor publishers[2], listeners[2], members[2], server, client;
+    attach(w, &publishers[0], "p0", small);
+    attach(w, &publishers[1], "p1", small);
+    attach(w, &server, "server", (struct size){0});
+    attach(w, &client, "client", (struct size){0});
+    for (int i = 0; i < 2; i++) {
+        attach(w, &listeners[i], i ? "l1" : "l0", small);
+        want(&listeners[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE}, ">", "");
+        attach(w, &members[i], i ? "m1" : "m0", small);
+        want(&members[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "work", "g");
+    }
+    want(&server, (struct sb_interest){.op = SB_ADD, .role = SB_HANDLE}, "ask", "");
+    pthread_t l[2], m[2], s[2], c[2], p[2];
+    for (int i = 0; i < 2; i++) {
+        l[i] = start(listening, &listeners[i]);
+        m[i] = start(listening, &members[i]);
+        s[i] = start(serving, &server);
+    }
+    for (int i = 0; i < 2; i++) {
+        c[i] = start(asking, &client);
+        p[i] = start(publishing, &publishers[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(c[i], NULL);
+        pthread_join(p[i], NULL);
+    }
+    close_actor(&publishers[0]); /* all that they sent is forwarded once this returns */
+    close_actor(&publishers[1]);
+    close_actor(&client);
+    for (int i = 0; i < 2; i++) {
+        finish_listener(&listeners[i], &l[i], 1);
+        finish_listener(&members[i], &m[i], 1);
+    }
+    finish_listener(&server, s, 2);
+    for (int i = 0; i < 2; i++) {
+        EQUAL(listeners[i].got, 2 * ROUNDS);
+        CHECK(members[i].got > 0);
+        close_actor(&listeners[i]);
+        close_actor(&members[i]);
+    }
+    EQUAL(members[0].got + members[1].got, 2 * ((ROUNDS + 2) / 3));
+    EQUAL(client.got, 2 * (ROUNDS / 4));
+    close_actor(&server);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    EQUAL(rb_load(&w->bus->orphans), 0);
+    EQUAL(rb_load(&w->bus->violations), 0);
+    rb_store_release(&w->f->stop, 1);
+    pthread_mutex_lock(&w->f->lock);
+    sb_knock(w->f);
+    pthread_mutex_unlock(&w->f->lock);
+    pthread_join(forwarder, NULL);
+    close_world(w);
+}
+
+static void *dying(void *argument) /* takes a while, then says no more */
+{
+    struct actor *a = argument;
+    struct sb_record h;
+    uint64_t number;
+    for (int i = 0; i < 200; i++)
+        if (!next(a, &h, &number))
+            break;
+    return NULL;
+}
+
+TEST(workers_that_die_under_traffic_leave_their_work_to_others)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = 60 * SECOND, .slots = 32});
+    pthread_t forwarder = start(forwarding, w);
+    struct size small = {.data_in = 8192, .data_out = 8192};
+    static struct actor publisher, survivor, victims[8];
+    memset(&publisher, 0, sizeof publisher);
+    attach(w, &survivor, "survivor", small);
+    want(&survivor, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "*", "g");
+    attach(w, &publisher, "publisher", small);
+    pthread_t s, p = start(publishing, &publisher);
+    for (int i = 0; i < 8; i++) { /* each takes some, and dies with a queue of others */
+        attach(w, &victims[i], "victim", small);
+        want(&victims[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "*", "g");
+        if (i == 0)
+            s = start(dying, &survivor);
+        pthread_t v = start(dying, &victims[i]);
+        sb_lock(&victims[i].e);
+        bool enough = false;
+        sb_unlock(&victims[i].e);
+        while (!enough) {
+            enough = rb_load_acquire(&victims[i].peer->up->incoming[SB_DATA].taken_count) >= 20 ||
+                     rb_load_acquire(&publisher.peer->up->sent_events) == ROUNDS;
+            sched_yield();
+        }
+        finish_listener(&victims[i], &v, 1);
+        struct sb_order order = {.kind = SB_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_KILLED};
+        CHECK(sb_give_order(w->f, &order));
+    }
+    pthread_join(s, NULL);
+    s = start(listening, &survivor);
+    pthread_join(p, NULL);
+    close_actor(&publisher);
+    for (int i = 0; i < 8; i++) {
+        CHECK(await(&victims[i], SB_WANT_STATE, 0, SB_RECLAIMED));
+        sb_free(&victims[i].e);
+    }
+    finish_listener(&survivor, &s, 1);
+    uint64_t taken = rb_load(&survivor.peer->up->incoming[SB_DATA].taken_count);
+    for (int i = 0; i < 8; i++)
+        taken += rb_load(&victims[i].peer->up->incoming[SB_DATA].taken_count);
+    EQUAL(taken, ROUNDS); /* each message was taken once: the dead had finished what they took */
+    EQUAL(rb_load(&w->bus->dead_letters), 0);
+    close_actor(&survivor);
+    rb_store_release(&w->f->stop, 2);
+    pthread_mutex_lock(&w->f->lock);
+    sb_knock(w->f);
+    pthread_mutex_unlock(&w->f->lock);
+    pthread_join(forwarder, NULL);
+    close_world(w);
+}
