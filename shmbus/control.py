@@ -33,6 +33,7 @@ log = logging.getLogger("shmbus")
 
 _LINE = 64
 _SPARE_DESCRIPTORS = 16
+_REMEMBERED = 30 * 10**9  # ns that a slot stays free, so that its last holder's name is known
 _PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out
 
 
@@ -329,11 +330,11 @@ class Dispatcher:
                 Code.REFUSED, pid=me, text="its segment names another process\nAttach again"
             )
         name = names.check_endpoint(layout.text(said["name"]))
-        slot = None
+        free: list[int] = []
         for row in range(len(self.rows)):
             state = int(self.rows[row]["state"])
             if state == RowState.FREE:
-                slot = row if slot is None else slot
+                free.append(row)
             elif (
                 state in (RowState.LIVE, RowState.LEAVING)
                 and layout.text(self.rows[row]["name"]) == name
@@ -345,7 +346,7 @@ class Dispatcher:
                 if leaving and patient:
                     return None
                 return Answer(Code.NAME_TAKEN, pid=int(holder["pid"]), text=name)
-        if slot is None:
+        if not free:
             if patient and any(
                 int(row["state"]) in (RowState.DYING, RowState.GONE) for row in self.rows
             ):
@@ -359,7 +360,14 @@ class Dispatcher:
                 text=f"the dispatcher may open {limit} files, and each endpoint takes three\n"
                 "Raise ulimit -n",
             )
-        return self._let_in(slot, name, caller, up, connection)
+        return self._let_in(self._choose_slot(free), name, caller, up, connection)
+
+    def _choose_slot(self, free: list[int]) -> int:
+        """The first whose last holder is long forgotten, else the one that has been free longest:
+        until a slot has a new holder, its row says who sent the messages of the old one."""
+        left = {slot: int(self.rows[slot]["down_ns"]) for slot in free}
+        before = time.monotonic_ns() - _REMEMBERED
+        return next((slot for slot in free if left[slot] < before), min(free, key=left.__getitem__))
 
     def _let_in(
         self, slot: int, name: str, caller: Caller, up: Mapping, connection: socket.socket

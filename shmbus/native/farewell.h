@@ -176,9 +176,9 @@ static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, ui
 
 static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb_record *h)
 {
-    if (h->peer >= f->slots || f->ports[h->peer].generation != h->peer_generation)
+    if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
         return "";
-    return f->ports[h->peer].name;
+    return f->rows[h->peer].name; /* which stands there until the slot is given away again */
 }
 
 static inline void sb_bury(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
