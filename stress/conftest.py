@@ -1,0 +1,71 @@
+"""Options and fixtures of the stress suite: `pytest stress -n auto`, and `--long` for the soak.
+
+Each test gets a seed and prints it; `--seed` gives the same one again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import crew
+import pytest
+
+import shmbus
+from shmbus.testing import TIMEOUT, BusProcess, eventually
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the soak: hours instead of minutes")
+    parser.addoption("--seed", type=int, help="of every test; by default a fresh one each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(3 * 3600))
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this is the soak."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Of everything random in this test; printed, so that a failure can be had again."""
+    given = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(1 << 31) if given is None else int(given)
+    print(f"--seed {seed}")
+    return seed
+
+
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture
+def company(bus_process: BusProcess, tmp_path: Path) -> Iterator[crew.Crew]:
+    """The processes of a test, and their ledgers."""
+    company = crew.Crew(bus_process.name, tmp_path)
+    yield company
+    company.dismiss()
+
+
+@pytest.fixture
+def all_reclaimed(bus_process: BusProcess) -> crew.Reclaimed:
+    """`all_reclaimed(*names)`: waits until nobody but these is on the bus, the dead included: then
+    all that the others ever sent has been forwarded or counted."""
+
+    def wait(*names: str) -> None:
+        with shmbus.observe(bus_process.name) as view:
+            eventually(
+                lambda: {e.name for e in view.endpoints()} <= set(names),
+                f"only {names} are on the bus",
+                timeout=2 * TIMEOUT,
+            )
+
+    return wait
