@@ -27,6 +27,17 @@ Exit codes:
 """
 
 COMMANDS = {
+    "completion": "shell:completion",
+    "describe": "look:describe",
+    "health": "look:health",
+    "ls": "look:ls",
+    "pub": "talk:pub",
+    "reply": "talk:reply",
+    "request": "talk:request",
+    "route": "look:route",
+    "send": "talk:send",
+    "sub": "talk:sub",
+    "top": "look:top",
     "demo": "demo:demo",
     "serve": "serve:serve",
 }
@@ -74,6 +85,8 @@ def shmbus(context: click.Context) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and say what went wrong in one line; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    # Also where a script starts us in the background, which lets us begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if asked := os.environ.get("_SHMBUS_COMPLETE"):
         return shell_complete(shmbus, {}, "shmbus", "_SHMBUS_COMPLETE", asked)
     try:

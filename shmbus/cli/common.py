@@ -1,0 +1,265 @@
+"""What the commands share: how a bus is named, payloads are given, and messages are shown."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from shmbus import registry
+from shmbus.errors import BusError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# The bus ----------------------------------------------------------------------------------------
+
+
+def complete_bus(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The buses that there are."""
+    return [
+        CompletionItem(info.name, help=f"{info.state}, {info.endpoints} endpoints")
+        for info in registry.buses()
+        if info.name.startswith(incomplete)
+    ]
+
+
+def complete_endpoint(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """The endpoints of the bus that is meant."""
+    return [name for name in (e.name for e in _endpoints(context)) if name.startswith(incomplete)]
+
+
+def complete_type(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What somebody on the bus wants."""
+    wanted = {pattern for e in _endpoints(context) for pattern in e.patterns}
+    return sorted(pattern for pattern in wanted if pattern.startswith(incomplete))
+
+
+def _endpoints(context: click.Context) -> list[registry.EndpointInfo]:
+    try:
+        found = registry.Registry(registry.choose(context.params.get("bus")))
+        return found.endpoints()
+    except BusError:
+        return []
+
+
+bus_option: Callable[[F], F] = click.option(
+    "--bus",
+    "-b",
+    envvar="SHMBUS_BUS",
+    shell_complete=complete_bus,
+    help="By default the only one running.",
+)
+bus_argument: Callable[[F], F] = click.argument(
+    "bus", required=False, envvar="SHMBUS_BUS", shell_complete=complete_bus
+)
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one document a line."
+)
+
+
+# Payloads ---------------------------------------------------------------------------------------
+
+
+def payload_options(command: F) -> F:
+    """The argument PAYLOAD and how it is meant."""
+    command = click.option(
+        "--as",
+        "kind",
+        type=click.Choice(["json", "text", "bytes"]),
+        default="json",
+        show_default=True,
+        help="What PAYLOAD is.",
+    )(command)
+    return click.argument("payload", required=False)(command)
+
+
+def payloads(payload: str | None, kind: str) -> Iterator[Any]:
+    """The payloads that an argument stands for: one, or one for each line of standard input.
+
+    Raises ``UsageError`` at the first that cannot be read."""
+    if payload is None:
+        yield None
+    elif payload == "-":
+        stdin = sys.stdin.buffer
+        if kind == "bytes":
+            yield stdin.read()
+            return
+        for number, line in enumerate(stdin, 1):
+            if line.strip():
+                yield _parse(line.rstrip(b"\r\n"), kind, f"line {number} of the standard input")
+    elif payload.startswith("@"):
+        try:
+            with open(payload[1:], "rb") as file:
+                content = file.read()
+        except OSError as problem:
+            raise click.UsageError(f"payload: {problem}") from None
+        yield _parse(content, kind, payload[1:])
+    else:
+        yield _parse(payload.encode(errors="surrogateescape"), kind, "PAYLOAD")
+
+
+def _parse(content: bytes, kind: str, where: str) -> Any:
+    try:
+        if kind == "json":
+            return msgspec.json.decode(content)
+        return content.decode() if kind == "text" else content
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        what = "JSON" if kind == "json" else "UTF-8"
+        other = "--as text" if kind == "json" else "--as bytes"
+        raise click.UsageError(f"{where} is not {what} ({problem}); give {other}") from None
+
+
+class Pace:
+    """So many a second, and no bursts to catch up."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._gap = 1 / rate if rate else 0.0
+        self._next = time.monotonic()
+
+    def wait(self) -> None:
+        if self._gap:
+            time.sleep(max(self._next - time.monotonic(), 0.0))
+            self._next = max(self._next + self._gap, time.monotonic())
+
+
+# Showing ----------------------------------------------------------------------------------------
+
+
+def to_json(value: object) -> bytes:
+    """As one line of JSON."""
+    return msgspec.json.encode(value, enc_hook=repr)
+
+
+def print_json(value: object) -> None:
+    write(to_json(value))
+
+
+def write(line: bytes) -> None:
+    """A line of output; call ``flush`` when no more is at hand."""
+    sys.stdout.buffer.write(line + b"\n")
+
+
+def flush() -> None:
+    sys.stdout.buffer.flush()
+
+
+def raw(payload: object) -> bytes:
+    """A payload alone: bytes and text as they are, the rest as JSON."""
+    if isinstance(payload, bytes):
+        return payload
+    return payload.encode() if isinstance(payload, str) else to_json(payload)
+
+
+def shown(payload: object) -> str:
+    """A payload for people."""
+    if payload is None:
+        return ""
+    if isinstance(payload, bytes):
+        text = payload.decode("ascii", "replace").rstrip("\n")
+        if text.isprintable() and "\ufffd" not in text:
+            return text
+        return (
+            f"<{len(payload)} bytes: {payload[:16].hex(' ')}{' ..' if len(payload) > 16 else ''}>"
+        )
+    return to_json(payload).decode()
+
+
+def envelope(message: Any) -> dict[str, Any]:
+    """A message as a JSON document."""
+    payload = message.payload
+    document = {
+        "type": message.type,
+        "kind": message.kind,
+        "source": message.source,
+        "time": _sent(message),
+        "payload": payload,
+    }
+    if isinstance(payload, bytes):
+        document["payload"] = None
+        document["payload_base64"] = base64.b64encode(payload).decode()
+    if message.correlation_id is not None:
+        document["correlation_id"] = str(message.correlation_id)
+    if message.redelivered:
+        document["redelivered"], document["attempt"] = True, message.attempt
+    if message.lost:
+        document["lost"] = message.lost
+    return document
+
+
+def pretty(message: Any) -> bytes:
+    """A message as a line for people, in colour where that is wanted."""
+    sent = _sent(message)
+    clock = time.strftime("%H:%M:%S", time.localtime(sent)) + f"{sent % 1:.3f}"[1:]
+    again = f" (attempt {message.attempt})" if message.redelivered else ""
+    parts = [
+        click.style(clock, dim=True),
+        click.style(message.type, fg="cyan", bold=True),
+        click.style(message.source + again, fg="green"),
+        shown(message.payload),
+    ]
+    return _plain(" ".join(parts)).rstrip().encode()
+
+
+def _plain(text: str) -> str:
+    return text if sys.stdout.isatty() else click.unstyle(text)
+
+
+def _sent(message: Any) -> float:
+    """When it was sent: seconds since the epoch."""
+    return float(time.time_ns() - time.monotonic_ns() + message.sent_ns) / 1e9
+
+
+def columns(heads: list[str], rows: list[list[str]], indent: str = "") -> list[str]:
+    """Lines of a table without lines: numbers to the right, nothing cut off."""
+    table = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    right = [
+        all(row[i][:1].isdigit() or row[i] in ("", "-") for row in rows) for i in range(len(heads))
+    ]
+
+    def line(row: list[str]) -> str:
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        return indent + "  ".join(cells).rstrip()
+
+    return [line(row) for row in table]
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people."""
+    if seconds is None:
+        return "-"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

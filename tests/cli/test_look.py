@@ -1,0 +1,181 @@
+"""ls, describe, route and health: buses seen from the shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbus
+from ringbuf import Segment
+from shmbus import layout, names
+from shmbus.testing import eventually
+
+from .conftest import Ran
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def worker(bus: shmbus.Bus) -> Any:
+    endpoint = bus.attach("indexer")
+    endpoint.handle("index.query", lambda message: {"hits": []})
+    endpoint.subscribe("buffer.*.changed", lambda message: None, group="tokenisers")
+    endpoint.start()
+    yield endpoint
+    endpoint.close()
+
+
+def test_ls_shows_buses_and_who_is_on_them(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert f"{bus.name}  serving  process {os.getpid()}" in ran.out
+    ran = shmbus_command("ls", bus.name)
+    assert ran.lines[0].startswith(bus.name)
+    assert ran.lines[2].split()[:3] == ["indexer", "idle", str(os.getpid())]
+    ran = shmbus_command("ls", bus.name, "--json")
+    (found,) = ran.json
+    assert (found["name"], found["state"]) == (bus.name, "serving")
+    (endpoint,) = found["endpoints"]
+    assert endpoint["patterns"] == ["index.query", "buffer.*.changed"]
+    assert endpoint["condition"] == "idle"
+
+
+def test_describe_says_everything_of_a_bus_or_an_endpoint(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("describe", "-b", bus.name)
+    assert "rings" in ran.out
+    assert "index.query" in ran.out
+    ran = shmbus_command("describe", "-b", bus.name, "indexer")
+    assert "handles index.query" in ran.out
+    assert "subscribes buffer.*.changed, group tokenisers" in ran.out
+    ran = shmbus_command("describe", "-b", bus.name, "indexer", "--json")
+    assert ran.json["name"] == "indexer"
+    ran = shmbus_command("describe", "-b", bus.name, "nobody")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"shmbus: no endpoint 'nobody' on bus '{bus.name}'; there: indexer\n"
+
+
+def test_route_says_who_would_get_a_message_and_why(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("route", "-b", bus.name, "buffer.3.changed")
+    assert ran.code == 0
+    assert ran.lines[1].split()[:2] == ["yes", "indexer"]
+    ran = shmbus_command("route", "-b", bus.name, "index.query", "--json")
+    assert ran.json["receivers"][0]["chosen"] is True
+    ran = shmbus_command("route", "-b", bus.name, "unheard.of")
+    assert ran.code == 1
+    assert "nobody" in ran.err
+
+
+def test_health_of_a_healthy_bus(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("health", bus.name, "--over", "0.01")
+    assert ran.code == 0
+    assert ran.lines[0] == f"{bus.name}: healthy"
+    ran = shmbus_command("health", bus.name, "--over", "0", "--json")
+    assert (ran.code, ran.json["healthy"], ran.json["bus"]) == (0, True, bus.name)
+
+
+@pytest.mark.slow
+def test_health_of_a_bus_whose_dispatcher_died(bus_process: Any, shmbus_command: Command) -> None:
+    bus_process.kill()
+    eventually(lambda: not shmbus.observe(bus_process.name).info().alive)
+    ran = shmbus_command("health", bus_process.name, "--over", "0")
+    assert ran.code == 1
+    assert f"{bus_process.name}: not healthy" in ran.out
+    assert "is dead; start it again" in ran.out
+    ran = shmbus_command("pub", "-b", bus_process.name, "a")
+    assert ran.code == 3
+    assert "its dispatcher is dead" in ran.err
+
+
+@pytest.mark.parametrize("command", ["ls", "health", "describe", "route"])
+def test_a_missing_bus_is_told_in_one_line(shmbus_command: Command, command: str) -> None:
+    where = {"describe": ["-b"], "route": ["a", "-b"]}.get(command, [])
+    ran = shmbus_command(command, *where, "no-such-bus")
+    assert ran.code == 3
+    assert "no bus 'no-such-bus' runs" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Any:
+    """A file that stands where a bus of this name would."""
+    name = f"cli-broken-{os.getpid()}"
+    path = Path("/dev/shm") / names.names_of(name).bus_segment
+    yield name, path
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("command", ["health", "pub"])
+def test_another_layout_is_told_with_both_versions(
+    broken: tuple[str, Path], shmbus_command: Command, command: str
+) -> None:
+    name, path = broken
+    kind = layout.SegmentKind.BUS
+    segment = Segment.create(path.name, 4096, kind=kind, layout=layout.LAYOUT ^ 1)
+    ran = shmbus_command(command, *(["-b", name, "a"] if command == "pub" else [name]))
+    segment.close()
+    assert ran.code == 3
+    assert ran.err.count("\n") == 1
+    assert "has layout" in ran.err
+    assert "--replace" in ran.err
+    assert name in shmbus_command("ls").out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
+def test_another_users_bus_is_told_as_that(
+    broken: tuple[str, Path], shmbus_command: Command
+) -> None:
+    name, path = broken
+    path = path.with_name(names.names_of(name, 12345).bus_segment)
+    path.write_bytes(bytes(4096))
+    os.chown(path, 12345, 12345)
+    try:
+        ran = shmbus_command("health", name)
+    finally:
+        path.unlink()
+    assert ran.code == 1
+    assert "belongs to user 12345" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_completion_is_there_for_each_shell(shmbus_command: Command) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        ran = shmbus_command("completion", shell)
+        assert ran.code == 0
+        assert "_SHMBUS_COMPLETE" in ran.out
+
+
+def test_buses_endpoints_and_types_are_completed(
+    bus: shmbus.Bus,
+    worker: shmbus.Endpoint,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def complete(*words: str) -> str:
+        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        return shmbus_command().out
+
+    assert "plain,health" in complete("he")
+    assert bus.name in complete("health", bus.name[:3])
+    assert "plain,indexer" in complete("describe", "-b", bus.name, "in")
+    assert "plain,index.query" in complete("request", "-b", bus.name, "ind")
+
+
+def test_help_and_version_are_there(shmbus_command: Command) -> None:
+    ran = shmbus_command("--help")
+    assert ran.code == 0
+    assert "Exit codes" in ran.out
+    assert shmbus_command("--version").out.startswith("shmbus, version")

@@ -1,0 +1,321 @@
+"""pub, send, request, sub and reply: messages from the shell."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus.testing import eventually
+
+from .conftest import Ran
+
+Command = Callable[..., Ran]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def seen(bus: shmbus.Bus) -> Any:
+    """An endpoint that gets everything."""
+    endpoint = bus.attach("seen")
+    endpoint.subscribe(">")
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "payload"),
+    [
+        ((), None),
+        (['{"rev": 7}'], {"rev": 7}),
+        (["[1, 2.5, null]"], [1, 2.5, None]),
+        (["hello", "--as", "text"], "hello"),
+        (["hello", "--as", "bytes"], b"hello"),
+    ],
+)
+def test_a_payload_from_an_argument_arrives_as_it_is_meant(
+    bus: shmbus.Bus, seen: shmbus.Endpoint, shmbus_command: Command, arguments: Any, payload: Any
+) -> None:
+    ran = shmbus_command("pub", "-b", bus.name, "a.b", *arguments)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    message = seen.receive(60)
+    assert message is not None
+    assert (message.type, message.payload) == ("a.b", payload)
+
+
+def test_a_payload_from_a_file(
+    bus: shmbus.Bus, seen: shmbus.Endpoint, shmbus_command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "one.json").write_text('{\n  "a": [1,\n 2]\n}\n')
+    assert shmbus_command("pub", "-b", bus.name, "a", f"@{tmp_path}/one.json").code == 0
+    assert seen.receive(60).payload == {"a": [1, 2]}  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_each_line_of_the_standard_input_is_sent_as_it_comes(
+    bus: shmbus.Bus, seen: shmbus.Endpoint, start: Start
+) -> None:
+    process = start("pub", "-b", bus.name, "line", "-")
+    assert process.stdin is not None
+    for n in range(3):
+        process.stdin.write(f'{{"n": {n}}}\n')
+        process.stdin.flush()
+        assert seen.receive(60).payload == {"n": n}  # type: ignore[union-attr]
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+def test_count_repeats_and_json_says_how_many(
+    bus: shmbus.Bus, seen: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("pub", "-b", bus.name, "a", "1", "--count", 20, "--rate", 5000, "--json")
+    assert ran.json["published"] == 20
+    assert [m.payload for m in seen.receive_many(20, 60)] == [1] * 20
+
+
+def test_the_only_bus_may_be_named_by_the_environment(
+    bus: shmbus.Bus,
+    seen: shmbus.Endpoint,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHMBUS_BUS", bus.name)
+    assert shmbus_command("pub", "a").code == 0
+    assert seen.receive(60) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pub", "a", "{oops"], "PAYLOAD is not JSON"),
+        (["pub", "a", "@/nowhere"], "No such file"),
+        (["pub"], "Missing argument 'TYPE'"),
+        (["pub", "a", "--rate", "0"], "Invalid value for '--rate'"),
+        (["sub", "--count", "x"], "Invalid value for '--count'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["sub", "--nonsense"], "No such option"),
+    ],
+)
+def test_a_bad_command_line_is_told_in_one_line(
+    bus: shmbus.Bus,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setenv("SHMBUS_BUS", bus.name)
+    ran = shmbus_command(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert says in ran.err
+    assert "--help" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pub", "a..b"], ["request", "*"], ["sub", "a.>.b"], ["reply", "$x.y z"]]
+)
+def test_a_bad_type_or_pattern_is_told_in_one_line(
+    bus: shmbus.Bus, shmbus_command: Command, arguments: list[str]
+) -> None:
+    command, *rest = arguments
+    ran = shmbus_command(command, "-b", bus.name, *rest)
+    assert ran.code == 1
+    assert rest[0] in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["pub", "send", "request", "sub", "reply"])
+def test_a_missing_bus_is_told_at_once(shmbus_command: Command, command: str) -> None:
+    rest = [] if command == "sub" else ["a"]
+    ran = shmbus_command(command, "-b", "no-such-bus", *rest)
+    assert ran.code == 3
+    assert "no bus 'no-such-bus' runs on this machine" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.fixture
+def served(bus: shmbus.Bus) -> Any:
+    """An endpoint that answers."""
+    endpoint = bus.attach("server")
+    endpoint.handle("echo", lambda message: message.payload)
+
+    def fail(message: shmbus.Message) -> None:
+        raise ValueError("not today")
+
+    endpoint.handle("fail", fail)
+    endpoint.start()
+    yield endpoint
+    endpoint.close()
+
+
+def test_a_request_prints_the_payload_of_the_reply(
+    bus: shmbus.Bus, served: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("request", "-b", bus.name, "echo", '{"n": [1, 2]}')
+    assert (ran.code, ran.out, ran.err) == (0, '{"n":[1,2]}\n', "")
+    ran = shmbus_command("request", "-b", bus.name, "echo", "plain", "--as", "text")
+    assert ran.out == "plain\n"
+    ran = shmbus_command("request", "-b", bus.name, "echo", "3", "--json")
+    assert ran.json["payload"] == 3
+    assert ran.json["source"] == "server"
+    assert ran.json["seconds"] > 0
+
+
+def test_a_request_that_fails_says_why_and_how(
+    bus: shmbus.Bus, served: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("request", "-b", bus.name, "fail")
+    assert ran.code == 1
+    assert "raised ValueError: not today" in ran.err
+    assert ran.err.count("\n") == 1
+    ran = shmbus_command("request", "-b", bus.name, "nobody.there")
+    assert ran.code == 1
+    assert "no endpoint handles 'nobody.there'" in ran.err
+    with bus.attach("deaf") as deaf:
+        deaf.handle("silence", lambda message: None)
+        ran = shmbus_command("request", "-b", bus.name, "silence", "--timeout", "0.05")
+    assert ran.code == 4
+    assert "no reply to 'silence'" in ran.err
+
+
+def test_a_command_is_sent_to_its_handler(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    got: list[Any] = []
+    handler = bus.attach("handler")
+    handler.handle("index.add", lambda message: got.append(message.payload))
+    handler.start()
+    assert shmbus_command("send", "-b", bus.name, "index.add", '"a.py"', "--wait", "60").code == 0
+    eventually(lambda: got == ["a.py"])
+    handler.close()
+
+
+def listen(bus: shmbus.Bus, pattern: str, number: int = 1) -> None:
+    bus_view = shmbus.observe(bus.name)
+    eventually(lambda: len(bus_view.find(pattern)) >= number, f"{number} receive {pattern}")
+    bus_view.close()
+
+
+def test_sub_prints_what_comes_until_it_has_as_many(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    source = bus.attach("source")
+
+    def publish() -> None:
+        listen(bus, "a.1")
+        source.publish("a.1", {"rev": 7})
+        source.publish("a.2", b"\x00\xff")
+        source.publish("a.3", "text")
+
+    for flags in ([], ["--json"], ["--raw"]):
+        thread = threading.Thread(target=publish)
+        thread.start()
+        ran = shmbus_command("sub", "-b", bus.name, "a.*", "--count", 3, "--lossless", *flags)
+        thread.join()
+        assert ran.code == 0
+        if flags == ["--json"]:
+            found = [msgspec.json.decode(line) for line in ran.lines]
+            assert [f["type"] for f in found] == ["a.1", "a.2", "a.3"]
+            assert found[0]["payload"] == {"rev": 7}
+            assert base64.b64decode(found[1]["payload_base64"]) == b"\x00\xff"
+            assert found[2]["source"] == "source"
+        elif flags == []:
+            assert 'a.1 source {"rev":7}' in ran.lines[0]
+            assert "a.2 source <2 bytes: 00 ff>" in ran.lines[1]
+            assert 'a.3 source "text"' in ran.lines[2]
+        eventually(lambda: not bus.find("a.1"))
+    source.close()
+
+
+@pytest.mark.slow
+def test_sub_prints_each_message_at_once_and_ends_with_ctrl_c(
+    bus: shmbus.Bus, start: Start
+) -> None:
+    process = start("sub", "-b", bus.name, "--json")
+    assert process.stdout is not None
+    listen(bus, "tick")
+    with bus.attach("source") as source:
+        for n in range(3):
+            source.publish("tick", n)
+            assert msgspec.json.decode(process.stdout.readline())["payload"] == n
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert err == f"shmbus sub: listening on {bus.name}\n"
+
+
+@pytest.mark.slow
+def test_sub_ends_quietly_when_its_reader_goes(bus: shmbus.Bus, start: Start) -> None:
+    process = start("sub", "-b", bus.name, "tick")
+    assert process.stdout is not None
+    listen(bus, "tick")
+    with bus.attach("source") as source:
+        source.publish("tick")
+        process.stdout.readline()
+        process.stdout.close()
+        source.publish("tick")
+        assert process.wait(60) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == f"shmbus sub: listening on {bus.name}\n"
+
+
+@pytest.mark.slow
+def test_sub_measures_the_rate(bus: shmbus.Bus, start: Start) -> None:
+    process = start("sub", "-b", bus.name, "tick", "--rate", "--json", "--count", 500)
+    listen(bus, "tick")
+    with bus.attach("source") as source:
+        for _ in range(500):
+            source.publish("tick")
+    out, _ = process.communicate(timeout=60)
+    found = [msgspec.json.decode(line) for line in out.splitlines()]
+    assert sum(f["rate"] > 0 for f in found) >= 1
+    assert all(f["lost"] == 0 for f in found)
+    assert found[-1]["gap_max"] >= found[-1]["gap_min"] >= 0
+
+
+@pytest.mark.slow
+def test_the_end_of_the_bus_ends_sub_with_an_error(bus: shmbus.Bus, start: Start) -> None:
+    process = start("sub", "-b", bus.name, "tick")
+    listen(bus, "tick")
+    bus.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "is down" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [[], ["--", "cat"]])
+def test_reply_echoes_or_asks_a_command(bus: shmbus.Bus, start: Start, command: list[str]) -> None:
+    process = start("reply", "-b", bus.name, "--count", 2, "calc.*", *command)
+    with bus.attach("client") as client:
+        client.wait_for("calc.add", timeout=60)
+        assert client.request("calc.add", {"a": [1, 2]}, timeout=60).payload == {"a": [1, 2]}
+        assert client.request("calc.add", [3], timeout=60).payload == [3]
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [line.split(" ", 1)[1] for line in out.splitlines()] == [
+        'calc.add client {"a":[1,2]}',
+        "calc.add client [3]",
+    ]
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_fails_the_request(bus: shmbus.Bus, start: Start) -> None:
+    script = 'echo "no $SHMBUS_TYPE from $SHMBUS_SOURCE" >&2; exit 3'
+    process = start("reply", "-b", bus.name, "calc", "--", "sh", "-c", script)
+    with bus.attach("client") as client:
+        client.wait_for("calc", timeout=60)
+        with pytest.raises(shmbus.RemoteError, match="sh ended with 3: no calc from client"):
+            client.request("calc", timeout=60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in err
