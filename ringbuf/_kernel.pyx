@@ -50,7 +50,8 @@ cdef extern from "ringbuf/native/bell.h" nogil:
         uint64_t posted
     ctypedef bint (*rb_look)(void *)
     uint64_t rb_now()
-    void rb_bell_open(rb_bell *, rb_word *, sem_t *, bint)
+    void rb_bell_open(rb_bell *, rb_word *, sem_t *, uint32_t)
+    const uint32_t RB_SPIN_NS
     int rb_bell_wait(rb_bell *, rb_look, void *, uint64_t)
     void rb_ring_bell(rb_poster *)
 
@@ -292,7 +293,7 @@ cdef class Bell:
             raise RingBusy("another thread waits here already; one thread at a time may")
         if not self._opened:
             self._mapping._word(0, True)  # raises unless it is writable
-            rb_bell_open(&self._bell, self._epoch, self._semaphore, True)
+            rb_bell_open(&self._bell, self._epoch, self._semaphore, RB_SPIN_NS)
             self._opened = True
         cdef uint64_t until = min(deadline, rb_now() + SLICE)
         self._waiting = True

@@ -154,7 +154,7 @@ class EndpointCore:
         dispatcher_bell: bytes,
         own_bell: bytes,
         random: int,
-        spin: bool,
+        spin_ns: int,
         step_aside: bool,
         hold_limit: int,
         reconnect: bool,
@@ -212,7 +212,7 @@ class Forwarder:
         prefix: str,
         bell: str,
         *,
-        spin: bool = True,
+        spin_ns: int,
         adopting: bool = False,
     ) -> Self: ...
     @property

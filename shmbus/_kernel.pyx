@@ -325,7 +325,7 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
     void sb_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
     bint sb_down_sound(const sb_down *, uint64_t, const sb_up *)
     bint sb_open(sb_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
-                 bint, bint, uint32_t)
+                 uint32_t, bint, uint32_t)
     void sb_free(sb_endpoint *)
     void sb_set_state(sb_endpoint *, uint64_t)
 
@@ -731,7 +731,7 @@ cdef class EndpointCore:
             Py_XDECREF(self._types[i])
 
     def _open(self, *, bus, ready, up, down, str name, bytes dispatcher_bell, bytes own_bell,
-              uint64_t random, bint spin, bint step_aside, uint32_t hold_limit, bint reconnect, batch):
+              uint64_t random, uint32_t spin_ns, bint step_aside, uint32_t hold_limit, bint reconnect, batch):
         """Take over mappings that were opened and checked; from here on it is attached natively."""
         cdef uintptr_t bus_at = bus.address, ready_at = ready.address, up_at = up.address, down_at = down.address
         cdef const sb_bus *the_bus = <const sb_bus *>bus_at
@@ -757,7 +757,7 @@ cdef class EndpointCore:
         if e == NULL:
             raise MemoryError
         if not sb_open(e, the_bus, <sb_ready *>ready_at, <sb_up *>up_at, the_down, self._dispatcher_bell,
-                       self._own_bell, random, spin, step_aside, hold_limit):
+                       self._own_bell, random, spin_ns, step_aside, hold_limit):
             sb_free(e)
             free(e)
             raise MemoryError
@@ -1772,7 +1772,7 @@ cdef extern from "shmbus/native/service.h" nogil:
         bint adopting
     struct sb_service:
         sb_forwarder forwarder
-    sb_service *sb_service_open(sb_bus *, sb_ready *, const char *, const char *, bint)
+    sb_service *sb_service_open(sb_bus *, sb_ready *, const char *, const char *, uint32_t)
     int sb_service_start(sb_service *)
     void sb_service_stop(sb_service *, uint64_t)
     void sb_service_wake_all(sb_service *)
@@ -1801,11 +1801,11 @@ cdef class Forwarder:
     cdef object held
     cdef dict guests
 
-    def __cinit__(self, bus, ready, str prefix, str bell, *, bint spin=True, bint adopting=False):
+    def __cinit__(self, bus, ready, str prefix, str bell, *, uint32_t spin_ns, bint adopting=False):
         self.held = (bus, ready)
         self.guests = {}
         self.service = sb_service_open(<sb_bus *><uintptr_t>bus.address, <sb_ready *><uintptr_t>ready.address,
-                                       prefix.encode(), bell.encode(), spin)
+                                       prefix.encode(), bell.encode(), spin_ns)
         if self.service is NULL:
             PyErr_SetFromErrno(OSError)
         self.service.forwarder.adopting = adopting

@@ -111,7 +111,7 @@ class Dispatcher:
             self._ready.memory,
             "/" + self.names.prefix[:-1],
             self.names.bell,
-            spin=self.settings.spin,
+            spin_ns=self.settings.spin_ns,
             adopting=self._adopting,
         )
         self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

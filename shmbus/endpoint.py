@@ -997,7 +997,7 @@ def attach(
             dispatcher_bell=of.bell.encode(),
             own_bell=bell.encode(),
             random=int.from_bytes(os.urandom(8), "little"),
-            spin=settings.spin,
+            spin_ns=settings.spin_ns,
             step_aside=settings.step_aside,
             hold_limit=settings.hold_limit,
             reconnect=reconnect,

@@ -116,6 +116,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return min(512, self.ring_bytes // KIB)
 
     @property
+    def spin_ns(self) -> int:
+        """The longest spin in nanoseconds, 0 where there is to be none."""
+        return self.spin_us * 1000 if self.spin else 0
+
+    @property
     def record_limit(self) -> int:
         """Bytes of the largest record: header, type and payload together."""
         return self.ring_bytes // 4

@@ -34,7 +34,7 @@
 #endif
 #endif
 
-#define RB_SPIN_NS 40000u         /* longest spin */
+#define RB_SPIN_NS 40000u         /* longest spin, unless told otherwise */
 #define RB_BURST_NS 150u          /* of pauses between two yields */
 #define RB_NEAR_NS 100000u        /* a wait that ended within this speaks for spinning */
 #define RB_NEAR_CREDIT 8          /* that many far waits in a row speak against it */
@@ -51,7 +51,7 @@ static inline uint64_t rb_now(void)
 struct rb_bell {        /* private to the waiter */
     rb_word *epoch;     /* shared, written by the waiter */
     sem_t *semaphore;
-    bool spin;          /* may it spin at all */
+    uint32_t spin_ns;   /* longest spin; 0: none */
     int near;           /* credit: > 0 while waits have lately been short */
     uint32_t pauses;    /* a burst's worth, measured at start */
     uint64_t hog_until; /* no spinning before */
@@ -84,10 +84,10 @@ static inline uint32_t rb_measure_pauses(void)
     return pauses < 1 ? 1 : pauses > 64 ? 64 : (uint32_t)pauses;
 }
 
-static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, bool spin)
+static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, uint32_t spin_ns)
 {
-    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin = spin, .near = RB_NEAR_CREDIT,
-                          .pauses = spin ? rb_measure_pauses() : 1};
+    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin_ns = spin_ns, .near = RB_NEAR_CREDIT,
+                          .pauses = spin_ns ? rb_measure_pauses() : 1};
     if (rb_load(epoch) & 1) /* a predecessor died parked: its odd epoch is over */
         rb_store_seq(epoch, rb_load(epoch) + 1);
 }
@@ -111,7 +111,7 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
             b->hogs++;
             return false;
         }
-    } while (now - start < RB_SPIN_NS);
+    } while (now - start < b->spin_ns);
     return false;
 }
 
@@ -159,7 +159,7 @@ static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *c
     uint64_t start = rb_now();
     if (start >= until)
         return RB_ELAPSED;
-    if (b->spin && b->near > 0 && start >= b->hog_until && rb_spin(b, look, context, start)) {
+    if (b->spin_ns && b->near > 0 && start >= b->hog_until && rb_spin(b, look, context, start)) {
         b->near = RB_NEAR_CREDIT;
         return RB_READY;
     }

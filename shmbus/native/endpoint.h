@@ -593,7 +593,7 @@ static inline bool sb_down_sound(const struct sb_down *down, uint64_t size, cons
 
 /* Attach natively to segments that have been opened and checked: false without memory. */
 static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, struct sb_ready *ready, struct sb_up *up,
-                           const struct sb_down *down, sem_t *dispatcher, sem_t *own, uint64_t random, bool spin,
+                           const struct sb_down *down, sem_t *dispatcher, sem_t *own, uint64_t random, uint32_t spin_ns,
                            bool step_aside, uint32_t hold_limit)
 {
     *e = (struct sb_endpoint){
@@ -619,7 +619,7 @@ static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, stru
         return false;
     for (uint32_t i = e->request_count; i--;)
         e->free[e->free_count++] = (uint16_t)i;
-    rb_bell_open(&e->bell, &up->bell, own, spin);
+    rb_bell_open(&e->bell, &up->bell, own, spin_ns);
     sb_place_init(&e->place, step_aside);
     return true;
 }

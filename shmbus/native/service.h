@@ -30,7 +30,7 @@ static inline void sb_service_close(struct sb_service *s);
 
 /* `prefix` is that of the bus's names, with a slash: "/shmbus:UID:BUS". NULL and errno: what failed. */
 static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_ready *ready, const char *prefix,
-                                                 const char *bell, bool spin)
+                                                 const char *bell, uint32_t spin_ns)
 {
     struct sb_service *s = calloc(1, sizeof *s);
     if (!s)
@@ -63,7 +63,7 @@ static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_r
         errno = reason;
         return NULL;
     }
-    rb_bell_open(&f->bell, &bus->bell, s->bell, spin);
+    rb_bell_open(&f->bell, &bus->bell, s->bell, spin_ns);
     f->knock = (struct rb_poster){.epoch = &bus->bell, .semaphore = s->bell};
     return s;
 }

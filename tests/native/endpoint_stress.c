@@ -99,7 +99,7 @@ static void *dispatch(void *unused)
         rb_producer_open(&f.to[r], &down->incoming[r].head, &up->incoming[r].tail, &down->incoming[r].high,
                          (uint8_t *)down + down->incoming_place[r].offset, CAPACITY);
     }
-    rb_bell_open(&f.bell, &bus->bell, &dispatcher_bell, seed & 1);
+    rb_bell_open(&f.bell, &bus->bell, &dispatcher_bell, seed & 1 ? RB_SPIN_NS : 0);
     while (!rb_load_seq(&stop)) {
         for (uint32_t r = 0; r < SB_RINGS; r++)
             f.heads[r] = rb_load_seq(&up->outgoing[r].head);
@@ -261,7 +261,8 @@ int main(int count, char **arguments)
     CHECK(sb_down_sound(down, rings + 2 * CAPACITY, up));
     sem_init(&dispatcher_bell, 0, 0);
     sem_init(&own_bell, 0, 0);
-    CHECK(sb_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1, seed & 2, 8));
+    CHECK(sb_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0,
+                  seed & 2, 8));
 
     pthread_t dispatcher, servers[SERVERS], requesters[REQUESTERS], publishers[PUBLISHERS];
     pthread_create(&dispatcher, NULL, dispatch, NULL);

@@ -153,7 +153,7 @@ static inline struct sb_forwarder *open_forwarder(struct world *w)
     f->notice_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&f->lock, NULL);
     CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && sb_routes_open(&f->routes, f->slots));
-    rb_bell_open(&f->bell, &w->bus->bell, &w->bell, true);
+    rb_bell_open(&f->bell, &w->bus->bell, &w->bell, RB_SPIN_NS);
     f->knock = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
     f->now = w->now;
     f->next_look = w->now + SB_LOOK_NS;

@@ -54,7 +54,7 @@ static void *produce(void *unused)
     struct rb_poster consumer = {&ring->consumer_epoch, &records, 0};
     uint64_t state = seed;
     CHECK(rb_producer_open(&p, &ring->head, &ring->tail, &ring->high, ring->data, CAPACITY) == RB_OK);
-    rb_bell_open(&bell, &ring->producer_epoch, &room, seed & 1);
+    rb_bell_open(&bell, &ring->producer_epoch, &room, seed & 1 ? RB_SPIN_NS : 0);
     for (uint64_t i = 0; i < messages; i++) {
         uint64_t drawn = next_number(&state);
         struct rb_head8 head = {(uint32_t)(sizeof head + drawn % 249), 1, (uint16_t)i};
@@ -89,7 +89,7 @@ static void *consume(void *unused)
     struct rb_poster producer = {&ring->producer_epoch, &room, 0};
     uint64_t state = seed, position;
     CHECK(rb_consumer_open(&c, &ring->head, &ring->tail, ring->data, CAPACITY) == RB_OK);
-    rb_bell_open(&bell, &ring->consumer_epoch, &records, seed & 1);
+    rb_bell_open(&bell, &ring->consumer_epoch, &records, seed & 1 ? RB_SPIN_NS : 0);
     position = c.next;
     for (uint64_t i = 0; i < messages; i++) {
         uint64_t drawn = next_number(&state);
