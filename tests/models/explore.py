@@ -38,6 +38,7 @@ never counted upon.
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -437,6 +438,16 @@ def explore(model: Model, limit: int = 2_000_000) -> Exploration:
 
     Raises RuntimeError where there are more than `limit` states.
     """
+    collecting = gc.isenabled()
+    gc.disable()  # millions of tuples without a cycle among them
+    try:
+        return _explore(model, limit)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _explore(model: Model, limit: int) -> Exploration:
     search = Search(model)
     order = [search.first()]
     numbers = {order[0]: 0}

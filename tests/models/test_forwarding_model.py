@@ -1,0 +1,124 @@
+"""Every record arrives once, whoever is killed at whatever step; and the model would notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .explore import explore
+from .forwarding import Record, forwarding
+
+TWO_DISPATCHERS: dict[str, Any] = {"kills": 2, "mortal": ("d",)}
+TARGET_AND_DISPATCHER: dict[str, Any] = {"kills": 2, "mortal": ("a", "d")}
+
+FAN_OUT: dict[str, Any] = {
+    "sent": {
+        "p": (Record("e1", "ab"), Record("e2", "ab"), Record("e3"), Record("e4", "b")),
+        "q": (Record("f1", "a"), Record("f2", "a")),
+    },
+    "targets": "ab",
+    "lossy": "a",
+    **TWO_DISPATCHERS,
+}
+GROUP: dict[str, Any] = {
+    "sent": {"p": (Record("e1", "ab", "ab"), Record("e2", "b", "ab"), Record("e3", "", "ab"))},
+    "targets": "ab",
+    **TARGET_AND_DISPATCHER,
+}
+GROUP_OF_THREE: dict[str, Any] = {
+    "sent": {"o": (Record("f1", "b"),), "p": (Record("e1", "ab", "abc"),)},
+    "targets": "abc",
+    **TARGET_AND_DISPATCHER,
+}
+REQUESTS: dict[str, Any] = {
+    "sent": {
+        "p": (
+            Record("q1", group="ab", request=1),
+            Record("q2", group="ab", request=2),
+            Record("q3", group="a", request=3),
+        )
+    },
+    "targets": "ab",
+    "replies_twice": True,
+    **TARGET_AND_DISPATCHER,
+}
+EVENTS_AND_REPLIES: dict[str, Any] = {
+    "sent": {"a": (Record("e1", "b"),), "p": (Record("q1", group="a", request=1),)},
+    "targets": "ab",
+    **TWO_DISPATCHERS,
+}
+SLOT_GIVEN_AGAIN: dict[str, Any] = {
+    "sent": {"p": (Record("e1", "a"),)},
+    "sent_later": {"p": (Record("l1", "b"), Record("l2", "ab"))},
+    "targets": "ab",
+    **TWO_DISPATCHERS,
+}
+EVERYTHING: dict[str, Any] = {
+    "sent": {
+        "p": (*FAN_OUT["sent"]["p"][:2], Record("e3", "a", "ab"), Record("e4", "", "ab")),
+        "q": (Record("f1", "b"), Record("f2", "c", "bc")),
+    },
+    "targets": "abc",
+    "lossy": "b",
+    "kills": 1,
+    "mortal": ("a", "b", "d"),
+}
+
+ANYONE: dict[str, Any] = {"kills": 2, "mortal": ("a", "b", "d")}
+
+EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
+    "fan-outs in runs, full rings, two dispatchers killed": FAN_OUT,
+    "groups, two of members and dispatcher killed": {**GROUP, **ANYONE},
+    "a group of three": {**GROUP_OF_THREE, **ANYONE},
+    "requests, two of handlers and dispatcher killed": {**REQUESTS, **ANYONE},
+    "events and replies of one endpoint": EVENTS_AND_REPLIES,
+    "a slot given again": SLOT_GIVEN_AGAIN,
+    "everything at once, anyone killed": EVERYTHING,
+    # `from` is compared with the tail, so what stands there from before means nothing:
+    "todo.from is not cleared first": {**GROUP, "from_is_cleared_first": False},
+    "todo is ended, after the tail has moved": {
+        **GROUP,
+        "todo_is_ended": "after the tail has moved",
+    },
+}
+
+WRONG: dict[str, dict[str, Any]] = {
+    "no hand": {**FAN_OUT, "with_hand": False},
+    "no todo": {**FAN_OUT, "with_todo": False},
+    "a run is published record by record": {**GROUP, "single_publication": False},
+    "hand.kind is not stored 0 first": {**FAN_OUT, "kind_is_cleared_first": False},
+    "hand.kind is not stored last": {**FAN_OUT, "kind_is_stored_last": False},
+    "todo.from is not stored last": {**FAN_OUT, "from_is_stored_last": False},
+    "todo stands for ever": {**FAN_OUT, "todo_is_compared": False},
+    "todo is ended before the tail moves": {**GROUP, "todo_is_ended": "before the tail moves"},
+    "todo is routed anew": {**GROUP, "todo_is_routed_anew": True},
+    "counters go up instead of being stored": {**FAN_OUT, "absolute_values": False},
+    "target words before the hand": {**REQUESTS, "target_words_within_hand": False},
+    "target words of what was not published stay": {**REQUESTS, "target_words_are_reset": False},
+    "a repeated reply is taken for a second": {**REQUESTS, "reply_is_known_by_position": False},
+    "the hand is not adopted": {**FAN_OUT, "hand_is_adopted": False},
+    "the head is not compared with the hand": {**FAN_OUT, "heads_are_compared": False},
+    "deaths are dealt with before the hand": {**GROUP, "hand_is_adopted_first": False},
+    "another member is chosen without hand": {**GROUP_OF_THREE, "rechoose_in_hand": False},
+    "of a dead one's record only one bit is handed on": {**GROUP, "dealt_bits_are_kept": False},
+    "a tail is moved back by what is done again": {**REQUESTS, "tails_move_forward_only": False},
+    "errors for what is still to be handed on": {**REQUESTS, "errors_before_handing_on": True},
+    "the hand does not name the ring": {**EVENTS_AND_REPLIES, "ring_is_in_hand": False},
+    "the hand does not name the generation": {**SLOT_GIVEN_AGAIN, "hand_names_generation": False},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", EVERYTHING_GOES_WELL)
+def test_every_record_arrives_once(how: str) -> None:
+    found = explore(forwarding(**EVERYTHING_GOES_WELL[how]))
+    print(found)
+    assert found.wrong is None, str(found)
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_way_to_forward_is_found_out(how: str) -> None:
+    found = explore(forwarding(**WRONG[how]))
+    print(found)
+    assert found.wrong is not None, str(found)
