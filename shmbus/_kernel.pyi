@@ -201,7 +201,7 @@ class EndpointCore:
 RECLAIMED: int
 QUARANTINED: int
 
-def up_sound(up: Mapping) -> bool: ...
+def up_shape(up: Mapping) -> tuple[int, int, int] | None: ...
 
 @final
 class Forwarder:

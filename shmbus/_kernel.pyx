@@ -1776,11 +1776,14 @@ cdef extern from "shmbus/native/service.h" nogil:
     int sb_service_start(sb_service *)
     void sb_service_stop(sb_service *, uint64_t)
     void sb_service_wake_all(sb_service *)
-    int sb_service_admit(sb_service *, uint32_t, uint32_t, const sb_up *, sb_down *, const char *, uint32_t, int, int, int, bint)
+    int sb_service_admit(sb_service *, uint32_t, uint32_t, const sb_up *, uint64_t, sb_down *, const char *, uint32_t, int, int, int, bint)
     void sb_service_forget(sb_service *, uint32_t, uint32_t)
     void sb_service_close(sb_service *)
     bint sb_give_order(sb_forwarder *, sb_order *)
-    bint c_up_sound "sb_up_sound"(const sb_up *, uint64_t)
+    cdef struct sb_shape:
+        uint64_t incoming[2]
+        uint64_t pending_count
+    bint sb_read_shape(const sb_up *, uint64_t, sb_shape *)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
@@ -1789,9 +1792,13 @@ RECLAIMED = SB_RECLAIMED_PORT
 QUARANTINED = SB_QUARANTINED_PORT
 
 
-def up_sound(up):
-    """Do the structures that a segment UP describes lie within it?"""
-    return bool(c_up_sound(<const sb_up *><uintptr_t>up.address, up.size))
+def up_shape(up):
+    """What a segment UP asks for: the capacities of its incoming data and reply rings, and how many
+    requests; None where what it says does not lie within it."""
+    cdef sb_shape shape
+    if not sb_read_shape(<const sb_up *><uintptr_t>up.address, up.size, &shape):
+        return None
+    return shape.incoming[0], shape.incoming[1], shape.pending_count
 
 
 cdef class Forwarder:
@@ -1859,7 +1866,7 @@ cdef class Forwarder:
               bint adopted=False):
         """Begin to serve an endpoint; takes over the descriptors."""
         self.check()
-        cdef int failed = sb_service_admit(self.service, slot, generation, <const sb_up *><uintptr_t>up.address,
+        cdef int failed = sb_service_admit(self.service, slot, generation, <const sb_up *><uintptr_t>up.address, up.size,
                                            <sb_down *><uintptr_t>down.address, bell.encode(), pid, pidfd, stat, door,
                                            adopted)
         if failed:

@@ -162,7 +162,7 @@ class Dispatcher:
         guest = Guest(slot, generation, layout.text(row["name"]), owner, up.memory, down)
         state = int(row["state"])
         unconfirmed = int(said["state"]) == layout.UpState.ATTACHING
-        if unconfirmed or state == RowState.GONE or not _kernel.up_sound(up.memory):
+        if unconfirmed or state == RowState.GONE or _kernel.up_shape(up.memory) is None:
             # One that never heard that it was let in knocks again, with the same segment.
             unlink(down_name)
             if not unconfirmed:
@@ -312,7 +312,7 @@ class Dispatcher:
         up = Segment.attach(
             self.names.up(caller.owner), kind=SegmentKind.UP, layout=layout.LAYOUT
         ).memory
-        if not _kernel.up_sound(up):
+        if (shape := _kernel.up_shape(up)) is None:
             return Answer(Code.REFUSED, pid=me, text="its segment is not sound\nAttach again")
         said = layout.view(up, layout.UP)[0]
         theirs, mine = said["identity"], self.head["identity"]
@@ -325,7 +325,7 @@ class Dispatcher:
                     text=f"it is in another {kind} namespace than the dispatcher\n"
                     "Run both in one, or let the containers share it",
                 )
-        if int(theirs["pid"]) != caller.owner.pid:
+        if caller.owner.start != processes.start_time(caller.owner.pid):
             return Answer(
                 Code.REFUSED, pid=me, text="its segment names another process\nAttach again"
             )
@@ -360,7 +360,7 @@ class Dispatcher:
                 text=f"the dispatcher may open {limit} files, and each endpoint takes three\n"
                 "Raise ulimit -n",
             )
-        return self._let_in(self._choose_slot(free), name, caller, up, connection)
+        return self._let_in(self._choose_slot(free), name, caller, up, shape, connection)
 
     def _choose_slot(self, free: list[int]) -> int:
         """The first whose last holder is long forgotten, else the one that has been free longest:
@@ -370,17 +370,23 @@ class Dispatcher:
         return next((slot for slot in free if left[slot] < before), min(free, key=left.__getitem__))
 
     def _let_in(
-        self, slot: int, name: str, caller: Caller, up: Mapping, connection: socket.socket
+        self,
+        slot: int,
+        name: str,
+        caller: Caller,
+        up: Mapping,
+        shape: tuple[int, int, int],
+        connection: socket.socket,
     ) -> Answer:
         assert self._kernel is not None
         generation = int(self.head["last_generation"]) + 1
         self._store("last_generation", generation)
-        down = self._make_down(slot, generation, up)
+        down = self._make_down(slot, generation, shape)
         stat = door = -1
         try:
             stat = _open_stat(caller.owner.pid)
             door = os.dup(connection.fileno())
-            self._write_row(slot, generation, name, caller.owner, up)
+            self._write_row(slot, generation, name, caller.owner)
             guest = Guest(slot, generation, name, caller.owner, up, down)
             self.guests[slot] = guest
             self._kernel.admit(
@@ -405,15 +411,14 @@ class Dispatcher:
         self._store("attached", len(self.guests))
         return Answer(Code.ADMITTED, slot, generation, os.getpid())
 
-    def _make_down(self, slot: int, generation: int, up: Mapping) -> Segment:
-        said = layout.view(up, layout.UP)[0]
-        requests, todo = int(said["pending_count"]), 2 * len(self.rows)
+    def _make_down(self, slot: int, generation: int, shape: tuple[int, int, int]) -> Segment:
+        *capacities, requests = shape
+        todo = 2 * len(self.rows)
         targets_at = _line(layout.DOWN.itemsize)
         todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
         at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
         places = []
-        for kind in range(2):
-            capacity = int(said["incoming_place"][kind]["capacity"])
+        for kind, capacity in enumerate(capacities):
             places.append((at, capacity, kind, 0, 0, 0))
             at = _line(at + capacity)
 
@@ -436,12 +441,14 @@ class Dispatcher:
             prepare=prepare,
         )
 
-    def _write_row(self, slot: int, generation: int, name: str, owner: Owner, up: Mapping) -> None:
+    def _write_row(self, slot: int, generation: int, name: str, owner: Owner) -> None:
+        identity = self.head["identity"].copy()  # of the same user and namespaces
+        identity["pid"], identity["start_time"] = owner.pid, owner.start
         with _RowChange(self, slot) as row:
             row["generation"] = generation
-            row["reason"] = row["health"] = row["down_ns"] = 0
+            row["reason"] = row["health"] = row["down_ns"] = row["said"] = 0
             row["since_ns"], row["since_wall_ns"] = time.monotonic_ns(), time.time_ns()
-            row["identity"] = layout.view(up, layout.UP)[0]["identity"]
+            row["identity"] = identity
             row["nonce"] = int(owner.nonce, 16)
             row["name"] = name.encode()
             row["state"] = RowState.LIVE

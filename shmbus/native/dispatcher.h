@@ -37,18 +37,24 @@ static inline bool sb_place_sound(const struct sb_ring_place *place, uint64_t se
            place->offset <= segment - place->capacity;
 }
 
-/* Do the structures that UP describes lie within it? Called by the control plane before it admits. */
-static inline bool sb_up_sound(const struct sb_up *up, uint64_t size)
+/* Copy out what UP says of itself. False: not all of it lies within the segment. Its owner may change it at any
+ * time, so whoever goes by it takes the copy. */
+static inline bool sb_read_shape(const struct sb_up *up, uint64_t size, struct sb_shape *shape)
 {
-    if (size < sizeof *up || up->prefix.size != size)
+    if (size < sizeof *up)
         return false;
+    memcpy(shape->outgoing, up->outgoing_place, sizeof shape->outgoing);
     for (int r = 0; r < SB_RINGS; r++)
-        if (!sb_place_sound(&up->outgoing_place[r], size) || !rb_capacity_valid(up->incoming_place[r].capacity))
+        shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_place[r].capacity;
+    shape->pending_offset = *(const volatile uint64_t *)&up->pending_offset;
+    shape->pending_count = *(const volatile uint64_t *)&up->pending_count;
+    for (int r = 0; r < SB_RINGS; r++)
+        if (!sb_place_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
             return false;
-    uint64_t count = up->pending_count;
-    return count >= 1 && count <= 65535 && up->pending_offset % 8 == 0 && up->pending_offset <= size &&
-           count <= (size - up->pending_offset) / sizeof(struct sb_pending) &&
-           count * 2 * SB_FAULT_RECORD <= up->incoming_place[SB_REPLIES].capacity / 2;
+    return shape->pending_count >= 1 && shape->pending_count <= 65535 && shape->pending_offset % 8 == 0 &&
+           shape->pending_offset <= size &&
+           shape->pending_count <= (size - shape->pending_offset) / sizeof(struct sb_pending) &&
+           shape->pending_count * 2 * SB_FAULT_RECORD <= shape->incoming[SB_REPLIES] / 2;
 }
 
 static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o)
@@ -62,17 +68,19 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
     p->row = &f->rows[o->slot];
     p->pid = p->row->identity.pid;
     memcpy(p->name, p->row->name, sizeof p->name - 1);
-    p->pending_count = (uint32_t)o->down->target_count;
-    p->pending = (const struct sb_pending *)((const uint8_t *)o->up + o->up->pending_offset);
+    /* DOWN was made from another reading of UP: both have to have room. */
+    uint64_t count = o->down->target_count < o->shape.pending_count ? o->down->target_count : o->shape.pending_count;
+    p->pending_count = (uint32_t)count;
+    p->pending = (const struct sb_pending *)((const uint8_t *)o->up + o->shape.pending_offset);
     p->target = (struct sb_target *)((uint8_t *)o->down + o->down->target_offset);
     p->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
     p->reserve = (uint64_t)p->pending_count * 2 * SB_FAULT_RECORD;
     for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_place out = o->up->outgoing_place[r], in = o->down->incoming_place[r];
-        rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail,
-                         (const uint8_t *)o->up + out.offset, out.capacity);
-        rb_producer_open(&p->in[r], &o->down->incoming[r].head, &o->up->incoming[r].tail,
-                         &o->down->incoming[r].high, (uint8_t *)o->down + in.offset, in.capacity);
+        struct sb_ring_place out = o->shape.outgoing[r], in = o->down->incoming_place[r];
+        p->corrupt |= rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail,
+                                       (const uint8_t *)o->up + out.offset, out.capacity) != RB_OK;
+        p->corrupt |= rb_producer_open(&p->in[r], &o->down->incoming[r].head, &o->up->incoming[r].tail,
+                                       &o->down->incoming[r].high, (uint8_t *)o->down + in.offset, in.capacity) != RB_OK;
         p->progress_tail[r] = p->in[r].tail_seen;
     }
     p->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
@@ -192,6 +200,8 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
 {
     if (p->state == SB_FREE)
         return;
+    if (p->corrupt && p->state == SB_LIVE) /* as it was found at admission */
+        sb_quarantine(f, p);
     uint64_t state = rb_load_acquire(&p->up->state);
     if (p->state == SB_LIVE && state != SB_ATTACHING) {
         if (!p->confirmed)

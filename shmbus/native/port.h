@@ -78,11 +78,18 @@ struct sb_port {
 
 enum sb_order_kind { SB_ADMIT, SB_EVICT, SB_DEAD, SB_STOPPED_TASK, SB_CONTINUED_TASK, SB_FORGET };
 
+struct sb_shape { /* what UP says of itself, copied out once and checked */
+    struct sb_ring_place outgoing[SB_RINGS];
+    uint64_t incoming[SB_RINGS]; /* capacities wanted */
+    uint64_t pending_offset, pending_count;
+};
+
 struct sb_order { /* what the control plane or the watcher tells the forwarding thread */
     enum sb_order_kind kind;
     uint32_t slot, generation;
     enum sb_reason reason;
     const struct sb_up *up;
+    struct sb_shape shape;
     struct sb_down *down;
     sem_t *bell;
     bool adopted;

@@ -111,14 +111,17 @@ static inline void sb_service_wake_all(struct sb_service *s)
             sem_post(s->port_bells[slot]);
 }
 
-static inline int sb_service_admit(struct sb_service *s, uint32_t slot, uint32_t generation, const struct sb_up *up,
+static inline int sb_service_admit(struct sb_service *s, uint32_t slot, uint32_t generation, const struct sb_up *up, uint64_t up_size,
                                    struct sb_down *down, const char *bell, uint32_t pid, int pidfd, int stat, int door,
                                    bool adopted)
 {
+    struct sb_shape shape;
+    if (!sb_read_shape(up, up_size, &shape))
+        return EINVAL;
     sem_t *semaphore = sem_open(bell, 0);
     if (semaphore == SEM_FAILED)
         return errno;
-    struct sb_order order = {.kind = SB_ADMIT, .slot = slot, .generation = generation, .up = up, .down = down,
+    struct sb_order order = {.kind = SB_ADMIT, .slot = slot, .generation = generation, .up = up, .shape = shape, .down = down,
                              .bell = semaphore, .adopted = adopted};
     if (!sb_give_order(&s->forwarder, &order)) {
         sem_close(semaphore);

@@ -341,7 +341,8 @@ static inline void make_up(struct peer *p, struct size size)
         rb_store(&p->up->outgoing[r].need, SB_NO_NEED);
     snprintf(p->up->name, sizeof p->up->name, "%s", p->name);
     stamp(&p->up->prefix, p->up_size, p->generation, SB_UP);
-    CHECK(sb_up_sound(p->up, p->up_size));
+    struct sb_shape shape;
+    CHECK(sb_read_shape(p->up, p->up_size, &shape));
 }
 
 /* The control plane's half: the row and DOWN. */
@@ -397,6 +398,7 @@ static inline void admit(struct peer *p, bool adopted)
 {
     struct sb_order order = {.kind = SB_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
                              .down = p->down, .bell = &p->bell, .adopted = adopted};
+    CHECK(sb_read_shape(p->up, p->up_size, &order.shape));
     CHECK(sb_give_order(p->world->f, &order));
 }
 
