@@ -1,6 +1,11 @@
 """Our tests use the fixtures that our users get: `shmbus.testing`."""
 
+import hypothesis
 import pytest
+
+# What we promise is order, never milliseconds: the machine may be busy.
+hypothesis.settings.register_profile("shmbus", deadline=None)
+hypothesis.settings.load_profile("shmbus")
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
