@@ -22,8 +22,9 @@ buffers and the faults still to come, all hashable; `explore` searches them brea
 trace of a counterexample is a shortest one.
 
 What this asks of a program: its local variables are hashable, a statement holds at most one
-`yield`, and what a `for` runs over is distinct and does not change in the loop.  A variable that
-is not needed any more still tells two places apart, so leave sub-programs (`yield from`) early.
+`yield`, and what a `for` runs over is distinct and does not change in the loop.  (Three ways to
+each place are tried, whether the same follows.)  A variable that is not needed any more still
+tells two places apart, so leave sub-programs (`yield from`) early.
 
 Memory is as on x86-TSO: `store` goes into the program's own store buffer, which is emptied in
 order at any later time, `load` sees the program's own buffer first; `store_seq`, `fence` and every
@@ -160,6 +161,7 @@ class Exploration(NamedTuple):
 
 
 ENDED, KILLED = 0, 1
+WAYS = 3  # to each place, of which it is proved that they do not matter
 Frames = tuple[tuple[int, tuple[tuple[str, Any], ...]], ...]
 
 
@@ -173,8 +175,9 @@ class Places:
         self.frames: list[Frames] = [(), ()]
         self.failed: dict[int, str] = {}
         self._after: list[dict[Any, int]] = [{}, {}]
-        self._origin: list[tuple[int, Any]] = [(-1, None), (-1, None)]
+        self._ways: list[list[tuple[int, Any]]] = [[], []]  # place and answer before
         self._numbers: dict[Hashable, int] = {}
+        self._unproved: list[tuple[int, tuple[int, Any], Any]] = []
 
     def start(self, which: int) -> int:
         program = self.starts[which]()
@@ -183,9 +186,21 @@ class Places:
     def after(self, place: int, answer: Any) -> int:
         known = self._after[place].get(answer)
         if known is None:
-            known = self._arrive(self._replay(place), answer, (place, answer))
+            known = self._arrive(self._replay(self._ways[place][0]), answer, (place, answer))
             self._after[place][answer] = known
+            self._unproved.extend((place, way, answer) for way in self._ways[place][1:])
+            self._prove()
         return known
+
+    def _prove(self) -> None:
+        """However a place is reached, the same must follow: or else there is something hidden."""
+        while self._unproved:
+            place, way, answer = self._unproved.pop()
+            if (
+                self._arrive(self._replay(way), answer, (place, answer))
+                != self._after[place][answer]
+            ):
+                raise TypeError(f"{self.name}: something hidden decides after {self.steps[place]}")
 
     def local(self, place: int, name: str) -> Any:
         for _, variables in reversed(self.frames[place]):
@@ -194,50 +209,57 @@ class Places:
                     return value
         raise KeyError(name)
 
-    def _replay(self, place: int) -> Program:
+    def _replay(self, way: tuple[int, Any]) -> Program:
         answers = []
+        place, answer = way
         while place >= 0:
-            place, answer = self._origin[place]
             answers.append(answer)
+            place, answer = self._ways[place][0]
         program = self.starts[~place]()
+        program.send(None)
         for answer in reversed(answers):
             program.send(answer)
         return program
 
-    def _arrive(self, program: Program, answer: Any, origin: tuple[int, Any]) -> int:
+    def _arrive(self, program: Program, answer: Any, way: tuple[int, Any]) -> int:
         try:
             step = program.send(answer)
         except StopIteration:
             return ENDED
         except AssertionError as error:
-            self._add(None, (), origin)
-            self.failed[len(self.steps) - 1] = f"{self.name}: {error}"
-            return len(self.steps) - 1
-        frames: list[tuple[int, tuple[tuple[str, Any], ...]]] = []
-        key: list[Hashable] = []
+            key: Hashable = f"{self.name}: {error}"
+            number = self._numbers.setdefault(key, len(self.steps))
+            if number == len(self.steps):
+                self._add(None, (), way)
+                self.failed[number] = str(key)
+            return number
+        frames = []
+        codes = []
         running: Any = program
         while running is not None:
             frame = running.gi_frame
             free = frame.f_code.co_freevars  # the model's parameters, not the program's variables
             variables = tuple(pair for pair in frame.f_locals.items() if pair[0] not in free)
             frames.append((frame.f_lasti, variables))
-            key.append((frame.f_code, frame.f_lasti, variables))
+            codes.append(frame.f_code)
             running = running.gi_yieldfrom
-        number = self._numbers.get(tuple(key))
-        if number is None:
-            number = self._numbers[tuple(key)] = len(self.steps)
-            self._add(step, tuple(frames), origin)
-        elif self.steps[number] != step:
-            raise TypeError(
-                f"{self.name}: something hidden tells {step} and {self.steps[number]} apart"
-            )
+        key = (*codes, *frames)
+        number = self._numbers.setdefault(key, len(self.steps))
+        if number == len(self.steps):
+            self._add(step, tuple(frames), way)
+            return number
+        if self.steps[number] != step:
+            raise TypeError(f"{self.name}: something hidden decides before {step}")
+        if way not in self._ways[number] and len(self._ways[number]) < WAYS:
+            self._ways[number].append(way)
+            self._unproved.extend((number, way, answer) for answer in self._after[number])
         return number
 
-    def _add(self, step: Step | None, frames: Frames, origin: tuple[int, Any]) -> None:
+    def _add(self, step: Step | None, frames: Frames, way: tuple[int, Any]) -> None:
         self.steps.append(step)
         self.frames.append(frames)
         self._after.append({})
-        self._origin.append(origin)
+        self._ways.append([way])
 
 
 class View:
