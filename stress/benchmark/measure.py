@@ -28,7 +28,7 @@ class Reading(msgspec.Struct):
     flags: list[int]
 
 
-READING = Reading("hall-7/rack-12/fan-3", 123_456, 48.25, "1/min", [1, 2, 3, 4])
+READING = Reading("fan3", 123_456, 48.25, "1/min", [1, 2, 3, 4])
 
 
 class Latency(NamedTuple):

@@ -22,7 +22,6 @@ from .measure import (
     Flood,
     Latency,
     Pace,
-    Paced,
     Reading,
     receive_rate,
     receive_stamped,
@@ -48,7 +47,7 @@ FAN_OUT = (zmq.XSUB, zmq.XPUB)
 
 @contextmanager
 def _socket(
-    kind: int, *, connect: str | None = None, bind: str | None = None, linger: int = 0
+    kind: int, *, connect: str | None = None, bind: str | None = None
 ) -> Iterator[zmq.Socket[bytes]]:
     context = zmq.Context()
     sock = context.socket(kind)
@@ -59,7 +58,7 @@ def _socket(
             sock.connect(connect)
         yield sock
     finally:
-        sock.close(linger)
+        sock.close(linger=0)
         context.term()
 
 
@@ -97,9 +96,9 @@ def requester(stage: Stage, address: Address, seconds: float) -> Latency:
         return time_calls(call, seconds)
 
 
-def sender(stage: Stage, connect: str, flood: Flood, typed: bool = False) -> float:
+def sender(stage: Stage, connect: str, flood: Flood, typed: bool = False) -> None:
     """CPU microseconds per message."""
-    with _socket(zmq.PUSH, connect=connect, linger=-1) as sock:
+    with _socket(zmq.PUSH, connect=connect) as sock:
         send = sock.send
         encode = msgspec.msgpack.Encoder().encode
 
@@ -112,7 +111,8 @@ def sender(stage: Stage, connect: str, flood: Flood, typed: bool = False) -> flo
                 send(encode(READING))
 
         stage.ready()
-        return sender_cpu(flood, send_typed if typed else send_raw)
+        stage.report(sender_cpu(flood, send_typed if typed else send_raw))
+        stage.wait_until_stopped()  # a proxy loses the last messages of a sender that goes at once
 
 
 def receiver(
@@ -139,11 +139,13 @@ def receiver(
         return receive_rate(flood, take_typed if typed else take_raw)
 
 
-def publisher(stage: Stage, address: Address, pace: Pace) -> Paced:
-    with _socket(zmq.PUB, connect=address.front, linger=-1) as sock:
+def publisher(stage: Stage, address: Address, pace: Pace) -> None:
+    """The rate that it held: Paced."""
+    with _socket(zmq.PUB, connect=address.front) as sock:
         stage.ready()
         # Subscriptions travel: what is sent before they arrive is lost, and warms up.
-        return send_stamped(pace, sock.send, warm=300)
+        stage.report(send_stamped(pace, sock.send, warm=300))
+        stage.wait_until_stopped()
 
 
 def subscriber(stage: Stage, address: Address, pace: Pace) -> npt.NDArray[np.int64]:

@@ -65,11 +65,17 @@ class Stage:
     """What a role sees of the others."""
 
     connection: Connection
+    reported: bool = False
 
     def ready(self) -> None:
         """Return once every role of this run has called it."""
         self.connection.send(("ready", None))
         self.connection.recv()
+
+    def report(self, result: object) -> None:
+        """Give the result before the role ends, which may then wait for the others."""
+        self.connection.send(("result", result))
+        self.reported = True
 
     def wait_until_stopped(self) -> None:
         while True:
@@ -87,7 +93,9 @@ def _play(role: Role, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stage = Stage(connection)
     try:
-        connection.send(("result", role.play(stage, *role.args)))
+        result = role.play(stage, *role.args)
+        if not stage.reported:
+            stage.report(result)
     except SystemExit:
         pass
     except BaseException:
