@@ -366,6 +366,7 @@ cdef int TYPES = 4096                   # names that one endpoint remembers as v
 cdef object log = logging.getLogger("shmbus")
 cdef object UNDECODED = object()
 cdef object decode_payload = payloads.decode
+cdef object make_decoder = payloads.decoder
 cdef object encode_payload = payloads.encode
 cdef object unpack = msgspec.msgpack.Decoder().decode
 cdef object pack = msgspec.msgpack.Encoder().encode
@@ -479,6 +480,21 @@ cdef inline uint64_t deadline_after(uint64_t span, uint64_t now) noexcept:
     return NEVER if span == NEVER else now + span
 
 
+cdef object recent_type = None          # a receiver mostly gets one type after the other
+cdef object recent_decoder = unpack
+
+
+cdef inline object decoder_of(object payload_type):
+    """From MessagePack to `payload_type`."""
+    global recent_type, recent_decoder
+    if payload_type is None:
+        return unpack
+    if payload_type is not recent_type:
+        recent_decoder = make_decoder(payload_type)
+        recent_type = payload_type
+    return recent_decoder
+
+
 @cython.final
 @cython.freelist(64)
 cdef class Message:
@@ -519,6 +535,12 @@ cdef class Message:
             if self._payload_type is None and self._header.flags & SB_RAW:
                 self._payload = self._raw
             else:
+                if not self._header.flags & (SB_RAW | SB_NONE):
+                    try:
+                        self._payload = decoder_of(self._payload_type)(self._raw)
+                        return self._payload
+                    except Exception:
+                        pass   # said below
                 try:
                     self._payload = decode_payload(
                         self._header.flags & (SB_RAW | SB_NONE), self._raw, self._payload_type, type=self.type

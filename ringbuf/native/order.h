@@ -83,6 +83,16 @@ static inline void rb_pause(void)
 #endif
 }
 
+/* This cache line will be written soon: fetch it from whichever core has it. A hint. */
+static inline void rb_will_write(const void *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin only reads, for the oldest CPUs' sake */
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 #define RB_LINE 64
 #define RB_ALIGN8(n) (((uint64_t)(n) + 7u) & ~(uint64_t)7u)
 

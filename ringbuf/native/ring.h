@@ -25,6 +25,7 @@
 
 #define RB_PADDING 0u
 #define RB_MIN_CAPACITY 1024u
+#define RB_AHEAD 1024u /* bytes */
 
 struct rb_head8 { /* the first 8 bytes of every record */
     uint32_t length;
@@ -145,6 +146,11 @@ static inline enum rb_status rb_claim(struct rb_producer *p, uint64_t length, ui
         offset = 0;
     }
     *at = p->data + offset;
+    /* What lies ahead was last read by the consumer, on another core perhaps. Its lines come while we write here. */
+    uint64_t ahead = p->next + RB_AHEAD;
+    if (length <= RB_AHEAD / 2 && ahead + length - p->tail_seen <= p->capacity)
+        for (uint64_t i = 0; i < length; i += RB_LINE)
+            rb_will_write(p->data + ((ahead + i) & (p->capacity - 1)));
     return RB_OK;
 }
 

@@ -426,7 +426,19 @@ static inline void sb_resolve(struct sb_routes *r, struct sb_route *route)
 
 static inline bool sb_is_type(const struct sb_route *route, const uint8_t *type, uint16_t length)
 {
-    return route->type_length == length && memcmp(route->type, type, length) == 0;
+    if (route->type_length != length)
+        return false;
+    if (length < 8)
+        return memcmp(route->type, type, length) == 0;
+    for (uint32_t i = 0, last = length - 8u;; i = i + 8 < last ? i + 8 : last) { /* a call would take longer */
+        uint64_t a, b;
+        memcpy(&a, (const uint8_t *)route->type + i, 8);
+        memcpy(&b, type + i, 8);
+        if (a != b)
+            return false;
+        if (i == last)
+            return true;
+    }
 }
 
 /* From here on, routes that are looked up stay until the next call: a run points into them. */
