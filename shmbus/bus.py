@@ -29,7 +29,7 @@ class Bus(BusView):
         _serving.add(self)
 
     def attach(self, name: str | None = None, **more: Any) -> Endpoint:
-        """An endpoint of this bus; the arguments are those of :func:`shmbus.attach`."""
+        """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
         from .endpoint import attach
 
         return attach(self.name, name=name, **more)
@@ -49,7 +49,7 @@ class Bus(BusView):
     def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
         most; then they get
-        ``BusDown``. With ``handover`` everything is left as it stands for the next :func:`serve`
+        ``BusDown``. With ``handover`` everything is left as it stands for the next `serve`
         to adopt."""
         with self._ending:
             self._dispatcher.close(timeout, handover=handover)

@@ -1,4 +1,4 @@
-"""A worker's end of the bus: :func:`attach` and :class:`Endpoint`.
+"""A worker's end of the bus: `attach` and `Endpoint`.
 
 What is done for every message is in `_kernel.pyx`; here is what is done now and then.
 """
@@ -134,7 +134,7 @@ class _Watched(NamedTuple):
 
 
 class Endpoint(EndpointCore):
-    """A process's place on the bus; made by :func:`attach`. Thread-safe, a context manager.
+    """A process's place on the bus; made by `attach`. Thread-safe, a context manager.
 
     Leaving the `with` block closes it. In a forked child it refuses with `ForkedEndpoint`; attach
     anew there.

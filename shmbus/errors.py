@@ -1,4 +1,4 @@
-"""Every error of the bus, in one tree under :class:`BusError`.
+"""Every error of the bus, in one tree under `BusError`.
 
 Each class takes its facts by keyword and keeps them as attributes (endpoint, type, limit, setting,
 seconds, ...);

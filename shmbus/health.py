@@ -133,7 +133,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint, as :class:`Health` shows it."""
+    """One endpoint, as `Health` shows it."""
 
     name: str
     state: str

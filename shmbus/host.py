@@ -24,7 +24,7 @@ def host(
     """Serve a bus until SIGINT or SIGTERM, then end it; with ``handover``, leave it for the next
     to adopt. ``say`` is called once it can be attached to. Call it in the main thread.
 
-    Raises what :func:`shmbus.serve` raises.
+    Raises what `shmbus.serve` raises.
     """
     with _signals() as signalled:
         bus = serve(name, settings=settings, replace=replace)

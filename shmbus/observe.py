@@ -99,7 +99,7 @@ class BusView:
         return self.look().health
 
     def look(self) -> Look:
-        """Everything at one moment; counts as a call of :meth:`health`."""
+        """Everything at one moment; counts as a call of `health`."""
         with self._lock:
             clock = Clock.now()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)

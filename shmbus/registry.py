@@ -352,7 +352,7 @@ class Registry:
         return found
 
     def requests(self, slot: int, generation: int) -> list[PendingRequest]:
-        """The requests under way of one endpoint, of those that :meth:`endpoints` saw last."""
+        """The requests under way of one endpoint, of those that `endpoints` saw last."""
         endpoint = self._known.get((slot, generation))
         if endpoint is None:
             return []

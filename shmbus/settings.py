@@ -1,4 +1,4 @@
-"""What can be set on a bus, and for one of its endpoints: :class:`Settings`.
+"""What can be set on a bus, and for one of its endpoints: `Settings`.
 
 A bus is served with settings, and they hold for its endpoints, unless one attaches with settings
 of its own.
@@ -38,7 +38,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes, limits and times of a bus or of one endpoint. Raises :class:`InvalidSetting`."""
+    """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`."""
 
     # Sizes
 
