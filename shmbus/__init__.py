@@ -8,8 +8,9 @@ if not sys.platform.startswith("linux"):
     )
 
 from . import errors
+from .attaching import attach
 from .bus import Bus, serve
-from .endpoint import Endpoint, Subscription, attach
+from .endpoint import Endpoint, Subscription
 from .errors import (
     AlreadyReplied,
     AttachError,

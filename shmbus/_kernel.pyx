@@ -6,7 +6,7 @@ import threading
 import traceback
 import types
 import uuid
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 
 import msgspec
 
@@ -21,6 +21,7 @@ from shmbus.errors import (
     QueueFull,
     RequestsFull,
     RequestTimeout,
+    encode_failure,
 )
 from shmbus.patterns import check_type
 
@@ -213,6 +214,7 @@ cdef extern from "shmbus/native/layout.h" nogil:
         rb_word head
     cdef struct sb_incoming:
         rb_word tail
+        rb_word taken_count
     cdef struct sb_up:
         sb_outgoing outgoing[2]
         sb_incoming incoming[2]
@@ -223,6 +225,7 @@ cdef extern from "shmbus/native/layout.h" nogil:
         rb_word timeouts
     cdef struct sb_down_incoming:
         rb_word head
+        rb_word delivered
     cdef struct sb_down_outgoing:
         rb_word tail
     cdef struct sb_down:
@@ -367,14 +370,9 @@ cdef object log = logging.getLogger("shmbus")
 cdef object UNDECODED = object()
 cdef object decode_payload = payloads.decode
 cdef object make_decoder = payloads.decoder
-cdef object encode_payload = payloads.encode
-cdef object unpack = msgspec.msgpack.Decoder().decode
-cdef object pack = msgspec.msgpack.Encoder().encode
 cdef unsigned long main_thread = threading.main_thread().ident
 
-# A trace tells where; more than this would only crowd the requester's ring.
-cdef Py_ssize_t MAX_MESSAGE = 2000
-cdef Py_ssize_t MAX_TRACE = 8000
+cdef uint64_t MAX_ACCOUNT = 16384       # bytes of a failure's account; more would only crowd the requester's ring
 
 
 def build_info():
@@ -1422,7 +1420,8 @@ cdef class EndpointCore:
                 route = <Route>found if found != NULL else self._resolve(m.type)
                 if self._dispatch(m, <Route>route) and yields:
                     return m
-                if yields and deadline != NEVER and rb_now() >= deadline and not self._data_waits():
+                PyErr_CheckSignals()
+                if deadline != NEVER and rb_now() >= deadline and not (yields and self._data_waits()):
                     self._put_down(thread)
                     return None
                 continue
@@ -1563,21 +1562,12 @@ cdef class EndpointCore:
     cdef int _answer_failure(self, Message m, object error) except -1:
         cdef sb_message answer
         self._check()
-        kind = error.__class__
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        try:
-            text = str(error)
-        except Exception:
-            text = "(its message could not be made)"
-        trace = "".join(traceback.format_exception(error))
-        cdef Py_ssize_t room = <Py_ssize_t>rb_largest_record(self._e.out[SB_REPLIES].capacity) - 512
-        if len(text) > MAX_MESSAGE:
-            text = text[:MAX_MESSAGE] + "..."
-        if len(trace) > MAX_TRACE:
-            trace = "..." + trace[-MAX_TRACE:]
-        account = pack([name, text.encode("utf-8", "replace").decode(), trace.encode("utf-8", "replace").decode()])
-        if len(account) > room:
-            account = pack([name[:64], text[:64].encode("ascii", "replace").decode(), ""])
+        trace = error.__traceback__
+        if trace is not None and trace.tb_frame.f_code.co_filename.endswith("_kernel.pyx"):
+            trace = trace.tb_next  # where we called the handler tells nobody anything
+        text = "".join(traceback.format_exception(error.__class__, error, trace))
+        limit = min(MAX_ACCOUNT, rb_largest_record(self._e.out[SB_REPLIES].capacity) - 512)
+        account = encode_failure(error, text, limit=limit)
         self._fill(&answer, m.type, None, None)
         answer.flags = SB_REMOTE
         answer.payload = PyBytes_AS_STRING(account)
@@ -1585,13 +1575,13 @@ cdef class EndpointCore:
         self._put_answer(m, SB_ERROR, &answer)
         return 0
 
-    def _serve(self, bint reconnect):
-        """Run callbacks until the endpoint comes to an end by close() or drain()."""
+    def _serve(self, bint reconnect, timeout=None):
+        """Run callbacks until the endpoint comes to an end by close() or drain(), or for so long."""
         self._check()
         self._runners += 1
         try:
             self._count_receivers(0)
-            self._next(NEVER, True, False, reconnect)
+            self._next(deadline_after(span_ns(timeout), rb_now()), True, False, reconnect)
         finally:
             self._runners -= 1
             if not self._e_closed():
@@ -1720,9 +1710,10 @@ cdef class EndpointCore:
     def _data_left(self):
         return self._e != NULL and self._data_waits()
 
-    def _busy(self):
-        """How many messages are in hand."""
-        return self._hand_count + self._deferred_count
+    def _unfinished(self):
+        """How many messages are here that are not done."""
+        cdef uint64_t delivered = rb_load_acquire(&self._e.down.incoming[SB_DATA].delivered)
+        return delivered - rb_load(&self._e.up.incoming[SB_DATA].taken_count) + self._hand_count + self._deferred_count
 
     def _bad_ring(self):
         """Which ring was found to be garbage, and where."""

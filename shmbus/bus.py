@@ -30,7 +30,7 @@ class Bus(BusView):
 
     def attach(self, name: str | None = None, **more: Any) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
-        from .endpoint import attach
+        from .attaching import attach
 
         return attach(self.name, name=name, **more)
 

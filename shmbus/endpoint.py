@@ -11,34 +11,38 @@ import heapq
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar, overload
+from uuid import UUID
 
 import msgspec
-import posix_ipc
 
-from ringbuf import (
-    RingbufError,
-    Segment,
-    SegmentMismatch,
-    SegmentNoSpace,
-    SegmentNotFound,
-    SegmentNotReady,
-    layout_text,
-)
+from ringbuf import Segment, layout_text
+from ringbuf.doorbell import unlink as unlink_bell
+from ringbuf.segment import unlink
 
-from . import _kernel, door, errors, names, patterns, payloads
+from . import _kernel, errors, names, patterns, payloads, segments
 from ._kernel import EndpointCore, Message, Route
-from .messages import HANDLER_FULL, REASONS, Death, fault, remote
-from .settings import Batch, Settings
+from .layout import (
+    INTEREST,
+    INTERESTS,
+    DownState,
+    InterestFlag,
+    InterestOp,
+    InterestRole,
+    RowState,
+    SegmentKind,
+    UpState,
+)
+from .messages import REASONS, Death
+from .settings import Batch
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping as Memory
@@ -59,25 +63,12 @@ CONFIRM = 5.0
 POLL = 0.02
 """Seconds between two looks at the rows of endpoints whose death is watched."""
 
-_PLAIN = 1  # bit 0 of a message's interests
-_GROUPS = 31
-_ADD, _REMOVE = 1, 2
-_SUBSCRIBE, _HANDLE, _OBSERVE = 1, 2, 3
-_DROP_NEWEST, _REDELIVER = 1, 2
-_UP_KIND, _DOWN_KIND, _BUS_KIND, _READY_KIND, _INTERESTS_KIND = (
-    0x5303,
-    0x5304,
-    0x5301,
-    0x5302,
-    0x5305,
-)
-_LOG_BYTES = 4096  # of a new interests segment
-_LOG_HEAD = 128
-_STARTING, _SERVING, _ENDED = 0, 1, 3
-_ATTACHED, _CLOSING_STATE = 1, 2
-_DRAINED, _RECLAIMED = 2, 3
-_LIVE, _LEAVING = 1, 2
-_STOPPING = 64
+LOG_BYTES = 4096
+"""Of a new segment of interests."""
+
+_GROUPS = 31  # bits of a message's interests but the first
+_STOPPING = 64  # the one trouble (enum sb_trouble) that is no obstacle
+_HANDLER_FULL = 9  # the one fault whose account needs a look at its endpoint
 
 
 class Subscription:
@@ -117,7 +108,7 @@ class _Interest(msgspec.Struct, frozen=True):
 
     def entry(self, operation: int) -> tuple[int, int, int, int, int, bytes, bytes]:
         """As it stands in the log."""
-        if operation == _REMOVE:
+        if operation == InterestOp.REMOVE:
             return operation, self.role, self.bit, 0, self.id, b"", b""
         pattern, group = self.pattern.encode(), self.group.encode()
         return operation, self.role, self.bit, self.flags, self.id, pattern, group
@@ -142,7 +133,6 @@ class Endpoint(EndpointCore):
 
     _bus: str
     _label: str
-    _pid: int
     _names: names.BusNames
     _owner: names.Owner
     _slot: int
@@ -156,11 +146,14 @@ class Endpoint(EndpointCore):
 
     # Making ----------------------------------------------------------------------------------
 
-    def _begin(self, bus: str, name: str, types: Mapping[str, Any] | None) -> None:
-        self._bus = bus
-        self._pid = os.getpid()
+    def _begin(
+        self, of: names.BusNames, owner: names.Owner, name: str, types: payloads.Types
+    ) -> None:
+        self._names = of
+        self._owner = owner
+        self._bus = of.bus
         self._label = name
-        self._types_known = payloads.Types(types)
+        self._types_known = types
         self._changing = threading.RLock()
         self._ending = threading.RLock()
         self._runners_left = threading.Condition()
@@ -182,6 +175,12 @@ class Endpoint(EndpointCore):
         self._done = threading.Event()
         self._patience: threading.Thread | None = None
         self._warned = False
+
+    def _join(self) -> None:
+        """Everything is open: tell the dispatcher."""
+        self._closed = False
+        self._set_state(UpState.ATTACHED)
+        _live.add(self)
 
     @property
     def bus(self) -> BusView:
@@ -241,10 +240,10 @@ class Endpoint(EndpointCore):
         with self._changing:
             interest = _Interest(
                 next(self._ids),
-                _SUBSCRIBE,
+                InterestRole.SUBSCRIBE,
                 pattern,
                 0 if group is None else self._bit(group),
-                _DROP_NEWEST if overflow == "drop_newest" else 0,
+                InterestFlag.DROP_NEWEST if overflow == "drop_newest" else 0,
                 group or "",
                 callback,
                 payload_type,
@@ -263,7 +262,7 @@ class Endpoint(EndpointCore):
         if self._running:
             raise self._conflict("it is inside run(), and a tap is read by iteration or receive()")
         with self._changing:
-            interest = _Interest(next(self._ids), _OBSERVE, pattern)
+            interest = _Interest(next(self._ids), InterestRole.OBSERVE, pattern)
             self._add(interest)
         return Subscription(pattern, None, lambda: self._remove(interest))
 
@@ -306,18 +305,30 @@ class Endpoint(EndpointCore):
         if payload_type is not None:
             payloads.decoder(payload_type)
         with self._changing:
-            if any(i.role == _HANDLE and i.pattern == pattern for i in self._interests.values()):
+            if any(
+                i.role == InterestRole.HANDLE and i.pattern == pattern
+                for i in self._interests.values()
+            ):
                 raise errors.HandlerConflict(endpoint=self._label, pattern=pattern)
-            flags = _REDELIVER if redeliver else 0
+            flags = InterestFlag.REDELIVER if redeliver else 0
             self._add(
-                _Interest(next(self._ids), _HANDLE, pattern, 0, flags, "", function, payload_type)
+                _Interest(
+                    next(self._ids),
+                    InterestRole.HANDLE,
+                    pattern,
+                    0,
+                    flags,
+                    "",
+                    function,
+                    payload_type,
+                )
             )
         return function
 
     def _bit(self, group: str) -> int:
         if group in self._bits:
             return self._bits[group]
-        used = {i.bit for i in self._interests.values() if i.role == _SUBSCRIBE}
+        used = {i.bit for i in self._interests.values() if i.role == InterestRole.SUBSCRIBE}
         # The bit of a group that was left may still stand in messages under way: it comes last.
         fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
         stale = [b for b in range(1, _GROUPS + 1) if b not in used]
@@ -332,12 +343,12 @@ class Endpoint(EndpointCore):
         self._interests[interest.id] = interest
         self._reroute()
         try:
-            self._change(interest, _ADD)
+            self._change(interest, InterestOp.ADD)
         except BaseException:
             self._interests.pop(interest.id, None)
             self._reroute()
             with contextlib.suppress(Exception):
-                self._write(interest, _REMOVE)
+                self._write(interest, InterestOp.REMOVE)
             raise
         if interest.function is not None:
             self._expect_runner()
@@ -350,13 +361,16 @@ class Endpoint(EndpointCore):
             try:
                 # Without a dispatcher nobody routes by it, and the log tells the next one.
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
-                    self._change(interest, _REMOVE)
+                    self._change(interest, InterestOp.REMOVE)
             finally:
                 self._reroute()
 
     def _reroute(self) -> None:
         self._set_routes(
-            any(i.role == _HANDLE and i.flags & _REDELIVER for i in self._interests.values())
+            any(
+                i.role == InterestRole.HANDLE and i.flags & InterestFlag.REDELIVER
+                for i in self._interests.values()
+            )
         )
 
     def _change(self, interest: _Interest, operation: int) -> None:
@@ -364,7 +378,7 @@ class Endpoint(EndpointCore):
         if not self._await_interests(version, CONFIRM):
             raise self._no_answer(CONFIRM)
         while self._old_logs:  # the dispatcher has the new one by now
-            _unlink(self._old_logs.pop())
+            unlink(self._old_logs.pop())
 
     def _write(self, interest: _Interest, operation: int) -> int:
         """Into the log; returns the version that has it."""
@@ -375,10 +389,10 @@ class Endpoint(EndpointCore):
 
     def _replace_log(self) -> None:
         """A new log with what holds now, twice as large as that."""
-        entries = [i.entry(_ADD) for i in self._interests.values()]
-        needed = sum(24 + len(e[5]) + len(e[6]) + 8 for e in entries)
-        size = _LOG_BYTES
-        while size < _LOG_HEAD + 2 * needed + 1024:
+        entries = [i.entry(InterestOp.ADD) for i in self._interests.values()]
+        needed = sum(INTEREST.itemsize + len(e[5]) + len(e[6]) + 8 for e in entries)
+        size = LOG_BYTES
+        while size < INTERESTS.itemsize + 2 * needed + 1024:
             size *= 2
 
         def prepare(mapping: Any) -> None:
@@ -386,7 +400,7 @@ class Endpoint(EndpointCore):
                 self._append_interest(mapping, size, *entry)
 
         name = self._names.interests(self._owner, self._serial + 1)
-        new = _make(name, size, _INTERESTS_KIND, prepare)
+        new = segments.create(name, size, SegmentKind.INTERESTS, prepare)
         self._old_logs.append(self._log.name)
         self._log.close()
         self._log = new
@@ -402,9 +416,9 @@ class Endpoint(EndpointCore):
         for i in list(self._interests.values()):
             if not patterns.matches(i.pattern, type):
                 continue
-            if i.role == _OBSERVE:
+            if i.role == InterestRole.OBSERVE:
                 continue
-            if i.role == _HANDLE:
+            if i.role == InterestRole.HANDLE:
                 handlers.append(i)
             elif i.function is not None:
                 wanted = i.payload_type if i.payload_type is not None else default
@@ -423,7 +437,7 @@ class Endpoint(EndpointCore):
             if best.payload_type is not None
             else default,
             yielded if yielded is not None else default,
-            best is not None and bool(best.flags & _REDELIVER),
+            best is not None and bool(best.flags & InterestFlag.REDELIVER),
         )
         self._keep_route(type, route)
         return route
@@ -477,7 +491,10 @@ class Endpoint(EndpointCore):
         try:
             self._run_here(reconnect)
         except KeyboardInterrupt:
-            self.drain()
+            try:
+                self.drain()
+            except errors.DrainTimeout as why:
+                log.warning("%s", why)
             raise
         for thread in others:
             thread.join()
@@ -522,14 +539,19 @@ class Endpoint(EndpointCore):
         finally:
             ready.set()
 
-    def _run_here(self, reconnect: bool, ready: threading.Event | None = None) -> None:
+    def _run_here(
+        self,
+        reconnect: bool,
+        ready: threading.Event | None = None,
+        timeout: float | None = None,
+    ) -> None:
         me = threading.get_ident()
         with self._runners_left:
             self._running.add(me)
         if ready is not None:
             ready.set()
         try:
-            self._serve(reconnect)
+            self._serve(reconnect, timeout)
         finally:
             with self._runners_left:
                 self._running.discard(me)
@@ -684,7 +706,7 @@ class Endpoint(EndpointCore):
         generation, state, _, reason, _ = row
         if generation != one.generation:
             return "died"  # the slot was given away since; how it went is not known any more
-        if state in (_LIVE, _LEAVING):
+        if state in (RowState.LIVE, RowState.LEAVING):
             return None
         return REASONS[reason] if 0 < reason < len(REASONS) else "died"
 
@@ -692,8 +714,8 @@ class Endpoint(EndpointCore):
 
     def drain(self, timeout: float | None = 30.0) -> None:
         """Finish what has been accepted, then close: no new messages come, those that are here are
-        handled, what was sent is forwarded. Takes at most about `timeout` seconds (None: no
-        limit)."""
+        handled, what was sent is forwarded. `timeout`: seconds (None: no limit). Raises
+        `DrainTimeout` once it is closed, where messages were left."""
         with self._as_closer() as may:
             if not may:
                 return
@@ -702,18 +724,22 @@ class Endpoint(EndpointCore):
             own = not self._running and all(
                 i.function is not None for i in self._interests.values()
             )
-            self._set_state(_CLOSING_STATE)
-            while not self._await_state(_DRAINED, 0.005 if own else _left(end)):
+            self._set_state(UpState.CLOSING)
+            while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
                 if self._trouble_now() & ~_STOPPING or (end and time.monotonic() >= end):
                     break
                 if own:
                     self._receive(0.0, True)
             self._stop(False)
             if own:
-                self._run_here(True)
+                self._run_here(True, timeout=_left(end))
             self._await_runners(_left(end))
-            if not self._closed:
-                self._close(CLOSING)
+            if self._closed:  # by a handler
+                return
+            left = self._unfinished() if self._interests and (own or self._running) else 0
+            self._close(CLOSING)
+            if left and timeout is not None:
+                raise errors.DrainTimeout(endpoint=self._label, left=left, seconds=timeout)
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
@@ -741,10 +767,10 @@ class Endpoint(EndpointCore):
         try:
             self._stop(True)
             self._await_runners(patience)
-            self._set_state(_CLOSING_STATE)
-            self._await_state(_DRAINED, patience)
+            self._set_state(UpState.CLOSING)
+            self._await_state(DownState.DRAINED, patience)
             self._finish()
-            gone = self._await_state(_RECLAIMED, min(patience, 1.0))
+            gone = self._await_state(DownState.RECLAIMED, min(patience, 1.0))
             self._shut(patience)
         finally:
             self._closed = True
@@ -766,8 +792,8 @@ class Endpoint(EndpointCore):
     def _unlink(self) -> None:
         self._log.unlink()
         for name in (self._names.up(self._owner), *self._old_logs):
-            _unlink(name)
-        _unlink_bell(self._names.endpoint_bell(self._owner))
+            unlink(name)
+        unlink_bell(self._names.endpoint_bell(self._owner)[1:])
 
     def __enter__(self) -> Self:
         return self
@@ -792,7 +818,7 @@ class Endpoint(EndpointCore):
         if self._closed:
             raise errors.EndpointClosed(endpoint=self._label)
         if self._forked():
-            raise errors.ForkedEndpoint(endpoint=self._label, pid=self._pid)
+            raise errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
         trouble = self._trouble_now() & (1 | 8 | 16 | 32)
         if trouble:
             raise self._explain_trouble(trouble)
@@ -815,7 +841,7 @@ class Endpoint(EndpointCore):
     def _explain_unusable(self, never: bool) -> errors.BusError:
         if never:
             return errors.EndpointClosed(endpoint=getattr(self, "_label", "?"))
-        return errors.ForkedEndpoint(endpoint=self._label, pid=self._pid)
+        return errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
 
     def _explain_trouble(self, trouble: int) -> errors.BusError:
         if trouble & 1:
@@ -851,22 +877,36 @@ class Endpoint(EndpointCore):
         return errors.BusDown(bus=self._bus, reason="its dispatcher died", pid=pid)
 
     def _explain_fault(
-        self, type: str, code: int, pid: int, limit: int, name: bytes, size: int, correlation: bytes
+        self, type: str, code: int, pid: int, number: int, name: bytes, size: int, identity: bytes
     ) -> errors.BusError:
-        if code == HANDLER_FULL:
-            handler = name.split(b"\0", 1)[0].decode("ascii", "replace")
-            rings = [i.incoming for i in self.bus.endpoints() if i.name == handler]
+        """The error that the dispatcher answered with; `number` is a limit, or a reason."""
+        endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
+        died = code == errors.ErrorCode.ENDPOINT_DIED
+        if code == _HANDLER_FULL:
+            rings = [i.incoming for i in self.bus.endpoints() if i.name == endpoint]
             return errors.QueueFull(
                 type=type,
-                endpoint=handler,
+                endpoint=endpoint,
                 depth=rings[0].depth if rings else 0,
                 capacity=rings[0].capacity if rings else 0,
                 seconds=_kernel.bus_facts(self._bus_mapping)[6] / 1e9,
             )
-        return fault(type, code, pid, limit, name, size, correlation)
+        return errors.from_code(
+            code,
+            type=type,
+            endpoint=endpoint,
+            pid=pid or None,
+            reason=REASONS[number] if died and 0 < number < len(REASONS) else "",
+            size=size,
+            limit=0 if died else number,
+            correlation_id=UUID(bytes=identity) if identity else None,
+        )
 
-    def _explain_remote(self, type: str, source: str, raw: bytes) -> errors.BusError:
-        return remote(type, source, raw)
+    def _explain_remote(self, type: str, source: str, account: bytes) -> errors.BusError:
+        """The error that a handler answered with."""
+        return errors.from_code(
+            errors.ErrorCode.REMOTE, type=type, endpoint=source, payload=account
+        )
 
     def _log_failure(self, message: Message, error: BaseException) -> None:
         log.error(
@@ -903,208 +943,9 @@ def _settle(future: Future[Message], message: Message | None, error: BaseExcepti
         pass
 
 
-# Attaching ------------------------------------------------------------------------------------
+# The ends of processes ------------------------------------------------------------------------
 
 _live: weakref.WeakSet[Endpoint] = weakref.WeakSet()
-
-
-def attach(
-    bus: str | None = None,
-    *,
-    name: str | None = None,
-    timeout: float | None = 5.0,
-    settings: Settings | None = None,
-    types: Mapping[str, Any] | None = None,
-    reconnect: bool = False,
-) -> Endpoint:
-    """Join a bus.
-
-    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
-    makes one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no
-    limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
-    of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
-    of raising `BusDown`.
-
-    Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
-    `InvalidName`, `Refused`.
-    """
-    if name is not None:
-        names.check_endpoint(name)
-    if bus is not None:
-        names.check_bus(bus)
-    known = payloads.Types(types)  # wrong types are told before anything is made
-    del known
-    began = time.monotonic_ns()
-    deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
-    bus = _choose(bus, deadline)
-    of = names.names_of(bus)
-    owner = names.new_owner(os.getpid(), _start_time())
-    name = name or f"{os.path.basename(sys.argv[0] or 'python')[:24]}-{owner.pid}-{owner.nonce[:6]}"
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in name)
-    seen = _await_bus(bus, of, began, deadline, timeout)
-    ring_bytes, bus_requests = _kernel.bus_facts(seen.memory)[2:4]
-    if settings is None:
-        settings = Settings(ring_bytes=ring_bytes)
-        requests = min(bus_requests or settings.request_limit, 65536)
-    else:
-        requests = settings.request_limit
-    seen.close()
-    endpoint = Endpoint.__new__(Endpoint)
-    endpoint._begin(bus, name, types)
-    endpoint._names = of
-    endpoint._owner = owner
-    with contextlib.ExitStack() as undo:
-        nonce = int(owner.nonce, 16)
-        undo.callback(_unlink, of.up(owner))
-        up = _make(
-            of.up(owner),
-            _kernel.up_size(settings.ring_bytes, settings.ring_bytes, requests),
-            _UP_KIND,
-            lambda mapping: _kernel.prepare_up(
-                mapping,
-                pid=owner.pid,
-                uid=os.geteuid(),
-                start_time=owner.start,
-                pid_namespace=_namespace("pid"),
-                time_namespace=_namespace("time"),
-                nonce=nonce,
-                name=name.encode(),
-                data_bytes=settings.ring_bytes,
-                reply_bytes=settings.ring_bytes,
-                requests=requests,
-            ),
-        )
-        undo.callback(_unlink, of.interests(owner, 1))
-        endpoint._log = _make(of.interests(owner, 1), _LOG_BYTES, _INTERESTS_KIND, None)
-        bell = of.endpoint_bell(owner)
-        undo.callback(_unlink_bell, bell)
-        posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
-        admission = door.knock(bus, nonce=nonce, start_time=owner.start, deadline_ns=deadline)
-        endpoint._connection = admission.connection
-        undo.callback(admission.connection.close)
-        endpoint._slot, endpoint._generation = admission.slot, admission.generation
-        # The bus may have been made anew while we waited at the door.
-        bus_segment = _open(bus, of.bus_segment, _BUS_KIND)
-        ready = _open(bus, of.ready, _READY_KIND, writable=True)
-        down = _open(bus, of.down(admission.slot, admission.generation), _DOWN_KIND)
-        endpoint._bus_mapping = bus_segment.memory
-        endpoint._open(
-            bus=bus_segment.memory,
-            ready=ready.memory,
-            up=up.memory,
-            down=down.memory,
-            name=name,
-            dispatcher_bell=of.bell.encode(),
-            own_bell=bell.encode(),
-            random=int.from_bytes(os.urandom(8), "little"),
-            spin_ns=settings.spin_ns,
-            step_aside=settings.step_aside,
-            hold_limit=settings.hold_limit,
-            reconnect=reconnect,
-            batch=settings.batch,
-        )
-        for segment in (bus_segment, ready, up, down):
-            segment.close()  # the kernel keeps the mappings
-        endpoint._closed = False
-        endpoint._set_state(_ATTACHED)
-        _live.add(endpoint)
-        undo.pop_all()
-    return endpoint
-
-
-def _choose(bus: str | None, deadline: int) -> str:
-    from . import registry
-
-    while bus is None:
-        try:
-            bus = registry.choose(None)
-        except errors.NoSuchBus as problem:
-            if problem.running or time.monotonic_ns() >= deadline:
-                raise
-            time.sleep(0.01)
-    return bus
-
-
-def _await_bus(
-    bus: str, of: names.BusNames, began: int, deadline: int, timeout: float | None
-) -> Segment:
-    """The bus's segment, once it is there and serves."""
-    pause = 0.002
-    while True:
-        try:
-            segment = Segment.attach(of.bus_segment, kind=_BUS_KIND, layout=_kernel.layout_hash())
-            if _kernel.bus_facts(segment.memory)[0] != _ENDED:
-                return segment
-            segment.close()
-        except (SegmentNotFound, SegmentNotReady):
-            pass
-        except RingbufError as problem:
-            raise segment_error(bus, problem) from problem
-        if time.monotonic_ns() >= deadline:
-            raise errors.AttachTimeout(bus=bus, seconds=timeout or 0.0)
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
-
-
-def _make(name: str, size: int, kind: int, prepare: Callable[[Any], None] | None) -> Segment:
-    try:
-        return Segment.create(name, size, kind=kind, layout=_kernel.layout_hash(), prepare=prepare)
-    except RingbufError as problem:
-        raise segment_error(None, problem) from problem
-
-
-def _open(bus: str, name: str, kind: int, *, writable: bool = False) -> Segment:
-    try:
-        return Segment.attach(name, kind=kind, layout=_kernel.layout_hash(), writable=writable)
-    except RingbufError as problem:
-        raise segment_error(bus, problem) from problem
-
-
-def segment_error(bus: str | None, problem: RingbufError) -> errors.BusError:
-    """ringbuf's error as the bus says it."""
-    name = str(getattr(problem, "name", "?"))
-    if isinstance(problem, SegmentMismatch) and problem.what == "layout":
-        return errors.LayoutMismatch(
-            bus=bus, mine=layout_text(problem.expected), theirs=layout_text(problem.found)
-        )
-    if isinstance(problem, SegmentNoSpace):
-        return errors.SegmentError(
-            name=name,
-            reason="not enough shared memory",
-            remedy="Make /dev/shm larger (in a container: --shm-size), or ring_bytes smaller",
-            size=problem.size,
-            free=problem.free,
-        )
-    text = str(problem).removeprefix(f"segment {name!r} ")
-    reason, _, remedy = text.partition("; ")
-    return errors.SegmentError(name=name, reason=reason, remedy=remedy or "See shmbus doctor")
-
-
-def _start_time() -> int:
-    with open("/proc/self/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
-
-
-def _namespace(kind: str) -> int:
-    try:
-        return os.stat(f"/proc/self/ns/{kind}").st_ino
-    except OSError:
-        return 0
-
-
-def _unlink(name: str) -> None:
-    from ringbuf.segment import unlink
-
-    with contextlib.suppress(OSError):
-        unlink(name)
-
-
-def _unlink_bell(name: str) -> None:
-    with contextlib.suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
-        posix_ipc.unlink_semaphore(name)
-
-
-# The ends of processes ------------------------------------------------------------------------
 
 
 def _at_exit() -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Any
-from uuid import UUID
-
 import msgspec
 
-from . import errors
 from ._kernel import Message
 
 __all__ = ["Death", "Message", "Tap"]
@@ -55,57 +50,3 @@ REASONS = (
     "died",
 )
 """By the number that stands in a slot's row."""
-
-
-class _Fault(IntEnum):
-    NO_ROUTE = 1
-    ENDPOINT_DIED = 2
-    REPLY_LOST = 3
-    TOO_LARGE = 4
-    COLLISION = 5
-    REFUSED = 6
-    EXPIRED = 8
-
-
-HANDLER_FULL = 9
-"""The one fault whose account needs a look at its endpoint."""
-
-
-def fault(
-    type: str, code: int, pid: int, limit: int, name: bytes, size: int, correlation: bytes
-) -> errors.BusError:
-    """The error that the dispatcher answered a request with."""
-    endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
-    match code:
-        case _Fault.NO_ROUTE:
-            return errors.NoRoute(type=type)
-        case _Fault.ENDPOINT_DIED:
-            reason = REASONS[limit] if 0 < limit < len(REASONS) else "died"
-            return errors.EndpointDied(type=type, endpoint=endpoint, pid=pid or None, reason=reason)
-        case _Fault.TOO_LARGE:
-            return errors.MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
-        case _Fault.COLLISION:
-            return errors.CorrelationCollision(type=type, correlation_id=UUID(bytes=correlation))
-        case _Fault.EXPIRED:
-            return errors.ReplyLost(
-                type=type, endpoint=endpoint, reason="its deadline had passed already"
-            )
-        case _Fault.REPLY_LOST:
-            reason = f"{limit} bytes were free for it here" if limit else "it did not fit here"
-        case _:
-            reason = f"the bus answered with code {code}"
-    return errors.ReplyLost(type=type, endpoint=endpoint, reason=reason)
-
-
-_account: Any = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
-
-
-def remote(type: str, endpoint: str, raw: bytes) -> errors.RemoteError:
-    """The error that a handler answered with."""
-    try:
-        error, message, traceback = _account(raw)
-    except msgspec.MsgspecError as why:
-        error, message, traceback = "?", f"(its account cannot be read: {why})", ""
-    return errors.RemoteError(
-        type=type, endpoint=endpoint, error=error, message=message, traceback=traceback
-    )

@@ -190,6 +190,20 @@ def test_draining_lets_running_handlers_finish(attach: Attach) -> None:
     assert future.result(30).payload == "done"
 
 
+def test_draining_says_what_it_could_not_finish(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, worker = attach("s"), attach("w")
+    go = threading.Event()
+    worker.handle("slow", lambda message: go.wait(30))
+    for _ in range(3):
+        sender.send("slow")
+    eventually(lambda: bus.endpoints()[1].untouched == 3)
+    worker.start()
+    threading.Timer(0.1, go.set).start()
+    with pytest.raises(errors.DrainTimeout) as caught:
+        worker.drain(timeout=0.01)
+    assert (caught.value.endpoint, caught.value.left) == ("w", 3)
+
+
 def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
     client, worker = attach("c"), attach("w")
     worker.handle("stop", lambda message: worker.close())

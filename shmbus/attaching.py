@@ -1,0 +1,155 @@
+"""Joining a bus: :func:`attach`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import posix_ipc
+
+from ringbuf import RingbufError, Segment, SegmentNotFound, SegmentNotReady
+from ringbuf.doorbell import unlink as unlink_bell
+from ringbuf.segment import unlink
+
+from . import _kernel, door, errors, names, payloads, registry, segments
+from .endpoint import LOG_BYTES, Endpoint
+from .layout import LAYOUT, BusState, SegmentKind
+from .processes import namespace, start_time
+from .settings import Settings
+
+
+def attach(
+    bus: str | None = None,
+    *,
+    name: str | None = None,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    types: Mapping[str, Any] | None = None,
+    reconnect: bool = False,
+) -> Endpoint:
+    """Join a bus.
+
+    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
+    makes one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no
+    limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
+    of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
+    of raising `BusDown`.
+
+    Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
+    `InvalidName`, `Refused`.
+    """
+    if name is not None:
+        names.check_endpoint(name)
+    if bus is not None:
+        names.check_bus(bus)
+    known = payloads.Types(types)  # wrong types are told before anything is made
+    began = time.monotonic_ns()
+    deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
+    bus = _choose(bus, deadline)
+    of = names.names_of(bus)
+    owner = names.new_owner(os.getpid(), start_time(os.getpid()))
+    name = name or _make_up(owner)
+    with _await_bus(bus, of, deadline, timeout) as segment:
+        facts = _kernel.bus_facts(segment.memory)
+    if settings is None:
+        settings = Settings(ring_bytes=facts[2], max_requests=facts[3])
+    requests = settings.request_limit
+    endpoint = Endpoint.__new__(Endpoint)
+    endpoint._begin(of, owner, name, known)
+    with contextlib.ExitStack() as undo:
+        nonce = int(owner.nonce, 16)
+        undo.callback(unlink, of.up(owner))
+        up = segments.create(
+            of.up(owner),
+            _kernel.up_size(settings.ring_bytes, settings.ring_bytes, requests),
+            SegmentKind.UP,
+            lambda mapping: _kernel.prepare_up(
+                mapping,
+                pid=owner.pid,
+                uid=os.geteuid(),
+                start_time=owner.start,
+                pid_namespace=namespace("pid"),
+                time_namespace=namespace("time"),
+                nonce=nonce,
+                name=name.encode(),
+                data_bytes=settings.ring_bytes,
+                reply_bytes=settings.ring_bytes,
+                requests=requests,
+            ),
+        )
+        undo.callback(unlink, of.interests(owner, 1))
+        log = of.interests(owner, 1)
+        endpoint._log = segments.create(log, LOG_BYTES, SegmentKind.INTERESTS)
+        bell = of.endpoint_bell(owner)
+        undo.callback(unlink_bell, bell[1:])
+        posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+        admission = door.knock(bus, nonce=nonce, start_time=owner.start, deadline_ns=deadline)
+        endpoint._connection = admission.connection
+        undo.callback(admission.connection.close)
+        endpoint._slot, endpoint._generation = admission.slot, admission.generation
+        # The bus may have been made anew while we waited at the door.
+        bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)
+        ready = segments.attach(bus, of.ready, SegmentKind.READY, writable=True)
+        down = segments.attach(bus, of.down(admission.slot, admission.generation), SegmentKind.DOWN)
+        endpoint._bus_mapping = bus_segment.memory
+        endpoint._open(
+            bus=bus_segment.memory,
+            ready=ready.memory,
+            up=up.memory,
+            down=down.memory,
+            name=name,
+            dispatcher_bell=of.bell.encode(),
+            own_bell=bell.encode(),
+            random=int.from_bytes(os.urandom(8), "little"),
+            spin_ns=settings.spin_ns,
+            step_aside=settings.step_aside,
+            hold_limit=settings.hold_limit,
+            reconnect=reconnect,
+            batch=settings.batch,
+        )
+        for segment in (bus_segment, ready, up, down):
+            segment.close()  # the kernel keeps the mappings
+        endpoint._join()
+        undo.pop_all()
+    return endpoint
+
+
+def _make_up(owner: names.Owner) -> str:
+    """A name for an endpoint that was given none."""
+    program = os.path.basename(sys.argv[0] or "python")[:24]
+    program = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in program)
+    return f"{program}-{owner.pid}-{owner.nonce[:6]}"
+
+
+def _choose(bus: str | None, deadline: int) -> str:
+    while bus is None:
+        try:
+            bus = registry.choose(None)
+        except errors.NoSuchBus as problem:
+            if problem.running or time.monotonic_ns() >= deadline:
+                raise
+            time.sleep(0.01)
+    return bus
+
+
+def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | None) -> Segment:
+    """The bus's segment, once it is there and serves."""
+    pause = 0.002
+    while True:
+        try:
+            segment = Segment.attach(of.bus_segment, kind=SegmentKind.BUS, layout=LAYOUT)
+            if _kernel.bus_facts(segment.memory)[0] != BusState.ENDED:
+                return segment
+            segment.close()
+        except (SegmentNotFound, SegmentNotReady):
+            pass
+        except RingbufError as problem:
+            raise segments.error(bus, of.bus_segment, problem) from problem
+        if time.monotonic_ns() >= deadline:
+            raise errors.AttachTimeout(bus=bus, seconds=timeout or 0.0)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
