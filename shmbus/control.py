@@ -17,13 +17,13 @@ import time
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from ringbuf import RingbufError, Segment, SegmentNoSpace
+from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
 from ringbuf.doorbell import Doorbell
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 
-from . import _kernel, door, errors, fence, layout, names, processes, succession
+from . import _kernel, door, errors, fence, layout, names, processes, segments, succession
 from .door import Answer, Caller, Code
 from .layout import RowState, SegmentKind
 from .names import Owner
@@ -96,7 +96,7 @@ class Dispatcher:
             self._segment = self._make_bus()
             slots = -(-self.settings.max_endpoints // 16) * 16  # whole cache lines
             size = layout.PREFIX.itemsize + 4 * slots
-            self._ready = _segment(self.names.ready, size, SegmentKind.READY)
+            self._ready = segments.create(self.names.ready, size, SegmentKind.READY)
             epoch = layout.offset(layout.BUS, "bell")
             self._bell = Doorbell.create(self.names.bell[1:], self._segment.memory, epoch)
         else:
@@ -201,7 +201,7 @@ class Dispatcher:
             head["package"] = version("shmbus").encode()
             head["last_generation"] = 1  # the bus itself
 
-        return _segment(self.names.bus_segment, size, SegmentKind.BUS, prepare=prepare)
+        return segments.create(self.names.bus_segment, size, SegmentKind.BUS, prepare=prepare)
 
     # The control thread -----------------------------------------------------------------------
 
@@ -433,7 +433,7 @@ class Dispatcher:
             down["incoming"]["reclaim"] = layout.NOWHERE
             down["todo"]["from"] = layout.NOWHERE
 
-        return _segment(
+        return segments.create(
             self.names.down(slot, generation),
             at,
             SegmentKind.DOWN,
@@ -572,23 +572,6 @@ def remove_endpoint(bus: names.BusNames, owner: Owner, serial: int) -> None:
     for near in range(max(serial - 1, 0), serial + 2):
         unlink(bus.interests(owner, near))
     unlink_bell(bus.endpoint_bell(owner)[1:])
-
-
-def _segment(name: str, size: int, kind: SegmentKind, **more: Any) -> Segment:
-    try:
-        return Segment.create(name, -(-size // 8) * 8, kind=kind, layout=layout.LAYOUT, **more)
-    except SegmentNoSpace as problem:
-        raise errors.SegmentError(
-            name=name,
-            reason=str(problem),
-            remedy="Make /dev/shm larger (in a container --shm-size) or set a smaller ring_bytes",
-            size=problem.size,
-            free=problem.free,
-        ) from problem
-    except RingbufError as problem:
-        raise errors.SegmentError(
-            name=name, reason=str(problem), remedy="See shmbus doctor"
-        ) from problem
 
 
 def _open_stat(pid: int) -> int:
