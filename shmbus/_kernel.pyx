@@ -370,6 +370,7 @@ cdef object log = logging.getLogger("shmbus")
 cdef object UNDECODED = object()
 cdef object decode_payload = payloads.decode
 cdef object make_decoder = payloads.decoder
+cdef object unpack = msgspec.msgpack.Decoder().decode
 cdef unsigned long main_thread = threading.main_thread().ident
 
 cdef uint64_t MAX_ACCOUNT = 16384       # bytes of a failure's account; more would only crowd the requester's ring
