@@ -109,6 +109,7 @@ def forwarding(
     absolute_values: bool = True,
     target_words_within_hand: bool = True,
     target_words_are_reset: bool = True,
+    target_words_of_the_handed_on_are_reset: bool = True,
     reply_is_known_by_position: bool = True,
     hand_is_adopted: bool = True,
     hand_is_adopted_first: bool = True,
@@ -462,7 +463,7 @@ def forwarding(
                 yield from finish(job)
             elif published:
                 yield from failed(job)
-            elif kind == "RUN" and target_words_are_reset and job.source[0] != "<":
+            elif kind == "RUN" and job.source[0] in words_are_reset:
                 names = yield atomic_names
                 for name in names:
                     if records[name].request >= 0:
@@ -501,11 +502,14 @@ def forwarding(
         """The records from `from` to `to`, read again."""
         source, start, to = words["hand.source"], words["hand.from"], words["hand.to"]
         if source[0] == "<":
-            return ()
+            return ()  # replies ask nobody
         if source[0] == ">":
             return tuple(copy.name for copy in words[f"data[{source[1:]}]"][start - 1 : to - 1])
         return tuple(record.name for record in ring_of(words, source)[start - 1 : to - 1])
 
+    words_are_reset = (*ports, ">") if target_words_of_the_handed_on_are_reset else tuple(ports)
+    if not target_words_are_reset:
+        words_are_reset = ()
     atomic_hand = atomic("read the hand", hand)
     atomic_names = atomic("read its records", names_in_hand)
 

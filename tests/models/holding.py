@@ -5,25 +5,24 @@ Describes the receiving side in shmbus/native/endpoint.h and what forward.h make
 The words are all the endpoint's:
 
     taken                 the first record not surfaced; moved by the endpoint's leader alone
-    held[k].position      a group message begun, and
+    held[k].position      a group message begun (0: the entry is free), and
     held[k].done          whether it is done; marked by the thread that handled it
     tail                  the least position held and not done, or else `taken`
 
 The steps:
 
-    take:   a group message: a held entry that is done or unused: position = its, done = 0
+    take:   a group message: in a free entry done = 0, then position = its
             taken = position + 1
             then it is surfaced
-    done:   held[k].done = 1; tail = the least held and not done, or taken
+    done:   held[k].done = 1, then position = 0; tail = the least held and not done, or taken
 
 A record is, once its receiver is dead, untouched from `taken` on; begun, where a held entry names
 it and is not done; else done.  The untouched goes to another member as it was, the begun once more
 with its attempt counted.
 
 Why in this order.  Entered before `taken` moves, a message that is killed half-way is held *and*
-untouched, and untouched is asked first.  The other way round it would be neither.  In an entry
-used again `position` changes before `done` is taken back: the message that stood there is no
-longer named, so it is done, while the other way round it would be begun again.
+untouched, and untouched is asked first.  The other way round it would be neither.  An entry names
+nobody while its `done` is taken back: else the message that it held before would be begun again.
 
 What is explored: the leader and two handler threads that finish in any order, two held entries,
 plain and group messages between each other.  The process may be killed at every step: whatever
@@ -49,7 +48,7 @@ def holding(
     entries: int = 2,
     *,
     held_before_taken: bool = True,
-    position_before_done: bool = True,
+    entry_is_freed_when_done: bool = True,
     taken_before_surfaced: bool = True,
     done_is_marked_after_the_work: bool = True,
     tail_waits_for_the_held: bool = True,
@@ -128,11 +127,8 @@ def holding(
     letting = {(k, at): atomic(f"let go of {at}", partial(let_go, k, at)) for k, at in both}
 
     def hold(k: int, position: int) -> Part[None]:
-        if not position_before_done:
-            yield store(f"held[{k}].done", 0)
+        yield store(f"held[{k}].done", 0)
         yield store(f"held[{k}].position", position)
-        if position_before_done:
-            yield store(f"held[{k}].done", 0)
 
     def leader() -> Program:
         for position in by_position:
@@ -161,6 +157,8 @@ def holding(
             yield finishing[position]
             if done_is_marked_after_the_work:
                 yield store(f"held[{k}].done", 1)
+            if entry_is_freed_when_done:
+                yield store(f"held[{k}].position", 0)
             yield letting[k, position]
             yield moving_tail
             del k, position

@@ -43,6 +43,12 @@ REQUESTS: dict[str, Any] = {
     "replies_twice": True,
     **TARGET_AND_DISPATCHER,
 }
+REQUEST_HANDED_ON: dict[str, Any] = {
+    "sent": {"p": (Record("q1", group="abc", request=1),)},
+    "targets": "cba",
+    "kills": 3,
+    "mortal": ("a", "b", "d"),
+}
 EVENTS_AND_REPLIES: dict[str, Any] = {
     "sent": {"a": (Record("e1", "b"),), "p": (Record("q1", group="a", request=1),)},
     "targets": "ab",
@@ -72,6 +78,7 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
     "groups, two of members and dispatcher killed": {**GROUP, **ANYONE},
     "a group of three": {**GROUP_OF_THREE, **ANYONE},
     "requests, two of handlers and dispatcher killed": {**REQUESTS, **ANYONE},
+    "a request handed on to one that dies as well": REQUEST_HANDED_ON,
     "events and replies of one endpoint": EVENTS_AND_REPLIES,
     "a slot given again": SLOT_GIVEN_AGAIN,
     "everything at once, anyone killed": EVERYTHING,
@@ -96,6 +103,10 @@ WRONG: dict[str, dict[str, Any]] = {
     "counters go up instead of being stored": {**FAN_OUT, "absolute_values": False},
     "target words before the hand": {**REQUESTS, "target_words_within_hand": False},
     "target words of what was not published stay": {**REQUESTS, "target_words_are_reset": False},
+    "target words of what was not handed on stay": {
+        **REQUEST_HANDED_ON,
+        "target_words_of_the_handed_on_are_reset": False,
+    },
     "a repeated reply is taken for a second": {**REQUESTS, "reply_is_known_by_position": False},
     "the hand is not adopted": {**FAN_OUT, "hand_is_adopted": False},
     "the head is not compared with the hand": {**FAN_OUT, "heads_are_compared": False},

@@ -11,7 +11,7 @@ from .holding import holding
 
 WRONG: dict[str, dict[str, Any]] = {
     "taken moves before the message is held": {"held_before_taken": False},
-    "an entry used again is not done before it names another": {"position_before_done": False},
+    "an entry used again still names the one before": {"entry_is_freed_when_done": False},
     "surfaced before it is taken": {"taken_before_surfaced": False},
     "marked done before the work is": {"done_is_marked_after_the_work": False},
     "the tail passes over what is held": {"tail_waits_for_the_held": False},
