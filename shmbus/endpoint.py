@@ -777,7 +777,8 @@ class Endpoint(EndpointCore):
             _live.discard(self)
             for future in self._take_futures():
                 _settle(future, None, errors.EndpointClosed(endpoint=self._label))
-        if gone or not self._trouble_now() & 6:  # else its successor takes over what we leave
+        trouble = self._trouble_now()
+        if gone or trouble & 8 or not trouble & 6:  # else its successor takes over what we leave
             self._unlink()
         self._connection.close()
         if self._view is not None:

@@ -90,6 +90,11 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
     p->state = (enum sb_row_state)rb_load(&p->row->state);
     p->reason = (enum sb_reason)rb_load(&p->row->reason);
     p->confirmed = o->adopted;
+    if (o->adopted) { /* `resumed` is still owed of it, and its slowness to be forgiven */
+        uint64_t health = rb_load(&p->row->health);
+        p->stalled = p->stopped = health & SB_STALLED;
+        p->slow = health & SB_SLOW;
+    }
     bool put_out = p->state == SB_DYING && p->reason == SB_EVICTED;
     for (int r = 0; r < SB_RINGS; r++)
         p->last[r] = put_out ? rb_load_acquire(&p->up->outgoing[r].head) : SB_NOWHERE;
@@ -133,13 +138,22 @@ static inline void sb_obey(struct sb_forwarder *f, const struct sb_order *o)
     }
 }
 
-static inline void sb_take_orders(struct sb_forwarder *f)
+/* At adoption the ports that stood come first, and with `admissions` nothing else. */
+static inline void sb_take_orders(struct sb_forwarder *f, bool admissions)
 {
     pthread_mutex_lock(&f->lock);
-    struct sb_order *o = f->orders;
-    f->orders = NULL;
-    f->orders_end = &f->orders;
-    rb_store(&f->orders_waiting, 0);
+    struct sb_order *o = NULL, **end = &o, **from = &f->orders;
+    while (*from)
+        if (admissions && (*from)->kind != SB_ADMIT) {
+            from = &(*from)->next;
+        } else {
+            *end = *from;
+            *from = (*from)->next;
+            end = &(*end)->next;
+            *end = NULL;
+        }
+    f->orders_end = from;
+    rb_store(&f->orders_waiting, f->orders != NULL);
     pthread_mutex_unlock(&f->lock);
     while (o) {
         struct sb_order *next = o->next;
@@ -322,7 +336,7 @@ static inline bool sb_any_active(const struct sb_forwarder *f)
 static inline void sb_pass(struct sb_forwarder *f)
 {
     if (rb_load_acquire(&f->orders_waiting))
-        sb_take_orders(f);
+        sb_take_orders(f, false);
     sb_scan_ready(f);
     if (f->now >= f->next_look)
         sb_look_around(f);
@@ -366,7 +380,7 @@ static inline void sb_forward(struct sb_forwarder *f)
     f->next_look = 0;
     f->next_deadline = ~0ull;
     if (f->adopting) {
-        sb_take_orders(f); /* the ports that stood */
+        sb_take_orders(f, true); /* who died meanwhile is seen off once all know who wants to hear of it */
         sb_recover(f);
     }
     for (;;) {

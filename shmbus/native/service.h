@@ -128,7 +128,8 @@ static inline int sb_service_admit(struct sb_service *s, uint32_t slot, uint32_t
         return ENOMEM;
     }
     s->port_bells[slot] = semaphore;
-    sb_watch_add(&s->watch, slot, generation, pid, pidfd, stat, door);
+    bool stalled = rb_load(&s->forwarder.rows[slot].health) & SB_STALLED;
+    sb_watch_add(&s->watch, slot, generation, pid, pidfd, stat, door, adopted && stalled);
     return 0;
 }
 

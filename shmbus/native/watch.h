@@ -64,11 +64,11 @@ static inline void sb_watch_listen(struct sb_watch *w, int fd, uint32_t slot, en
 
 /* From here on the descriptors are the watcher's, which closes them. */
 static inline void sb_watch_add(struct sb_watch *w, uint32_t slot, uint32_t generation, uint32_t pid, int pidfd,
-                                int stat, int door)
+                                int stat, int door, bool stopped)
 {
     pthread_mutex_lock(&w->lock);
     w->watched[slot] = (struct sb_watched){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
-                                           .stat = stat, .door = door, .reason = SB_DIED};
+                                           .stat = stat, .door = door, .reason = SB_DIED, .stopped = stopped};
     sb_watch_listen(w, pidfd, slot, SB_SIGN_PIDFD);
     sb_watch_listen(w, door, slot, SB_SIGN_DOOR);
     pthread_mutex_unlock(&w->lock);

@@ -1,0 +1,551 @@
+"""An endpoint dies: who hears of it, what becomes of its messages, and that nobody else suffers."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import platform
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import Death, Message, errors
+from shmbus.testing import Recorder, Worker, eventually
+
+Attach = Callable[..., shmbus.Endpoint]
+Record = Callable[..., Recorder]
+Hire = Callable[..., Worker]
+
+NEVER = threading.Event()
+
+
+# Ways to go --------------------------------------------------------------------------------------
+
+
+def die(way: str) -> None:
+    if way == "exec":
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+    elif way.startswith("exit"):
+        os._exit(int(way[-1]))
+    else:
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (0 if way != "core" else hard, hard))
+        os.kill(os.getpid(), signal.SIGABRT if way == "core" else signal.Signals[way])
+        NEVER.wait()
+
+
+def answer_by_dying(endpoint: shmbus.Endpoint, way: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.chdir(os.environ.get("TMPDIR", "/tmp"))  # where a core file may go
+    endpoint.handle("die", lambda message: die(way))
+    endpoint.run()
+
+
+REASONS = {
+    "SIGKILL": "killed",
+    "SIGTERM": "killed",
+    "SIGSEGV": "killed",
+    "core": "killed",
+    "exit0": "exited without detaching",
+    "exit3": "exited without detaching",
+    "exec": "exec",
+}
+
+
+@pytest.mark.parametrize("way", REASONS)
+def test_however_it_dies_its_caller_and_all_who_listen_are_told(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, way: str
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    victim = worker(answer_by_dying, way, name="victim")
+    caller = attach("caller")
+    caller.wait_for("die")
+    deaths: list[Death] = []
+    caller.on_death("victim", deaths.append)
+    with pytest.raises(errors.EndpointDied) as caught:
+        caller.request("die", timeout=60)
+    assert caught.value.endpoint == "victim"
+    assert caught.value.pid == victim.pid
+    assert caught.value.reason == REASONS[way]
+    assert "victim" in str(caught.value)
+    (down,) = downs.wait(where=lambda m: m.payload["name"] == "victim")
+    assert down.payload["pid"] == victim.pid
+    assert down.payload["reason"] == REASONS[way]
+    assert down.source == "$bus"
+    (death,) = eventually(lambda: deaths)
+    assert death == Death(name="victim", pid=victim.pid, reason=REASONS[way])
+    eventually(lambda: "victim" not in {e.name for e in bus.endpoints()})
+    attach("victim")  # the name is free
+    assert len(deaths) == 1
+    if way == "exec":
+        victim.kill()
+
+
+def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.start()
+    number = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # exit: of this thread alone
+    ctypes.CDLL(None).syscall(number, 0)
+
+
+def state_of(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def test_a_zombie_leader_whose_threads_run_is_not_dead(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    undead = worker(serve_beside_a_dead_leader, name="undead")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    eventually(lambda: state_of(undead.pid) == "Z")
+    for n in range(200):
+        assert caller.request("echo", n, timeout=60).payload == n
+        NEVER.wait(0.001)  # several looks at all processes
+    assert not downs.messages
+    os.kill(undead.pid, signal.SIGKILL)
+    (down,) = downs.wait()
+    assert down.payload["name"] == "undead"
+    with pytest.raises(errors.NoRoute):
+        caller.request("echo", timeout=60)
+
+
+def idle(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.run()
+
+
+def test_a_zombie_is_dead(bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire) -> None:
+    downs = recorder("$bus.endpoint.down")
+    victim = worker(idle, name="victim")
+    os.kill(victim.pid, signal.SIGKILL)
+    downs.wait()
+    assert state_of(victim.pid) == "Z"  # nobody has waited for it
+    eventually(lambda: not bus.endpoints()[1:])
+
+
+# Stopped is not dead -----------------------------------------------------------------------------
+
+
+def answer_after_a_stop(endpoint: shmbus.Endpoint) -> None:
+    def stop(message: Message) -> str:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return "at last"
+
+    endpoint.handle("stop", stop)
+    endpoint.run()
+
+
+def test_a_stopped_process_is_stalled_then_resumes_and_answers(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    told = recorder("$bus.endpoint.*")
+    server = worker(answer_after_a_stop, name="server")
+    caller = attach("caller")
+    caller.wait_for("stop")
+    told.wait(where=lambda m: m.payload["name"] == "caller")
+    told.clear()
+    reply = caller.request_async("stop", timeout=60)
+    told.wait(where=lambda m: m.type == "$bus.endpoint.stalled")
+    assert not reply.done()
+    (info,) = bus.find("stop")
+    assert info.stalled
+    assert bus.health().healthy is False
+    server.resume()
+    assert reply.result(60).payload == "at last"
+    told.wait(where=lambda m: m.type == "$bus.endpoint.resumed")
+    assert [(m.type.rpartition(".")[2], m.payload["name"]) for m in told.messages] == [
+        ("stalled", "server"),
+        ("resumed", "server"),
+    ]
+    eventually(lambda: not bus.find("stop")[0].stalled)
+
+
+def take_long(endpoint: shmbus.Endpoint) -> None:
+    def work(message: Message) -> str:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    endpoint.handle("work", work)
+    endpoint.run()
+
+
+@pytest.mark.bus(stall_after=0.2)
+def test_a_long_handler_is_busy_and_not_stalled(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    told = recorder("$bus.endpoint.stalled")
+    worker(take_long, name="server")
+    caller = attach("caller")
+    caller.wait_for("work")
+    replies = [caller.request_async("work", timeout=60) for _ in range(2)]
+    eventually(lambda: bus.find("work")[0].condition == "busy")
+    assert [reply.result(60).payload for reply in replies] == ["done", "done"]
+    assert not told.messages
+
+
+# What becomes of its messages --------------------------------------------------------------------
+
+
+def take_and_hang(endpoint: shmbus.Endpoint, pattern: str, group: str | None) -> None:
+    """Takes one message, says so, and does not get on."""
+
+    def hang(message: Message) -> None:
+        endpoint.publish("begun", message.payload)
+        NEVER.wait()
+
+    if group:
+        endpoint.subscribe(pattern, hang, group=group)
+    else:
+        endpoint.handle(pattern, hang)
+    endpoint.run()
+
+
+def seen(message: Message) -> tuple[Any, int, bool]:
+    return message.payload, message.attempt, message.redelivered
+
+
+def test_a_group_message_goes_on_to_another_member(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    victim = worker(take_and_hang, "job", "workers", name="victim")
+    publisher = attach("publisher")
+    publisher.wait_for("job")
+    for n in range(4):
+        publisher.publish("job", n)
+    begun.wait()
+    other = attach("other")
+    other.subscribe("job", group="workers")
+    victim.kill()
+    messages = other.receive_many(1, 60) + other.receive_many(1, 60)
+    messages += other.receive_many(1, 60) + other.receive_many(1, 60)
+    assert [seen(m) for m in messages] == [
+        (0, 2, True),  # it had been begun
+        (1, 1, True),
+        (2, 1, True),
+        (3, 1, True),
+    ]
+    assert [m.source for m in messages] == ["publisher"] * 4
+    assert other.receive(0) is None
+    assert not letters.messages
+    assert sum(e.redelivered for e in bus.endpoints()) == 4
+
+
+def die_of_poison(endpoint: shmbus.Endpoint) -> None:
+    def take(message: Message) -> None:
+        endpoint.publish("taken", [endpoint.name, *seen(message)])
+        if message.payload == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    endpoint.subscribe("job", take, group="workers")
+    endpoint.run()
+
+
+def test_a_poisonous_message_kills_two_workers_and_is_then_a_dead_letter(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    taken, letters = recorder("taken"), recorder("$bus.undeliverable")
+    workers = [worker(die_of_poison, name=f"worker{n}") for n in range(4)]
+    publisher = attach("publisher")
+    publisher.wait_for("job", receivers=4)
+    publisher.publish("job", "poison")
+    (letter,) = letters.wait()
+    poison = [t.payload for t in taken.wait(2)]
+    assert [p[1:] for p in poison] == [["poison", 1, False], ["poison", 2, True]]
+    assert poison[0][0] != poison[1][0]
+    assert letter.payload["type"] == "job"
+    assert letter.payload["source"] == "publisher"
+    assert letter.payload["kind"] == "event"
+    assert msgspec.msgpack.decode(letter.payload["payload"]) == "poison"
+    assert letter.payload["reason"]
+    eventually(lambda: sum(w.alive for w in workers) == 2)
+    for n in range(10):
+        publisher.publish("job", n)
+    taken.wait(12)
+    assert sum(w.alive for w in workers) == 2
+    assert bus.health().dead_letters == 1
+
+
+def test_an_untouched_request_goes_on_and_a_begun_one_ends_with_an_error(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun = recorder("begun")
+    victim = worker(take_and_hang, "ask", None, name="victim")
+    caller = attach("caller")
+    caller.wait_for("ask")
+    first = caller.request_async("ask", 1, timeout=60)
+    begun.wait()
+    second = caller.request_async("ask", 2, timeout=60)
+    eventually(lambda: bus.find("ask")[0].untouched == 1)
+    other = attach("other")
+    got: list[tuple[Any, int, bool]] = []
+
+    def answer(message: Message) -> int:
+        got.append(seen(message))
+        return int(message.payload) * 10
+
+    other.handle("ask", answer)
+    other.start()
+    victim.kill()
+    with pytest.raises(errors.EndpointDied) as caught:
+        first.result(60)
+    assert caught.value.endpoint == "victim"
+    assert second.result(60).payload == 20
+    assert got == [(2, 1, True)]
+
+
+def test_a_request_whose_only_handler_died_ends_with_its_name(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun = recorder("begun")
+    victim = worker(take_and_hang, "ask", None, name="victim")
+    caller = attach("caller")
+    caller.wait_for("ask")
+    replies = [caller.request_async("ask", n, timeout=60) for n in range(8)]
+    begun.wait()
+    victim.kill()
+    for reply in replies:
+        with pytest.raises(errors.EndpointDied) as caught:
+            reply.result(60)
+        assert caught.value.endpoint == "victim"
+    with pytest.raises(errors.NoRoute):
+        caller.request("ask", timeout=60)
+    assert bus.requests("caller") == []
+
+
+def test_a_begun_command_is_a_dead_letter_and_an_untouched_one_goes_on(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    victim = worker(take_and_hang, "do", None, name="victim")
+    sender = attach("sender")
+    sender.wait_for("do")
+    for n in range(3):
+        sender.send("do", n)
+    begun.wait()
+    eventually(lambda: bus.find("do")[0].untouched == 2)
+    other = attach("other")
+    got: list[tuple[Any, int, bool]] = []
+    other.handle("do", lambda m: got.append(seen(m)))
+    other.start()
+    victim.kill()
+    (letter,) = letters.wait()
+    assert letter.payload["kind"] == "send"
+    assert msgspec.msgpack.decode(letter.payload["payload"]) == 0
+    eventually(lambda: len(got) == 2)
+    assert got == [(1, 1, True), (2, 1, True)]
+
+
+def take_again(endpoint: shmbus.Endpoint) -> None:
+    def hang(message: Message) -> None:
+        endpoint.publish("begun", message.payload)
+        NEVER.wait()
+
+    endpoint.handle("do", hang, redeliver=True)
+    endpoint.run()
+
+
+def test_a_begun_command_is_done_again_where_its_handler_asked_for_it(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    victim = worker(take_again, name="victim")
+    sender = attach("sender")
+    sender.wait_for("do")
+    sender.send("do", "it")
+    begun.wait()
+    other = attach("other")
+    got: list[tuple[Any, int, bool]] = []
+    other.handle("do", lambda m: got.append(seen(m)), redeliver=True)
+    other.start()
+    victim.kill()
+    eventually(lambda: got)
+    assert got == [("it", 2, True)]
+    assert not letters.messages
+
+
+def never_read(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("news")
+    endpoint.publish("begun")
+    NEVER.wait()
+
+
+def test_events_that_the_dead_had_not_touched_are_counted(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, heard = recorder("begun"), recorder("news")
+    victim = worker(never_read, name="victim")
+    begun.wait()
+    publisher = attach("publisher")
+    for n in range(7):
+        publisher.publish("news", n)
+    heard.wait(7)
+    eventually(lambda: next(e for e in bus.endpoints() if e.name == "victim").untouched == 7)
+    assert bus.health().lost == 0
+    victim.kill()
+    eventually(lambda: bus.health().lost == 7)
+    assert heard.payloads == list(range(7))
+
+
+def say_and_die(endpoint: shmbus.Endpoint, count: int) -> None:
+    for n in range(count):
+        endpoint.publish("last.words", n)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_the_dead_had_sent_is_delivered(
+    bus: shmbus.Bus, recorder: Record, worker: Hire
+) -> None:
+    heard = recorder("last.words")
+    worker(say_and_die, 3000, name="victim")
+    messages = heard.wait(3000)
+    assert [m.payload for m in messages] == list(range(3000))
+    assert {m.source for m in messages} == {"victim"}
+
+
+def ask_and_hang(endpoint: shmbus.Endpoint) -> None:
+    endpoint.request("ask", timeout=600)
+
+
+def test_the_reply_to_a_dead_requester_is_counted_and_dropped(
+    bus: shmbus.Bus, attach: Attach, worker: Hire
+) -> None:
+    server = attach("server")
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(message: Message) -> str:
+        asked.set()
+        go.wait(60)
+        return "too late"
+
+    server.handle("ask", answer)
+    server.start()
+    victim = worker(ask_and_hang, name="victim")
+    assert asked.wait(60)
+    victim.kill()
+    eventually(lambda: "victim" not in {e.name for e in bus.endpoints()})
+    go.set()
+    eventually(lambda: bus.health().orphans == 1)
+
+
+# Who waits for the dead --------------------------------------------------------------------------
+
+
+def fill(sender: shmbus.Endpoint) -> int:
+    """How many messages were accepted before nothing moved for a while."""
+    for n in itertools.count():
+        try:
+            sender.publish("news", b"x" * 500, timeout=0.2)
+        except errors.QueueFull:
+            return n
+    raise AssertionError
+
+
+@pytest.mark.bus(block_timeout=60.0, ring_bytes=4096)
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_sender_that_waits_for_room_goes_on_when_the_full_one_goes(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, how: str
+) -> None:
+    begun = recorder("begun")
+    full = worker(never_read, name="full")
+    begun.wait()
+    sender = attach("sender")
+    sent = [fill(sender) for _ in range(3)]  # its ring, and then what the full one left in ours
+    assert sent[-1] == 0
+    waiting = threading.Thread(target=sender.publish, args=("news", b"y" * 500), daemon=True)
+    waiting.start()
+    if how == "kill":
+        full.kill()
+    else:
+        full.stop()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+# on_death ----------------------------------------------------------------------------------------
+
+
+def test_on_death_of_nobody_fires_at_once(bus: shmbus.Bus, attach: Attach) -> None:
+    deaths: list[Death] = []
+    attach("me").on_death("nobody", deaths.append)
+    (death,) = eventually(lambda: deaths)
+    assert death == Death(name="nobody", pid=None, reason="absent")
+
+
+def test_on_death_may_do_anything_and_is_told_of_a_detach_too(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    me = attach("me")
+    me.subscribe("obituary")
+    me.handle("echo", lambda m: m.payload)
+    seen: list[Death] = []
+
+    def mourn(death: Death) -> None:
+        me.on_death("nobody", seen.append)
+        other = bus.attach("mourner")
+        other.publish("obituary", death.reason)
+        other.close()
+        seen.append(death)
+
+    subscription = attach("friend")
+    me.on_death("friend", mourn)
+    subscription.close()
+    message = me.receive(60)
+    assert message is not None
+    assert message.payload == "detached"
+    eventually(lambda: len(seen) == 2)
+    assert {death.name for death in seen} == {"friend", "nobody"}
+
+
+def test_on_death_fires_once_however_often_the_name_comes_back(
+    bus: shmbus.Bus, attach: Attach, worker: Hire
+) -> None:
+    me = attach("me")
+    deaths: list[Death] = []
+    closed: list[Death] = []
+    first = worker(idle, name="phoenix")
+    me.on_death("phoenix", deaths.append)
+    me.on_death("phoenix", closed.append).close()
+    first.kill()
+    for _ in range(3):
+        worker(idle, name="phoenix").kill()
+    last: list[Death] = []
+    me.on_death("phoenix", last.append)
+    eventually(lambda: last)
+    assert [death.pid for death in deaths] == [first.pid]
+    assert closed == []
+
+
+def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
+    bus: shmbus.Bus, attach: Attach, recorder: Record
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    victim, caller = attach("victim"), attach("caller")
+    victim.handle("ask", lambda m: m.defer())
+    victim.start()
+    reply = caller.request_async("ask", timeout=60)
+    eventually(lambda: bus.find("ask")[0].in_hand)
+    bus.evict("victim")
+    with pytest.raises(errors.EndpointDied) as caught:
+        reply.result(60)
+    assert caught.value.reason == "evicted"
+    (down,) = downs.wait()
+    assert down.payload["reason"] == "evicted"
+    with pytest.raises(errors.Evicted):
+        victim.publish("x")
+    with pytest.raises(LookupError):
+        bus.evict("nobody")
