@@ -22,7 +22,7 @@ Exit codes:
   2    bad command line
   3    no such bus: none runs, several do, or it is not ours or not of this version
   4    timed out
-  130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, reply and top end so with 0
+  130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, reply and top end so with 0
   141  who read its output went away
 """
 
@@ -37,6 +37,7 @@ COMMANDS = {
     "route": "look:route",
     "send": "talk:send",
     "sub": "talk:sub",
+    "tap": "talk:tap",
     "top": "look:top",
     "demo": "demo:demo",
     "serve": "serve:serve",

@@ -12,7 +12,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from shmbus import registry
+from shmbus import Tap, registry
 from shmbus.errors import BusError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -199,11 +199,9 @@ def envelope(message: Any) -> dict[str, Any]:
 
 def pretty(message: Any) -> bytes:
     """A message as a line for people, in colour where that is wanted."""
-    sent = _sent(message)
-    clock = time.strftime("%H:%M:%S", time.localtime(sent)) + f"{sent % 1:.3f}"[1:]
     again = f" (attempt {message.attempt})" if message.redelivered else ""
     parts = [
-        click.style(clock, dim=True),
+        click.style(_clock(message), dim=True),
         click.style(message.type, fg="cyan", bold=True),
         click.style(message.source + again, fg="green"),
         shown(message.payload),
@@ -211,8 +209,32 @@ def pretty(message: Any) -> bytes:
     return _plain(" ".join(parts)).rstrip().encode()
 
 
+_COLOURS = {"nobody": "yellow", "lost": "red", "dropped": "magenta"}
+
+
+def tapped(message: Any, seen: Tap, took: float, after: float | None) -> bytes:
+    """A message that passed between others, as a line for people."""
+    outcome = "" if seen.outcome == "delivered" else seen.outcome
+    parts = [
+        click.style(_clock(message), dim=True),
+        f"{seen.kind:7}",
+        click.style(message.type, fg="cyan", bold=True),
+        click.style(f"{message.source} -> {seen.target or '-'}", fg="green"),
+        *([click.style(outcome, fg=_COLOURS.get(outcome))] if outcome else []),
+        click.style(f"in {duration(took)}", dim=True),
+        *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
+        shown(message.payload),
+    ]
+    return _plain(" ".join(parts)).rstrip().encode()
+
+
 def _plain(text: str) -> str:
     return text if sys.stdout.isatty() else click.unstyle(text)
+
+
+def _clock(message: Any) -> str:
+    sent = _sent(message)
+    return time.strftime("%H:%M:%S", time.localtime(sent)) + f".{int(sent * 1e3) % 1000:03}"
 
 
 def _sent(message: Any) -> float:

@@ -1,4 +1,4 @@
-"""Commands that attach and exchange messages: pub, send, request, sub, reply."""
+"""Commands that attach and exchange messages: pub, send, request, sub, tap, reply."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ from .common import (
     pretty,
     print_json,
     raw,
+    tapped,
     write,
 )
 
 _SIDE_BY_SIDE = 256  # messages that are printed before the output is flushed
+_ASKED = 10_000  # requests whose replies a tap waits for
 _DOZE = 0.2  # seconds; also how long a pipe that was closed goes unnoticed
 
 
@@ -211,41 +213,111 @@ def sub(
     PATTERN is a type of message in which a token may be * (any one) and the last > (one or more);
     by default >, which is everything but what the bus itself says ('$bus.>').
     """
-    left = count
-    end = None if timeout is None else time.monotonic() + timeout
     meter = Meter(as_json) if rate else None
+
+    def each(message: Message[Any]) -> None:
+        if meter is not None:
+            meter.count(message)
+        elif as_json:
+            print_json(envelope(message))
+        else:
+            write(_payload_alone(message, True) if as_raw else pretty(message))
+
     with _attach(bus, "sub", reconnect=reconnect) as endpoint:
         for pattern in patterns or (">",):
             endpoint.subscribe(
                 pattern, group=group, overflow="block" if lossless else "drop_newest"
             )
-        click.echo(f"shmbus sub: listening on {endpoint.bus.name}", err=True)
-        try:
-            while left != 0 and (end is None or time.monotonic() < end):
-                most = _SIDE_BY_SIDE if left is None else min(left, _SIDE_BY_SIDE)
-                for message in endpoint.receive_many(most, _doze(end)):
-                    left = None if left is None else left - 1
-                    try:
-                        _ = message.payload
-                    except errors.DecodeError as problem:
-                        click.echo(f"shmbus sub: {problem}", err=True)
-                        continue
-                    if message.lost and not as_json:
-                        click.echo(f"shmbus sub: {message.lost} lost here", err=True)
-                    if meter is not None:
-                        meter.count(message)
-                    elif as_json:
-                        print_json(envelope(message))
-                    else:
-                        write(_payload_alone(message, True) if as_raw else pretty(message))
-                if meter is not None:
-                    meter.tick()
-                flush()
-        except KeyboardInterrupt:
-            pass  # how it ends
+        _say("sub", f"listening on {endpoint.bus.name}")
+        _stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
         if meter is not None:
             meter.report()
-        flush()
+            flush()
+
+
+@click.command()
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_type)
+@bus_option
+@click.option("--count", "-n", type=click.IntRange(1), help="End after so many.")
+@click.option("--timeout", type=click.FloatRange(0.0), help="End after so many seconds.")
+@click.option("--reconnect", is_flag=True, help="Wait for the next dispatcher where one dies.")
+@json_option
+def tap(
+    patterns: tuple[str, ...],
+    bus: str | None,
+    count: int | None,
+    timeout: float | None,
+    reconnect: bool,
+    as_json: bool,
+) -> None:
+    """Watch what passes between others: events, commands, requests, replies and errors.
+
+    Each is shown with where it came from and went to, what became of it, and how long the bus took;
+    a reply also with the time since its request. An event to several is shown once for each. What
+    is shown are copies: a tap is never in the way, and what it does not read in time it misses
+    alone.
+    """
+    asked: dict[Any, int] = {}
+
+    def each(message: Message[Any]) -> None:
+        seen = message.tap
+        if seen is None:
+            return
+        took = (seen.forwarded_ns - seen.sent_ns) / 1e9
+        after = None
+        if message.correlation_id is not None:
+            if seen.kind == "request":
+                asked[message.correlation_id] = seen.sent_ns
+                if len(asked) > _ASKED:
+                    asked.pop(next(iter(asked)))
+            elif message.correlation_id in asked:
+                after = (seen.forwarded_ns - asked.pop(message.correlation_id)) / 1e9
+        if as_json:
+            facts = {"kind": seen.kind, "outcome": seen.outcome, "target": seen.target}
+            times = {"routing_seconds": took, "seconds_since_request": after}
+            print_json({**envelope(message), **facts, **times})
+        else:
+            write(tapped(message, seen, took, after))
+
+    with _attach(bus, "tap", reconnect=reconnect) as endpoint:
+        for pattern in patterns or (">", "$bus.>"):
+            endpoint.tap(pattern)
+        _say("tap", f"watching {endpoint.bus.name}")
+        _stream("tap", endpoint, count, timeout, each)
+
+
+def _stream(
+    who: str,
+    endpoint: Endpoint,
+    count: int | None,
+    timeout: float | None,
+    each: Callable[[Message[Any]], None],
+    tick: Callable[[], None] | None = None,
+) -> None:
+    """What comes, until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C."""
+    left = count
+    end = None if timeout is None else time.monotonic() + timeout
+    try:
+        while left != 0 and (end is None or time.monotonic() < end):
+            most = _SIDE_BY_SIDE if left is None else min(left, _SIDE_BY_SIDE)
+            for message in endpoint.receive_many(most, _doze(end)):
+                left = None if left is None else left - 1
+                if message.lost:
+                    _say(who, f"{message.lost} lost here")
+                try:
+                    each(message)
+                except errors.DecodeError as problem:
+                    _say(who, str(problem))
+            if tick is not None:
+                tick()
+            flush()
+    except KeyboardInterrupt:
+        pass  # how it ends
+    flush()
+
+
+def _say(who: str, text: str) -> None:
+    click.echo(f"shmbus {who}: {text}", err=True)
 
 
 def _doze(end: float | None) -> float:
@@ -343,7 +415,7 @@ def reply(
             return _run(command, message) if command else message.payload
 
         endpoint.handle(pattern, answer)
-        click.echo(f"shmbus reply: answering {pattern} on {endpoint.bus.name}", err=True)
+        _say("reply", f"answering {pattern} on {endpoint.bus.name}")
         try:
             endpoint.run(threads=threads, reconnect=False)
         except KeyboardInterrupt:

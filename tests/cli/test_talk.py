@@ -319,3 +319,33 @@ def test_a_command_that_fails_fails_the_request(bus: shmbus.Bus, start: Start) -
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_tap_shows_what_passes_between_others(
+    bus: shmbus.Bus, served: shmbus.Endpoint, start: Start
+) -> None:
+    for flags in ([], ["--json"]):
+        process = start("tap", "-b", bus.name, "echo", "news.>", "--count", 4, *flags)
+        eventually(lambda: any(">" in p for e in bus.endpoints() for p in e.patterns))
+        with bus.attach("client") as client:
+            client.publish("news.today", "rain")
+            assert client.request("echo", 41, timeout=60).payload == 41
+            client.send("echo", 42)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        lines = out.splitlines()
+        if flags:
+            found = [msgspec.json.decode(line) for line in lines]
+            assert [(f["kind"], f["outcome"], f["target"]) for f in found] == [
+                ("event", "nobody", None),
+                ("request", "delivered", "server"),
+                ("reply", "delivered", "client"),
+                ("send", "delivered", "server"),
+            ]
+            assert found[2]["seconds_since_request"] > found[1]["routing_seconds"] > 0
+        else:
+            assert "event   news.today client -> - nobody in" in lines[0]
+            assert "request echo client -> server in" in lines[1]
+            assert "reply   echo server -> client in" in lines[2]
+        eventually(lambda: not any(">" in p for e in bus.endpoints() for p in e.patterns))
