@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from . import names, processes
 _mutex = threading.Lock()
 _held: dict[str, int] = {}  # bus -> descriptor, of this process
 _owner = os.getpid()
+
+
+_FLOCK = struct.Struct("@hhqqi0q")  # struct flock
 
 
 class Holder(NamedTuple):
@@ -65,6 +69,30 @@ def acquire(bus: str) -> Holder | None:
             os.close(fd)  # its name was removed while we waited: it fences nothing
 
 
+def holder(bus: str) -> Holder | None:
+    """Who has the fence, or had it last and still lives; nothing is taken or made."""
+    path = f"/dev/shm/{names.names_of(bus).lock}"
+    with _mutex:
+        if bus in _held and _owner == os.getpid():  # opening it here would give it up
+            return Holder(os.getpid(), processes.start_time(os.getpid()))
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            free = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] == fcntl.F_UNLCK
+            said = os.pread(fd, 64, 0).split()
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+    found = Holder(*map(int, said)) if len(said) == 2 and b"".join(said).isdigit() else None
+    if free:
+        return found if found is not None and processes.process_alive(*found) else None
+    return found or Holder(0, 0)
+
+
 def release(bus: str, *, remove: bool) -> None:
     """Give the fence back; ``remove`` the file where nothing of the bus is left."""
     with _mutex:
@@ -76,4 +104,6 @@ def release(bus: str, *, remove: bool) -> None:
                 os.unlink(f"/dev/shm/{names.names_of(bus).lock}")
             except FileNotFoundError:
                 pass
+        else:
+            os.ftruncate(fd, 0)  # we may live on, without it
         os.close(fd)

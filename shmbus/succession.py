@@ -24,9 +24,11 @@ from .layout import BusState, RowState, SegmentKind
 log = logging.getLogger("shmbus")
 
 SHM = Path("/dev/shm")
-_TEARDOWN = (
-    10.0  # seconds in which the memory of a dead dispatcher is torn down, and its lock falls
-)
+_TEARDOWN = 10.0
+"""Seconds in which the memory of a dead dispatcher is torn down, and its lock falls."""
+_BEGINNING = 2.0
+"""Seconds for which the fence may be held by a process that does not serve: one that begins to, or
+clears away (`shmbus doctor --fix`)."""
 
 Standing = tuple[Segment, Segment, Doorbell]
 """BUS, READY and the dispatcher's bell, as they stand."""
@@ -35,12 +37,25 @@ Standing = tuple[Segment, Segment, Doorbell]
 def take_fence(bus: str) -> None:
     """Become the only dispatcher of a bus. One that is dead, but whose memory is still being torn
     down, is waited for. Raises ``BusExists`` with the pid of one that lives."""
-    until = time.monotonic() + _TEARDOWN
+    began = time.monotonic()
     while (holder := fence.acquire(bus)) is not None:
-        ending = holder.pid != os.getpid() and not processes.process_alive(*holder)
-        if not ending or time.monotonic() > until:
+        waited = time.monotonic() - began
+        lives = holder.pid == os.getpid() or processes.process_alive(*holder)
+        if waited > _TEARDOWN or (lives and (waited > _BEGINNING or _serves(bus, holder))):
             raise errors.BusExists(bus=bus, pid=holder.pid)
         time.sleep(0.002)
+
+
+def _serves(bus: str, holder: fence.Holder) -> bool:
+    """Whether BUS says that it is this process's; what cannot be read may be."""
+    try:
+        name = names.names_of(bus).bus_segment
+        memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+    except SegmentNotFound:
+        return False
+    except RingbufError:
+        return True
+    return int(layout.view(memory, layout.BUS)[0]["identity"]["pid"]) == holder.pid
 
 
 def standing(bus: str, *, replace: bool) -> Standing | None:

@@ -29,6 +29,7 @@ Exit codes:
 COMMANDS = {
     "completion": "shell:completion",
     "describe": "look:describe",
+    "doctor": "doctor:doctor",
     "health": "look:health",
     "ls": "look:ls",
     "pub": "talk:pub",

@@ -295,7 +295,7 @@ class _Play:
             yield start
         finally:
             self.bus.close()
-            end = time.monotonic() + 5.0
+            end = time.monotonic() + 30.0
             for child in children:
                 try:
                     child.wait(max(end - time.monotonic(), 0.0))

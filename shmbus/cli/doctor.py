@@ -1,0 +1,59 @@
+"""``shmbus doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from shmbus import doctor as checks
+
+from .common import complete_bus, json_option, print_json, size
+
+_MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
+
+
+@click.command()
+@click.argument("bus", required=False, shell_complete=complete_bus)
+@click.option("--fix", is_flag=True, help="Free what provably nobody needs any more.")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) -> None:
+    """Check this machine, and find what dead buses and endpoints left in /dev/shm: all of this
+    user's, or those of BUS.
+
+    Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
+    """
+    findings = checks.check_host()
+    leavings = checks.find_leavings(bus)
+    freed = {}
+    if fix:
+        freed = {leaving: checks.free(leaving) for leaving in leavings if leaving.removable}
+        leavings = checks.find_leavings(bus)
+    foreign = checks.find_foreign()
+    if as_json:
+        print_json(
+            {
+                "host": findings,
+                "freed": [{"bus": f.bus, "owner": f.owner, "bytes": n} for f, n in freed.items()],
+                "leavings": leavings,
+                "foreign": foreign,
+            }
+        )
+    else:
+        for finding in findings:
+            word, colour = _MARKS[finding.state]
+            click.echo(f"{click.style(f'{word:4}', fg=colour)}  {finding.subject}: {finding.text}")
+            if finding.remedy:
+                click.echo(f"      {finding.remedy}")
+        for leaving, count in freed.items():
+            click.echo(f"freed {size(count)} of bus {leaving.bus} ({leaving.owner})")
+        for leaving in leavings:
+            word = click.style("left", fg="yellow")
+            holds = f"{len(leaving.files)} files, {size(leaving.bytes)}"
+            click.echo(f"{word}  bus {leaving.bus}: {holds}; {leaving.owner}")
+            remedy = "shmbus doctor --fix frees it" if leaving.removable else "kept"
+            click.echo(f"      {remedy}: {leaving.reason}")
+        for other in foreign:
+            listed = ", ".join(other.buses)
+            click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
+    if leavings or any(finding.state == "bad" for finding in findings):
+        context.exit(1)

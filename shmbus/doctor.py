@@ -1,0 +1,533 @@
+"""Is this machine fit for a bus, and what did the dead leave in /dev/shm?
+
+`check_host` looks at the machine. `find_leavings` says what stands there that nobody needs any
+more, whose it was and how much it holds; `free` removes it. Only what provably nobody needs is
+freed: its owner is dead, and no dispatcher holds, or can take, the fence of its bus meanwhile.
+"""
+
+from __future__ import annotations
+
+import configparser
+import mmap
+import os
+import platform
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import posix_ipc
+
+from ringbuf import RingbufError, Segment
+
+from . import fence, layout, names, processes
+from .layout import BusState, RowState, SegmentKind
+from .names import Entry, Owner
+from .settings import MIB, Settings
+
+SHM = Path("/dev/shm")
+
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+_SO_PEERPIDFD = 77
+_MADV_WIPEONFORK = 18
+_PER_ENDPOINT = 3  # descriptors that the dispatcher needs: pidfd, stat and door
+_SPARE = 32
+
+
+# The host ---------------------------------------------------------------------------------------
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check found."""
+
+    subject: str
+    state: Literal["good", "note", "bad"]
+    text: str
+    remedy: str = ""
+    """What to do about it; empty where nothing need be done."""
+
+
+def check_host() -> list[Finding]:
+    """Everything about this machine that matters to a bus."""
+    return [finding for check in _CHECKS for finding in check()]
+
+
+def _shm() -> Iterator[Finding]:
+    subject = "/dev/shm"
+    remedy = "mount a tmpfs there: mount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm"
+    try:
+        system = os.statvfs(SHM)
+    except OSError as problem:
+        yield Finding(subject=subject, state="bad", text=str(problem), remedy=remedy)
+        return
+    if not os.access(SHM, os.W_OK | os.X_OK):
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text=f"user {os.geteuid()} may not write there",
+            remedy="chmod 1777 /dev/shm",
+        )
+    kind = _file_system(str(SHM))
+    if kind not in ("tmpfs", "ramfs"):
+        yield Finding(subject=subject, state="bad", text=f"is {kind}, not in memory", remedy=remedy)
+    settings = Settings()
+    size, free = (n * system.f_frsize for n in (system.f_blocks, system.f_bavail))
+    if not size:
+        yield Finding(subject=subject, state="good", text="of no limited size")
+        return
+    room = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
+    text = f"{size // MIB} MiB, {free // MIB} free: room for {room} endpoints with default rings"
+    if room >= 16:
+        yield Finding(subject=subject, state="good", text=text)
+    else:
+        yield Finding(
+            subject=subject,
+            state="bad" if room < 4 else "note",
+            text=text,
+            remedy="make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
+            "/dev/shm), or serve with smaller rings (--ring-bytes)",
+        )
+
+
+def _file_system(path: str) -> str:
+    """The kind of file system that is mounted there, or around it."""
+    best = "", "unknown"
+    try:
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, where, kind, *_ = line.split()
+            inside = path == where or path.startswith(where.rstrip("/") + "/")
+            if inside and len(where) >= len(best[0]):
+                best = where, kind
+    except (OSError, ValueError):
+        pass
+    return best[1]
+
+
+def _memory() -> Iterator[Finding]:
+    limit = _cgroup("memory.max")
+    if limit is not None and limit.isdigit():
+        yield Finding(
+            subject="memory",
+            state="note",
+            text=f"this control group may use {int(limit) // MIB} MiB, and rings count",
+        )
+
+
+def _cgroup(file: str) -> str | None:
+    """What a file of our control group (version 2) says."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        for path in (Path("/sys/fs/cgroup" + group), Path("/sys/fs/cgroup")):
+            if (path / file).exists():
+                return (path / file).read_text().strip()
+    except OSError:
+        pass
+    return None
+
+
+def _remove_ipc() -> Iterator[Finding]:
+    if not Path("/run/systemd/seats").exists():  # no logind
+        return
+    subject, user = "RemoveIPC", os.geteuid()
+    value = "yes"
+    places = [Path("/etc/systemd/logind.conf")]
+    for directory in ("/usr/lib", "/run", "/etc"):
+        places += sorted(Path(directory, "systemd/logind.conf.d").glob("*.conf"))
+    for place in places:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        try:
+            parser.read(place)
+        except (OSError, UnicodeDecodeError, configparser.Error):
+            continue
+        value = parser.get("Login", "RemoveIPC", fallback=value)
+    if value.lower() in ("no", "false", "off", "0"):
+        yield Finding(subject=subject, state="good", text="off: nothing is removed at logout")
+    elif user < 1000:
+        yield Finding(subject=subject, state="good", text="spares system users, as this one is")
+    else:
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text="on: logind empties /dev/shm of what this user has there when the last session "
+            "ends",
+            remedy="set RemoveIPC=no in /etc/systemd/logind.conf, serve as a system user, or "
+            f"loginctl enable-linger {user}",
+        )
+
+
+def _semaphores() -> Iterator[Finding]:
+    subject, name = "semaphores", f"/shmbus-doctor-{os.getpid()}"
+    try:
+        semaphore = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600)
+        try:
+            semaphore.release()
+            semaphore.acquire(0)
+        finally:
+            semaphore.close()
+            posix_ipc.unlink_semaphore(name)
+    except (posix_ipc.Error, OSError) as problem:
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text=f"none can be made: {problem}",
+            remedy="see that /dev/shm is a tmpfs that this user may write to",
+        )
+    else:
+        yield Finding(subject=subject, state="good", text="can be made, posted and removed")
+
+
+def _descriptors() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(soft - _SPARE, 0) // _PER_ENDPOINT
+    enough = Settings().max_endpoints
+    text = f"{soft} ({hard} at most): a dispatcher started here can serve {room} endpoints"
+    yield Finding(
+        subject="descriptors",
+        state="good" if room >= enough else "note" if room >= 64 else "bad",
+        text=text,
+        remedy="" if room >= enough else f"ulimit -n {enough * _PER_ENDPOINT + _SPARE}",
+    )
+
+
+def _namespaces() -> Iterator[Finding]:
+    subject, mine = "pid namespace", processes.namespace("pid")
+    if not mine or not Path(f"/proc/{os.getpid()}/stat").exists():
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text="/proc does not show this process",
+            remedy="mount -t proc proc /proc",
+        )
+        return
+    elsewhere = [bus.name for bus in map(_Bus, _buses()) if bus.elsewhere]
+    if elsewhere:
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text=f"served from another one: {', '.join(elsewhere)}",
+            remedy="let the containers share it (docker run --pid=container:NAME), or give each "
+            "a /dev/shm of its own",
+        )
+    else:
+        yield Finding(subject=subject, state="good", text="all buses here are served in ours")
+
+
+def _kernel() -> Iterator[Finding]:
+    subject = f"Linux {platform.release()}"
+    missing = []
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError):
+        missing.append("pidfd_open (Linux 5.3; without it deaths are seen by /proc alone)")
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+            page.madvise(_MADV_WIPEONFORK)
+    except OSError:
+        missing.append("MADV_WIPEONFORK (Linux 4.14)")
+        yield Finding(
+            subject=subject,
+            state="bad",
+            text="cannot tell forked children: endpoints cannot attach",
+            remedy="use Linux 4.14 or newer",
+        )
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with one, other:
+        try:
+            os.close(one.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
+        except OSError:
+            missing.append("SO_PEERPIDFD (Linux 6.5; pidfd_open serves instead)")
+    library = os.confstr("CS_GNU_LIBC_VERSION") or "another C library"
+    version = library.rpartition(" ")[2].split(".")
+    if not library.startswith("glibc") or [int(v) for v in version if v.isdigit()] < [2, 30]:
+        missing.append("sem_clockwait (glibc 2.30; short waits serve instead)")
+    if missing:
+        yield Finding(subject=subject, state="note", text=f"has no {'; no '.join(missing)}")
+    else:
+        yield Finding(subject=subject, state="good", text=f"and {library} have all that is used")
+
+
+def _cpus() -> Iterator[Finding]:
+    count = len(os.sched_getaffinity(0))
+    quota = (_cgroup("cpu.max") or "max").split()[0]
+    if count == 1:
+        text = "1 CPU: nobody spins while waiting, so requests take longer"
+        yield Finding(subject="CPUs", state="note", text=text)
+    elif quota.isdigit():
+        text = f"{count} CPUs, under a quota: spinning uses it up (Settings(spin=False))"
+        yield Finding(subject="CPUs", state="note", text=text)
+    else:
+        yield Finding(subject="CPUs", state="good", text=f"{count}")
+
+
+def _clock() -> Iterator[Finding]:
+    place = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    try:
+        source = place.read_text().strip()
+    except OSError:
+        return
+    if source in ("hpet", "acpi_pm", "xen", "jiffies"):
+        text = f"{source}: reading it takes a system call, and each message reads it"
+        yield Finding(
+            subject="clock",
+            state="note",
+            text=text,
+            remedy=f"where it is stable: echo tsc >{place}",
+        )
+
+
+_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _shm,
+    _memory,
+    _remove_ipc,
+    _semaphores,
+    _descriptors,
+    _namespaces,
+    _kernel,
+    _cpus,
+    _clock,
+)
+
+
+# Leavings ---------------------------------------------------------------------------------------
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in /dev/shm whose owner is dead."""
+
+    bus: str
+    owner: str
+    """Whose it was."""
+    bytes: int
+    """What it takes of /dev/shm."""
+    files: tuple[str, ...]
+    removable: bool
+    """Whether provably nobody needs it."""
+    reason: str
+    """Why, or why not."""
+
+
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
+    """What another user has in /dev/shm: not ours to judge."""
+
+    uid: int
+    buses: tuple[str, ...]
+    bytes: int
+
+
+def find_leavings(bus: str | None = None) -> list[Leaving]:
+    """What this user's dead buses and endpoints left, or those of one bus. Raises
+    ``InvalidName``."""
+    found = _buses() if bus is None else [names.check_bus(bus)]
+    return [leaving for name in found for leaving in _Bus(name).leavings()]
+
+
+def find_foreign() -> list[Foreign]:
+    """What other users have here."""
+    found: dict[int, list[tuple[Path, Entry]]] = {}
+    for path, entry in _files():
+        if entry.uid != os.geteuid():
+            found.setdefault(entry.uid, []).append((path, entry))
+    return [
+        Foreign(
+            uid=uid,
+            buses=tuple(sorted({entry.bus for _, entry in files})),
+            bytes=sum(_size(path) for path, _ in files),
+        )
+        for uid, files in sorted(found.items())
+    ]
+
+
+def free(leaving: Leaving) -> int:
+    """Remove it if it may still be removed; returns the bytes that this freed.
+
+    The dead ones' bus cannot begin anew meanwhile: that needs the fence, which is held here."""
+    whole = any(entry.owner is None for entry in map(names.parse, leaving.files) if entry)
+    if whole and fence.acquire(leaving.bus) is not None:
+        return 0  # it is being served again
+    freed = 0
+    try:
+        for now in _Bus(leaving.bus, fenced=whole).leavings():
+            if now.removable:
+                for file in now.files:
+                    entry = names.parse(file)
+                    if file in leaving.files and entry is not None and entry.kind != "lock":
+                        freed += _remove(SHM / file)
+    finally:
+        if whole:
+            left = {entry.kind for _, entry in _files(leaving.bus)} - {"lock"}
+            fence.release(leaving.bus, remove=not left)
+    return freed
+
+
+def _remove(path: Path) -> int:
+    size = _size(path)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _files(bus: str | None = None) -> Iterator[tuple[Path, Entry]]:
+    """What buses have in /dev/shm: all, or this user's bus of a name."""
+    try:
+        listed = sorted(SHM.iterdir())
+    except OSError:
+        return
+    for path in listed:
+        entry = names.parse(path.name)
+        if entry is not None and (bus is None or (entry.bus == bus and entry.uid == os.geteuid())):
+            yield path, entry
+
+
+def _buses() -> list[str]:
+    return sorted({entry.bus for _, entry in _files() if entry.uid == os.geteuid()})
+
+
+class _Bus:
+    """One bus of this user: whether it is dead, and what of it is."""
+
+    def __init__(self, name: str, *, fenced: bool = False) -> None:
+        self.name = name
+        self.files = list(_files(name))
+        self.dispatcher: tuple[int, int] | None = None
+        self.elsewhere = False
+        self.state: int | None = None
+        self.rows: set[str] = set()
+        self._namespaces: dict[Owner, int] = {}
+        self._names: dict[Owner, str] = {}
+        self._read()
+        # Holding the fence proves that there is no dispatcher, whatever BUS says; asking proves
+        # that there is one.
+        self.holder = None if fenced else fence.holder(name)
+        owners = {entry.owner for _, entry in self.files if entry.owner is not None}
+        self._read_owners(owners)
+        self.alive = {owner for owner in owners if not self._dead(owner)}
+
+    def _read(self) -> None:
+        try:
+            name = names.names_of(self.name).bus_segment
+            memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+            head = layout.view(memory, layout.BUS)[0]
+            rows = layout.view(memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
+        except (RingbufError, ValueError):
+            return
+        identity = head["identity"]
+        self.dispatcher = int(identity["pid"]), int(identity["start_time"])
+        self.elsewhere = int(identity["pid_namespace"]) not in (0, processes.namespace("pid"))
+        self.state = int(head["state"])
+        for row in rows:
+            if int(row["state"]) != RowState.FREE:
+                who = row["identity"]
+                nonce = f"{int(row['nonce']):016x}"
+                self.rows.add(str(Owner(int(who["pid"]), int(who["start_time"]), nonce)))
+
+    def _read_owners(self, owners: set[Owner]) -> None:
+        for owner in owners:
+            try:
+                up = names.names_of(self.name).up(owner)
+                memory = Segment.attach(up, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
+                said = layout.view(memory, layout.UP)[0]
+            except (RingbufError, ValueError):
+                continue
+            self._namespaces[owner] = int(said["identity"]["pid_namespace"])
+            self._names[owner] = layout.text(said["name"])
+
+    def _dead(self, owner: Owner) -> bool:
+        """Provably: its process was one of our pid namespace, or we see those of all."""
+        if self._namespaces.get(owner) == processes.namespace("pid"):
+            return not processes.process_alive(owner.pid, owner.start)
+        return _nobody_began_at(owner.start)
+
+    def _served(self) -> bool:
+        if self.holder is not None:
+            return True
+        if self.dispatcher is None:
+            return False
+        if self.elsewhere:
+            return not _nobody_began_at(self.dispatcher[1])
+        return processes.process_alive(*self.dispatcher)
+
+    def leavings(self) -> Iterator[Leaving]:
+        if self._served():
+            yield from self._strays()
+            return
+        if not self.files:
+            return
+        files = [path for path, _ in self.files]
+        if self.dispatcher is not None:
+            pid = self.dispatcher[0]
+            how = "ended" if self.state == BusState.ENDED else "died"
+            owner = f"its dispatcher, process {pid}, {how}"
+        elif any(entry.kind == "bus" for _, entry in self.files):
+            owner = "a dispatcher of another version, or broken"
+        else:
+            owner = "remains of a bus"
+        dead = [owner for owner in self._names if owner not in self.alive]
+        if dead:
+            listed = ", ".join(sorted(self._names[owner] for owner in dead)[:5])
+            owner += f"; endpoints {listed}{', ..' if len(dead) > 5 else ''}"
+        if self.alive:
+            seen = {o.pid for o in self.alive if processes.process_alive(o.pid, o.start)}
+            pids = ", ".join(map(str, sorted(seen)))
+            reason = (
+                f"processes {pids} wait for it: serve it again, or end them"
+                if seen
+                else "who attached cannot be proved dead from this pid namespace: look from the "
+                "first one, the host's"
+            )
+        else:
+            reason = "nobody of it lives"
+        yield Leaving(
+            bus=self.name,
+            owner=owner,
+            bytes=sum(map(_size, files)),
+            files=tuple(path.name for path in files),
+            removable=not self.alive,
+            reason=reason,
+        )
+
+    def _strays(self) -> Iterator[Leaving]:
+        """On a bus that is served: what is left of those who died at its door. The dispatcher sees
+        off everybody else."""
+        if self.dispatcher is None:
+            return
+        found: dict[Owner, list[Path]] = {}
+        for path, entry in self.files:
+            if entry.owner is not None and entry.owner not in self.alive:
+                found.setdefault(entry.owner, []).append(path)
+        for owner, files in found.items():
+            if str(owner) not in self.rows:
+                name = self._names.get(owner)
+                yield Leaving(
+                    bus=self.name,
+                    owner=f"{f'endpoint {name}, ' if name else ''}process {owner.pid}",
+                    bytes=sum(map(_size, files)),
+                    files=tuple(path.name for path in files),
+                    removable=True,
+                    reason="it died before it was let in",
+                )
+
+
+def _nobody_began_at(start: int) -> bool:
+    """Whether no process, of any pid namespace, began at this time. Only who is in the first
+    namespace sees all, and there every process has a pid."""
+    if processes.namespace("pid") != _INITIAL_PID_NAMESPACE:
+        return False
+    try:
+        everybody = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
+    except OSError:
+        return False
+    return not any(
+        processes.start_time(pid) == start and processes.process_alive(pid, start)
+        for pid in everybody
+    )
