@@ -280,6 +280,7 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
     cdef struct sb_place:
         uint64_t moves
     cdef struct sb_endpoint:
+        char door_path[108]
         uint64_t fork_mark
         const sb_bus *bus
         const sb_down *down
@@ -336,6 +337,7 @@ cdef extern from "shmbus/native/watcher.h" nogil:
     int sb_watcher_add(sb_endpoint *)
     void sb_watcher_remove(sb_endpoint *)
     void sb_arm_watcher(const sb_endpoint *)
+    void sb_leave_door(sb_endpoint *)
 
 cdef extern from "shmbus/native/wait.h" nogil:
     enum:
@@ -901,6 +903,16 @@ cdef class EndpointCore:
         batch._endpoint = self
         batch._limits = self._limits(max_messages, max_bytes, max_delay)
         return batch
+
+    def _knock_at(self, bytes path):
+        """Where to show a connection to a dispatcher that adopts this endpoint."""
+        if len(path) < sizeof(self._e.door_path):
+            memcpy(self._e.door_path, PyBytes_AS_STRING(path), len(path) + 1)
+
+    def _leave_door(self):
+        """In a forked child: its copy of that connection."""
+        if self._e != NULL:
+            sb_leave_door(self._e)
 
     def _flush(self):
         """Publish what batches hold back."""
@@ -1792,6 +1804,7 @@ cdef extern from "shmbus/native/service.h" nogil:
     void sb_service_wake_all(sb_service *)
     int sb_service_admit(sb_service *, uint32_t, uint32_t, const sb_up *, uint64_t, sb_down *, const char *, uint32_t, int, int, int, bint)
     void sb_service_forget(sb_service *, uint32_t, uint32_t)
+    void sb_service_open_door(sb_service *, uint32_t, uint32_t, int)
     void sb_service_close(sb_service *)
     bint sb_give_order(sb_forwarder *, sb_order *)
     cdef struct sb_shape:
@@ -1920,6 +1933,11 @@ cdef class Forwarder:
         f.notice_count = 0
         pthread_mutex_unlock(&f.lock)
         return result
+
+    def open_door(self, uint32_t slot, uint32_t generation, int door):
+        """An adopted endpoint has shown a connection; takes over the descriptor."""
+        self.check()
+        sb_service_open_door(self.service, slot, generation, door)
 
     def forget(self, uint32_t slot, uint32_t generation):
         """Let go of what a reclaimed endpoint had."""

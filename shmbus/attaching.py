@@ -111,6 +111,7 @@ def attach(
             reconnect=reconnect,
             batch=settings.batch,
         )
+        endpoint._knock_at(f"/dev/shm/{of.door}".encode())
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the kernel keeps the mappings
         endpoint._join()

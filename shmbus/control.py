@@ -309,6 +309,12 @@ class Dispatcher:
                 pid=me,
                 text=f"uid {caller.uid} is not this bus's user\nServe a bus as that user",
             )
+        for guest in self.guests.values():
+            if guest.owner == caller.owner:  # adopted, and here to show its connection
+                self._kernel.open_door(guest.slot, guest.generation, os.dup(connection.fileno()))
+                if caller.pidfd is not None:
+                    os.close(caller.pidfd)
+                return Answer(Code.ADMITTED, guest.slot, guest.generation, me)
         up = Segment.attach(
             self.names.up(caller.owner), kind=SegmentKind.UP, layout=layout.LAYOUT
         ).memory

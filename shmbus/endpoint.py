@@ -963,6 +963,7 @@ def _after_fork() -> None:
     for endpoint in list(_live):
         # The dispatcher takes the end of this connection for the end of the parent.
         endpoint._connection.close()
+        endpoint._leave_door()
     _live.clear()
 
 

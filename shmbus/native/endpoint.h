@@ -112,6 +112,8 @@ struct sb_endpoint {
     uint32_t dispatcher_pid;
     uint64_t serial;                    /* of the dispatcher they are of */
     bool watched;
+    int door;                           /* connection to a dispatcher that adopted us; -1: none */
+    char door_path[108];                /* empty: not to be knocked at again */
 };
 
 static inline void sb_lock(struct sb_endpoint *e) { pthread_mutex_lock(&e->lock); }
@@ -600,7 +602,7 @@ static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, stru
         .bus = bus, .up = up, .down = down, .slot = (uint32_t)down->slot, .generation = (uint32_t)down->generation,
         .dispatcher = {.epoch = &bus->bell, .semaphore = dispatcher}, .self = {.epoch = &up->bell, .semaphore = own},
         .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = SB_NO_REQUEST,
-        .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1,
+        .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
     };
     pthread_mutex_init(&e->lock, NULL);
     e->fork_mark = sb_fork_mark();

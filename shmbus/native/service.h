@@ -133,6 +133,11 @@ static inline int sb_service_admit(struct sb_service *s, uint32_t slot, uint32_t
     return 0;
 }
 
+static inline void sb_service_open_door(struct sb_service *s, uint32_t slot, uint32_t generation, int door)
+{
+    sb_watch_open_door(&s->watch, slot, generation, door);
+}
+
 /* The port was reclaimed: nothing of it is used any more. */
 static inline void sb_service_forget(struct sb_service *s, uint32_t slot, uint32_t generation)
 {

@@ -75,6 +75,20 @@ static inline void sb_watch_add(struct sb_watch *w, uint32_t slot, uint32_t gene
     sb_watch_wake(w); /* it may sleep for good while there is nobody to sweep */
 }
 
+/* An endpoint that was adopted has shown a connection. */
+static inline void sb_watch_open_door(struct sb_watch *w, uint32_t slot, uint32_t generation, int door)
+{
+    pthread_mutex_lock(&w->lock);
+    struct sb_watched *x = &w->watched[slot];
+    if (x->used && x->generation == generation && x->door < 0) {
+        x->door = door;
+        sb_watch_listen(w, door, slot, SB_SIGN_DOOR);
+    } else {
+        close(door);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
 static inline void sb_watch_remove(struct sb_watch *w, uint32_t slot, uint32_t generation)
 {
     pthread_mutex_lock(&w->lock);

@@ -15,6 +15,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define SB_SUCCESSOR_NS 10000000u /* how often to look for a successor */
 #define SB_NO_PIDFD_NS 50000000u  /* how often to look where the kernel has no pidfd */
@@ -106,6 +108,35 @@ static inline bool sb_vigil(struct sb_endpoint *e)
     return true;
 }
 
+/* At the end, and in a forked child, where it would hide that the parent has gone. */
+static inline void sb_leave_door(struct sb_endpoint *e)
+{
+    if (e->door >= 0)
+        close(e->door);
+    e->door = -1;
+}
+
+/* Show a dispatcher that adopted us a connection of ours: by its end it learns that this process has called exec. */
+static inline void sb_knock_again(struct sb_endpoint *e)
+{
+    struct sockaddr_un door = {.sun_family = AF_UNIX};
+    uint64_t knock[3] = {sb_layout(), e->up->nonce, e->up->identity.start_time};
+    if (!e->door_path[0])
+        return;
+    memcpy(door.sun_path, e->door_path, sizeof door.sun_path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return; /* without descriptors it goes unseen */
+    if (connect(fd, (struct sockaddr *)&door, sizeof door) == 0 &&
+        send(fd, knock, sizeof knock, MSG_NOSIGNAL) == (ssize_t)sizeof knock) {
+        if (e->door >= 0)
+            close(e->door);
+        e->door = fd;
+    } else {
+        close(fd);
+    }
+}
+
 /* One endpoint's look. Returns when to look again. */
 static inline uint64_t sb_watcher_look(struct sb_endpoint *e, uint64_t now)
 {
@@ -123,14 +154,17 @@ static inline uint64_t sb_watcher_look(struct sb_endpoint *e, uint64_t now)
             sb_unwatch_dispatcher(e);
     } else if (trouble & SB_FOR_NOW) {
         uint64_t state = rb_load_acquire(&e->bus->state);
-        if (e->bus->serial != e->serial && state == SB_SERVING && sb_watch_dispatcher(e))
+        if (e->bus->serial != e->serial && state == SB_SERVING && sb_watch_dispatcher(e)) {
             sb_set_trouble(e, 0, SB_BUS_DEAD);
-        else
+            sb_knock_again(e);
+        } else
             soon = now + SB_SUCCESSOR_NS;
     } else {
         bool dead = false;
         if (e->bus->serial != e->serial) {
-            if (!sb_watch_dispatcher(e)) /* it is being exchanged, or is gone again */
+            if (sb_watch_dispatcher(e))
+                sb_knock_again(e);
+            else /* it is being exchanged, or is gone again */
                 soon = now + SB_SUCCESSOR_NS;
         } else if (e->pidfd >= 0) {
             struct pollfd p = {.fd = e->pidfd, .events = POLLIN};
@@ -247,6 +281,7 @@ static inline void sb_watcher_remove(struct sb_endpoint *e)
         }
     sb_lock(e);
     sb_unwatch_dispatcher(e);
+    sb_leave_door(e);
     sb_unlock(e);
     e->watched = false;
     pthread_mutex_unlock(&sb_watcher.lock);
