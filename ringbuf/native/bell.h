@@ -39,7 +39,8 @@
 #define RB_NEAR_NS 100000u        /* a wait that ended within this speaks for spinning */
 #define RB_NEAR_CREDIT 8          /* that many far waits in a row speak against it */
 #define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
-#define RB_HOG_REST_NS 100000000u /* then park at once for so long */
+#define RB_HOG_REST_NS 1000000u   /* then park at once for so long: at first, and twice as long each time it is still there, */
+#define RB_HOG_MOST_NS 100000000u /* up to this */
 
 static inline uint64_t rb_now(void)
 {
@@ -55,6 +56,7 @@ struct rb_bell {        /* private to the waiter */
     int near;           /* credit: > 0 while waits have lately been short */
     uint32_t pauses;    /* a burst's worth, measured at start */
     uint64_t hog_until; /* no spinning before */
+    uint64_t hog_rest;  /* how long the last such rest was */
     uint64_t hogs;      /* how often a hog was noticed */
     uint64_t parks;     /* statistics */
 };
@@ -92,6 +94,17 @@ static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaph
         rb_store_seq(epoch, rb_load(epoch) + 1);
 }
 
+/* Somebody else needs this CPU, for a blip or for long. */
+static inline void rb_rest(struct rb_bell *b, uint64_t now)
+{
+    bool again = now < b->hog_until + 16 * b->hog_rest;
+    b->hog_rest = again ? 2 * b->hog_rest : RB_HOG_REST_NS;
+    if (b->hog_rest > RB_HOG_MOST_NS)
+        b->hog_rest = RB_HOG_MOST_NS;
+    b->hog_until = now + b->hog_rest;
+    b->hogs++;
+}
+
 static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint64_t start)
 {
     uint64_t now = start;
@@ -107,8 +120,7 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
         if (look(context))
             return true;
         if (now - before > RB_HOG_NS) {
-            b->hog_until = now + RB_HOG_REST_NS;
-            b->hogs++;
+            rb_rest(b, now);
             return false;
         }
     } while (now - start < b->spin_ns);

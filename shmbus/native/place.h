@@ -3,8 +3,8 @@
  * long. The dispatcher publishes its CPU; an end that finds itself there at many waits in a row asks to run
  * anywhere else, then takes its own mask back: a hint that binds nobody afterwards.
  *
- * Done blindly this costs more than it gives. So only in lockstep, at most every 2 ms, not within a second of a
- * sign of a CPU hog, and not for a while when the waits grew afterwards. */
+ * Done blindly this costs more than it gives. So only in lockstep, at most every 2 ms, not for a while
+ * after a sign of a CPU hog, and not for a while when the waits grew afterwards. */
 #ifndef SB_PLACE_H
 #define SB_PLACE_H
 
@@ -14,7 +14,8 @@
 
 #define SB_PLACE_STREAK 32u
 #define SB_PLACE_PAUSE_NS 2000000u
-#define SB_PLACE_CALM_NS 1000000000u
+#define SB_PLACE_CALM 10u          /* rests without a sign of a hog: 10 ms after a blip, a second after a lasting one */
+#define SB_PLACE_REST_NS 1000000000u
 #define SB_PLACE_TRIAL 64u /* waits after which a step is judged */
 
 struct sb_place {         /* private to the endpoint, used by its leader alone */
@@ -30,7 +31,7 @@ struct sb_place {         /* private to the endpoint, used by its leader alone *
 
 static inline void sb_place_init(struct sb_place *p, bool enabled)
 {
-    *p = (struct sb_place){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = SB_PLACE_CALM_NS};
+    *p = (struct sb_place){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = SB_PLACE_REST_NS};
 }
 
 static inline void sb_place_leave(struct sb_place *p, int cpu)
@@ -60,10 +61,10 @@ static inline void sb_place_step(struct sb_place *p, const struct rb_bell *bell,
     if (p->trial && --p->trial == 0) {
         if (p->mean_ns > p->mean_before + p->mean_before / 4) {
             p->not_before = now + p->rest_ns;
-            if (p->rest_ns < 64 * (uint64_t)SB_PLACE_CALM_NS)
+            if (p->rest_ns < 64 * (uint64_t)SB_PLACE_REST_NS)
                 p->rest_ns *= 2;
         } else {
-            p->rest_ns = SB_PLACE_CALM_NS;
+            p->rest_ns = SB_PLACE_REST_NS;
         }
     }
     int cpu = sched_getcpu();
@@ -74,7 +75,7 @@ static inline void sb_place_step(struct sb_place *p, const struct rb_bell *bell,
     if (++p->streak < SB_PLACE_STREAK || now < p->not_before)
         return;
     p->streak = 0;
-    if (bell->hogs && now < bell->hog_until + SB_PLACE_CALM_NS)
+    if (bell->hogs && now < bell->hog_until + SB_PLACE_CALM * bell->hog_rest)
         return;
     p->mean_before = p->mean_ns;
     p->trial = SB_PLACE_TRIAL;
