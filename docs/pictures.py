@@ -1,0 +1,164 @@
+"""Make the pictures of shmtop and of the demonstration in docs/images, from a real run of both.
+
+python docs/pictures.py [PATH]        PATH: the tree for the demonstration, as in `shmbus demo`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+from shmtop.app import ShmTop
+from shmtop.sampler import Sampler
+
+import shmbus
+from shmbus import Message
+from shmbus.errors import BusDown, QueueFull
+
+IMAGES = Path(__file__).resolve().parent / "images"
+WIDTH, HEIGHT = 100, 16  # characters
+
+
+def save(name: str, picture: str) -> None:
+    # Without the fonts that it would fetch from elsewhere: any monospaced one does.
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    picture = re.sub(
+        r"font-family: (?:Fira Code|\w+), monospace", "font-family: monospace", picture
+    )
+    (IMAGES / name).write_text(re.sub(r"[ \t]+$", "", picture, flags=re.MULTILINE))
+    print(IMAGES / name)
+
+
+# The demonstration ------------------------------------------------------------------------------
+
+
+def demo(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", "from shmbus.cli import main; main()", "demo", *arguments]
+    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    printed = Text.from_ansi(done.stdout.replace(str(library), library.name).rstrip())
+    with open(os.devnull, "w") as nowhere:
+        console = Console(record=True, width=68, file=nowhere)
+        console.print(printed)
+    save("demo.svg", console.export_svg(title="shmbus demo"))
+
+
+# shmtop -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def joined(bus: str, name: str) -> Iterator[shmbus.Endpoint]:
+    """An endpoint until the bus is ended, which some find out in the middle of something."""
+    logging.getLogger("shmbus").disabled = True
+    with shmbus.attach(bus, name=name, timeout=60) as endpoint, contextlib.suppress(BusDown):
+        yield endpoint
+
+
+def member(bus: str, name: str, handling: float) -> None:
+    """Takes its share of the files; each keeps it busy for so many seconds."""
+    with joined(bus, name) as endpoint:
+
+        def work(message: Message) -> None:
+            end = time.monotonic() + handling
+            while time.monotonic() < end:
+                pass
+            endpoint.send("index.add", {"path": message.payload, "words": 12})
+
+        endpoint.subscribe("source.file", work, group="workers")
+        endpoint.run()
+
+
+def index(bus: str) -> None:
+    with joined(bus, "index") as endpoint:
+        endpoint.handle("index.add", lambda message: None)
+        endpoint.handle("index.query", lambda message: {"hits": []})
+        endpoint.run()
+
+
+def monitor(bus: str) -> None:
+    """Looks at all that happens, and is in nobody's way when it is too slow."""
+    with joined(bus, "monitor") as endpoint:
+        endpoint.subscribe("buffer.>", lambda message: time.sleep(0.001), overflow="drop_newest")
+        endpoint.subscribe("$bus.>", lambda message: None)
+        endpoint.run()
+
+
+def editor(bus: str) -> None:
+    with joined(bus, "editor") as endpoint:
+        endpoint.wait_for("index.query", timeout=60)
+        revision = 0
+        while True:
+            for buffer in range(20):
+                endpoint.publish(f"buffer.{buffer}.changed", {"revision": revision})
+            endpoint.request("index.query", {"text": "import"}, timeout=None)
+            revision += 1
+            time.sleep(0.004)
+
+
+def walker(bus: str) -> None:
+    with joined(bus, "walker") as endpoint:
+        endpoint.wait_for("source.file", receivers=3, timeout=60)
+        number = 0
+        while True:
+            with contextlib.suppress(QueueFull):
+                endpoint.publish("source.file", f"lib/module_{number}.py", timeout=1)
+            number += 1
+            time.sleep(0.002)
+
+
+async def look(bus: str) -> str:
+    app = ShmTop(Sampler(bus), interval=0.5)
+    async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
+        await asyncio.sleep(6)  # rates and a sparkline take some time to show something
+        await pilot.pause()
+        return app.export_screenshot(title="shmtop symphony")
+
+
+def shmtop() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with shmbus.serve("symphony", settings=shmbus.Settings(ring_bytes=1 << 15)) as bus:
+        parts: list[BaseProcess] = [
+            spawn.Process(target=index, args=(bus.name,)),
+            spawn.Process(target=monitor, args=(bus.name,)),
+            *(
+                spawn.Process(target=member, args=(bus.name, f"worker-{n}", 0.002))
+                for n in (1, 2, 3)
+            ),
+            spawn.Process(target=editor, args=(bus.name,)),
+            spawn.Process(target=walker, args=(bus.name,)),
+        ]
+        for part in parts:
+            part.start()
+        with bus.attach("pictures") as endpoint:
+            endpoint.wait_for("source.file", receivers=3, timeout=60)
+            endpoint.wait_for("index.query", timeout=60)
+        stopped = parts[4].pid
+        assert stopped is not None
+        time.sleep(2)
+        os.kill(stopped, signal.SIGSTOP)  # worker-3, with work in its queue
+        try:
+            save("shmtop.svg", asyncio.run(look(bus.name)))
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+    for part in parts:
+        part.join()
+
+
+if __name__ == "__main__":
+    demo(sys.argv[1:])
+    shmtop()
