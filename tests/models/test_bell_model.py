@@ -10,9 +10,9 @@ from .bell import bell, conversation
 from .explore import explore
 
 EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
-    "two posters, one killed, one frozen": {},
+    "two posters, one killed, one frozen": {"interrupts": 0},
     "two posters and an interrupted wait": {"kills": 0, "freezes": 0, "interrupts": 1},
-    "three posters, one killed, one frozen": {"posters": 3, "runs": 1},
+    "three posters, one killed, one frozen": {"posters": 3, "runs": 1, "interrupts": 0},
 }
 
 WRONG: dict[str, dict[str, Any]] = {
