@@ -66,7 +66,7 @@ SHM = Path("/dev/shm")
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], what: str = "", *, timeout: float = TIMEOUT) -> T:
+def eventually(condition: Callable[[], T | None], what: str = "", *, timeout: float = TIMEOUT) -> T:
     """Wait until `condition()` is true, and return what it gave. Fails the test after `timeout`
     seconds."""
     end = time.monotonic() + timeout

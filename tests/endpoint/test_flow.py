@@ -182,7 +182,7 @@ def test_an_error_says_which_message_of_the_batch(attach: Attach) -> None:
     with pytest.raises(errors.MessageTooLarge) as large:
         sender.publish_many([("x", 1), ("x", 2), ("x", bytes(10**6))])
     assert large.value.index == 2
-    assert len(sender.receive_many(3, timeout=10)) == 3
+    assert [m.payload for m in (sender.receive(10) for _ in range(3)) if m] == [0, 1, 2]
 
 
 def test_batching_for_a_whole_endpoint(attach: Attach) -> None:
