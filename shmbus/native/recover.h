@@ -43,6 +43,23 @@ static inline void sb_forget_targets(struct sb_port *p, uint64_t from, uint64_t 
     }
 }
 
+/* Likewise for a request that was about to be handed on: it is the ended endpoint's still, untouched, whoever
+ * else has died meanwhile. */
+static inline void sb_forget_handed_on(struct sb_forwarder *f, struct sb_port *p, uint64_t from, uint64_t whom)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    if (rb_load(&p->down->incoming[SB_DATA].reclaim) != from || !sb_own_record(p, &from, &h, &record) ||
+        h.kind != SB_REQUEST || h.peer >= f->slots)
+        return;
+    struct sb_port *q = &f->ports[h.peer];
+    uint16_t index = sb_index_of(h.correlation);
+    if (q->state != SB_FREE && q->generation == h.peer_generation && index < q->pending_count &&
+        memcmp(q->target[index].id, h.correlation, 16) == 0 && !rb_load(&q->target[index].done) &&
+        rb_load(&q->target[index].whom) == whom)
+        rb_store_release(&q->target[index].whom, sb_whom_of(p));
+}
+
 static inline bool sb_standing(const struct sb_port *p, uint64_t from)
 {
     return rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) == from;
@@ -77,8 +94,12 @@ static inline void sb_recover_hand(struct sb_forwarder *f)
     if (target_slot >= f->slots || target_ring >= SB_RINGS)
         return;
     struct sb_port *t = &f->ports[target_slot];
-    if (t->state == SB_FREE || t->generation != rb_load(&hand->target_generation))
+    uint64_t whom = sb_whom(target_slot, (uint32_t)rb_load(&hand->target_generation));
+    if (!sb_port_of(f, whom)) {
+        if (kind == SB_HAND_RUN && reclaim) /* published, its farewell would have dealt with it */
+            sb_forget_handed_on(f, p, from, whom);
         return;
+    }
     if (kind == SB_HAND_LOST) {
         if (rb_load(&t->down->lost) < rb_load(&hand->head))
             rb_store(&t->down->lost, rb_load(&hand->head));
@@ -86,7 +107,9 @@ static inline void sb_recover_hand(struct sb_forwarder *f)
         done = t->in[target_ring].published != rb_load(&hand->head);
     }
     if (!done) {
-        if (kind == SB_HAND_RUN && !reclaim && ring == SB_DATA && !todo && p->out[ring].released == from)
+        if (kind == SB_HAND_RUN && reclaim)
+            sb_forget_handed_on(f, p, from, whom);
+        else if (kind == SB_HAND_RUN && ring == SB_DATA && !todo && p->out[ring].released == from)
             sb_forget_targets(p, from, to);
         return;
     }
