@@ -185,6 +185,15 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page_id(page)}: {target}"
 
 
+def test_the_files_that_are_named_exist() -> None:
+    for page in PAGES:
+        named = r"\b(?:tests|stress|examples|tools|docs|shmbus/native|ringbuf/native)/[\w/.-]*\w"
+        for path in re.findall(named, page.read_text()):
+            assert (ROOT / path).exists() or (page.parent / path).exists(), (
+                f"{page_id(page)}: {path}"
+            )
+
+
 def generated() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generated", ROOT / "docs/generated.py")
     assert spec is not None
