@@ -7,7 +7,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 cdef extern from *:
     """
     #ifndef SB_VARIANT
+    #ifdef SB_FAILPOINTS
+    #define SB_VARIANT "failpoints"
+    #else
     #define SB_VARIANT ""
+    #endif
     #endif
     /* Under the endpoint's lock, where an exception must not jump out: NULL is looked at by hand. */
     #define sb_new_bytes PyBytes_FromStringAndSize

@@ -21,6 +21,7 @@
 #ifndef RB_BELL_H
 #define RB_BELL_H
 
+#include "ringbuf/native/fail.h"
 #include "ringbuf/native/order.h"
 
 #include <errno.h>
@@ -188,6 +189,7 @@ static inline void rb_ring_bell(struct rb_poster *p)
 {
     uint64_t epoch = rb_load_seq(p->epoch);
     if ((epoch & 1) && epoch != p->posted) {
+        RB_FAIL("bell.post");
         sem_post(p->semaphore);
         p->posted = epoch;
     }

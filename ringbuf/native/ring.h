@@ -19,6 +19,7 @@
 #ifndef RB_RING_H
 #define RB_RING_H
 
+#include "ringbuf/native/fail.h"
 #include "ringbuf/native/order.h"
 
 #include <string.h>
@@ -142,6 +143,7 @@ static inline enum rb_status rb_claim(struct rb_producer *p, uint64_t length, ui
     if (RB_ALIGN8(length) > room_to_end) {
         struct rb_head8 padding = {(uint32_t)room_to_end, RB_PADDING, 0};
         memcpy(p->data + offset, &padding, sizeof padding);
+        RB_FAIL("ring.padded");
         p->next += room_to_end;
         offset = 0;
     }
@@ -155,7 +157,11 @@ static inline enum rb_status rb_claim(struct rb_producer *p, uint64_t length, ui
 }
 
 /* The claimed record is complete; it becomes visible with the next rb_publish. */
-static inline void rb_commit(struct rb_producer *p, uint64_t length) { p->next += RB_ALIGN8(length); }
+static inline void rb_commit(struct rb_producer *p, uint64_t length)
+{
+    RB_FAIL("ring.written");
+    p->next += RB_ALIGN8(length);
+}
 
 /* Forget what was claimed or committed since the last publication. */
 static inline void rb_abort(struct rb_producer *p) { p->next = p->published; }
@@ -182,8 +188,10 @@ static inline void rb_note_depth(struct rb_producer *p)
 static inline void rb_publish(struct rb_producer *p)
 {
     rb_note_depth(p);
+    RB_FAIL("ring.publish");
     p->published = p->next;
     rb_store_release(p->head, p->next);
+    RB_FAIL("ring.published");
 }
 
 /* Consumer ------------------------------------------------------------------------------------------------- */
@@ -232,8 +240,10 @@ static inline enum rb_status rb_peek_at(struct rb_consumer *c, uint64_t *positio
 /* Everything before `position` has been used: the producer may overwrite it. */
 static inline void rb_release_to(struct rb_consumer *c, uint64_t position)
 {
+    RB_FAIL("ring.release");
     c->released = position;
     rb_store_release(c->tail, position);
+    RB_FAIL("ring.released");
 }
 
 /* Bytes in the ring as anybody sees them; the two words are read until they stand still. */

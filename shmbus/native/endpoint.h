@@ -125,7 +125,9 @@ static inline void sb_unlock(struct sb_endpoint *e) { pthread_mutex_unlock(&e->l
 static inline void sb_call_dispatcher(struct sb_endpoint *e)
 {
     uint32_t word = atomic_load_explicit(e->ready, memory_order_relaxed);
+    RB_FAIL("push.published");
     atomic_store_explicit(e->ready, word + 1, memory_order_seq_cst);
+    RB_FAIL("push.raised");
     rb_ring_bell(&e->dispatcher);
 }
 
@@ -228,7 +230,9 @@ static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_mess
     };
     if (m->correlation)
         memcpy(header.correlation, m->correlation, 16);
+    RB_FAIL("push.claimed");
     memcpy(at, &header, sizeof header);
+    RB_FAIL("push.header");
     memcpy(at + SB_HEADER, m->type, m->type_length);
     if (m->size)
         memcpy(at + SB_HEADER + m->type_length, m->payload, m->size);
@@ -287,6 +291,7 @@ static inline void sb_release_data(struct sb_endpoint *e)
 static inline void sb_unhold(struct sb_endpoint *e, uint32_t i)
 {
     rb_store_release(&e->held[i]->done, SB_HELD_DONE);
+    RB_FAIL("take.done");
     rb_store_release(&e->held[i]->position, SB_NOWHERE);
     e->held_count--;
     for (; i < e->held_count; i++)
@@ -304,6 +309,7 @@ static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t ho
         if (rb_load(&entry->position) != SB_NOWHERE)
             continue;
         rb_store(&entry->done, how);
+        RB_FAIL("take.hold");
         rb_store_release(&entry->position, position); /* before `taken` passes it */
         e->held[e->held_count++] = entry;
         return;
@@ -352,8 +358,11 @@ static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *he
     if (how != SB_HELD_DONE)
         sb_hold(e, position, how);
     in->next = position + RB_ALIGN8(header->length);
+    RB_FAIL("take.held");
     rb_store_release(&mine->taken, in->next);
+    RB_FAIL("take.taken");
     rb_add(&mine->taken_count, 1);
+    RB_FAIL("take.counted");
     while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4) {
         rb_add(&e->up->let_go, 1);
         sb_unhold(e, 0);
@@ -473,6 +482,7 @@ static inline uint32_t sb_begin_request(struct sb_endpoint *e, uint64_t deadline
     sb_make_id(id, e->random, e->counter++, (uint16_t)index);
     memcpy(p->id, id, 16);
     p->deadline_ns = deadline_ns;
+    RB_FAIL("request.begin");
     rb_store_release(&p->state, SB_PENDING_WAITING);
     return index;
 }
@@ -535,7 +545,9 @@ static inline bool sb_append_interest(struct sb_log *log, const struct sb_intere
     memcpy(to, &copy, sizeof copy);
     memcpy(to + sizeof copy, pattern, entry->pattern_length);
     memcpy(to + sizeof copy + entry->pattern_length, group, entry->group_length);
+    RB_FAIL("interests.written");
     rb_store_release(&log->at->bytes, bytes + RB_ALIGN8(length));
+    RB_FAIL("interests.logged");
     return true;
 }
 
@@ -545,6 +557,7 @@ static inline uint64_t sb_announce_interests(struct sb_endpoint *e, uint64_t ser
     struct sb_outgoing *mine = &e->up->outgoing[SB_DATA];
     uint64_t version = rb_load(&mine->interests_version) + 1;
     rb_store(&mine->interests_serial, serial);
+    RB_FAIL("interests.serial");
     rb_store_release(&mine->interests_version, version);
     sb_call_dispatcher(e);
     return version;
@@ -621,6 +634,7 @@ static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, stru
         return false;
     for (uint32_t i = e->request_count; i--;)
         e->free[e->free_count++] = (uint16_t)i;
+    RB_FAIL("attach.opened");
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
     sb_place_init(&e->place, step_aside);
     return true;
@@ -639,7 +653,9 @@ static inline void sb_free(struct sb_endpoint *e)
 
 static inline void sb_set_state(struct sb_endpoint *e, uint64_t state)
 {
+    RB_FAIL(state == SB_ATTACHED ? "attach.confirm" : "detach.say");
     rb_store_release(&e->up->state, state);
+    RB_FAIL(state == SB_ATTACHED ? "attach.confirmed" : "detach.said");
     sb_call_dispatcher(e);
 }
 

@@ -94,6 +94,7 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     rb_store(&p->row->reason, reason);
     rb_store(&p->row->down_ns, f->now);
     sb_row_end(p->row);
+    RB_FAIL("farewell.begun");
     sb_remove_interests(&f->routes, (uint16_t)p->slot);
     sb_set_add(&f->departing, p->slot);
     sb_set_add(&f->active, p->slot);
@@ -108,7 +109,9 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
         sb_touch(f, p);
     }
     sb_fail_begun(f, p);
+    RB_FAIL("farewell.told");
     sb_say_down(f, p);
+    RB_FAIL("farewell.said");
     if (reason == SB_QUARANTINED)
         sb_tell(f, SB_QUARANTINED_PORT, p);
 }
@@ -157,7 +160,9 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
         struct sb_port *q = &f->ports[h->peer];
         rb_store(&q->target[sb_index_of(h->correlation)].whom, sb_whom_of(t));
     }
+    RB_FAIL("reclaim.chosen");
     sb_publish_at(f, t, SB_DATA, 1);
+    RB_FAIL("reclaim.published");
     rb_add(&t->down->redelivered, 1);
     rb_add(&f->bus->redelivered, 1);
     p->hand_on_since_ns = 0;
@@ -295,7 +300,9 @@ static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
         sb_fail_begun(f, p);
         sb_say_down(f, p);
     }
+    RB_FAIL("farewell.end");
     rb_store_release(&p->down->state, SB_RECLAIMED);
+    RB_FAIL("farewell.reclaimed");
     sb_set_drop(&f->departing, p->slot);
     sb_interests_close(p);
     sb_touch(f, p);
@@ -323,6 +330,7 @@ static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *
         if (!p->leaving_drained) {
             p->leaving_drained = true;
             rb_store_release(&p->down->state, SB_DRAINED);
+            RB_FAIL("farewell.drained");
             sb_touch(f, p);
         }
         if (rb_load_acquire(&p->up->state) != SB_CLOSED)

@@ -392,6 +392,7 @@ static inline void sb_remember_target(struct sb_port *p, const struct sb_record 
     struct sb_target *w = &p->target[sb_index_of(h->correlation)];
     rb_store_release(&w->whom, 0); /* while it changes it names nobody */
     rb_fence_release();
+    RB_FAIL("target.cleared");
     memcpy(w->id, h->correlation, 16);
     rb_store(&w->done, 0);
     rb_store_release(&w->whom, sb_whom_of(t));
@@ -463,10 +464,13 @@ static inline bool sb_forward_single(struct sb_forwarder *f, struct sb_source *s
                              1 + sb_end_of(f, p, ring, i + 1) - RB_ALIGN8(h->length));
                 sb_note_sent(f, h->sent_ns);
             }
+            RB_FAIL("forward.chosen");
             sb_publish_at(f, t, ring, f->run_count);
+            RB_FAIL("forward.published");
             if (sb_tapped(f))
                 sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
             sb_consume(f, s);
+            RB_FAIL("forward.consumed");
             rb_add(&p->down->forwarded, f->run_count);
             sb_front_clear(front);
             return true;
@@ -549,9 +553,11 @@ static inline void sb_rechoose(struct sb_forwarder *f, struct sb_source *s, uint
         if (next && count < p->down->todo_count) {
             uint64_t member = sb_whom_of(&f->ports[next->slot]);
             sb_hand_rechoose(f, s, index, count, bits, 1u << next->bit, member);
+            RB_FAIL("rechoose.begin");
             rb_store(&p->todo[count].whom, member);
             rb_store(&p->todo[count].bits, 1u << next->bit);
             rb_store_release(&todo->count, count + 1);
+            RB_FAIL("rechoose.added");
         } else {
             for (uint32_t i = 0; i < f->run_count; i++)
                 sb_dead_letter(f, &f->run_header[i], sb_type_of(f->run_record[i]),
@@ -595,7 +601,9 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
             if ((uint32_t)fitted == f->run_count) {
                 sb_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, 0, i);
                 sb_publish_at(f, t, SB_DATA, f->run_count);
+                RB_FAIL("todo.published");
                 sb_strike(w);
+                RB_FAIL("todo.struck");
                 if (sb_tapped(f))
                     sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
                 continue;
@@ -622,7 +630,9 @@ static inline bool sb_continue_fanout(struct sb_forwarder *f, struct sb_source *
     }
     if (waiting)
         return false;
+    RB_FAIL("todo.done");
     sb_consume(f, s); /* first: a fan-out that is behind the tail is over */
+    RB_FAIL("todo.consumed");
     rb_store_release(&todo->from, SB_NOWHERE);
     rb_add(&p->down->forwarded, f->run_count);
     for (uint32_t i = 0; i < f->run_count; i++)
@@ -659,7 +669,9 @@ static inline bool sb_begin_fanout(struct sb_forwarder *f, struct sb_source *s)
     }
     rb_store(&todo->to, s->to);
     rb_store(&todo->count, f->run_targets);
+    RB_FAIL("todo.filled");
     rb_store_release(&todo->from, s->from);
+    RB_FAIL("todo.stored");
     for (uint32_t i = 0; i < f->run_count; i++)
         f->run_header[i].attempt = 1;
     return sb_continue_fanout(f, s);

@@ -24,6 +24,7 @@ static inline void sb_hand_begin(struct sb_forwarder *f, const struct sb_source 
     struct sb_hand *h = &f->bus->hand;
     rb_store_release(&h->kind, SB_HAND_NONE);
     rb_fence_release(); /* the fields below stay below */
+    RB_FAIL("hand.cleared");
     rb_store(&h->source, SB_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? SB_FROM_RECLAIM : 0));
     rb_store(&h->source_generation, s->port->generation);
     rb_store(&h->from, s->from);
@@ -41,7 +42,9 @@ static inline void sb_hand_run(struct sb_forwarder *f, const struct sb_source *s
     rb_store(&h->head, t->in[ring].published);
     rb_store(&h->bits, bits);
     rb_store(&h->detail, detail);
+    RB_FAIL("hand.filled");
     rb_store_release(&h->kind, kind);
+    RB_FAIL("hand.stored");
 }
 
 static inline void sb_hand_lost(struct sb_forwarder *f, const struct sb_source *s, const struct sb_port *t,
@@ -54,7 +57,9 @@ static inline void sb_hand_lost(struct sb_forwarder *f, const struct sb_source *
     rb_store(&h->head, lost_after);
     rb_store(&h->bits, bits_after);
     rb_store(&h->detail, detail);
+    RB_FAIL("hand.filled");
     rb_store_release(&h->kind, SB_HAND_LOST);
+    RB_FAIL("hand.stored");
 }
 
 /* Entry `index` of a standing fan-out keeps `bits_after`; `member` gets `bits` in a new entry at `count`. */
@@ -67,7 +72,9 @@ static inline void sb_hand_rechoose(struct sb_forwarder *f, const struct sb_sour
     rb_store(&h->head, bits);
     rb_store(&h->bits, bits_after);
     rb_store(&h->detail, index | count << 32);
+    RB_FAIL("hand.filled");
     rb_store_release(&h->kind, SB_HAND_RECHOOSE);
+    RB_FAIL("hand.stored");
 }
 
 /* The records up to `to` need nothing more. */
@@ -76,6 +83,7 @@ static inline void sb_consume(struct sb_forwarder *f, const struct sb_source *s)
     struct sb_port *p = s->port;
     if (s->reclaim) {
         rb_store(&p->down->incoming[SB_DATA].reclaim_bits, 0);
+        RB_FAIL("reclaim.bits");
         rb_store_release(&p->down->incoming[SB_DATA].reclaim, s->to);
         return;
     }

@@ -214,7 +214,9 @@ static inline void sb_fail_request(struct sb_forwarder *f, struct sb_port *q, ui
     rb_commit(&q->in[SB_REPLIES], h.length);
     if (s)
         sb_hand_run(f, s, q, SB_REPLIES, SB_HAND_ERROR, 0, index);
+    RB_FAIL("error.begin");
     rb_publish(&q->in[SB_REPLIES]);
+    RB_FAIL("error.published");
     if (index < q->pending_count)
         rb_store(&q->target[index].done, SB_DONE_BY_ERROR);
     sb_touch(f, q);

@@ -155,8 +155,11 @@ static inline void sb_fail_orphaned(struct sb_forwarder *f, struct sb_port *q)
 
 static inline void sb_recover(struct sb_forwarder *f)
 {
+    RB_FAIL("recover.begin");
     sb_recover_hand(f);
+    RB_FAIL("recover.hand");
     rb_store_release(&f->bus->hand.kind, SB_HAND_NONE);
+    RB_FAIL("recover.cleared");
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct sb_port *p = &f->ports[slot];
         if (p->state == SB_FREE)
@@ -165,6 +168,7 @@ static inline void sb_recover(struct sb_forwarder *f)
             rb_store_release(&p->down->todo.from, SB_NOWHERE);
         sb_count_delivered(p);
         sb_recover_interests(f, p);
+        RB_FAIL("recover.read");
     }
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct sb_port *p = &f->ports[slot];
@@ -184,6 +188,7 @@ static inline void sb_recover(struct sb_forwarder *f)
             f->moved_slots[f->moved_count++] = slot;
         p->tail_moved[SB_DATA] = p->tail_moved[SB_REPLIES] = true;
         sb_set_add(&f->active, slot);
+        RB_FAIL("recover.port");
     }
 }
 
