@@ -130,7 +130,8 @@ static inline void sb_recover_hand(struct sb_forwarder *f)
             rb_store(&d->reclaim_bits, bits);
         else
             sb_consume(f, &s);
-    } else if (p->out[ring].released == from) {
+    } else if (p->out[ring].released == from && rb_refresh_head(&p->out[ring]) == RB_OK &&
+               to <= p->out[ring].head_seen) {
         sb_consume(f, &s);
     }
 }

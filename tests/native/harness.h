@@ -108,10 +108,25 @@ struct world {
     struct plan plan;
     uint64_t now, generation;
     uint32_t passes; /* of the last settle */
+    int pid;         /* in the names of its segments */
     struct peer *peers[MAX_PEERS];
     uint32_t peers_count;
 };
 
+#ifdef SHARED_WITH_CHILDREN /* one piece that forked processes share, and that can be put back as it was */
+static uint8_t *arena;
+static uint64_t arena_used, arena_size = 1 << 20;
+static inline void *shared(uint64_t size)
+{
+    if (!arena)
+        arena = mmap(NULL, arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *at = arena + arena_used;
+    arena_used += (size + 63) & ~(uint64_t)63;
+    CHECK(arena_used <= arena_size);
+    return at;
+}
+static inline void unshare_memory(void *at) { (void)at; }
+#else
 static inline void *shared(uint64_t size)
 {
     void *at = aligned_alloc(64, (size + 63) & ~(uint64_t)63);
@@ -119,6 +134,8 @@ static inline void *shared(uint64_t size)
     memset(at, 0, (size + 63) & ~(uint64_t)63);
     return at;
 }
+static inline void unshare_memory(void *at) { free(at); }
+#endif
 
 static inline uint64_t or_default(uint64_t value, uint64_t otherwise) { return value ? value : otherwise; }
 
@@ -140,7 +157,7 @@ static inline struct sb_forwarder *open_forwarder(struct world *w)
     f->ready = w->ready;
     f->rows = (struct sb_row *)((uint8_t *)w->bus + w->bus->rows_offset);
     f->slots = (uint32_t)w->bus->slots;
-    snprintf(f->prefix, sizeof f->prefix, "/shmbus:%u:native-%d", (unsigned)geteuid(), (int)getpid());
+    snprintf(f->prefix, sizeof f->prefix, "/shmbus:%u:native-%d", (unsigned)geteuid(), w->pid);
     f->block_timeout_ns = w->bus->block_timeout_ns;
     f->stall_after_ns = w->bus->stall_after_ns;
     f->prefetch = (uint32_t)w->bus->prefetch;
@@ -185,6 +202,7 @@ static inline struct world *open_world(struct plan plan)
     struct world *w = calloc(1, sizeof *w);
     CHECK(w);
     w->plan = plan;
+    w->pid = (int)getpid();
     w->now = 1000 * SECOND;
     w->generation = SB_BUS_GENERATION;
     sem_init(&w->bell, 0, 0);
@@ -230,13 +248,13 @@ static inline void close_world(struct world *w)
         struct peer *p = w->peers[i];
         drop_log(p);
         sem_destroy(&p->bell);
-        free(p->up);
-        free(p->down);
+        unshare_memory(p->up);
+        unshare_memory(p->down);
         free(p);
     }
     sem_destroy(&w->bell);
-    free(w->bus);
-    free(w->ready);
+    unshare_memory(w->bus);
+    unshare_memory(w->ready);
     free(w);
 }
 
