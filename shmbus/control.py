@@ -136,6 +136,9 @@ class Dispatcher:
         self.head["package"] = version("shmbus").encode()
         self._store("identity_seq", sequence + 1)
         for slot, row in enumerate(self.rows):
+            if int(row["seq"]) % 2:  # killed while it changed
+                with _RowChange(self, slot):
+                    pass
             if int(row["state"]) != RowState.FREE and not self._adopt_guest(slot, row):
                 self._free_row(slot)
         succession.clear_dead(self.bus, {str(guest.owner) for guest in self.guests.values()})
@@ -564,7 +567,7 @@ class _RowChange:
         self._row: Any = dispatcher.rows[slot]
 
     def __enter__(self) -> Any:
-        self._memory.store(self._at, self._memory.load(self._at) + 1)
+        self._memory.store(self._at, (self._memory.load(self._at) + 1) | 1)
         return self._row
 
     def __exit__(self, *_: object) -> None:

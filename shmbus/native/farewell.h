@@ -90,9 +90,9 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     p->reason = reason;
     p->state = leaving ? SB_LEAVING : SB_DYING;
     sb_row_begin(p->row);
-    rb_store(&p->row->state, p->state);
     rb_store(&p->row->reason, reason);
     rb_store(&p->row->down_ns, f->now);
+    rb_store_release(&p->row->state, p->state); /* last: whoever adopts it knows why */
     sb_row_end(p->row);
     RB_FAIL("farewell.begun");
     sb_remove_interests(&f->routes, (uint16_t)p->slot);

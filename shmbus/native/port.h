@@ -194,7 +194,8 @@ static inline void sb_note_sent(struct sb_forwarder *f, uint64_t sent_ns)
         f->sent_ns[f->sent_count++] = sent_ns;
 }
 
-static inline void sb_row_begin(struct sb_row *row) { rb_store(&row->seq, rb_load(&row->seq) + 1); rb_fence_release(); }
+/* Odd also where a kill had left it odd. */
+static inline void sb_row_begin(struct sb_row *row) { rb_store(&row->seq, (rb_load(&row->seq) + 1) | 1); rb_fence_release(); }
 static inline void sb_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
 
 static inline void sb_row_set(struct sb_port *p, rb_word *word, uint64_t value)
