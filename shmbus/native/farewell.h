@@ -238,15 +238,16 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
         return true;
     }
     struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
-    uint32_t left = h->interests & ~(uint32_t)rb_load(&d->reclaim_bits);
+    uint32_t bits = sb_reclaimed_of(s->from, rb_load(&d->reclaim_bits)), left = h->interests & ~bits;
     if (left & SB_PLAIN) {
+        bits |= SB_PLAIN;
         if (!begun) {
             uint64_t after = rb_load(&p->down->lost) + 1;
-            sb_hand_lost(f, s, p, after, 0, rb_load(&d->reclaim_bits) | SB_PLAIN);
+            sb_hand_lost(f, s, p, after, 0, sb_reclaimed(s->from, bits));
             rb_store(&p->down->lost, after);
             rb_add(&f->bus->lost, 1);
         }
-        rb_store(&d->reclaim_bits, rb_load(&d->reclaim_bits) | SB_PLAIN);
+        rb_store(&d->reclaim_bits, sb_reclaimed(s->from, bits));
         left &= ~SB_PLAIN;
     }
     for (uint32_t bit = 1; left; bit++) {
@@ -257,7 +258,8 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
             if (route->groups[g].group == p->group_of_bit[bit])
                 next = sb_least_busy(f, &route->members[route->groups[g].first], route->groups[g].count,
                                      &route->groups[g].group->turn, SB_MAX_SLOTS);
-        uint64_t bits_after = rb_load(&d->reclaim_bits) | 1u << bit;
+        bits |= 1u << bit;
+        uint64_t bits_after = sb_reclaimed(s->from, bits);
         if (!next) {
             sb_bury(f, h, record, "its queue group has no member left");
         } else if (!sb_give(f, s, &f->ports[next->slot], h, record, 1u << next->bit, bits_after, &over)) {

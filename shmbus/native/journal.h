@@ -77,13 +77,20 @@ static inline void sb_hand_rechoose(struct sb_forwarder *f, const struct sb_sour
     RB_FAIL("hand.stored");
 }
 
+/* The interests of one reclaimed record that are dealt with, and which record it is, in one word: so that moving
+ * on is one store as well. */
+static inline uint64_t sb_reclaimed(uint64_t position, uint32_t bits) { return position >> 3 << 32 | bits; }
+static inline uint32_t sb_reclaimed_of(uint64_t position, uint64_t word)
+{
+    return word >> 32 == (uint32_t)(position >> 3) ? (uint32_t)word : 0;
+}
+
 /* The records up to `to` need nothing more. */
 static inline void sb_consume(struct sb_forwarder *f, const struct sb_source *s)
 {
     struct sb_port *p = s->port;
     if (s->reclaim) {
-        rb_store(&p->down->incoming[SB_DATA].reclaim_bits, 0);
-        RB_FAIL("reclaim.bits");
+        RB_FAIL("reclaim.consume");
         rb_store_release(&p->down->incoming[SB_DATA].reclaim, s->to);
         return;
     }
