@@ -637,12 +637,13 @@ class Endpoint(EndpointCore):
 
     def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
         """Wait until `receivers` live endpoints would get what matches `pattern`, so that nobody
-        misses the first message. Raises `WaitTimeout` after `timeout` seconds, `InvalidPattern`."""
+        misses the first message. Raises `WaitTimeout` after `timeout` seconds, `InvalidPattern`,
+        `BusDown`."""
         patterns.check_pattern(pattern)
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.001
         while True:
-            self._usable()
+            self._usable(served=True)
             found = sum(1 for info in self.bus.find(pattern) if info.routed)
             if found >= receivers:
                 return
@@ -815,12 +816,14 @@ class Endpoint(EndpointCore):
 
     # What stands in the way ------------------------------------------------------------------
 
-    def _usable(self) -> None:
+    def _usable(self, *, served: bool = False) -> None:
+        """Raises what stands in the way; with `served`, a dispatcher must be there, too."""
         if self._closed:
             raise errors.EndpointClosed(endpoint=self._label)
         if self._forked():
             raise errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
-        trouble = self._trouble_now() & (1 | 8 | 16 | 32)
+        minds = 1 | 8 | 16 | 32 | (2 | 4 if served and not self.reconnect else 0)
+        trouble = self._trouble_now() & minds
         if trouble:
             raise self._explain_trouble(trouble)
 

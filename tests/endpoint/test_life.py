@@ -408,6 +408,8 @@ def test_a_killed_dispatcher_is_told_to_callers(name: str, spawn: Spawn) -> None
     endpoint.publish("x", "still accepted")
     with pytest.raises(errors.BusDown):
         endpoint.request("x")
+    with pytest.raises(errors.BusDown):
+        endpoint.wait_for("nobody", timeout=60)
     endpoint.close()
     with shmbus.serve(name):  # clears away what the killed one left
         pass
