@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import heapq
 import logging
 import os
 import socket
@@ -16,10 +15,10 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -30,6 +29,8 @@ from ringbuf.segment import unlink
 
 from . import _kernel, errors, names, patterns, payloads, segments
 from ._kernel import EndpointCore, Message, Route
+from .deaths import DeathWatch
+from .futures import Pump
 from .layout import (
     INTEREST,
     INTERESTS,
@@ -37,7 +38,6 @@ from .layout import (
     InterestFlag,
     InterestOp,
     InterestRole,
-    RowState,
     SegmentKind,
     UpState,
 )
@@ -60,8 +60,6 @@ PATIENCE = 2.0
 """Seconds that messages may wait for somebody to run the handlers, before a warning says so."""
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
-POLL = 0.02
-"""Seconds between two looks at the rows of endpoints whose death is watched."""
 
 LOG_BYTES = 4096
 """Of a new segment of interests."""
@@ -74,7 +72,7 @@ _HANDLER_FULL = 9  # the one fault whose account needs a look at its endpoint
 class Subscription:
     """What `subscribe` and `on_death` return; `close` ends it."""
 
-    def __init__(self, pattern: str, group: str | None, close: Callable[[], None]) -> None:
+    def __init__(self, pattern: str, group: str | None, close: Callable[[], object]) -> None:
         self.pattern = pattern
         self.group = group
         self._closer = close
@@ -112,16 +110,6 @@ class _Interest(msgspec.Struct, frozen=True):
             return operation, self.role, self.bit, 0, self.id, b"", b""
         pattern, group = self.pattern.encode(), self.group.encode()
         return operation, self.role, self.bit, self.flags, self.id, pattern, group
-
-
-class _Watched(NamedTuple):
-    """Whose death is waited for; `slot` is None where it was not there in the first place."""
-
-    name: str
-    callback: Callable[[Death], None]
-    slot: int | None
-    generation: int
-    pid: int | None
 
 
 class Endpoint(EndpointCore):
@@ -165,13 +153,8 @@ class Endpoint(EndpointCore):
         self._old_logs: list[str] = []
         self._closed = True  # until it is attached
         self._view: BusView | None = None
-        self._pump: threading.Thread | None = None
-        self._pump_wanted = threading.Event()
-        self._deadlines: list[tuple[int, int, int, Future[Message]]] = []
-        self._deadline_ids = count()
-        self._pump_until: int | None = None
-        self._deaths: dict[int, _Watched] = {}
-        self._death_watch: threading.Thread | None = None
+        self._pump = Pump(self, name)
+        self._deaths: DeathWatch | None = None
         self._done = threading.Event()
         self._patience: threading.Thread | None = None
         self._warned = False
@@ -594,44 +577,10 @@ class Endpoint(EndpointCore):
 
     def _start_pump(self) -> None:
         self._usable()
-        with self._changing:
-            if self._pump is None:
-                self._pump = threading.Thread(
-                    target=self._pump_futures, name=f"shmbus:{self._label}:futures", daemon=True
-                )
-                self._pump.start()
+        self._pump.start()
 
     def _watch_future(self, deadline: int, index: int, future: Future[Message]) -> None:
-        with self._changing:
-            heapq.heappush(self._deadlines, (deadline, next(self._deadline_ids), index, future))
-            late = self._pump_until is None or deadline < self._pump_until
-            self._start_pump()  # it may just have ended with the bus
-        if late:
-            self._nudge()
-
-    def _pump_futures(self) -> None:
-        try:
-            while True:
-                now = time.monotonic_ns()
-                expired = []
-                with self._changing:
-                    while self._deadlines and (
-                        self._deadlines[0][0] <= now or self._deadlines[0][3].done()
-                    ):
-                        expired.append(heapq.heappop(self._deadlines))
-                    self._pump_until = self._deadlines[0][0] if self._deadlines else None
-                for _, _, index, future in expired:
-                    error = self._expire_future(index, future)  # a cancelled one is withdrawn
-                    if error is not None:
-                        _settle(future, None, error)
-                for future, message, error in self._collect(self._pump_until):
-                    _settle(future, message, error)
-        except errors.BusError as why:
-            with self._changing:
-                self._pump = None
-                orphaned = self._take_futures()
-            for future in orphaned:
-                _settle(future, None, why)
+        self._pump.watch(deadline, index, future)
 
     # Others ----------------------------------------------------------------------------------
 
@@ -661,55 +610,9 @@ class Endpoint(EndpointCore):
         Raises `InvalidName`."""
         names.check_endpoint(name)
         self._usable()
-        row = _kernel.row_of(self._bus_mapping, name)
-        with self._changing:
-            key = next(self._ids)
-            self._deaths[key] = _Watched(name, callback, *(row[:3] if row else (None, 0, None)))
-            if self._death_watch is None:
-                self._death_watch = threading.Thread(
-                    target=self._watch_deaths, name=f"shmbus:{self._label}:deaths", daemon=True
-                )
-                self._death_watch.start()
-        return Subscription(name, None, lambda: self._forget_death(key))
-
-    def _forget_death(self, key: int) -> None:
-        with self._changing:
-            self._deaths.pop(key, None)
-
-    def _watch_deaths(self) -> None:
-        while True:
-            with self._changing:
-                watched = list(self._deaths.items())
-                if not watched:
-                    self._death_watch = None
-                    return
-            for key, one in watched:
-                reason = self._end_of(one)
-                if reason is None:
-                    continue
-                with self._changing:
-                    if self._deaths.pop(key, None) is None:
-                        continue
-                try:
-                    one.callback(Death(name=one.name, pid=one.pid, reason=reason))
-                except Exception:
-                    log.exception("endpoint %r: on_death(%r) raised", self._label, one.name)
-            if self._done.wait(POLL):
-                return
-
-    def _end_of(self, one: _Watched) -> str | None:
-        """Why it is gone, or None while it is there."""
-        if one.slot is None:
-            return "absent"
-        row = _kernel.read_row(self._bus_mapping, one.slot)
-        if row is None:  # just being written
-            return None
-        generation, state, _, reason, _ = row
-        if generation != one.generation:
-            return "died"  # the slot was given away since; how it went is not known any more
-        if state in (RowState.LIVE, RowState.LEAVING):
-            return None
-        return REASONS[reason] if 0 < reason < len(REASONS) else "died"
+        if self._deaths is None:
+            self._deaths = DeathWatch(self._label, self._bus_mapping, self._done)
+        return Subscription(name, None, self._deaths.add(name, callback))
 
     # Ending ----------------------------------------------------------------------------------
 
@@ -776,8 +679,7 @@ class Endpoint(EndpointCore):
         finally:
             self._closed = True
             _live.discard(self)
-            for future in self._take_futures():
-                _settle(future, None, errors.EndpointClosed(endpoint=self._label))
+            self._pump.fail(errors.EndpointClosed(endpoint=self._label))
         trouble = self._trouble_now()
         if gone or trouble & 8 or not trouble & 6:  # else its successor takes over what we leave
             self._unlink()
@@ -935,16 +837,6 @@ class Endpoint(EndpointCore):
 
 def _left(end: float | None) -> float | None:
     return None if end is None else max(0.0, end - time.monotonic())
-
-
-def _settle(future: Future[Message], message: Message | None, error: BaseException | None) -> None:
-    try:
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(message)  # type: ignore[arg-type]
-    except InvalidStateError:  # cancelled
-        pass
 
 
 # The ends of processes ------------------------------------------------------------------------
