@@ -1,5 +1,6 @@
-"""C programs beside these tests, compiled and run under a sanitizer."""
+"""Programs in C, compiled once a run however many workers and tests want them."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,48 +10,36 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 CC = os.environ.get("CC", "cc").split()
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread"]
-SANITIZERS = {
-    "thread": ["-fsanitize=thread"],
-    "address": ["-fsanitize=address"],
-    "undefined": ["-fsanitize=undefined", "-fno-sanitize-recover=all"],
-    "plain": ["-O2"],
-}
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-pthread", f"-I{HERE.parent.parent}"]
 
-Build = Callable[[str, str], Callable[..., None]]
+Program = Callable[[str, list[str], list[str]], Path]
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """Compile a source beside this file under a sanitizer; what it returns runs the program, which
-    must end well and say nothing on stderr."""
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Program:
+    """Compile sources beside this file, under a name, with flags."""
     if shutil.which(CC[0]) is None:
         pytest.skip("there is no C compiler")
+    base = tmp_path_factory.getbasetemp()
+    place = (base if worker_id == "master" else base.parent) / "native"
+    place.mkdir(exist_ok=True)
 
-    def compile(source: str, sanitizer: str) -> Callable[..., None]:
-        program = tmp_path / sanitizer
-        flags = [*WARNINGS, *SANITIZERS[sanitizer], f"-I{ROOT}"]
-        made = subprocess.run(
-            [*CC, *flags, str(HERE / source), "-o", str(program)], capture_output=True, text=True
-        )
-        if "cannot find" in made.stderr and "san" in made.stderr:
-            pytest.skip(f"this compiler has no {sanitizer} sanitizer")
-        assert made.returncode == 0, made.stderr
-        # ThreadSanitizer's memory map does not go with randomised addresses.
-        command = [*(["setarch", "-R"] if sanitizer == "thread" else []), str(program)]
-
-        def run(*arguments: object) -> None:
-            done = subprocess.run(
-                [*command, *map(str, arguments)],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                env={**os.environ, "TSAN_OPTIONS": "exitcode=66"},
-            )
-            assert (done.returncode, done.stderr) == (0, "")
-
-        return run
+    def compile(name: str, sources: list[str], flags: list[str]) -> Path:
+        made = place / name
+        with open(place / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                paths = [str(HERE / source) for source in sources]
+                done = subprocess.run(
+                    [*CC, *FLAGS, *flags, *paths, "-o", f"{made}.new"],
+                    capture_output=True,
+                    text=True,
+                )
+                if "cannot find" in done.stderr and "san" in done.stderr:
+                    pytest.skip(f"this compiler has no sanitizer for {name}")
+                assert done.returncode == 0, done.stderr
+                os.rename(f"{made}.new", made)
+        return made
 
     return compile
