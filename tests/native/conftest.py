@@ -1,4 +1,5 @@
-"""Programs in C, compiled once a run however many workers and tests want them."""
+"""C programs beside these tests: compiled once a run however many workers and tests want them, and
+run under a sanitizer."""
 
 import fcntl
 import os
@@ -10,10 +11,18 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 CC = os.environ.get("CC", "cc").split()
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-pthread", f"-I{HERE.parent.parent}"]
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread", f"-I{ROOT}"]
+SANITIZERS = {
+    "thread": ["-fsanitize=thread"],
+    "address": ["-fsanitize=address"],
+    "undefined": ["-fsanitize=undefined", "-fno-sanitize-recover=all"],
+    "plain": ["-O2"],
+}
 
 Program = Callable[[str, list[str], list[str]], Path]
+Build = Callable[[str, str], Callable[..., None]]
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +50,30 @@ def program(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Program
                 assert done.returncode == 0, done.stderr
                 os.rename(f"{made}.new", made)
         return made
+
+    return compile
+
+
+@pytest.fixture
+def build(program: Program) -> Build:
+    """Compile a source beside this file under a sanitizer; what it returns runs the program, which
+    must end well and say nothing on stderr."""
+
+    def compile(source: str, sanitizer: str) -> Callable[..., None]:
+        made = program(f"{source}-{sanitizer}", [source], SANITIZERS[sanitizer])
+        # ThreadSanitizer's memory map does not go with randomised addresses.
+        command = [*(["setarch", "-R"] if sanitizer == "thread" else []), str(made)]
+
+        def run(*arguments: object) -> None:
+            done = subprocess.run(
+                [*command, *map(str, arguments)],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                env={**os.environ, "TSAN_OPTIONS": "exitcode=66"},
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+
+        return run
 
     return compile
