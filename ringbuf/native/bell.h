@@ -13,7 +13,8 @@
  * a park is a backstop only. tests/models/ explores all interleavings of these steps.
  *
  * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
- * sched_yield between bursts, for some tens of microseconds. Not for a while after a yield that was slow to come
+ * sched_yield between bursts, for some tens of microseconds. Where the yields let somebody else run, it may be whom
+ * we wait for, and a single look stands in for the burst. Not for a while after a yield that was slow to come
  * back (somebody else needs this CPU), and not when waits have lately been long (spinning would only burn a
  * container's CPU quota). A thread that is pinned to one CPU spins like any other: the yield lets whoever it
  * waits for run there, and parking would cost several times as much.
@@ -39,6 +40,7 @@
 #define RB_BURST_NS 150u          /* of pauses between two yields */
 #define RB_NEAR_NS 100000u        /* a wait that ended within this speaks for spinning */
 #define RB_NEAR_CREDIT 8          /* that many far waits in a row speak against it */
+#define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
 #define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
 #define RB_HOG_REST_NS 1000000u   /* then park at once for so long: at first, and twice as long each time it is still there, */
 #define RB_HOG_MOST_NS 100000000u /* up to this */
@@ -56,6 +58,7 @@ struct rb_bell {        /* private to the waiter */
     uint32_t spin_ns;   /* longest spin; 0: none */
     int near;           /* credit: > 0 while waits have lately been short */
     uint32_t pauses;    /* a burst's worth, measured at start */
+    bool shared;        /* the last yield let somebody else run here: perhaps whom we wait for */
     uint64_t hog_until; /* no spinning before */
     uint64_t hog_rest;  /* how long the last such rest was */
     uint64_t hogs;      /* how often a hog was noticed */
@@ -110,14 +113,16 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
 {
     uint64_t now = start;
     do {
-        for (uint32_t i = 0; i < b->pauses; i++) {
+        uint32_t looks = b->shared ? 1 : b->pauses;
+        do {
             rb_pause();
             if (look(context))
                 return true;
-        }
+        } while (--looks);
         uint64_t before = rb_now();
         sched_yield();
         now = rb_now();
+        b->shared = now - before > RB_ALONE_NS;
         if (look(context))
             return true;
         if (now - before > RB_HOG_NS) {
