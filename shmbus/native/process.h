@@ -33,7 +33,7 @@ struct sb_stat {
     char state;
     uint32_t flags;
     uint64_t start_time; /* clock ticks since boot */
-    uint32_t exit_code;  /* as wait() would say it; 0 where it may not be read */
+    uint32_t exit_code;  /* of a finished one, as wait() would say it; 0 where it may not be read */
 };
 
 static inline int sb_open_stat(uint32_t pid)
@@ -43,27 +43,38 @@ static inline int sb_open_stat(uint32_t pid)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static inline enum sb_life sb_parse_stat(char *text, struct sb_stat *s)
+/* Move `*field`, which is number `*number`, on to number `wanted`; false where there is no such field. */
+static inline bool sb_seek_field(const char **field, int *number, int wanted)
 {
-    char *field = strrchr(text, ')'); /* the name before it may hold anything */
+    for (; *number < wanted; ++*number) {
+        const char *space = strchr(*field, ' ');
+        if (!space)
+            return false;
+        *field = space + 1;
+    }
+    return true;
+}
+
+/* It is done for every endpoint in every sweep, so it goes no further than it needs to. */
+static inline enum sb_life sb_parse_stat(const char *text, struct sb_stat *s)
+{
+    const char *field = strrchr(text, ')'); /* the name before it may hold anything */
     if (!field || !field[1])
         return SB_UNKNOWN;
     field += 2;
-    *s = (struct sb_stat){.state = *field};
-    char *save = NULL;
     int number = 3;
-    for (char *word = strtok_r(field, " ", &save); word; word = strtok_r(NULL, " ", &save), number++) {
-        if (number == 9)
-            s->flags = (uint32_t)strtoul(word, NULL, 10);
-        else if (number == 22)
-            s->start_time = strtoull(word, NULL, 10);
-        else if (number == 52)
-            s->exit_code = (uint32_t)strtoul(word, NULL, 10);
-    }
-    if (number < 22)
+    *s = (struct sb_stat){.state = *field};
+    if (!sb_seek_field(&field, &number, 9))
         return SB_UNKNOWN;
-    if ((s->flags & SB_TASK_FINISHED) || s->state == 'Z' || s->state == 'X')
+    s->flags = (uint32_t)strtoul(field, NULL, 10);
+    if (!sb_seek_field(&field, &number, 22))
+        return SB_UNKNOWN;
+    s->start_time = strtoull(field, NULL, 10);
+    if ((s->flags & SB_TASK_FINISHED) || s->state == 'Z' || s->state == 'X') {
+        if (sb_seek_field(&field, &number, 52))
+            s->exit_code = (uint32_t)strtoul(field, NULL, 10);
         return SB_FINISHED;
+    }
     return s->state == 'T' || s->state == 't' ? SB_STOPPED : SB_RUNS;
 }
 
