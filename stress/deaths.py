@@ -245,7 +245,8 @@ class Stage:
 
     def end(self) -> None:
         # Who asks before who answers, and the dispatcher when it has nobody left.
-        for part in sorted(self.parts[::-1], key=lambda part: part.play is dispatcher):
+        first = [part for part in reversed(self.parts) if part.play is not dispatcher]
+        for part in first + [part for part in self.parts if part.play is dispatcher]:
             part.end(signal.SIGKILL if part.play in (hog, victim) else signal.SIGTERM)
 
 
@@ -268,7 +269,8 @@ Samples = dict[str, list[float]]
 @dataclass(frozen=True)
 class Scale:
     kills: int  # of each kind
-    few: int  # of what costs memory or disk
+    few: int  # of what costs much memory
+    cores: int
     memory: int  # bytes of the largest
     core: int  # bytes of one that dumps core
     stops: int
@@ -276,8 +278,8 @@ class Scale:
     quiet: float  # seconds
 
 
-FULL = Scale(200, 8, 4 * GIB, GIB // 4, 50, 20, 5.0)
-QUICK = Scale(5, 5, GIB // 2, GIB // 16, 5, 5, 2.0)
+FULL = Scale(200, 8, 30, 4 * GIB, GIB // 4, 50, 20, 5.0)
+QUICK = Scale(5, 5, 5, GIB // 2, GIB // 16, 5, 5, 2.0)
 
 WAYS = ("SIGKILL", "os._exit", "exec", "abort")
 
@@ -530,7 +532,7 @@ def figures(scale: Scale) -> list[Figure]:
         dying("busy", prompt, WAYS, scale.kills, hogs=len(CORES)),
         dying("crowded", prompt, WAYS, scale.kills, others=100),
         dying("large", large, ("SIGKILL",), scale.few, size=scale.memory),
-        dying("core", large, ("core dump",), scale.few, size=scale.core),
+        dying("core", large, ("core dump",), scale.cores, size=scale.core),
         Figure("stopped", lambda: stopped(scale), ("stalled",), Limit(most=250.0), {}),
         Figure(
             "watching", lambda: watching(scale), ("CPU",), Limit(most=1.0, unit="% of core"), {}
@@ -541,7 +543,7 @@ def figures(scale: Scale) -> list[Figure]:
             lambda: bus_down(scale.few, scale.memory),
             ("request", "receive"),
             soon,
-            {},
+            {"receive": Limit()},  # an idle receiver sleeps until the host's memory is freed
         ),
         Figure(
             "restarts",
