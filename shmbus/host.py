@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,28 @@ def _signals() -> Iterator[int]:
         signal.set_wakeup_fd(told)
         os.close(signalled)
         os.close(tell)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block that SIGINT and SIGTERM do not tear apart: they come at its end. So a process that
+    is started in it is known to whoever has to end it. Nothing changes outside the main thread,
+    which no signal interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for interruption in came[:1]:
+            signal.raise_signal(interruption)
 
 
 def announcement(bus: Bus) -> str:

@@ -27,6 +27,7 @@ Exit codes:
 """
 
 COMMANDS = {
+    "bench": "bench:bench",
     "completion": "shell:completion",
     "describe": "look:describe",
     "doctor": "doctor:doctor",

@@ -247,7 +247,8 @@ def columns(heads: list[str], rows: list[list[str]], indent: str = "") -> list[s
     table = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     right = [
-        all(row[i][:1].isdigit() or row[i] in ("", "-") for row in rows) for i in range(len(heads))
+        i > 0 and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in rows)
+        for i in range(len(heads))
     ]
 
     def line(row: list[str]) -> str:

@@ -19,7 +19,7 @@ import shmbus
 from shmbus import Bus, Message, Settings, succession
 from shmbus.demo.roles import PATIENCE, SHOWN, Hits, Part, Status
 from shmbus.demo.sources import Index, find, tokenise
-from shmbus.processes import process_stopped
+from shmbus.host import uninterrupted
 
 SEARCHES = 2000
 _ROOM = 1024  # bytes of a message beside the file: header, type, path, framing
@@ -172,6 +172,7 @@ class _Play:
             with self.bus.attach("client", timeout=PATIENCE) as client:
 
                 def on_half(message: Message) -> None:
+                    client.request(f"{victim}.keep", timeout=PATIENCE)
                     self.half.set()
 
                 def on_down(message: Message) -> None:
@@ -224,15 +225,18 @@ class _Play:
     def _follow(
         self, client: shmbus.Endpoint, walker: subprocess.Popen[bytes], victim: str, pid: int
     ) -> Status:
-        """Until the index has every file; kills the victim half-way."""
+        """Until the index has every file; kills the victim half-way, once it has one in hand."""
         total, since, before = len(self.sizes), time.monotonic(), -1
         while True:
             reply = client.request("index.status", timeout=PATIENCE, reply_type=Status)
             status: Status = reply.payload
             self.progress("over the bus", status.files, total)
             if self.half.is_set() and not self.killed_ns:
-                self._kill(victim, pid)
-            if status.files >= total and self.killed_ns:
+                seen = next((e for e in self.bus.endpoints() if e.name == victim), None)
+                if seen is None or seen.held or status.files >= total:
+                    self.killed_ns = time.monotonic_ns()
+                    os.kill(pid, signal.SIGKILL)
+            elif status.files >= total and self.killed_ns:
                 return status
             if status.files != before:
                 since, before = time.monotonic(), status.files
@@ -243,19 +247,6 @@ class _Play:
                 time.sleep(0.02)
             else:
                 self.half.wait(0.02)
-
-    def _kill(self, victim: str, pid: int) -> None:
-        """Kill it with something in hand: stopped first, it gets its share of what comes."""
-        os.kill(pid, signal.SIGSTOP)
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            if process_stopped(pid):  # what is seen now stays so
-                has = next((e for e in self.bus.endpoints() if e.name == victim), None)
-                if has is None or has.untouched + has.in_hand:
-                    break
-            time.sleep(0.001)
-        self.killed_ns = time.monotonic_ns()
-        os.kill(pid, signal.SIGKILL)
 
     def _search(self, client: shmbus.Endpoint) -> tuple[int, int]:
         """Ask for words, and pairs of them, and compare; then the whole."""
@@ -285,20 +276,21 @@ class _Play:
             part = Part(role, self.bus.name, name, ring_bytes, str(self.root))
             command = [sys.executable, "-P", "-m", "shmbus.demo.roles"]
             # A group of its own: Ctrl-C comes here alone, and we end the others.
-            child = subprocess.Popen(
-                [*command, msgspec.json.encode(part).decode()], process_group=0
-            )
-            children.append(child)
+            with uninterrupted():
+                child = subprocess.Popen(
+                    [*command, msgspec.json.encode(part).decode()], process_group=0
+                )
+                children.append(child)
             return child
 
         try:
             yield start
-        finally:
-            self.bus.close()
-            end = time.monotonic() + 30.0
+        finally:  # while the bus sees them off
+            for child in children:
+                child.terminate()
             for child in children:
                 try:
-                    child.wait(max(end - time.monotonic(), 0.0))
+                    child.wait(30)
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()

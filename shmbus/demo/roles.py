@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -87,9 +88,17 @@ def walk(part: Part) -> None:
 
 def work(part: Part) -> None:
     """As one of a group, find the words of the files that come."""
+    keeps = False
     with _attach(part) as endpoint:
 
+        def keep(message: Message) -> None:
+            """The next file is to be in hand when this process is killed."""
+            nonlocal keeps
+            keeps = True
+
         def on_file(message: Message[Source]) -> None:
+            if keeps:
+                time.sleep(PATIENCE)
             taken, source = time.monotonic_ns(), message.payload
             words = Words(
                 path=source.path,
@@ -100,6 +109,7 @@ def work(part: Part) -> None:
             )
             endpoint.publish("source.words", words, timeout=PATIENCE)
 
+        endpoint.handle(f"{part.name}.keep", keep)
         endpoint.subscribe("source.file", on_file, group="tokenisers")
         endpoint.run(reconnect=False)
 
@@ -164,6 +174,7 @@ ROLES = {"walker": walk, "worker": work, "index": index}
 def main() -> None:
     """Play the part that stands on the command line."""
     part = msgspec.json.decode(sys.argv[1], type=Part)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.nice(10)  # who computes leaves the CPU to who forwards
     try:
         ROLES[part.role](part)

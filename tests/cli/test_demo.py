@@ -25,7 +25,7 @@ def left(pid: int) -> list[str]:
 
 @pytest.mark.slow
 def test_the_index_is_right_though_a_worker_was_killed() -> None:
-    run = demo(Path(__file__).parent, "--json")
+    run = demo(Path(__file__).parent.parent, "--json")
     assert run.returncode == 0, run.stderr
     outcome = json.loads(run.stdout)
     assert outcome["differences"] == []
@@ -40,7 +40,7 @@ def test_the_index_is_right_though_a_worker_was_killed() -> None:
 
 @pytest.mark.slow
 def test_what_was_measured_is_shown_as_a_table() -> None:
-    run = demo(Path(__file__).parent)
+    run = demo(Path(__file__).parent.parent)
     assert run.returncode == 0, run.stderr
     for line in ("files", "messages/s", "routing latency, p99", "redelivered", "taken over after"):
         assert line in run.stdout
