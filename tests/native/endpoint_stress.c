@@ -276,11 +276,11 @@ int main(int count, char **arguments)
         pthread_join(requesters[i], NULL);
     for (uint32_t i = 0; i < PUBLISHERS; i++)
         pthread_join(publishers[i], NULL);
-    sb_lock(&endpoint);
-    sb_set_trouble(&endpoint, SB_STOPPING, 0); /* servers end when nothing is left */
-    sb_unlock(&endpoint);
     while (events < PUBLISHERS * rounds || rb_load(&served) < REQUESTERS * rounds)
-        sched_yield();
+        sched_yield(); /* requests that were given up are still on their way */
+    sb_lock(&endpoint);
+    sb_set_trouble(&endpoint, SB_STOPPING, 0); /* nothing is left: servers end */
+    sb_unlock(&endpoint);
     for (uint32_t i = 0; i < SERVERS; i++)
         pthread_join(servers[i], NULL);
     rb_store_seq(&stop, 1);
