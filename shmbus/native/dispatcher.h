@@ -264,7 +264,7 @@ static inline void sb_look_around(struct sb_forwarder *f)
         sb_set_add(&f->active, slot);
         uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
         if (rb_load_acquire(&p->up->incoming[SB_DATA].taken) == p->in[SB_DATA].published)
-            sb_count_delivered(p); /* a kill of either side can have left the counts apart */
+            sb_count_delivered(f, p); /* a kill of either side can have left the counts apart */
         if (taken != p->taken_seen || !sb_untouched(p) || sb_in_hand(p)) {
             p->taken_seen = taken;
             p->taken_since_ns = f->now;

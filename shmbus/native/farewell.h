@@ -19,19 +19,29 @@ static inline uint64_t sb_taken(struct sb_port *p)
     return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
 }
 
-/* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. */
-static inline bool sb_own_record(struct sb_port *p, uint64_t *position, struct sb_record *h, const uint8_t **record)
+/* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
+ * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
+ * is the end, too. */
+static inline bool sb_own_record(const struct sb_forwarder *f, struct sb_port *p, uint64_t *position,
+                                 struct sb_record *h, const uint8_t **record)
 {
     struct rb_producer *in = &p->in[SB_DATA];
     while (*position < in->published) {
         struct rb_head8 head;
-        memcpy(&head, in->data + (*position & (in->capacity - 1)), sizeof head);
+        uint64_t offset = *position & (in->capacity - 1), to_end = in->capacity - offset;
+        memcpy(&head, in->data + offset, sizeof head);
+        uint64_t size = RB_ALIGN8(head.length);
+        if (head.length < sizeof head || size > to_end || size > in->published - *position)
+            return false;
         if (head.kind != RB_PADDING) {
-            *record = in->data + (*position & (in->capacity - 1));
+            if (head.length < SB_HEADER)
+                return false;
+            *record = in->data + offset;
             memcpy(h, *record, sizeof *h);
-            return true;
+            bool ours = h->peer < f->slots || (h->peer == SB_FROM_BUS && h->kind != SB_REQUEST);
+            return ours && sb_record_sound(h) && h->type_length;
         }
-        *position += RB_ALIGN8(head.length);
+        *position += size;
     }
     return false;
 }
@@ -50,7 +60,7 @@ static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
     struct sb_record h;
     const uint8_t *record;
     if (p->reason != SB_QUARANTINED)
-        for (; sb_own_record(p, &position, &h, &record); position += RB_ALIGN8(h.length))
+        for (; sb_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
             if (h.kind == SB_REQUEST)
                 sb_table_put(&untouched, sb_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
@@ -350,7 +360,7 @@ static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *
     struct sb_record h;
     const uint8_t *record;
     uint64_t position = rb_load(&d->reclaim);
-    for (uint32_t n = 0; sb_own_record(p, &position, &h, &record); n++) {
+    for (uint32_t n = 0; sb_own_record(f, p, &position, &h, &record); n++) {
         if (n >= f->batch) {
             sb_set_add(&f->active, p->slot);
             return;

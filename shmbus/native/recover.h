@@ -10,7 +10,7 @@
 #include "shmbus/native/farewell.h"
 
 /* Records in its incoming data ring that it has not taken; its own two words may be torn by a kill. */
-static inline void sb_count_delivered(struct sb_port *p)
+static inline void sb_count_delivered(const struct sb_forwarder *f, struct sb_port *p)
 {
     uint64_t count, position, again, untouched = 0;
     do {
@@ -20,7 +20,7 @@ static inline void sb_count_delivered(struct sb_port *p)
     } while (count != again);
     struct sb_record h;
     const uint8_t *record;
-    for (; sb_own_record(p, &position, &h, &record); position += RB_ALIGN8(h.length))
+    for (; sb_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
         untouched++;
     p->delivered = count + untouched;
     rb_store(&p->down->incoming[SB_DATA].delivered, p->delivered);
@@ -49,7 +49,7 @@ static inline void sb_forget_handed_on(struct sb_forwarder *f, struct sb_port *p
 {
     struct sb_record h;
     const uint8_t *record;
-    if (rb_load(&p->down->incoming[SB_DATA].reclaim) != from || !sb_own_record(p, &from, &h, &record) ||
+    if (rb_load(&p->down->incoming[SB_DATA].reclaim) != from || !sb_own_record(f, p, &from, &h, &record) ||
         h.kind != SB_REQUEST || h.peer >= f->slots)
         return;
     struct sb_port *q = &f->ports[h.peer];
@@ -124,7 +124,7 @@ static inline void sb_recover_hand(struct sb_forwarder *f)
         struct sb_record h;
         const uint8_t *record;
         uint64_t position = from;
-        if (rb_load(&d->reclaim) != from || !sb_own_record(p, &position, &h, &record))
+        if (rb_load(&d->reclaim) != from || !sb_own_record(f, p, &position, &h, &record))
             return;
         if (h.kind == SB_EVENT)
             rb_store(&d->reclaim_bits, bits);
@@ -167,7 +167,7 @@ static inline void sb_recover(struct sb_forwarder *f)
             continue;
         if (rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) != p->out[SB_DATA].released)
             rb_store_release(&p->down->todo.from, SB_NOWHERE);
-        sb_count_delivered(p);
+        sb_count_delivered(f, p);
         sb_recover_interests(f, p);
         RB_FAIL("recover.read");
     }

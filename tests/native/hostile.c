@@ -186,6 +186,31 @@ TEST(a_tail_of_garbage_in_the_reply_ring)
     is_put_out(&s);
 }
 
+TEST(a_tail_in_the_midst_of_a_record_leads_nowhere_when_its_writer_is_seen_off)
+{
+    for (uint64_t at = 8; at < 800; at += 8) {
+        struct scene s = scene();
+        subscribe_group(s.guilty, "job", "g", 1);
+        char text[400];
+        uint64_t dice = at;
+        for (int i = 0; i < 3; i++) {
+            for (size_t k = 0; k < sizeof text; k++)
+                text[k] = (char)(1 + draw(&dice) % 255);
+            text[draw(&dice) % sizeof text] = 0;
+            text[sizeof text - 1] = 0;
+            publish(s.b, "job", text);
+        }
+        settle(s.w);
+        rb_store(&s.guilty->up->incoming[SB_DATA].tail, at);
+        die(s.guilty, SB_KILLED);
+        advance(s.w, 3 * SECOND);
+        CHECK(s.guilty->reclaimed);
+        count_messages(s.ear);
+        others_are_well(&s);
+        close_world(s.w);
+    }
+}
+
 /* Interests ---------------------------------------------------------------------------------------------------- */
 
 static void with_interest(struct sb_interest e, const char *pattern, const char *group)
