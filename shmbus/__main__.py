@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             handover=options.handover,
             say=lambda bus: print(announcement(bus), flush=True),
         )
-    except BusError as problem:
+    except (BusError, OSError) as problem:
         print(f"shmbus: {problem}", file=sys.stderr)
         return 1
     return 0

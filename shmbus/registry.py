@@ -256,7 +256,7 @@ def _untrusted(name: str, reason: str) -> errors.SegmentError:
     return errors.SegmentError(
         name=name,
         reason=reason.removeprefix(f"segment {name!r} "),
-        remedy="See what made it: python -m shmbus doctor",
+        remedy="See whose it is: shmbus doctor",
     )
 
 

@@ -365,7 +365,7 @@ def test_json_is_one_document_with_all_that_is_known(bus: BusByHand) -> None:
 
 def test_a_bus_that_is_not_there_gets_one_line_and_no_traceback() -> None:
     result = CliRunner().invoke(shmtop, ["no-such-bus", "--once"])
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert result.stderr.startswith("shmtop: no bus 'no-such-bus'")
     assert len(result.stderr.splitlines()) == 1
 

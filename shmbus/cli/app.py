@@ -61,7 +61,12 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(importlib.import_module(f"shmbus.cli.{module}"), attribute)
+        try:
+            found = getattr(importlib.import_module(f"shmbus.cli.{module}"), attribute)
+        except ModuleNotFoundError as problem:  # installed in part, or by hand
+            raise click.ClickException(
+                f"{name} needs {problem.name}, of the extra `tools`: pip install 'shmbus[tools]'"
+            ) from None
         assert isinstance(found, click.Command)
         return found
 
@@ -85,40 +90,46 @@ def shmbus(context: click.Context) -> None:
         context.exit(USAGE)
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and say what went wrong in one line; returns the exit code."""
+def run(
+    arguments: list[str] | None = None, command: click.Command = shmbus, name: str = "shmbus"
+) -> int:
+    """Run a command line and say what went wrong in one line; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
     # Also where a script starts us in the background, which lets us begin with it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if asked := os.environ.get("_SHMBUS_COMPLETE"):
-        return shell_complete(shmbus, {}, "shmbus", "_SHMBUS_COMPLETE", asked)
+    completing = f"_{name.upper()}_COMPLETE"
+    if asked := os.environ.get(completing):
+        return shell_complete(command, {}, name, completing, asked)
     try:
-        # Not shmbus.main(), which writes and exits where it likes.
+        # Not command.main(), which writes and exits where it likes.
         given = sys.argv[1:] if arguments is None else arguments
-        with shmbus.make_context("shmbus", list(given)) as context:
-            shmbus.invoke(context)
+        with command.make_context(name, list(given)) as context:
+            command.invoke(context)
         sys.stdout.flush()
         return 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
     except Stopped:
         return TERMINATED
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except click.UsageError as problem:
-        where = problem.ctx.command_path if problem.ctx else "shmbus"
+        where = problem.ctx.command_path if problem.ctx else name
         text = problem.format_message().rstrip(".")
         return _say(f"{text}. See {where} --help", USAGE, where)
     except click.ClickException as problem:
-        return _say(problem.format_message(), problem.exit_code)
+        return _say(problem.format_message(), problem.exit_code, name)
     except errors.BusError as problem:
-        return _say(str(problem).partition("\n\nRemote traceback")[0], exit_code(problem))
+        return _say(str(problem).partition("\n\nRemote traceback")[0], exit_code(problem), name)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still
         return PIPE
     except OSError as problem:
         full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return _say(f"{problem}{full}", FAILED)
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        return _say(f"{where}{problem.strerror or problem}{full}", FAILED, name)
 
 
 def exit_code(problem: errors.BusError) -> int:
@@ -132,7 +143,7 @@ def exit_code(problem: errors.BusError) -> int:
             return FAILED
 
 
-def _say(text: str, code: int, who: str = "shmbus") -> int:
+def _say(text: str, code: int, who: str) -> int:
     click.echo(f"{who}: {' '.join(text.split())}", err=True)
     return code
 

@@ -299,4 +299,5 @@ def top(arguments: tuple[str, ...]) -> None:
     """Watch a bus live: what shmtop shows."""
     from shmtop import command
 
-    command.shmtop.main(list(arguments), prog_name="shmbus top")
+    with command.shmtop.make_context("shmbus top", list(arguments)) as context:
+        command.shmtop.invoke(context)

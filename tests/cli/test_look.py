@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from ringbuf import Segment
 from shmbus import layout, names
 from shmbus.testing import eventually
 
-from .conftest import Ran
+from .conftest import COMMAND, Ran
 
 Command = Callable[..., Ran]
 
@@ -172,6 +174,37 @@ def test_buses_endpoints_and_types_are_completed(
     assert bus.name in complete("health", bus.name[:3])
     assert "plain,indexer" in complete("describe", "-b", bus.name, "in")
     assert "plain,index.query" in complete("request", "-b", bus.name, "ind")
+
+
+def test_top_shows_a_bus_once(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("top", bus.name, "--once", "--interval", "0.05")
+    assert ran.code == 0
+    assert "indexer" in ran.out
+    ran = shmbus_command("top", "no-such-bus", "--once")
+    assert (ran.code, ran.err.count("\n")) == (3, 1)
+    ran = shmbus_command("top", "--interval", "x")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
+def test_a_full_disk_is_told_in_one_line(bus: shmbus.Bus) -> None:
+    with open("/dev/full", "w") as full:
+        command = [*COMMAND, "ls", bus.name]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == "shmbus: No space left on device; free some space there\n"
+
+
+def test_without_the_extra_it_is_told_how_to_install_it() -> None:
+    for missing in ("click", "rich", "hdrh"):
+        code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['bench']\n"
+        code += "from shmbus_command import main; main()"
+        command = [sys.executable, "-P", "-c", code]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        assert ran.stderr.endswith("pip install 'shmbus[tools]'\n")
+        assert ran.stderr.count("\n") == 1
 
 
 def test_help_and_version_are_there(shmbus_command: Command) -> None:

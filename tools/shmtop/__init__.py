@@ -1,6 +1,7 @@
 """The live queue inspector: `shmtop [BUS]`."""
 
 import importlib.util
+import signal
 import sys
 
 
@@ -9,6 +10,9 @@ def main() -> None:
     for needed in ("click", "rich", "textual"):
         if importlib.util.find_spec(needed) is None:
             sys.exit("shmtop: the command needs the extra `tools`: pip install 'shmbus[tools]'")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded
+    from shmbus.cli.app import run
+
     from .command import shmtop
 
-    shmtop()
+    sys.exit(run(command=shmtop, name="shmtop"))

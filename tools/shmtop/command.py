@@ -33,13 +33,13 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     Everything is read from shared memory: it costs the bus nothing, and works when its dispatcher
     hangs or has died.
 
-    Exit codes: 0; with --once or --json 1 if the bus is unhealthy; 2 if it cannot be looked at.
+    Exit codes: 0; with --once or --json 1 if the bus is unhealthy; 3 if it cannot be looked at.
     """
     try:
         sampler = Sampler(bus)
     except BusError as problem:
         click.echo(f"shmtop: {problem}", err=True)
-        sys.exit(2)
+        sys.exit(3)
     try:
         if once or as_json:
             sys.exit(_print_once(sampler, as_json, interval))
