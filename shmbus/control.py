@@ -158,7 +158,9 @@ class Dispatcher:
                 down_name, kind=SegmentKind.DOWN, layout=layout.LAYOUT, writable=True
             )
         except RingbufError as problem:
-            log.warning("bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
+            # One that was leaving has removed its names itself.
+            level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
+            log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
             unlink(down_name)
             return False
         said = layout.view(up.memory, layout.UP)[0]
