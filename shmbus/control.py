@@ -32,10 +32,6 @@ from .settings import Settings
 log = logging.getLogger("shmbus")
 
 _LINE = 64
-_OTHER_NAMESPACE = (
-    "it is in another {} namespace than the dispatcher\n"
-    "Run both in one, or let the containers share it"
-)
 _SPARE_DESCRIPTORS = 16
 _REMEMBERED = 30 * 10**9  # ns that a slot stays free, so that its last holder's name is known
 _PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out
@@ -318,9 +314,6 @@ class Dispatcher:
                 pid=me,
                 text=f"uid {caller.uid} is not this bus's user\nServe a bus as that user",
             )
-        theirs = processes.namespace("pid", caller.owner.pid) if caller.owner.pid else None
-        if theirs not in (0, int(self.head["identity"]["pid_namespace"])):
-            return Answer(Code.REFUSED, pid=me, text=_OTHER_NAMESPACE.format("pid"))
         for guest in self.guests.values():
             if guest.owner == caller.owner:  # adopted, and here to show its connection
                 self._kernel.open_door(guest.slot, guest.generation, os.dup(connection.fileno()))
@@ -333,14 +326,15 @@ class Dispatcher:
         if (shape := _kernel.up_shape(up)) is None:
             return Answer(Code.REFUSED, pid=me, text="its segment is not sound\nAttach again")
         said = layout.view(up, layout.UP)[0]
-        mine = self.head["identity"]
+        theirs, mine = said["identity"], self.head["identity"]
         for what in ("pid_namespace", "time_namespace"):
-            if int(said["identity"][what]) != int(mine[what]):
+            if int(theirs[what]) != int(mine[what]):
                 kind = what.partition("_")[0]
                 return Answer(
                     Code.REFUSED,
                     pid=me,
-                    text=_OTHER_NAMESPACE.format(kind),
+                    text=f"it is in another {kind} namespace than the dispatcher\n"
+                    "Run both in one, or let the containers share it",
                 )
         if caller.owner.start != processes.start_time(caller.owner.pid):
             return Answer(

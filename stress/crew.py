@@ -84,7 +84,9 @@ class Member:
 
     def ended_well(self) -> bool:
         """After `end`. Where that came before the process had begun, it never was on the bus."""
-        return self.wait() in (0, -signal.SIGTERM)
+        code = self.wait()
+        assert code in (0, -signal.SIGTERM), f"{self.process.name} ended with {code}"
+        return True
 
     def wait(self, timeout: float = 120.0) -> int:
         self.process.join(timeout)

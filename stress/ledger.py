@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 class Ledger:
     """Append-only rows of `columns` unsigned numbers; `room`: of how many rows."""
 
-    def __init__(self, path: Path, columns: int, room: int = 1 << 20) -> None:
+    def __init__(self, path: Path, columns: int, room: int = 1 << 24) -> None:
         self._row = struct.Struct(f"={columns}Q")
         self._head = struct.Struct("=2Q")  # rows, columns
         self._count = 0

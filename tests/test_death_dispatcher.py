@@ -304,7 +304,9 @@ def test_a_forked_child_that_outlives_a_killed_host_does_not_block_the_restart(
         endpoint = shmbus.attach(bus_name, name="endpoint", reconnect=True)
         endpoint.subscribe("x")
         os.kill(host, signal.SIGKILL)
-        with eventually(lambda: serve_if_free(bus_name)):
+        bus = eventually(lambda: serve_if_free(bus_name))
+        assert bus is not None
+        with bus:
             endpoint.publish("x", "through the next")
             message = endpoint.receive(60)
             assert message is not None

@@ -14,7 +14,7 @@ import pytest
 import shmbus
 from ringbuf import Segment
 from shmbus import layout, names
-from shmbus.testing import eventually, in_shm
+from shmbus.testing import eventually
 
 from .conftest import COMMAND, Ran
 
@@ -212,26 +212,3 @@ def test_help_and_version_are_there(shmbus_command: Command) -> None:
     assert ran.code == 0
     assert "Exit codes" in ran.out
     assert shmbus_command("--version").out.startswith("shmbus, version")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a pid namespace")
-def test_a_bus_of_another_pid_namespace_is_told_as_that() -> None:
-    name = f"cli-namespace-{os.getpid()}"
-    inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *COMMAND]
-    with subprocess.Popen([*inside, "serve", name], stdout=subprocess.PIPE, text=True) as served:
-        assert served.stdout is not None
-        if not served.stdout.readline():
-            pytest.skip("this machine makes no namespaces")
-        command = [*COMMAND, "pub", "-b", name, "a"]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert ran.returncode == 1
-        assert "another pid namespace than the dispatcher" in ran.stderr
-        assert ran.stderr.count("\n") == 1
-        command = [*COMMAND, "doctor", name, "--json"]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert f'"bad","text":"served from another one: {name}' in ran.stdout
-        served.kill()
-    eventually(lambda: not shmbus.observe(name).info().alive)
-    ran = subprocess.run([*command, "--fix"], capture_output=True, text=True, check=False)
-    assert in_shm(name) == []

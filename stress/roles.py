@@ -1,0 +1,128 @@
+"""What the processes of a stress test do. Whatever they send is numbered, whatever they get is
+written down, so that at the end everything can be accounted for."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import ledger
+import msgspec
+from crew import Place
+
+import shmbus
+from shmbus import errors
+
+EVENT, JOB, TASK = 0, 1, 2
+TYPES = ("storm.event", "storm.job", "storm.task")
+ASKED, ANSWERED, DIED, NOBODY = 0, 1, 2, 3
+
+
+def number(name: str) -> int:
+    """An endpoint's name as a number."""
+    return ord(name[0]) * 1000 + int(name[1:])
+
+
+def hostile(name: str) -> bool:
+    """Whether what it says need not make sense."""
+    return name.startswith("x")
+
+
+def send(place: Place, seed: int) -> None:
+    """Publishes events, jobs for a queue group and commands, in bursts, until it is ended."""
+    chance = random.Random(f"{seed} {place.name} {place.incarnation}")
+    book = ledger.Ledger(place.path("sent"), 3)
+    sequence = [0, 0, 0]
+    idle = threading.Event()
+    with place.attach() as endpoint:
+        while True:
+            kind = chance.choices((EVENT, JOB, TASK), (8, 2, 1))[0]
+            for _ in range(chance.randrange(1, 60 if kind == EVENT else 10)):
+                payload = [place.incarnation, sequence[kind]]
+                book.write(kind, sequence[kind], 0)
+                type = f"{TYPES[kind]}.{place.name}"
+                (endpoint.send if kind == TASK else endpoint.publish)(type, payload, timeout=60.0)
+                book.write(kind, sequence[kind], 1)
+                sequence[kind] += 1
+            idle.wait(chance.random() * 0.01)
+
+
+def survive(place: Place) -> None:
+    """Writes down every event until the end is announced."""
+    book = ledger.Ledger(place.path("heard"), 4)
+    with place.attach() as endpoint:
+        endpoint.subscribe("storm.event.>")
+        endpoint.subscribe("storm.end")
+        for message in endpoint:
+            if message.type == "storm.end":
+                return
+            said = (0, 0) if hostile(message.source) else message.payload
+            book.write(number(message.source), *said, message.lost)
+
+
+def watch(place: Place) -> None:
+    """Writes down dead letters and the ends of endpoints until the end is announced."""
+    letters = ledger.Ledger(place.path("letters"), 4)
+    downs = ledger.Ledger(place.path("downs"), 2)
+    with place.attach() as endpoint:
+        for pattern in ("$bus.undeliverable", "$bus.endpoint.down", "storm.end"):
+            endpoint.subscribe(pattern)
+        for message in endpoint:
+            said: Any = message.payload
+            if message.type == "storm.end":
+                return
+            if message.type == "$bus.endpoint.down":
+                downs.write(said["pid"], said["generation"])
+                continue
+            if not hostile(said["source"]):
+                kind = TYPES.index(said["type"].rpartition(".")[0])
+                what = msgspec.msgpack.decode(said["payload"])
+                letters.write(kind, number(said["source"]), *what)
+
+
+def work(place: Place) -> None:
+    """A member of the queue group."""
+    book = ledger.Ledger(place.path("jobs"), 4)
+    with place.attach() as endpoint:
+        endpoint.subscribe("storm.job.>", group="workers")
+        for message in endpoint:
+            if not hostile(message.source):
+                book.write(number(message.source), *message.payload, message.attempt)
+
+
+def handle(place: Place) -> None:
+    """Handles commands and answers requests."""
+    book = ledger.Ledger(place.path("tasks"), 4)
+
+    def task(message: shmbus.Message) -> None:
+        if not hostile(message.source):
+            book.write(number(message.source), *message.payload, message.attempt)
+
+    with place.attach() as endpoint:
+        endpoint.handle("storm.task.>", task)
+        endpoint.handle("storm.ask", lambda message: message.payload)
+        endpoint.run()
+
+
+def ask(place: Place) -> None:
+    """Asks, one request after the other, until it is ended. A wrong answer is its end."""
+    book = ledger.Ledger(place.path("asked"), 2)
+    idle = threading.Event()
+    with place.attach() as endpoint:
+        sequence = 0
+        while True:
+            token = [place.name, place.incarnation, sequence]
+            book.write(sequence, ASKED)
+            try:
+                answer = endpoint.request("storm.ask", token, timeout=60.0).payload
+                if answer != token:
+                    raise AssertionError(f"{token} was answered with {answer}")
+                outcome = ANSWERED
+            except errors.EndpointDied:
+                outcome = DIED
+            except errors.NoRoute:
+                outcome = NOBODY
+                idle.wait(0.01)
+            book.write(sequence, outcome)
+            sequence += 1

@@ -1,0 +1,160 @@
+"""Every request ends with its own reply or its own error, whatever comes late, twice or forged."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from uuid import UUID
+
+import ledger
+import pytest
+from crew import Crew, Place
+from forger import REPLIES, REPLY, Forger, record
+
+import shmbus
+from shmbus import Message, errors
+from shmbus.testing import TIMEOUT, BusProcess
+
+PROCESSES, THREADS = 4, 8
+OWN_REPLY, OWN_ERROR, TIMED_OUT, NO_ROUTE, WRONG = range(5)
+
+
+def ask(place: Place, seed: int, count: int) -> None:
+    """Eight threads share an endpoint; each asks `count` times and knows what it must hear."""
+    book = ledger.Ledger(place.path("outcomes"), 5)
+    outcomes: Counter[int] = Counter()
+    lock = threading.Lock()
+    with place.attach() as endpoint:
+        for pattern, receivers in (("ask.echo", 2), ("ask.forged", 1)):
+            endpoint.wait_for(pattern, receivers=receivers, timeout=TIMEOUT)
+
+        def run(thread: int) -> None:
+            chance = random.Random(f"{seed} {place.name} {thread}")
+            mine: Counter[int] = Counter()
+            for n in range(count):
+                token = f"{place.name} {thread} {n}"
+                mine[one(endpoint, chance, token)] += 1
+            with lock:
+                outcomes.update(mine)
+
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        book.write(*(outcomes[outcome] for outcome in range(5)))
+
+
+def one(endpoint: shmbus.Endpoint, chance: random.Random, token: str) -> int:
+    """One request, of a random kind and patience."""
+    kind = chance.choices(("echo", "fail", "late", "forged", "nobody"), (80, 5, 3, 10, 2))[0]
+    timeout = chance.choice((0.005, 0.02, 0.05)) if kind == "late" else 2 * TIMEOUT
+    try:
+        reply = endpoint.request(f"ask.{kind}", token.encode(), timeout=timeout)
+    except errors.RemoteError as error:
+        return OWN_ERROR if (kind, error.message) == ("fail", token) else WRONG
+    except errors.RequestTimeout as error:
+        return TIMED_OUT if kind == "late" and error.type == "ask.late" else WRONG
+    except errors.NoRoute as error:
+        return NO_ROUTE if kind == "nobody" and error.type == "ask.nobody" else WRONG
+    return OWN_REPLY if kind != "fail" and reply.payload == token.encode() else WRONG
+
+
+def answer(place: Place, seed: int) -> None:
+    """Answers at once, with an error, or late: after most of those who ask have given up."""
+    chance = random.Random(f"{seed} {place.name}")
+    late: list[tuple[float, Message]] = []
+
+    def delay(message: Message) -> None:
+        message.defer()
+        late.append((time.monotonic() + chance.random() * 0.06, message))
+
+    def fail(message: Message) -> None:
+        raise ValueError(message.payload.decode())
+
+    with place.attach() as endpoint:
+        endpoint.handle("ask.echo", lambda message: message.payload)
+        endpoint.handle("ask.fail", fail)
+        endpoint.handle("ask.late", delay)
+        endpoint.start(threads=2)
+        idle = threading.Event()
+        while True:
+            idle.wait(0.002)
+            for entry in [entry for entry in list(late) if entry[0] <= time.monotonic()]:
+                late.remove(entry)
+                entry[1].reply(entry[1].payload)
+
+
+def forge(place: Place, seed: int) -> None:
+    """Answers by hand: the right reply once, and wrong ones for the same request before it from
+    somebody else, after it from itself, and for requests long over."""
+    chance = random.Random(f"{seed} {place.name}")
+    slots: dict[str, tuple[int, int]] = {}
+    old: list[tuple[int, int, UUID]] = []
+    with place.attach() as endpoint, shmbus.attach(place.bus, name="impostor") as second:
+        hand, impostor = Forger(endpoint), Forger(second)
+
+        def put(forger: Forger, peer: int, generation: int, id: UUID, payload: bytes) -> None:
+            made = record(
+                REPLY, "", payload, peer=peer, peer_generation=generation, correlation=id.bytes
+            )
+            while forger.room(REPLIES) < 4 * len(made):
+                forger.ring_bell()
+                time.sleep(0.0001)
+            forger.push(REPLIES, made)
+
+        def reply(message: Message) -> None:
+            message.defer()
+            if message.source not in slots:
+                slots.update({e.name: (e.slot, e.generation) for e in endpoint.bus.endpoints()})
+            peer, generation = slots[message.source]
+            id = message.correlation_id
+            assert id is not None
+            if chance.random() < 0.3:
+                put(impostor, peer, generation, id, b"of another than was asked")
+            if old and chance.random() < 0.3:
+                put(hand, *chance.choice(old), b"of one long over")
+            put(hand, peer, generation, id, message.payload)
+            if chance.random() < 0.3:
+                put(hand, peer, generation, id, b"the second")
+            if chance.random() < 0.1:
+                put(hand, peer, generation, UUID(int=chance.getrandbits(128)), b"of nobody")
+            old.append((peer, generation, id))
+            del old[:-1000]
+
+        endpoint.handle("ask.forged", reply)
+        endpoint.run()
+
+
+@pytest.mark.bus(block_timeout=60.0)
+def test_every_request_ends_with_its_own_reply_or_its_own_error(
+    bus_process: BusProcess, company: Crew, seed: int, long: bool
+) -> None:
+    requests = 1_000_000 if long else 50_000
+    each = requests // (PROCESSES * THREADS)
+    servers = [
+        company.hire(answer, "h0", seed),
+        company.hire(answer, "h1", seed),
+        company.hire(forge, "f0", seed),
+    ]
+    began = time.monotonic()
+    askers = [company.hire(ask, f"q{n}", seed, each) for n in range(PROCESSES)]
+    for asker in askers:
+        assert asker.wait(6000) == 0
+    took = time.monotonic() - began
+    outcomes = sum(ledger.read(path)[0] for _, _, path in company.ledgers("outcomes"))
+    with shmbus.observe(bus_process.name) as view:
+        health = view.health()
+        assert {e.name for e in view.endpoints()} >= {"h0", "h1", "f0"}  # nobody was put out
+    for server in servers:
+        server.kill()
+        server.wait()
+    print(f"{requests} requests, {requests / took:.0f}/s: own reply, own error, timeout, no route,")
+    print(f"wrong: {outcomes.tolist()}; {health.orphans} late, second and forged replies dropped")
+    assert outcomes[WRONG] == 0
+    assert int(outcomes.sum()) == PROCESSES * THREADS * each
+    assert all(outcomes[:WRONG] > 0)
+    assert health.orphans > requests // 100
+    assert health.violations == 0
