@@ -543,7 +543,7 @@ def figures(scale: Scale) -> list[Figure]:
             lambda: bus_down(scale.few, scale.memory),
             ("request", "receive"),
             soon,
-            {"receive": Limit()},  # an idle receiver sleeps until the host's memory is freed
+            {},
         ),
         Figure(
             "restarts",

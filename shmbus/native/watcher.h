@@ -1,10 +1,10 @@
 /* The watcher: one native thread per process that attaches. It sees the dispatcher's process end and a
- * successor take over, and publishes batches whose time has come while their makers compute. When nothing is
- * due it sleeps for good. All signals are blocked in it, and it never touches Python.
+ * successor take over, and publishes batches whose time has come while their makers compute. All signals are
+ * blocked in it, and it never touches Python.
  *
  * The kernel reports the end of a process through its pidfd only after it has freed its memory, which may take
- * a second. The flags of its leading task say it at once, so callers who wait for the dispatcher look at those
- * themselves (sb_vigil).
+ * a second. The flags of its tasks say it at once, so they are looked at every 80 ms, once for all endpoints of
+ * one dispatcher; callers who wait for it look themselves as well (sb_vigil).
  */
 #ifndef SB_WATCHER_H
 #define SB_WATCHER_H
@@ -19,7 +19,7 @@
 #include <sys/un.h>
 
 #define SB_SUCCESSOR_NS 10000000u /* how often to look for a successor */
-#define SB_NO_PIDFD_NS 50000000u  /* how often to look where the kernel has no pidfd */
+#define SB_ROUND_NS 80000000u     /* how often to look at the dispatcher's task flags */
 #define SB_WATCHED_MAX 1024
 
 struct sb_watcher {
@@ -137,9 +137,25 @@ static inline void sb_knock_again(struct sb_endpoint *e)
     }
 }
 
-/* One endpoint's look. Returns when to look again. */
-static inline uint64_t sb_watcher_look(struct sb_endpoint *e, uint64_t now)
+struct sb_round { /* one look at all endpoints */
+    uint64_t now;
+    uint32_t pid;  /* the dispatcher looked at last */
+    bool finished;
+};
+
+static inline bool sb_dispatcher_finished(const struct sb_endpoint *e, struct sb_round *r)
 {
+    if (r->pid != e->dispatcher_pid) {
+        r->pid = e->dispatcher_pid;
+        r->finished = sb_process_finished(e->dispatcher_pid, e->stat_fd);
+    }
+    return r->finished;
+}
+
+/* One endpoint's look. Returns when to look again. */
+static inline uint64_t sb_watcher_look(struct sb_endpoint *e, struct sb_round *round)
+{
+    uint64_t now = round->now;
     uint64_t again = SB_NOWHERE;
     sb_lock(e);
     uint64_t due = rb_load_seq(&e->flush_at);
@@ -166,12 +182,10 @@ static inline uint64_t sb_watcher_look(struct sb_endpoint *e, uint64_t now)
                 sb_knock_again(e);
             else /* it is being exchanged, or is gone again */
                 soon = now + SB_SUCCESSOR_NS;
-        } else if (e->pidfd >= 0) {
-            struct pollfd p = {.fd = e->pidfd, .events = POLLIN};
-            dead = poll(&p, 1, 0) == 1;
         } else if (e->stat_fd >= 0) {
-            dead = sb_process_finished(e->dispatcher_pid, e->stat_fd);
-            soon = now + SB_NO_PIDFD_NS;
+            struct pollfd p = {.fd = e->pidfd, .events = POLLIN}; /* -1 is passed over */
+            dead = poll(&p, 1, 0) == 1 || sb_dispatcher_finished(e, round);
+            soon = now + SB_ROUND_NS;
         }
         if (dead) {
             sb_set_trouble(e, SB_BUS_DEAD, 0);
@@ -188,11 +202,12 @@ static inline void *sb_watcher_run(void *unused)
     (void)unused;
     for (;;) {
         nfds_t count = 1;
-        uint64_t now = rb_now(), next = SB_NOWHERE;
+        uint64_t next = SB_NOWHERE;
+        struct sb_round round = {.now = rb_now()};
         pthread_mutex_lock(&sb_watcher.lock);
         polled[0] = (struct pollfd){.fd = sb_watcher.event, .events = POLLIN};
         for (struct sb_endpoint *e = sb_watcher.first; e; e = e->watch_next) {
-            uint64_t again = sb_watcher_look(e, now);
+            uint64_t again = sb_watcher_look(e, &round);
             next = again < next ? again : next;
             bool live = !(rb_load(&e->trouble) & (SB_FOR_GOOD | SB_FOR_NOW));
             if (live && e->pidfd >= 0 && count < SB_WATCHED_MAX)
@@ -205,7 +220,7 @@ static inline void *sb_watcher_run(void *unused)
         }
         pthread_mutex_unlock(&sb_watcher.lock);
         struct timespec t = {0, 0};
-        now = rb_now();
+        uint64_t now = rb_now();
         if (next > now && next != SB_NOWHERE)
             t = (struct timespec){(time_t)((next - now) / 1000000000u), (long)((next - now) % 1000000000u)};
         ppoll(polled, count, next == SB_NOWHERE ? NULL : &t, NULL);
