@@ -285,6 +285,7 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
     uint32_t sb_ring_of(uint16_t)
     uint64_t sb_record_length(const sb_message *)
     void sb_flush(sb_endpoint *)
+    uint64_t sb_stamp(sb_endpoint *)
     rb_status sb_push(sb_endpoint *, const sb_message *, uint64_t, const sb_batch *, flag *)
     void sb_set_in_hand(sb_endpoint *, uint64_t, uint64_t)
     void sb_release_data(sb_endpoint *)

@@ -671,11 +671,11 @@ cdef class EndpointCore:
         if m.size > <uint64_t>LARGE:
             with nogil:
                 sb_lock(e)
-                status = sb_push(e, m, rb_now(), batch, &armed)
+                status = sb_push(e, m, sb_stamp(e), batch, &armed)
                 sb_unlock(e)
         else:
             sb_lock(e)
-            status = sb_push(e, m, rb_now(), batch, &armed)
+            status = sb_push(e, m, sb_stamp(e), batch, &armed)
             sb_unlock(e)
         if status == RB_OK:
             if armed:
@@ -698,7 +698,7 @@ cdef class EndpointCore:
         w.vigilant = True
         while True:
             sb_lock(e)
-            status = sb_push(e, m, rb_now(), batch, &armed)
+            status = sb_push(e, m, sb_stamp(e), batch, &armed)
             trouble = sb_trouble(e)
             sb_unlock(e)
             if status == RB_OK:
