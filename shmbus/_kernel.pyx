@@ -18,6 +18,7 @@ from shmbus.errors import (
     EndpointClosed,
     MessageTooLarge,
     NotARequest,
+    NotSupported,
     QueueFull,
     RequestsFull,
     RequestTimeout,
@@ -28,7 +29,7 @@ from shmbus.patterns import check_type
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.ref cimport PyObject
-from libc.errno cimport errno
+from libc.errno cimport EINVAL, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -450,7 +451,10 @@ cdef class EndpointCore:
         if self._source_generations == NULL:
             raise MemoryError
         if not sb_fork_watch():
-            raise OSError(errno, "this kernel cannot tell forked children (MADV_WIPEONFORK)")
+            if errno != EINVAL:
+                raise OSError(errno, "no page could be had by which to tell forked children")
+            raise NotSupported(feature="attaching", reason="this system cannot tell forked children (MADV_WIPEONFORK)",
+                               remedy="Use Linux 4.14 or newer")
         cdef sb_endpoint *e = <sb_endpoint *>calloc(1, sizeof(sb_endpoint))
         if e == NULL:
             raise MemoryError

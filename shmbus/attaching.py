@@ -40,7 +40,7 @@ def attach(
     of raising `BusDown`.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
-    `InvalidName`, `Refused`.
+    `InvalidName`, `Refused`, `NotSupported`.
     """
     if name is not None:
         names.check_endpoint(name)
