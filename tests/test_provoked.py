@@ -1,0 +1,683 @@
+"""Every error there is, provoked from outside and seen through the public API: with its facts, and
+with what to do. An error without its case here fails the first test."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import pytest
+
+import shmbus
+from ringbuf import Segment, layout_text
+from shmbus import errors, layout, names
+from shmbus.testing import BusProcess, Recorder, Worker, eventually
+
+Attach = Callable[..., shmbus.Endpoint]
+Start = Callable[..., Worker]
+Record = Callable[..., Recorder]
+Error = TypeVar("Error", bound=errors.BusError)
+
+NAMED = ("bus", "name", "endpoint", "type", "pattern", "group", "limit", "size", "setting", "pid")
+"""The facts that a message names whenever it has them."""
+
+
+def concrete(error: type[errors.BusError]) -> set[type[errors.BusError]]:
+    """Those of the tree that are raised: the leaves."""
+    below = error.__subclasses__()
+    return set().union(*map(concrete, below)) if below else {error}
+
+
+class such:
+    """Equal to whatever fits: for facts that are not known before."""
+
+    def __init__(self, fits: Callable[[Any], object] = lambda value: value) -> None:
+        self.fits = fits
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.fits(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@contextmanager
+def provoked(
+    error: type[Error], todo: str, /, **facts: object
+) -> Iterator[pytest.ExceptionInfo[Error]]:
+    """What happens within raises this error, with exactly these facts, and says `todo`."""
+    with pytest.raises(error) as caught:
+        yield caught
+    assert type(caught.value) is error
+    assert caught.value.data == facts
+    text = str(caught.value)
+    assert todo in text.partition(". ")[2]
+    for fact, value in caught.value.data.items():
+        if fact in NAMED and value is not None:
+            assert str(value) in text
+
+
+def test_every_error_has_its_case_here() -> None:
+    cases = re.findall(r"with provoked\(\s*errors\.(\w+)", Path(__file__).read_text())
+    assert set(cases) == {error.__name__ for error in concrete(errors.BusError)}
+
+
+# Faults -----------------------------------------------------------------------------------------
+
+
+def elsewhere(code: str, *arguments: str, before: tuple[str, ...] = ()) -> None:
+    """Run code in a process that has attached to nothing yet, and raise here what it raises."""
+    lines = "".join(f"    {line}\n" for line in code.strip().splitlines())
+    code = (
+        "import os, pickle, sys\nimport shmbus\ntry:\n"
+        f"{lines}except shmbus.BusError as error:\n    print(pickle.dumps(error).hex())"
+    )
+    command = [*before, sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    raise pickle.loads(bytes.fromhex(done.stdout))
+
+
+def told_by(worker: Worker) -> None:
+    """Raise here what a worker has caught there."""
+    raise pickle.loads(bytes.fromhex(worker.result()))
+
+
+def scribble(segment: str, at: int, value: int) -> None:
+    """Write a word where its one writer has not written it."""
+    Segment.attach(segment, writable=True).memory.store(at, value)
+
+
+def up_of(endpoint: shmbus.Endpoint) -> str:
+    """The segment that an endpoint of this process writes, and nobody else."""
+    of = names.names_of(endpoint.bus.name)
+    (mine,) = (
+        file
+        for file in os.listdir("/dev/shm")
+        if file.startswith(f"{of.prefix}up:")
+        and layout.text(layout.view(Segment.attach(file).memory, layout.UP)[0]["name"])
+        == endpoint.name
+    )
+    return mine
+
+
+HEAD = layout.offset(layout.UP, "outgoing") + layout.offset(layout.OUTGOING, "head")
+
+
+def repeat_first_message(endpoint: shmbus.Endpoint) -> None:
+    """Send the first message of an endpoint once more, as it is, correlation id and all."""
+    memory = Segment.attach(up_of(endpoint), writable=True).memory
+    up = layout.view(memory, layout.UP)[0]
+    place, head = up["outgoing_place"][0], int(up["outgoing"][0]["head"])
+    size, offset = int(place["capacity"]), int(place["offset"])
+    ring = np.frombuffer(memoryview(memory), np.uint8, size, offset)
+    ring[head : 2 * head] = ring[:head].copy()
+    memory.store(HEAD, 2 * head)
+
+
+# Names, types, patterns, settings ---------------------------------------------------------------
+
+
+def test_names_that_cannot_be(bus: shmbus.Bus, attach: Attach) -> None:
+    use = "Use 1 to 48 of A-Z"
+    with provoked(errors.InvalidName, use, name="a b", what="bus", reason=such()):
+        shmbus.serve("a b")
+    with provoked(errors.InvalidName, use, name="a:b", what="endpoint", reason=such()):
+        attach("a:b")
+    with provoked(errors.InvalidName, use, name="", what="group", reason=such()):
+        attach("e").subscribe("x", group="")
+
+
+def test_a_type_that_cannot_be(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(
+        errors.InvalidType, "Use tokens", type="buffer..changed", reason="it has an empty token"
+    ):
+        attach("e").publish("buffer..changed")
+
+
+def test_a_pattern_that_cannot_be(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(
+        errors.InvalidPattern,
+        "Use a message type",
+        pattern="buffer.>.changed",
+        reason="'>' stands only at the end",
+    ):
+        attach("e").subscribe("buffer.>.changed")
+
+
+def test_a_setting_that_cannot_be(bus_name: str) -> None:
+    with provoked(
+        errors.InvalidSetting,
+        "Set 65536 or 131072 bytes",
+        setting="ring_bytes",
+        value=100_000,
+        reason="not a power of two",
+        remedy="Set 65536 or 131072 bytes",
+    ):
+        shmbus.serve(bus_name, settings=shmbus.Settings(ring_bytes=100_000))
+
+
+# Serving and attaching --------------------------------------------------------------------------
+
+
+def test_a_bus_that_does_not_run(bus_name: str) -> None:
+    running = such(lambda value: isinstance(value, tuple))
+    with provoked(
+        errors.NoSuchBus, f"Start it: python -m shmbus {bus_name}", bus=bus_name, running=running
+    ):
+        shmbus.observe(bus_name)
+
+
+def test_a_dispatcher_that_stands_still(bus_process: BusProcess) -> None:
+    bus_process.pause()
+    with provoked(
+        errors.AttachTimeout,
+        "See what holds up that process",
+        bus=bus_process.name,
+        seconds=such(lambda seconds: seconds >= 0.05),
+        pid=bus_process.pid,
+        silent=such(lambda seconds: seconds > 0),
+    ):
+        shmbus.attach(bus_process.name, timeout=0.05)
+    bus_process.resume()
+
+
+def test_a_name_that_is_taken(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("indexer")
+    with provoked(
+        errors.NameTaken, "Choose another name", bus=bus.name, name="indexer", pid=os.getpid()
+    ):
+        attach("indexer")
+
+
+@pytest.mark.bus(max_endpoints=1)
+def test_a_bus_that_is_full(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("first")
+    with provoked(
+        errors.BusFull, "Settings(max_endpoints=", bus=bus.name, limit=1, setting="max_endpoints"
+    ):
+        attach("second")
+
+
+def test_a_bus_of_another_version(bus_process: BusProcess, attach: Attach) -> None:
+    attach("e")
+    other = layout.LAYOUT ^ 1
+    segment = names.names_of(bus_process.name).bus_segment
+    at = layout.offset(layout.PREFIX, "layout")
+    scribble(segment, at, other)
+    with provoked(
+        errors.LayoutMismatch,
+        "Install the same version",
+        bus=bus_process.name,
+        mine=layout_text(layout.LAYOUT),
+        theirs=layout_text(other),
+        pids=(os.getpid(),),
+    ):
+        shmbus.observe(bus_process.name)
+    scribble(segment, at, layout.LAYOUT)
+
+
+def test_a_dispatcher_that_may_open_no_more_files(bus_process: BusProcess) -> None:
+    dispatcher = psutil.Process(bus_process.pid)
+    limits = dispatcher.rlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir(f"/proc/{bus_process.pid}/fd")))
+    dispatcher.rlimit(resource.RLIMIT_NOFILE, (highest + 8, limits[1]))
+    with provoked(
+        errors.Refused,
+        "Raise ulimit -n",
+        bus=bus_process.name,
+        reason=such(lambda reason: f"may open {highest + 8} files" in reason),
+        remedy="Raise ulimit -n",
+        pid=bus_process.pid,
+    ):
+        shmbus.attach(bus_process.name, timeout=60)
+
+
+def test_a_bus_that_is_served_already(bus: shmbus.Bus) -> None:
+    with provoked(errors.BusExists, "Attach to it", bus=bus.name, pid=os.getpid()):
+        shmbus.serve(bus.name)
+
+
+def attach_with_larger_rings(endpoint: shmbus.Endpoint, bus: str, size: int) -> str | None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        shmbus.attach(bus, settings=shmbus.Settings(ring_bytes=size))
+    except errors.BusError as error:
+        return pickle.dumps(error).hex()
+    return None
+
+
+def test_shared_memory_that_cannot_be_had(bus: shmbus.Bus, worker: Start) -> None:
+    with provoked(
+        errors.SegmentError,
+        "raise the limit on file sizes (ulimit -f)",
+        name=such(lambda name: name.startswith(f"{names.names_of(bus.name).prefix}up:")),
+        reason="not enough shared memory",
+        remedy=such(lambda remedy: "smaller ring_bytes" in remedy),
+        size=such(lambda size: size > 1 << 20),
+        free=such(),
+    ):
+        told_by(worker(attach_with_larger_rings, bus.name, 1 << 20))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
+    reason="only root can mount a small /dev/shm",
+)
+def test_shared_memory_of_a_container_that_is_too_small(bus_name: str) -> None:
+    mount = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+    with provoked(
+        errors.SegmentError,
+        "--shm-size",
+        name=names.names_of(bus_name).bus_segment,
+        reason="not enough shared memory",
+        remedy=such(lambda remedy: "smaller ring_bytes" in remedy),
+        size=such(lambda size: size > 65536),
+        free=such(lambda free: 0 < free <= 65536),
+    ):
+        elsewhere(
+            "shmbus.serve(sys.argv[1])", bus_name, before=("unshare", "-m", "sh", "-c", mount, "sh")
+        )
+
+
+# A seccomp filter that refuses madvise(..., MADV_WIPEONFORK), as an old kernel does.
+OLD_KERNEL = """
+import ctypes, platform, struct
+madvise = {"x86_64": 28, "aarch64": 233}[platform.machine()]
+steps = [
+    (0x20, 0, 0, 0),                 # the number of the system call
+    (0x15, 0, 3, madvise),
+    (0x20, 0, 0, 32),                # its third argument
+    (0x15, 0, 1, 18),                # MADV_WIPEONFORK
+    (0x06, 0, 0, 0x00050000 | 22),   # EINVAL
+    (0x06, 0, 0, 0x7FFF0000),        # allowed
+]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+filter = struct.pack("HP", len(steps), ctypes.addressof(program))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+assert prctl(38, 1, 0, 0, 0) == 0, "no new privileges"
+if prctl(22, 2, ctypes.c_char_p(filter), 0, 0) != 0:
+    sys.exit("no seccomp here")
+shmbus.attach(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(
+    os.uname().machine not in ("x86_64", "aarch64"), reason="the filter is written for these two"
+)
+def test_a_system_that_is_too_old(bus: shmbus.Bus) -> None:
+    with provoked(
+        errors.NotSupported,
+        "Use Linux 4.14 or newer",
+        feature="attaching",
+        reason=such(lambda reason: "MADV_WIPEONFORK" in reason),
+        remedy="Use Linux 4.14 or newer",
+    ):
+        elsewhere(OLD_KERNEL, bus.name)
+    assert bus.endpoints() == []
+
+
+# Sending ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.bus(ring_bytes=8192, block_timeout=60)
+def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
+    deaf, sender = attach("deaf"), attach("sender")
+    deaf.subscribe("x")
+    with provoked(
+        errors.QueueFull,
+        "Settings(ring_bytes=",
+        type="x",
+        endpoint="sender",
+        depth=such(lambda depth: 0 < depth <= 8192),
+        capacity=8192,
+        seconds=0.05,
+        setting="ring_bytes",
+        index=such(lambda index: index > 0),
+    ):
+        sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
+
+
+def test_too_many_requests_at_a_time(bus: shmbus.Bus, attach: Attach) -> None:
+    client = attach("client", settings=shmbus.Settings(max_requests=2))
+    attach("server").handle("x", print)
+    for _ in range(2):
+        client.request_async("x", timeout=60)
+    with provoked(
+        errors.RequestsFull,
+        "Settings(max_requests=",
+        type="x",
+        endpoint="client",
+        limit=2,
+        seconds=0.05,
+        setting="max_requests",
+    ):
+        client.request("x", timeout=0.05)
+
+
+@pytest.mark.bus(ring_bytes=8192)
+def test_a_message_that_is_too_large(bus: shmbus.Bus, attach: Attach) -> None:
+    large = attach("large", settings=shmbus.Settings(ring_bytes=65536))
+    attach("small").handle("x", print)
+    for index, refuse in (
+        (2, lambda: attach("sender").publish_many([("x", b""), ("x", b""), ("x", bytes(5000))])),
+        (None, lambda: large.request("x", bytes(5000), timeout=60)),
+    ):
+        with provoked(
+            errors.MessageTooLarge,
+            "Settings(ring_bytes=",
+            type="x",
+            size=5000,
+            limit=such(lambda limit: 1900 < limit <= 2048),
+            endpoint="small" if index is None else "sender",
+            setting="ring_bytes",
+            index=index,
+        ):
+            refuse()
+
+
+def test_a_payload_that_cannot_be_encoded(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(
+        errors.EncodeError,
+        "Send bytes, plain values or msgspec Structs",
+        type="x",
+        reason=such(lambda reason: "object" in reason),
+        size=None,
+        index=1,
+    ):
+        attach("e").publish_many([("x", 1), ("x", object())])
+
+
+def test_a_payload_that_is_not_what_its_receiver_expects(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x", payload_type=int)
+    endpoint.publish("x", "text")
+    message = endpoint.receive(60)
+    assert message is not None
+    with provoked(
+        errors.DecodeError,
+        "Make sender and receiver agree",
+        type="x",
+        reason=such(lambda reason: "`int`" in reason),
+        size=5,
+        index=None,
+    ):
+        message.payload  # noqa: B018
+    assert endpoint.bus.endpoints()[0].decode_errors == 1
+
+
+def test_a_payload_type_that_nothing_decodes_to(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(
+        errors.InvalidPayloadType,
+        "Use a msgspec Struct",
+        payload_type="Recorder.wait",
+        reason=such(),
+    ):
+        attach("e").subscribe("x", payload_type=Recorder.wait)
+
+
+# Requests ---------------------------------------------------------------------------------------
+
+
+def test_a_request_that_nobody_handles(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(errors.NoRoute, "ep.wait_for('x')", type="x"):
+        attach("e").request("x", timeout=60)
+
+
+def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: Attach) -> None:
+    client = attach("client")
+    bus_process.pause()
+    with provoked(
+        errors.RequestTimeout,
+        "Wait longer",
+        type="x",
+        seconds=0.05,
+        endpoint=None,
+        hint="no handler was chosen yet",
+    ):
+        client.request("x", timeout=0.05)
+    bus_process.resume()
+
+
+def hold_requests(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("x", lambda message: message.defer())
+    endpoint.run()
+
+
+def test_a_handler_that_is_killed_over_a_request(
+    bus: shmbus.Bus, attach: Attach, worker: Start
+) -> None:
+    client, server = attach("client"), worker(hold_requests, name="server")
+    client.wait_for("x", timeout=60)
+    future = client.request_async("x", timeout=60)
+    eventually(lambda: bus.find("x")[0].in_hand)
+    server.kill()
+    with provoked(
+        errors.EndpointDied,
+        "Ask again if that is harmless",
+        type="x",
+        endpoint="server",
+        pid=server.pid,
+        reason="killed",
+    ):
+        future.result(60)
+
+
+def test_a_handler_that_raises(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("x", lambda message: [][1])
+    server.start()
+    with provoked(
+        errors.RemoteError,
+        "Mend it there",
+        type="x",
+        endpoint="server",
+        error="IndexError",
+        message="list index out of range",
+        traceback=such(lambda traceback: "server.handle" in traceback),
+    ):
+        client.request("x", timeout=60)
+
+
+def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client", settings=shmbus.Settings(ring_bytes=8192)), attach("server")
+    server.handle("x", lambda message: bytes(5000))
+    server.start()
+    with provoked(
+        errors.ReplyLost,
+        "Enlarge this endpoint's Settings(ring_bytes=",
+        type="x",
+        endpoint="server",
+        reason=such(lambda reason: "did not fit" in reason and "bytes" in reason),
+    ):
+        client.request("x", timeout=60)
+
+
+def test_a_correlation_id_that_is_in_use(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+    client, server = attach("client"), attach("server")
+    messages: list[shmbus.Message] = []
+
+    @server.handle("x")
+    def keep(message: shmbus.Message) -> None:
+        message.defer()
+        messages.append(message)
+
+    server.start()
+    future = client.request_async("x", timeout=60)
+    eventually(lambda: messages)
+    repeat_first_message(client)
+    with provoked(
+        errors.CorrelationCollision,
+        "Let request() make the ids",
+        type="x",
+        correlation_id=messages[0].correlation_id,
+    ):
+        future.result(60)
+    assert len(messages) == 1
+
+
+# The life of an endpoint and of its bus ---------------------------------------------------------
+
+
+def test_a_dispatcher_that_is_killed(bus_process: BusProcess, attach: Attach) -> None:
+    endpoint = attach("e")
+    bus_process.kill()
+    with provoked(
+        errors.BusDown,
+        f"Start it again (python -m shmbus {bus_process.name})",
+        bus=bus_process.name,
+        reason="its dispatcher died",
+        pid=bus_process.pid,
+    ):
+        endpoint.request("x", timeout=60)
+
+
+def test_an_endpoint_that_was_closed_here(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.close()
+    with provoked(errors.EndpointClosed, "Attach anew", endpoint="e"):
+        endpoint.publish("x")
+
+
+def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    bus.evict("e")
+    with provoked(errors.Evicted, "Attach anew", endpoint="e", reason="evicted"):
+        endpoint.receive(60)
+
+
+def test_an_endpoint_that_writes_garbage_is_put_off_the_bus(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    guilty, other = attach("guilty"), attach("other")
+    scribble(up_of(guilty), HEAD, 1)
+    with provoked(errors.Evicted, "Attach anew", endpoint="guilty", reason="quarantined"):
+        guilty.receive(60)
+    other.subscribe("x")
+    other.publish("x")
+    assert other.receive(60) is not None
+
+
+def test_an_endpoint_that_finds_garbage(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    (row,) = bus.endpoints()
+    incoming = layout.offset(layout.DOWN, "incoming")
+    head = incoming + layout.offset(layout.DOWN_INCOMING, "head")
+    scribble(names.names_of(bus.name).down(row.slot, row.generation), head, 1)
+    with provoked(
+        errors.RingCorrupt,
+        "Find what scribbles on memory",
+        endpoint="e",
+        ring="incoming data",
+        position=0,
+        reason=such(),
+    ):
+        endpoint.receive(60)
+
+
+def use_in_child(endpoint: shmbus.Endpoint) -> str:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            endpoint.publish("x")
+        except errors.BusError as error:
+            os.write(writer, pickle.dumps(error))
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader, "rb") as said:
+        return said.read().hex()
+
+
+def test_an_endpoint_in_a_forked_child(bus: shmbus.Bus, worker: Start) -> None:
+    parent = worker(use_in_child, name="parent")
+    with provoked(errors.ForkedEndpoint, "Attach in the child", endpoint="parent", pid=parent.pid):
+        told_by(parent)
+
+
+# Using an endpoint ------------------------------------------------------------------------------
+
+
+def test_a_pattern_handled_twice(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.handle("x.*", print)
+    with provoked(
+        errors.HandlerConflict, "Remove one of both handlers", endpoint="e", pattern="x.*"
+    ):
+        endpoint.handle("x.*", print)
+
+
+def test_too_many_groups(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    for i in range(31):
+        endpoint.subscribe("x", print, group=f"g{i}")
+    with provoked(
+        errors.TooManyGroups, "Attach a second endpoint", endpoint="e", group="g31", limit=31
+    ):
+        endpoint.subscribe("x", print, group="g31")
+
+
+def test_messages_asked_for_in_two_ways(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.start()
+    with provoked(
+        errors.ReceiveConflict,
+        "Give every subscription a callback",
+        endpoint="e",
+        reason=such(lambda reason: "run()" in reason),
+        remedy=such(),
+    ):
+        endpoint.receive(0)
+
+
+def test_an_answer_to_an_event(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+    events = recorder("x")
+    attach("e").publish("x")
+    (event,) = events.wait()
+    with provoked(errors.NotARequest, "Let its sender use request()", type="x", kind="event"):
+        event.reply(1)
+
+
+def test_a_second_answer(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+    requests = recorder(handles=["x"])
+    reply = attach("e").request("x", timeout=60)
+    (request,) = requests.wait()
+    with provoked(
+        errors.AlreadyReplied, "Reply once", type="x", correlation_id=reply.correlation_id
+    ):
+        request.reply(1)
+
+
+def test_receivers_that_do_not_come(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x.>")
+    with provoked(
+        errors.WaitTimeout,
+        "Start those that subscribe to it",
+        pattern="x.y",
+        receivers=2,
+        found=1,
+        seconds=0.01,
+    ):
+        endpoint.wait_for("x.y", receivers=2, timeout=0.01)
+
+
+def test_commands_that_could_not_be_finished(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint, sender = attach("e"), attach("sender")
+    endpoint.handle("x", lambda message: None)
+    for _ in range(3):
+        sender.send("x")
+    eventually(lambda: bus.find("x")[0].untouched == 3)
+    with provoked(
+        errors.DrainTimeout, "Drain with a longer timeout", endpoint="e", left=2, seconds=0.0
+    ):
+        endpoint.drain(timeout=0.0)
