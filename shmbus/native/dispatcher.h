@@ -95,9 +95,8 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
         p->stalled = p->stopped = health & SB_STALLED;
         p->slow = health & SB_SLOW;
     }
-    bool put_out = p->state == SB_DYING && p->reason == SB_EVICTED;
     for (int r = 0; r < SB_RINGS; r++)
-        p->last[r] = put_out ? rb_load_acquire(&p->up->outgoing[r].head) : SB_NOWHERE;
+        p->last[r] = p->state == SB_DYING ? rb_load_acquire(&p->up->outgoing[r].head) : SB_NOWHERE;
     if (f->high_slot <= o->slot)
         f->high_slot = o->slot + 1;
     sb_set_add(&f->active, o->slot);

@@ -111,7 +111,7 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     sb_wake_waiters(f, p);
     if (leaving)
         return;
-    if (reason == SB_EVICTED) /* it may go on writing */
+    if (!leaving) /* one that was put out, or let go of its door, may go on writing */
         for (int ring = 0; ring < SB_RINGS; ring++)
             p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
     if (reason == SB_EVICTED || reason == SB_QUARANTINED) {

@@ -13,11 +13,12 @@
 static inline void sb_count_delivered(const struct sb_forwarder *f, struct sb_port *p)
 {
     uint64_t count, position, again, untouched = 0;
+    int tries = 16; /* one that never holds still has its count to blame for what follows */
     do {
         count = rb_load_acquire(&p->up->incoming[SB_DATA].taken_count);
         position = sb_taken(p);
         again = rb_load_acquire(&p->up->incoming[SB_DATA].taken_count);
-    } while (count != again);
+    } while (count != again && --tries);
     struct sb_record h;
     const uint8_t *record;
     for (; sb_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))

@@ -532,6 +532,25 @@ TEST(many_types_in_use_do_not_keep_group_messages_from_being_handed_on)
     close_world(w);
 }
 
+TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *p = join(w, "p");
+    subscribe(a, "x");
+    for (int i = 0; i < 10; i++)
+        CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
+    flush(p);
+    struct sb_order order = {.kind = SB_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_EXEC};
+    CHECK(sb_give_order(w->f, &order));
+    for (int i = 0; i < 50; i++) {
+        one_pass(w);
+        publish(p, "x", "2"); /* something is always there when the dispatcher looks */
+    }
+    CHECK(p->reclaimed);
+    CHECK(count_messages(a) <= 12);
+    close_world(w);
+}
+
 TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
 {
     struct world *w = new_world();
