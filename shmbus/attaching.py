@@ -87,7 +87,9 @@ def attach(
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
-        admission = door.knock(bus, nonce=nonce, start_time=owner.start, deadline_ns=deadline)
+        admission = door.knock(
+            bus, nonce=nonce, start_time=owner.start, began_ns=began, deadline_ns=deadline
+        )
         endpoint._connection = admission.connection
         undo.callback(admission.connection.close)
         endpoint._slot, endpoint._generation = admission.slot, admission.generation

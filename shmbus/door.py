@@ -124,17 +124,16 @@ def identify(connection: socket.socket, record: bytes) -> Caller | None:
 # The caller's side ------------------------------------------------------------------------------
 
 
-def knock(bus: str, *, nonce: int, start_time: int, deadline_ns: int) -> Admission:
-    """Ask to be let in, until ``deadline_ns`` on the monotonic clock.
+def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: int) -> Admission:
+    """Ask to be let in, from ``began_ns`` until ``deadline_ns`` on the monotonic clock.
 
     Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
     """
-    began = time.monotonic_ns()
     record = KNOCK.pack(layout.LAYOUT, nonce, start_time)
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            answer = _ask(connection, bus, record, began, deadline_ns)
+            answer = _ask(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:
                 if answer.code == Code.ADMITTED:
                     return Admission(answer.slot, answer.generation, connection)
@@ -144,7 +143,7 @@ def knock(bus: str, *, nonce: int, start_time: int, deadline_ns: int) -> Admissi
             raise
         connection.close()
         if time.monotonic_ns() >= deadline_ns:
-            raise _timeout(bus, began)
+            raise _timeout(bus, began_ns)
         time.sleep(0.005)
 
 

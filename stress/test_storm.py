@@ -1,4 +1,4 @@
-"""The kill storm: endpoints and dispatchers killed at random moments, under all sorts of traffic."""
+"""The kill storm: endpoints and dispatchers killed at random, under all sorts of traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fuzzers have found so far, replayed under gcc's sanitizers; `.ci/run fuzz` looks for more."""
+"""What the fuzzers have found so far, replayed under sanitizers; `.ci/run fuzz` looks for more."""
 
 import subprocess
 from pathlib import Path
