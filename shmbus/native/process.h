@@ -33,6 +33,7 @@ struct sb_stat {
     char state;
     uint32_t flags;
     uint64_t start_time; /* clock ticks since boot */
+    uint64_t resident;   /* pages in memory; 0 of a finished one */
     uint32_t exit_code;  /* of a finished one, as wait() would say it; 0 where it may not be read */
 };
 
@@ -75,6 +76,8 @@ static inline enum sb_life sb_parse_stat(const char *text, struct sb_stat *s)
             s->exit_code = (uint32_t)strtoul(field, NULL, 10);
         return SB_FINISHED;
     }
+    if (sb_seek_field(&field, &number, 24))
+        s->resident = strtoull(field, NULL, 10);
     return s->state == 'T' || s->state == 't' ? SB_STOPPED : SB_RUNS;
 }
 

@@ -3,8 +3,8 @@
  * blocked in it, and it never touches Python.
  *
  * The kernel reports the end of a process through its pidfd only after it has freed its memory, which may take
- * a second. The flags of its tasks say it at once, so they are looked at every 80 ms, once for all endpoints of
- * one dispatcher; callers who wait for it look themselves as well (sb_vigil).
+ * a second. The flags of its tasks say it at once, so those of a large dispatcher are looked at every 80 ms, once
+ * for all its endpoints; callers who wait for it look themselves as well (sb_vigil).
  */
 #ifndef SB_WATCHER_H
 #define SB_WATCHER_H
@@ -19,7 +19,9 @@
 #include <sys/un.h>
 
 #define SB_SUCCESSOR_NS 10000000u /* how often to look for a successor */
-#define SB_ROUND_NS 80000000u     /* how often to look at the dispatcher's task flags */
+#define SB_ROUND_NS 80000000u     /* how often to look at the task flags of a large dispatcher */
+#define SB_GLANCE_NS 1000000000u  /* how often to look whether it has become large */
+#define SB_LARGE_PAGES 32768u     /* what takes some 30 ms to be freed before the pidfd speaks: 128 MiB */
 #define SB_WATCHED_MAX 1024
 
 struct sb_watcher {
@@ -139,15 +141,20 @@ static inline void sb_knock_again(struct sb_endpoint *e)
 
 struct sb_round { /* one look at all endpoints */
     uint64_t now;
-    uint32_t pid;  /* the dispatcher looked at last */
+    uint32_t pid;   /* the dispatcher looked at last */
     bool finished;
+    uint64_t again; /* when to look at it again */
 };
 
 static inline bool sb_dispatcher_finished(const struct sb_endpoint *e, struct sb_round *r)
 {
     if (r->pid != e->dispatcher_pid) {
+        struct sb_stat s = {0};
+        enum sb_life life = sb_read_stat(e->stat_fd, &s);
+        bool late = e->pidfd < 0 || s.resident >= SB_LARGE_PAGES;
         r->pid = e->dispatcher_pid;
-        r->finished = sb_process_finished(e->dispatcher_pid, e->stat_fd);
+        r->finished = life == SB_VANISHED || (life == SB_FINISHED && sb_process_finished(e->dispatcher_pid, e->stat_fd));
+        r->again = r->now + (late || life == SB_FINISHED ? SB_ROUND_NS : SB_GLANCE_NS);
     }
     return r->finished;
 }
@@ -184,8 +191,8 @@ static inline uint64_t sb_watcher_look(struct sb_endpoint *e, struct sb_round *r
                 soon = now + SB_SUCCESSOR_NS;
         } else if (e->stat_fd >= 0) {
             struct pollfd p = {.fd = e->pidfd, .events = POLLIN}; /* -1 is passed over */
-            dead = poll(&p, 1, 0) == 1 || sb_dispatcher_finished(e, round);
-            soon = now + SB_ROUND_NS;
+            dead = sb_dispatcher_finished(e, round) || poll(&p, 1, 0) == 1;
+            soon = round->again;
         }
         if (dead) {
             sb_set_trouble(e, SB_BUS_DEAD, 0);
