@@ -802,6 +802,7 @@ static void check_attaching(struct stage *s)
     CHECK(s->b->reclaimed && !s->b->quarantined);
     struct peer *again = join_sized(s->w, "b", TINY);
     EQUAL(again->slot, s->b->slot);
+    shm_unlink(again->log_name);
 }
 static const struct scenario an_endpoint_attaches = {"an endpoint attaches", prepare_attaching, attach_one, check_attaching, true};
 PROMISE(an_endpoint_attaches)
