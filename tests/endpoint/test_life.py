@@ -470,6 +470,8 @@ def test_a_forked_child_refuses_and_may_attach_anew(bus: shmbus.Bus, name: str) 
         """
 ep = shmbus.attach(NAME, name="parent")
 ep.subscribe("x")
+import warnings
+warnings.simplefilter('ignore')  # from 3.12 on, of forking beside threads
 child = os.fork()
 if child == 0:
     calls = [lambda: ep.publish("x"), lambda: ep.receive(0), lambda: ep.request("x")]
