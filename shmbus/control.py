@@ -498,6 +498,11 @@ class Dispatcher:
         )
         guest.down.unlink()
         remove_endpoint(self.names, guest.owner, serial)
+        if int(self.rows[guest.slot]["reason"]) != layout.Reason.DETACHED:
+            # What the dead said of themselves need not be true.
+            for path, entry in succession.of_bus(self.bus):
+                if entry.owner == guest.owner:
+                    path.unlink(missing_ok=True)
 
     def evict(self, name: str) -> bool:
         """Put an endpoint off the bus. False: there is none of that name."""

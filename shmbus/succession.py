@@ -15,10 +15,17 @@ from pathlib import Path
 
 import posix_ipc
 
-from ringbuf import RingbufError, Segment, SegmentNotFound, layout_text
+from ringbuf import (
+    RingbufError,
+    Segment,
+    SegmentMismatch,
+    SegmentNotFound,
+    SegmentNotReady,
+    layout_text,
+)
 from ringbuf.doorbell import Doorbell
 
-from . import errors, fence, layout, names, processes
+from . import errors, fence, layout, names, processes, segments
 from .layout import BusState, RowState, SegmentKind
 
 log = logging.getLogger("shmbus")
@@ -65,12 +72,18 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
     """
     try:
         found = Segment.attach(names.names_of(bus).bus_segment, writable=True)
-    except SegmentNotFound:
+    except (SegmentNotFound, SegmentNotReady):  # who began to make it was killed over it
         return None
-    except RingbufError as problem:
+    except SegmentMismatch as problem:
+        if replace:
+            return None
         raise errors.SegmentError(
-            name=bus, reason=str(problem), remedy="Look at it with shmbus doctor"
+            name=names.names_of(bus).bus_segment,
+            reason=f"garbage stands where the bus should ({problem})",
+            remedy="Put it out of the way with serve(replace=True), shmbus serve --replace",
         ) from problem
+    except RingbufError as problem:
+        raise segments.error(bus, names.names_of(bus).bus_segment, problem) from problem
     prefix = found.prefix
     if prefix.layout != layout.LAYOUT or prefix.kind != SegmentKind.BUS:
         _supersede(bus, found, replace=replace)
@@ -96,6 +109,7 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
         bell = Doorbell.attach(names.names_of(bus).bell[1:], found.memory, epoch)
     except RingbufError as problem:  # somebody removed the names: the attached cannot be reached
         log.warning("bus %r cannot be adopted, and begins anew: %s", bus, problem)
+        found.memory.store(layout.offset(layout.BUS, "state"), BusState.ENDED)
         return None
     return found, ready, bell
 

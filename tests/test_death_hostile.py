@@ -1,0 +1,184 @@
+"""An endpoint that writes what it must not: it is put off the bus and told so, and harms nobody."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from forger import DATA, EVENT, REPLIES, Forger, record
+
+import shmbus
+from shmbus import errors, names
+from shmbus.testing import Recorder, Worker, eventually, in_shm
+
+Attach = Callable[..., shmbus.Endpoint]
+Record = Callable[..., Recorder]
+Hire = Callable[..., Worker]
+
+NEVER = threading.Event()
+
+
+def lie(forger: Forger, how: str) -> None:
+    if how == "head out of bounds":
+        forger.up["outgoing"][DATA]["head"] = 1 << 40
+    elif how == "head unaligned":
+        forger.up["outgoing"][DATA]["head"] += 4
+    elif how == "record too long":
+        forger.push(DATA, record(EVENT, "x", b"", length=1 << 30))
+    elif how == "type longer than its record":
+        forger.push(DATA, record(EVENT, "x", b"", type_length=200))
+    elif how == "an event among the replies":
+        forger.push(REPLIES, record(EVENT, "x", b""))
+    elif how == "a word of the bus's own":
+        forger.push(DATA, record(EVENT, "$bus.endpoint.down", b""))
+    elif how == "interests out of bounds":
+        forger.interests["bytes"] = 1 << 40
+        forger.up["outgoing"][DATA]["interests_version"] += 1
+    elif how == "tail backwards":
+        forger.up["incoming"][DATA]["tail"] = 1 << 40
+    forger.ring_bell()
+
+
+LIES = (
+    "head out of bounds",
+    "head unaligned",
+    "record too long",
+    "type longer than its record",
+    "an event among the replies",
+    "a word of the bus's own",
+    "interests out of bounds",
+    "tail backwards",
+)
+
+
+def misbehave(endpoint: shmbus.Endpoint, how: str) -> str:
+    endpoint.subscribe("news")
+    endpoint.publish("here")
+    eventually(lambda: next(e for e in attached(endpoint) if e.name == "liar").forwarded == 1)
+    lie(Forger(endpoint), how)
+    eventually(lambda: endpoint.name not in {e.name for e in attached(endpoint)})
+    try:
+        endpoint.publish("more")
+    except errors.BusError as why:
+        return type(why).__name__
+    return "nothing"
+
+
+def attached(endpoint: shmbus.Endpoint) -> list[shmbus.EndpointInfo]:
+    return [info for info in endpoint.bus.endpoints() if info.state == "attached"]
+
+
+@pytest.mark.bus(ring_bytes=4096)
+@pytest.mark.parametrize("how", LIES)
+def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, how: str
+) -> None:
+    here, downs, news = recorder("here"), recorder("$bus.endpoint.down"), recorder("news")
+    liar = worker(misbehave, how, name="liar")
+    here.wait()
+    publisher = attach("publisher")
+    for n in range(100):
+        publisher.publish("news", n)
+    assert liar.result() in ("Evicted", "RingCorrupt")
+    (down,) = downs.wait(where=lambda m: m.payload["name"] == "liar")
+    assert down.payload["reason"] == "quarantined"
+    assert bus.health().violations == 1
+    assert [m.payload for m in news.wait(100)] == list(range(100))
+    eventually(lambda: "liar" not in {e.name for e in bus.endpoints()})
+    attach("liar")
+
+
+def lose_the_log(endpoint: shmbus.Endpoint) -> None:
+    forger = Forger(endpoint)
+    forger.up["outgoing"][DATA]["interests_serial"] = 12345
+    endpoint.publish("here")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_it_left_is_removed_whatever_it_says_of_itself(
+    bus: shmbus.Bus, recorder: Record, worker: Hire
+) -> None:
+    here = recorder("here")
+    before = in_shm(bus.name)
+    worker(lose_the_log, name="liar")
+    here.wait()
+    eventually(lambda: in_shm(bus.name) == before)
+
+
+def scribble_on(endpoint: shmbus.Endpoint, which: str) -> None:
+    """Writes where this process itself has mapped what the dispatcher owns."""
+    wanted = {
+        "bus": endpoint._names.bus_segment,
+        "down": endpoint._names.down(endpoint._slot, endpoint._generation),
+    }[which]
+    with open("/proc/self/maps") as maps:
+        (line,) = [line for line in maps if line.rstrip().endswith(wanted)]
+    assert line.split()[1].startswith("r--")
+    ctypes.memset(int(line.partition("-")[0], 16) + 256, 0, 8)
+    endpoint.publish("alive")
+
+
+@pytest.mark.parametrize("which", ["bus", "down"])
+def test_what_the_dispatcher_owns_cannot_be_written_by_an_endpoint(
+    bus: shmbus.Bus, recorder: Record, worker: Hire, which: str
+) -> None:
+    downs, alive = recorder("$bus.endpoint.down"), recorder("alive")
+    vandal = worker(scribble_on, which, name="vandal")
+    assert vandal.wait() == -signal.SIGSEGV
+    (down,) = downs.wait(where=lambda m: m.payload["name"] == "vandal")
+    assert down.payload["reason"] == "killed"
+    assert not alive.messages
+
+
+def test_a_bus_of_garbage_is_an_error_that_says_so(bus_name: str) -> None:
+    path = f"/dev/shm/{names.names_of(bus_name).bus_segment}"
+    with open(path, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(os.urandom(65536))
+    with pytest.raises(errors.BusError) as caught:
+        shmbus.attach(bus_name, name="me", timeout=1.0)
+    assert not isinstance(caught.value, errors.AttachTimeout)
+    assert bus_name in str(caught.value)
+    with pytest.raises(errors.SegmentError) as refused:
+        shmbus.serve(bus_name)
+    assert "replace" in refused.value.remedy
+    with shmbus.serve(bus_name, replace=True), shmbus.attach(bus_name, name="me") as endpoint:
+        endpoint.publish("x")
+
+
+def test_a_bus_whose_maker_was_killed_over_it_is_made_anew(bus_name: str) -> None:
+    with open(f"/dev/shm/{names.names_of(bus_name).bus_segment}", "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(bytes(65536))
+    with pytest.raises(errors.AttachTimeout):
+        shmbus.attach(bus_name, name="me", timeout=0.1)
+    with shmbus.serve(bus_name), shmbus.attach(bus_name, name="me") as endpoint:
+        endpoint.publish("x")
+
+
+def corrupt_prefix(endpoint: shmbus.Endpoint) -> Any:
+    forger = Forger(endpoint)
+    forger.up["prefix"]["magic"] = 0
+    forger.up["identity"] = 0
+    forger.up["name"] = b"\xff" * 64
+    forger.up["outgoing_place"]["capacity"] = 1 << 60
+    forger.up["incoming_place"]["capacity"] = 3
+    for _ in range(100):
+        endpoint.publish("news", timeout=60)
+    return endpoint.request("echo", 7, timeout=60).payload
+
+
+def test_what_it_says_of_itself_later_is_not_believed(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    news = recorder("news")
+    server = attach("server")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+    assert worker(corrupt_prefix, name="boaster").result() == 7
+    assert {m.source for m in news.wait(100)} == {"boaster"}
