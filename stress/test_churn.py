@@ -1,0 +1,142 @@
+"""Endpoints come and go a thousand times: nothing grows, nobody is deaf, nobody spins."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from accounts import account_for_events
+from crew import Crew, Place, Reclaimed
+from roles import ask, handle, send, survive
+
+import shmbus
+from shmbus.testing import TIMEOUT, BusProcess, eventually
+
+
+class Burden:
+    """What a process has of the system's."""
+
+    def __init__(self, pid: int) -> None:
+        self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        self.mappings = len(Path(f"/proc/{pid}/maps").read_text().splitlines())
+        self.threads = len(os.listdir(f"/proc/{pid}/task"))
+        self.memory = psutil.Process(pid).memory_info().rss
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.descriptors} descriptors, {self.mappings} mappings, {self.threads} threads, "
+            f"{self.memory >> 10} KiB"
+        )
+
+
+def come_and_go(place: Place, seed: int) -> None:
+    """Takes part in everything until it is killed."""
+    chance = random.Random(f"{seed} {place.name} {place.incarnation}")
+    with place.attach() as endpoint:
+        patterns = f"own.{chance.randrange(9)}.>", f"own.*.x{chance.randrange(9)}"
+        endpoint.subscribe(patterns[0], bool, overflow="drop_newest")
+        endpoint.subscribe(patterns[1], bool, group=f"group{chance.randrange(9)}")
+        endpoint.handle(f"own.{place.incarnation}", lambda message: message.payload)
+        endpoint.start()
+        while True:
+            for _ in range(8):
+                endpoint.publish(f"own.{chance.randrange(9)}.x{chance.randrange(1000)}", b"?")
+            endpoint.request_async("storm.ask", b"?").result(TIMEOUT)
+
+
+def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
+    bus_process: BusProcess,
+    company: Crew,
+    all_reclaimed: Reclaimed,
+    seed: int,
+    chance: random.Random,
+    long: bool,
+) -> None:
+    cycles, warm_up = (1000, 100) if long else (60, 20)
+    company.hire(handle, "h0")
+    idle = threading.Event()
+    with shmbus.attach(bus_process.name, name="main") as endpoint:
+        endpoint.wait_for("storm.ask", timeout=TIMEOUT)
+
+    def cycle(count: int) -> Burden:
+        for _ in range(count // 2):
+            pair = [company.hire(come_and_go, name, seed) for name in ("c0", "c1")]
+            if chance.random() < 0.8:  # else they die over the attach
+                with shmbus.observe(bus_process.name) as view:
+                    eventually(lambda: len(view.endpoints()) == 3, "both are attached")
+            idle.wait(chance.random() * 0.03)
+            for member in pair:
+                member.kill()
+            for member in pair:
+                member.wait()
+        all_reclaimed("h0")
+        return Burden(bus_process.pid)
+
+    before = cycle(warm_up)
+    after = cycle(cycles)
+    print(f"after {warm_up}: {before}; after {cycles} more: {after}")
+    assert after.descriptors == before.descriptors
+    assert after.threads == before.threads
+    assert after.mappings <= before.mappings + 8  # of the allocator's
+    assert after.memory <= before.memory + (4 << 20)
+
+
+def test_every_incarnation_of_a_killed_publisher_is_heard(
+    bus_process: BusProcess,
+    company: Crew,
+    all_reclaimed: Reclaimed,
+    seed: int,
+    chance: random.Random,
+    long: bool,
+) -> None:
+    cycles = 200 if long else 20
+    stay = [company.hire(survive, "s0"), company.hire(survive, "s1")]
+    idle = threading.Event()
+    with shmbus.attach(bus_process.name, name="main") as endpoint:
+        endpoint.subscribe("storm.event.p0")
+        endpoint.wait_for("storm.end", receivers=2, timeout=TIMEOUT)
+        for incarnation in range(cycles):
+            publisher = company.hire(send, "p0", seed)
+            while True:
+                message = endpoint.receive(TIMEOUT)
+                assert message is not None, f"incarnation {incarnation} is not heard"
+                if message.payload[0] == incarnation:
+                    break
+            idle.wait(chance.random() * 0.02)
+            publisher.kill()
+            publisher.wait()
+    all_reclaimed("s0", "s1")
+    with shmbus.attach(bus_process.name, name="main") as endpoint:
+        endpoint.publish("storm.end")
+        for member in stay:
+            assert member.wait() == 0
+    account_for_events(company, 0)
+
+
+@pytest.mark.parametrize("gone", ["h0", "q0"])
+def test_who_is_left_alone_by_a_death_does_not_spin(
+    bus_process: BusProcess, company: Crew, all_reclaimed: Reclaimed, seed: int, gone: str
+) -> None:
+    members = {"h0": company.hire(handle, "h0"), "s0": company.hire(survive, "s0")}
+    with shmbus.attach(bus_process.name, name="main") as endpoint:
+        endpoint.wait_for("storm.ask", timeout=TIMEOUT)
+        endpoint.wait_for("storm.end", timeout=TIMEOUT)
+    members["q0"] = company.hire(ask, "q0")
+    members["p0"] = company.hire(send, "p0", seed)
+    with shmbus.observe(bus_process.name) as view:
+        eventually(lambda: any(e.received.requests > 100 for e in view.endpoints()))
+    for name in {gone, "q0", "p0"}:  # those that talk are stopped for the measurement
+        members[name].kill()
+        members[name].wait()
+    left = [name for name in ("h0", "s0") if name != gone]
+    all_reclaimed(*left)
+    pids = [bus_process.pid, *(members[name].pid for name in left)]
+    before = {pid: sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids}
+    threading.Event().wait(2.0)
+    for pid in pids:
+        used = sum(psutil.Process(pid).cpu_times()[:2]) - before[pid]
+        assert used <= 0.1, f"process {pid} used {used:.2f} s of CPU in 2 s with nothing to do"
