@@ -7,6 +7,17 @@ with Consumer.attach("numbers") as ring:                # in another
     ring.pop(timeout=1.0)
 """
 
+try:
+    import _interpreters  # type: ignore[import-not-found]
+except ImportError:
+    import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found]
+
+if _interpreters.get_current() != _interpreters.get_main():
+    raise ImportError(
+        "ringbuf and shmbus run in the main interpreter only, and this is a subinterpreter: use "
+        "processes, or threads of the main interpreter"
+    )
+
 from ringbuf._kernel import Mapping, layout_hash
 from ringbuf.doorbell import Doorbell
 from ringbuf.errors import (

@@ -12,6 +12,7 @@ from typing import Any
 import posix_ipc
 
 from ringbuf import RingbufError, Segment, SegmentNotFound, SegmentNotReady
+from ringbuf.doorbell import path as doorbell_path
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 
@@ -87,6 +88,7 @@ def attach(
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+        os.chmod(doorbell_path(bell[1:]), 0o600)  # what the umask took
         admission = door.knock(
             bus, nonce=nonce, start_time=owner.start, began_ns=began, deadline_ns=deadline
         )
@@ -153,6 +155,9 @@ def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | Non
         except RingbufError as problem:
             raise segments.error(bus, of.bus_segment, problem) from problem
         if time.monotonic_ns() >= deadline:
-            raise errors.AttachTimeout(bus=bus, seconds=timeout or 0.0)
+            pid = door.lost_door(bus)
+            raise errors.AttachTimeout(
+                bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)

@@ -71,6 +71,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._waiting: list[Waiting] = []
         self._closed = False
+        self._pid = os.getpid()
         succession.take_fence(bus)
         try:
             self._open(replace)
@@ -283,6 +284,14 @@ class Dispatcher:
             answer = self._consider(
                 caller, connection, patient=time.monotonic() - since < _PATIENCE
             )
+        except errors.SegmentError as problem:
+            free, size = problem.free, problem.size
+            if free is None or size is None:
+                text = f"{problem.reason}\n{problem.remedy}"
+                answer = Answer(Code.REFUSED, pid=os.getpid(), text=text)
+            else:
+                text = f"{problem.name}\n{free}"
+                answer = Answer(Code.NO_SPACE, pid=os.getpid(), number=size, text=text)
         except (errors.BusError, RingbufError) as problem:
             remedy = getattr(problem, "remedy", "")
             answer = Answer(Code.REFUSED, pid=os.getpid(), text=f"{problem}\n{remedy}")
@@ -488,6 +497,11 @@ class Dispatcher:
                 del self.guests[slot]
                 self._kernel.forget(slot, generation)
                 self._unlink_guest(guest)
+                if int(self.rows[slot]["reason"]) != layout.Reason.DETACHED:
+                    # What the dead said of themselves need not be true.
+                    for path, entry in succession.of_bus(self.bus):
+                        if entry.owner == guest.owner:
+                            path.unlink(missing_ok=True)
                 self._free_row(slot)
                 self._store("attached", len(self.guests))
 
@@ -498,11 +512,6 @@ class Dispatcher:
         )
         guest.down.unlink()
         remove_endpoint(self.names, guest.owner, serial)
-        if int(self.rows[guest.slot]["reason"]) != layout.Reason.DETACHED:
-            # What the dead said of themselves need not be true.
-            for path, entry in succession.of_bus(self.bus):
-                if entry.owner == guest.owner:
-                    path.unlink(missing_ok=True)
 
     def evict(self, name: str) -> bool:
         """Put an endpoint off the bus. False: there is none of that name."""
@@ -518,6 +527,8 @@ class Dispatcher:
     def close(self, timeout: float, *, handover: bool = False) -> None:
         """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it
         to be adopted."""
+        if os.getpid() != self._pid:  # forked since: it is the parent who serves
+            return
         with self._lock:
             if self._closed:
                 return

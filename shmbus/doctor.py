@@ -22,7 +22,7 @@ import posix_ipc
 
 from ringbuf import RingbufError, Segment
 
-from . import fence, layout, names, processes
+from . import door, fence, layout, names, processes
 from .layout import BusState, RowState, SegmentKind
 from .names import Entry, Owner
 from .settings import MIB, Settings
@@ -157,6 +157,17 @@ def _remove_ipc() -> Iterator[Finding]:
         )
 
 
+def _removed() -> Iterator[Finding]:
+    for bus, pid in door.lost_doors():
+        yield Finding(
+            subject=f"bus {bus}",
+            state="bad",
+            text=f"somebody has removed the names of this bus, which process {pid} serves, from "
+            "/dev/shm: those attached go on, nobody else can attach",
+            remedy="restart the bus, and keep cleaners and logind (RemoveIPC=no) from /dev/shm",
+        )
+
+
 def _semaphores() -> Iterator[Finding]:
     subject, name = "semaphores", f"/shmbus-doctor-{os.getpid()}"
     try:
@@ -281,6 +292,7 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _shm,
     _memory,
     _remove_ipc,
+    _removed,
     _semaphores,
     _descriptors,
     _namespaces,

@@ -14,18 +14,23 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from . import errors, layout, names, registry
+from ringbuf import SegmentNoSpace, layout_text
+from ringbuf.segment import REMEDIES
+
+from . import errors, layout, names, registry, segments
 from .names import Owner
 
 KNOCK = struct.Struct("<QQQ")  # layout, nonce, start time
 ANSWER = struct.Struct(
-    "<IIQIIQ160s"
+    "<IIQIIQ480s"
 )  # code, slot, generation, pid, reserved, layout or limit, text
 
 _SO_PEERPIDFD = 77
+_ACCEPTS = 1 << 16  # among the flags of /proc/net/unix: it listens
 
 
 class Code(IntEnum):
@@ -37,6 +42,7 @@ class Code(IntEnum):
     OTHER_LAYOUT = 3
     REFUSED = 4
     ENDING = 5
+    NO_SPACE = 6
 
 
 class Answer(NamedTuple):
@@ -50,7 +56,7 @@ class Answer(NamedTuple):
     text: str = ""
 
     def pack(self) -> bytes:
-        text = self.text.encode()[:160]
+        text = self.text.encode()[:480]
         return ANSWER.pack(self.code, self.slot, self.generation, self.pid, 0, self.number, text)
 
     @classmethod
@@ -93,6 +99,7 @@ def listen(bus: str) -> socket.socket:
         except FileNotFoundError:
             pass
         door.bind(path)
+        os.chmod(path, 0o600)  # what the umask took
         door.listen(512)
     except BaseException:
         door.close()
@@ -175,19 +182,57 @@ def _ask(
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
     seconds = (time.monotonic_ns() - began) / 1e9
     info = next((info for info in registry.buses() if info.name == bus), None)
+    if (pid := lost_door(bus)) is not None:
+        return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:
         return errors.AttachTimeout(bus=bus, seconds=seconds)
     return errors.AttachTimeout(bus=bus, seconds=seconds, pid=info.pid, silent=info.control_age)
 
 
-def _refusal(bus: str, answer: Answer) -> errors.BusError:
-    from ringbuf import layout_text
+def lost_door(bus: str) -> int | None:
+    """Who serves the bus behind a door whose name somebody has removed; None: nobody does."""
+    return dict(lost_doors()).get(bus)
 
+
+def lost_doors() -> Iterator[tuple[str, int]]:
+    """The buses of this user whose door has no name any more, and the pids of those who serve
+    them; 0 where that cannot be seen. Reads what every process has open: not for a busy path."""
+    try:
+        with open("/proc/net/unix") as table:
+            sockets = [line.split() for line in table]
+    except OSError:
+        return
+    for _, _, _, flags, _, _, inode, *path in sockets[1:]:
+        if not path or not int(flags, 16) & _ACCEPTS or os.path.exists(path[0]):
+            continue
+        entry = names.parse(os.path.basename(path[0]))
+        if entry is not None and entry.kind == "door" and entry.uid == os.geteuid():
+            yield entry.bus, _holder(f"socket:[{inode}]")
+
+
+def _holder(what: str) -> int:
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == what:
+                    return int(pid)
+        except OSError:
+            continue  # it is gone, or another user's
+    return 0
+
+
+def _refusal(bus: str, answer: Answer) -> errors.BusError:
     match answer.code:
         case Code.NAME_TAKEN:
             return errors.NameTaken(bus=bus, name=answer.text, pid=answer.pid)
         case Code.BUS_FULL:
             return errors.BusFull(bus=bus, limit=answer.number)
+        case Code.NO_SPACE:
+            name, _, free = answer.text.partition("\n")
+            problem = SegmentNoSpace(
+                name, answer.number, int(free), REMEDIES[errno.ENOSPC], errno=errno.ENOSPC
+            )
+            return segments.error(bus, name, problem)
         case Code.OTHER_LAYOUT:
             mine, theirs = layout_text(layout.LAYOUT), layout_text(answer.number)
             return errors.LayoutMismatch(bus=bus, mine=mine, theirs=theirs, pids=(answer.pid,))

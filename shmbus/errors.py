@@ -144,8 +144,15 @@ class AttachTimeout(AttachError, TimeoutError):
     seconds: float
     pid: int | None = None  # the dispatcher's, if there is one
     silent: float | None = None  # seconds since its control plane last ran
+    removed: bool = False  # somebody removed its names from /dev/shm
 
     def _explain(self) -> str:
+        if self.removed:
+            return (
+                f"bus {self.bus!r}: its dispatcher {self.pid} lives, but somebody has removed its "
+                "names from /dev/shm: those attached go on, nobody else can attach. Restart it, "
+                "and keep cleaners and logind (RemoveIPC=no) from /dev/shm"
+            )
         if self.pid is None:
             return (
                 f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. Start it "

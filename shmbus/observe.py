@@ -140,8 +140,10 @@ class BusView:
         return Traffic.of(self._registry.head[0].copy(), time.monotonic())
 
     def _names_missing(self, info: BusInfo) -> bool:
-        name = names.names_of(self.name).bus_segment
-        return info.alive and info.state == "serving" and not os.path.exists(registry.SHM / name)
+        of = names.names_of(self.name)
+        files = (of.bus_segment, of.ready, of.door, f"sem.{of.bell[1:]}")
+        serves = info.alive and info.state == "serving"
+        return serves and not all(os.path.lexists(registry.SHM / file) for file in files)
 
 
 def observe(bus: str | None = None) -> BusView:

@@ -13,7 +13,7 @@ import crew
 import pytest
 
 import shmbus
-from shmbus.testing import TIMEOUT, BusProcess, eventually
+from shmbus.testing import TIMEOUT, BusProcess, eventually, in_shm
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,5 +67,9 @@ def all_reclaimed(bus_process: BusProcess) -> crew.Reclaimed:
                 f"only {names} are on the bus",
                 timeout=2 * TIMEOUT,
             )
+        eventually(
+            lambda: sum(":down:" in file for file in in_shm(bus_process.name)) == len(names),
+            "what the others left is removed",
+        )
 
     return wait

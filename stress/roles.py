@@ -126,3 +126,5 @@ def ask(place: Place) -> None:
                 idle.wait(0.01)
             book.write(sequence, outcome)
             sequence += 1
+            if sequence % 64 == 0:
+                idle.wait(0.005)

@@ -1,0 +1,450 @@
+"""What goes wrong around a bus: names removed, no space or descriptors, others' files, forks."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import stat
+import struct
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbus
+from ringbuf._kernel import MAGIC
+from shmbus import doctor, errors, layout, names
+from shmbus.testing import BusProcess, Recorder, Worker, eventually, in_shm
+
+Attach = Callable[..., shmbus.Endpoint]
+Record = Callable[..., Recorder]
+Hire = Callable[..., Worker]
+
+SHM = Path("/dev/shm")
+
+
+def run(code: str, *arguments: str, before: tuple[str, ...] = (), noisy: bool = False) -> str:
+    """What a process of its own printed, which must end well, and quietly."""
+    done = subprocess.run(
+        [*before, sys.executable, "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert noisy or done.stderr == ""
+    return done.stdout
+
+
+# Names removed by others -------------------------------------------------------------------------
+
+
+def remove_all(bus: str) -> None:
+    """As logind does at logout, or a cleaner."""
+    for file in in_shm(bus):
+        (SHM / file).unlink()
+
+
+def test_the_attached_go_on_when_all_names_are_removed(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    server, caller = attach("server"), attach("caller")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+    caller.wait_for("echo")
+    assert caller.bus.health().healthy
+    remove_all(bus_process.name)
+    for n in range(100):
+        assert caller.request("echo", n, timeout=60).payload == n
+    health = caller.bus.health()
+    assert not health.healthy
+    (reason,) = health.reasons
+    assert "removed" in reason
+    assert "RemoveIPC" in reason
+
+
+def test_nobody_else_can_attach_then_and_the_next_serve_starts_cleanly(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    remove_all(bus_process.name)
+    with pytest.raises(errors.AttachTimeout) as caught:
+        attach("late", timeout=0.3)
+    assert (caught.value.pid, caught.value.removed) == (bus_process.pid, True)
+    assert "removed" in str(caught.value)
+    assert "RemoveIPC" in str(caught.value)
+    (found,) = [f for f in doctor.check_host() if f.subject == f"bus {bus_process.name}"]
+    assert str(bus_process.pid) in found.text
+    assert "RemoveIPC" in found.remedy
+    bus_process.stop()
+    bus_process.start()
+    attach("later").publish("x")
+    assert doctor.find_leavings(bus_process.name) == []
+
+
+def test_attaching_says_what_was_removed_when_only_the_door_is(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    (SHM / names.names_of(bus_process.name).door).unlink()
+    with pytest.raises(errors.AttachTimeout) as caught:
+        attach("late", timeout=0.3)
+    assert (caught.value.pid, caught.value.removed) == (bus_process.pid, True)
+    assert "removed" in str(caught.value)
+
+
+# No space, no descriptors, signals ---------------------------------------------------------------
+
+namespaces = pytest.mark.skipif(
+    os.geteuid() != 0
+    or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="only root can mount a small /dev/shm",
+)
+
+FULL = """
+    import os, shmbus
+    from shmbus.testing import eventually
+    assert os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize == 8 << 20
+    with shmbus.serve("full") as bus:
+        attached = []
+        try:
+            while True:
+                attached.append(bus.attach(f"e{len(attached)}"))
+        except shmbus.errors.SegmentError as error:
+            print(len(attached), error.size > 1 << 20, error.free < error.size,
+                  "--shm-size" in error.remedy, "ring_bytes" in error.remedy)
+        first = attached[0]
+        first.subscribe("x")
+        for n in range(1000):  # whoever is on the bus does not notice
+            attached[-1].publish("x", b"x" * 1000)
+            assert first.receive(60).payload == b"x" * 1000
+        attached.pop().close()
+
+        def again():
+            try:
+                return bus.attach("again")
+            except shmbus.errors.SegmentError:  # the dispatcher has not let go of it yet
+                return None
+
+        attached.append(eventually(again))
+        small = bus.attach("small", settings=shmbus.Settings(ring_bytes=4096))
+        small.publish("x")
+    assert os.listdir("/dev/shm") == [], os.listdir("/dev/shm")
+"""
+
+
+def small(size: str) -> tuple[str, ...]:
+    mount = f"mount -t tmpfs -o size={size} none /dev/shm"
+    return ("unshare", "-m", "sh", "-c", f'{mount} && exec "$0" "$@"')
+
+
+@namespaces
+def test_a_full_dev_shm_is_an_error_that_says_what_to_do_and_no_signal() -> None:
+    said = run(FULL, before=small("8m")).split()
+    assert said == ["3", "True", "True", "True", "True"]
+
+
+@namespaces
+def test_a_bus_that_does_not_fit_says_so() -> None:
+    code = """
+        import os, shmbus
+        try:
+            shmbus.serve("full", settings=shmbus.Settings(max_endpoints=1024))
+        except shmbus.errors.SegmentError as error:
+            print(error.free, "--shm-size" in error.remedy)
+        assert os.listdir("/dev/shm") == [], os.listdir("/dev/shm")
+    """
+    assert run(code, before=small("64k")).split()[1] == "True"
+
+
+FEW = """
+    import resource, sys, os, shmbus
+    before = len(os.listdir("/proc/self/fd"))
+    others = shmbus.attach(sys.argv[1], name="first")
+    others.subscribe("x")
+    files = len(os.listdir("/proc/self/fd"))
+    raised = set()
+    for limit in range(files, files + 24):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+        try:
+            shmbus.attach(sys.argv[1], name="second", timeout=0.2).close()
+        except (shmbus.errors.BusError, OSError) as error:
+            raised.add(type(error).__name__)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    assert raised, "never short of descriptors"
+    assert len(os.listdir("/proc/self/fd")) == files, "descriptors are left open"
+    others.publish("x", 1)
+    assert others.receive(60).payload == 1
+    second = shmbus.attach(sys.argv[1], name="second")
+    second.close()
+    others.close()
+    print(sorted(raised))
+"""
+
+
+def test_running_out_of_descriptors_at_attach_destroys_nothing(bus: shmbus.Bus) -> None:
+    before = in_shm(bus.name)
+    said = run(FEW, bus.name)
+    assert "OSError" not in said, said
+    eventually(lambda: in_shm(bus.name) == before)
+
+
+STORM = """
+    import signal, sys, shmbus
+    hits = 0
+    def hit(*_):
+        global hits
+        hits += 1
+    signal.signal(signal.SIGALRM, hit)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    for n in range(20):
+        with shmbus.attach(sys.argv[1], name="me", timeout=60) as ep:
+            ep.subscribe("x", bool)
+            ep.handle("echo", lambda m: m.payload)
+            ep.start()
+            ep.publish("x", n)
+            assert ep.request("echo", n, timeout=60).payload == n
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert hits > 20, hits
+"""
+
+
+def test_a_signal_every_millisecond_does_not_matter(bus: shmbus.Bus) -> None:
+    run(STORM, bus.name)
+
+
+# Strangers' files --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def any_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("any_umask")
+def test_everything_is_the_owners_alone_whatever_the_umask(bus_name: str) -> None:
+    for mask in (0, 0o777):
+        os.umask(mask)
+        with shmbus.serve(bus_name) as bus, bus.attach("me") as endpoint:
+            endpoint.subscribe("x")
+            modes = {file: stat.S_IMODE((SHM / file).stat().st_mode) for file in in_shm(bus_name)}
+            assert set(modes.values()) == {0o600}, modes
+            assert len(modes) >= 9
+
+
+def squat(path: Path, how: str) -> None:
+    if how == "a link":
+        path.symlink_to("/dev/shm/elsewhere")
+    elif how == "a directory":
+        path.mkdir(0o600)
+    elif how == "a pipe":
+        os.mkfifo(path, 0o600)
+    elif how == "of another size":
+        path.write_bytes(struct.pack("<3Q", MAGIC, layout.LAYOUT, 1 << 20).ljust(65536, b"\0"))
+        path.chmod(0o600)
+    elif how == "open to others":
+        path.write_bytes(bytes(65536))
+        path.chmod(0o666)
+    elif how == "of another user":
+        path.write_bytes(bytes(65536))
+        path.chmod(0o600)
+        os.chown(path, 12345, 12345)
+
+
+SQUATTERS = ["a link", "a directory", "a pipe", "of another size", "open to others"]
+if os.geteuid() == 0:
+    SQUATTERS.append("of another user")
+
+
+@contextlib.contextmanager
+def squatted(path: Path, how: str) -> Iterator[None]:
+    squat(path, how)
+    try:
+        yield
+    finally:
+        if how == "a directory":
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+@pytest.mark.parametrize("how", SQUATTERS)
+def test_a_squatted_name_is_refused_and_neither_followed_nor_removed(
+    bus_name: str, how: str
+) -> None:
+    path = SHM / names.names_of(bus_name).bus_segment
+    with squatted(path, how):
+        for call in (
+            lambda: shmbus.serve(bus_name),
+            lambda: shmbus.attach(bus_name, name="me", timeout=0.2),
+            lambda: shmbus.observe(bus_name),
+        ):
+            with pytest.raises(errors.BusError) as caught:
+                call()
+            assert caught.value.args or str(caught.value)
+        assert os.path.lexists(path)
+        assert not (SHM / "elsewhere").exists()
+    with shmbus.serve(bus_name):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_leavings_of_another_user_do_not_block_mine(bus_name: str) -> None:
+    theirs = [
+        SHM / names.names_of(bus_name, 12345).bus_segment,
+        SHM / names.names_of(bus_name, 12345).lock,
+        SHM / names.names_of(bus_name, 12345).door,
+    ]
+    for path in theirs:
+        path.write_bytes(bytes(4096))
+        os.chown(path, 12345, 12345)
+    try:
+        with shmbus.serve(bus_name) as bus, bus.attach("me") as endpoint:
+            endpoint.publish("x")
+        assert all(path.exists() for path in theirs)
+    finally:
+        for path in theirs:
+            path.unlink()
+
+
+# Ways to make processes --------------------------------------------------------------------------
+
+
+def take_part(bus: str, name: str) -> None:
+    with shmbus.attach(bus, name=name, timeout=60) as endpoint:
+        assert endpoint.request("echo", name, timeout=60).payload == name
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_of_multiprocessing_attach_like_any_other(
+    bus: shmbus.Bus, attach: Attach, method: str
+) -> None:
+    server = attach("server")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+    context: Any = multiprocessing.get_context(method)
+    processes = [
+        context.Process(target=take_part, args=(bus.name, f"{method}{n}")) for n in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    eventually(lambda: {e.name for e in bus.endpoints()} == {"server"})
+
+
+def test_a_forked_childs_end_is_not_its_parents(bus: shmbus.Bus, recorder: Record) -> None:
+    downs = recorder("$bus.endpoint.down")
+    code = """
+        import os, sys, warnings, shmbus
+        warnings.simplefilter("ignore")
+        ep = shmbus.attach(sys.argv[1], name="parent")
+        ep.subscribe("x")
+        for way in ("exit", "exception", "_exit"):
+            child = os.fork()
+            if child == 0:
+                if way == "_exit":
+                    os._exit(0)
+                sys.exit(0)
+            os.waitpid(child, 0)
+        ep.publish("x", 1)
+        assert ep.receive(60).payload == 1
+        print("fine")
+    """
+    assert run(code, bus.name) == "fine\n"
+    (down,) = downs.wait()
+    assert down.payload["reason"] == "detached"
+
+
+def test_a_host_that_forks_serves_on_when_its_child_ends(bus: shmbus.Bus) -> None:
+    code = """
+        import os, sys, warnings, shmbus
+        warnings.simplefilter("ignore")
+        with shmbus.serve(sys.argv[1] + "2") as bus, bus.attach("me") as ep:
+            ep.subscribe("x")
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)
+            os.waitpid(child, 0)
+            ep.publish("x", 1)
+            assert ep.receive(60).payload == 1
+            with bus.attach("other") as other:
+                other.publish("x", 2)
+                assert ep.receive(60).payload == 2
+        print("fine")
+    """
+    assert run(code, bus.name) == "fine\n"
+    assert in_shm(bus.name + "2") == []
+
+
+INTERPRETER = """
+    import sys, warnings
+    try:
+        import _interpreters as interpreters
+        new = lambda: interpreters.create("legacy")
+        run = lambda i, code: (lambda e: e and e.formatted)(interpreters.exec(i, code))
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+        new = lambda: interpreters.create(isolated=False)
+        def run(i, code):
+            try:
+                interpreters.run_string(i, code)
+            except Exception as error:
+                return str(error)
+    warnings.simplefilter("ignore")
+    if sys.argv[1] == "after":
+        import shmbus
+    said = run(new(), "import warnings; warnings.simplefilter('ignore'); import shmbus")
+    print("ImportError" in str(said), "main interpreter" in str(said))
+    import shmbus
+    with shmbus.serve(sys.argv[2]) as bus, bus.attach("me") as endpoint:
+        endpoint.publish("x")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, when: str) -> None:
+    said = run(INTERPRETER, when, bus_name, noisy=True).split()
+    assert said[0] == "True"
+    if when == "before":
+        assert said[1] == "True"
+
+
+EXIT = """
+    import sys, threading, shmbus
+    ep = shmbus.attach(sys.argv[1])
+    ep.handle("never", lambda m: m.defer())
+    ep.subscribe("x")
+    def go(call):
+        threading.Thread(target=call, daemon=True).start()
+    go(lambda: ep.receive())
+    go(lambda: ep.request("never", timeout=None))
+    go(lambda: ep.wait_for("nobody", timeout=None))
+    ep.on_death("somebody", print)
+    ep.request_async("never", timeout=None)
+    other = shmbus.attach(sys.argv[1])
+    go(lambda: [other.publish("x", b"y" * 1000) for _ in range(10**9)])
+    if sys.argv[2] == "error":
+        raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("way", ["end", "error"])
+def test_the_interpreter_ends_cleanly_whatever_its_daemon_threads_wait_for(
+    bus: shmbus.Bus, way: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EXIT), bus.name, way],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == (3 if way == "error" else 0), done.stderr
+    assert "Fatal" not in done.stderr
+    eventually(lambda: bus.endpoints() == [])
