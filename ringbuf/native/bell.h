@@ -16,8 +16,9 @@
  * sched_yield between bursts, for some tens of microseconds. Where the yields let somebody else run, it may be whom
  * we wait for, and a single look stands in for the burst. Not for a while after a yield that was slow to come
  * back (somebody else needs this CPU), and not when waits have lately been long (spinning would only burn a
- * container's CPU quota). A thread that is pinned to one CPU spins like any other: the yield lets whoever it
- * waits for run there, and parking would cost several times as much.
+ * container's CPU quota): what comes every 100 us in a handful, say, is waited for parked. A thread that is pinned
+ * to one CPU spins like any other: the yield lets whoever it waits for run there, and parking would cost several
+ * times as much.
  */
 #ifndef RB_BELL_H
 #define RB_BELL_H
@@ -38,8 +39,9 @@
 
 #define RB_SPIN_NS 40000u         /* longest spin, unless told otherwise */
 #define RB_BURST_NS 150u          /* of pauses between two yields */
-#define RB_NEAR_NS 100000u        /* a wait that ended within this speaks for spinning */
-#define RB_NEAR_CREDIT 8          /* that many far waits in a row speak against it */
+#define RB_CREDIT_MOST 24         /* each wait that spinning shortened, or would have, speaks for it, */
+#define RB_CREDIT_SPIN 12         /* so many of them suffice, */
+#define RB_CREDIT_FAR 10          /* and one that it did not shorten takes so many back */
 #define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
 #define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
 #define RB_HOG_REST_NS 1000000u   /* then park at once for so long: at first, and twice as long each time it is still there, */
@@ -56,7 +58,7 @@ struct rb_bell {        /* private to the waiter */
     rb_word *epoch;     /* shared, written by the waiter */
     sem_t *semaphore;
     uint32_t spin_ns;   /* longest spin; 0: none */
-    int near;           /* credit: > 0 while waits have lately been short */
+    int credit;         /* of spinning: how well it has lately done */
     uint32_t pauses;    /* a burst's worth, measured at start */
     bool shared;        /* the last yield let somebody else run here: perhaps whom we wait for */
     uint64_t hog_until; /* no spinning before */
@@ -92,7 +94,7 @@ static inline uint32_t rb_measure_pauses(void)
 
 static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, uint32_t spin_ns)
 {
-    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin_ns = spin_ns, .near = RB_NEAR_CREDIT,
+    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin_ns = spin_ns, .credit = RB_CREDIT_MOST,
                           .pauses = spin_ns ? rb_measure_pauses() : 1};
     if (rb_load(epoch) & 1) /* a predecessor died parked: its odd epoch is over */
         rb_store_seq(epoch, rb_load(epoch) + 1);
@@ -177,15 +179,16 @@ static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *c
     uint64_t start = rb_now();
     if (start >= until)
         return RB_ELAPSED;
-    if (b->spin_ns && b->near > 0 && start >= b->hog_until && rb_spin(b, look, context, start)) {
-        b->near = RB_NEAR_CREDIT;
+    bool spin = b->spin_ns && b->credit >= RB_CREDIT_SPIN && start >= b->hog_until;
+    if (spin && rb_spin(b, look, context, start)) {
+        b->credit += b->credit < RB_CREDIT_MOST;
         return RB_READY;
     }
     enum rb_wake wake = rb_park(b, look, context, until);
-    if (rb_now() - start <= RB_NEAR_NS)
-        b->near = RB_NEAR_CREDIT;
-    else if (b->near > 0)
-        b->near--;
+    if (!spin && rb_now() - start <= 2 * (uint64_t)b->spin_ns) /* a park is slower to end */
+        b->credit += b->credit < RB_CREDIT_MOST;
+    else
+        b->credit = b->credit > RB_CREDIT_FAR ? b->credit - RB_CREDIT_FAR : 0;
     return wake;
 }
 
