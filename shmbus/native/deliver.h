@@ -4,16 +4,6 @@
 
 #include "shmbus/native/gather.h"
 
-static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason);
-
-static inline void sb_quarantine(struct sb_forwarder *f, struct sb_port *p)
-{
-    p->corrupt = true;
-    rb_add(&f->bus->violations, 1);
-    if (p->state == SB_LIVE || p->state == SB_LEAVING)
-        sb_farewell_begin(f, p, SB_QUARANTINED);
-}
-
 /* As many records of the run as fit, from the first on, into `ring` of `t`, not yet published. -1: the target's
  * tail is garbage. `keep_flags` are those that a sender may set. */
 static inline int sb_copy_run(struct sb_forwarder *f, const struct sb_port *p, struct sb_port *t, enum sb_ring_index ring,

@@ -126,6 +126,15 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
         sb_tell(f, SB_QUARANTINED_PORT, p);
 }
 
+/* It wrote what no endpoint may: nothing more is read from its rings. */
+static inline void sb_quarantine(struct sb_forwarder *f, struct sb_port *p)
+{
+    p->corrupt = true;
+    rb_add(&f->bus->violations, 1);
+    if (p->state == SB_LIVE || p->state == SB_LEAVING)
+        sb_farewell_begin(f, p, SB_QUARANTINED);
+}
+
 /* Handing on ------------------------------------------------------------------------------------------------- */
 
 /* Give one record to `t`. 1: given. 0: no room yet, or (`over`) no more waiting for it. */
