@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import threading
-import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,11 +11,13 @@ from . import errors, names
 from .control import Dispatcher
 from .observe import BusView
 from .settings import Settings
+from .signals import uninterrupted
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
 
-_serving: weakref.WeakSet[Bus] = weakref.WeakSet()
+_serving: set[Bus] = set()
+"""Those to be ended at the latest when the interpreter ends."""
 
 
 class Bus(BusView):
@@ -35,9 +36,9 @@ class Bus(BusView):
         return attach(self.name, name=name, **more)
 
     def evict(self, name: str) -> None:
-        """Put the endpoint of that name off the bus, whatever state its process is in. Its
-        requests end with
-        ``EndpointDied``, what it had not touched is handed on, and its own calls raise ``Evicted``.
+        """Put the endpoint of that name off the bus, whatever state its process is in. Its requests
+        end with ``EndpointDied``, what it had not touched is handed on, and its own calls raise
+        ``Evicted``.
 
         Raises ``InvalidName``; ``LookupError`` where nobody has that name."""
         names.check_endpoint(name)
@@ -48,9 +49,8 @@ class Bus(BusView):
 
     def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
-        most; then they get
-        ``BusDown``. With ``handover`` everything is left as it stands for the next `serve`
-        to adopt."""
+        most; then they get ``BusDown``. With ``handover`` everything is left as it stands for the
+        next `serve` to adopt."""
         with self._ending:
             self._dispatcher.close(timeout, handover=handover)
             _serving.discard(self)
@@ -72,14 +72,22 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     """Host the dispatcher of a bus in this process, until the returned bus is closed.
 
     ``settings`` hold for the bus and are the defaults of its endpoints. ``replace`` puts a bus of
-    another layout, which
-    another version of this package left running, out of service; without it that is a
-    ``LayoutMismatch``.
+    another layout, which another version of this package left running, out of service; without it
+    that is a ``LayoutMismatch``. In the main thread, SIGINT and SIGTERM wait until the bus stands.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
     ``InvalidName``.
     """
-    return Bus(Dispatcher(names.check_bus(name), settings or Settings(), replace=replace))
+    names.check_bus(name)
+    bus = None
+    try:
+        with uninterrupted():
+            bus = Bus(Dispatcher(name, settings or Settings(), replace=replace))
+    except BaseException:
+        if bus is not None:
+            bus.close()
+        raise
+    return bus
 
 
 @atexit.register

@@ -43,6 +43,7 @@ import pytest
 
 import shmbus
 from shmbus import errors, names, registry
+from shmbus.host import host
 
 __all__ = [
     "TIMEOUT",
@@ -376,10 +377,8 @@ def _child_main(encoded: str) -> None:
     signal.signal(signal.SIGTERM, end)
     try:
         if task.role == "serve":
-            with shmbus.serve(task.bus, settings=task.settings):
-                say(_Word(at="ready"))
-                while True:
-                    signal.pause()
+            host(task.bus, settings=task.settings, say=lambda bus: say(_Word(at="ready")))
+            return
         function = _load(task)
         with shmbus.attach(task.bus, settings=task.settings, **task.attach) as endpoint:
             say(_Word(at="ready"))

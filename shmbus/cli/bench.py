@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from shmbus import Endpoint, Message, Settings, attach
-from shmbus.host import uninterrupted
+from shmbus.signals import uninterrupted
 
 from . import plot
 from .common import columns, duration, json_option, print_json

@@ -19,7 +19,7 @@ import shmbus
 from shmbus import Bus, Message, Settings, succession
 from shmbus.demo.roles import PATIENCE, SHOWN, Hits, Part, Status
 from shmbus.demo.sources import Index, find, tokenise
-from shmbus.host import uninterrupted
+from shmbus.signals import uninterrupted
 
 SEARCHES = 2000
 _ROOM = 1024  # bytes of a message beside the file: header, type, path, framing
