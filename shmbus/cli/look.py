@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from shmbus import BusInfo, EndpointInfo, Health, buses, observe
+from shmbus import BusInfo, EndpointInfo, Health, NoSuchBus, buses, observe
 from shmbus.registry import Ring
 
 from .common import (
@@ -33,7 +33,7 @@ def ls(bus: str | None, as_json: bool) -> None:
         with observe(bus) as view:
             found = [(view.info(), view.endpoints())]
     else:
-        found = [(info, _endpoints(info)) for info in buses()]
+        found = [(info, of) for info in buses() if (of := _endpoints(info)) is not None]
     if as_json:
         print_json([{**_fields(info), "endpoints": list(map(_fields, of))} for info, of in found])
         return
@@ -45,11 +45,15 @@ def ls(bus: str | None, as_json: bool) -> None:
             click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
 
 
-def _endpoints(info: BusInfo) -> list[EndpointInfo]:
+def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
+    """Who is on a bus that was found; None where it has ended since."""
     if info.state == "unreadable":
         return []
-    with observe(info.name) as view:
-        return view.endpoints()
+    try:
+        with observe(info.name) as view:
+            return view.endpoints()
+    except NoSuchBus:
+        return None
 
 
 def _fields(struct: Any) -> dict[str, Any]:

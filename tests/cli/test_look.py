@@ -48,6 +48,17 @@ def test_ls_shows_buses_and_who_is_on_them(
     assert endpoint["condition"] == "idle"
 
 
+def test_ls_leaves_out_a_bus_that_ended_while_it_looked(
+    bus_name: str, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmbus.serve(bus_name):
+        found = shmbus.buses()
+    monkeypatch.setattr("shmbus.cli.look.buses", lambda: found)
+    ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert bus_name not in ran.out
+
+
 def test_describe_says_everything_of_a_bus_or_an_endpoint(
     bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
 ) -> None:
