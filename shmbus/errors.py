@@ -1,8 +1,8 @@
 """Every error of the bus, in one tree under `BusError`.
 
 Each class takes its facts by keyword and keeps them as attributes (endpoint, type, limit, setting,
-seconds, ...);
-the message is built from them, names them, and ends with what to do. All of them can be pickled.
+seconds, ...); the message is built from them, names them, and ends with what to do. All of them can
+be pickled.
 """
 
 from __future__ import annotations
@@ -149,9 +149,10 @@ class AttachTimeout(AttachError, TimeoutError):
     def _explain(self) -> str:
         if self.removed:
             return (
-                f"bus {self.bus!r}: its dispatcher {self.pid} lives, but somebody has removed its "
-                "names from /dev/shm: those attached go on, nobody else can attach. Restart it, "
-                "and keep cleaners and logind (RemoveIPC=no) from /dev/shm"
+                f"bus {self.bus!r}: not let in within {_seconds(self.seconds)}, since somebody has "
+                f"removed its names from /dev/shm: its dispatcher {self.pid} lives, those attached "
+                "go on, nobody else can attach. Restart it, and keep cleaners and logind "
+                "(RemoveIPC=no) from /dev/shm"
             )
         if self.pid is None:
             return (

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 import psutil
 
-from . import names, patterns, registry
+from . import door, names, patterns, registry
 from .health import Health, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
 
@@ -140,10 +140,12 @@ class BusView:
         return Traffic.of(self._registry.head[0].copy(), time.monotonic())
 
     def _names_missing(self, info: BusInfo) -> bool:
+        if not info.alive or info.state != "serving":
+            return False
         of = names.names_of(self.name)
-        files = (of.bus_segment, of.ready, of.door, f"sem.{of.bell[1:]}")
-        serves = info.alive and info.state == "serving"
-        return serves and not all(os.path.lexists(registry.SHM / file) for file in files)
+        if not os.path.exists(registry.SHM / of.bus_segment):
+            return True
+        return not os.path.exists(registry.SHM / of.door) and door.lost_door(self.name) is not None
 
 
 def observe(bus: str | None = None) -> BusView:

@@ -42,6 +42,7 @@ FACTS: dict[str, object] = {
     "running": ("other",),
     "seconds": 1.25,
     "silent": 3.5,
+    "removed": False,
     "limit": 1000,
     "size": 2000,
     "free": 300,
@@ -142,6 +143,9 @@ def test_attach_timeout_tells_a_missing_dispatcher_from_a_silent_one() -> None:
     assert "no dispatcher within 5 s" in str(missing)
     silent = errors.AttachTimeout(bus="symphony", seconds=5.0, pid=12, silent=4.2)
     assert "dispatcher 12 lives, its control plane has not run for 4.2 s" in str(silent)
+    removed = errors.AttachTimeout(bus="symphony", seconds=5.0, pid=12, removed=True)
+    assert "its dispatcher 12 lives" in str(removed)
+    assert "removed its names" in str(removed)
 
 
 def test_no_such_bus_lists_those_that_run() -> None:

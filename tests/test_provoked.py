@@ -185,6 +185,7 @@ def test_a_dispatcher_that_stands_still(bus_process: BusProcess) -> None:
         seconds=such(lambda seconds: seconds >= 0.05),
         pid=bus_process.pid,
         silent=such(lambda seconds: seconds > 0),
+        removed=False,
     ):
         shmbus.attach(bus_process.name, timeout=0.05)
     bus_process.resume()

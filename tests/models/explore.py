@@ -121,8 +121,8 @@ def choose(what: str, options: tuple[Hashable, ...]) -> Step:
 def atomic(what: str, effect: Callable[[dict[str, Any]], Any]) -> Step:
     """Several words at once, where a finer grain is another model's subject.
 
-    `effect` changes the words in place and answers; None means that it must wait.
-    It is given as one and the same function object whenever the program is at this place.
+    `effect` changes the words in place and answers; None means that it must wait. It is given as
+    one and the same function object whenever the program is at this place.
     """
     return Step("atomic", what, effect)
 
