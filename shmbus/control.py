@@ -1,8 +1,7 @@
 """The control plane: admits endpoints, clears away after them, and begins and ends a bus.
 
 Slow and careful things are decided here, in one Python thread; the forwarding thread and the
-watcher of the kernel
-never wait for it. What it decides stands in BUS before it tells the kernel.
+watcher of the kernel never wait for it. What it decides stands in BUS before it tells the kernel.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The door: where a process asks to be let onto a bus. Messages never pass here.
 
 A SEQPACKET socket beside the segments. The caller has made its segment UP, complete, before it
-knocks; it sends one
-record, gets one answer, and keeps the connection open for as long as it is attached: its end is
-how an ``exec`` shows.
-Who knocks, and that it lives, the dispatcher learns from the socket itself.
+knocks; it sends one record, gets one answer, and keeps the connection open for as long as it is
+attached: its end is how an ``exec`` shows. Who knocks, and that it lives, the dispatcher learns
+from the socket itself.
 """
 
 from __future__ import annotations

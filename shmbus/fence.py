@@ -1,12 +1,10 @@
 """The fence: at most one dispatcher for a bus, in this process or any other.
 
 An ``fcntl`` lock on a file of its own, which falls with the process, whatever happens. Such a lock
-also falls when any
-descriptor of the file is closed in the process, and does not bind the process to itself, so the
-file is opened here
-alone, once for each bus, and what this process holds is written down here too. Neither ``flock``
-nor open file
-description locks would do: a forked child that outlives its killed parent would keep them.
+also falls when any descriptor of the file is closed in the process, and does not bind the process
+to itself, so the file is opened here alone, once for each bus, and what this process holds is
+written down here too. Neither ``flock`` nor open file description locks would do: a forked child
+that outlives its killed parent would keep them.
 """
 
 from __future__ import annotations

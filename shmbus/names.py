@@ -1,10 +1,8 @@
 """The names of buses and endpoints, and the names that they have in /dev/shm.
 
 Everything of a bus begins with ``shmbus:UID:BUS:``. What an endpoint owns says which process that
-is (pid and start
-time, and a nonce for each attach), so that leavings can be told from the living without opening
-them. No name of a bus
-or endpoint holds a ``:``, so the parts come apart again.
+is (pid and start time, and a nonce for each attach), so that leavings can be told from the living
+without opening them. No name of a bus or endpoint holds a ``:``, so the parts come apart again.
 """
 
 from __future__ import annotations
@@ -69,8 +67,7 @@ def new_owner(pid: int, start: int) -> Owner:
 
 class BusNames(NamedTuple):
     """What one bus has in /dev/shm. The names are those of files there, without a leading ``/``;
-    bells are named
-    as posix_ipc wants them, with one."""
+    bells are named as posix_ipc wants them, with one."""
 
     uid: int
     bus: str

@@ -1,8 +1,7 @@
 """What can be set on a bus, and for one of its endpoints: `Settings`.
 
-A bus is served with settings, and they hold for its endpoints, unless one attaches with settings
-of its own.
-Errors name the field that would have helped.
+A bus is served with settings, and they hold for its endpoints, unless one attaches with settings of
+its own. Errors name the field that would have helped.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     block_timeout: float = 1.0
     """Seconds for which a receiver whose ring is full may hold up its senders, counted from its
-    last progress.
-    Then the message is counted lost there, and nobody waits for it until it moves again."""
+    last progress. Then the message is counted lost there, and nobody waits for it until it moves
+    again."""
     stall_after: float = 2.0
     """Seconds after which an endpoint that has messages, none in hand, and takes none is said to
     be stalled."""
@@ -74,9 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_per_pass: int = 256
     """Records that the dispatcher takes from one endpoint before it looks at the next."""
     batch: Batch | None = None
-    """Batching of everything that an endpoint publishes. ``None``: each message is in the ring
-    when ``publish``
-    returns, and the bell is rung only where somebody sleeps."""
+    """Batching of everything that an endpoint publishes. ``None``: each message is in the ring when
+    ``publish`` returns, and the bell is rung only where somebody sleeps."""
     spin: bool = True
     """Look for messages for a moment before sleeping, while they have lately come close
     together."""
