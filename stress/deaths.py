@@ -39,6 +39,7 @@ from rich.table import Table
 
 import shmbus
 from shmbus import fence
+from shmbus.host import host
 from shmbus.testing import no_leavings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -130,10 +131,7 @@ def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
         return holder
 
     fence.acquire = stamped  # type: ignore[assignment]
-    with shmbus.serve(bus):
-        said.send(taken)
-        while True:
-            signal.pause()
+    host(bus, say=lambda _: said.send(taken))
 
 
 def listener(said: Connection, bus: str) -> None:
