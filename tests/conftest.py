@@ -1,7 +1,13 @@
 """Our tests use the fixtures that our users get: `shmbus.testing`."""
 
+import signal
+
 import hypothesis
 import pytest
+
+# A shell that starts us in the background has SIGINT ignored, and so would all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What we promise is order, never milliseconds: the machine may be busy.
 hypothesis.settings.register_profile("shmbus", deadline=None)
