@@ -1540,9 +1540,9 @@ cdef class Forwarder:
         """Put an endpoint out."""
         self.end(slot, generation, SB_EVICT, SB_EVICTED)
 
-    def bury(self, uint32_t slot, uint32_t generation):
+    def bury(self, uint32_t slot, uint32_t generation, int reason=SB_DIED):
         """An endpoint is known to be dead."""
-        self.end(slot, generation, SB_DEAD, SB_DIED)
+        self.end(slot, generation, SB_DEAD, reason)
 
     cdef int end(self, uint32_t slot, uint32_t generation, int kind, int reason) except -1:
         self.check()

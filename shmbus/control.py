@@ -69,6 +69,8 @@ class Dispatcher:
         self.guests: dict[int, Guest] = {}
         self._lock = threading.Lock()
         self._waiting: list[Waiting] = []
+        self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
+        self._sought = 0.0
         self._closed = False
         self._pid = os.getpid()
         succession.take_fence(bus)
@@ -181,7 +183,22 @@ class Dispatcher:
         )
         if stat < 0:
             self._kernel.bury(slot, generation)
+        self._unseen.add(slot)
         return True
+
+    def _seek_gone(self) -> None:
+        """By the end of its connection it shows that a process has called exec. One that did
+        before it could show a connection to us has let go of its segment."""
+        assert self._kernel is not None
+        if not self._unseen or time.monotonic() - self._sought < 1.0:
+            return
+        self._sought = time.monotonic()
+        for slot in list(self._unseen):
+            guest = self.guests.get(slot)
+            if guest is None or not processes.maps(guest.owner.pid, self.names.up(guest.owner)):
+                self._unseen.discard(slot)
+                if guest is not None:
+                    self._kernel.bury(slot, guest.generation, layout.Reason.EXEC)
 
     def _make_bus(self) -> Segment:
         settings, me = self.settings, processes.identity()
@@ -221,6 +238,7 @@ class Dispatcher:
             ready = poll.poll(5 if self._waiting else 1000)
             self._tick()
             try:
+                self._seek_gone()
                 for fd, _ in ready:
                     if fd == self._wake:
                         return
@@ -325,6 +343,7 @@ class Dispatcher:
         for guest in self.guests.values():
             if guest.owner == caller.owner:  # adopted, and here to show its connection
                 self._kernel.open_door(guest.slot, guest.generation, os.dup(connection.fileno()))
+                self._unseen.discard(guest.slot)
                 if caller.pidfd is not None:
                     os.close(caller.pidfd)
                 return Answer(Code.ADMITTED, guest.slot, guest.generation, me)
@@ -494,6 +513,7 @@ class Dispatcher:
                 )
             elif kind == _kernel.RECLAIMED:
                 del self.guests[slot]
+                self._unseen.discard(slot)
                 self._kernel.forget(slot, generation)
                 self._unlink_guest(guest)
                 if int(self.rows[slot]["reason"]) != layout.Reason.DETACHED:

@@ -47,6 +47,16 @@ def process_stopped(pid: int) -> bool:
     return task is not None and task.state in "Tt"
 
 
+def maps(pid: int, file: str) -> bool:
+    """Whether the process has a file of this name in its memory; True where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as said:
+            mapped = said.read()
+    except OSError:
+        return True
+    return not mapped or file.encode() in mapped  # without any memory it is ending
+
+
 def namespace(kind: str) -> int:
     try:
         return os.stat(f"/proc/self/ns/{kind}").st_ino
