@@ -153,6 +153,14 @@ cdef uint64_t span_ns(object timeout) except? 0:
     return <uint64_t>(seconds * 1e9)
 
 
+cdef enum: ALONE = -1 # the index of a message that is none of many
+
+
+cdef object number_of(int64_t index):
+    """The index as errors tell it."""
+    return None if index == ALONE else index
+
+
 cdef inline uint64_t deadline_after(uint64_t span, uint64_t now) noexcept:
     return NEVER if span == NEVER else now + span
 
@@ -548,14 +556,14 @@ cdef class EndpointCore:
         full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
         `InvalidType`, `BusDown`, `EndpointClosed`.
         """
-        self._post(SB_EVENT, type, payload, timeout, &self._batch if self._batching else NULL, None)
+        self._post(SB_EVENT, type, payload, timeout, &self._batch if self._batching else NULL, ALONE)
 
     def send(self, str type not None, payload=None, *, timeout=5.0):
         """Send a command to the one endpoint that handles the most specific matching pattern.
 
         No reply comes; where nobody handles it, it becomes a dead letter. Raises like `publish`.
         """
-        self._post(SB_SEND, type, payload, timeout, &self._batch if self._batching else NULL, None)
+        self._post(SB_SEND, type, payload, timeout, &self._batch if self._batching else NULL, ALONE)
 
     def publish_many(self, items, *, timeout=5.0):
         """Send events, given as pairs of type and payload, with one publication and one bell for
@@ -607,7 +615,7 @@ cdef class EndpointCore:
         self._valid[type] = True
         return 0
 
-    cdef object _fill(self, sb_message *m, str type, object payload, object index):
+    cdef object _fill(self, sb_message *m, str type, object payload, int64_t index):
         """Fill in type and payload; returns what owns the payload's bytes."""
         cdef Py_ssize_t length
         cdef bytearray scratch
@@ -640,7 +648,7 @@ cdef class EndpointCore:
         except Exception as why:
             self._scratch = scratch
             reason = str(why) if isinstance(why, msgspec.MsgspecError) else f"{why.__class__.__name__}: {why}"
-            raise EncodeError(type=type, reason=reason, index=index) from why
+            raise EncodeError(type=type, reason=reason, index=number_of(index)) from why
         m.flags = 0
         m.payload = PyByteArray_AS_STRING(scratch)
         m.size = PyByteArray_GET_SIZE(scratch)
@@ -651,7 +659,7 @@ cdef class EndpointCore:
             self._scratch = <bytearray>owner
 
     cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const sb_batch *batch,
-                   object index) except -1:
+                   int64_t index) except -1:
         cdef sb_message m
         self._check()
         m.kind = kind
@@ -664,14 +672,14 @@ cdef class EndpointCore:
         self._give_back(owner)
         return 0
 
-    cdef int _put(self, sb_message *m, str type, object timeout, const sb_batch *batch, object index) except -1:
+    cdef int _put(self, sb_message *m, str type, object timeout, const sb_batch *batch, int64_t index) except -1:
         cdef sb_endpoint *e = self._e
         cdef flag armed = 0
         cdef rb_status status
         cdef uint64_t limit = rb_largest_record(e.out[sb_ring_of(m.kind)].capacity)
         if sb_record_length(m) > limit:
             raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
-                                  endpoint=self.name, index=index)
+                                  endpoint=self.name, index=number_of(index))
         if m.size > <uint64_t>LARGE:
             with nogil:
                 sb_lock(e)
@@ -687,7 +695,7 @@ cdef class EndpointCore:
             return 0
         return self._put_slowly(m, type, timeout, batch, index)
 
-    cdef int _put_slowly(self, sb_message *m, str type, object timeout, const sb_batch *batch, object index) except -1:
+    cdef int _put_slowly(self, sb_message *m, str type, object timeout, const sb_batch *batch, int64_t index) except -1:
         """The ring was full."""
         cdef sb_endpoint *e = self._e
         cdef sb_waiter w
@@ -713,7 +721,7 @@ cdef class EndpointCore:
                 self._raise_trouble(trouble & SB_FOR_GOOD)
             if not self._wait(&w, deadline):
                 raise QueueFull(type=type, endpoint=self.name, depth=self._depth(w.index),
-                                capacity=e.out[w.index].capacity, seconds=timeout, index=index)
+                                capacity=e.out[w.index].capacity, seconds=timeout, index=number_of(index))
 
     cdef uint64_t _depth(self, uint32_t ring) noexcept:
         return rb_depth(&self._e.up.outgoing[ring].head, &self._e.down.outgoing[ring].tail)
@@ -771,7 +779,7 @@ cdef class EndpointCore:
         m.peer_generation = 0
         m.deadline_ns = 0 if deadline[0] == NEVER else deadline[0]
         m.correlation = identity
-        owner = self._fill(&m, type, payload, None)
+        owner = self._fill(&m, type, payload, ALONE)
         while True:
             sb_lock(self._e)
             trouble = sb_trouble(self._e) & self._minds()
@@ -795,7 +803,7 @@ cdef class EndpointCore:
         if future is not False:
             self._futures[index] = future
         try:
-            self._put(&m, type, timeout, NULL, None)
+            self._put(&m, type, timeout, NULL, ALONE)
         except BaseException:
             self._futures.pop(index, None)
             sb_lock(self._e)
@@ -1238,13 +1246,13 @@ cdef class EndpointCore:
         answer.peer_generation = m._header.peer_generation
         answer.deadline_ns = m._header.deadline_ns
         answer.correlation = m._header.correlation
-        self._put(answer, m.type, 5.0, NULL, None)
+        self._put(answer, m.type, 5.0, NULL, ALONE)
         return 0
 
     cdef int _answer(self, Message m, object payload) except -1:
         cdef sb_message answer
         self._check()
-        owner = self._fill(&answer, m.type, payload, None)
+        owner = self._fill(&answer, m.type, payload, ALONE)
         try:
             self._put_answer(m, SB_REPLY, &answer)
         finally:
@@ -1260,7 +1268,7 @@ cdef class EndpointCore:
         text = "".join(traceback.format_exception(error.__class__, error, trace))
         limit = min(MAX_ACCOUNT, rb_largest_record(self._e.out[SB_REPLIES].capacity) - 512)
         account = encode_failure(error, text, limit=limit)
-        self._fill(&answer, m.type, None, None)
+        self._fill(&answer, m.type, None, ALONE)
         answer.flags = SB_REMOTE
         answer.payload = PyBytes_AS_STRING(account)
         answer.size = PyBytes_GET_SIZE(account)

@@ -252,15 +252,13 @@ static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_mess
         memcpy(at + SB_HEADER + m->type_length, m->payload, m->size);
     rb_commit(out, length);
     sb_count_sent(e, m->kind);
-    if (batch && ring == SB_DATA) {
+    if (batch && ring == SB_DATA && e->batched + 1 < batch->messages && out->next - out->published < batch->bytes) {
         e->batched++;
-        if (e->batched < batch->messages && out->next - out->published < batch->bytes) {
-            if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
-                rb_store_seq(&e->flush_at, now + batch->delay_ns);
-                *armed = true;
-            }
-            return RB_OK;
+        if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
+            rb_store_seq(&e->flush_at, now + batch->delay_ns);
+            *armed = true;
         }
+        return RB_OK;
     }
     sb_publish(e, ring);
     return RB_OK;
