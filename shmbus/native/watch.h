@@ -2,7 +2,7 @@
  * or lets go of its door connection, and tells the forwarding thread. It needs no GIL.
  *
  * A pidfd tells at once of small processes. Those with much memory, or that dump core, are torn down first and
- * show it a second and more later, so their task flags are swept every 60 ms, and every 2 ms once there is a
+ * show it a second and more later, so their task flags are swept every 72 ms, and every 2 ms once there is a
  * sign (process.h). The end of the door connection of a process that lives means exec, or a close without a
  * farewell. */
 #ifndef SB_WATCH_H
@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#define SB_SWEEP_NS 60000000u
+#define SB_SWEEP_NS 72000000u
 #define SB_SUSPECT_NS 2000000u
 
 enum sb_watch_sign { SB_SIGN_PIDFD = 0, SB_SIGN_DOOR = 1, SB_SIGN_WAKE = 2 };

@@ -3,7 +3,7 @@
  * blocked in it, and it never touches Python.
  *
  * The kernel reports the end of a process through its pidfd only after it has freed its memory, which may take
- * a second. The flags of its tasks say it at once, so those of a large dispatcher are looked at every 80 ms, once
+ * a second. The flags of its tasks say it at once, so those of a large dispatcher are looked at every 60 ms, once
  * for all its endpoints; callers who wait for it look themselves as well (sb_vigil).
  */
 #ifndef SB_WATCHER_H
@@ -19,7 +19,7 @@
 #include <sys/un.h>
 
 #define SB_SUCCESSOR_NS 10000000u /* how often to look for a successor */
-#define SB_ROUND_NS 80000000u     /* how often to look at the task flags of a large dispatcher */
+#define SB_ROUND_NS 60000000u     /* how often to look at the task flags of a large dispatcher */
 #define SB_GLANCE_NS 1000000000u  /* how often to look whether it has become large */
 #define SB_LARGE_PAGES 32768u     /* what takes some 30 ms to be freed before the pidfd speaks: 128 MiB */
 #define SB_WATCHED_MAX 1024
