@@ -234,7 +234,7 @@ BUS = _struct(
     ("name", NAME),
     ("package", "S32"),
     (...,),
-    *_words("state last_generation attached"),
+    *_words("state last_generation attached wills"),
     (...,),
     ("bell", "<u8"),
     (...,),

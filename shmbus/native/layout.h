@@ -124,6 +124,7 @@ struct sb_bus {
     _Alignas(64) rb_word state; /* dispatcher: enum sb_bus_state */
     rb_word last_generation;    /* dispatcher */
     rb_word attached;           /* dispatcher: how many rows are not free */
+    rb_word wills;              /* dispatcher, which waits for it: 0 while it serves, see will.h */
 
     _Alignas(64) rb_word bell;  /* dispatcher: the epoch of its doorbell, odd while it is parked */
 

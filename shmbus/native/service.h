@@ -1,5 +1,5 @@
-/* A dispatcher's native half as one thing: the forwarding thread and the watcher, made, started, stopped and
- * taken apart by the control plane. Neither thread takes signals or the GIL. */
+/* A dispatcher's native half as one thing: the forwarding thread, the watcher and who waits for its signs, made, started,
+ * stopped and taken apart by the control plane. None of these threads takes signals or the GIL. */
 #ifndef SB_SERVICE_H
 #define SB_SERVICE_H
 
@@ -10,8 +10,8 @@ struct sb_service {
     struct sb_watch watch;
     sem_t *bell;
     sem_t **port_bells; /* by slot */
-    pthread_t forwarding, watching;
-    bool running;
+    pthread_t forwarding, watching, attending;
+    bool running, attended;
 };
 
 static void *sb_forward_thread(void *argument)
@@ -26,6 +26,12 @@ static void *sb_watch_thread(void *argument)
     return NULL;
 }
 
+static void *sb_attend_thread(void *argument)
+{
+    sb_attend_wills(&((struct sb_service *)argument)->watch);
+    return NULL;
+}
+
 static inline void sb_service_close(struct sb_service *s);
 
 /* `prefix` is that of the bus's names, with a slash: "/shmbus:UID:BUS". NULL and errno: what failed. */
@@ -37,7 +43,7 @@ static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_r
         return NULL;
     struct sb_forwarder *f = &s->forwarder;
     s->bell = SEM_FAILED;
-    s->watch.epoll = s->watch.wake = f->notice_fd = -1;
+    s->watch.epoll = s->watch.wake = s->watch.will = f->notice_fd = -1;
     f->bus = bus;
     f->ready = ready;
     f->rows = (struct sb_row *)((uint8_t *)bus + bus->rows_offset);
@@ -80,12 +86,16 @@ static inline int sb_service_start(struct sb_service *s)
         sb_knock(&s->forwarder);
         pthread_join(s->forwarding, NULL);
     }
+    if (!failed) {
+        rb_store(&s->forwarder.bus->wills, 0);
+        s->attended = pthread_create(&s->attending, NULL, sb_attend_thread, s) == 0; /* if not, deaths are seen later */
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     s->running = !failed;
     return failed;
 }
 
-/* Ends both threads; with `drain_ns`, what is on its way is forwarded first, for so long at the most. */
+/* Ends the threads; with `drain_ns`, what is on its way is forwarded first, for so long at the most. */
 static inline void sb_service_stop(struct sb_service *s, uint64_t drain_ns)
 {
     if (!s->running)
@@ -97,6 +107,10 @@ static inline void sb_service_stop(struct sb_service *s, uint64_t drain_ns)
     sb_knock(f);
     pthread_mutex_unlock(&f->lock);
     pthread_join(s->forwarding, NULL);
+    if (s->attended) {
+        sb_close_wills(&f->bus->wills);
+        pthread_join(s->attending, NULL);
+    }
     rb_store_release(&s->watch.stop, 1);
     sb_watch_wake(&s->watch);
     pthread_join(s->watching, NULL);

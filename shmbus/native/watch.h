@@ -1,15 +1,17 @@
 /* The watcher of the dispatcher's process: a thread that notices when an endpoint's process ends, is stopped,
  * or lets go of its door connection, and tells the forwarding thread. It needs no GIL.
  *
- * A pidfd tells at once of small processes. Those with much memory, or that dump core, are torn down first and
- * show it a second and more later, so their task flags are swept every 72 ms, and every 2 ms once there is a
- * sign (process.h). The end of the door connection of a process that lives means exec, or a close without a
- * farewell. */
+ * Task flags tell (process.h), and a sign says when to look at them: a last will (will.h), upon which all are swept
+ * at once and again at growing intervals. For those who leave none, a pidfd tells of small processes as soon; those
+ * with much memory, or that dump core, show it a second and more later, so all are swept every 72 ms anyway,
+ * and one that is dying is looked at every 2 ms. The end of the door connection of a process that lives means exec, or
+ * a close without a farewell. */
 #ifndef SB_WATCH_H
 #define SB_WATCH_H
 
 #include "shmbus/native/dispatcher.h"
 #include "shmbus/native/process.h"
+#include "shmbus/native/will.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -19,8 +21,9 @@
 
 #define SB_SWEEP_NS 72000000u
 #define SB_SUSPECT_NS 2000000u
+#define SB_SIGN_NS 1000000u /* from the sweep upon a will to the next, then twice as long each time */
 
-enum sb_watch_sign { SB_SIGN_PIDFD = 0, SB_SIGN_DOOR = 1, SB_SIGN_WAKE = 2 };
+enum sb_watch_sign { SB_SIGN_PIDFD = 0, SB_SIGN_DOOR = 1, SB_SIGN_WAKE = 2, SB_SIGN_WILL = 3 };
 
 struct sb_watched {
     bool used, suspect, door_ended, stopped, told;
@@ -33,7 +36,7 @@ struct sb_watch {
     struct sb_forwarder *forwarder;
     struct sb_watched *watched; /* by slot, under `lock` */
     uint32_t slots;
-    int epoll, wake;
+    int epoll, wake, will;
     pthread_mutex_t lock;
     rb_word stop;               /* control plane */
 };
@@ -41,18 +44,31 @@ struct sb_watch {
 static inline bool sb_watch_open(struct sb_watch *w, struct sb_forwarder *f)
 {
     *w = (struct sb_watch){.forwarder = f, .slots = f->slots, .epoll = epoll_create1(EPOLL_CLOEXEC),
-                           .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+                           .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                           .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&w->lock, NULL);
     w->watched = calloc(f->slots, sizeof *w->watched);
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WAKE << 32};
-    return w->watched && w->epoll >= 0 && w->wake >= 0 && epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &e) == 0;
+    struct epoll_event wake = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WAKE << 32};
+    struct epoll_event will = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WILL << 32};
+    return w->watched && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
+           epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0 &&
+           epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
 }
 
-static inline void sb_watch_wake(struct sb_watch *w)
+static inline void sb_watch_nudge(int event)
 {
     uint64_t one = 1;
-    while (write(w->wake, &one, sizeof one) < 0 && errno == EINTR) {
+    while (write(event, &one, sizeof one) < 0 && errno == EINTR) {
     }
+}
+
+static inline void sb_watch_wake(struct sb_watch *w) { sb_watch_nudge(w->wake); }
+
+/* The body of the thread that waits for wills. */
+static inline void sb_attend_wills(struct sb_watch *w)
+{
+    while (sb_await_will(&w->forwarder->bus->wills))
+        sb_watch_nudge(w->will);
 }
 
 static inline void sb_watch_listen(struct sb_watch *w, int fd, uint32_t slot, enum sb_watch_sign sign)
@@ -150,7 +166,7 @@ static inline bool sb_watch_look(struct sb_watch *w, uint32_t slot, bool ended)
 /* The thread's body. */
 static inline void sb_watch_run(struct sb_watch *w)
 {
-    uint64_t next_sweep = rb_now() + SB_SWEEP_NS;
+    uint64_t pace = SB_SWEEP_NS, next_sweep = rb_now() + pace;
     bool suspects = false, anyone = false;
     while (!rb_load_acquire(&w->stop)) {
         struct epoll_event events[64];
@@ -164,9 +180,13 @@ static inline void sb_watch_run(struct sb_watch *w)
         for (int i = 0; i < n; i++) {
             uint32_t slot = (uint32_t)events[i].data.u64;
             enum sb_watch_sign sign = (enum sb_watch_sign)(events[i].data.u64 >> 32);
-            if (sign == SB_SIGN_WAKE) {
+            if (sign == SB_SIGN_WAKE || sign == SB_SIGN_WILL) {
                 uint64_t count;
-                (void)!read(w->wake, &count, sizeof count);
+                (void)!read(sign == SB_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
+                if (sign == SB_SIGN_WILL) {
+                    pace = SB_SIGN_NS;
+                    next_sweep = 0;
+                }
                 continue;
             }
             struct sb_watched *x = &w->watched[slot];
@@ -193,8 +213,10 @@ static inline void sb_watch_run(struct sb_watch *w)
             if (sweep || x->suspect)
                 suspects |= sb_watch_look(w, slot, false);
         }
-        if (sweep)
-            next_sweep = now + SB_SWEEP_NS;
+        if (sweep) {
+            next_sweep = now + pace;
+            pace = 2 * pace < SB_SWEEP_NS ? 2 * pace : SB_SWEEP_NS;
+        }
         pthread_mutex_unlock(&w->lock);
     }
 }
@@ -208,6 +230,8 @@ static inline void sb_watch_close(struct sb_watch *w)
         close(w->epoll);
     if (w->wake >= 0)
         close(w->wake);
+    if (w->will >= 0)
+        close(w->will);
     free(w->watched);
     w->watched = NULL;
 }

@@ -11,6 +11,7 @@
 
 #include "shmbus/native/endpoint.h"
 #include "shmbus/native/process.h"
+#include "shmbus/native/will.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -207,6 +208,7 @@ static inline void *sb_watcher_run(void *unused)
 {
     static struct pollfd polled[SB_WATCHED_MAX];
     (void)unused;
+    sb_make_will();
     for (;;) {
         nfds_t count = 1;
         uint64_t next = SB_NOWHERE;
@@ -283,6 +285,7 @@ static inline int sb_watcher_add(struct sb_endpoint *e)
         sb_unlock(e);
         e->watch_next = sb_watcher.first;
         sb_watcher.first = e;
+        sb_leave_will(&e->bus->wills);
         e->watched = true;
         sb_poke_watcher();
     }
@@ -301,6 +304,7 @@ static inline void sb_watcher_remove(struct sb_endpoint *e)
             *at = e->watch_next;
             break;
         }
+    sb_leave_will(sb_watcher.first ? &sb_watcher.first->bus->wills : NULL);
     sb_lock(e);
     sb_unwatch_dispatcher(e);
     sb_leave_door(e);
