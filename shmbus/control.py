@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ class Dispatcher:
         self._sought = 0.0
         self._closed = False
         self._pid = os.getpid()
+        self._version = version("shmbus").encode()  # looked up while nobody waits for us
         succession.take_fence(bus)
         try:
             self._open(replace)
@@ -135,7 +137,7 @@ class Dispatcher:
         self.head["identity"] = processes.identity()
         self.head["serial"] += 1
         self.head["started_ns"] = time.monotonic_ns()
-        self.head["package"] = version("shmbus").encode()
+        self.head["package"] = self._version
         self._store("identity_seq", sequence + 1)
         for slot, row in enumerate(self.rows):
             if int(row["seq"]) % 2:  # killed while it changed
@@ -143,7 +145,6 @@ class Dispatcher:
                     pass
             if int(row["state"]) != RowState.FREE and not self._adopt_guest(slot, row):
                 self._free_row(slot)
-        succession.clear_dead(self.bus, {str(guest.owner) for guest in self.guests.values()})
         self._store("attached", len(self.guests))
 
     def _adopt_guest(self, slot: int, row: Any) -> bool:
@@ -220,7 +221,7 @@ class Dispatcher:
             head["batch_per_pass"] = settings.batch_per_pass
             head["rows_offset"] = rows
             head["name"] = self.bus.encode()
-            head["package"] = version("shmbus").encode()
+            head["package"] = self._version
             head["last_generation"] = 1  # the bus itself
 
         return segments.create(self.names.bus_segment, size, SegmentKind.BUS, prepare=prepare)
@@ -234,6 +235,10 @@ class Dispatcher:
         arrivals: dict[int, socket.socket] = {}
         for fd in (self._door.fileno(), self._kernel.notice_fd, self._wake):
             poll.register(fd, select.POLLIN)
+        if self._adopting:
+            with suppress(OSError):
+                guests = {str(guest.owner) for guest in self.guests.values()}
+                succession.clear_dead(self.bus, guests)
         while True:
             ready = poll.poll(5 if self._waiting else 1000)
             self._tick()
