@@ -96,7 +96,7 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
         p->slow = health & SB_SLOW;
     }
     for (int r = 0; r < SB_RINGS; r++)
-        p->last[r] = p->state == SB_DYING ? rb_load_acquire(&p->up->outgoing[r].head) : SB_NOWHERE;
+        p->last[r] = SB_NOWHERE;
     if (f->high_slot <= o->slot)
         f->high_slot = o->slot + 1;
     sb_set_add(&f->active, o->slot);

@@ -19,6 +19,20 @@ static inline uint64_t sb_taken(struct sb_port *p)
     return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
 }
 
+/* One that was put out, or let go of its door, may go on writing: what it had sent and released by now is all that
+ * counts. */
+static inline void sb_freeze(struct sb_port *p)
+{
+    struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
+    for (int ring = 0; ring < SB_RINGS; ring++)
+        p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
+    if (rb_load(&d->reclaim) != SB_NOWHERE)
+        return;
+    (void)rb_refresh_tail(&p->in[SB_DATA]);
+    rb_store(&d->reclaim_bits, 0);
+    rb_store_release(&d->reclaim, p->in[SB_DATA].tail_seen);
+}
+
 /* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
  * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
  * is the end, too. */
@@ -111,9 +125,7 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     sb_wake_waiters(f, p);
     if (leaving)
         return;
-    if (!leaving) /* one that was put out, or let go of its door, may go on writing */
-        for (int ring = 0; ring < SB_RINGS; ring++)
-            p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
+    sb_freeze(p);
     if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
         rb_store_release(&p->down->state, SB_DOWN_EVICTED);
         sb_touch(f, p);
@@ -218,31 +230,26 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
                               const uint8_t *record)
 {
     struct sb_port *p = s->port;
-    uint64_t how = SB_HELD_OPEN;
-    bool begun = false;
-    if (s->from < taken) {
+    bool begun = s->from < taken, over = false;
+    if (begun && h->kind != SB_REQUEST) {
+        uint64_t how;
         if (sb_held_at(p, s->from, &how) == SB_HELD)
             return true; /* finished */
-        begun = true;
+        bool final = how == SB_HELD_FINAL;
+        if (final || ++h->attempt > f->max_deliveries) {
+            sb_bury(f, h, record, final ? "its handler died" : "its receivers died of it");
+            return true;
+        }
     }
-    bool over = false;
     sb_pin_routes(&f->routes);
     struct sb_route *route = sb_lookup(&f->routes, sb_type_of(record), h->type_length);
-    if (begun && how == SB_HELD_FINAL) {
-        sb_bury(f, h, record, "its handler died");
-        return true;
-    }
-    if (begun && ++h->attempt > f->max_deliveries) {
-        sb_bury(f, h, record, "its receivers died of it");
-        return true;
-    }
     if (h->kind != SB_EVENT) {
         struct sb_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
         uint16_t index = sb_index_of(h->correlation);
         if (q && (q->state == SB_FREE || q->generation != h->peer_generation || index >= q->pending_count ||
                   memcmp(q->target[index].id, h->correlation, 16) != 0 || rb_load(&q->target[index].done)))
             return true; /* nobody waits for it */
-        if (route && route->handler_count) {
+        if (route && route->handler_count && !(q && begun)) {
             const struct sb_receiver *r =
                 sb_least_busy(f, route->handlers, route->handler_count, &route->turn, SB_MAX_SLOTS);
             if (sb_give(f, s, &f->ports[r->slot], h, record, SB_PLAIN, 0, &over))
@@ -334,18 +341,15 @@ static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
 /* Go on with the end of an endpoint as far as it goes now. */
 static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *p)
 {
-    bool dead = p->state == SB_DYING;
     for (int ring = SB_RINGS - 1; ring >= 0; ring--)
         if (!sb_ring_empty(p, (enum sb_ring_index)ring) && sb_forward_ring(f, p, (enum sb_ring_index)ring))
             sb_set_add(&f->active, p->slot);
     if (p->corrupt)
         sb_abandon_fanout(f, p);
-    if (p->state == SB_LEAVING && p->corrupt)
-        return;
     bool forwarded = sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES);
     if (sb_owed(f, p))
         return;
-    if (!dead) {
+    if (p->state == SB_LEAVING) {
         if (!forwarded)
             return;
         if (!p->leaving_drained) {
@@ -358,17 +362,13 @@ static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *
             return;
         if (!(sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES)))
             return; /* it sent while it drained */
+        sb_freeze(p);
     }
     struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
     struct sb_source s = {.port = p, .ring = SB_DATA, .reclaim = true};
-    uint64_t taken = sb_taken(p);
-    if (rb_load(&d->reclaim) == SB_NOWHERE) {
-        rb_store(&d->reclaim_bits, 0);
-        rb_store_release(&d->reclaim, p->in[SB_DATA].tail_seen);
-    }
+    uint64_t taken = sb_taken(p), position = rb_load(&d->reclaim);
     struct sb_record h;
     const uint8_t *record;
-    uint64_t position = rb_load(&d->reclaim);
     for (uint32_t n = 0; sb_own_record(f, p, &position, &h, &record); n++) {
         if (n >= f->batch) {
             sb_set_add(&f->active, p->slot);

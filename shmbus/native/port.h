@@ -72,7 +72,7 @@ struct sb_port {
     bool stopped, stalled;
 
     bool leaving_drained;        /* DOWN says DRAINED */
-    uint64_t last[SB_RINGS];     /* of a dying one: its outgoing rings count up to here */
+    uint64_t last[SB_RINGS];     /* of one that ends: its outgoing rings count up to here */
     uint64_t hand_on_since_ns;   /* when the record at `reclaim` was first refused */
 };
 

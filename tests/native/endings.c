@@ -585,6 +585,49 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
     close_world(w);
 }
 
+TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    settle(w);
+    struct sb_order order = {.kind = SB_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    CHECK(sb_give_order(w->f, &order));
+    sb_take_orders(w->f, false);
+    struct message m;
+    CHECK(take(p, &m)); /* it lives, and has not looked yet */
+    settle(w);
+    CHECK(p->reclaimed);
+    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    CHECK(!take_reply(client, &m));
+    close_world(w);
+}
+
+TEST(whoever_sends_garbage_while_it_closes_is_told_that_it_was_put_out)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    publish(source, "job", "keeps its end waiting");
+    settle(w);
+    struct peer *other = join_sized(w, "other", (struct size){.data_in = 1024});
+    subscribe_group(other, "job", "g", 1);
+    subscribe(other, "fill");
+    for (int i = 0; i < 20; i++)
+        publish_bytes(source, "fill", 100);
+    settle(w);
+    for (int i = 0; i < 300; i++) /* more than a batch */
+        CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
+    CHECK(put(p, SB_DATA, (struct sb_record){.kind = 77}, "x", "1", 1));
+    rb_store_release(&p->up->state, SB_CLOSING);
+    flush(p);
+    one_pass(w);
+    CHECK(p->quarantined && !p->reclaimed);
+    EQUAL(rb_load(&p->down->state), SB_DOWN_EVICTED);
+    close_world(w);
+}
+
 /* Wills --------------------------------------------------------------------------------------------------------- */
 
 static void *leave_a_will(void *wills)
