@@ -243,7 +243,7 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
     }
     sb_pin_routes(&f->routes);
     struct sb_route *route = sb_lookup(&f->routes, sb_type_of(record), h->type_length);
-    if (h->kind != SB_EVENT) {
+    if (h->kind == SB_REQUEST || h->kind == SB_SEND) {
         struct sb_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
         uint16_t index = sb_index_of(h->correlation);
         if (q && (q->state == SB_FREE || q->generation != h->peer_generation || index >= q->pending_count ||

@@ -628,6 +628,27 @@ TEST(whoever_sends_garbage_while_it_closes_is_told_that_it_was_put_out)
     close_world(w);
 }
 
+TEST(an_observers_copies_go_to_nobody_when_it_dies)
+{
+    struct world *w = new_world();
+    struct peer *observer = join(w, "observer"), *server = join(w, "server"), *client = join(w, "client");
+    struct peer *ear = join(w, "ear");
+    wish(observer, (struct sb_interest){.op = SB_ADD, .role = SB_OBSERVE}, ">", "");
+    subscribe(ear, "$bus.undeliverable");
+    handle(server, "job");
+    send_to_handler(client, "job", "once");
+    publish(client, "news", "of nobody's");
+    settle(w);
+    die(observer, SB_KILLED);
+    CHECK(observer->reclaimed);
+    GETS(server, "once");
+    GETS_NOTHING(server);
+    GETS_NOTHING(ear);
+    EQUAL(rb_load(&w->bus->redelivered), 0);
+    EQUAL(rb_load(&observer->down->lost), 2);
+    close_world(w);
+}
+
 /* Wills --------------------------------------------------------------------------------------------------------- */
 
 static void *leave_a_will(void *wills)
