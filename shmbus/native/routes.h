@@ -37,7 +37,8 @@ struct sb_wish { /* one interest of one endpoint */
 struct sb_node {
     struct sb_node *parent;
     struct sb_node *star, *rest; /* `*` and `>` */
-    struct sb_wish *wishes;      /* of patterns that end here */
+    struct sb_wish *wishes;      /* of patterns that end here: who came first is asked first */
+    struct sb_wish **wishes_end; /* where the next is linked in, if there are any */
     uint32_t children;           /* star, rest and literal ones */
     uint8_t token_length;
     char token[]; /* a literal; empty for root, star and rest */
@@ -225,8 +226,7 @@ static inline void sb_forget_wish(struct sb_routes *r, struct sb_wish *w)
     struct sb_wish_key key = {w->id, w->slot};
     sb_table_remove(&r->wishes, sb_hash(&key, sizeof key, 3), w);
     *w->link = w->next;
-    if (w->next)
-        w->next->link = w->link;
+    *(w->next ? &w->next->link : &w->node->wishes_end) = w->link;
     *w->slot_link = w->next_of_slot;
     if (w->next_of_slot)
         w->next_of_slot->slot_link = w->slot_link;
@@ -279,11 +279,9 @@ static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const str
         return false;
     }
     *w = (struct sb_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags, .group = g, .node = n};
-    struct sb_wish **link = &n->wishes; /* at the end: who came first is asked first */
-    while (*link)
-        link = &(*link)->next;
-    *link = w;
-    w->link = link;
+    w->link = n->wishes ? n->wishes_end : &n->wishes;
+    *w->link = w;
+    n->wishes_end = &w->next;
     w->next_of_slot = r->of_slot[slot];
     w->slot_link = &r->of_slot[slot];
     if (w->next_of_slot)

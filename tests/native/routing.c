@@ -288,3 +288,16 @@ TEST(a_change_of_interests_is_seen_by_the_next_lookup)
     EQUAL(look(&r, "a.b")->plain[0].slot, 3);
     sb_routes_close(&r);
 }
+
+TEST(what_a_wish_costs_does_not_grow_with_those_for_the_same_pattern)
+{
+    struct sb_routes *r = malloc(sizeof *r);
+    CHECK(r && sb_routes_open(r, 1));
+    uint64_t start = rb_now();
+    for (uint64_t id = 1; id <= 60000; id++) /* a subscription that nobody closes, say */
+        wish_for(r, 0, id, "x");
+    sb_remove_interests(r, 0);
+    CHECK(rb_now() - start < SECOND); /* where it grows, it is several */
+    sb_routes_close(r);
+    free(r);
+}
