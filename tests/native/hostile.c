@@ -268,6 +268,22 @@ TEST(a_log_of_another_layout)
     is_put_out(&s);
 }
 
+TEST(a_pipe_in_the_place_of_a_log_holds_up_nobody)
+{
+    struct scene s = scene();
+    char path[200];
+    struct sb_interests *old = s.guilty->log;
+    uint64_t size = s.guilty->log_size;
+    shm_unlink(s.guilty->log_name);
+    open_log(s.guilty, 2, 4096);
+    munmap(old, size);
+    snprintf(path, sizeof path, "/dev/shm%s", s.guilty->log_name);
+    CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0);
+    tell_interests(s.guilty);
+    alarm(10);
+    is_put_out(&s);
+}
+
 TEST(a_log_that_cannot_be_opened_now_is_read_later_and_puts_nobody_out)
 {
     struct scene s = scene();
