@@ -17,7 +17,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 
 #define SB_SWEEP_NS 72000000u
 #define SB_SUSPECT_NS 2000000u
@@ -48,8 +47,8 @@ static inline bool sb_watch_open(struct sb_watch *w, struct sb_forwarder *f)
                            .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&w->lock, NULL);
     w->watched = calloc(f->slots, sizeof *w->watched);
-    struct epoll_event wake = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WAKE << 32};
-    struct epoll_event will = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WILL << 32};
+    struct epoll_event wake = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WAKE << 16};
+    struct epoll_event will = {.events = EPOLLIN, .data.u64 = (uint64_t)SB_SIGN_WILL << 16};
     return w->watched && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
@@ -71,9 +70,11 @@ static inline void sb_attend_wills(struct sb_watch *w)
         sb_watch_nudge(w->will);
 }
 
+/* The generation tells an event that was under way when its slot was given away. */
 static inline void sb_watch_listen(struct sb_watch *w, int fd, uint32_t slot, enum sb_watch_sign sign)
 {
-    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = (uint64_t)sign << 32 | slot};
+    uint64_t generation = w->watched[slot].generation;
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = generation << 32 | (uint64_t)sign << 16 | slot};
     if (fd >= 0)
         epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &e);
 }
@@ -178,8 +179,8 @@ static inline void sb_watch_run(struct sb_watch *w)
         int n = epoll_wait(w->epoll, events, 64, timeout);
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < n; i++) {
-            uint32_t slot = (uint32_t)events[i].data.u64;
-            enum sb_watch_sign sign = (enum sb_watch_sign)(events[i].data.u64 >> 32);
+            uint32_t slot = (uint32_t)(events[i].data.u64 & 0xffff), generation = (uint32_t)(events[i].data.u64 >> 32);
+            enum sb_watch_sign sign = (enum sb_watch_sign)(events[i].data.u64 >> 16 & 0xffff);
             if (sign == SB_SIGN_WAKE || sign == SB_SIGN_WILL) {
                 uint64_t count;
                 (void)!read(sign == SB_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
@@ -190,7 +191,7 @@ static inline void sb_watch_run(struct sb_watch *w)
                 continue;
             }
             struct sb_watched *x = &w->watched[slot];
-            if (!x->used || x->told)
+            if (!x->used || x->told || x->generation != generation)
                 continue;
             if (sign == SB_SIGN_DOOR) {
                 char byte;

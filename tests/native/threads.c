@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include "shmbus/native/wait.h"
+#include "shmbus/native/watch.h"
 
 #ifndef ROUNDS
 #define ROUNDS 10000u
@@ -18,6 +19,12 @@ struct actor { /* an endpoint, and what a thread of it shall do */
 static void *forwarding(void *argument)
 {
     sb_forward(((struct world *)argument)->f);
+    return NULL;
+}
+
+static void *watching(void *argument)
+{
+    sb_watch_run(argument);
     return NULL;
 }
 
@@ -311,5 +318,27 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     sb_knock(w->f);
     pthread_mutex_unlock(&w->f->lock);
     pthread_join(forwarder, NULL);
+    close_world(w);
+}
+
+TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
+{
+    struct world *w = new_world();
+    struct sb_watch watch;
+    CHECK(sb_watch_open(&watch, w->f));
+    int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
+    sb_watch_add(&watch, 3, 7, 0, ended, -1, -1, false);
+    watch.watched[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
+    pthread_t thread = start(watching, &watch);
+    struct pollfd wake = {.fd = watch.wake, .events = POLLIN};
+    while (poll(&wake, 1, 0))
+        sched_yield();
+    pthread_mutex_lock(&watch.lock); /* it has dealt with both signs */
+    pthread_mutex_unlock(&watch.lock);
+    rb_store_release(&watch.stop, 1);
+    sb_watch_wake(&watch);
+    pthread_join(thread, NULL);
+    EQUAL(rb_load(&w->f->orders_waiting), 0);
+    sb_watch_close(&watch);
     close_world(w);
 }
