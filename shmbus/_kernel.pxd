@@ -350,14 +350,7 @@ cdef extern from "shmbus/native/service.h" nogil:
         sb_order_kind kind
         uint32_t slot, generation
         sb_reason reason
-    struct pthread_mutex_t:
-        pass
-    int pthread_mutex_lock(pthread_mutex_t *)
-    int pthread_mutex_unlock(pthread_mutex_t *)
     struct sb_forwarder:
-        pthread_mutex_t lock
-        sb_notice *notices
-        uint32_t notice_count
         int notice_fd
         bint adopting
     struct sb_service:
@@ -371,10 +364,8 @@ cdef extern from "shmbus/native/service.h" nogil:
     void sb_service_open_door(sb_service *, uint32_t, uint32_t, int)
     void sb_service_close(sb_service *)
     bint sb_give_order(sb_forwarder *, sb_order *)
+    sb_notice *sb_take_notices(sb_forwarder *, uint32_t *)
     cdef struct sb_shape:
         uint64_t incoming[2]
         uint64_t pending_count
     bint sb_read_shape(const sb_up *, uint64_t, sb_shape *)
-
-cdef extern from "<unistd.h>" nogil:
-    ssize_t read(int, void *, size_t)

@@ -1566,17 +1566,12 @@ cdef class Forwarder:
     def notices(self):
         """What the forwarding thread has to say since the last call: (kind, slot, generation, reason)."""
         self.check()
-        cdef sb_forwarder *f = &self.service.forwarder
-        cdef uint64_t count
-        cdef uint32_t i
-        read(f.notice_fd, &count, sizeof(count))
-        result = []
-        pthread_mutex_lock(&f.lock)
-        for i in range(f.notice_count):
-            result.append((f.notices[i].kind, f.notices[i].slot, f.notices[i].generation, f.notices[i].reason))
-        f.notice_count = 0
-        pthread_mutex_unlock(&f.lock)
-        return result
+        cdef uint32_t i, count
+        cdef sb_notice *told = sb_take_notices(&self.service.forwarder, &count)
+        try:
+            return [(told[i].kind, told[i].slot, told[i].generation, told[i].reason) for i in range(count)]
+        finally:
+            free(told)
 
     def open_door(self, uint32_t slot, uint32_t generation, int door):
         """An adopted endpoint has shown a connection; takes over the descriptor."""

@@ -383,6 +383,34 @@ def test_a_host_that_forks_serves_on_when_its_child_ends(bus: shmbus.Bus) -> Non
     assert in_shm(bus.name + "2") == []
 
 
+def test_a_finalizer_that_puts_an_endpoint_out_does_not_stop_the_bus(bus_name: str) -> None:
+    code = """
+        import gc, linecache, sys, shmbus
+        with shmbus.serve(sys.argv[1]) as bus:
+            evict, collections = bus._dispatcher._kernel.evict, 0
+
+            def collect(phase, info):
+                global collections
+                caller = sys._getframe(1)
+                line = linecache.getline(caller.f_code.co_filename, caller.f_lineno)
+                if "notices()" in line:
+                    collections += 1
+                    evict(0, 0)  # as a finalizer would that closes something of the bus
+
+            gc.callbacks.append(collect)
+            gc.set_threshold(1, 1, 1)  # which takes away the spare tuples, too
+            guests = [bus.attach(f"guest{n}") for n in range(20)]
+            for guest in guests:
+                bus.evict(guest.name)
+            for guest in guests:
+                guest.close()
+            bus.attach("another").close()
+            gc.callbacks.remove(collect)
+        print("fine" if collections or sys.version_info >= (3, 12) else "not tried")
+    """
+    assert run(code, bus_name) == "fine\n"
+
+
 INTERPRETER = """
     import sys, warnings
     try:

@@ -224,4 +224,18 @@ static inline void sb_tell(struct sb_forwarder *f, enum sb_notice_kind kind, con
     }
 }
 
+/* The control plane takes what it was told since the last time, `count` notices, and frees them. */
+static inline struct sb_notice *sb_take_notices(struct sb_forwarder *f, uint32_t *count)
+{
+    uint64_t told;
+    (void)!read(f->notice_fd, &told, sizeof told);
+    pthread_mutex_lock(&f->lock);
+    struct sb_notice *notices = f->notices;
+    *count = f->notice_count;
+    f->notices = NULL;
+    f->notice_count = f->notice_room = 0;
+    pthread_mutex_unlock(&f->lock);
+    return notices;
+}
+
 #endif

@@ -261,26 +261,24 @@ static inline void close_world(struct world *w)
 /* The control plane's part in what the forwarder says. */
 static inline void hear_notices(struct world *w)
 {
-    struct sb_forwarder *f = w->f;
-    pthread_mutex_lock(&f->lock);
-    for (uint32_t i = 0; i < f->notice_count; i++)
+    struct sb_row *rows = w->f->rows;
+    uint32_t count;
+    struct sb_notice *told = sb_take_notices(w->f, &count);
+    for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < w->peers_count; k++) {
             struct peer *p = w->peers[k];
-            if (p->slot != f->notices[i].slot || p->generation != f->notices[i].generation)
+            if (p->slot != told[i].slot || p->generation != told[i].generation)
                 continue;
-            if (f->notices[i].kind == SB_QUARANTINED_PORT)
+            if (told[i].kind == SB_QUARANTINED_PORT)
                 p->quarantined = true;
-            if (f->notices[i].kind == SB_RECLAIMED_PORT) {
+            if (told[i].kind == SB_RECLAIMED_PORT) {
                 p->reclaimed = true;
-                sb_row_begin(&f->rows[p->slot]);
-                rb_store(&f->rows[p->slot].state, SB_FREE);
-                sb_row_end(&f->rows[p->slot]);
+                sb_row_begin(&rows[p->slot]);
+                rb_store(&rows[p->slot].state, SB_FREE);
+                sb_row_end(&rows[p->slot]);
             }
         }
-    f->notice_count = 0;
-    pthread_mutex_unlock(&f->lock);
-    uint64_t count;
-    (void)!read(f->notice_fd, &count, sizeof count);
+    free(told);
 }
 
 static inline void one_pass(struct world *w)
