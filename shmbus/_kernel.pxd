@@ -52,8 +52,6 @@ cdef extern from "Python.h":
     bint PyBytes_CheckExact(object)
     bint PyByteArray_CheckExact(object)
     Py_ssize_t PyByteArray_GET_SIZE(object)
-    const void *PyUnicode_1BYTE_DATA(PyObject *)
-    Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
     PyObject *PyDict_GetItem(object, PyObject *)
     unsigned long PyThread_get_thread_ident() nogil
     void Py_INCREF(PyObject *)
@@ -74,12 +72,12 @@ cdef extern from "ringbuf/native/order.h" nogil:
     uint64_t rb_load_acquire(const rb_word *)
     void rb_add(rb_word *, uint64_t)
     void rb_store_release(rb_word *, uint64_t)
+    void rb_fence_acquire()
 
 cdef extern from "ringbuf/native/bell.h" nogil:
     enum rb_wake:
         RB_READY
         RB_ELAPSED
-        RB_INTERRUPTED
     uint64_t rb_now()
     cdef struct rb_bell:
         uint64_t parks
@@ -88,9 +86,6 @@ cdef extern from "ringbuf/native/bell.h" nogil:
 cdef extern from "ringbuf/native/ring.h" nogil:
     enum rb_status:
         RB_OK
-        RB_FULL
-        RB_EMPTY
-        RB_CORRUPT
     cdef struct rb_producer:
         uint64_t next
         uint64_t published
@@ -146,15 +141,9 @@ cdef extern from "shmbus/native/layout.h" nogil:
         SB_NAME
         SB_DATA
         SB_REPLIES
-        SB_CLOSING
         SB_CLOSED
-        SB_ATTACHED
-        SB_DRAINED
-        SB_RECLAIMED
         SB_FREE
         SB_LIVE
-        SB_ADD
-        SB_REMOVE
         SB_HELD_OPEN
         SB_HELD_DONE
         SB_HELD_FINAL
@@ -170,7 +159,6 @@ cdef extern from "shmbus/native/layout.h" nogil:
         rb_word state
         rb_word generation
         rb_word reason
-        rb_word down_ns
         sb_identity identity
         char name[64]
     cdef struct sb_bus:
@@ -263,7 +251,6 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
         uint32_t generation
         rb_producer out[2]
         rb_consumer incoming "in"[2]
-        uint64_t in_hand
         uint32_t lost_seen
         uint32_t request_count
         uint32_t held_count

@@ -110,13 +110,14 @@ def read_row(mapping, uint64_t slot):
     seq = rb_load_acquire(&row.seq)
     if seq & 1:
         return None
-    generation = rb_load_acquire(&row.generation)
-    state = rb_load_acquire(&row.state)
-    reason = rb_load_acquire(&row.reason)
+    generation = rb_load(&row.generation)
+    state = rb_load(&row.state)
+    reason = rb_load(&row.reason)
     pid = row.identity.pid
     memcpy(name, row.name, 64)
     name[64] = 0
-    if rb_load_acquire(&row.seq) != seq:
+    rb_fence_acquire()
+    if rb_load(&row.seq) != seq:
         return None
     return generation, state, pid, reason, (<bytes>name).decode("ascii", "replace")
 
@@ -231,7 +232,7 @@ cdef class Message:
                         self._header.flags & (SB_RAW | SB_NONE), self._raw, self._payload_type, type=self.type
                     )
                 except DecodeError:
-                    self._endpoint._count_decode_error()
+                    self._endpoint._count(&self._endpoint._e.up.decode_errors)
                     raise
         return self._payload
 
@@ -385,6 +386,7 @@ cdef struct Hand:                # a thread that has a message in hand
     PyObject *held               # that message, if it is held for handing on
 
 
+@cython.no_gc_clear              # the watcher thread looks at the mappings until __dealloc__
 cdef class EndpointCore:
     """The native half of an endpoint."""
 
@@ -504,9 +506,13 @@ cdef class EndpointCore:
     # What stands in the way ------------------------------------------------------------------
 
     cdef inline int _check(self) except -1:
-        if self._e == NULL or sb_forked(self._e.fork_mark):
+        if not self._ours():
             self._refuse()
         return 0
+
+    cdef inline bint _ours(self) noexcept:
+        """Whether this process attached: a forked child may not even take the lock."""
+        return self._e != NULL and not sb_forked(self._e.fork_mark)
 
     cdef int _refuse(self) except -1:
         raise self._explain_unusable(self._e == NULL)
@@ -526,24 +532,30 @@ cdef class EndpointCore:
     cdef inline uint64_t _minds(self) noexcept:
         return SB_FOR_GOOD if self.reconnect else SB_FOR_GOOD | SB_FOR_NOW
 
-    cdef int _wait(self, sb_waiter *w, uint64_t deadline) except -1:
-        """1: what it wants is there. 0: the deadline has come. Raises what stands in the way, and
-        what Python's signal handlers raise."""
+    cdef int _wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint vigilant,
+                   uint64_t deadline) except -2:
+        """See struct sb_waiter. 1: what it wants is there. 0: the deadline has come. -1: whoever receives
+        shall come to an end. Raises what else stands in the way, and what Python's signal handlers raise."""
+        cdef sb_waiter w
         cdef rb_wake wake
         cdef uint64_t now, until
         cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
+        w.want, w.index, w.value, w.minds, w.vigilant = want, index, value, minds, vigilant
         while True:
             now = rb_now()
             until = now + slice
             if until > deadline:
                 until = deadline
             with nogil:
-                wake = sb_wait(self._e, w, until)
+                wake = sb_wait(self._e, &w, until)
             if wake == RB_READY:
+                if minds & SB_STOPPING and w.trouble & (SB_STOPPING | SB_CLOSED_HERE):
+                    return -1
                 if w.trouble:
                     self._raise_trouble(w.trouble)
                 return 1
             PyErr_CheckSignals()
+            self._check()          # the handler may have forked
             if wake == RB_ELAPSED and until >= deadline:
                 return 0
 
@@ -603,7 +615,7 @@ cdef class EndpointCore:
 
     def _flush(self):
         """Publish what batches hold back."""
-        if self._e != NULL and not sb_forked(self._e.fork_mark):
+        if self._ours():
             sb_lock(self._e)
             sb_flush(self._e)
             sb_unlock(self._e)
@@ -698,16 +710,11 @@ cdef class EndpointCore:
     cdef int _put_slowly(self, sb_message *m, str type, object timeout, const sb_batch *batch, int64_t index) except -1:
         """The ring was full."""
         cdef sb_endpoint *e = self._e
-        cdef sb_waiter w
         cdef flag armed = 0
         cdef rb_status status
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint64_t trouble
-        w.want = SB_WANT_SPACE
-        w.index = sb_ring_of(m.kind)
-        w.value = sb_record_length(m)
-        w.minds = self._minds()
-        w.vigilant = True
+        cdef uint32_t ring = sb_ring_of(m.kind)
         while True:
             sb_lock(e)
             status = sb_push(e, m, sb_stamp(e), batch, &armed)
@@ -719,9 +726,9 @@ cdef class EndpointCore:
                 return 0
             if trouble & SB_FOR_GOOD:
                 self._raise_trouble(trouble & SB_FOR_GOOD)
-            if not self._wait(&w, deadline):
-                raise QueueFull(type=type, endpoint=self.name, depth=self._depth(w.index),
-                                capacity=e.out[w.index].capacity, seconds=timeout, index=number_of(index))
+            if not self._wait(SB_WANT_SPACE, ring, sb_record_length(m), self._minds(), True, deadline):
+                raise QueueFull(type=type, endpoint=self.name, depth=self._depth(ring), capacity=e.out[ring].capacity,
+                                seconds=timeout, index=number_of(index))
 
     cdef uint64_t _depth(self, uint32_t ring) noexcept:
         return rb_depth(&self._e.up.outgoing[ring].head, &self._e.down.outgoing[ring].tail)
@@ -735,23 +742,15 @@ cdef class EndpointCore:
         to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
         `RequestsFull`, `BusDown`, and like `publish`.
         """
-        cdef sb_waiter w
         cdef uint64_t span = span_ns(timeout)
         cdef uint64_t deadline
         cdef uint32_t index = self._ask(type, payload, timeout, span, False, &deadline)
-        w.want = SB_WANT_REPLY
-        w.index = index
-        w.value = 0
-        w.minds = self._minds()
-        w.vigilant = True
         try:
-            if not self._wait(&w, deadline):
+            if not self._wait(SB_WANT_REPLY, index, 0, self._minds(), True, deadline):
                 raise self._request_timeout(index, type, timeout)
             return self._result(index, type, reply_type)
         finally:
-            sb_lock(self._e)
-            sb_finish_request(self._e, index)
-            sb_unlock(self._e)
+            self._finish_request(index)
 
     def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
         """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
@@ -768,7 +767,6 @@ cdef class EndpointCore:
                        uint64_t *deadline) except? 0xffffffff:
         """Put a request into the ring; the index of its entry."""
         cdef sb_message m
-        cdef sb_waiter w
         cdef uint8_t identity[16]
         cdef uint32_t index
         cdef uint64_t trouble
@@ -793,11 +791,7 @@ cdef class EndpointCore:
                 self._raise_trouble(trouble)
             if index != SB_NO_REQUEST:
                 break
-            w.want = SB_WANT_ENTRY
-            w.index = 0
-            w.minds = self._minds()
-            w.vigilant = True
-            if not self._wait(&w, deadline[0]):
+            if not self._wait(SB_WANT_ENTRY, 0, 0, self._minds(), True, deadline[0]):
                 raise RequestsFull(type=type, endpoint=self.name, limit=self._e.request_count, seconds=timeout)
         self._e.requests[index].asked = m.size
         if future is not False:
@@ -806,12 +800,16 @@ cdef class EndpointCore:
             self._put(&m, type, timeout, NULL, ALONE)
         except BaseException:
             self._futures.pop(index, None)
-            sb_lock(self._e)
-            sb_finish_request(self._e, index)
-            sb_unlock(self._e)
+            self._finish_request(index)
             raise
         self._give_back(owner)
         return index
+
+    cdef void _finish_request(self, uint32_t index) noexcept:
+        if self._ours():
+            sb_lock(self._e)
+            sb_finish_request(self._e, index)
+            sb_unlock(self._e)
 
     cdef object _result(self, uint32_t index, str type, object reply_type):
         """The reply that is there, or raises the error that came instead."""
@@ -856,13 +854,9 @@ cdef class EndpointCore:
     def _collect(self, deadline):
         """For the pump: wait until a future's reply is there, or `deadline` (ns) comes, or
         `_nudge`; returns triples of future, message and exception."""
-        cdef sb_waiter w
         cdef uint32_t index
-        w.want = SB_WANT_FUTURE
-        w.index = 0
-        w.minds = self._minds()
-        w.vigilant = bool(self._futures)
-        self._wait(&w, NEVER if deadline is None else <uint64_t>deadline)
+        cdef bint vigilant = bool(self._futures)
+        self._wait(SB_WANT_FUTURE, 0, 0, self._minds(), vigilant, NEVER if deadline is None else <uint64_t>deadline)
         found = []
         while True:
             sb_lock(self._e)
@@ -877,9 +871,7 @@ cdef class EndpointCore:
                     found.append((entry[0], self._result(index, entry[1], entry[2]), None))
             except Exception as error:
                 found.append((entry[0], None, error))
-            sb_lock(self._e)
-            sb_finish_request(self._e, index)
-            sb_unlock(self._e)
+            self._finish_request(index)
 
     def _nudge(self):
         """Make `_collect` return."""
@@ -979,17 +971,18 @@ cdef class EndpointCore:
         held = hand.held
         self._hand_count -= 1
         hand[0] = self._hands[self._hand_count]
-        sb_lock(self._e)
-        if held != NULL and (<Message>held)._position != SB_NOWHERE:
-            sb_done(self._e, (<Message>held)._position)
-            (<Message>held)._position = SB_NOWHERE
-        self._note_in_hand()
-        sb_unlock(self._e)
+        if self._ours():
+            sb_lock(self._e)
+            if held != NULL and (<Message>held)._position != SB_NOWHERE:
+                sb_done(self._e, (<Message>held)._position)
+                (<Message>held)._position = SB_NOWHERE
+            self._note_in_hand()
+            sb_unlock(self._e)
         Py_XDECREF(held)
 
     cdef int _message_done(self, Message m) except -1:
         cdef sb_endpoint *e = self._e
-        if sb_forked(e.fork_mark):
+        if not self._ours():
             return 0
         sb_lock(e)
         if m._position != SB_NOWHERE and not sb_trouble(e) & SB_CLOSED_HERE:
@@ -1006,16 +999,11 @@ cdef class EndpointCore:
         sb_unlock(self._e)
         return 0
 
-    cdef void _count_decode_error(self) noexcept:
-        if self._e != NULL and not sb_forked(self._e.fork_mark):
+    cdef void _count(self, rb_word *counter) noexcept:
+        if self._ours():
             sb_lock(self._e)
-            rb_add(&self._e.up.decode_errors, 1)
+            rb_add(counter, 1)
             sb_unlock(self._e)
-
-    cdef void _count_handler_error(self) noexcept:
-        sb_lock(self._e)
-        rb_add(&self._e.up.handler_errors, 1)
-        sb_unlock(self._e)
 
     cdef Message _take(self, unsigned long thread):
         """The next message, or None if there is none."""
@@ -1110,10 +1098,11 @@ cdef class EndpointCore:
         cdef unsigned long thread = PyThread_get_thread_ident()
         cdef Message m
         cdef PyObject *found
-        cdef sb_waiter w
+        cdef uint64_t minds = SB_STOPPING | (SB_FOR_GOOD if reconnect else SB_FOR_GOOD | SB_FOR_NOW)
         cdef int there
         self._received = True
         while True:
+            self._check()          # a callback may have forked
             m = self._take(thread) if not self._closing else None
             if m is not None:
                 found = PyDict_GetItem(self._routes, <PyObject *>m.type)
@@ -1126,14 +1115,10 @@ cdef class EndpointCore:
                     return None
                 continue
             self._put_down(thread)
-            w.want = SB_WANT_DATA
-            w.index = 0
-            w.minds = SB_STOPPING | (SB_FOR_GOOD if reconnect else SB_FOR_GOOD | SB_FOR_NOW)
-            w.vigilant = False
             if yields:
                 self._count_receivers(1)
             try:
-                there = self._wait_data(&w, deadline)
+                there = -1 if self._closing else self._wait(SB_WANT_DATA, 0, 0, minds, False, deadline)
             finally:
                 if yields:
                     self._count_receivers(-1)
@@ -1144,38 +1129,15 @@ cdef class EndpointCore:
             if there == 0:
                 return None
 
-    cdef int _wait_data(self, sb_waiter *w, uint64_t deadline) except -2:
-        """Like _wait, but -1 where the endpoint comes to an end."""
-        cdef rb_wake wake
-        cdef uint64_t now, until
-        cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
-        while True:
-            if self._closing:
-                return -1
-            now = rb_now()
-            until = now + slice
-            if until > deadline:
-                until = deadline
-            with nogil:
-                wake = sb_wait(self._e, w, until)
-            if wake == RB_READY:
-                if w.trouble & (SB_STOPPING | SB_CLOSED_HERE):
-                    return -1
-                if w.trouble:
-                    self._raise_trouble(w.trouble)
-                return 1
-            PyErr_CheckSignals()
-            if wake == RB_ELAPSED and until >= deadline:
-                return 0
-
     cdef bint _data_waits(self) noexcept:
         return rb_load_acquire(&self._e.down.incoming[SB_DATA].head) != self._e.incoming[SB_DATA].next
 
     cdef int _count_receivers(self, int by) except -1:
         self._iterators += by
-        sb_lock(self._e)
-        rb_store_release(&self._e.up.receivers, self._iterators + self._runners)
-        sb_unlock(self._e)
+        if self._ours():
+            sb_lock(self._e)
+            rb_store_release(&self._e.up.receivers, self._iterators + self._runners)
+            sb_unlock(self._e)
         return 0
 
     cdef bint _dispatch(self, Message m, Route route) except -1:
@@ -1192,7 +1154,7 @@ cdef class EndpointCore:
                 try:
                     function(m)
                 except Exception as error:
-                    self._count_handler_error()
+                    self._count(&self._e.up.handler_errors)
                     self._log_failure(m, error)
         if route.yields & interests:
             m._expect(route.payload_type)
@@ -1203,7 +1165,7 @@ cdef class EndpointCore:
 
     cdef int _handle(self, Message m, Route route) except -1:
         if route.handler is None:
-            self._count_handler_error()
+            self._count(&self._e.up.handler_errors)
             self._log_unhandled(m)
             if m._header.kind == SB_REQUEST:
                 self._try_fail(m, LookupError(f"endpoint {self.name!r} handles {m.type!r} no longer"))
@@ -1213,7 +1175,7 @@ cdef class EndpointCore:
         try:
             value = route.handler(m)
         except BaseException as error:
-            self._count_handler_error()
+            self._count(&self._e.up.handler_errors)
             if m._header.kind != SB_REQUEST or m._answered:
                 if isinstance(error, Exception):
                     self._log_failure(m, error)
@@ -1227,7 +1189,7 @@ cdef class EndpointCore:
             try:
                 m.reply(value)
             except Exception as error:
-                self._count_handler_error()
+                self._count(&self._e.up.handler_errors)
                 self._log_failure(m, error)
         m.done()
         return 0
@@ -1240,7 +1202,6 @@ cdef class EndpointCore:
         return 0
 
     cdef int _put_answer(self, Message m, uint16_t kind, sb_message *answer) except -1:
-        cdef uint64_t now = rb_now()
         answer.kind = kind
         answer.peer = m._header.peer
         answer.peer_generation = m._header.peer_generation
@@ -1328,13 +1289,7 @@ cdef class EndpointCore:
 
     def _await_interests(self, uint64_t version, timeout):
         """Wait until the dispatcher routes by them: False at the timeout."""
-        cdef sb_waiter w
-        w.want = SB_WANT_SEEN
-        w.index = 0
-        w.value = version
-        w.minds = self._minds()
-        w.vigilant = True
-        return bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+        return bool(self._wait(SB_WANT_SEEN, 0, version, self._minds(), True, deadline_after(span_ns(timeout), rb_now())))
 
     def _set_routes(self, bint redelivers):
         """Forget what was resolved."""
@@ -1364,14 +1319,9 @@ cdef class EndpointCore:
 
     def _await_state(self, uint64_t state, timeout):
         """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
-        cdef sb_waiter w
-        w.want = SB_WANT_STATE
-        w.index = 0
-        w.value = state
-        w.minds = SB_FOR_NOW | SB_FOR_GOOD
-        w.vigilant = True
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         try:
-            return bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+            return bool(self._wait(SB_WANT_STATE, 0, state, SB_FOR_NOW | SB_FOR_GOOD, True, deadline))
         except Exception:
             return False
 
@@ -1388,15 +1338,10 @@ cdef class EndpointCore:
 
     def _shut(self, timeout):
         """Send all threads out, and keep them out."""
-        cdef sb_waiter w
         sb_lock(self._e)
         sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)
         sb_unlock(self._e)
-        w.want = SB_WANT_ALONE
-        w.index = 0
-        w.minds = 0
-        w.vigilant = False
-        out = bool(self._wait(&w, deadline_after(span_ns(timeout), rb_now())))
+        out = bool(self._wait(SB_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now())))
         sb_watcher_remove(self._e)
         while self._hand_count:
             self._hand_count -= 1

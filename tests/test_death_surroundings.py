@@ -362,6 +362,39 @@ def test_a_forked_childs_end_is_not_its_parents(bus: shmbus.Bus, recorder: Recor
     assert down.payload["reason"] == "detached"
 
 
+@pytest.mark.parametrize("way", ["return", "raise ValueError", "sys.exit()"])
+def test_a_handler_that_forks_goes_on_in_its_parent_alone(bus: shmbus.Bus, way: str) -> None:
+    code = """
+        import os, sys, threading, warnings, shmbus
+        warnings.simplefilter("ignore")
+        worker = shmbus.attach(sys.argv[1], name="worker")
+        seen = []
+
+        def job(message):
+            seen.append(message.payload)
+            if len(seen) > 1:
+                return
+            child = os.fork()
+            if child == 0:
+                WAY
+            os.waitpid(child, 0)
+            (worker_seen,) = worker.bus.find("job")
+            print(worker_seen.in_hand, worker_seen.handler_errors, flush=True)
+
+        worker.subscribe("job", job, group="g")
+        for number in range(3):
+            worker.publish("job", number)
+        try:
+            worker._serve(True, 0.5)
+        except shmbus.errors.ForkedEndpoint:
+            os._exit(3)
+        print(*seen, flush=True)
+        worker.close()
+    """
+    code = code.replace("WAY", way)
+    assert run(code, bus.name, noisy=True) == "1 0\n0 1 2\n"
+
+
 def test_a_host_that_forks_serves_on_when_its_child_ends(bus: shmbus.Bus) -> None:
     code = """
         import os, sys, warnings, shmbus
