@@ -713,8 +713,10 @@ class Endpoint(EndpointCore):
     def __del__(self) -> None:
         if getattr(self, "_closed", True) or self._forked():
             return
-        warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
-        self._close(0.0)
+        try:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+        finally:  # where warnings are errors, too
+            self._close(0.0)
 
     # What stands in the way ------------------------------------------------------------------
 
