@@ -342,11 +342,13 @@ static inline void sb_done(struct sb_endpoint *e, uint64_t position)
 /* Taking ---------------------------------------------------------------------------------------------------- */
 
 /* The next message: RB_OK with a checked private copy of its header, and the record itself, which stays in the
- * ring until sb_take. */
+ * ring until sb_take. One that was put out has none: they go to somebody else. */
 static inline enum rb_status sb_front(struct sb_endpoint *e, struct sb_record *header, const uint8_t **record)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct rb_head8 head;
+    if (__builtin_expect(sb_trouble(e) & SB_TAKEN_OFF, 0))
+        return RB_EMPTY;
     uint64_t position = in->next;
     enum rb_status status = rb_peek_at(in, &position, SB_HEADER, &head, record);
     if (status == RB_OK) {

@@ -125,11 +125,11 @@ static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, 
     sb_wake_waiters(f, p);
     if (leaving)
         return;
-    sb_freeze(p);
     if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
         rb_store_release(&p->down->state, SB_DOWN_EVICTED);
         sb_touch(f, p);
     }
+    sb_freeze(p);
     sb_fail_begun(f, p);
     RB_FAIL("farewell.told");
     sb_say_down(f, p);

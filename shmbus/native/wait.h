@@ -49,7 +49,7 @@ static inline bool sb_granted(struct sb_endpoint *e, const struct sb_waiter *w)
 {
     switch (w->want) {
     case SB_WANT_REPLY: return e->requests[w->index].state == SB_REQUEST_DONE;
-    case SB_WANT_DATA: return sb_data_waits(e) && !(rb_load(&e->trouble) & SB_RING_BAD); /* nobody can take garbage */
+    case SB_WANT_DATA: return sb_data_waits(e) && !(sb_trouble(e) & (SB_RING_BAD | SB_TAKEN_OFF)); /* nobody may take it */
     case SB_WANT_SPACE:
         return rb_end_after(&e->out[w->index], w->value) - rb_load_acquire(e->out[w->index].tail) <= e->out[w->index].capacity;
     case SB_WANT_SEEN: return rb_load_acquire(&e->down->interests_seen) >= w->value;

@@ -346,6 +346,32 @@ def test_an_evicted_endpoint_is_told(bus: shmbus.Bus, attach: Attach) -> None:
         endpoint.publish("x")
 
 
+def test_an_evicted_endpoint_begins_nothing_that_was_handed_on(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    first, second, client = attach("first"), attach("second"), attach("client")
+    begun, evicted = threading.Event(), threading.Event()
+    done: dict[str, list[int]] = {"first": [], "second": []}
+
+    def slow(message: shmbus.Message) -> None:
+        begun.set()
+        assert evicted.wait(60)
+        done["first"].append(message.payload)
+
+    first.handle("job", slow)
+    for number in range(20):
+        client.send("job", number)
+    first.start()
+    assert begun.wait(60)
+    second.handle("job", lambda message: done["second"].append(message.payload))
+    second.start()
+    bus.evict("first")
+    eventually(lambda: len(done["second"]) == 19)
+    evicted.set()
+    eventually(lambda: not first._running)
+    assert (done["first"], sorted(done["second"])) == ([0], list(range(1, 20)))
+
+
 def test_wait_for_waits_for_receivers(attach: Attach) -> None:
     endpoint, late = attach("e"), attach("late")
     with pytest.raises(errors.WaitTimeout) as caught:
