@@ -155,17 +155,14 @@ class Dispatcher:
             int(identity["pid"]), int(identity["start_time"]), f"{int(row['nonce']):016x}"
         )
         down_name = self.names.down(slot, generation)
+        down = None
         try:
-            up = Segment.attach(self.names.up(owner), kind=SegmentKind.UP, layout=layout.LAYOUT)
             down = Segment.attach(
                 down_name, kind=SegmentKind.DOWN, layout=layout.LAYOUT, writable=True
             )
+            up = Segment.attach(self.names.up(owner), kind=SegmentKind.UP, layout=layout.LAYOUT)
         except RingbufError as problem:
-            # One that was leaving has removed its names itself.
-            level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
-            log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
-            unlink(down_name)
-            return False
+            return self._leave_out(slot, row, down_name, down, problem)
         said = layout.view(up.memory, layout.UP)[0]
         guest = Guest(slot, generation, layout.text(row["name"]), owner, up.memory, down)
         state = int(row["state"])
@@ -176,16 +173,43 @@ class Dispatcher:
             if not unconfirmed:
                 self._unlink_guest(guest)
             return False
-        self.guests[slot] = guest
         pidfd, stat = processes.open_process(owner.pid, owner.start)
         bell = self.names.endpoint_bell(owner)
-        self._kernel.admit(
-            slot, generation, up.memory, down.memory, bell, owner.pid, pidfd, stat, -1, adopted=True
-        )
+        try:
+            self._kernel.admit(
+                slot,
+                generation,
+                up.memory,
+                down.memory,
+                bell,
+                owner.pid,
+                pidfd,
+                stat,
+                -1,
+                adopted=True,
+            )
+        except OSError as problem:
+            for fd in (pidfd, stat):
+                if fd >= 0:
+                    os.close(fd)
+            return self._leave_out(slot, row, down_name, down, problem)
+        self.guests[slot] = guest
         if stat < 0:
             self._kernel.bury(slot, generation)
         self._unseen.add(slot)
         return True
+
+    def _leave_out(
+        self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
+    ) -> bool:
+        """One of whom others removed a name: it goes on without us, so it has to know."""
+        # One that was leaving has removed its names itself.
+        level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
+        log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
+        if down is not None:
+            down.memory.store(layout.offset(layout.DOWN, "state"), layout.DownState.EVICTED)
+        unlink(down_name)
+        return False
 
     def _seek_gone(self) -> None:
         """By the end of its connection it shows that a process has called exec. One that did

@@ -96,6 +96,26 @@ def test_attaching_says_what_was_removed_when_only_the_door_is(
     assert "removed" in str(caught.value)
 
 
+@pytest.mark.parametrize("removed", ["up", "endpoint_bell"])
+def test_one_whose_name_was_removed_is_left_out_by_the_next_dispatcher_and_told(
+    bus_process: BusProcess, attach: Attach, removed: str
+) -> None:
+    victim, other = attach("victim", reconnect=True), attach("other", reconnect=True)
+    other.subscribe("x")
+    bus_process.kill()
+    name = getattr(victim._names, removed)(victim._owner)
+    (SHM / (f"sem.{name[1:]}" if removed == "endpoint_bell" else name)).unlink()
+    bus_process.start()
+    other.publish("x", "still")
+    message = other.receive(60)
+    assert message is not None
+    assert message.payload == "still"
+    with pytest.raises(errors.Evicted):
+        victim.receive(60)
+    attach("victim").publish("x", "anew")
+    assert other.receive(60) is not None
+
+
 # No space, no descriptors, signals ---------------------------------------------------------------
 
 namespaces = pytest.mark.skipif(
