@@ -213,7 +213,7 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
 {
     if (p->state == SB_FREE)
         return;
-    if (p->corrupt && p->state == SB_LIVE) /* as it was found at admission */
+    if (p->corrupt && p->state != SB_DYING) /* as it was found at admission */
         sb_quarantine(f, p);
     uint64_t state = rb_load_acquire(&p->up->state);
     if (p->state == SB_LIVE && state != SB_ATTACHING) {

@@ -185,7 +185,7 @@ static inline void sb_recover(struct sb_forwarder *f)
         }
         if (p->state != SB_LIVE)
             sb_set_add(&f->departing, slot);
-        p->corrupt = p->state == SB_DYING && p->reason == SB_QUARANTINED;
+        p->corrupt |= p->state == SB_DYING && p->reason == SB_QUARANTINED;
         sb_touch(f, p);
         if (!p->tail_moved[SB_DATA] && !p->tail_moved[SB_REPLIES])
             f->moved_slots[f->moved_count++] = slot;

@@ -742,6 +742,17 @@ static inline void die(struct peer *p, enum sb_reason reason)
     settle(p->world);
 }
 
+/* Another dispatcher finds the bus as it stands. */
+static inline void reopen(struct world *w)
+{
+    struct sb_forwarder *f = w->f = open_forwarder(w);
+    for (uint32_t i = 0; i < w->peers_count; i++) {
+        struct peer *p = w->peers[i];
+        if (rb_load(&f->rows[p->slot].state) != SB_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)
+            admit(p, true);
+    }
+}
+
 static inline void say_closing(struct peer *p)
 {
     rb_store_release(&p->up->state, SB_CLOSING);

@@ -153,6 +153,19 @@ TEST(a_tail_of_garbage_is_found_when_something_is_sent_there)
     }
 }
 
+TEST(a_tail_of_garbage_is_found_by_the_next_dispatcher_at_once)
+{
+    struct scene s = scene();
+    rb_store(&s.guilty->up->incoming[SB_DATA].tail, 4);
+    close_forwarder(s.w->f);
+    reopen(s.w);
+    sb_take_orders(s.w->f, true);
+    sb_recover(s.w->f);
+    settle(s.w);
+    CHECK(s.guilty->quarantined);
+    is_put_out(&s);
+}
+
 TEST(a_tail_of_garbage_does_not_make_a_waiting_source_wait_for_block_timeout)
 {
     struct scene s = scene();

@@ -37,16 +37,11 @@ struct scenario {
 
 static void adopt(struct world *w, bool stop)
 {
-    struct sb_forwarder *f = w->f = open_forwarder(w);
-    for (uint32_t i = 0; i < w->peers_count; i++) {
-        struct peer *p = w->peers[i];
-        if (rb_load(&f->rows[p->slot].state) != SB_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)
-            admit(p, true);
-    }
+    reopen(w);
     if (stop)
         raise(SIGSTOP); /* what is swept begins here: nothing shared has been touched */
-    sb_take_orders(f, true);
-    sb_recover(f);
+    sb_take_orders(w->f, true);
+    sb_recover(w->f);
 }
 
 static void reborn(struct stage *s, const struct scenario *x)
