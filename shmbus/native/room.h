@@ -30,8 +30,7 @@ static inline bool sb_need_room(struct sb_port *p, struct sb_port *t, enum sb_ri
     struct sb_down_incoming *d = &t->down->incoming[ring];
     if (need < rb_load(&d->need) || rb_load(&d->need) <= out->tail_seen)
         rb_store_seq(&d->need, need);
-    else
-        rb_fence_seq();
+    rb_fence_seq(); /* an acquire load alone could come before the store */
     if (rb_refresh_tail(out) == RB_OK && end - out->tail_seen <= out->capacity)
         return true;
     sb_set_add(&t->waiters, p->slot);
