@@ -346,7 +346,8 @@ cdef extern from "shmbus/native/service.h" nogil:
     int sb_service_start(sb_service *)
     void sb_service_stop(sb_service *, uint64_t)
     void sb_service_wake_all(sb_service *)
-    int sb_service_admit(sb_service *, uint32_t, uint32_t, const sb_up *, uint64_t, sb_down *, const char *, uint32_t, int, int, int, bint)
+    int sb_service_admit(sb_service *, uint32_t, uint32_t, const sb_up *, uint64_t, sb_down *, const char *, uint32_t,
+                         int, int, int, bint)
     void sb_service_forget(sb_service *, uint32_t, uint32_t)
     void sb_service_open_door(sb_service *, uint32_t, uint32_t, int)
     void sb_service_close(sb_service *)

@@ -77,7 +77,8 @@ def bus_facts(mapping):
         raise ValueError("too small for a bus")
     cdef uintptr_t address = mapping.address
     cdef const sb_bus *bus = <const sb_bus *>address
-    return rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid, rb_load(&bus.control_ns), bus.block_timeout_ns
+    return (rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid,
+            rb_load(&bus.control_ns), bus.block_timeout_ns)
 
 
 def row_of(mapping, str name):
@@ -1289,7 +1290,8 @@ cdef class EndpointCore:
 
     def _await_interests(self, uint64_t version, timeout):
         """Wait until the dispatcher routes by them: False at the timeout."""
-        return bool(self._wait(SB_WANT_SEEN, 0, version, self._minds(), True, deadline_after(span_ns(timeout), rb_now())))
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        return bool(self._wait(SB_WANT_SEEN, 0, version, self._minds(), True, deadline))
 
     def _set_routes(self, bint redelivers):
         """Forget what was resolved."""
@@ -1482,7 +1484,8 @@ cdef class Forwarder:
               bint adopted=False):
         """Begin to serve an endpoint; takes over the descriptors."""
         self.check()
-        cdef int failed = sb_service_admit(self.service, slot, generation, <const sb_up *><uintptr_t>up.address, up.size,
+        cdef int failed = sb_service_admit(self.service, slot, generation,
+                                           <const sb_up *><uintptr_t>up.address, up.size,
                                            <sb_down *><uintptr_t>down.address, bell.encode(), pid, pidfd, stat, door,
                                            adopted)
         if failed:

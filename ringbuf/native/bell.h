@@ -44,8 +44,8 @@
 #define RB_CREDIT_FAR 10          /* and one that it did not shorten takes so many back */
 #define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
 #define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
-#define RB_HOG_REST_NS 1000000u   /* then park at once for so long: at first, and twice as long each time it is still there, */
-#define RB_HOG_MOST_NS 100000000u /* up to this */
+#define RB_HOG_REST_NS 1000000u   /* then park at once for so long at first, twice as long while it stays there, */
+#define RB_HOG_MOST_NS 100000000u /* and so long at the most */
 
 static inline uint64_t rb_now(void)
 {

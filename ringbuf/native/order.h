@@ -33,9 +33,9 @@ typedef _Atomic uint64_t rb_word;
 #endif
 #endif
 
-static inline uint64_t rb_load(const rb_word *w) { return atomic_load_explicit((rb_word *)w, memory_order_relaxed); }
-static inline uint64_t rb_load_acquire(const rb_word *w) { return atomic_load_explicit((rb_word *)w, memory_order_acquire); }
-static inline uint64_t rb_load_seq(const rb_word *w) { return atomic_load_explicit((rb_word *)w, memory_order_seq_cst); }
+static inline uint64_t rb_load(const rb_word *w) { return atomic_load_explicit(w, memory_order_relaxed); }
+static inline uint64_t rb_load_acquire(const rb_word *w) { return atomic_load_explicit(w, memory_order_acquire); }
+static inline uint64_t rb_load_seq(const rb_word *w) { return atomic_load_explicit(w, memory_order_seq_cst); }
 static inline void rb_store(rb_word *w, uint64_t v) { atomic_store_explicit(w, v, memory_order_relaxed); }
 static inline void rb_store_seq(rb_word *w, uint64_t v) { atomic_store_explicit(w, v, memory_order_seq_cst); }
 
@@ -87,7 +87,7 @@ static inline void rb_pause(void)
 static inline void rb_will_write(const void *line)
 {
 #if defined(__x86_64__)
-    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* the builtin only reads, for the oldest CPUs' sake */
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)line)); /* for old CPUs' sake the builtin only reads */
 #else
     __builtin_prefetch(line, 1);
 #endif

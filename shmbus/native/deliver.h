@@ -6,8 +6,8 @@
 
 /* As many records of the run as fit, from the first on, into `ring` of `t`, not yet published. -1: the target's
  * tail is garbage. `keep_flags` are those that a sender may set. */
-static inline int sb_copy_run(struct sb_forwarder *f, const struct sb_port *p, struct sb_port *t, enum sb_ring_index ring,
-                              uint32_t bits, uint16_t keep_flags)
+static inline int sb_copy_run(struct sb_forwarder *f, const struct sb_port *p, struct sb_port *t,
+                              enum sb_ring_index ring, uint32_t bits, uint16_t keep_flags)
 {
     struct rb_producer *out = &t->in[ring];
     uint64_t reserve = ring == SB_REPLIES ? t->reserve : 0;
@@ -68,12 +68,13 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
     for (uint32_t i = 0; i < count; i++) {
         const struct sb_record *h = &f->run_header[i];
         const uint8_t *record = f->run_record[i];
-        struct sb_route *route =
-            h->type_length ? sb_lookup(&f->routes, f->run_type[i] ? f->run_type[i] : sb_type_of(record), h->type_length) : NULL;
+        const uint8_t *type = f->run_type[i] ? f->run_type[i] : sb_type_of(record);
+        struct sb_route *route = h->type_length ? sb_lookup(&f->routes, type, h->type_length) : NULL;
         for (uint32_t k = 0; route && k < route->observer_count; k++) {
             struct sb_port *o = &f->ports[route->observers[k].slot];
             struct sb_tap tap = {.forwarded_ns = f->now, .kind = (uint8_t)h->kind, .outcome = (uint8_t)outcome,
-                                 .target = t ? (uint16_t)t->slot : SB_FROM_BUS, .target_generation = t ? t->generation : 0};
+                                 .target = t ? (uint16_t)t->slot : SB_FROM_BUS,
+                                 .target_generation = t ? t->generation : 0};
             struct sb_record w = *h;
             w.length += (uint32_t)sizeof tap;
             w.kind = SB_TAP;
@@ -83,7 +84,8 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
             w.peer_generation = p->generation;
             w.lost = (uint32_t)rb_load(&o->down->lost);
             uint8_t *at;
-            if (w.length > rb_largest_record(o->in[SB_DATA].capacity) || rb_claim(&o->in[SB_DATA], w.length, 0, &at) != RB_OK) {
+            if (w.length > rb_largest_record(o->in[SB_DATA].capacity) ||
+                rb_claim(&o->in[SB_DATA], w.length, 0, &at) != RB_OK) {
                 sb_count_lost(f, o, 1);
                 continue;
             }

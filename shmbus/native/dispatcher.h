@@ -77,10 +77,12 @@ static inline void sb_port_open(struct sb_forwarder *f, const struct sb_order *o
     p->reserve = (uint64_t)p->pending_count * 2 * SB_FAULT_RECORD;
     for (int r = 0; r < SB_RINGS; r++) {
         struct sb_ring_place out = o->shape.outgoing[r], in = o->down->incoming_place[r];
-        p->corrupt |= rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail,
-                                       (const uint8_t *)o->up + out.offset, out.capacity) != RB_OK;
+        const uint8_t *out_data = (const uint8_t *)o->up + out.offset;
+        uint8_t *in_data = (uint8_t *)o->down + in.offset;
+        p->corrupt |= rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail, out_data,
+                                       out.capacity) != RB_OK;
         p->corrupt |= rb_producer_open(&p->in[r], &o->down->incoming[r].head, &o->up->incoming[r].tail,
-                                       &o->down->incoming[r].high, (uint8_t *)o->down + in.offset, in.capacity) != RB_OK;
+                                       &o->down->incoming[r].high, in_data, in.capacity) != RB_OK;
         p->progress_tail[r] = p->in[r].tail_seen;
     }
     p->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);

@@ -176,7 +176,10 @@ static inline uint64_t sb_trouble(struct sb_endpoint *e)
 
 static inline uint32_t sb_ring_of(uint16_t kind) { return kind == SB_REPLY || kind == SB_ERROR ? SB_REPLIES : SB_DATA; }
 
-static inline uint64_t sb_record_length(const struct sb_message *m) { return (uint64_t)SB_HEADER + m->type_length + m->size; }
+static inline uint64_t sb_record_length(const struct sb_message *m)
+{
+    return (uint64_t)SB_HEADER + m->type_length + m->size;
+}
 
 static inline void sb_publish(struct sb_endpoint *e, uint32_t ring)
 {
@@ -613,7 +616,8 @@ static inline bool sb_down_sound(const struct sb_down *down, uint64_t size, cons
 {
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         const struct sb_ring_place *p = &down->incoming_place[r];
-        if (p->capacity != up->incoming_place[r].capacity || p->offset % 64 || p->offset > size || p->capacity > size - p->offset)
+        if (p->capacity != up->incoming_place[r].capacity || p->offset % 64 || p->offset > size ||
+            p->capacity > size - p->offset)
             return false;
     }
     return down->target_count >= up->pending_count && down->target_offset % 8 == 0 && down->target_offset <= size &&

@@ -60,7 +60,10 @@ static inline bool sb_own_record(const struct sb_forwarder *f, struct sb_port *p
     return false;
 }
 
-static inline uint64_t sb_request_key(uint32_t slot, uint32_t index) { return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull; }
+static inline uint64_t sb_request_key(uint32_t slot, uint32_t index)
+{
+    return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull;
+}
 static inline bool sb_any(const void *item, const void *key) { (void)item; (void)key; return true; }
 
 /* Every request that it had begun and not answered ends with an error now; those it had not touched are handed
@@ -169,7 +172,9 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
         return 0;
     }
     if (status == RB_FULL) {
-        struct sb_front front = {.since_ns = p->hand_on_since_ns ? p->hand_on_since_ns : (p->hand_on_since_ns = f->now)};
+        if (!p->hand_on_since_ns)
+            p->hand_on_since_ns = f->now;
+        struct sb_front front = {.since_ns = p->hand_on_since_ns};
         uint64_t until = sb_patience(f, &front, t);
         if (until <= f->now) {
             sb_mark_slow(t);

@@ -48,15 +48,38 @@ static inline void sb_lose_front(struct sb_forwarder *f, struct sb_source *s, st
     rb_add(&p->down->forwarded, count);
 }
 
+/* Publish what was copied of the run: the journal first, then whom its requests were given to. */
+static inline void sb_publish_run(struct sb_forwarder *f, struct sb_source *s, struct sb_port *t)
+{
+    struct sb_port *p = s->port;
+    s->to = sb_end_of(f, p, s->ring, f->run_count);
+    sb_hand_run(f, s, t, s->ring, SB_HAND_RUN, 0, 0);
+    for (uint32_t i = 0; i < f->run_count; i++) {
+        struct sb_record *h = &f->run_header[i];
+        if (h->kind == SB_REQUEST)
+            sb_remember_target(p, h, t);
+        else if (s->ring == SB_REPLIES)
+            rb_store(&t->target[sb_index_of(h->correlation)].done,
+                     1 + sb_end_of(f, p, s->ring, i + 1) - RB_ALIGN8(h->length));
+        sb_note_sent(f, h->sent_ns);
+    }
+    RB_FAIL("forward.chosen");
+    sb_publish_at(f, t, s->ring, f->run_count);
+    RB_FAIL("forward.published");
+    if (sb_tapped(f))
+        sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
+    sb_consume(f, s);
+    RB_FAIL("forward.consumed");
+    rb_add(&p->down->forwarded, f->run_count);
+}
+
 /* True: go on with this ring. */
 static inline bool sb_forward_single(struct sb_forwarder *f, struct sb_source *s)
 {
     struct sb_port *p = s->port, *t = &f->ports[f->run_target[0].slot];
     enum sb_ring_index ring = s->ring;
     struct sb_front *front = &p->front[ring];
-    uint64_t largest = rb_largest_record(t->in[ring].capacity);
-    if (ring == SB_REPLIES && largest > t->in[ring].capacity - t->reserve)
-        largest = t->in[ring].capacity - t->reserve;
+    uint64_t largest = rb_largest_record(t->in[ring].capacity); /* the reserve is half a ring at the most */
     bool too_large = f->run_header[0].length > largest;
     if (!too_large) {
         uint32_t count = f->run_count;
@@ -74,25 +97,7 @@ static inline bool sb_forward_single(struct sb_forwarder *f, struct sb_source *s
         }
         if (fitted > 0) {
             f->run_count = (uint32_t)fitted;
-            s->to = sb_end_of(f, p, ring, f->run_count);
-            sb_hand_run(f, s, t, ring, SB_HAND_RUN, 0, 0);
-            for (uint32_t i = 0; i < f->run_count; i++) {
-                struct sb_record *h = &f->run_header[i];
-                if (h->kind == SB_REQUEST)
-                    sb_remember_target(p, h, t);
-                else if (ring == SB_REPLIES)
-                    rb_store(&t->target[sb_index_of(h->correlation)].done,
-                             1 + sb_end_of(f, p, ring, i + 1) - RB_ALIGN8(h->length));
-                sb_note_sent(f, h->sent_ns);
-            }
-            RB_FAIL("forward.chosen");
-            sb_publish_at(f, t, ring, f->run_count);
-            RB_FAIL("forward.published");
-            if (sb_tapped(f))
-                sb_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
-            sb_consume(f, s);
-            RB_FAIL("forward.consumed");
-            rb_add(&p->down->forwarded, f->run_count);
+            sb_publish_run(f, s, t);
             sb_front_clear(front);
             return true;
         }
@@ -123,7 +128,8 @@ static inline void sb_refuse(struct sb_forwarder *f, struct sb_source *s, enum s
         if (h->kind == SB_REQUEST)
             sb_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_NO_ROUTE, NULL, 0, s);
         else
-            sb_dead_letter(f, h, f->run_type[0], f->run_record[0] + sb_payload_offset(h), p->name, p, "nobody handles it");
+            sb_dead_letter(f, h, f->run_type[0], f->run_record[0] + sb_payload_offset(h), p->name, p,
+                           "nobody handles it");
     } else if (verdict == SB_COLLIDES) {
         sb_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_COLLISION, p, 0, s);
     } else {

@@ -130,7 +130,8 @@ static inline enum sb_verdict sb_gather_run(struct sb_forwarder *f, struct sb_so
                     verdict = sb_judge_reply(f, p, h, position, list, &count);
             } else if ((h->kind == SB_EVENT || h->kind == SB_SEND || h->kind == SB_REQUEST) && h->type_length &&
                        (route = sb_lookup(&f->routes, sb_type_of(record), h->type_length))) {
-                if (route == previous && h->kind == SB_EVENT && f->run_header[0].kind == SB_EVENT && !route->group_count) {
+                if (route == previous && h->kind == SB_EVENT && f->run_header[0].kind == SB_EVENT &&
+                    !route->group_count) {
                     verdict = SB_DELIVER; /* the same type again, and no group to choose in */
                     same = true;
                 } else {

@@ -41,8 +41,8 @@ static inline enum sb_reading sb_interests_open(struct sb_forwarder *f, struct s
     if (at == MAP_FAILED)
         return ours ? SB_READ_LATER : SB_READ_GARBAGE;
     const struct sb_interests *log = at;
-    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.size != (uint64_t)st.st_size ||
-        log->prefix.kind != SB_INTERESTS) {
+    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.kind != SB_INTERESTS ||
+        log->prefix.size != (uint64_t)st.st_size) {
         munmap(at, (size_t)st.st_size);
         return SB_READ_GARBAGE;
     }

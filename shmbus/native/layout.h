@@ -56,15 +56,18 @@ enum sb_bus_state { SB_STARTING = 0, SB_SERVING = 1, SB_BUS_CLOSING = 2, SB_ENDE
 enum sb_hand_kind { SB_HAND_NONE = 0, SB_HAND_RUN = 1, SB_HAND_LOST = 2, SB_HAND_ERROR = 3, SB_HAND_RECHOOSE = 4 };
 
 struct sb_hand {
-    rb_word kind;              /* dispatcher */
+    rb_word kind;              /* all words of it: dispatcher */
     rb_word source;            /* slot | ring << 16 | reclaim << 24 */
     rb_word source_generation;
     rb_word from, to;          /* positions in the source ring */
     rb_word target;            /* slot | ring << 16. RECHOOSE: the new member as in todo */
     rb_word target_generation;
-    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after. RECHOOSE: bits of the new entry */
-    rb_word bits;              /* RECHOOSE, LOST in todo: of the old entry after. From a reclaimed ring: what is dealt with after */
-    rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32. ERROR: index of the pending entry */
+    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after.
+                                * RECHOOSE: bits of the new entry */
+    rb_word bits;              /* RECHOOSE, LOST in todo: of the old entry after.
+                                * From a reclaimed ring: what is dealt with after */
+    rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32.
+                                * ERROR: index of the pending entry */
     rb_word reserved[6];
 };
 _Static_assert(sizeof(struct sb_hand) == 128, "the journal is two cache lines");
@@ -78,7 +81,8 @@ enum sb_row_state {
 };
 
 enum sb_reason { /* why an endpoint ended, as far as it is known */
-    SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3, SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6, SB_DIED = 7,
+    SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3,
+    SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6, SB_DIED = 7,
 };
 
 enum sb_health { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
@@ -246,7 +250,7 @@ enum sb_down_state { SB_DOWN_LIVE = 1, SB_DRAINED = 2, SB_RECLAIMED = 3, SB_DOWN
 
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
     _Alignas(64) rb_word head;              /* dispatcher */
-    rb_word need;                           /* dispatcher: raise ready and ring when your tail has reached this; ~0: no need */
+    rb_word need;                           /* dispatcher: ring me when your tail has reached this; ~0: no need */
     rb_word delivered;                      /* dispatcher: records published here */
     rb_word high;                           /* dispatcher */
     rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
@@ -259,20 +263,20 @@ struct sb_down_outgoing {
 
 struct sb_target {        /* whom the dispatcher chose for the request in pending entry i */
     uint8_t id[16];
-    rb_word whom;         /* slot | generation << 16 | 1 << 63; 0: none */
-    rb_word done;         /* 0, or 1 + position of the accepted reply in the target's reply ring */
+    rb_word whom;         /* dispatcher: slot | generation << 16 | 1 << 63; 0: none */
+    rb_word done;         /* dispatcher: 0, or 1 + position of the accepted reply in the target's reply ring */
 };
 #define SB_DONE_BY_ERROR (~(uint64_t)0)
 
 struct sb_todo_target { /* what is still owed of a fan-out */
-    rb_word whom;       /* slot | generation << 16 | 1 << 63 */
-    rb_word bits;       /* interests bits, 1 << 32 where it is lossy; low half 0: done */
+    rb_word whom;       /* dispatcher: slot | generation << 16 | 1 << 63 */
+    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy; low half 0: done */
 };
 
 struct sb_todo {        /* of the data ring alone */
-    rb_word from;       /* ~0: none; stored ~0 before anything changes and its value last (release) */
-    rb_word to;
-    rb_word count;      /* entries in use */
+    rb_word from;       /* dispatcher: ~0: none; stored ~0 before anything changes and its value last (release) */
+    rb_word to;         /* dispatcher */
+    rb_word count;      /* dispatcher: entries in use */
 };
 
 struct sb_down {
@@ -341,11 +345,14 @@ static inline uint64_t sb_layout(void)
     uint64_t f = RB_FINGERPRINT_START;
 #define SB_SIZE(t) f = rb_fingerprint(f, sizeof(struct t))
 #define SB_AT(t, m) f = rb_fingerprint(f, offsetof(struct t, m))
-    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap); SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
-    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed); SB_AT(sb_bus, latency);
-    SB_SIZE(sb_ready); SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
+    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap);
+    SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
+    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed);
+    SB_AT(sb_bus, latency); SB_SIZE(sb_ready);
+    SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
     SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
-    SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming); SB_AT(sb_down, lost); SB_AT(sb_down, todo);
+    SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming);
+    SB_AT(sb_down, lost); SB_AT(sb_down, todo);
     SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);
 #undef SB_SIZE
 #undef SB_AT

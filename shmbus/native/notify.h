@@ -130,7 +130,8 @@ static inline const char *sb_reason_word(enum sb_reason reason)
 }
 
 /* $bus.endpoint.up, .down, .stalled, .resumed */
-static inline void sb_say_endpoint(struct sb_forwarder *f, const char *type, const struct sb_port *p, const char *reason)
+static inline void sb_say_endpoint(struct sb_forwarder *f, const char *type, const struct sb_port *p,
+                                   const char *reason)
 {
     struct sb_pack pack = {.bytes = f->scratch, .room = SB_NOTE_ROOM};
     sb_pack_map(&pack, reason ? 4 : 3);
@@ -150,7 +151,8 @@ static inline void sb_say_endpoint(struct sb_forwarder *f, const char *type, con
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as
  * every listener's ring takes. Never about one of the bus's own. */
 static inline void sb_dead_letter(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *type,
-                                  const uint8_t *payload, const char *source, struct sb_port *sender, const char *reason)
+                                  const uint8_t *payload, const char *source, struct sb_port *sender,
+                                  const char *reason)
 {
     if (h->type_length && type[0] == '$')
         return;

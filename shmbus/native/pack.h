@@ -27,7 +27,6 @@ static inline void sb_pack_head(struct sb_pack *p, uint8_t code, uint64_t value,
 }
 
 static inline void sb_pack_map(struct sb_pack *p, uint8_t pairs) { sb_pack_head(p, (uint8_t)(0x80 | pairs), 0, 0); }
-static inline void sb_pack_nil(struct sb_pack *p) { sb_pack_head(p, 0xc0, 0, 0); }
 static inline void sb_pack_number(struct sb_pack *p, uint64_t v) { sb_pack_head(p, 0xcf, v, 8); }
 
 static inline void sb_pack_text(struct sb_pack *p, const char *text, size_t n)

@@ -76,7 +76,7 @@ struct sb_port {
     uint64_t hand_on_since_ns;   /* when the record at `reclaim` was first refused */
 };
 
-enum sb_order_kind { SB_ADMIT, SB_EVICT, SB_DEAD, SB_STOPPED_TASK, SB_CONTINUED_TASK, SB_FORGET };
+enum sb_order_kind { SB_ADMIT, SB_EVICT, SB_DEAD, SB_STOPPED_TASK, SB_CONTINUED_TASK };
 
 struct sb_shape { /* what UP says of itself, copied out once and checked */
     struct sb_ring_place outgoing[SB_RINGS];
@@ -140,7 +140,6 @@ struct sb_forwarder {
     uint32_t sent_count;
 
     uint8_t *scratch; /* one record of the bus's own */
-    uint32_t scratch_room;
 
     /* Shared with the control plane and the watcher, under `lock`, which nobody holds while waiting. */
     pthread_mutex_t lock;
@@ -195,7 +194,11 @@ static inline void sb_note_sent(struct sb_forwarder *f, uint64_t sent_ns)
 }
 
 /* Odd also where a kill had left it odd. */
-static inline void sb_row_begin(struct sb_row *row) { rb_store(&row->seq, (rb_load(&row->seq) + 1) | 1); rb_fence_release(); }
+static inline void sb_row_begin(struct sb_row *row)
+{
+    rb_store(&row->seq, (rb_load(&row->seq) + 1) | 1);
+    rb_fence_release();
+}
 static inline void sb_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
 
 static inline void sb_row_set(struct sb_port *p, rb_word *word, uint64_t value)

@@ -18,7 +18,6 @@
 struct sb_node;
 
 struct sb_group { /* an interned group name */
-    uint32_t id;
     uint16_t length;
     uint64_t turn; /* rotates among equals */
     char name[];
@@ -79,7 +78,6 @@ struct sb_routes {
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
     uint64_t pinned_from; /* routes used since this look-up are in hand and may not be replaced */
-    uint32_t last_group;
     struct sb_route *cache[SB_CACHE_SETS][SB_CACHE_WAYS];
     struct sb_route *last; /* the route looked up before */
 };
@@ -211,7 +209,6 @@ static inline struct sb_group *sb_intern_group(struct sb_routes *r, const char *
     g = calloc(1, sizeof *g + length + 1);
     if (!g)
         return NULL;
-    g->id = ++r->last_group;
     g->length = (uint16_t)length;
     memcpy(g->name, name, length);
     if (!sb_table_put(&r->groups, hash, g)) {
@@ -278,7 +275,8 @@ static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const str
         free(w);
         return false;
     }
-    *w = (struct sb_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags, .group = g, .node = n};
+    *w = (struct sb_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
+                          .group = g, .node = n};
     w->link = n->wishes ? n->wishes_end : &n->wishes;
     *w->link = w;
     n->wishes_end = &w->next;

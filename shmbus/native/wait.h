@@ -10,7 +10,6 @@
 #ifndef SB_WAIT_H
 #define SB_WAIT_H
 
-
 #include "shmbus/native/endpoint.h"
 #include "shmbus/native/watcher.h"
 
@@ -49,9 +48,12 @@ static inline bool sb_granted(struct sb_endpoint *e, const struct sb_waiter *w)
 {
     switch (w->want) {
     case SB_WANT_REPLY: return e->requests[w->index].state == SB_REQUEST_DONE;
-    case SB_WANT_DATA: return sb_data_waits(e) && !(sb_trouble(e) & (SB_RING_BAD | SB_TAKEN_OFF)); /* nobody may take it */
-    case SB_WANT_SPACE:
-        return rb_end_after(&e->out[w->index], w->value) - rb_load_acquire(e->out[w->index].tail) <= e->out[w->index].capacity;
+    case SB_WANT_DATA: /* and somebody may take it */
+        return sb_data_waits(e) && !(sb_trouble(e) & (SB_RING_BAD | SB_TAKEN_OFF));
+    case SB_WANT_SPACE: {
+        const struct rb_producer *out = &e->out[w->index];
+        return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
+    }
     case SB_WANT_SEEN: return rb_load_acquire(&e->down->interests_seen) >= w->value;
     case SB_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
     case SB_WANT_FUTURE: return e->nudge || e->completed != SB_NO_REQUEST;
