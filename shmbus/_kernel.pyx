@@ -1322,8 +1322,9 @@ cdef class EndpointCore:
     def _await_state(self, uint64_t state, timeout):
         """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        cdef uint64_t minds = SB_FOR_NOW | SB_FOR_GOOD & ~<uint64_t>SB_CLOSED_HERE
         try:
-            return bool(self._wait(SB_WANT_STATE, 0, state, SB_FOR_NOW | SB_FOR_GOOD, True, deadline))
+            return bool(self._wait(SB_WANT_STATE, 0, state, minds, True, deadline))
         except Exception:
             return False
 
@@ -1335,14 +1336,12 @@ cdef class EndpointCore:
             sb_unhold(self._e, 0)
         sb_release_data(self._e)
         sb_set_in_hand(self._e, 0, 0)
+        sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)  # nobody would forward what came now
         sb_set_state(self._e, SB_CLOSED)
         sb_unlock(self._e)
 
     def _shut(self, timeout):
-        """Send all threads out, and keep them out."""
-        sb_lock(self._e)
-        sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)
-        sb_unlock(self._e)
+        """Wait until all threads are out, as `_finish` has told them."""
         out = bool(self._wait(SB_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now())))
         sb_watcher_remove(self._e)
         while self._hand_count:

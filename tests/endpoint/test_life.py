@@ -1,5 +1,6 @@
 """Attaching, leaving, dying and being left: who learns what, and that nothing stays behind."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -158,6 +159,28 @@ def test_what_was_sent_before_close_arrives(bus: shmbus.Bus, attach: Attach) -> 
         assert message is not None
         got.append(message.payload)
     assert got == list(range(1000))
+
+
+def test_what_is_accepted_while_the_sender_closes_arrives(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("r").subscribe("x", overflow="drop_newest")
+    accepted = 0
+
+    def flood() -> None:
+        nonlocal accepted
+        with contextlib.suppress(errors.EndpointClosed):
+            while True:
+                sender.publish("x")
+                accepted += 1
+
+    for _ in range(20):
+        sender, before = bus.attach("s"), accepted
+        thread = threading.Thread(target=flood)
+        thread.start()
+        eventually(lambda: accepted > before)  # noqa: B023
+        sender.close()
+        thread.join()
+    info = bus.endpoints()[0]
+    assert info.untouched + info.lost == accepted
 
 
 def test_draining_handles_what_was_accepted(bus: shmbus.Bus, attach: Attach) -> None:
