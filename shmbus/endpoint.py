@@ -439,11 +439,16 @@ class Endpoint(EndpointCore):
 
     def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
         """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
-        there. Raises like `receive`."""
+        there. Raises like `receive`, where nothing is there."""
         found: list[Message] = []
         wait = timeout
         while len(found) < n:
-            message = self.receive(wait)
+            try:
+                message = self.receive(wait)
+            except errors.BusError:
+                if not found:
+                    raise
+                break
             if message is None:
                 break
             found.append(message)

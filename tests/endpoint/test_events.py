@@ -200,6 +200,18 @@ def test_many_patterns_of_one_endpoint(attach: Attach) -> None:
     assert message.payload == 2
 
 
+def test_receive_many_keeps_what_came_before_the_end_of_the_bus(name: str) -> None:
+    with shmbus.serve(name) as bus:
+        endpoint = bus.attach("e")
+        endpoint.subscribe("x")
+        for i in range(3):
+            endpoint.publish("x", i)
+    assert [message.payload for message in endpoint.receive_many(5, timeout=10)] == [0, 1, 2]
+    with pytest.raises(errors.BusDown):
+        endpoint.receive_many(5, timeout=10)
+    endpoint.close()
+
+
 def test_receive_many_takes_what_is_there(attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")
