@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from . import errors, names
+from . import _kernel, errors, names
 from .control import Dispatcher
 from .observe import BusView
 from .settings import Settings
@@ -25,7 +25,7 @@ class Bus(BusView):
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._ending = threading.Lock()
+        self._ending = threading.RLock()  # a signal may come meanwhile, whose handler closes, too
         super().__init__(dispatcher.bus)
         _serving.add(self)
 
@@ -49,9 +49,11 @@ class Bus(BusView):
 
     def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
-        most; then they get ``BusDown``. With ``handover`` everything is left as it stands for the
-        next `serve` to adopt."""
-        with self._ending:
+        most (None: no limit); then they get ``BusDown``. With ``handover`` everything is left as it
+        stands for the next `serve` to adopt. In the main thread, SIGINT and SIGTERM wait until it
+        has ended. Harmless if done before."""
+        timeout = _kernel.seconds(timeout)
+        with uninterrupted(), self._ending:
             self._dispatcher.close(timeout, handover=handover)
             _serving.discard(self)
             super().close()

@@ -43,6 +43,7 @@ from .layout import (
 )
 from .messages import REASONS, Death
 from .settings import Batch
+from .signals import uninterrupted
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping as Memory
@@ -673,9 +674,16 @@ class Endpoint(EndpointCore):
     def _close(self, patience: float) -> None:
         self._warn_unserved()
         self._done.set()
+        self._stop(True)
         try:
-            self._stop(True)
             self._await_runners(patience)
+        finally:  # Ctrl-C ends that wait, and not the leaving
+            with uninterrupted():
+                if not self._closed:  # by a signal's handler
+                    self._leave(patience)
+
+    def _leave(self, patience: float) -> None:
+        try:
             self._set_state(UpState.CLOSING)
             self._await_state(DownState.DRAINED, patience)
             self._finish()

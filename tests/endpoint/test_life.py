@@ -633,6 +633,59 @@ with ep:
     assert child.returncode != 0
 
 
+def test_ctrl_c_while_it_closes_ends_the_waiting_but_not_the_leaving(
+    bus: shmbus.Bus, name: str
+) -> None:
+    done = run(
+        """
+ep = shmbus.attach(NAME, name="e")
+begun, go = threading.Event(), threading.Event()
+ep.handle("slow", lambda message: (begun.set(), go.wait(60)))
+ep.start()
+ep.send("slow")
+begun.wait(60)
+threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,)).start()
+try:
+    ep.close()
+except KeyboardInterrupt:
+    print("interrupted")
+shmbus.attach(NAME, name="e").close()
+try:
+    ep.publish("x")
+except shmbus.errors.EndpointClosed:
+    print("closed")
+go.set()
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "interrupted\nclosed\n")
+
+
+@pytest.mark.parametrize("handler", ["default_int_handler", "lambda *_: bus.close()"])
+def test_signals_do_not_tear_the_end_of_a_bus_apart(name: str, handler: str) -> None:
+    done = run(
+        f"""
+from signal import default_int_handler
+signal.signal(signal.SIGINT, {handler})
+bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+with bus.attach("deaf") as deaf, bus.attach("e") as ep:
+    deaf.subscribe("x")
+    try:
+        while True:
+            ep.publish("x", bytes(500), timeout=0.1)
+    except shmbus.errors.QueueFull:
+        pass
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        bus.close(timeout=0.5)  # what waits before the deaf one cannot be forwarded
+    except KeyboardInterrupt:
+        pass
+""",
+        name,
+    )
+    assert (done.stderr, done.returncode, files(name)) == ("", 0, [])
+
+
 def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
     with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
         with shmbus.attach(name):
