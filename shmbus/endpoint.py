@@ -67,6 +67,7 @@ LOG_BYTES = 4096
 
 _GROUPS = 31  # bits of a message's interests but the first
 _STOPPING = 64  # the one trouble (enum sb_trouble) that is no obstacle
+_ENDED = (errors.BusDown, errors.EndpointClosed, errors.Evicted)
 _HANDLER_FULL = 9  # the one fault whose account needs a look at its endpoint
 
 
@@ -521,7 +522,7 @@ class Endpoint(EndpointCore):
     def _run_thread(self, reconnect: bool, ready: threading.Event) -> None:
         try:
             self._run_here(reconnect, ready)
-        except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
+        except _ENDED as why:
             log.warning("%s", why)
         except Exception:
             log.exception("endpoint %r: a thread that ran its handlers ended", self._label)
@@ -830,14 +831,17 @@ class Endpoint(EndpointCore):
         )
 
     def _log_failure(self, message: Message, error: BaseException) -> None:
-        log.error(
+        # What this endpoint's end cut short is told in a line: it is no fault of the handler's.
+        ended = isinstance(error, _ENDED) and self._trouble_now() & ~_STOPPING
+        log.log(
+            logging.WARNING if ended else logging.ERROR,
             "endpoint %r: its handler of %s %r raised %s: %s",
             self._label,
             message.kind,
             message.type,
             type(error).__name__,
             error,
-            exc_info=error,
+            exc_info=None if ended else error,
         )
 
     def _log_unhandled(self, message: Message) -> None:

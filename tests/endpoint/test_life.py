@@ -435,6 +435,30 @@ def test_the_end_of_the_bus_is_told(name: str) -> None:
     endpoint.close()
 
 
+def test_a_handler_that_the_end_of_the_bus_cut_short_is_told_in_one_line(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = shmbus.serve(name)
+    endpoint = bus.attach("e")
+    begun, ended = threading.Event(), threading.Event()
+
+    def send(message: Message) -> None:
+        begun.set()
+        ended.wait(30)
+        endpoint.publish("y")
+
+    endpoint.subscribe("x", send)
+    endpoint.start()
+    endpoint.publish("x")
+    begun.wait(30)
+    bus.close()
+    ended.set()
+    endpoint.close()
+    (record,) = [r for r in caplog.records if "handler" in r.getMessage()]
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "BusDown" in record.getMessage()
+
+
 def test_a_killed_dispatcher_is_told_to_callers(name: str, spawn: Spawn) -> None:
     host = spawn(SERVE)
     endpoint = shmbus.attach(name)
