@@ -6,7 +6,6 @@ import threading
 import traceback
 import types
 import uuid
-from concurrent.futures import Future
 
 import msgspec
 
@@ -24,6 +23,7 @@ from shmbus.errors import (
     RequestTimeout,
     encode_failure,
 )
+from shmbus.futures import Reply
 from shmbus.patterns import check_type
 
 cimport cython
@@ -759,8 +759,9 @@ cdef class EndpointCore:
         cdef uint64_t span = span_ns(timeout)
         cdef uint64_t deadline
         self._start_pump()
-        future = Future()
+        future = Reply()
         cdef uint32_t index = self._ask(type, payload, timeout, span, (future, type, reply_type, timeout), &deadline)
+        future.request = self, index
         self._watch_future(deadline, index, future)
         return future
 
@@ -883,13 +884,19 @@ cdef class EndpointCore:
 
     def _expire_future(self, uint32_t index, future):
         """The deadline of a future has come: the exception for it, or None if it has its reply."""
+        entry = self._withdraw_future(index, future)
+        return None if entry is None else self._request_timeout(index, entry[1], entry[3])
+
+    def _withdraw_future(self, uint32_t index, future):
+        """Nobody wants this reply any more: what there was to know of the request, or None if it
+        has come."""
         entry = self._futures.get(index)
-        if entry is None or entry[0] is not future:
+        if entry is None or entry[0] is not future or sb_forked(self._e.fork_mark):
             return None
         if not self._abandon(index):
             return None            # it has just come: the next _collect finds it
         del self._futures[index]
-        return self._request_timeout(index, entry[1], entry[3])
+        return entry
 
     cdef bint _abandon(self, uint32_t index) noexcept:
         cdef bint waiting

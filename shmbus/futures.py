@@ -18,6 +18,22 @@ from . import errors
 if TYPE_CHECKING:
     from ._kernel import EndpointCore, Message
 
+_MANY = 1024
+"""Deadlines that are kept before those of futures that are done are looked for."""
+
+
+class Reply(Future["Message"]):
+    """The future of a request. Cancelled, it leaves its place to another request."""
+
+    request: tuple[EndpointCore, int] | None = None
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled and self.request is not None:
+            endpoint, index = self.request
+            endpoint._withdraw_future(index, self)
+        return cancelled
+
 
 class Pump:
     """Settles the futures of one endpoint."""
@@ -27,6 +43,7 @@ class Pump:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._deadlines: list[tuple[int, int, int, Future[Message]]] = []
+        self._many = _MANY
         self._order = count()
         self._until: int | None = None
 
@@ -43,6 +60,10 @@ class Pump:
         """Let the future fail at `deadline`, ns by CLOCK_MONOTONIC, if it is not done by then."""
         with self._lock:
             heapq.heappush(self._deadlines, (deadline, next(self._order), index, future))
+            if len(self._deadlines) > self._many:  # most are done, behind one that is not
+                self._deadlines = [one for one in self._deadlines if not one[3].done()]
+                heapq.heapify(self._deadlines)
+                self._many = 2 * len(self._deadlines) + _MANY
             late = self._until is None or deadline < self._until
             self.start()
         if late:
@@ -75,7 +96,7 @@ class Pump:
                 expired.append(heapq.heappop(heap))
             self._until = heap[0][0] if heap else None
         for _, _, index, future in expired:
-            error = self._endpoint._expire_future(index, future)  # a cancelled one is withdrawn
+            error = self._endpoint._expire_future(index, future)
             if error is not None:
                 settle(future, None, error)
 

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import weakref
 from concurrent.futures import Future
 from typing import Any
 
@@ -254,6 +255,32 @@ def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> No
     cancelled.cancel()
     go.set()
     assert slow.result(30).payload is True
+
+
+def test_a_cancelled_future_leaves_its_place(attach: Attach) -> None:
+    client = attach("client", settings=shmbus.Settings(max_requests=2))
+    server = attach("server")
+    server.handle("x", lambda message: message.defer())
+    server.handle("y", lambda message: message.payload)
+    server.start()
+    client.request_async("x", timeout=None)
+    for _ in range(10):
+        assert client.request_async("x", timeout=None).cancel()
+    assert client.request("y", 1, timeout=10).payload == 1
+
+
+def test_replies_are_not_kept_behind_one_that_is_late(attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("late", lambda message: message.defer())
+    server.handle("quick", lambda message: message.payload)
+    server.start()
+    client.request_async("late", timeout=600)
+    replies = weakref.WeakSet[Future[Message]]()
+    for i in range(3000):
+        future = client.request_async("quick", i, timeout=600)
+        replies.add(future)
+        assert future.result(60).payload == i
+    assert len(replies) < 2000
 
 
 def test_futures_end_when_the_endpoint_is_closed(attach: Attach) -> None:
