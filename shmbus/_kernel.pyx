@@ -163,6 +163,11 @@ cdef object number_of(int64_t index):
     return None if index == ALONE else index
 
 
+def seconds(timeout):
+    """A timeout as a caller gave it, in seconds; None where it never comes."""
+    return None if span_ns(timeout) == NEVER else max(0.0, float(timeout))
+
+
 cdef inline uint64_t deadline_after(uint64_t span, uint64_t now) noexcept:
     return NEVER if span == NEVER else now + span
 
@@ -1464,10 +1469,11 @@ cdef class Forwarder:
         if failed:
             raise OSError(failed, "a native thread could not be started")
 
-    def stop(self, double drain):
-        """End both threads; what is on its way is forwarded first, for `drain` seconds at the most."""
+    def stop(self, drain):
+        """End both threads; what is on its way is forwarded first, for `drain` seconds at the most
+        (None: no limit)."""
         self.check()
-        cdef uint64_t drain_ns = <uint64_t>(drain * 1e9)
+        cdef uint64_t drain_ns = min(span_ns(drain), <uint64_t>1 << 62)
         with nogil:
             sb_service_stop(self.service, drain_ns)
 

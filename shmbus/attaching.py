@@ -48,6 +48,7 @@ def attach(
     if bus is not None:
         names.check_bus(bus)
     known = payloads.Types(types)  # wrong types are told before anything is made
+    timeout = _kernel.seconds(timeout)
     began = time.monotonic_ns()
     deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
     bus = _choose(bus, deadline)

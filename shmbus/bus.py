@@ -47,7 +47,7 @@ class Bus(BusView):
                 f"bus {self.name!r} has no endpoint {name!r}; bus.endpoints() lists those it has"
             )
 
-    def close(self, *, timeout: float = 5.0, handover: bool = False) -> None:
+    def close(self, *, timeout: float | None = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
         most (None: no limit); then they get ``BusDown``. With ``handover`` everything is left as it
         stands for the next `serve` to adopt. In the main thread, SIGINT and SIGTERM wait until it

@@ -572,7 +572,7 @@ class Dispatcher:
 
     # Ending -----------------------------------------------------------------------------------
 
-    def close(self, timeout: float, *, handover: bool = False) -> None:
+    def close(self, timeout: float | None, *, handover: bool = False) -> None:
         """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it
         to be adopted."""
         if os.getpid() != self._pid:  # forked since: it is the parent who serves

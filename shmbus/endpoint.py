@@ -596,6 +596,7 @@ class Endpoint(EndpointCore):
         misses the first message. Raises `WaitTimeout` after `timeout` seconds, `InvalidPattern`,
         `BusDown`."""
         patterns.check_pattern(pattern)
+        timeout = _kernel.seconds(timeout)
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.001
         while True:
@@ -627,6 +628,7 @@ class Endpoint(EndpointCore):
         """Finish what has been accepted, then close: no new messages come, those that are here are
         handled, what was sent is forwarded. `timeout`: seconds (None: no limit). Raises
         `DrainTimeout` once it is closed, where messages were left."""
+        timeout = _kernel.seconds(timeout)
         with self._as_closer() as may:
             if not may:
                 return
@@ -698,9 +700,7 @@ class Endpoint(EndpointCore):
         if gone or trouble & 8 or not trouble & 6:  # else its successor takes over what we leave
             self._unlink()
         self._connection.close()
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        self._view = None  # and not closed: another thread may be looking at it
 
     def _await_runners(self, timeout: float | None) -> None:
         me = threading.get_ident()

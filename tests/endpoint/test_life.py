@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -393,6 +394,38 @@ def test_an_evicted_endpoint_begins_nothing_that_was_handed_on(
     evicted.set()
     eventually(lambda: not first._running)
     assert (done["first"], sorted(done["second"])) == ([0], list(range(1, 20)))
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf])
+def test_there_may_be_no_limit_to_waiting(name: str, timeout: float | None) -> None:
+    bus = shmbus.serve(name)
+    endpoint = shmbus.attach(name, timeout=timeout)
+    endpoint.subscribe("x")
+    endpoint.wait_for("x", timeout=timeout)
+    endpoint.publish("x", timeout=timeout)
+    assert endpoint.receive(timeout) is not None
+    endpoint.drain(timeout)
+    bus.close(timeout=timeout)
+
+
+def test_a_wait_that_closing_ends_says_so(bus: shmbus.Bus) -> None:
+    for _ in range(30):
+        endpoint = bus.attach("e")
+        failed: list[Exception] = []
+
+        def wait() -> None:
+            try:
+                endpoint.wait_for("nobody", timeout=60)  # noqa: B023
+            except Exception as error:
+                failed.append(error)  # noqa: B023
+
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        endpoint.close()
+        for thread in threads:
+            thread.join()
+        assert {type(error) for error in failed} == {errors.EndpointClosed}
 
 
 def test_wait_for_waits_for_receivers(attach: Attach) -> None:
