@@ -16,6 +16,7 @@ MIB = 1024 * KIB
 
 RINGS = 4  # of each endpoint: data and reply, out and in
 REQUEST_RESERVE = 256  # bytes of the incoming reply ring kept for the error records of one request
+_MOST = (1 << 31) - 1  # of what the kernel counts in 32 bits
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +30,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the first message of the batch. Kept while the caller computes, too."""
 
     def __post_init__(self) -> None:
-        _at_least("batch.max_messages", self.max_messages, 1, "messages")
+        _between("batch.max_messages", self.max_messages, 1, _MOST, "messages")
         if self.max_bytes is not None:
-            _at_least("batch.max_bytes", self.max_bytes, 1, "bytes")
+            _between("batch.max_bytes", self.max_bytes, 1, _MOST, "bytes")
         if self.max_delay is not None:
             _positive("batch.max_delay", self.max_delay)
 
@@ -100,10 +101,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 )
         _positive("block_timeout", self.block_timeout, zero=True)
         _positive("stall_after", self.stall_after)
-        _at_least("prefetch", self.prefetch, 1, "messages")
+        _between("prefetch", self.prefetch, 1, _MOST, "messages")
         _between("hold_limit", self.hold_limit, 1, 64, "messages")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
-        _at_least("batch_per_pass", self.batch_per_pass, 1, "records")
+        _between("batch_per_pass", self.batch_per_pass, 1, _MOST, "records")
         _between("spin_us", self.spin_us, 0, 1000, "microseconds")
 
     @property
@@ -168,13 +169,6 @@ def _whole(setting: str, value: object) -> int:
             setting=setting, value=value, reason="not a whole number", remedy="Give an int"
         )
     return value
-
-
-def _at_least(setting: str, value: int, least: int, unit: str) -> None:
-    if _whole(setting, value) < least:
-        raise InvalidSetting(
-            setting=setting, value=value, reason="too small", remedy=f"Give at least {least} {unit}"
-        )
 
 
 def _between(setting: str, value: int, least: int, most: int, unit: str) -> None:

@@ -73,6 +73,8 @@ def test_a_ring_that_is_no_power_of_two_is_told_its_neighbours(setting: str) -> 
         ("hold_limit", 65),
         ("max_deliveries", 0),
         ("batch_per_pass", 0),
+        ("batch_per_pass", 1 << 32),
+        ("prefetch", 1 << 64),
         ("spin_us", -1),
     ],
 )
