@@ -851,7 +851,9 @@ cdef class EndpointCore:
         rb_add(&self._e.up.timeouts, 1)
         sb_unlock(self._e)
         if not whom:
-            return RequestTimeout(type=type, seconds=timeout, hint="no handler was chosen yet")
+            gone = self._trouble_now() & SB_FOR_NOW
+            hint = "the bus has no dispatcher" if gone else "no handler was chosen yet"
+            return RequestTimeout(type=type, seconds=timeout, hint=hint)
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
         hint = ""
         if slot == self._e.slot and generation == self._e.generation:
@@ -1369,9 +1371,10 @@ cdef class EndpointCore:
         return self._e != NULL and self._data_waits()
 
     def _unfinished(self):
-        """How many messages are here that are not done."""
+        """How many messages are here that are not done, but for the one whose handler asks."""
         cdef uint64_t delivered = rb_load_acquire(&self._e.down.incoming[SB_DATA].delivered)
-        return delivered - rb_load(&self._e.up.incoming[SB_DATA].taken_count) + self._hand_count + self._deferred_count
+        cdef uint64_t others = self._hand_count - (self._hand(PyThread_get_thread_ident()) != NULL)
+        return delivered - rb_load(&self._e.up.incoming[SB_DATA].taken_count) + others + self._deferred_count
 
     def _bad_ring(self):
         """Which ring was found to be garbage, and where."""

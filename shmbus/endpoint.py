@@ -154,6 +154,7 @@ class Endpoint(EndpointCore):
         self._serial = 1
         self._old_logs: list[str] = []
         self._closed = True  # until it is attached
+        self._draining = False
         self._view: BusView | None = None
         self._pump = Pump(self, name)
         self._deaths: DeathWatch | None = None
@@ -630,29 +631,35 @@ class Endpoint(EndpointCore):
         `DrainTimeout` once it is closed, where messages were left."""
         timeout = _kernel.seconds(timeout)
         with self._as_closer() as may:
-            if not may:
-                return
-            end = None if timeout is None else time.monotonic() + timeout
-            # Who runs handlers does it; without anybody, and where all have callbacks, we do.
-            own = not self._running and all(
-                i.function is not None for i in self._interests.values()
-            )
-            self._set_state(UpState.CLOSING)
-            while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
-                if self._trouble_now() & ~_STOPPING or (end and time.monotonic() >= end):
-                    break
-                if own:
-                    self._receive(0.0, True)
-            self._stop(False)
+            if may and not self._draining:  # handlers that drain, too, run within ours
+                self._draining = True
+                try:
+                    self._drain(timeout)
+                finally:
+                    self._draining = False
+
+    def _drain(self, timeout: float | None) -> None:
+        end = None if timeout is None else time.monotonic() + timeout
+        # Who else runs handlers does it; without anybody, and where all have callbacks, we do.
+        own = not self._running - {threading.get_ident()} and all(
+            i.function is not None for i in self._interests.values()
+        )
+        self._set_state(UpState.CLOSING)
+        while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
+            if self._trouble_now() & ~_STOPPING or (end and time.monotonic() >= end):
+                break
             if own:
-                self._run_here(True, timeout=_left(end))
-            self._await_runners(_left(end))
-            if self._closed:  # by a handler
-                return
-            left = self._unfinished() if self._interests and (own or self._running) else 0
-            self._close(CLOSING)
-            if left and timeout is not None:
-                raise errors.DrainTimeout(endpoint=self._label, left=left, seconds=timeout)
+                self._receive(0.0, True)
+        self._stop(False)
+        if own:
+            self._run_here(True, timeout=_left(end))
+        self._await_runners(_left(end))
+        if self._closed:  # by a handler
+            return
+        left = self._unfinished() if self._interests and (own or self._running) else 0
+        self._close(CLOSING)
+        if left and timeout is not None:
+            raise errors.DrainTimeout(endpoint=self._label, left=left, seconds=timeout)
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited

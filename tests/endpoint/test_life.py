@@ -215,6 +215,26 @@ def test_draining_lets_running_handlers_finish(attach: Attach) -> None:
     assert future.result(30).payload == "done"
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_handler_may_drain_its_endpoint(
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture, threads: int
+) -> None:
+    sender, worker = attach("s"), attach("w")
+    got: list[int] = []
+
+    def add(message: Message) -> None:
+        got.append(message.payload)
+        worker.drain(timeout=30)
+
+    worker.handle("add", add)
+    for i in range(100):
+        sender.send("add", i)
+    eventually(lambda: bus.endpoints()[1].untouched == 100)
+    worker.run(threads=threads)
+    assert sorted(got) == list(range(100))
+    assert caplog.records == []
+
+
 def test_draining_says_what_it_could_not_finish(bus: shmbus.Bus, attach: Attach) -> None:
     sender, worker = attach("s"), attach("w")
     go = threading.Event()
@@ -520,6 +540,17 @@ def test_a_killed_dispatcher_is_told_to_callers(name: str, spawn: Spawn) -> None
     endpoint.close()
     with shmbus.serve(name):  # clears away what the killed one left
         pass
+
+
+def test_a_request_that_no_dispatcher_took_says_so(name: str, spawn: Spawn) -> None:
+    host = spawn(SERVE)
+    endpoint = shmbus.attach(name, reconnect=True)
+    host.kill()
+    host.wait()
+    with pytest.raises(errors.RequestTimeout, match="the bus has no dispatcher"):
+        endpoint.request("x", timeout=0.5)
+    endpoint.close()
+    shmbus.serve(name).close()  # clears away what the killed one left
 
 
 def test_a_killed_dispatchers_successor_takes_over(name: str, spawn: Spawn) -> None:
