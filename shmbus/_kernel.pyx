@@ -1158,6 +1158,7 @@ cdef class EndpointCore:
     cdef bint _dispatch(self, Message m, Route route) except -1:
         """Run the callbacks for a message; true if it is for the caller to see, too."""
         cdef uint32_t interests = m._header.interests
+        cdef uint32_t served = route.yields | SB_PLAIN
         if m._header.kind == SB_TAP:
             return True
         if m._header.kind != SB_EVENT:
@@ -1165,12 +1166,16 @@ cdef class EndpointCore:
             return False
         for bit, function, payload_type in route.callbacks:
             if interests >> <int>bit & 1:
+                served |= <uint32_t>1 << <int>bit
                 m._expect(payload_type)
                 try:
                     function(m)
                 except Exception as error:
                     self._count(&self._e.up.handler_errors)
                     self._log_failure(m, error)
+        if interests & ~served:        # of a group that has been left meanwhile
+            self._count_handler_error()
+            self._log_unhandled(m)
         if route.yields & interests:
             m._expect(route.payload_type)
             return True

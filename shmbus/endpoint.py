@@ -80,8 +80,9 @@ class Subscription:
         self._closer = close
 
     def close(self) -> None:
-        """End it: when this returns, no more messages are sent here for it. Harmless if done
-        before."""
+        """End it: when this returns, no more messages are sent here for it. Those of a group that
+        are here and not begun are counted among the handler errors (`drain` or `close` of the
+        endpoint loses none). Harmless if done before."""
         closer, self._closer = self._closer, _nothing
         closer()
 

@@ -176,6 +176,22 @@ def test_a_group_gets_each_message_once(attach: Attach) -> None:
     assert set(got.values()) == {1}
 
 
+def test_what_comes_for_a_group_that_has_been_left_is_counted(
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, member = attach("s"), attach("m")
+    got: list[Message] = []
+    left = member.subscribe("job", got.append, group="workers")
+    member.subscribe("job", got.append, group="others")
+    sender.publish("job")
+    eventually(lambda: bus.endpoints()[1].untouched == 1)
+    left.close()
+    member.receive(0)
+    assert len(got) == 1
+    assert bus.endpoints()[1].handler_errors == 1
+    assert "nothing here handles it any more" in caplog.text
+
+
 def test_groups_are_limited_to_31_and_a_left_one_makes_room(attach: Attach) -> None:
     endpoint = attach("e")
     subscriptions = [endpoint.subscribe("x", group=f"g{i}") for i in range(31)]
