@@ -1174,7 +1174,7 @@ cdef class EndpointCore:
                     self._count(&self._e.up.handler_errors)
                     self._log_failure(m, error)
         if interests & ~served:        # of a group that has been left meanwhile
-            self._count_handler_error()
+            self._count(&self._e.up.handler_errors)
             self._log_unhandled(m)
         if route.yields & interests:
             m._expect(route.payload_type)
