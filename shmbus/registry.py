@@ -87,6 +87,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What it subscribes to and handles, each once."""
     groups: tuple[str, ...]
     interests: tuple[Interest, ...]
+    """Each on its own, taps among them."""
     routed: bool
     """Whether the dispatcher routes by all of these interests already."""
 
@@ -440,7 +441,7 @@ class _Endpoint:
             slow=bool(health & layout.Fitness.SLOW),
             since=int(row["since_wall_ns"]) / 1e9,
             last_progress=clock.at(progress) if progress else None,
-            patterns=tuple(dict.fromkeys(i.pattern for i in interests)),
+            patterns=tuple(dict.fromkeys(i.pattern for i in interests if i.role != "tap")),
             groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
             interests=interests,
             routed=int(down["interests_seen"]) >= version,

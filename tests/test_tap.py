@@ -71,3 +71,19 @@ def test_a_full_tap_delays_nobody_and_counts_what_it_missed(bus_name: str) -> No
         mine = next(e for e in bus.endpoints() if e.name == "observer")
         assert mine.lost > 0
         assert not mine.slow
+
+
+def test_a_tap_is_nobody_who_would_get_the_message(bus_name: str) -> None:
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("asker") as asker,
+        bus.attach("observer") as observer,
+    ):
+        observer.tap("file.read")
+        with pytest.raises(shmbus.WaitTimeout) as caught:
+            asker.wait_for("file.read", timeout=0.1)
+        assert caught.value.found == 0
+        assert bus.find("file.read") == []
+        (seen,) = (e for e in bus.endpoints() if e.name == "observer")
+        assert seen.patterns == ()
+        assert [(i.pattern, i.role) for i in seen.interests] == [("file.read", "tap")]
