@@ -75,12 +75,16 @@ class Dispatcher:
         self._closed = False
         self._pid = os.getpid()
         self._version = version("shmbus").encode()  # looked up while nobody waits for us
-        succession.take_fence(bus)
         try:
-            self._open(replace)
-        except BaseException:
-            self._drop(unlink=not self._adopting)
-            raise
+            succession.take_fence(bus)
+            try:
+                self._open(replace)
+            except BaseException:
+                self._drop(unlink=not self._adopting)
+                raise
+        except (OSError, RingbufError) as problem:
+            name = os.path.basename(getattr(problem, "filename", None) or self.names.bus_segment)
+            raise segments.error(bus, name, problem) from problem
 
     # Beginning --------------------------------------------------------------------------------
 
@@ -90,6 +94,7 @@ class Dispatcher:
     _bell: Doorbell | None = None
     _kernel: _kernel.Forwarder | None = None
     _door: socket.socket | None = None
+    _wake: tuple[int, ...] = ()
     _thread: threading.Thread | None = None
 
     def _open(self, replace: bool) -> None:
@@ -118,7 +123,7 @@ class Dispatcher:
             spin_ns=self.settings.spin_ns,
             adopting=self._adopting,
         )
-        self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._door = door.listen(self.bus)
         if self._adopting:
             self._adopt()
@@ -257,7 +262,8 @@ class Dispatcher:
         assert self._kernel is not None
         poll = select.poll()
         arrivals: dict[int, socket.socket] = {}
-        for fd in (self._door.fileno(), self._kernel.notice_fd, self._wake):
+        wake = self._wake[0]
+        for fd in (self._door.fileno(), self._kernel.notice_fd, wake):
             poll.register(fd, select.POLLIN)
         if self._adopting:
             with suppress(OSError):
@@ -269,7 +275,9 @@ class Dispatcher:
             try:
                 self._seek_gone()
                 for fd, _ in ready:
-                    if fd == self._wake:
+                    if fd == wake:
+                        for visitor in arrivals.values():
+                            visitor.close()
                         return
                     if fd == self._door.fileno():
                         self._accept(poll, arrivals)
@@ -584,7 +592,7 @@ class Dispatcher:
         assert self._kernel is not None
         assert self._thread is not None
         self._store("state", layout.BusState.CLOSING)
-        os.write(self._wake_up, b"x")
+        os.write(self._wake[1], b"x")
         self._thread.join()
         if handover:
             self._kernel.stop(0)
@@ -617,9 +625,8 @@ class Dispatcher:
             if self._bell is not None:
                 self._bell.unlink()
         self.guests.clear()
-        if self._thread is not None:
-            os.close(self._wake)
-            os.close(self._wake_up)
+        for fd in self._wake:
+            os.close(fd)
         fence.release(self.bus, remove=unlink)
 
 

@@ -9,8 +9,10 @@ that outlives its killed parent would keep them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import struct
 import threading
 from typing import NamedTuple
@@ -20,7 +22,6 @@ from . import names, processes
 _mutex = threading.Lock()
 _held: dict[str, int] = {}  # bus -> descriptor, of this process
 _owner = os.getpid()
-
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
 
@@ -33,7 +34,8 @@ class Holder(NamedTuple):
 
 
 def acquire(bus: str) -> Holder | None:
-    """Take the fence. None: it is ours now; otherwise who has it."""
+    """Take the fence. None: it is ours now; otherwise who has it. Raises OSError where something
+    else has its name."""
     global _owner
     path = f"/dev/shm/{names.names_of(bus).lock}"
     me = Holder(os.getpid(), processes.start_time(os.getpid()))
@@ -48,17 +50,20 @@ def acquire(bus: str) -> Holder | None:
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
+                status = os.fstat(fd)
+                if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(fd).st_ino == os.stat(path).st_ino:
+                if status.st_ino == os.stat(path).st_ino:
                     os.fchmod(fd, 0o600)
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, f"{me.pid} {me.start}".encode(), 0)
                     _held[bus] = fd
                     return None
             except BlockingIOError:
-                said = os.pread(fd, 64, 0).split()
+                found = _read(fd)
                 os.close(fd)
-                return Holder(*map(int, said)) if len(said) == 2 else Holder(0, 0)
+                return found or Holder(0, 0)
             except FileNotFoundError:
                 pass
             except BaseException:
@@ -80,15 +85,20 @@ def holder(bus: str) -> Holder | None:
         try:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             free = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] == fcntl.F_UNLCK
-            said = os.pread(fd, 64, 0).split()
+            found = _read(fd)
         except OSError:
             return None
         finally:
             os.close(fd)
-    found = Holder(*map(int, said)) if len(said) == 2 and b"".join(said).isdigit() else None
     if free:
         return found if found is not None and processes.process_alive(*found) else None
     return found or Holder(0, 0)
+
+
+def _read(fd: int) -> Holder | None:
+    """Who is written down there; None where that is nobody yet, or garbage."""
+    said = os.pread(fd, 64, 0).split()
+    return Holder(*map(int, said)) if len(said) == 2 and b"".join(said).isdigit() else None
 
 
 def release(bus: str, *, remove: bool) -> None:

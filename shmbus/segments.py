@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNoSpace, layout_text
+from ringbuf.segment import refusal
 
 from . import errors
 from .layout import LAYOUT, SegmentKind
@@ -44,8 +45,10 @@ def attach(bus: str, name: str, kind: SegmentKind, *, writable: bool = False) ->
         raise error(bus, name, problem) from problem
 
 
-def error(bus: str | None, name: str, problem: RingbufError) -> errors.BusError:
-    """ringbuf's error as the bus says it."""
+def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors.BusError:
+    """An error of ringbuf's, or of the system's, as the bus says it."""
+    if isinstance(problem, OSError):
+        problem = refusal(name, problem, "made")
     if isinstance(problem, SegmentMismatch) and problem.what == "layout":
         return errors.LayoutMismatch(
             bus=bus, mine=layout_text(problem.expected), theirs=layout_text(problem.found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import socket
 import stat
 import struct
 import subprocess
@@ -311,6 +312,41 @@ def test_a_squatted_name_is_refused_and_neither_followed_nor_removed(
         assert not (SHM / "elsewhere").exists()
     with shmbus.serve(bus_name):
         pass
+
+
+@pytest.mark.parametrize("how", SQUATTERS[:3] + SQUATTERS[5:])
+def test_nobody_serves_behind_a_squatted_lock(bus_name: str, how: str) -> None:
+    path = SHM / names.names_of(bus_name).lock
+    with squatted(path, how):
+        with pytest.raises(errors.SegmentError) as caught:
+            shmbus.serve(bus_name)
+        assert caught.value.name == path.name
+        assert caught.value.remedy
+        assert os.path.lexists(path)
+        assert not (SHM / "elsewhere").exists()
+    with shmbus.serve(bus_name):
+        pass
+
+
+@pytest.mark.parametrize("file", ["{}ready", "{}door", "sem.{}bell"])
+def test_a_name_that_cannot_be_cleared_away_is_told(bus_name: str, file: str) -> None:
+    path = SHM / file.format(names.names_of(bus_name).prefix)
+    descriptors = os.listdir("/proc/self/fd")
+    with squatted(path, "a directory"):
+        with pytest.raises(errors.SegmentError) as caught:
+            shmbus.serve(bus_name)
+        assert path.name in str(caught.value)
+    assert os.listdir("/proc/self/fd") == descriptors
+    with shmbus.serve(bus_name):
+        pass
+
+
+def test_who_says_nothing_at_the_door_is_let_go_when_the_bus_ends(bus_name: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
+        with shmbus.serve(bus_name) as bus:
+            visitor.connect(str(SHM / names.names_of(bus_name).door))
+            bus.attach("next").close()  # so that the visitor has been let in, too
+        assert visitor.recv(1) == b""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
