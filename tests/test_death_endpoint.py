@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,8 +32,13 @@ NEVER = threading.Event()
 # Ways to go --------------------------------------------------------------------------------------
 
 
-def die(way: str) -> None:
-    if way == "exec":
+def die(way: str, group: str) -> None:
+    if way == "out of memory":
+        Path(group, "cgroup.procs").write_text(str(os.getpid()))
+        hoard = []
+        while True:
+            hoard.append(b"x" * (1 << 20))
+    elif way == "exec":
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
     elif way.startswith("exit"):
         os._exit(int(way[-1]))
@@ -43,11 +49,34 @@ def die(way: str) -> None:
         NEVER.wait()
 
 
-def answer_by_dying(endpoint: shmbus.Endpoint, way: str) -> None:
+def answer_by_dying(endpoint: shmbus.Endpoint, way: str, group: str = "") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(os.environ.get("TMPDIR", "/tmp"))  # where a core file may go
-    endpoint.handle("die", lambda message: die(way))
+    endpoint.handle("die", lambda message: die(way, group))
     endpoint.run()
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A cgroup whose processes may use 32 MiB together."""
+    root, most = Path("/sys/fs/cgroup/memory"), 32 << 20
+    limits = {"memory.limit_in_bytes": most, "memory.memsw.limit_in_bytes": most}
+    if not root.exists():
+        root, limits = root.parent, {"memory.max": most, "memory.swap.max": 0}
+    group = root / f"shmbus-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as problem:
+        pytest.skip(f"no cgroup can be made here: {problem}")
+    try:
+        found = {group / file: limit for file, limit in limits.items() if (group / file).exists()}
+        if not found:
+            pytest.skip("cgroups do not limit memory here")
+        for file, limit in found.items():
+            file.write_text(str(limit))
+        yield group
+    finally:
+        group.rmdir()
 
 
 REASONS = {
@@ -55,6 +84,7 @@ REASONS = {
     "SIGTERM": "killed",
     "SIGSEGV": "killed",
     "core": "killed",
+    "out of memory": "killed",
     "exit0": "exited without detaching",
     "exit3": "exited without detaching",
     "exec": "exec",
@@ -63,10 +93,18 @@ REASONS = {
 
 @pytest.mark.parametrize("way", REASONS)
 def test_however_it_dies_its_caller_and_all_who_listen_are_told(
-    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, way: str
+    bus: shmbus.Bus,
+    attach: Attach,
+    recorder: Record,
+    worker: Hire,
+    request: pytest.FixtureRequest,
+    way: str,
 ) -> None:
+    group: Path | None = None
+    if way == "out of memory":
+        group = request.getfixturevalue("memory_group")
     downs = recorder("$bus.endpoint.down")
-    victim = worker(answer_by_dying, way, name="victim")
+    victim = worker(answer_by_dying, way, str(group), name="victim")
     caller = attach("caller")
     caller.wait_for("die")
     deaths: list[Death] = []
@@ -86,8 +124,11 @@ def test_however_it_dies_its_caller_and_all_who_listen_are_told(
     eventually(lambda: "victim" not in {e.name for e in bus.endpoints()})
     attach("victim")  # the name is free
     assert len(deaths) == 1
-    if way == "exec":
-        victim.kill()
+    victim.kill()  # what exec has made of it
+    if group is not None:
+        accounts = (group / file for file in ("memory.oom_control", "memory.events"))
+        account = next(file.read_text() for file in accounts if file.exists())
+        assert "oom_kill 1" in account.splitlines()
 
 
 def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
