@@ -7,7 +7,6 @@ for, so a ring too many costs one look, and a ring is only paid for while the wa
 
 import os
 import stat
-from types import TracebackType
 from typing import Self
 
 import posix_ipc
@@ -73,12 +72,7 @@ class Doorbell(Bell):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.created:
             self.unlink()
 

@@ -14,7 +14,6 @@ A record is at most a quarter of the capacity, so that it always fits beside the
 end. A capacity of some hundred records of the usual size lets a burst pass without waiting.
 """
 
-from types import TracebackType
 from typing import Self
 
 from ringbuf import doorbell, segment
@@ -101,12 +100,7 @@ class Ring(RingCore):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         if self.created:
             self.unlink()

@@ -15,7 +15,6 @@ import stat
 import sys
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ringbuf._kernel import MAGIC, PREFIX_SIZE, Mapping
@@ -185,12 +184,7 @@ class Segment(SharedMemory):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         if self.created:
             self.unlink()

@@ -116,7 +116,7 @@ def attach(
             reconnect=reconnect,
             batch=settings.batch,
         )
-        endpoint._knock_at(f"/dev/shm/{of.door}".encode())
+        endpoint._knock_at(bytes(names.SHM / of.door))
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the kernel keeps the mappings
         endpoint._join()

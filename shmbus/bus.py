@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from . import _kernel, errors, names
 from .control import Dispatcher
@@ -57,17 +56,6 @@ class Bus(BusView):
             self._dispatcher.close(timeout, handover=handover)
             _serving.discard(self)
             super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def serve(name: str, *, settings: Settings | None = None, replace: bool = False) -> Bus:

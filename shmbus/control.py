@@ -555,7 +555,7 @@ class Dispatcher:
                 self._unlink_guest(guest)
                 if int(self.rows[slot]["reason"]) != layout.Reason.DETACHED:
                     # What the dead said of themselves need not be true.
-                    for path, entry in succession.of_bus(self.bus):
+                    for path, entry in names.entries(self.bus):
                         if entry.owner == guest.owner:
                             path.unlink(missing_ok=True)
                 self._free_row(slot)
@@ -609,7 +609,7 @@ class Dispatcher:
         if self._door is not None:
             self._door.close()
             try:
-                os.unlink(f"/dev/shm/{self.names.door}")
+                os.unlink(names.SHM / self.names.door)
             except FileNotFoundError:
                 pass
         if self._kernel is not None:

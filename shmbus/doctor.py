@@ -24,10 +24,8 @@ from ringbuf import RingbufError, Segment
 
 from . import door, fence, layout, names, processes
 from .layout import BusState, RowState, SegmentKind
-from .names import Entry, Owner
+from .names import SHM, Entry, Owner
 from .settings import MIB, Settings
-
-SHM = Path("/dev/shm")
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 _SO_PEERPIDFD = 77
@@ -338,7 +336,7 @@ def find_leavings(bus: str | None = None) -> list[Leaving]:
 def find_foreign() -> list[Foreign]:
     """What other users have here."""
     found: dict[int, list[tuple[Path, Entry]]] = {}
-    for path, entry in _files():
+    for path, entry in names.entries():
         if entry.uid != os.geteuid():
             found.setdefault(entry.uid, []).append((path, entry))
     return [
@@ -368,7 +366,7 @@ def free(leaving: Leaving) -> int:
                         freed += _remove(SHM / file)
     finally:
         if whole:
-            left = {entry.kind for _, entry in _files(leaving.bus)} - {"lock"}
+            left = {entry.kind for _, entry in names.entries(leaving.bus)} - {"lock"}
             fence.release(leaving.bus, remove=not left)
     return freed
 
@@ -389,20 +387,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _files(bus: str | None = None) -> Iterator[tuple[Path, Entry]]:
-    """What buses have in /dev/shm: all, or this user's bus of a name."""
-    try:
-        listed = sorted(SHM.iterdir())
-    except OSError:
-        return
-    for path in listed:
-        entry = names.parse(path.name)
-        if entry is not None and (bus is None or (entry.bus == bus and entry.uid == os.geteuid())):
-            yield path, entry
-
-
 def _buses() -> list[str]:
-    return sorted({entry.bus for _, entry in _files() if entry.uid == os.geteuid()})
+    return sorted({entry.bus for _, entry in names.entries() if entry.uid == os.geteuid()})
 
 
 class _Bus:
@@ -410,7 +396,7 @@ class _Bus:
 
     def __init__(self, name: str, *, fenced: bool = False) -> None:
         self.name = name
-        self.files = list(_files(name))
+        self.files = list(names.entries(name))
         self.dispatcher: tuple[int, int] | None = None
         self.elsewhere = False
         self.state: int | None = None

@@ -241,4 +241,4 @@ def _refusal(bus: str, answer: Answer) -> errors.BusError:
 
 
 def _path(bus: str) -> str:
-    return f"/dev/shm/{names.names_of(bus).door}"
+    return str(names.SHM / names.names_of(bus).door)

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from itertools import count
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
@@ -724,12 +723,7 @@ class Endpoint(EndpointCore):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

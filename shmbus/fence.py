@@ -37,7 +37,7 @@ def acquire(bus: str) -> Holder | None:
     """Take the fence. None: it is ours now; otherwise who has it. Raises OSError where something
     else has its name."""
     global _owner
-    path = f"/dev/shm/{names.names_of(bus).lock}"
+    path = names.SHM / names.names_of(bus).lock
     me = Holder(os.getpid(), processes.start_time(os.getpid()))
     with _mutex:
         if _owner != os.getpid():  # a fork: locks are not inherited, and closing here harms nobody
@@ -52,7 +52,7 @@ def acquire(bus: str) -> Holder | None:
             try:
                 status = os.fstat(fd)
                 if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if status.st_ino == os.stat(path).st_ino:
                     os.fchmod(fd, 0o600)
@@ -74,7 +74,7 @@ def acquire(bus: str) -> Holder | None:
 
 def holder(bus: str) -> Holder | None:
     """Who has the fence, or had it last and still lives; nothing is taken or made."""
-    path = f"/dev/shm/{names.names_of(bus).lock}"
+    path = names.SHM / names.names_of(bus).lock
     with _mutex:
         if bus in _held and _owner == os.getpid():  # opening it here would give it up
             return Holder(os.getpid(), processes.start_time(os.getpid()))
@@ -109,7 +109,7 @@ def release(bus: str, *, remove: bool) -> None:
             return
         if remove:
             try:
-                os.unlink(f"/dev/shm/{names.names_of(bus).lock}")
+                os.unlink(names.SHM / names.names_of(bus).lock)
             except FileNotFoundError:
                 pass
         else:

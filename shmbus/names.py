@@ -10,9 +10,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from ringbuf.segment import DIRECTORY
+
 from .errors import InvalidName
+
+SHM = Path(DIRECTORY)
 
 LIMIT = 48  # characters; a socket's path has 108 bytes, and the bus's name must fit into it
 
@@ -179,6 +185,18 @@ def parse(file: str) -> Entry | None:
         generation=_int(match["generation"]),
         semaphore=semaphore,
     )
+
+
+def entries(bus: str | None = None) -> Iterator[tuple[Path, Entry]]:
+    """What there is in /dev/shm of any bus of any user, or of this user's bus of that name."""
+    try:
+        files = sorted(os.listdir(SHM))
+    except OSError:
+        return
+    for file in files:
+        entry = parse(file)
+        if entry is not None and (bus is None or (entry.bus == bus and entry.uid == os.geteuid())):
+            yield SHM / file, entry
 
 
 def _int(digits: str | None) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -128,12 +127,7 @@ class BusView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _traffic(self) -> Traffic:
@@ -143,9 +137,9 @@ class BusView:
         if not info.alive or info.state != "serving":
             return False
         of = names.names_of(self.name)
-        if not os.path.exists(registry.SHM / of.bus_segment):
+        if not os.path.exists(names.SHM / of.bus_segment):
             return True
-        return not os.path.exists(registry.SHM / of.door) and door.lost_door(self.name) is not None
+        return not os.path.exists(names.SHM / of.door) and door.lost_door(self.name) is not None
 
 
 def observe(bus: str | None = None) -> BusView:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -24,8 +23,6 @@ from . import errors, layout, names
 from .interests import InterestLog
 from .patterns import Interest
 from .processes import namespace, process_alive
-
-SHM = Path("/dev/shm")
 
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
@@ -262,7 +259,7 @@ def _untrusted(name: str, reason: str) -> errors.SegmentError:
 
 
 def _refuse_foreign(bus: str) -> None:
-    for entry in _entries():
+    for _, entry in names.entries():
         if entry.kind == "bus" and entry.bus == bus and entry.uid != os.geteuid():
             raise errors.SegmentError(
                 name=entry.names.bus_segment,
@@ -271,24 +268,9 @@ def _refuse_foreign(bus: str) -> None:
             )
 
 
-def _entries() -> Iterator[names.Entry]:
-    try:
-        files = os.listdir(SHM)
-    except OSError:
-        return
-    for file in files:
-        entry = names.parse(file)
-        if entry is not None:
-            yield entry
-
-
 def _users(bus: str) -> tuple[int, ...]:
     """The live processes that are attached to a bus, by the names of their segments."""
-    owners = {
-        entry.owner
-        for entry in _entries()
-        if entry.bus == bus and entry.uid == os.geteuid() and entry.kind == "up" and entry.owner
-    }
+    owners = {e.owner for _, e in names.entries(bus) if e.kind == "up" and e.owner is not None}
     return tuple(sorted({o.pid for o in owners if process_alive(o.pid, o.start)}))
 
 
@@ -575,8 +557,12 @@ def _bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
 def buses() -> list[BusInfo]:
     """The buses of this user on this machine, by name; a bus whose dispatcher died is among
     them."""
-    found = {entry.bus for entry in _entries() if entry.kind == "bus" and entry.uid == os.geteuid()}
-    return [info for info in map(_look, sorted(found)) if info is not None]
+    return [info for info in map(_look, _standing()) if info is not None]
+
+
+def _standing() -> list[str]:
+    """The names of this user's buses, by what stands in /dev/shm."""
+    return sorted({e.bus for _, e in names.entries() if e.kind == "bus" and e.uid == os.geteuid()})
 
 
 def _look(bus: str) -> BusInfo | None:
@@ -595,9 +581,8 @@ def _look(bus: str) -> BusInfo | None:
 
 def running() -> tuple[str, ...]:
     """The names of this user's buses whose dispatcher lives."""
-    found = {entry.bus for entry in _entries() if entry.kind == "bus" and entry.uid == os.geteuid()}
     alive = []
-    for bus in sorted(found):
+    for bus in _standing():
         name = names.names_of(bus).bus_segment
         try:
             memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import posix_ipc
 
@@ -30,7 +29,6 @@ from .layout import BusState, RowState, SegmentKind
 
 log = logging.getLogger("shmbus")
 
-SHM = Path("/dev/shm")
 _TEARDOWN = 10.0
 """Seconds in which the memory of a dead dispatcher is torn down, and its lock falls."""
 _BEGINNING = 2.0
@@ -114,13 +112,8 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
     return found, ready, bell
 
 
-def _anyone_lives(found: Segment, head: object) -> bool:
-    rows = layout.view(
-        found.memory,
-        layout.ROW,
-        int(head["slots"]),  # type: ignore[index]
-        int(head["rows_offset"]),  # type: ignore[index]
-    )
+def _anyone_lives(found: Segment, head: Any) -> bool:
+    rows = layout.view(found.memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
     return any(
         int(row["state"]) in (RowState.LIVE, RowState.LEAVING)
         and processes.process_alive(int(row["identity"]["pid"]), int(row["identity"]["start_time"]))
@@ -132,7 +125,7 @@ def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
     """A bus of another layout: nobody's, or put out of service, or in the way."""
     users = {
         entry.owner
-        for _, entry in of_bus(bus)
+        for _, entry in names.entries(bus)
         if entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)
     }
     if not users:
@@ -152,25 +145,17 @@ def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
             pass
 
 
-def of_bus(bus: str) -> Iterator[tuple[Path, names.Entry]]:
-    """Every file of a bus of this user."""
-    for path in SHM.iterdir():
-        entry = names.parse(path.name)
-        if entry is not None and entry.bus == bus and entry.uid == os.geteuid():
-            yield path, entry
-
-
 def clear(bus: str) -> None:
     """Remove everything of a bus but its fence, which the caller holds, and what living processes
     have made to come in with."""
-    for path, entry in of_bus(bus):
+    for path, entry in names.entries(bus):
         if entry.kind != "lock" and not _owner_lives(entry):
             path.unlink(missing_ok=True)
 
 
 def clear_dead(bus: str, guests: set[str]) -> None:
     """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
-    for path, entry in of_bus(bus):
+    for path, entry in names.entries(bus):
         if entry.owner is not None and str(entry.owner) not in guests and not _owner_lives(entry):
             path.unlink(missing_ok=True)
 

@@ -44,6 +44,7 @@ import pytest
 import shmbus
 from shmbus import errors, names, registry
 from shmbus.host import host
+from shmbus.names import SHM
 
 __all__ = [
     "TIMEOUT",
@@ -63,7 +64,6 @@ __all__ = [
 TIMEOUT = 60.0
 """Seconds that any wait here takes at most: long, because only a failure waits so long."""
 
-SHM = Path("/dev/shm")
 T = TypeVar("T")
 
 
@@ -150,11 +150,10 @@ def _fail_for(left: Iterable[str], what: str) -> None:
 
 def _mine() -> set[str]:
     """What this process itself has in /dev/shm: its endpoints, and the buses that it serves."""
-    files = {file: entry for file in os.listdir(SHM) if (entry := names.parse(file)) is not None}
     served = {bus.name for bus in registry.buses() if bus.pid == os.getpid()}
     return {
-        file
-        for file, entry in files.items()
+        path.name
+        for path, entry in names.entries()
         if entry.uid == os.geteuid()
         and (entry.bus in served if entry.owner is None else entry.owner.pid == os.getpid())
     }

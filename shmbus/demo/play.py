@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 import shmbus
-from shmbus import Bus, Message, Settings, succession
+from shmbus import Bus, Message, Settings, names
 from shmbus.demo.roles import PATIENCE, SHOWN, Hits, Part, Status
 from shmbus.demo.sources import Index, find, tokenise
 from shmbus.signals import uninterrupted
@@ -90,7 +90,7 @@ def play(root: Path, *, workers: int = 3, progress: Progress = lambda *_: None) 
     settings = Settings(ring_bytes=_LEAST_RING, block_timeout=PATIENCE)
     with shmbus.serve(name, settings=settings) as bus:
         outcome = _Play(bus, root, plan, plain, sizes, plain_seconds, progress).run()
-    left = [path.name for path, _ in succession.of_bus(name)]
+    left = [path.name for path, _ in names.entries(name)]
     if left:
         found = (*outcome.differences, f"left in /dev/shm: {', '.join(left)}")
         outcome = msgspec.structs.replace(outcome, differences=found)
