@@ -16,6 +16,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from enum import IntFlag
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from uuid import UUID
@@ -65,9 +66,23 @@ LOG_BYTES = 4096
 """Of a new segment of interests."""
 
 _GROUPS = 31  # bits of a message's interests but the first
-_STOPPING = 64  # the one trouble (enum sb_trouble) that is no obstacle
 _ENDED = (errors.BusDown, errors.EndpointClosed, errors.Evicted)
 _HANDLER_FULL = 9  # the one fault whose account needs a look at its endpoint
+
+
+class Trouble(IntFlag):
+    """What stands in the way of an endpoint's calls: enum sb_trouble, which says more."""
+
+    CLOSED_HERE = 1
+    BUS_DEAD = 2
+    BUS_HANDED = 4
+    BUS_OVER = 8
+    TAKEN_OFF = 16
+    RING_BAD = 32
+    STOPPING = 64
+
+    FOR_NOW = BUS_DEAD | BUS_HANDED
+    FOR_GOOD = CLOSED_HERE | BUS_OVER | TAKEN_OFF | RING_BAD
 
 
 class Subscription:
@@ -203,7 +218,9 @@ class Endpoint(EndpointCore):
         default what the callback's annotation says.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
-        `InvalidSetting`, `TooManyGroups`, `ReceiveConflict`, `BusDown`, `EndpointClosed`.
+        `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,
+        `BusDown`, `AttachTimeout` (the dispatcher has not answered for 5 s), `Evicted`,
+        `EndpointClosed`.
         """
         patterns.check_pattern(pattern)
         if overflow not in ("block", "drop_newest"):
@@ -278,8 +295,8 @@ class Endpoint(EndpointCore):
         `function` is called with each `Message` by a thread inside `run`; what it returns is the
         reply to a request, what it raises reaches the requester as `RemoteError`. `redeliver`: a
         command that was begun when this process died is handed on to another handler, so it may be
-        done twice. Raises `HandlerConflict` (this endpoint handles the same pattern already),
-        `InvalidPattern`, `BusDown`, `EndpointClosed`.
+        done twice. Raises `HandlerConflict` (this endpoint handles the same pattern already), and
+        like `subscribe`.
         """
         if function is None:
             return lambda function: self.handle(
@@ -646,7 +663,7 @@ class Endpoint(EndpointCore):
         )
         self._set_state(UpState.CLOSING)
         while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
-            if self._trouble_now() & ~_STOPPING or (end and time.monotonic() >= end):
+            if self._trouble_now() & ~Trouble.STOPPING or (end and time.monotonic() >= end):
                 break
             if own:
                 self._receive(0.0, True)
@@ -704,8 +721,8 @@ class Endpoint(EndpointCore):
             _live.discard(self)
             self._pump.fail(errors.EndpointClosed(endpoint=self._label))
         trouble = self._trouble_now()
-        if gone or trouble & 8 or not trouble & 6:  # else its successor takes over what we leave
-            self._unlink()
+        if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
+            self._unlink()  # else its successor takes over what we leave
         self._connection.close()
         self._view = None  # and not closed: another thread may be looking at it
 
@@ -742,9 +759,10 @@ class Endpoint(EndpointCore):
             raise errors.EndpointClosed(endpoint=self._label)
         if self._forked():
             raise errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
-        minds = 1 | 8 | 16 | 32 | (2 | 4 if served and not self.reconnect else 0)
-        trouble = self._trouble_now() & minds
-        if trouble:
+        minds = Trouble.FOR_GOOD
+        if served and not self.reconnect:
+            minds |= Trouble.FOR_NOW
+        if trouble := self._trouble_now() & minds:
             raise self._explain_trouble(trouble)
 
     def _conflict(self, reason: str) -> errors.ReceiveConflict:
@@ -768,16 +786,16 @@ class Endpoint(EndpointCore):
         return errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
 
     def _explain_trouble(self, trouble: int) -> errors.BusError:
-        if trouble & 1:
+        if trouble & Trouble.CLOSED_HERE:
             return errors.EndpointClosed(endpoint=self._label)
         pid = _kernel.bus_facts(self._bus_mapping)[4]
-        if trouble & 16:
+        if trouble & Trouble.TAKEN_OFF:
             row = _kernel.read_row(self._bus_mapping, self._slot)
             reason = (
                 REASONS[row[3]] if row is not None and row[0] == self._generation else "evicted"
             )
             return errors.Evicted(endpoint=self._label, reason=reason)
-        if trouble & 32:
+        if trouble & Trouble.RING_BAD:
             ring, position = self._bad_ring()
             return errors.RingCorrupt(
                 endpoint=self._label,
@@ -785,7 +803,7 @@ class Endpoint(EndpointCore):
                 position=position,
                 reason="it holds what no dispatcher writes",
             )
-        if trouble & 8:
+        if trouble & Trouble.BUS_OVER:
             mine, theirs = _kernel.layout_hash(), self._bus_mapping.read_prefix()[4]
             reason = "it has been ended"
             if theirs:
@@ -794,7 +812,7 @@ class Endpoint(EndpointCore):
                     f"{layout_text(mine)}"
                 )
             return errors.BusDown(bus=self._bus, reason=reason, pid=pid)
-        if trouble & 4:
+        if trouble & Trouble.BUS_HANDED:
             return errors.BusDown(
                 bus=self._bus, reason="its dispatcher left it to a successor", pid=pid
             )
@@ -806,13 +824,13 @@ class Endpoint(EndpointCore):
         """The error that the dispatcher answered with; `number` is a limit, or a reason."""
         endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
         died = code == errors.ErrorCode.ENDPOINT_DIED
-        if code == _HANDLER_FULL:
-            rings = [i.incoming for i in self.bus.endpoints() if i.name == endpoint]
+        if code == errors.ErrorCode.HANDLER_FULL:
+            ring = next((i.incoming for i in self.bus.endpoints() if i.name == endpoint), None)
             return errors.QueueFull(
                 type=type,
                 endpoint=endpoint,
-                depth=rings[0].depth if rings else 0,
-                capacity=rings[0].capacity if rings else 0,
+                depth=ring.depth if ring else 0,
+                capacity=ring.capacity if ring else 0,
                 seconds=_kernel.bus_facts(self._bus_mapping)[6] / 1e9,
             )
         return errors.from_code(

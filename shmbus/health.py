@@ -89,9 +89,6 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     redelivered: int
     violations: int
-    types_known: int
-    patterns: int
-    events_lost: int
     latency: tuple[int, ...]
     latency_sum: float
     latency_max: float
@@ -99,8 +96,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, bus: Any, seconds: float) -> Traffic:
         """From a copy of BUS."""
-        names = "routed unrouted no_route dead_letters orphans lost redelivered violations "
-        names += "types_known patterns events_lost"
+        names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
         return cls(
             seconds=seconds,
             latency=tuple(bus["latency"].tolist()),

@@ -27,7 +27,6 @@ def process_alive(pid: int, start_time: int) -> bool:
 
 class _Task(NamedTuple):
     start_time: int
-    state: str
     runs: bool
 
 
@@ -37,14 +36,7 @@ def _task(stat: str) -> _Task | None:
             fields = file.read(1024).rpartition(b")")[2].split()
     except OSError:
         return None
-    state = fields[0].decode()
-    return _Task(int(fields[19]), state, state not in "ZXx" and not int(fields[6]) & _ENDED)
-
-
-def process_stopped(pid: int) -> bool:
-    """Whether the process is stopped, by a signal or by a tracer."""
-    task = _task(f"/proc/{pid}/stat")
-    return task is not None and task.state in "Tt"
+    return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & _ENDED)
 
 
 def maps(pid: int, file: str) -> bool:
@@ -58,6 +50,7 @@ def maps(pid: int, file: str) -> bool:
 
 
 def namespace(kind: str) -> int:
+    """The number of this process's namespace of that kind (pid, time); 0 where there is none."""
     try:
         return os.stat(f"/proc/self/ns/{kind}").st_ino
     except OSError:
