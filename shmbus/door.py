@@ -114,17 +114,26 @@ def identify(connection: socket.socket, record: bytes) -> Caller | None:
     pid, uid, _ = struct.unpack(
         "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     )
-    pidfd: int | None = None
     try:
-        pidfd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return None
-        except OSError:
-            pass  # an old kernel: psutil and /proc watch instead
+        pidfd = _open_pidfd(connection, pid)
+    except ProcessLookupError:
+        return None
     return Caller(Owner(pid, start, f"{nonce:016x}"), theirs, uid, pidfd)
+
+
+def _open_pidfd(connection: socket.socket, pid: int) -> int | None:
+    """A pidfd of who connected; None where an old kernel has none, and /proc alone shows the end.
+    Raises ProcessLookupError."""
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        pass
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
 
 
 # The caller's side ------------------------------------------------------------------------------

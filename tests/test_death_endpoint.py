@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 import shmbus
-from shmbus import Death, Message, errors
+from shmbus import Death, Message, control, door, errors
 from shmbus.testing import Recorder, Worker, eventually
 
 Attach = Callable[..., shmbus.Endpoint]
@@ -174,6 +174,33 @@ def test_a_zombie_is_dead(bus: shmbus.Bus, attach: Attach, recorder: Record, wor
     downs.wait()
     eventually(lambda: state_of(victim.pid) == "Z")  # nobody has waited for it
     eventually(lambda: not bus.endpoints()[1:])
+
+
+@pytest.mark.parametrize("missing", ["pidfd", "stat"])
+def test_each_sign_of_a_death_suffices_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    bus: shmbus.Bus,
+    attach: Attach,
+    recorder: Record,
+    worker: Hire,
+    missing: str,
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    if missing == "stat":
+        monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
+    else:
+        monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
+    victim = worker(idle, name="victim")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    assert caller.request("echo", 1, timeout=60).payload == 1
+    victim.kill()
+    (down,) = downs.wait()
+    assert (down.payload["name"], down.payload["pid"]) == ("victim", victim.pid)
+    with pytest.raises(errors.NoRoute):
+        caller.request("echo", timeout=60)
+    eventually(lambda: "victim" not in {e.name for e in bus.endpoints()})
+    attach("victim")
 
 
 # Stopped is not dead -----------------------------------------------------------------------------
