@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,6 +183,45 @@ def test_who_went_on_while_it_was_dead_is_not_stalled_any_more(
     assert message.type == "$bus.endpoint.resumed"
     assert message.payload["name"] == "server"
     assert not caller.bus.find("echo")[0].stalled
+
+
+OTHER = "import time; time.sleep(600)"
+
+
+def become_another_program(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("go.on")
+    with contextlib.suppress(errors.BusDown):
+        endpoint.receive()
+    os.execv(sys.executable, [sys.executable, "-c", OTHER])
+
+
+def test_who_called_exec_meanwhile_is_seen_to_be_gone_by_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    guest = worker(become_another_program, name="guest")
+    bus_process.kill()
+    eventually(lambda: OTHER in Path(f"/proc/{guest.pid}/cmdline").read_text())
+    bus_process.start()
+    watcher = attach("watcher")
+    eventually(lambda: [e.name for e in watcher.bus.endpoints()] == ["watcher"])
+    assert guest.alive
+    guest.kill()  # it is no worker any more
+
+
+def test_who_calls_exec_after_that_is_seen_to_be_gone_by_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    guest = worker(become_another_program, name="guest", reconnect=True)
+    bus_process.restart()
+    watcher = attach("watcher")
+    watcher.subscribe("$bus.endpoint.down")
+    watcher.wait_for("go.on")
+    watcher.publish("go.on")
+    down = watcher.receive(60)
+    assert down is not None
+    assert (down.payload["name"], down.payload["reason"]) == ("guest", "exec")
+    assert guest.alive
+    guest.kill()
 
 
 def test_attaching_waits_for_a_dispatcher_and_says_when_there_is_none(
