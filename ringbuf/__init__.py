@@ -7,6 +7,8 @@ with Consumer.attach("numbers") as ring:                # in another
     ring.pop(timeout=1.0)
 """
 
+import sys
+
 try:
     import _interpreters  # type: ignore[import-not-found]
 except ImportError:
@@ -42,6 +44,12 @@ from ringbuf.errors import (
 )
 from ringbuf.ring import Consumer, Producer, Ring
 from ringbuf.segment import Prefix, Segment
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    raise ImportError(
+        "ringbuf and shmbus need the GIL, which was kept off: leave out PYTHON_GIL=0 and -X gil=0, "
+        "and a free-threaded Python turns it on when it imports them"
+    )
 
 __all__ = [
     "Consumer",

@@ -535,6 +535,23 @@ def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, w
         assert said[1] == "True"
 
 
+@pytest.mark.parametrize(
+    ("pretend", "says"),
+    [("sys.platform = 'darwin'", "Linux only"), ("sys._is_gil_enabled = lambda: False", "GIL")],
+)
+def test_other_systems_and_a_python_without_gil_are_refused_at_import(
+    pretend: str, says: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {pretend}; import shmbus"],
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert says in last
+
+
 EXIT = """
     import sys, threading, shmbus
     ep = shmbus.attach(sys.argv[1])
