@@ -331,7 +331,7 @@ def test_a_system_that_is_too_old(bus: shmbus.Bus) -> None:
 
 @pytest.mark.bus(ring_bytes=8192, block_timeout=60)
 def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
-    deaf, sender = attach("deaf"), attach("sender")
+    sender, deaf = attach("sender"), attach("deaf")  # closed in the other order
     deaf.subscribe("x")
     with provoked(
         errors.QueueFull,

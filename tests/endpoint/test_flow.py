@@ -17,8 +17,8 @@ def test_a_full_ring_makes_the_sender_wait_and_then_says_so(name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
         shmbus.serve(name, settings=settings),
-        shmbus.attach(name, name="deaf") as deaf,
         shmbus.attach(name, name="sender") as sender,
+        shmbus.attach(name, name="deaf") as deaf,
     ):
         deaf.subscribe("x")
         with pytest.raises(errors.QueueFull) as caught:
