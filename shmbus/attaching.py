@@ -94,7 +94,7 @@ def attach(
             bus, nonce=nonce, start_time=owner.start, began_ns=began, deadline_ns=deadline
         )
         endpoint._connection = admission.connection
-        undo.callback(admission.connection.close)
+        undo.callback(os.close, admission.connection)
         endpoint._slot, endpoint._generation = admission.slot, admission.generation
         # The bus may have been made anew while we waited at the door.
         bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)

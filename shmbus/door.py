@@ -77,11 +77,12 @@ class Caller(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """A place on the bus. The connection stays open while one is attached."""
+    """A place on the bus. The connection stays open while one is attached. It is a descriptor: a
+    socket of a forgotten endpoint could be closed before that has left."""
 
     slot: int
     generation: int
-    connection: socket.socket
+    connection: int
 
 
 # The dispatcher's side --------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
             answer = _ask(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:
                 if answer.code == Code.ADMITTED:
-                    return Admission(answer.slot, answer.generation, connection)
+                    return Admission(answer.slot, answer.generation, connection.detach())
                 raise _refusal(bus, answer)
         except BaseException:
             connection.close()

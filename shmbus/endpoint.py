@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import logging
 import os
-import socket
 import threading
 import time
 import warnings
@@ -143,7 +142,7 @@ class Endpoint(EndpointCore):
     _slot: int
     _generation: int
     _log: Segment
-    _connection: socket.socket
+    _connection: int
     _bus_mapping: Memory
 
     def __init__(self) -> None:
@@ -723,7 +722,7 @@ class Endpoint(EndpointCore):
         trouble = self._trouble_now()
         if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
             self._unlink()  # else its successor takes over what we leave
-        self._connection.close()
+        os.close(self._connection)
         self._view = None  # and not closed: another thread may be looking at it
 
     def _await_runners(self, timeout: float | None) -> None:
@@ -896,7 +895,7 @@ def _after_fork() -> None:
     _kernel.after_fork()
     for endpoint in list(_live):
         # The dispatcher takes the end of this connection for the end of the parent.
-        endpoint._connection.close()
+        os.close(endpoint._connection)
         endpoint._leave_door()
     _live.clear()
 

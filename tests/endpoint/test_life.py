@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 import shmbus
-from shmbus import Death, Message, endpoint, errors
+from shmbus import Death, Message, door, endpoint, errors
 
 from .conftest import Attach, Spawn, eventually
 
@@ -786,7 +786,14 @@ def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> Non
             assert sorted(files(name)) == before
 
 
-def test_an_endpoint_that_is_forgotten_leaves_the_bus(bus: shmbus.Bus) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_an_endpoint_that_is_forgotten_leaves_the_bus(
+    bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    if older:  # than its connection, by which the order of finalisation is another
+        knock = door.knock
+        monkeypatch.setattr(door, "knock", lambda *a, **k: gc.collect(0) + 1 and knock(*a, **k))
+
     def forget() -> None:
         bus.attach("forgotten").publish("x")
         gc.collect()
