@@ -851,7 +851,7 @@ class Endpoint(EndpointCore):
 
     def _log_failure(self, message: Message, error: BaseException) -> None:
         # What this endpoint's end cut short is told in a line: it is no fault of the handler's.
-        ended = isinstance(error, _ENDED) and self._trouble_now() & ~_STOPPING
+        ended = isinstance(error, _ENDED) and self._trouble_now() & ~Trouble.STOPPING
         log.log(
             logging.WARNING if ended else logging.ERROR,
             "endpoint %r: its handler of %s %r raised %s: %s",

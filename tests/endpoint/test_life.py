@@ -431,6 +431,21 @@ def test_there_may_be_no_limit_to_waiting(name: str, timeout: float | None) -> N
     bus.close(timeout=timeout)
 
 
+def test_no_timeout_is_nan(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("me")
+    calls: list[Callable[[float], object]] = [
+        lambda timeout: shmbus.attach(bus.name, timeout=timeout),
+        lambda timeout: endpoint.wait_for("unknown", timeout=timeout),
+        lambda timeout: endpoint.request("unknown", timeout=timeout),
+        endpoint.receive,
+        endpoint.drain,
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="number of seconds"):
+            call(float("nan"))
+    endpoint.publish("still.attached")
+
+
 def test_a_wait_that_closing_ends_says_so(bus: shmbus.Bus) -> None:
     for _ in range(30):
         endpoint = bus.attach("e")
