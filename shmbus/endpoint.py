@@ -541,7 +541,7 @@ class Endpoint(EndpointCore):
             self._run_here(reconnect, ready)
         except _ENDED as why:
             log.warning("%s", why)
-        except Exception:
+        except BaseException:  # sys.exit() in a handler would end it without a word
             log.exception("endpoint %r: a thread that ran its handlers ended", self._label)
         finally:
             ready.set()

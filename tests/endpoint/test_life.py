@@ -801,6 +801,22 @@ def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> Non
             assert sorted(files(name)) == before
 
 
+def test_a_forgotten_endpoint_leaves_in_good_order_where_warnings_are_errors(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    deaths: list[Death] = []
+    forgotten = [bus.attach("forgotten")]
+    attach("watcher").on_death("forgotten", deaths.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forgotten.clear()
+        gc.collect()
+    eventually(lambda: len(deaths) == 1)
+    assert (deaths[0].reason, len(raised)) == ("detached", 1)
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_an_endpoint_that_is_forgotten_leaves_the_bus(
     bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch, older: bool
