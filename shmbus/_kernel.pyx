@@ -856,7 +856,7 @@ cdef class EndpointCore:
             return RequestTimeout(type=type, seconds=timeout, hint=hint)
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
         hint = ""
-        if slot == self._e.slot and generation == self._e.generation:
+        if slot == self._e.slot and generation == self._e.generation and self._hand_count >= <uint32_t>self._runners:
             hint = "this endpoint handles it itself, and no thread of it was free to do so"
         return RequestTimeout(type=type, seconds=timeout, endpoint=self._source_of(slot, generation) or None, hint=hint)
 

@@ -205,6 +205,15 @@ def test_a_request_to_oneself_that_no_thread_serves_says_so(attach: Attach) -> N
     assert "no thread" in str(failed[0])
 
 
+def test_a_request_to_oneself_that_is_deferred_does_not_blame_the_threads(attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.handle("later", lambda message: message.defer())
+    endpoint.start()
+    with pytest.raises(errors.RequestTimeout) as caught:
+        endpoint.request("later", timeout=0.2)
+    assert (caught.value.endpoint, caught.value.hint) == ("e", "")
+
+
 def test_answers_may_come_later_from_another_thread(attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     waiting: list[Message] = []
