@@ -49,4 +49,8 @@ def uninterrupted() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         for interruption in came[:1]:
-            signal.raise_signal(interruption)
+            waits = before[signal.Signals(interruption)]
+            if callable(waits):  # raised anew, it would reach an event loop's descriptor twice
+                waits(interruption, None)
+            else:
+                signal.raise_signal(interruption)

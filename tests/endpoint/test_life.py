@@ -792,6 +792,29 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     assert (done.stderr, done.returncode, files(name)) == ("", 0, [])
 
 
+def test_a_signal_that_waits_for_the_end_of_a_bus_reaches_an_event_loop_once(name: str) -> None:
+    done = run(
+        """
+import asyncio
+async def main():
+    loop, told = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGTERM, told.append, "told")
+    bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+    with bus.attach("deaf") as deaf, bus.attach("e") as ep:
+        deaf.subscribe("x")
+        for _ in range(6):
+            ep.publish("x", bytes(900))
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        bus.close(timeout=0.5)
+    await asyncio.sleep(0.1)
+    print(told)
+asyncio.run(main())
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "['told']\n")
+
+
 def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
     with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
         with shmbus.attach(name):
