@@ -61,9 +61,10 @@ class Bus(BusView):
 def serve(name: str, *, settings: Settings | None = None, replace: bool = False) -> Bus:
     """Host the dispatcher of a bus in this process, until the returned bus is closed.
 
-    ``settings`` hold for the bus and are the defaults of its endpoints. ``replace`` puts a bus of
-    another layout, which another version of this package left running, out of service; without it
-    that is a ``LayoutMismatch``. In the main thread, SIGINT and SIGTERM wait until the bus stands.
+    ``settings`` hold for the bus; their sizes are the defaults of its endpoints. ``replace`` puts a
+    bus of another layout, which another version of this package left running, out of service;
+    without it that is a ``LayoutMismatch``. In the main thread, SIGINT and SIGTERM wait until the
+    bus stands.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
     ``InvalidName``.

@@ -1,7 +1,7 @@
 """What can be set on a bus, and for one of its endpoints: `Settings`.
 
-A bus is served with settings, and they hold for its endpoints, unless one attaches with settings of
-its own. Errors name the field that would have helped.
+A bus is served with settings, and its sizes hold for its endpoints, unless one attaches with
+settings of its own. Errors name the field that would have helped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`."""
+    """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
+
+    ``ring_bytes`` and ``max_requests`` of a bus are the defaults of its endpoints. ``hold_limit``,
+    ``batch``, ``spin``, ``spin_us`` and ``step_aside`` hold for whoever is given them. The rest is
+    of the bus alone.
+    """
 
     # Sizes
 
