@@ -1328,6 +1328,7 @@ cdef class EndpointCore:
         sb_lock(self._e)
         sb_flush(self._e)
         sb_set_state(self._e, state)
+        sb_kick(self._e)
         sb_unlock(self._e)
 
     def _stop(self, bint at_once):

@@ -342,6 +342,8 @@ class Endpoint(EndpointCore):
 
     def _add(self, interest: _Interest) -> None:
         self._usable()
+        if self._draining or self._done.is_set():
+            raise errors.EndpointClosed(endpoint=self._label)
         self._interests[interest.id] = interest
         self._reroute()
         try:

@@ -54,7 +54,8 @@ static inline bool sb_granted(struct sb_endpoint *e, const struct sb_waiter *w)
         const struct rb_producer *out = &e->out[w->index];
         return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
     }
-    case SB_WANT_SEEN: return rb_load_acquire(&e->down->interests_seen) >= w->value;
+    case SB_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
+        return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_CLOSING;
     case SB_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
     case SB_WANT_FUTURE: return e->nudge || e->completed != SB_NO_REQUEST;
     case SB_WANT_ENTRY: return e->free_count > 0;

@@ -235,6 +235,35 @@ def test_a_handler_may_drain_its_endpoint(
     assert caplog.records == []
 
 
+def test_subscriptions_change_no_more_while_it_drains(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, worker = attach("s"), attach("w")
+    begun, go = threading.Event(), threading.Event()
+    told: list[str] = []
+    own = worker.subscribe("mine", print)
+
+    def work(message: Message) -> None:
+        begun.set()
+        go.wait(30)
+        own.close()
+        try:
+            worker.subscribe("more", print)
+        except errors.EndpointClosed:
+            told.append("closed")
+
+    worker.handle("work", work)
+    worker.start()
+    sender.send("work")
+    begun.wait(30)
+    thread = threading.Thread(target=worker.drain)
+    thread.start()
+    eventually(lambda: [e.state for e in bus.endpoints()] == ["attached", "leaving"])
+    began = time.monotonic()
+    go.set()
+    thread.join()
+    assert told == ["closed"]
+    assert time.monotonic() - began < 4  # nothing was waited for that does not come
+
+
 def test_draining_says_what_it_could_not_finish(bus: shmbus.Bus, attach: Attach) -> None:
     sender, worker = attach("s"), attach("w")
     go = threading.Event()
