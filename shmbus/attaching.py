@@ -52,6 +52,28 @@ def attach(
     began = time.monotonic_ns()
     deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
     bus = _choose(bus, deadline)
+    while True:
+        try:
+            return _join(bus, name, settings, known, reconnect, began, deadline, timeout)
+        except (errors.SegmentError, FileNotFoundError) as problem:
+            # The bus may have ended just after it let us in; another may begin.
+            gone = isinstance(problem.__cause__ or problem, (SegmentNotFound, FileNotFoundError))
+            if not gone or time.monotonic_ns() >= deadline:
+                raise
+        time.sleep(0.005)
+
+
+def _join(
+    bus: str,
+    name: str | None,
+    settings: Settings | None,
+    known: payloads.Types,
+    reconnect: bool,
+    began: int,
+    deadline: int,
+    timeout: float | None,
+) -> Endpoint:
+    """One try."""
     of = names.names_of(bus)
     owner = names.new_owner(os.getpid(), start_time(os.getpid()))
     name = name or _make_up(owner)

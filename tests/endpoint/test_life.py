@@ -39,6 +39,30 @@ def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
         got[0].close()
 
 
+def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
+    ended = threading.Event()
+    failed: list[Exception] = []
+
+    def attach() -> None:
+        try:
+            while not ended.is_set():
+                shmbus.attach(name, timeout=60).close()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=attach) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(200):
+        with shmbus.serve(name):
+            ended.wait(0.001 * (i % 4))
+    with shmbus.serve(name):
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+
+
 def test_no_bus_in_time(name: str) -> None:
     with pytest.raises(errors.AttachTimeout) as caught:
         shmbus.attach(name, timeout=0.05)
