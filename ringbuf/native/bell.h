@@ -135,7 +135,31 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
     return false;
 }
 
-/* Park until rung, `until` (CLOCK_MONOTONIC) at the latest. */
+/* Sleep until there is a token, `until` (CLOCK_MONOTONIC) at the latest. RB_READY may be said in vain. */
+static inline enum rb_wake rb_sleep(sem_t *semaphore, uint64_t until)
+{
+#ifdef RB_HAVE_SEM_CLOCKWAIT
+    struct timespec t = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+    int failed = sem_clockwait(semaphore, CLOCK_MONOTONIC, &t);
+#else /* the wall clock may jump: wait in short pieces */
+    struct timespec t;
+    uint64_t now = rb_now(), piece = until > now ? until - now : 0;
+    if (piece > 50000000u)
+        piece = 50000000u;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += (long)piece;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    int failed = sem_timedwait(semaphore, &t);
+#endif
+    if (failed && errno == EINTR)
+        return RB_INTERRUPTED;
+    return failed && rb_now() >= until ? RB_ELAPSED : RB_READY;
+}
+
+/* Park until rung, `until` at the latest. */
 static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *context, uint64_t until)
 {
     enum rb_wake wake = RB_READY;
@@ -145,26 +169,7 @@ static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *contex
     rb_store_seq(b->epoch, epoch + 1);
     if (!look(context)) {
         b->parks++;
-#ifdef RB_HAVE_SEM_CLOCKWAIT
-        struct timespec t = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
-        int failed = sem_clockwait(b->semaphore, CLOCK_MONOTONIC, &t);
-#else /* the wall clock may jump: wait in short pieces */
-        struct timespec t;
-        uint64_t now = rb_now(), piece = until > now ? until - now : 0;
-        if (piece > 50000000u)
-            piece = 50000000u;
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += (long)piece;
-        if (t.tv_nsec >= 1000000000) {
-            t.tv_nsec -= 1000000000;
-            t.tv_sec++;
-        }
-        int failed = sem_timedwait(b->semaphore, &t);
-#endif
-        if (failed && errno == EINTR)
-            wake = RB_INTERRUPTED;
-        else if (failed && rb_now() >= until) /* and not merely the end of a piece */
-            wake = RB_ELAPSED;
+        wake = rb_sleep(b->semaphore, until);
     }
     rb_store_seq(b->epoch, epoch + 2);
     return wake;

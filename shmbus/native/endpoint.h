@@ -208,16 +208,19 @@ static inline void sb_count_sent(struct sb_endpoint *e, uint16_t kind)
     }
 }
 
+static inline uint64_t sb_coarse_now(void) /* some 5 ns, and exact to some ms */
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* The time that a message bears. In a batch it is read for the first, and again once the coarse clock (some ms a
  * tick) has passed it: reading it for each would be a quarter of what a batched message costs. */
 static inline uint64_t sb_stamp(struct sb_endpoint *e)
 {
-    if (e->batched) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-        if ((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec <= e->stamp)
-            return e->stamp;
-    }
+    if (e->batched && sb_coarse_now() <= e->stamp)
+        return e->stamp;
     return e->stamp = rb_now();
 }
 
@@ -396,14 +399,17 @@ static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *he
 
 static inline void sb_mark_progress(struct sb_endpoint *e)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t); /* some 5 ns, and exact to some ms */
-    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    uint64_t now = sb_coarse_now();
     if (now != rb_load(&e->up->progress_ns))
         rb_store(&e->up->progress_ns, now);
 }
 
 /* Requests -------------------------------------------------------------------------------------------------- */
+
+static inline struct sb_pending *sb_pending_entry(struct sb_endpoint *e, uint32_t index)
+{
+    return (struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset) + index;
+}
 
 static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const struct sb_record *header,
                                const uint8_t *record)
@@ -425,7 +431,7 @@ static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const stru
     if (r->size)
         memcpy(r->payload, record + offset, size);
     r->state = SB_REQUEST_DONE;
-    rb_store_release(&((struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset))[index].state, SB_PENDING_FREE);
+    rb_store_release(&sb_pending_entry(e, index)->state, SB_PENDING_FREE);
     rb_add(&e->up->received_replies, 1);
     if (r->future) {
         r->next = SB_NO_REQUEST;
@@ -435,11 +441,6 @@ static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const stru
             e->requests[e->completed_last].next = index;
         e->completed_last = index;
     }
-}
-
-static inline struct sb_pending *sb_pending_entry(struct sb_endpoint *e, uint32_t index)
-{
-    return (struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset) + index;
 }
 
 /* Empty the reply ring, whoever the replies are for. */

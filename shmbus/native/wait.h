@@ -194,30 +194,12 @@ static inline void sb_finish_request(struct sb_endpoint *e, uint32_t index)
 
 static inline enum rb_wake sb_follow(struct sb_endpoint *e, struct sb_waiter *w, uint64_t until)
 {
-    enum rb_wake wake = RB_READY;
     if (w->want & ~e->leader_wants)
         sb_kick(e); /* the leader does not look at what we want */
     sb_unlock(e);
-    struct timespec t;
-#ifdef RB_HAVE_SEM_CLOCKWAIT
-    t = (struct timespec){(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
-    if (sem_clockwait(&w->wake, CLOCK_MONOTONIC, &t) != 0)
-        wake = errno == EINTR ? RB_INTERRUPTED : RB_ELAPSED;
-#else
-    uint64_t now = rb_now(), piece = until > now ? until - now : 0;
-    if (piece > SB_VIGIL_NS) /* the wall clock may jump */
-        piece = SB_VIGIL_NS;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += (long)piece;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_nsec -= 1000000000;
-        t.tv_sec++;
-    }
-    if (sem_timedwait(&w->wake, &t) != 0)
-        wake = errno == EINTR ? RB_INTERRUPTED : rb_now() >= until ? RB_ELAPSED : RB_READY;
-#endif
+    enum rb_wake wake = rb_sleep(&w->wake, until);
     sb_lock(e);
-    while (w->posted && wake != RB_READY && sem_trywait(&w->wake) != 0 && errno == EINTR) {
+    while (sem_trywait(&w->wake) == 0) { /* posted as we gave up */
     }
     w->posted = false;
     return wake;
