@@ -125,12 +125,10 @@ static inline void sb_obey(struct sb_forwarder *f, const struct sb_order *o)
         return;
     if ((o->kind == SB_DEAD || o->kind == SB_EVICT) && (p->state == SB_LIVE || p->state == SB_LEAVING)) {
         /* One that said CLOSED before it went has gone in good order. */
-        if (o->kind == SB_EVICT || rb_load_acquire(&p->up->state) != SB_CLOSED)
-            sb_farewell_begin(f, p, o->reason);
-        else if (p->state == SB_LIVE)
-            sb_farewell_begin(f, p, SB_DETACHED);
-        else
+        if (o->kind == SB_DEAD && rb_load_acquire(&p->up->state) == SB_CLOSED)
             sb_set_add(&f->active, p->slot);
+        else
+            sb_farewell_begin(f, p, o->reason);
     } else if (o->kind == SB_STOPPED_TASK) {
         p->stopped = true;
         sb_set_stalled(f, p, true, "stopped");

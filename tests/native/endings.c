@@ -150,6 +150,20 @@ TEST(who_said_closed_and_then_ends_has_gone_in_good_order)
     close_world(w);
 }
 
+TEST(who_said_closed_before_anybody_looked_has_gone_in_good_order)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p");
+    subscribe(ear, "$bus.endpoint.down");
+    rb_store_release(&p->up->state, SB_CLOSED);
+    die(p, SB_EXEC); /* its door's end was seen first */
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "detached"));
+    GETS_NOTHING(ear);
+    CHECK(p->reclaimed);
+    close_world(w);
+}
+
 /* Death -------------------------------------------------------------------------------------------------------- */
 
 TEST(a_death_is_said_once_with_its_reason_and_frees_slot_and_name)
