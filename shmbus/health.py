@@ -32,8 +32,8 @@ _FLOORS = _floors()
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Routing latency: from the publication in the sender's ring to that in the receiver's.
-    Seconds; percentiles are exact to an eighth."""
+    """How long something took, mostly the bus: its routing latency is the time from the publication
+    in the sender's ring to that in the receiver's. Seconds; percentiles are exact to an eighth."""
 
     count: int
     mean: float
@@ -67,6 +67,13 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
             max=longest,
             histogram=_octaves(buckets),
         )
+
+    @classmethod
+    def of_times(cls, times: Sequence[float]) -> Latency:
+        """From the times themselves, in seconds."""
+        buckets = np.searchsorted(_FLOORS[1:-1], times, side="right")
+        counts = np.bincount(buckets, minlength=layout.LATENCY_BUCKETS).astype(np.uint64)
+        return cls.of(counts, sum(times), max(times, default=0.0))
 
 
 def _octaves(buckets: NDArray[np.uint64]) -> tuple[tuple[float, int], ...]:

@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from . import door, names, patterns, registry
-from .health import Health, Process, Traffic, assess
+from .health import Health, Latency, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
 
 
@@ -79,6 +79,18 @@ class BusView:
                 if endpoint.name == name
                 for request in self._registry.requests(endpoint.slot, endpoint.generation)
             ]
+
+    def waiting(self, name: str) -> Latency:
+        """How long the messages that wait for an endpoint have been on their way, since they were
+        sent. Replies are not among them: they are taken as they come."""
+        with self._lock:
+            sent = [
+                sent
+                for endpoint in self._registry.endpoints()
+                if endpoint.name == name
+                for sent in self._registry.waiting(endpoint.slot, endpoint.generation)
+            ]
+        return Latency.of_times([max(time.monotonic_ns() - then, 0) / 1e9 for then in sent])
 
     def route(self, type: str) -> patterns.Route:
         """Who would get a message of this type now, and why. Raises ``InvalidType``."""

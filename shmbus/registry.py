@@ -7,6 +7,7 @@ sequence numbers, everything an endpoint wrote is checked, and what cannot be re
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ from .processes import namespace, process_alive
 
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
+_PADDING = 0  # the kind of record that fills a ring's end
 FULL = 0.75
 """A ring this full may hold up its producer: a record that does not fit is at most a quarter."""
 
@@ -350,6 +352,12 @@ class Registry:
             for identifier, deadline, whom in endpoint.requests()
         ]
 
+    def waiting(self, slot: int, generation: int) -> list[int]:
+        """When those messages were sent that wait for one endpoint, of those that `endpoints` saw
+        last: CLOCK_MONOTONIC, in nanoseconds."""
+        endpoint = self._known.get((slot, generation))
+        return [] if endpoint is None else list(endpoint.waiting())
+
 
 _REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
 _REASONS[layout.Reason.ALIVE] = ""
@@ -462,6 +470,32 @@ class _Endpoint:
     def _pending(self, up: Any) -> NDArray[np.void]:
         """The pending table, live; empty where what UP says of it cannot be."""
         return _table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
+
+    def waiting(self) -> Iterator[int]:
+        """When those messages were sent that it has not taken yet."""
+        if self.up is None or self.down is None:
+            return
+        down = _copy(self.down, layout.DOWN)
+        place, head = down["incoming_place"][0], int(down["incoming"][0]["head"])
+        at, capacity = int(place["offset"]), int(place["capacity"])
+        if at < layout.DOWN.itemsize or at + capacity > self.down.size:
+            return
+        data = memoryview(self.down)[at : at + capacity].tobytes()
+        # Read last: nothing from here on was overwritten while the copy was made.
+        position = int(_copy(self.up, layout.UP)["incoming"][0]["taken"])
+        if head - position > capacity:
+            return
+        header = layout.RECORD.itemsize
+        while position < head:
+            start = position % capacity
+            if start + 8 > capacity:
+                return
+            length, kind = struct.unpack_from("<IH", data, start)
+            if length < 8 or length > capacity:
+                return
+            if kind != _PADDING and length >= header and start + header <= capacity:
+                yield int(np.frombuffer(data, layout.RECORD, 1, start)[0]["sent_ns"])
+            position += -(-length // 8) * 8
 
     def requests(self) -> Iterator[tuple[UUID, int, int]]:
         """Of each request under way the id, the deadline and whom the dispatcher chose, 0 for

@@ -131,6 +131,32 @@ def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
         assert bus.requests("caller") == []
 
 
+def test_how_long_messages_have_waited_for_an_endpoint_is_seen(name: str) -> None:
+    small = shmbus.Settings(ring_bytes=4096)
+    with (
+        shmbus.serve(name) as bus,
+        bus.attach("reader", settings=small) as reader,
+        bus.attach("writer") as writer,
+    ):
+        reader.subscribe("job.*")
+        assert bus.waiting("reader").count == 0
+        for number in range(100):  # several times around the ring
+            writer.publish("job.add", {"number": number, "text": "x" * (number % 50)})
+            assert reader.receive(10) is not None
+        began = time.monotonic()
+        for number in range(7):
+            writer.publish("job.add", {"number": number, "text": "x" * 100})
+        until(lambda: reader.bus.find("job.add")[0].untouched == 7)
+        time.sleep(0.1)
+        waiting = bus.waiting("reader")
+        assert waiting.count == 7
+        assert waiting.p50 * 1.125 >= 0.1
+        assert 0.1 <= waiting.max <= time.monotonic() - began
+        assert reader.receive(10) is not None
+        assert bus.waiting("reader").count == 6
+        assert bus.waiting("writer").count == bus.waiting("nobody").count == 0
+
+
 def test_a_dispatcher_that_hangs_or_dies_is_looked_at_all_the_same(served: Served) -> None:
     with shmbus.attach(served.name, name="worker") as worker, shmbus.observe(served.name) as seen:
         worker.subscribe("a.*")

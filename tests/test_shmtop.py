@@ -417,6 +417,29 @@ def test_a_real_bus_under_load_is_shown_and_its_events_tailed() -> None:
             thread.join()
 
 
+def test_an_endpoint_s_page_shows_how_long_messages_have_waited_for_it() -> None:
+    name = f"live-{secrets.token_hex(4)}"
+    with shmbus.serve(name) as bus, bus.attach("a-reader") as reader, bus.attach("w") as writer:
+        reader.subscribe("job.*")
+        reader.tap("log.>")
+
+        async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+            await until(app, pilot, "a-reader")
+            await pilot.press("enter")
+            await until(app, pilot, "taps       log.>")
+            seen = await until(app, pilot, "nothing waits")
+            assert "of the whole bus, not of this endpoint" in seen
+            for number in range(7):
+                writer.publish("job.add", number)
+            seen = await until(app, pilot, "nothing waits", there=False)
+            waiting = seen[seen.index("Waiting for this endpoint") : seen.index("Routing latency")]
+            octaves = re.findall(r"from +[\d.]+ [mµ]?s \S* +(\d+)\n", waiting)
+            assert 1 <= sum(map(int, octaves)) <= 7  # a look may come between two of them
+            assert re.search(r"p50 [\d.]+ [mµ]?s  p99", waiting)
+
+        drive(name, use, height=44)
+
+
 def test_the_tail_says_why_it_cannot_attach(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await pilot.press("t")

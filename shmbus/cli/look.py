@@ -103,7 +103,8 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     """Say everything that is known of a bus, or of one ENDPOINT on it."""
     with observe(bus) as view:
         look = view.look()
-    if endpoint is None:
+        waiting = None if endpoint is None else view.waiting(endpoint)
+    if waiting is None:
         if as_json:
             print_json({**_fields(look.info), "endpoints": list(map(_fields, look.endpoints))})
         else:
@@ -118,7 +119,7 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_fields(info))
     else:
-        click.echo("\n".join(_describe_endpoint(info)))
+        click.echo("\n".join(_describe_endpoint(info, waiting.max)))
 
 
 def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
@@ -145,10 +146,10 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
     return lines
 
 
-def _describe_endpoint(e: EndpointInfo) -> list[str]:
+def _describe_endpoint(e: EndpointInfo, oldest: float) -> list[str]:
     counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
     received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
-    hand = f", for {duration(e.in_hand_seconds)}" if e.in_hand else ""
+    hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
     facts: dict[str, Any] = {
         "state": f"{e.state}, {e.condition}" + (f" ({e.reason})" if e.reason else ""),
         "process": e.pid,
@@ -160,7 +161,8 @@ def _describe_endpoint(e: EndpointInfo) -> list[str]:
         "incoming replies": _ring(e.incoming_replies),
         "outgoing": _ring(e.outgoing),
         "outgoing replies": _ring(e.outgoing_replies),
-        "waiting, in hand": f"{e.untouched}, {e.in_hand}{hand}",
+        "waiting": f"{e.untouched}, the oldest for {duration(oldest)}" if oldest else e.untouched,
+        "in hand": f"{e.in_hand}{hand}",
         "held for handing on": e.held,
         "not yet forwarded": e.unforwarded,
         "requests under way": f"{e.pending} of {e.pending_limit}",

@@ -291,12 +291,21 @@ class EndpointPage(Page):
             f"  attached {cells.since(info.since)} ago",
         )
         self.query_one("#title", Static).update(title)
-        requests = [] if gone else self.top.sampler.view.requests(info.name)
-        recent = sample.look.health.recent_latency
-        self.query_one("#facts", Static).update(facts(row, requests, self.size.width - 4, recent))
+        view, recent = self.top.sampler.view, sample.look.health.recent_latency
+        requests = [] if gone else view.requests(info.name)
+        waiting = None if gone else view.waiting(info.name)
+        self.query_one("#facts", Static).update(
+            facts(row, requests, waiting, recent, self.size.width - 4)
+        )
 
 
-def facts(row: Row, requests: list[PendingRequest], width: int, latency: Latency) -> Group:
+def facts(
+    row: Row,
+    requests: list[PendingRequest],
+    waiting: Latency | None,
+    routing: Latency,
+    width: int,
+) -> Group:
     """An endpoint's page."""
     info = row.info
     parts: list[Any] = []
@@ -329,8 +338,14 @@ def facts(row: Row, requests: list[PendingRequest], width: int, latency: Latency
             for request in requests[:20]
         ),
         Text(),
-        Text.assemble(("Routing latency", "bold"), ", of the whole bus since the look before"),
-        *histogram(latency, width),
+        Text.assemble(("Waiting", "bold"), " for this endpoint: how long since they were sent"),
+        *histogram(waiting, width, "nothing waits"),
+        Text(),
+        Text.assemble(
+            ("Routing latency", "bold"),
+            " of the whole bus, not of this endpoint, since the look before",
+        ),
+        *histogram(routing, width, "nothing routed"),
     ]
     return Group(*parts)
 
@@ -400,7 +415,7 @@ def interests(info: EndpointInfo) -> list[Text]:
         return [Text("  none", "dim")]
     lines = []
     for interest in info.interests[:200]:
-        role = "handles" if interest.role == "handle" else "subscribes"
+        role = {"handle": "handles", "tap": "taps"}.get(interest.role, "subscribes")
         line = Text.assemble(f"  {role:11}", (interest.pattern, "bold"))
         if interest.group is not None:
             line.append(f"  group {interest.group}", "cyan")
@@ -412,10 +427,10 @@ def interests(info: EndpointInfo) -> list[Text]:
     return lines
 
 
-def histogram(latency: Latency, width: int) -> list[Text]:
+def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
     """A latency histogram, an octave a line."""
-    if not latency.count:
-        return [Text("  nothing routed", "dim")]
+    if latency is None or not latency.count:
+        return [Text(f"  {nothing}", "dim")]
     most = max(count for _, count in latency.histogram)
     room = max(width - 26, 10)
     lines = [
