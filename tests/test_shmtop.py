@@ -379,7 +379,7 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     )
 
 
-def test_a_real_bus_under_load_is_shown_and_its_events_tailed() -> None:
+def test_a_real_bus_under_load_is_shown_and_what_passes_tailed() -> None:
     name = f"live-{secrets.token_hex(4)}"
     stop = threading.Event()
     with shmbus.serve(name) as bus, bus.attach("writer") as writer, bus.attach("reader") as reader:
@@ -398,7 +398,7 @@ def test_a_real_bus_under_load_is_shown_and_its_events_tailed() -> None:
             await pilot.press("t")
             seen = await until(app, pilot, "lossy observer of >")
             assert f"shmtop-{os.getpid()}" in seen
-            await until(app, pilot, "job.add writer {'number':")
+            await until(app, pilot, 'event   job.add writer -> reader {"number":')
             type_in(app, "nothing.*")
             await pilot.press("enter")
             await until(app, pilot, "lossy observer of nothing.*")
@@ -415,6 +415,39 @@ def test_a_real_bus_under_load_is_shown_and_its_events_tailed() -> None:
         finally:
             stop.set()
             thread.join()
+
+
+def test_the_tail_shows_every_kind_and_goes_on_when_the_bus_is_served_anew() -> None:
+    name = f"live-{secrets.token_hex(4)}"
+
+    async def talk(bus: shmbus.Bus, number: int, app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "lossy observer of >")
+        with bus.attach("s") as server, bus.attach("c") as client:
+            server.handle("div", lambda message: 1 / message.payload)
+            server.start()
+            client.wait_for("div")
+            client.publish("nobody.wants", "this")
+            assert client.request("div", number).payload == 1 / number
+            with pytest.raises(shmbus.errors.RemoteError):
+                client.request("div", 0)
+        for line in (
+            'event   nobody.wants c -> - nobody "this"',
+            f"request div c -> s {number}",
+            f"reply   div s -> c {1 / number}",
+            "error   div s -> c ZeroDivisionError: division by zero",
+        ):
+            await until(app, pilot, line)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("t")
+        await talk(bus, 4, app, pilot)
+        bus.close()
+        await until(app, pilot, "Start it")
+        with shmbus.serve(name) as successor:
+            await talk(successor, 8, app, pilot)
+
+    with shmbus.serve(name) as bus:
+        drive(name, use, width=100)
 
 
 def test_an_endpoint_s_page_shows_how_long_messages_have_waited_for_it() -> None:

@@ -161,8 +161,9 @@ def raw(payload: object) -> bytes:
     return payload.encode() if isinstance(payload, str) else to_json(payload)
 
 
-def shown(payload: object) -> str:
-    """A payload for people."""
+def shown(message: Any) -> str:
+    """A message's payload for people."""
+    payload = message.payload
     if payload is None:
         return ""
     if isinstance(payload, bytes):
@@ -172,6 +173,8 @@ def shown(payload: object) -> str:
         return (
             f"<{len(payload)} bytes: {payload[:16].hex(' ')}{' ..' if len(payload) > 16 else ''}>"
         )
+    if message.tap is not None and message.tap.kind == "error" and isinstance(payload, list):
+        return ": ".join(map(str, payload[:2]))  # what a handler raised, without its traceback
     return to_json(payload).decode()
 
 
@@ -204,7 +207,7 @@ def pretty(message: Any) -> bytes:
         click.style(_clock(message), dim=True),
         click.style(message.type, fg="cyan", bold=True),
         click.style(message.source + again, fg="green"),
-        shown(message.payload),
+        shown(message),
     ]
     return _plain(" ".join(parts)).rstrip().encode()
 
@@ -223,7 +226,7 @@ def tapped(message: Any, seen: Tap, took: float, after: float | None) -> bytes:
         *([click.style(outcome, fg=_COLOURS.get(outcome))] if outcome else []),
         click.style(f"in {duration(took)}", dim=True),
         *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
-        shown(message.payload),
+        shown(message),
     ]
     return _plain(" ".join(parts)).rstrip().encode()
 

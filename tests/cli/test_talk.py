@@ -322,15 +322,20 @@ def test_a_command_that_fails_fails_the_request(bus: shmbus.Bus, start: Start) -
 
 
 @pytest.mark.slow
+def tapped(bus: shmbus.Bus, pattern: str) -> bool:
+    return any(
+        e.routed and (i.role, i.pattern) == ("tap", pattern)
+        for e in bus.endpoints()
+        for i in e.interests
+    )
+
+
 def test_tap_shows_what_passes_between_others(
     bus: shmbus.Bus, served: shmbus.Endpoint, start: Start
 ) -> None:
-    def tapped() -> bool:
-        return any(e.routed and i.pattern == "news.>" for e in bus.endpoints() for i in e.interests)
-
     for flags in ([], ["--json"]):
         process = start("tap", "-b", bus.name, "echo", "news.>", "--count", 4, *flags)
-        eventually(tapped)
+        eventually(lambda: tapped(bus, "news.>"))
         with bus.attach("client") as client:
             client.publish("news.today", "rain")
             assert client.request("echo", 41, timeout=60).payload == 41
@@ -351,4 +356,16 @@ def test_tap_shows_what_passes_between_others(
             assert "event   news.today client -> - nobody in" in lines[0]
             assert "request echo client -> server in" in lines[1]
             assert "reply   echo server -> client in" in lines[2]
-        eventually(lambda: not tapped())
+        eventually(lambda: not tapped(bus, "news.>"))
+
+
+def test_tap_shows_what_a_handler_raised_without_its_traceback(
+    bus: shmbus.Bus, served: shmbus.Endpoint, start: Start
+) -> None:
+    served.handle("div", lambda message: 1 / message.payload)
+    process = start("tap", "-b", bus.name, "div", "--count", 2)
+    eventually(lambda: tapped(bus, "div"))
+    with bus.attach("client") as client, pytest.raises(shmbus.errors.RemoteError):
+        client.request("div", 0, timeout=60)
+    out, _ = process.communicate(timeout=60)
+    assert out.splitlines()[1].endswith(" ZeroDivisionError: division by zero")

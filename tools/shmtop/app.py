@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
+from shmbus.cli.common import shown
 from shmbus.errors import BusError
 from shmbus.health import Latency
 from shmbus.registry import Counts, EndpointInfo, PendingRequest, Ring
@@ -499,7 +500,7 @@ class RoutesPage(Page):
 
 
 class TailPage(Page):
-    """The events of a pattern as they come. The one page that attaches to the bus."""
+    """What passes between others, as it comes: a tap. The one page that attaches to the bus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "clear", "Clear")]
     LINES = 200
@@ -527,10 +528,10 @@ class TailPage(Page):
         self._stop = threading.Event()
         self._shown = threading.Event()
         self._endpoint: Any = None
-        self._subscription: Any = None
+        self._tap: Any = None
 
     def compose(self) -> ComposeResult:
-        yield Static("Events of a pattern, as they come", classes="title")
+        yield Static("What passes between others, as it comes", classes="title")
         yield Static("attaching ...", id="notice")
         yield Input(">", placeholder="a pattern, as in buffer.*.changed or >", id="pattern")
         yield RichLog(max_lines=5000, wrap=False, highlight=False)
@@ -550,7 +551,7 @@ class TailPage(Page):
         self.query_one(RichLog).clear()
 
     def on_tail_page_attached(self) -> None:
-        self._subscribe()
+        self._watch()
 
     def on_tail_page_failed(self, message: Failed) -> None:
         self._say(message.problem, "bold red")
@@ -563,67 +564,79 @@ class TailPage(Page):
 
     @on(Input.Submitted)
     def submitted(self) -> None:
-        self._subscribe()
+        self._watch()
 
     def _say(self, text: str, style: str = "") -> None:
         self.query_one("#notice", Static).update(Text(text, style))
 
-    def _subscribe(self) -> None:
+    def _watch(self) -> None:
         pattern = self.query_one(Input).value.strip()
         if self._endpoint is None or not pattern:
             return
         try:
-            fresh = self._endpoint.subscribe(pattern, overflow="drop_newest")
+            fresh = self._endpoint.tap(pattern)
         except BusError as problem:
             self._say(str(problem), "bold red")
             return
-        if self._subscription is not None:
-            self._subscription.close()
-        self._subscription = fresh
+        if self._tap is not None:
+            self._tap.close()
+        self._tap = fresh
         self._say(
-            f"attached to the bus as {self._endpoint.name}, a lossy observer of {pattern}: it "
-            "delays nobody, and loses what it cannot keep up with"
+            f"attached to the bus as {self._endpoint.name}, a lossy observer of {pattern}: it gets "
+            "copies, delays nobody, and misses what it cannot keep up with"
         )
 
     def _tail(self) -> None:
-        """In a thread of its own: attach, and show what comes until the page is left."""
+        """In a thread of its own: attach, and show what comes until the page is left. A bus that
+        has died or ended may come back."""
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except BusError as problem:
+                self.post_message(self.Failed(str(problem)))
+            finally:
+                self._endpoint = self._tap = None
+            self._stop.wait(1.0)
+
+    def _follow(self) -> None:
         import shmbus
 
         name = f"shmtop-{os.getpid()}"
-        try:
-            with shmbus.attach(self.top.sampler.name, name=name, timeout=2.0) as endpoint:
-                self._endpoint = endpoint
-                self.post_message(self.Attached())
-                while not self._stop.is_set():
-                    messages = endpoint.receive_many(10_000, timeout=0.2)
-                    if not messages:
-                        continue
-                    lines = [tail_line(message) for message in messages[: self.LINES]]
-                    if len(messages) > self.LINES:
-                        more = len(messages) - self.LINES
-                        lines.append(Text(f"... {more} more came at once", "dim"))
-                    self._shown.clear()
-                    self.post_message(self.Came(lines))
-                    # Rather lose messages than pile them up in front of a slow terminal.
-                    while not self._shown.wait(0.1) and not self._stop.is_set():
-                        pass
-        except BusError as problem:
-            self.post_message(self.Failed(str(problem)))
-        finally:
-            self._endpoint = self._subscription = None
+        with shmbus.attach(self.top.sampler.name, name=name, timeout=2.0) as endpoint:
+            self._endpoint = endpoint
+            self.post_message(self.Attached())
+            while not self._stop.is_set():
+                messages = endpoint.receive_many(10_000, timeout=0.2)
+                if not messages:
+                    continue
+                lines = [tail_line(message) for message in messages[: self.LINES]]
+                if len(messages) > self.LINES:
+                    more = len(messages) - self.LINES
+                    lines.append(Text(f"... {more} more came at once", "dim"))
+                self._shown.clear()
+                self.post_message(self.Came(lines))
+                # Rather lose messages than pile them up in front of a slow terminal.
+                while not self._shown.wait(0.1) and not self._stop.is_set():
+                    pass
+
+
+OUTCOMES = {"nobody": "yellow", "lost": "bold red", "dropped": "magenta"}
 
 
 def tail_line(message: Any) -> Text:
-    """One message on one line."""
+    """What a tap saw, on one line."""
+    tap = message.tap
     line = Text(no_wrap=True, overflow="ellipsis")
     if message.lost:
-        line.append(f"({message.lost} lost) ", "bold red")
+        line.append(f"({message.lost} missed) ", "bold red")
+    line.append(f"{tap.kind:7} ", "red" if tap.kind == "error" else "")
     line.append(f"{message.type} ", "bold")
-    line.append(f"{message.source} ", "cyan")
+    line.append(f"{message.source} -> {tap.target or '-'} ", "cyan")
+    if tap.outcome != "delivered":
+        line.append(f"{tap.outcome} ", OUTCOMES[tap.outcome])
     try:
-        payload = message.payload
+        text = shown(message)
     except BusError as problem:
-        payload = problem
-    text = f"{len(payload)} bytes" if isinstance(payload, bytes) else repr(payload)
+        text = str(problem)
     line.append(text if len(text) <= 500 else text[:499] + "…")
     return line
