@@ -125,7 +125,7 @@ def staged(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> BusByHand:
     process = Process(cpu=12.0, memory=64 << 20)
     monkeypatch.setattr(Processes, "look", lambda self, pids: dict.fromkeys(pids, process))
     monkeypatch.setattr("shmbus.registry.process_alive", lambda pid, start_time: True)
-    return populated(BusByHand(stack, f"staged-{secrets.token_hex(4)}", pid=4242))
+    return populated(BusByHand(stack, f"staged-{secrets.token_hex(3)}", pid=4242))
 
 
 def test_the_bus_looks_as_it_did(staged: BusByHand) -> None:
@@ -180,6 +180,18 @@ def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:
         for word in (bus.name, "healthy", "ENDPOINT", "LOST", "indexer", "Sort", "Filter", "Tail"):
             assert word in seen
         assert all(len(line.rstrip()) <= 80 for line in seen.splitlines())
+
+    drive(bus, use)
+
+
+def test_the_headline_leaves_out_what_does_not_fit(stack: ExitStack) -> None:
+    bus = populated(BusByHand(stack, f"a-longer-name-{secrets.token_hex(4)}"))
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = (await until(app, pilot, "4/8 endpoints")).splitlines()[0]
+        assert "heartbeat" not in seen
+        await pilot.resize_terminal(100, 24)
+        await until(app, pilot, "heartbeat")
 
     drive(bus, use)
 
@@ -440,13 +452,13 @@ def test_the_tail_shows_every_kind_and_goes_on_when_the_bus_is_served_anew() -> 
 
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await pilot.press("t")
-        await talk(bus, 4, app, pilot)
-        bus.close()
+        await talk(first, 4, app, pilot)
+        first.close()
         await until(app, pilot, "Start it")
         with shmbus.serve(name) as successor:
             await talk(successor, 8, app, pilot)
 
-    with shmbus.serve(name) as bus:
+    with shmbus.serve(name) as first:
         drive(name, use, width=100)
 
 

@@ -149,8 +149,8 @@ class BusPage(Page):
 
     def show(self, sample: Sample) -> None:
         health = sample.look.health
-        headline = cells.headline(health, "PAUSED" if self.top.paused else "")
-        headline.append(f"  {slots(sample)}", "dim")
+        remark = "PAUSED" if self.top.paused else ""
+        headline = cells.headline(health, remark, slots(sample), self.size.width - 2)
         self.query_one("#headline", Static).update(headline)
         self.query_one("#traffic", Static).update(cells.traffic(health))
         self.query_one(Sparkline).data = list(self.top.sampler.history)

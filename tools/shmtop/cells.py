@@ -243,8 +243,8 @@ def order(found: list[Row], column: Column, reverse: bool = False) -> list[Row]:
     return sorted(found, key=column.key, reverse=column.falling != reverse)
 
 
-def headline(health: Health, remark: str = "") -> Text:
-    """The verdict on the bus in one line."""
+def headline(health: Health, remark: str = "", slots: str = "", width: int = 10_000) -> Text:
+    """The verdict on the bus in one line; what does not fit is left out, the least first."""
     line = Text(health.bus, "bold")
     if health.healthy:
         line.append("  ● healthy", "bold green")
@@ -253,11 +253,15 @@ def headline(health: Health, remark: str = "") -> Text:
         line.append(f"  ▲ {word}", "bold red")
     if remark:
         line.append("  ").append(remark, "reverse")
-    line.append(f"  dispatcher {health.pid}")
+    parts = [(f"dispatcher {health.pid}", ""), (slots, "dim")]
     if health.dispatcher_alive:
-        line.append(f"  up {duration(health.uptime)}  heartbeat {duration(health.heartbeat_age)}")
+        parts.insert(1, (f"up {duration(health.uptime)}", ""))
+        parts.append((f"heartbeat {duration(health.heartbeat_age)}", ""))
     else:
-        line.append(" does not run", "bold red")
+        parts[0] = (f"dispatcher {health.pid} does not run", "bold red")
+    for part, style in parts:
+        if part and line.cell_len + 2 + len(part) <= width:
+            line.append("  ").append(part, style)
     return line
 
 
