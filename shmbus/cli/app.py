@@ -20,7 +20,7 @@ Exit codes:
   0    done
   1    it failed, was refused, or is not healthy
   2    bad command line
-  3    no such bus: none runs, several do, or it is not ours or not of this version
+  3    no such bus: none runs, several do, or it is dead or of another version
   4    timed out
   130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, reply and top end so with 0
   141  who read its output went away
@@ -122,7 +122,7 @@ def run(
     except click.ClickException as problem:
         return _say(problem.format_message(), problem.exit_code, name)
     except errors.BusError as problem:
-        return _say(str(problem).partition("\n\nRemote traceback")[0], exit_code(problem), name)
+        return _say(explain(problem), exit_code(problem), name)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still
         return PIPE
@@ -130,6 +130,21 @@ def run(
         full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         where = "" if problem.filename is None else f"{problem.filename}: "
         return _say(f"{where}{problem.strerror or problem}{full}", FAILED, name)
+
+
+def explain(problem: errors.BusError) -> str:
+    """What an error says, with options and commands for remedies where it names calls."""
+    text = str(problem).partition("\n\nRemote traceback")[0]
+    patience = "--wait" if isinstance(problem, errors.WaitTimeout) else "--timeout"
+    for call, here in (
+        (f"ep.wait_for({getattr(problem, 'type', '')!r})", "--wait"),
+        ("bus.route()", "shmbus route"),
+        ("timeout=", patience),
+        ("; with reconnect=True calls wait for that", ""),
+        ("python -m shmbus", "shmbus serve"),
+    ):
+        text = text.replace(call, here)
+    return text
 
 
 def exit_code(problem: errors.BusError) -> int:

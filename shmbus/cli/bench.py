@@ -94,10 +94,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     floods: tuple[Flood, ...]
 
 
-@click.command()
+@click.command(short_help="Measure latency and throughput of a bus on this machine.")
 @click.option(
     "--seconds",
     type=click.FloatRange(1.0, 3600.0),
+    metavar="SECONDS",
     default=30.0,
     show_default=True,
     help="About how long it takes.",

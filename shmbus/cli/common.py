@@ -18,6 +18,25 @@ from shmbus.errors import BusError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def seconds_option(name: str, default: float | None = None, *, help: str) -> Callable[[F], F]:
+    """An option for a time of at most a year: more would overflow in what waits for it."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
+        if value is not None and not 0.0 <= value <= 3e7:
+            raise click.BadParameter(f"{value:g} is not from 0 to 30000000 seconds")
+        return value
+
+    return click.option(
+        name,
+        type=float,
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        callback=check,
+        help=help,
+    )
+
+
 # The bus ----------------------------------------------------------------------------------------
 
 
@@ -58,11 +77,47 @@ bus_option: Callable[[F], F] = click.option(
     "-b",
     envvar="SHMBUS_BUS",
     shell_complete=complete_bus,
+    metavar="NAME",
     help="By default the only one running.",
 )
-bus_argument: Callable[[F], F] = click.argument(
-    "bus", required=False, envvar="SHMBUS_BUS", shell_complete=complete_bus
-)
+
+
+def bus_argument(command: F) -> F:
+    """The argument BUS, which may be given as the option -b as well, as elsewhere."""
+    key = "shmbus.bus"
+
+    def keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.meta[key] = value
+
+    def take(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        named: str | None = context.meta.get(key, value)
+        return named
+
+    for add in (
+        click.option(
+            "--bus",
+            "-b",
+            "named",
+            is_eager=True,
+            expose_value=False,
+            callback=keep,
+            shell_complete=complete_bus,
+            metavar="NAME",
+            help="The same as BUS.",
+        ),
+        click.argument(
+            "bus",
+            required=False,
+            envvar="SHMBUS_BUS",
+            callback=take,
+            shell_complete=complete_bus,
+        ),
+    ):
+        command = add(command)
+    return command
+
+
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one document a line."
 )
@@ -103,7 +158,7 @@ def payloads(payload: str | None, kind: str) -> Iterator[Any]:
             with open(payload[1:], "rb") as file:
                 content = file.read()
         except OSError as problem:
-            raise click.UsageError(f"payload: {problem}") from None
+            raise click.UsageError(f"{payload[1:]}: {problem.strerror}") from None
         yield _parse(content, kind, payload[1:])
     else:
         yield _parse(payload.encode(errors="surrogateescape"), kind, "PAYLOAD")

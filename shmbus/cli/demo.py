@@ -15,10 +15,15 @@ from rich.table import Table
 from shmbus.demo.play import Outcome, play
 
 
-@click.command()
+@click.command(short_help="Do real work on a bus, and kill a worker half-way.")
 @click.argument("path", type=click.Path(exists=True, file_okay=False), required=False)
 @click.option(
-    "--workers", type=click.IntRange(2, 32), default=3, show_default=True, help="That tokenise."
+    "--workers",
+    type=click.IntRange(2, 32),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="That tokenise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
 @click.pass_context

@@ -6,13 +6,13 @@ import click
 
 from shmbus import doctor as checks
 
-from .common import complete_bus, json_option, print_json, size
+from .common import bus_argument, json_option, print_json, size
 
 _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
 
 
-@click.command()
-@click.argument("bus", required=False, shell_complete=complete_bus)
+@click.command(short_help="Check this machine, and find what the dead left.")
+@bus_argument
 @click.option("--fix", is_flag=True, help="Free what provably nobody needs any more.")
 @json_option
 @click.pass_context

@@ -24,7 +24,7 @@ from .common import (
 )
 
 
-@click.command()
+@click.command(short_help="List the buses of this user, and the endpoints on them.")
 @bus_argument
 @json_option
 def ls(bus: str | None, as_json: bool) -> None:
@@ -95,7 +95,7 @@ def _row(e: EndpointInfo) -> list[str]:
     ]
 
 
-@click.command()
+@click.command(short_help="Say everything that is known of a bus or an endpoint.")
 @click.argument("endpoint", required=False, shell_complete=complete_endpoint)
 @bus_option
 @json_option
@@ -271,7 +271,9 @@ def _health(h: Health) -> list[str]:
         "last heartbeat": _ago(h.heartbeat_age),
         "delivered": f"{h.routed:,}, now {h.rate:,.0f} a second",
         "routing latency": f"average {duration(h.latency.mean)}, p50 {duration(h.latency.p50)}, "
-        f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}",
+        f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}"
+        if h.latency.count
+        else "nothing routed yet",
         "requests under way": h.pending,
         "lost": h.lost,
         "redelivered": h.redelivered,

@@ -7,6 +7,8 @@ import click
 from shmbus.host import announcement, host
 from shmbus.settings import Settings
 
+from .common import seconds_option
+
 _DEFAULT = Settings()
 
 
@@ -14,6 +16,7 @@ _DEFAULT = Settings()
 @click.argument("name")
 @click.option(
     "--ring-bytes",
+    metavar="BYTES",
     type=int,
     default=_DEFAULT.ring_bytes,
     show_default=True,
@@ -21,25 +24,20 @@ _DEFAULT = Settings()
 )
 @click.option(
     "--max-endpoints",
+    metavar="N",
     type=int,
     default=_DEFAULT.max_endpoints,
     show_default=True,
     help="Endpoints at a time.",
 )
-@click.option(
+@seconds_option(
     "--block-timeout",
-    type=float,
-    default=_DEFAULT.block_timeout,
-    show_default=True,
-    metavar="SECONDS",
+    _DEFAULT.block_timeout,
     help="How long a receiver whose ring is full may hold up its senders.",
 )
-@click.option(
+@seconds_option(
     "--stall-after",
-    type=float,
-    default=_DEFAULT.stall_after,
-    show_default=True,
-    metavar="SECONDS",
+    _DEFAULT.stall_after,
     help="After which an endpoint that takes nothing is said to be stalled.",
 )
 @click.option("--replace", is_flag=True, help="Put a bus of that name, of another layout, aside.")

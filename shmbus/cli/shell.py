@@ -6,8 +6,8 @@ import click
 from click.shell_completion import get_completion_class
 
 
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.command(short_help="Print what makes a shell complete commands and names.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 def completion(shell: str) -> None:
     """Print what makes SHELL complete commands, buses, endpoints and types.
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 import msgspec
 
 from shmbus import Endpoint, Message, attach, errors, observe
+from shmbus.patterns import matches
 
+from .app import TIMED_OUT
 from .common import (
     Pace,
     bus_option,
@@ -27,6 +31,7 @@ from .common import (
     pretty,
     print_json,
     raw,
+    seconds_option,
     tapped,
     write,
 )
@@ -36,26 +41,13 @@ _ASKED = 10_000  # requests whose replies a tap waits for
 _DOZE = 0.2  # seconds; also how long a pipe that was closed goes unnoticed
 
 
-def _timeout(default: float, text: str) -> Callable[[Any], Any]:
-    return click.option(
-        "--timeout",
-        type=click.FloatRange(0.0, 3e7),
-        default=default,
-        show_default=True,
-        metavar="SECONDS",
-        help=text,
-    )
-
-
 def _common(command: Any) -> Any:
     """What pub, send and request have in common."""
     for option in (
         json_option,
-        click.option(
+        seconds_option(
             "--wait",
-            type=click.FloatRange(0.0, 3e7),
-            metavar="SECONDS",
-            help="First wait so long at most until somebody would get it.",
+            help="First wait so long at most until the bus runs and somebody would get it.",
         ),
         click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second."),
         click.option(
@@ -64,6 +56,7 @@ def _common(command: Any) -> Any:
             type=click.IntRange(1),
             default=1,
             show_default=True,
+            metavar="N",
             help="Send each payload so often.",
         ),
         payload_options,
@@ -86,32 +79,31 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_common
-@_timeout(5.0, "For which a full ring is waited for.")
+@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
 @_with_payload
-def pub(bus: str | None, type: str, **how: Any) -> None:
+def pub(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
 
     {PAYLOAD}
     """
-    with _attach(bus, "pub") as endpoint:
-        _post(endpoint, endpoint.publish, "published", type, **how)
+    with _attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
+        _post(endpoint.publish, "published", type, **how)
 
 
 @click.command()
 @_common
-@_timeout(5.0, "For which a full ring is waited for.")
+@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
 @_with_payload
-def send(bus: str | None, type: str, **how: Any) -> None:
+def send(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
     """Send a command of TYPE to the one endpoint that handles it.
 
     {PAYLOAD}
     """
-    with _attach(bus, "send") as endpoint:
-        _post(endpoint, endpoint.send, "sent", type, **how)
+    with _attach_to(bus, "send", type, "handle", wait) as endpoint:
+        _post(endpoint.send, "sent", type, **how)
 
 
 def _post(
-    endpoint: Endpoint,
     post: Callable[..., None],
     done: str,
     type: str,
@@ -120,12 +112,9 @@ def _post(
     kind: str,
     count: int,
     rate: float | None,
-    wait: float | None,
     timeout: float,
     as_json: bool,
 ) -> None:
-    if wait is not None:
-        endpoint.wait_for(type, timeout=wait)
     number, pace, began = 0, Pace(rate), time.monotonic()
     for value in payloads(payload, kind):
         for _ in range(count):
@@ -138,7 +127,7 @@ def _post(
 
 @click.command()
 @_common
-@_timeout(5.0, "For which each reply is waited for.")
+@seconds_option("--timeout", 5.0, help="For which each reply is waited for.")
 @click.option("--raw", "as_raw", is_flag=True, help="Print the payload alone, bytes as they are.")
 @_with_payload
 def request(
@@ -159,9 +148,7 @@ def request(
 
     Exit code 4 where no reply comes in time, 1 where nobody handles it or its handler fails.
     """
-    with _attach(bus, "request") as endpoint:
-        if wait is not None:
-            endpoint.wait_for(type, timeout=wait)
+    with _attach_to(bus, "request", type, "handle", wait) as endpoint:
         pace = Pace(rate)
         for value in payloads(payload, kind):
             for _ in range(count):
@@ -181,12 +168,34 @@ def _payload_alone(message: Message[Any], as_raw: bool) -> bytes:
     return b"" if message.payload is None else raw(message.payload)
 
 
+_wait_for_bus = seconds_option("--wait", help="First wait so long at most until the bus runs.")
+
+
+def _listening(command: Any) -> Any:
+    """What sub and tap have in common."""
+    for option in (
+        json_option,
+        click.option(
+            "--reconnect", is_flag=True, help="Wait for the next dispatcher where one dies."
+        ),
+        _wait_for_bus,
+        seconds_option(
+            "--timeout",
+            help="End after so long; with exit code 4 if --count is given and fewer came.",
+        ),
+        click.option(
+            "--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many."
+        ),
+        bus_option,
+        click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_type),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_type)
-@bus_option
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many messages.")
-@click.option("--timeout", type=click.FloatRange(0.0), help="End after so many seconds.")
-@click.option("--group", "-g", help="Be one of this queue group, and get a share.")
+@_listening
+@click.option("--group", "-g", metavar="NAME", help="Be one of this queue group, and get a share.")
 @click.option(
     "--lossless",
     is_flag=True,
@@ -194,13 +203,12 @@ def _payload_alone(message: Message[Any], as_raw: bool) -> bytes:
 )
 @click.option("--rate", is_flag=True, help="Each second, how many came and how far apart.")
 @click.option("--raw", "as_raw", is_flag=True, help="Print payloads alone, bytes as they are.")
-@click.option("--reconnect", is_flag=True, help="Wait for the next dispatcher where one dies.")
-@json_option
 def sub(
     patterns: tuple[str, ...],
     bus: str | None,
     count: int | None,
     timeout: float | None,
+    wait: float | None,
     group: str | None,
     lossless: bool,
     rate: bool,
@@ -223,30 +231,28 @@ def sub(
         else:
             write(_payload_alone(message, True) if as_raw else pretty(message))
 
-    with _attach(bus, "sub", reconnect=reconnect) as endpoint:
+    with _attach(bus, "sub", wait, reconnect=reconnect) as endpoint:
         for pattern in patterns or (">",):
             endpoint.subscribe(
                 pattern, group=group, overflow="block" if lossless else "drop_newest"
             )
         _say("sub", f"listening on {endpoint.bus.name}")
-        _stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
-        if meter is not None:
-            meter.report()
-            flush()
+        try:
+            _stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
+        finally:
+            if meter is not None:
+                meter.report()
+                flush()
 
 
-@click.command()
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_type)
-@bus_option
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many.")
-@click.option("--timeout", type=click.FloatRange(0.0), help="End after so many seconds.")
-@click.option("--reconnect", is_flag=True, help="Wait for the next dispatcher where one dies.")
-@json_option
+@click.command(short_help="Watch what passes between others.")
+@_listening
 def tap(
     patterns: tuple[str, ...],
     bus: str | None,
     count: int | None,
     timeout: float | None,
+    wait: float | None,
     reconnect: bool,
     as_json: bool,
 ) -> None:
@@ -279,7 +285,7 @@ def tap(
         else:
             write(tapped(message, seen, took, after))
 
-    with _attach(bus, "tap", reconnect=reconnect) as endpoint:
+    with _attach(bus, "tap", wait, reconnect=reconnect) as endpoint:
         for pattern in patterns or (">", "$bus.>"):
             endpoint.tap(pattern)
         _say("tap", f"watching {endpoint.bus.name}")
@@ -311,6 +317,8 @@ def _stream(
             if tick is not None:
                 tick()
             flush()
+        if left:
+            click.get_current_context().exit(TIMED_OUT)
     except KeyboardInterrupt:
         pass  # how it ends
     flush()
@@ -374,14 +382,25 @@ class Meter:
 @click.argument("pattern")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @bus_option
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
-@click.option("--count", "-n", type=click.IntRange(1), help="End after so many requests.")
+@_wait_for_bus
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Answer so many at a time.",
+)
+@click.option(
+    "--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many requests."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Do not print what comes.")
 @json_option
 def reply(
     pattern: str,
     command: tuple[str, ...],
     bus: str | None,
+    wait: float | None,
     threads: int,
     count: int | None,
     quiet: bool,
@@ -397,7 +416,8 @@ def reply(
     """
     answered = 0
     lock = threading.Lock()
-    with _attach(bus, "reply") as endpoint:
+    logging.getLogger("shmbus").addFilter(_brief)
+    with _attach(bus, "reply", wait) as endpoint:
 
         def answer(message: Message[Any]) -> Any:
             nonlocal answered
@@ -426,6 +446,13 @@ class CommandFailed(Exception):
     """The command that was to answer did not."""
 
 
+def _brief(record: logging.LogRecord) -> bool:
+    """Where that is logged, what the command said is enough: our traceback has nothing to add."""
+    if record.exc_info and isinstance(record.exc_info[1], CommandFailed):
+        record.exc_info = None
+    return True
+
+
 def _run(command: tuple[str, ...], message: Message[Any]) -> Any:
     given = {**os.environ, "SHMBUS_TYPE": message.type, "SHMBUS_SOURCE": message.source}
     done = subprocess.run(command, input=raw(message.payload), capture_output=True, env=given)
@@ -438,10 +465,42 @@ def _run(command: tuple[str, ...], message: Message[Any]) -> Any:
         return done.stdout.decode(errors="replace").removesuffix("\n")
 
 
-def _attach(bus: str | None, role: str, *, reconnect: bool = False) -> Endpoint:
-    """Unlike a program, which waits for its bus, a command says at once that there is none."""
-    with observe(bus) as view:
-        bus, info = view.name, view.info()
-    if not info.alive:
-        raise errors.BusDown(bus=bus, reason="its dispatcher is dead", pid=info.pid)
-    return attach(bus, name=f"shmbus-{role}-{os.getpid()}", reconnect=reconnect)
+def _attach(
+    bus: str | None, role: str, wait: float | None = None, *, reconnect: bool = False
+) -> Endpoint:
+    """Unlike a program, which waits for its bus, a command says at once that there is none, unless
+    it was told to wait."""
+    end = time.monotonic() + (wait or 0.0)
+    while True:
+        problem: errors.BusError
+        try:
+            with observe(bus) as view:
+                info = view.info()
+            if info.alive:
+                break
+            problem = errors.BusDown(bus=info.name, reason="its dispatcher is dead", pid=info.pid)
+        except errors.NoSuchBus as missing:
+            problem = missing
+            if bus is None and missing.running:  # several
+                raise
+        if time.monotonic() >= end:
+            raise problem
+        time.sleep(0.05)
+    return attach(info.name, name=f"shmbus-{role}-{os.getpid()}", reconnect=reconnect)
+
+
+@contextmanager
+def _attach_to(
+    bus: str | None, role: str, type: str, wanted: str, wait: float | None
+) -> Iterator[Endpoint]:
+    """An endpoint; if we are to wait, once somebody subscribes to the type or handles it."""
+    end = time.monotonic() + (wait or 0.0)
+    with _attach(bus, role, wait) as endpoint:
+        while wait is not None and not any(
+            e.routed and any(i.role == wanted and matches(i.pattern, type) for i in e.interests)
+            for e in endpoint.bus.find(type)
+        ):
+            if time.monotonic() >= end:
+                raise errors.WaitTimeout(pattern=type, receivers=1, found=0, seconds=wait)
+            time.sleep(0.005)
+        yield endpoint

@@ -199,6 +199,34 @@ def test_top_shows_a_bus_once(
     assert (ran.code, ran.err.count("\n")) == (2, 1)
 
 
+def test_a_bus_is_named_by_argument_option_or_environment(
+    bus: shmbus.Bus, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["ls"],
+        ["health", "--over", "0"],
+        ["top", "--once", "--interval", "0.05"],
+        ["doctor"],
+    ):
+        by_argument = shmbus_command(*command, bus.name)
+        by_option = shmbus_command(*command, "-b", bus.name)
+        monkeypatch.setenv("SHMBUS_BUS", bus.name)
+        by_environment = shmbus_command(*command)
+        monkeypatch.setenv("SHMBUS_BUS", "no-such-bus")
+        over_environment = shmbus_command(*command, "-b", bus.name)
+        monkeypatch.delenv("SHMBUS_BUS")
+        for ran in (by_argument, by_option, by_environment, over_environment):
+            assert (ran.code in (0, 1), ran.err) == (True, "")
+            assert command == ["doctor"] or bus.name in ran.out
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "x"])
+def test_a_time_that_is_none_is_told_in_one_line(shmbus_command: Command, value: str) -> None:
+    ran = shmbus_command("pub", "a", "--wait", value)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert value in ran.err
+
+
 def test_a_full_disk_is_told_in_one_line(bus: shmbus.Bus) -> None:
     with open("/dev/full", "w") as full:
         command = [*COMMAND, "ls", bus.name]

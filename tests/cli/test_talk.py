@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -369,3 +370,57 @@ def test_tap_shows_what_a_handler_raised_without_its_traceback(
         client.request("div", 0, timeout=60)
     out, _ = process.communicate(timeout=60)
     assert out.splitlines()[1].endswith(" ZeroDivisionError: division by zero")
+
+
+def test_reply_and_request_wait_for_the_bus_where_they_are_told_to(
+    bus_name: str, start: Start
+) -> None:
+    reply = start("reply", "-b", bus_name, "--wait", 60, "--count", 1, "calc.*")
+    request = start("request", "-b", bus_name, "--wait", 60, "calc.add", "[1, 2]")
+    with shmbus.serve(bus_name):
+        out, err = request.communicate(timeout=60)
+        assert (out, err, request.returncode) == ("[1,2]\n", "", 0)
+        assert reply.wait(60) == 0
+
+
+def test_request_waits_for_a_handler_and_not_for_who_listens(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("listener") as listener:
+        listener.subscribe(">")
+        ran = shmbus_command("request", "-b", bus.name, "calc.add", "--wait", "0.05")
+        assert ran.code == 4
+        assert "0 of 1 receivers of 'calc.add' within 0.05 s" in ran.err
+        assert ran.err.endswith("or wait longer (--wait)\n")
+        assert shmbus_command("pub", "-b", bus.name, "calc.add", "--wait", "60").code == 0
+
+
+def test_remedies_are_options_and_commands(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    ran = shmbus_command("request", "-b", bus.name, "calc.add")
+    assert ran.code == 1
+    assert ran.err.endswith(
+        "Start one that does, wait for it (--wait), or ask shmbus route who would get it\n"
+    )
+    assert shmbus_command("sub", "-b", "none").err.endswith("Start it: shmbus serve none\n")
+
+
+@pytest.mark.parametrize("command", ["sub", "tap"])
+def test_fewer_than_were_to_come_in_time_is_told_by_the_exit_code(
+    bus: shmbus.Bus, shmbus_command: Command, command: str
+) -> None:
+    listen = (command, "-b", bus.name, "--timeout", "0.05")
+    assert shmbus_command(*listen).code == 0
+    assert shmbus_command(*listen, "--count", "1").code == 4
+
+
+def test_a_command_that_fails_over_a_send_is_told_without_our_traceback(
+    bus: shmbus.Bus, start: Start
+) -> None:
+    false = ["--", sys.executable, "-c", "import sys; sys.exit('no such sum')"]
+    process = start("reply", "-b", bus.name, "--count", 1, "calc.*", *false)
+    with bus.attach("client") as client:
+        client.wait_for("calc.add", timeout=60)
+        client.send("calc.add", 3)
+        _, err = process.communicate(timeout=60)
+    assert "ended with 1: no such sum" in err
+    assert "Traceback" not in err

@@ -9,6 +9,8 @@ import click
 import msgspec
 from rich.console import Console
 
+from shmbus.cli.app import explain
+from shmbus.cli.common import bus_argument
 from shmbus.errors import BusError
 
 from . import cells
@@ -16,7 +18,7 @@ from .sampler import Sampler
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("bus", required=False)
+@bus_argument
 @click.option("--once", is_flag=True, help="Print one table and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and end.")
 @click.option(
@@ -38,7 +40,8 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     try:
         sampler = Sampler(bus)
     except BusError as problem:
-        click.echo(f"shmtop: {problem}", err=True)
+        who = click.get_current_context().info_name
+        click.echo(f"{who}: {explain(problem)}", err=True)
         sys.exit(3)
     try:
         if once or as_json:
