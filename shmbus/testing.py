@@ -384,6 +384,8 @@ def _child_main(encoded: str) -> None:
             value = function(endpoint, *task.arguments)
         say(_Word(at="returned", value=value))
     except Exception as why:
+        # Also where nobody asks for its result: pytest shows it with a test that fails.
+        traceback.print_exc()
         say(_Word(at="raised", trace=traceback.format_exc()))
         raise SystemExit(1) from why
 
@@ -604,8 +606,9 @@ def worker(bus_name: str, _served: None) -> Iterator[Callable[..., Worker]]:
     """`worker(function, *arguments, name=None, settings=None, **more)`: calls
     `function(endpoint, *arguments)` in a process of its own, with an endpoint on the test's bus
     (`name`, `settings` and more: see `shmbus.attach`); returns when that is attached. The function
-    stands at the top of its module; arguments and result are plain values. It gets SIGTERM when
-    the test ends, as a SystemExit in its main thread.
+    stands at the top of its module; arguments and result are plain values. What it raises is
+    printed on standard error. It gets SIGTERM when the test ends, as a SystemExit in its main
+    thread.
 
     `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
     started: list[Worker] = []

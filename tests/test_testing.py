@@ -62,6 +62,13 @@ def test_what_a_worker_raised_is_told(bus: shmbus.Bus, worker: Work) -> None:
         process.result()
 
 
+def test_what_a_worker_raised_is_printed_where_nobody_asks_for_its_result(
+    bus: shmbus.Bus, worker: Work, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert worker(fail).wait() == 1
+    assert "LookupError: no such thing" in capfd.readouterr().err
+
+
 def test_a_worker_killed_before_it_returned_is_told(bus: shmbus.Bus, worker: Work) -> None:
     process = worker(answer, "a.py")
     process.kill()
