@@ -42,6 +42,7 @@ class BusView:
         self._open: Registry | None = Registry(name)
         self._processes = Processes()
         self._before = self._traffic()
+        self._lost: dict[tuple[int, int], int] = {}
 
     @property
     def _registry(self) -> Registry:
@@ -116,6 +117,7 @@ class BusView:
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
+            lost, self._lost = self._lost, {(e.slot, e.generation): e.lost for e in endpoints}
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
@@ -125,6 +127,7 @@ class BusView:
             endpoints,
             traffic,
             before=before,
+            lost_before=lost,
             processes=processes,
             now=clock.wall / 1e9,
             names_missing=self._names_missing(info),

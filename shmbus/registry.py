@@ -149,6 +149,14 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
             return "full"
         return "busy" if self.in_hand else "idle"
 
+    @property
+    def lossy(self) -> bool:
+        """Whether it would rather lose than hold up others, in all that it wants: taps, and
+        subscriptions with ``drop_newest``."""
+        return bool(self.interests) and all(
+            i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
+        )
+
 
 class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request under way."""

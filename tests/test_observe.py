@@ -306,6 +306,24 @@ def test_health_names_losses_the_slow_and_the_stalled(bus: BusByHand, seen: BusV
     assert "3 messages were lost" in reasons
 
 
+def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
+    bus: BusByHand, seen: BusView
+) -> None:
+    log, worker = bus.endpoint(0, "log"), bus.endpoint(1, "worker")
+    log.interests(
+        entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST),
+        entry(2, "$bus.>", role=layout.InterestRole.OBSERVE),
+    )
+    worker.interests(entry(1, "job.*"))
+    assert seen.health().healthy
+    log.down["lost"] = bus.head["lost"] = 5
+    health = seen.health()
+    assert (health.healthy, health.lost) == (True, 5)
+    worker.down["lost"], log.down["lost"], bus.head["lost"] = 2, 8, 10
+    assert seen.health().reasons == ("2 messages were lost since the look before; see who is slow",)
+    assert seen.health().healthy
+
+
 def test_health_says_that_somebody_removed_the_bus_s_names(bus: BusByHand, seen: BusView) -> None:
     bus.segment.unlink()
     assert "RemoveIPC" in seen.health().reasons[0]
