@@ -453,6 +453,17 @@ def test_the_tail_shows_every_kind_and_goes_on_when_the_bus_is_served_anew() -> 
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await pilot.press("t")
         await talk(first, 4, app, pilot)
+        with first.attach("writer") as writer:
+            await pilot.press("space")
+            await until(app, pilot, "PAUSED")
+            before = first.health().unrouted
+            writer.publish("while.paused")
+            while first.health().unrouted == before or any(e.untouched for e in first.endpoints()):
+                await pilot.pause(0.02)
+            await pilot.pause(0.2)
+            await pilot.press("space")
+            writer.publish("while.not")
+            assert "while.paused" not in await until(app, pilot, "while.not")
         first.close()
         await until(app, pilot, "Start it")
         with shmbus.serve(name) as successor:

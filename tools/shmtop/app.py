@@ -499,6 +499,15 @@ class RoutesPage(Page):
         )
 
 
+class PatternInput(Input):
+    """The field for a pattern, which has no spaces in it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Watch"),
+        Binding("space", "app.pause", "Pause", priority=True),
+    ]
+
+
 class TailPage(Page):
     """What passes between others, as it comes: a tap. The one page that attaches to the bus."""
 
@@ -531,13 +540,14 @@ class TailPage(Page):
         self._tap: Any = None
 
     def compose(self) -> ComposeResult:
-        yield Static("What passes between others, as it comes", classes="title")
+        yield Static(classes="title", id="title")
         yield Static("attaching ...", id="notice")
-        yield Input(">", placeholder="a pattern, as in buffer.*.changed or >", id="pattern")
+        yield PatternInput(">", placeholder="a pattern, as in buffer.*.changed or >", id="pattern")
         yield RichLog(max_lines=5000, wrap=False, highlight=False)
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
+        super().on_mount()
         self.query_one(Input).focus()
         self.run_worker(self._tail, thread=True)
 
@@ -545,7 +555,10 @@ class TailPage(Page):
         self._stop.set()
 
     def show(self, sample: Sample) -> None:
-        pass
+        title = Text("What passes between others, as it comes  ")
+        if self.top.paused:
+            title.append("PAUSED", "reverse").append("  what comes now is not kept")
+        self.query_one("#title", Static).update(title)
 
     def action_clear(self) -> None:
         self.query_one(RichLog).clear()
@@ -558,7 +571,7 @@ class TailPage(Page):
 
     def on_tail_page_came(self, message: Came) -> None:
         log = self.query_one(RichLog)
-        for line in message.lines:
+        for line in message.lines if not self.top.paused else ():
             log.write(line)
         self._shown.set()
 
