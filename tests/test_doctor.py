@@ -82,9 +82,13 @@ def test_a_bus_of_which_nobody_lives_is_found_and_freed(
     assert "its dispatcher, process" in leaving.owner
     assert leaving.bytes > 2 * 1024 * 1024
     assert set(leaving.files) == set(in_shm(bus_process.name))
-    assert run(bus_process.name).returncode == 1
+    ran = run(bus_process.name)
+    assert ran.returncode == 1
+    none = "leavings: none of the dead"
+    assert none not in ran.stdout
     ran = run(bus_process.name, "--fix")
     assert ran.returncode == 0
+    assert none in ran.stdout
     assert f"of bus {bus_process.name} (its dispatcher, process" in ran.stdout
     assert in_shm(bus_process.name) == []
 

@@ -61,6 +61,8 @@ def demo(context: click.Context, path: str | None, workers: int, as_json: bool) 
         click.echo(msgspec.json.encode(outcome).decode())
     else:
         _show(outcome)
+        if sys.stderr.isatty():
+            click.echo("next: docs/tutorial.md; or shmbus serve NAME, and shmtop", err=True)
     if outcome.differences:
         for difference in outcome.differences:
             click.echo(f"shmbus: {difference}", err=True)

@@ -55,5 +55,8 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
         for other in foreign:
             listed = ", ".join(other.buses)
             click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
+        if not leavings:
+            where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"
+            click.echo(f"{click.style('ok  ', fg='green')}  leavings: none of the dead in {where}")
     if leavings or any(finding.state == "bad" for finding in findings):
         context.exit(1)
