@@ -209,8 +209,9 @@ class Endpoint(EndpointCore):
     ) -> Subscription:
         """Get the events whose type matches `pattern`.
 
-        With a `callback`, that is called with each `Message` by a thread inside `run` (or one that
-        iterates); without one, iteration and `receive` yield them. `group`: of all members of the
+        With a `callback` (an argument: unlike `handle` this is no decorator), that is called with
+        each `Message` by a thread inside `run` (or one that iterates); without one, iteration and
+        `receive` yield them. `group`: of all members of the
         group on this bus, one gets each message, and it is handed on if that one dies over it.
         `overflow`: "block" makes senders wait (a limited time) for this endpoint where it is full,
         "drop_newest" loses and counts instead. `payload_type`: what payloads are decoded to; by
@@ -222,6 +223,7 @@ class Endpoint(EndpointCore):
         `EndpointClosed`.
         """
         patterns.check_pattern(pattern)
+        _check_callable(callback, pattern)
         if overflow not in ("block", "drop_newest"):
             raise errors.InvalidSetting(
                 setting="overflow",
@@ -302,6 +304,7 @@ class Endpoint(EndpointCore):
                 pattern, function, payload_type=payload_type, redeliver=redeliver
             )
         patterns.check_pattern(pattern)
+        _check_callable(function, pattern)
         if payload_type is None:
             payload_type = payloads.annotated_type(function, {"Message": Message})
         if payload_type is not None:
@@ -611,9 +614,9 @@ class Endpoint(EndpointCore):
     # Others ----------------------------------------------------------------------------------
 
     def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
-        """Wait until `receivers` live endpoints would get what matches `pattern`, so that nobody
-        misses the first message. Raises `WaitTimeout` after `timeout` seconds, `InvalidPattern`,
-        `BusDown`."""
+        """Wait until `receivers` live endpoints would get what matches `pattern`, as subscribers or
+        handlers, so that nobody misses the first message. Raises `WaitTimeout` after `timeout`
+        seconds, `InvalidPattern`, `BusDown`."""
         patterns.check_pattern(pattern)
         timeout = _kernel.seconds(timeout)
         end = None if timeout is None else time.monotonic() + timeout
@@ -873,6 +876,12 @@ class Endpoint(EndpointCore):
             message.type,
             message.source,
         )
+
+
+def _check_callable(function: object, pattern: str) -> None:
+    """At once, and not when the first message comes."""
+    if function is not None and not callable(function):
+        raise TypeError(f"what is to be called for {pattern!r} cannot be: {function!r}")
 
 
 def _left(end: float | None) -> float | None:

@@ -398,7 +398,7 @@ class RequestTimeout(RequestError, TimeoutError):
         hint = f": {self.hint}" if self.hint else ""
         return (
             f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. Wait longer "
-            "(timeout=), or give the handler more threads: run(threads=...)"
+            "(timeout=), or see that its handlers are run, in enough threads: run(threads=...)"
         )
 
 

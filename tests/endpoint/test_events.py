@@ -32,6 +32,15 @@ def test_an_event_reaches_all_who_match(attach: Attach) -> None:
     assert other.receive(0) is None
 
 
+def test_what_cannot_be_called_is_refused_at_once(attach: Attach) -> None:
+    endpoint = attach("one")
+    with pytest.raises(TypeError, match=r"'a\.\*' cannot be: 3"):
+        endpoint.subscribe("a.*", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'a' cannot be: 'text'"):
+        endpoint.handle("a", "text")  # type: ignore[call-overload]
+    assert not endpoint.bus.find("a")
+
+
 def test_a_publisher_hears_itself(attach: Attach) -> None:
     endpoint = attach("alone")
     endpoint.subscribe("x")
