@@ -356,7 +356,7 @@ def test_once_prints_a_table_and_tells_unhealthy_by_its_exit_code(bus: BusByHand
     result = CliRunner().invoke(shmtop, arguments, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     assert all(len(line) <= 80 for line in result.output.splitlines())
-    for word in (bus.name, "healthy", "ENDPOINT", "worker-2"):
+    for word in (bus.name, "healthy", "ENDPOINT", "worker-2", "p50 -  p99 -"):
         assert word in result.output
     bus.rows[0]["health"] = layout.Fitness.SLOW
     result = CliRunner().invoke(shmtop, arguments)

@@ -268,12 +268,13 @@ def headline(health: Health, remark: str = "", slots: str = "", width: int = 10_
 def traffic(health: Health) -> Text:
     """Rate, latency and losses in one line."""
     recent = health.recent_latency if health.recent_latency.count else health.latency
+    p50, p99 = (recent.p50, recent.p99) if recent.count else (None, None)
     return Text.assemble(
         (f"{number(health.rate)}/s", "bold"),
         "  p50 ",
-        (duration(recent.p50), "bold"),
+        (duration(p50), "bold"),
         "  p99 ",
-        (duration(recent.p99), "bold"),
+        (duration(p99), "bold"),
         f"  pending {number(health.pending)}  lost ",
         (number(health.lost), "bold red" if health.lost else ""),
         "  dead letters ",
