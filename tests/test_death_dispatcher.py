@@ -189,8 +189,8 @@ OTHER = "import time; time.sleep(600)"
 
 
 def become_another_program(endpoint: shmbus.Endpoint) -> None:
-    endpoint.subscribe("go.on")
     with contextlib.suppress(errors.BusDown):
+        endpoint.subscribe("go.on")
         endpoint.receive()
     os.execv(sys.executable, [sys.executable, "-c", OTHER])
 
