@@ -39,12 +39,11 @@ class Bus(BusView):
         end with ``EndpointDied``, what it had not touched is handed on, and its own calls raise
         ``Evicted``.
 
-        Raises ``InvalidName``; ``LookupError`` where nobody has that name."""
+        Raises ``InvalidName``; ``NoSuchEndpoint`` where nobody has that name."""
         names.check_endpoint(name)
         if not self._dispatcher.evict(name):
-            raise LookupError(
-                f"bus {self.name!r} has no endpoint {name!r}; bus.endpoints() lists those it has"
-            )
+            there = tuple(e.name for e in self.endpoints())
+            raise errors.NoSuchEndpoint(bus=self.name, endpoint=name, there=there)
 
     def close(self, *, timeout: float | None = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at

@@ -489,6 +489,21 @@ class EndpointClosed(BusError):
         return f"endpoint {self.endpoint!r} has been closed here. Attach anew"
 
 
+class NoSuchEndpoint(BusError, LookupError):
+    """Nobody of that name is on the bus."""
+
+    bus: str
+    endpoint: str
+    there: tuple[str, ...] = ()  # who is
+
+    def _explain(self) -> str:
+        there = ", ".join(self.there) or "nobody"
+        return (
+            f"no endpoint {self.endpoint!r} on bus {self.bus!r}; there: {there}. "
+            "Name one of those that bus.endpoints() lists"
+        )
+
+
 class Evicted(BusError):
     """The dispatcher took this endpoint off the bus."""
 

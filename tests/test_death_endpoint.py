@@ -615,5 +615,5 @@ def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
     assert down.payload["reason"] == "evicted"
     with pytest.raises(errors.Evicted):
         victim.publish("x")
-    with pytest.raises(LookupError):
+    with pytest.raises(errors.NoSuchEndpoint):
         bus.evict("nobody")

@@ -40,6 +40,7 @@ FACTS: dict[str, object] = {
     "pid": 4711,
     "pids": (4711, 4712),
     "running": ("other",),
+    "there": ("other",),
     "seconds": 1.25,
     "silent": 3.5,
     "removed": False,

@@ -548,6 +548,14 @@ def test_an_endpoint_that_was_closed_here(bus: shmbus.Bus, attach: Attach) -> No
         endpoint.publish("x")
 
 
+def test_an_endpoint_that_is_not_there(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("e")
+    with provoked(
+        errors.NoSuchEndpoint, "bus.endpoints() lists", bus=bus.name, endpoint="f", there=("e",)
+    ):
+        bus.evict("f")
+
+
 def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     bus.evict("e")
