@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure how soon a death is told, and what a killed dispatcher costs, and hold the bus to it.
 
-    python stress/deaths.py [--quick] [--only NAME ...] [--json FILE]
+    python stress/deaths.py [--quick] [--only NAME ...] [--skip NAME ...] [--json FILE]
 
 Every fault is real: processes that are killed, stopped, that exit, exec or dump core. Times are of
 CLOCK_MONOTONIC, from just before the fault to the receipt, in Python, by whoever is told. It ends
@@ -614,6 +614,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure how soon a death is told.")
     parser.add_argument("--quick", action="store_true", help="5 faults of each kind")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=" ".join(names))
+    parser.add_argument("--skip", nargs="+", metavar="NAME", choices=names, default=[])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample here")
     options = parser.parse_args(arguments)
 
@@ -622,7 +623,7 @@ def main(arguments: list[str] | None = None) -> int:
     failures: list[str] = []
     home = os.getcwd()
     for figure in figures(QUICK if options.quick else FULL):
-        if figure.name not in (options.only or names):
+        if figure.name not in (options.only or names) or figure.name in options.skip:
             continue
         console.print(f"{figure.name} ...", style="dim")
         with tempfile.TemporaryDirectory(prefix="shmbus-deaths-") as directory:
