@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -265,6 +266,37 @@ def test_a_long_handler_is_busy_and_not_stalled(
     assert not told.messages
 
 
+def echo(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.run()
+
+
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Four processes that compute, for each core."""
+    hogs = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(4 * (os.cpu_count() or 1))
+    ]
+    yield
+    for hog in hogs:
+        hog.kill()
+        hog.wait()
+
+
+@pytest.mark.slow
+def test_who_is_slow_because_the_machine_is_busy_is_not_stalled(
+    bus: shmbus.Bus, busy_machine: None, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    told = recorder("$bus.endpoint.stalled")
+    worker(echo, name="server")
+    caller = attach("caller")
+    caller.wait_for("echo", timeout=60)
+    for number in range(300):
+        assert caller.request("echo", number, timeout=60).payload == number
+    assert not told.messages
+
+
 # What becomes of its messages --------------------------------------------------------------------
 
 
@@ -416,6 +448,23 @@ def test_a_begun_command_is_a_dead_letter_and_an_untouched_one_goes_on(
     assert msgspec.msgpack.decode(letter.payload["payload"]) == 0
     eventually(lambda: len(got) == 2)
     assert got == [(1, 1, True), (2, 1, True)]
+
+
+def test_there_are_no_dead_letters_about_dead_letters(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    victims = [worker(take_and_hang, "$bus.undeliverable", "readers", name=n) for n in "ab"]
+    sender = attach("sender")
+    sender.send("nobody.handles.it", 1)
+    for count in (1, 2):  # whoever reads it dies of it, and that is enough
+        begun.wait(count)
+        (reader,) = (e.pid for e in bus.endpoints() if e.name in "ab" and e.in_hand)
+        next(victim for victim in victims if victim.pid == reader).kill()
+    eventually(lambda: not bus.find("$bus.undeliverable")[1:])
+    sender.send("nor.this", 2)
+    letters.wait(2)
+    assert [m.payload["type"] for m in letters.messages] == ["nobody.handles.it", "nor.this"]
 
 
 def take_again(endpoint: shmbus.Endpoint) -> None:

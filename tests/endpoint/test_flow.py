@@ -75,6 +75,25 @@ def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
         assert message.lost == 100 - len(first) == bus.endpoints()[0].lost
 
 
+def test_replies_are_not_stuck_behind_events_on_either_side(name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=600)
+    with (
+        shmbus.serve(name, settings=settings),
+        shmbus.attach(name, name="deaf") as deaf,
+        shmbus.attach(name, name="server") as server,
+        shmbus.attach(name, name="client") as client,
+    ):
+        server.handle("ask", lambda message: message.payload)
+        server.start()
+        reply = client.request_async("ask", "first", timeout=60)  # its way there is free
+        assert reply.result().payload == "first"
+        deaf.subscribe("flood")
+        client.subscribe("flood")  # and does not read it
+        with pytest.raises(errors.QueueFull):
+            server.publish_many([("flood", bytes(1000))] * 1000, timeout=0.05)
+        assert client.request("ask", "again", timeout=60).payload == "again"
+
+
 def test_drop_newest_delays_nobody(name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
