@@ -17,7 +17,7 @@ from shmbus.testing import TIMEOUT, BusProcess, eventually, in_shm
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="the soak: hours instead of minutes")
+    parser.addoption("--long", action="store_true", help="the soak: half an hour")
     parser.addoption("--seed", type=int, help="of every test; by default a fresh one each")
 
 
