@@ -37,6 +37,17 @@ def prepare_up(
     reply_bytes: int,
     requests: int,
 ) -> None: ...
+def append_interest(
+    log: Mapping,
+    size: int,
+    op: int,
+    role: int,
+    bit: int,
+    flags: int,
+    id: int,
+    pattern: bytes,
+    group: bytes,
+) -> bool: ...
 
 @final
 class Message(Generic[_Payload]):
@@ -180,18 +191,6 @@ class EndpointCore:
     def _serve(self, reconnect: bool, timeout: float | None = None) -> None: ...
     def _receive(self, timeout: float | None, stops: bool) -> Message | None: ...
     def _messages(self) -> Iterator[Message]: ...
-    def _append_interest(
-        self,
-        log: Mapping,
-        size: int,
-        op: int,
-        role: int,
-        bit: int,
-        flags: int,
-        id: int,
-        pattern: bytes,
-        group: bytes,
-    ) -> bool: ...
     def _announce_interests(self, serial: int) -> int: ...
     def _await_interests(self, version: int, timeout: float | None) -> bool: ...
     def _set_routes(self, redelivers: bool) -> None: ...

@@ -141,6 +141,19 @@ def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint
     sb_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
 
 
+def append_interest(log, uint64_t size, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id,
+                    bytes pattern, bytes group):
+    """Add to the log in the mapping `log`: False where it is full."""
+    cdef sb_log at
+    cdef sb_interest entry
+    cdef uintptr_t address = log.address
+    at.at = <sb_interests *>address
+    at.size = size
+    entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
+    entry.pattern_length, entry.group_length = len(pattern), len(group)
+    return sb_append_interest(&at, &entry, pattern, group)
+
+
 cdef uint64_t span_ns(object timeout) except? 0:
     """Seconds to nanoseconds; None, and what no clock reaches, for ever."""
     if timeout is None:
@@ -1286,18 +1299,6 @@ cdef class EndpointCore:
         return iteration
 
     # Interests -------------------------------------------------------------------------------
-
-    def _append_interest(self, log, uint64_t size, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id,
-                         bytes pattern, bytes group):
-        """Add to the log in the mapping `log`: False where it is full."""
-        cdef sb_log at
-        cdef sb_interest entry
-        cdef uintptr_t address = log.address
-        at.at = <sb_interests *>address
-        at.size = size
-        entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
-        entry.pattern_length, entry.group_length = len(pattern), len(group)
-        return sb_append_interest(&at, &entry, pattern, group)
 
     def _announce_interests(self, uint64_t serial):
         """Tell the dispatcher; returns the version to wait for."""

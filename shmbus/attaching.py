@@ -17,7 +17,8 @@ from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 
 from . import _kernel, door, errors, names, payloads, registry, segments
-from .endpoint import LOG_BYTES, Endpoint
+from .endpoint import Endpoint
+from .interests import InterestWriter
 from .layout import LAYOUT, BusState, SegmentKind
 from .processes import namespace, start_time
 from .settings import Settings
@@ -106,8 +107,7 @@ def _join(
             ),
         )
         undo.callback(unlink, of.interests(owner, 1))
-        log = of.interests(owner, 1)
-        endpoint._log = segments.create(log, LOG_BYTES, SegmentKind.INTERESTS)
+        endpoint._log = InterestWriter(of, owner)
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()

@@ -20,27 +20,18 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
-import msgspec
-
-from ringbuf import Segment, layout_text
+from ringbuf import layout_text
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 
-from . import _kernel, errors, names, patterns, payloads, segments
+from . import _kernel, errors, names, patterns, payloads
 from ._kernel import EndpointCore, Message, Route
 from .deaths import DeathWatch
 from .futures import Pump
-from .layout import (
-    INTEREST,
-    INTERESTS,
-    DownState,
-    InterestFlag,
-    InterestOp,
-    InterestRole,
-    SegmentKind,
-    UpState,
-)
+from .interests import InterestWriter
+from .layout import DownState, InterestFlag, InterestOp, InterestRole, UpState
 from .messages import REASONS, Death
+from .routes import Callback, Interests, LocalInterest
 from .settings import Batch
 from .signals import uninterrupted
 
@@ -51,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shmbus")
 
-Callback = Callable[[Message], Any]
 Function = TypeVar("Function", bound=Callback)
 
 CLOSING = 5.0
@@ -61,12 +51,7 @@ PATIENCE = 2.0
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
 
-LOG_BYTES = 4096
-"""Of a new segment of interests."""
-
-_GROUPS = 31  # bits of a message's interests but the first
 _ENDED = (errors.BusDown, errors.EndpointClosed, errors.Evicted)
-_HANDLER_FULL = 9  # the one fault whose account needs a look at its endpoint
 
 
 class Trouble(IntFlag):
@@ -110,24 +95,6 @@ def _nothing() -> None:
     pass
 
 
-class _Interest(msgspec.Struct, frozen=True):
-    id: int
-    role: int
-    pattern: str
-    bit: int = 0
-    flags: int = 0
-    group: str = ""
-    function: Callback | None = None
-    payload_type: Any = None
-
-    def entry(self, operation: int) -> tuple[int, int, int, int, int, bytes, bytes]:
-        """As it stands in the log."""
-        if operation == InterestOp.REMOVE:
-            return operation, self.role, self.bit, 0, self.id, b"", b""
-        pattern, group = self.pattern.encode(), self.group.encode()
-        return operation, self.role, self.bit, self.flags, self.id, pattern, group
-
-
 class Endpoint(EndpointCore):
     """A process's place on the bus; made by `attach`. Thread-safe, a context manager.
 
@@ -141,7 +108,7 @@ class Endpoint(EndpointCore):
     _owner: names.Owner
     _slot: int
     _generation: int
-    _log: Segment
+    _log: InterestWriter
     _connection: int
     _bus_mapping: Memory
 
@@ -162,11 +129,8 @@ class Endpoint(EndpointCore):
         self._ending = threading.RLock()
         self._runners_left = threading.Condition()
         self._running: set[int] = set()
-        self._interests: dict[int, _Interest] = {}
-        self._bits: dict[str, int] = {}
+        self._interests = Interests(name)
         self._ids = count(1)
-        self._serial = 1
-        self._old_logs: list[str] = []
         self._closed = True  # until it is attached
         self._draining = False
         self._view: BusView | None = None
@@ -237,16 +201,13 @@ class Endpoint(EndpointCore):
             raise self._conflict(
                 "it is inside run(), which needs a callback for every subscription"
             )
-        if payload_type is None and callback is not None:
-            payload_type = payloads.annotated_type(callback, {"Message": Message})
-        if payload_type is not None:
-            payloads.decoder(payload_type)
+        payload_type = _decodable(payload_type, callback)
         with self._changing:
-            interest = _Interest(
+            interest = LocalInterest(
                 next(self._ids),
                 InterestRole.SUBSCRIBE,
                 pattern,
-                0 if group is None else self._bit(group),
+                0 if group is None else self._interests.bit(group),
                 InterestFlag.DROP_NEWEST if overflow == "drop_newest" else 0,
                 group or "",
                 callback,
@@ -266,7 +227,7 @@ class Endpoint(EndpointCore):
         if self._running:
             raise self._conflict("it is inside run(), and a tap is read by iteration or receive()")
         with self._changing:
-            interest = _Interest(next(self._ids), InterestRole.OBSERVE, pattern)
+            interest = LocalInterest(next(self._ids), InterestRole.OBSERVE, pattern)
             self._add(interest)
         return Subscription(pattern, None, lambda: self._remove(interest))
 
@@ -305,62 +266,40 @@ class Endpoint(EndpointCore):
             )
         patterns.check_pattern(pattern)
         _check_callable(function, pattern)
-        if payload_type is None:
-            payload_type = payloads.annotated_type(function, {"Message": Message})
-        if payload_type is not None:
-            payloads.decoder(payload_type)
+        payload_type = _decodable(payload_type, function)
         with self._changing:
-            if any(
-                i.role == InterestRole.HANDLE and i.pattern == pattern
-                for i in self._interests.values()
-            ):
+            if self._interests.handled(pattern):
                 raise errors.HandlerConflict(endpoint=self._label, pattern=pattern)
-            flags = InterestFlag.REDELIVER if redeliver else 0
             self._add(
-                _Interest(
+                LocalInterest(
                     next(self._ids),
                     InterestRole.HANDLE,
                     pattern,
-                    0,
-                    flags,
-                    "",
-                    function,
-                    payload_type,
+                    flags=InterestFlag.REDELIVER if redeliver else 0,
+                    function=function,
+                    payload_type=payload_type,
                 )
             )
         return function
 
-    def _bit(self, group: str) -> int:
-        if group in self._bits:
-            return self._bits[group]
-        used = {i.bit for i in self._interests.values() if i.role == InterestRole.SUBSCRIBE}
-        # The bit of a group that was left may still stand in messages under way: it comes last.
-        fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
-        stale = [b for b in range(1, _GROUPS + 1) if b not in used]
-        if not fresh and not stale:
-            raise errors.TooManyGroups(endpoint=self._label, group=group, limit=_GROUPS)
-        bit = (fresh or stale)[0]
-        self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
-        return bit
-
-    def _add(self, interest: _Interest) -> None:
+    def _add(self, interest: LocalInterest) -> None:
         self._usable()
         if self._draining or self._done.is_set():
             raise errors.EndpointClosed(endpoint=self._label)
         self._interests[interest.id] = interest
-        self._reroute()
+        self._set_routes(self._interests.redeliver)
         try:
             self._change(interest, InterestOp.ADD)
         except BaseException:
             self._interests.pop(interest.id, None)
-            self._reroute()
+            self._set_routes(self._interests.redeliver)
             with contextlib.suppress(Exception):
                 self._write(interest, InterestOp.REMOVE)
             raise
         if interest.function is not None:
             self._expect_runner()
 
-    def _remove(self, interest: _Interest) -> None:
+    def _remove(self, interest: LocalInterest) -> None:
         with self._changing:
             if self._closed or self._forked() or interest.id not in self._interests:
                 return
@@ -370,82 +309,22 @@ class Endpoint(EndpointCore):
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
                     self._change(interest, InterestOp.REMOVE)
             finally:
-                self._reroute()
+                self._set_routes(self._interests.redeliver)
 
-    def _reroute(self) -> None:
-        self._set_routes(
-            any(
-                i.role == InterestRole.HANDLE and i.flags & InterestFlag.REDELIVER
-                for i in self._interests.values()
-            )
-        )
-
-    def _change(self, interest: _Interest, operation: int) -> None:
+    def _change(self, interest: LocalInterest, operation: InterestOp) -> None:
         version = self._write(interest, operation)
         if not self._await_interests(version, CONFIRM):
             raise self._no_answer(CONFIRM)
-        while self._old_logs:  # the dispatcher has the new one by now
-            unlink(self._old_logs.pop())
+        self._log.drop_old()  # the dispatcher has the new one by now
 
-    def _write(self, interest: _Interest, operation: int) -> int:
+    def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
         """Into the log; returns the version that has it."""
-        log = self._log.memory
-        if not self._append_interest(log, len(log), *interest.entry(operation)):
-            self._replace_log()
-        return self._announce_interests(self._serial)
-
-    def _replace_log(self) -> None:
-        """A new log with what holds now, twice as large as that."""
-        entries = [i.entry(InterestOp.ADD) for i in self._interests.values()]
-        needed = sum(INTEREST.itemsize + len(e[5]) + len(e[6]) + 8 for e in entries)
-        size = LOG_BYTES
-        while size < INTERESTS.itemsize + 2 * needed + 1024:
-            size *= 2
-
-        def prepare(mapping: Any) -> None:
-            for entry in entries:
-                self._append_interest(mapping, size, *entry)
-
-        name = self._names.interests(self._owner, self._serial + 1)
-        new = segments.create(name, size, SegmentKind.INTERESTS, prepare)
-        self._old_logs.append(self._log.name)
-        self._log.close()
-        self._log = new
-        self._serial += 1
+        serial = self._log.write(operation, interest, self._interests.values())
+        return self._announce_interests(serial)
 
     def _resolve(self, type: str) -> Route:
         """What to do with messages of this type, kept until an interest changes."""
-        default = self._types_known.find(type)
-        callbacks = []
-        yields = 0
-        yielded: Any = None
-        handlers = []
-        for i in list(self._interests.values()):
-            if not patterns.matches(i.pattern, type):
-                continue
-            if i.role == InterestRole.OBSERVE:
-                continue
-            if i.role == InterestRole.HANDLE:
-                handlers.append(i)
-            elif i.function is not None:
-                wanted = i.payload_type if i.payload_type is not None else default
-                callbacks.append((i.bit, i.function, wanted))
-            else:
-                yields |= 1 << i.bit
-                yielded = yielded if yielded is not None else i.payload_type
-        best = min(handlers, key=lambda i: patterns.specificity(i.pattern), default=None)
-        route = Route(
-            tuple(callbacks),
-            yields,
-            None if best is None else best.function,
-            None
-            if best is None
-            else best.payload_type
-            if best.payload_type is not None
-            else default,
-            yielded if yielded is not None else default,
-            best is not None and bool(best.flags & InterestFlag.REDELIVER),
-        )
+        route = self._interests.route(type, self._types_known.find(type))
         self._keep_route(type, route)
         return route
 
@@ -523,10 +402,9 @@ class Endpoint(EndpointCore):
             raise errors.InvalidSetting(
                 setting="threads", value=threads, reason="too small", remedy="Give at least 1"
             )
-        bare = [i.pattern for i in self._interests.values() if i.function is None]
-        if bare:
+        if uncalled := self._interests.uncalled():
             raise self._conflict(
-                f"run() needs a callback for every subscription, {bare[0]!r} has none"
+                f"run() needs a callback for every subscription, {uncalled[0]!r} has none"
             )
 
     def _spawn(self, reconnect: bool) -> threading.Thread:
@@ -594,7 +472,7 @@ class Endpoint(EndpointCore):
     def _warn_unserved(self) -> None:
         if self._warned or self._received or not self._data_left():
             return
-        if all(interest.function is None for interest in self._interests.values()):
+        if len(self._interests.uncalled()) == len(self._interests):
             return
         self._warned = True
         log.warning(
@@ -662,9 +540,7 @@ class Endpoint(EndpointCore):
     def _drain(self, timeout: float | None) -> None:
         end = None if timeout is None else time.monotonic() + timeout
         # Who else runs handlers does it; without anybody, and where all have callbacks, we do.
-        own = not self._running - {threading.get_ident()} and all(
-            i.function is not None for i in self._interests.values()
-        )
+        own = not self._running - {threading.get_ident()} and not self._interests.uncalled()
         self._set_state(UpState.CLOSING)
         while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             if self._trouble_now() & ~Trouble.STOPPING or (end and time.monotonic() >= end):
@@ -737,8 +613,7 @@ class Endpoint(EndpointCore):
 
     def _unlink(self) -> None:
         self._log.unlink()
-        for name in (self._names.up(self._owner), *self._old_logs):
-            unlink(name)
+        unlink(self._names.up(self._owner))
         unlink_bell(self._names.endpoint_bell(self._owner)[1:])
 
     def __enter__(self) -> Self:
@@ -882,6 +757,16 @@ def _check_callable(function: object, pattern: str) -> None:
     """At once, and not when the first message comes."""
     if function is not None and not callable(function):
         raise TypeError(f"what is to be called for {pattern!r} cannot be: {function!r}")
+
+
+def _decodable(payload_type: Any, function: Callback | None) -> Any:
+    """The payload type that was given, else the one that a callback's annotation says. Raises
+    `InvalidPayloadType`."""
+    if payload_type is None and function is not None:
+        payload_type = payloads.annotated_type(function, {"Message": Message})
+    if payload_type is not None:
+        payloads.decoder(payload_type)
+    return payload_type
 
 
 def _left(end: float | None) -> float | None:
