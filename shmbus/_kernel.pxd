@@ -178,6 +178,7 @@ cdef extern from "shmbus/native/layout.h" nogil:
         rb_word tail
         rb_word taken_count
     cdef struct sb_up:
+        sb_identity identity
         sb_outgoing outgoing[2]
         sb_incoming incoming[2]
         rb_word receivers

@@ -12,9 +12,13 @@ import msgspec
 from shmbus import payloads
 from shmbus.errors import (
     AlreadyReplied,
+    BusDown,
     DecodeError,
     EncodeError,
     EndpointClosed,
+    ErrorCode,
+    Evicted,
+    ForkedEndpoint,
     MessageTooLarge,
     NotARequest,
     NotSupported,
@@ -22,9 +26,11 @@ from shmbus.errors import (
     RequestsFull,
     RequestTimeout,
     encode_failure,
+    from_code,
 )
 from shmbus.futures import Reply
 from shmbus.patterns import check_type
+from shmbus.settings import Batch as BatchSettings
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
@@ -534,7 +540,9 @@ cdef class EndpointCore:
         return self._e != NULL and not sb_forked(self._e.fork_mark)
 
     cdef int _refuse(self) except -1:
-        raise self._explain_unusable(self._e == NULL)
+        if self._e == NULL:
+            raise EndpointClosed(endpoint=self.name or "?")
+        raise ForkedEndpoint(endpoint=self.name, pid=self._e.up.identity.pid)
 
     cdef int _raise_trouble(self, uint64_t trouble) except -1:
         raise self._explain_trouble(trouble)
@@ -616,7 +624,7 @@ cdef class EndpointCore:
         `max_delay` seconds, and at the end, also when that is an exception. Raises
         `InvalidSetting`."""
         self._check()
-        self._check_batch(max_messages, max_bytes, max_delay)
+        BatchSettings(max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay)
         cdef Batch batch = Batch.__new__(Batch)
         batch._endpoint = self
         batch._limits = self._limits(max_messages, max_bytes, max_delay)
@@ -776,11 +784,12 @@ cdef class EndpointCore:
         only where this endpoint's ring, or its table of requests, is full."""
         cdef uint64_t span = span_ns(timeout)
         cdef uint64_t deadline
-        self._start_pump()
+        self._usable()
+        self._pump.start()
         future = Reply()
         cdef uint32_t index = self._ask(type, payload, timeout, span, (future, type, reply_type, timeout), &deadline)
         future.request = self, index
-        self._watch_future(deadline, index, future)
+        self._pump.watch(deadline, index, future)
         return future
 
     cdef uint32_t _ask(self, str type, object payload, object timeout, uint64_t span, object future,
@@ -850,7 +859,7 @@ cdef class EndpointCore:
             m._position = SB_NOWHERE
             return m
         if r.header.flags & SB_REMOTE:
-            raise self._explain_remote(type, source, raw)
+            raise from_code(ErrorCode.REMOTE, type=type, endpoint=source, payload=raw)
         if r.size >= sizeof(sb_fault):
             memcpy(&fault, r.payload, sizeof(sb_fault))
             raise self._explain_fault(type, fault.code, fault.pid, fault.limit, (<const char *>fault.name)[:48],
@@ -1225,6 +1234,18 @@ cdef class EndpointCore:
                 self._count(&self._e.up.handler_errors)
                 self._log_failure(m, error)
         m.done()
+        return 0
+
+    cdef int _log_failure(self, Message m, object error) except -1:
+        # What this endpoint's end cut short is told in a line: it is no fault of the handler's.
+        cdef bint ended = isinstance(error, (BusDown, EndpointClosed, Evicted)) and self._trouble_now() & ~SB_STOPPING
+        log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",
+                self.name, m.kind, m.type, error.__class__.__name__, error, exc_info=None if ended else error)
+        return 0
+
+    cdef int _log_unhandled(self, Message m) except -1:
+        log.error("endpoint %r: %s %r came from %r, and nothing here handles it any more",
+                  self.name, m.kind, m.type, m.source)
         return 0
 
     cdef int _try_fail(self, Message m, object error) except -1:

@@ -14,13 +14,9 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from enum import IntFlag
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
-from uuid import UUID
 
-from ringbuf import layout_text
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 
@@ -30,10 +26,10 @@ from .deaths import DeathWatch
 from .futures import Pump
 from .interests import InterestWriter
 from .layout import DownState, InterestFlag, InterestOp, InterestRole, UpState
-from .messages import REASONS, Death
+from .messages import Death
 from .routes import Callback, Interests, LocalInterest
-from .settings import Batch
 from .signals import uninterrupted
+from .trouble import Trouble, bus_down, fault, no_answer, taken_off
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping as Memory
@@ -52,21 +48,6 @@ CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
 
 _ENDED = (errors.BusDown, errors.EndpointClosed, errors.Evicted)
-
-
-class Trouble(IntFlag):
-    """What stands in the way of an endpoint's calls: enum sb_trouble, which says more."""
-
-    CLOSED_HERE = 1
-    BUS_DEAD = 2
-    BUS_HANDED = 4
-    BUS_OVER = 8
-    TAKEN_OFF = 16
-    RING_BAD = 32
-    STOPPING = 64
-
-    FOR_NOW = BUS_DEAD | BUS_HANDED
-    FOR_GOOD = CLOSED_HERE | BUS_OVER | TAKEN_OFF | RING_BAD
 
 
 class Subscription:
@@ -314,7 +295,7 @@ class Endpoint(EndpointCore):
     def _change(self, interest: LocalInterest, operation: InterestOp) -> None:
         version = self._write(interest, operation)
         if not self._await_interests(version, CONFIRM):
-            raise self._no_answer(CONFIRM)
+            raise no_answer(self._bus, self._bus_mapping, CONFIRM)
         self._log.drop_old()  # the dispatcher has the new one by now
 
     def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
@@ -480,15 +461,6 @@ class Endpoint(EndpointCore):
             self._label,
         )
 
-    # Futures ---------------------------------------------------------------------------------
-
-    def _start_pump(self) -> None:
-        self._usable()
-        self._pump.start()
-
-    def _watch_future(self, deadline: int, index: int, future: Future[Message]) -> None:
-        self._pump.watch(deadline, index, future)
-
     # Others ----------------------------------------------------------------------------------
 
     def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
@@ -651,29 +623,11 @@ class Endpoint(EndpointCore):
             remedy="Give every subscription a callback and use run(), or iterate",
         )
 
-    def _no_answer(self, seconds: float) -> errors.BusError:
-        pid, control = _kernel.bus_facts(self._bus_mapping)[4:6]
-        silent = (time.monotonic_ns() - control) / 1e9 if control else None
-        return errors.AttachTimeout(bus=self._bus, seconds=seconds, pid=pid, silent=silent)
-
-    def _check_batch(self, messages: Any, size: Any, delay: Any) -> None:
-        Batch(max_messages=messages, max_bytes=size, max_delay=delay)
-
-    def _explain_unusable(self, never: bool) -> errors.BusError:
-        if never:
-            return errors.EndpointClosed(endpoint=getattr(self, "_label", "?"))
-        return errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
-
     def _explain_trouble(self, trouble: int) -> errors.BusError:
         if trouble & Trouble.CLOSED_HERE:
             return errors.EndpointClosed(endpoint=self._label)
-        pid = _kernel.bus_facts(self._bus_mapping)[4]
         if trouble & Trouble.TAKEN_OFF:
-            row = _kernel.read_row(self._bus_mapping, self._slot)
-            reason = (
-                REASONS[row[3]] if row is not None and row[0] == self._generation else "evicted"
-            )
-            return errors.Evicted(endpoint=self._label, reason=reason)
+            return taken_off(self._label, self._bus_mapping, self._slot, self._generation)
         if trouble & Trouble.RING_BAD:
             ring, position = self._bad_ring()
             return errors.RingCorrupt(
@@ -682,75 +636,10 @@ class Endpoint(EndpointCore):
                 position=position,
                 reason="it holds what no dispatcher writes",
             )
-        if trouble & Trouble.BUS_OVER:
-            mine, theirs = _kernel.layout_hash(), self._bus_mapping.read_prefix()[4]
-            reason = "it has been ended"
-            if theirs:
-                reason = (
-                    f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
-                    f"{layout_text(mine)}"
-                )
-            return errors.BusDown(bus=self._bus, reason=reason, pid=pid)
-        if trouble & Trouble.BUS_HANDED:
-            return errors.BusDown(
-                bus=self._bus, reason="its dispatcher left it to a successor", pid=pid
-            )
-        return errors.BusDown(bus=self._bus, reason="its dispatcher died", pid=pid)
+        return bus_down(trouble, self._bus, self._bus_mapping)
 
-    def _explain_fault(
-        self, type: str, code: int, pid: int, number: int, name: bytes, size: int, identity: bytes
-    ) -> errors.BusError:
-        """The error that the dispatcher answered with; `number` is a limit, or a reason."""
-        endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
-        died = code == errors.ErrorCode.ENDPOINT_DIED
-        if code == errors.ErrorCode.HANDLER_FULL:
-            ring = next((i.incoming for i in self.bus.endpoints() if i.name == endpoint), None)
-            return errors.QueueFull(
-                type=type,
-                endpoint=endpoint,
-                depth=ring.depth if ring else 0,
-                capacity=ring.capacity if ring else 0,
-                seconds=_kernel.bus_facts(self._bus_mapping)[6] / 1e9,
-            )
-        return errors.from_code(
-            code,
-            type=type,
-            endpoint=endpoint,
-            pid=pid or None,
-            reason=REASONS[number] if died and 0 < number < len(REASONS) else "",
-            size=size,
-            limit=0 if died else number,
-            correlation_id=UUID(bytes=identity) if identity else None,
-        )
-
-    def _explain_remote(self, type: str, source: str, account: bytes) -> errors.BusError:
-        """The error that a handler answered with."""
-        return errors.from_code(
-            errors.ErrorCode.REMOTE, type=type, endpoint=source, payload=account
-        )
-
-    def _log_failure(self, message: Message, error: BaseException) -> None:
-        # What this endpoint's end cut short is told in a line: it is no fault of the handler's.
-        ended = isinstance(error, _ENDED) and self._trouble_now() & ~Trouble.STOPPING
-        log.log(
-            logging.WARNING if ended else logging.ERROR,
-            "endpoint %r: its handler of %s %r raised %s: %s",
-            self._label,
-            message.kind,
-            message.type,
-            type(error).__name__,
-            error,
-            exc_info=None if ended else error,
-        )
-
-    def _log_unhandled(self, message: Message) -> None:
-        log.error(
-            "endpoint %r: %s %r came from %r, and nothing here handles it any more",
-            self._label,
-            message.kind,
-            message.type,
-            message.source,
-        )
+    def _explain_fault(self, *facts: Any) -> errors.BusError:
+        return fault(lambda: self.bus, self._bus_mapping, *facts)
 
 
 def _check_callable(function: object, pattern: str) -> None:

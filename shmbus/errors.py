@@ -654,7 +654,7 @@ class ErrorCode(IntEnum):
     REFUSED = 6  # the handler has been evicted or quarantined
     REMOTE = 7  # the handler raised: the payload is a RemoteFailure
     EXPIRED = 8  # its deadline was over before the handler began
-    HANDLER_FULL = 9  # a QueueFull, which its requester works out: `Endpoint._explain_fault`
+    HANDLER_FULL = 9  # a QueueFull, which its requester works out: `shmbus.trouble`
 
 
 class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
