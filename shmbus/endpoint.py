@@ -28,6 +28,7 @@ from .interests import InterestWriter
 from .layout import DownState, InterestFlag, InterestOp, InterestRole, UpState
 from .messages import Death
 from .routes import Callback, Interests, LocalInterest
+from .runners import Runners
 from .signals import uninterrupted
 from .trouble import Trouble, bus_down, fault, no_answer, taken_off
 
@@ -42,12 +43,8 @@ Function = TypeVar("Function", bound=Callback)
 
 CLOSING = 5.0
 """Seconds that close() waits for handlers at work, and again for the dispatcher."""
-PATIENCE = 2.0
-"""Seconds that messages may wait for somebody to run the handlers, before a warning says so."""
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
-
-_ENDED = (errors.BusDown, errors.EndpointClosed, errors.Evicted)
 
 
 class Subscription:
@@ -84,7 +81,6 @@ class Endpoint(EndpointCore):
     """
 
     _bus: str
-    _label: str
     _names: names.BusNames
     _owner: names.Owner
     _slot: int
@@ -104,12 +100,9 @@ class Endpoint(EndpointCore):
         self._names = of
         self._owner = owner
         self._bus = of.bus
-        self._label = name
         self._types_known = types
         self._changing = threading.RLock()
         self._ending = threading.RLock()
-        self._runners_left = threading.Condition()
-        self._running: set[int] = set()
         self._interests = Interests(name)
         self._ids = count(1)
         self._closed = True  # until it is attached
@@ -118,8 +111,7 @@ class Endpoint(EndpointCore):
         self._pump = Pump(self, name)
         self._deaths: DeathWatch | None = None
         self._done = threading.Event()
-        self._patience: threading.Thread | None = None
-        self._warned = False
+        self._running = Runners(self, self._interests, self._done)
 
     def _join(self) -> None:
         """Everything is open: tell the dispatcher."""
@@ -137,9 +129,7 @@ class Endpoint(EndpointCore):
         return self._view
 
     def __repr__(self) -> str:
-        return (
-            f"<endpoint {self._label!r} on bus {self._bus!r}{', closed' if self._closed else ''}>"
-        )
+        return f"<endpoint {self.name!r} on bus {self._bus!r}{', closed' if self._closed else ''}>"
 
     # Interests -------------------------------------------------------------------------------
 
@@ -178,7 +168,7 @@ class Endpoint(EndpointCore):
             )
         if group is not None:
             names.check_group(group)
-        if callback is None and self._running:
+        if callback is None and self._running.threads:
             raise self._conflict(
                 "it is inside run(), which needs a callback for every subscription"
             )
@@ -205,7 +195,7 @@ class Endpoint(EndpointCore):
         `subscribe`.
         """
         patterns.check_pattern(pattern)
-        if self._running:
+        if self._running.threads:
             raise self._conflict("it is inside run(), and a tap is read by iteration or receive()")
         with self._changing:
             interest = LocalInterest(next(self._ids), InterestRole.OBSERVE, pattern)
@@ -250,7 +240,7 @@ class Endpoint(EndpointCore):
         payload_type = _decodable(payload_type, function)
         with self._changing:
             if self._interests.handled(pattern):
-                raise errors.HandlerConflict(endpoint=self._label, pattern=pattern)
+                raise errors.HandlerConflict(endpoint=self.name, pattern=pattern)
             self._add(
                 LocalInterest(
                     next(self._ids),
@@ -266,7 +256,7 @@ class Endpoint(EndpointCore):
     def _add(self, interest: LocalInterest) -> None:
         self._usable()
         if self._draining or self._done.is_set():
-            raise errors.EndpointClosed(endpoint=self._label)
+            raise errors.EndpointClosed(endpoint=self.name)
         self._interests[interest.id] = interest
         self._set_routes(self._interests.redeliver)
         try:
@@ -278,7 +268,7 @@ class Endpoint(EndpointCore):
                 self._write(interest, InterestOp.REMOVE)
             raise
         if interest.function is not None:
-            self._expect_runner()
+            self._running.expect()
 
     def _remove(self, interest: LocalInterest) -> None:
         with self._changing:
@@ -317,7 +307,7 @@ class Endpoint(EndpointCore):
         Callbacks of other messages run in this thread meanwhile. Raises `ReceiveConflict` while
         `run` is active, `BusDown`, `Evicted`, `EndpointClosed`.
         """
-        if self._running:
+        if self._running.threads:
             self._refuse_receiving()
         return self._receive(timeout, False)
 
@@ -342,7 +332,7 @@ class Endpoint(EndpointCore):
     def __iter__(self) -> Iterator[Message]:
         """Messages that have no callback, until the endpoint is closed; callbacks run on the way.
         Raises like `receive`."""
-        if self._running:
+        if self._running.threads:
             self._refuse_receiving()
         self._usable()
         return self._messages()
@@ -359,9 +349,9 @@ class Endpoint(EndpointCore):
         subscription has no callback, `BusDown`, `Evicted`.
         """
         self._runnable(threads)
-        others = [self._spawn(reconnect) for _ in range(threads - 1)]
+        others = [self._running.start(reconnect) for _ in range(threads - 1)]
         try:
-            self._run_here(reconnect)
+            self._running.run(reconnect)
         except KeyboardInterrupt:
             try:
                 self.drain()
@@ -375,7 +365,7 @@ class Endpoint(EndpointCore):
         """Like `run`, but in threads of its own; returns at once."""
         self._runnable(threads)
         for _ in range(threads):
-            self._spawn(reconnect)
+            self._running.start(reconnect)
 
     def _runnable(self, threads: int) -> None:
         self._usable()
@@ -387,79 +377,6 @@ class Endpoint(EndpointCore):
             raise self._conflict(
                 f"run() needs a callback for every subscription, {uncalled[0]!r} has none"
             )
-
-    def _spawn(self, reconnect: bool) -> threading.Thread:
-        ready = threading.Event()
-        thread = threading.Thread(
-            target=self._run_thread,
-            args=(reconnect, ready),
-            name=f"shmbus:{self._label}",
-            daemon=True,
-        )
-        thread.start()
-        ready.wait()  # from here on, iterating raises and close() waits for it
-        return thread
-
-    def _run_thread(self, reconnect: bool, ready: threading.Event) -> None:
-        try:
-            self._run_here(reconnect, ready)
-        except _ENDED as why:
-            log.warning("%s", why)
-        except BaseException:  # sys.exit() in a handler would end it without a word
-            log.exception("endpoint %r: a thread that ran its handlers ended", self._label)
-        finally:
-            ready.set()
-
-    def _run_here(
-        self,
-        reconnect: bool,
-        ready: threading.Event | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        me = threading.get_ident()
-        with self._runners_left:
-            self._running.add(me)
-        if ready is not None:
-            ready.set()
-        try:
-            self._serve(reconnect, timeout)
-        finally:
-            with self._runners_left:
-                self._running.discard(me)
-                self._runners_left.notify_all()
-
-    def _expect_runner(self) -> None:
-        """Say so once if nobody comes to run the handlers."""
-        if self._patience is not None or self._received:
-            return
-
-        def wait() -> None:
-            endpoint = reference()
-            while endpoint is not None and not endpoint._received and not endpoint._warned:
-                done, waiting = endpoint._done, endpoint._data_left()
-                endpoint = None
-                if done.wait(PATIENCE):
-                    return
-                endpoint = reference()
-                if waiting and endpoint is not None:
-                    endpoint._warn_unserved()
-
-        reference = weakref.ref(self)
-        self._patience = threading.Thread(
-            target=wait, name=f"shmbus:{self._label}:patience", daemon=True
-        )
-        self._patience.start()
-
-    def _warn_unserved(self) -> None:
-        if self._warned or self._received or not self._data_left():
-            return
-        if len(self._interests.uncalled()) == len(self._interests):
-            return
-        self._warned = True
-        log.warning(
-            "endpoint %r has messages for its handlers and nobody runs them: call run() or start()",
-            self._label,
-        )
 
     # Others ----------------------------------------------------------------------------------
 
@@ -491,7 +408,7 @@ class Endpoint(EndpointCore):
         names.check_endpoint(name)
         self._usable()
         if self._deaths is None:
-            self._deaths = DeathWatch(self._label, self._bus_mapping, self._done)
+            self._deaths = DeathWatch(self.name, self._bus_mapping, self._done)
         return Subscription(name, None, self._deaths.add(name, callback))
 
     # Ending ----------------------------------------------------------------------------------
@@ -512,7 +429,7 @@ class Endpoint(EndpointCore):
     def _drain(self, timeout: float | None) -> None:
         end = None if timeout is None else time.monotonic() + timeout
         # Who else runs handlers does it; without anybody, and where all have callbacks, we do.
-        own = not self._running - {threading.get_ident()} and not self._interests.uncalled()
+        own = not self._running.others and not self._interests.uncalled()
         self._set_state(UpState.CLOSING)
         while not self._await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             if self._trouble_now() & ~Trouble.STOPPING or (end and time.monotonic() >= end):
@@ -521,14 +438,14 @@ class Endpoint(EndpointCore):
                 self._receive(0.0, True)
         self._stop(False)
         if own:
-            self._run_here(True, timeout=_left(end))
-        self._await_runners(_left(end))
+            self._running.run(True, timeout=_left(end))
+        self._running.await_others(_left(end))
         if self._closed:  # by a handler
             return
-        left = self._unfinished() if self._interests and (own or self._running) else 0
+        left = self._unfinished() if self._interests and (own or self._running.threads) else 0
         self._close(CLOSING)
         if left and timeout is not None:
-            raise errors.DrainTimeout(endpoint=self._label, left=left, seconds=timeout)
+            raise errors.DrainTimeout(endpoint=self.name, left=left, seconds=timeout)
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
@@ -541,7 +458,7 @@ class Endpoint(EndpointCore):
     @contextlib.contextmanager
     def _as_closer(self) -> Iterator[bool]:
         """One thread closes; others wait for it, but not handlers: it waits for them."""
-        handler = threading.get_ident() in self._running
+        handler = threading.get_ident() in self._running.threads
         if self._closed or self._forked() or not self._ending.acquire(blocking=not handler):
             yield False
             return
@@ -551,11 +468,11 @@ class Endpoint(EndpointCore):
             self._ending.release()
 
     def _close(self, patience: float) -> None:
-        self._warn_unserved()
+        self._running.warn_if_missing()
         self._done.set()
         self._stop(True)
         try:
-            self._await_runners(patience)
+            self._running.await_others(patience)
         finally:  # Ctrl-C ends that wait, and not the leaving
             with uninterrupted():
                 if not self._closed:  # by a signal's handler
@@ -571,17 +488,12 @@ class Endpoint(EndpointCore):
         finally:
             self._closed = True
             _live.discard(self)
-            self._pump.fail(errors.EndpointClosed(endpoint=self._label))
+            self._pump.fail(errors.EndpointClosed(endpoint=self.name))
         trouble = self._trouble_now()
         if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
             self._unlink()  # else its successor takes over what we leave
         os.close(self._connection)
         self._view = None  # and not closed: another thread may be looking at it
-
-    def _await_runners(self, timeout: float | None) -> None:
-        me = threading.get_ident()
-        with self._runners_left:
-            self._runners_left.wait_for(lambda: not self._running - {me}, timeout)
 
     def _unlink(self) -> None:
         self._log.unlink()
@@ -607,9 +519,9 @@ class Endpoint(EndpointCore):
     def _usable(self, *, served: bool = False) -> None:
         """Raises what stands in the way; with `served`, a dispatcher must be there, too."""
         if self._closed:
-            raise errors.EndpointClosed(endpoint=self._label)
+            raise errors.EndpointClosed(endpoint=self.name)
         if self._forked():
-            raise errors.ForkedEndpoint(endpoint=self._label, pid=self._owner.pid)
+            raise errors.ForkedEndpoint(endpoint=self.name, pid=self._owner.pid)
         minds = Trouble.FOR_GOOD
         if served and not self.reconnect:
             minds |= Trouble.FOR_NOW
@@ -618,20 +530,20 @@ class Endpoint(EndpointCore):
 
     def _conflict(self, reason: str) -> errors.ReceiveConflict:
         return errors.ReceiveConflict(
-            endpoint=self._label,
+            endpoint=self.name,
             reason=reason,
             remedy="Give every subscription a callback and use run(), or iterate",
         )
 
     def _explain_trouble(self, trouble: int) -> errors.BusError:
         if trouble & Trouble.CLOSED_HERE:
-            return errors.EndpointClosed(endpoint=self._label)
+            return errors.EndpointClosed(endpoint=self.name)
         if trouble & Trouble.TAKEN_OFF:
-            return taken_off(self._label, self._bus_mapping, self._slot, self._generation)
+            return taken_off(self.name, self._bus_mapping, self._slot, self._generation)
         if trouble & Trouble.RING_BAD:
             ring, position = self._bad_ring()
             return errors.RingCorrupt(
-                endpoint=self._label,
+                endpoint=self.name,
                 ring=ring,
                 position=position,
                 reason="it holds what no dispatcher writes",

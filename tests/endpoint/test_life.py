@@ -468,7 +468,7 @@ def test_an_evicted_endpoint_begins_nothing_that_was_handed_on(
     bus.evict("first")
     eventually(lambda: len(done["second"]) == 19)
     evicted.set()
-    eventually(lambda: not first._running)
+    eventually(lambda: not first._running.threads)
     assert (done["first"], sorted(done["second"])) == ([0], list(range(1, 20)))
 
 
