@@ -38,15 +38,7 @@ def prepare_up(
     requests: int,
 ) -> None: ...
 def append_interest(
-    log: Mapping,
-    size: int,
-    op: int,
-    role: int,
-    bit: int,
-    flags: int,
-    id: int,
-    pattern: bytes,
-    group: bytes,
+    log: Mapping, op: int, role: int, bit: int, flags: int, id: int, pattern: bytes, group: bytes
 ) -> bool: ...
 
 @final

@@ -147,14 +147,14 @@ def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint
     sb_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
 
 
-def append_interest(log, uint64_t size, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id,
-                    bytes pattern, bytes group):
+def append_interest(log, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id, bytes pattern,
+                    bytes group):
     """Add to the log in the mapping `log`: False where it is full."""
     cdef sb_log at
     cdef sb_interest entry
     cdef uintptr_t address = log.address
     at.at = <sb_interests *>address
-    at.size = size
+    at.size = len(log)
     entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
     entry.pattern_length, entry.group_length = len(pattern), len(group)
     return sb_append_interest(&at, &entry, pattern, group)

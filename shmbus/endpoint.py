@@ -1,6 +1,7 @@
 """A worker's end of the bus: `attach` and `Endpoint`.
 
-What is done for every message is in `_kernel.pyx`; here is what is done now and then.
+What is done for every message is in `_kernel.pyx`; here is what is done now and then: what the
+endpoint wants (`routes`, `interests`), who runs its handlers (`runners`), and how it ends.
 """
 
 from __future__ import annotations
@@ -491,14 +492,11 @@ class Endpoint(EndpointCore):
             self._pump.fail(errors.EndpointClosed(endpoint=self.name))
         trouble = self._trouble_now()
         if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
-            self._unlink()  # else its successor takes over what we leave
+            self._log.unlink()  # else its successor takes over what we leave
+            unlink(self._names.up(self._owner))
+            unlink_bell(self._names.endpoint_bell(self._owner)[1:])
         os.close(self._connection)
         self._view = None  # and not closed: another thread may be looking at it
-
-    def _unlink(self) -> None:
-        self._log.unlink()
-        unlink(self._names.up(self._owner))
-        unlink_bell(self._names.endpoint_bell(self._owner)[1:])
 
     def __enter__(self) -> Self:
         return self

@@ -44,8 +44,7 @@ class InterestWriter:
         self, operation: layout.InterestOp, interest: LocalInterest, active: Iterable[LocalInterest]
     ) -> int:
         """Append, or begin a new log with what is `active` then; returns the serial of the log."""
-        log = self._segment.memory
-        if not append_interest(log, len(log), *_entry(operation, interest)):
+        if not append_interest(self._segment.memory, *_entry(operation, interest)):
             self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
         return self._serial
 
@@ -58,7 +57,7 @@ class InterestWriter:
 
         def prepare(mapping: Mapping) -> None:
             for entry in entries:
-                append_interest(mapping, size, *entry)
+                append_interest(mapping, *entry)
 
         name = self._bus.interests(self._owner, self._serial + 1)
         new = segments.create(name, size, layout.SegmentKind.INTERESTS, prepare)
