@@ -1088,7 +1088,7 @@ cdef class EndpointCore:
                 found = PyDict_GetItem(self._routes, <PyObject *>name)
                 if found == NULL:
                     sb_unlock(e)
-                    self._resolve(name)
+                    self._find_route(name)
                     hand = self._hand(thread)
                     continue
                 if (<Route>found).redeliver:
@@ -1143,7 +1143,7 @@ cdef class EndpointCore:
             m = self._take(thread) if not self._closing else None
             if m is not None:
                 found = PyDict_GetItem(self._routes, <PyObject *>m.type)
-                route = <Route>found if found != NULL else self._resolve(m.type)
+                route = <Route>found if found != NULL else self._find_route(m.type)
                 if self._dispatch(m, <Route>route) and yields:
                     return m
                 PyErr_CheckSignals()
@@ -1339,10 +1339,14 @@ cdef class EndpointCore:
         self._routes = {}
         self._redelivers = redelivers
 
-    def _keep_route(self, str type, Route route):
+    cdef Route _find_route(self, str type):
+        """What to do with messages of this type, kept until an interest changes."""
         if len(self._routes) >= TYPES:
             self._routes = {}
-        self._routes[type] = route
+        cdef dict routes = self._routes
+        cdef Route route = self._resolve(type)
+        routes[type] = route     # where an interest has changed meanwhile, these are forgotten already
+        return route
 
     # Ending ----------------------------------------------------------------------------------
 

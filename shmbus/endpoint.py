@@ -295,10 +295,7 @@ class Endpoint(EndpointCore):
         return self._announce_interests(serial)
 
     def _resolve(self, type: str) -> Route:
-        """What to do with messages of this type, kept until an interest changes."""
-        route = self._interests.route(type, self._types_known.find(type))
-        self._keep_route(type, route)
-        return route
+        return self._interests.route(type, self._types_known.find(type))
 
     # Receiving -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import shmbus
-from shmbus import Message, errors
+from shmbus import Message, errors, patterns
 
 from .conftest import Attach, eventually
 
@@ -39,6 +39,27 @@ def test_what_cannot_be_called_is_refused_at_once(attach: Attach) -> None:
     with pytest.raises(TypeError, match="'a' cannot be: 'text'"):
         endpoint.handle("a", "text")  # type: ignore[call-overload]
     assert not endpoint.bus.find("a")
+
+
+def test_who_subscribes_while_another_thread_looks_for_callbacks_misses_nothing(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, before, after = attach("e"), list[int](), list[int]()
+    endpoint.subscribe("x", lambda message: before.append(message.payload))
+    matches = patterns.matches
+
+    def meanwhile(pattern: str, type: str) -> bool:
+        monkeypatch.undo()
+        endpoint.subscribe("x", lambda message: after.append(message.payload))
+        return matches(pattern, type)
+
+    endpoint.publish("x", 1)
+    monkeypatch.setattr(patterns, "matches", meanwhile)
+    endpoint.start()
+    eventually(lambda: before == [1])
+    endpoint.publish("x", 2)
+    endpoint.drain()
+    assert (before, after[-1:]) == ([1, 2], [2])
 
 
 def test_a_publisher_hears_itself(attach: Attach) -> None:
