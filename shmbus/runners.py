@@ -37,18 +37,11 @@ class Runners:
         """But for the thread that asks."""
         return self.threads - {threading.get_ident()}
 
-    def run(
-        self,
-        reconnect: bool,
-        ready: threading.Event | None = None,
-        timeout: float | None = None,
-    ) -> None:
+    def run(self, reconnect: bool, timeout: float | None = None) -> None:
         """Run them in this thread until the endpoint comes to its end, or for so long."""
         me = threading.get_ident()
         with self._left:
             self.threads.add(me)
-        if ready is not None:
-            ready.set()
         try:
             self._endpoint._serve(reconnect, timeout)
         finally:
@@ -58,26 +51,25 @@ class Runners:
 
     def start(self, reconnect: bool) -> threading.Thread:
         """Run them in another thread."""
-        ready = threading.Event()
         thread = threading.Thread(
             target=self._run_thread,
-            args=(reconnect, ready),
+            args=(reconnect,),
             name=f"shmbus:{self._endpoint.name}",
             daemon=True,
         )
-        thread.start()
-        ready.wait()  # from here on, iterating raises and close() waits for it
+        with self._left:  # from here on, iterating raises and close() waits for it
+            thread.start()
+            assert thread.ident is not None
+            self.threads.add(thread.ident)
         return thread
 
-    def _run_thread(self, reconnect: bool, ready: threading.Event) -> None:
+    def _run_thread(self, reconnect: bool) -> None:
         try:
-            self.run(reconnect, ready)
+            self.run(reconnect)
         except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
             log.warning("%s", why)
         except BaseException:  # sys.exit() in a handler would end it without a word
             log.exception("endpoint %r: a thread that ran its handlers ended", self._endpoint.name)
-        finally:
-            ready.set()
 
     def await_others(self, timeout: float | None) -> None:
         """Wait until they have left, but not longer."""
