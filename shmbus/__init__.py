@@ -7,6 +7,8 @@ if not sys.platform.startswith("linux"):
         f"shmbus runs on Linux only (futexes, pidfd, /dev/shm); this is {sys.platform}"
     )
 
+import ringbuf  # noqa: F401  (before msgspec: it refuses subinterpreters, which harm that)
+
 from . import errors
 from .attaching import attach
 from .bus import Bus, serve
