@@ -400,7 +400,7 @@ class _Bus:
         self.dispatcher: tuple[int, int] | None = None
         self.elsewhere = False
         self.state: int | None = None
-        self.rows: set[str] = set()
+        self.rows: set[Owner] = set()
         self._namespaces: dict[Owner, int] = {}
         self._names: dict[Owner, str] = {}
         self._read()
@@ -425,9 +425,7 @@ class _Bus:
         self.state = int(head["state"])
         for row in rows:
             if int(row["state"]) != RowState.FREE:
-                who = row["identity"]
-                nonce = f"{int(row['nonce']):016x}"
-                self.rows.add(str(Owner(int(who["pid"]), int(who["start_time"]), nonce)))
+                self.rows.add(names.owner_in(row))
 
     def _read_owners(self, owners: set[Owner]) -> None:
         for owner in owners:
@@ -504,7 +502,7 @@ class _Bus:
             if entry.owner is not None and entry.owner not in self.alive:
                 found.setdefault(entry.owner, []).append(path)
         for owner, files in found.items():
-            if str(owner) not in self.rows:
+            if owner not in self.rows:
                 name = self._names.get(owner)
                 yield Leaving(
                     bus=self.name,

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ringbuf.segment import DIRECTORY
 
@@ -69,6 +69,12 @@ class Owner(NamedTuple):
 def new_owner(pid: int, start: int) -> Owner:
     """An owner with a nonce of its own."""
     return Owner(pid, start, secrets.token_hex(8))
+
+
+def owner_in(row: Any) -> Owner:
+    """The owner that a slot row names."""
+    who = row["identity"]
+    return Owner(int(who["pid"]), int(who["start_time"]), f"{int(row['nonce']):016x}")
 
 
 class BusNames(NamedTuple):

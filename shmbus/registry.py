@@ -338,7 +338,7 @@ class Registry:
             key = slot, int(row["generation"])
             endpoint = known.get(key) or _Endpoint(self.bus, slot, row)
             self._known[key] = endpoint
-            process = endpoint.pid, endpoint.start
+            process = endpoint.owner.pid, endpoint.owner.start
             if process not in alive:
                 alive[process] = bool(foreign[slot]) or process_alive(*process)
             found.append(endpoint.info(row, clock, alive[process]))
@@ -381,9 +381,7 @@ class _Endpoint:
 
     def __init__(self, bus: names.BusNames, slot: int, row: np.void) -> None:
         self.bus, self.slot, self.generation = bus, slot, int(row["generation"])
-        identity = row["identity"]
-        self.pid, self.start = int(identity["pid"]), int(identity["start_time"])
-        self.owner = names.Owner(self.pid, self.start, f"{int(row['nonce']):016x}")
+        self.owner = names.owner_in(row)
         self.name = layout.text(row["name"])
         self.up: Mapping | None = None
         self.down: Mapping | None = None
@@ -430,7 +428,7 @@ class _Endpoint:
         pending = self._pending(up)
         return EndpointInfo(
             name=self.name,
-            pid=self.pid,
+            pid=self.owner.pid,
             slot=self.slot,
             generation=self.generation,
             state=state,
