@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import posix_ipc
@@ -24,8 +25,9 @@ from ringbuf import (
 )
 from ringbuf.doorbell import Doorbell
 
-from . import errors, fence, layout, names, processes, segments
+from . import errors, fence, layout, names, processes, segments, table
 from .layout import BusState, RowState, SegmentKind
+from .settings import Settings
 
 log = logging.getLogger("shmbus")
 
@@ -145,7 +147,24 @@ def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
             pass
 
 
-def clear(bus: str) -> None:
+def begin(bus: str, settings: Settings, package: bytes) -> Standing:
+    """Make a bus anew, out of what was of its name. The caller holds the fence. Raises
+    ``SegmentError``, ``DoorbellError``."""
+    _clear(bus)
+    of = names.names_of(bus)
+    slots = -(-settings.max_endpoints // 16) * 16  # whole cache lines
+    with ExitStack() as undo:
+        segment = table.create(bus, settings, package)
+        undo.callback(segment.unlink)
+        size = layout.READY.itemsize + 4 * slots
+        ready = segments.create(of.ready, size, SegmentKind.READY)
+        undo.callback(ready.unlink)
+        bell = Doorbell.create(of.bell[1:], segment.memory, layout.offset(layout.BUS, "bell"))
+        undo.pop_all()
+    return segment, ready, bell
+
+
+def _clear(bus: str) -> None:
     """Remove everything of a bus but its fence, which the caller holds, and what living processes
     have made to come in with."""
     for path, entry in names.entries(bus):
@@ -153,10 +172,10 @@ def clear(bus: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def clear_dead(bus: str, guests: set[str]) -> None:
+def clear_dead(bus: str, guests: set[names.Owner]) -> None:
     """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
     for path, entry in names.entries(bus):
-        if entry.owner is not None and str(entry.owner) not in guests and not _owner_lives(entry):
+        if entry.owner is not None and entry.owner not in guests and not _owner_lives(entry):
             path.unlink(missing_ok=True)
 
 
