@@ -58,7 +58,8 @@ def attach(
             return _join(bus, name, settings, known, reconnect, began, deadline, timeout)
         except (errors.SegmentError, FileNotFoundError) as problem:
             # The bus may have ended just after it let us in; another may begin.
-            gone = isinstance(problem.__cause__ or problem, (SegmentNotFound, FileNotFoundError))
+            cause = problem.__cause__ or problem
+            gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
             if not gone or time.monotonic_ns() >= deadline:
                 raise
         time.sleep(0.005)

@@ -11,11 +11,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import shmbus
-from shmbus import Death, Message, door, endpoint, errors
+from ringbuf import Segment
+from shmbus import Death, Message, attaching, door, endpoint, errors
+from shmbus.names import SHM, names_of
 
 from .conftest import Attach, Spawn, eventually
 
@@ -61,6 +64,31 @@ def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
         for thread in threads:
             thread.join()
     assert failed == []
+
+
+def test_attaching_outlasts_a_bus_that_ends_while_the_next_is_being_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knock, await_bus = door.knock, attaching._await_bus
+    buses = [shmbus.serve(name)]
+
+    def knock_in_vain(*given: Any, **more: Any) -> door.Admission:
+        monkeypatch.setattr(door, "knock", knock)
+        monkeypatch.setattr(attaching, "_await_bus", await_next)
+        admission = knock(*given, **more)
+        buses[0].close()
+        unfinished = SHM / names_of(name).bus_segment
+        unfinished.touch(0o600)
+        os.truncate(unfinished, 4096)
+        return admission
+
+    def await_next(*given: Any) -> Segment:
+        buses.append(shmbus.serve(name))
+        return await_bus(*given)
+
+    monkeypatch.setattr(door, "knock", knock_in_vain)
+    shmbus.attach(name, timeout=60).close()
+    buses[1].close()
 
 
 def test_no_bus_in_time(name: str) -> None:
