@@ -13,7 +13,7 @@ import os
 import platform
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ _SPARE = 32
 # The host ---------------------------------------------------------------------------------------
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True):
     """What one check found."""
 
     subject: str
@@ -49,7 +49,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_host() -> list[Finding]:
     """Everything about this machine that matters to a bus."""
-    return [finding for check in _CHECKS for finding in check()]
+    return [
+        *_shm(),
+        *_memory(),
+        *_remove_ipc(),
+        *_removed(),
+        *_semaphores(),
+        *_descriptors(),
+        *_namespaces(),
+        *_kernel(),
+        *_cpus(),
+        *_clock(),
+    ]
 
 
 def _shm() -> Iterator[Finding]:
@@ -58,33 +69,30 @@ def _shm() -> Iterator[Finding]:
     try:
         system = os.statvfs(SHM)
     except OSError as problem:
-        yield Finding(subject=subject, state="bad", text=str(problem), remedy=remedy)
+        yield Finding(subject, "bad", str(problem), remedy)
         return
     if not os.access(SHM, os.W_OK | os.X_OK):
         yield Finding(
-            subject=subject,
-            state="bad",
-            text=f"user {os.geteuid()} may not write there",
-            remedy="chmod 1777 /dev/shm",
+            subject, "bad", f"user {os.geteuid()} may not write there", "chmod 1777 /dev/shm"
         )
     kind = _file_system(str(SHM))
     if kind not in ("tmpfs", "ramfs"):
-        yield Finding(subject=subject, state="bad", text=f"is {kind}, not in memory", remedy=remedy)
+        yield Finding(subject, "bad", f"is {kind}, not in memory", remedy)
     settings = Settings()
     size, free = (n * system.f_frsize for n in (system.f_blocks, system.f_bavail))
     if not size:
-        yield Finding(subject=subject, state="good", text="of no limited size")
+        yield Finding(subject, "good", "of no limited size")
         return
     room = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
     text = f"{size // MIB} MiB, {free // MIB} free: room for {room} endpoints with default rings"
     if room >= 16:
-        yield Finding(subject=subject, state="good", text=text)
+        yield Finding(subject, "good", text)
     else:
         yield Finding(
-            subject=subject,
-            state="bad" if room < 4 else "note",
-            text=text,
-            remedy="make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
+            subject,
+            "bad" if room < 4 else "note",
+            text,
+            "make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
             "/dev/shm), or serve with smaller rings (--ring-bytes)",
         )
 
@@ -107,9 +115,7 @@ def _memory() -> Iterator[Finding]:
     limit = _cgroup("memory.max")
     if limit is not None and limit.isdigit():
         yield Finding(
-            subject="memory",
-            state="note",
-            text=f"this control group may use {int(limit) // MIB} MiB, and rings count",
+            "memory", "note", f"this control group may use {int(limit) // MIB} MiB, and rings count"
         )
 
 
@@ -141,16 +147,15 @@ def _remove_ipc() -> Iterator[Finding]:
             continue
         value = parser.get("Login", "RemoveIPC", fallback=value)
     if value.lower() in ("no", "false", "off", "0"):
-        yield Finding(subject=subject, state="good", text="off: nothing is removed at logout")
+        yield Finding(subject, "good", "off: nothing is removed at logout")
     elif user < 1000:
-        yield Finding(subject=subject, state="good", text="spares system users, as this one is")
+        yield Finding(subject, "good", "spares system users, as this one is")
     else:
         yield Finding(
-            subject=subject,
-            state="bad",
-            text="on: logind empties /dev/shm of what this user has there when the last session "
-            "ends",
-            remedy="set RemoveIPC=no in /etc/systemd/logind.conf, serve as a system user, or "
+            subject,
+            "bad",
+            "on: logind empties /dev/shm of what this user has there when the last session ends",
+            "set RemoveIPC=no in /etc/systemd/logind.conf, serve as a system user, or "
             f"loginctl enable-linger {user}",
         )
 
@@ -158,11 +163,11 @@ def _remove_ipc() -> Iterator[Finding]:
 def _removed() -> Iterator[Finding]:
     for bus, pid in door.lost_doors():
         yield Finding(
-            subject=f"bus {bus}",
-            state="bad",
-            text=f"somebody has removed the names of this bus, which process {pid} serves, from "
+            f"bus {bus}",
+            "bad",
+            f"somebody has removed the names of this bus, which process {pid} serves, from "
             "/dev/shm: those attached go on, nobody else can attach",
-            remedy="restart the bus, and keep cleaners and logind (RemoveIPC=no) from /dev/shm",
+            "restart the bus, and keep cleaners and logind (RemoveIPC=no) from /dev/shm",
         )
 
 
@@ -178,13 +183,13 @@ def _semaphores() -> Iterator[Finding]:
             posix_ipc.unlink_semaphore(name)
     except (posix_ipc.Error, OSError) as problem:
         yield Finding(
-            subject=subject,
-            state="bad",
-            text=f"none can be made: {problem}",
-            remedy="see that /dev/shm is a tmpfs that this user may write to",
+            subject,
+            "bad",
+            f"none can be made: {problem}",
+            "see that /dev/shm is a tmpfs that this user may write to",
         )
     else:
-        yield Finding(subject=subject, state="good", text="can be made, posted and removed")
+        yield Finding(subject, "good", "can be made, posted and removed")
 
 
 def _descriptors() -> Iterator[Finding]:
@@ -193,10 +198,10 @@ def _descriptors() -> Iterator[Finding]:
     enough = Settings().max_endpoints
     text = f"{soft} ({hard} at most): a dispatcher started here can serve {room} endpoints"
     yield Finding(
-        subject="descriptors",
-        state="good" if room >= enough else "note" if room >= 64 else "bad",
-        text=text,
-        remedy="" if room >= enough else f"ulimit -n {enough * _PER_ENDPOINT + _SPARE}",
+        "descriptors",
+        "good" if room >= enough else "note" if room >= 64 else "bad",
+        text,
+        "" if room >= enough else f"ulimit -n {enough * _PER_ENDPOINT + _SPARE}",
     )
 
 
@@ -204,23 +209,20 @@ def _namespaces() -> Iterator[Finding]:
     subject, mine = "pid namespace", processes.namespace("pid")
     if not mine or not Path(f"/proc/{os.getpid()}/stat").exists():
         yield Finding(
-            subject=subject,
-            state="bad",
-            text="/proc does not show this process",
-            remedy="mount -t proc proc /proc",
+            subject, "bad", "/proc does not show this process", "mount -t proc proc /proc"
         )
         return
     elsewhere = [bus.name for bus in map(_Bus, _buses()) if bus.elsewhere]
     if elsewhere:
         yield Finding(
-            subject=subject,
-            state="bad",
-            text=f"served from another one: {', '.join(elsewhere)}",
-            remedy="let the containers share it (docker run --pid=container:NAME), or give each "
+            subject,
+            "bad",
+            f"served from another one: {', '.join(elsewhere)}",
+            "let the containers share it (docker run --pid=container:NAME), or give each "
             "a /dev/shm of its own",
         )
     else:
-        yield Finding(subject=subject, state="good", text="all buses here are served in ours")
+        yield Finding(subject, "good", "all buses here are served in ours")
 
 
 def _kernel() -> Iterator[Finding]:
@@ -236,10 +238,10 @@ def _kernel() -> Iterator[Finding]:
     except OSError:
         missing.append("MADV_WIPEONFORK (Linux 4.14)")
         yield Finding(
-            subject=subject,
-            state="bad",
-            text="cannot tell forked children: endpoints cannot attach",
-            remedy="use Linux 4.14 or newer",
+            subject,
+            "bad",
+            "cannot tell forked children: endpoints cannot attach",
+            "use Linux 4.14 or newer",
         )
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with one, other:
@@ -252,9 +254,9 @@ def _kernel() -> Iterator[Finding]:
     if not library.startswith("glibc") or [int(v) for v in version if v.isdigit()] < [2, 30]:
         missing.append("sem_clockwait (glibc 2.30; short waits serve instead)")
     if missing:
-        yield Finding(subject=subject, state="note", text=f"has no {'; no '.join(missing)}")
+        yield Finding(subject, "note", f"has no {'; no '.join(missing)}")
     else:
-        yield Finding(subject=subject, state="good", text=f"and {library} have all that is used")
+        yield Finding(subject, "good", f"and {library} have all that is used")
 
 
 def _cpus() -> Iterator[Finding]:
@@ -262,12 +264,12 @@ def _cpus() -> Iterator[Finding]:
     quota = (_cgroup("cpu.max") or "max").split()[0]
     if count == 1:
         text = "1 CPU: nobody spins while waiting, so requests take longer"
-        yield Finding(subject="CPUs", state="note", text=text)
+        yield Finding("CPUs", "note", text)
     elif quota.isdigit():
         text = f"{count} CPUs, under a quota: spinning uses it up (Settings(spin=False))"
-        yield Finding(subject="CPUs", state="note", text=text)
+        yield Finding("CPUs", "note", text)
     else:
-        yield Finding(subject="CPUs", state="good", text=f"{count}")
+        yield Finding("CPUs", "good", f"{count}")
 
 
 def _clock() -> Iterator[Finding]:
@@ -278,26 +280,7 @@ def _clock() -> Iterator[Finding]:
         return
     if source in ("hpet", "acpi_pm", "xen", "jiffies"):
         text = f"{source}: reading it takes a system call, and each message reads it"
-        yield Finding(
-            subject="clock",
-            state="note",
-            text=text,
-            remedy=f"where it is stable: echo tsc >{place}",
-        )
-
-
-_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _shm,
-    _memory,
-    _remove_ipc,
-    _removed,
-    _semaphores,
-    _descriptors,
-    _namespaces,
-    _kernel,
-    _cpus,
-    _clock,
-)
+        yield Finding("clock", "note", text, f"where it is stable: echo tsc >{place}")
 
 
 # Leavings ---------------------------------------------------------------------------------------
