@@ -370,6 +370,9 @@ class Registry:
 _REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
 _REASONS[layout.Reason.ALIVE] = ""
 
+# What stands in a segment under the same name as in `EndpointInfo`.
+_OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
+_OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted"]
 
 # These stand for a segment that cannot be opened.
 _NO_UP: Any = np.zeros(1, layout.UP)[0]
@@ -409,10 +412,8 @@ class _Endpoint:
         if self.up is not None:
             up = _copy(self.up, layout.UP)
         outgoing, incoming = up["outgoing"], up["incoming"]
-        version, serial = (
-            int(outgoing[0]["interests_version"]),
-            int(outgoing[0]["interests_serial"]),
-        )
+        version = int(outgoing[0]["interests_version"])
+        serial = int(outgoing[0]["interests_serial"])
         interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
 
         row_state = int(row["state"])
@@ -441,14 +442,10 @@ class _Endpoint:
             groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
             interests=interests,
             routed=int(down["interests_seen"]) >= version,
-            incoming=_ring(down["incoming"][0], _tail(up, down, 0), down["incoming_place"][0]),
-            incoming_replies=_ring(
-                down["incoming"][1], _tail(up, down, 1), down["incoming_place"][1]
-            ),
-            outgoing=_ring(outgoing[0], down["outgoing"][0]["tail"], up["outgoing_place"][0]),
-            outgoing_replies=_ring(
-                outgoing[1], down["outgoing"][1]["tail"], up["outgoing_place"][1]
-            ),
+            incoming=_incoming(up, down, 0),
+            incoming_replies=_incoming(up, down, 1),
+            outgoing=_outgoing(up, down, 0),
+            outgoing_replies=_outgoing(up, down, 1),
             untouched=max(delivered - taken, 0),
             unforwarded=max(sent.total - int(down["forwarded"]), 0),
             in_hand=in_hand,
@@ -459,18 +456,9 @@ class _Endpoint:
             pending_limit=len(pending),
             sent=sent,
             received=received,
-            forwarded=int(down["forwarded"]),
-            lost=int(down["lost"]),
-            redelivered=int(down["redelivered"]),
-            undeliverable=int(down["undeliverable"]),
-            unrouted=int(down["unrouted"]),
-            orphans=int(up["orphans"]),
-            expired=int(up["expired"]),
-            handler_errors=int(up["handler_errors"]),
-            decode_errors=int(up["decode_errors"]),
-            timeouts=int(up["timeouts"]),
-            let_go=int(up["let_go"]),
             note=note or broken,
+            **{field: int(up[field]) for field in _OF_UP},
+            **{field: int(down[field]) for field in _OF_DOWN},
         )
 
     def _pending(self, up: Any) -> NDArray[np.void]:
@@ -530,27 +518,30 @@ def _table(
 
 
 def _counts(up: Any, way: str) -> Counts:
-    return Counts(
-        events=int(up[f"{way}_events"]),
-        sends=int(up[f"{way}_sends"]),
-        requests=int(up[f"{way}_requests"]),
-        replies=int(up[f"{way}_replies"]),
-    )
+    return Counts(**{kind: int(up[f"{way}_{kind}"]) for kind in Counts.__struct_fields__})
 
 
 def _held(held: NDArray[np.void]) -> int:
     return int(np.count_nonzero((held["position"] != layout.NOWHERE) & (held["done"] == 0)))
 
 
-def _tail(up: Any, down: Any, ring: int) -> int:
-    """Where an incoming ring is consumed: by the endpoint, after its end by the dispatcher."""
-    reclaim = int(down["incoming"][ring]["reclaim"])
-    return int(up["incoming"][ring]["tail"]) if reclaim == layout.NOWHERE else reclaim
+def _incoming(up: Any, down: Any, ring: int) -> Ring:
+    """One that is consumed by the endpoint, after its end by the dispatcher."""
+    producer = down["incoming"][ring]
+    tail = int(producer["reclaim"])
+    if tail == layout.NOWHERE:
+        tail = int(up["incoming"][ring]["tail"])
+    return _ring(producer, tail, down["incoming_place"][ring])
+
+
+def _outgoing(up: Any, down: Any, ring: int) -> Ring:
+    tail = int(down["outgoing"][ring]["tail"])
+    return _ring(up["outgoing"][ring], tail, up["outgoing_place"][ring])
 
 
 def _ring(producer: Any, tail: int, place: Any) -> Ring:
     capacity = int(place["capacity"])
-    depth = int(producer["head"]) - int(tail)
+    depth = int(producer["head"]) - tail
     # The two sides were not read at one moment, and either may hold garbage.
     return Ring(
         depth=min(max(depth, 0), capacity),
