@@ -408,29 +408,14 @@ def _load(task: _Task) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _task(
-    bus: str,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    settings: shmbus.Settings | None,
-    attach: dict[str, Any],
-) -> _Task:
+def _where(function: Callable[..., Any]) -> dict[str, str]:
+    """What another process finds the function by."""
     name = function.__qualname__
     if "<" in name:
         raise ValueError(
             f"{name} cannot be found by another process: define it at the top of its module"
         )
-    return _Task(
-        role="work",
-        bus=bus,
-        path=sys.path,
-        settings=settings,
-        attach=attach,
-        module=function.__module__,
-        file=inspect.getfile(function),
-        function=name,
-        arguments=list(arguments),
-    )
+    return {"module": function.__module__, "file": inspect.getfile(function), "function": name}
 
 
 # What has arrived -------------------------------------------------------------------------------
@@ -611,34 +596,35 @@ def worker(bus_name: str, _served: None) -> Iterator[Callable[..., Worker]]:
     thread.
 
     `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
-    started: list[Worker] = []
+    with contextlib.ExitStack() as stack:  # ends every one, also where ending another fails
 
-    def worker(
-        function: Callable[..., Any] | str | Path,
-        *arguments: Any,
-        name: str | None = None,
-        settings: shmbus.Settings | None = None,
-        **more: Any,
-    ) -> Worker:
-        if not callable(function):
-            command = [sys.executable, str(function), *map(str, arguments)]
-            started.append(Worker(f"program {Path(function).name!r}", command))
-            return started[-1]
-        more = {"timeout": TIMEOUT, "name": name} | more
-        task = _task(bus_name, function, arguments, settings, more)
-        process = Worker(f"worker {name or function.__name__!r}", _command(task))
-        started.append(process)
-        process._await_ready()
-        return process
+        def worker(
+            function: Callable[..., Any] | str | Path,
+            *arguments: Any,
+            name: str | None = None,
+            settings: shmbus.Settings | None = None,
+            **more: Any,
+        ) -> Worker:
+            if not callable(function):
+                command = [sys.executable, str(function), *map(str, arguments)]
+                program = Worker(f"program {Path(function).name!r}", command)
+                stack.callback(program._end)
+                return program
+            task = _Task(
+                role="work",
+                bus=bus_name,
+                path=sys.path,
+                settings=settings,
+                attach={"timeout": TIMEOUT, "name": name} | more,
+                arguments=list(arguments),
+                **_where(function),
+            )
+            process = Worker(f"worker {name or function.__name__!r}", _command(task))
+            stack.callback(process._end)
+            process._await_ready()
+            return process
 
-    yield worker
-    _end_all(started)
-
-
-def _end_all(children: Iterable[Child]) -> None:
-    with contextlib.ExitStack() as stack:  # every one, also where ending another fails
-        for child in children:
-            stack.callback(child._end)
+        yield worker
 
 
 def _close(endpoint: shmbus.Endpoint) -> None:
