@@ -490,11 +490,14 @@ def test_a_finalizer_that_puts_an_endpoint_out_does_not_stop_the_bus(bus_name: s
 
             gc.callbacks.append(collect)
             gc.set_threshold(1, 1, 1)  # which takes away the spare tuples, too
-            guests = [bus.attach(f"guest{n}") for n in range(20)]
-            for guest in guests:
-                bus.evict(guest.name)
-            for guest in guests:
-                guest.close()
+            for _ in range(50):  # until a collection falls into that call; from 3.12 on none does
+                guests = [bus.attach(f"guest{n}") for n in range(20)]
+                for guest in guests:
+                    bus.evict(guest.name)
+                for guest in guests:
+                    guest.close()
+                if collections or sys.version_info >= (3, 12):
+                    break
             bus.attach("another").close()
             gc.callbacks.remove(collect)
         print("fine" if collections or sys.version_info >= (3, 12) else "not tried")
