@@ -215,15 +215,15 @@ def assess(
     names_missing: bool = False,
 ) -> Health:
     """The health of a bus. ``before`` is the look before this one, ``lost_before`` what each slot
-    and generation had lost by then, ``now`` seconds since the epoch, ``names_missing`` whether
-    somebody removed the bus's names from /dev/shm."""
+    and generation had lost by then (none: it has come since), ``now`` seconds since the epoch,
+    ``names_missing`` whether somebody removed the bus's names from /dev/shm."""
     processes = processes or {}
     elapsed = traffic.seconds - before.seconds if before is not None else 0.0
     routed = traffic.routed - before.routed if before is not None else 0
     lost = traffic.lost - before.lost if before is not None else 0
     for e in endpoints:  # losing is what a lossy endpoint asked for
         if e.lossy:
-            lost -= e.lost - (lost_before or {}).get((e.slot, e.generation), e.lost)
+            lost -= e.lost - (lost_before or {}).get((e.slot, e.generation), 0)
     host = processes.get(info.pid) if info.pid is not None else None
     reasons = complaints(info, endpoints, lost=lost, host=host, names_missing=names_missing)
     return Health(

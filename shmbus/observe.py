@@ -41,8 +41,8 @@ class BusView:
         self._lock = threading.Lock()
         self._open: Registry | None = Registry(name)
         self._processes = Processes()
+        self._lost = _lost(self._registry.endpoints())
         self._before = self._traffic()
-        self._lost: dict[tuple[int, int], int] = {}
 
     @property
     def _registry(self) -> Registry:
@@ -117,7 +117,7 @@ class BusView:
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
-            lost, self._lost = self._lost, {(e.slot, e.generation): e.lost for e in endpoints}
+            lost, self._lost = self._lost, _lost(endpoints)
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
@@ -164,6 +164,10 @@ def observe(bus: str | None = None) -> BusView:
     ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``.
     """
     return BusView(registry.choose(bus))
+
+
+def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], int]:
+    return {(e.slot, e.generation): e.lost for e in endpoints}
 
 
 class Processes:

@@ -322,6 +322,10 @@ def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
     worker.down["lost"], log.down["lost"], bus.head["lost"] = 2, 8, 10
     assert seen.health().reasons == ("2 messages were lost since the look before; see who is slow",)
     assert seen.health().healthy
+    late = bus.endpoint(2, "late")  # and loses at once
+    late.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
+    late.down["lost"], bus.head["lost"] = 3, 13
+    assert seen.health().healthy
 
 
 def test_health_says_that_somebody_removed_the_bus_s_names(bus: BusByHand, seen: BusView) -> None:
