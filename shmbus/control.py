@@ -395,6 +395,8 @@ class Dispatcher:
         self._opened.close()
         for waiting in self._waiting:
             waiting.connection.close()
+            if waiting.caller.pidfd is not None:
+                os.close(waiting.caller.pidfd)
         if unlink:
             for guest in self.guests.values():
                 self._unlink_guest(guest)

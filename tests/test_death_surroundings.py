@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,38 @@ def test_who_says_nothing_at_the_door_is_let_go_when_the_bus_ends(bus_name: str)
             visitor.connect(str(SHM / names.names_of(bus_name).door))
             bus.attach("next").close()  # so that the visitor has been let in, too
         assert visitor.recv(1) == b""
+
+
+def test_who_waits_for_a_name_when_the_bus_ends_leaves_no_descriptor(bus_name: str) -> None:
+    def pidfds() -> int:
+        found = 0
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the one by which this is read
+                found += "pidfd" in os.readlink(f"/proc/self/fd/{fd}")
+        return found
+
+    before, go = pidfds(), threading.Event()
+    with shmbus.serve(bus_name) as bus, bus.attach("worker") as worker:
+        worker.handle("job", lambda message: go.wait(60))
+        worker.start()
+        worker.send("job")
+        drain = threading.Thread(target=worker.drain)
+        drain.start()
+        eventually(lambda: bus.endpoints()[0].state == "leaving")
+        there = pidfds()
+
+        def wait() -> None:
+            with contextlib.suppress(errors.AttachTimeout):
+                bus.attach("worker", timeout=0.5)
+
+        second = threading.Thread(target=wait)
+        second.start()
+        eventually(lambda: pidfds() == there + 1)
+        bus.close(timeout=0)
+        go.set()
+        drain.join()
+        second.join()
+    assert pidfds() == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
