@@ -96,10 +96,11 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
             reason="a bus of that name was served from another pid namespace",
             remedy="End it there, or choose another name",
         )
-    pid = int(theirs["pid"])
-    if pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"])):
+    pid, state = int(theirs["pid"]), int(head["state"])
+    lives = pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"]))
+    if lives and state != BusState.HANDOVER:
         raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, but not its life
-    if int(head["state"]) == BusState.ENDED or not _anyone_lives(found, head):
+    if state == BusState.ENDED or not _anyone_lives(found, head):
         return None
     try:
         ready = Segment.attach(

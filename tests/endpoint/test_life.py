@@ -692,6 +692,17 @@ def test_a_bus_that_is_handed_over_goes_on(name: str) -> None:
         server.close()
 
 
+def test_what_a_living_process_handed_over_is_served_by_another(name: str) -> None:
+    bus = shmbus.serve(name)
+    with shmbus.attach(name, name="client", reconnect=True) as client:
+        bus.close(handover=True)
+        done = run("with shmbus.serve(NAME) as bus: print(bus.endpoints()[0].name)", name)
+        assert (done.stderr, done.stdout) == ("", "client\n")
+        with pytest.raises(errors.BusDown):
+            client.publish("x")
+    assert files(name) == []
+
+
 # Forks, signals and the interpreter's end
 
 
