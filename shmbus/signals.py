@@ -48,7 +48,7 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for interruption in came[:1]:
+        for interruption in dict.fromkeys(came):
             waits = before[signal.Signals(interruption)]
             if callable(waits):  # raised anew, it would reach an event loop's descriptor twice
                 waits(interruption, None)

@@ -907,6 +907,25 @@ asyncio.run(main())
     assert (done.stderr, done.stdout) == ("", "['told']\n")
 
 
+def test_no_signal_that_waits_for_the_end_of_a_bus_is_lost(name: str) -> None:
+    done = run(
+        """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: print("told"))
+bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+with bus.attach("deaf") as deaf, bus.attach("e") as ep:
+    deaf.subscribe("x")
+    for _ in range(6):
+        ep.publish("x", bytes(900))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        threading.Timer(0.1 * number / 2, os.kill, (os.getpid(), number)).start()
+    bus.close(timeout=2)
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "told\n")
+
+
 def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
     with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
         with shmbus.attach(name):
