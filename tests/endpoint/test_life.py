@@ -966,18 +966,3 @@ def test_an_endpoint_that_is_forgotten_leaves_the_bus(
     with pytest.warns(ResourceWarning, match="forgotten"):
         forget()
     eventually(lambda: bus.endpoints() == [])
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_is_forgotten_where_warnings_are_errors_leaves_in_good_order(
-    bus: shmbus.Bus, attach: Attach
-) -> None:
-    ear = attach("ear")
-    ear.subscribe("$bus.endpoint.down")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
-        bus.attach("forgotten")
-        gc.collect()
-    down = ear.receive(30)
-    assert down is not None
-    assert down.payload["reason"] == "detached"
