@@ -382,7 +382,6 @@ class Dispatcher:
         self._thread.join()
         if handover:
             self._kernel.stop(0)
-            self._table.store("state", layout.BusState.HANDOVER)
             self._drop(unlink=False)
             return
         self._kernel.stop(timeout)
@@ -391,8 +390,10 @@ class Dispatcher:
         self._drop(unlink=True)
 
     def _drop(self, *, unlink: bool) -> None:
-        """Let go of everything; with ``unlink``, leave no name behind."""
+        """Let go of everything; with ``unlink``, leave no name behind, else the bus to the next."""
         self._opened.close()
+        if not unlink:
+            self._table.store("state", layout.BusState.HANDOVER)
         for waiting in self._waiting:
             waiting.connection.close()
             if waiting.caller.pidfd is not None:

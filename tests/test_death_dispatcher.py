@@ -294,6 +294,23 @@ def test_a_second_dispatcher_is_refused_in_the_same_process_too(bus: shmbus.Bus)
     assert caught.value.pid == os.getpid()
 
 
+def test_who_fails_to_adopt_a_bus_leaves_it_to_the_next(
+    bus_process: BusProcess, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = attach("client", reconnect=True)
+    bus_process.kill()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            shmbus.serve(bus_process.name)
+    bus_process.start()
+    client.subscribe("x")
+
+
 def try_to_serve(endpoint: shmbus.Endpoint, bus: str) -> str:
     try:
         shmbus.serve(bus).close()
