@@ -46,7 +46,7 @@ def uninterrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in reversed(before.items()):  # SIGINT last: its handler raises
             signal.signal(number, handler)
         for interruption in dict.fromkeys(came):
             waits = before[signal.Signals(interruption)]

@@ -926,6 +926,28 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     assert (done.stderr, done.stdout) == ("", "told\n")
 
 
+def test_ctrl_c_as_a_bus_has_just_ended_leaves_no_signal_unheard(name: str) -> None:
+    done = run(
+        """
+from signal import SIGINT, SIGTERM, default_int_handler, getsignal
+signal.signal(SIGTERM, print)
+bus, restore = shmbus.serve(NAME), signal.signal
+def interrupted(number, handler):
+    before = restore(number, handler)
+    if handler is default_int_handler:
+        signal.raise_signal(SIGINT)
+    return before
+signal.signal = interrupted
+try:
+    bus.close()
+except KeyboardInterrupt:
+    print(getsignal(SIGINT) is default_int_handler, getsignal(SIGTERM) is print)
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "True True\n")
+
+
 def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
     with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
         with shmbus.attach(name):
