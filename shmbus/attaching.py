@@ -60,8 +60,10 @@ def attach(
             # The bus may have ended just after it let us in; another may begin.
             cause = problem.__cause__ or problem
             gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
-            if not gone or time.monotonic_ns() >= deadline:
+            if not gone:
                 raise
+            if time.monotonic_ns() >= deadline:
+                raise _missing(bus, timeout) from problem
         time.sleep(0.005)
 
 
@@ -145,6 +147,16 @@ def _join(
         endpoint._join()
         undo.pop_all()
     return endpoint
+
+
+def _missing(bus: str, timeout: float | None) -> errors.AttachTimeout:
+    """A name of the bus is not there: somebody removed it, or the bus has ended."""
+    try:
+        with Segment.attach(names.names_of(bus).bus_segment, layout=LAYOUT) as segment:
+            pid = _kernel.bus_facts(segment.memory)[4]
+    except RingbufError:
+        pid = None
+    return errors.AttachTimeout(bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None)
 
 
 def _make_up(owner: names.Owner) -> str:

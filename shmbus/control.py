@@ -59,6 +59,7 @@ class Dispatcher:
         self._waiting: list[Waiting] = []
         self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
         self._sought = 0.0
+        self._shut = False  # nobody can be let in, and it has been said
         self._closed = False
         self._adopting = False
         self._standing: succession.Standing | tuple[()] = ()
@@ -220,10 +221,14 @@ class Dispatcher:
                 connection, _ = self._door.accept()
             except BlockingIOError:
                 return
-            except OSError as problem:  # no descriptor left: its caller tries again
-                log.warning("bus %r: nobody can be let in: %s; raise ulimit -n", self.bus, problem)
+            except OSError as problem:  # no descriptor left: its caller waits
+                if not self._shut:
+                    why = "bus %r: nobody can be let in: %s; raise ulimit -n"
+                    log.warning(why, self.bus, problem)
+                self._shut = True
                 time.sleep(0.01)
                 return
+            self._shut = False
             connection.setblocking(False)
             arrivals[connection.fileno()] = connection
             poll.register(connection.fileno(), select.POLLIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import socket
 import stat
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import posix_ipc
 import pytest
 
 import shmbus
@@ -340,6 +342,43 @@ def test_a_name_that_cannot_be_cleared_away_is_told(bus_name: str, file: str) ->
     assert os.listdir("/proc/self/fd") == descriptors
     with shmbus.serve(bus_name):
         pass
+
+
+def test_a_removed_bell_is_told_to_who_would_attach(bus: shmbus.Bus) -> None:
+    posix_ipc.unlink_semaphore(names.names_of(bus.name).bell)
+    with pytest.raises(errors.AttachTimeout) as caught:
+        bus.attach("late", timeout=0.05)
+    assert (caught.value.pid, caught.value.removed) == (os.getpid(), True)
+
+
+def test_that_nobody_can_be_let_in_is_said_once(
+    bus: shmbus.Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    spare: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (waiting[1].fileno() + 8, before[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(waiting[0].fileno()))
+        for knocking in waiting:
+            knocking.connect(f"/dev/shm/{names.names_of(bus.name).door}")
+            eventually(lambda: "nobody can be let in" in caplog.text)
+        seen = bus.info().control_age
+        assert seen is not None
+        rounds = 0
+        while rounds < 20:  # the control thread tries again and again
+            now = bus.info().control_age or 0.0
+            rounds += now < seen
+            seen = now
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in spare:
+            os.close(fd)
+        for knocking in waiting:
+            knocking.close()
+    assert caplog.text.count("nobody can be let in") == 1
 
 
 def test_who_says_nothing_at_the_door_is_let_go_when_the_bus_ends(bus_name: str) -> None:
