@@ -63,7 +63,7 @@ def attach(
             if not gone:
                 raise
             if time.monotonic_ns() >= deadline:
-                raise _missing(bus, timeout) from problem
+                raise _too_late(bus, timeout) from problem
         time.sleep(0.005)
 
 
@@ -149,13 +149,9 @@ def _join(
     return endpoint
 
 
-def _missing(bus: str, timeout: float | None) -> errors.AttachTimeout:
-    """A name of the bus is not there: somebody removed it, or the bus has ended."""
-    try:
-        with Segment.attach(names.names_of(bus).bus_segment, layout=LAYOUT) as segment:
-            pid = _kernel.bus_facts(segment.memory)[4]
-    except RingbufError:
-        pid = None
+def _too_late(bus: str, timeout: float | None) -> errors.AttachTimeout:
+    """A name of the bus is not there: somebody removed it, or no bus is."""
+    pid = door.robbed(bus)
     return errors.AttachTimeout(bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None)
 
 
@@ -191,9 +187,6 @@ def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | Non
         except RingbufError as problem:
             raise segments.error(bus, of.bus_segment, problem) from problem
         if time.monotonic_ns() >= deadline:
-            pid = door.lost_door(bus)
-            raise errors.AttachTimeout(
-                bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None
-            )
+            raise _too_late(bus, timeout)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)

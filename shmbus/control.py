@@ -26,6 +26,7 @@ from .admission import Candidate, Denied, Waiting
 from .door import Answer, Code
 from .errors import BusError
 from .layout import RowState, SegmentKind
+from .lookout import PACE, Lookout
 from .names import Owner
 from .settings import Settings
 from .table import Table
@@ -59,6 +60,7 @@ class Dispatcher:
         self._waiting: list[Waiting] = []
         self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
         self._sought = 0.0
+        self._lookout = Lookout()
         self._shut = False  # nobody can be let in, and it has been said
         self._closed = False
         self._adopting = False
@@ -190,10 +192,11 @@ class Dispatcher:
                 guests = {guest.owner for guest in self.guests.values()}
                 succession.clear_dead(self.bus, guests)
         while True:
-            ready = poll.poll(5 if self._waiting else 1000)
+            ready = poll.poll(1e3 * self._pause())
             self._tick()
             try:
                 self._seek_gone()
+                self._look_out()
                 for fd, _ in ready:
                     if fd == wake:
                         for visitor in arrivals.values():
@@ -209,6 +212,16 @@ class Dispatcher:
                 self._retry()
             except Exception:
                 log.exception("bus %r: the control plane stumbled and goes on", self.bus)
+
+    def _pause(self) -> float:
+        """Seconds until something is to be done, if nobody comes."""
+        if self._waiting:
+            return 0.005
+        return PACE if self._lookout else 1.0
+
+    def _look_out(self) -> None:
+        for slot in self._lookout.ended():
+            self._kernel.bury(slot, self.guests[slot].generation)
 
     def _tick(self) -> None:
         self._table.store("control_ns", time.monotonic_ns())
@@ -326,6 +339,8 @@ class Dispatcher:
         except BaseException:
             del self.guests[guest.slot]
             raise
+        if pidfd < 0:
+            self._lookout.add(guest.slot, guest.owner)
 
     # Clearing away ----------------------------------------------------------------------------
 
@@ -344,6 +359,7 @@ class Dispatcher:
             elif kind == _kernel.RECLAIMED:
                 del self.guests[slot]
                 self._unseen.discard(slot)
+                self._lookout.discard(slot)
                 self._kernel.forget(slot, generation)
                 self._unlink_guest(guest)
                 if int(self._table.rows[slot]["reason"]) != layout.Reason.DETACHED:

@@ -161,7 +161,7 @@ def _remove_ipc() -> Iterator[Finding]:
 
 
 def _removed() -> Iterator[Finding]:
-    for bus, pid in door.lost_doors():
+    for bus, pid in door.all_robbed():
         yield Finding(
             f"bus {bus}",
             "bad",

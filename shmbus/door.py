@@ -191,43 +191,58 @@ def _ask(
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
     seconds = (time.monotonic_ns() - began) / 1e9
     info = next((info for info in registry.buses() if info.name == bus), None)
-    if (pid := lost_door(bus)) is not None:
+    if (pid := robbed(bus)) is not None:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:
         return errors.AttachTimeout(bus=bus, seconds=seconds)
     return errors.AttachTimeout(bus=bus, seconds=seconds, pid=info.pid, silent=info.control_age)
 
 
-def lost_door(bus: str) -> int | None:
-    """Who serves the bus behind a door whose name somebody has removed; None: nobody does."""
-    return dict(lost_doors()).get(bus)
+# Names that somebody has removed ----------------------------------------------------------------
 
 
-def lost_doors() -> Iterator[tuple[str, int]]:
-    """The buses of this user whose door has no name any more, and the pids of those who serve
-    them; 0 where that cannot be seen. Reads what every process has open: not for a busy path."""
+def robbed(bus: str) -> int | None:
+    """The pid of who serves the bus, where somebody has removed one of its names from /dev/shm.
+    None: its names are all there, or nobody is seen to serve it."""
+    return None if names.names_of(bus).complete() else dict(all_robbed()).get(bus)
+
+
+def all_robbed() -> Iterator[tuple[str, int]]:
+    """The buses of this user of which somebody has removed a name, and the pids of who serves
+    them. Reads what every process has open: not for a busy path."""
+    # A bus makes its door after its other names, and closes it before it removes any.
+    for inode, bus in _open_doors().items():
+        if not names.names_of(bus).complete() and (pid := _holder(inode)) is not None:
+            yield bus, pid
+
+
+def _open_doors() -> dict[str, str]:
+    """The doors of this user at which somebody listens: inode to bus."""
     try:
         with open("/proc/net/unix") as table:
             sockets = [line.split() for line in table]
     except OSError:
-        return
+        return {}
+    found = {}
     for _, _, _, flags, _, _, inode, *path in sockets[1:]:
-        if not path or not int(flags, 16) & _ACCEPTS or os.path.exists(path[0]):
-            continue
-        entry = names.parse(os.path.basename(path[0]))
-        if entry is not None and entry.kind == "door" and entry.uid == os.geteuid():
-            yield entry.bus, _holder(f"socket:[{inode}]")
+        if path and int(flags, 16) & _ACCEPTS:
+            entry = names.parse(os.path.basename(path[0]))
+            if entry is not None and entry.kind == "door" and entry.uid == os.geteuid():
+                found[inode] = entry.bus
+    return found
 
 
-def _holder(what: str) -> int:
+def _holder(inode: str) -> int | None:
+    """Who has this socket open, of those who see the same /dev/shm as we do."""
+    here = os.readlink("/proc/self/ns/mnt")
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == what:
-                    return int(pid)
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
+                    return int(pid) if os.readlink(f"/proc/{pid}/ns/mnt") == here else None
         except OSError:
             continue  # it is gone, or another user's
-    return 0
+    return None
 
 
 def _refusal(bus: str, answer: Answer) -> errors.BusError:

@@ -147,11 +147,11 @@ class Endpoint(EndpointCore):
 
         With a `callback` (an argument: unlike `handle` this is no decorator), that is called with
         each `Message` by a thread inside `run` (or one that iterates); without one, iteration and
-        `receive` yield them. `group`: of all members of the
-        group on this bus, one gets each message, and it is handed on if that one dies over it.
-        `overflow`: "block" makes senders wait (a limited time) for this endpoint where it is full,
-        "drop_newest" loses and counts instead. `payload_type`: what payloads are decoded to; by
-        default what the callback's annotation says.
+        `receive` yield them. `group`: of all members of the group on this bus, one gets each
+        message, and it is handed on if that one dies over it. `overflow`: "block" makes senders
+        wait (a limited time) for this endpoint where it is full, "drop_newest" loses and counts
+        instead. `payload_type`: what payloads are decoded to; by default what the callback's
+        annotation says.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,

@@ -121,6 +121,11 @@ class BusNames(NamedTuple):
     def endpoint_bell(self, owner: Owner) -> str:
         return f"/{self.prefix}bell:{owner}"
 
+    def complete(self) -> bool:
+        """Whether all is there that one needs to attach, as it is while a dispatcher serves."""
+        files = (self.bus_segment, self.ready, self.door, f"sem.{self.bell[1:]}")
+        return all(os.path.lexists(SHM / file) for file in files)
+
 
 def names_of(bus: str, uid: int | None = None) -> BusNames:
     """The names of a bus, by default of the user that this process runs as; raises

@@ -6,7 +6,6 @@ or has died, and says so.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import Self
@@ -14,7 +13,7 @@ from typing import Self
 import msgspec
 import psutil
 
-from . import door, names, patterns, registry
+from . import names, patterns, registry
 from .health import Health, Latency, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
 
@@ -149,12 +148,9 @@ class BusView:
         return Traffic.of(self._registry.head[0].copy(), time.monotonic())
 
     def _names_missing(self, info: BusInfo) -> bool:
-        if not info.alive or info.state != "serving":
+        if not info.alive or names.names_of(self.name).complete():
             return False
-        of = names.names_of(self.name)
-        if not os.path.exists(names.SHM / of.bus_segment):
-            return True
-        return not os.path.exists(names.SHM / of.door) and door.lost_door(self.name) is not None
+        return self._registry.info().state == "serving"  # not one that ended meanwhile
 
 
 def observe(bus: str | None = None) -> BusView:

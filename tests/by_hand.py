@@ -109,6 +109,9 @@ class BusByHand:
                 layout=layout_ or layout.LAYOUT,
             )
         )
+        for file in (self.names.ready, self.names.door, f"sem.{self.names.bell[1:]}"):
+            (SHM / file).touch()  # an observer never opens them
+            stack.callback((SHM / file).unlink, missing_ok=True)
         self.head = view(self.segment, layout.BUS)
         memory = np.frombuffer(memoryview(self.segment.memory), np.uint8)
         self.rows = memory[layout.BUS.itemsize :].view(layout.ROW)

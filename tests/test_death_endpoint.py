@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 import shmbus
-from shmbus import Death, Message, control, door, errors
+from shmbus import Death, Message, control, door, errors, lookout
 from shmbus.testing import Recorder, Worker, eventually
 
 Attach = Callable[..., shmbus.Endpoint]
@@ -132,6 +132,16 @@ def test_however_it_dies_its_caller_and_all_who_listen_are_told(
         assert "oom_kill 1" in account.splitlines()
 
 
+def leave_only(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that shows the deaths of others in this way alone."""
+    if sign != "pidfd":
+        monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
+    if sign != "task flags":
+        monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
+    if sign != "psutil":
+        monkeypatch.setattr(lookout, "_lives", lambda process: True)
+
+
 def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
     endpoint.handle("echo", lambda message: message.payload)
     endpoint.start()
@@ -144,10 +154,17 @@ def state_of(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.parametrize("sign", ["pidfd", "task flags", "psutil"])
 def test_a_zombie_leader_whose_threads_run_is_not_dead(
-    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+    monkeypatch: pytest.MonkeyPatch,
+    bus: shmbus.Bus,
+    attach: Attach,
+    recorder: Record,
+    worker: Hire,
+    sign: str,
 ) -> None:
     downs = recorder("$bus.endpoint.down")
+    leave_only(sign, monkeypatch)
     undead = worker(serve_beside_a_dead_leader, name="undead")
     caller = attach("caller")
     caller.wait_for("echo")
@@ -177,20 +194,17 @@ def test_a_zombie_is_dead(bus: shmbus.Bus, attach: Attach, recorder: Record, wor
     eventually(lambda: not bus.endpoints()[1:])
 
 
-@pytest.mark.parametrize("missing", ["pidfd", "stat"])
+@pytest.mark.parametrize("sign", ["pidfd", "task flags", "psutil"])
 def test_each_sign_of_a_death_suffices_alone(
     monkeypatch: pytest.MonkeyPatch,
     bus: shmbus.Bus,
     attach: Attach,
     recorder: Record,
     worker: Hire,
-    missing: str,
+    sign: str,
 ) -> None:
     downs = recorder("$bus.endpoint.down")
-    if missing == "stat":
-        monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
-    else:
-        monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
+    leave_only(sign, monkeypatch)
     victim = worker(idle, name="victim")
     caller = attach("caller")
     caller.wait_for("echo")
