@@ -595,8 +595,8 @@ def test_a_sender_that_waits_for_room_goes_on_when_the_full_one_goes(
     full = worker(never_read, name="full")
     begun.wait()
     sender = attach("sender")
-    sent = [fill(sender) for _ in range(3)]  # its ring, and then what the full one left in ours
-    assert sent[-1] == 0
+    while fill(sender):  # its ring, and then what the full one left in ours
+        pass
     waiting = threading.Thread(target=sender.publish, args=("news", b"y" * 500), daemon=True)
     waiting.start()
     if how == "kill":

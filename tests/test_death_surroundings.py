@@ -405,16 +405,13 @@ def test_who_waits_for_a_name_when_the_bus_ends_leaves_no_descriptor(bus_name: s
         eventually(lambda: bus.endpoints()[0].state == "leaving")
         there = pidfds()
 
-        def wait() -> None:
-            with contextlib.suppress(errors.AttachTimeout):
-                bus.attach("worker", timeout=0.5)
-
-        second = threading.Thread(target=wait)
+        second = threading.Thread(target=lambda: bus.attach("worker", timeout=60).close())
         second.start()
         eventually(lambda: pidfds() == there + 1)
         bus.close(timeout=0)
         go.set()
         drain.join()
+    with shmbus.serve(bus_name):  # so that the second one need not wait any longer
         second.join()
     assert pidfds() == before
 

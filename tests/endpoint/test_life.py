@@ -316,7 +316,9 @@ def test_subscriptions_change_no_more_while_it_drains(bus: shmbus.Bus, attach: A
     assert time.monotonic() - began < 4  # nothing was waited for that does not come
 
 
-def test_draining_says_what_it_could_not_finish(bus: shmbus.Bus, attach: Attach) -> None:
+def test_draining_says_what_it_could_not_finish(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sender, worker = attach("s"), attach("w")
     go = threading.Event()
     worker.handle("slow", lambda message: go.wait(30))
@@ -324,7 +326,13 @@ def test_draining_says_what_it_could_not_finish(bus: shmbus.Bus, attach: Attach)
         sender.send("slow")
     eventually(lambda: bus.endpoints()[1].untouched == 3)
     worker.start()
-    threading.Timer(0.1, go.set).start()
+    close = worker._close
+
+    def let_go(patience: float) -> None:
+        go.set()
+        close(patience)
+
+    monkeypatch.setattr(worker, "_close", let_go)  # when it has counted them
     with pytest.raises(errors.DrainTimeout) as caught:
         worker.drain(timeout=0.01)
     assert (caught.value.endpoint, caught.value.left) == ("w", 3)
@@ -873,8 +881,8 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
             ep.publish("x", bytes(500), timeout=0.1)
     except shmbus.errors.QueueFull:
         pass
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         bus.close(timeout=0.5)  # what waits before the deaf one cannot be forwarded
     except KeyboardInterrupt:
         pass
