@@ -6,9 +6,8 @@
 #ifndef SB_FANOUT_H
 #define SB_FANOUT_H
 
+#include "shmbus/native/departure.h"
 #include "shmbus/native/room.h"
-
-static inline void sb_quarantine(struct sb_forwarder *f, struct sb_port *p);
 
 /* Read the records of a standing fan-out again: the sender may have written over them meanwhile. */
 static inline bool sb_gather_todo(struct sb_forwarder *f, struct sb_source *s)
@@ -191,7 +190,5 @@ static inline bool sb_begin_fanout(struct sb_forwarder *f, struct sb_source *s)
         f->run_header[i].attempt = 1;
     return sb_continue_fanout(f, s);
 }
-
-#include "shmbus/native/forward.h" /* and, at its end, farewell.h: sb_quarantine */
 
 #endif

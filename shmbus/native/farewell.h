@@ -1,153 +1,24 @@
-/* When an endpoint ends, by closing, by dying or by being put out: its routes go at once, its pending callers
- * are told at once, `down` is said at once. Then what it had sent is forwarded, what it had not finished is
- * handed on, the rest is counted, and the slot is free.
- *
- * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
- * are believed only where they make sense. */
+/* What an endpoint leaves behind: what it had sent is forwarded, what it had not finished is handed on, the rest is
+ * counted, and its slot is free. */
 #ifndef SB_FAREWELL_H
 #define SB_FAREWELL_H
 
 #include "shmbus/native/forward.h"
-#include "shmbus/native/interests.h"
 
-/* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
-static inline uint64_t sb_taken(struct sb_port *p)
-{
-    struct rb_producer *in = &p->in[SB_DATA];
-    (void)rb_refresh_tail(in);
-    uint64_t taken = rb_load_acquire(&p->up->incoming[SB_DATA].taken);
-    return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
-}
-
-/* One that was put out, or let go of its door, may go on writing: what it had sent and released by now is all that
- * counts. */
-static inline void sb_freeze(struct sb_port *p)
-{
-    struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
-    for (int ring = 0; ring < SB_RINGS; ring++)
-        p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
-    if (rb_load(&d->reclaim) != SB_NOWHERE)
-        return;
-    (void)rb_refresh_tail(&p->in[SB_DATA]);
-    rb_store(&d->reclaim_bits, 0);
-    rb_store_release(&d->reclaim, p->in[SB_DATA].tail_seen);
-}
-
-/* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
- * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
- * is the end, too. */
-static inline bool sb_own_record(const struct sb_forwarder *f, struct sb_port *p, uint64_t *position,
-                                 struct sb_record *h, const uint8_t **record)
-{
-    struct rb_producer *in = &p->in[SB_DATA];
-    while (*position < in->published) {
-        struct rb_head8 head;
-        uint64_t offset = *position & (in->capacity - 1), to_end = in->capacity - offset;
-        memcpy(&head, in->data + offset, sizeof head);
-        uint64_t size = RB_ALIGN8(head.length);
-        if (head.length < sizeof head || size > to_end || size > in->published - *position)
-            return false;
-        if (head.kind != RB_PADDING) {
-            if (head.length < SB_HEADER)
-                return false;
-            *record = in->data + offset;
-            memcpy(h, *record, sizeof *h);
-            bool ours = h->peer < f->slots || (h->peer == SB_FROM_BUS && h->kind != SB_REQUEST);
-            return ours && sb_record_sound(h) && h->type_length;
-        }
-        *position += size;
-    }
-    return false;
-}
-
-static inline uint64_t sb_request_key(uint32_t slot, uint32_t index)
-{
-    return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull;
-}
-static inline bool sb_any(const void *item, const void *key) { (void)item; (void)key; return true; }
-
-/* Every request that it had begun and not answered ends with an error now; those it had not touched are handed
- * on later. */
-static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
+/* What it had answered is no loss of those who asked. */
+static inline void sb_forward_replies(struct sb_forwarder *f, struct sb_port *p)
 {
     while (p->reason != SB_QUARANTINED && sb_forward_ring(f, p, SB_REPLIES)) {
     }
-    struct sb_table untouched = {0};
-    uint64_t position = sb_taken(p);
-    struct sb_record h;
-    const uint8_t *record;
-    if (p->reason != SB_QUARANTINED)
-        for (; sb_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
-            if (h.kind == SB_REQUEST)
-                sb_table_put(&untouched, sb_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
-    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct sb_port *q = &f->ports[slot];
-        if (q->state == SB_FREE || q->state == SB_DYING)
-            continue;
-        for (uint32_t i = 0; i < q->pending_count; i++) {
-            struct sb_target *t = &q->target[i];
-            if (rb_load(&t->whom) != sb_whom_of(p) || rb_load(&t->done) ||
-                sb_table_find(&untouched, sb_request_key(slot, i), sb_any, NULL))
-                continue;
-            sb_fail_request(f, q, (uint16_t)i, t->id, SB_ENDPOINT_DIED, p, p->reason, NULL);
-        }
-    }
-    free(untouched.slots);
-}
-
-static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
-{
-    for (uint32_t w = 0; w < SB_SET_WORDS; w++) {
-        f->active.word[w] |= p->waiters.word[w];
-        p->waiters.word[w] = 0;
-    }
-    for (int r = 0; r < SB_RINGS; r++)
-        rb_store(&p->down->incoming[r].need, SB_NO_NEED);
-}
-
-static inline void sb_say_down(struct sb_forwarder *f, struct sb_port *p)
-{
-    sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(p->reason));
-    sb_row_set(p, &p->row->said, 1);
 }
 
 static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason)
 {
-    bool leaving = reason == SB_DETACHED;
-    p->reason = reason;
-    p->state = leaving ? SB_LEAVING : SB_DYING;
-    sb_row_begin(p->row);
-    rb_store(&p->row->reason, reason);
-    rb_store(&p->row->down_ns, f->now);
-    rb_store_release(&p->row->state, p->state); /* last: whoever adopts it knows why */
-    sb_row_end(p->row);
-    RB_FAIL("farewell.begun");
-    sb_remove_interests(&f->routes, (uint16_t)p->slot);
-    sb_set_add(&f->departing, p->slot);
-    sb_set_add(&f->active, p->slot);
-    sb_wake_waiters(f, p);
-    if (leaving)
+    sb_depart(f, p, reason);
+    if (reason == SB_DETACHED)
         return;
-    if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
-        rb_store_release(&p->down->state, SB_DOWN_EVICTED);
-        sb_touch(f, p);
-    }
-    sb_freeze(p);
-    sb_fail_begun(f, p);
-    RB_FAIL("farewell.told");
-    sb_say_down(f, p);
-    RB_FAIL("farewell.said");
-    if (reason == SB_QUARANTINED)
-        sb_tell(f, SB_QUARANTINED_PORT, p);
-}
-
-/* It wrote what no endpoint may: nothing more is read from its rings. */
-static inline void sb_quarantine(struct sb_forwarder *f, struct sb_port *p)
-{
-    p->corrupt = true;
-    rb_add(&f->bus->violations, 1);
-    if (p->state == SB_LIVE || p->state == SB_LEAVING)
-        sb_farewell_begin(f, p, SB_QUARANTINED);
+    sb_forward_replies(f, p);
+    sb_announce_end(f, p);
 }
 
 /* Handing on ------------------------------------------------------------------------------------------------- */
@@ -330,6 +201,7 @@ static inline bool sb_owed(struct sb_forwarder *f, const struct sb_port *p)
 static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
 {
     if (p->state == SB_LEAVING) {
+        sb_forward_replies(f, p);
         sb_fail_begun(f, p);
         sb_say_down(f, p);
     }

@@ -191,6 +191,4 @@ static inline bool sb_forward_ring(struct sb_forwarder *f, struct sb_port *p, en
     return !p->corrupt && p->out[ring].next < p->last[ring];
 }
 
-#include "shmbus/native/farewell.h" /* sb_quarantine */
-
 #endif

@@ -179,6 +179,7 @@ static inline void sb_recover(struct sb_forwarder *f)
         sb_fail_orphaned(f, p);
         if (p->state == SB_DYING) {
             sb_freeze(p);
+            sb_forward_replies(f, p);
             sb_fail_begun(f, p);
             if (!rb_load(&p->row->said))
                 sb_say_down(f, p);
