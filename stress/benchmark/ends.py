@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import islice, repeat
 
@@ -22,6 +23,7 @@ from .measure import (
     receive_stamped,
     send_stamped,
     sender_cpu,
+    sender_turns,
     time_calls,
 )
 from .stage import Stage, busy_thread
@@ -83,6 +85,23 @@ def sender(
 
         stage.ready()
         return sender_cpu(flood, send_batched if batch else send)
+
+
+def turning_sender(stage: Stage, bus: str, flood: Flood) -> tuple[float, float]:
+    """Messages per second of ``publish`` and of batches of one, which take turns."""
+    with shmbus.attach(bus, name="sender", timeout=20.0) as endpoint:
+        endpoint.wait_for("bench.flood", timeout=20.0)
+
+        def spell(publish: Callable[..., None]) -> Callable[[int], None]:
+            def send(count: int) -> None:
+                for _ in repeat(None, count):
+                    publish("bench.flood", PAYLOAD)
+
+            return send
+
+        stage.ready()
+        with endpoint.batch(max_messages=1) as publications:
+            return sender_turns(flood, spell(endpoint.publish), spell(publications.publish))
 
 
 def receiver(stage: Stage, bus: str, flood: Flood, typed: bool = False) -> float:
