@@ -6,6 +6,7 @@ watcher of the kernel never wait for it. What it decides stands in BUS before it
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -158,6 +159,8 @@ class Dispatcher:
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
         """One of whom others removed a name: it goes on without us, so it has to know."""
+        if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise problem  # and who can open more files adopts them all
         # One that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)

@@ -24,17 +24,12 @@ class Lookout:
     """Whom to look at, by slot. Of the control thread alone."""
 
     def __init__(self) -> None:
-        self._watched: dict[int, psutil.Process | None] = {}
+        self._watched: dict[int, Owner] = {}
         self._looked = 0.0
 
     def add(self, slot: int, owner: Owner) -> None:
         """Look at this process from now on."""
-        try:
-            process = psutil.Process(owner.pid)  # with when it began, so no other is taken for it
-        except psutil.Error:
-            process = None
-        same = processes.start_time(owner.pid) == owner.start
-        self._watched[slot] = process if same else None
+        self._watched[slot] = owner
 
     def discard(self, slot: int) -> None:
         self._watched.pop(slot, None)
@@ -48,24 +43,23 @@ class Lookout:
         if now - self._looked < PACE:
             return []
         self._looked = now
-        gone = [slot for slot, process in self._watched.items() if not _lives(process)]
+        gone = [slot for slot, owner in self._watched.items() if not _lives(owner)]
         for slot in gone:
             del self._watched[slot]
         return gone
 
 
-def _lives(process: psutil.Process | None) -> bool:
+def _lives(owner: Owner) -> bool:
     """A zombie does not, unless other threads than its first still run."""
-    if process is None:
-        return False
     try:
-        if not process.is_running():
-            return False
+        process = psutil.Process(owner.pid)
+        if processes.start_time(owner.pid) not in (owner.start, 0):
+            return False  # its pid is another's now
         if process.status() not in _ENDED:
             return True
         threads = [psutil.Process(thread.id) for thread in process.threads()]
         return any(thread.status() not in _ENDED for thread in threads)
     except psutil.NoSuchProcess:
         return False
-    except psutil.Error:  # it may not be looked at, so nothing is known of it
+    except (psutil.Error, OSError):  # it cannot be looked at, so nothing is known of it
         return True

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 _ENDED = 0x604  # PF_EXITING | PF_DUMPCORE | PF_SIGNALED: no instruction of this task runs any more
 
 
 def process_alive(pid: int, start_time: int) -> bool:
-    """Whether the process that had this pid and start time (clock ticks since boot) can still run.
+    """Whether the process that had this pid and start time (clock ticks since boot) can still run;
+    True where that cannot be told.
 
     A zombie cannot, a zombie leader with other running threads can."""
-    leader = _task(f"/proc/{pid}/stat")
-    if leader is None or leader.start_time != start_time:
-        return False
-    if leader.runs:
-        return True
     try:
+        leader = _task(f"/proc/{pid}/stat")
+        if leader is None or leader.start_time != start_time:
+            return False
+        if leader.runs:
+            return True
         tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
+        found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
+        return any(task is not None and task.runs for task in found)
+    except FileNotFoundError:
         return False
-    found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
-    return any(task is not None and task.runs for task in found)
+    except OSError:  # no descriptor left, say
+        return True
 
 
 class _Task(NamedTuple):
@@ -34,7 +38,7 @@ def _task(stat: str) -> _Task | None:
     try:
         with open(stat, "rb", buffering=0) as file:
             fields = file.read(1024).rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & _ENDED)
 
@@ -58,9 +62,12 @@ def namespace(kind: str) -> int:
 
 
 def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot; 0 where there is none."""
-    task = _task(f"/proc/{pid}/stat")
-    return task.start_time if task else 0
+    """When the process started, in clock ticks since boot; 0 where there is none, or it cannot be
+    told."""
+    with suppress(OSError):
+        if task := _task(f"/proc/{pid}/stat"):
+            return task.start_time
+    return 0
 
 
 def identity() -> tuple[int, int, int, int, int]:
@@ -71,10 +78,10 @@ def identity() -> tuple[int, int, int, int, int]:
 
 def open_process(pid: int, start: int) -> tuple[int, int]:
     """A pidfd and a descriptor of ``stat`` of the process that had this pid and start time; -1 for
-    what is not to be had, both where it has ended."""
+    a pidfd that is not to be had, both where it has ended. Raises OSError (too many open files)."""
     try:
         stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return -1, -1
     try:
         pidfd = os.pidfd_open(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -132,6 +133,25 @@ def test_however_it_dies_its_caller_and_all_who_listen_are_told(
         assert "oom_kill 1" in account.splitlines()
 
 
+def exit_beside_its_main_thread(endpoint: shmbus.Endpoint, code: int) -> None:
+    endpoint.handle("die", lambda message: os._exit(code))
+    endpoint.start()
+    NEVER.wait()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_who_exits_in_another_thread_than_its_first_was_not_killed(
+    bus: shmbus.Bus, attach: Attach, worker: Hire, code: int
+) -> None:
+    worker(exit_beside_its_main_thread, code, name="victim")
+    caller = attach("caller")
+    caller.wait_for("die")
+    with pytest.raises(errors.EndpointDied) as caught:
+        caller.request("die", timeout=60)
+    # The system ends its first thread like one that is killed, and of 0 it says nothing.
+    assert caught.value.reason == ("exited without detaching" if code else "died")
+
+
 def leave_only(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that shows the deaths of others in this way alone."""
     if sign != "pidfd":
@@ -178,6 +198,33 @@ def test_a_zombie_leader_whose_threads_run_is_not_dead(
     assert down.payload["name"] == "undead"
     with pytest.raises(errors.NoRoute):
         caller.request("echo", timeout=60)
+
+
+def test_without_descriptors_to_look_at_its_threads_a_zombie_leader_is_not_called_dead(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    undead = worker(serve_beside_a_dead_leader, name="undead")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        for n in range(200):
+            assert caller.request("echo", n, timeout=60).payload == n
+            NEVER.wait(0.001)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in spare:
+            os.close(fd)
+    assert state_of(undead.pid) == "Z"
+    assert not downs.messages
+    os.kill(undead.pid, signal.SIGKILL)
+    downs.wait()
 
 
 def idle(endpoint: shmbus.Endpoint) -> None:

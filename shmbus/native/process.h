@@ -19,7 +19,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SB_TASK_FINISHED 0x604u /* PF_EXITING | PF_DUMPCORE | PF_SIGNALED, unchanged since Linux 2.6 */
+#define SB_EXITING 0x4u /* PF_EXITING and so on, unchanged since Linux 2.6 */
+#define SB_DUMPS_CORE 0x200u
+#define SB_SIGNALED 0x400u /* by another thread's exit, too */
+#define SB_TASK_FINISHED (SB_EXITING | SB_DUMPS_CORE | SB_SIGNALED)
 
 enum sb_life {
     SB_RUNS,
@@ -106,14 +109,16 @@ static inline bool sb_process_finished(uint32_t pid, int fd)
     char path[64];
     snprintf(path, sizeof path, "/proc/%u/task", pid);
     DIR *tasks = opendir(path);
-    bool finished = true;
+    bool finished = tasks || errno == ENOENT; /* what cannot be looked at is not known to be dead */
     for (struct dirent *entry; tasks && finished && (entry = readdir(tasks));) {
         if (entry->d_name[0] == '.')
             continue;
         snprintf(path, sizeof path, "/proc/%u/task/%.20s/stat", pid, entry->d_name);
         int task = open(path, O_RDONLY | O_CLOEXEC);
-        if (task < 0)
-            continue; /* gone meanwhile */
+        if (task < 0) {
+            finished = errno == ENOENT || errno == ESRCH; /* gone meanwhile */
+            continue;
+        }
         enum sb_life life = sb_read_stat(task, &s);
         close(task);
         finished = life == SB_FINISHED || life == SB_VANISHED;

@@ -141,10 +141,10 @@ static inline bool sb_watch_look(struct sb_watch *w, uint32_t slot, bool ended)
     struct sb_stat s = {0};
     enum sb_life life = x->stat >= 0 ? sb_read_stat(x->stat, &s) : SB_UNKNOWN;
     if (life == SB_FINISHED) {
-        if (s.exit_code & 0x7f || s.flags & 0x600)
+        if (s.exit_code & 0x7f || s.flags & SB_DUMPS_CORE)
             x->reason = SB_KILLED;
-        else if (x->reason == SB_DIED)
-            x->reason = SB_EXITED;
+        else if (x->reason == SB_DIED && (s.exit_code || !(s.flags & SB_SIGNALED)))
+            x->reason = SB_EXITED; /* without a code, a signal may be its own exit in another thread */
     }
     if (ended || life == SB_VANISHED || (life == SB_FINISHED && sb_process_finished(x->pid, x->stat))) {
         sb_watch_report(w, slot, SB_DEAD);
