@@ -244,6 +244,8 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
         uint64_t moves
     cdef struct sb_endpoint:
         char door_path[108]
+        char bus_path[108]
+        uint64_t bus_file
         uint64_t fork_mark
         const sb_bus *bus
         const sb_down *down

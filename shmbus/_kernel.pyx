@@ -630,10 +630,13 @@ cdef class EndpointCore:
         batch._limits = self._limits(max_messages, max_bytes, max_delay)
         return batch
 
-    def _knock_at(self, bytes path):
-        """Where to show a connection to a dispatcher that adopts this endpoint."""
-        if len(path) < sizeof(self._e.door_path):
-            memcpy(self._e.door_path, PyBytes_AS_STRING(path), len(path) + 1)
+    def _find_again(self, bytes door, bytes bus, uint64_t file):
+        """Where to show a connection to a dispatcher that adopts this endpoint, and by which file it
+        is seen that none will."""
+        if len(door) < sizeof(self._e.door_path) and len(bus) < sizeof(self._e.bus_path):
+            memcpy(self._e.door_path, PyBytes_AS_STRING(door), len(door) + 1)
+            memcpy(self._e.bus_path, PyBytes_AS_STRING(bus), len(bus) + 1)
+            self._e.bus_file = file
 
     def _leave_door(self):
         """In a forked child: its copy of that connection."""

@@ -141,7 +141,8 @@ def _join(
             reconnect=reconnect,
             batch=settings.batch,
         )
-        endpoint._knock_at(bytes(names.SHM / of.door))
+        path = names.SHM / of.bus_segment
+        endpoint._find_again(bytes(names.SHM / of.door), bytes(path), path.stat().st_ino)
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the kernel keeps the mappings
         endpoint._join()

@@ -11,6 +11,7 @@ from uuid import UUID
 from ringbuf import layout_text
 
 from . import _kernel, errors
+from .layout import BusState
 from .messages import REASONS
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
     if trouble & Trouble.BUS_OVER:
         mine, theirs = _kernel.layout_hash(), mapping.read_prefix()[4]
         reason = "it has been ended"
+        if _kernel.bus_facts(mapping)[0] != BusState.ENDED:
+            reason = "somebody removed its names, and another bus has its place: attach anew"
         if theirs:
             reason = (
                 f"a bus of layout {layout_text(theirs)} took the place of this one of layout "

@@ -89,6 +89,23 @@ def test_nobody_else_can_attach_then_and_the_next_serve_starts_cleanly(
     assert doctor.find_leavings(bus_process.name) == []
 
 
+def test_who_waits_for_a_bus_that_nobody_can_find_any_more_is_told(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    waiting = attach("waiting", reconnect=True)
+    waiting.subscribe("x")
+    remove_all(bus_process.name)
+    bus_process.kill()
+    assert waiting.receive(0.1) is None  # the next one might find it
+    bus_process.start()
+    with pytest.raises(errors.BusDown) as caught:
+        waiting.receive(60)
+    assert "removed its names" in caught.value.reason
+    with pytest.raises(errors.BusDown):
+        waiting.publish("x")
+    attach("waiting").publish("x")
+
+
 @pytest.mark.parametrize("timeout", [0.0, 0.1])  # too soon for an answer at the door, or not
 @pytest.mark.parametrize("removed", ["bus_segment", "ready", "door", "bell"])
 def test_whichever_name_was_removed_who_would_attach_is_told(
@@ -219,6 +236,49 @@ def test_running_out_of_descriptors_at_attach_destroys_nothing(bus: shmbus.Bus) 
     said = run(FEW, bus.name)
     assert "OSError" not in said, said
     eventually(lambda: in_shm(bus.name) == before)
+
+
+HEIR = """
+    import os, resource, sys, shmbus
+    least = len(os.listdir("/proc/self/fd"))
+    for limit in range(least, 4096):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+        try:
+            bus = shmbus.serve(sys.argv[1])
+        except (shmbus.errors.SegmentError, shmbus.errors.BusExists):
+            continue
+        print(limit > least, len(bus.endpoints()))
+        bus.close(handover=True)
+        break
+"""
+
+
+def test_a_successor_with_too_few_descriptors_takes_nobody_for_dead(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    everybody = [attach(f"e{n}", reconnect=True) for n in range(8)]
+    for endpoint in everybody:
+        endpoint.subscribe("x")
+    bus_process.kill()
+    assert run(HEIR, bus_process.name, noisy=True) == "True 8\n"
+    bus_process.start()
+    everybody[0].publish("x", 1)
+    for endpoint in everybody:
+        message = endpoint.receive(60)
+        assert message is not None
+        assert message.payload == 1
+
+
+def test_what_cannot_be_looked_at_is_not_called_dead() -> None:
+    code = """
+        import os, resource, sys
+        from shmbus.processes import process_alive, start_time
+        parent = os.getppid(), start_time(os.getppid())
+        fds = len(os.listdir("/proc/self/fd")) - 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fds, fds))
+        print(process_alive(*parent), start_time(parent[0]))
+    """
+    assert run(code) == "True 0\n"
 
 
 STORM = """

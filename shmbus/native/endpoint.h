@@ -20,7 +20,7 @@ enum sb_trouble {
     SB_CLOSED_HERE = 1,  /* this process closed the endpoint */
     SB_BUS_DEAD = 2,     /* the dispatcher's process is finished; a successor may adopt us */
     SB_BUS_HANDED = 4,   /* the dispatcher went and left the bus to a successor */
-    SB_BUS_OVER = 8,     /* the bus has ended, or another layout took its place */
+    SB_BUS_OVER = 8,     /* the bus has ended, or another took its place */
     SB_TAKEN_OFF = 16,   /* the dispatcher evicted us */
     SB_RING_BAD = 32,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
     SB_STOPPING = 64,    /* whoever receives shall come to an end */
@@ -115,6 +115,8 @@ struct sb_endpoint {
     bool watched;
     int door;                           /* connection to a dispatcher that adopted us; -1: none */
     char door_path[108];                /* empty: not to be knocked at again */
+    char bus_path[108];                 /* where the bus's segment stood, */
+    uint64_t bus_file;                  /* and its inode; 0: not known */
 };
 
 static inline void sb_lock(struct sb_endpoint *e) { pthread_mutex_lock(&e->lock); }

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define SB_SUCCESSOR_NS 10000000u /* how often to look for a successor */
@@ -140,6 +141,14 @@ static inline void sb_knock_again(struct sb_endpoint *e)
     }
 }
 
+/* Somebody had removed the names of the bus, so whoever serves now found nothing of it and began anew: nobody will
+ * ever adopt us. */
+static inline bool sb_bus_replaced(const struct sb_endpoint *e)
+{
+    struct stat found;
+    return e->bus_file && stat(e->bus_path, &found) == 0 && found.st_ino != e->bus_file;
+}
+
 struct sb_round { /* one look at all endpoints */
     uint64_t now;
     uint32_t pid;   /* the dispatcher looked at last */
@@ -181,8 +190,11 @@ static inline uint64_t sb_watcher_look(struct sb_endpoint *e, struct sb_round *r
         if (e->bus->serial != e->serial && state == SB_SERVING && sb_watch_dispatcher(e)) {
             sb_set_trouble(e, 0, SB_BUS_DEAD);
             sb_knock_again(e);
-        } else
+        } else if (sb_bus_replaced(e)) {
+            sb_set_trouble(e, SB_BUS_OVER, 0);
+        } else {
             soon = now + SB_SUCCESSOR_NS;
+        }
     } else {
         bool dead = false;
         if (e->bus->serial != e->serial) {
