@@ -61,6 +61,7 @@ class Dispatcher:
         self._waiting: list[Waiting] = []
         self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
         self._sought = 0.0
+        self._cleared = 0.0
         self._lookout = Lookout()
         self._shut = False  # nobody can be let in, and it has been said
         self._closed = False
@@ -190,10 +191,6 @@ class Dispatcher:
         wake = self._wake[0]
         for fd in (self._door.fileno(), self._kernel.notice_fd, wake):
             poll.register(fd, select.POLLIN)
-        if self._adopting:
-            with suppress(OSError):
-                guests = {guest.owner for guest in self.guests.values()}
-                succession.clear_dead(self.bus, guests)
         while True:
             ready = poll.poll(1e3 * self._pause())
             self._tick()
@@ -213,8 +210,17 @@ class Dispatcher:
                         poll.unregister(fd)
                         self._hear(connection)
                 self._retry()
+                if ready or not self._cleared:
+                    self._clear_dead()
             except Exception:
                 log.exception("bus %r: the control plane stumbled and goes on", self.bus)
+
+    def _clear_dead(self) -> None:
+        """Remove what those left who died before they were let in. Nothing tells of them, so this
+        follows upon whatever happens here."""
+        if time.monotonic() - self._cleared > 1.0:
+            self._cleared = time.monotonic()
+            succession.clear_dead(self.bus, {guest.owner for guest in self.guests.values()})
 
     def _pause(self) -> float:
         """Seconds until something is to be done, if nobody comes."""
@@ -427,6 +433,7 @@ class Dispatcher:
                 self._unlink_guest(guest)
             for part in self._standing:
                 part.unlink()
+            succession.clear_dead(self.bus, set())
         self.guests.clear()
         fence.release(self.bus, remove=unlink)
 

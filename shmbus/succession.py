@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import posix_ipc
@@ -177,7 +177,8 @@ def clear_dead(bus: str, guests: set[names.Owner]) -> None:
     """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
     for path, entry in names.entries(bus):
         if entry.owner is not None and entry.owner not in guests and not _owner_lives(entry):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
 
 def _owner_lives(entry: names.Entry) -> bool:
