@@ -72,12 +72,13 @@ def _shm() -> Iterator[Finding]:
         yield Finding(subject, "bad", str(problem), remedy)
         return
     if not os.access(SHM, os.W_OK | os.X_OK):
-        yield Finding(
-            subject, "bad", f"user {os.geteuid()} may not write there", "chmod 1777 /dev/shm"
-        )
+        text = f"user {os.geteuid()} may not write there"
+        yield Finding(subject, "bad", text, "mount -o remount,rw,mode=1777 /dev/shm")
+        return
     kind = _file_system(str(SHM))
     if kind not in ("tmpfs", "ramfs"):
         yield Finding(subject, "bad", f"is {kind}, not in memory", remedy)
+        return
     settings = Settings()
     size, free = (n * system.f_frsize for n in (system.f_blocks, system.f_bavail))
     if not size:
@@ -236,13 +237,9 @@ def _kernel() -> Iterator[Finding]:
         with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
             page.madvise(_MADV_WIPEONFORK)
     except OSError:
-        missing.append("MADV_WIPEONFORK (Linux 4.14)")
-        yield Finding(
-            subject,
-            "bad",
-            "cannot tell forked children: endpoints cannot attach",
-            "use Linux 4.14 or newer",
-        )
+        text = "has no MADV_WIPEONFORK, and cannot tell forked children: endpoints cannot attach"
+        yield Finding(subject, "bad", text, "use Linux 4.14 or newer")
+        return
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with one, other:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import shmbus
@@ -220,6 +221,127 @@ def test_the_host_is_checked() -> None:
     assert all(finding.text for finding in found.values())
     assert all(finding.remedy for finding in found.values() if finding.state == "bad")
     assert not [file for file in os.listdir("/dev/shm") if "shmbus-doctor" in file]
+
+
+HOST = """
+import os, sys, msgspec
+from shmbus import doctor
+PREPARE
+os.seteuid(int(sys.argv[1]))
+print(msgspec.json.encode(doctor.check_host()).decode())
+"""
+
+
+def checked(
+    *, setup: str = "true", prepare: str = "", uid: int = 0, unshare: tuple[str, ...] = ("-m",)
+) -> dict[str, doctor.Finding]:
+    """What is found on a machine that has been made so, in namespaces of its own, by subject."""
+    command = ["unshare", *unshare, "sh", "-ec", f'{setup}; exec "$0" "$@"', sys.executable, "-c"]
+    command += [HOST.replace("PREPARE", prepare), str(uid)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = msgspec.json.decode(ran.stdout, type=list[doctor.Finding])
+    assert all(finding.remedy for finding in found if finding.state == "bad")
+    assert len({finding.subject for finding in found}) == len(found)
+    return {finding.subject: finding for finding in found}
+
+
+namespaces = pytest.mark.skipif(
+    os.geteuid() != 0
+    or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
+    reason="only root can make another machine of this one",
+)
+
+
+@namespaces
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mount", "state", "says", "remedy"),
+    [
+        ("mount -t tmpfs -o size=4m none", "bad", "4 MiB, 4 free: room for 1 ", "--shm-size"),
+        ("mount -t tmpfs -o size=24m none", "note", "24 MiB", "--ring-bytes"),
+        ("mount -t tmpfs -o size=64m none", "good", "64 MiB", ""),
+        ("mount -t tmpfs -o ro none", "bad", "may not write", "remount,rw"),
+        ("mount --bind /usr", "bad", "not in memory", "mount -t tmpfs"),
+    ],
+)
+def test_a_dev_shm_that_will_not_do_is_told(mount: str, state: str, says: str, remedy: str) -> None:
+    found = checked(setup=f"{mount} /dev/shm")
+    assert found["/dev/shm"].state == state
+    assert says in found["/dev/shm"].text
+    assert remedy in found["/dev/shm"].remedy
+    assert found["semaphores"].state == ("bad" if "-o ro" in mount else "good")
+
+
+@namespaces
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("main", "dropped_in", "uid", "state"),
+    [
+        ("", None, 12345, "bad"),  # by default it is on
+        ("RemoveIPC=yes", None, 0, "good"),
+        ("RemoveIPC=no", None, 12345, "good"),
+        ("RemoveIPC=no", "RemoveIPC=yes", 12345, "bad"),
+    ],
+)
+def test_that_logind_empties_dev_shm_is_told(
+    tmp_path: Path, main: str, dropped_in: str | None, uid: int, state: str
+) -> None:
+    (tmp_path / "run/systemd/seats").mkdir(parents=True)
+    (tmp_path / "etc/systemd/logind.conf.d").mkdir(parents=True)
+    (tmp_path / "etc/systemd/logind.conf").write_text(f"# of a test\n[Login]\n{main}\n")
+    if dropped_in:
+        place = tmp_path / "etc/systemd/logind.conf.d/50-more.conf"
+        place.write_text(f"[Login]\n{dropped_in}\n")
+    for path in (tmp_path, *tmp_path.parents):
+        path.chmod(path.stat().st_mode | 0o755)
+    # Mounted elsewhere first: the tests' own directory may lie below one of both.
+    mount = f"mount --bind {tmp_path}/run /run && mount --bind {tmp_path}/etc /etc"
+    found = checked(setup=mount, uid=uid)["RemoveIPC"]
+    assert found.state == state
+    assert ("enable-linger 12345" in found.remedy) == (state == "bad")
+
+
+# A seccomp filter that refuses one system call, if the argument that stands there is this one.
+FORBID = """
+import ctypes, struct
+steps = [
+    (0x20, 0, 0, 0), (0x15, 0, 3, {number}), (0x20, 0, 0, {at}), (0x15, 0, 1, {argument}),
+    (0x06, 0, 0, 0x00050000 | {errno}), (0x06, 0, 0, 0x7FFF0000),
+]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+filter = struct.pack("HP", len(steps), ctypes.addressof(program))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+assert prctl(38, 1, 0, 0, 0) == 0
+assert prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0
+"""
+
+
+@namespaces
+@pytest.mark.slow
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the filter is written for it")
+@pytest.mark.parametrize(
+    ("prepare", "state", "says"),
+    [
+        (FORBID.format(number=434, at=24, argument=0, errno=38), "note", "pidfd_open"),
+        (FORBID.format(number=55, at=32, argument=77, errno=92), "note", "SO_PEERPIDFD"),
+        (FORBID.format(number=28, at=32, argument=18, errno=22), "bad", "forked children"),
+        ("os.confstr = lambda name: 'glibc 2.28'", "note", "sem_clockwait"),
+    ],
+)
+def test_what_the_kernel_lacks_is_told(prepare: str, state: str, says: str) -> None:
+    found = [f for subject, f in checked(prepare=prepare).items() if subject.startswith("Linux")]
+    assert state in {f.state for f in found}
+    assert any(says in f.text for f in found)
+
+
+@namespaces
+@pytest.mark.slow
+def test_that_a_bus_is_served_from_another_pid_namespace_is_told(bus: shmbus.Bus) -> None:
+    found = checked(unshare=("--pid", "--fork", "--mount-proc"))["pid namespace"]
+    assert found.state == "bad"
+    assert bus.name in found.text
+    assert "--pid=container" in found.remedy
 
 
 @pytest.mark.slow
