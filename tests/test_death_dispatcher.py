@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -158,6 +159,34 @@ def test_who_died_meanwhile_is_seen_off_by_the_next_dispatcher(
     assert down.payload["name"] == "victim"
     eventually(lambda: [e.name for e in caller.bus.endpoints()] == ["caller"])
     attach("victim")
+
+
+@pytest.mark.parametrize("pidfds", [True, False])
+def test_the_next_dispatcher_sees_the_deaths_of_whom_it_took_over(
+    bus_process: BusProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    attach: Attach,
+    worker: Hire,
+    pidfds: bool,
+) -> None:
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    victim = worker(echo, name="victim", reconnect=True)
+    caller = attach("caller", reconnect=True)
+    caller.subscribe("$bus.endpoint.down")
+    caller.wait_for("echo")
+    bus_process.kill()
+    if not pidfds:
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+    with shmbus.serve(bus_process.name):
+        assert caller.request("echo", 1, timeout=60).payload == 1
+        victim.kill()
+        down = caller.receive(60)
+        assert down is not None
+        assert (down.payload["name"], down.payload["pid"]) == ("victim", victim.pid)
+        assert down.payload["reason"] in ("killed", "died")  # it is reaped at once
+        caller.close()
 
 
 def hang_in_hand(endpoint: shmbus.Endpoint) -> None:

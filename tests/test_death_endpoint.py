@@ -22,7 +22,7 @@ import pytest
 
 import shmbus
 from shmbus import Death, Message, control, door, errors, lookout
-from shmbus.testing import Recorder, Worker, eventually
+from shmbus.testing import BusProcess, Recorder, Worker, eventually
 
 Attach = Callable[..., shmbus.Endpoint]
 Record = Callable[..., Recorder]
@@ -302,6 +302,20 @@ def test_a_stopped_process_is_stalled_then_resumes_and_answers(
     eventually(lambda: not bus.find("stop")[0].stalled)
 
 
+@pytest.mark.bus(stall_after=0.2)
+def test_who_takes_nothing_is_stalled_after_the_time_that_was_set(
+    bus: shmbus.Bus, attach: Attach, recorder: Record
+) -> None:
+    told = recorder("$bus.endpoint.*")
+    attach("sluggard").subscribe("x")
+    attach("publisher").publish("x")
+    told.wait(where=lambda m: m.type == "$bus.endpoint.stalled")
+    (info,) = bus.find("x")
+    assert (info.condition, bus.health().healthy) == ("stalled", False)
+    bus.evict("sluggard")  # being stalled is never its end
+    told.wait(where=lambda m: m.type == "$bus.endpoint.down" and m.payload["reason"] == "evicted")
+
+
 def take_long(endpoint: shmbus.Endpoint) -> None:
     def work(message: Message) -> str:
         end = time.monotonic() + 1.0
@@ -441,6 +455,25 @@ def test_a_poisonous_message_kills_two_workers_and_is_then_a_dead_letter(
     assert bus.health().dead_letters == 1
 
 
+def test_a_poisonous_message_kills_no_third_worker_whatever_becomes_of_the_dispatcher(
+    bus_process: BusProcess, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    letters = recorder("$bus.undeliverable", reconnect=True)
+    workers = [worker(die_of_poison, name=f"worker{n}", reconnect=True) for n in range(4)]
+    publisher = attach("publisher", reconnect=True)
+    publisher.wait_for("job", receivers=4)
+    publisher.publish("job", "poison")
+    for _ in range(3):  # amid both deaths
+        bus_process.restart()
+    letters.wait()
+    publisher.publish("job", "harmless")
+    eventually(lambda: sum(w.alive for w in workers) == 2)
+    bus_process.restart()
+    publisher.wait_for("job", receivers=2)
+    assert sum(w.alive for w in workers) == 2
+    assert len(letters) == 1
+
+
 def test_an_untouched_request_goes_on_and_a_begun_one_ends_with_an_error(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:
@@ -509,6 +542,25 @@ def test_a_begun_command_is_a_dead_letter_and_an_untouched_one_goes_on(
     assert msgspec.msgpack.decode(letter.payload["payload"]) == 0
     eventually(lambda: len(got) == 2)
     assert got == [(1, 1, True), (2, 1, True)]
+
+
+@pytest.mark.bus(ring_bytes=1 << 20)
+@pytest.mark.parametrize(("ring", "kept"), [(4096, 256), (1 << 20, 64768)])
+def test_a_dead_letter_has_as_much_of_its_payload_as_fits(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, ring: int, kept: int
+) -> None:
+    letters = recorder("$bus.undeliverable", settings=shmbus.Settings(ring_bytes=ring))
+    sender, payload = attach("sender"), os.urandom(200_000)
+    for size in (0, 10, kept, kept + 1, len(payload)):
+        sender.send("nobody.handles.it", payload[:size])
+    for letter in (m.payload for m in letters.wait(5)):
+        assert (letter["type"], letter["source"]) == ("nobody.handles.it", "sender")
+        assert (letter["kind"], letter["format"]) == ("send", "raw")
+        assert letter["reason"] == "nobody handles it"
+        assert letter["payload"] == payload[: min(letter["size"], kept)]
+    assert [m.payload["size"] for m in letters.messages] == [0, 10, kept, kept + 1, len(payload)]
+    assert bus.health().dead_letters == 5
+    assert next(e for e in bus.endpoints() if e.name == "sender").undeliverable == 5
 
 
 def test_there_are_no_dead_letters_about_dead_letters(
@@ -706,6 +758,42 @@ def test_on_death_fires_once_however_often_the_name_comes_back(
     eventually(lambda: last)
     assert [death.pid for death in deaths] == [first.pid]
     assert closed == []
+
+
+def test_on_death_may_close_the_endpoint_that_waits(
+    bus: shmbus.Bus, attach: Attach, worker: Hire
+) -> None:
+    victim = worker(idle, name="victim")
+    me, closed = attach("me"), threading.Event()
+
+    def mourn(death: Death) -> None:
+        me.close()
+        closed.set()
+
+    me.on_death("victim", mourn)
+    victim.kill()
+    assert closed.wait(60)
+    attach("me")
+
+
+def test_on_death_fires_once_though_nobody_served_when_it_died(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    victim = worker(idle, name="victim")
+    me = attach("me", reconnect=True)
+    me.wait_for("echo")
+    deaths: list[Death] = []
+    me.on_death("victim", deaths.append)
+    bus_process.kill()
+    victim.kill()
+    bus_process.start()
+    eventually(lambda: deaths)
+    bus_process.restart()
+    last: list[Death] = []
+    me.on_death("victim", last.append)
+    eventually(lambda: last)
+    assert [(death.name, death.pid) for death in deaths] == [("victim", victim.pid)]
+    assert deaths[0].reason in ("killed", "died")
 
 
 def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(

@@ -18,7 +18,7 @@ import pytest
 import shmbus
 from ringbuf import Segment
 from shmbus import doctor, fence, layout, names, processes
-from shmbus.testing import BusProcess, Worker, in_shm
+from shmbus.testing import BusProcess, Worker, eventually, in_shm
 
 from .cli.conftest import COMMAND
 
@@ -198,6 +198,76 @@ def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+DOCTOR = """
+import sys
+from shmbus import doctor
+print("ready", flush=True)
+freed = 0
+while True:
+    more = sum(map(doctor.free, doctor.find_leavings(sys.argv[1])))
+    freed += more
+    if more:
+        print(freed, flush=True)
+"""
+
+
+@pytest.fixture
+def doctor_at_work(bus_name: str) -> Iterator[Callable[[], int]]:
+    """Another process that frees whatever may be freed of the test's bus, again and again; how much
+    that was so far."""
+    with subprocess.Popen([sys.executable, "-c", DOCTOR, bus_name], stdout=subprocess.PIPE) as it:
+        assert it.stdout is not None
+        assert it.stdout.readline() == b"ready\n"
+        os.set_blocking(it.stdout.fileno(), False)
+        said = b"0"
+
+        def freed() -> int:
+            nonlocal said
+            assert it.stdout is not None
+            assert it.poll() is None
+            said = [said, *(it.stdout.read() or b"").split()][-1]
+            return int(said)
+
+        yield freed
+        assert it.poll() is None  # nothing made it stumble
+        it.kill()
+
+
+@pytest.mark.slow
+def test_it_races_with_buses_that_begin_end_and_die(
+    bus_name: str, doctor_at_work: Callable[[], int]
+) -> None:
+    for _ in range(30):
+        with shmbus.serve(bus_name) as bus, bus.attach("a") as a, bus.attach("b") as b:
+            b.handle("x", lambda message: 1)
+            b.start()
+            assert a.request("x", timeout=60).payload == 1
+    assert doctor_at_work() == 0
+    code = "import os, shmbus, sys; bus = shmbus.serve(sys.argv[1]); bus.attach('a'); os._exit(0)"
+    for _ in range(4):
+        ran = subprocess.run([sys.executable, "-c", code, bus_name], timeout=120, check=True)
+        assert ran.returncode == 0
+    eventually(lambda: not in_shm(bus_name))
+    eventually(doctor_at_work)
+
+
+@pytest.mark.slow
+def test_it_races_with_dispatchers_that_take_over(
+    bus_process: BusProcess, doctor_at_work: Callable[[], int], worker: Workers
+) -> None:
+    worker(wait, name="one", reconnect=True)
+    with shmbus.attach(bus_process.name, name="client", reconnect=True) as client:
+        client.wait_for("work", timeout=60)
+        for number in range(5):
+            bus_process.kill()
+            client.send("work")
+            bus_process.start()
+            assert client.request("work", timeout=60).payload is None
+            with shmbus.attach(bus_process.name, name=f"guest{number}", timeout=60) as guest:
+                guest.publish("x")
+        assert doctor_at_work() == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
