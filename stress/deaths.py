@@ -49,6 +49,8 @@ from benchmark.stage import CORES, cpu_seconds
 GIB = 1 << 30
 TIMEOUT = 30.0  # seconds after which something that was to be told never was
 SMALL = shmbus.Settings(ring_bytes=16 << 10)
+TINY = shmbus.Settings(ring_bytes=4 << 10)
+PATIENT = shmbus.Settings(block_timeout=60.0)
 now = time.monotonic_ns
 
 
@@ -118,7 +120,9 @@ def _leave(*_: object) -> NoReturn:
     raise SystemExit
 
 
-def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
+def dispatcher(
+    said: Connection, bus: str, size: int = 0, settings: shmbus.Settings | None = None
+) -> None:
     """Says when it took the fence."""
     held.append(resident(size))
     taken = 0
@@ -131,7 +135,7 @@ def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
         return holder
 
     fence.acquire = stamped  # type: ignore[assignment]
-    host(bus, say=lambda _: said.send(taken))
+    host(bus, settings=settings, say=lambda _: said.send(taken))
 
 
 def listener(said: Connection, bus: str) -> None:
@@ -192,6 +196,29 @@ def victim(said: Connection, bus: str, way: str, size: int = 0) -> None:
         endpoint.handle("die", die)
         said.send("ready")
         endpoint.run()
+
+
+def deaf(said: Connection, bus: str) -> None:
+    """Takes nothing of what it is sent; leaves when it is told to, and says when it began to."""
+    with shmbus.attach(bus, name="deaf", settings=TINY, timeout=TIMEOUT) as endpoint:
+        endpoint.subscribe("news")
+        said.send("ready")
+        said.recv()
+        said.send(now())
+
+
+def pusher(said: Connection, bus: str) -> None:
+    """Whenever it is told to, sends until nothing more is taken, and says when it went on."""
+    with shmbus.attach(bus, name="pusher", settings=TINY) as endpoint:
+        said.send("ready")
+        while True:
+            said.recv()
+            with contextlib.suppress(shmbus.QueueFull):
+                while True:
+                    endpoint.publish("news", bytes(500), timeout=0.1)
+            said.send("full")
+            endpoint.publish("news", bytes(500), timeout=TIMEOUT)
+            said.send(now())
 
 
 def silent(said: Connection, bus: str) -> None:
@@ -391,6 +418,30 @@ def bus_down(count: int, size: int = 0) -> Samples:
     return samples
 
 
+def released(count: int) -> Samples:
+    """Who waits for room in the queue of one that is killed, or leaves."""
+    samples: Samples = {"SIGKILL": [], "close": []}
+    with stage() as this:
+        this.ready(dispatcher, this.bus, 0, PATIENT)
+        pushing = this.ready(pusher, this.bus)
+        for way, took in samples.items():
+            for _ in range(count):
+                full = this.ready(deaf, this.bus)
+                pushing.say("push")
+                pushing.hear()
+                time.sleep(0.02)  # until it waits
+                at = now()
+                if way == "SIGKILL":
+                    os.kill(full.pid, signal.SIGKILL)
+                else:
+                    full.say("leave")
+                    at = full.hear()
+                took.append(ms(at, pushing.hear()))
+                full.wait()
+                this.parts.remove(full)
+    return samples
+
+
 # Restarts under load: everybody keeps its books
 
 
@@ -543,6 +594,7 @@ def figures(scale: Scale) -> list[Figure]:
             soon,
             {},
         ),
+        Figure("released", lambda: released(scale.stops), ("SIGKILL", "close"), soon, {}),
         Figure(
             "restarts",
             lambda: restarts(scale),

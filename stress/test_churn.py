@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from accounts import account_for_events
-from crew import Crew, Place, Reclaimed
+from crew import Crew, Member, Place, Reclaimed
 from roles import ask, handle, send, survive
 
 import shmbus
@@ -48,6 +48,16 @@ def come_and_go(place: Place, seed: int) -> None:
             endpoint.request_async("storm.ask", b"?").result(TIMEOUT)
 
 
+def hear_them_out(company: Crew, bus: str, *listeners: Member) -> None:
+    """End those who listen, and account for all that they were sent."""
+    with shmbus.attach(bus, name="main") as endpoint:
+        endpoint.publish("storm.end")
+        for member in listeners:
+            assert member.wait() == 0
+        lost = endpoint.bus.health().lost
+    account_for_events(company, lost)
+
+
 def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
     bus_process: BusProcess,
     company: Crew,
@@ -58,22 +68,25 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
 ) -> None:
     cycles, warm_up = (1000, 100) if long else (60, 20)
     company.hire(handle, "h0")
+    listener = company.hire(survive, "s0")
     idle = threading.Event()
     with shmbus.attach(bus_process.name, name="main") as endpoint:
         endpoint.wait_for("storm.ask", timeout=TIMEOUT)
+        endpoint.wait_for("storm.end", timeout=TIMEOUT)
+    sender = company.hire(send, "p0", seed)
 
     def cycle(count: int) -> Burden:
         for _ in range(count // 2):
             pair = [company.hire(come_and_go, name, seed) for name in ("c0", "c1")]
             if chance.random() < 0.8:  # else they die over the attach
                 with shmbus.observe(bus_process.name) as view:
-                    eventually(lambda: len(view.endpoints()) == 3, "both are attached")
+                    eventually(lambda: len(view.endpoints()) == 5, "both are attached")
             idle.wait(chance.random() * 0.03)
             for member in pair:
                 member.kill()
             for member in pair:
                 member.wait()
-        all_reclaimed("h0")
+        all_reclaimed("h0", "s0", "p0")
         return Burden(bus_process.pid)
 
     before = cycle(warm_up)
@@ -83,6 +96,10 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
     assert after.threads == before.threads
     assert after.mappings <= before.mappings + 8  # of the allocator's
     assert after.memory <= before.memory + (4 << 20)
+    sender.end()
+    assert sender.ended_well()
+    all_reclaimed("h0", "s0")
+    hear_them_out(company, bus_process.name, listener)
 
 
 def test_every_incarnation_of_a_killed_publisher_is_heard(
@@ -110,11 +127,9 @@ def test_every_incarnation_of_a_killed_publisher_is_heard(
             publisher.kill()
             publisher.wait()
     all_reclaimed("s0", "s1")
-    with shmbus.attach(bus_process.name, name="main") as endpoint:
-        endpoint.publish("storm.end")
-        for member in stay:
-            assert member.wait() == 0
-    account_for_events(company, 0)
+    with shmbus.observe(bus_process.name) as view:
+        assert sum(e.lost for e in view.endpoints()) == 0
+    hear_them_out(company, bus_process.name, *stay)
 
 
 @pytest.mark.parametrize("gone", ["h0", "q0"])
@@ -140,3 +155,4 @@ def test_who_is_left_alone_by_a_death_does_not_spin(
     for pid in pids:
         used = sum(psutil.Process(pid).cpu_times()[:2]) - before[pid]
         assert used <= 0.1, f"process {pid} used {used:.2f} s of CPU in 2 s with nothing to do"
+    hear_them_out(company, bus_process.name, members["s0"])
