@@ -9,12 +9,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
+import numpy as np
 import pytest
 from forger import DATA, EVENT, REPLIES, Forger, record
+from hypothesis import strategies as st
 
 import shmbus
-from shmbus import errors, names
+from shmbus import errors, layout, names
 from shmbus.testing import Recorder, Worker, eventually, in_shm
+from tests.by_hand import entry
 
 Attach = Callable[..., shmbus.Endpoint]
 Record = Callable[..., Recorder]
@@ -91,6 +95,73 @@ def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
     assert [m.payload for m in news.wait(100)] == list(range(100))
     eventually(lambda: "liar" not in {e.name for e in bus.endpoints()})
     attach("liar")
+
+
+records = st.builds(
+    lambda kind, type, payload, fields: record(kind, type, payload, **fields),
+    st.integers(0, 12) | st.integers(0, (1 << 16) - 1),
+    st.sampled_from(["news", "ask", "$bus.endpoint.down", "", "a..b", "x" * 300])
+    | st.text("a.*>$"),
+    st.binary(max_size=80),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "length": st.integers(0, 400) | st.integers(0, (1 << 32) - 1),
+            "type_length": st.integers(0, (1 << 16) - 1),
+            "extension_length": st.integers(0, (1 << 16) - 1),
+            "flags": st.integers(0, (1 << 16) - 1),
+            "peer": st.integers(0, 8) | st.integers(0, (1 << 16) - 1),
+            "interests": st.integers(0, (1 << 32) - 1),
+            "correlation": st.binary(min_size=16, max_size=16),
+        },
+    ),
+)
+log = st.binary(max_size=200) | st.builds(
+    entry,
+    st.integers(0, 3),
+    st.sampled_from(["news", "a.>", ">.a", "a..b", "", "*"]),
+    op=st.integers(0, 3),
+    role=st.integers(0, 4),
+    group=st.sampled_from(["", "g", "g" * 60]),
+    flags=st.integers(0, 255),
+)
+
+
+@hypothesis.settings(
+    max_examples=200, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    frames=st.lists(st.tuples(st.sampled_from([DATA, REPLIES]), records | st.binary(max_size=200))),
+    logs=st.lists(log, max_size=3),
+)
+def test_no_frame_and_no_interest_however_made_gets_at_others(
+    bus: shmbus.Bus, frames: list[tuple[int, bytes]], logs: list[bytes]
+) -> None:
+    with (
+        bus.attach("liar") as liar,
+        bus.attach("reader") as reader,
+        bus.attach("writer") as writer,
+    ):
+        heard: list[tuple[str, str]] = []
+        reader.subscribe("news", lambda message: heard.append((message.source, message.type)))
+        reader.handle("ask", lambda message: "answer")
+        reader.start()
+        liar.subscribe("own")
+        forger, at = Forger(liar), layout.INTERESTS.itemsize
+        for made in logs:
+            at += int(forger.interests["bytes"])
+            forger.interests_memory[at : at + len(made)] = made
+            forger.interests["bytes"] += np.uint64(-(-len(made) // 8) * 8)
+            at = layout.INTERESTS.itemsize
+            forger.up["outgoing"][DATA]["interests_version"] += np.uint64(1)
+        for ring, made in frames:
+            forger.push(ring, made)
+        forger.ring_bell()
+        writer.publish("news")
+        assert writer.request("ask", timeout=60).payload == "answer"
+    assert heard.count(("writer", "news")) == 1
+    assert set(heard) <= {("writer", "news"), ("liar", "news")}
+    eventually(lambda: bus.endpoints() == [])
 
 
 def lose_the_log(endpoint: shmbus.Endpoint) -> None:

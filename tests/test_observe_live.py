@@ -106,6 +106,80 @@ def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) ->
         assert reader.bus.find("job.add")[0].groups == ("workers",)
 
 
+BUSY = """
+import sys, time, shmbus
+with shmbus.attach(sys.argv[1], name="busy") as busy:
+    busy.subscribe("job", group="g")
+    print("attached", flush=True)
+    first = busy.receive()
+    held = bytearray(b"x") * (64 << 20)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pass
+"""
+
+
+def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served) -> None:
+    began = time.time()
+    with (
+        shmbus.attach(served.name, name="writer", reconnect=True) as writer,
+        shmbus.observe(served.name) as seen,
+        subprocess.Popen(
+            [sys.executable, "-c", BUSY, served.name], stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+        seen.health()
+        for number in range(40):
+            writer.publish("job", [number, "x" * 100])
+
+        def row(name: str) -> shmbus.EndpointHealth:
+            return next(e for e in seen.health().endpoints if e.name == name)
+
+        until(lambda: row("busy").untouched == 39 and (row("busy").memory or 0) > 64 << 20)
+        until(lambda: (row("busy").cpu or 0) > 10)
+        busy = row("busy")
+        assert (busy.pid, busy.state, busy.in_hand) == (process.pid, "busy", 1)
+        assert (busy.received, busy.sent, busy.lost, busy.redelivered) == (1, 0, 0, 0)
+        assert 39 * 100 < busy.incoming <= busy.incoming_high
+        assert busy.outgoing == busy.outgoing_high == 0
+        assert busy.last_progress is not None
+        assert began - 1 < busy.last_progress < time.time() + 1
+        sender = row("writer")
+        assert (sender.pid, sender.sent, sender.received) == (os.getpid(), 40, 0)
+        assert sender.outgoing == 0
+        assert sender.outgoing_high > 100
+
+        health = seen.health()
+        assert (health.bus, health.state, health.dispatcher_alive) == (served.name, "serving", True)
+        assert (health.healthy, health.reasons) == (True, ())
+        assert health.pid == served.process.pid
+        assert health.uptime is not None
+        assert 0 < health.uptime < time.time() - began + 60
+        assert health.heartbeat_age is not None
+        assert 0 <= health.heartbeat_age < 30
+        assert health.control_age is not None
+        assert 0 <= health.control_age < 30
+        assert health.cpu is not None
+        assert (health.memory or 0) > 1 << 20
+        assert (health.routed, health.latency.count, health.pending) == (40, 40, 0)
+        assert 0 < health.latency.p50 <= health.latency.p99 <= health.latency.max < 30
+
+        for number in range(100):
+            writer.publish("job", number)
+        assert until(lambda: seen.health().rate) > 0
+        until(lambda: row("busy").untouched == 139)
+        writer.subscribe("job", group="g")
+        process.kill()
+        until(lambda: row("writer").redelivered == 140)  # the one in hand, too
+        assert seen.health().redelivered == 140
+        assert [e.name for e in seen.health().endpoints] == ["writer"]
+        future = writer.request_async("writer.asks", timeout=60)
+        assert isinstance(future.exception(60), errors.NoRoute)
+        assert seen.health().no_route == 1
+
+
 def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
     with (
         shmbus.serve(name) as bus,

@@ -1,5 +1,6 @@
 """What is installed is what the tree says, built the ordinary way."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -35,3 +36,17 @@ def test_every_package_of_the_tree_is_installed() -> None:
 
 def test_the_installed_kernel_is_no_test_variant() -> None:
     assert _kernel.build_info()["variant"] == ""
+
+
+def test_nothing_that_we_ship_unpickles_or_evaluates() -> None:
+    shipped = [
+        path
+        for top in ("ringbuf", "shmbus", "tools")
+        for path in (ROOT / top).rglob("*.py*")
+        if path.suffix in (".py", ".pyx", ".pxd") and "build" not in path.parts
+    ]
+    assert len(shipped) > 50
+    for path in shipped:
+        source = path.read_text()
+        assert not re.search(r"\b(import|from) (c?[pP]ickle|marshal|shelve)\b", source), path
+        assert not re.search(r"allow_pickle|\b(eval|exec)\(", source), path

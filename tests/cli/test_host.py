@@ -7,10 +7,14 @@ import secrets
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import shmbus
+from ringbuf import layout_text
+from shmbus.layout import LAYOUT, PREFIX, offset
+from shmbus.names import names_of
 
 COMMANDS = {
     "without extras": [sys.executable, "-P", "-m", "shmbus"],
@@ -56,6 +60,34 @@ def test_a_second_dispatcher_is_told_who_serves_already(command: list[str], name
     assert process.returncode == 1
     assert said.count("\n") == 1
     assert f"served by process {os.getpid()}" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
+    command: list[str], name: str
+) -> None:
+    bus = shmbus.serve(name)
+    user = bus.attach("user")
+    bus.close(handover=True)
+    with Path("/dev/shm", names_of(name).bus_segment).open("r+b") as file:
+        file.seek(offset(PREFIX, "layout"))
+        file.write(b"other...")
+    with start(command, name) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert layout_text(LAYOUT) in said
+    assert layout_text(int.from_bytes(b"other...", "little")) in said
+    with start([*command, "--replace"], name) as process:
+        assert process.stdout is not None
+        assert f"bus {name} is served" in process.stdout.readline()
+        with pytest.raises(shmbus.BusDown, match="took the place"):
+            user.receive(60)
+        user.close()
+        shmbus.attach(name).close()
+        process.terminate()
+        process.communicate(timeout=60)
+    assert not [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
 
 
 @pytest.mark.slow
