@@ -238,6 +238,40 @@ def test_running_out_of_descriptors_at_attach_destroys_nothing(bus: shmbus.Bus) 
     eventually(lambda: in_shm(bus.name) == before)
 
 
+LAST = """
+    import os, resource, sys, shmbus
+    least = len(os.listdir("/proc/self/fd")) - 1
+    for limit in range(least, 4096):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+        try:
+            last = shmbus.attach(sys.argv[1], timeout=0.2)
+            break
+        except shmbus.BusError:
+            pass
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    last.subscribe("x")
+    print("attached", flush=True)
+    try:
+        last.receive()
+    except shmbus.BusDown:
+        print("told", flush=True)
+"""
+
+
+def test_who_attached_with_its_last_descriptor_is_told_of_the_dispatchers_death(
+    bus_process: BusProcess,
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(LAST), bus_process.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as last:
+        assert last.stdout is not None
+        try:
+            assert last.stdout.readline() == "attached\n"
+            bus_process.kill()
+            assert last.communicate(timeout=20)[0] == "told\n"
+        finally:
+            last.kill()
+
+
 HEIR = """
     import os, resource, sys, shmbus
     least = len(os.listdir("/proc/self/fd"))

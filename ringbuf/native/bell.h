@@ -10,7 +10,7 @@
  * sides store and then look, in one total order, so a wake-up cannot be lost; no poster ever clears a word
  * that others rely on, so one that is frozen or killed half-way cannot silence the others. A killed poster may
  * owe one post: whoever confirms its death first sets a flag that `look` reads, then rings. The time limit of
- * a park is a backstop only. tests/models/ explores all interleavings of these steps.
+ * a park is a backstop only. tests/models/bell.py explores all interleavings of these steps.
  *
  * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
  * sched_yield between bursts, for some tens of microseconds. Where the yields let somebody else run, it may be whom

@@ -330,7 +330,7 @@ static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t ho
             continue;
         rb_store(&entry->done, how);
         RB_FAIL("take.hold");
-        rb_store_release(&entry->position, position); /* before `taken` passes it */
+        rb_store_release(&entry->position, position); /* before `taken` passes it: tests/models/holding.py */
         e->held[e->held_count++] = entry;
         return;
     }

@@ -3,7 +3,7 @@
  * Every field is an absolute value, so a successor may repeat the operation without harm; it asks the target's
  * head (of which the dispatcher is the only writer) whether the run was published. `kind` is stored 0 before any
  * other field changes and its value last, because the words are written one at a time and a kill may fall
- * between any two. tests/models/ explores kills at every step. */
+ * between any two. tests/models/forwarding.py explores kills at every step. */
 #ifndef SB_JOURNAL_H
 #define SB_JOURNAL_H
 

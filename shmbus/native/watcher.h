@@ -77,12 +77,12 @@ static inline bool sb_watch_dispatcher(struct sb_endpoint *e)
         return false;
     sb_unwatch_dispatcher(e);
     e->serial = serial;
+    e->dispatcher_pid = who.pid;
     if (who.pid == (uint32_t)getpid())
         return true; /* it is embedded here, and cannot die without us */
-    e->dispatcher_pid = who.pid;
     e->stat_fd = sb_open_stat(who.pid);
     if (e->stat_fd < 0)
-        return errno != ENOENT; /* without descriptors it goes unwatched rather than for dead */
+        return errno != ENOENT; /* without descriptors it goes unwatched for now, rather than for dead */
     struct sb_stat stat;
     enum sb_life life = sb_read_stat(e->stat_fd, &stat);
     bool good = life == SB_UNKNOWN || (life != SB_VANISHED && stat.start_time == who.start_time);
@@ -202,6 +202,9 @@ static inline uint64_t sb_watcher_look(struct sb_endpoint *e, struct sb_round *r
                 sb_knock_again(e);
             else /* it is being exchanged, or is gone again */
                 soon = now + SB_SUCCESSOR_NS;
+        } else if (e->stat_fd < 0 && e->dispatcher_pid != (uint32_t)getpid()) {
+            dead = !sb_watch_dispatcher(e); /* for which there was no descriptor */
+            soon = now + SB_ROUND_NS;
         } else if (e->stat_fd >= 0) {
             struct pollfd p = {.fd = e->pidfd, .events = POLLIN}; /* -1 is passed over */
             dead = sb_dispatcher_finished(e, round) || poll(&p, 1, 0) == 1;
