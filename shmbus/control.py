@@ -16,6 +16,7 @@ import time
 from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
@@ -103,6 +104,7 @@ class Dispatcher:
             self._opened.callback(os.close, fd)
         self._opened.callback((names.SHM / self.names.door).unlink, missing_ok=True)
         self._door = self._opened.enter_context(door.listen(self.bus))
+        _serving.add(self)
         if self._adopting:
             self._adopt()
         self._tick()
@@ -436,6 +438,19 @@ class Dispatcher:
             succession.clear_dead(self.bus, set())
         self.guests.clear()
         fence.release(self.bus, remove=unlink)
+
+
+_serving: WeakSet[Dispatcher] = WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child, where its door would stay open when we are dead, and nobody answer there."""
+    for dispatcher in _serving:
+        dispatcher._door.close()
+    _serving.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _open_stat(pid: int) -> int:

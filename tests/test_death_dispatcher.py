@@ -400,6 +400,28 @@ def test_a_forked_child_that_outlives_a_killed_host_does_not_block_the_restart(
             endpoint.close()
 
 
+def test_who_knocks_while_only_that_child_is_left_is_let_in_by_the_next(bus_name: str) -> None:
+    with host_with_child(bus_name) as (host, _):
+        os.kill(host, signal.SIGKILL)
+        eventually(lambda: state_of(host) == "Z")
+        found: list[shmbus.Endpoint] = []
+        attaching = threading.Thread(
+            target=lambda: found.append(shmbus.attach(bus_name, name="early", timeout=None))
+        )
+        attaching.start()
+        attaching.join(0.2)
+        bus = eventually(lambda: serve_if_free(bus_name))
+        assert bus is not None
+        with bus:
+            attaching.join(60)
+            assert [endpoint.name for endpoint in found] == ["early"]
+            found[0].close()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def serve_if_free(bus: str) -> shmbus.Bus | None:
     try:
         return shmbus.serve(bus)
