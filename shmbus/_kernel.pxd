@@ -89,12 +89,12 @@ cdef extern from "ringbuf/native/ring.h" nogil:
     cdef struct rb_producer:
         uint64_t next
         uint64_t published
+        uint64_t tail_seen
         uint64_t capacity
     cdef struct rb_consumer:
         uint64_t next
         uint64_t capacity
     uint64_t rb_largest_record(uint64_t)
-    uint64_t rb_depth(const rb_word *, const rb_word *)
 
 cdef extern from "shmbus/native/record.h" nogil:
     enum:

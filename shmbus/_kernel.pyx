@@ -743,11 +743,12 @@ cdef class EndpointCore:
         cdef flag armed = 0
         cdef rb_status status
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        cdef uint64_t trouble
+        cdef uint64_t trouble, depth
         cdef uint32_t ring = sb_ring_of(m.kind)
         while True:
             sb_lock(e)
             status = sb_push(e, m, sb_stamp(e), batch, &armed)
+            depth = e.out[ring].next - e.out[ring].tail_seen  # now, and not when our time is up
             trouble = sb_trouble(e)
             sb_unlock(e)
             if status == RB_OK:
@@ -757,11 +758,8 @@ cdef class EndpointCore:
             if trouble & SB_FOR_GOOD:
                 self._raise_trouble(trouble & SB_FOR_GOOD)
             if not self._wait(SB_WANT_SPACE, ring, sb_record_length(m), self._minds(), True, deadline):
-                raise QueueFull(type=type, endpoint=self.name, depth=self._depth(ring), capacity=e.out[ring].capacity,
+                raise QueueFull(type=type, endpoint=self.name, depth=depth, capacity=e.out[ring].capacity,
                                 seconds=timeout, index=number_of(index))
-
-    cdef uint64_t _depth(self, uint32_t ring) noexcept:
-        return rb_depth(&self._e.up.outgoing[ring].head, &self._e.down.outgoing[ring].tail)
 
     # Requests --------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 import shmbus
+from shmbus.testing import TIMEOUT
 from shmbus.testing import eventually as eventually
 
 
@@ -29,7 +30,12 @@ def name(bus_name: str) -> str:
 @pytest.fixture
 def attach(bus: shmbus.Bus) -> Iterator[Attach]:
     with ExitStack() as stack:
-        yield lambda name, **more: stack.enter_context(shmbus.attach(bus.name, name=name, **more))
+
+        def attach(name: str, **more: Any) -> shmbus.Endpoint:
+            more.setdefault("timeout", TIMEOUT)
+            return stack.enter_context(shmbus.attach(bus.name, name=name, **more))
+
+        yield attach
 
 
 @pytest.fixture

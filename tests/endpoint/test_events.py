@@ -85,6 +85,7 @@ def test_payloads_arrive_as_they_were_sent(attach: Attach, payload: object) -> N
     assert type(message.payload) is type(payload)
 
 
+@pytest.mark.bus(block_timeout=60.0)  # more than a ring holds, and a reader that may be slow
 def test_order_is_kept_within_a_pair(attach: Attach) -> None:
     publisher, subscriber = attach("p"), attach("s")
     subscriber.subscribe("n")
@@ -92,7 +93,7 @@ def test_order_is_kept_within_a_pair(attach: Attach) -> None:
 
     def publish() -> None:
         for i in range(count):
-            publisher.publish("n", i)
+            publisher.publish("n", i, timeout=60)
 
     thread = threading.Thread(target=publish)
     thread.start()
