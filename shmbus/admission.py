@@ -21,7 +21,8 @@ from .table import Table
 
 _SPARE_DESCRIPTORS = 16
 _REMEMBERED = 30 * 10**9  # ns that a slot stays free, so that its last holder's name is known
-_PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out
+_PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out,
+_TRIES = 100  # and so many looks at least: we may not have run meanwhile, nor who clears it away
 
 
 class Denied(Exception):
@@ -40,10 +41,11 @@ class Waiting(NamedTuple):
     connection: socket.socket
     caller: Caller
     since: float
+    tries: int = 0
 
     @property
     def patient(self) -> bool:
-        return time.monotonic() - self.since < _PATIENCE
+        return self.tries < _TRIES or time.monotonic() - self.since < _PATIENCE
 
 
 class Candidate(NamedTuple):
@@ -85,7 +87,8 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
     """The first whose last holder is long forgotten, else the one that has been free longest:
     until a slot has a new holder, its row says who sent the messages of the old one.
 
-    None: the name, or a slot, is on its way out, and the newcomer patient. Raises ``Denied``.
+    None: who has the name is dead; or it, or a slot, is on its way out, and the newcomer patient.
+    Raises ``Denied``.
     """
     free: list[int] = []
     clearing = False
@@ -97,8 +100,7 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
             clearing = True
         elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(row["name"]) == name:
             pid, start = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
-            leaving = state == RowState.LEAVING or not processes.process_alive(pid, start)
-            if leaving and patient:
+            if not processes.process_alive(pid, start) or (patient and state == RowState.LEAVING):
                 return None
             raise Denied(name, code=Code.NAME_TAKEN, pid=pid)
     if not free:

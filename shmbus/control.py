@@ -269,12 +269,12 @@ class Dispatcher:
     def _retry(self) -> None:
         waiting, self._waiting = self._waiting, []
         for guest in waiting:
-            self._admit(guest)
+            self._admit(guest._replace(tries=guest.tries + 1))
 
     def _admit(self, waiting: Waiting) -> None:
         """Let in, refuse, or keep waiting. Takes over the connection and the caller's
         descriptor."""
-        connection, caller, _ = waiting
+        connection, caller = waiting.connection, waiting.caller
         answer: Answer | None
         try:
             answer = self._consider(waiting)
@@ -290,7 +290,7 @@ class Dispatcher:
         connection.close()
 
     def _consider(self, waiting: Waiting) -> Answer | None:
-        connection, caller, _ = waiting
+        connection, caller = waiting.connection, waiting.caller
         admission.check_caller(caller)
         for guest in self.guests.values():
             if guest.owner == caller.owner:  # adopted, and here to show its connection
@@ -307,7 +307,7 @@ class Dispatcher:
         return self._let_in(slot, waiting, candidate)
 
     def _let_in(self, slot: int, waiting: Waiting, candidate: Candidate) -> Answer:
-        connection, (owner, _, _, pidfd), _ = waiting
+        connection, (owner, _, _, pidfd) = waiting.connection, waiting.caller
         name, up, shape = candidate
         generation = self._table.next_generation()
         slots = len(self._table.rows)

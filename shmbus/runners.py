@@ -100,7 +100,9 @@ class Runners:
 
     def warn_if_missing(self) -> None:
         """Say so, once, if messages wait for handlers and nobody has come to run them."""
-        if self._warned or self._endpoint._received or not self._endpoint._data_left():
+        if self._warned or self.threads or self._endpoint._received:
+            return
+        if not self._endpoint._data_left():
             return
         if len(self._interests.uncalled()) == len(self._interests):
             return

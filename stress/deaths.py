@@ -50,7 +50,7 @@ GIB = 1 << 30
 TIMEOUT = 30.0  # seconds after which something that was to be told never was
 SMALL = shmbus.Settings(ring_bytes=16 << 10)
 TINY = shmbus.Settings(ring_bytes=4 << 10)
-PATIENT = shmbus.Settings(block_timeout=60.0)
+LOSSLESS = shmbus.Settings(block_timeout=TIMEOUT)  # who does not run for a second loses nothing
 now = time.monotonic_ns
 
 
@@ -120,9 +120,7 @@ def _leave(*_: object) -> NoReturn:
     raise SystemExit
 
 
-def dispatcher(
-    said: Connection, bus: str, size: int = 0, settings: shmbus.Settings | None = None
-) -> None:
+def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
     """Says when it took the fence."""
     held.append(resident(size))
     taken = 0
@@ -135,7 +133,7 @@ def dispatcher(
         return holder
 
     fence.acquire = stamped  # type: ignore[assignment]
-    host(bus, settings=settings, say=lambda _: said.send(taken))
+    host(bus, settings=LOSSLESS, say=lambda _: said.send(taken))
 
 
 def listener(said: Connection, bus: str) -> None:
@@ -422,7 +420,7 @@ def released(count: int) -> Samples:
     """Who waits for room in the queue of one that is killed, or leaves."""
     samples: Samples = {"SIGKILL": [], "close": []}
     with stage() as this:
-        this.ready(dispatcher, this.bus, 0, PATIENT)
+        this.ready(dispatcher, this.bus)
         pushing = this.ready(pusher, this.bus)
         for way, took in samples.items():
             for _ in range(count):
@@ -456,21 +454,23 @@ def publisher(said: Connection, bus: str, number: int) -> None:
                     endpoint.publish("load", (number, accepted), timeout=TIMEOUT)
                     accepted += 1
         said.recv()
+        endpoint.publish("end", timeout=TIMEOUT)
         said.send(accepted)
         said.recv()
 
 
 def subscriber(said: Connection, bus: str, publishers: int, group: str | None) -> None:
-    """Says how often each message came."""
+    """Says how often each message came, once every publisher has said that there are no more."""
     times = [bytearray() for _ in range(publishers)]
     with shmbus.attach(bus, reconnect=True) as endpoint:
         endpoint.subscribe("load", group=group)
+        endpoint.subscribe("end")
         said.send("ready")
-        last = now()
-        while not said.poll() or now() - last < 2e9:  # nothing more comes
-            if (message := endpoint.receive(timeout=0.2)) is None:
+        going = publishers
+        while message := endpoint.receive(None if going else 1.0):  # and none comes after all
+            if message.type == "end":
+                going -= 1
                 continue
-            last = now()
             number, serial = message.payload
             seen = times[number]
             if serial >= len(seen):
@@ -527,8 +527,6 @@ def restarts(scale: Scale) -> Samples:
         for part in publishing:
             part.say("enough")
         accepted = [part.hear() for part in publishing]
-        for part in everybody:
-            part.say("enough")
         books = [part.hear() for part in everybody]
         for part in publishing:
             part.say("all is counted")

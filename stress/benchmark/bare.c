@@ -2,23 +2,25 @@
  * the measure for what Python adds. Compiled when the benchmark runs, against the headers as installed. */
 #include "shmbus/native/wait.h"
 
-/* Send requests one after the other for `nanoseconds`; `took` gets the time of each, at most `most` of them.
- * Returns how many, or -1 when one did not come back. */
+#define PATIENCE 30000000000u /* ns: a request that takes so long does not come back */
+
+/* Send requests one after the other for `nanoseconds`, one at least; `took` gets the time of each, at most `most` of
+ * them. Returns how many, or -1 when one did not come back. */
 __attribute__((visibility("default"))) int64_t bare_requests(struct sb_endpoint *e, const char *type,
                                                              const void *payload, uint64_t size,
                                                              uint64_t nanoseconds, uint64_t *took, uint64_t most)
 {
-    uint64_t end = rb_now() + nanoseconds, count = 0, start;
-    while (count < most && (start = rb_now()) < end) {
+    uint64_t start = rb_now(), end = start + nanoseconds, count = 0;
+    for (; count < most && (!count || start < end); start = rb_now()) {
         uint8_t id[16];
         bool armed = false;
         sb_lock(e);
-        uint32_t index = sb_begin_request(e, start + 1000000000u, false, id);
+        uint32_t index = sb_begin_request(e, start + PATIENCE, false, id);
         if (index == SB_NO_REQUEST) {
             sb_unlock(e);
             return -1;
         }
-        struct sb_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .deadline_ns = start + 1000000000u,
+        struct sb_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .deadline_ns = start + PATIENCE,
                                .correlation = id, .type = type, .type_length = (uint32_t)strlen(type),
                                .payload = payload, .size = size};
         enum rb_status status = sb_push(e, &m, start, NULL, &armed);
@@ -26,7 +28,7 @@ __attribute__((visibility("default"))) int64_t bare_requests(struct sb_endpoint 
         struct sb_waiter w = {.want = SB_WANT_REPLY, .index = index, .minds = SB_FOR_GOOD | SB_FOR_NOW,
                               .vigilant = true};
         if (status == RB_OK)
-            while (sb_wait(e, &w, start + 1000000000u) == RB_INTERRUPTED) {
+            while (sb_wait(e, &w, start + PATIENCE) == RB_INTERRUPTED) {
             }
         sb_lock(e);
         struct sb_request *r = &e->requests[index];

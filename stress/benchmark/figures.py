@@ -35,10 +35,11 @@ class Scale(NamedTuple):
     flood: float  # messages of a flood, relative
     sustained: float  # seconds
     idle: float  # seconds
+    patience: float  # seconds that a receiver may not run before it loses messages
 
 
-FULL = Scale(runs=5, seconds=1.0, flood=1.0, sustained=60.0, idle=5.0)
-QUICK = Scale(runs=1, seconds=0.3, flood=0.2, sustained=3.0, idle=5.0)
+FULL = Scale(runs=5, seconds=1.0, flood=1.0, sustained=60.0, idle=5.0, patience=1.0)
+QUICK = Scale(runs=1, seconds=0.3, flood=0.2, sustained=3.0, idle=5.0, patience=30.0)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Bench:
         self.scale = scale
         self.directory = directory
         self.library = library
+        self.settings = shmbus.Settings(block_timeout=scale.patience)
         self._serial = itertools.count()
 
     def _bus(self) -> str:
@@ -107,7 +109,12 @@ class Bench:
         bus = self._bus()
         small = shmbus.Settings(ring_bytes=4096)
         roles = [
-            Role(ends.dispatcher, (bus, settings, busy), place.middle, supporting=True),
+            Role(
+                ends.dispatcher,
+                (bus, settings or self.settings, busy),
+                place.middle,
+                supporting=True,
+            ),
             Role(ends.replier, (bus,), place.server, supporting=True),
             Role(ends.requester, (bus, self.scale.seconds), place.client),
         ]
@@ -134,7 +141,7 @@ class Bench:
         return _latency(
             *perform(
                 [
-                    Role(ends.dispatcher, (bus,), place.middle, supporting=True),
+                    Role(ends.dispatcher, (bus, self.settings), place.middle, supporting=True),
                     Role(bare.replier, (bus, self.library), place.server, supporting=True),
                     Role(bare.requester, (bus, self.library, self.scale.seconds), place.client),
                 ]
@@ -230,7 +237,7 @@ class Bench:
             [
                 Role(ends.sender, (bus, flood, batch, typed)),
                 Role(ends.receiver, (bus, flood, typed)),
-                Role(ends.dispatcher, (bus,), supporting=True),
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
             ]
         )
         return {"rate": rate, "cpu": cpu}
@@ -351,7 +358,7 @@ class Bench:
             [
                 Role(ends.publisher, (bus, pace, subscribers)),
                 *(Role(ends.subscriber, (bus, n, pace)) for n in range(subscribers)),
-                Role(ends.dispatcher, (bus, None, busy), supporting=True),
+                Role(ends.dispatcher, (bus, self.settings, busy), supporting=True),
             ],
             timeout=60.0 + pace.chunks * pace.interval,
         )
@@ -465,7 +472,7 @@ class Bench:
 
         (cpu,) = perform(
             [
-                Role(ends.dispatcher, (bus,), supporting=True),
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
                 *(Role(ends.idle, (bus, n), supporting=True) for n in range(5)),
             ],
             meanwhile=consumed,

@@ -134,11 +134,16 @@ class Paced(NamedTuple):
 _stamp = struct.Struct("<qq48x")
 
 
+def warm_up(pace: Pace, send: Callable[[bytes], object]) -> None:
+    """One message that is not measured, and the pause after it."""
+    send(_stamp.pack(-1, monotonic_ns()))
+    time.sleep(pace.interval)
+
+
 def send_stamped(pace: Pace, send: Callable[[bytes], object], warm: int = 0) -> Paced:
-    """Send 64 bytes with sequence number and time. ``warm`` chunks before have negative numbers."""
-    for number in range(-warm, 0):
-        send(_stamp.pack(number, monotonic_ns()))
-        time.sleep(pace.interval)
+    """Send 64 bytes with sequence number and time, after so many to warm up."""
+    for _ in repeat(None, warm):
+        warm_up(pace, send)
     start = perf_counter_ns()
     number = 0
     for _ in pace.ticks():

@@ -7,6 +7,7 @@ own documentation shows it.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
@@ -28,6 +29,7 @@ from .measure import (
     send_stamped,
     sender_cpu,
     time_calls,
+    warm_up,
 )
 from .stage import Stage, busy_thread
 
@@ -43,6 +45,7 @@ class Address:
 REQUESTS = (zmq.ROUTER, zmq.DEALER)
 ONE_WAY = (zmq.PULL, zmq.PUSH)
 FAN_OUT = (zmq.XSUB, zmq.XPUB)
+LOSSY = (zmq.PUB, zmq.SUB, *FAN_OUT)  # where a mark is set, who is late loses what is beyond
 
 
 @contextmanager
@@ -51,6 +54,8 @@ def _socket(
 ) -> Iterator[zmq.Socket[bytes]]:
     context = zmq.Context()
     sock = context.socket(kind)
+    if kind in LOSSY:
+        sock.set_hwm(0)
     try:
         if bind:
             sock.bind(bind)
@@ -66,13 +71,17 @@ def proxy(stage: Stage, address: Address, kinds: tuple[int, int], busy: bool = F
     """zmq.proxy, which holds no GIL, in a process of its own; beside a busy thread if so asked."""
     context = zmq.Context()
     front, back = context.socket(kinds[0]), context.socket(kinds[1])
+    if kinds == FAN_OUT:
+        front.set_hwm(0)
+        back.set_hwm(0)
     front.bind(address.front)
     back.bind(address.back)
     with ExitStack() as stack:
         if busy:
             stack.enter_context(busy_thread())
         try:
-            stage.ready()
+            # It works before all are ready: subscribers are once something has come.
+            threading.Thread(target=stage.ready, daemon=True).start()
             zmq.proxy(front, back)
         finally:
             context.destroy(linger=0)
@@ -142,15 +151,16 @@ def receiver(
 def publisher(stage: Stage, address: Address, pace: Pace) -> None:
     """The rate that it held: Paced."""
     with _socket(zmq.PUB, connect=address.front) as sock:
-        stage.ready()
         # Subscriptions travel: what is sent before they arrive is lost, and warms up.
-        stage.report(send_stamped(pace, sock.send, warm=300))
+        stage.ready(meanwhile=lambda: warm_up(pace, sock.send))
+        stage.report(send_stamped(pace, sock.send, warm=20))
         stage.wait_until_stopped()
 
 
 def subscriber(stage: Stage, address: Address, pace: Pace) -> npt.NDArray[np.int64]:
     with _socket(zmq.SUB, connect=address.back) as sock:
         sock.subscribe(b"")
+        sock.recv()  # it has arrived
         stage.ready()
         return receive_stamped(pace, iter(sock.recv, None))
 

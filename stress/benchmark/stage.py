@@ -67,9 +67,11 @@ class Stage:
     connection: Connection
     reported: bool = False
 
-    def ready(self) -> None:
-        """Return once every role of this run has called it."""
+    def ready(self, meanwhile: Callable[[], object] | None = None) -> None:
+        """Return once every role of this run has called it; do this again and again meanwhile."""
         self.connection.send(("ready", None))
+        while meanwhile is not None and not self.connection.poll():
+            meanwhile()
         self.connection.recv()
 
     def report(self, result: object) -> None:
@@ -185,7 +187,7 @@ def _end(actors: list[_Actor]) -> None:
     for actor in sorted(actors, key=lambda actor: actor.role.supporting):
         if actor.process.is_alive():
             actor.process.terminate()
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 60.0  # a dispatcher that is killed leaves its bus
     for actor in actors:
         actor.process.join(max(0.0, deadline - time.monotonic()))
         if actor.process.is_alive():

@@ -3,12 +3,13 @@
 import sys
 import threading
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
 
 import shmbus
-from shmbus import Message, errors, patterns
+from shmbus import Message, errors, patterns, runners
 
 from .conftest import Attach, eventually
 
@@ -343,3 +344,28 @@ def test_messages_that_nobody_runs_are_warned_of_once(
     eventually(lambda: "nobody runs them" in caplog.text)
     endpoint.close()
     assert caplog.text.count("nobody runs them") == 1
+
+
+def test_who_was_started_and_has_not_come_to_run_yet_is_not_said_to_be_missing(
+    bus: shmbus.Bus,
+    attach: Attach,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runners, "PATIENCE", 0.001)
+    endpoint, go = attach("e"), threading.Event()
+    serve = endpoint._serve
+
+    def late(*given: Any) -> None:
+        go.wait(60)
+        serve(*given)
+
+    monkeypatch.setattr(runners.Runners, "run", lambda self, reconnect: late(reconnect))
+    endpoint.subscribe("x", print)
+    endpoint.start()
+    endpoint.publish("x")
+    eventually(lambda: bus.endpoints()[0].untouched == 1)
+    endpoint._running.warn_if_missing()
+    go.set()
+    eventually(lambda: bus.endpoints()[0].untouched == 0)
+    assert caplog.records == []

@@ -16,8 +16,8 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
-from shmbus import Death, Message, attaching, door, endpoint, errors
-from shmbus.names import SHM, names_of
+from shmbus import Death, Message, admission, attaching, door, endpoint, errors, runners
+from shmbus.names import SHM, Owner, names_of
 from shmbus.testing import pause, resume
 
 from .conftest import Attach, Spawn, eventually
@@ -116,6 +116,50 @@ def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: At
     assert (caught.value.name, caught.value.pid) == ("worker", os.getpid())
     first.close()
     attach("worker")
+
+
+def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_name_taken(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_PATIENCE", 0.0)  # it is over whenever somebody looks
+    first = attach("worker")
+    begun, go = threading.Event(), threading.Event()
+
+    @first.handle("slow")
+    def slow(message: Message) -> None:
+        begun.set()
+        go.wait(60)
+
+    first.start()
+    first.send("slow")
+    begun.wait(60)
+    drain = threading.Thread(target=first.drain)
+    drain.start()
+    eventually(lambda: bus.endpoints()[0].state == "leaving")
+    second = threading.Thread(target=attach, args=("worker",))
+
+    def choose(*given: Any, **more: Any) -> int | None:
+        slot = choose_slot(*given, **more)
+        go.set()
+        return slot
+
+    choose_slot = admission.choose_slot
+    monkeypatch.setattr(admission, "choose_slot", choose)
+    monkeypatch.setattr(admission, "_TRIES", sys.maxsize)
+    second.start()
+    second.join()
+    drain.join()
+    assert [info.name for info in bus.endpoints()] == ["worker"]
+
+
+def test_the_name_of_a_dead_one_is_waited_for_however_late_the_dispatcher_clears_it_away(
+    bus: shmbus.Bus,
+) -> None:
+    table = bus._dispatcher._table
+    owner = Owner(1 << 30, 1, "0" * 16)  # a process that is not
+    table.enter(0, table.next_generation(), "dead", owner)
+    assert admission.choose_slot(table, "dead", patient=False) is None
+    table.free(0)
 
 
 def test_a_full_bus_says_so(name: str) -> None:
@@ -269,8 +313,13 @@ def test_draining_lets_running_handlers_finish(attach: Attach) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_handler_may_drain_its_endpoint(
-    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture, threads: int
+    bus: shmbus.Bus,
+    attach: Attach,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
 ) -> None:
+    monkeypatch.setattr(runners, "PATIENCE", 3600.0)  # that nobody runs them yet is no surprise
     sender, worker = attach("s"), attach("w")
     got: list[int] = []
 
