@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -91,9 +92,17 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
 
     before = cycle(warm_up)
     after = cycle(cycles)
+
+    def let_go() -> bool:
+        nonlocal after
+        after = Burden(bus_process.pid)
+        return after.descriptors <= before.descriptors and after.threads <= before.threads
+
+    with contextlib.suppress(AssertionError):  # connections of who died over the attach, say
+        eventually(let_go)
     print(f"after {warm_up}: {before}; after {cycles} more: {after}")
-    assert after.descriptors == before.descriptors
-    assert after.threads == before.threads
+    assert after.descriptors <= before.descriptors
+    assert after.threads <= before.threads
     assert after.mappings <= before.mappings + 8  # of the allocator's
     assert after.memory <= before.memory + (4 << 20)
     sender.end()
@@ -102,6 +111,7 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
     hear_them_out(company, bus_process.name, listener)
 
 
+@pytest.mark.bus(block_timeout=60.0)
 def test_every_incarnation_of_a_killed_publisher_is_heard(
     bus_process: BusProcess,
     company: Crew,
@@ -149,6 +159,11 @@ def test_who_is_left_alone_by_a_death_does_not_spin(
         members[name].wait()
     left = [name for name in ("h0", "s0") if name != gone]
     all_reclaimed(*left)
+    with shmbus.observe(bus_process.name) as view:
+        eventually(
+            lambda: all(e.untouched == 0 and e.in_hand == 0 for e in view.endpoints()),
+            "all that came is dealt with",
+        )
     pids = [bus_process.pid, *(members[name].pid for name in left)]
     before = {pid: sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids}
     threading.Event().wait(2.0)
