@@ -17,7 +17,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNotFound, layout_text
+from ringbuf import (
+    RingbufError,
+    Segment,
+    SegmentMismatch,
+    SegmentNotFound,
+    SegmentNotReady,
+    layout_text,
+)
 from ringbuf._kernel import Mapping
 
 from . import errors, layout, names
@@ -239,7 +246,7 @@ def open_bus(bus: str) -> Mapping:
     name = names.names_of(bus).bus_segment
     try:
         memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
-    except SegmentNotFound:
+    except (SegmentNotFound, SegmentNotReady):  # as good as not there, where it is being made
         _refuse_foreign(bus)
         raise errors.NoSuchBus(bus=bus, running=running()) from None
     except SegmentMismatch as problem:

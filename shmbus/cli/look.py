@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from shmbus import BusInfo, EndpointInfo, Health, NoSuchBus, buses, observe
+from shmbus import BusError, BusInfo, EndpointInfo, Health, buses, observe
 from shmbus.registry import Ring
 
 from .common import (
@@ -46,13 +46,13 @@ def ls(bus: str | None, as_json: bool) -> None:
 
 
 def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
-    """Who is on a bus that was found; None where it has ended since."""
+    """Who is on a bus that was found; None where it has ended since, or another has its name."""
     if info.state == "unreadable":
         return []
     try:
         with observe(info.name) as view:
             return view.endpoints()
-    except NoSuchBus:
+    except BusError:
         return None
 
 

@@ -42,7 +42,7 @@ def test_a_signal_ends_the_bus_cleanly(
     with start(command, name) as process:
         assert process.stdout is not None
         assert f"bus {name} is served by process {process.pid}" in process.stdout.readline()
-        with shmbus.attach(name, name="guest") as guest:
+        with shmbus.attach(name, name="guest", timeout=60) as guest:
             guest.publish("anything")
             process.send_signal(number)
             _, said = process.communicate(timeout=60)

@@ -91,11 +91,18 @@ def test_route_says_who_would_get_a_message_and_why(
 def test_health_of_a_healthy_bus(
     bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
 ) -> None:
-    ran = shmbus_command("health", bus.name, "--over", "0.01")
-    assert ran.code == 0
-    assert ran.lines[0] == f"{bus.name}: healthy"
-    ran = shmbus_command("health", bus.name, "--over", "0", "--json")
-    assert (ran.code, ran.json["healthy"], ran.json["bus"]) == (0, True, bus.name)
+    def look(*arguments: str) -> Ran:
+        """Once the dispatcher's heart, which a busy machine may hold up, beats."""
+
+        def healthy() -> Ran | None:
+            ran = shmbus_command("health", *arguments)
+            return ran if ran.code == 0 else None
+
+        return eventually(healthy)
+
+    assert look(bus.name, "--over", "0.01").lines[0] == f"{bus.name}: healthy"
+    ran = look(bus.name, "--over", "0", "--json")
+    assert (ran.json["healthy"], ran.json["bus"]) == (True, bus.name)
 
 
 @pytest.mark.slow
@@ -127,6 +134,31 @@ def broken(tmp_path: Path) -> Any:
     path = Path("/dev/shm") / names.names_of(name).bus_segment
     yield name, path
     path.unlink(missing_ok=True)
+
+
+def test_ls_leaves_out_a_bus_whose_name_another_takes_while_it_looks(
+    broken: tuple[str, Path], shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = broken
+    with shmbus.serve(name):
+        found = shmbus.buses()
+    monkeypatch.setattr("shmbus.cli.look.buses", lambda: found)
+    with Segment.create(path.name, 4096, kind=layout.SegmentKind.BUS, layout=layout.LAYOUT ^ 1):
+        ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert name not in ran.out
+
+
+def test_a_bus_that_is_being_made_is_not_there_yet(
+    broken: tuple[str, Path], shmbus_command: Command
+) -> None:
+    name, path = broken
+    path.touch(0o600)
+    for size in (0, 4096):
+        os.truncate(path, size)
+        ran = shmbus_command("pub", "-b", name, "a", "--wait", "0.01")
+        assert (ran.code, ran.err[:28]) == (3, f"shmbus: no bus {name!r}"[:28])
+        assert name not in shmbus_command("ls").out
 
 
 @pytest.mark.parametrize("command", ["health", "pub"])

@@ -293,7 +293,6 @@ TEST(a_pipe_in_the_place_of_a_log_holds_up_nobody)
     snprintf(path, sizeof path, "/dev/shm%s", s.guilty->log_name);
     CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0);
     tell_interests(s.guilty);
-    alarm(10);
     is_put_out(&s);
 }
 

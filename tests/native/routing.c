@@ -289,15 +289,22 @@ TEST(a_change_of_interests_is_seen_by_the_next_lookup)
     sb_routes_close(&r);
 }
 
+static uint64_t cpu_used(void) /* not the time: who else runs here is not our business */
+{
+    struct timespec t;
+    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0);
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
 TEST(what_a_wish_costs_does_not_grow_with_those_for_the_same_pattern)
 {
     struct sb_routes *r = malloc(sizeof *r);
     CHECK(r && sb_routes_open(r, 1));
-    uint64_t start = rb_now();
+    uint64_t start = cpu_used();
     for (uint64_t id = 1; id <= 60000; id++) /* a subscription that nobody closes, say */
         wish_for(r, 0, id, "x");
     sb_remove_interests(r, 0);
-    CHECK(rb_now() - start < SECOND); /* where it grows, it is several */
+    CHECK(cpu_used() - start < SECOND); /* where it grows, it is several */
     sb_routes_close(r);
     free(r);
 }
