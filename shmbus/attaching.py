@@ -180,7 +180,8 @@ def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | Non
     while True:
         try:
             segment = Segment.attach(of.bus_segment, kind=SegmentKind.BUS, layout=LAYOUT)
-            if _kernel.bus_facts(segment.memory)[0] != BusState.ENDED:
+            serves = _kernel.bus_facts(segment.memory)[0] != BusState.ENDED
+            if serves and of.complete():  # else we might be let in, to no avail, again and again
                 return segment
             segment.close()
         except (SegmentNotFound, SegmentNotReady):

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -236,13 +237,16 @@ def _holder(inode: str) -> int | None:
     """Who has this socket open, of those who see the same /dev/shm as we do."""
     here = os.readlink("/proc/self/ns/mnt")
     for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
-                    return int(pid) if os.readlink(f"/proc/{pid}/ns/mnt") == here else None
-        except OSError:
-            continue  # it is gone, or another user's
+        with suppress(OSError):  # it is gone, or another user's
+            if f"socket:[{inode}]" in _open_files(pid):
+                return int(pid) if os.readlink(f"/proc/{pid}/ns/mnt") == here else None
     return None
+
+
+def _open_files(pid: str) -> Iterator[str]:
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile, as the one by which we list them
+            yield os.readlink(f"/proc/{pid}/fd/{fd}")
 
 
 def _refusal(bus: str, answer: Answer) -> errors.BusError:

@@ -122,6 +122,28 @@ def test_whichever_name_was_removed_who_would_attach_is_told(
     assert bus.name in {f.subject.removeprefix("bus ") for f in doctor.check_host()}
 
 
+@pytest.mark.parametrize("removed", ["ready", "bell"])
+def test_who_would_find_a_name_missing_is_not_let_in(bus: shmbus.Bus, removed: str) -> None:
+    name = getattr(names.names_of(bus.name), removed)
+    (SHM / (f"sem.{name[1:]}" if name[0] == "/" else name)).unlink()
+    head = bus._dispatcher._table.head
+    generation = int(head["last_generation"])
+    with pytest.raises(errors.AttachTimeout):
+        bus.attach("late", timeout=0.2)
+    assert int(head["last_generation"]) == generation
+
+
+def test_who_serves_is_found_whatever_else_it_opens_and_closes(bus_name: str) -> None:
+    spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]
+    with shmbus.serve(bus_name) as bus:
+        for fd in spare:  # below the door, to be taken by whoever looks at what is open
+            os.close(fd)
+        (SHM / names.names_of(bus_name).door).unlink()
+        with pytest.raises(errors.AttachTimeout) as caught:
+            bus.attach("late", timeout=0.0)
+        assert (caught.value.pid, caught.value.removed) == (os.getpid(), True)
+
+
 @pytest.mark.parametrize("removed", ["up", "endpoint_bell"])
 def test_one_whose_name_was_removed_is_left_out_by_the_next_dispatcher_and_told(
     bus_process: BusProcess, attach: Attach, removed: str
