@@ -3,6 +3,7 @@
 
 import logging
 import threading
+import time
 import traceback
 import types
 import uuid
@@ -104,29 +105,39 @@ def row_of(mapping, str name):
 
 
 def read_row(mapping, uint64_t slot):
-    """Generation, state, pid, reason and name of a slot's row, or None while it changes."""
-    cdef uintptr_t address = mapping.address
-    cdef const sb_bus *bus = <const sb_bus *>address
-    cdef const sb_row *row
+    """Generation, state, pid, reason and name of a slot's row, or None where it does not stop
+    changing: its writer died over it."""
+    cdef const sb_row *row = row_at(mapping, slot)
     cdef char name[65]
     cdef uint64_t seq, generation, state, reason
     cdef uint32_t pid
+    cdef int tries
+    if row == NULL:
+        return None
+    for tries in range(100):
+        if tries >= 10:
+            time.sleep(0.001)  # its writer has lost the CPU over it, or waits for our GIL
+        seq = rb_load_acquire(&row.seq)
+        if seq & 1:
+            continue
+        generation = rb_load(&row.generation)
+        state = rb_load(&row.state)
+        reason = rb_load(&row.reason)
+        pid = row.identity.pid
+        memcpy(name, row.name, 64)
+        name[64] = 0
+        rb_fence_acquire()
+        if rb_load(&row.seq) == seq:
+            return generation, state, pid, reason, (<bytes>name).decode("ascii", "replace")
+    return None
+
+
+cdef const sb_row *row_at(mapping, uint64_t slot):
+    cdef uintptr_t address = mapping.address
+    cdef const sb_bus *bus = <const sb_bus *>address
     if slot >= bus.slots or bus.rows_offset + bus.slots * sizeof(sb_row) > <uint64_t>len(mapping):
-        return None
-    row = <const sb_row *>(<const char *>bus + bus.rows_offset) + slot
-    seq = rb_load_acquire(&row.seq)
-    if seq & 1:
-        return None
-    generation = rb_load(&row.generation)
-    state = rb_load(&row.state)
-    reason = rb_load(&row.reason)
-    pid = row.identity.pid
-    memcpy(name, row.name, 64)
-    name[64] = 0
-    rb_fence_acquire()
-    if rb_load(&row.seq) != seq:
-        return None
-    return generation, state, pid, reason, (<bytes>name).decode("ascii", "replace")
+        return NULL
+    return <const sb_row *>(<const char *>bus + bus.rows_offset) + slot
 
 
 def up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests):
@@ -982,12 +993,16 @@ cdef class EndpointCore:
         return <str>self._sources[slot]
 
     cdef object _read_row_name(self, uint32_t slot, uint32_t generation):
-        cdef int tries
-        for tries in range(1000):
-            row = read_row(self._mappings[0], slot)
-            if row is not None:
-                return row[4] if row[0] == generation else None
-        return None
+        """A name changes with its generation alone, so it does not matter that its row may be
+        changing."""
+        cdef const sb_row *row = row_at(self._mappings[0], slot)
+        cdef char name[65]
+        if row == NULL or rb_load_acquire(&row.generation) != generation:
+            return None
+        memcpy(name, row.name, 64)
+        name[64] = 0
+        rb_fence_acquire()
+        return (<bytes>name).decode("ascii", "replace") if rb_load(&row.generation) == generation else None
 
     cdef inline Hand *_hand(self, unsigned long thread) noexcept:
         cdef uint32_t i

@@ -302,7 +302,9 @@ def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any
     memory = head.view(np.uint8)  # bytes are copied far more quickly than structures
     result = memory.copy().view(head.dtype)
     done = np.zeros(head.shape, bool)
-    for _ in range(tries):
+    for turn in range(tries):
+        if turn >= 10:
+            time.sleep(0.001)  # its writer has lost the CPU over it, or waits for our GIL
         before = head[sequence].copy()
         copy = memory.copy().view(head.dtype)
         still = (before == head[sequence]) & (before % 2 == 0)

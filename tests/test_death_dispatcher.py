@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,37 @@ def test_those_who_are_attached_survive_that_their_dispatcher_stands_still(
         caller.request("echo", timeout=0.3)
     bus_process.resume()
     assert caller.request("echo", 1, timeout=60).payload == 1
+
+
+STANDSTILL = 1.0
+"""Seconds that an endpoint may take nothing, below: less than the dispatcher stands still."""
+
+
+@pytest.mark.slow
+@pytest.mark.bus(stall_after=STANDSTILL, block_timeout=STANDSTILL, ring_bytes=4096)
+@pytest.mark.parametrize("told", ["stalled", "lost"])
+def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
+    bus_process: BusProcess, attach: Attach, told: str
+) -> None:
+    deaf, sender = attach("deaf"), attach("sender")
+    deaf.subscribe("x")
+
+    def full() -> bool:
+        with contextlib.suppress(errors.QueueFull):
+            sender.publish("x", bytes(900), timeout=0.0)
+        there = {e.name: e for e in sender.bus.endpoints()}
+        return min(there["deaf"].incoming.fill, there["sender"].outgoing.fill) > 0.75
+
+    began = time.monotonic()
+    eventually(full)
+    bus_process.pause()
+    ran = time.monotonic() - began
+    time.sleep(1.5 * STANDSTILL)
+    resumed = time.monotonic()
+    bus_process.resume()
+    eventually(lambda: getattr(deaf.bus.find("x")[0], told))
+    # Of the standstill itself at most what lies between two looks at the endpoints is counted.
+    assert time.monotonic() - resumed > STANDSTILL - ran - 0.15
 
 
 def test_a_bus_that_is_ended_in_good_order_says_so(bus_process: BusProcess, attach: Attach) -> None:

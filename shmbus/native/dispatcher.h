@@ -254,15 +254,21 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
         sb_farewell_continue(f, p);
 }
 
-/* All heads, whatever READY says, and the endpoints that make no progress. */
+static inline uint64_t sb_earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* All heads, whatever READY says, and the endpoints that make no progress. While we did not run ourselves, because of
+ * a busy or frozen machine, they need not have run either: that time counts against nobody. */
 static inline void sb_look_around(struct sb_forwarder *f)
 {
+    uint64_t late = f->next_look ? f->now - f->next_look : 0;
     rb_store(&f->bus->heartbeat_ns, f->now);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct sb_port *p = &f->ports[slot];
         if (p->state == SB_FREE)
             continue;
         sb_set_add(&f->active, slot);
+        p->progress_ns = sb_earlier(p->progress_ns + late, f->now);
+        p->taken_since_ns = sb_earlier(p->taken_since_ns + late, f->now);
         uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
         if (rb_load_acquire(&p->up->incoming[SB_DATA].taken) == p->in[SB_DATA].published)
             sb_count_delivered(f, p); /* a kill of either side can have left the counts apart */
