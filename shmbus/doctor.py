@@ -47,16 +47,16 @@ class Finding(msgspec.Struct, frozen=True):
     """What to do about it; empty where nothing need be done."""
 
 
-def check_host() -> list[Finding]:
-    """Everything about this machine that matters to a bus."""
+def check_host(bus: str | None = None) -> list[Finding]:
+    """Everything about this machine that matters to a bus: to any, or to this one."""
     return [
         *_shm(),
         *_memory(),
         *_remove_ipc(),
-        *_removed(),
+        *_removed(bus),
         *_semaphores(),
         *_descriptors(),
-        *_namespaces(),
+        *_namespaces(bus),
         *_kernel(),
         *_cpus(),
         *_clock(),
@@ -161,8 +161,10 @@ def _remove_ipc() -> Iterator[Finding]:
         )
 
 
-def _removed() -> Iterator[Finding]:
+def _removed(only: str | None) -> Iterator[Finding]:
     for bus, pid in door.all_robbed():
+        if only not in (None, bus):
+            continue
         yield Finding(
             f"bus {bus}",
             "bad",
@@ -206,14 +208,14 @@ def _descriptors() -> Iterator[Finding]:
     )
 
 
-def _namespaces() -> Iterator[Finding]:
+def _namespaces(only: str | None) -> Iterator[Finding]:
     subject, mine = "pid namespace", processes.namespace("pid")
     if not mine or not Path(f"/proc/{os.getpid()}/stat").exists():
         yield Finding(
             subject, "bad", "/proc does not show this process", "mount -t proc proc /proc"
         )
         return
-    elsewhere = [bus.name for bus in map(_Bus, _buses()) if bus.elsewhere]
+    elsewhere = [name for name in _buses() if only in (None, name) and _Bus(name).elsewhere]
     if elsewhere:
         yield Finding(
             subject,

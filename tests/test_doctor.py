@@ -17,8 +17,8 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
-from shmbus import doctor, fence, layout, names, processes
-from shmbus.testing import BusProcess, Worker, eventually, in_shm
+from shmbus import doctor, fence, layout, names, processes, succession
+from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, in_shm
 
 from .cli.conftest import COMMAND
 
@@ -160,14 +160,30 @@ def test_a_lock_file_that_nobody_holds_is_freed_and_one_that_is_held_is_not(name
     free(name)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a fence, and does not serve, may take its time."""
+    monkeypatch.setattr(succession, "_BEGINNING", TIMEOUT)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_bus_that_begins_while_it_is_cleared_away_begins_anew(
-    name: str, dead: names.Owner
+    name: str, dead: names.Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_up(name, dead)
     assert fence.acquire(name) is None  # as the doctor does
+    refused = threading.Event()
+    serves = succession._serves
+
+    def look(*arguments: Any) -> bool:
+        refused.set()
+        return serves(*arguments)
+
+    monkeypatch.setattr(succession, "_serves", look)
     served: list[shmbus.Bus] = []
     thread = threading.Thread(target=lambda: served.append(shmbus.serve(name)))
     thread.start()
+    assert refused.wait(TIMEOUT)
     assert not served
     fence.release(name, remove=True)
     thread.join()
@@ -176,6 +192,7 @@ def test_a_bus_that_begins_while_it_is_cleared_away_begins_anew(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("patient")
 def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
     stop = threading.Event()
     seen: list[str] = []
@@ -290,7 +307,15 @@ def test_the_host_is_checked() -> None:
     assert {"/dev/shm", "semaphores", "descriptors", "pid namespace", "CPUs"} <= set(found)
     assert all(finding.text for finding in found.values())
     assert all(finding.remedy for finding in found.values() if finding.state == "bad")
-    assert not [file for file in os.listdir("/dev/shm") if "shmbus-doctor" in file]
+    assert not [file for file in os.listdir("/dev/shm") if f"shmbus-doctor-{os.getpid()}" in file]
+
+
+def test_what_is_wrong_with_one_bus_is_no_matter_of_another(bus: shmbus.Bus, name: str) -> None:
+    with shmbus.serve(name):
+        Path("/dev/shm", names.names_of(name).door).unlink()
+        assert f"bus {name}" in {finding.subject for finding in doctor.check_host()}
+        assert f"bus {name}" in {finding.subject for finding in doctor.check_host(name)}
+        assert f"bus {name}" not in {finding.subject for finding in doctor.check_host(bus.name)}
 
 
 HOST = """

@@ -18,11 +18,11 @@ _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "r
 @click.pass_context
 def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) -> None:
     """Check this machine, and find what dead buses and endpoints left in /dev/shm: all of this
-    user's, or those of BUS.
+    user's, or BUS alone.
 
     Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
     """
-    findings = checks.check_host()
+    findings = checks.check_host(bus)
     leavings = checks.find_leavings(bus)
     freed = {}
     if fix:
