@@ -87,8 +87,8 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
     """The first whose last holder is long forgotten, else the one that has been free longest:
     until a slot has a new holder, its row says who sent the messages of the old one.
 
-    None: who has the name is dead; or it, or a slot, is on its way out, and the newcomer patient.
-    Raises ``Denied``.
+    None: the name is a dead one's, or the name, or a slot, is on its way out and the newcomer
+    patient. Raises ``Denied``.
     """
     free: list[int] = []
     clearing = False
@@ -100,7 +100,9 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
             clearing = True
         elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(row["name"]) == name:
             pid, start = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
-            if not processes.process_alive(pid, start) or (patient and state == RowState.LEAVING):
+            if not processes.process_alive(pid, start):
+                return None  # to clear it away is up to us, however long it takes
+            if state == RowState.LEAVING and patient:
                 return None
             raise Denied(name, code=Code.NAME_TAKEN, pid=pid)
     if not free:

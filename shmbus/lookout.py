@@ -57,9 +57,15 @@ def _lives(owner: Owner) -> bool:
             return False  # its pid is another's now
         if process.status() not in _ENDED:
             return True
-        threads = [psutil.Process(thread.id) for thread in process.threads()]
-        return any(thread.status() not in _ENDED for thread in threads)
+        return any(_runs(thread.id) for thread in process.threads())
     except psutil.NoSuchProcess:
         return False
     except (psutil.Error, OSError):  # it cannot be looked at, so nothing is known of it
         return True
+
+
+def _runs(thread: int) -> bool:
+    try:
+        return bool(psutil.Process(thread).status() not in _ENDED)
+    except psutil.NoSuchProcess:  # it has ended since, which says nothing of the others
+        return False

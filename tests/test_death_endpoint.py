@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
+import psutil
 import pytest
 
 import shmbus
@@ -225,6 +227,15 @@ def test_without_descriptors_to_look_at_its_threads_a_zombie_leader_is_not_calle
     assert not downs.messages
     os.kill(undead.pid, signal.SIGKILL)
     downs.wait()
+
+
+def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    process = mock.create_autospec(psutil.Process, instance=True)
+    process.status.return_value = psutil.STATUS_ZOMBIE
+    process.threads.return_value = [mock.Mock(id=ended.pid), mock.Mock(id=os.getpid())]
+    assert lookout._lives(process)
 
 
 def idle(endpoint: shmbus.Endpoint) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+import pytest
+
 import shmbus
-from shmbus.testing import BusProcess, Worker, eventually, kill
+from shmbus import admission, control, door, lookout
+from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, kill
 
 
 def say(endpoint: shmbus.Endpoint, count: int) -> None:
@@ -48,3 +52,24 @@ def test_a_name_is_free_again_as_soon_as_its_owner_is_dead(
     bus_process.kill()
     bus_process.start()
     kill(worker(say, 1, name="same").pid)
+
+
+def test_the_name_of_a_dead_one_is_waited_for_however_late_its_death_is_seen(
+    bus: shmbus.Bus,
+    attach: Callable[..., shmbus.Endpoint],
+    worker: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
+    monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
+    monkeypatch.setattr(lookout, "_lives", lambda process: True)
+    monkeypatch.setattr(admission, "_PATIENCE", 0.0)
+    worker(say, 1, name="same").kill()
+    assert [e.state for e in bus.endpoints()] == ["dead"]
+    found: list[shmbus.Endpoint] = []
+    attaching = threading.Thread(target=lambda: found.append(attach("same")))
+    attaching.start()
+    eventually(lambda: bus._dispatcher._waiting)
+    bus.evict("same")
+    attaching.join(TIMEOUT)
+    assert found[0].name == "same"
