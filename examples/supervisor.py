@@ -45,8 +45,8 @@ class Supervisor:
 
     def start(self, name: str) -> None:
         process = multiprocessing.get_context("spawn").Process(target=worker, args=(self.bus, name))
+        self.processes[name] = process  # before it can come up
         process.start()
-        self.processes[name] = process
 
     def on_up(self, message: Message) -> None:
         name = message.payload["name"]

@@ -19,7 +19,7 @@ from shmbus.errors import BusDown
 
 JOBS = 300
 WORKERS = 3
-POISON = 100  # the job at which worker-1 is killed
+POISON = 3  # which of its jobs worker-1 is killed over
 
 
 class Job(msgspec.Struct):
@@ -35,10 +35,13 @@ class Result(msgspec.Struct):
 
 def worker(bus: str, name: str) -> None:
     with shmbus.attach(bus, name=name) as endpoint, contextlib.suppress(BusDown):
+        begun = 0
 
         def work(message: Message[Job]) -> None:
+            nonlocal begun
+            begun += 1
             job = message.payload
-            if name == "worker-1" and job.number >= POISON:
+            if name == "worker-1" and begun == POISON:
                 os.kill(os.getpid(), 9)  # as the OOM killer would
             primes = sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, job.limit))
             endpoint.send("result", Result(job.number, primes, message.redelivered))

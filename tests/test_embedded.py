@@ -63,6 +63,7 @@ def echo(endpoint: shmbus.Endpoint) -> None:
 
 def ask_for_ever_new_types(endpoint: shmbus.Endpoint, path: str) -> int:
     flags = page(path)
+    endpoint.wait_for("echo.*", timeout=TIMEOUT)
     await_go(flags)
     right = 0
     for n in range(300):
