@@ -237,7 +237,7 @@ FEW = """
     for limit in range(files, files + 24):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
         try:
-            shmbus.attach(sys.argv[1], name="second", timeout=0.2).close()
+            shmbus.attach(sys.argv[1], name=f"second{limit}", timeout=0.2).close()
         except (shmbus.errors.BusError, OSError) as error:
             raised.add(type(error).__name__)
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))

@@ -254,10 +254,18 @@ static inline void sb_visit(struct sb_forwarder *f, struct sb_port *p)
         sb_farewell_continue(f, p);
 }
 
-static inline uint64_t sb_earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
+/* For so long we did not run ourselves, because the machine was busy or frozen, and others need not have run either:
+ * whatever is waited for may come so much later. */
+static inline void sb_forgive(struct sb_forwarder *f, struct sb_port *p, uint64_t late)
+{
+    uint64_t *since[] = {&p->progress_ns, &p->taken_since_ns, &p->hand_on_since_ns, &p->front[SB_DATA].since_ns,
+                         &p->front[SB_REPLIES].since_ns};
+    for (size_t i = 0; i < sizeof since / sizeof *since; i++)
+        if (*since[i]) /* 0: it does not wait */
+            *since[i] = *since[i] + late < f->now ? *since[i] + late : f->now;
+}
 
-/* All heads, whatever READY says, and the endpoints that make no progress. While we did not run ourselves, because of
- * a busy or frozen machine, they need not have run either: that time counts against nobody. */
+/* All heads, whatever READY says, and the endpoints that make no progress. */
 static inline void sb_look_around(struct sb_forwarder *f)
 {
     uint64_t late = f->next_look ? f->now - f->next_look : 0;
@@ -267,8 +275,7 @@ static inline void sb_look_around(struct sb_forwarder *f)
         if (p->state == SB_FREE)
             continue;
         sb_set_add(&f->active, slot);
-        p->progress_ns = sb_earlier(p->progress_ns + late, f->now);
-        p->taken_since_ns = sb_earlier(p->taken_since_ns + late, f->now);
+        sb_forgive(f, p, late);
         uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
         if (rb_load_acquire(&p->up->incoming[SB_DATA].taken) == p->in[SB_DATA].published)
             sb_count_delivered(f, p); /* a kill of either side can have left the counts apart */
