@@ -44,6 +44,20 @@ def test_messages_of_the_dead_still_say_who_sent_them(
     assert len(newcomers) == 5
 
 
+def test_a_message_says_who_sent_it_while_what_is_said_of_that_one_changes(
+    bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint]
+) -> None:
+    reader, speaker = attach("reader"), attach("speaker")
+    reader.subscribe("said")
+    (row,) = (row for row in bus._dispatcher._table.rows if row["name"] == b"speaker")
+    row["seq"] += 1
+    speaker.publish("said")
+    message = reader.receive(60)
+    row["seq"] += 1
+    assert message is not None
+    assert message.source == "speaker"
+
+
 def test_a_name_is_free_again_as_soon_as_its_owner_is_dead(
     bus_process: BusProcess, worker: Callable[..., Worker]
 ) -> None:

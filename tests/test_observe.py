@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmbus import errors, interests, layout, names, registry
+from shmbus import _kernel, errors, interests, layout, names, registry
 from shmbus.observe import BusView, observe
 from shmbus.processes import start_time
 from tests.by_hand import RING, SHM, BusByHand, entry
@@ -174,6 +174,22 @@ def test_a_row_that_changes_is_read_again_and_one_left_half_written_is_left_out(
     assert [e.name for e in seen.endpoints()] == ["worker"]
     half.row["seq"] = 6
     assert [e.name for e in seen.endpoints()] == ["worker", "half"]
+
+
+def test_a_row_whose_writer_has_lost_the_cpu_over_it_is_waited_for(
+    bus: BusByHand, seen: BusView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = bus.endpoint(0, "worker").row
+
+    def get_on(seconds: float) -> None:
+        row["seq"] = 6
+
+    monkeypatch.setattr(time, "sleep", get_on)
+    row["seq"] = 5
+    assert [e.name for e in seen.endpoints()] == ["worker"]
+    row["seq"] = 5  # and not to be found would mean to on_death that it is dead
+    found = _kernel.row_of(bus.segment.memory, "worker")
+    assert found == (0, 1, os.getpid(), layout.RowState.LIVE)
 
 
 def test_segments_are_opened_once_and_let_go_with_their_generation(
