@@ -1013,6 +1013,41 @@ except KeyboardInterrupt:
     assert (done.stderr, done.stdout) == ("", "True True\n")
 
 
+def test_handlers_that_are_not_python_s_own_are_left_alone(name: str) -> None:
+    done = run(
+        """
+del sys.modules["signal"], sys.modules["_signal"]  # who loads it anew takes ours for its host's
+import signal
+assert signal.getsignal(signal.SIGINT) is None
+from shmbus.signals import heard
+with heard(), shmbus.serve(NAME):
+    print("served")
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "served\n")
+
+
+@pytest.mark.parametrize("disposition", ["SIG_IGN", "SIG_DFL"])
+def test_a_process_that_is_started_uninterrupted_gets_its_parent_s_signals(
+    name: str, disposition: str
+) -> None:
+    done = run(
+        f"""
+import subprocess
+from shmbus.signals import uninterrupted
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.{disposition})
+child = [sys.executable, "-c", "import signal; print(*map(signal.getsignal, (2, 15)))"]
+before = subprocess.check_output(child)
+with uninterrupted():
+    assert subprocess.check_output(child) == before
+""",
+        name,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
     with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
         with shmbus.attach(name):
