@@ -14,6 +14,7 @@ from shmbus import payloads
 from shmbus.errors import (
     AlreadyReplied,
     BusDown,
+    BusError,
     DecodeError,
     EncodeError,
     EndpointClosed,
@@ -1387,7 +1388,7 @@ cdef class EndpointCore:
         cdef uint64_t minds = SB_FOR_NOW | SB_FOR_GOOD & ~<uint64_t>SB_CLOSED_HERE
         try:
             return bool(self._wait(SB_WANT_STATE, 0, state, minds, True, deadline))
-        except Exception:
+        except BusError:
             return False
 
     def _finish(self):
@@ -1404,12 +1405,13 @@ cdef class EndpointCore:
 
     def _shut(self, timeout):
         """Wait until all threads are out, as `_finish` has told them."""
-        out = bool(self._wait(SB_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now())))
-        sb_watcher_remove(self._e)
-        while self._hand_count:
-            self._hand_count -= 1
-            Py_XDECREF(self._hands[self._hand_count].held)
-        return out
+        try:
+            self._wait(SB_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now()))
+        finally:
+            sb_watcher_remove(self._e)
+            while self._hand_count:
+                self._hand_count -= 1
+                Py_XDECREF(self._hands[self._hand_count].held)
 
     def _forked(self):
         """Whether this is a child of the process that attached."""

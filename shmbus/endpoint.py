@@ -480,20 +480,28 @@ class Endpoint(EndpointCore):
         try:
             self._set_state(UpState.CLOSING)
             self._await_state(DownState.DRAINED, patience)
+        finally:  # what a signal's handler raises ends a wait, and not the leaving
             self._finish()
-            gone = self._await_state(DownState.RECLAIMED, min(patience, 1.0))
-            self._shut(patience)
+            self._go(patience)
+
+    def _go(self, patience: float) -> None:
+        gone = False
+        try:
+            try:
+                gone = self._await_state(DownState.RECLAIMED, min(patience, 1.0))
+            finally:
+                self._shut(patience)
         finally:
             self._closed = True
             _live.discard(self)
             self._pump.fail(errors.EndpointClosed(endpoint=self.name))
-        trouble = self._trouble_now()
-        if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
-            self._log.unlink()  # else its successor takes over what we leave
-            unlink(self._names.up(self._owner))
-            unlink_bell(self._names.endpoint_bell(self._owner)[1:])
-        os.close(self._connection)
-        self._view = None  # and not closed: another thread may be looking at it
+            trouble = self._trouble_now()
+            if gone or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
+                self._log.unlink()  # else its successor takes over what we leave
+                unlink(self._names.up(self._owner))
+                unlink_bell(self._names.endpoint_bell(self._owner)[1:])
+            os.close(self._connection)
+            self._view = None  # and not closed: another thread may be looking at it
 
     def __enter__(self) -> Self:
         return self

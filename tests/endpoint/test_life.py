@@ -1013,6 +1013,31 @@ except KeyboardInterrupt:
     assert (done.stderr, done.stdout) == ("", "True True\n")
 
 
+def test_what_a_signal_s_handler_raises_comes_when_the_endpoint_is_closed(name: str) -> None:
+    done = run(
+        """
+def late(*_):
+    raise RuntimeError("late")
+signal.signal(signal.SIGALRM, late)
+bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+with bus.attach("deaf") as deaf:
+    ep = bus.attach("e")
+    deaf.subscribe("x")
+    for _ in range(6):
+        ep.publish("x", bytes(900))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        ep.close()  # what waits before the deaf one cannot be forwarded
+    except RuntimeError as why:
+        print(why, ep)
+    bus.close(timeout=0)
+""",
+        name,
+    )
+    shown = f"late <endpoint 'e' on bus {name!r}, closed>\n"
+    assert (done.stderr, done.stdout, files(name)) == ("", shown, [])
+
+
 def test_handlers_that_are_not_python_s_own_are_left_alone(name: str) -> None:
     done = run(
         """
