@@ -841,7 +841,10 @@ cdef class EndpointCore:
         try:
             self._put(&m, type, timeout, NULL, ALONE)
         except BaseException:
-            self._futures.pop(index, None)
+            if future is not False:
+                if self._futures.get(index) is not future:
+                    raise              # it has been taken, and its entry is free
+                del self._futures[index]
             self._finish_request(index)
             raise
         self._give_back(owner)
@@ -950,10 +953,18 @@ cdef class EndpointCore:
         return waiting
 
     def _take_futures(self):
-        """All futures that nobody will complete any more."""
-        taken = [entry[0] for entry in self._futures.values()]
-        self._futures = {}
-        return taken
+        """All futures that nobody will complete any more; their entries are free again."""
+        cdef uint32_t index
+        taken, self._futures = self._futures, {}
+        for index in taken:
+            self._abandon(index)
+        while True:                # those that were completed all the same
+            sb_lock(self._e)
+            index = sb_next_completed(self._e)
+            sb_unlock(self._e)
+            if index == SB_NO_REQUEST:
+                return [entry[0] for entry in taken.values()]
+            self._finish_request(index)
 
     # Receiving -------------------------------------------------------------------------------
 

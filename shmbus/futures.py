@@ -71,8 +71,14 @@ class Pump:
 
     def fail(self, error: BaseException) -> None:
         """Let all of them fail."""
-        for future in self._endpoint._take_futures():
+        with self._lock:
+            orphaned = self._orphans()
+        for future in orphaned:
             settle(future, None, error)
+
+    def _orphans(self) -> list[Future[Message]]:
+        self._deadlines.clear()
+        return self._endpoint._take_futures()
 
     def _run(self) -> None:
         try:
@@ -83,7 +89,7 @@ class Pump:
         except errors.BusError as why:
             with self._lock:
                 self._thread = None
-                orphaned = self._endpoint._take_futures()
+                orphaned = self._orphans()
             for future in orphaned:
                 settle(future, None, why)
 

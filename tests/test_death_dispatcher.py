@@ -76,6 +76,42 @@ def test_a_request_under_way_raises_bus_down_with_the_pid(
         caller.subscribe("x")
 
 
+def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    caller = attach("caller", settings=shmbus.Settings(max_requests=2, ring_bytes=8192))
+    server = attach("server", reconnect=True)
+    server.handle("hang", lambda message: message.defer())
+    server.start()
+    hung = caller.request_async("hang", timeout=60)
+    eventually(lambda: server.bus.find("hang")[0].in_hand)
+    bus_process.pause()
+    with pytest.raises(errors.QueueFull):
+        caller.publish_many([("x", bytes(1000))] * 9, timeout=0)
+    raised: list[errors.BusDown] = []
+
+    def ask() -> None:
+        try:
+            caller.request_async("hang", bytes(1000), timeout=60)
+        except errors.BusDown as why:
+            raised.append(why)
+
+    asking = threading.Thread(target=ask)
+    asking.start()  # it waits for room
+    eventually(lambda: len(caller.bus.requests("caller")) == 2)
+    bus_process.kill()
+    asking.join(60)
+    with pytest.raises(errors.BusDown):
+        hung.result(60)
+    assert len(raised) == 1
+    bus_process.start()
+    for _ in range(2):
+        eventually(lambda: not caller._trouble_now())
+        caller.request_async("hang", timeout=60)
+    with pytest.raises(errors.RequestsFull):
+        caller.request("hang", timeout=0)
+
+
 def test_what_is_published_while_it_is_dead_is_delivered_by_the_next(
     bus_process: BusProcess, attach: Attach
 ) -> None:
