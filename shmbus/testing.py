@@ -543,11 +543,13 @@ def bus_process(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[BusPro
     """A bus of the test's own, served in a process of its own that can be killed and started
     again."""
     process = BusProcess(bus_name, bus_settings)
-    process.start()
-    yield process
-    process._end()
-    if in_shm(bus_name):  # a killed dispatcher leaves the bus to the next one, which cleans up
-        shmbus.serve(bus_name, settings=bus_settings).close()
+    try:
+        process.start()
+        yield process
+    finally:
+        process._end()
+        if in_shm(bus_name):  # a killed dispatcher leaves the bus to the next one, which cleans up
+            shmbus.serve(bus_name, settings=bus_settings).close()
 
 
 @pytest.fixture

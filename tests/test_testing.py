@@ -167,6 +167,26 @@ def test_what_a_bus_leaves_is_told_and_removed(bus_name: str) -> None:
     assert testing.in_shm(bus_name) == []
 
 
+def test_a_dispatcher_that_does_not_come_up_in_time_ends_with_its_test(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest("from shmbus import testing\ntesting.TIMEOUT = 0.0")
+    pytester.makepyfile(
+        """
+        import psutil
+
+        def test_in_vain(bus_process):
+            pass
+
+        def test_after_it():
+            assert psutil.Process().children() == []
+        """
+    )
+    result = pytester.runpytest_subprocess("-q")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*dispatcher of bus *said nothing for 0 s*"])
+
+
 def test_in_a_project_of_a_user(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nshmbus_leak_check = true\nfilterwarnings = error\n")
     pytester.makepyfile(
