@@ -237,6 +237,7 @@ cdef class Message:
     cdef uint64_t _position   # in the ring while it is held for handing on
     cdef readonly uint32_t lost
     cdef bint _answered
+    cdef bint _refused       # an answer was not accepted
     cdef bint _deferred
     cdef sb_tap _tap
 
@@ -340,8 +341,8 @@ cdef class Message:
 
     def reply(self, payload=None):
         """Answer the request. Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
-        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull`,
-        `EndpointClosed`."""
+        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` (nothing was sent:
+        answer again), `EndpointClosed`."""
         self._claim_answer()
         try:
             self._endpoint._answer(self, payload)
@@ -365,8 +366,6 @@ cdef class Message:
         if self._answered:
             raise AlreadyReplied(type=self.type, correlation_id=self.correlation_id)
         self._answered = True
-        if self._deferred:
-            self._endpoint._count_deferred(-1)
         self.done()
         return 0
 
@@ -1255,7 +1254,7 @@ cdef class EndpointCore:
             if not isinstance(error, Exception):
                 raise
             return 0
-        if m._header.kind == SB_REQUEST and not m._answered and not m._deferred:
+        if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred):
             try:
                 m.reply(value)
             except Exception as error:
@@ -1289,7 +1288,16 @@ cdef class EndpointCore:
         answer.peer_generation = m._header.peer_generation
         answer.deadline_ns = m._header.deadline_ns
         answer.correlation = m._header.correlation
-        self._put(answer, m.type, 5.0, NULL, ALONE)
+        try:
+            self._put(answer, m.type, 5.0, NULL, ALONE)
+        except MessageTooLarge:
+            raise                  # which is answered instead
+        except BaseException:
+            m._answered = False
+            m._refused = True
+            raise
+        if m._deferred:
+            self._count_deferred(-1)
         return 0
 
     cdef int _answer(self, Message m, object payload) except -1:

@@ -12,6 +12,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.testing import BusProcess
 
 from .conftest import Attach, eventually
 
@@ -261,6 +262,50 @@ def test_an_event_takes_no_reply(attach: Attach) -> None:
     for act in (message.reply, message.defer, lambda: message.fail(ValueError())):
         with pytest.raises(errors.NotARequest):
             act()
+
+
+@pytest.mark.slow
+def test_an_answer_that_was_not_accepted_can_be_given_again(bus_process: BusProcess) -> None:
+    deferred: list[Message] = []
+    refused: list[Message] = []
+    go = threading.Event()
+
+    def handle(message: Message) -> None:
+        if len(deferred) < 5:
+            message.defer()
+            deferred.append(message)
+            return
+        go.wait(60)
+        try:
+            message.reply(bytes(900))
+        except errors.QueueFull:
+            refused.append(message)
+
+    def answer_all() -> None:
+        for message in deferred:
+            message.reply(bytes(900))
+
+    small = shmbus.Settings(ring_bytes=4096)
+    with (
+        shmbus.attach(bus_process.name, name="client") as client,
+        shmbus.attach(bus_process.name, name="server", settings=small) as server,
+    ):
+        server.handle("x", handle)
+        server.start()
+        futures = [client.request_async("x", timeout=60) for _ in range(6)]
+        eventually(lambda: client.bus.find("x")[0].in_hand == 6)
+        bus_process.pause()
+        with pytest.raises(errors.QueueFull):
+            answer_all()
+        go.set()
+        eventually(lambda: refused)
+        bus_process.resume()
+        for message in (deferred[-1], *refused):
+            message.reply("again")
+            with pytest.raises(errors.AlreadyReplied):
+                message.reply("and again")
+        assert [future.result(60).payload for future in futures[4:]] == ["again", "again"]
+        eventually(lambda: client.bus.find("x")[0].in_hand == 0)
 
 
 def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> None:
