@@ -55,6 +55,7 @@ from .errors import (
     RingCorrupt,
     SegmentError,
     TooManyGroups,
+    ViewClosed,
     WaitTimeout,
 )
 from .health import EndpointHealth, Health, Latency
@@ -125,6 +126,7 @@ __all__ = [
     "Subscription",
     "Tap",
     "TooManyGroups",
+    "ViewClosed",
     "WaitTimeout",
     "attach",
     "buses",

@@ -489,6 +489,15 @@ class EndpointClosed(BusError):
         return f"endpoint {self.endpoint!r} has been closed here. Attach anew"
 
 
+class ViewClosed(BusError, ValueError):
+    """This process closed the view of the bus, or the bus that it served."""
+
+    bus: str
+
+    def _explain(self) -> str:
+        return f"this view of bus {self.bus!r} has been closed here. Look anew: shmbus.observe()"
+
+
 class NoSuchEndpoint(BusError, LookupError):
     """Nobody of that name is on the bus."""
 

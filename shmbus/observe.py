@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 import psutil
 
-from . import names, patterns, registry
+from . import errors, names, patterns, registry
 from .health import Health, Latency, Process, Traffic, assess
 from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
 
@@ -29,7 +29,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusView:
-    """What is to be seen of one bus. Thread-safe; a context manager.
+    """What is to be seen of one bus. Thread-safe; a context manager. Once it is closed, looking
+    raises ``ViewClosed``.
 
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
     ``SegmentError`` (it belongs to another user, or is broken).
@@ -46,7 +47,7 @@ class BusView:
     @property
     def _registry(self) -> Registry:
         if self._open is None:
-            raise ValueError(f"this view of bus {self.name!r} is closed; observe() it anew")
+            raise errors.ViewClosed(bus=self.name)
         return self._open
 
     def info(self) -> BusInfo:

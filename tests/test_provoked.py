@@ -549,6 +549,14 @@ def test_an_endpoint_that_was_closed_here(bus: shmbus.Bus, attach: Attach) -> No
         endpoint.publish("x")
 
 
+def test_a_view_that_was_closed_here(bus: shmbus.Bus) -> None:
+    view = shmbus.observe(bus.name)
+    view.close()
+    for look in (view.info, view.endpoints, view.health, lambda: view.route("x")):
+        with provoked(errors.ViewClosed, "Look anew: shmbus.observe()", bus=bus.name):
+            look()
+
+
 def test_an_endpoint_that_is_not_there(bus: shmbus.Bus, attach: Attach) -> None:
     attach("e")
     with provoked(
