@@ -14,6 +14,8 @@ from rich.table import Table
 
 from shmbus.demo.play import Outcome, play
 
+from .common import duration
+
 
 @click.command(short_help="Do real work on a bus, and kill a worker half-way.")
 @click.argument("path", type=click.Path(exists=True, file_okay=False), required=False)
@@ -80,22 +82,14 @@ def _show(outcome: Outcome) -> None:
     row("files", f"{outcome.files:,} ({outcome.bytes / 1e6:.1f} MB, {outcome.words:,} words)")
     row("messages", f"{outcome.messages:,} in {outcome.seconds:.2f} s")
     row("messages/s", f"{outcome.rate:,.0f}")
-    row("routing latency, average", _time(outcome.latency_mean))
-    row("routing latency, median", _time(outcome.latency_p50))
-    row("routing latency, p99", _time(outcome.latency_p99))
+    row("routing latency, average", duration(outcome.latency_mean))
+    row("routing latency, median", duration(outcome.latency_p50))
+    row("routing latency, p99", duration(outcome.latency_p99))
     row("requests correct", f"{outcome.correct:,} of {outcome.requests:,}")
     row("lost", f"{outcome.lost:,}")
     row("redelivered", f"{outcome.redelivered:,}")
-    row(f"death of {outcome.killed} seen after", _time(outcome.death_seen))
-    row("its work taken over after", _time(outcome.taken_over))
+    row(f"death of {outcome.killed} seen after", duration(outcome.death_seen))
+    row("its work taken over after", duration(outcome.taken_over))
     row("one process alone", f"{outcome.plain_seconds:.2f} s")
     row("same index", "no" if outcome.differences else "yes")
     Console(highlight=False).print(table)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.1f} µs"
-    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
