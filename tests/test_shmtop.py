@@ -274,6 +274,27 @@ def test_the_table_is_filtered_by_words_of_name_state_or_pattern(bus: BusByHand)
     drive(bus, use)
 
 
+def test_an_empty_table_says_why_and_what_to_do(stack: ExitStack) -> None:
+    bus = BusByHand(stack, f"empty-{secrets.token_hex(4)}")
+    nobody = f"nobody is attached; a process attaches by shmbus.attach('{bus.name}')"
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, nobody)
+        populated(bus)
+        await until(app, pilot, "indexer")
+        await until(app, pilot, "nobody", there=False)
+        await pilot.press("slash")
+        type_in(app, "[nothing] like it")
+        await until(app, pilot, "no endpoint matches '[nothing] like it'; press escape to see all")
+        await pilot.press("escape")
+        await until(app, pilot, "indexer")
+        await until(app, pilot, "no endpoint", there=False)
+
+    once = CliRunner().invoke(shmtop, [bus.name, "--once", "--interval", "0.05"])
+    assert nobody in once.output
+    drive(bus, use)
+
+
 def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
     worker = bus.endpoint(7, "a-caller")
     pending = worker.pending()

@@ -137,6 +137,7 @@ class BusPage(Page):
             yield Sparkline([], id="spark")
         yield Static(id="reasons")
         yield EndpointTable(cursor_type="row", cell_padding=0)
+        yield Static(id="nobody")
         yield Input(placeholder="words of a name, state, pid, pattern or group", id="filter")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -160,6 +161,10 @@ class BusPage(Page):
         words = self.query_one("#filter", Input).value
         found = [row for row in cells.rows(sample) if cells.matches(row, words)]
         self._fill(cells.order(found, self.sorted_by, self.reversed))
+        self.table.set_class(not found, "empty")
+        nobody = self.query_one("#nobody", Static)
+        nobody.display = not found
+        nobody.update(cells.nobody(sample, words))
 
     def _line(self, reason: str) -> Text:
         line = Text(reason)

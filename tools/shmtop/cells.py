@@ -282,6 +282,14 @@ def traffic(health: Health) -> Text:
     )
 
 
+def nobody(sample: Sample, words: str = "") -> Text:
+    """Why the table is empty, and what to do about it."""
+    if sample.look.endpoints:
+        return Text(f"no endpoint matches {words.strip()!r}; press escape to see all")
+    name = sample.look.info.name
+    return Text(f"nobody is attached; a process attaches by shmbus.attach({name!r})")
+
+
 def table(sample: Sample, width: int) -> Table:
     """All endpoints, for `--once`."""
     shown = columns(width)

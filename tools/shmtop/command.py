@@ -76,4 +76,6 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
         for reason in health.reasons:
             console.print(f"! {reason}", style="red", markup=False)
         console.print(cells.table(sample, console.width))
+        if not sample.look.endpoints:
+            console.print(cells.nobody(sample))
     return 0 if health.healthy else 1
