@@ -416,8 +416,10 @@ def test_who_is_slow_because_the_machine_is_busy_is_not_stalled(
 # What becomes of its messages --------------------------------------------------------------------
 
 
-def take_and_hang(endpoint: shmbus.Endpoint, pattern: str, group: str | None) -> None:
-    """Takes one message, says so, and does not get on."""
+def take_and_hang(
+    endpoint: shmbus.Endpoint, pattern: str, group: str | None, threads: int = 1
+) -> None:
+    """Takes one message in each thread, says so, and does not get on."""
 
     def hang(message: Message) -> None:
         endpoint.publish("begun", message.payload)
@@ -427,7 +429,7 @@ def take_and_hang(endpoint: shmbus.Endpoint, pattern: str, group: str | None) ->
         endpoint.subscribe(pattern, hang, group=group)
     else:
         endpoint.handle(pattern, hang)
-    endpoint.run()
+    endpoint.run(threads=threads)
 
 
 def seen(message: Message) -> tuple[Any, int, bool]:
@@ -460,6 +462,62 @@ def test_a_group_message_goes_on_to_another_member(
     assert other.receive(0) is None
     assert not letters.messages
     assert sum(e.redelivered for e in bus.endpoints()) == 4
+
+
+def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun = recorder("begun")
+    most = shmbus.Settings(hold_limit=2)
+    victim = worker(take_and_hang, "job", "workers", 3, name="victim", settings=most)
+    publisher = attach("publisher")
+    publisher.wait_for("job")
+    for n in range(3):
+        publisher.publish("job", n)
+    begun.wait(3)
+    (holder,) = bus.find("job")
+    assert (holder.held, holder.let_go) == (2, 1)
+    other = attach("other")
+    other.subscribe("job", group="workers")
+    victim.kill()
+    messages = other.receive_many(1, 60) + other.receive_many(1, 60)
+    assert [seen(m) for m in messages] == [(1, 2, True), (2, 2, True)]
+    eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
+    assert other.receive(0) is None
+
+
+def hang_at_the_first(endpoint: shmbus.Endpoint) -> None:
+    def take(message: Message) -> None:
+        endpoint.publish("begun", message.size)
+        if message.size == 1:
+            NEVER.wait()
+
+    endpoint.subscribe("job", take, group="workers")
+    endpoint.run(threads=2)
+
+
+def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun = recorder("begun")
+    small = shmbus.Settings(ring_bytes=8192)
+    victim = worker(hang_at_the_first, name="victim", settings=small)
+    publisher = attach("publisher")
+    publisher.wait_for("job")
+    publisher.publish("job", b"1")
+    begun.wait()
+    assert bus.find("job")[0].held == 1
+    for _ in range(50):
+        publisher.publish("job", bytes(1000))
+    begun.wait(51)
+    eventually(lambda: bus.find("job")[0].in_hand == 1)
+    (holder,) = bus.find("job")
+    assert (holder.held, holder.let_go, holder.lost) == (0, 1, 0)
+    other = attach("other")
+    other.subscribe("job", group="workers")
+    victim.kill()
+    eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
+    assert other.receive(0) is None
 
 
 def die_of_poison(endpoint: shmbus.Endpoint) -> None:
