@@ -379,9 +379,10 @@ class Endpoint(EndpointCore):
     # Others ----------------------------------------------------------------------------------
 
     def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
-        """Wait until `receivers` live endpoints would get what matches `pattern`, as subscribers or
-        handlers, so that nobody misses the first message. Raises `WaitTimeout` after `timeout`
-        seconds, `InvalidPattern`, `BusDown`."""
+        """Wait until `receivers` live endpoints would get what matches `pattern`, so that nobody
+        misses the first message. Who subscribes counts as well as who handles, so a request may
+        still end with `NoRoute` where only subscribers have come. Raises `WaitTimeout` after
+        `timeout` seconds, `InvalidPattern`, `BusDown`."""
         patterns.check_pattern(pattern)
         timeout = _kernel.seconds(timeout)
         end = None if timeout is None else time.monotonic() + timeout

@@ -616,6 +616,18 @@ def test_wait_for_waits_for_receivers(attach: Attach) -> None:
     assert late.receive(10) is not None
 
 
+def test_wait_for_counts_subscribers_and_handlers_but_no_taps(attach: Attach) -> None:
+    endpoint, both, tap = attach("e"), attach("both"), attach("tap")
+    endpoint.subscribe("x.*")
+    both.subscribe("x.y")
+    both.handle("x.>", print)
+    tap.tap("x.y")
+    endpoint.wait_for("x.y", receivers=2, timeout=30)
+    with pytest.raises(errors.WaitTimeout) as caught:
+        endpoint.wait_for("x.y", receivers=3, timeout=0.02)
+    assert caught.value.found == 2
+
+
 # The end of the bus
 
 
