@@ -326,7 +326,7 @@ cdef extern from "shmbus/native/wait.h" nogil:
     rb_wake sb_wait(sb_endpoint *, sb_waiter *, uint64_t)
 
 cdef extern from "shmbus/native/service.h" nogil:
-    int SB_RECLAIMED_PORT, SB_QUARANTINED_PORT
+    int SB_RECLAIMED_PORT, SB_QUARANTINED_PORT, SB_UNREAD_INTERESTS
     enum sb_order_kind:
         SB_EVICT
         SB_DEAD

@@ -199,6 +199,7 @@ class EndpointCore:
 
 RECLAIMED: int
 QUARANTINED: int
+UNREAD: int
 
 def up_shape(up: Mapping) -> tuple[int, int, int] | None: ...
 

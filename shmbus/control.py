@@ -60,6 +60,7 @@ class Dispatcher:
         self.names = names.names_of(bus)
         self.guests: dict[int, Guest] = {}
         self._waiting: list[Waiting] = []
+        self._unread: set[int] = set()  # slots of those whose interests could not be read, once
         self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
         self._sought = 0.0
         self._cleared = 0.0
@@ -367,8 +368,18 @@ class Dispatcher:
                     guest.name,
                     guest.owner.pid,
                 )
+            elif kind == _kernel.UNREAD and slot not in self._unread:
+                self._unread.add(slot)  # the kernel tries again, and tells each time
+                log.warning(
+                    "bus %r: what endpoint %r (pid %d) subscribes to and handles cannot be read "
+                    "and is tried again: raise ulimit -n, and keep cleaners from /dev/shm",
+                    self.bus,
+                    guest.name,
+                    guest.owner.pid,
+                )
             elif kind == _kernel.RECLAIMED:
                 del self.guests[slot]
+                self._unread.discard(slot)
                 self._unseen.discard(slot)
                 self._lookout.discard(slot)
                 self._kernel.forget(slot, generation)

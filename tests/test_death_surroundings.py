@@ -494,6 +494,30 @@ def test_that_nobody_can_be_let_in_is_said_once(
     assert caplog.text.count("nobody can be let in") == 1
 
 
+def test_interests_that_cannot_be_read_are_told_of_once_and_tried_again(
+    bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = attach("reader")
+    (log,) = (Path("/dev/shm", file) for file in in_shm(bus.name) if ":int:" in file)
+    away = log.rename(log.with_name(f"away-{bus.name}"))
+    subscribing = threading.Thread(target=endpoint.subscribe, args=("x",))
+    subscribing.start()
+    try:
+        eventually(lambda: "cannot be read" in caplog.text)
+        beats, seen = 0, 0.0
+        while beats < 10:  # it is tried at each look around
+            age = bus.health().heartbeat_age or 0.0
+            beats += age < seen
+            seen = age
+    finally:
+        away.rename(log)
+        subscribing.join(60)
+    endpoint.publish("x")
+    assert endpoint.receive(60) is not None
+    (told,) = (one for one in caplog.messages if "cannot be read" in one)
+    assert f"endpoint 'reader' (pid {os.getpid()})" in told
+
+
 def test_who_says_nothing_at_the_door_is_let_go_when_the_bus_ends(bus_name: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
         with shmbus.serve(bus_name) as bus:
