@@ -340,6 +340,7 @@ def take_long(endpoint: shmbus.Endpoint, enough: str) -> None:
     endpoint.run()
 
 
+@pytest.mark.slow
 @pytest.mark.bus(stall_after=0.2)
 def test_a_long_handler_is_busy_and_not_stalled(
     bus: shmbus.Bus, attach: Attach, worker: Hire, tmp_path: Path
@@ -842,6 +843,7 @@ def test_on_death_may_do_anything_and_is_told_of_a_detach_too(
     assert {death.name for death in seen} == {"friend", "nobody"}
 
 
+@pytest.mark.slow
 def test_on_death_fires_once_however_often_the_name_comes_back(
     bus: shmbus.Bus, attach: Attach, worker: Hire
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_message_says_who_sent_it_while_what_is_said_of_that_one_changes(
     assert message.source == "speaker"
 
 
+@pytest.mark.slow
 def test_a_name_is_free_again_as_soon_as_its_owner_is_dead(
     bus_process: BusProcess, worker: Callable[..., Worker]
 ) -> None:

@@ -368,6 +368,7 @@ def test_it_pauses_and_resizes(bus: BusByHand) -> None:
     drive(bus, use)
 
 
+@pytest.mark.slow
 def test_256_endpoints_scroll(stack: ExitStack) -> None:
     bus = BusByHand(stack, f"large-{secrets.token_hex(4)}", slots=256)
     for slot in range(256):
@@ -423,6 +424,7 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_real_bus_under_load_is_shown_and_what_passes_tailed() -> None:
     name = f"live-{secrets.token_hex(4)}"
     stop = threading.Event()
@@ -535,6 +537,7 @@ def test_an_endpoint_s_page_shows_how_long_messages_have_waited_for_it() -> None
         drive(name, use, height=44)
 
 
+@pytest.mark.slow
 def test_the_tail_says_why_it_cannot_attach(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await pilot.press("t")

@@ -167,6 +167,7 @@ def test_what_a_bus_leaves_is_told_and_removed(bus_name: str) -> None:
     assert testing.in_shm(bus_name) == []
 
 
+@pytest.mark.slow
 def test_a_dispatcher_that_does_not_come_up_in_time_ends_with_its_test(
     pytester: pytest.Pytester,
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_dispatcher_that_does_not_come_up_in_time_ends_with_its_test(
     result.stdout.fnmatch_lines(["*dispatcher of bus *said nothing for 0 s*"])
 
 
+@pytest.mark.slow
 def test_in_a_project_of_a_user(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nshmbus_leak_check = true\nfilterwarnings = error\n")
     pytester.makepyfile(

@@ -335,6 +335,7 @@ def test_run_and_iteration_exclude_each_other(attach: Attach) -> None:
         other.run()
 
 
+@pytest.mark.slow
 def test_messages_that_nobody_runs_are_warned_of_once(
     attach: Attach, caplog: pytest.LogCaptureFixture
 ) -> None:

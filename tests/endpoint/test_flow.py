@@ -75,6 +75,7 @@ def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
         assert message.lost == 100 - len(first) == bus.endpoints()[0].lost
 
 
+@pytest.mark.slow
 def test_replies_are_not_stuck_behind_events_on_either_side(name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=600)
     with (

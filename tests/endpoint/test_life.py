@@ -42,6 +42,7 @@ def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
         got[0].close()
 
 
+@pytest.mark.slow
 def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
     ended = threading.Event()
     failed: list[Exception] = []
@@ -900,6 +901,7 @@ with ep:
     assert child.returncode != 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_closes_ends_the_waiting_but_not_the_leaving(
     bus: shmbus.Bus, name: str
 ) -> None:
@@ -984,6 +986,7 @@ asyncio.run(main())
     assert (done.stderr, done.stdout) == ("", "['told']\n")
 
 
+@pytest.mark.slow
 def test_no_signal_that_waits_for_the_end_of_a_bus_is_lost(name: str) -> None:
     done = run(
         """
@@ -1025,6 +1028,7 @@ except KeyboardInterrupt:
     assert (done.stderr, done.stdout) == ("", "True True\n")
 
 
+@pytest.mark.slow
 def test_what_a_signal_s_handler_raises_comes_when_the_endpoint_is_closed(name: str) -> None:
     done = run(
         """

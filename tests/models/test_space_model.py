@@ -68,6 +68,7 @@ WRONG_THREADS = {
     "the leader looks for itself alone": {"leader_looks_for_all": False},
     "a need that is met is replaced": {"met_need_is_replaced": True},
 }
+SLOW = {"fronts go on waiting for the dead", "a full sender does not take its replies"}
 
 
 @pytest.mark.slow
@@ -78,7 +79,9 @@ def test_nobody_waits_for_ever_for_room(how: str) -> None:
     assert found.wrong is None, str(found)
 
 
-@pytest.mark.parametrize("how", WRONG)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.slow] * (how in SLOW)) for how in WRONG]
+)
 def test_a_wrong_way_to_wait_for_room_is_found_out(how: str) -> None:
     found = explore(space(**WRONG[how]))
     print(found)

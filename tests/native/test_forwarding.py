@@ -18,7 +18,13 @@ VARIANTS = {
     "sanitized": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 PROMISES = [
-    pytest.param(source, promise, variant, id=f"{variant}-{promise}")
+    pytest.param(
+        source,
+        promise,
+        variant,
+        id=f"{variant}-{promise}",
+        marks=[pytest.mark.slow] * (variant != "plain"),
+    )
     for source in SOURCES
     for variant in VARIANTS
     if variant != "threads" or source == "threads.c"
