@@ -435,7 +435,7 @@ def test_a_batch_larger_than_the_ring_goes_in_as_room_comes(
 ) -> None:
     records = [bytes([i % 251]) * (i % LARGEST) for i in range(1000)]
     done: list[int] = []
-    thread = threading.Thread(target=lambda: done.append(producer.push_many(records, 30)))
+    thread = threading.Thread(target=lambda: done.append(producer.push_many(records, None)))
     thread.start()
     got: list[bytes] = []
     while len(got) < len(records):
@@ -609,10 +609,10 @@ from ringbuf import Producer
 with Producer.attach(sys.argv[1]) as ring:
     batch = int(sys.argv[2])
     if batch:
-        assert ring.push_many(payloads(), timeout=30) == int(sys.argv[3])
+        assert ring.push_many(payloads(), timeout=None) == int(sys.argv[3])
     else:
         for payload in payloads():
-            ring.push(payload, timeout=30)
+            ring.push(payload, timeout=None)
 """
 
 
@@ -630,10 +630,14 @@ def test_every_size_at_every_position_passes_between_processes(
     with Consumer.create(name, CAPACITY) as ring:
         source = SENDER.format(payloads=inspect.getsource(payloads))
         sender = start(source, name, batch, len(expected))
-        got: list[bytes | None] = []
+        got: list[bytes] = []
         while len(got) < len(expected):
-            got += ring.pop_many(batch, timeout=30) if batch else [ring.pop(timeout=30)]
-            assert got[-1] == expected[len(got) - 1]
+            lives = sender.poll() is None
+            one = None if batch else ring.pop(timeout=1)
+            new = ring.pop_many(batch, timeout=1) if batch else [] if one is None else [one]
+            assert new or lives
+            got += new
+            assert got[-1:] == expected[: len(got)][-1:]
         assert got == expected
         assert sender.communicate(timeout=30) == ("", "")
         assert ring.pop() is None
