@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 import shmbus
-from shmbus import Death, Message, control, door, errors, lookout
+from shmbus import Death, Message, control, door, errors, lookout, names, processes
 from shmbus.testing import BusProcess, Recorder, Worker, eventually
 
 Attach = Callable[..., shmbus.Endpoint]
@@ -229,13 +229,18 @@ def test_without_descriptors_to_look_at_its_threads_a_zombie_leader_is_not_calle
     downs.wait()
 
 
-def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process() -> None:
+def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    process = mock.create_autospec(psutil.Process, instance=True)
-    process.status.return_value = psutil.STATUS_ZOMBIE
-    process.threads.return_value = [mock.Mock(id=ended.pid), mock.Mock(id=os.getpid())]
-    assert lookout._lives(process)
+    me, status = os.getpid(), psutil.Process.status
+    threads = [mock.Mock(id=ended.pid), mock.Mock(id=os.getppid())]
+    monkeypatch.setattr(psutil.Process, "threads", lambda process: threads)
+    monkeypatch.setattr(
+        psutil.Process, "status", lambda p: psutil.STATUS_ZOMBIE if p.pid == me else status(p)
+    )
+    assert lookout._lives(names.new_owner(me, processes.start_time(me)))
 
 
 def idle(endpoint: shmbus.Endpoint) -> None:
@@ -288,6 +293,11 @@ def answer_after_a_stop(endpoint: shmbus.Endpoint) -> None:
     endpoint.run()
 
 
+def told_of(message: Message) -> tuple[str, str]:
+    """What the bus says, and of whom."""
+    return message.type.rpartition(".")[2], message.payload["name"]
+
+
 def test_a_stopped_process_is_stalled_then_resumes_and_answers(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:
@@ -323,11 +333,6 @@ def test_who_takes_nothing_is_stalled_after_the_time_that_was_set(
     assert (info.condition, bus.health().healthy) == ("stalled", False)
     bus.evict("sluggard")  # being stalled is never its end
     told.wait(where=lambda m: m.type == "$bus.endpoint.down" and m.payload["reason"] == "evicted")
-
-
-def told_of(message: Message) -> tuple[str, str]:
-    """What the bus says, and of whom."""
-    return message.type.rpartition(".")[2], message.payload["name"]
 
 
 def take_long(endpoint: shmbus.Endpoint, enough: str) -> None:

@@ -388,8 +388,6 @@ def test_that_logind_empties_dev_shm_is_told(
     if dropped_in:
         place = tmp_path / "etc/systemd/logind.conf.d/50-more.conf"
         place.write_text(f"[Login]\n{dropped_in}\n")
-    for path in (tmp_path, *tmp_path.parents):
-        path.chmod(path.stat().st_mode | 0o755)
     # Mounted elsewhere first: the tests' own directory may lie below one of both.
     mount = f"mount --bind {tmp_path}/run /run && mount --bind {tmp_path}/etc /etc"
     found = checked(setup=mount, uid=uid)["RemoveIPC"]
