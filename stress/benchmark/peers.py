@@ -6,8 +6,8 @@ own documentation shows it.
 
 from __future__ import annotations
 
+import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
@@ -80,8 +80,8 @@ def proxy(stage: Stage, address: Address, kinds: tuple[int, int], busy: bool = F
         if busy:
             stack.enter_context(busy_thread())
         try:
-            # It works before all are ready: subscribers are once something has come.
-            threading.Thread(target=stage.ready, daemon=True).start()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # zmq.proxy may miss one
+            stage.ready_before_others()  # subscribers are ready once something has come
             zmq.proxy(front, back)
         finally:
             context.destroy(linger=0)

@@ -74,6 +74,10 @@ class Stage:
             meanwhile()
         self.connection.recv()
 
+    def ready_before_others(self) -> None:
+        """Like `ready`, of a role that works already and waits for nobody."""
+        self.connection.send(("ready", None))
+
     def report(self, result: object) -> None:
         """Give the result before the role ends, which may then wait for the others."""
         self.connection.send(("result", result))
