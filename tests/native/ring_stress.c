@@ -40,10 +40,12 @@ static void wait_until_reached(struct rb_bell *bell, struct rb_reached reached)
         CHECK(rb_bell_wait(bell, rb_look_reached, &reached, until) != RB_ELAPSED);
 }
 
-/* So that it sleeps, and not by luck alone. */
+/* So that it sleeps, and not by luck alone. Not for long: it may be here as well, and a yield beside CPU hogs takes
+ * milliseconds. */
 static void let_it_park(const rb_word *epoch)
 {
-    for (int i = 0; i < 2000 && !(rb_load_seq(epoch) & 1); i++)
+    uint64_t until = rb_now() + 2000000u;
+    while (!(rb_load_seq(epoch) & 1) && rb_now() < until)
         sched_yield();
 }
 
