@@ -248,7 +248,7 @@ class Bench:
             [
                 Role(ends.turning_sender, (bus, flood)),
                 Role(ends.receiver, (bus, flood)),
-                Role(ends.dispatcher, (bus,), supporting=True),
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
             ]
         )
         return {"none": none, "one": one, "ratio": one / none}
