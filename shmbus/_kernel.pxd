@@ -280,7 +280,7 @@ cdef extern from "shmbus/native/endpoint.h" nogil:
     void sb_set_in_hand(sb_endpoint *, uint64_t, uint64_t)
     void sb_release_data(sb_endpoint *)
     void sb_done(sb_endpoint *, uint64_t)
-    void sb_unhold(sb_endpoint *, uint32_t)
+    void sb_unhold_all(sb_endpoint *)
     rb_status sb_front(sb_endpoint *, sb_record *, const uint8_t **)
     uint64_t sb_take(sb_endpoint *, const sb_record *, uint64_t)
     void sb_mark_progress(sb_endpoint *)

@@ -1414,8 +1414,7 @@ cdef class EndpointCore:
         """All that this endpoint holds is done, its tails are final; no call proceeds any more."""
         sb_lock(self._e)
         sb_flush(self._e)
-        while self._e.held_count:
-            sb_unhold(self._e, 0)
+        sb_unhold_all(self._e)
         sb_release_data(self._e)
         sb_set_in_hand(self._e, 0, 0)
         sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)  # nobody would forward what came now

@@ -19,6 +19,7 @@ from . import _kernel
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 GROUPS = 32
 HELD = 64
+KEPT = 16
 LATENCY_BUCKETS = 256
 NOWHERE = 2**64 - 1  # no position; also: no need
 
@@ -253,6 +254,7 @@ OUTGOING = _struct(
 )
 INCOMING = _struct(*_words("tail taken taken_count"), line=True)
 HELD_ENTRY = _struct(*_words("position done"))
+LET_GO = _struct(("at", "<u8"), ("record", "u1", 440))
 PENDING = _struct(("id", "u1", 16), *_words("deadline_ns state"))
 
 UP = _struct(
@@ -273,9 +275,10 @@ UP = _struct(
     *_words("in_hand in_hand_since_ns receivers progress_ns"),
     *_words("sent_events sent_sends sent_requests sent_replies"),
     *_words("received_events received_sends received_requests received_replies"),
-    *_words("orphans expired handler_errors decode_errors timeouts let_go"),
+    *_words("orphans expired handler_errors decode_errors timeouts let_go let_go_unkept"),
     (...,),
     ("held", HELD_ENTRY, HELD),
+    ("kept", LET_GO, KEPT),
 )
 
 DOWN_INCOMING = _struct(*_words("head need delivered high reclaim reclaim_bits"), line=True)
@@ -326,6 +329,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_outgoing": OUTGOING,
     "sb_incoming": INCOMING,
     "sb_held": HELD_ENTRY,
+    "sb_let_go": LET_GO,
     "sb_pending": PENDING,
     "sb_up": UP,
     "sb_down_incoming": DOWN_INCOMING,

@@ -18,7 +18,7 @@ import pytest
 from accounts import account_for_events, account_for_once, account_for_requests, letters_of
 from crew import Crew, Place, Reclaimed
 from forger import DATA, ERROR, EVENT, REPLIES, REPLY, REQUEST, SEND, Forger, record
-from roles import JOB, TASK, ask, handle, send, survive, watch, work
+from roles import FORGED, JOB, TASK, ask, handle, send, survive, watch, work
 
 import shmbus
 from shmbus import errors, layout
@@ -112,6 +112,13 @@ def holding_and_counting(f: Forger, chance: random.Random) -> None:
     entry = chance.randrange(layout.HELD)
     f.up["held"][entry]["position"] = word(chance, int(f.up["incoming"][DATA]["tail"]))
     f.up["held"][entry]["done"] = word(chance)
+    kept = f.up["kept"][chance.randrange(layout.KEPT)]
+    forged = record(chance.choice((EVENT, SEND, REQUEST)), FORGED, chance.randbytes(300))
+    if chance.random() < 0.5:
+        forged = chance.randbytes(len(forged))
+    kept["record"][: len(forged)] = list(forged)[: len(kept["record"])]
+    kept["at"] = word(chance, int(f.up["incoming"][DATA]["tail"]))
+    f.up["let_go_unkept"] = word(chance)
     for name in ("in_hand", "in_hand_since_ns", "receivers", "progress_ns", "bell", "state"):
         if chance.random() < 0.2:
             f.up[name] = word(chance, int(f.up[name]))

@@ -473,7 +473,7 @@ def test_a_group_message_goes_on_to_another_member(
 def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:
-    begun = recorder("begun")
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
     most = shmbus.Settings(hold_limit=2)
     victim = worker(take_and_hang, "job", "workers", 3, name="victim", settings=most)
     publisher = attach("publisher")
@@ -490,6 +490,64 @@ def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
     assert [seen(m) for m in messages] == [(1, 2, True), (2, 2, True)]
     eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
     assert other.receive(0) is None
+    (letter,) = letters.wait()
+    assert (letter.payload["type"], letter.payload["source"]) == ("job", "publisher")
+    assert msgspec.msgpack.decode(letter.payload["payload"]) == 0
+    assert "let it go" in letter.payload["reason"]
+
+
+def test_what_was_let_go_is_all_accounted_for(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    one = shmbus.Settings(hold_limit=1)
+    victim = worker(take_and_hang, "job", "workers", 20, name="victim", settings=one)
+    publisher = attach("publisher")
+    publisher.wait_for("job")
+    for n in range(20):
+        publisher.publish("job", n)
+    begun.wait(20)
+    (holder,) = bus.find("job")
+    assert (holder.held, holder.let_go) == (1, 19)
+    other = attach("other")
+    other.subscribe("job", group="workers")
+    victim.kill()
+    message = other.receive(60)
+    assert message is not None
+    assert seen(message) == (19, 2, True)
+    eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
+    told = [msgspec.msgpack.decode(m.payload["payload"]) for m in letters.wait(16)]
+    assert sorted(told) == list(range(3, 19))
+    assert (bus.health().dead_letters, bus.health().lost) == (16, 3)
+
+
+def take_until(endpoint: shmbus.Endpoint, enough: str, threads: int) -> None:
+    def work(message: Message) -> None:
+        endpoint.publish("begun", message.payload)
+        eventually(lambda: os.path.exists(enough))
+
+    endpoint.subscribe("job", work, group="workers")
+    endpoint.run(threads=threads)
+
+
+def test_what_was_let_go_and_is_done_is_no_dead_letter(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, tmp_path: Path
+) -> None:
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
+    one, enough = shmbus.Settings(hold_limit=1), tmp_path / "enough"
+    victim = worker(take_until, str(enough), 20, name="victim", settings=one)
+    publisher = attach("publisher")
+    publisher.wait_for("job")
+    for n in range(20):
+        publisher.publish("job", n)
+    begun.wait(20)
+    assert bus.find("job")[0].let_go == 19
+    enough.touch()
+    eventually(lambda: bus.find("job")[0].in_hand == 0)
+    victim.kill()
+    eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
+    assert not letters.messages
+    assert (bus.health().dead_letters, bus.health().lost) == (0, 0)
 
 
 def hang_at_the_first(endpoint: shmbus.Endpoint) -> None:
@@ -505,7 +563,7 @@ def hang_at_the_first(endpoint: shmbus.Endpoint) -> None:
 def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:
-    begun = recorder("begun")
+    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
     small = shmbus.Settings(ring_bytes=8192)
     victim = worker(hang_at_the_first, name="victim", settings=small)
     publisher = attach("publisher")
@@ -524,6 +582,8 @@ def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
     victim.kill()
     eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
     assert other.receive(0) is None
+    (letter,) = letters.wait()
+    assert letter.payload["payload"] == b"1"
 
 
 def die_of_poison(endpoint: shmbus.Endpoint) -> None:

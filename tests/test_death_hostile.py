@@ -16,7 +16,7 @@ from forger import DATA, EVENT, REPLIES, Forger, record
 from hypothesis import strategies as st
 
 import shmbus
-from shmbus import errors, layout, names
+from shmbus import errors, layout, names, patterns
 from shmbus.testing import Recorder, Worker, eventually, in_shm
 from tests.by_hand import entry
 
@@ -161,6 +161,36 @@ def test_no_frame_and_no_interest_however_made_gets_at_others(
         assert writer.request("ask", timeout=60).payload == "answer"
     assert heard.count(("writer", "news")) == 1
     assert set(heard) <= {("writer", "news"), ("liar", "news")}
+    eventually(lambda: bus.endpoints() == [])
+
+
+@hypothesis.settings(
+    max_examples=50, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    kept=st.lists(records | st.binary(max_size=440), max_size=layout.KEPT),
+    unkept=st.integers(0, 2**64 - 1),
+)
+def test_what_it_says_to_have_let_go_harms_nobody_however_it_is_made(
+    bus: shmbus.Bus, kept: list[bytes], unkept: int
+) -> None:
+    before = bus.health()
+    with bus.attach("liar") as liar, bus.attach("reader") as reader:
+        letters: list[shmbus.Message] = []
+        reader.subscribe("$bus.undeliverable", letters.append)
+        reader.handle("ask", lambda message: "answer")
+        reader.start()
+        forger = Forger(liar)
+        for entry, made in zip(forger.up["kept"], kept, strict=False):
+            entry["record"][: len(made)] = list(made)[:440]
+            entry["at"] = 1
+        forger.up["let_go_unkept"] = unkept
+        bus.evict("liar")
+        eventually(lambda: [e.name for e in bus.endpoints()] == ["reader"])
+        assert reader.request("ask", timeout=60).payload == "answer"
+        assert all(patterns.check_type(m.payload["type"]) for m in letters)
+    assert len(letters) == bus.health().dead_letters - before.dead_letters <= len(kept)
+    assert bus.health().lost == before.lost
     eventually(lambda: bus.endpoints() == [])
 
 

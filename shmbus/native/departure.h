@@ -92,6 +92,45 @@ static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
     free(untouched.slots);
 }
 
+static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb_record *h)
+{
+    if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
+        return "";
+    return f->rows[h->peer].name; /* which stands there until the slot is given away again */
+}
+
+/* The index in `held` of the message at `position` that was begun and not done, or SB_HELD. */
+static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, uint64_t *how)
+{
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load_acquire(&p->up->held[i].position) == position &&
+            (*how = rb_load(&p->up->held[i].done)) != SB_HELD_DONE)
+            return i;
+    return SB_HELD;
+}
+
+/* What it had let go and not done is not in its ring any more, so nobody else can have it. What such a letter
+ * says is the word of the dead. */
+static inline void sb_bury_let_go(struct sb_forwarder *f, struct sb_port *p)
+{
+    for (uint32_t i = 0; i < SB_KEPT; i++) {
+        uint8_t record[sizeof p->up->kept[i].record];
+        struct sb_record h;
+        uint64_t at = rb_load_acquire(&p->up->kept[i].at), how;
+        if (!at || sb_held_at(p, at - 1, &how) != SB_HELD) /* it was killed as it let it go */
+            continue;
+        memcpy(record, p->up->kept[i].record, sizeof record);
+        memcpy(&h, record, sizeof h);
+        uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
+        if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
+            sb_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
+            sb_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, sb_source_name(f, &h), NULL,
+                              "its holder died, which had let it go");
+    }
+    uint64_t unkept = rb_load(&p->up->let_go_unkept), most = rb_load(&p->down->incoming[SB_DATA].delivered);
+    sb_count_lost(f, p, unkept < most ? unkept : 0);
+}
+
 static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
 {
     for (uint32_t w = 0; w < SB_SET_WORDS; w++) {
@@ -138,6 +177,7 @@ static inline void sb_announce_end(struct sb_forwarder *f, struct sb_port *p)
 {
     sb_fail_begun(f, p);
     RB_FAIL("farewell.told");
+    sb_bury_let_go(f, p);
     sb_say_down(f, p);
     RB_FAIL("farewell.said");
     if (p->reason == SB_QUARANTINED)

@@ -318,12 +318,34 @@ static inline void sb_unhold(struct sb_endpoint *e, uint32_t i)
         e->held[i] = e->held[i + 1];
 }
 
+/* The oldest message held leaves the ring, undone. The front of it is kept, so that it is a dead letter if we die;
+ * where there is no room for that, it would be counted. */
+static inline void sb_let_go(struct sb_endpoint *e)
+{
+    struct rb_consumer *in = &e->in[SB_DATA];
+    struct sb_let_go *kept = e->up->kept;
+    uint64_t position = rb_load(&e->held[0]->position);
+    for (uint32_t i = 1; i < SB_KEPT && rb_load(&kept->at); i++)
+        if (rb_load(&e->up->kept[i].at) < rb_load(&kept->at)) /* a free one, or the oldest */
+            kept = &e->up->kept[i];
+    if (rb_load(&kept->at))
+        rb_add(&e->up->let_go_unkept, 1);
+    rb_store(&kept->at, 0);
+    rb_fence_release();
+    const uint8_t *record = in->data + (position & (in->capacity - 1));
+    struct rb_head8 head;
+    memcpy(&head, record, sizeof head);
+    memcpy(kept->record, record, head.length < sizeof kept->record ? head.length : sizeof kept->record);
+    RB_FAIL("take.kept");
+    rb_store_release(&kept->at, position + 1);
+    rb_add(&e->up->let_go, 1);
+    sb_unhold(e, 0);
+}
+
 static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t how)
 {
-    if (e->held_count >= e->hold_limit) {
-        rb_add(&e->up->let_go, 1);
-        sb_unhold(e, 0);
-    }
+    if (e->held_count >= e->hold_limit)
+        sb_let_go(e);
     for (uint32_t i = 0; i < SB_HELD; i++) {
         struct sb_held *entry = &e->up->held[i];
         if (rb_load(&entry->position) != SB_NOWHERE)
@@ -336,7 +358,16 @@ static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t ho
     }
 }
 
-/* The message that was taken at `position` is done; nothing happens if it had been let go. */
+static inline void sb_unhold_all(struct sb_endpoint *e)
+{
+    while (e->held_count)
+        sb_unhold(e, 0);
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        rb_store_release(&e->up->kept[i].at, 0);
+    rb_store(&e->up->let_go_unkept, 0);
+}
+
+/* The message that was taken at `position` is done. */
 static inline void sb_done(struct sb_endpoint *e, uint64_t position)
 {
     for (uint32_t i = 0; i < e->held_count; i++)
@@ -345,6 +376,13 @@ static inline void sb_done(struct sb_endpoint *e, uint64_t position)
             sb_release_data(e);
             return;
         }
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        if (rb_load(&e->up->kept[i].at) == position + 1) {
+            rb_store_release(&e->up->kept[i].at, 0);
+            return;
+        }
+    if (rb_load(&e->up->let_go_unkept))
+        rb_store(&e->up->let_go_unkept, rb_load(&e->up->let_go_unkept) - 1);
 }
 
 /* Taking ---------------------------------------------------------------------------------------------------- */
@@ -385,10 +423,8 @@ static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *he
     RB_FAIL("take.taken");
     rb_add(&mine->taken_count, 1);
     RB_FAIL("take.counted");
-    while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4) {
-        rb_add(&e->up->let_go, 1);
-        sb_unhold(e, 0);
-    }
+    while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4)
+        sb_let_go(e);
     sb_release_data(e);
     switch (header->kind) {
     case SB_EVENT: rb_add(&e->up->received_events, 1); break;

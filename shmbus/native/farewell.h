@@ -76,23 +76,6 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
     return 1;
 }
 
-/* The index in `held` of the message at `position` that was begun and not done, or SB_HELD. */
-static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, uint64_t *how)
-{
-    for (uint32_t i = 0; i < SB_HELD; i++)
-        if (rb_load_acquire(&p->up->held[i].position) == position &&
-            (*how = rb_load(&p->up->held[i].done)) != SB_HELD_DONE)
-            return i;
-    return SB_HELD;
-}
-
-static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb_record *h)
-{
-    if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
-        return "";
-    return f->rows[h->peer].name; /* which stands there until the slot is given away again */
-}
-
 static inline void sb_bury(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
 {
     struct sb_port *sender = NULL;

@@ -22,6 +22,7 @@ enum sb_segment_kind { SB_BUS = 0x5301, SB_READY = 0x5302, SB_UP = 0x5303, SB_DO
 #define SB_NAME 64u     /* a name of at most 48 characters and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u
+#define SB_KEPT 16u
 #define SB_MAX_SLOTS 1024u
 #define SB_LATENCY_BUCKETS 256u
 #define SB_BUS_GENERATION 1u
@@ -207,6 +208,11 @@ enum sb_held_state {
     SB_HELD_FINAL = 2,    /* a send begun: at the holder's death a dead letter */
 };
 
+struct sb_let_go {        /* a message that was held, left the ring and is not done: the front of its record */
+    rb_word at;           /* endpoint: its position plus one; 0: free */
+    uint8_t record[440];  /* written before `at` */
+};
+
 struct sb_pending {       /* a request under way */
     uint8_t id[16];       /* written before `state` becomes waiting */
     uint64_t deadline_ns;
@@ -240,8 +246,10 @@ struct sb_up {
     rb_word handler_errors, decode_errors;         /* endpoint */
     rb_word timeouts;                              /* endpoint: requests that ended in RequestTimeout */
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
+    rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no room */
 
     _Alignas(64) struct sb_held held[SB_HELD];
+    struct sb_let_go kept[SB_KEPT];
 };
 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
@@ -350,7 +358,8 @@ static inline uint64_t sb_layout(void)
     SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed);
     SB_AT(sb_bus, latency); SB_SIZE(sb_ready);
     SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
-    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_SIZE(sb_pending); SB_SIZE(sb_held);
+    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_AT(sb_up, kept); SB_SIZE(sb_pending);
+    SB_SIZE(sb_held); SB_SIZE(sb_let_go);
     SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming);
     SB_AT(sb_down, lost); SB_AT(sb_down, todo);
     SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);

@@ -148,11 +148,11 @@ static inline void sb_say_endpoint(struct sb_forwarder *f, const char *type, con
     sb_say(f, type, pack.bytes, pack.length);
 }
 
-/* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as
- * every listener's ring takes. Never about one of the bus's own. */
-static inline void sb_dead_letter(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *type,
-                                  const uint8_t *payload, const char *source, struct sb_port *sender,
-                                  const char *reason)
+/* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
+ * `there` and every listener's ring takes. Never about one of the bus's own. */
+static inline void sb_dead_letter_of(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *type,
+                                     const uint8_t *payload, uint64_t there, const char *source,
+                                     struct sb_port *sender, const char *reason)
 {
     if (h->type_length && type[0] == '$')
         return;
@@ -168,7 +168,7 @@ static inline void sb_dead_letter(struct sb_forwarder *f, const struct sb_record
     }
     uint64_t size = h->length - sb_payload_offset(h);
     const uint64_t frame = 768; /* the rest of the map, generously */
-    uint32_t kept = fits > frame ? (uint32_t)(size < fits - frame ? size : fits - frame) : 0;
+    uint32_t kept = fits > frame ? (uint32_t)(there < fits - frame ? there : fits - frame) : 0;
     struct sb_pack pack = {.bytes = f->scratch, .room = SB_NOTE_ROOM};
     sb_pack_map(&pack, 8);
     sb_pack_word(&pack, "type");
@@ -188,6 +188,13 @@ static inline void sb_dead_letter(struct sb_forwarder *f, const struct sb_record
     sb_pack_word(&pack, "payload");
     sb_pack_bytes(&pack, payload, kept);
     sb_say(f, "$bus.undeliverable", pack.bytes, pack.length);
+}
+
+static inline void sb_dead_letter(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *type,
+                                  const uint8_t *payload, const char *source, struct sb_port *sender,
+                                  const char *reason)
+{
+    sb_dead_letter_of(f, h, type, payload, h->length - sb_payload_offset(h), source, sender, reason);
 }
 
 /* An error in place of the reply to pending entry `index` of `q`, from the reserve of its reply ring. With a

@@ -181,8 +181,10 @@ static inline void sb_recover(struct sb_forwarder *f)
             sb_freeze(p);
             sb_forward_replies(f, p);
             sb_fail_begun(f, p);
-            if (!rb_load(&p->row->said))
+            if (!rb_load(&p->row->said)) {
+                sb_bury_let_go(f, p);
                 sb_say_down(f, p);
+            }
         }
         if (p->state != SB_LIVE)
             sb_set_add(&f->departing, slot);

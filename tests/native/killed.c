@@ -711,6 +711,33 @@ static void check_taking(struct stage *s)
 static const struct scenario an_endpoint_takes_and_finishes = {"an endpoint takes and finishes", prepare_taking, take_two, check_taking, true};
 PROMISE(an_endpoint_takes_and_finishes)
 
+static void prepare_letting_go(struct stage *s)
+{
+    prepare_taking(s);
+    s->e.hold_limit = 1;
+}
+
+static void take_more_than_it_holds(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    for (int i = 0; i < 2; i++) {
+        CHECK(sb_front(&s->e, &h, &record) == RB_OK);
+        sb_take(&s->e, &h, SB_HELD_OPEN);
+        sb_set_in_hand(&s->e, (uint64_t)i + 1, 5);
+    }
+}
+
+static void check_letting_go(struct stage *s)
+{
+    /* Each is handed on, or a dead letter. */
+    EQUAL(count_messages(s->c) + rb_load(&s->w->bus->dead_letters), 2);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_lets_go = {"an endpoint lets go", prepare_letting_go, take_more_than_it_holds, check_letting_go, true};
+PROMISE(an_endpoint_lets_go)
+
 static void prepare_serving(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);
