@@ -58,11 +58,12 @@ from .errors import (
     ViewClosed,
     WaitTimeout,
 )
+from .facts import BusInfo, Counts, EndpointInfo, Ring
 from .health import EndpointHealth, Health, Latency
 from .messages import Death, Message, Tap
 from .observe import BusView, observe
 from .patterns import Interest, Receiver, Route
-from .registry import BusInfo, Counts, EndpointInfo, Ring, buses
+from .registry import buses
 from .settings import Batch, Settings
 
 __all__ = [

@@ -18,7 +18,7 @@ from ringbuf.segment import unlink
 
 from . import _kernel, door, errors, names, payloads, registry, segments
 from .endpoint import Endpoint
-from .interests import InterestWriter
+from .interest_log import InterestWriter
 from .layout import LAYOUT, BusState, SegmentKind
 from .processes import namespace, start_time
 from .settings import Settings

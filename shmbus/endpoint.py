@@ -25,10 +25,10 @@ from . import _kernel, errors, names, patterns, payloads
 from ._kernel import EndpointCore, Message, Route
 from .deaths import DeathWatch
 from .futures import Pump
-from .interests import InterestWriter
+from .interest_log import InterestWriter
+from .interests import Callback, Interests, LocalInterest
 from .layout import DownState, InterestFlag, InterestOp, InterestRole, UpState
 from .messages import Death
-from .routes import Callback, Interests, LocalInterest
 from .runners import Runners
 from .signals import uninterrupted
 from .trouble import Trouble, bus_down, fault, no_answer, taken_off

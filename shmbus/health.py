@@ -6,16 +6,14 @@ A verdict is for an operator or a supervisor that asks; nothing in the bus acts 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from . import layout
-
-if TYPE_CHECKING:
-    from .registry import BusInfo, EndpointInfo
+from .facts import BusInfo, EndpointInfo
 
 HEARTBEAT_LIMIT = 1.0
 """Seconds of silence after which the forwarding plane, which speaks every 0.1 s, hangs."""

@@ -14,8 +14,9 @@ import msgspec
 import psutil
 
 from . import errors, names, patterns, registry
+from .facts import BusInfo, Clock, EndpointInfo, PendingRequest
 from .health import Health, Latency, Process, Traffic, assess
-from .registry import BusInfo, Clock, EndpointInfo, PendingRequest, Registry
+from .registry import Registry
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from . import errors
 
 if TYPE_CHECKING:
     from ._kernel import EndpointCore
-    from .routes import Interests
+    from .interests import Interests
 
 log = logging.getLogger("shmbus")
 

@@ -21,7 +21,7 @@ import pytest
 
 import shmbus
 from ringbuf._kernel import MAGIC
-from shmbus import admission, doctor, errors, layout, names
+from shmbus import admission, doctor, errors, layout, leavings, names
 from shmbus.testing import TIMEOUT, BusProcess, Recorder, Worker, eventually, in_shm
 
 Attach = Callable[..., shmbus.Endpoint]
@@ -85,7 +85,7 @@ def test_nobody_else_can_attach_then_and_the_next_serve_starts_cleanly(
     bus_process.stop()
     bus_process.start()
     attach("later").publish("x")
-    assert doctor.find_leavings(bus_process.name) == []
+    assert leavings.find_leavings(bus_process.name) == []
 
 
 def test_who_waits_for_a_bus_that_nobody_can_find_any_more_is_told(

@@ -17,7 +17,7 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
-from shmbus import doctor, fence, layout, names, processes, succession
+from shmbus import doctor, fence, layout, leavings, names, processes, succession
 from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, in_shm
 
 from .cli.conftest import COMMAND
@@ -30,11 +30,11 @@ def wait(endpoint: shmbus.Endpoint) -> None:
     endpoint.run(reconnect=True)
 
 
-leavings_of = doctor.find_leavings
+leavings_of = leavings.find_leavings
 
 
 def free(bus: str) -> int:
-    return sum(doctor.free(leaving) for leaving in leavings_of(bus) if leaving.removable)
+    return sum(leavings.free(leaving) for leaving in leavings_of(bus) if leaving.removable)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -106,7 +106,7 @@ def test_a_bus_that_somebody_waits_for_is_kept_and_can_be_adopted(
     assert not leaving.removable
     assert f"processes {one.pid} wait for it" in leaving.reason
     before = in_shm(bus_process.name)
-    assert doctor.free(leaving) == 0
+    assert leavings.free(leaving) == 0
     assert set(before) <= set(in_shm(bus_process.name))
     bus_process.start()
     with shmbus.attach(bus_process.name) as client:
@@ -116,7 +116,7 @@ def test_a_bus_that_somebody_waits_for_is_kept_and_can_be_adopted(
 
 def test_all_buses_are_looked_at(name: str, dead: names.Owner) -> None:
     make_up(name, dead)
-    assert name in {leaving.bus for leaving in doctor.find_leavings()}
+    assert name in {leaving.bus for leaving in leavings.find_leavings()}
     assert free(name) > 0
 
 
@@ -145,7 +145,7 @@ def test_what_belongs_to_the_living_is_kept(name: str) -> None:
     up = make_up(name, owner)
     (leaving,) = leavings_of(name)
     assert not leaving.removable
-    assert doctor.free(leaving) == 0
+    assert leavings.free(leaving) == 0
     assert up.exists()
     up.unlink()
 
@@ -201,7 +201,7 @@ def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
         while not stop.is_set():
             for leaving in leavings_of(name):
                 seen.append(leaving.bus)
-                doctor.free(leaving)
+                leavings.free(leaving)
 
     thread = threading.Thread(target=clear)
     thread.start()
@@ -219,11 +219,11 @@ def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
 
 DOCTOR = """
 import sys
-from shmbus import doctor
+from shmbus import leavings
 print("ready", flush=True)
 freed = 0
 while True:
-    more = sum(map(doctor.free, doctor.find_leavings(sys.argv[1])))
+    more = sum(map(leavings.free, leavings.find_leavings(sys.argv[1])))
     freed += more
     if more:
         print(freed, flush=True)
@@ -294,7 +294,7 @@ def test_another_users_leavings_are_told_and_left_alone(name: str) -> None:
     os.chown(path, 12345, 12345)
     try:
         assert leavings_of(name) == []
-        (other,) = [f for f in doctor.find_foreign() if f.uid == 12345]
+        (other,) = [f for f in leavings.find_foreign() if f.uid == 12345]
         assert name in other.buses
         run(name, "--fix")
         assert path.exists()

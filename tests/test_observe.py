@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmbus import _kernel, errors, interests, layout, names, registry
+from shmbus import _kernel, errors, facts, interest_log, layout, names, registry
 from shmbus.observe import BusView, observe
 from shmbus.processes import start_time
 from tests.by_hand import RING, SHM, BusByHand, entry
@@ -63,7 +63,7 @@ def test_an_endpoint_is_seen_with_its_queues_both_ways(bus: BusByHand, seen: Bus
     worker.up["receivers"] = 2
     (info,) = seen.endpoints()
     assert (info.name, info.slot, info.pid, info.state) == ("worker", 3, os.getpid(), "attached")
-    assert info.incoming == registry.Ring(depth=1024, capacity=RING, high=2048)
+    assert info.incoming == facts.Ring(depth=1024, capacity=RING, high=2048)
     assert info.outgoing.depth == 640
     assert (info.untouched, info.unforwarded) == (5, 6)
     assert (info.sent.total, info.lost, info.receivers) == (10, 2, 2)
@@ -114,7 +114,7 @@ def test_a_broken_log_gives_no_patterns_and_a_note(
 @given(st.binary(max_size=200))
 def test_no_log_however_broken_harms_its_reader(log: bytes) -> None:
     try:
-        list(interests.parse(log, "worker"))
+        list(interest_log.parse(log, "worker"))
     except ValueError:
         pass
 

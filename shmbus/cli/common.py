@@ -12,7 +12,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from shmbus import Tap, registry
+from shmbus import EndpointInfo, Tap, registry
 from shmbus.errors import BusError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ def complete_type(context: click.Context, parameter: click.Parameter, incomplete
     return sorted(pattern for pattern in wanted if pattern.startswith(incomplete))
 
 
-def _endpoints(context: click.Context) -> list[registry.EndpointInfo]:
+def _endpoints(context: click.Context) -> list[EndpointInfo]:
     try:
         found = registry.Registry(registry.choose(context.params.get("bus")))
         return found.endpoints()

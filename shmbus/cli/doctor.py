@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from shmbus import doctor as checks
+from shmbus import doctor as machine
+from shmbus import leavings
 
 from .common import bus_argument, json_option, print_json, size
 
@@ -22,19 +23,19 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
 
     Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
     """
-    findings = checks.check_host(bus)
-    leavings = checks.find_leavings(bus)
+    findings = machine.check_host(bus)
+    left = leavings.find_leavings(bus)
     freed = {}
     if fix:
-        freed = {leaving: checks.free(leaving) for leaving in leavings if leaving.removable}
-        leavings = checks.find_leavings(bus)
-    foreign = checks.find_foreign()
+        freed = {leaving: leavings.free(leaving) for leaving in left if leaving.removable}
+        left = leavings.find_leavings(bus)
+    foreign = leavings.find_foreign()
     if as_json:
         print_json(
             {
                 "host": findings,
                 "freed": [{"bus": f.bus, "owner": f.owner, "bytes": n} for f, n in freed.items()],
-                "leavings": leavings,
+                "leavings": left,
                 "foreign": foreign,
             }
         )
@@ -46,7 +47,7 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
                 click.echo(f"      {finding.remedy}")
         for leaving, count in freed.items():
             click.echo(f"freed {size(count)} of bus {leaving.bus} ({leaving.owner})")
-        for leaving in leavings:
+        for leaving in left:
             word = click.style("left", fg="yellow")
             holds = f"{len(leaving.files)} files, {size(leaving.bytes)}"
             click.echo(f"{word}  bus {leaving.bus}: {holds}; {leaving.owner}")
@@ -55,8 +56,8 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
         for other in foreign:
             listed = ", ".join(other.buses)
             click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
-        if not leavings:
+        if not left:
             where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"
             click.echo(f"{click.style('ok  ', fg='green')}  leavings: none of the dead in {where}")
-    if leavings or any(finding.state == "bad" for finding in findings):
+    if left or any(finding.state == "bad" for finding in findings):
         context.exit(1)

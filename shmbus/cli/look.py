@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from shmbus import BusError, BusInfo, EndpointInfo, Health, buses, observe
-from shmbus.registry import Ring
+from shmbus.facts import Ring
 
 from .common import (
     bus_argument,

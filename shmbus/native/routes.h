@@ -10,7 +10,7 @@
 #define SB_ROUTES_H
 
 #include "shmbus/native/layout.h"
-#include "shmbus/native/table.h"
+#include "shmbus/native/hashtable.h"
 
 #define SB_CACHE_SETS 2048u
 #define SB_CACHE_WAYS 4u

@@ -22,8 +22,8 @@ from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
 from shmbus.cli.common import shown
 from shmbus.errors import BusError
+from shmbus.facts import Counts, EndpointInfo, PendingRequest, Ring
 from shmbus.health import Latency
-from shmbus.registry import Counts, EndpointInfo, PendingRequest, Ring
 
 from . import cells
 from .cells import COLUMNS, Row

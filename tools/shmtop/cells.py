@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from shmbus.facts import EndpointInfo, Ring
 from shmbus.health import EndpointHealth, Health
-from shmbus.registry import EndpointInfo, Ring
 
 from .sampler import Rates, Sample
 

@@ -1,6 +1,6 @@
 /* A hash table of pointers with open addressing: the items carry their own keys. One thread owns it. */
-#ifndef SB_TABLE_H
-#define SB_TABLE_H
+#ifndef SB_HASHTABLE_H
+#define SB_HASHTABLE_H
 
 #include <stdbool.h>
 #include <stdint.h>
