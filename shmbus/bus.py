@@ -25,7 +25,11 @@ class Bus(BusView):
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._ending = threading.RLock()  # a signal may come meanwhile, whose handler closes, too
-        super().__init__(dispatcher.bus)
+        try:
+            super().__init__(dispatcher.bus)
+        except BaseException:  # nobody would ever end it
+            dispatcher.close(0.0, handover=dispatcher.adopting)
+            raise
         _serving.add(self)
 
     def attach(self, name: str | None = None, **more: Any) -> Endpoint:

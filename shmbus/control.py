@@ -67,7 +67,7 @@ class Dispatcher:
         self._lookout = Lookout()
         self._shut = False  # nobody can be let in, and it has been said
         self._closed = False
-        self._adopting = False
+        self.adopting = False
         self._standing: succession.Standing | tuple[()] = ()
         self._opened = ExitStack()  # what ends with this dispatcher
         self._pid = os.getpid()
@@ -77,7 +77,7 @@ class Dispatcher:
             try:
                 self._open(replace)
             except BaseException:
-                self._drop(unlink=not self._adopting)
+                self._drop(unlink=not self.adopting)
                 raise
         except (OSError, RingbufError) as problem:
             name = os.path.basename(getattr(problem, "filename", None) or self.names.bus_segment)
@@ -87,7 +87,7 @@ class Dispatcher:
 
     def _open(self, replace: bool) -> None:
         found = succession.standing(self.bus, replace=replace)
-        self._adopting = found is not None
+        self.adopting = found is not None
         self._standing = found or succession.begin(self.bus, self.settings, self._version)
         bus, ready, _ = self._standing
         self._table = Table(bus)
@@ -97,7 +97,7 @@ class Dispatcher:
             "/" + self.names.prefix[:-1],
             self.names.bell,
             spin_ns=self.settings.spin_ns,
-            adopting=self._adopting,
+            adopting=self.adopting,
         )
         self._opened.callback(self._kernel.close)
         self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -106,7 +106,7 @@ class Dispatcher:
         self._opened.callback((names.SHM / self.names.door).unlink, missing_ok=True)
         self._door = self._opened.enter_context(door.listen(self.bus))
         _serving.add(self)
-        if self._adopting:
+        if self.adopting:
             self._adopt()
         self._tick()
         self._kernel.start()

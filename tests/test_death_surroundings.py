@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import resource
@@ -22,6 +23,7 @@ import pytest
 import shmbus
 from ringbuf._kernel import MAGIC
 from shmbus import admission, doctor, errors, layout, leavings, names
+from shmbus.observe import BusView
 from shmbus.testing import TIMEOUT, BusProcess, Recorder, Worker, eventually, in_shm
 
 Attach = Callable[..., shmbus.Endpoint]
@@ -322,6 +324,30 @@ def test_a_successor_with_too_few_descriptors_takes_nobody_for_dead(
         message = endpoint.receive(60)
         assert message is not None
         assert message.payload == 1
+
+
+def unseen(self: BusView, name: str) -> None:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_who_serves_but_has_no_descriptor_to_see_the_bus_does_not_serve_it_for_ever(
+    bus_process: BusProcess, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = f"{bus_process.name}-2"
+    endpoint = attach("e", reconnect=True)
+    endpoint.subscribe("x")
+    bus_process.kill()
+    monkeypatch.setattr(BusView, "__init__", unseen)
+    for name in (bus_process.name, another):
+        with pytest.raises(OSError, match="Too many open files"):
+            shmbus.serve(name)
+    monkeypatch.undo()
+    assert in_shm(another) == []
+    bus_process.start()
+    endpoint.publish("x", 1)
+    message = endpoint.receive(60)
+    assert message is not None
+    assert message.payload == 1
 
 
 def test_what_cannot_be_looked_at_is_not_called_dead() -> None:
