@@ -446,7 +446,8 @@ class Dispatcher:
                 self._unlink_guest(guest)
             for part in self._standing:
                 part.unlink()
-            succession.clear_dead(self.bus, set())
+            if self._standing:  # else what stands there is not ours, and who waits for it may live
+                succession.clear_dead(self.bus, set())
         self.guests.clear()
         fence.release(self.bus, remove=unlink)
 

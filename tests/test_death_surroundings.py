@@ -229,6 +229,31 @@ def test_a_bus_that_does_not_fit_says_so() -> None:
     assert run(code, before=small("64k")).split()[1] == "True"
 
 
+ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@namespaces
+def test_who_may_not_take_over_from_another_pid_namespace_leaves_those_who_wait_alone(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    waiting = attach("waiting", reconnect=True)
+    waiting.subscribe("x")
+    bus_process.kill()
+    code = """
+        import sys, shmbus
+        try:
+            shmbus.serve(sys.argv[1])
+        except shmbus.errors.Refused as error:
+            print(error.reason)
+    """
+    assert "another pid namespace" in run(code, bus_process.name, before=ELSEWHERE)
+    bus_process.start()
+    waiting.publish("x", "still")
+    message = waiting.receive(60)
+    assert message is not None
+    assert message.payload == "still"
+
+
 FEW = """
     import resource, sys, os, shmbus
     before = len(os.listdir("/proc/self/fd"))
