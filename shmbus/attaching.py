@@ -19,7 +19,7 @@ from ringbuf.segment import unlink
 from . import _kernel, door, errors, names, payloads, registry, segments
 from .endpoint import Endpoint
 from .interest_log import InterestWriter
-from .layout import LAYOUT, BusState, SegmentKind
+from .layout import BUS, LAYOUT, BusState, SegmentKind, view
 from .processes import namespace, start_time
 from .settings import Settings
 
@@ -83,6 +83,7 @@ def _join(
     name = name or _make_up(owner)
     with _await_bus(bus, of, deadline, timeout) as segment:
         facts = _kernel.bus_facts(segment.memory)
+        _check_namespace(bus, segment)
     if settings is None:
         settings = Settings(ring_bytes=facts[2], max_requests=facts[3])
     requests = settings.request_limit
@@ -148,6 +149,18 @@ def _join(
         endpoint._join()
         undo.pop_all()
     return endpoint
+
+
+def _check_namespace(bus: str, segment: Segment) -> None:
+    """Raises `Refused`. At the door we would have another pid than the one that names our segment,
+    so nobody there could tell us why it is not found."""
+    theirs = view(segment.memory, BUS)[0]["identity"]
+    if int(theirs["pid_namespace"]) not in (0, namespace("pid")):
+        raise errors.Refused(
+            bus=bus,
+            reason="its dispatcher is in another pid namespace than this process",
+            remedy="Run both in one, or let the containers share it",
+        )
 
 
 def _too_late(bus: str, timeout: float | None) -> errors.AttachTimeout:

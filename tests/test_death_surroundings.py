@@ -254,6 +254,20 @@ def test_who_may_not_take_over_from_another_pid_namespace_leaves_those_who_wait_
     assert message.payload == "still"
 
 
+@namespaces
+def test_who_would_attach_from_another_pid_namespace_is_told(bus: shmbus.Bus) -> None:
+    code = """
+        import sys, shmbus
+        try:
+            shmbus.attach(sys.argv[1], timeout=5)
+        except shmbus.errors.Refused as error:
+            print(error)
+    """
+    before = in_shm(bus.name)
+    assert "another pid namespace" in run(code, bus.name, before=ELSEWHERE)
+    assert in_shm(bus.name) == before
+
+
 FEW = """
     import resource, sys, os, shmbus
     before = len(os.listdir("/proc/self/fd"))
