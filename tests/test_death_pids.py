@@ -13,7 +13,7 @@ import pytest
 from shmbus.testing import in_shm
 
 LAST_PID = "/proc/sys/kernel/ns_last_pid"
-UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
+UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 pytestmark = [
     pytest.mark.slow,

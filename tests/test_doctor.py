@@ -431,7 +431,7 @@ def test_what_the_kernel_lacks_is_told(prepare: str, state: str, says: str) -> N
 @namespaces
 @pytest.mark.slow
 def test_that_a_bus_is_served_from_another_pid_namespace_is_told(bus: shmbus.Bus) -> None:
-    found = checked(unshare=("--pid", "--fork", "--mount-proc"))["pid namespace"]
+    found = checked(unshare=("--pid", "--fork", "--kill-child", "--mount-proc"))["pid namespace"]
     assert found.state == "bad"
     assert bus.name in found.text
     assert "--pid=container" in found.remedy
