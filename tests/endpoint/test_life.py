@@ -17,7 +17,7 @@ import pytest
 import shmbus
 from ringbuf import Segment
 from shmbus import Death, Message, admission, attaching, door, endpoint, errors, runners
-from shmbus.names import SHM, Owner, names_of
+from shmbus.names import SHM, names_of
 from shmbus.testing import pause, resume
 
 from .conftest import Attach, Spawn, eventually
@@ -151,16 +151,6 @@ def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_n
     second.join()
     drain.join()
     assert [info.name for info in bus.endpoints()] == ["worker"]
-
-
-def test_the_name_of_a_dead_one_is_waited_for_however_late_the_dispatcher_clears_it_away(
-    bus: shmbus.Bus,
-) -> None:
-    table = bus._dispatcher._table
-    owner = Owner(1 << 30, 1, "0" * 16)  # a process that is not
-    table.enter(0, table.next_generation(), "dead", owner)
-    assert admission.choose_slot(table, "dead", patient=False) is None
-    table.free(0)
 
 
 def test_a_full_bus_says_so(name: str) -> None:
