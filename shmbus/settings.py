@@ -68,8 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: int = 4
     """Messages that a group member may have waiting more than the member with the fewest."""
     hold_limit: int = 64
-    """Group messages that one endpoint may have begun and not done; the oldest beyond is let go.
-    At most 64."""
+    """Group messages and commands that one endpoint may have begun and not done; the oldest beyond
+    is let go. At most 64."""
     max_deliveries: int = 2
     """Times that a group message is begun, when those who began it die, before it becomes a dead
     letter."""
