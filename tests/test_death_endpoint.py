@@ -560,6 +560,7 @@ def hang_at_the_first(endpoint: shmbus.Endpoint) -> None:
     endpoint.run(threads=2)
 
 
+@pytest.mark.bus(block_timeout=60.0)  # however seldom the victim runs
 def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:

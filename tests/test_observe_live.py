@@ -152,9 +152,13 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
         assert sender.outgoing == 0
         assert sender.outgoing_high > 100
 
-        health = seen.health()
+        def healthy() -> shmbus.Health | None:
+            health = seen.health()
+            return health if health.healthy else None
+
+        health = until(healthy)  # a busy machine may hold up the dispatcher's heart
         assert (health.bus, health.state, health.dispatcher_alive) == (served.name, "serving", True)
-        assert (health.healthy, health.reasons) == (True, ())
+        assert health.reasons == ()
         assert health.pid == served.process.pid
         assert health.uptime is not None
         assert 0 < health.uptime < time.time() - began + 60
