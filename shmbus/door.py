@@ -235,11 +235,11 @@ def _open_doors() -> dict[str, str]:
 
 def _holder(inode: str) -> int | None:
     """Who has this socket open, of those who see the same /dev/shm as we do."""
-    here = os.readlink("/proc/self/ns/mnt")
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):  # it is gone, or another user's
             if f"socket:[{inode}]" in _open_files(pid):
-                return int(pid) if os.readlink(f"/proc/{pid}/ns/mnt") == here else None
+                ours = os.path.samefile("/proc/self/ns/mnt", f"/proc/{pid}/ns/mnt")
+                return int(pid) if ours else None
     return None
 
 
