@@ -5,11 +5,6 @@ import pytest
 import shmbus
 
 
-@pytest.fixture
-def bus_name(request: pytest.FixtureRequest) -> str:
-    return f"tap-{abs(hash(request.node.nodeid)) % 10**8}"
-
-
 def observed(observer: shmbus.Endpoint, count: int) -> list[tuple[shmbus.Message, shmbus.Tap]]:
     seen: list[tuple[shmbus.Message, shmbus.Tap]] = []
     while len(seen) < count:
@@ -52,6 +47,20 @@ def test_it_sees_every_kind_with_what_became_of_it(bus_name: str) -> None:
             ("file.write", "request", "nobody", "asker", None),
         ]
         assert [m.payload for m, _ in seen[:4]] == ["news", None, 41, 42]
+
+
+def test_nothing_is_dealt_with_before_it_was_sent(bus_name: str) -> None:
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("sender") as sender,
+        bus.attach("observer") as observer,
+    ):
+        observer.tap("x")
+        for _ in range(50):
+            for _ in range(200):
+                sender.publish("x")  # they come as it forwards others
+            for _, tap in observed(observer, 200):
+                assert tap.forwarded_ns >= tap.sent_ns
 
 
 def test_a_full_tap_delays_nobody_and_counts_what_it_missed(bus_name: str) -> None:

@@ -65,6 +65,7 @@ static inline void sb_publish_at(struct sb_forwarder *f, struct sb_port *t, enum
 static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, const struct sb_port *t, uint32_t count,
                               enum sb_outcome outcome)
 {
+    uint64_t now = rb_now(); /* what it has at hand is from before they came, perhaps */
     for (uint32_t i = 0; i < count; i++) {
         const struct sb_record *h = &f->run_header[i];
         const uint8_t *record = f->run_record[i];
@@ -72,7 +73,7 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
         struct sb_route *route = h->type_length ? sb_lookup(&f->routes, type, h->type_length) : NULL;
         for (uint32_t k = 0; route && k < route->observer_count; k++) {
             struct sb_port *o = &f->ports[route->observers[k].slot];
-            struct sb_tap tap = {.forwarded_ns = f->now, .kind = (uint8_t)h->kind, .outcome = (uint8_t)outcome,
+            struct sb_tap tap = {.forwarded_ns = now, .kind = (uint8_t)h->kind, .outcome = (uint8_t)outcome,
                                  .target = t ? (uint16_t)t->slot : SB_FROM_BUS,
                                  .target_generation = t ? t->generation : 0};
             struct sb_record w = *h;

@@ -322,7 +322,6 @@ def test_a_command_that_fails_fails_the_request(bus: shmbus.Bus, start: Start) -
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
 def tapped(bus: shmbus.Bus, pattern: str) -> bool:
     return any(
         e.routed and (i.role, i.pattern) == ("tap", pattern)
@@ -331,6 +330,7 @@ def tapped(bus: shmbus.Bus, pattern: str) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_tap_shows_what_passes_between_others(
     bus: shmbus.Bus, served: shmbus.Endpoint, start: Start
 ) -> None:
