@@ -470,22 +470,30 @@ def test_a_group_message_goes_on_to_another_member(
     assert sum(e.redelivered for e in bus.endpoints()) == 4
 
 
-def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
-    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
-) -> None:
-    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
-    most = shmbus.Settings(hold_limit=2)
-    victim = worker(take_and_hang, "job", "workers", 3, name="victim", settings=most)
+def die_with_more_than_it_holds(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, count: int, *, hold_limit: int
+) -> shmbus.Endpoint:
+    """Has the only member of a group killed over so many messages; returns the next member."""
+    begun, settings = recorder("begun"), shmbus.Settings(hold_limit=hold_limit)
+    victim = worker(take_and_hang, "job", "workers", count, name="victim", settings=settings)
     publisher = attach("publisher")
     publisher.wait_for("job")
-    for n in range(3):
+    for n in range(count):
         publisher.publish("job", n)
-    begun.wait(3)
+    begun.wait(count)
     (holder,) = bus.find("job")
-    assert (holder.held, holder.let_go) == (2, 1)
+    assert (holder.held, holder.let_go) == (hold_limit, count - hold_limit)
     other = attach("other")
     other.subscribe("job", group="workers")
     victim.kill()
+    return other
+
+
+def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
+    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+) -> None:
+    letters = recorder("$bus.undeliverable")
+    other = die_with_more_than_it_holds(bus, attach, recorder, worker, 3, hold_limit=2)
     messages = other.receive_many(1, 60) + other.receive_many(1, 60)
     assert [seen(m) for m in messages] == [(1, 2, True), (2, 2, True)]
     eventually(lambda: "victim" not in [e.name for e in bus.endpoints()])
@@ -499,19 +507,8 @@ def test_of_more_group_messages_than_may_be_held_the_oldest_is_let_go(
 def test_what_was_let_go_is_all_accounted_for(
     bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
 ) -> None:
-    begun, letters = recorder("begun"), recorder("$bus.undeliverable")
-    one = shmbus.Settings(hold_limit=1)
-    victim = worker(take_and_hang, "job", "workers", 20, name="victim", settings=one)
-    publisher = attach("publisher")
-    publisher.wait_for("job")
-    for n in range(20):
-        publisher.publish("job", n)
-    begun.wait(20)
-    (holder,) = bus.find("job")
-    assert (holder.held, holder.let_go) == (1, 19)
-    other = attach("other")
-    other.subscribe("job", group="workers")
-    victim.kill()
+    letters = recorder("$bus.undeliverable")
+    other = die_with_more_than_it_holds(bus, attach, recorder, worker, 20, hold_limit=1)
     message = other.receive(60)
     assert message is not None
     assert seen(message) == (19, 2, True)
