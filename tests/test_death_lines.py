@@ -1,5 +1,5 @@
-"""Death over Python: a process is killed at every line of attaching, leaving, serving, taking over
-and ending a bus. Whoever comes next finds its way, and nothing is left."""
+"""Death over Python: a process is killed at each line of attaching and leaving, at every few of
+serving, taking over and ending a bus. Whoever comes next finds its way, and nothing is left."""
 
 from __future__ import annotations
 
