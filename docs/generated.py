@@ -19,12 +19,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 # The layout -------------------------------------------------------------------------------------
 
-HEADERS = ("ringbuf/native/prefix.h", "shmbus/native/record.h", "shmbus/native/layout.h")
+HEADERS = (
+    "ringbuf/native/prefix.h",
+    "shmbus/shared/native/record.h",
+    "shmbus/shared/native/layout.h",
+)
 
 
 def layout() -> str:
     """A table for each structure: from numpy's mirror the places, from the header the meanings."""
-    from shmbus import layout
+    from shmbus.shared import layout
 
     source = "\n".join((ROOT / header).read_text() for header in HEADERS)
     parts = []
@@ -86,9 +90,8 @@ def _error(error: type[BaseException], depth: int) -> Iterator[str]:
 def cli() -> str:
     """The help of every command."""
     import click
+    from shmbus_command.app import COMMANDS, shmbus
     from shmtop.command import shmtop
-
-    from shmbus.cli.app import COMMANDS, shmbus
 
     def helped(command: click.Command, name: str) -> str:
         context = click.Context(command, info_name=name, terminal_width=88, max_content_width=88)

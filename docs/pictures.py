@@ -47,7 +47,7 @@ def save(name: str, picture: str) -> None:
 
 
 def demo(arguments: list[str]) -> None:
-    command = [sys.executable, "-c", "from shmbus.cli import main; main()", "demo", *arguments]
+    command = [sys.executable, "-c", "from shmbus_command import main; main()", "demo", *arguments]
     environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     library = Path(sysconfig.get_path("stdlib")).resolve()

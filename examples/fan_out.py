@@ -14,7 +14,7 @@ import os
 import shmbus
 from shmbus import Message
 from shmbus.errors import BusDown
-from shmbus.patterns import Overflow
+from shmbus.shared.patterns import Overflow
 
 CHANGES = 1000
 

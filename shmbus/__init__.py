@@ -10,9 +10,10 @@ if not sys.platform.startswith("linux"):
 import ringbuf  # noqa: F401  (before msgspec: it refuses subinterpreters, which harm that)
 
 from . import errors
-from .attaching import attach
 from .bus import Bus, serve
-from .endpoint import Endpoint, Subscription
+from .endpoint._kernel import Message
+from .endpoint.attach import attach
+from .endpoint.endpoint import Endpoint, Subscription
 from .errors import (
     AlreadyReplied,
     AttachError,
@@ -58,13 +59,13 @@ from .errors import (
     ViewClosed,
     WaitTimeout,
 )
-from .facts import BusInfo, Counts, EndpointInfo, Ring
-from .health import EndpointHealth, Health, Latency
-from .messages import Death, Message, Tap
-from .observe import BusView, observe
-from .patterns import Interest, Receiver, Route
-from .registry import buses
 from .settings import Batch, Settings
+from .shared.messages import Death, Tap
+from .shared.patterns import Interest, Receiver, Route
+from .views.facts import BusInfo, Counts, EndpointInfo, Ring
+from .views.health import EndpointHealth, Health, Latency
+from .views.observe import BusView, observe
+from .views.registry import buses
 
 __all__ = [
     "AlreadyReplied",

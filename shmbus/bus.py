@@ -6,14 +6,16 @@ import atexit
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import _kernel, errors, names
-from .control import Dispatcher
-from .observe import BusView
+from . import errors
+from .dispatcher.control import Dispatcher
 from .settings import Settings
-from .signals import uninterrupted
+from .shared import names
+from .shared._kernel import seconds
+from .shared.signals import uninterrupted
+from .views.observe import BusView
 
 if TYPE_CHECKING:
-    from .endpoint import Endpoint
+    from .endpoint.endpoint import Endpoint
 
 _serving: set[Bus] = set()
 """Those to be ended at the latest when the interpreter ends."""
@@ -34,7 +36,7 @@ class Bus(BusView):
 
     def attach(self, name: str | None = None, **more: Any) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
-        from .attaching import attach
+        from .endpoint.attach import attach
 
         return attach(self.name, name=name, **more)
 
@@ -54,7 +56,7 @@ class Bus(BusView):
         most (None: no limit); then they get ``BusDown``. With ``handover`` everything is left as it
         stands for the next `serve` to adopt. In the main thread, SIGINT and SIGTERM wait until it
         has ended. Harmless if done before."""
-        timeout = _kernel.seconds(timeout)
+        timeout = seconds(timeout)
         with uninterrupted(), self._ending:
             self._dispatcher.close(timeout, handover=handover)
             _serving.discard(self)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from .bus import Bus, serve
 from .settings import Settings
-from .signals import heard
+from .shared.signals import heard
 
 
 def host(

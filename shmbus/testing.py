@@ -42,9 +42,11 @@ import psutil
 import pytest
 
 import shmbus
-from shmbus import errors, names, registry
+from shmbus import errors
 from shmbus.host import host
-from shmbus.names import SHM
+from shmbus.shared import names
+from shmbus.shared.names import SHM
+from shmbus.views import registry
 
 __all__ = [
     "TIMEOUT",

@@ -38,8 +38,8 @@ from rich.console import Console
 from rich.table import Table
 
 import shmbus
-from shmbus import fence
 from shmbus.host import host
+from shmbus.shared import fence
 from shmbus.testing import no_leavings
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -14,7 +14,7 @@ import numpy as np
 import posix_ipc
 
 import shmbus
-from shmbus import layout
+from shmbus.shared import layout
 
 SHM = Path("/dev/shm")
 DATA, REPLIES = 0, 1

@@ -21,7 +21,8 @@ from forger import DATA, ERROR, EVENT, REPLIES, REPLY, REQUEST, SEND, Forger, re
 from roles import FORGED, JOB, TASK, ask, handle, send, survive, watch, work
 
 import shmbus
-from shmbus import errors, layout
+from shmbus import errors
+from shmbus.shared import layout
 from shmbus.testing import TIMEOUT, BusProcess
 
 Scribble = Callable[[Forger, random.Random], None]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ringbuf import Segment
-from shmbus import layout, names
-from shmbus.processes import start_time
+from shmbus.shared import layout, names
+from shmbus.shared.processes import start_time
 
 SHM = Path("/dev/shm")
 RING = 4096

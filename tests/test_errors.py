@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmbus import errors
-from shmbus.errors import BusError, ErrorCode
+from shmbus.errors import BusError
+from shmbus.shared import failures
+from shmbus.shared.failures import ErrorCode
 
 FACTS: dict[str, object] = {
     "bus": "symphony",
@@ -182,7 +184,7 @@ def test_an_error_in_a_batch_says_which_message() -> None:
     ],
 )
 def test_an_error_record_becomes_its_error(code: ErrorCode, expected: BusError) -> None:
-    error = errors.from_code(
+    error = failures.from_code(
         code, type="a.b", endpoint="e", pid=7, size=9, limit=8, correlation_id=UUID(int=5)
     )
     assert type(error) is type(expected)
@@ -190,13 +192,13 @@ def test_an_error_record_becomes_its_error(code: ErrorCode, expected: BusError) 
 
 
 def test_a_lost_reply_says_what_would_have_fitted() -> None:
-    error = errors.from_code(ErrorCode.REPLY_LOST, type="a.b", endpoint="e", limit=100)
+    error = failures.from_code(ErrorCode.REPLY_LOST, type="a.b", endpoint="e", limit=100)
     assert isinstance(error, errors.ReplyLost)
     assert "at most 100 bytes" in str(error)
 
 
 def test_a_request_that_expired_in_the_queue_says_so() -> None:
-    error = errors.from_code(ErrorCode.EXPIRED, type="a.b", endpoint="e", seconds=0.5)
+    error = failures.from_code(ErrorCode.EXPIRED, type="a.b", endpoint="e", seconds=0.5)
     assert isinstance(error, errors.RequestTimeout)
     assert (error.endpoint, error.seconds) == ("e", 0.5)
     assert "before the handler began" in str(error)
@@ -208,15 +210,15 @@ class Odd(Exception):
 
 
 def test_a_handlers_exception_arrives_with_type_message_and_traceback() -> None:
-    payload = errors.encode_failure(ValueError("no \ud800 such"), "Traceback: here")
-    error = errors.from_code(ErrorCode.REMOTE, type="a.b", endpoint="e", payload=payload)
+    payload = failures.encode_failure(ValueError("no \ud800 such"), "Traceback: here")
+    error = failures.from_code(ErrorCode.REMOTE, type="a.b", endpoint="e", payload=payload)
     assert isinstance(error, errors.RemoteError)
     assert (error.error, error.message) == ("ValueError", "no \\ud800 such")
     assert "Remote traceback:\nTraceback: here" in str(error)
 
 
 def test_an_exception_that_cannot_tell_its_message_is_an_answer_all_the_same() -> None:
-    failure = msgspec.msgpack.decode(errors.encode_failure(Odd()), type=errors.RemoteFailure)
+    failure = msgspec.msgpack.decode(failures.encode_failure(Odd()), type=failures.RemoteFailure)
     assert failure.error == f"{__name__}.Odd"
     assert "RuntimeError" in failure.message
 
@@ -225,13 +227,13 @@ def test_an_exception_that_cannot_tell_its_message_is_an_answer_all_the_same() -
 def test_a_long_account_is_cut_to_the_limit_and_keeps_its_end(
     message: str, traceback: str, limit: int
 ) -> None:
-    payload = errors.encode_failure(ValueError(message * 50), traceback * 50, limit=limit)
+    payload = failures.encode_failure(ValueError(message * 50), traceback * 50, limit=limit)
     assert len(payload) <= limit + 32
-    failure = msgspec.msgpack.decode(payload, type=errors.RemoteFailure)
+    failure = msgspec.msgpack.decode(payload, type=failures.RemoteFailure)
     assert (traceback * 50).endswith(failure.traceback)
 
 
 @given(st.integers(), st.binary())
 def test_a_garbled_error_record_still_ends_the_request(code: int, payload: bytes) -> None:
-    error = errors.from_code(code, type="a.b", endpoint="e", payload=payload)
+    error = failures.from_code(code, type="a.b", endpoint="e", payload=payload)
     assert isinstance(error, BusError)

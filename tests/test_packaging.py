@@ -4,31 +4,44 @@ import re
 import tomllib
 from pathlib import Path
 
-from shmbus import _kernel
+from shmbus.shared import _kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 
-def headers(*packages: str) -> set[str]:
+ROOMS = ("shmbus/shared", "shmbus/endpoint", "shmbus/dispatcher")
+
+TOOLS = ("shmbus_command", "shmbus_console", "shmtop")
+
+
+def natives(*rooms: str) -> set[str]:
+    """The headers of these rooms, and what they offer Cython."""
     return {
-        header.relative_to(ROOT).as_posix()
-        for package in packages
-        for header in (ROOT / package / "native").glob("*.h")
+        path.relative_to(ROOT).as_posix()
+        for room in rooms
+        for path in (*(ROOT / room / "native").glob("*.h"), *(ROOT / room).glob("*.pxd"))
     }
 
 
 def test_every_extension_is_rebuilt_when_a_header_it_may_use_changes() -> None:
-    depends = {ext["name"]: ext["depends"] for ext in SETUPTOOLS["ext-modules"]}
-    assert set(depends["ringbuf._kernel"]) == headers("ringbuf")
-    declared = {"shmbus/_kernel.pxd"}
-    assert set(depends["shmbus._kernel"]) == headers("ringbuf", "shmbus") | declared
+    depends = {ext["name"]: set(ext["depends"]) for ext in SETUPTOOLS["ext-modules"]}
+    assert depends["ringbuf._kernel"] | {"ringbuf/_native.pxd"} == natives("ringbuf")
+    for room in ROOMS:
+        below = {"ringbuf", "shmbus/shared", room}
+        assert depends[f"{room.replace('/', '.')}._kernel"] == natives(*below)
 
 
 def test_every_package_of_the_tree_is_installed() -> None:
     found = {
         init.parent.relative_to(ROOT).as_posix().replace("/", ".").removeprefix("tools.")
-        for top in ("ringbuf", "shmbus", "tools/shmbus_command", "tools/shmtop")
+        for top in (
+            "ringbuf",
+            "shmbus",
+            "tools/shmbus_command",
+            "tools/shmbus_console",
+            "tools/shmtop",
+        )
         for init in (ROOT / top).rglob("__init__.py")
     }
     assert found == set(SETUPTOOLS["packages"])

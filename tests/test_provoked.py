@@ -21,7 +21,8 @@ import pytest
 
 import shmbus
 from ringbuf import Segment, layout_text
-from shmbus import errors, layout, names
+from shmbus import errors
+from shmbus.shared import layout, names
 from shmbus.testing import BusProcess, Recorder, Worker, eventually
 
 Attach = Callable[..., shmbus.Endpoint]

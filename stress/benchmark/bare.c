@@ -1,6 +1,6 @@
 /* The two ends of a request in C, on an endpoint that Python has attached: what the kernel takes by itself, as
  * the measure for what Python adds. Compiled when the benchmark runs, against the headers as installed. */
-#include "shmbus/native/wait.h"
+#include "shmbus/endpoint/native/wait.h"
 
 #define PATIENCE 30000000000u /* ns: a request that takes so long does not come back */
 

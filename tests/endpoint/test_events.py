@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 import shmbus
-from shmbus import Message, errors, patterns, runners
+from shmbus import Message, errors
+from shmbus.endpoint import runners
+from shmbus.shared import patterns
 
 from .conftest import Attach, eventually
 

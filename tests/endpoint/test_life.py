@@ -16,8 +16,11 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
-from shmbus import Death, Message, admission, attaching, door, endpoint, errors, runners
-from shmbus.names import SHM, names_of
+from shmbus import Death, Message, errors
+from shmbus.dispatcher import admission
+from shmbus.endpoint import attach as attaching
+from shmbus.endpoint import door, endpoint, runners
+from shmbus.shared.names import SHM, names_of
 from shmbus.testing import pause, resume
 
 from .conftest import Attach, Spawn, eventually
@@ -1050,7 +1053,7 @@ def test_handlers_that_are_not_python_s_own_are_left_alone(name: str) -> None:
 del sys.modules["signal"], sys.modules["_signal"]  # who loads it anew takes ours for its host's
 import signal
 assert signal.getsignal(signal.SIGINT) is None
-from shmbus.signals import heard
+from shmbus.shared.signals import heard
 with heard(), shmbus.serve(NAME):
     print("served")
 """,
@@ -1066,7 +1069,7 @@ def test_a_process_that_is_started_uninterrupted_gets_its_parent_s_signals(
     done = run(
         f"""
 import subprocess
-from shmbus.signals import uninterrupted
+from shmbus.shared.signals import uninterrupted
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.{disposition})
 child = [sys.executable, "-c", "import signal; print(*map(signal.getsignal, (2, 15)))"]

@@ -1,6 +1,6 @@
 """Forwarding, its journal and the adoption: every record arrives once, whoever is killed.
 
-Describes shmbus/native/forward.h, journal.h and what a new dispatcher does first.
+Describes shmbus/dispatcher/native/forward.h, journal.h and what a new dispatcher does first.
 
 The words.  All but the last two lines are the dispatcher's:
 

@@ -1,6 +1,7 @@
 """Taking and holding: what a dead endpoint had not touched, had begun, and had done.
 
-Describes the receiving side in shmbus/native/endpoint.h and what forward.h makes of it at a death.
+Describes the receiving side in shmbus/endpoint/native/endpoint.h, and what the dispatcher makes of
+it at a death.
 
 The words are all the endpoint's:
 

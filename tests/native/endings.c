@@ -1,6 +1,6 @@
 /* How endpoints end: what goes on to others, what is told, what is counted, and that nothing is left. */
 #include "harness.h"
-#include "shmbus/native/will.h"
+#include "shmbus/shared/native/will.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -4,7 +4,7 @@
  *
  *   endpoint_stress ROUNDS SEED
  */
-#include "shmbus/native/wait.h"
+#include "shmbus/endpoint/native/wait.h"
 
 #include <stdio.h>
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "shmbus/native/dispatcher.h"
+#include "shmbus/dispatcher/native/dispatcher.h"
 
 /* Checks and tests --------------------------------------------------------------------------------------------- */
 

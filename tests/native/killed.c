@@ -13,7 +13,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-#include "shmbus/native/wait.h"
+#include "shmbus/endpoint/native/wait.h"
 
 #define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .requests = 4})
 

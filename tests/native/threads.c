@@ -1,8 +1,8 @@
 /* The forwarding thread and real endpoints, several threads each, on one mapping: what ThreadSanitizer looks at. */
 #include "harness.h"
 
-#include "shmbus/native/wait.h"
-#include "shmbus/native/watch.h"
+#include "shmbus/endpoint/native/wait.h"
+#include "shmbus/dispatcher/native/watch.h"
 
 #ifndef ROUNDS
 #define ROUNDS 10000u

@@ -4,7 +4,7 @@
 - Every build happens in a fresh temporary directory, so that no object file of an earlier one,
   a test variant's say, can find its way into an installation.
 - `SHMBUS_VARIANT=failpoints|asan|ubsan|tsan` (joined with `+`) builds a variant for tests, and
-  `shmbus._kernel.build_info()` names it.
+  `shmbus.shared._kernel.build_info()` names it.
 """
 
 import os

@@ -1,11 +1,18 @@
-"""Where the command ``shmbus`` begins: outside its package, whose import takes a moment."""
+"""The command ``shmbus``."""
 
+import importlib.util
 import signal
+import sys
 
 
 def main() -> None:
-    """Load the command line, and run it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it is there, and ends in good order
-    from shmbus.cli import main
+    """Run the command line; without the extra ``tools``, say how to install it."""
+    for needed in ("click", "rich"):
+        if importlib.util.find_spec(needed) is None:
+            sys.exit("shmbus: the command needs the extra `tools`: pip install 'shmbus[tools]'")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded
+    from shmbus_console.run import run
 
-    main()
+    from .app import shmbus
+
+    sys.exit(run(shmbus, "shmbus"))

@@ -11,8 +11,8 @@ def main() -> None:
         if importlib.util.find_spec(needed) is None:
             sys.exit("shmtop: the command needs the extra `tools`: pip install 'shmbus[tools]'")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded
-    from shmbus.cli.app import run
+    from shmbus_console.run import run
 
     from .command import shmtop
 
-    sys.exit(run(command=shmtop, name="shmtop"))
+    sys.exit(run(shmtop, "shmtop"))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from shmbus_console.text import shown
 from textual import on
 from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
@@ -20,10 +21,9 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
-from shmbus.cli.common import shown
 from shmbus.errors import BusError
-from shmbus.facts import Counts, EndpointInfo, PendingRequest, Ring
-from shmbus.health import Latency
+from shmbus.views.facts import Counts, EndpointInfo, PendingRequest, Ring
+from shmbus.views.health import Latency
 
 from . import cells
 from .cells import COLUMNS, Row

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from shmbus.facts import EndpointInfo, Ring
-from shmbus.health import EndpointHealth, Health
+from shmbus.views.facts import EndpointInfo, Ring
+from shmbus.views.health import EndpointHealth, Health
 
 from .sampler import Rates, Sample
 

@@ -8,9 +8,9 @@ import time
 import click
 import msgspec
 from rich.console import Console
+from shmbus_console.options import bus_argument
+from shmbus_console.run import explain
 
-from shmbus.cli.app import explain
-from shmbus.cli.common import bus_argument
 from shmbus.errors import BusError
 
 from . import cells

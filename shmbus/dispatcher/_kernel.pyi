@@ -1,0 +1,46 @@
+from typing import Self, final
+
+from ringbuf._kernel import Mapping
+
+RECLAIMED: int
+QUARANTINED: int
+UNREAD: int
+
+def up_shape(up: Mapping) -> tuple[int, int, int] | None: ...
+
+@final
+class Forwarder:
+    def __new__(
+        cls,
+        bus: Mapping,
+        ready: Mapping,
+        prefix: str,
+        bell: str,
+        *,
+        spin_ns: int,
+        adopting: bool = False,
+    ) -> Self: ...
+    @property
+    def notice_fd(self) -> int: ...
+    def start(self) -> None: ...
+    def stop(self, drain: float | None) -> None: ...
+    def wake_all(self) -> None: ...
+    def close(self) -> None: ...
+    def admit(
+        self,
+        slot: int,
+        generation: int,
+        up: Mapping,
+        down: Mapping,
+        bell: str,
+        pid: int,
+        pidfd: int,
+        stat: int,
+        door: int,
+        adopted: bool = False,
+    ) -> None: ...
+    def evict(self, slot: int, generation: int) -> None: ...
+    def bury(self, slot: int, generation: int, reason: int = ...) -> None: ...
+    def notices(self) -> list[tuple[int, int, int, int]]: ...
+    def open_door(self, slot: int, generation: int, door: int) -> None: ...
+    def forget(self, slot: int, generation: int) -> None: ...

@@ -1,0 +1,71 @@
+"""The lookout: deaths as psutil shows them, for endpoints of which the system gives no pidfd.
+
+Kernels before 5.3 have none, and some sandboxes forbid it. There the watcher of the kernel
+(`native/watch.h`) has the flags of the tasks alone; this is the second pair of eyes, which asks for
+nothing but what any Linux shows of a process. It costs some 40 µs an endpoint and look.
+"""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+from shmbus.shared import processes
+from shmbus.shared.names import Owner
+
+PACE = 0.05
+"""Seconds from one look to the next."""
+
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+class Lookout:
+    """Whom to look at, by slot. Of the control thread alone."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, Owner] = {}
+        self._looked = 0.0
+
+    def add(self, slot: int, owner: Owner) -> None:
+        """Look at this process from now on."""
+        self._watched[slot] = owner
+
+    def discard(self, slot: int) -> None:
+        self._watched.pop(slot, None)
+
+    def __bool__(self) -> bool:
+        return bool(self._watched)
+
+    def ended(self) -> list[int]:
+        """The slots of those who are seen to have ended, once each; at most every `PACE`."""
+        now = time.monotonic()
+        if now - self._looked < PACE:
+            return []
+        self._looked = now
+        gone = [slot for slot, owner in self._watched.items() if not _lives(owner)]
+        for slot in gone:
+            del self._watched[slot]
+        return gone
+
+
+def _lives(owner: Owner) -> bool:
+    """A zombie does not, unless other threads than its first still run."""
+    try:
+        process = psutil.Process(owner.pid)
+        if processes.start_time(owner.pid) not in (owner.start, 0):
+            return False  # its pid is another's now
+        if process.status() not in _ENDED:
+            return True
+        return any(_runs(thread.id) for thread in process.threads())
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):  # it cannot be looked at, so nothing is known of it
+        return True
+
+
+def _runs(thread: int) -> bool:
+    try:
+        return bool(psutil.Process(thread).status() not in _ENDED)
+    except psutil.NoSuchProcess:  # it has ended since, which says nothing of the others
+        return False

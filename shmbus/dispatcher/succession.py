@@ -1,0 +1,187 @@
+"""One dispatcher after another: what a new one finds of its name, and what becomes of it.
+
+Nothing, and it begins anew. A bus of the same layout whose dispatcher has died while endpoints
+live: it is adopted. One that nobody uses any more: it is cleared away. One of another layout that
+is in use: both versions are named, and only ``replace`` puts it out of service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import posix_ipc
+
+from ringbuf import (
+    RingbufError,
+    Segment,
+    SegmentMismatch,
+    SegmentNotFound,
+    SegmentNotReady,
+    layout_text,
+)
+from ringbuf.doorbell import Doorbell
+from shmbus import errors
+from shmbus.settings import Settings
+from shmbus.shared import fence, layout, names, processes, segments
+from shmbus.shared.layout import BusState, RowState, SegmentKind
+
+from . import table
+
+log = logging.getLogger("shmbus")
+
+_TEARDOWN = 10.0
+"""Seconds in which the memory of a dead dispatcher is torn down, and its lock falls."""
+_BEGINNING = 2.0
+"""Seconds for which the fence may be held by a process that does not serve: one that begins to, or
+clears away (`shmbus doctor --fix`)."""
+
+Standing = tuple[Segment, Segment, Doorbell]
+"""BUS, READY and the dispatcher's bell, as they stand."""
+
+
+def take_fence(bus: str) -> None:
+    """Become the only dispatcher of a bus. One that is dead, but whose memory is still being torn
+    down, is waited for. Raises ``BusExists`` with the pid of one that lives."""
+    began = time.monotonic()
+    while (holder := fence.acquire(bus)) is not None:
+        waited = time.monotonic() - began
+        lives = holder.pid == os.getpid() or processes.process_alive(*holder)
+        if waited > _TEARDOWN or (lives and (waited > _BEGINNING or _serves(bus, holder))):
+            raise errors.BusExists(bus=bus, pid=holder.pid)
+        time.sleep(0.002)
+
+
+def _serves(bus: str, holder: fence.Holder) -> bool:
+    """Whether BUS says that it is this process's; what cannot be read may be."""
+    try:
+        name = names.names_of(bus).bus_segment
+        memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+    except SegmentNotFound:
+        return False
+    except RingbufError:
+        return True
+    return int(layout.view(memory, layout.BUS)[0]["identity"]["pid"]) == holder.pid
+
+
+def standing(bus: str, *, replace: bool) -> Standing | None:
+    """What there is to adopt. The caller holds the fence.
+
+    Raises ``BusExists``, ``LayoutMismatch``, ``Refused``, ``SegmentError``.
+    """
+    try:
+        found = Segment.attach(names.names_of(bus).bus_segment, writable=True)
+    except (SegmentNotFound, SegmentNotReady):  # who began to make it was killed over it
+        return None
+    except SegmentMismatch as problem:
+        if replace:
+            return None
+        raise errors.SegmentError(
+            name=names.names_of(bus).bus_segment,
+            reason=f"garbage stands where the bus should ({problem})",
+            remedy="Put it out of the way with serve(replace=True), shmbus serve --replace",
+        ) from problem
+    except RingbufError as problem:
+        raise segments.error(bus, names.names_of(bus).bus_segment, problem) from problem
+    prefix = found.prefix
+    if prefix.layout != layout.LAYOUT or prefix.kind != SegmentKind.BUS:
+        _supersede(bus, found, replace=replace)
+        return None
+    head = layout.view(found.memory, layout.BUS)[0]
+    theirs = head["identity"]
+    if int(theirs["pid_namespace"]) not in (0, processes.namespace("pid")):
+        raise errors.Refused(
+            bus=bus,
+            reason="a bus of that name was served from another pid namespace",
+            remedy="End it there, or choose another name",
+        )
+    pid, state = int(theirs["pid"]), int(head["state"])
+    lives = pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"]))
+    if lives and state != BusState.HANDOVER:
+        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, but not its life
+    if state == BusState.ENDED or not _anyone_lives(found, head):
+        return None
+    try:
+        ready = Segment.attach(
+            names.names_of(bus).ready, kind=SegmentKind.READY, layout=layout.LAYOUT, writable=True
+        )
+        epoch = layout.offset(layout.BUS, "bell")
+        bell = Doorbell.attach(names.names_of(bus).bell[1:], found.memory, epoch)
+    except RingbufError as problem:  # somebody removed the names: the attached cannot be reached
+        log.warning("bus %r cannot be adopted, and begins anew: %s", bus, problem)
+        found.memory.store(layout.offset(layout.BUS, "state"), BusState.ENDED)
+        return None
+    return found, ready, bell
+
+
+def _anyone_lives(found: Segment, head: Any) -> bool:
+    rows = layout.view(found.memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
+    return any(
+        int(row["state"]) in (RowState.LIVE, RowState.LEAVING)
+        and processes.process_alive(int(row["identity"]["pid"]), int(row["identity"]["start_time"]))
+        for row in rows
+    )
+
+
+def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
+    """A bus of another layout: nobody's, or put out of service, or in the way."""
+    users = {
+        entry.owner
+        for _, entry in names.entries(bus)
+        if entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)
+    }
+    if not users:
+        return
+    if not replace:
+        raise errors.LayoutMismatch(
+            bus=bus,
+            mine=layout_text(layout.LAYOUT),
+            theirs=layout_text(found.prefix.layout),
+            pids=tuple(sorted({user.pid for user in users})),
+        )
+    found.memory.store(layout.offset(layout.PREFIX, "superseded_by"), layout.LAYOUT)
+    for user in users:  # so that they look
+        try:
+            posix_ipc.Semaphore(names.names_of(bus).endpoint_bell(user)).release()
+        except posix_ipc.Error:
+            pass
+
+
+def begin(bus: str, settings: Settings, package: bytes) -> Standing:
+    """Make a bus anew, out of what was of its name. The caller holds the fence. Raises
+    ``SegmentError``, ``DoorbellError``."""
+    _clear(bus)
+    of = names.names_of(bus)
+    slots = -(-settings.max_endpoints // 16) * 16  # whole cache lines
+    with ExitStack() as undo:
+        segment = table.create(bus, settings, package)
+        undo.callback(segment.unlink)
+        size = layout.READY.itemsize + 4 * slots
+        ready = segments.create(of.ready, size, SegmentKind.READY)
+        undo.callback(ready.unlink)
+        bell = Doorbell.create(of.bell[1:], segment.memory, layout.offset(layout.BUS, "bell"))
+        undo.pop_all()
+    return segment, ready, bell
+
+
+def _clear(bus: str) -> None:
+    """Remove everything of a bus but its fence, which the caller holds, and what living processes
+    have made to come in with."""
+    for path, entry in names.entries(bus):
+        if entry.kind != "lock" and not _owner_lives(entry):
+            path.unlink(missing_ok=True)
+
+
+def clear_dead(bus: str, guests: set[names.Owner]) -> None:
+    """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
+    for path, entry in names.entries(bus):
+        if entry.owner is not None and entry.owner not in guests and not _owner_lives(entry):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _owner_lives(entry: names.Entry) -> bool:
+    return entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)

@@ -1,0 +1,211 @@
+"""Joining a bus: :func:`attach`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import posix_ipc
+
+from ringbuf import RingbufError, Segment, SegmentNotFound, SegmentNotReady
+from ringbuf.doorbell import path as doorbell_path
+from ringbuf.doorbell import unlink as unlink_bell
+from ringbuf.segment import unlink
+from shmbus import errors
+from shmbus.settings import Settings
+from shmbus.shared import _kernel, names, segments
+from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
+from shmbus.shared.processes import namespace, start_time
+from shmbus.views import registry, removed
+
+from . import door, payloads
+from ._kernel import prepare_up, up_size
+from .endpoint import Endpoint
+from .interest_log import InterestWriter
+
+
+def attach(
+    bus: str | None = None,
+    *,
+    name: str | None = None,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    types: Mapping[str, Any] | None = None,
+    reconnect: bool = False,
+) -> Endpoint:
+    """Join a bus.
+
+    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
+    makes one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no
+    limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
+    of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
+    of raising `BusDown`.
+
+    Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
+    `InvalidName`, `Refused`, `NotSupported`.
+    """
+    if name is not None:
+        names.check_endpoint(name)
+    if bus is not None:
+        names.check_bus(bus)
+    known = payloads.Types(types)  # wrong types are told before anything is made
+    timeout = _kernel.seconds(timeout)
+    began = time.monotonic_ns()
+    deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
+    bus = _choose(bus, deadline)
+    while True:
+        try:
+            return _join(bus, name, settings, known, reconnect, began, deadline, timeout)
+        except (errors.SegmentError, FileNotFoundError) as problem:
+            # The bus may have ended just after it let us in; another may begin.
+            cause = problem.__cause__ or problem
+            gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
+            if not gone:
+                raise
+            if time.monotonic_ns() >= deadline:
+                raise _too_late(bus, timeout) from problem
+        time.sleep(0.005)
+
+
+def _join(
+    bus: str,
+    name: str | None,
+    settings: Settings | None,
+    known: payloads.Types,
+    reconnect: bool,
+    began: int,
+    deadline: int,
+    timeout: float | None,
+) -> Endpoint:
+    """One try."""
+    of = names.names_of(bus)
+    owner = names.new_owner(os.getpid(), start_time(os.getpid()))
+    name = name or _make_up(owner)
+    with _await_bus(bus, of, deadline, timeout) as segment:
+        facts = _kernel.bus_facts(segment.memory)
+        _check_namespace(bus, segment)
+    if settings is None:
+        settings = Settings(ring_bytes=facts[2], max_requests=facts[3])
+    requests = settings.request_limit
+    endpoint = Endpoint.__new__(Endpoint)
+    endpoint._begin(of, owner, name, known)
+    with contextlib.ExitStack() as undo:
+        nonce = int(owner.nonce, 16)
+        undo.callback(unlink, of.up(owner))
+        up = segments.create(
+            of.up(owner),
+            up_size(settings.ring_bytes, settings.ring_bytes, requests),
+            SegmentKind.UP,
+            lambda mapping: prepare_up(
+                mapping,
+                pid=owner.pid,
+                uid=os.geteuid(),
+                start_time=owner.start,
+                pid_namespace=namespace("pid"),
+                time_namespace=namespace("time"),
+                nonce=nonce,
+                name=name.encode(),
+                data_bytes=settings.ring_bytes,
+                reply_bytes=settings.ring_bytes,
+                requests=requests,
+            ),
+        )
+        undo.callback(unlink, of.interests(owner, 1))
+        endpoint._log = InterestWriter(of, owner)
+        bell = of.endpoint_bell(owner)
+        undo.callback(unlink_bell, bell[1:])
+        posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
+        os.chmod(doorbell_path(bell[1:]), 0o600)  # what the umask took
+        admission = door.knock(
+            bus, nonce=nonce, start_time=owner.start, began_ns=began, deadline_ns=deadline
+        )
+        endpoint._connection = admission.connection
+        undo.callback(os.close, admission.connection)
+        endpoint._slot, endpoint._generation = admission.slot, admission.generation
+        # The bus may have been made anew while we waited at the door.
+        bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)
+        ready = segments.attach(bus, of.ready, SegmentKind.READY, writable=True)
+        down = segments.attach(bus, of.down(admission.slot, admission.generation), SegmentKind.DOWN)
+        endpoint._bus_mapping = bus_segment.memory
+        endpoint._open(
+            bus=bus_segment.memory,
+            ready=ready.memory,
+            up=up.memory,
+            down=down.memory,
+            name=name,
+            dispatcher_bell=of.bell.encode(),
+            own_bell=bell.encode(),
+            random=int.from_bytes(os.urandom(8), "little"),
+            spin_ns=settings.spin_ns,
+            step_aside=settings.step_aside,
+            hold_limit=settings.hold_limit,
+            reconnect=reconnect,
+            batch=settings.batch,
+        )
+        path = names.SHM / of.bus_segment
+        endpoint._find_again(bytes(names.SHM / of.door), bytes(path), path.stat().st_ino)
+        for segment in (bus_segment, ready, up, down):
+            segment.close()  # the kernel keeps the mappings
+        endpoint._join()
+        undo.pop_all()
+    return endpoint
+
+
+def _check_namespace(bus: str, segment: Segment) -> None:
+    """Raises `Refused`. At the door we would have another pid than the one that names our segment,
+    so nobody there could tell us why it is not found."""
+    theirs = view(segment.memory, BUS)[0]["identity"]
+    if int(theirs["pid_namespace"]) not in (0, namespace("pid")):
+        raise errors.Refused(
+            bus=bus,
+            reason="its dispatcher is in another pid namespace than this process",
+            remedy="Run both in one, or let the containers share it",
+        )
+
+
+def _too_late(bus: str, timeout: float | None) -> errors.AttachTimeout:
+    """A name of the bus is not there: somebody removed it, or no bus is."""
+    pid = removed.robbed(bus)
+    return errors.AttachTimeout(bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None)
+
+
+def _make_up(owner: names.Owner) -> str:
+    """A name for an endpoint that was given none."""
+    program = os.path.basename(sys.argv[0] or "python")[:24]
+    program = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in program)
+    return f"{program}-{owner.pid}-{owner.nonce[:6]}"
+
+
+def _choose(bus: str | None, deadline: int) -> str:
+    while bus is None:
+        try:
+            bus = registry.choose(None)
+        except errors.NoSuchBus as problem:
+            if problem.running or time.monotonic_ns() >= deadline:
+                raise
+            time.sleep(0.01)
+    return bus
+
+
+def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | None) -> Segment:
+    """The bus's segment, once it is there and serves."""
+    pause = 0.002
+    while True:
+        try:
+            segment = Segment.attach(of.bus_segment, kind=SegmentKind.BUS, layout=LAYOUT)
+            serves = _kernel.bus_facts(segment.memory)[0] != BusState.ENDED
+            if serves and of.complete():  # else we might be let in, to no avail, again and again
+                return segment
+            segment.close()
+        except (SegmentNotFound, SegmentNotReady):
+            pass
+        except RingbufError as problem:
+            raise segments.error(bus, of.bus_segment, problem) from problem
+        if time.monotonic_ns() >= deadline:
+            raise _too_late(bus, timeout)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)

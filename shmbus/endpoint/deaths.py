@@ -1,0 +1,101 @@
+"""Waiting for the end of other endpoints, as their slots in shared memory tell of it.
+
+The rows are looked at, not the bus's events: those may be lost, and a row cannot be. Nothing runs
+while nobody is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmbus.shared import _kernel
+from shmbus.shared.layout import RowState
+from shmbus.shared.messages import REASONS, Death
+
+if TYPE_CHECKING:
+    from ringbuf._kernel import Mapping
+
+log = logging.getLogger("shmbus")
+
+POLL = 0.02
+"""Seconds between two looks."""
+
+Callback = Callable[[Death], None]
+
+
+class _Watched(NamedTuple):
+    """Whose death is waited for; `slot` is None where it was not there in the first place."""
+
+    name: str
+    callback: Callback
+    slot: int | None
+    generation: int
+    pid: int | None
+
+
+class DeathWatch:
+    """Calls back once for each endpoint that ends, in a thread of its own, with no lock held.
+
+    `rows` is the mapping of BUS, `label` the endpoint for which it watches, and `done` is set when
+    that one closes.
+    """
+
+    def __init__(self, label: str, rows: Mapping, done: threading.Event) -> None:
+        self._label, self._rows, self._done = label, rows, done
+        self._lock = threading.Lock()
+        self._keys = count()
+        self._watched: dict[int, _Watched] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, name: str, callback: Callback) -> Callable[[], object]:
+        """Wait for the end of the endpoint that has this name now; returns what gives that up."""
+        row = _kernel.row_of(self._rows, name)
+        with self._lock:
+            key = next(self._keys)
+            self._watched[key] = _Watched(name, callback, *(row[:3] if row else (None, 0, None)))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch, name=f"shmbus:{self._label}:deaths", daemon=True
+                )
+                self._thread.start()
+        return lambda: self._forget(key)
+
+    def _forget(self, key: int) -> bool:
+        with self._lock:
+            return self._watched.pop(key, None) is not None
+
+    def _watch(self) -> None:
+        while True:
+            with self._lock:
+                watched = list(self._watched.items())
+                if not watched:
+                    self._thread = None
+                    return
+            for key, one in watched:
+                reason = self._end_of(one)
+                if reason is None or not self._forget(key):
+                    continue
+                try:
+                    one.callback(Death(name=one.name, pid=one.pid, reason=reason))
+                except Exception:
+                    log.exception("endpoint %r: on_death(%r) raised", self._label, one.name)
+            if self._done.wait(POLL):
+                return
+
+    def _end_of(self, one: _Watched) -> str | None:
+        """Why it is gone, or None while it is there."""
+        if one.slot is None:
+            return "absent"
+        row = _kernel.read_row(self._rows, one.slot)
+        if row is None:  # just being written
+            return None
+        generation, state, _, reason, _ = row
+        if generation != one.generation:
+            return "died"  # the slot was given away since; how it went is not known any more
+        if state in (RowState.LIVE, RowState.LEAVING):
+            return None
+        return REASONS[reason] if 0 < reason < len(REASONS) else "died"

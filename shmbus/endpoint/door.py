@@ -1,0 +1,102 @@
+"""An endpoint's side of the door: it knocks, and understands the answer."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from typing import NamedTuple
+
+from ringbuf import SegmentNoSpace, layout_text
+from ringbuf.segment import REMEDIES
+from shmbus import errors
+from shmbus.shared import door, layout, segments
+from shmbus.shared.door import ANSWER, KNOCK, Answer, Code
+from shmbus.views import registry, removed
+
+
+class Admission(NamedTuple):
+    """A place on the bus. The connection stays open while one is attached. It is a descriptor: a
+    socket of a forgotten endpoint could be closed before that has left."""
+
+    slot: int
+    generation: int
+    connection: int
+
+
+def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: int) -> Admission:
+    """Ask to be let in, from ``began_ns`` until ``deadline_ns`` on the monotonic clock.
+
+    Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
+    """
+    record = KNOCK.pack(layout.LAYOUT, nonce, start_time)
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            answer = _ask(connection, bus, record, began_ns, deadline_ns)
+            if answer is not None:
+                if answer.code == Code.ADMITTED:
+                    return Admission(answer.slot, answer.generation, connection.detach())
+                raise _refusal(bus, answer)
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        if time.monotonic_ns() >= deadline_ns:
+            raise _timeout(bus, began_ns)
+        time.sleep(0.005)
+
+
+def _ask(
+    connection: socket.socket, bus: str, record: bytes, began: int, deadline_ns: int
+) -> Answer | None:
+    """One try; None: nobody is there yet."""
+    connection.setblocking(False)
+    try:
+        connection.connect(door.path(bus))
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN):
+            return None
+        raise
+    connection.settimeout(max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9))
+    try:
+        connection.send(record)
+        answer = connection.recv(ANSWER.size + 1)
+    except TimeoutError:
+        raise _timeout(bus, began) from None
+    except (ConnectionError, BrokenPipeError):
+        return None
+    if len(answer) != ANSWER.size:
+        return None  # the dispatcher ended meanwhile
+    result = Answer.unpack(answer)
+    return None if result.code == Code.ENDING else result
+
+
+def _timeout(bus: str, began: int) -> errors.AttachTimeout:
+    seconds = (time.monotonic_ns() - began) / 1e9
+    info = next((info for info in registry.buses() if info.name == bus), None)
+    if (pid := removed.robbed(bus)) is not None:
+        return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
+    if info is None or not info.alive:
+        return errors.AttachTimeout(bus=bus, seconds=seconds)
+    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=info.pid, silent=info.control_age)
+
+
+def _refusal(bus: str, answer: Answer) -> errors.BusError:
+    match answer.code:
+        case Code.NAME_TAKEN:
+            return errors.NameTaken(bus=bus, name=answer.text, pid=answer.pid)
+        case Code.BUS_FULL:
+            return errors.BusFull(bus=bus, limit=answer.number)
+        case Code.NO_SPACE:
+            name, _, free = answer.text.partition("\n")
+            problem = SegmentNoSpace(
+                name, answer.number, int(free), REMEDIES[errno.ENOSPC], errno=errno.ENOSPC
+            )
+            return segments.error(bus, name, problem)
+        case Code.OTHER_LAYOUT:
+            mine, theirs = layout_text(layout.LAYOUT), layout_text(answer.number)
+            return errors.LayoutMismatch(bus=bus, mine=mine, theirs=theirs, pids=(answer.pid,))
+        case _:
+            reason, _, remedy = answer.text.partition("\n")
+            return errors.Refused(bus=bus, reason=reason, remedy=remedy, pid=answer.pid)

@@ -1,0 +1,74 @@
+"""What an endpoint wants, as it writes it down for the dispatcher: a log of additions and removals.
+
+The dispatcher's forwarding plane reads it natively; this is how endpoints write it, and how
+observers read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ringbuf._kernel import Mapping
+from ringbuf.segment import unlink
+from shmbus.shared import layout, names, segments
+
+from ._kernel import append_interest
+from .interests import LocalInterest
+
+_LOG_BYTES = 4096  # of a new log
+_Entry = tuple[int, int, int, int, int, bytes, bytes]
+
+
+class InterestWriter:
+    """The log of an endpoint of this process, which it appends to and now and then replaces."""
+
+    def __init__(self, bus: names.BusNames, owner: names.Owner) -> None:
+        self._bus, self._owner = bus, owner
+        self._serial = 1
+        self._segment = segments.create(
+            bus.interests(owner, 1), _LOG_BYTES, layout.SegmentKind.INTERESTS
+        )
+        self._old: list[str] = []
+
+    def write(
+        self, operation: layout.InterestOp, interest: LocalInterest, active: Iterable[LocalInterest]
+    ) -> int:
+        """Append, or begin a new log with what is `active` then; returns the serial of the log."""
+        if not append_interest(self._segment.memory, *_entry(operation, interest)):
+            self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
+        return self._serial
+
+    def _replace(self, entries: list[_Entry]) -> None:
+        """A new log with these, twice as large as they need it."""
+        needed = sum(layout.INTEREST.itemsize + len(e[5]) + len(e[6]) + 8 for e in entries)
+        size = _LOG_BYTES
+        while size < layout.INTERESTS.itemsize + 2 * needed + 1024:
+            size *= 2
+
+        def prepare(mapping: Mapping) -> None:
+            for entry in entries:
+                append_interest(mapping, *entry)
+
+        name = self._bus.interests(self._owner, self._serial + 1)
+        new = segments.create(name, size, layout.SegmentKind.INTERESTS, prepare)
+        self._old.append(self._segment.name)
+        self._segment.close()
+        self._segment = new
+        self._serial += 1
+
+    def drop_old(self) -> None:
+        """Remove the logs that were replaced."""
+        while self._old:
+            unlink(self._old.pop())
+
+    def unlink(self) -> None:
+        """Remove all of them."""
+        self._segment.unlink()
+        self.drop_old()
+
+
+def _entry(operation: layout.InterestOp, i: LocalInterest) -> _Entry:
+    """As it stands in the log."""
+    if operation == layout.InterestOp.REMOVE:
+        return operation, i.role, i.bit, 0, i.id, b"", b""
+    return operation, i.role, i.bit, i.flags, i.id, i.pattern.encode(), i.group.encode()

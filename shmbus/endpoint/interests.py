@@ -1,0 +1,95 @@
+"""What an endpoint of this process wants, and what is therefore done with what it receives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shmbus import errors
+from shmbus.shared import patterns
+from shmbus.shared.layout import InterestFlag, InterestRole
+
+from ._kernel import Message, Route
+
+Callback = Callable[[Message], Any]
+
+_GROUPS = 31  # bits of a message's interests but the first
+
+
+class LocalInterest(msgspec.Struct, frozen=True):
+    """A subscription, handler or tap, with what is called for it, if anything is."""
+
+    id: int
+    role: int
+    pattern: str
+    bit: int = 0
+    flags: int = 0
+    group: str = ""
+    function: Callback | None = None
+    payload_type: Any = None
+
+
+class Interests(dict[int, LocalInterest]):
+    """All of one endpoint, by id. Whoever changes them holds the endpoint's lock."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._bits: dict[str, int] = {}
+
+    @property
+    def redeliver(self) -> bool:
+        """Whether some handler does."""
+        return any(
+            i.role == InterestRole.HANDLE and i.flags & InterestFlag.REDELIVER
+            for i in self.values()
+        )
+
+    def handled(self, pattern: str) -> bool:
+        """Whether this very pattern is."""
+        return any(i.role == InterestRole.HANDLE and i.pattern == pattern for i in self.values())
+
+    def uncalled(self) -> list[str]:
+        """Patterns for which nothing is called."""
+        return [i.pattern for i in list(self.values()) if i.function is None]
+
+    def bit(self, group: str) -> int:
+        """The one by which messages say that they are for this group. Raises `TooManyGroups`."""
+        if group in self._bits:
+            return self._bits[group]
+        used = {i.bit for i in self.values() if i.role == InterestRole.SUBSCRIBE}
+        # The bit of a group that was left may still stand in messages under way: it comes last.
+        fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
+        stale = [b for b in range(1, _GROUPS + 1) if b not in used]
+        if not fresh and not stale:
+            raise errors.TooManyGroups(endpoint=self._endpoint, group=group, limit=_GROUPS)
+        bit = (fresh or stale)[0]
+        self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
+        return bit
+
+    def route(self, type: str, default: Any) -> Route:
+        """What to do with messages of this type; `default` is what payloads are decoded to where
+        an interest does not say it."""
+
+        def wanted(payload_type: Any) -> Any:
+            return default if payload_type is None else payload_type
+
+        found = [i for i in list(self.values()) if patterns.matches(i.pattern, type)]
+        events = [i for i in found if i.role == InterestRole.SUBSCRIBE]
+        yielded = [i for i in events if i.function is None]
+        types = [i.payload_type for i in yielded if i.payload_type is not None]
+        handlers = [i for i in found if i.role == InterestRole.HANDLE]
+        best = min(handlers, key=lambda i: patterns.specificity(i.pattern), default=None)
+        return Route(
+            tuple(
+                (i.bit, i.function, wanted(i.payload_type))
+                for i in events
+                if i.function is not None
+            ),
+            sum({1 << i.bit for i in yielded}),
+            best.function if best else None,
+            wanted(best.payload_type) if best else None,
+            types[0] if types else default,
+            best is not None and bool(best.flags & InterestFlag.REDELIVER),
+        )

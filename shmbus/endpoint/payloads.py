@@ -1,0 +1,173 @@
+"""Payloads: from values to bytes, and back to the type that a receiver expects.
+
+Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec. Which of them it
+was stands in the record's header. A receiver gets the type that its call names
+(``payload_type=``), else the one that its handler's annotation names, else the one registered by
+message type (``attach(types=...)``), else plain values: dicts, lists, numbers, strings.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType
+from shmbus.shared.patterns import check_pattern, matches, specificity
+
+log = logging.getLogger("shmbus")
+
+# How a payload travels: two bits of the record's flags, part of the layout.
+MSGPACK = 0
+RAW = 1
+NONE = 2
+KIND_MASK = 3
+
+Buffer = bytes | bytearray | memoryview
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_any = msgspec.msgpack.Decoder().decode
+_BYTES: frozenset[Any] = frozenset({None, Any, object, bytes})
+
+
+def encode(payload: object, *, type: str = "?") -> tuple[int, Buffer]:
+    """How a payload travels, and its bytes; ``type`` is the message's, for ``EncodeError``."""
+    if payload is None:
+        return NONE, b""
+    if isinstance(payload, bytes | bytearray):
+        return RAW, payload
+    if isinstance(payload, memoryview):
+        # The kernel copies from flat bytes.
+        return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
+    try:
+        return MSGPACK, _encode(payload)
+    except Exception as why:  # whatever a value's own hooks raise, too
+        raise EncodeError(type=type, reason=_reason(why)) from why
+
+
+def decode(kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
+    """The payload that travelled as ``kind``; ``type`` is the message's, for ``DecodeError``."""
+    try:
+        if kind == MSGPACK:
+            if payload_type is None:
+                return _decode_any(data)
+            return decoder(payload_type)(data)
+        if kind == RAW:
+            value = bytes(data)
+            return value if payload_type in _BYTES else msgspec.convert(value, payload_type)
+        if kind == NONE:
+            return None if payload_type is None else msgspec.convert(None, payload_type)
+        reason = f"unknown kind {kind}"
+    except InvalidPayloadType:
+        raise
+    except Exception as why:  # what a peer sent may be anything, and so is what hooks raise
+        raise DecodeError(type=type, size=len(data), reason=_reason(why)) from why
+    raise DecodeError(type=type, size=len(data), reason=reason)
+
+
+def _reason(why: Exception) -> str:
+    text = str(why)
+    return text if isinstance(why, msgspec.MsgspecError) else f"{type(why).__name__}: {text}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _cached(payload_type: Any) -> Callable[[Buffer], Any]:
+    return msgspec.msgpack.Decoder(payload_type).decode
+
+
+def decoder(payload_type: Any) -> Callable[[Buffer], Any]:
+    """From MessagePack to ``payload_type``, cached. Raises ``InvalidPayloadType`` where msgspec
+    knows no such type, and msgspec's own errors when it is called."""
+    try:
+        hash(payload_type)
+    except TypeError:  # Annotated with a list in it, say: as good, but not cached
+        make = _cached.__wrapped__
+    else:
+        make = _cached
+    try:
+        return make(payload_type)
+    except Exception as why:
+        raise InvalidPayloadType(payload_type=_name(payload_type), reason=str(why)) from why
+
+
+def _name(payload_type: Any) -> str:
+    return str(getattr(payload_type, "__qualname__", payload_type))
+
+
+class Types:
+    """Payload types by pattern of message type; the most specific pattern decides.
+
+    Raises ``InvalidPattern``, ``InvalidPayloadType``.
+    """
+
+    def __init__(self, types: Mapping[str, Any] | None = None) -> None:
+        self._patterns = sorted(
+            ((check_pattern(pattern), found) for pattern, found in (types or {}).items()),
+            key=lambda item: specificity(item[0]),
+        )
+        for _, payload_type in self._patterns:
+            decoder(payload_type)
+        self.find = functools.lru_cache(maxsize=4096)(self._find)
+
+    def _find(self, type: str) -> Any:
+        return next((t for pattern, t in self._patterns if matches(pattern, type)), None)
+
+
+def annotated_type(function: Callable[..., Any], namespace: Mapping[str, Any] | None = None) -> Any:
+    """The payload type that a callback's first parameter names, or None.
+
+    It is ``Query`` in ``def query(message: Message[Query])``, and in ``message: Query`` where that
+    is a Struct. ``namespace`` adds names that the module of the callback may import for type
+    checkers only. An annotation that cannot be resolved is logged and stands for plain values.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # builtins without a signature
+        return None
+    if not parameters or parameters[0].annotation is inspect.Parameter.empty:
+        return None
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = _resolve(function, parameters[0].name, annotation, namespace or {})
+        except Exception as why:
+            log.warning(
+                "annotation %r of %s cannot be resolved (%s: %s): payloads come as plain values; "
+                "import its names at run time, or give payload_type=",
+                annotation,
+                _name(function),
+                type(why).__name__,
+                why,
+            )
+            return None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if getattr(origin, "__name__", "") == "Message" and len(arguments) == 1:
+        inner = arguments[0]
+        return None if inner is Any or isinstance(inner, typing.TypeVar) else inner
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    return None
+
+
+def _resolve(
+    function: Callable[..., Any], name: str, annotation: str, namespace: Mapping[str, Any]
+) -> Any:
+    target: Any = function
+    if isinstance(target, functools.partial):
+        target = target.func
+    if not hasattr(target, "__globals__") and not hasattr(target, "__func__"):
+        target = type(target).__call__  # an object that can be called
+    target = inspect.unwrap(getattr(target, "__func__", target))
+    scope = {**namespace, **getattr(target, "__globals__", {})}
+    if isinstance(target, types.FunctionType):
+        # A Struct defined in the function around the callback is known if the callback uses it.
+        scope |= inspect.getclosurevars(target).nonlocals
+    # Only this one: another parameter's annotation must not get in the way.
+    one = types.SimpleNamespace(__annotations__={name: annotation})
+    return typing.get_type_hints(one, globalns=scope)[name]

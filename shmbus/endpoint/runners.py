@@ -1,0 +1,113 @@
+"""The threads that run an endpoint's handlers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from shmbus import errors
+
+if TYPE_CHECKING:
+    from ._kernel import EndpointCore
+    from .interests import Interests
+
+log = logging.getLogger("shmbus")
+
+PATIENCE = 2.0
+"""Seconds that messages may wait for somebody to run the handlers, before a warning says so."""
+
+
+class Runners:
+    """Those of one endpoint, and a warning where messages wait and there are none.
+
+    `done` is set when the endpoint closes.
+    """
+
+    def __init__(self, endpoint: EndpointCore, interests: Interests, done: threading.Event) -> None:
+        self._endpoint, self._interests, self._done = endpoint, interests, done
+        self._left = threading.Condition()
+        self._patience: threading.Thread | None = None
+        self._warned = False
+        self.threads: set[int] = set()
+
+    @property
+    def others(self) -> set[int]:
+        """But for the thread that asks."""
+        return self.threads - {threading.get_ident()}
+
+    def run(self, reconnect: bool, timeout: float | None = None) -> None:
+        """Run them in this thread until the endpoint comes to its end, or for so long."""
+        me = threading.get_ident()
+        with self._left:
+            self.threads.add(me)
+        try:
+            self._endpoint._serve(reconnect, timeout)
+        finally:
+            with self._left:
+                self.threads.discard(me)
+                self._left.notify_all()
+
+    def start(self, reconnect: bool) -> threading.Thread:
+        """Run them in another thread."""
+        thread = threading.Thread(
+            target=self._run_thread,
+            args=(reconnect,),
+            name=f"shmbus:{self._endpoint.name}",
+            daemon=True,
+        )
+        with self._left:  # from here on, iterating raises and close() waits for it
+            thread.start()
+            assert thread.ident is not None
+            self.threads.add(thread.ident)
+        return thread
+
+    def _run_thread(self, reconnect: bool) -> None:
+        try:
+            self.run(reconnect)
+        except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
+            log.warning("%s", why)
+        except BaseException:  # sys.exit() in a handler would end it without a word
+            log.exception("endpoint %r: a thread that ran its handlers ended", self._endpoint.name)
+
+    def await_others(self, timeout: float | None) -> None:
+        """Wait until they have left, but not longer."""
+        with self._left:
+            self._left.wait_for(lambda: not self.others, timeout)
+
+    def expect(self) -> None:
+        """There is a handler: look from time to time whether anybody comes to run it."""
+        if self._patience is not None or self._endpoint._received:
+            return
+
+        def wait() -> None:
+            runners = reference()
+            while runners is not None and not runners._endpoint._received and not runners._warned:
+                waiting = runners._endpoint._data_left()
+                runners = None
+                if done.wait(PATIENCE):
+                    return
+                runners = reference()
+                if waiting and runners is not None:
+                    runners.warn_if_missing()
+
+        done, reference = self._done, weakref.ref(self)
+        self._patience = threading.Thread(
+            target=wait, name=f"shmbus:{self._endpoint.name}:patience", daemon=True
+        )
+        self._patience.start()
+
+    def warn_if_missing(self) -> None:
+        """Say so, once, if messages wait for handlers and nobody has come to run them."""
+        if self._warned or self.threads or self._endpoint._received:
+            return
+        if not self._endpoint._data_left():
+            return
+        if len(self._interests.uncalled()) == len(self._interests):
+            return
+        self._warned = True
+        log.warning(
+            "endpoint %r has messages for its handlers and nobody runs them: call run() or start()",
+            self._endpoint.name,
+        )

@@ -1,0 +1,103 @@
+"""What stands in the way of an endpoint's calls, as the error that says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import IntFlag
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ringbuf import layout_text
+from shmbus import errors
+from shmbus.shared import _kernel
+from shmbus.shared.failures import ErrorCode, from_code
+from shmbus.shared.layout import BusState
+from shmbus.shared.messages import REASONS
+
+if TYPE_CHECKING:
+    from ringbuf._kernel import Mapping
+    from shmbus.views.observe import BusView
+
+
+class Trouble(IntFlag):
+    """enum sb_trouble, which says more."""
+
+    CLOSED_HERE = 1
+    BUS_DEAD = 2
+    BUS_HANDED = 4
+    BUS_OVER = 8
+    TAKEN_OFF = 16
+    RING_BAD = 32
+    STOPPING = 64
+
+    FOR_NOW = BUS_DEAD | BUS_HANDED
+    FOR_GOOD = CLOSED_HERE | BUS_OVER | TAKEN_OFF | RING_BAD
+
+
+def taken_off(endpoint: str, mapping: Mapping, slot: int, generation: int) -> errors.Evicted:
+    """The dispatcher has given up the endpoint that was in this slot."""
+    row = _kernel.read_row(mapping, slot)
+    reason = REASONS[row[3]] if row is not None and row[0] == generation else "evicted"
+    return errors.Evicted(endpoint=endpoint, reason=reason)
+
+
+def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
+    """The bus has no dispatcher, for now or for good."""
+    if trouble & Trouble.BUS_OVER:
+        mine, theirs = _kernel.layout_hash(), mapping.read_prefix()[4]
+        reason = "it has been ended"
+        if _kernel.bus_facts(mapping)[0] != BusState.ENDED:
+            reason = "somebody removed its names, and another bus has its place: attach anew"
+        if theirs:
+            reason = (
+                f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
+                f"{layout_text(mine)}"
+            )
+    elif trouble & Trouble.BUS_HANDED:
+        reason = "its dispatcher left it to a successor"
+    else:
+        reason = "its dispatcher died"
+    return errors.BusDown(bus=bus, reason=reason, pid=_kernel.bus_facts(mapping)[4])
+
+
+def no_answer(bus: str, mapping: Mapping, seconds: float) -> errors.AttachTimeout:
+    """The dispatcher is there, and has not answered for so long."""
+    pid, control = _kernel.bus_facts(mapping)[4:6]
+    silent = (time.monotonic_ns() - control) / 1e9 if control else None
+    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, silent=silent)
+
+
+def fault(
+    view: Callable[[], BusView],
+    mapping: Mapping,
+    type: str,
+    code: int,
+    pid: int,
+    number: int,
+    name: bytes,
+    size: int,
+    identity: bytes,
+) -> errors.BusError:
+    """What the dispatcher answered instead of a handler; `number` is a limit, or a reason."""
+    endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
+    died = code == ErrorCode.ENDPOINT_DIED
+    if code == ErrorCode.HANDLER_FULL:
+        ring = next((i.incoming for i in view().endpoints() if i.name == endpoint), None)
+        return errors.QueueFull(
+            type=type,
+            endpoint=endpoint,
+            depth=ring.depth if ring else 0,
+            capacity=ring.capacity if ring else 0,
+            seconds=_kernel.bus_facts(mapping)[6] / 1e9,
+        )
+    return from_code(
+        code,
+        type=type,
+        endpoint=endpoint,
+        pid=pid or None,
+        reason=REASONS[number] if died and 0 < number < len(REASONS) else "",
+        size=size,
+        limit=0 if died else number,
+        correlation_id=UUID(bytes=identity) if identity else None,
+    )

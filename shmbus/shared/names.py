@@ -1,0 +1,213 @@
+"""The names of buses and endpoints, and the names that they have in /dev/shm.
+
+Everything of a bus begins with ``shmbus:UID:BUS:``. What an endpoint owns says which process that
+is (pid and start time, and a nonce for each attach), so that leavings can be told from the living
+without opening them. No name of a bus or endpoint holds a ``:``, so the parts come apart again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringbuf.segment import DIRECTORY
+from shmbus.errors import InvalidName
+
+SHM = Path(DIRECTORY)
+
+LIMIT = 48  # characters; a socket's path has 108 bytes, and the bus's name must fit into it
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}\Z")
+
+
+def check_bus(name: str) -> str:
+    """The bus name itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "bus")
+
+
+def check_endpoint(name: str) -> str:
+    """The endpoint name itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "endpoint")
+
+
+def check_group(name: str) -> str:
+    """The group name itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "group")
+
+
+def _check(name: object, what: str) -> str:
+    if not isinstance(name, str):
+        reason = f"it is of type {type(name).__name__}"
+    elif _NAME.match(name):
+        return name
+    elif not name:
+        reason = "it is empty"
+    elif len(name) > LIMIT:
+        reason = f"it has {len(name)} characters, the limit is {LIMIT}"
+    else:
+        odd = next(c for c in name if not _NAME.match(c))
+        reason = f"it has the character {odd!r}"
+    raise InvalidName(name=str(name), what=what, reason=reason)
+
+
+class Owner(NamedTuple):
+    """Who owns an object of an endpoint: one attach of one process."""
+
+    pid: int
+    start: int  # the process's start time in clock ticks since boot, field 22 of /proc/PID/stat
+    nonce: str  # 16 hex digits, new for each attach
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.start}:{self.nonce}"
+
+
+def new_owner(pid: int, start: int) -> Owner:
+    """An owner with a nonce of its own."""
+    return Owner(pid, start, secrets.token_hex(8))
+
+
+def owner_in(row: Any) -> Owner:
+    """The owner that a slot row names."""
+    who = row["identity"]
+    return Owner(int(who["pid"]), int(who["start_time"]), f"{int(row['nonce']):016x}")
+
+
+class BusNames(NamedTuple):
+    """What one bus has in /dev/shm. The names are those of files there, without a leading ``/``;
+    bells are named as posix_ipc wants them, with one."""
+
+    uid: int
+    bus: str
+
+    @property
+    def prefix(self) -> str:
+        return f"shmbus:{self.uid}:{self.bus}:"
+
+    @property
+    def bus_segment(self) -> str:
+        return self.prefix + "bus"
+
+    @property
+    def lock(self) -> str:
+        return self.prefix + "lock"
+
+    @property
+    def door(self) -> str:
+        return self.prefix + "door"
+
+    @property
+    def ready(self) -> str:
+        return self.prefix + "ready"
+
+    @property
+    def bell(self) -> str:
+        """The dispatcher's bell."""
+        return f"/{self.prefix}bell"
+
+    def up(self, owner: Owner) -> str:
+        return f"{self.prefix}up:{owner}"
+
+    def interests(self, owner: Owner, serial: int) -> str:
+        return f"{self.prefix}int:{owner}:{serial}"
+
+    def down(self, slot: int, generation: int) -> str:
+        return f"{self.prefix}down:{slot}:{generation}"
+
+    def endpoint_bell(self, owner: Owner) -> str:
+        return f"/{self.prefix}bell:{owner}"
+
+    def complete(self) -> bool:
+        """Whether all is there that one needs to attach, as it is while a dispatcher serves."""
+        files = (self.bus_segment, self.ready, self.door, f"sem.{self.bell[1:]}")
+        return all(os.path.lexists(SHM / file) for file in files)
+
+
+def names_of(bus: str, uid: int | None = None) -> BusNames:
+    """The names of a bus, by default of the user that this process runs as; raises
+    ``InvalidName``."""
+    return BusNames(os.geteuid() if uid is None else uid, check_bus(bus))
+
+
+class Entry(NamedTuple):
+    """What a file name in /dev/shm says."""
+
+    uid: int
+    bus: str
+    kind: str  # bus, lock, door, ready, up, int, down or bell
+    owner: Owner | None = None  # of up, int, and an endpoint's bell
+    serial: int | None = None  # of int
+    slot: int | None = None  # of down
+    generation: int | None = None  # of down
+    semaphore: bool = False
+
+    @property
+    def names(self) -> BusNames:
+        return BusNames(self.uid, self.bus)
+
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,19})"
+_OWNER = rf"(?P<pid>{_NUMBER}):(?P<start>{_NUMBER}):(?P<nonce>[0-9a-f]{{16}})"
+_FILE = re.compile(
+    rf"(?P<sem>sem\.)?shmbus:(?P<uid>{_NUMBER}):(?P<bus>[A-Za-z0-9_.-]{{1,48}}):"
+    rf"(?P<kind>bus|lock|door|ready|bell|up|int|down)"
+    rf"(?::{_OWNER}(?::(?P<serial>{_NUMBER}))?|:(?P<slot>{_NUMBER}):(?P<generation>{_NUMBER}))?\Z"
+)
+_PARTS: dict[str, list[tuple[str, ...]]] = {
+    "bus": [()],
+    "lock": [()],
+    "door": [()],
+    "ready": [()],
+    "bell": [(), ("owner",)],
+    "up": [("owner",)],
+    "int": [("owner", "serial")],
+    "down": [("slot",)],
+}
+
+
+def parse(file: str) -> Entry | None:
+    """What a name in /dev/shm says, or None if it is not one of ours. glibc keeps a semaphore
+    ``/x`` as ``sem.x``."""
+    match = _FILE.match(file)
+    if match is None:
+        return None
+    has = tuple(
+        part
+        for part, key in (("owner", "pid"), ("serial", "serial"), ("slot", "slot"))
+        if match[key] is not None
+    )
+    kind = match["kind"]
+    semaphore = match["sem"] is not None
+    if has not in _PARTS[kind] or semaphore != (kind == "bell"):
+        return None
+    return Entry(
+        uid=int(match["uid"]),
+        bus=match["bus"],
+        kind=kind,
+        owner=Owner(int(match["pid"]), int(match["start"]), match["nonce"])
+        if match["pid"]
+        else None,
+        serial=_int(match["serial"]),
+        slot=_int(match["slot"]),
+        generation=_int(match["generation"]),
+        semaphore=semaphore,
+    )
+
+
+def entries(bus: str | None = None) -> Iterator[tuple[Path, Entry]]:
+    """What there is in /dev/shm of any bus of any user, or of this user's bus of that name."""
+    try:
+        files = sorted(os.listdir(SHM))
+    except OSError:
+        return
+    for file in files:
+        entry = parse(file)
+        if entry is not None and (bus is None or (entry.bus == bus and entry.uid == os.geteuid())):
+            yield SHM / file, entry
+
+
+def _int(digits: str | None) -> int | None:
+    return None if digits is None else int(digits)

@@ -1,0 +1,371 @@
+/* What stands in shared memory, and who writes it. Each segment has one writer, READY one per word:
+ *
+ *   BUS        dispatcher   identity, bell, slot rows, journal, counters; everybody may read it
+ *   READY      each word its endpoint: "look at me", a hint
+ *   UP         endpoint     its outgoing rings, its side of the incoming ones, pending requests, held messages
+ *   INTERESTS  endpoint     the log of what it subscribes to and handles
+ *   DOWN       dispatcher   one per endpoint: its incoming rings, the dispatcher's side of the outgoing ones
+ *
+ * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
+ * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
+ */
+#ifndef SB_LAYOUT_H
+#define SB_LAYOUT_H
+
+#include "ringbuf/native/prefix.h"
+#include "shmbus/shared/native/record.h"
+
+#define SB_LAYOUT_VERSION 1u
+
+enum sb_segment_kind { SB_BUS = 0x5301, SB_READY = 0x5302, SB_UP = 0x5303, SB_DOWN = 0x5304, SB_INTERESTS = 0x5305 };
+
+#define SB_NAME 64u     /* a name of at most 48 characters and its end, padded */
+#define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
+#define SB_HELD 64u
+#define SB_KEPT 16u
+#define SB_MAX_SLOTS 1024u
+#define SB_LATENCY_BUCKETS 256u
+#define SB_BUS_GENERATION 1u
+
+enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1, SB_RINGS = 2 };
+
+/* An array of these describes an endpoint's rings, so that a later lane to a peer is one more entry. */
+struct sb_ring_place {
+    uint64_t offset;   /* of the data, in the producer's segment */
+    uint64_t capacity; /* a power of two */
+    uint32_t kind;     /* enum sb_ring_index */
+    uint16_t peer;     /* reserved for lanes: the other end's slot */
+    uint16_t path;
+    uint64_t peer_generation;
+};
+
+struct sb_identity { /* a process, unmistakably */
+    uint32_t pid;
+    uint32_t uid;
+    uint64_t start_time;     /* field 22 of /proc/PID/stat, clock ticks since boot */
+    uint64_t pid_namespace;  /* inode numbers of /proc/self/ns/pid, time */
+    uint64_t time_namespace;
+};
+
+/* BUS ------------------------------------------------------------------------------------------------------ */
+
+enum sb_bus_state { SB_STARTING = 0, SB_SERVING = 1, SB_BUS_CLOSING = 2, SB_ENDED = 3, SB_HANDOVER = 4 };
+
+/* What the dispatcher has in hand: one operation with absolute values, so that a successor can tell whether it
+ * was done and repeat it without harm. `kind` is stored 0 before any other field changes and its value last
+ * (release). */
+enum sb_hand_kind { SB_HAND_NONE = 0, SB_HAND_RUN = 1, SB_HAND_LOST = 2, SB_HAND_ERROR = 3, SB_HAND_RECHOOSE = 4 };
+
+struct sb_hand {
+    rb_word kind;              /* all words of it: dispatcher */
+    rb_word source;            /* slot | ring << 16 | reclaim << 24 */
+    rb_word source_generation;
+    rb_word from, to;          /* positions in the source ring */
+    rb_word target;            /* slot | ring << 16. RECHOOSE: the new member as in todo */
+    rb_word target_generation;
+    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after.
+                                * RECHOOSE: bits of the new entry */
+    rb_word bits;              /* RECHOOSE, LOST in todo: of the old entry after.
+                                * From a reclaimed ring: what is dealt with after */
+    rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32.
+                                * ERROR: index of the pending entry */
+    rb_word reserved[6];
+};
+_Static_assert(sizeof(struct sb_hand) == 128, "the journal is two cache lines");
+
+enum sb_row_state {
+    SB_FREE = 0,
+    SB_LIVE = 1,    /* admitted */
+    SB_LEAVING = 2, /* closing in good order */
+    SB_DYING = 3,   /* confirmed dead, evicted or quarantined; `down` is owed or said, messages are handed on */
+    SB_GONE = 4,    /* nothing of it is left but names to unlink */
+};
+
+enum sb_reason { /* why an endpoint ended, as far as it is known */
+    SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3,
+    SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6, SB_DIED = 7,
+};
+
+enum sb_health { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
+
+struct sb_row {              /* read under `seq`: odd while it changes */
+    rb_word seq;             /* all words of a row: dispatcher */
+    rb_word state;           /* enum sb_row_state */
+    rb_word generation;
+    rb_word reason;          /* why it is DYING or GONE */
+    rb_word health;          /* enum sb_health */
+    rb_word since_ns;        /* CLOCK_MONOTONIC at admission */
+    rb_word since_wall_ns;   /* CLOCK_REALTIME at admission */
+    rb_word down_ns;         /* CLOCK_MONOTONIC when its end was confirmed */
+    struct sb_identity identity;
+    uint64_t nonce;          /* with pid and start time it gives the names of its segments */
+    char name[SB_NAME];
+    rb_word said;            /* 1: $bus.endpoint.down was said of it */
+    rb_word reserved[10];
+};
+_Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
+
+struct sb_bus {
+    struct rb_prefix prefix;
+
+    /* Identity of the dispatcher, under `identity_seq` (odd while it changes); the rest of this block is written
+     * once, when the bus is made. */
+    rb_word identity_seq;       /* dispatcher */
+    struct sb_identity identity;
+    uint64_t serial;            /* counts the dispatchers that this bus has had */
+    uint64_t started_ns;        /* of this dispatcher */
+    uint64_t slots;
+    uint64_t ring_bytes;
+    uint64_t max_requests;
+    uint64_t block_timeout_ns;
+    uint64_t stall_after_ns;
+    uint64_t prefetch;
+    uint64_t max_deliveries;
+    uint64_t batch_per_pass;
+    uint64_t rows_offset;       /* struct sb_row[slots] */
+    char name[SB_NAME];
+    char package[32];           /* version of the package that serves */
+
+    _Alignas(64) rb_word state; /* dispatcher: enum sb_bus_state */
+    rb_word last_generation;    /* dispatcher */
+    rb_word attached;           /* dispatcher: how many rows are not free */
+    rb_word wills;              /* dispatcher, which waits for it: 0 while it serves, see will.h */
+
+    _Alignas(64) rb_word bell;  /* dispatcher: the epoch of its doorbell, odd while it is parked */
+
+    _Alignas(64) rb_word heartbeat_ns; /* forwarding plane, at least every 100 ms while anyone is attached */
+    rb_word control_ns;                /* control plane, each time it has run */
+    rb_word cpu;                       /* where the forwarding plane runs, written when it changes */
+
+    _Alignas(64) struct sb_hand hand;
+
+    /* Counters of the forwarding plane. */
+    _Alignas(64) rb_word routed;       /* records published at a receiver */
+    rb_word unrouted;                  /* events that nobody matched */
+    rb_word no_route;                  /* sends and requests that nobody handles */
+    rb_word dead_letters;
+    rb_word orphans;                   /* late, second or forged replies */
+    rb_word lost;                      /* over all receivers */
+    rb_word redelivered;
+    rb_word violations;                /* ports quarantined */
+    rb_word types_known;               /* entries in the cache of exact types */
+    rb_word patterns;
+    rb_word events_lost;               /* the bus's own events that did not fit */
+    rb_word passes;
+    rb_word latency_count, latency_sum_ns, latency_max_ns;
+    rb_word latency[SB_LATENCY_BUCKETS]; /* sb_latency_bucket() */
+};
+
+/* Eight buckets an octave: bucket b begins at sb_latency_floor(b) ns. */
+static inline uint32_t sb_latency_bucket(uint64_t ns)
+{
+    if (ns < 16)
+        return (uint32_t)ns / 2;
+    uint32_t octave = 63u - (uint32_t)__builtin_clzll(ns); /* >= 4 */
+    uint32_t bucket = (octave - 3) * 8 + (uint32_t)((ns >> (octave - 3)) & 7);
+    return bucket < SB_LATENCY_BUCKETS ? bucket : SB_LATENCY_BUCKETS - 1;
+}
+
+static inline uint64_t sb_latency_floor(uint32_t bucket)
+{
+    if (bucket < 8)
+        return bucket * 2u;
+    return (uint64_t)(8 + bucket % 8) << (bucket / 8);
+}
+
+/* READY ---------------------------------------------------------------------------------------------------- */
+
+struct sb_ready {
+    struct rb_prefix prefix;
+    _Atomic uint32_t word[]; /* word[slot]: its endpoint raises it after it has stored something new */
+};
+
+/* UP ------------------------------------------------------------------------------------------------------- */
+
+enum sb_up_state { SB_ATTACHING = 0, SB_ATTACHED = 1, SB_CLOSING = 2, SB_CLOSED = 3 };
+
+struct sb_outgoing {                        /* the producer's side of a ring to the dispatcher */
+    _Alignas(64) rb_word head;              /* endpoint */
+    rb_word need;                           /* endpoint: ring me when the tail has reached this; ~0: no need */
+    rb_word interests_version;              /* endpoint, in [SB_DATA] only: how often its interests changed */
+    rb_word interests_serial;               /* endpoint, in [SB_DATA] only: which interests segment holds them */
+    rb_word high;                           /* endpoint */
+};
+
+struct sb_incoming {                        /* the consumer's side of a ring from the dispatcher */
+    _Alignas(64) rb_word tail;              /* endpoint */
+    rb_word taken;                          /* endpoint: the first record that nobody has taken */
+    rb_word taken_count;                    /* endpoint: records taken */
+};
+
+struct sb_held {          /* a message begun and not done, kept for handing on; position ~0: free */
+    rb_word position;     /* endpoint */
+    rb_word done;         /* endpoint: enum sb_held_state */
+};
+enum sb_held_state {
+    SB_HELD_OPEN = 0,     /* at the holder's death it is handed on */
+    SB_HELD_DONE = 1,
+    SB_HELD_FINAL = 2,    /* a send begun: at the holder's death a dead letter */
+};
+
+struct sb_let_go {        /* a message that was held, left the ring and is not done: the front of its record */
+    rb_word at;           /* endpoint: its position plus one; 0: free */
+    uint8_t record[440];  /* written before `at` */
+};
+
+struct sb_pending {       /* a request under way */
+    uint8_t id[16];       /* written before `state` becomes waiting */
+    uint64_t deadline_ns;
+    rb_word state;        /* endpoint: enum sb_pending_state */
+};
+enum sb_pending_state { SB_PENDING_FREE = 0, SB_PENDING_WAITING = 1 };
+
+struct sb_up {
+    struct rb_prefix prefix;
+    struct sb_identity identity;
+    uint64_t nonce;
+    char name[SB_NAME];
+    struct sb_ring_place outgoing_place[SB_RINGS]; /* in UP */
+    struct sb_ring_place incoming_place[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
+    uint64_t pending_count;
+    uint64_t pending_offset;                       /* struct sb_pending[pending_count] */
+
+    _Alignas(64) rb_word state;                    /* endpoint: enum sb_up_state */
+    struct sb_outgoing outgoing[SB_RINGS];
+    struct sb_incoming incoming[SB_RINGS];
+    _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
+
+    _Alignas(64) rb_word in_hand;                  /* endpoint: messages begun and not done */
+    rb_word in_hand_since_ns;                      /* endpoint: when in_hand last rose from 0 */
+    rb_word receivers;                             /* endpoint: threads inside receive, iteration or run */
+    rb_word progress_ns;                           /* endpoint: when it last took a message, to some 10 ms */
+    rb_word sent_events, sent_sends, sent_requests, sent_replies;          /* endpoint */
+    rb_word received_events, received_sends, received_requests, received_replies;
+    rb_word orphans;                               /* endpoint: replies that no request waited for */
+    rb_word expired;                               /* endpoint: requests not begun because nobody waits any more */
+    rb_word handler_errors, decode_errors;         /* endpoint */
+    rb_word timeouts;                              /* endpoint: requests that ended in RequestTimeout */
+    rb_word let_go;                                /* endpoint: held messages that left the ring undone */
+    rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no room */
+
+    _Alignas(64) struct sb_held held[SB_HELD];
+    struct sb_let_go kept[SB_KEPT];
+};
+
+/* DOWN ----------------------------------------------------------------------------------------------------- */
+
+enum sb_down_state { SB_DOWN_LIVE = 1, SB_DRAINED = 2, SB_RECLAIMED = 3, SB_DOWN_EVICTED = 4 };
+
+struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
+    _Alignas(64) rb_word head;              /* dispatcher */
+    rb_word need;                           /* dispatcher: ring me when your tail has reached this; ~0: no need */
+    rb_word delivered;                      /* dispatcher: records published here */
+    rb_word high;                           /* dispatcher */
+    rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
+    rb_word reclaim_bits;                   /* dispatcher: sb_reclaimed(): what of one record is dealt with */
+};
+
+struct sb_down_outgoing {
+    _Alignas(64) rb_word tail;              /* dispatcher */
+};
+
+struct sb_target {        /* whom the dispatcher chose for the request in pending entry i */
+    uint8_t id[16];
+    rb_word whom;         /* dispatcher: slot | generation << 16 | 1 << 63; 0: none */
+    rb_word done;         /* dispatcher: 0, or 1 + position of the accepted reply in the target's reply ring */
+};
+#define SB_DONE_BY_ERROR (~(uint64_t)0)
+
+struct sb_todo_target { /* what is still owed of a fan-out */
+    rb_word whom;       /* dispatcher: slot | generation << 16 | 1 << 63 */
+    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy; low half 0: done */
+};
+
+struct sb_todo {        /* of the data ring alone */
+    rb_word from;       /* dispatcher: ~0: none; stored ~0 before anything changes and its value last (release) */
+    rb_word to;         /* dispatcher */
+    rb_word count;      /* dispatcher: entries in use */
+};
+
+struct sb_down {
+    struct rb_prefix prefix;
+    uint64_t slot;
+    uint64_t generation;
+    struct sb_ring_place incoming_place[SB_RINGS];
+    uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
+    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], two per slot */
+
+    _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
+    rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
+    struct sb_down_outgoing outgoing[SB_RINGS];
+    struct sb_down_incoming incoming[SB_RINGS];
+    _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
+    rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
+    rb_word unrouted;                      /* dispatcher: its events that nobody matched */
+    rb_word redelivered;                   /* dispatcher: messages handed on to it */
+    rb_word forwarded;                     /* dispatcher: records taken from its rings */
+    struct sb_todo todo;
+};
+
+static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)
+{
+    return 1ull << 63 | (uint64_t)generation << 16 | slot;
+}
+static inline uint32_t sb_whom_slot(uint64_t whom) { return (uint32_t)(whom & 0xffff); }
+static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(whom >> 16); }
+
+#define SB_NO_NEED (~(uint64_t)0)
+#define SB_NOWHERE (~(uint64_t)0)
+
+/* INTERESTS ------------------------------------------------------------------------------------------------ */
+
+enum sb_interest_op { SB_ADD = 1, SB_REMOVE = 2 };
+enum sb_interest_role {
+    SB_SUBSCRIBE = 1,
+    SB_HANDLE = 2,
+    SB_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
+};
+enum sb_interest_flag {
+    SB_DROP_NEWEST = 1, /* overflow: lose rather than wait */
+    SB_REDELIVER = 2,   /* handle: hold a send until done */
+};
+
+struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern and group name */
+    uint32_t length;     /* of the entry, before alignment */
+    uint8_t op, role, bit, flags; /* bit: 0 plain, 1-31 group, ignored for handlers */
+    uint64_t id;         /* of the endpoint's choosing; a removal names it alone */
+    uint16_t pattern_length, group_length;
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct sb_interest) == 24, "an entry has no holes");
+
+struct sb_interests {
+    struct rb_prefix prefix;
+    rb_word bytes;       /* endpoint: how much of the log is complete */
+    uint64_t reserved[7];
+    /* entries from here on */
+};
+
+/* -------------------------------------------------------------------------------------------------------- */
+
+static inline uint64_t sb_layout(void)
+{
+    uint64_t f = RB_FINGERPRINT_START;
+#define SB_SIZE(t) f = rb_fingerprint(f, sizeof(struct t))
+#define SB_AT(t, m) f = rb_fingerprint(f, offsetof(struct t, m))
+    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap);
+    SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
+    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed);
+    SB_AT(sb_bus, latency); SB_SIZE(sb_ready);
+    SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
+    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_AT(sb_up, kept); SB_SIZE(sb_pending);
+    SB_SIZE(sb_held); SB_SIZE(sb_let_go);
+    SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming);
+    SB_AT(sb_down, lost); SB_AT(sb_down, todo);
+    SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);
+#undef SB_SIZE
+#undef SB_AT
+    return rb_layout_word(SB_LAYOUT_VERSION, f);
+}
+
+#endif

@@ -1,0 +1,233 @@
+"""Message types, the patterns that match them, and who gets a message.
+
+A type is made of tokens between dots: ``buffer.12.changed``. In a pattern, ``*`` stands for any one
+token and a final ``>`` for one or more. A first token that begins with ``$`` is the bus's own:
+nobody else publishes it, and a leading wildcard never matches it.
+
+This is the plain form of what the forwarding plane does with a trie: it answers
+``bus.route(type)``, and the tests hold the trie to it. Pure: facts in, an answer out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal
+
+import msgspec
+
+from shmbus.errors import InvalidPattern, InvalidType
+
+LIMIT = 255  # bytes of a type or a pattern
+
+Role = Literal["subscribe", "handle", "tap"]
+Overflow = Literal["block", "drop_newest"]
+
+_TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+_PATTERN = re.compile(
+    r"(?:>|(?:\*|\$?[A-Za-z0-9_-]+)(?:\.(?:\*|[A-Za-z0-9_-]+))*(?:\.>)?)\Z",
+)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+def check_type(type: str) -> str:
+    """The type itself, if a user may publish, send or request it; raises ``InvalidType``."""
+    if isinstance(type, str) and len(type) <= LIMIT and _TYPE.match(type):
+        return type
+    raise InvalidType(type=str(type), reason=_why(type, pattern=False))
+
+
+def check_pattern(pattern: str) -> str:
+    """The pattern itself, if it is one; raises ``InvalidPattern``."""
+    if isinstance(pattern, str) and len(pattern) <= LIMIT and _PATTERN.match(pattern):
+        return pattern
+    raise InvalidPattern(pattern=str(pattern), reason=_why(pattern, pattern=True))
+
+
+def _why(text: object, *, pattern: bool) -> str:
+    if not isinstance(text, str):
+        return f"it is of type {type(text).__name__}"
+    if not text:
+        return "it is empty"
+    if len(text) > LIMIT:
+        return f"it has {len(text)} characters, the limit is {LIMIT}"
+    tokens = text.split(".")
+    if not pattern and text.startswith("$"):
+        return "what begins with '$' is published by the bus alone"
+    for i, token in enumerate(tokens):
+        if not token:
+            return "it has an empty token"
+        if token == ">" and pattern:
+            if i < len(tokens) - 1:
+                return "'>' stands only at the end"
+        elif token in ("*", ">"):
+            if not pattern:
+                return f"{token!r} is for patterns"
+        else:
+            rest = token[1:] if i == 0 and token[0] == "$" else token
+            if not rest:
+                return "'$' needs a name"
+            odd = next((c for c in rest if not _TOKEN.match(c)), None)
+            if odd is not None:
+                return f"it has the character {odd!r} in the token {token!r}"
+    raise AssertionError(text)  # pragma: no cover - the expressions above say the same
+
+
+def matches(pattern: str, type: str) -> bool:
+    """Whether messages of this type are meant by this pattern."""
+    return covers(pattern, type)
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Whether ``pattern`` matches every type that ``other`` (a pattern or a type) matches."""
+    ours, theirs = pattern.split("."), other.split(".")
+    if theirs[0].startswith("$") and ours[0] in ("*", ">"):
+        return False
+    for i, token in enumerate(ours):
+        if i == len(theirs):
+            return False
+        if token == ">":
+            return True
+        if theirs[i] == ">" or token not in ("*", theirs[i]):
+            return False
+    return len(ours) == len(theirs)
+
+
+def overlaps(pattern: str, other: str) -> bool:
+    """Whether some type is matched by both patterns."""
+    ours, theirs = pattern.split("."), other.split(".")
+    wild = ("*", ">")
+    if (ours[0] in wild and theirs[0].startswith("$")) or (
+        theirs[0] in wild and ours[0].startswith("$")
+    ):
+        return False
+    for one, two in zip(ours, theirs, strict=False):
+        if ">" in (one, two):
+            return True
+        if one != two and "*" not in (one, two):
+            return False
+    return len(ours) == len(theirs)
+
+
+def specificity(pattern: str) -> tuple[int, ...]:
+    """A key by which the most specific of the patterns that match one type sorts first: compared
+    token by token, a literal comes before ``*``, and ``*`` before ``>``."""
+    return tuple({"*": 1, ">": 2}.get(token, 0) for token in pattern.split("."))
+
+
+class Interest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one endpoint wants: a subscription or a handler."""
+
+    endpoint: str
+    pattern: str
+    role: Role = "subscribe"
+    group: str | None = None
+    overflow: Overflow = "block"
+
+
+class Receiver(msgspec.Struct, frozen=True, kw_only=True):
+    """One interest that matches a type, and whether its endpoint would get the message."""
+
+    endpoint: str
+    pattern: str
+    role: Role
+    group: str | None
+    chosen: bool
+    reason: str
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Who would get a message of this type now, and why."""
+
+    type: str
+    receivers: tuple[Receiver, ...]
+    """All whose pattern matches: subscribers, then group members, then handlers; in each the chosen
+    first."""
+
+    @property
+    def subscribers(self) -> tuple[str, ...]:
+        """The endpoints that would get it as an event, each once."""
+        found = (r.endpoint for r in self.receivers if r.chosen and r.role == "subscribe")
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def handler(self) -> str | None:
+        """The endpoint that would get it as a command or a request."""
+        return next((r.endpoint for r in self.receivers if r.chosen and r.role == "handle"), None)
+
+
+def route(
+    type: str,
+    interests: Iterable[Interest],
+    *,
+    load: Callable[[str], int] | None = None,
+    unfit: Collection[str] = (),
+) -> Route:
+    """Who would get a message of this type.
+
+    An event goes to every endpoint with a plain subscription that matches, and to one member of
+    each group. A command or request goes to one handler of the most specific pattern. Where one of
+    several is chosen, it is the one with the least ``load(endpoint)`` (messages in queue and in
+    hand); those ``unfit`` (stalled or slow) are chosen only where no other is left. Those alike
+    take turns: here the first by name stands for them.
+    """
+    found = [i for i in interests if matches(i.pattern, type)]
+    load = load or (lambda endpoint: 0)
+
+    def choose(candidates: Iterable[Interest]) -> tuple[str | None, str]:
+        names = sorted({i.endpoint for i in candidates})
+        if not names:
+            return None, ""
+        best = min(names, key=lambda name: (name in unfit, load(name), name))
+        if len(names) == 1:
+            return best, "the only one"
+        if best in unfit:
+            return best, "none is fit; the least loaded"
+        alike = [n for n in names if n not in unfit and load(n) == load(best)]
+        return best, "in turn with its likes" if len(alike) > 1 else "the least loaded fit one"
+
+    receivers: list[Receiver] = []
+
+    def add(interest: Interest, chosen: bool, reason: str) -> None:
+        receivers.append(
+            Receiver(
+                endpoint=interest.endpoint,
+                pattern=interest.pattern,
+                role=interest.role,
+                group=interest.group,
+                chosen=chosen,
+                reason=reason,
+            )
+        )
+
+    def not_chosen(interest: Interest, best: str | None) -> str:
+        if interest.endpoint in unfit:
+            return "not fit: stalled or slow"
+        if load(interest.endpoint) == load(best or ""):
+            return f"in turn after {best}"
+        return f"more loaded than {best}"
+
+    for i in found:
+        if i.role == "subscribe" and i.group is None:
+            add(i, True, "subscribes")
+    for group in sorted({i.group for i in found if i.role == "subscribe" and i.group is not None}):
+        members = [i for i in found if i.role == "subscribe" and i.group == group]
+        best, why = choose(members)
+        for i in sorted(members, key=lambda i: i.endpoint != best):
+            chosen = i.endpoint == best
+            add(i, chosen, f"group {group}: {why if chosen else not_chosen(i, best)}")
+    handlers = sorted(
+        (i for i in found if i.role == "handle"), key=lambda i: specificity(i.pattern)
+    )
+    if handlers:
+        top = handlers[0].pattern
+        best, why = choose(i for i in handlers if i.pattern == top)
+        for i in sorted(handlers, key=lambda i: (i.pattern != top, i.endpoint != best)):
+            chosen = i.pattern == top and i.endpoint == best
+            if chosen:
+                add(i, True, f"most specific pattern: {why}")
+            elif i.pattern == top:
+                add(i, False, not_chosen(i, best))
+            else:
+                add(i, False, f"{top} is more specific")
+    return Route(type=type, receivers=tuple(receivers))

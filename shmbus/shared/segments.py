@@ -1,0 +1,101 @@
+"""The bus's segments: ringbuf's, of the bus's layout, with the bus's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNoSpace, layout_text
+from ringbuf.segment import refusal
+from shmbus import errors
+
+from . import layout
+from .layout import LAYOUT, SegmentKind
+from .names import BusNames
+
+if TYPE_CHECKING:
+    from ringbuf._kernel import Mapping
+
+
+def create(
+    name: str,
+    size: int,
+    kind: SegmentKind,
+    prepare: Callable[[Mapping], Any] | None = None,
+    *,
+    generation: int = 0,
+) -> Segment:
+    """Make one. Raises ``SegmentError``."""
+    try:
+        return Segment.create(
+            name,
+            -(-size // 8) * 8,
+            kind=kind,
+            layout=LAYOUT,
+            generation=generation,
+            prepare=prepare,
+        )
+    except RingbufError as problem:
+        raise error(None, name, problem) from problem
+
+
+def create_down(
+    bus: BusNames, slot: int, generation: int, shape: tuple[int, int, int], slots: int
+) -> Segment:
+    """Make the DOWN of an endpoint whose UP has this shape: the capacities of its incoming rings,
+    and how many requests. Raises ``SegmentError``."""
+    *capacities, requests = shape
+    todo = 2 * slots
+    targets_at = _line(layout.DOWN.itemsize)
+    todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
+    at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
+    places = []
+    for kind, capacity in enumerate(capacities):
+        places.append((at, capacity, kind, 0, 0, 0))
+        at = _line(at + capacity)
+
+    def prepare(memory: Mapping) -> None:
+        down = layout.view(memory, layout.DOWN)[0]
+        down["slot"], down["generation"] = slot, generation
+        down["incoming_place"] = places
+        down["target_count"], down["target_offset"] = requests, targets_at
+        down["todo_count"], down["todo_offset"] = todo, todo_at
+        down["state"] = layout.DownState.LIVE
+        down["incoming"]["need"] = layout.NOWHERE
+        down["incoming"]["reclaim"] = layout.NOWHERE
+        down["todo"]["from"] = layout.NOWHERE
+
+    name = bus.down(slot, generation)
+    return create(name, at, SegmentKind.DOWN, prepare, generation=generation)
+
+
+def attach(bus: str, name: str, kind: SegmentKind, *, writable: bool = False) -> Segment:
+    """Open one of a bus. Raises ``SegmentError``, ``LayoutMismatch``."""
+    try:
+        return Segment.attach(name, kind=kind, layout=LAYOUT, writable=writable)
+    except RingbufError as problem:
+        raise error(bus, name, problem) from problem
+
+
+def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors.BusError:
+    """An error of ringbuf's, or of the system's, as the bus says it."""
+    if isinstance(problem, OSError):
+        problem = refusal(name, problem, "made")
+    if isinstance(problem, SegmentMismatch) and problem.what == "layout":
+        return errors.LayoutMismatch(
+            bus=bus, mine=layout_text(problem.expected), theirs=layout_text(problem.found)
+        )
+    # ringbuf's messages read "segment NAME has such a problem; do this".
+    reason, _, remedy = str(problem).removeprefix(f"segment {name!r} ").partition("; ")
+    size = free = None
+    if isinstance(problem, SegmentNoSpace):
+        size, free = problem.size, problem.free
+        reason = "not enough shared memory"
+        remedy = f"Set a smaller ring_bytes, or {remedy}"
+    remedy = remedy[:1].upper() + remedy[1:] or "See shmbus doctor"
+    return errors.SegmentError(name=name, reason=reason, remedy=remedy, size=size, free=free)
+
+
+def _line(at: int) -> int:
+    """The next whole cache line."""
+    return -(-at // layout.LINE) * layout.LINE

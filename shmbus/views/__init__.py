@@ -1,0 +1,1 @@
+"""A bus looked at from outside: nothing here writes shared memory."""

@@ -1,0 +1,199 @@
+"""What is known of a bus, of who is on it and of what is under way, as plain facts."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from shmbus.shared.patterns import Interest
+
+State = Literal["attached", "leaving", "dead"]
+Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
+FULL = 0.75
+"""A ring this full may hold up its producer: a record that does not fit is at most a quarter."""
+
+
+class Ring(msgspec.Struct, frozen=True, kw_only=True):
+    """How full one ring is."""
+
+    depth: int
+    """Bytes in it now."""
+    capacity: int
+    """Bytes that it holds."""
+    high: int
+    """The most bytes that were ever in it."""
+
+    @property
+    def fill(self) -> float:
+        """The part of it that is in use, 0 to 1."""
+        return self.depth / self.capacity if self.capacity else 0.0
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages by kind."""
+
+    events: int = 0
+    sends: int = 0
+    requests: int = 0
+    replies: int = 0
+
+    @property
+    def total(self) -> int:
+        """All kinds together."""
+        return self.events + self.sends + self.requests + self.replies
+
+
+class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as shared memory shows it."""
+
+    name: str
+    pid: int
+    slot: int
+    generation: int
+    state: State
+    reason: str
+    """Why it is leaving or dead, as far as that is known: detached, killed, exited, exec, evicted,
+    quarantined; empty while it is attached."""
+    stalled: bool
+    """It has messages, none in hand, and takes none; or its process is stopped."""
+    slow: bool
+    """It cost somebody the whole ``block_timeout`` and has not moved since."""
+    since: float
+    """When it was admitted: seconds since the epoch."""
+    last_progress: float | None
+    """When it last took a message, to about 10 ms: seconds since the epoch."""
+
+    patterns: tuple[str, ...]
+    """What it subscribes to and handles, each once."""
+    groups: tuple[str, ...]
+    interests: tuple[Interest, ...]
+    """Each on its own, taps among them."""
+    routed: bool
+    """Whether the dispatcher routes by all of these interests already."""
+
+    incoming: Ring
+    incoming_replies: Ring
+    outgoing: Ring
+    outgoing_replies: Ring
+    untouched: int
+    """Messages in its incoming rings that it has not taken."""
+    unforwarded: int
+    """Messages in its outgoing rings that the dispatcher has not taken."""
+    in_hand: int
+    """Messages begun and not done."""
+    in_hand_seconds: float
+    """For how long something has been in hand without a break."""
+    held: int
+    """Of these, how many are kept for handing on."""
+    receivers: int
+    """Threads that receive, iterate or run. 0: nobody takes its messages, nobody runs its
+    handlers."""
+    pending: int
+    """Its requests under way."""
+    pending_limit: int
+
+    sent: Counts
+    received: Counts
+    forwarded: int
+    """Messages that the dispatcher took from it."""
+    lost: int
+    """Messages that it should have got and did not."""
+    redelivered: int
+    """Messages handed on to it at somebody's death."""
+    undeliverable: int
+    """Its sends that nobody handled, and its dead letters."""
+    unrouted: int
+    """Its events that nobody matched."""
+    orphans: int
+    """Replies to it that no request waited for."""
+    expired: int
+    """Requests that it did not begin because nobody waited any more."""
+    handler_errors: int
+    decode_errors: int
+    timeouts: int
+    let_go: int
+    """Held messages that left its ring undone, to make room."""
+    note: str = ""
+    """What could not be read, and why."""
+
+    @property
+    def condition(self) -> Condition:
+        """The one word that matters most now."""
+        if self.state != "attached":
+            return self.state
+        if self.stalled:
+            return "stalled"
+        if self.slow:
+            return "slow"
+        rings = (self.incoming, self.incoming_replies, self.outgoing, self.outgoing_replies)
+        if any(ring.fill >= FULL for ring in rings):
+            return "full"
+        return "busy" if self.in_hand else "idle"
+
+    @property
+    def lossy(self) -> bool:
+        """Whether it would rather lose than hold up others, in all that it wants: taps, and
+        subscriptions with ``drop_newest``."""
+        return bool(self.interests) and all(
+            i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
+        )
+
+
+class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request under way."""
+
+    correlation_id: UUID
+    deadline: float
+    """Seconds until its caller gives up; negative where that is over."""
+    handler: str | None
+    """The endpoint that was chosen, None where the dispatcher has not got that far."""
+
+
+class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A bus found on this machine."""
+
+    name: str
+    state: Literal["starting", "serving", "closing", "ended", "handover", "dead", "unreadable"]
+    """What its dispatcher says; ``dead`` where the dispatcher is not alive and did not end it."""
+    alive: bool
+    """Whether its dispatcher's process lives."""
+    pid: int | None = None
+    """The dispatcher's."""
+    since: float | None = None
+    """When this dispatcher began: seconds since the epoch."""
+    package: str = ""
+    """The version of the package that serves."""
+    layout: str = ""
+    endpoints: int = 0
+    slots: int = 0
+    ring_bytes: int = 0
+    serial: int = 0
+    """How many dispatchers it has had."""
+    heartbeat_age: float | None = None
+    """Seconds since the forwarding plane last said that it runs."""
+    control_age: float | None = None
+    """Seconds since the control plane last ran."""
+    note: str = ""
+    """What could not be read, and why."""
+
+
+class Clock(NamedTuple):
+    """One moment on both clocks, in nanoseconds."""
+
+    monotonic: int
+    wall: int
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.monotonic_ns(), time.time_ns())
+
+    def at(self, monotonic: int) -> float:
+        """Seconds since the epoch of a moment on the monotonic clock."""
+        return (self.wall - self.monotonic + monotonic) / 1e9
+
+    def age(self, monotonic: int) -> float:
+        """Seconds since a moment on the monotonic clock."""
+        return max(self.monotonic - monotonic, 0) / 1e9

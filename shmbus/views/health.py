@@ -1,0 +1,327 @@
+"""How a bus fares: facts of one moment and what is wrong with them. Pure: facts in, verdict out.
+
+A verdict is for an operator or a supervisor that asks; nothing in the bus acts upon it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shmbus.shared import layout
+
+from .facts import BusInfo, EndpointInfo
+
+HEARTBEAT_LIMIT = 1.0
+"""Seconds of silence after which the forwarding plane, which speaks every 0.1 s, hangs."""
+
+
+def _floors() -> NDArray[np.float64]:
+    """Where each latency bucket begins, in seconds, and where the last would end."""
+    bucket = np.arange(layout.LATENCY_BUCKETS + 1)
+    floor = np.where(bucket < 8, bucket * 2, (8 + bucket % 8) << (bucket // 8))
+    return floor / 1e9
+
+
+_FLOORS = _floors()
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long something took, mostly the bus: its routing latency is the time from the publication
+    in the sender's ring to that in the receiver's. Seconds; percentiles are exact to an eighth."""
+
+    count: int
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+    histogram: tuple[tuple[float, int], ...] = ()
+    """Where each octave begins and how many were in it, from the first with any to the last."""
+
+    @classmethod
+    def of(cls, buckets: NDArray[np.uint64], total: float, longest: float) -> Latency:
+        """From a histogram, the sum of what it counts and the largest, both in seconds."""
+        count = int(buckets.sum())
+        if not count:
+            return cls(count=0, mean=0.0, p50=0.0, p90=0.0, p99=0.0, p999=0.0, max=0.0)
+        upto = np.cumsum(buckets)
+
+        def percentile(part: float) -> float:
+            bucket = int(np.searchsorted(upto, max(part * count, 1)))
+            return min(float(_FLOORS[bucket] + _FLOORS[bucket + 1]) / 2, longest)
+
+        return cls(
+            count=count,
+            mean=total / count,
+            p50=percentile(0.5),
+            p90=percentile(0.9),
+            p99=percentile(0.99),
+            p999=percentile(0.999),
+            max=longest,
+            histogram=_octaves(buckets),
+        )
+
+    @classmethod
+    def of_times(cls, times: Sequence[float]) -> Latency:
+        """From the times themselves, in seconds."""
+        buckets = np.searchsorted(_FLOORS[1:-1], times, side="right")
+        counts = np.bincount(buckets, minlength=layout.LATENCY_BUCKETS).astype(np.uint64)
+        return cls.of(counts, sum(times), max(times, default=0.0))
+
+
+def _octaves(buckets: NDArray[np.uint64]) -> tuple[tuple[float, int], ...]:
+    counts = buckets.reshape(-1, 8).sum(axis=1)
+    used = np.flatnonzero(counts)
+    octaves = range(int(used[0]), int(used[-1]) + 1)
+    return tuple((float(_FLOORS[octave * 8]), int(counts[octave])) for octave in octaves)
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What the forwarding plane has counted up to one moment."""
+
+    seconds: float
+    """That moment, on the monotonic clock."""
+    routed: int
+    unrouted: int
+    no_route: int
+    dead_letters: int
+    orphans: int
+    lost: int
+    redelivered: int
+    violations: int
+    latency: tuple[int, ...]
+    latency_sum: float
+    latency_max: float
+
+    @classmethod
+    def of(cls, bus: Any, seconds: float) -> Traffic:
+        """From a copy of BUS."""
+        names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
+        return cls(
+            seconds=seconds,
+            latency=tuple(bus["latency"].tolist()),
+            latency_sum=int(bus["latency_sum_ns"]) / 1e9,
+            latency_max=int(bus["latency_max_ns"]) / 1e9,
+            **{name: int(bus[name]) for name in names.split()},
+        )
+
+    def latency_since(self, before: Traffic | None) -> Latency:
+        """The latency of what was routed since then, or ever."""
+        mine, total = np.array(self.latency, np.int64), self.latency_sum
+        longest = self.latency_max
+        if before is not None and self.routed >= before.routed:
+            mine = np.maximum(mine - np.array(before.latency, np.int64), 0)
+            total -= before.latency_sum
+            full = np.flatnonzero(mine)
+            if full.size:  # the end of the highest bucket in use; the exact one is lost in the sum
+                longest = min(longest, float(_FLOORS[int(full[-1]) + 1]))
+        return Latency.of(mine.astype(np.uint64), total, longest)
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """What the system says of a process."""
+
+    cpu: float
+    """Of one CPU, in percent, since the look before."""
+    memory: int
+    """Resident bytes."""
+    stopped: bool = False
+
+
+class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint, as `Health` shows it."""
+
+    name: str
+    state: str
+    """The one word that matters most: dead, leaving, stalled, slow, full, busy, idle."""
+    pid: int
+    cpu: float | None
+    """Of one CPU, in percent, since the look before; of the whole process."""
+    memory: int | None
+    """Resident bytes of the whole process."""
+    incoming: int
+    """Bytes in its incoming rings, both together."""
+    outgoing: int
+    incoming_high: int
+    """The most bytes that were ever in its incoming data ring."""
+    outgoing_high: int
+    untouched: int
+    """Messages that wait for it."""
+    in_hand: int
+    sent: int
+    received: int
+    lost: int
+    redelivered: int
+    last_progress: float | None
+    """When it last took a message, to about 10 ms: seconds since the epoch."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """A bus at one moment."""
+
+    bus: str
+    healthy: bool
+    reasons: tuple[str, ...]
+    """Why it is not, each with what to do."""
+    state: str
+    dispatcher_alive: bool
+    pid: int | None
+    uptime: float | None
+    """Seconds since this dispatcher began."""
+    heartbeat_age: float | None
+    """Seconds since the forwarding plane last said that it runs (at least every 0.1 s while
+    anyone is attached)."""
+    control_age: float | None
+    """Seconds since the control plane last ran."""
+    cpu: float | None
+    """Of the dispatcher's process: percent of one CPU since the look before."""
+    memory: int | None
+    """Of the dispatcher's process: resident bytes."""
+    rate: float
+    """Messages a second delivered since the look before (or since the view was opened)."""
+    latency: Latency
+    """Of all that this bus has routed."""
+    recent_latency: Latency
+    """Of what it has routed since the look before."""
+    pending: int
+    """Requests under way."""
+    routed: int
+    lost: int
+    unrouted: int
+    no_route: int
+    dead_letters: int
+    orphans: int
+    redelivered: int
+    violations: int
+    endpoints: tuple[EndpointHealth, ...]
+
+
+def assess(
+    info: BusInfo,
+    endpoints: Sequence[EndpointInfo],
+    traffic: Traffic,
+    *,
+    before: Traffic | None = None,
+    lost_before: dict[tuple[int, int], int] | None = None,
+    processes: dict[int, Process] | None = None,
+    now: float,
+    names_missing: bool = False,
+) -> Health:
+    """The health of a bus. ``before`` is the look before this one, ``lost_before`` what each slot
+    and generation had lost by then (none: it has come since), ``now`` seconds since the epoch,
+    ``names_missing`` whether somebody removed the bus's names from /dev/shm."""
+    processes = processes or {}
+    elapsed = traffic.seconds - before.seconds if before is not None else 0.0
+    routed = traffic.routed - before.routed if before is not None else 0
+    lost = traffic.lost - before.lost if before is not None else 0
+    for e in endpoints:  # losing is what a lossy endpoint asked for
+        if e.lossy:
+            lost -= e.lost - (lost_before or {}).get((e.slot, e.generation), 0)
+    host = processes.get(info.pid) if info.pid is not None else None
+    reasons = complaints(info, endpoints, lost=lost, host=host, names_missing=names_missing)
+    return Health(
+        bus=info.name,
+        healthy=not reasons,
+        reasons=reasons,
+        state=info.state,
+        dispatcher_alive=info.alive,
+        pid=info.pid,
+        uptime=max(now - info.since, 0.0) if info.since is not None and info.alive else None,
+        heartbeat_age=info.heartbeat_age,
+        control_age=info.control_age,
+        cpu=host.cpu if host else None,
+        memory=host.memory if host else None,
+        rate=max(routed, 0) / elapsed if elapsed > 0 else 0.0,
+        latency=traffic.latency_since(None),
+        recent_latency=traffic.latency_since(before),
+        pending=sum(e.pending for e in endpoints),
+        routed=traffic.routed,
+        lost=traffic.lost,
+        unrouted=traffic.unrouted,
+        no_route=traffic.no_route,
+        dead_letters=traffic.dead_letters,
+        orphans=traffic.orphans,
+        redelivered=traffic.redelivered,
+        violations=traffic.violations,
+        endpoints=tuple(_endpoint(e, processes.get(e.pid)) for e in endpoints),
+    )
+
+
+def _endpoint(info: EndpointInfo, process: Process | None) -> EndpointHealth:
+    return EndpointHealth(
+        name=info.name,
+        state=info.condition,
+        pid=info.pid,
+        cpu=process.cpu if process else None,
+        memory=process.memory if process else None,
+        incoming=info.incoming.depth + info.incoming_replies.depth,
+        outgoing=info.outgoing.depth + info.outgoing_replies.depth,
+        incoming_high=info.incoming.high,
+        outgoing_high=info.outgoing.high,
+        untouched=info.untouched,
+        in_hand=info.in_hand,
+        sent=info.sent.total,
+        received=info.received.total,
+        lost=info.lost,
+        redelivered=info.redelivered,
+        last_progress=info.last_progress,
+    )
+
+
+def complaints(
+    info: BusInfo,
+    endpoints: Sequence[EndpointInfo],
+    *,
+    lost: int = 0,
+    host: Process | None = None,
+    names_missing: bool = False,
+) -> tuple[str, ...]:
+    """What is wrong with a bus, each with what to do; empty when it is healthy."""
+    found = []
+    again = f"start it again: python -m shmbus {info.name}"
+    if info.state in ("ended", "handover"):
+        word = "has ended" if info.state == "ended" else "waits for its next dispatcher"
+        found.append(f"bus {info.name} {word}; {again}")
+    elif not info.alive:
+        found.append(f"dispatcher {info.pid} is dead; {again}")
+    elif host is not None and host.stopped:
+        found.append(f"dispatcher {info.pid} is stopped; let it go on: kill -CONT {info.pid}")
+    elif endpoints and info.heartbeat_age is not None and info.heartbeat_age > HEARTBEAT_LIMIT:
+        found.append(
+            f"dispatcher {info.pid} hangs: nothing forwarded for {info.heartbeat_age:.1f} s; "
+            "see what holds up that process"
+        )
+    if names_missing:
+        found.append(
+            "its names in /dev/shm were removed by somebody: the attached go on, nobody else can "
+            "attach; restart the bus, and keep a cleaner or logind (RemoveIPC=no) from /dev/shm"
+        )
+    for e in endpoints:
+        who = f"endpoint {e.name} (process {e.pid})"
+        match e.condition:
+            case "dead":
+                found.append(f"{who} is dead{f' ({e.reason})' if e.reason else ''}; restart it")
+            case "stalled" if e.receivers == 0:
+                found.append(
+                    f"{who} is stalled: {e.untouched} messages wait and nobody runs its handlers; "
+                    "call run(), start() or receive()"
+                )
+            case "stalled":
+                found.append(
+                    f"{who} is stalled: {e.untouched} messages wait and it takes none; "
+                    "is it stopped, or blocked?"
+                )
+            case "slow":
+                found.append(
+                    f"{who} is slow: its ring stayed full and messages were lost there; give it "
+                    "more threads or members, or a larger ring_bytes"
+                )
+    if lost > 0:
+        found.append(f"{lost} messages were lost since the look before; see who is slow")
+    return tuple(found)

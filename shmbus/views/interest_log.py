@@ -1,0 +1,109 @@
+"""What an endpoint wants, as it wrote it down for the dispatcher, read by who looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ringbuf import RingbufError, Segment, SegmentMismatch
+from ringbuf._kernel import Mapping
+from shmbus.shared import layout, names
+from shmbus.shared.patterns import Interest, Role, check_pattern
+
+_ROLES: dict[int, Role] = {
+    layout.InterestRole.SUBSCRIBE: "subscribe",
+    layout.InterestRole.HANDLE: "handle",
+    layout.InterestRole.OBSERVE: "tap",
+}
+
+
+class InterestLog:
+    """What one endpoint wants, from the log that it appends to and now and then replaces."""
+
+    def __init__(self, bus: names.BusNames, owner: names.Owner, endpoint: str) -> None:
+        self._bus, self._owner, self._endpoint = bus, owner, endpoint
+        self._version = self._serial = -1
+        self._memory: Mapping | None = None
+        self._read = 0
+        self._active: dict[int, Interest] = {}
+        self._interests: tuple[Interest, ...] = ()
+        self._note = ""
+
+    def read(self, version: int, serial: int) -> tuple[tuple[Interest, ...], str]:
+        """The interests at least up to this version, and a note where the log is broken (then
+        there are none)."""
+        if version == 0:
+            return (), ""
+        if (version, serial) == (self._version, self._serial):
+            return self._interests, self._note
+        try:
+            if serial != self._serial or self._memory is None:
+                self._open(serial)
+            self._extend()
+            self._interests, self._note = tuple(self._active.values()), ""
+            self._version = version
+        except RingbufError as problem:  # replaced meanwhile, perhaps: read again next time
+            self._interests, self._note = (), str(problem)
+        except ValueError as problem:
+            self._interests, self._note = (), f"its interest log is broken: {problem}"
+            self._version = version
+        return self._interests, self._note
+
+    def _open(self, serial: int) -> None:
+        self._serial, self._memory, self._active = serial, None, {}
+        self._read = layout.INTERESTS.itemsize
+        name = self._bus.interests(self._owner, serial)
+        memory = Segment.attach(
+            name, kind=layout.SegmentKind.INTERESTS, layout=layout.LAYOUT
+        ).memory
+        if memory.size < self._read:
+            raise SegmentMismatch(name, "size", self._read, memory.size)
+        self._memory = memory
+
+    def _extend(self) -> None:
+        assert self._memory is not None
+        complete = int(layout.view(self._memory, layout.INTERESTS)[0]["bytes"])
+        end = layout.INTERESTS.itemsize + complete
+        if end > self._memory.size or end < self._read:
+            raise ValueError(f"{complete} bytes of {self._memory.size} are said to be complete")
+        log = bytes(memoryview(self._memory)[self._read : end])
+        for identifier, interest in parse(log, self._endpoint):
+            if interest is None:
+                self._active.pop(identifier, None)
+            else:
+                self._active[identifier] = interest
+        self._read = end
+
+
+def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
+    """The entries of a log: an id and the interest added under it, or None for its removal.
+    Raises ``ValueError`` at an entry that no endpoint writes."""
+    at = 0
+    while at < len(log):
+        if len(log) - at < layout.INTEREST.itemsize:
+            raise ValueError(f"entry cut off at byte {at}")
+        entry = np.frombuffer(log, layout.INTEREST, 1, at)[0].item()
+        length, op, role, _, flags, identifier, pattern_length, group_length, _ = entry
+        begin = at + layout.INTEREST.itemsize
+        middle, end = begin + pattern_length, begin + pattern_length + group_length
+        if end - at > length or at + length > len(log):
+            raise ValueError(f"entry of {length} bytes at byte {at}")
+        if op == layout.InterestOp.REMOVE:
+            yield identifier, None
+        elif op == layout.InterestOp.ADD and role in _ROLES:
+            yield (
+                identifier,
+                Interest(
+                    endpoint=endpoint,
+                    pattern=check_pattern(log[begin:middle].decode("ascii")),
+                    role=_ROLES[role],
+                    group=names.check_group(log[middle:end].decode("ascii"))
+                    if group_length
+                    else None,
+                    overflow="drop_newest" if flags & layout.InterestFlag.DROP_NEWEST else "block",
+                ),
+            )
+        else:
+            raise ValueError(f"unknown entry at byte {at}")
+        at += -(-length // 8) * 8

@@ -1,0 +1,252 @@
+"""What did the dead leave in /dev/shm?
+
+`find_leavings` says what stands there that nobody needs any more, whose it was and how much it
+holds; `free` removes it. Only what provably nobody needs is freed: its owner is dead, and no
+dispatcher holds, or can take, the fence of its bus meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringbuf import RingbufError, Segment
+from shmbus.shared import fence, layout, names, processes
+from shmbus.shared.layout import BusState, RowState, SegmentKind
+from shmbus.shared.names import SHM, Entry, Owner
+
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in /dev/shm whose owner is dead."""
+
+    bus: str
+    owner: str
+    """Whose it was."""
+    bytes: int
+    """What it takes of /dev/shm."""
+    files: tuple[str, ...]
+    removable: bool
+    """Whether provably nobody needs it."""
+    reason: str
+    """Why, or why not."""
+
+
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
+    """What another user has in /dev/shm: not ours to judge."""
+
+    uid: int
+    buses: tuple[str, ...]
+    bytes: int
+
+
+def find_leavings(bus: str | None = None) -> list[Leaving]:
+    """What this user's dead buses and endpoints left, or those of one bus. Raises
+    ``InvalidName``."""
+    found = _buses() if bus is None else [names.check_bus(bus)]
+    return [leaving for name in found for leaving in _Bus(name).leavings()]
+
+
+def find_foreign() -> list[Foreign]:
+    """What other users have here."""
+    found: dict[int, list[tuple[Path, Entry]]] = {}
+    for path, entry in names.entries():
+        if entry.uid != os.geteuid():
+            found.setdefault(entry.uid, []).append((path, entry))
+    return [
+        Foreign(
+            uid=uid,
+            buses=tuple(sorted({entry.bus for _, entry in files})),
+            bytes=sum(_size(path) for path, _ in files),
+        )
+        for uid, files in sorted(found.items())
+    ]
+
+
+def free(leaving: Leaving) -> int:
+    """Remove it if it may still be removed; returns the bytes that this freed.
+
+    The dead ones' bus cannot begin anew meanwhile: that needs the fence, which is held here."""
+    whole = any(entry.owner is None for entry in map(names.parse, leaving.files) if entry)
+    if whole and fence.acquire(leaving.bus) is not None:
+        return 0  # it is being served again
+    freed = 0
+    try:
+        for now in _Bus(leaving.bus, fenced=whole).leavings():
+            if now.removable:
+                for file in now.files:
+                    entry = names.parse(file)
+                    if file in leaving.files and entry is not None and entry.kind != "lock":
+                        freed += _remove(SHM / file)
+    finally:
+        if whole:
+            left = {entry.kind for _, entry in names.entries(leaving.bus)} - {"lock"}
+            fence.release(leaving.bus, remove=not left)
+    return freed
+
+
+def _remove(path: Path) -> int:
+    size = _size(path)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def served_elsewhere() -> list[str]:
+    """This user's buses that are served from another pid namespace."""
+    return [name for name in _buses() if _Bus(name).elsewhere]
+
+
+def _buses() -> list[str]:
+    return sorted({entry.bus for _, entry in names.entries() if entry.uid == os.geteuid()})
+
+
+class _Bus:
+    """One bus of this user: whether it is dead, and what of it is."""
+
+    def __init__(self, name: str, *, fenced: bool = False) -> None:
+        self.name = name
+        self.files = list(names.entries(name))
+        self.dispatcher: tuple[int, int] | None = None
+        self.elsewhere = False
+        self.state: int | None = None
+        self.rows: set[Owner] = set()
+        self._namespaces: dict[Owner, int] = {}
+        self._names: dict[Owner, str] = {}
+        self._read()
+        # Holding the fence proves that there is no dispatcher, whatever BUS says; asking proves
+        # that there is one.
+        self.holder = None if fenced else fence.holder(name)
+        owners = {entry.owner for _, entry in self.files if entry.owner is not None}
+        self._read_owners(owners)
+        self.alive = {owner for owner in owners if not self._dead(owner)}
+
+    def _read(self) -> None:
+        try:
+            name = names.names_of(self.name).bus_segment
+            memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+            head = layout.view(memory, layout.BUS)[0]
+            rows = layout.view(memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
+        except (RingbufError, ValueError):
+            return
+        identity = head["identity"]
+        self.dispatcher = int(identity["pid"]), int(identity["start_time"])
+        self.elsewhere = int(identity["pid_namespace"]) not in (0, processes.namespace("pid"))
+        self.state = int(head["state"])
+        for row in rows:
+            if int(row["state"]) != RowState.FREE:
+                self.rows.add(names.owner_in(row))
+
+    def _read_owners(self, owners: set[Owner]) -> None:
+        for owner in owners:
+            try:
+                up = names.names_of(self.name).up(owner)
+                memory = Segment.attach(up, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
+                said = layout.view(memory, layout.UP)[0]
+            except (RingbufError, ValueError):
+                continue
+            self._namespaces[owner] = int(said["identity"]["pid_namespace"])
+            self._names[owner] = layout.text(said["name"])
+
+    def _dead(self, owner: Owner) -> bool:
+        """Provably: its process was one of our pid namespace, or we see those of all."""
+        if self._namespaces.get(owner) == processes.namespace("pid"):
+            return not processes.process_alive(owner.pid, owner.start)
+        return _nobody_began_at(owner.start)
+
+    def _served(self) -> bool:
+        if self.holder is not None:
+            return True
+        if self.dispatcher is None:
+            return False
+        if self.elsewhere:
+            return not _nobody_began_at(self.dispatcher[1])
+        return processes.process_alive(*self.dispatcher)
+
+    def leavings(self) -> Iterator[Leaving]:
+        if self._served():
+            yield from self._strays()
+            return
+        if not self.files:
+            return
+        files = [path for path, _ in self.files]
+        if self.dispatcher is not None:
+            pid = self.dispatcher[0]
+            how = "ended" if self.state == BusState.ENDED else "died"
+            owner = f"its dispatcher, process {pid}, {how}"
+        elif any(entry.kind == "bus" for _, entry in self.files):
+            owner = "a dispatcher of another version, or broken"
+        else:
+            owner = "remains of a bus"
+        dead = [owner for owner in self._names if owner not in self.alive]
+        if dead:
+            listed = ", ".join(sorted(self._names[owner] for owner in dead)[:5])
+            owner += f"; endpoints {listed}{', ..' if len(dead) > 5 else ''}"
+        if self.alive:
+            seen = {o.pid for o in self.alive if processes.process_alive(o.pid, o.start)}
+            pids = ", ".join(map(str, sorted(seen)))
+            reason = (
+                f"processes {pids} wait for it: serve it again, or end them"
+                if seen
+                else "who attached cannot be proved dead from this pid namespace: look from the "
+                "first one, the host's"
+            )
+        else:
+            reason = "nobody of it lives"
+        yield Leaving(
+            bus=self.name,
+            owner=owner,
+            bytes=sum(map(_size, files)),
+            files=tuple(path.name for path in files),
+            removable=not self.alive,
+            reason=reason,
+        )
+
+    def _strays(self) -> Iterator[Leaving]:
+        """On a bus that is served: what is left of those who died at its door. The dispatcher sees
+        off everybody else."""
+        if self.dispatcher is None:
+            return
+        found: dict[Owner, list[Path]] = {}
+        for path, entry in self.files:
+            if entry.owner is not None and entry.owner not in self.alive:
+                found.setdefault(entry.owner, []).append(path)
+        for owner, files in found.items():
+            if owner not in self.rows:
+                name = self._names.get(owner)
+                yield Leaving(
+                    bus=self.name,
+                    owner=f"{f'endpoint {name}, ' if name else ''}process {owner.pid}",
+                    bytes=sum(map(_size, files)),
+                    files=tuple(path.name for path in files),
+                    removable=True,
+                    reason="it died before it was let in",
+                )
+
+
+def _nobody_began_at(start: int) -> bool:
+    """Whether no process, of any pid namespace, began at this time. Only who is in the first
+    namespace sees all, and there every process has a pid."""
+    if processes.namespace("pid") != _INITIAL_PID_NAMESPACE:
+        return False
+    try:
+        everybody = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
+    except OSError:
+        return False
+    return not any(
+        processes.start_time(pid) == start and processes.process_alive(pid, start)
+        for pid in everybody
+    )

@@ -1,0 +1,199 @@
+"""A bus looked at from outside: read-only, through shared memory alone.
+
+It costs the bus nothing and needs no help of the dispatcher's: it works as well when that hangs
+or has died, and says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+import msgspec
+import psutil
+
+from shmbus import errors
+from shmbus.shared import names, patterns
+
+from . import registry
+from .facts import BusInfo, Clock, EndpointInfo, PendingRequest
+from .health import Health, Latency, Process, Traffic, assess
+from .registry import Registry
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A bus at one moment, all of it."""
+
+    seconds: float
+    """That moment, on the monotonic clock."""
+    info: BusInfo
+    endpoints: list[EndpointInfo]
+    health: Health
+
+
+class BusView:
+    """What is to be seen of one bus. Thread-safe; a context manager. Once it is closed, looking
+    raises ``ViewClosed``.
+
+    Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
+    ``SegmentError`` (it belongs to another user, or is broken).
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._open: Registry | None = Registry(name)
+        self._processes = Processes()
+        self._lost = _lost(self._registry.endpoints())
+        self._before = self._traffic()
+
+    @property
+    def _registry(self) -> Registry:
+        if self._open is None:
+            raise errors.ViewClosed(bus=self.name)
+        return self._open
+
+    def info(self) -> BusInfo:
+        """The bus itself: its dispatcher, state and sizes."""
+        with self._lock:
+            return self._registry.info()
+
+    def endpoints(self) -> list[EndpointInfo]:
+        """Everybody who holds a slot now, the dead that are not cleared away yet included."""
+        with self._lock:
+            return self._registry.endpoints()
+
+    def find(self, pattern: str) -> list[EndpointInfo]:
+        """The attached endpoints that want messages which this pattern (or type) matches. Raises
+        ``InvalidPattern``."""
+        patterns.check_pattern(pattern)
+        return [
+            endpoint
+            for endpoint in self.endpoints()
+            if endpoint.state == "attached"
+            and any(patterns.overlaps(pattern, mine) for mine in endpoint.patterns)
+        ]
+
+    def requests(self, name: str) -> list[PendingRequest]:
+        """The requests under way of an endpoint; none where there is no such endpoint."""
+        with self._lock:
+            return [
+                request
+                for endpoint in self._registry.endpoints()
+                if endpoint.name == name
+                for request in self._registry.requests(endpoint.slot, endpoint.generation)
+            ]
+
+    def waiting(self, name: str) -> Latency:
+        """How long the messages that wait for an endpoint have been on their way, since they were
+        sent. Replies are not among them: they are taken as they come."""
+        with self._lock:
+            sent = [
+                sent
+                for endpoint in self._registry.endpoints()
+                if endpoint.name == name
+                for sent in self._registry.waiting(endpoint.slot, endpoint.generation)
+            ]
+        return Latency.of_times([max(time.monotonic_ns() - then, 0) / 1e9 for then in sent])
+
+    def route(self, type: str) -> patterns.Route:
+        """Who would get a message of this type now, and why. Raises ``InvalidType``."""
+        if not type.startswith("$"):
+            patterns.check_type(type)
+        there = {e.name: e for e in self.endpoints() if e.state == "attached"}
+        return patterns.route(
+            type,
+            [interest for endpoint in there.values() for interest in endpoint.interests],
+            load=lambda name: there[name].untouched + there[name].in_hand if name in there else 0,
+            unfit={e.name for e in there.values() if e.stalled or e.slow},
+        )
+
+    def health(self) -> Health:
+        """How the bus fares. Rates, CPU and recent latency are of the time since the call before,
+        or since this view was opened."""
+        return self.look().health
+
+    def look(self) -> Look:
+        """Everything at one moment; counts as a call of `health`."""
+        with self._lock:
+            clock = Clock.now()
+            info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
+            traffic, before = self._traffic(), self._before
+            self._before = traffic
+            lost, self._lost = self._lost, _lost(endpoints)
+            pids = {e.pid for e in endpoints if e.state != "dead"}
+            if info.alive and info.pid is not None:
+                pids.add(info.pid)
+            processes = self._processes.look(pids)
+        health = assess(
+            info,
+            endpoints,
+            traffic,
+            before=before,
+            lost_before=lost,
+            processes=processes,
+            now=clock.wall / 1e9,
+            names_missing=self._names_missing(info),
+        )
+        return Look(seconds=traffic.seconds, info=info, endpoints=endpoints, health=health)
+
+    def close(self) -> None:
+        """Let go of the shared memory."""
+        with self._lock:
+            self._open = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _traffic(self) -> Traffic:
+        return Traffic.of(self._registry.head[0].copy(), time.monotonic())
+
+    def _names_missing(self, info: BusInfo) -> bool:
+        if not info.alive or names.names_of(self.name).complete():
+            return False
+        return self._registry.info().state == "serving"  # not one that ended meanwhile
+
+
+def observe(bus: str | None = None) -> BusView:
+    """Look at a bus, read-only; None: the only one running.
+
+    Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
+    ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``.
+    """
+    return BusView(registry.choose(bus))
+
+
+def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], int]:
+    return {(e.slot, e.generation): e.lost for e in endpoints}
+
+
+class Processes:
+    """What the system says of processes. CPU is of the time since the look before."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def look(self, pids: set[int]) -> dict[int, Process]:
+        """CPU and memory of these processes; those that are gone are left out."""
+        result: dict[int, Process] = {}
+        known, self._known = self._known, {}
+        for pid in pids:
+            try:
+                process = known.get(pid)
+                if process is None or not process.is_running():
+                    process = psutil.Process(pid)
+                with process.oneshot():
+                    result[pid] = Process(
+                        cpu=process.cpu_percent(),
+                        memory=process.memory_info().rss,
+                        stopped=process.status()
+                        in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
+                    )
+            except psutil.Error:
+                continue
+            self._known[pid] = process
+        return result

@@ -1,0 +1,549 @@
+"""The dispatcher dies, or hangs: who is told, what still works, what the next one takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbus
+from shmbus import Message, errors
+from shmbus.shared import names
+from shmbus.testing import BusProcess, Worker, eventually, in_shm
+
+Attach = Callable[..., shmbus.Endpoint]
+Hire = Callable[..., Worker]
+
+NEVER = threading.Event()
+
+
+def echo(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.run()
+
+
+# Who is told -------------------------------------------------------------------------------------
+
+
+def test_a_request_under_way_raises_bus_down_with_the_pid(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    server, caller = attach("server"), attach("caller")
+    begun = threading.Event()
+
+    def hang(message: Message) -> None:
+        begun.set()
+        message.defer()
+
+    server.handle("hang", hang)
+    server.start()
+    reply = caller.request_async("hang", timeout=60)
+    assert begun.wait(60)
+    raised: list[errors.BusDown] = []
+
+    def ask() -> None:
+        try:
+            caller.request("hang", timeout=60)
+        except errors.BusDown as why:
+            raised.append(why)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: len(caller.bus.requests("caller")) == 2)
+    pid = bus_process.pid
+    bus_process.kill()
+    asking.join(60)
+    (why,) = raised
+    assert why.pid == pid
+    assert why.bus == bus_process.name
+    with pytest.raises(errors.BusDown):
+        reply.result(60)
+    with pytest.raises(errors.BusDown):
+        caller.request("hang", timeout=60)
+    with pytest.raises(errors.BusDown):
+        caller.receive(60)
+    with pytest.raises(errors.BusDown):
+        caller.subscribe("x")
+
+
+def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    caller = attach("caller", settings=shmbus.Settings(max_requests=2, ring_bytes=8192))
+    server = attach("server", reconnect=True)
+    server.handle("hang", lambda message: message.defer())
+    server.start()
+    hung = caller.request_async("hang", timeout=60)
+    eventually(lambda: server.bus.find("hang")[0].in_hand)
+    bus_process.pause()
+    with pytest.raises(errors.QueueFull):
+        caller.publish_many([("x", bytes(1000))] * 9, timeout=0)
+    raised: list[errors.BusDown] = []
+
+    def ask() -> None:
+        try:
+            caller.request_async("hang", bytes(1000), timeout=60)
+        except errors.BusDown as why:
+            raised.append(why)
+
+    asking = threading.Thread(target=ask)
+    asking.start()  # it waits for room
+    eventually(lambda: len(caller.bus.requests("caller")) == 2)
+    bus_process.kill()
+    asking.join(60)
+    with pytest.raises(errors.BusDown):
+        hung.result(60)
+    assert len(raised) == 1
+    bus_process.start()
+    for _ in range(2):
+        eventually(lambda: not caller._trouble_now())
+        caller.request_async("hang", timeout=60)
+    with pytest.raises(errors.RequestsFull):
+        caller.request("hang", timeout=0)
+
+
+def test_what_is_published_while_it_is_dead_is_delivered_by_the_next(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    publisher, reader = attach("publisher"), attach("reader", reconnect=True)
+    group = [attach(f"member{n}", reconnect=True) for n in range(2)]
+    reader.subscribe("n")
+    for member in group:
+        member.subscribe("n", group="g")
+    publisher.publish("n", 0)
+    bus_process.kill()
+    for n in range(1, 500):
+        publisher.publish("n", n)
+    bus_process.start()
+    for n in range(500, 600):
+        publisher.publish("n", n)
+    assert [reader.receive(60).payload for _ in range(600)] == list(range(600))  # type: ignore[union-attr]
+    assert reader.receive(0.05) is None
+    got: list[Any] = []
+    while len(got) < 600:
+        for member in group:
+            got += [m.payload for m in member.receive_many(600, 0.01)]
+    assert sorted(got) == list(range(600))
+
+
+def test_with_reconnect_a_request_waits_for_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    worker(echo, name="server")
+    caller = attach("caller", reconnect=True)
+    caller.wait_for("echo")
+    bus_process.kill()
+    answers: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(caller.request("echo", "there?", timeout=60).payload)
+    )
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive()
+    bus_process.start()
+    asking.join(60)
+    assert answers == ["there?"]
+
+
+def test_a_request_begun_before_is_answered_through_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    server, caller = attach("server", reconnect=True), attach("caller", reconnect=True)
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(message: Message) -> str:
+        begun.set()
+        go.wait(60)
+        return "done"
+
+    server.handle("slow", slow)
+    server.start()
+    reply = caller.request_async("slow", timeout=60)
+    assert begun.wait(60)
+    bus_process.kill()
+    go.set()
+    bus_process.start()
+    assert reply.result(60).payload == "done"
+
+
+def test_who_died_meanwhile_is_seen_off_by_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    victim = worker(hang_in_hand, name="victim")
+    caller = attach("caller", reconnect=True)
+    caller.subscribe("$bus.endpoint.down")
+    caller.wait_for("hang")
+    reply = caller.request_async("hang", timeout=60)
+    eventually(lambda: caller.bus.find("hang")[0].in_hand)
+    bus_process.kill()
+    victim.kill()
+    bus_process.start()
+    with pytest.raises(errors.EndpointDied) as caught:
+        reply.result(60)
+    assert caught.value.endpoint == "victim"
+    down = caller.receive(60)
+    assert down is not None
+    assert down.payload["name"] == "victim"
+    eventually(lambda: [e.name for e in caller.bus.endpoints()] == ["caller"])
+    attach("victim")
+
+
+@pytest.mark.parametrize("pidfds", [True, False])
+def test_the_next_dispatcher_sees_the_deaths_of_whom_it_took_over(
+    bus_process: BusProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    attach: Attach,
+    worker: Hire,
+    pidfds: bool,
+) -> None:
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    victim = worker(echo, name="victim", reconnect=True)
+    caller = attach("caller", reconnect=True)
+    caller.subscribe("$bus.endpoint.down")
+    caller.wait_for("echo")
+    bus_process.kill()
+    if not pidfds:
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+    with shmbus.serve(bus_process.name):
+        assert caller.request("echo", 1, timeout=60).payload == 1
+        victim.kill()
+        down = caller.receive(60)
+        assert down is not None
+        assert (down.payload["name"], down.payload["pid"]) == ("victim", victim.pid)
+        assert down.payload["reason"] in ("killed", "died")  # it is reaped at once
+        caller.close()
+
+
+def hang_in_hand(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("hang", lambda message: NEVER.wait())
+    endpoint.run()
+
+
+def test_who_went_on_while_it_was_dead_is_not_stalled_any_more(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    server = worker(echo, name="server")
+    caller = attach("caller", reconnect=True)
+    caller.subscribe("$bus.endpoint.*")
+    caller.wait_for("echo")
+    server.pause()
+
+    def next_of_server() -> str:
+        while (message := caller.receive(60)) is not None and message.payload["name"] != "server":
+            pass
+        assert message is not None
+        return message.type
+
+    while next_of_server() != "$bus.endpoint.stalled":
+        pass
+    bus_process.kill()
+    server.resume()
+    bus_process.start()
+    assert next_of_server() == "$bus.endpoint.resumed"
+    assert not caller.bus.find("echo")[0].stalled
+
+
+OTHER = "import time; time.sleep(600)"
+
+
+def become_another_program(endpoint: shmbus.Endpoint) -> None:
+    with contextlib.suppress(errors.BusDown):
+        endpoint.subscribe("go.on")
+        endpoint.receive()
+    os.execv(sys.executable, [sys.executable, "-c", OTHER])
+
+
+def test_who_called_exec_meanwhile_is_seen_to_be_gone_by_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    guest = worker(become_another_program, name="guest")
+    bus_process.kill()
+    eventually(lambda: OTHER in Path(f"/proc/{guest.pid}/cmdline").read_text())
+    bus_process.start()
+    watcher = attach("watcher")
+    eventually(lambda: [e.name for e in watcher.bus.endpoints()] == ["watcher"])
+    assert guest.alive
+    guest.kill()  # it is no worker any more
+
+
+def test_who_calls_exec_after_that_is_seen_to_be_gone_by_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    guest = worker(become_another_program, name="guest", reconnect=True)
+    bus_process.restart()
+    watcher = attach("watcher")
+    watcher.subscribe("$bus.endpoint.down")
+    watcher.wait_for("go.on", timeout=60)
+    watcher.publish("go.on")
+    down = watcher.receive(60)
+    assert down is not None
+    assert (down.payload["name"], down.payload["reason"]) == ("guest", "exec")
+    assert guest.alive
+    guest.kill()
+
+
+def test_attaching_waits_for_a_dispatcher_and_says_when_there_is_none(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    bus_process.kill()
+    with pytest.raises(errors.AttachTimeout) as caught:
+        attach("early", timeout=0.3)
+    assert caught.value.bus == bus_process.name
+    assert caught.value.seconds >= 0.3
+    found: list[shmbus.Endpoint] = []
+    attaching = threading.Thread(target=lambda: found.append(attach("patient")))
+    attaching.start()
+    bus_process.start()
+    attaching.join(60)
+    assert found[0].name == "patient"
+
+
+def test_a_dispatcher_that_stands_still_is_named_by_attach(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    bus_process.pause()
+    try:
+        with pytest.raises(errors.AttachTimeout) as caught:
+            attach("early", timeout=0.5)
+    finally:
+        bus_process.resume()
+    assert caught.value.pid == bus_process.pid
+    assert str(bus_process.pid) in str(caught.value)
+    attach("later")
+
+
+def test_those_who_are_attached_survive_that_their_dispatcher_stands_still(
+    bus_process: BusProcess, attach: Attach, worker: Hire
+) -> None:
+    worker(echo, name="server")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    bus_process.pause()
+    with pytest.raises(errors.RequestTimeout):
+        caller.request("echo", timeout=0.3)
+    bus_process.resume()
+    assert caller.request("echo", 1, timeout=60).payload == 1
+
+
+STANDSTILL = 1.0
+"""Seconds that an endpoint may take nothing, below: less than the dispatcher stands still."""
+
+
+@pytest.mark.slow
+@pytest.mark.bus(stall_after=STANDSTILL, block_timeout=STANDSTILL, ring_bytes=4096)
+@pytest.mark.parametrize("told", ["stalled", "lost"])
+def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
+    bus_process: BusProcess, attach: Attach, told: str
+) -> None:
+    deaf, sender = attach("deaf"), attach("sender")
+    deaf.subscribe("x")
+
+    def full() -> bool:
+        with contextlib.suppress(errors.QueueFull):
+            sender.publish("x", bytes(900), timeout=0.0)
+        there = {e.name: e for e in sender.bus.endpoints()}
+        return min(there["deaf"].incoming.fill, there["sender"].outgoing.fill) > 0.75
+
+    time.sleep(STANDSTILL / 2)  # so that its last progress is no excuse
+    began = time.monotonic()
+    eventually(full)
+    bus_process.pause()
+    ran = time.monotonic() - began
+    time.sleep(1.5 * STANDSTILL)
+    resumed = time.monotonic()
+    bus_process.resume()
+    eventually(lambda: getattr(deaf.bus.find("x")[0], told))
+    # Of the standstill itself at most what lies between two looks at the endpoints is counted.
+    assert time.monotonic() - resumed > STANDSTILL - ran - 0.15
+
+
+def test_a_bus_that_is_ended_in_good_order_says_so(bus_process: BusProcess, attach: Attach) -> None:
+    endpoint = attach("endpoint", reconnect=True)
+    bus_process.stop()
+    with pytest.raises(errors.BusDown) as caught:
+        endpoint.receive(60)
+    assert "ended" in caught.value.reason
+    endpoint.close()
+    assert in_shm(bus_process.name) == []
+
+
+# One at a time -----------------------------------------------------------------------------------
+
+
+def test_a_second_dispatcher_is_refused_with_the_pid_of_the_first(
+    bus_process: BusProcess,
+) -> None:
+    with pytest.raises(errors.BusExists) as caught:
+        shmbus.serve(bus_process.name)
+    assert caught.value.pid == bus_process.pid
+
+
+def test_a_second_dispatcher_is_refused_in_the_same_process_too(bus: shmbus.Bus) -> None:
+    with pytest.raises(errors.BusExists) as caught:
+        shmbus.serve(bus.name)
+    assert caught.value.pid == os.getpid()
+
+
+def test_who_fails_to_adopt_a_bus_leaves_it_to_the_next(
+    bus_process: BusProcess, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = attach("client", reconnect=True)
+    bus_process.kill()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            shmbus.serve(bus_process.name)
+    bus_process.start()
+    client.subscribe("x")
+
+
+def try_to_serve(endpoint: shmbus.Endpoint, bus: str) -> str:
+    try:
+        shmbus.serve(bus).close()
+    except errors.BusExists as why:
+        return f"exists {why.pid}"
+    return "served"
+
+
+def test_a_lock_file_that_others_opened_and_closed_still_keeps_the_second_out(
+    bus: shmbus.Bus, worker: Hire
+) -> None:
+    lock = f"/dev/shm/{names.names_of(bus.name).lock}"
+    with open(lock) as file:  # in the holder's own process: its lock is lost by that
+        file.read()
+    second = worker(try_to_serve, bus.name, name="second")
+    assert second.result() == f"exists {os.getpid()}"
+
+
+@contextlib.contextmanager
+def host_with_child(bus: str) -> Iterator[tuple[int, int]]:
+    """The pids of a process that serves, and of a child that it forked and that does nothing."""
+    code = f"""
+        import os, signal, shmbus
+        bus = shmbus.serve({bus!r})
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        print(child, flush=True)
+        signal.pause()
+    """
+    host = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+    assert host.stdout is not None
+    child = int(host.stdout.readline())
+    try:
+        yield host.pid, child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        host.kill()
+        host.communicate()
+
+
+def test_a_forked_child_that_outlives_a_killed_host_does_not_block_the_restart(
+    bus_name: str,
+) -> None:
+    with host_with_child(bus_name) as (host, _):
+        endpoint = shmbus.attach(bus_name, name="endpoint", reconnect=True)
+        endpoint.subscribe("x")
+        os.kill(host, signal.SIGKILL)
+        bus = eventually(lambda: serve_if_free(bus_name))
+        assert bus is not None
+        with bus:
+            endpoint.publish("x", "through the next")
+            message = endpoint.receive(60)
+            assert message is not None
+            assert message.payload == "through the next"
+            endpoint.close()
+
+
+def test_who_knocks_while_only_that_child_is_left_is_let_in_by_the_next(bus_name: str) -> None:
+    with host_with_child(bus_name) as (host, _):
+        os.kill(host, signal.SIGKILL)
+        eventually(lambda: state_of(host) == "Z")
+        found: list[shmbus.Endpoint] = []
+        attaching = threading.Thread(
+            target=lambda: found.append(shmbus.attach(bus_name, name="early", timeout=None))
+        )
+        attaching.start()
+        attaching.join(0.2)
+        bus = eventually(lambda: serve_if_free(bus_name))
+        assert bus is not None
+        with bus:
+            attaching.join(60)
+            assert [endpoint.name for endpoint in found] == ["early"]
+            found[0].close()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def serve_if_free(bus: str) -> shmbus.Bus | None:
+    try:
+        return shmbus.serve(bus)
+    except errors.BusExists:
+        return None
+
+
+def test_a_newer_package_of_the_same_layout_adopts_the_bus(
+    bus_process: BusProcess, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = attach("endpoint", reconnect=True)
+    endpoint.subscribe("x")
+    bus_process.kill()
+    monkeypatch.setattr("shmbus.dispatcher.control.version", lambda package: "99.0")
+    with shmbus.serve(bus_process.name) as bus:
+        endpoint.publish("x", 1)
+        assert endpoint.receive(60) is not None
+        assert bus.info().package == "99.0"
+        endpoint.close()
+
+
+def relabel(bus: str) -> None:
+    """As another layout would have left it: the second word of the frozen prefix."""
+    with open(f"/dev/shm/{names.names_of(bus).bus_segment}", "r+b") as file:
+        file.seek(8)
+        word = bytearray(file.read(8))
+        word[0] ^= 1
+        file.seek(8)
+        file.write(word)
+
+
+def test_another_layout_in_use_is_refused_with_both_versions_or_replaced(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    endpoint = attach("endpoint")
+    bus_process.kill()
+    relabel(bus_process.name)
+    with pytest.raises(errors.LayoutMismatch) as caught:
+        shmbus.serve(bus_process.name)
+    assert caught.value.mine != caught.value.theirs
+    assert caught.value.pids == (os.getpid(),)
+    assert caught.value.mine in str(caught.value)
+    assert caught.value.theirs in str(caught.value)
+    with pytest.raises(errors.LayoutMismatch):
+        shmbus.attach(bus_process.name, name="other")
+    with shmbus.serve(bus_process.name, replace=True):
+        with pytest.raises(errors.BusDown):
+            endpoint.receive(60)
+        with shmbus.attach(bus_process.name, name="other") as other:
+            other.publish("x")
+        endpoint.close()

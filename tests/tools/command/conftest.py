@@ -1,0 +1,77 @@
+"""The command line, within this process (quick) and as processes (signals, pipes)."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from shmbus_command.app import shmbus as command
+from shmbus_console.run import run as run_command
+
+COMMAND = [sys.executable, "-P", "-c", "from shmbus_command import main; main()"]
+
+
+class Ran(msgspec.Struct):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@pytest.fixture
+def shmbus_command(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ran]]:
+    """Run a command here: `shmbus_command("ls", "--json")`."""
+    monkeypatch.delenv("SHMBUS_BUS", raising=False)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments: object) -> Ran:
+        capfd.readouterr()
+        code = run_command(command, "shmbus", [str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Ran(code, out, err)
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command as a process with pipes: `start("sub", "-b", bus.name)`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object, **more: Any) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [*COMMAND, *map(str, arguments)]
+        given = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True, **more}
+        process = subprocess.Popen(command, **given)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass

@@ -1,0 +1,106 @@
+"""`python -m shmbus NAME` and `shmbus serve NAME`: a process that serves a bus."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shmbus
+from ringbuf import layout_text
+from shmbus.shared.layout import LAYOUT, PREFIX, offset
+from shmbus.shared.names import names_of
+
+COMMANDS = {
+    "without extras": [sys.executable, "-P", "-m", "shmbus"],
+    "shmbus serve": [
+        sys.executable,
+        "-P",
+        "-c",
+        "from shmbus_command import main; main()",
+        "serve",
+    ],
+}
+
+
+@pytest.fixture
+def name() -> str:
+    return f"host-{secrets.token_hex(4)}"
+
+
+def start(command: list[str], name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_signal_ends_the_bus_cleanly(
+    command: list[str], number: signal.Signals, name: str
+) -> None:
+    with start(command, name) as process:
+        assert process.stdout is not None
+        assert f"bus {name} is served by process {process.pid}" in process.stdout.readline()
+        with shmbus.attach(name, name="guest", timeout=60) as guest:
+            guest.publish("anything")
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+            with pytest.raises(shmbus.BusDown):
+                guest.receive(timeout=60)
+    assert (process.returncode, said) == (0, "")
+    assert not [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_second_dispatcher_is_told_who_serves_already(command: list[str], name: str) -> None:
+    with shmbus.serve(name), start(command, name) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.count("\n") == 1
+    assert f"served by process {os.getpid()}" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
+    command: list[str], name: str
+) -> None:
+    bus = shmbus.serve(name)
+    user = bus.attach("user")
+    bus.close(handover=True)
+    with Path("/dev/shm", names_of(name).bus_segment).open("r+b") as file:
+        file.seek(offset(PREFIX, "layout"))
+        file.write(b"other...")
+    with start(command, name) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert layout_text(LAYOUT) in said
+    assert layout_text(int.from_bytes(b"other...", "little")) in said
+    with start([*command, "--replace"], name) as process:
+        assert process.stdout is not None
+        assert f"bus {name} is served" in process.stdout.readline()
+        with pytest.raises(shmbus.BusDown, match="took the place"):
+            user.receive(60)
+        user.close()
+        shmbus.attach(name).close()
+        process.terminate()
+        process.communicate(timeout=60)
+    assert not [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_bad_name_is_told_in_one_line(command: list[str]) -> None:
+    with start(command, "a:b") as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith("shmbus: 'a:b' cannot name a bus")
+    assert said.count("\n") == 1

@@ -1,0 +1,285 @@
+"""ls, describe, route and health: buses seen from the shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbus
+from ringbuf import Segment
+from shmbus.shared import layout, names
+from shmbus.testing import eventually
+
+from .conftest import COMMAND, Ran
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def worker(bus: shmbus.Bus) -> Any:
+    endpoint = bus.attach("indexer")
+    endpoint.handle("index.query", lambda message: {"hits": []})
+    endpoint.subscribe("buffer.*.changed", lambda message: None, group="tokenisers")
+    endpoint.start()
+    yield endpoint
+    endpoint.close()
+
+
+def test_ls_shows_buses_and_who_is_on_them(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert f"{bus.name}  serving  process {os.getpid()}" in ran.out
+    ran = shmbus_command("ls", bus.name)
+    assert ran.lines[0].startswith(bus.name)
+    assert ran.lines[2].split()[:3] == ["indexer", "idle", str(os.getpid())]
+    ran = shmbus_command("ls", bus.name, "--json")
+    (found,) = ran.json
+    assert (found["name"], found["state"]) == (bus.name, "serving")
+    (endpoint,) = found["endpoints"]
+    assert endpoint["patterns"] == ["index.query", "buffer.*.changed"]
+    assert endpoint["condition"] == "idle"
+
+
+def test_ls_leaves_out_a_bus_that_ended_while_it_looked(
+    bus_name: str, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmbus.serve(bus_name):
+        found = shmbus.buses()
+    monkeypatch.setattr("shmbus_command.look.buses", lambda: found)
+    ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert bus_name not in ran.out
+
+
+def test_describe_says_everything_of_a_bus_or_an_endpoint(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("describe", "-b", bus.name)
+    assert "rings" in ran.out
+    assert "index.query" in ran.out
+    ran = shmbus_command("describe", "-b", bus.name, "indexer")
+    assert "handles index.query" in ran.out
+    assert "subscribes buffer.*.changed, group tokenisers" in ran.out
+    ran = shmbus_command("describe", "-b", bus.name, "indexer", "--json")
+    assert ran.json["name"] == "indexer"
+    ran = shmbus_command("describe", "-b", bus.name, "nobody")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"shmbus: no endpoint 'nobody' on bus '{bus.name}'; there: indexer\n"
+
+
+def test_route_says_who_would_get_a_message_and_why(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("route", "-b", bus.name, "buffer.3.changed")
+    assert ran.code == 0
+    assert ran.lines[1].split()[:2] == ["yes", "indexer"]
+    ran = shmbus_command("route", "-b", bus.name, "index.query", "--json")
+    assert ran.json["receivers"][0]["chosen"] is True
+    ran = shmbus_command("route", "-b", bus.name, "unheard.of")
+    assert ran.code == 1
+    assert "nobody" in ran.err
+
+
+def test_health_of_a_healthy_bus(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    def look(*arguments: str) -> Ran:
+        """Once the dispatcher's heart, which a busy machine may hold up, beats."""
+
+        def healthy() -> Ran | None:
+            ran = shmbus_command("health", *arguments)
+            return ran if ran.code == 0 else None
+
+        return eventually(healthy)
+
+    assert look(bus.name, "--over", "0.01").lines[0] == f"{bus.name}: healthy"
+    ran = look(bus.name, "--over", "0", "--json")
+    assert (ran.json["healthy"], ran.json["bus"]) == (True, bus.name)
+
+
+@pytest.mark.slow
+def test_health_of_a_bus_whose_dispatcher_died(bus_process: Any, shmbus_command: Command) -> None:
+    bus_process.kill()
+    eventually(lambda: not shmbus.observe(bus_process.name).info().alive)
+    ran = shmbus_command("health", bus_process.name, "--over", "0")
+    assert ran.code == 1
+    assert f"{bus_process.name}: not healthy" in ran.out
+    assert "is dead; start it again" in ran.out
+    ran = shmbus_command("pub", "-b", bus_process.name, "a")
+    assert ran.code == 3
+    assert "its dispatcher is dead" in ran.err
+
+
+@pytest.mark.parametrize("command", ["ls", "health", "describe", "route"])
+def test_a_missing_bus_is_told_in_one_line(shmbus_command: Command, command: str) -> None:
+    where = {"describe": ["-b"], "route": ["a", "-b"]}.get(command, [])
+    ran = shmbus_command(command, *where, "no-such-bus")
+    assert ran.code == 3
+    assert "no bus 'no-such-bus' runs" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Any:
+    """A file that stands where a bus of this name would."""
+    name = f"cli-broken-{os.getpid()}"
+    path = Path("/dev/shm") / names.names_of(name).bus_segment
+    yield name, path
+    path.unlink(missing_ok=True)
+
+
+def test_ls_leaves_out_a_bus_whose_name_another_takes_while_it_looks(
+    broken: tuple[str, Path], shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = broken
+    with shmbus.serve(name):
+        found = shmbus.buses()
+    monkeypatch.setattr("shmbus_command.look.buses", lambda: found)
+    with Segment.create(path.name, 4096, kind=layout.SegmentKind.BUS, layout=layout.LAYOUT ^ 1):
+        ran = shmbus_command("ls")
+    assert ran.code == 0
+    assert name not in ran.out
+
+
+def test_a_bus_that_is_being_made_is_not_there_yet(
+    broken: tuple[str, Path], shmbus_command: Command
+) -> None:
+    name, path = broken
+    path.touch(0o600)
+    for size in (0, 4096):
+        os.truncate(path, size)
+        ran = shmbus_command("pub", "-b", name, "a", "--wait", "0.01")
+        assert (ran.code, ran.err[:28]) == (3, f"shmbus: no bus {name!r}"[:28])
+        assert name not in shmbus_command("ls").out
+
+
+@pytest.mark.parametrize("command", ["health", "pub"])
+def test_another_layout_is_told_with_both_versions(
+    broken: tuple[str, Path], shmbus_command: Command, command: str
+) -> None:
+    name, path = broken
+    kind = layout.SegmentKind.BUS
+    segment = Segment.create(path.name, 4096, kind=kind, layout=layout.LAYOUT ^ 1)
+    ran = shmbus_command(command, *(["-b", name, "a"] if command == "pub" else [name]))
+    segment.close()
+    assert ran.code == 3
+    assert ran.err.count("\n") == 1
+    assert "has layout" in ran.err
+    assert "--replace" in ran.err
+    assert name in shmbus_command("ls").out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
+def test_another_users_bus_is_told_as_that(
+    broken: tuple[str, Path], shmbus_command: Command
+) -> None:
+    name, path = broken
+    path = path.with_name(names.names_of(name, 12345).bus_segment)
+    path.write_bytes(bytes(4096))
+    os.chown(path, 12345, 12345)
+    try:
+        ran = shmbus_command("health", name)
+    finally:
+        path.unlink()
+    assert ran.code == 1
+    assert "belongs to user 12345" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_completion_is_there_for_each_shell(shmbus_command: Command) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        ran = shmbus_command("completion", shell)
+        assert ran.code == 0
+        assert "_SHMBUS_COMPLETE" in ran.out
+
+
+def test_buses_endpoints_and_types_are_completed(
+    bus: shmbus.Bus,
+    worker: shmbus.Endpoint,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def complete(*words: str) -> str:
+        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        return shmbus_command().out
+
+    assert "plain,health" in complete("he")
+    assert bus.name in complete("health", bus.name[:3])
+    assert "plain,indexer" in complete("describe", "-b", bus.name, "in")
+    assert "plain,index.query" in complete("request", "-b", bus.name, "ind")
+
+
+def test_top_shows_a_bus_once(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("top", bus.name, "--once", "--interval", "0.05")
+    assert ran.code == 0
+    assert "indexer" in ran.out
+    ran = shmbus_command("top", "no-such-bus", "--once")
+    assert (ran.code, ran.err.count("\n")) == (3, 1)
+    ran = shmbus_command("top", "--interval", "x")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
+def test_a_bus_is_named_by_argument_option_or_environment(
+    bus: shmbus.Bus, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["ls"],
+        ["health", "--over", "0"],
+        ["top", "--once", "--interval", "0.05"],
+        ["doctor"],
+    ):
+        by_argument = shmbus_command(*command, bus.name)
+        by_option = shmbus_command(*command, "-b", bus.name)
+        monkeypatch.setenv("SHMBUS_BUS", bus.name)
+        by_environment = shmbus_command(*command)
+        monkeypatch.setenv("SHMBUS_BUS", "no-such-bus")
+        over_environment = shmbus_command(*command, "-b", bus.name)
+        monkeypatch.delenv("SHMBUS_BUS")
+        for ran in (by_argument, by_option, by_environment, over_environment):
+            assert (ran.code in (0, 1), ran.err) == (True, "")
+            assert command == ["doctor"] or bus.name in ran.out
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "x"])
+def test_a_time_that_is_none_is_told_in_one_line(shmbus_command: Command, value: str) -> None:
+    ran = shmbus_command("pub", "a", "--wait", value)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert value in ran.err
+
+
+def test_a_full_disk_is_told_in_one_line(bus: shmbus.Bus) -> None:
+    with open("/dev/full", "w") as full:
+        command = [*COMMAND, "ls", bus.name]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == "shmbus: No space left on device; free some space there\n"
+
+
+def test_without_the_extra_it_is_told_how_to_install_it() -> None:
+    for missing in ("click", "rich", "hdrh"):
+        code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['bench']\n"
+        code += "from shmbus_command import main; main()"
+        command = [sys.executable, "-P", "-c", code]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 1
+        assert ran.stderr.endswith("pip install 'shmbus[tools]'\n")
+        assert ran.stderr.count("\n") == 1
+
+
+def test_help_and_version_are_there(shmbus_command: Command) -> None:
+    ran = shmbus_command("--help")
+    assert ran.code == 0
+    assert "Exit codes" in ran.out
+    assert shmbus_command("--version").out.startswith("shmbus, version")

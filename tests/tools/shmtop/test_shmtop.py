@@ -1,0 +1,592 @@
+"""shmtop: what a person sees of a bus in a terminal, and what a script gets."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus.shared import layout
+from shmbus.views.health import Process
+from shmbus.views.observe import Processes
+from tests.by_hand import BusByHand, EndpointByHand, entry
+
+pytest.importorskip("textual")
+
+from click.testing import CliRunner
+from shmtop import cells
+from shmtop.app import ShmTop, TailPage
+from shmtop.command import shmtop
+from shmtop.sampler import Sampler
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+Use = Callable[[ShmTop, Pilot[None]], Awaitable[None]]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def bus(stack: ExitStack) -> BusByHand:
+    return populated(BusByHand(stack, f"top-{secrets.token_hex(4)}"))
+
+
+def populated(bus: BusByHand) -> BusByHand:
+    bus.endpoint(0, "indexer").interests(
+        entry(1, "index.query", role=layout.InterestRole.HANDLE), entry(2, "source.*.tokens")
+    )
+    for slot, name in ((1, "worker-1"), (2, "worker-2")):
+        bus.endpoint(slot, name).interests(entry(1, "source.file", group="workers"))
+    bus.endpoint(3, "log").interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
+    return bus
+
+
+def fill(endpoint: EndpointByHand, depth: int) -> None:
+    endpoint.down["incoming"][0]["head"] = endpoint.up["incoming"][0]["tail"] + depth
+
+
+CELL = 12.2  # the width of a character in a screenshot
+
+
+def text_of(app: ShmTop) -> str:
+    """What is on the screen, line by line."""
+    lines: dict[float, str] = defaultdict(str)
+    pattern = r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>'
+    parts = [(float(y), float(x), t) for x, y, t in re.findall(pattern, app.export_screenshot())]
+    for y, x, text in sorted(parts):
+        lines[y] = lines[y].ljust(round(x / CELL)) + html.unescape(text).replace("\xa0", " ")
+    return "\n".join(lines.values())
+
+
+def drive(
+    bus: BusByHand | str, use: Use, width: int = 80, height: int = 24, interval: float = 0.2
+) -> None:
+    async def run() -> None:
+        sampler = Sampler(bus if isinstance(bus, str) else bus.name)
+        app = ShmTop(sampler, interval=interval)
+        async with app.run_test(size=(width, height)) as pilot:
+            await pilot.pause()
+            await use(app, pilot)
+        sampler.close()
+
+    asyncio.run(run())
+
+
+def type_in(app: ShmTop, text: str) -> None:
+    """Type into the page's field at once: each key that a pilot presses waits for an idle CPU."""
+    app.screen.query_one(Input).value = text
+
+
+async def until(
+    app: ShmTop, pilot: Pilot[None], what: str | Callable[[str], object], *, there: bool = True
+) -> str:
+    """Wait until this text, or what this function finds, is on the screen, or is not."""
+    end = time.monotonic() + 20
+    found = what if callable(what) else lambda seen: what in seen
+    while bool(found(seen := text_of(app))) != there:
+        assert time.monotonic() < end, f"{what!r} {'missing' if there else 'still'} in:\n{seen}"
+        await pilot.pause(0.02)
+    return seen
+
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+async def until_snapshot(app: ShmTop, pilot: Pilot[None], name: str, bus: BusByHand) -> None:
+    """Wait for what stands in tests/snapshots. To take it anew, look at it, and commit:
+    UPDATE_SNAPSHOTS=1."""
+    file = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        file.write_text(comparable(text_of(app), bus))
+    expected = file.read_text()
+    with suppress(AssertionError):
+        await until(app, pilot, lambda seen: comparable(seen, bus) == expected)
+    assert comparable(text_of(app), bus) == expected
+
+
+def comparable(seen: str, bus: BusByHand) -> str:
+    """With what differs from run to run made equal."""
+    seen = seen.replace(bus.name, "symphony".ljust(len(bus.name)))
+    seen = re.sub(r"[▁▂▃▄▅▆▇█]+$", "~", seen, flags=re.MULTILINE)
+    seen = re.sub(r"(up|attached) [\d.]+ [mµ]?s", r"\1 1.0 s", seen)
+    return "\n".join(line.rstrip() for line in seen.splitlines()) + "\n"
+
+
+@pytest.fixture
+def staged(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> BusByHand:
+    """A bus that looks the same at each run."""
+    process = Process(cpu=12.0, memory=64 << 20)
+    monkeypatch.setattr(Processes, "look", lambda self, pids: dict.fromkeys(pids, process))
+    monkeypatch.setattr("shmbus.views.registry.process_alive", lambda pid, start_time: True)
+    return populated(BusByHand(stack, f"staged-{secrets.token_hex(3)}", pid=4242))
+
+
+def test_the_bus_looks_as_it_did(staged: BusByHand) -> None:
+    staged.rows[1]["health"] = layout.Fitness.STALLED
+    staged.rows[3]["health"] = layout.Fitness.SLOW
+    fill(staged.endpoint(5, "pipe"), 3900)
+    fill(staged.endpoint(6, "half"), 2048)
+    staged.head["routed"], staged.head["latency_max_ns"] = 1000, 90_000
+    staged.head["latency"][80:90] = 100
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "pipe")
+        app.action_pause()
+        await until(app, pilot, "PAUSED")
+        await until_snapshot(app, pilot, "bus-80x24", staged)
+
+    drive(staged, use)
+
+
+def test_an_endpoint_s_page_looks_as_it_did(staged: BusByHand) -> None:
+    worker = staged.endpoint(7, "a-worker")
+    worker.interests(
+        entry(1, "job.>", group="team"),
+        entry(2, "index.query", role=layout.InterestRole.HANDLE),
+        entry(3, "log.*", flags=layout.InterestFlag.DROP_NEWEST),
+    )
+    worker.up["sent_events"], worker.up["received_requests"], worker.down["lost"] = 12, 3456, 7
+    fill(worker, 3072)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "a-worker")
+        await pilot.press("enter")
+        await until(app, pilot, "log.*")
+        await until_snapshot(app, pilot, "endpoint-80x40", staged)
+
+    drive(staged, use, height=40)
+
+
+def test_the_routes_page_looks_as_it_did(staged: BusByHand) -> None:
+    staged.rows[2]["health"] = layout.Fitness.STALLED
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("r")
+        type_in(app, "source.file")
+        await until(app, pilot, "not fit: stalled or slow")
+        await until_snapshot(app, pilot, "routes-100x20", staged)
+
+    drive(staged, use, width=100, height=20)
+
+
+def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "worker-2")
+        for word in (bus.name, "healthy", "ENDPOINT", "LOST", "indexer", "Sort", "Filter", "Tail"):
+            assert word in seen
+        assert all(len(line.rstrip()) <= 80 for line in seen.splitlines())
+
+    drive(bus, use)
+
+
+def test_the_headline_leaves_out_what_does_not_fit(stack: ExitStack) -> None:
+    bus = populated(BusByHand(stack, f"a-longer-name-{secrets.token_hex(4)}"))
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = (await until(app, pilot, "4/8 endpoints")).splitlines()[0]
+        assert "heartbeat" not in seen
+        await pilot.resize_terminal(100, 24)
+        await until(app, pilot, "heartbeat")
+
+    drive(bus, use)
+
+
+def test_states_show_in_their_words_and_the_verdict_names_them(
+    bus: BusByHand, stack: ExitStack
+) -> None:
+    bus.rows[0]["health"] = layout.Fitness.STALLED
+    bus.rows[1]["health"] = layout.Fitness.SLOW
+    bus.rows[2]["state"] = layout.RowState.DYING
+    fill(bus.endpoint(5, "pipe"), 3900)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "unhealthy")
+        for row in (
+            "indexer     stalled",
+            "worker-1    slow",
+            "worker-2    dead",
+            "pipe        full",
+        ):
+            await until(app, pilot, row)
+        bus.rows[0]["health"] = bus.rows[1]["health"] = layout.Fitness.FIT
+        bus.rows[2]["state"] = layout.RowState.LIVE
+        await until(app, pilot, "● healthy")
+
+    drive(bus, use)
+
+
+def test_endpoints_come_and_go_while_one_looks(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        bus.endpoint(6, "late")
+        await until(app, pilot, "late")
+        bus.rows[6]["state"] = layout.RowState.FREE
+        await until(app, pilot, "late", there=False)
+
+    drive(bus, use)
+
+
+def test_the_table_sorts_by_any_column(bus: BusByHand) -> None:
+    bus.endpoint(4, "pipe").down["lost"] = 7
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        def first(seen: str) -> str:
+            lines = seen.splitlines()
+            at = next(i for i, line in enumerate(lines) if line.startswith("ENDPOINT"))
+            return lines[at + 1].split()[0]
+
+        assert first(await until(app, pilot, "pipe")) == "indexer"
+        await pilot.press("S")
+        await until(app, pilot, lambda seen: first(seen) == "pipe")
+        await pilot.press("v")
+        await until(app, pilot, lambda seen: first(seen) != "pipe")
+
+    drive(bus, use)
+
+
+def test_the_table_is_filtered_by_words_of_name_state_or_pattern(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "indexer")
+        await pilot.press("slash")
+        type_in(app, "source.file")
+        await until(app, pilot, "indexer", there=False)
+        await until(app, pilot, "worker-1")
+        await pilot.press("enter", "escape")
+        await until(app, pilot, "indexer")
+
+    drive(bus, use)
+
+
+def test_an_empty_table_says_why_and_what_to_do(stack: ExitStack) -> None:
+    bus = BusByHand(stack, f"empty-{secrets.token_hex(4)}")
+    nobody = f"nobody is attached; a process attaches by shmbus.attach('{bus.name}')"
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, nobody)
+        populated(bus)
+        await until(app, pilot, "indexer")
+        await until(app, pilot, "nobody", there=False)
+        await pilot.press("slash")
+        type_in(app, "[nothing] like it")
+        await until(app, pilot, "no endpoint matches '[nothing] like it'; press escape to see all")
+        await pilot.press("escape")
+        await until(app, pilot, "indexer")
+        await until(app, pilot, "no endpoint", there=False)
+
+    once = CliRunner().invoke(shmtop, [bus.name, "--once", "--interval", "0.05"])
+    assert nobody in once.output
+    drive(bus, use)
+
+
+def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
+    worker = bus.endpoint(7, "a-caller")
+    pending = worker.pending()
+    pending[0]["state"] = layout.PendingState.WAITING
+    pending[0]["deadline_ns"] = time.monotonic_ns() + 60 * 10**9
+    worker.interests(entry(1, "job.>", group="team"))
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "a-caller")
+        await pilot.press("enter")
+        for text in ("Requests under way: 1 of 16", "group team", "nobody chosen yet"):
+            await until(app, pilot, text)
+        fill(worker, 2048)
+        await until(app, pilot, "50%")
+        bus.rows[7]["state"] = layout.RowState.FREE
+        await until(app, pilot, "a-caller  gone")
+        await pilot.press("escape")
+        await until(app, pilot, "ENDPOINT")
+
+    drive(bus, use, height=40)
+
+
+def test_the_routes_page_answers_who_gets_a_type_and_why(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("r")
+        type_in(app, "source.file")
+        seen = await until(app, pilot, "member of workers")
+        assert re.search(r"published, it goes to log, worker-[12]", seen)
+        assert "(NoRoute)" in seen
+        type_in(app, "source.file..x")
+        await until(app, pilot, "is not a message type")
+
+    drive(bus, use, width=100)
+
+
+def test_a_dead_dispatcher_is_said_and_everything_else_still_shown(
+    bus: BusByHand,
+) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "healthy")
+        bus.head["identity"]["start_time"] += 1
+        await until(app, pilot, "▲ dead")
+        assert "worker-1" in await until(app, pilot, "start it again")
+
+    drive(bus, use)
+
+
+def test_a_bus_that_ended_and_is_served_anew_is_followed(bus: BusByHand, stack: ExitStack) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        bus.head["state"] = layout.BusState.ENDED
+        bus.head["identity"]["start_time"] += 1
+        bus.segment.unlink()
+        await until(app, pilot, "ended")
+        BusByHand(stack, bus.name).endpoint(0, "newcomer", generation=9)
+        await until(app, pilot, "newcomer")
+
+    drive(bus, use)
+
+
+def test_it_pauses_and_resizes(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        await until(app, pilot, "PAUSED")
+        await pilot.resize_terminal(140, 30)
+        await until(app, pilot, "PROGRESS")
+        await pilot.resize_terminal(40, 10)
+        await until(app, pilot, "PROGRESS", there=False)
+        await pilot.press("space")
+        await until(app, pilot, "PAUSED", there=False)
+
+    drive(bus, use)
+
+
+@pytest.mark.slow
+def test_256_endpoints_scroll(stack: ExitStack) -> None:
+    bus = BusByHand(stack, f"large-{secrets.token_hex(4)}", slots=256)
+    for slot in range(256):
+        bus.endpoint(slot, f"e{slot:03}")
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "e000")
+        await pilot.press("ctrl+end")
+        await until(app, pilot, "e255")
+        await pilot.press("enter")
+        await until(app, pilot, "slot 255")
+
+    drive(bus, use, interval=0.5)
+
+
+def test_once_prints_a_table_and_tells_unhealthy_by_its_exit_code(bus: BusByHand) -> None:
+    arguments = [bus.name, "--once", "--interval", "0.05"]
+    result = CliRunner().invoke(shmtop, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+    for word in (bus.name, "healthy", "ENDPOINT", "worker-2", "p50 -  p99 -"):
+        assert word in result.output
+    bus.rows[0]["health"] = layout.Fitness.SLOW
+    result = CliRunner().invoke(shmtop, arguments)
+    assert result.exit_code == 1
+    assert "endpoint indexer" in result.output
+
+
+def test_json_is_one_document_with_all_that_is_known(bus: BusByHand) -> None:
+    result = CliRunner().invoke(shmtop, [bus.name, "--json", "--interval", "0.05"])
+    document = msgspec.json.decode(result.stdout)
+    assert document["health"]["healthy"] is True
+    assert [e["name"] for e in document["endpoints"]] == ["indexer", "worker-1", "worker-2", "log"]
+    first = document["endpoints"][0]
+    assert first["patterns"] == ["index.query", "source.*.tokens"]
+    assert set(first["rates"]) == {"received", "sent", "lost"}
+    assert document["bus"]["pid"] == os.getpid()
+
+
+def test_a_bus_that_is_not_there_gets_one_line_and_no_traceback() -> None:
+    result = CliRunner().invoke(shmtop, ["no-such-bus", "--once"])
+    assert result.exit_code == 3
+    assert result.stderr.startswith("shmtop: no bus 'no-such-bus'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_the_extra_one_line_says_how_to_install_it() -> None:
+    hide = "import sys; sys.modules['textual'] = None; import shmtop; shmtop.main()"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "shmtop: the command needs the extra `tools`: pip install 'shmbus[tools]'\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_real_bus_under_load_is_shown_and_what_passes_tailed() -> None:
+    name = f"live-{secrets.token_hex(4)}"
+    stop = threading.Event()
+    with shmbus.serve(name) as bus, bus.attach("writer") as writer, bus.attach("reader") as reader:
+        reader.subscribe("job.*", lambda message: None)
+        reader.start()
+
+        def write() -> None:
+            number = 0
+            while not stop.wait(0.001):
+                writer.publish("job.add", {"number": (number := number + 1)})
+
+        async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+            await until(app, pilot, "reader")
+            await until(app, pilot, " 0/s  p50", there=False)
+            await until(app, pilot, "● healthy")
+            await pilot.press("t")
+            seen = await until(app, pilot, "lossy observer of >")
+            assert f"shmtop-{os.getpid()}" in seen
+            await until(app, pilot, 'event   job.add writer -> reader {"number":')
+            type_in(app, "nothing.*")
+            await pilot.press("enter")
+            await until(app, pilot, "lossy observer of nothing.*")
+            while "job.add" in text_of(app):  # what had been taken before may come yet
+                await pilot.press("ctrl+l")
+            await pilot.press("escape")
+            await until(app, pilot, "ENDPOINT")
+            await until(app, pilot, "shmtop-", there=False)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            drive(name, use)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_the_tail_shows_every_kind_and_goes_on_when_the_bus_is_served_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"live-{secrets.token_hex(4)}"
+    came: list[str] = []
+    show = TailPage.on_tail_page_came
+
+    def on_tail_page_came(page: TailPage, message: TailPage.Came) -> None:
+        show(page, message)
+        came.extend(line.plain for line in message.lines)
+
+    monkeypatch.setattr(TailPage, "on_tail_page_came", on_tail_page_came)
+
+    async def talk(bus: shmbus.Bus, number: int, app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "lossy observer of >")
+        with bus.attach("s") as server, bus.attach("c") as client:
+            server.handle("div", lambda message: 1 / message.payload)
+            server.start()
+            client.wait_for("div")
+            client.publish("nobody.wants", "this")
+            assert client.request("div", number).payload == 1 / number
+            with pytest.raises(shmbus.errors.RemoteError):
+                client.request("div", 0)
+        for line in (
+            'event   nobody.wants c -> - nobody "this"',
+            f"request div c -> s {number}",
+            f"reply   div s -> c {1 / number}",
+            "error   div s -> c ZeroDivisionError: division by zero",
+        ):
+            await until(app, pilot, line)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("t")
+        await talk(first, 4, app, pilot)
+        with first.attach("writer") as writer:
+            await pilot.press("space")
+            await until(app, pilot, "PAUSED")
+            writer.publish("while.paused")
+            await until(app, pilot, lambda seen: "while.paused" in " ".join(came))
+            await pilot.press("space")
+            writer.publish("while.not")
+            assert "while.paused" not in await until(app, pilot, "while.not")
+        first.close()
+        await until(app, pilot, "Start it")
+        with shmbus.serve(name) as successor:
+            await talk(successor, 8, app, pilot)
+
+    with shmbus.serve(name) as first:
+        drive(name, use, width=100)
+
+
+def test_an_endpoint_s_page_shows_how_long_messages_have_waited_for_it() -> None:
+    name = f"live-{secrets.token_hex(4)}"
+    with shmbus.serve(name) as bus, bus.attach("a-reader") as reader, bus.attach("w") as writer:
+        reader.subscribe("job.*")
+        reader.tap("log.>")
+
+        async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+            await until(app, pilot, "a-reader")
+            await pilot.press("enter")
+            await until(app, pilot, "taps       log.>")
+            seen = await until(app, pilot, "nothing waits")
+            assert "of the whole bus, not of this endpoint" in seen
+            for number in range(7):
+                writer.publish("job.add", number)
+            seen = await until(app, pilot, "nothing waits", there=False)
+            waiting = seen[seen.index("Waiting for this endpoint") : seen.index("Routing latency")]
+            octaves = re.findall(r"from +[\d.]+ [mµ]?s \S* +(\d+)\n", waiting)
+            assert 1 <= sum(map(int, octaves)) <= 7  # a look may come between two of them
+            assert re.search(r"p50 [\d.]+ [mµ]?s  p99", waiting)
+
+        drive(name, use, height=44)
+
+
+@pytest.mark.slow
+def test_the_tail_says_why_it_cannot_attach(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("t")
+        await until(app, pilot, "it did not answer within")
+
+    drive(bus, use)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (0.25, "0.2"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (34567, "35k"),
+        (5.6e6, "5.6M"),
+    ],
+)
+def test_numbers_take_at_most_four_characters(value: float, shown: str) -> None:
+    assert cells.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (512, "512"), (1536, "1.5K"), (65536, "64K"), (128 << 20, "128M")],
+)
+def test_sizes_are_short(value: int, shown: str) -> None:
+    assert cells.size(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (12e-6, "12 µs"),
+        (0.0034, "3.4 ms"),
+        (5.6, "5.6 s"),
+        (428, "7m08"),
+        (12000, "3h20"),
+    ],
+)
+def test_times_show_the_digits_that_matter(seconds: float | None, shown: str) -> None:
+    assert cells.duration(seconds) == shown
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.001, 0.3, 0.5, 0.99, 1.0, 7.0])
+def test_a_bar_fills_its_width_and_shows_the_least(fill: float) -> None:
+    bar = cells.bar(fill, 8)
+    assert bar.cell_len == 8
+    assert (bar.plain[0] == "·") == (fill == 0)

@@ -1,0 +1,67 @@
+"""The command line itself: its commands, each imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+from shmbus_console.run import EXIT_CODES, USAGE
+
+COMMANDS = {
+    "bench": "bench:bench",
+    "completion": "shell:completion",
+    "describe": "look:describe",
+    "doctor": "doctor:doctor",
+    "health": "look:health",
+    "ls": "look:ls",
+    "pub": "talk:pub",
+    "reply": "talk:reply",
+    "request": "talk:request",
+    "route": "look:route",
+    "send": "talk:send",
+    "sub": "talk:sub",
+    "tap": "talk:tap",
+    "top": "look:top",
+    "demo": "demo:demo",
+    "serve": "serve:serve",
+}
+"""Where each command is; imported only when it is used, so that completion is quick."""
+
+
+class Commands(click.Group):
+    """All commands, each imported when it is needed."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        try:
+            found = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
+        except ModuleNotFoundError as problem:  # installed in part, or by hand
+            raise click.ClickException(
+                f"{name} needs {problem.name}, of the extra `tools`: pip install 'shmbus[tools]'"
+            ) from None
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(
+    cls=Commands,
+    epilog=EXIT_CODES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="shmbus")
+@click.pass_context
+def shmbus(context: click.Context) -> None:
+    """The message bus for the processes of one machine.
+
+    Where a command takes a bus (-b, or SHMBUS_BUS in the environment) and none is given, the only
+    one running is meant.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(USAGE)

@@ -1,0 +1,187 @@
+"""Who takes part: a walker, workers and an index, each a process of its own on the bus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+import shmbus
+from shmbus import Message, Settings
+
+from .sources import Index, find, tokenise
+
+PATIENCE = 120.0
+"""Seconds: no wait here ends sooner on a busy machine, and none lasts for ever."""
+WINDOW = 32
+"""Files under way at a time. More would wait in rings, and be handed on at a death; no faster."""
+SHOWN = 20  # of the files that a search finds
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What a process is told when it is started."""
+
+    role: str
+    bus: str
+    name: str
+    ring_bytes: int
+    root: str = ""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The event ``source.file``: a source file."""
+
+    path: str
+    content: bytes
+
+
+class Words(msgspec.Struct, frozen=True):
+    """The event ``source.words``: what a worker found in a file."""
+
+    path: str
+    words: list[str]
+    sent_ns: int
+    """When the file was published."""
+    taken_ns: int
+    """When the worker took it."""
+    redelivered: bool
+    """Whether it was handed on to this worker by the death of another."""
+
+
+class Hits(msgspec.Struct, frozen=True):
+    """The reply to ``index.search``."""
+
+    count: int
+    files: list[str]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The reply to ``index.status``."""
+
+    files: int
+    began_ns: int
+    """When the first file was published."""
+    last_ns: int
+    """When the index last got something."""
+    handed_on: int
+    """Files that were handed on by a death."""
+    taken_over_ns: int | None
+    """When the first of them was taken."""
+
+
+def walk(part: Part) -> None:
+    """Publish every source file with its content."""
+    root = Path(part.root)
+    files = list(find(root))
+    with _attach(part) as endpoint:
+        for number, path in enumerate(files):
+            if number >= WINDOW and number % (WINDOW // 2) == 0:
+                endpoint.request("index.reached", number - WINDOW // 2, timeout=PATIENCE)
+            if number == len(files) // 2:
+                endpoint.request("demo.half", timeout=PATIENCE)
+            source = Source(str(path.relative_to(root)), path.read_bytes())
+            endpoint.publish("source.file", source, timeout=PATIENCE)
+
+
+def work(part: Part) -> None:
+    """As one of a group, find the words of the files that come."""
+    keeps = False
+    with _attach(part) as endpoint:
+
+        def keep(message: Message) -> None:
+            """The next file is to be in hand when this process is killed."""
+            nonlocal keeps
+            keeps = True
+
+        def on_file(message: Message[Source]) -> None:
+            if keeps:
+                time.sleep(PATIENCE)
+            taken, source = time.monotonic_ns(), message.payload
+            words = Words(
+                path=source.path,
+                words=tokenise(source.content),
+                sent_ns=message.sent_ns,
+                taken_ns=taken,
+                redelivered=message.redelivered,
+            )
+            endpoint.publish("source.words", words, timeout=PATIENCE)
+
+        endpoint.handle(f"{part.name}.keep", keep)
+        endpoint.subscribe("source.file", on_file, group="tokenisers")
+        endpoint.run(reconnect=False)
+
+
+def index(part: Part) -> None:
+    """Collect what the workers find, and answer who asks."""
+    found = Index()
+    began: list[int] = []
+    last = 0
+    taken_over: list[int] = []
+    waiting: list[Message[int]] = []
+    with _attach(part) as endpoint:
+
+        def on_words(message: Message[Words]) -> None:
+            nonlocal last
+            words = message.payload
+            if words.redelivered:
+                taken_over.append(words.taken_ns)
+            began[:] = [min([*began, words.sent_ns])]
+            found.add(words.path, words.words)
+            last = time.monotonic_ns()
+            for asker in [w for w in waiting if w.payload <= len(found.files)]:
+                waiting.remove(asker)
+                asker.reply()
+
+        def reached(message: Message[int]) -> None:
+            message.defer()
+            if message.payload <= len(found.files):
+                message.reply()
+            else:
+                waiting.append(message)
+
+        def search(message: Message[str]) -> Hits:
+            files = found.search(message.payload)
+            return Hits(len(files), files[:SHOWN])
+
+        def status(message: Message[None]) -> Status:
+            return Status(
+                files=len(found.files),
+                began_ns=min(began, default=0),
+                last_ns=last,
+                handed_on=len(taken_over),
+                taken_over_ns=min(taken_over, default=None),
+            )
+
+        endpoint.subscribe("source.words", on_words)
+        endpoint.handle("index.reached", reached)
+        endpoint.handle("index.search", search)
+        endpoint.handle("index.status", status)
+        endpoint.handle("index.digest", lambda message: found.digest())
+        endpoint.run(reconnect=False)
+
+
+def _attach(part: Part) -> shmbus.Endpoint:
+    settings = Settings(ring_bytes=part.ring_bytes)
+    return shmbus.attach(part.bus, name=part.name, settings=settings, timeout=PATIENCE)
+
+
+ROLES = {"walker": walk, "worker": work, "index": index}
+
+
+def main() -> None:
+    """Play the part that stands on the command line."""
+    part = msgspec.json.decode(sys.argv[1], type=Part)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    os.nice(10)  # who computes leaves the CPU to who forwards
+    try:
+        ROLES[part.role](part)
+    except (shmbus.BusDown, KeyboardInterrupt):
+        pass  # the demonstration is over
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""``shmbus doctor``."""
+
+from __future__ import annotations
+
+import click
+from shmbus_console.options import bus_argument, json_option
+from shmbus_console.text import print_json, size
+
+from shmbus.views import doctor as machine
+from shmbus.views import leavings
+
+_MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
+
+
+@click.command(short_help="Check this machine, and find what the dead left.")
+@bus_argument
+@click.option("--fix", is_flag=True, help="Free what provably nobody needs any more.")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) -> None:
+    """Check this machine, and find what dead buses and endpoints left in /dev/shm: all of this
+    user's, or BUS alone.
+
+    Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
+    """
+    findings = machine.check_host(bus)
+    left = leavings.find_leavings(bus)
+    freed = {}
+    if fix:
+        freed = {leaving: leavings.free(leaving) for leaving in left if leaving.removable}
+        left = leavings.find_leavings(bus)
+    foreign = leavings.find_foreign()
+    if as_json:
+        print_json(
+            {
+                "host": findings,
+                "freed": [{"bus": f.bus, "owner": f.owner, "bytes": n} for f, n in freed.items()],
+                "leavings": left,
+                "foreign": foreign,
+            }
+        )
+    else:
+        for finding in findings:
+            word, colour = _MARKS[finding.state]
+            click.echo(f"{click.style(f'{word:4}', fg=colour)}  {finding.subject}: {finding.text}")
+            if finding.remedy:
+                click.echo(f"      {finding.remedy}")
+        for leaving, count in freed.items():
+            click.echo(f"freed {size(count)} of bus {leaving.bus} ({leaving.owner})")
+        for leaving in left:
+            word = click.style("left", fg="yellow")
+            holds = f"{len(leaving.files)} files, {size(leaving.bytes)}"
+            click.echo(f"{word}  bus {leaving.bus}: {holds}; {leaving.owner}")
+            remedy = "shmbus doctor --fix frees it" if leaving.removable else "kept"
+            click.echo(f"      {remedy}: {leaving.reason}")
+        for other in foreign:
+            listed = ", ".join(other.buses)
+            click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
+        if not left:
+            where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"
+            click.echo(f"{click.style('ok  ', fg='green')}  leavings: none of the dead in {where}")
+    if left or any(finding.state == "bad" for finding in findings):
+        context.exit(1)

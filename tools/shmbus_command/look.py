@@ -1,0 +1,307 @@
+"""Commands that look at buses, read-only: ls, describe, route, health, top."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import msgspec
+from shmbus_console.options import (
+    bus_argument,
+    bus_option,
+    complete_endpoint,
+    complete_type,
+    json_option,
+)
+from shmbus_console.text import columns, duration, print_json, size
+
+from shmbus import BusError, BusInfo, EndpointInfo, Health, buses, observe
+from shmbus.views.facts import Ring
+
+
+@click.command(short_help="List the buses of this user, and the endpoints on them.")
+@bus_argument
+@json_option
+def ls(bus: str | None, as_json: bool) -> None:
+    """List the buses of this user and the endpoints on them, or those of BUS alone."""
+    if bus is not None:
+        with observe(bus) as view:
+            found = [(view.info(), view.endpoints())]
+    else:
+        found = [(info, of) for info in buses() if (of := _endpoints(info)) is not None]
+    if as_json:
+        print_json([{**_fields(info), "endpoints": list(map(_fields, of))} for info, of in found])
+        return
+    if not found:
+        click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
+    for info, endpoints in found:
+        click.echo(_headline(info))
+        if endpoints:
+            click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
+
+
+def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
+    """Who is on a bus that was found; None where it has ended since, or another has its name."""
+    if info.state == "unreadable":
+        return []
+    try:
+        with observe(info.name) as view:
+            return view.endpoints()
+    except BusError:
+        return None
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    """A struct as a document, with what it works out."""
+    document: dict[str, Any] = msgspec.to_builtins(struct)
+    if isinstance(struct, EndpointInfo):
+        document["condition"] = struct.condition
+    return document
+
+
+def _headline(info: BusInfo) -> str:
+    if info.state == "unreadable":
+        return f"{info.name}  {info.note}"
+    up = duration(time.time() - info.since) if info.since is not None else "-"
+    state = info.state if info.alive or info.state != "serving" else "dead"
+    return (
+        f"{info.name}  {state}  process {info.pid}  since {up}  "
+        f"{info.endpoints} of {info.slots} endpoints  rings of {size(info.ring_bytes)}"
+    )
+
+
+_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING"]
+_HEADS += ["SENT", "RECEIVED", "LOST", "REDELIVERED", "PATTERNS"]
+
+
+def _row(e: EndpointInfo) -> list[str]:
+    return [
+        e.name,
+        e.condition,
+        str(e.pid),
+        f"{e.incoming.fill:.0%}",
+        f"{e.outgoing.fill:.0%}",
+        str(e.untouched + e.in_hand),
+        str(e.sent.total),
+        str(e.received.total),
+        str(e.lost),
+        str(e.redelivered),
+        " ".join(e.patterns),
+    ]
+
+
+@click.command(short_help="Say everything that is known of a bus or an endpoint.")
+@click.argument("endpoint", required=False, shell_complete=complete_endpoint)
+@bus_option
+@json_option
+def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
+    """Say everything that is known of a bus, or of one ENDPOINT on it."""
+    with observe(bus) as view:
+        look = view.look()
+        waiting = None if endpoint is None else view.waiting(endpoint)
+    if waiting is None:
+        if as_json:
+            print_json({**_fields(look.info), "endpoints": list(map(_fields, look.endpoints))})
+        else:
+            click.echo("\n".join(_describe_bus(look.info, look.endpoints)))
+        return
+    info = next((e for e in look.endpoints if e.name == endpoint), None)
+    if info is None:
+        there = ", ".join(e.name for e in look.endpoints) or "none"
+        raise click.ClickException(
+            f"no endpoint {endpoint!r} on bus {look.info.name!r}; there: {there}"
+        )
+    if as_json:
+        print_json(_fields(info))
+    else:
+        click.echo("\n".join(_describe_endpoint(info, waiting.max)))
+
+
+def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
+    facts = {
+        "state": info.state,
+        "dispatcher": f"process {info.pid}, {'alive' if info.alive else 'dead'}",
+        "since": _when(info.since),
+        "dispatchers so far": info.serial,
+        "package, layout": f"{info.package}, {info.layout}",
+        "endpoints": f"{info.endpoints} of {info.slots}",
+        "rings": f"{size(info.ring_bytes)}, messages up to {size(info.ring_bytes // 4)}",
+        "last heartbeat": _ago(info.heartbeat_age),
+        "control plane ran": _ago(info.control_age),
+    }
+    lines = [info.name, *_facts(facts)]
+    rows = [
+        [i.pattern, i.role, i.group or "-", i.overflow if i.role == "subscribe" else "-", e.name]
+        for e in endpoints
+        for i in e.interests
+    ]
+    if rows:
+        heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
+        lines += ["", *columns(heads, sorted(rows), "  ")]
+    return lines
+
+
+def _describe_endpoint(e: EndpointInfo, oldest: float) -> list[str]:
+    counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
+    received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
+    hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
+    facts: dict[str, Any] = {
+        "state": f"{e.state}, {e.condition}" + (f" ({e.reason})" if e.reason else ""),
+        "process": e.pid,
+        "slot, generation": f"{e.slot}, {e.generation}",
+        "since": _when(e.since),
+        "last took a message": _when(e.last_progress),
+        "threads that receive": e.receivers,
+        "incoming": _ring(e.incoming),
+        "incoming replies": _ring(e.incoming_replies),
+        "outgoing": _ring(e.outgoing),
+        "outgoing replies": _ring(e.outgoing_replies),
+        "waiting": f"{e.untouched}, the oldest for {duration(oldest)}" if oldest else e.untouched,
+        "in hand": f"{e.in_hand}{hand}",
+        "held for handing on": e.held,
+        "not yet forwarded": e.unforwarded,
+        "requests under way": f"{e.pending} of {e.pending_limit}",
+        "sent": ", ".join(counts) or "nothing",
+        "received": ", ".join(received) or "nothing",
+        "lost": e.lost,
+        "redelivered": e.redelivered,
+    }
+    for name in (
+        "undeliverable",
+        "unrouted",
+        "orphans",
+        "expired",
+        "handler_errors",
+        "decode_errors",
+        "timeouts",
+        "let_go",
+        "note",
+    ):
+        if value := getattr(e, name):
+            facts[name.replace("_", " ")] = value
+    lines = [e.name, *_facts(facts)]
+    for i in e.interests:
+        group = f", group {i.group}" if i.group else ""
+        lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
+        lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
+    return lines
+
+
+def _facts(facts: dict[str, Any]) -> list[str]:
+    width = max(map(len, facts))
+    return [f"  {name:{width}}  {value}" for name, value in facts.items()]
+
+
+def _ring(ring: Ring) -> str:
+    high = f", at most {size(ring.high)}" if ring.high else ""
+    return f"{size(ring.depth)} of {size(ring.capacity)}{high}"
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return f"{clock}, {duration(max(time.time() - seconds, 0.0))} ago"
+
+
+def _ago(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{duration(seconds)} ago"
+
+
+@click.command()
+@click.argument("type", shell_complete=complete_type)
+@bus_option
+@json_option
+def route(type: str, bus: str | None, as_json: bool) -> None:
+    """Say who would get a message of TYPE now, and why.
+
+    Exit code 1 if nobody would."""
+    with observe(bus) as view:
+        found = view.route(type)
+    if as_json:
+        print_json(found)
+    elif found.receivers:
+        rows = [
+            ["yes" if r.chosen else "no", r.endpoint, r.role, r.pattern, r.reason]
+            for r in found.receivers
+        ]
+        click.echo("\n".join(columns(["GETS IT", "ENDPOINT", "ROLE", "PATTERN", "WHY"], rows)))
+    if not found.receivers:
+        if not as_json:
+            click.echo(f"nobody on bus {view.name} wants {type}", err=True)
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@bus_argument
+@click.option(
+    "--over",
+    type=click.FloatRange(0.0, 3600.0),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="What rates and CPU are measured over.",
+)
+@json_option
+def health(bus: str | None, over: float, as_json: bool) -> None:
+    """Say how a bus fares. Exit code 1 if it is not healthy."""
+    with observe(bus) as view:
+        view.look()
+        time.sleep(over)
+        found = view.health()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(_health(found)))
+    if not found.healthy:
+        click.get_current_context().exit(1)
+
+
+def _health(h: Health) -> list[str]:
+    lines = [f"{h.bus}: {'healthy' if h.healthy else 'not healthy'}"]
+    lines += [f"  ! {reason}" for reason in h.reasons]
+    cpu = f", {h.cpu:.0f} % CPU, {size(h.memory or 0)}" if h.cpu is not None else ""
+    facts = {
+        "dispatcher": f"process {h.pid}, {h.state}, up {duration(h.uptime)}{cpu}",
+        "last heartbeat": _ago(h.heartbeat_age),
+        "delivered": f"{h.routed:,}, now {h.rate:,.0f} a second",
+        "routing latency": f"average {duration(h.latency.mean)}, p50 {duration(h.latency.p50)}, "
+        f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}"
+        if h.latency.count
+        else "nothing routed yet",
+        "requests under way": h.pending,
+        "lost": h.lost,
+        "redelivered": h.redelivered,
+        "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
+        "dead letters": h.dead_letters,
+    }
+    lines += _facts(facts)
+    if h.endpoints:
+        heads = ["ENDPOINT", "STATE", "PID", "CPU", "MEMORY", "WAITING", "SENT", "RECEIVED", "LOST"]
+        rows = [
+            [
+                e.name,
+                e.state,
+                str(e.pid),
+                "-" if e.cpu is None else f"{e.cpu:.0f} %",
+                "-" if e.memory is None else size(e.memory),
+                str(e.untouched + e.in_hand),
+                str(e.sent),
+                str(e.received),
+                str(e.lost),
+            ]
+            for e in h.endpoints
+        ]
+        lines += ["", *columns(heads, rows, "  ")]
+    return lines
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def top(arguments: tuple[str, ...]) -> None:
+    """Watch a bus live: what shmtop shows."""
+    from shmtop import command
+
+    with command.shmtop.make_context("shmbus top", list(arguments)) as context:
+        command.shmtop.invoke(context)

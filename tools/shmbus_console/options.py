@@ -1,0 +1,119 @@
+"""Options and arguments that several commands take, and what a shell completes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from shmbus import EndpointInfo, buses, observe
+from shmbus.errors import BusError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def seconds_option(name: str, default: float | None = None, *, help: str) -> Callable[[F], F]:
+    """An option for a time of at most a year: more would overflow in what waits for it."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
+        if value is not None and not 0.0 <= value <= 3e7:
+            raise click.BadParameter(f"{value:g} is not from 0 to 30000000 seconds")
+        return value
+
+    return click.option(
+        name,
+        type=float,
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        callback=check,
+        help=help,
+    )
+
+
+# The bus ----------------------------------------------------------------------------------------
+
+
+def complete_bus(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The buses that there are."""
+    return [
+        CompletionItem(info.name, help=f"{info.state}, {info.endpoints} endpoints")
+        for info in buses()
+        if info.name.startswith(incomplete)
+    ]
+
+
+def complete_endpoint(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """The endpoints of the bus that is meant."""
+    return [name for name in (e.name for e in _endpoints(context)) if name.startswith(incomplete)]
+
+
+def complete_type(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What somebody on the bus wants."""
+    wanted = {pattern for e in _endpoints(context) for pattern in e.patterns}
+    return sorted(pattern for pattern in wanted if pattern.startswith(incomplete))
+
+
+def _endpoints(context: click.Context) -> list[EndpointInfo]:
+    try:
+        with observe(context.params.get("bus")) as bus:
+            return bus.endpoints()
+    except BusError:
+        return []
+
+
+bus_option: Callable[[F], F] = click.option(
+    "--bus",
+    "-b",
+    envvar="SHMBUS_BUS",
+    shell_complete=complete_bus,
+    metavar="NAME",
+    help="By default the only one running.",
+)
+
+
+def bus_argument(command: F) -> F:
+    """The argument BUS, which may be given as the option -b as well, as elsewhere."""
+    key = "shmbus.bus"
+
+    def keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.meta[key] = value
+
+    def take(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        named: str | None = context.meta.get(key, value)
+        return named
+
+    for add in (
+        click.option(
+            "--bus",
+            "-b",
+            "named",
+            is_eager=True,
+            expose_value=False,
+            callback=keep,
+            shell_complete=complete_bus,
+            metavar="NAME",
+            help="The same as BUS.",
+        ),
+        click.argument(
+            "bus",
+            required=False,
+            envvar="SHMBUS_BUS",
+            callback=take,
+            shell_complete=complete_bus,
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one document a line."
+)

@@ -1,0 +1,105 @@
+"""Running a command line: its errors, its signals and its exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+
+import click
+from click.shell_completion import shell_complete
+
+from shmbus import errors
+
+FAILED, USAGE, NO_BUS, TIMED_OUT, INTERRUPTED, PIPE, TERMINATED = 1, 2, 3, 4, 130, 141, 143
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    it failed, was refused, or is not healthy
+  2    bad command line
+  3    no such bus: none runs, several do, or it is dead or of another version
+  4    timed out
+  130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, reply and top end so with 0
+  141  who read its output went away
+"""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
+    """Run a command line and say what went wrong in one line; returns the exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    # Also where a script starts us in the background, which lets us begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    completing = f"_{name.upper()}_COMPLETE"
+    if asked := os.environ.get(completing):
+        return shell_complete(command, {}, name, completing, asked)
+    try:
+        # Not command.main(), which writes and exits where it likes.
+        given = sys.argv[1:] if arguments is None else arguments
+        with command.make_context(name, list(given)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
+    except Stopped:
+        return TERMINATED
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except click.UsageError as problem:
+        where = problem.ctx.command_path if problem.ctx else name
+        text = problem.format_message().rstrip(".")
+        return _say(f"{text}. See {where} --help", USAGE, where)
+    except click.ClickException as problem:
+        return _say(problem.format_message(), problem.exit_code, name)
+    except errors.BusError as problem:
+        return _say(explain(problem), exit_code(problem), name)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still
+        return PIPE
+    except OSError as problem:
+        full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        return _say(f"{where}{problem.strerror or problem}{full}", FAILED, name)
+
+
+def explain(problem: errors.BusError) -> str:
+    """What an error says, with options and commands for remedies where it names calls."""
+    text = str(problem).partition("\n\nRemote traceback")[0]
+    patience = "--wait" if isinstance(problem, errors.WaitTimeout) else "--timeout"
+    for call, here in (
+        (f"ep.wait_for({getattr(problem, 'type', '')!r})", "--wait"),
+        ("bus.route()", "shmbus route"),
+        ("timeout=", patience),
+        ("; with reconnect=True calls wait for that", ""),
+        ("python -m shmbus", "shmbus serve"),
+    ):
+        text = text.replace(call, here)
+    return text
+
+
+def exit_code(problem: errors.BusError) -> int:
+    """The code that an error of the bus ends a command with."""
+    match problem:
+        case TimeoutError():
+            return TIMED_OUT
+        case errors.NoSuchBus() | errors.LayoutMismatch() | errors.BusDown():
+            return NO_BUS
+        case _:
+            return FAILED
+
+
+def _say(text: str, code: int, who: str) -> int:
+    click.echo(f"{who}: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped
