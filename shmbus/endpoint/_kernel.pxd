@@ -53,15 +53,15 @@ cdef extern from "Python.h":
     void PyErr_Clear()
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
-    bint sb_fork_watch()
-    bint sb_forked(uint64_t)
+    bint ep_fork_watch()
+    bint ep_forked(uint64_t)
     enum:
-        SB_CLOSED_HERE
-        SB_STOPPING
-        SB_NO_REQUEST
-    uint64_t SB_FOR_GOOD
-    uint64_t SB_FOR_NOW
-    cdef struct sb_message:
+        EP_CLOSED_HERE
+        EP_STOPPING
+        EP_NO_REQUEST
+    uint64_t EP_FOR_GOOD
+    uint64_t EP_FOR_NOW
+    cdef struct ep_message:
         uint16_t kind
         uint16_t flags
         uint16_t peer
@@ -72,18 +72,18 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t type_length
         const void *payload
         uint64_t size
-    cdef struct sb_batch:
+    cdef struct ep_batch:
         uint64_t messages
         uint64_t bytes
         uint64_t delay_ns
-    cdef struct sb_request:
+    cdef struct ep_request:
         sb_record header
         uint8_t *payload
         uint64_t size
         uint64_t asked
-    cdef struct sb_place:
+    cdef struct ep_place:
         uint64_t moves
-    cdef struct sb_endpoint:
+    cdef struct ep_endpoint:
         char door_path[108]
         char bus_path[108]
         uint64_t bus_file
@@ -99,69 +99,69 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t request_count
         uint32_t held_count
         uint32_t inside
-        sb_request *requests
+        ep_request *requests
         bint nudge
         uint32_t bad_ring
         uint64_t bad_position
         rb_bell bell
-        sb_place place
-    cdef struct sb_log:
+        ep_place place
+    cdef struct ep_log:
         sb_interests *at
         uint64_t size
-    void sb_lock(sb_endpoint *)
-    void sb_unlock(sb_endpoint *)
-    void sb_kick(sb_endpoint *)
-    void sb_set_trouble(sb_endpoint *, uint64_t, uint64_t)
-    uint64_t sb_trouble(sb_endpoint *)
-    uint32_t sb_ring_of(uint16_t)
-    uint64_t sb_record_length(const sb_message *)
-    void sb_flush(sb_endpoint *)
-    uint64_t sb_stamp(sb_endpoint *)
-    rb_status sb_push(sb_endpoint *, const sb_message *, uint64_t, const sb_batch *, flag *)
-    void sb_set_in_hand(sb_endpoint *, uint64_t, uint64_t)
-    void sb_release_data(sb_endpoint *)
-    void sb_done(sb_endpoint *, uint64_t)
-    void sb_unhold_all(sb_endpoint *)
-    rb_status sb_front(sb_endpoint *, sb_record *, const uint8_t **)
-    uint64_t sb_take(sb_endpoint *, const sb_record *, uint64_t)
-    void sb_mark_progress(sb_endpoint *)
-    uint32_t sb_begin_request(sb_endpoint *, uint64_t, bint, uint8_t *)
-    bint sb_request_waits(const sb_endpoint *, uint32_t)
-    uint32_t sb_next_completed(sb_endpoint *)
-    uint64_t sb_chosen(sb_endpoint *, uint32_t)
-    bint sb_append_interest(sb_log *, const sb_interest *, const char *, const char *)
-    uint64_t sb_announce_interests(sb_endpoint *, uint64_t)
-    uint64_t sb_up_size(uint64_t, uint64_t, uint64_t)
-    void sb_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
-    bint sb_down_sound(const sb_down *, uint64_t, const sb_up *)
-    bint sb_open(sb_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
+    void ep_lock(ep_endpoint *)
+    void ep_unlock(ep_endpoint *)
+    void ep_kick(ep_endpoint *)
+    void ep_set_trouble(ep_endpoint *, uint64_t, uint64_t)
+    uint64_t ep_trouble(ep_endpoint *)
+    uint32_t ep_ring_of(uint16_t)
+    uint64_t ep_record_length(const ep_message *)
+    void ep_flush(ep_endpoint *)
+    uint64_t ep_stamp(ep_endpoint *)
+    rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch *, flag *)
+    void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
+    void ep_release_data(ep_endpoint *)
+    void ep_done(ep_endpoint *, uint64_t)
+    void ep_unhold_all(ep_endpoint *)
+    rb_status ep_front(ep_endpoint *, sb_record *, const uint8_t **)
+    uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
+    void ep_mark_progress(ep_endpoint *)
+    uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)
+    bint ep_request_waits(const ep_endpoint *, uint32_t)
+    uint32_t ep_next_completed(ep_endpoint *)
+    uint64_t ep_chosen(ep_endpoint *, uint32_t)
+    bint ep_append_interest(ep_log *, const sb_interest *, const char *, const char *)
+    uint64_t ep_announce_interests(ep_endpoint *, uint64_t)
+    uint64_t ep_up_size(uint64_t, uint64_t, uint64_t)
+    void ep_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
+    bint ep_down_sound(const sb_down *, uint64_t, const sb_up *)
+    bint ep_open(ep_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
                  uint32_t, bint, uint32_t)
-    void sb_free(sb_endpoint *)
-    void sb_set_state(sb_endpoint *, uint64_t)
+    void ep_free(ep_endpoint *)
+    void ep_set_state(ep_endpoint *, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
-    int sb_watcher_add(sb_endpoint *)
-    void sb_watcher_remove(sb_endpoint *)
-    void sb_arm_watcher(const sb_endpoint *)
-    void sb_leave_door(sb_endpoint *)
+    int ep_watcher_add(ep_endpoint *)
+    void ep_watcher_remove(ep_endpoint *)
+    void ep_arm_watcher(const ep_endpoint *)
+    void ep_leave_door(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/wait.h" nogil:
     enum:
-        SB_WANT_REPLY
-        SB_WANT_DATA
-        SB_WANT_SPACE
-        SB_WANT_SEEN
-        SB_WANT_STATE
-        SB_WANT_FUTURE
-        SB_WANT_ENTRY
-        SB_WANT_ALONE
-    cdef struct sb_waiter:
+        EP_WANT_REPLY
+        EP_WANT_DATA
+        EP_WANT_SPACE
+        EP_WANT_SEEN
+        EP_WANT_STATE
+        EP_WANT_FUTURE
+        EP_WANT_ENTRY
+        EP_WANT_ALONE
+    cdef struct ep_waiter:
         uint32_t want
         uint32_t index
         uint64_t value
         uint64_t minds
         bint vigilant
         uint64_t trouble
-    void sb_pass_on_data(sb_endpoint *)
-    void sb_finish_request(sb_endpoint *, uint32_t)
-    rb_wake sb_wait(sb_endpoint *, sb_waiter *, uint64_t)
+    void ep_pass_on_data(ep_endpoint *)
+    void ep_finish_request(ep_endpoint *, uint32_t)
+    rb_wake ep_wait(ep_endpoint *, ep_waiter *, uint64_t)

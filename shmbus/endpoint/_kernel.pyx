@@ -67,7 +67,7 @@ def after_fork():
 
 def up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests):
     """Bytes of an endpoint's own segment."""
-    return sb_up_size(data_bytes, reply_bytes, requests)
+    return ep_up_size(data_bytes, reply_bytes, requests)
 
 
 def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint64_t pid_namespace,
@@ -75,25 +75,25 @@ def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint
                uint64_t requests):
     """Write all that an endpoint's own segment says before anybody may open it."""
     cdef sb_identity identity
-    if <uint64_t>len(mapping) < sb_up_size(data_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
+    if <uint64_t>len(mapping) < ep_up_size(data_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
         raise ValueError("the segment is too small, or the name too long")
     identity.pid, identity.uid, identity.start_time = pid, uid, start_time
     identity.pid_namespace, identity.time_namespace = pid_namespace, time_namespace
     cdef uintptr_t address = mapping.address
-    sb_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
+    ep_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
 
 
 def append_interest(log, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id, bytes pattern,
                     bytes group):
     """Add to the log in the mapping `log`: False where it is full."""
-    cdef sb_log at
+    cdef ep_log at
     cdef sb_interest entry
     cdef uintptr_t address = log.address
     at.at = <sb_interests *>address
     at.size = len(log)
     entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
     entry.pattern_length, entry.group_length = len(pattern), len(group)
-    return sb_append_interest(&at, &entry, pattern, group)
+    return ep_append_interest(&at, &entry, pattern, group)
 
 
 cdef enum: ALONE = -1 # the index of a message that is none of many
@@ -331,7 +331,7 @@ cdef struct Hand:                # a thread that has a message in hand
 cdef class EndpointCore:
     """The native half of an endpoint."""
 
-    cdef sb_endpoint *_e
+    cdef ep_endpoint *_e
     cdef sem_t *_dispatcher_bell
     cdef sem_t *_own_bell
     cdef readonly str name
@@ -341,7 +341,7 @@ cdef class EndpointCore:
     cdef object _encode_into
     cdef bytearray _scratch
     cdef bint _batching
-    cdef sb_batch _batch
+    cdef ep_batch _batch
     cdef dict _routes            # by type
     cdef bint _redelivers       # some handler is redeliver=True
     cdef list _sources           # names by slot
@@ -368,9 +368,9 @@ cdef class EndpointCore:
     def __dealloc__(self):
         cdef int i
         if self._e != NULL:
-            if not sb_forked(self._e.fork_mark):
-                sb_watcher_remove(self._e)
-            sb_free(self._e)
+            if not ep_forked(self._e.fork_mark):
+                ep_watcher_remove(self._e)
+            ep_free(self._e)
             free(self._e)
         if self._dispatcher_bell != NULL:
             sem_close(self._dispatcher_bell)
@@ -386,7 +386,7 @@ cdef class EndpointCore:
         cdef uintptr_t bus_at = bus.address, ready_at = ready.address, up_at = up.address, down_at = down.address
         cdef const sb_bus *the_bus = <const sb_bus *>bus_at
         cdef const sb_down *the_down = <const sb_down *>down_at
-        if not sb_down_sound(the_down, len(down), <sb_up *>up_at):
+        if not ep_down_sound(the_down, len(down), <sb_up *>up_at):
             raise ValueError("what the dispatcher made for this endpoint is not what was asked for")
         if the_down.slot >= the_bus.slots or <uint64_t>len(ready) < 64 + 4 * the_bus.slots:
             raise ValueError("the ready page is too small")
@@ -401,30 +401,30 @@ cdef class EndpointCore:
         self._source_generations = <uint32_t *>calloc(the_bus.slots, sizeof(uint32_t))
         if self._source_generations == NULL:
             raise MemoryError
-        if not sb_fork_watch():
+        if not ep_fork_watch():
             if errno != EINVAL:
                 raise OSError(errno, "no page could be had by which to tell forked children")
             raise NotSupported(feature="attaching", reason="this system cannot tell forked children (MADV_WIPEONFORK)",
                                remedy="Use Linux 4.14 or newer")
-        cdef sb_endpoint *e = <sb_endpoint *>calloc(1, sizeof(sb_endpoint))
+        cdef ep_endpoint *e = <ep_endpoint *>calloc(1, sizeof(ep_endpoint))
         if e == NULL:
             raise MemoryError
-        if not sb_open(e, the_bus, <sb_ready *>ready_at, <sb_up *>up_at, the_down, self._dispatcher_bell,
+        if not ep_open(e, the_bus, <sb_ready *>ready_at, <sb_up *>up_at, the_down, self._dispatcher_bell,
                        self._own_bell, random, spin_ns, step_aside, hold_limit):
-            sb_free(e)
+            ep_free(e)
             free(e)
             raise MemoryError
         self._e = e
         if batch is not None:
             self._batching = True
             self._batch = self._limits(batch.max_messages, batch.max_bytes, batch.max_delay)
-        cdef int failed = sb_watcher_add(e)
+        cdef int failed = ep_watcher_add(e)
         if failed:
             raise OSError(failed, "the watcher thread could not be started")
 
     @property
     def native_address(self):
-        """Where its `struct sb_endpoint` lies, for native code in this process that includes
+        """Where its `struct ep_endpoint` lies, for native code in this process that includes
         shmbus/endpoint/native/wait.h. Valid until it is closed."""
         self._check()
         return <uintptr_t>self._e
@@ -435,8 +435,8 @@ cdef class EndpointCore:
             raise OSError(errno, f"bell {name.decode()} could not be opened")
         return bell
 
-    cdef sb_batch _limits(self, object max_messages, object max_bytes, object max_delay):
-        cdef sb_batch limits
+    cdef ep_batch _limits(self, object max_messages, object max_bytes, object max_delay):
+        cdef ep_batch limits
         limits.messages = max_messages if max_messages is not None else NEVER
         limits.bytes = rb_largest_record(self._e.out[SB_DATA].capacity)
         if max_bytes is not None and max_bytes < limits.bytes:
@@ -453,7 +453,7 @@ cdef class EndpointCore:
 
     cdef inline bint _ours(self) noexcept:
         """Whether this process attached: a forked child may not even take the lock."""
-        return self._e != NULL and not sb_forked(self._e.fork_mark)
+        return self._e != NULL and not ep_forked(self._e.fork_mark)
 
     cdef int _refuse(self) except -1:
         if self._e == NULL:
@@ -464,22 +464,22 @@ cdef class EndpointCore:
         raise self._explain_trouble(trouble)
 
     def _trouble_now(self):
-        """What stands in the way: bits of enum sb_trouble."""
+        """What stands in the way: bits of enum ep_trouble."""
         if self._e == NULL:
-            return SB_CLOSED_HERE
-        sb_lock(self._e)
-        cdef uint64_t trouble = sb_trouble(self._e)
-        sb_unlock(self._e)
+            return EP_CLOSED_HERE
+        ep_lock(self._e)
+        cdef uint64_t trouble = ep_trouble(self._e)
+        ep_unlock(self._e)
         return trouble
 
     cdef inline uint64_t _minds(self) noexcept:
-        return SB_FOR_GOOD if self.reconnect else SB_FOR_GOOD | SB_FOR_NOW
+        return EP_FOR_GOOD if self.reconnect else EP_FOR_GOOD | EP_FOR_NOW
 
     cdef int _wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint vigilant,
                    uint64_t deadline) except -2:
-        """See struct sb_waiter. 1: what it wants is there. 0: the deadline has come. -1: whoever receives
+        """See struct ep_waiter. 1: what it wants is there. 0: the deadline has come. -1: whoever receives
         shall come to an end. Raises what else stands in the way, and what Python's signal handlers raise."""
-        cdef sb_waiter w
+        cdef ep_waiter w
         cdef rb_wake wake
         cdef uint64_t now, until
         cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
@@ -490,9 +490,9 @@ cdef class EndpointCore:
             if until > deadline:
                 until = deadline
             with nogil:
-                wake = sb_wait(self._e, &w, until)
+                wake = ep_wait(self._e, &w, until)
             if wake == RB_READY:
-                if minds & SB_STOPPING and w.trouble & (SB_STOPPING | SB_CLOSED_HERE):
+                if minds & EP_STOPPING and w.trouble & (EP_STOPPING | EP_CLOSED_HERE):
                     return -1
                 if w.trouble:
                     self._raise_trouble(w.trouble)
@@ -525,7 +525,7 @@ cdef class EndpointCore:
         many of them. Raises like `publish`, with the `index` of the message that failed; those
         before it are accepted."""
         self._check()
-        cdef sb_batch limits = self._limits(256, None, None)
+        cdef ep_batch limits = self._limits(256, None, None)
         cdef int64_t index = 0
         try:
             for type, payload in items:
@@ -557,14 +557,14 @@ cdef class EndpointCore:
     def _leave_door(self):
         """In a forked child: its copy of that connection."""
         if self._e != NULL:
-            sb_leave_door(self._e)
+            ep_leave_door(self._e)
 
     def _flush(self):
         """Publish what batches hold back."""
         if self._ours():
-            sb_lock(self._e)
-            sb_flush(self._e)
-            sb_unlock(self._e)
+            ep_lock(self._e)
+            ep_flush(self._e)
+            ep_unlock(self._e)
 
     cdef int _accept_type(self, object type) except -1:
         check_type(type)
@@ -573,7 +573,7 @@ cdef class EndpointCore:
         self._valid[type] = True
         return 0
 
-    cdef object _fill(self, sb_message *m, str type, object payload, int64_t index):
+    cdef object _fill(self, ep_message *m, str type, object payload, int64_t index):
         """Fill in type and payload; returns what owns the payload's bytes."""
         cdef Py_ssize_t length
         cdef bytearray scratch
@@ -616,9 +616,9 @@ cdef class EndpointCore:
         if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
             self._scratch = <bytearray>owner
 
-    cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const sb_batch *batch,
+    cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const ep_batch *batch,
                    int64_t index) except -1:
-        cdef sb_message m
+        cdef ep_message m
         self._check()
         m.kind = kind
         m.peer = 0
@@ -630,50 +630,50 @@ cdef class EndpointCore:
         self._give_back(owner)
         return 0
 
-    cdef int _put(self, sb_message *m, str type, object timeout, const sb_batch *batch, int64_t index) except -1:
-        cdef sb_endpoint *e = self._e
+    cdef int _put(self, ep_message *m, str type, object timeout, const ep_batch *batch, int64_t index) except -1:
+        cdef ep_endpoint *e = self._e
         cdef flag armed = 0
         cdef rb_status status
-        cdef uint64_t limit = rb_largest_record(e.out[sb_ring_of(m.kind)].capacity)
-        if sb_record_length(m) > limit:
+        cdef uint64_t limit = rb_largest_record(e.out[ep_ring_of(m.kind)].capacity)
+        if ep_record_length(m) > limit:
             raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
                                   endpoint=self.name, index=number_of(index))
         if m.size > <uint64_t>LARGE:
             with nogil:
-                sb_lock(e)
-                status = sb_push(e, m, sb_stamp(e), batch, &armed)
-                sb_unlock(e)
+                ep_lock(e)
+                status = ep_push(e, m, ep_stamp(e), batch, &armed)
+                ep_unlock(e)
         else:
-            sb_lock(e)
-            status = sb_push(e, m, sb_stamp(e), batch, &armed)
-            sb_unlock(e)
+            ep_lock(e)
+            status = ep_push(e, m, ep_stamp(e), batch, &armed)
+            ep_unlock(e)
         if status == RB_OK:
             if armed:
-                sb_arm_watcher(e)
+                ep_arm_watcher(e)
             return 0
         return self._put_slowly(m, type, timeout, batch, index)
 
-    cdef int _put_slowly(self, sb_message *m, str type, object timeout, const sb_batch *batch, int64_t index) except -1:
+    cdef int _put_slowly(self, ep_message *m, str type, object timeout, const ep_batch *batch, int64_t index) except -1:
         """The ring was full."""
-        cdef sb_endpoint *e = self._e
+        cdef ep_endpoint *e = self._e
         cdef flag armed = 0
         cdef rb_status status
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint64_t trouble, depth
-        cdef uint32_t ring = sb_ring_of(m.kind)
+        cdef uint32_t ring = ep_ring_of(m.kind)
         while True:
-            sb_lock(e)
-            status = sb_push(e, m, sb_stamp(e), batch, &armed)
+            ep_lock(e)
+            status = ep_push(e, m, ep_stamp(e), batch, &armed)
             depth = e.out[ring].next - e.out[ring].tail_seen  # now, and not when our time is up
-            trouble = sb_trouble(e)
-            sb_unlock(e)
+            trouble = ep_trouble(e)
+            ep_unlock(e)
             if status == RB_OK:
                 if armed:
-                    sb_arm_watcher(e)
+                    ep_arm_watcher(e)
                 return 0
-            if trouble & SB_FOR_GOOD:
-                self._raise_trouble(trouble & SB_FOR_GOOD)
-            if not self._wait(SB_WANT_SPACE, ring, sb_record_length(m), self._minds(), True, deadline):
+            if trouble & EP_FOR_GOOD:
+                self._raise_trouble(trouble & EP_FOR_GOOD)
+            if not self._wait(EP_WANT_SPACE, ring, ep_record_length(m), self._minds(), True, deadline):
                 raise QueueFull(type=type, endpoint=self.name, depth=depth, capacity=e.out[ring].capacity,
                                 seconds=timeout, index=number_of(index))
 
@@ -690,7 +690,7 @@ cdef class EndpointCore:
         cdef uint64_t deadline
         cdef uint32_t index = self._ask(type, payload, timeout, span, False, &deadline)
         try:
-            if not self._wait(SB_WANT_REPLY, index, 0, self._minds(), True, deadline):
+            if not self._wait(EP_WANT_REPLY, index, 0, self._minds(), True, deadline):
                 raise self._request_timeout(index, type, timeout)
             return self._result(index, type, reply_type)
         finally:
@@ -712,7 +712,7 @@ cdef class EndpointCore:
     cdef uint32_t _ask(self, str type, object payload, object timeout, uint64_t span, object future,
                        uint64_t *deadline) except? 0xffffffff:
         """Put a request into the ring; the index of its entry."""
-        cdef sb_message m
+        cdef ep_message m
         cdef uint8_t identity[16]
         cdef uint32_t index
         cdef uint64_t trouble
@@ -725,19 +725,19 @@ cdef class EndpointCore:
         m.correlation = identity
         owner = self._fill(&m, type, payload, ALONE)
         while True:
-            sb_lock(self._e)
-            trouble = sb_trouble(self._e) & self._minds()
-            index = SB_NO_REQUEST
+            ep_lock(self._e)
+            trouble = ep_trouble(self._e) & self._minds()
+            index = EP_NO_REQUEST
             if not trouble:
-                sb_flush(self._e)
-                index = sb_begin_request(self._e, m.deadline_ns, future is not False, identity)
-            sb_unlock(self._e)
+                ep_flush(self._e)
+                index = ep_begin_request(self._e, m.deadline_ns, future is not False, identity)
+            ep_unlock(self._e)
             if trouble:
                 self._give_back(owner)
                 self._raise_trouble(trouble)
-            if index != SB_NO_REQUEST:
+            if index != EP_NO_REQUEST:
                 break
-            if not self._wait(SB_WANT_ENTRY, 0, 0, self._minds(), True, deadline[0]):
+            if not self._wait(EP_WANT_ENTRY, 0, 0, self._minds(), True, deadline[0]):
                 raise RequestsFull(type=type, endpoint=self.name, limit=self._e.request_count, seconds=timeout)
         self._e.requests[index].asked = m.size
         if future is not False:
@@ -756,13 +756,13 @@ cdef class EndpointCore:
 
     cdef void _finish_request(self, uint32_t index) noexcept:
         if self._ours():
-            sb_lock(self._e)
-            sb_finish_request(self._e, index)
-            sb_unlock(self._e)
+            ep_lock(self._e)
+            ep_finish_request(self._e, index)
+            ep_unlock(self._e)
 
     cdef object _result(self, uint32_t index, str type, object reply_type):
         """The reply that is there, or raises the error that came instead."""
-        cdef sb_request *r = &self._e.requests[index]
+        cdef ep_request *r = &self._e.requests[index]
         cdef Message m
         cdef sb_fault fault
         cdef bytes raw = (<const char *>r.payload)[:r.size] if r.size else b""
@@ -788,12 +788,12 @@ cdef class EndpointCore:
 
     cdef object _request_timeout(self, uint32_t index, str type, object timeout):
         cdef uint64_t whom
-        sb_lock(self._e)
-        whom = sb_chosen(self._e, index)
+        ep_lock(self._e)
+        whom = ep_chosen(self._e, index)
         rb_add(&self._e.up.timeouts, 1)
-        sb_unlock(self._e)
+        ep_unlock(self._e)
         if not whom:
-            gone = self._trouble_now() & SB_FOR_NOW
+            gone = self._trouble_now() & EP_FOR_NOW
             hint = "the bus has no dispatcher" if gone else "no handler was chosen yet"
             return RequestTimeout(type=type, seconds=timeout, hint=hint)
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
@@ -807,14 +807,14 @@ cdef class EndpointCore:
         `_nudge`; returns triples of future, message and exception."""
         cdef uint32_t index
         cdef bint vigilant = bool(self._futures)
-        self._wait(SB_WANT_FUTURE, 0, 0, self._minds(), vigilant, NEVER if deadline is None else <uint64_t>deadline)
+        self._wait(EP_WANT_FUTURE, 0, 0, self._minds(), vigilant, NEVER if deadline is None else <uint64_t>deadline)
         found = []
         while True:
-            sb_lock(self._e)
+            ep_lock(self._e)
             self._e.nudge = False
-            index = sb_next_completed(self._e)
-            sb_unlock(self._e)
-            if index == SB_NO_REQUEST:
+            index = ep_next_completed(self._e)
+            ep_unlock(self._e)
+            if index == EP_NO_REQUEST:
                 return found
             entry = self._futures.pop(index, None)
             try:
@@ -826,10 +826,10 @@ cdef class EndpointCore:
 
     def _nudge(self):
         """Make `_collect` return."""
-        sb_lock(self._e)
+        ep_lock(self._e)
         self._e.nudge = True
-        sb_kick(self._e)
-        sb_unlock(self._e)
+        ep_kick(self._e)
+        ep_unlock(self._e)
 
     def _expire_future(self, uint32_t index, future):
         """The deadline of a future has come: the exception for it, or None if it has its reply."""
@@ -840,7 +840,7 @@ cdef class EndpointCore:
         """Nobody wants this reply any more: what there was to know of the request, or None if it
         has come."""
         entry = self._futures.get(index)
-        if entry is None or entry[0] is not future or sb_forked(self._e.fork_mark):
+        if entry is None or entry[0] is not future or ep_forked(self._e.fork_mark):
             return None
         if not self._abandon(index):
             return None            # it has just come: the next _collect finds it
@@ -849,11 +849,11 @@ cdef class EndpointCore:
 
     cdef bint _abandon(self, uint32_t index) noexcept:
         cdef bint waiting
-        sb_lock(self._e)
-        waiting = sb_request_waits(self._e, index)
+        ep_lock(self._e)
+        waiting = ep_request_waits(self._e, index)
         if waiting:
-            sb_finish_request(self._e, index)
-        sb_unlock(self._e)
+            ep_finish_request(self._e, index)
+        ep_unlock(self._e)
         return waiting
 
     def _take_futures(self):
@@ -863,10 +863,10 @@ cdef class EndpointCore:
         for index in taken:
             self._abandon(index)
         while True:                # those that were completed all the same
-            sb_lock(self._e)
-            index = sb_next_completed(self._e)
-            sb_unlock(self._e)
-            if index == SB_NO_REQUEST:
+            ep_lock(self._e)
+            index = ep_next_completed(self._e)
+            ep_unlock(self._e)
+            if index == EP_NO_REQUEST:
                 return [entry[0] for entry in taken.values()]
             self._finish_request(index)
 
@@ -929,7 +929,7 @@ cdef class EndpointCore:
 
     cdef void _note_in_hand(self) noexcept:
         """Under the lock."""
-        sb_set_in_hand(self._e, self._hand_count + <uint64_t>self._deferred_count, rb_now())
+        ep_set_in_hand(self._e, self._hand_count + <uint64_t>self._deferred_count, rb_now())
 
     cdef void _put_down(self, unsigned long thread) noexcept:
         """This thread has nothing in hand any more."""
@@ -941,42 +941,42 @@ cdef class EndpointCore:
         self._hand_count -= 1
         hand[0] = self._hands[self._hand_count]
         if self._ours():
-            sb_lock(self._e)
+            ep_lock(self._e)
             if held != NULL and (<Message>held)._position != SB_NOWHERE:
-                sb_done(self._e, (<Message>held)._position)
+                ep_done(self._e, (<Message>held)._position)
                 (<Message>held)._position = SB_NOWHERE
             self._note_in_hand()
-            sb_unlock(self._e)
+            ep_unlock(self._e)
         Py_XDECREF(held)
 
     cdef int _message_done(self, Message m) except -1:
-        cdef sb_endpoint *e = self._e
+        cdef ep_endpoint *e = self._e
         if not self._ours():
             return 0
-        sb_lock(e)
-        if m._position != SB_NOWHERE and not sb_trouble(e) & SB_CLOSED_HERE:
-            sb_done(e, m._position)
+        ep_lock(e)
+        if m._position != SB_NOWHERE and not ep_trouble(e) & EP_CLOSED_HERE:
+            ep_done(e, m._position)
         m._position = SB_NOWHERE
-        sb_unlock(e)
+        ep_unlock(e)
         return 0
 
     cdef int _count_deferred(self, int by) except -1:
         self._check()
-        sb_lock(self._e)
+        ep_lock(self._e)
         self._deferred_count += by
         self._note_in_hand()
-        sb_unlock(self._e)
+        ep_unlock(self._e)
         return 0
 
     cdef void _count(self, rb_word *counter) noexcept:
         if self._ours():
-            sb_lock(self._e)
+            ep_lock(self._e)
             rb_add(counter, 1)
-            sb_unlock(self._e)
+            ep_unlock(self._e)
 
     cdef Message _take(self, unsigned long thread):
         """The next message, or None if there is none."""
-        cdef sb_endpoint *e = self._e
+        cdef ep_endpoint *e = self._e
         cdef sb_record header
         cdef const uint8_t *record
         cdef char type[256]
@@ -995,20 +995,20 @@ cdef class EndpointCore:
             self._put_down(thread)
             hand = NULL
         while True:
-            sb_lock(e)
-            if sb_front(e, &header, &record) != RB_OK:
-                sb_unlock(e)
+            ep_lock(e)
+            if ep_front(e, &header, &record) != RB_OK:
+                ep_unlock(e)
                 return None
             if header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
                 memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
             elif header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
-                sb_take(e, &header, SB_HELD_DONE)  # of a later version
-                sb_unlock(e)
+                ep_take(e, &header, SB_HELD_DONE)  # of a later version
+                ep_unlock(e)
                 continue
             if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():
                 rb_add(&e.up.expired, 1)
-                sb_take(e, &header, SB_HELD_DONE)
-                sb_unlock(e)
+                ep_take(e, &header, SB_HELD_DONE)
+                ep_unlock(e)
                 continue
             hold = SB_HELD_DONE
             if header.kind == SB_SEND:
@@ -1019,7 +1019,7 @@ cdef class EndpointCore:
                 name = self._intern(<const char *>record + SB_HEADER, header.type_length)
                 found = PyDict_GetItem(self._routes, <PyObject *>name)
                 if found == NULL:
-                    sb_unlock(e)
+                    ep_unlock(e)
                     self._find_route(name)
                     hand = self._hand(thread)
                     continue
@@ -1029,10 +1029,10 @@ cdef class EndpointCore:
             offset = <Py_ssize_t>sb_payload_offset(&header)
             raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
             if raw == NULL:
-                sb_unlock(e)
+                ep_unlock(e)
                 raise MemoryError
-            position = sb_take(e, &header, hold)
-            sb_mark_progress(e)
+            position = ep_take(e, &header, hold)
+            ep_mark_progress(e)
             lost = header.lost - e.lost_seen
             e.lost_seen = header.lost
             if hand == NULL and self._hand_count < 64:
@@ -1041,8 +1041,8 @@ cdef class EndpointCore:
                 hand.held = NULL
                 self._hand_count += 1
                 self._note_in_hand()
-            sb_pass_on_data(e)
-            sb_unlock(e)
+            ep_pass_on_data(e)
+            ep_unlock(e)
             break
         m = Message.__new__(Message)
         m._endpoint = self
@@ -1067,7 +1067,7 @@ cdef class EndpointCore:
         cdef unsigned long thread = PyThread_get_thread_ident()
         cdef Message m
         cdef PyObject *found
-        cdef uint64_t minds = SB_STOPPING | (SB_FOR_GOOD if reconnect else SB_FOR_GOOD | SB_FOR_NOW)
+        cdef uint64_t minds = EP_STOPPING | (EP_FOR_GOOD if reconnect else EP_FOR_GOOD | EP_FOR_NOW)
         cdef int there
         self._received = True
         while True:
@@ -1087,7 +1087,7 @@ cdef class EndpointCore:
             if yields:
                 self._count_receivers(1)
             try:
-                there = -1 if self._closing else self._wait(SB_WANT_DATA, 0, 0, minds, False, deadline)
+                there = -1 if self._closing else self._wait(EP_WANT_DATA, 0, 0, minds, False, deadline)
             finally:
                 if yields:
                     self._count_receivers(-1)
@@ -1104,9 +1104,9 @@ cdef class EndpointCore:
     cdef int _count_receivers(self, int by) except -1:
         self._iterators += by
         if self._ours():
-            sb_lock(self._e)
+            ep_lock(self._e)
             rb_store_release(&self._e.up.receivers, self._iterators + self._runners)
-            sb_unlock(self._e)
+            ep_unlock(self._e)
         return 0
 
     cdef bint _dispatch(self, Message m, Route route) except -1:
@@ -1170,7 +1170,7 @@ cdef class EndpointCore:
 
     cdef int _log_failure(self, Message m, object error) except -1:
         # What this endpoint's end cut short is told in a line: it is no fault of the handler's.
-        cdef bint ended = isinstance(error, (BusDown, EndpointClosed, Evicted)) and self._trouble_now() & ~SB_STOPPING
+        cdef bint ended = isinstance(error, (BusDown, EndpointClosed, Evicted)) and self._trouble_now() & ~EP_STOPPING
         log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",
                 self.name, m.kind, m.type, error.__class__.__name__, error, exc_info=None if ended else error)
         return 0
@@ -1187,7 +1187,7 @@ cdef class EndpointCore:
             self._log_failure(m, why)
         return 0
 
-    cdef int _put_answer(self, Message m, uint16_t kind, sb_message *answer) except -1:
+    cdef int _put_answer(self, Message m, uint16_t kind, ep_message *answer) except -1:
         answer.kind = kind
         answer.peer = m._header.peer
         answer.peer_generation = m._header.peer_generation
@@ -1206,7 +1206,7 @@ cdef class EndpointCore:
         return 0
 
     cdef int _answer(self, Message m, object payload) except -1:
-        cdef sb_message answer
+        cdef ep_message answer
         self._check()
         owner = self._fill(&answer, m.type, payload, ALONE)
         try:
@@ -1216,7 +1216,7 @@ cdef class EndpointCore:
         return 0
 
     cdef int _answer_failure(self, Message m, object error) except -1:
-        cdef sb_message answer
+        cdef ep_message answer
         self._check()
         trace = error.__traceback__
         if trace is not None and trace.tb_frame.f_code.co_filename.endswith("_kernel.pyx"):
@@ -1245,7 +1245,7 @@ cdef class EndpointCore:
                 self._count_receivers(0)
 
     cdef bint _e_closed(self) noexcept:
-        return self._e == NULL or sb_trouble(self._e) & SB_CLOSED_HERE
+        return self._e == NULL or ep_trouble(self._e) & EP_CLOSED_HERE
 
     def _receive(self, timeout, bint stops):
         """The next message for the caller; None at the timeout, and where `stops` at the end."""
@@ -1265,15 +1265,15 @@ cdef class EndpointCore:
     def _announce_interests(self, uint64_t serial):
         """Tell the dispatcher; returns the version to wait for."""
         self._check()
-        sb_lock(self._e)
-        cdef uint64_t version = sb_announce_interests(self._e, serial)
-        sb_unlock(self._e)
+        ep_lock(self._e)
+        cdef uint64_t version = ep_announce_interests(self._e, serial)
+        ep_unlock(self._e)
         return version
 
     def _await_interests(self, uint64_t version, timeout):
         """Wait until the dispatcher routes by them: False at the timeout."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        return bool(self._wait(SB_WANT_SEEN, 0, version, self._minds(), True, deadline))
+        return bool(self._wait(EP_WANT_SEEN, 0, version, self._minds(), True, deadline))
 
     def _set_routes(self, bint redelivers):
         """Forget what was resolved."""
@@ -1292,53 +1292,53 @@ cdef class EndpointCore:
     # Ending ----------------------------------------------------------------------------------
 
     def _set_state(self, uint64_t state):
-        sb_lock(self._e)
-        sb_flush(self._e)
-        sb_set_state(self._e, state)
-        sb_kick(self._e)
-        sb_unlock(self._e)
+        ep_lock(self._e)
+        ep_flush(self._e)
+        ep_set_state(self._e, state)
+        ep_kick(self._e)
+        ep_unlock(self._e)
 
     def _stop(self, bint at_once):
         """Let those who receive come to an end: when nothing is left to take, or `at_once`."""
         if at_once:
             self._closing = True
-        sb_lock(self._e)
-        sb_set_trouble(self._e, SB_STOPPING, 0)
-        sb_unlock(self._e)
+        ep_lock(self._e)
+        ep_set_trouble(self._e, EP_STOPPING, 0)
+        ep_unlock(self._e)
 
     def _await_state(self, uint64_t state, timeout):
         """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        cdef uint64_t minds = SB_FOR_NOW | SB_FOR_GOOD & ~<uint64_t>SB_CLOSED_HERE
+        cdef uint64_t minds = EP_FOR_NOW | EP_FOR_GOOD & ~<uint64_t>EP_CLOSED_HERE
         try:
-            return bool(self._wait(SB_WANT_STATE, 0, state, minds, True, deadline))
+            return bool(self._wait(EP_WANT_STATE, 0, state, minds, True, deadline))
         except BusError:
             return False
 
     def _finish(self):
         """All that this endpoint holds is done, its tails are final; no call proceeds any more."""
-        sb_lock(self._e)
-        sb_flush(self._e)
-        sb_unhold_all(self._e)
-        sb_release_data(self._e)
-        sb_set_in_hand(self._e, 0, 0)
-        sb_set_trouble(self._e, SB_CLOSED_HERE | SB_STOPPING, 0)  # nobody would forward what came now
-        sb_set_state(self._e, SB_CLOSED)
-        sb_unlock(self._e)
+        ep_lock(self._e)
+        ep_flush(self._e)
+        ep_unhold_all(self._e)
+        ep_release_data(self._e)
+        ep_set_in_hand(self._e, 0, 0)
+        ep_set_trouble(self._e, EP_CLOSED_HERE | EP_STOPPING, 0)  # nobody would forward what came now
+        ep_set_state(self._e, SB_CLOSED)
+        ep_unlock(self._e)
 
     def _shut(self, timeout):
         """Wait until all threads are out, as `_finish` has told them."""
         try:
-            self._wait(SB_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now()))
+            self._wait(EP_WANT_ALONE, 0, 0, 0, False, deadline_after(span_ns(timeout), rb_now()))
         finally:
-            sb_watcher_remove(self._e)
+            ep_watcher_remove(self._e)
             while self._hand_count:
                 self._hand_count -= 1
                 Py_XDECREF(self._hands[self._hand_count].held)
 
     def _forked(self):
         """Whether this is a child of the process that attached."""
-        return self._e != NULL and sb_forked(self._e.fork_mark)
+        return self._e != NULL and ep_forked(self._e.fork_mark)
 
     def _data_left(self):
         return self._e != NULL and self._data_waits()
@@ -1363,7 +1363,7 @@ cdef class Batch:
     """Messages that are published together; see `Endpoint.batch`."""
 
     cdef EndpointCore _endpoint
-    cdef sb_batch _limits
+    cdef ep_batch _limits
     cdef int64_t _count
 
     def __init__(self):

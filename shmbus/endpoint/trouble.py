@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Trouble(IntFlag):
-    """enum sb_trouble, which says more."""
+    """enum ep_trouble, which says more."""
 
     CLOSED_HERE = 1
     BUS_DEAD = 2

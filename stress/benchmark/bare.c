@@ -6,7 +6,7 @@
 
 /* Send requests one after the other for `nanoseconds`, one at least; `took` gets the time of each, at most `most` of
  * them. Returns how many, or -1 when one did not come back. */
-__attribute__((visibility("default"))) int64_t bare_requests(struct sb_endpoint *e, const char *type,
+__attribute__((visibility("default"))) int64_t bare_requests(struct ep_endpoint *e, const char *type,
                                                              const void *payload, uint64_t size,
                                                              uint64_t nanoseconds, uint64_t *took, uint64_t most)
 {
@@ -14,28 +14,28 @@ __attribute__((visibility("default"))) int64_t bare_requests(struct sb_endpoint 
     for (; count < most && (!count || start < end); start = rb_now()) {
         uint8_t id[16];
         bool armed = false;
-        sb_lock(e);
-        uint32_t index = sb_begin_request(e, start + PATIENCE, false, id);
-        if (index == SB_NO_REQUEST) {
-            sb_unlock(e);
+        ep_lock(e);
+        uint32_t index = ep_begin_request(e, start + PATIENCE, false, id);
+        if (index == EP_NO_REQUEST) {
+            ep_unlock(e);
             return -1;
         }
-        struct sb_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .deadline_ns = start + PATIENCE,
+        struct ep_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .deadline_ns = start + PATIENCE,
                                .correlation = id, .type = type, .type_length = (uint32_t)strlen(type),
                                .payload = payload, .size = size};
-        enum rb_status status = sb_push(e, &m, start, NULL, &armed);
-        sb_unlock(e);
-        struct sb_waiter w = {.want = SB_WANT_REPLY, .index = index, .minds = SB_FOR_GOOD | SB_FOR_NOW,
+        enum rb_status status = ep_push(e, &m, start, NULL, &armed);
+        ep_unlock(e);
+        struct ep_waiter w = {.want = EP_WANT_REPLY, .index = index, .minds = EP_FOR_GOOD | EP_FOR_NOW,
                               .vigilant = true};
         if (status == RB_OK)
-            while (sb_wait(e, &w, start + PATIENCE) == RB_INTERRUPTED) {
+            while (ep_wait(e, &w, start + PATIENCE) == RB_INTERRUPTED) {
             }
-        sb_lock(e);
-        struct sb_request *r = &e->requests[index];
-        bool good = status == RB_OK && r->state == SB_REQUEST_DONE && r->header.kind == SB_REPLY &&
+        ep_lock(e);
+        struct ep_request *r = &e->requests[index];
+        bool good = status == RB_OK && r->state == EP_REQUEST_DONE && r->header.kind == SB_REPLY &&
                     r->size == size && memcmp(r->payload, payload, size) == 0;
-        sb_end_request(e, index);
-        sb_unlock(e);
+        ep_end_request(e, index);
+        ep_unlock(e);
         if (!good)
             return -1;
         took[count++] = rb_now() - start;
@@ -44,31 +44,31 @@ __attribute__((visibility("default"))) int64_t bare_requests(struct sb_endpoint 
 }
 
 /* Answer every request with its own payload until a signal comes: 0; -1 when anything else ends it. */
-__attribute__((visibility("default"))) int bare_replies(struct sb_endpoint *e)
+__attribute__((visibility("default"))) int bare_replies(struct ep_endpoint *e)
 {
     for (;;) {
-        struct sb_waiter w = {.want = SB_WANT_DATA, .minds = SB_FOR_GOOD | SB_FOR_NOW};
-        enum rb_wake wake = sb_wait(e, &w, rb_now() + 1000000000u);
+        struct ep_waiter w = {.want = EP_WANT_DATA, .minds = EP_FOR_GOOD | EP_FOR_NOW};
+        enum rb_wake wake = ep_wait(e, &w, rb_now() + 1000000000u);
         if (wake == RB_INTERRUPTED)
             return 0;
         if (w.trouble)
             return -1;
         struct sb_record header;
         const uint8_t *record;
-        sb_lock(e);
-        while (sb_front(e, &header, &record) == RB_OK) {
+        ep_lock(e);
+        while (dp_front(e, &header, &record) == RB_OK) {
             uint64_t offset = sb_payload_offset(&header);
-            struct sb_message m = {.kind = SB_REPLY, .flags = header.flags & SB_RAW, .peer = header.peer,
+            struct ep_message m = {.kind = SB_REPLY, .flags = header.flags & SB_RAW, .peer = header.peer,
                                    .peer_generation = header.peer_generation, .correlation = header.correlation,
                                    .payload = record + offset, .size = header.length - offset};
             bool armed = false;
-            enum rb_status status = header.kind == SB_REQUEST ? sb_push(e, &m, rb_now(), NULL, &armed) : RB_OK;
-            sb_take(e, &header, SB_HELD_DONE);
+            enum rb_status status = header.kind == SB_REQUEST ? ep_push(e, &m, rb_now(), NULL, &armed) : RB_OK;
+            ep_take(e, &header, SB_HELD_DONE);
             if (status != RB_OK) {
-                sb_unlock(e);
+                ep_unlock(e);
                 return -1;
             }
         }
-        sb_unlock(e);
+        ep_unlock(e);
     }
 }

@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     struct peer *g = join(w, "guilty"), *a = join(w, "a");
     subscribe(a, "a.*");
     forget_names(w);
-    struct sb_port *p = &w->f->ports[g->slot];
+    struct dp_port *p = &w->f->ports[g->slot];
     uint64_t room = (size + 7) & ~(uint64_t)7; /* exact, so that a step outside is seen */
     struct sb_interests *log = calloc(1, sizeof *log + room);
     CHECK(log);
@@ -17,12 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     p->interests_serial = rb_load(&g->up->outgoing[SB_DATA].interests_serial);
     p->interests_size = sizeof *log + room;
     rb_store(&g->up->outgoing[SB_DATA].interests_version, 1);
-    enum sb_reading reading = sb_read_interests(w->f, p);
-    CHECK(reading == SB_READ_ALL || reading == SB_READ_GARBAGE);
+    enum dp_reading reading = dp_read_interests(w->f, p);
+    CHECK(reading == DP_READ_ALL || reading == DP_READ_GARBAGE);
     static const char *types[] = {"a.b", "a", "a.b.c", "$bus.endpoint.up", "x-1.y_2"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        sb_pin_routes(&w->f->routes);
-        struct sb_route *route = sb_lookup(&w->f->routes, (const uint8_t *)types[i], (uint16_t)strlen(types[i]));
+        dp_pin_routes(&w->f->routes);
+        struct dp_route *route = dp_lookup(&w->f->routes, (const uint8_t *)types[i], (uint16_t)strlen(types[i]));
         CHECK(route);
         for (uint32_t k = 0; k < route->plain_count; k++)
             CHECK(route->plain[k].slot == g->slot || route->plain[k].slot == a->slot);
@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     publish(a, "a.b", "still");
     settle(w);
     GETS(a, "still");
-    sb_remove_interests(&w->f->routes, (uint16_t)g->slot);
+    dp_remove_interests(&w->f->routes, (uint16_t)g->slot);
     EQUAL(w->f->routes.pattern_count, 1);
     EQUAL(w->f->routes.nodes.live, 1);
     p->interests = NULL;

@@ -513,8 +513,8 @@ TEST(two_deaths_at_once_hand_on_to_the_third)
     settle(w);
     struct peer *c = join(w, "c");
     subscribe_group(c, "job", "g", 1);
-    struct sb_order order = {.kind = SB_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_KILLED};
-    CHECK(sb_give_order(w->f, &order));
+    struct dp_order order = {.kind = DP_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_KILLED};
+    CHECK(dp_give_order(w->f, &order));
     die(b, SB_KILLED);
     CHECK(a->reclaimed && b->reclaimed);
     EQUAL(count_messages(c), 20);
@@ -560,8 +560,8 @@ TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
     for (int i = 0; i < 10; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
-    struct sb_order order = {.kind = SB_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_EXEC};
-    CHECK(sb_give_order(w->f, &order));
+    struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_EXEC};
+    CHECK(dp_give_order(w->f, &order));
     for (int i = 0; i < 50; i++) {
         one_pass(w);
         publish(p, "x", "2"); /* something is always there when the dispatcher looks */
@@ -581,8 +581,8 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
     for (int i = 0; i < 300; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
-    struct sb_order order = {.kind = SB_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
-    CHECK(sb_give_order(w->f, &order));
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    CHECK(dp_give_order(w->f, &order));
     settle(w);
     for (int i = 0; i < 50; i++) { /* it goes on writing */
         publish(p, "x", "2");
@@ -606,9 +606,9 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     handle(p, "ask");
     ask(client, "ask", "1");
     settle(w);
-    struct sb_order order = {.kind = SB_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
-    CHECK(sb_give_order(w->f, &order));
-    sb_take_orders(w->f, false);
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    CHECK(dp_give_order(w->f, &order));
+    dp_take_orders(w->f, false);
     struct message m;
     CHECK(take(p, &m)); /* it lives, and has not looked yet */
     settle(w);

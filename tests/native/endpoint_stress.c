@@ -23,7 +23,7 @@
         }                                                                  \
     } while (0)
 
-static struct sb_endpoint endpoint;
+static struct ep_endpoint endpoint;
 static struct sb_bus *bus;
 static struct sb_ready *ready;
 static struct sb_up *up;
@@ -119,28 +119,28 @@ static void *dispatch(void *unused)
 
 static bool wait_for(uint32_t want, uint32_t index, uint64_t value, uint64_t until)
 {
-    struct sb_waiter w = {.want = want, .index = index, .value = value, .minds = SB_STOPPING};
+    struct ep_waiter w = {.want = want, .index = index, .value = value, .minds = EP_STOPPING};
     enum rb_wake wake;
     do
-        wake = sb_wait(&endpoint, &w, until);
+        wake = ep_wait(&endpoint, &w, until);
     while (wake == RB_INTERRUPTED);
     if (wake == RB_ELAPSED)
         CHECK(rb_now() >= until);
     return wake == RB_READY && !w.trouble;
 }
 
-static void push(const struct sb_message *m)
+static void push(const struct ep_message *m)
 {
     uint64_t until = rb_now() + PATIENCE;
     for (;;) {
         bool armed = false;
-        sb_lock(&endpoint);
-        enum rb_status status = sb_push(&endpoint, m, rb_now(), NULL, &armed);
-        sb_unlock(&endpoint);
+        ep_lock(&endpoint);
+        enum rb_status status = ep_push(&endpoint, m, rb_now(), NULL, &armed);
+        ep_unlock(&endpoint);
         CHECK(status != RB_CORRUPT);
         if (status == RB_OK)
             return;
-        CHECK(wait_for(SB_WANT_SPACE, sb_ring_of(m->kind), sb_record_length(m), until));
+        CHECK(wait_for(EP_WANT_SPACE, ep_ring_of(m->kind), ep_record_length(m), until));
     }
 }
 
@@ -156,19 +156,19 @@ static void *request(void *argument)
         bool hasty = draw(&state) % 4 == 0;
         uint32_t index;
         for (;;) {
-            sb_lock(&endpoint);
-            index = sb_begin_request(&endpoint, 0, false, id);
-            sb_unlock(&endpoint);
-            if (index != SB_NO_REQUEST)
+            ep_lock(&endpoint);
+            index = ep_begin_request(&endpoint, 0, false, id);
+            ep_unlock(&endpoint);
+            if (index != EP_NO_REQUEST)
                 break;
-            CHECK(wait_for(SB_WANT_ENTRY, 0, 0, until));
+            CHECK(wait_for(EP_WANT_ENTRY, 0, 0, until));
         }
-        push(&(struct sb_message){.kind = SB_REQUEST, .correlation = id, .type = "question", .type_length = 8,
+        push(&(struct ep_message){.kind = SB_REQUEST, .correlation = id, .type = "question", .type_length = 8,
                                   .payload = token, .size = size});
-        bool there = wait_for(SB_WANT_REPLY, index, 0, hasty ? rb_now() + draw(&state) % 50000 : until);
+        bool there = wait_for(EP_WANT_REPLY, index, 0, hasty ? rb_now() + draw(&state) % 50000 : until);
         CHECK(there || hasty);
-        sb_lock(&endpoint);
-        struct sb_request *r = &endpoint.requests[index];
+        ep_lock(&endpoint);
+        struct ep_request *r = &endpoint.requests[index];
         if (there) {
             uint64_t last;
             CHECK(r->size == size && memcmp(r->payload, token, 8) == 0);
@@ -176,8 +176,8 @@ static void *request(void *argument)
             CHECK(last == (me << 32 | i));
         }
         rb_add(there ? &answered : &timeouts, 1);
-        sb_finish_request(&endpoint, index);
-        sb_unlock(&endpoint);
+        ep_finish_request(&endpoint, index);
+        ep_unlock(&endpoint);
     }
     return NULL;
 }
@@ -188,24 +188,24 @@ static void *serve(void *unused)
     for (;;) {
         struct sb_record h;
         const uint8_t *record;
-        sb_lock(&endpoint);
-        enum rb_status status = sb_front(&endpoint, &h, &record);
+        ep_lock(&endpoint);
+        enum rb_status status = ep_front(&endpoint, &h, &record);
         CHECK(status != RB_CORRUPT);
         if (status == RB_OK) {
             uint64_t offset = sb_payload_offset(&h), size = h.length - offset;
             memcpy(payload, record + offset, size);
-            sb_take(&endpoint, &h, h.kind == SB_EVENT ? SB_HELD_DONE : SB_HELD_OPEN);
+            ep_take(&endpoint, &h, h.kind == SB_EVENT ? SB_HELD_DONE : SB_HELD_OPEN);
             uint64_t position = endpoint.in[SB_DATA].next - RB_ALIGN8(h.length);
             if (h.kind == SB_REQUEST)
                 rb_add(&served, 1);
-            sb_pass_on_data(&endpoint);
-            sb_unlock(&endpoint);
+            ep_pass_on_data(&endpoint);
+            ep_unlock(&endpoint);
             if (h.kind == SB_REQUEST) {
-                push(&(struct sb_message){.kind = SB_REPLY, .correlation = h.correlation, .type = "", .payload = payload,
+                push(&(struct ep_message){.kind = SB_REPLY, .correlation = h.correlation, .type = "", .payload = payload,
                                           .size = size});
-                sb_lock(&endpoint);
-                sb_done(&endpoint, position);
-                sb_unlock(&endpoint);
+                ep_lock(&endpoint);
+                ep_done(&endpoint, position);
+                ep_unlock(&endpoint);
             } else {
                 uint64_t number;
                 memcpy(&number, payload, 8);
@@ -214,8 +214,8 @@ static void *serve(void *unused)
             }
             continue;
         }
-        sb_unlock(&endpoint);
-        if (!wait_for(SB_WANT_DATA, 0, 0, rb_now() + PATIENCE))
+        ep_unlock(&endpoint);
+        if (!wait_for(EP_WANT_DATA, 0, 0, rb_now() + PATIENCE))
             return unused;
     }
 }
@@ -225,7 +225,7 @@ static void *publish(void *argument)
     uint64_t state = seed * 77 + (uintptr_t)argument;
     for (uint64_t i = 1; i <= rounds; i++) {
         uint64_t payload[16] = {i};
-        push(&(struct sb_message){.kind = SB_EVENT, .type = "event", .type_length = 5, .payload = payload,
+        push(&(struct ep_message){.kind = SB_EVENT, .type = "event", .type_length = 5, .payload = payload,
                                   .size = 8 + 8 * (draw(&state) % 15)});
     }
     return NULL;
@@ -236,10 +236,10 @@ int main(int count, char **arguments)
     CHECK(count == 3);
     rounds = strtoull(arguments[1], NULL, 10);
     seed = strtoull(arguments[2], NULL, 10);
-    CHECK(sb_fork_watch());
+    CHECK(ep_fork_watch());
 
-    uint64_t up_size = sb_up_size(CAPACITY, CAPACITY, REQUESTS);
-    uint64_t targets = sb_page_align(sizeof *down), rings = targets + sb_page_align(REQUESTS * sizeof(struct sb_target));
+    uint64_t up_size = ep_up_size(CAPACITY, CAPACITY, REQUESTS);
+    uint64_t targets = ep_page_align(sizeof *down), rings = targets + ep_page_align(REQUESTS * sizeof(struct sb_target));
     bus = aligned_alloc(64, sizeof *bus);
     ready = aligned_alloc(64, sizeof *ready + 64);
     up = aligned_alloc(64, up_size);
@@ -251,17 +251,17 @@ int main(int count, char **arguments)
     memset(down, 0, rings + 2 * CAPACITY);
     rb_store(&bus->state, SB_SERVING);
     rb_store(&down->state, SB_DOWN_LIVE);
-    sb_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, REQUESTS);
+    ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, REQUESTS);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         down->incoming_place[r] = (struct sb_ring_place){.offset = rings + r * CAPACITY, .capacity = CAPACITY, .kind = r};
         rb_store(&down->incoming[r].need, SB_NO_NEED);
     }
     down->target_count = REQUESTS;
     down->target_offset = targets;
-    CHECK(sb_down_sound(down, rings + 2 * CAPACITY, up));
+    CHECK(ep_down_sound(down, rings + 2 * CAPACITY, up));
     sem_init(&dispatcher_bell, 0, 0);
     sem_init(&own_bell, 0, 0);
-    CHECK(sb_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0,
+    CHECK(ep_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0,
                   seed & 2, 8));
 
     pthread_t dispatcher, servers[SERVERS], requesters[REQUESTERS], publishers[PUBLISHERS];
@@ -278,9 +278,9 @@ int main(int count, char **arguments)
         pthread_join(publishers[i], NULL);
     while (events < PUBLISHERS * rounds || rb_load(&served) < REQUESTERS * rounds)
         sched_yield(); /* requests that were given up are still on their way */
-    sb_lock(&endpoint);
-    sb_set_trouble(&endpoint, SB_STOPPING, 0); /* nothing is left: servers end */
-    sb_unlock(&endpoint);
+    ep_lock(&endpoint);
+    ep_set_trouble(&endpoint, EP_STOPPING, 0); /* nothing is left: servers end */
+    ep_unlock(&endpoint);
     for (uint32_t i = 0; i < SERVERS; i++)
         pthread_join(servers[i], NULL);
     rb_store_seq(&stop, 1);
@@ -295,7 +295,7 @@ int main(int count, char **arguments)
     CHECK(rb_load(&up->outgoing[SB_DATA].need) == SB_NO_NEED && rb_load(&up->outgoing[SB_REPLIES].need) == SB_NO_NEED);
     printf("%llu answered, %llu given up, %llu parks\n", (unsigned long long)rb_load(&answered),
            (unsigned long long)rb_load(&timeouts), (unsigned long long)endpoint.bell.parks);
-    sb_free(&endpoint);
+    ep_free(&endpoint);
     free(bus);
     free(ready);
     free(up);

@@ -233,7 +233,7 @@ TEST(a_group_gives_to_the_member_that_has_least_to_do)
         while (take(idle, &m)) {
         }
     }
-    CHECK(sb_untouched(&w->f->ports[busy->slot]) <= 2); /* it takes nothing: all the others went elsewhere */
+    CHECK(dp_untouched(&w->f->ports[busy->slot]) <= 2); /* it takes nothing: all the others went elsewhere */
     close_world(w);
 }
 
@@ -673,16 +673,16 @@ TEST(a_stopped_process_is_stalled_at_once_and_resumes_when_it_is_continued)
     struct peer *ear = join(w, "ear"), *p = join(w, "p"), *source = join(w, "source");
     subscribe(ear, "$bus.endpoint.>");
     subscribe(p, "x");
-    struct sb_order order = {.kind = SB_STOPPED_TASK, .slot = p->slot, .generation = p->generation};
-    CHECK(sb_give_order(w->f, &order));
+    struct dp_order order = {.kind = DP_STOPPED_TASK, .slot = p->slot, .generation = p->generation};
+    CHECK(dp_give_order(w->f, &order));
     settle(w);
     struct message m;
     CHECK(take(ear, &m) && strcmp(m.type, "$bus.endpoint.stalled") == 0 && mentions(&m, "stopped"));
     publish(source, "x", "1");
     advance(w, 5 * SECOND);
     GETS_NOTHING(ear);
-    order.kind = SB_CONTINUED_TASK;
-    CHECK(sb_give_order(w->f, &order));
+    order.kind = DP_CONTINUED_TASK;
+    CHECK(dp_give_order(w->f, &order));
     settle(w);
     CHECK(take(ear, &m) && strcmp(m.type, "$bus.endpoint.resumed") == 0);
     advance(w, SECOND / 2); /* it has not got round to its messages yet */

@@ -103,7 +103,7 @@ struct size { /* of an endpoint */
 struct world {
     struct sb_bus *bus;
     struct sb_ready *ready;
-    struct sb_forwarder *f;
+    struct dp_forwarder *f;
     sem_t bell;
     struct plan plan;
     uint64_t now, generation;
@@ -149,9 +149,9 @@ static inline void stamp(struct rb_prefix *p, uint64_t size, uint64_t generation
 }
 
 /* A forwarder over segments that stand, as the control plane opens it. */
-static inline struct sb_forwarder *open_forwarder(struct world *w)
+static inline struct dp_forwarder *open_forwarder(struct world *w)
 {
-    struct sb_forwarder *f = calloc(1, sizeof *f);
+    struct dp_forwarder *f = calloc(1, sizeof *f);
     CHECK(f);
     f->bus = w->bus;
     f->ready = w->ready;
@@ -163,28 +163,28 @@ static inline struct sb_forwarder *open_forwarder(struct world *w)
     f->prefetch = (uint32_t)w->bus->prefetch;
     f->max_deliveries = (uint32_t)w->bus->max_deliveries;
     f->batch = (uint32_t)w->bus->batch_per_pass;
-    f->scratch = malloc(SB_NOTE_ROOM);
+    f->scratch = malloc(DP_NOTE_ROOM);
     f->ports = calloc(f->slots, sizeof *f->ports);
     f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
     f->orders_end = &f->orders;
     f->notice_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&f->lock, NULL);
-    CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && sb_routes_open(&f->routes, f->slots));
+    CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && dp_routes_open(&f->routes, f->slots));
     rb_bell_open(&f->bell, &w->bus->bell, &w->bell, RB_SPIN_NS);
     f->knock = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
     f->now = w->now;
-    f->next_look = w->now + SB_LOOK_NS;
+    f->next_look = w->now + DP_LOOK_NS;
     f->next_deadline = ~0ull;
     return f;
 }
 
-static inline void close_forwarder(struct sb_forwarder *f)
+static inline void close_forwarder(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; slot < f->slots; slot++)
-        sb_interests_close(&f->ports[slot]);
-    sb_routes_close(&f->routes);
+        dp_interests_close(&f->ports[slot]);
+    dp_routes_close(&f->routes);
     while (f->orders) {
-        struct sb_order *next = f->orders->next;
+        struct dp_order *next = f->orders->next;
         free(f->orders);
         f->orders = next;
     }
@@ -263,19 +263,19 @@ static inline void hear_notices(struct world *w)
 {
     struct sb_row *rows = w->f->rows;
     uint32_t count;
-    struct sb_notice *told = sb_take_notices(w->f, &count);
+    struct dp_notice *told = dp_take_notices(w->f, &count);
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < w->peers_count; k++) {
             struct peer *p = w->peers[k];
             if (p->slot != told[i].slot || p->generation != told[i].generation)
                 continue;
-            if (told[i].kind == SB_QUARANTINED_PORT)
+            if (told[i].kind == DP_QUARANTINED_PORT)
                 p->quarantined = true;
-            if (told[i].kind == SB_RECLAIMED_PORT) {
+            if (told[i].kind == DP_RECLAIMED_PORT) {
                 p->reclaimed = true;
-                sb_row_begin(&rows[p->slot]);
+                dp_row_begin(&rows[p->slot]);
                 rb_store(&rows[p->slot].state, SB_FREE);
-                sb_row_end(&rows[p->slot]);
+                dp_row_end(&rows[p->slot]);
             }
         }
     free(told);
@@ -284,11 +284,11 @@ static inline void hear_notices(struct world *w)
 static inline void one_pass(struct world *w)
 {
     w->f->now = w->now;
-    sb_pass(w->f);
+    dp_pass(w->f);
     hear_notices(w);
 }
 
-static inline bool restless(struct world *w) { return sb_any_active(w->f) || sb_something_new(w->f); }
+static inline bool restless(struct world *w) { return dp_any_active(w->f) || dp_something_new(w->f); }
 
 /* Passes until the forwarder would sleep. That it ends at all is a promise of its own: nobody spins. */
 static inline void settle(struct world *w)
@@ -357,8 +357,8 @@ static inline void make_up(struct peer *p, struct size size)
         rb_store(&p->up->outgoing[r].need, SB_NO_NEED);
     snprintf(p->up->name, sizeof p->up->name, "%s", p->name);
     stamp(&p->up->prefix, p->up_size, p->generation, SB_UP);
-    struct sb_shape shape;
-    CHECK(sb_read_shape(p->up, p->up_size, &shape));
+    struct dp_shape shape;
+    CHECK(dp_read_shape(p->up, p->up_size, &shape));
 }
 
 /* The control plane's half: the row and DOWN. */
@@ -387,7 +387,7 @@ static inline void make_down(struct peer *p)
     rb_store(&d->todo.from, SB_NOWHERE);
     stamp(&d->prefix, p->down_size, p->generation, SB_DOWN);
     struct sb_row *row = &p->world->f->rows[p->slot];
-    sb_row_begin(row);
+    dp_row_begin(row);
     rb_store(&row->generation, p->generation);
     rb_store(&row->reason, 0);
     rb_store(&row->health, 0);
@@ -396,7 +396,7 @@ static inline void make_down(struct peer *p)
     row->nonce = p->generation;
     snprintf(row->name, sizeof row->name, "%s", p->name);
     rb_store(&row->state, SB_LIVE);
-    sb_row_end(row);
+    dp_row_end(row);
 }
 
 static inline void open_rings(struct peer *p)
@@ -412,10 +412,10 @@ static inline void open_rings(struct peer *p)
 
 static inline void admit(struct peer *p, bool adopted)
 {
-    struct sb_order order = {.kind = SB_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
+    struct dp_order order = {.kind = DP_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
                              .down = p->down, .bell = &p->bell, .adopted = adopted};
-    CHECK(sb_read_shape(p->up, p->up_size, &order.shape));
-    CHECK(sb_give_order(p->world->f, &order));
+    CHECK(dp_read_shape(p->up, p->up_size, &order.shape));
+    CHECK(dp_give_order(p->world->f, &order));
 }
 
 /* Everything of an attach but the forwarder's part in it. */
@@ -737,15 +737,15 @@ static inline bool mentions(const struct message *m, const char *text)
 
 static inline void die(struct peer *p, enum sb_reason reason)
 {
-    struct sb_order order = {.kind = SB_DEAD, .slot = p->slot, .generation = p->generation, .reason = reason};
-    CHECK(sb_give_order(p->world->f, &order));
+    struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = reason};
+    CHECK(dp_give_order(p->world->f, &order));
     settle(p->world);
 }
 
 /* Another dispatcher finds the bus as it stands. */
 static inline void reopen(struct world *w)
 {
-    struct sb_forwarder *f = w->f = open_forwarder(w);
+    struct dp_forwarder *f = w->f = open_forwarder(w);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];
         if (rb_load(&f->rows[p->slot].state) != SB_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)

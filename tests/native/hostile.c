@@ -159,8 +159,8 @@ TEST(a_tail_of_garbage_is_found_by_the_next_dispatcher_at_once)
     rb_store(&s.guilty->up->incoming[SB_DATA].tail, 4);
     close_forwarder(s.w->f);
     reopen(s.w);
-    sb_take_orders(s.w->f, true);
-    sb_recover(s.w->f);
+    dp_take_orders(s.w->f, true);
+    dp_recover(s.w->f);
     settle(s.w);
     CHECK(s.guilty->quarantined);
     is_put_out(&s);

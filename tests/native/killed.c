@@ -20,7 +20,7 @@
 struct stage {
     struct world *w;
     struct peer *ear, *a, *b, *c, *d;
-    struct sb_endpoint e; /* where the victim is an endpoint: its real self */
+    struct ep_endpoint e; /* where the victim is an endpoint: its real self */
     struct message m;
     int number;
 };
@@ -40,8 +40,8 @@ static void adopt(struct world *w, bool stop)
     reopen(w);
     if (stop)
         raise(SIGSTOP); /* what is swept begins here: nothing shared has been touched */
-    sb_take_orders(w->f, true);
-    sb_recover(w->f);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
 }
 
 static void reborn(struct stage *s, const struct scenario *x)
@@ -595,20 +595,20 @@ PROMISE(a_fan_out_owed_to_the_dead_is_chosen_anew)
 
 static void open_real(struct stage *s)
 {
-    CHECK(sb_fork_watch());
-    CHECK(sb_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, false, 16));
+    CHECK(ep_fork_watch());
+    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, false, 16));
 }
 
 static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id, const struct sb_record *to)
 {
     bool armed;
-    struct sb_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
+    struct ep_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
                            .payload = text, .size = strlen(text), .correlation = id};
     if (to) {
         m.peer = to->peer;
         m.peer_generation = to->peer_generation;
     }
-    CHECK(sb_push(&s->e, &m, rb_now(), NULL, &armed) == RB_OK);
+    CHECK(ep_push(&s->e, &m, rb_now(), NULL, &armed) == RB_OK);
 }
 
 static void prepare_push(struct stage *s)
@@ -652,7 +652,7 @@ static void prepare_asking(struct stage *s)
 static void ask_one(struct stage *s)
 {
     uint8_t id[16];
-    CHECK(sb_begin_request(&s->e, 0, false, id) != SB_NO_REQUEST);
+    CHECK(ep_begin_request(&s->e, 0, false, id) != EP_NO_REQUEST);
     push_real(s, SB_REQUEST, "ask", TEXT, id, NULL);
 }
 
@@ -682,11 +682,11 @@ static void take_two(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(sb_front(&s->e, &h, &record) == RB_OK);
-        uint64_t position = sb_take(&s->e, &h, SB_HELD_OPEN);
-        sb_set_in_hand(&s->e, 1, 5);
+        CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+        uint64_t position = ep_take(&s->e, &h, SB_HELD_OPEN);
+        ep_set_in_hand(&s->e, 1, 5);
         if (i == 0)
-            sb_done(&s->e, position);
+            ep_done(&s->e, position);
     }
 }
 
@@ -722,9 +722,9 @@ static void take_more_than_it_holds(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(sb_front(&s->e, &h, &record) == RB_OK);
-        sb_take(&s->e, &h, SB_HELD_OPEN);
-        sb_set_in_hand(&s->e, (uint64_t)i + 1, 5);
+        CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+        ep_take(&s->e, &h, SB_HELD_OPEN);
+        ep_set_in_hand(&s->e, (uint64_t)i + 1, 5);
     }
 }
 
@@ -754,8 +754,8 @@ static void serve_one(struct stage *s)
 {
     struct sb_record h;
     const uint8_t *record;
-    CHECK(sb_front(&s->e, &h, &record) == RB_OK);
-    sb_take(&s->e, &h, SB_HELD_DONE);
+    CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+    ep_take(&s->e, &h, SB_HELD_DONE);
     push_real(s, SB_REPLY, "", TEXT, h.correlation, &h);
 }
 
@@ -784,12 +784,12 @@ static void prepare_subscribing(struct stage *s)
 /* Its log is not in the arena: its state is put back here instead. */
 static void subscribe_one(struct stage *s)
 {
-    struct sb_log log = {s->b->log, s->b->log_size};
+    struct ep_log log = {s->b->log, s->b->log_size};
     rb_store(&s->b->log->bytes, 0);
     struct sb_interest e = {.op = SB_ADD, .role = SB_SUBSCRIBE, .id = 9, .pattern_length = 1};
-    CHECK(sb_append_interest(&log, &e, "x", ""));
-    sb_announce_interests(&s->e, 1);
-    sb_set_state(&s->e, SB_CLOSING);
+    CHECK(ep_append_interest(&log, &e, "x", ""));
+    ep_announce_interests(&s->e, 1);
+    ep_set_state(&s->e, SB_CLOSING);
 }
 
 static void check_subscribing(struct stage *s)
@@ -810,13 +810,13 @@ static void prepare_attaching(struct stage *s)
     s->b = make_peer(s->w, "b", TINY);
     rb_store(&s->b->up->state, SB_ATTACHING);
     settle(s->w);
-    CHECK(sb_fork_watch());
+    CHECK(ep_fork_watch());
 }
 
 static void attach_one(struct stage *s)
 {
     open_real(s);
-    sb_set_state(&s->e, SB_ATTACHED);
+    ep_set_state(&s->e, SB_ATTACHED);
 }
 
 static void check_attaching(struct stage *s)

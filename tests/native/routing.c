@@ -68,10 +68,10 @@ static void random_pattern(uint64_t *seed, char *text, bool wild)
     }
 }
 
-static void compare(struct sb_routes *r, const struct naive *wishes, const char *type)
+static void compare(struct dp_routes *r, const struct naive *wishes, const char *type)
 {
-    sb_pin_routes(r);
-    struct sb_route *route = sb_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    dp_pin_routes(r);
+    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
     CHECK(route);
     EQUAL(route->reserved, *type == '$');
     const char *best = NULL;
@@ -118,7 +118,7 @@ static void compare(struct sb_routes *r, const struct naive *wishes, const char 
             uint32_t times = 0;
             for (uint32_t k = 0; k < route->group_count; k++)
                 for (uint32_t m = 0; m < route->groups[k].count; m++) {
-                    const struct sb_receiver *x = &route->members[route->groups[k].first + m];
+                    const struct dp_receiver *x = &route->members[route->groups[k].first + m];
                     if (strcmp(route->groups[k].group->name, group) == 0 && x->slot == slot) {
                         EQUAL(x->lossy, lossy);
                         times++;
@@ -137,14 +137,14 @@ TEST(routes_agree_with_a_naive_matcher)
 {
     for (uint64_t round = 1; round <= 40; round++) {
         uint64_t seed = round * 77777, next = 0;
-        struct sb_routes r;
+        struct dp_routes r;
         struct naive wishes[MOST] = {0};
-        CHECK(sb_routes_open(&r, 8));
+        CHECK(dp_routes_open(&r, 8));
         for (int step = 0; step < 300; step++) {
             struct naive *n = &wishes[draw(&seed) % MOST];
             if (n->used) {
-                CHECK(sb_remove_interest(&r, n->slot, n->id));
-                CHECK(!sb_remove_interest(&r, n->slot, n->id));
+                CHECK(dp_remove_interest(&r, n->slot, n->id));
+                CHECK(!dp_remove_interest(&r, n->slot, n->id));
                 n->used = false;
             } else {
                 *n = (struct naive){.used = true, .slot = (uint16_t)(draw(&seed) % 8), .handler = draw(&seed) % 3 == 0,
@@ -157,7 +157,7 @@ TEST(routes_agree_with_a_naive_matcher)
                 struct sb_interest e = {.op = SB_ADD, .role = n->handler ? SB_HANDLE : SB_SUBSCRIBE, .bit = n->bit,
                                         .flags = n->lossy ? SB_DROP_NEWEST : 0, .id = n->id,
                                         .pattern_length = (uint16_t)strlen(n->pattern), .group_length = (uint16_t)strlen(n->group)};
-                CHECK(sb_add_interest(&r, n->slot, &e, n->pattern, n->group));
+                CHECK(dp_add_interest(&r, n->slot, &e, n->pattern, n->group));
             }
             for (int k = 0; k < 6; k++) {
                 char type[64];
@@ -166,11 +166,11 @@ TEST(routes_agree_with_a_naive_matcher)
             }
         }
         for (uint16_t slot = 0; slot < 8; slot++)
-            sb_remove_interests(&r, slot);
+            dp_remove_interests(&r, slot);
         EQUAL(r.pattern_count, 0);
         EQUAL(r.nodes.live, 0); /* nothing is kept of what nobody wants any more */
         EQUAL(r.root->children, 0);
-        sb_routes_close(&r);
+        dp_routes_close(&r);
     }
 }
 
@@ -183,34 +183,34 @@ TEST(tokens_are_valid_exactly_as_documented)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t n = strlen(cases[i].text);
-        EQUAL(sb_valid_tokens(cases[i].text, n, false), cases[i].type);
-        EQUAL(sb_valid_tokens(cases[i].text, n, true), cases[i].pattern);
+        EQUAL(dp_valid_tokens(cases[i].text, n, false), cases[i].type);
+        EQUAL(dp_valid_tokens(cases[i].text, n, true), cases[i].pattern);
     }
     char text[300];
     memset(text, 'a', sizeof text);
-    CHECK(sb_valid_tokens(text, 255, false) && !sb_valid_tokens(text, 256, false));
+    CHECK(dp_valid_tokens(text, 255, false) && !dp_valid_tokens(text, 256, false));
 }
 
-static void wish_for(struct sb_routes *r, uint16_t slot, uint64_t id, const char *pattern)
+static void wish_for(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)
 {
     struct sb_interest e = {.op = SB_ADD, .role = SB_SUBSCRIBE, .id = id, .pattern_length = (uint16_t)strlen(pattern)};
-    CHECK(sb_add_interest(r, slot, &e, pattern, ""));
+    CHECK(dp_add_interest(r, slot, &e, pattern, ""));
 }
 
-static struct sb_route *look(struct sb_routes *r, const char *type)
+static struct dp_route *look(struct dp_routes *r, const char *type)
 {
-    sb_pin_routes(r);
-    struct sb_route *route = sb_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    dp_pin_routes(r);
+    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
     CHECK(route);
     return route;
 }
 
 /* How many slots a search would pass in the hash table of tokens: what a walk costs, without a clock. */
-static uint64_t longest_probe(const struct sb_table *t)
+static uint64_t longest_probe(const struct dp_table *t)
 {
     uint64_t longest = 0;
     for (uint64_t i = 0; t->slots && i <= t->mask; i++)
-        if (t->slots[i].item && t->slots[i].item != SB_TOMB) {
+        if (t->slots[i].item && t->slots[i].item != DP_TOMB) {
             uint64_t probe = (i - t->slots[i].hash) & t->mask;
             longest = probe > longest ? probe : longest;
         }
@@ -219,8 +219,8 @@ static uint64_t longest_probe(const struct sb_table *t)
 
 TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type)
 {
-    struct sb_routes r;
-    CHECK(sb_routes_open(&r, 8));
+    struct dp_routes r;
+    CHECK(dp_routes_open(&r, 8));
     char text[64];
     for (uint64_t i = 0; i < 10000; i++) {
         snprintf(text, sizeof text, i % 3 ? "p%d.q%d.*" : "p%d.q%d.r", (int)(i / 100), (int)i);
@@ -228,7 +228,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
     }
     EQUAL(r.pattern_count, 10000);
     CHECK(longest_probe(&r.nodes) < 64);
-    struct sb_route *known = look(&r, "p7.q700.r");
+    struct dp_route *known = look(&r, "p7.q700.r");
     EQUAL(known->plain_count, 1);
     uint64_t version = known->version;
     for (int i = 0; i < 100000; i++) {
@@ -243,50 +243,50 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
             EQUAL(r.lookups, lookups + 3); /* the pin alone: it was the last */
         }
     }
-    CHECK(r.types_known <= SB_CACHE_SETS * SB_CACHE_WAYS); /* bounded */
-    CHECK(r.types_known > SB_CACHE_SETS * SB_CACHE_WAYS * 3 / 4); /* and used */
-    sb_routes_close(&r);
+    CHECK(r.types_known <= DP_CACHE_SETS * DP_CACHE_WAYS); /* bounded */
+    CHECK(r.types_known > DP_CACHE_SETS * DP_CACHE_WAYS * 3 / 4); /* and used */
+    dp_routes_close(&r);
 }
 
 TEST(routes_of_a_run_stay_until_the_next)
 {
-    struct sb_routes r;
-    CHECK(sb_routes_open(&r, 1));
-    sb_pin_routes(&r);
-    struct sb_route *seen[SB_RUN];
+    struct dp_routes r;
+    CHECK(dp_routes_open(&r, 1));
+    dp_pin_routes(&r);
+    struct dp_route *seen[DP_RUN];
     char text[64];
     uint32_t full = 0;
     for (int i = 0; i < 20000; i++) {
         snprintf(text, sizeof text, "t.%d", i);
-        struct sb_route *route = sb_lookup(&r, (const uint8_t *)text, (uint16_t)strlen(text));
-        if (i < (int)SB_RUN) {
+        struct dp_route *route = dp_lookup(&r, (const uint8_t *)text, (uint16_t)strlen(text));
+        if (i < (int)DP_RUN) {
             CHECK(route);
             seen[i] = route;
         }
         full += !route;
     }
     CHECK(full > 0); /* there is no room for that many in one run */
-    for (int i = 0; i < (int)SB_RUN; i++) {
+    for (int i = 0; i < (int)DP_RUN; i++) {
         snprintf(text, sizeof text, "t.%d", i);
-        CHECK(sb_is_type(seen[i], (const uint8_t *)text, (uint16_t)strlen(text)));
+        CHECK(dp_is_type(seen[i], (const uint8_t *)text, (uint16_t)strlen(text)));
     }
     look(&r, "t.19999");
-    sb_routes_close(&r);
+    dp_routes_close(&r);
 }
 
 TEST(a_change_of_interests_is_seen_by_the_next_lookup)
 {
-    struct sb_routes r;
-    CHECK(sb_routes_open(&r, 4));
+    struct dp_routes r;
+    CHECK(dp_routes_open(&r, 4));
     EQUAL(look(&r, "a.b")->plain_count, 0);
     wish_for(&r, 2, 1, "a.*");
     EQUAL(look(&r, "a.b")->plain_count, 1);
     wish_for(&r, 3, 1, ">");
     EQUAL(look(&r, "a.b")->plain_count, 2);
-    sb_remove_interests(&r, 2);
+    dp_remove_interests(&r, 2);
     EQUAL(look(&r, "a.b")->plain_count, 1);
     EQUAL(look(&r, "a.b")->plain[0].slot, 3);
-    sb_routes_close(&r);
+    dp_routes_close(&r);
 }
 
 static uint64_t cpu_used(void) /* not the time: who else runs here is not our business */
@@ -298,13 +298,13 @@ static uint64_t cpu_used(void) /* not the time: who else runs here is not our bu
 
 TEST(what_a_wish_costs_does_not_grow_with_those_for_the_same_pattern)
 {
-    struct sb_routes *r = malloc(sizeof *r);
-    CHECK(r && sb_routes_open(r, 1));
+    struct dp_routes *r = malloc(sizeof *r);
+    CHECK(r && dp_routes_open(r, 1));
     uint64_t start = cpu_used();
     for (uint64_t id = 1; id <= 60000; id++) /* a subscription that nobody closes, say */
         wish_for(r, 0, id, "x");
-    sb_remove_interests(r, 0);
+    dp_remove_interests(r, 0);
     CHECK(cpu_used() - start < SECOND); /* where it grows, it is several */
-    sb_routes_close(r);
+    dp_routes_close(r);
     free(r);
 }

@@ -11,34 +11,34 @@
 
 struct actor { /* an endpoint, and what a thread of it shall do */
     struct peer *peer;
-    struct sb_endpoint e;
+    struct ep_endpoint e;
     uint64_t sent, got, from[16]; /* from[slot]: the next number of that source */
     uint32_t group; /* bit */
 };
 
 static void *forwarding(void *argument)
 {
-    sb_forward(((struct world *)argument)->f);
+    dp_forward(((struct world *)argument)->f);
     return NULL;
 }
 
 static void *watching(void *argument)
 {
-    sb_watch_run(argument);
+    dp_watch_run(argument);
     return NULL;
 }
 
 static void attach(struct world *w, struct actor *a, const char *name, struct size size)
 {
-    CHECK(sb_fork_watch()); /* once a process; again does nothing */
+    CHECK(ep_fork_watch()); /* once a process; again does nothing */
     a->peer = make_peer(w, name, size);
-    CHECK(sb_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation, 40000, false, 16));
+    CHECK(ep_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation, 40000, false, 16));
 }
 
 static bool await(struct actor *a, uint32_t want, uint32_t index, uint64_t value)
 {
-    struct sb_waiter x = {.want = want, .index = index, .value = value, .minds = SB_FOR_GOOD};
-    enum rb_wake wake = sb_wait(&a->e, &x, FOREVER);
+    struct ep_waiter x = {.want = want, .index = index, .value = value, .minds = EP_FOR_GOOD};
+    enum rb_wake wake = ep_wait(&a->e, &x, FOREVER);
     CHECK(wake != RB_ELAPSED); /* a lost wake-up would look like this, an hour of traffic would not */
     return !x.trouble;
 }
@@ -46,29 +46,29 @@ static bool await(struct actor *a, uint32_t want, uint32_t index, uint64_t value
 static void want(struct actor *a, struct sb_interest e, const char *pattern, const char *group)
 {
     log_interest(a->peer, e, pattern, group);
-    sb_lock(&a->e);
-    uint64_t version = sb_announce_interests(&a->e, 1);
-    sb_unlock(&a->e);
-    CHECK(await(a, SB_WANT_SEEN, 0, version));
+    ep_lock(&a->e);
+    uint64_t version = ep_announce_interests(&a->e, 1);
+    ep_unlock(&a->e);
+    CHECK(await(a, EP_WANT_SEEN, 0, version));
 }
 
-static bool push(struct actor *a, const struct sb_message *m)
+static bool push(struct actor *a, const struct ep_message *m)
 {
     bool armed = false;
     for (;;) {
-        sb_lock(&a->e);
-        enum rb_status status = sb_push(&a->e, m, rb_now(), NULL, &armed);
-        sb_unlock(&a->e);
+        ep_lock(&a->e);
+        enum rb_status status = ep_push(&a->e, m, rb_now(), NULL, &armed);
+        ep_unlock(&a->e);
         if (status == RB_OK)
             return true;
-        if (status == RB_CORRUPT || !await(a, SB_WANT_SPACE, sb_ring_of(m->kind), sb_record_length(m)))
+        if (status == RB_CORRUPT || !await(a, EP_WANT_SPACE, ep_ring_of(m->kind), ep_record_length(m)))
             return false;
     }
 }
 
 static void say_number(struct actor *a, uint16_t kind, const char *type, uint64_t number)
 {
-    struct sb_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
+    struct ep_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
                            .payload = &number, .size = 8 + number % 90};
     uint8_t room[128] = {0};
     memcpy(room, &number, 8);
@@ -81,25 +81,25 @@ static bool next(struct actor *a, struct sb_record *h, uint64_t *number)
 {
     for (;;) {
         const uint8_t *record;
-        sb_lock(&a->e);
-        enum rb_status status = sb_front(&a->e, h, &record);
+        ep_lock(&a->e);
+        enum rb_status status = ep_front(&a->e, h, &record);
         CHECK(status != RB_CORRUPT);
         if (status == RB_OK) {
             memcpy(number, record + sb_payload_offset(h), 8);
             bool hold = h->interests & ~SB_PLAIN;
-            uint64_t position = sb_take(&a->e, h, hold ? SB_HELD_OPEN : SB_HELD_DONE);
+            uint64_t position = ep_take(&a->e, h, hold ? SB_HELD_OPEN : SB_HELD_DONE);
             if (hold)
-                sb_done(&a->e, position);
-            sb_pass_on_data(&a->e);
-            sb_unlock(&a->e);
+                ep_done(&a->e, position);
+            ep_pass_on_data(&a->e);
+            ep_unlock(&a->e);
             return true;
         }
-        bool over = rb_load(&a->e.trouble) & SB_STOPPING;
-        sb_unlock(&a->e);
+        bool over = rb_load(&a->e.trouble) & EP_STOPPING;
+        ep_unlock(&a->e);
         if (over)
             return false;
-        struct sb_waiter x = {.want = SB_WANT_DATA, .minds = SB_FOR_GOOD | SB_STOPPING};
-        CHECK(sb_wait(&a->e, &x, FOREVER) != RB_ELAPSED);
+        struct ep_waiter x = {.want = EP_WANT_DATA, .minds = EP_FOR_GOOD | EP_STOPPING};
+        CHECK(ep_wait(&a->e, &x, FOREVER) != RB_ELAPSED);
     }
 }
 
@@ -134,7 +134,7 @@ static void *serving(void *argument)
     while (next(a, &h, &number)) {
         EQUAL(h.kind, SB_REQUEST);
         number = number * 3 + 1;
-        struct sb_message m = {.kind = SB_REPLY, .flags = SB_RAW, .peer = h.peer, .peer_generation = h.peer_generation,
+        struct ep_message m = {.kind = SB_REPLY, .flags = SB_RAW, .peer = h.peer, .peer_generation = h.peer_generation,
                                .correlation = h.correlation, .type = "", .payload = &number, .size = 8};
         CHECK(push(a, &m));
     }
@@ -146,41 +146,41 @@ static void *asking(void *argument)
     struct actor *a = argument;
     for (uint64_t i = 0; i < ROUNDS / 4; i++) {
         uint8_t id[16];
-        sb_lock(&a->e);
-        uint32_t index = sb_begin_request(&a->e, 0, false, id);
-        sb_unlock(&a->e);
-        CHECK(index != SB_NO_REQUEST);
-        struct sb_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .type = "ask", .type_length = 3, .correlation = id,
+        ep_lock(&a->e);
+        uint32_t index = ep_begin_request(&a->e, 0, false, id);
+        ep_unlock(&a->e);
+        CHECK(index != EP_NO_REQUEST);
+        struct ep_message m = {.kind = SB_REQUEST, .flags = SB_RAW, .type = "ask", .type_length = 3, .correlation = id,
                                .payload = &i, .size = 8};
         CHECK(push(a, &m));
-        CHECK(await(a, SB_WANT_REPLY, index, 0));
-        sb_lock(&a->e);
-        const struct sb_request *r = &a->e.requests[index];
+        CHECK(await(a, EP_WANT_REPLY, index, 0));
+        ep_lock(&a->e);
+        const struct ep_request *r = &a->e.requests[index];
         uint64_t answer;
         EQUAL(r->header.kind, SB_REPLY);
         memcpy(&answer, r->payload, 8);
         EQUAL(answer, i * 3 + 1);
-        sb_end_request(&a->e, index);
+        ep_end_request(&a->e, index);
         a->got++;
-        sb_unlock(&a->e);
+        ep_unlock(&a->e);
     }
     return NULL;
 }
 
 static void set_state(struct actor *a, uint64_t state)
 {
-    sb_lock(&a->e);
-    sb_set_state(&a->e, state);
-    sb_unlock(&a->e);
+    ep_lock(&a->e);
+    ep_set_state(&a->e, state);
+    ep_unlock(&a->e);
 }
 
 static void close_actor(struct actor *a)
 {
     set_state(a, SB_CLOSING);
-    CHECK(await(a, SB_WANT_STATE, 0, SB_DRAINED));
+    CHECK(await(a, EP_WANT_STATE, 0, SB_DRAINED));
     set_state(a, SB_CLOSED);
-    CHECK(await(a, SB_WANT_STATE, 0, SB_RECLAIMED));
-    sb_free(&a->e);
+    CHECK(await(a, EP_WANT_STATE, 0, SB_RECLAIMED));
+    ep_free(&a->e);
 }
 
 static pthread_t start(void *(*body)(void *), void *argument)
@@ -192,9 +192,9 @@ static pthread_t start(void *(*body)(void *), void *argument)
 
 static void finish_listener(struct actor *a, pthread_t *threads, int count)
 {
-    sb_lock(&a->e);
-    sb_set_trouble(&a->e, SB_STOPPING, 0);
-    sb_unlock(&a->e);
+    ep_lock(&a->e);
+    ep_set_trouble(&a->e, EP_STOPPING, 0);
+    ep_unlock(&a->e);
     for (int i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
 }
@@ -252,7 +252,7 @@ TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
     EQUAL(rb_load(&w->bus->violations), 0);
     rb_store_release(&w->f->stop, 1);
     pthread_mutex_lock(&w->f->lock);
-    sb_knock(w->f);
+    dp_knock(w->f);
     pthread_mutex_unlock(&w->f->lock);
     pthread_join(forwarder, NULL);
     close_world(w);
@@ -286,25 +286,25 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
         if (i == 0)
             s = start(dying, &survivor);
         pthread_t v = start(dying, &victims[i]);
-        sb_lock(&victims[i].e);
+        ep_lock(&victims[i].e);
         bool enough = false;
-        sb_unlock(&victims[i].e);
+        ep_unlock(&victims[i].e);
         while (!enough) {
             enough = rb_load_acquire(&victims[i].peer->up->incoming[SB_DATA].taken_count) >= 20 ||
                      rb_load_acquire(&publisher.peer->up->sent_events) == ROUNDS;
             sched_yield();
         }
         finish_listener(&victims[i], &v, 1);
-        struct sb_order order = {.kind = SB_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_KILLED};
-        CHECK(sb_give_order(w->f, &order));
+        struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_KILLED};
+        CHECK(dp_give_order(w->f, &order));
     }
     pthread_join(s, NULL);
     s = start(listening, &survivor);
     pthread_join(p, NULL);
     close_actor(&publisher);
     for (int i = 0; i < 8; i++) {
-        CHECK(await(&victims[i], SB_WANT_STATE, 0, SB_RECLAIMED));
-        sb_free(&victims[i].e);
+        CHECK(await(&victims[i], EP_WANT_STATE, 0, SB_RECLAIMED));
+        ep_free(&victims[i].e);
     }
     finish_listener(&survivor, &s, 1);
     uint64_t taken = rb_load(&survivor.peer->up->incoming[SB_DATA].taken_count);
@@ -315,7 +315,7 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     close_actor(&survivor);
     rb_store_release(&w->f->stop, 2);
     pthread_mutex_lock(&w->f->lock);
-    sb_knock(w->f);
+    dp_knock(w->f);
     pthread_mutex_unlock(&w->f->lock);
     pthread_join(forwarder, NULL);
     close_world(w);
@@ -324,10 +324,10 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
 TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
 {
     struct world *w = new_world();
-    struct sb_watch watch;
-    CHECK(sb_watch_open(&watch, w->f));
+    struct dp_watch watch;
+    CHECK(dp_watch_open(&watch, w->f));
     int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
-    sb_watch_add(&watch, 3, 7, 0, ended, -1, -1, false);
+    dp_watch_add(&watch, 3, 7, 0, ended, -1, -1, false);
     watch.watched[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
     pthread_t thread = start(watching, &watch);
     struct pollfd wake = {.fd = watch.wake, .events = POLLIN};
@@ -336,9 +336,9 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
     pthread_mutex_lock(&watch.lock); /* it has dealt with both signs */
     pthread_mutex_unlock(&watch.lock);
     rb_store_release(&watch.stop, 1);
-    sb_watch_wake(&watch);
+    dp_watch_wake(&watch);
     pthread_join(thread, NULL);
     EQUAL(rb_load(&w->f->orders_waiting), 0);
-    sb_watch_close(&watch);
+    dp_watch_close(&watch);
     close_world(w);
 }

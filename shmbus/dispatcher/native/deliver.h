@@ -1,12 +1,12 @@
 /* Delivering: a gathered run into a target's ring, and copies of it to those who tap. */
-#ifndef SB_DELIVER_H
-#define SB_DELIVER_H
+#ifndef DP_DELIVER_H
+#define DP_DELIVER_H
 
 #include "shmbus/dispatcher/native/gather.h"
 
 /* As many records of the run as fit, from the first on, into `ring` of `t`, not yet published. -1: the target's
  * tail is garbage. `keep_flags` are those that a sender may set. */
-static inline int sb_copy_run(struct sb_forwarder *f, const struct sb_port *p, struct sb_port *t,
+static inline int dp_copy_run(struct dp_forwarder *f, const struct dp_port *p, struct dp_port *t,
                               enum sb_ring_index ring, uint32_t bits, uint16_t keep_flags)
 {
     struct rb_producer *out = &t->in[ring];
@@ -38,7 +38,7 @@ static inline int sb_copy_run(struct sb_forwarder *f, const struct sb_port *p, s
     return (int)f->run_count;
 }
 
-static inline uint64_t sb_end_of(const struct sb_forwarder *f, const struct sb_port *p, enum sb_ring_index ring,
+static inline uint64_t dp_end_of(const struct dp_forwarder *f, const struct dp_port *p, enum sb_ring_index ring,
                                  uint32_t count)
 {
     const struct rb_consumer *c = &p->out[ring];
@@ -49,20 +49,20 @@ static inline uint64_t sb_end_of(const struct sb_forwarder *f, const struct sb_p
     return position + RB_ALIGN8(f->run_header[count - 1].length);
 }
 
-static inline void sb_publish_at(struct sb_forwarder *f, struct sb_port *t, enum sb_ring_index ring, uint32_t count)
+static inline void dp_publish_at(struct dp_forwarder *f, struct dp_port *t, enum sb_ring_index ring, uint32_t count)
 {
     if (ring == SB_DATA) {
         t->delivered += count;
         rb_store(&t->down->incoming[SB_DATA].delivered, t->delivered);
     }
     rb_publish(&t->in[ring]);
-    sb_touch(f, t);
+    dp_touch(f, t);
     rb_add(&f->bus->routed, count);
 }
 
 /* Copies for observers, each with what became of the message; what does not fit is lost to them alone. Only
  * called while there is a tap, before the source's tail moves. */
-static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, const struct sb_port *t, uint32_t count,
+static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *p, const struct dp_port *t, uint32_t count,
                               enum sb_outcome outcome)
 {
     uint64_t now = rb_now(); /* what it has at hand is from before they came, perhaps */
@@ -70,9 +70,9 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
         const struct sb_record *h = &f->run_header[i];
         const uint8_t *record = f->run_record[i];
         const uint8_t *type = f->run_type[i] ? f->run_type[i] : sb_type_of(record);
-        struct sb_route *route = h->type_length ? sb_lookup(&f->routes, type, h->type_length) : NULL;
+        struct dp_route *route = h->type_length ? dp_lookup(&f->routes, type, h->type_length) : NULL;
         for (uint32_t k = 0; route && k < route->observer_count; k++) {
-            struct sb_port *o = &f->ports[route->observers[k].slot];
+            struct dp_port *o = &f->ports[route->observers[k].slot];
             struct sb_tap tap = {.forwarded_ns = now, .kind = (uint8_t)h->kind, .outcome = (uint8_t)outcome,
                                  .target = t ? (uint16_t)t->slot : SB_FROM_BUS,
                                  .target_generation = t ? t->generation : 0};
@@ -87,7 +87,7 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
             uint8_t *at;
             if (w.length > rb_largest_record(o->in[SB_DATA].capacity) ||
                 rb_claim(&o->in[SB_DATA], w.length, 0, &at) != RB_OK) {
-                sb_count_lost(f, o, 1);
+                dp_count_lost(f, o, 1);
                 continue;
             }
             uint32_t front = SB_HEADER + h->type_length;
@@ -99,11 +99,11 @@ static inline void sb_tap_run(struct sb_forwarder *f, const struct sb_port *p, c
             o->delivered++;
             rb_store(&o->down->incoming[SB_DATA].delivered, o->delivered);
             rb_publish(&o->in[SB_DATA]);
-            sb_touch(f, o);
+            dp_touch(f, o);
         }
     }
 }
 
-static inline bool sb_tapped(const struct sb_forwarder *f) { return __builtin_expect(f->routes.observers != 0, 0); }
+static inline bool dp_tapped(const struct dp_forwarder *f) { return __builtin_expect(f->routes.observers != 0, 0); }
 
 #endif

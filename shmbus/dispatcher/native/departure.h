@@ -3,14 +3,14 @@
  *
  * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
  * are believed only where they make sense. */
-#ifndef SB_DEPARTURE_H
-#define SB_DEPARTURE_H
+#ifndef DP_DEPARTURE_H
+#define DP_DEPARTURE_H
 
 #include "shmbus/dispatcher/native/interests.h"
 #include "shmbus/dispatcher/native/notify.h"
 
 /* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
-static inline uint64_t sb_taken(struct sb_port *p)
+static inline uint64_t dp_taken(struct dp_port *p)
 {
     struct rb_producer *in = &p->in[SB_DATA];
     (void)rb_refresh_tail(in);
@@ -20,7 +20,7 @@ static inline uint64_t sb_taken(struct sb_port *p)
 
 /* One that was put out, or let go of its door, may go on writing: what it had sent and released by now is all that
  * counts. */
-static inline void sb_freeze(struct sb_port *p)
+static inline void dp_freeze(struct dp_port *p)
 {
     struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
     for (int ring = 0; ring < SB_RINGS; ring++)
@@ -35,7 +35,7 @@ static inline void sb_freeze(struct sb_port *p)
 /* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
  * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
  * is the end, too. */
-static inline bool sb_own_record(const struct sb_forwarder *f, struct sb_port *p, uint64_t *position,
+static inline bool dp_own_record(const struct dp_forwarder *f, struct dp_port *p, uint64_t *position,
                                  struct sb_record *h, const uint8_t **record)
 {
     struct rb_producer *in = &p->in[SB_DATA];
@@ -59,40 +59,40 @@ static inline bool sb_own_record(const struct sb_forwarder *f, struct sb_port *p
     return false;
 }
 
-static inline uint64_t sb_request_key(uint32_t slot, uint32_t index)
+static inline uint64_t dp_request_key(uint32_t slot, uint32_t index)
 {
     return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull;
 }
-static inline bool sb_any(const void *item, const void *key) { (void)item; (void)key; return true; }
+static inline bool dp_any(const void *item, const void *key) { (void)item; (void)key; return true; }
 
 /* Every request that it had begun and not answered ends with an error now; those it had not touched are handed
  * on later. */
-static inline void sb_fail_begun(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *p)
 {
-    struct sb_table untouched = {0};
-    uint64_t position = sb_taken(p);
+    struct dp_table untouched = {0};
+    uint64_t position = dp_taken(p);
     struct sb_record h;
     const uint8_t *record;
     if (p->reason != SB_QUARANTINED)
-        for (; sb_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
+        for (; dp_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
             if (h.kind == SB_REQUEST)
-                sb_table_put(&untouched, sb_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
+                dp_table_put(&untouched, dp_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct sb_port *q = &f->ports[slot];
+        struct dp_port *q = &f->ports[slot];
         if (q->state == SB_FREE || q->state == SB_DYING)
             continue;
         for (uint32_t i = 0; i < q->pending_count; i++) {
             struct sb_target *t = &q->target[i];
-            if (rb_load(&t->whom) != sb_whom_of(p) || rb_load(&t->done) ||
-                sb_table_find(&untouched, sb_request_key(slot, i), sb_any, NULL))
+            if (rb_load(&t->whom) != dp_whom_of(p) || rb_load(&t->done) ||
+                dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
                 continue;
-            sb_fail_request(f, q, (uint16_t)i, t->id, SB_ENDPOINT_DIED, p, p->reason, NULL);
+            dp_fail_request(f, q, (uint16_t)i, t->id, SB_ENDPOINT_DIED, p, p->reason, NULL);
         }
     }
     free(untouched.slots);
 }
 
-static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb_record *h)
+static inline const char *dp_source_name(struct dp_forwarder *f, const struct sb_record *h)
 {
     if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
         return "";
@@ -100,7 +100,7 @@ static inline const char *sb_source_name(struct sb_forwarder *f, const struct sb
 }
 
 /* The index in `held` of the message at `position` that was begun and not done, or SB_HELD. */
-static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, uint64_t *how)
+static inline uint32_t dp_held_at(const struct dp_port *p, uint64_t position, uint64_t *how)
 {
     for (uint32_t i = 0; i < SB_HELD; i++)
         if (rb_load_acquire(&p->up->held[i].position) == position &&
@@ -111,29 +111,29 @@ static inline uint32_t sb_held_at(const struct sb_port *p, uint64_t position, ui
 
 /* What it had let go and not done is not in its ring any more, so nobody else can have it. What such a letter
  * says is the word of the dead. */
-static inline void sb_bury_let_go(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_bury_let_go(struct dp_forwarder *f, struct dp_port *p)
 {
     for (uint32_t i = 0; i < SB_KEPT; i++) {
         uint8_t record[sizeof p->up->kept[i].record];
         struct sb_record h;
         uint64_t at = rb_load_acquire(&p->up->kept[i].at), how;
-        if (!at || sb_held_at(p, at - 1, &how) != SB_HELD) /* it was killed as it let it go */
+        if (!at || dp_held_at(p, at - 1, &how) != SB_HELD) /* it was killed as it let it go */
             continue;
         memcpy(record, p->up->kept[i].record, sizeof record);
         memcpy(&h, record, sizeof h);
         uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
-            sb_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
-            sb_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, sb_source_name(f, &h), NULL,
+            dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
+            dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_source_name(f, &h), NULL,
                               "its holder died, which had let it go");
     }
     uint64_t unkept = rb_load(&p->up->let_go_unkept), most = rb_load(&p->down->incoming[SB_DATA].delivered);
-    sb_count_lost(f, p, unkept < most ? unkept : 0);
+    dp_count_lost(f, p, unkept < most ? unkept : 0);
 }
 
-static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *p)
 {
-    for (uint32_t w = 0; w < SB_SET_WORDS; w++) {
+    for (uint32_t w = 0; w < DP_SET_WORDS; w++) {
         f->active.word[w] |= p->waiters.word[w];
         p->waiters.word[w] = 0;
     }
@@ -141,58 +141,58 @@ static inline void sb_wake_waiters(struct sb_forwarder *f, struct sb_port *p)
         rb_store(&p->down->incoming[r].need, SB_NO_NEED);
 }
 
-static inline void sb_say_down(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_say_down(struct dp_forwarder *f, struct dp_port *p)
 {
-    sb_say_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(p->reason));
-    sb_row_set(p, &p->row->said, 1);
+    dp_say_endpoint(f, "$bus.endpoint.down", p, dp_reason_word(p->reason));
+    dp_row_set(p, &p->row->said, 1);
 }
 
 /* It takes no part any more: its state says so, nothing is routed to it, nobody waits for it. */
-static inline void sb_depart(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason)
+static inline void dp_depart(struct dp_forwarder *f, struct dp_port *p, enum sb_reason reason)
 {
     bool leaving = reason == SB_DETACHED;
     p->reason = reason;
     p->state = leaving ? SB_LEAVING : SB_DYING;
-    sb_row_begin(p->row);
+    dp_row_begin(p->row);
     rb_store(&p->row->reason, reason);
     rb_store(&p->row->down_ns, f->now);
     rb_store_release(&p->row->state, p->state); /* last: whoever adopts it knows why */
-    sb_row_end(p->row);
+    dp_row_end(p->row);
     RB_FAIL("farewell.begun");
-    sb_remove_interests(&f->routes, (uint16_t)p->slot);
-    sb_set_add(&f->departing, p->slot);
-    sb_set_add(&f->active, p->slot);
-    sb_wake_waiters(f, p);
+    dp_remove_interests(&f->routes, (uint16_t)p->slot);
+    dp_set_add(&f->departing, p->slot);
+    dp_set_add(&f->active, p->slot);
+    dp_wake_waiters(f, p);
     if (leaving)
         return;
     if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
         rb_store_release(&p->down->state, SB_DOWN_EVICTED);
-        sb_touch(f, p);
+        dp_touch(f, p);
     }
-    sb_freeze(p);
+    dp_freeze(p);
 }
 
 /* Who waits for it, or wants to know, is told. */
-static inline void sb_announce_end(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_announce_end(struct dp_forwarder *f, struct dp_port *p)
 {
-    sb_fail_begun(f, p);
+    dp_fail_begun(f, p);
     RB_FAIL("farewell.told");
-    sb_bury_let_go(f, p);
-    sb_say_down(f, p);
+    dp_bury_let_go(f, p);
+    dp_say_down(f, p);
     RB_FAIL("farewell.said");
     if (p->reason == SB_QUARANTINED)
-        sb_tell(f, SB_QUARANTINED_PORT, p);
+        dp_tell(f, DP_QUARANTINED_PORT, p);
 }
 
 /* It wrote what no endpoint may: nothing more is read from its rings. */
-static inline void sb_quarantine(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *p)
 {
     p->corrupt = true;
     rb_add(&f->bus->violations, 1);
     if (p->state != SB_LIVE && p->state != SB_LEAVING)
         return;
-    sb_depart(f, p, SB_QUARANTINED);
-    sb_announce_end(f, p);
+    dp_depart(f, p, SB_QUARANTINED);
+    dp_announce_end(f, p);
 }
 
 #endif

@@ -1,33 +1,33 @@
 /* What an endpoint leaves behind: what it had sent is forwarded, what it had not finished is handed on, the rest is
  * counted, and its slot is free. */
-#ifndef SB_FAREWELL_H
-#define SB_FAREWELL_H
+#ifndef DP_FAREWELL_H
+#define DP_FAREWELL_H
 
 #include "shmbus/dispatcher/native/forward.h"
 
 /* What it had answered is no loss of those who asked. */
-static inline void sb_forward_replies(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_forward_replies(struct dp_forwarder *f, struct dp_port *p)
 {
-    while (p->reason != SB_QUARANTINED && sb_forward_ring(f, p, SB_REPLIES)) {
+    while (p->reason != SB_QUARANTINED && dp_forward_ring(f, p, SB_REPLIES)) {
     }
 }
 
-static inline void sb_farewell_begin(struct sb_forwarder *f, struct sb_port *p, enum sb_reason reason)
+static inline void dp_farewell_begin(struct dp_forwarder *f, struct dp_port *p, enum sb_reason reason)
 {
-    sb_depart(f, p, reason);
+    dp_depart(f, p, reason);
     if (reason == SB_DETACHED)
         return;
-    sb_forward_replies(f, p);
-    sb_announce_end(f, p);
+    dp_forward_replies(f, p);
+    dp_announce_end(f, p);
 }
 
 /* Handing on ------------------------------------------------------------------------------------------------- */
 
 /* Give one record to `t`. 1: given. 0: no room yet, or (`over`) no more waiting for it. */
-static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb_port *t, const struct sb_record *h,
+static inline int dp_give(struct dp_forwarder *f, struct dp_source *s, struct dp_port *t, const struct sb_record *h,
                           const uint8_t *record, uint32_t bits, uint64_t bits_after, bool *over)
 {
-    struct sb_port *p = s->port;
+    struct dp_port *p = s->port;
     struct rb_producer *out = &t->in[SB_DATA];
     uint8_t *at;
     *over = h->length > rb_largest_record(out->capacity);
@@ -36,19 +36,19 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
     enum rb_status status;
     do
         status = rb_claim(out, h->length, 0, &at);
-    while (status == RB_FULL && sb_need_room(p, t, SB_DATA, rb_end_after(out, h->length)));
+    while (status == RB_FULL && dp_need_room(p, t, SB_DATA, rb_end_after(out, h->length)));
     if (status == RB_CORRUPT) {
-        sb_quarantine(f, t);
-        sb_set_add(&f->active, p->slot); /* to somebody else, then */
+        dp_quarantine(f, t);
+        dp_set_add(&f->active, p->slot); /* to somebody else, then */
         return 0;
     }
     if (status == RB_FULL) {
         if (!p->hand_on_since_ns)
             p->hand_on_since_ns = f->now;
-        struct sb_front front = {.since_ns = p->hand_on_since_ns};
-        uint64_t until = sb_patience(f, &front, t);
+        struct dp_front front = {.since_ns = p->hand_on_since_ns};
+        uint64_t until = dp_patience(f, &front, t);
         if (until <= f->now) {
-            sb_mark_slow(t);
+            dp_mark_slow(t);
             *over = true;
         } else if (until < f->next_deadline) {
             f->next_deadline = until;
@@ -62,13 +62,13 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
     memcpy(at, &w, sizeof w);
     memcpy(at + SB_HEADER, record + SB_HEADER, h->length - SB_HEADER);
     rb_commit(out, h->length);
-    sb_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, bits_after, 0);
+    dp_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, bits_after, 0);
     if (h->kind == SB_REQUEST) {
-        struct sb_port *q = &f->ports[h->peer];
-        rb_store(&q->target[sb_index_of(h->correlation)].whom, sb_whom_of(t));
+        struct dp_port *q = &f->ports[h->peer];
+        rb_store(&q->target[sb_index_of(h->correlation)].whom, dp_whom_of(t));
     }
     RB_FAIL("reclaim.chosen");
-    sb_publish_at(f, t, SB_DATA, 1);
+    dp_publish_at(f, t, SB_DATA, 1);
     RB_FAIL("reclaim.published");
     rb_add(&t->down->redelivered, 1);
     rb_add(&f->bus->redelivered, 1);
@@ -76,81 +76,81 @@ static inline int sb_give(struct sb_forwarder *f, struct sb_source *s, struct sb
     return 1;
 }
 
-static inline void sb_bury(struct sb_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
+static inline void dp_bury(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
 {
-    struct sb_port *sender = NULL;
+    struct dp_port *sender = NULL;
     if (h->peer < f->slots && f->ports[h->peer].state != SB_FREE && f->ports[h->peer].generation == h->peer_generation)
         sender = &f->ports[h->peer];
-    sb_dead_letter(f, h, sb_type_of(record), record + sb_payload_offset(h), sb_source_name(f, h), sender, reason);
+    dp_dead_letter(f, h, sb_type_of(record), record + sb_payload_offset(h), dp_source_name(f, h), sender, reason);
 }
 
 /* One record of what lay in its incoming ring. False: it must wait. */
-static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint64_t taken, struct sb_record *h,
+static inline bool dp_hand_on(struct dp_forwarder *f, struct dp_source *s, uint64_t taken, struct sb_record *h,
                               const uint8_t *record)
 {
-    struct sb_port *p = s->port;
+    struct dp_port *p = s->port;
     bool begun = s->from < taken, over = false;
     if (begun && h->kind != SB_REQUEST) {
         uint64_t how;
-        if (sb_held_at(p, s->from, &how) == SB_HELD)
+        if (dp_held_at(p, s->from, &how) == SB_HELD)
             return true; /* finished */
         bool final = how == SB_HELD_FINAL;
         if (final || ++h->attempt > f->max_deliveries) {
-            sb_bury(f, h, record, final ? "its handler died" : "its receivers died of it");
+            dp_bury(f, h, record, final ? "its handler died" : "its receivers died of it");
             return true;
         }
     }
-    sb_pin_routes(&f->routes);
-    struct sb_route *route = sb_lookup(&f->routes, sb_type_of(record), h->type_length);
+    dp_pin_routes(&f->routes);
+    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
     if (h->kind == SB_REQUEST || h->kind == SB_SEND) {
-        struct sb_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
+        struct dp_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
         uint16_t index = sb_index_of(h->correlation);
         if (q && (q->state == SB_FREE || q->generation != h->peer_generation || index >= q->pending_count ||
                   memcmp(q->target[index].id, h->correlation, 16) != 0 || rb_load(&q->target[index].done)))
             return true; /* nobody waits for it */
         if (route && route->handler_count && !(q && begun)) {
-            const struct sb_receiver *r =
-                sb_least_busy(f, route->handlers, route->handler_count, &route->turn, SB_MAX_SLOTS);
-            if (sb_give(f, s, &f->ports[r->slot], h, record, SB_PLAIN, 0, &over))
+            const struct dp_receiver *r =
+                dp_least_busy(f, route->handlers, route->handler_count, &route->turn, SB_MAX_SLOTS);
+            if (dp_give(f, s, &f->ports[r->slot], h, record, SB_PLAIN, 0, &over))
                 return true;
             if (!over)
                 return false;
         }
         if (q)
-            sb_fail_request(f, q, index, h->correlation, SB_ENDPOINT_DIED, p, p->reason, s);
+            dp_fail_request(f, q, index, h->correlation, SB_ENDPOINT_DIED, p, p->reason, s);
         else
-            sb_bury(f, h, record, "its handler died");
+            dp_bury(f, h, record, "its handler died");
         return true;
     }
     struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
-    uint32_t bits = sb_reclaimed_of(s->from, rb_load(&d->reclaim_bits)), left = h->interests & ~bits;
+    uint32_t bits = dp_reclaimed_of(s->from, rb_load(&d->reclaim_bits)), left = h->interests & ~bits;
     if (left & SB_PLAIN) {
         bits |= SB_PLAIN;
         if (!begun) {
             uint64_t after = rb_load(&p->down->lost) + 1;
-            sb_hand_lost(f, s, p, after, 0, sb_reclaimed(s->from, bits));
+            dp_hand_lost(f, s, p, after, 0, dp_reclaimed(s->from, bits));
             rb_store(&p->down->lost, after);
             rb_add(&f->bus->lost, 1);
         }
-        rb_store(&d->reclaim_bits, sb_reclaimed(s->from, bits));
+        rb_store(&d->reclaim_bits, dp_reclaimed(s->from, bits));
         left &= ~SB_PLAIN;
     }
     for (uint32_t bit = 1; left; bit++) {
         if (!(left >> bit & 1))
             continue;
-        const struct sb_receiver *next = NULL;
+        const struct dp_receiver *next = NULL;
         for (uint32_t g = 0; route && g < route->group_count; g++)
             if (route->groups[g].group == p->group_of_bit[bit])
-                next = sb_least_busy(f, &route->members[route->groups[g].first], route->groups[g].count,
+                next = dp_least_busy(f, &route->members[route->groups[g].first], route->groups[g].count,
                                      &route->groups[g].group->turn, SB_MAX_SLOTS);
         bits |= 1u << bit;
-        uint64_t bits_after = sb_reclaimed(s->from, bits);
+        uint64_t bits_after = dp_reclaimed(s->from, bits);
         if (!next) {
-            sb_bury(f, h, record, "its queue group has no member left");
-        } else if (!sb_give(f, s, &f->ports[next->slot], h, record, 1u << next->bit, bits_after, &over)) {
+            dp_bury(f, h, record, "its queue group has no member left");
+        } else if (!dp_give(f, s, &f->ports[next->slot], h, record, 1u << next->bit, bits_after, &over)) {
             if (!over)
                 return false;
-            sb_bury(f, h, record, "no other member of its queue group had room");
+            dp_bury(f, h, record, "no other member of its queue group had room");
         }
         rb_store(&d->reclaim_bits, bits_after);
         left &= ~(1u << bit);
@@ -158,56 +158,56 @@ static inline bool sb_hand_on(struct sb_forwarder *f, struct sb_source *s, uint6
     return true;
 }
 
-static inline bool sb_ring_empty(const struct sb_port *p, enum sb_ring_index ring)
+static inline bool dp_ring_empty(const struct dp_port *p, enum sb_ring_index ring)
 {
     uint64_t released = p->out[ring].released;
     return p->corrupt || released >= p->last[ring] || rb_load_acquire(&p->up->outgoing[ring].head) == released;
 }
 
 /* Is anything of a standing fan-out or a refused front still meant for it? They settle as they are visited. */
-static inline bool sb_owed(struct sb_forwarder *f, const struct sb_port *p)
+static inline bool dp_owed(struct dp_forwarder *f, const struct dp_port *p)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct sb_port *q = &f->ports[slot];
+        struct dp_port *q = &f->ports[slot];
         if (q->state == SB_FREE || rb_load(&q->down->todo.from) == SB_NOWHERE)
             continue;
         for (uint64_t i = 0; i < rb_load(&q->down->todo.count); i++)
-            if (rb_load(&q->todo[i].whom) == sb_whom_of(p) && (uint32_t)rb_load(&q->todo[i].bits)) {
-                sb_set_add(&f->active, slot);
-                sb_set_add(&f->active, p->slot);
+            if (rb_load(&q->todo[i].whom) == dp_whom_of(p) && (uint32_t)rb_load(&q->todo[i].bits)) {
+                dp_set_add(&f->active, slot);
+                dp_set_add(&f->active, p->slot);
                 return true;
             }
     }
     return false;
 }
 
-static inline void sb_farewell_end(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_farewell_end(struct dp_forwarder *f, struct dp_port *p)
 {
     if (p->state == SB_LEAVING) {
-        sb_forward_replies(f, p);
-        sb_fail_begun(f, p);
-        sb_say_down(f, p);
+        dp_forward_replies(f, p);
+        dp_fail_begun(f, p);
+        dp_say_down(f, p);
     }
     RB_FAIL("farewell.end");
     rb_store_release(&p->down->state, SB_RECLAIMED);
     RB_FAIL("farewell.reclaimed");
-    sb_set_drop(&f->departing, p->slot);
-    sb_interests_close(p);
-    sb_touch(f, p);
+    dp_set_drop(&f->departing, p->slot);
+    dp_interests_close(p);
+    dp_touch(f, p);
     p->state = SB_FREE;
     f->ended_slots[f->ended_count++] = p->slot; /* told once its bell has been rung for the last time */
 }
 
 /* Go on with the end of an endpoint as far as it goes now. */
-static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_farewell_continue(struct dp_forwarder *f, struct dp_port *p)
 {
     for (int ring = SB_RINGS - 1; ring >= 0; ring--)
-        if (!sb_ring_empty(p, (enum sb_ring_index)ring) && sb_forward_ring(f, p, (enum sb_ring_index)ring))
-            sb_set_add(&f->active, p->slot);
+        if (!dp_ring_empty(p, (enum sb_ring_index)ring) && dp_forward_ring(f, p, (enum sb_ring_index)ring))
+            dp_set_add(&f->active, p->slot);
     if (p->corrupt)
-        sb_abandon_fanout(f, p);
-    bool forwarded = sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES);
-    if (sb_owed(f, p))
+        dp_abandon_fanout(f, p);
+    bool forwarded = dp_ring_empty(p, SB_DATA) && dp_ring_empty(p, SB_REPLIES);
+    if (dp_owed(f, p))
         return;
     if (p->state == SB_LEAVING) {
         if (!forwarded)
@@ -216,34 +216,34 @@ static inline void sb_farewell_continue(struct sb_forwarder *f, struct sb_port *
             p->leaving_drained = true;
             rb_store_release(&p->down->state, SB_DRAINED);
             RB_FAIL("farewell.drained");
-            sb_touch(f, p);
+            dp_touch(f, p);
         }
         if (rb_load_acquire(&p->up->state) != SB_CLOSED)
             return;
-        if (!(sb_ring_empty(p, SB_DATA) && sb_ring_empty(p, SB_REPLIES)))
+        if (!(dp_ring_empty(p, SB_DATA) && dp_ring_empty(p, SB_REPLIES)))
             return; /* it sent while it drained */
-        sb_freeze(p);
+        dp_freeze(p);
     }
     struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
-    struct sb_source s = {.port = p, .ring = SB_DATA, .reclaim = true};
-    uint64_t taken = sb_taken(p), position = rb_load(&d->reclaim);
+    struct dp_source s = {.port = p, .ring = SB_DATA, .reclaim = true};
+    uint64_t taken = dp_taken(p), position = rb_load(&d->reclaim);
     struct sb_record h;
     const uint8_t *record;
-    for (uint32_t n = 0; sb_own_record(f, p, &position, &h, &record); n++) {
+    for (uint32_t n = 0; dp_own_record(f, p, &position, &h, &record); n++) {
         if (n >= f->batch) {
-            sb_set_add(&f->active, p->slot);
+            dp_set_add(&f->active, p->slot);
             return;
         }
         s.from = position;
         s.to = position + RB_ALIGN8(h.length);
-        if (!sb_hand_on(f, &s, taken, &h, record))
+        if (!dp_hand_on(f, &s, taken, &h, record))
             return;
-        sb_consume(f, &s);
+        dp_consume(f, &s);
         p->hand_on_since_ns = 0;
         position = s.to;
     }
     if (forwarded)
-        sb_farewell_end(f, p);
+        dp_farewell_end(f, p);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed. */
-#ifndef SB_INTERESTS_H
-#define SB_INTERESTS_H
+#ifndef DP_INTERESTS_H
+#define DP_INTERESTS_H
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define SB_INTERESTS_MOST (256ull << 20)
+#define DP_INTERESTS_MOST (256ull << 20)
 
-static inline void sb_interests_close(struct sb_port *p)
+static inline void dp_interests_close(struct dp_port *p)
 {
     if (p->interests)
         munmap((void *)(uintptr_t)p->interests, p->interests_size);
@@ -20,11 +20,11 @@ static inline void sb_interests_close(struct sb_port *p)
     p->interests_size = p->interests_applied = p->interests_serial = 0;
 }
 
-enum sb_reading { SB_READ_ALL, SB_READ_LATER, SB_READ_GARBAGE };
+enum dp_reading { DP_READ_ALL, DP_READ_LATER, DP_READ_GARBAGE };
 
 /* Map the segment of this serial, which must be ours alone, of this layout and as long as it says. No descriptor
  * left, or the name removed by others, is nobody's fault. */
-static inline enum sb_reading sb_interests_open(struct sb_forwarder *f, struct sb_port *p, uint64_t serial)
+static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct dp_port *p, uint64_t serial)
 {
     char name[224];
     const struct sb_identity *who = &p->row->identity;
@@ -32,30 +32,30 @@ static inline enum sb_reading sb_interests_open(struct sb_forwarder *f, struct s
              (unsigned long long)p->row->nonce, (unsigned long long)serial);
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); /* a pipe would keep us waiting */
     if (fd < 0)
-        return errno == ELOOP ? SB_READ_GARBAGE : SB_READ_LATER;
+        return errno == ELOOP ? DP_READ_GARBAGE : DP_READ_LATER;
     struct stat st;
     bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 07777) == 0600 &&
-                (uint64_t)st.st_size >= sizeof(struct sb_interests) && (uint64_t)st.st_size <= SB_INTERESTS_MOST;
+                (uint64_t)st.st_size >= sizeof(struct sb_interests) && (uint64_t)st.st_size <= DP_INTERESTS_MOST;
     void *at = ours ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
     close(fd);
     if (at == MAP_FAILED)
-        return ours ? SB_READ_LATER : SB_READ_GARBAGE;
+        return ours ? DP_READ_LATER : DP_READ_GARBAGE;
     const struct sb_interests *log = at;
     if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.kind != SB_INTERESTS ||
         log->prefix.size != (uint64_t)st.st_size) {
         munmap(at, (size_t)st.st_size);
-        return SB_READ_GARBAGE;
+        return DP_READ_GARBAGE;
     }
-    sb_interests_close(p);
+    dp_interests_close(p);
     p->interests = log;
     p->interests_size = (uint64_t)st.st_size;
     p->interests_serial = serial;
     p->interests_applied = 0;
-    return SB_READ_ALL;
+    return DP_READ_ALL;
 }
 
 /* One entry at `offset` of the log. False: it is none. */
-static inline bool sb_apply_interest(struct sb_forwarder *f, struct sb_port *p, const uint8_t *at, uint64_t room,
+static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *p, const uint8_t *at, uint64_t room,
                                      uint64_t *size)
 {
     struct sb_interest e;
@@ -69,46 +69,46 @@ static inline bool sb_apply_interest(struct sb_forwarder *f, struct sb_port *p, 
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
     *size = RB_ALIGN8(e.length);
     if (e.op == SB_REMOVE) {
-        sb_remove_interest(&f->routes, (uint16_t)p->slot, e.id);
+        dp_remove_interest(&f->routes, (uint16_t)p->slot, e.id);
         return true;
     }
-    if (e.op != SB_ADD || !sb_add_interest(&f->routes, (uint16_t)p->slot, &e, text, text + e.pattern_length))
+    if (e.op != SB_ADD || !dp_add_interest(&f->routes, (uint16_t)p->slot, &e, text, text + e.pattern_length))
         return false;
     if (e.role == SB_SUBSCRIBE && e.bit)
-        p->group_of_bit[e.bit] = sb_intern_group(&f->routes, text + e.pattern_length, e.group_length);
+        p->group_of_bit[e.bit] = dp_intern_group(&f->routes, text + e.pattern_length, e.group_length);
     return true;
 }
 
 /* Bring the routes up to what the endpoint wishes. */
-static inline enum sb_reading sb_read_interests(struct sb_forwarder *f, struct sb_port *p)
+static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct dp_port *p)
 {
     uint64_t version = rb_load_acquire(&p->up->outgoing[SB_DATA].interests_version);
     if (version == p->interests_seen || f->now < p->interests_again_ns)
-        return SB_READ_ALL;
+        return DP_READ_ALL;
     uint64_t serial = rb_load(&p->up->outgoing[SB_DATA].interests_serial);
     if (serial != p->interests_serial || !p->interests) {
-        enum sb_reading opened = sb_interests_open(f, p, serial);
-        if (opened == SB_READ_LATER)
-            p->interests_again_ns = f->now + SB_LOOK_NS;
-        if (opened != SB_READ_ALL)
+        enum dp_reading opened = dp_interests_open(f, p, serial);
+        if (opened == DP_READ_LATER)
+            p->interests_again_ns = f->now + DP_LOOK_NS;
+        if (opened != DP_READ_ALL)
             return opened;
-        sb_remove_interests(&f->routes, (uint16_t)p->slot);
+        dp_remove_interests(&f->routes, (uint16_t)p->slot);
     }
     uint64_t bytes = rb_load_acquire(&p->interests->bytes), room = p->interests_size - sizeof(struct sb_interests);
     if (bytes > room)
-        return SB_READ_GARBAGE;
+        return DP_READ_GARBAGE;
     const uint8_t *log = (const uint8_t *)(p->interests + 1);
     while (p->interests_applied < bytes) {
         uint64_t size;
-        if (!sb_apply_interest(f, p, log + p->interests_applied, bytes - p->interests_applied, &size))
-            return SB_READ_GARBAGE;
+        if (!dp_apply_interest(f, p, log + p->interests_applied, bytes - p->interests_applied, &size))
+            return DP_READ_GARBAGE;
         p->interests_applied += size;
     }
     p->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     rb_store_release(&p->down->interests_seen, version);
-    sb_touch(f, p);
-    return SB_READ_ALL;
+    dp_touch(f, p);
+    return DP_READ_ALL;
 }
 
 #endif

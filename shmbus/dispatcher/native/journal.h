@@ -4,40 +4,40 @@
  * head (of which the dispatcher is the only writer) whether the run was published. `kind` is stored 0 before any
  * other field changes and its value last, because the words are written one at a time and a kill may fall
  * between any two. tests/models/forwarding.py explores kills at every step. */
-#ifndef SB_JOURNAL_H
-#define SB_JOURNAL_H
+#ifndef DP_JOURNAL_H
+#define DP_JOURNAL_H
 
 #include "shmbus/dispatcher/native/port.h"
 
-#define SB_FROM_RECLAIM (1u << 24)
-#define SB_RING_NAME(slot, ring) ((uint64_t)(slot) | (uint64_t)(ring) << 16)
+#define DP_FROM_RECLAIM (1u << 24)
+#define DP_RING_NAME(slot, ring) ((uint64_t)(slot) | (uint64_t)(ring) << 16)
 
-struct sb_source { /* where the records of a run stand */
-    struct sb_port *port;
+struct dp_source { /* where the records of a run stand */
+    struct dp_port *port;
     enum sb_ring_index ring;
     bool reclaim; /* not an outgoing ring, but the incoming data ring of a port that ended */
     uint64_t from, to;
 };
 
-static inline void sb_hand_begin(struct sb_forwarder *f, const struct sb_source *s)
+static inline void dp_hand_begin(struct dp_forwarder *f, const struct dp_source *s)
 {
     struct sb_hand *h = &f->bus->hand;
     rb_store_release(&h->kind, SB_HAND_NONE);
     rb_fence_release(); /* the fields below stay below */
     RB_FAIL("hand.cleared");
-    rb_store(&h->source, SB_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? SB_FROM_RECLAIM : 0));
+    rb_store(&h->source, DP_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? DP_FROM_RECLAIM : 0));
     rb_store(&h->source_generation, s->port->generation);
     rb_store(&h->from, s->from);
     rb_store(&h->to, s->to);
 }
 
-static inline void sb_hand_run(struct sb_forwarder *f, const struct sb_source *s, const struct sb_port *t,
+static inline void dp_hand_run(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
                                enum sb_ring_index ring, enum sb_hand_kind kind, uint64_t bits,
                                uint64_t detail)
 {
     struct sb_hand *h = &f->bus->hand;
-    sb_hand_begin(f, s);
-    rb_store(&h->target, SB_RING_NAME(t->slot, ring));
+    dp_hand_begin(f, s);
+    rb_store(&h->target, DP_RING_NAME(t->slot, ring));
     rb_store(&h->target_generation, t->generation);
     rb_store(&h->head, t->in[ring].published);
     rb_store(&h->bits, bits);
@@ -47,12 +47,12 @@ static inline void sb_hand_run(struct sb_forwarder *f, const struct sb_source *s
     RB_FAIL("hand.stored");
 }
 
-static inline void sb_hand_lost(struct sb_forwarder *f, const struct sb_source *s, const struct sb_port *t,
+static inline void dp_hand_lost(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
                                 uint64_t lost_after, uint64_t detail, uint64_t bits_after)
 {
     struct sb_hand *h = &f->bus->hand;
-    sb_hand_begin(f, s);
-    rb_store(&h->target, SB_RING_NAME(t->slot, SB_DATA));
+    dp_hand_begin(f, s);
+    rb_store(&h->target, DP_RING_NAME(t->slot, SB_DATA));
     rb_store(&h->target_generation, t->generation);
     rb_store(&h->head, lost_after);
     rb_store(&h->bits, bits_after);
@@ -63,11 +63,11 @@ static inline void sb_hand_lost(struct sb_forwarder *f, const struct sb_source *
 }
 
 /* Entry `index` of a standing fan-out keeps `bits_after`; `member` gets `bits` in a new entry at `count`. */
-static inline void sb_hand_rechoose(struct sb_forwarder *f, const struct sb_source *s, uint64_t index, uint64_t count,
+static inline void dp_hand_rechoose(struct dp_forwarder *f, const struct dp_source *s, uint64_t index, uint64_t count,
                                     uint64_t bits_after, uint64_t bits, uint64_t member)
 {
     struct sb_hand *h = &f->bus->hand;
-    sb_hand_begin(f, s);
+    dp_hand_begin(f, s);
     rb_store(&h->target, member);
     rb_store(&h->head, bits);
     rb_store(&h->bits, bits_after);
@@ -79,16 +79,16 @@ static inline void sb_hand_rechoose(struct sb_forwarder *f, const struct sb_sour
 
 /* The interests of one reclaimed record that are dealt with, and which record it is, in one word: so that moving
  * on is one store as well. */
-static inline uint64_t sb_reclaimed(uint64_t position, uint32_t bits) { return position >> 3 << 32 | bits; }
-static inline uint32_t sb_reclaimed_of(uint64_t position, uint64_t word)
+static inline uint64_t dp_reclaimed(uint64_t position, uint32_t bits) { return position >> 3 << 32 | bits; }
+static inline uint32_t dp_reclaimed_of(uint64_t position, uint64_t word)
 {
     return word >> 32 == (uint32_t)(position >> 3) ? (uint32_t)word : 0;
 }
 
 /* The records up to `to` need nothing more. */
-static inline void sb_consume(struct sb_forwarder *f, const struct sb_source *s)
+static inline void dp_consume(struct dp_forwarder *f, const struct dp_source *s)
 {
-    struct sb_port *p = s->port;
+    struct dp_port *p = s->port;
     if (s->reclaim) {
         RB_FAIL("reclaim.consume");
         rb_store_release(&p->down->incoming[SB_DATA].reclaim, s->to);

@@ -1,16 +1,16 @@
 /* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes. */
-#ifndef SB_PACK_H
-#define SB_PACK_H
+#ifndef DP_PACK_H
+#define DP_PACK_H
 
 #include <stdint.h>
 #include <string.h>
 
-struct sb_pack {
+struct dp_pack {
     uint8_t *bytes;
     uint32_t length, room;
 };
 
-static inline void sb_pack_raw(struct sb_pack *p, const void *bytes, uint32_t n)
+static inline void dp_pack_raw(struct dp_pack *p, const void *bytes, uint32_t n)
 {
     if (n <= p->room - p->length) {
         memcpy(p->bytes + p->length, bytes, n);
@@ -18,29 +18,29 @@ static inline void sb_pack_raw(struct sb_pack *p, const void *bytes, uint32_t n)
     }
 }
 
-static inline void sb_pack_head(struct sb_pack *p, uint8_t code, uint64_t value, int width)
+static inline void dp_pack_head(struct dp_pack *p, uint8_t code, uint64_t value, int width)
 {
     uint8_t head[9] = {code};
     for (int i = 0; i < width; i++)
         head[1 + i] = (uint8_t)(value >> (8 * (width - 1 - i)));
-    sb_pack_raw(p, head, (uint32_t)width + 1);
+    dp_pack_raw(p, head, (uint32_t)width + 1);
 }
 
-static inline void sb_pack_map(struct sb_pack *p, uint8_t pairs) { sb_pack_head(p, (uint8_t)(0x80 | pairs), 0, 0); }
-static inline void sb_pack_number(struct sb_pack *p, uint64_t v) { sb_pack_head(p, 0xcf, v, 8); }
+static inline void dp_pack_map(struct dp_pack *p, uint8_t pairs) { dp_pack_head(p, (uint8_t)(0x80 | pairs), 0, 0); }
+static inline void dp_pack_number(struct dp_pack *p, uint64_t v) { dp_pack_head(p, 0xcf, v, 8); }
 
-static inline void sb_pack_text(struct sb_pack *p, const char *text, size_t n)
+static inline void dp_pack_text(struct dp_pack *p, const char *text, size_t n)
 {
-    sb_pack_head(p, 0xd9, n > 255 ? 255 : n, 1);
-    sb_pack_raw(p, text, n > 255 ? 255 : (uint32_t)n);
+    dp_pack_head(p, 0xd9, n > 255 ? 255 : n, 1);
+    dp_pack_raw(p, text, n > 255 ? 255 : (uint32_t)n);
 }
 
-static inline void sb_pack_word(struct sb_pack *p, const char *text) { sb_pack_text(p, text, strlen(text)); }
+static inline void dp_pack_word(struct dp_pack *p, const char *text) { dp_pack_text(p, text, strlen(text)); }
 
-static inline void sb_pack_bytes(struct sb_pack *p, const uint8_t *bytes, uint32_t n)
+static inline void dp_pack_bytes(struct dp_pack *p, const uint8_t *bytes, uint32_t n)
 {
-    sb_pack_head(p, 0xc6, n, 4);
-    sb_pack_raw(p, bytes, n);
+    dp_pack_head(p, 0xc6, n, 4);
+    dp_pack_raw(p, bytes, n);
 }
 
 #endif

@@ -2,8 +2,8 @@
  *
  * Nothing here is shared. What lies behind `up` was written by another process: its positions go through
  * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission. */
-#ifndef SB_PORT_H
-#define SB_PORT_H
+#ifndef DP_PORT_H
+#define DP_PORT_H
 
 #include "ringbuf/native/bell.h"
 #include "shmbus/shared/native/layout.h"
@@ -12,28 +12,28 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define SB_SET_WORDS (SB_MAX_SLOTS / 64)
-#define SB_RUN 256u /* records of a run at the most */
-#define SB_LOOK_NS 100000000u /* all heads are looked at so often, whatever READY says */
+#define DP_SET_WORDS (SB_MAX_SLOTS / 64)
+#define DP_RUN 256u /* records of a run at the most */
+#define DP_LOOK_NS 100000000u /* all heads are looked at so often, whatever READY says */
 
-struct sb_set { uint64_t word[SB_SET_WORDS]; }; /* of slots */
-static inline void sb_set_add(struct sb_set *s, uint32_t slot) { s->word[slot / 64] |= 1ull << (slot % 64); }
-static inline void sb_set_drop(struct sb_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
-static inline bool sb_set_has(const struct sb_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
+struct dp_set { uint64_t word[DP_SET_WORDS]; }; /* of slots */
+static inline void dp_set_add(struct dp_set *s, uint32_t slot) { s->word[slot / 64] |= 1ull << (slot % 64); }
+static inline void dp_set_drop(struct dp_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
+static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
 
-struct sb_choice { /* one target of a run */
+struct dp_choice { /* one target of a run */
     uint16_t slot;
     bool lossy;
     uint32_t bits;
 };
 
-struct sb_front { /* why the record at the front of an outgoing ring does not move */
+struct dp_front { /* why the record at the front of an outgoing ring does not move */
     bool blocked;
     uint16_t on;        /* the target without room */
     uint64_t since_ns;  /* when this front was first refused */
 };
 
-struct sb_port {
+struct dp_port {
     uint32_t slot, generation, pid;
     enum sb_row_state state; /* SB_FREE: the slot is empty */
     enum sb_reason reason;
@@ -60,10 +60,10 @@ struct sb_port {
     uint64_t interests_seen, interests_serial, interests_applied, interests_size;
     uint64_t interests_again_ns; /* its log could not be opened: not before */
     const struct sb_interests *interests;
-    struct sb_group *group_of_bit[SB_GROUPS];
+    struct dp_group *group_of_bit[SB_GROUPS];
 
-    struct sb_front front[SB_RINGS];
-    struct sb_set waiters;       /* ports with a front that waits for room here */
+    struct dp_front front[SB_RINGS];
+    struct dp_set waiters;       /* ports with a front that waits for room here */
     uint64_t progress_ns;        /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS];
     bool slow;
@@ -76,35 +76,35 @@ struct sb_port {
     uint64_t hand_on_since_ns;   /* when the record at `reclaim` was first refused */
 };
 
-enum sb_order_kind { SB_ADMIT, SB_EVICT, SB_DEAD, SB_STOPPED_TASK, SB_CONTINUED_TASK };
+enum dp_order_kind { DP_ADMIT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_CONTINUED_TASK };
 
-struct sb_shape { /* what UP says of itself, copied out once and checked */
+struct dp_shape { /* what UP says of itself, copied out once and checked */
     struct sb_ring_place outgoing[SB_RINGS];
     uint64_t incoming[SB_RINGS]; /* capacities wanted */
     uint64_t pending_offset, pending_count;
 };
 
-struct sb_order { /* what the control plane or the watcher tells the forwarding thread */
-    enum sb_order_kind kind;
+struct dp_order { /* what the control plane or the watcher tells the forwarding thread */
+    enum dp_order_kind kind;
     uint32_t slot, generation;
     enum sb_reason reason;
     const struct sb_up *up;
-    struct sb_shape shape;
+    struct dp_shape shape;
     struct sb_down *down;
     sem_t *bell;
     bool adopted;
-    struct sb_order *next;
+    struct dp_order *next;
 };
 
-enum sb_notice_kind { SB_RECLAIMED_PORT = 1, SB_QUARANTINED_PORT = 2, SB_UNREAD_INTERESTS = 3 };
+enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3 };
 
-struct sb_notice { /* what the forwarding thread tells the control plane */
-    enum sb_notice_kind kind;
+struct dp_notice { /* what the forwarding thread tells the control plane */
+    enum dp_notice_kind kind;
     uint32_t slot, generation;
     uint32_t reason;
 };
 
-struct sb_forwarder {
+struct dp_forwarder {
     struct sb_bus *bus;
     struct sb_ready *ready;
     struct sb_row *rows;
@@ -114,21 +114,21 @@ struct sb_forwarder {
     uint32_t prefetch, max_deliveries, batch;
 
     struct rb_bell bell;
-    struct sb_routes routes;
-    struct sb_port *ports;
+    struct dp_routes routes;
+    struct dp_port *ports;
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
-    struct sb_set active; /* ports to visit in this pass */
-    struct sb_set departing;
+    struct dp_set active; /* ports to visit in this pass */
+    struct dp_set departing;
     uint64_t now;         /* of this pass */
     uint64_t next_look, next_deadline;
     bool adopting; /* a dispatcher was here before: take over what it had in hand */
 
     /* The run in hand. */
     uint32_t run_count;
-    struct sb_record run_header[SB_RUN];
-    const uint8_t *run_record[SB_RUN];
-    const uint8_t *run_type[SB_RUN]; /* the cache's copy */
-    struct sb_choice run_target[SB_MAX_SLOTS], scratch_target[SB_MAX_SLOTS];
+    struct sb_record run_header[DP_RUN];
+    const uint8_t *run_record[DP_RUN];
+    const uint8_t *run_type[DP_RUN]; /* the cache's copy */
+    struct dp_choice run_target[SB_MAX_SLOTS], scratch_target[SB_MAX_SLOTS];
     uint32_t run_targets;
     uint32_t run_extra[SB_MAX_SLOTS]; /* chosen in this run, not yet published, per slot */
     uint32_t run_mark[1024], run_number; /* requests that this run has to do with: the run's number stands there */
@@ -136,15 +136,15 @@ struct sb_forwarder {
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
     uint32_t ended_slots[SB_MAX_SLOTS], ended_count; /* reclaimed in this pass */
 
-    uint64_t sent_ns[4 * SB_RUN]; /* of what this pass published */
+    uint64_t sent_ns[4 * DP_RUN]; /* of what this pass published */
     uint32_t sent_count;
 
     uint8_t *scratch; /* one record of the bus's own */
 
     /* Shared with the control plane and the watcher, under `lock`, which nobody holds while waiting. */
     pthread_mutex_t lock;
-    struct sb_order *orders, **orders_end;
-    struct sb_notice *notices;
+    struct dp_order *orders, **orders_end;
+    struct dp_notice *notices;
     uint32_t notice_count, notice_room;
     int notice_fd;          /* eventfd that the control plane waits on */
     rb_word orders_waiting; /* whoever gives an order */
@@ -153,33 +153,33 @@ struct sb_forwarder {
     struct rb_poster knock; /* under `lock`: rings our own bell */
 };
 
-static inline struct sb_port *sb_port_of(struct sb_forwarder *f, uint64_t whom)
+static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
 {
     uint32_t slot = sb_whom_slot(whom);
     if (!(whom >> 63) || slot >= f->slots)
         return NULL;
-    struct sb_port *p = &f->ports[slot];
+    struct dp_port *p = &f->ports[slot];
     return p->state != SB_FREE && p->generation == sb_whom_generation(whom) ? p : NULL;
 }
 
-static inline uint64_t sb_whom_of(const struct sb_port *p) { return sb_whom(p->slot, p->generation); }
+static inline uint64_t dp_whom_of(const struct dp_port *p) { return sb_whom(p->slot, p->generation); }
 
 /* May new messages be sent to it? */
-static inline bool sb_open_for_messages(const struct sb_port *p) { return p->state == SB_LIVE; }
+static inline bool dp_open_for_messages(const struct dp_port *p) { return p->state == SB_LIVE; }
 
-static inline uint64_t sb_untouched(const struct sb_port *p)
+static inline uint64_t dp_untouched(const struct dp_port *p)
 {
     uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
     return p->delivered > taken ? p->delivered - taken : 0;
 }
 
-static inline uint64_t sb_in_hand(const struct sb_port *p)
+static inline uint64_t dp_in_hand(const struct dp_port *p)
 {
     uint64_t n = rb_load(&p->up->in_hand);
     return n < 1u << 20 ? n : 1u << 20;
 }
 
-static inline void sb_touch(struct sb_forwarder *f, struct sb_port *p)
+static inline void dp_touch(struct dp_forwarder *f, struct dp_port *p)
 {
     if (!p->touched) {
         p->touched = true;
@@ -187,40 +187,40 @@ static inline void sb_touch(struct sb_forwarder *f, struct sb_port *p)
     }
 }
 
-static inline void sb_note_sent(struct sb_forwarder *f, uint64_t sent_ns)
+static inline void dp_note_sent(struct dp_forwarder *f, uint64_t sent_ns)
 {
     if (f->sent_count < sizeof f->sent_ns / sizeof *f->sent_ns)
         f->sent_ns[f->sent_count++] = sent_ns;
 }
 
 /* Odd also where a kill had left it odd. */
-static inline void sb_row_begin(struct sb_row *row)
+static inline void dp_row_begin(struct sb_row *row)
 {
     rb_store(&row->seq, (rb_load(&row->seq) + 1) | 1);
     rb_fence_release();
 }
-static inline void sb_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
+static inline void dp_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
 
-static inline void sb_row_set(struct sb_port *p, rb_word *word, uint64_t value)
+static inline void dp_row_set(struct dp_port *p, rb_word *word, uint64_t value)
 {
-    sb_row_begin(p->row);
+    dp_row_begin(p->row);
     rb_store(word, value);
-    sb_row_end(p->row);
+    dp_row_end(p->row);
 }
 
-static inline void sb_tell(struct sb_forwarder *f, enum sb_notice_kind kind, const struct sb_port *p)
+static inline void dp_tell(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *p)
 {
     pthread_mutex_lock(&f->lock);
     if (f->notice_count == f->notice_room) {
         uint32_t room = f->notice_room ? f->notice_room * 2 : 64;
-        struct sb_notice *fresh = realloc(f->notices, room * sizeof *fresh);
+        struct dp_notice *fresh = realloc(f->notices, room * sizeof *fresh);
         if (fresh) {
             f->notices = fresh;
             f->notice_room = room;
         }
     }
     if (f->notice_count < f->notice_room)
-        f->notices[f->notice_count++] = (struct sb_notice){kind, p->slot, p->generation, p->reason};
+        f->notices[f->notice_count++] = (struct dp_notice){kind, p->slot, p->generation, p->reason};
     pthread_mutex_unlock(&f->lock);
     uint64_t one = 1;
     while (write(f->notice_fd, &one, sizeof one) < 0 && errno == EINTR) {
@@ -228,12 +228,12 @@ static inline void sb_tell(struct sb_forwarder *f, enum sb_notice_kind kind, con
 }
 
 /* The control plane takes what it was told since the last time, `count` notices, and frees them. */
-static inline struct sb_notice *sb_take_notices(struct sb_forwarder *f, uint32_t *count)
+static inline struct dp_notice *dp_take_notices(struct dp_forwarder *f, uint32_t *count)
 {
     uint64_t told;
     (void)!read(f->notice_fd, &told, sizeof told);
     pthread_mutex_lock(&f->lock);
-    struct sb_notice *notices = f->notices;
+    struct dp_notice *notices = f->notices;
     *count = f->notice_count;
     f->notices = NULL;
     f->notice_count = f->notice_room = 0;

@@ -3,13 +3,13 @@
  * It waits at most `block_timeout` since the target last made progress. Then the target is slow: what it would
  * have got is lost there, and nothing waits for it until it moves. A front may be passed over only once the
  * `need` is stored for which the target will ring (tests/models/space.py). */
-#ifndef SB_ROOM_H
-#define SB_ROOM_H
+#ifndef DP_ROOM_H
+#define DP_ROOM_H
 
 #include "shmbus/dispatcher/native/deliver.h"
 
 /* `t` has taken something since we last looked. */
-static inline void sb_note_progress(struct sb_forwarder *f, struct sb_port *t)
+static inline void dp_note_progress(struct dp_forwarder *f, struct dp_port *t)
 {
     for (int r = 0; r < SB_RINGS; r++)
         if (t->in[r].tail_seen != t->progress_tail[r]) {
@@ -17,13 +17,13 @@ static inline void sb_note_progress(struct sb_forwarder *f, struct sb_port *t)
             t->progress_ns = f->now;
             if (t->slow) {
                 t->slow = false;
-                sb_row_set(t, &t->row->health, rb_load(&t->row->health) & ~(uint64_t)SB_SLOW);
+                dp_row_set(t, &t->row->health, rb_load(&t->row->health) & ~(uint64_t)SB_SLOW);
             }
         }
 }
 
 /* `p` has something for `t` that would lead to `end`, and is woken when there is room. True: there is by now. */
-static inline bool sb_need_room(struct sb_port *p, struct sb_port *t, enum sb_ring_index ring, uint64_t end)
+static inline bool dp_need_room(struct dp_port *p, struct dp_port *t, enum sb_ring_index ring, uint64_t end)
 {
     struct rb_producer *out = &t->in[ring];
     uint64_t need = end - out->capacity; /* the tail that makes room */
@@ -33,17 +33,17 @@ static inline bool sb_need_room(struct sb_port *p, struct sb_port *t, enum sb_ri
     rb_fence_seq(); /* an acquire load alone could come before the store */
     if (rb_refresh_tail(out) == RB_OK && end - out->tail_seen <= out->capacity)
         return true;
-    sb_set_add(&t->waiters, p->slot);
+    dp_set_add(&t->waiters, p->slot);
     return false;
 }
 
 /* The same for a front of `p`. */
-static inline bool sb_ask_for_room(struct sb_forwarder *f, struct sb_port *p, enum sb_ring_index front_ring,
-                                   struct sb_port *t, enum sb_ring_index ring, uint64_t end)
+static inline bool dp_ask_for_room(struct dp_forwarder *f, struct dp_port *p, enum sb_ring_index front_ring,
+                                   struct dp_port *t, enum sb_ring_index ring, uint64_t end)
 {
-    if (sb_need_room(p, t, ring, end))
+    if (dp_need_room(p, t, ring, end))
         return true;
-    struct sb_front *front = &p->front[front_ring];
+    struct dp_front *front = &p->front[front_ring];
     if (!front->blocked || front->on != t->slot) {
         if (!front->since_ns)
             front->since_ns = f->now;
@@ -54,39 +54,39 @@ static inline bool sb_ask_for_room(struct sb_forwarder *f, struct sb_port *p, en
 }
 
 /* Until when may a front wait for `t`? In the past: no longer. */
-static inline uint64_t sb_patience(struct sb_forwarder *f, const struct sb_front *front, struct sb_port *t)
+static inline uint64_t dp_patience(struct dp_forwarder *f, const struct dp_front *front, struct dp_port *t)
 {
-    sb_note_progress(f, t);
+    dp_note_progress(f, t);
     if (t->slow)
         return 0;
     uint64_t since = front->since_ns ? front->since_ns : f->now;
     return (since > t->progress_ns ? since : t->progress_ns) + f->block_timeout_ns;
 }
 
-static inline void sb_mark_slow(struct sb_port *t)
+static inline void dp_mark_slow(struct dp_port *t)
 {
     if (!t->slow) {
         t->slow = true;
-        sb_row_set(t, &t->row->health, rb_load(&t->row->health) | SB_SLOW);
+        dp_row_set(t, &t->row->health, rb_load(&t->row->health) | SB_SLOW);
     }
 }
 
-static inline void sb_front_clear(struct sb_front *front) { *front = (struct sb_front){0}; }
+static inline void dp_front_clear(struct dp_front *front) { *front = (struct dp_front){0}; }
 
 /* Wait for room in `t`, or give up on it: true when the caller shall lose the front there now. */
-static inline bool sb_wait_or_lose(struct sb_forwarder *f, struct sb_port *p, enum sb_ring_index front_ring,
-                                   struct sb_port *t, enum sb_ring_index ring, uint64_t end, bool lossy, bool *again)
+static inline bool dp_wait_or_lose(struct dp_forwarder *f, struct dp_port *p, enum sb_ring_index front_ring,
+                                   struct dp_port *t, enum sb_ring_index ring, uint64_t end, bool lossy, bool *again)
 {
     *again = false;
     if (lossy)
         return true;
-    if (sb_ask_for_room(f, p, front_ring, t, ring, end)) {
+    if (dp_ask_for_room(f, p, front_ring, t, ring, end)) {
         *again = true;
         return false;
     }
-    uint64_t until = sb_patience(f, &p->front[front_ring], t);
+    uint64_t until = dp_patience(f, &p->front[front_ring], t);
     if (until <= f->now) {
-        sb_mark_slow(t);
+        dp_mark_slow(t);
         return true;
     }
     if (until < f->next_deadline)

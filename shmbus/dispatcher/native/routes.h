@@ -6,55 +6,55 @@
  * A pattern is tokens between dots; `*` stands for one token, a final `>` for one or more. The walk takes the
  * literal branch first, then `*`, then `>`, so it meets matching patterns from the most specific to the least
  * (compared token by token), and the first with handlers is the one that handles. */
-#ifndef SB_ROUTES_H
-#define SB_ROUTES_H
+#ifndef DP_ROUTES_H
+#define DP_ROUTES_H
 
 #include "shmbus/shared/native/layout.h"
 #include "shmbus/dispatcher/native/hashtable.h"
 
-#define SB_CACHE_SETS 2048u
-#define SB_CACHE_WAYS 4u
+#define DP_CACHE_SETS 2048u
+#define DP_CACHE_WAYS 4u
 
-struct sb_node;
+struct dp_node;
 
-struct sb_group { /* an interned group name */
+struct dp_group { /* an interned group name */
     uint16_t length;
     uint64_t turn; /* rotates among equals */
     char name[];
 };
 
-struct sb_wish { /* one interest of one endpoint */
+struct dp_wish { /* one interest of one endpoint */
     uint64_t id;
     uint16_t slot;
     uint8_t role, bit, flags;
-    struct sb_group *group;
-    struct sb_node *node;
-    struct sb_wish *next, **link;           /* in its node */
-    struct sb_wish *next_of_slot, **slot_link; /* in its endpoint */
+    struct dp_group *group;
+    struct dp_node *node;
+    struct dp_wish *next, **link;           /* in its node */
+    struct dp_wish *next_of_slot, **slot_link; /* in its endpoint */
 };
 
-struct sb_node {
-    struct sb_node *parent;
-    struct sb_node *star, *rest; /* `*` and `>` */
-    struct sb_wish *wishes;      /* of patterns that end here: who came first is asked first */
-    struct sb_wish **wishes_end; /* where the next is linked in, if there are any */
+struct dp_node {
+    struct dp_node *parent;
+    struct dp_node *star, *rest; /* `*` and `>` */
+    struct dp_wish *wishes;      /* of patterns that end here: who came first is asked first */
+    struct dp_wish **wishes_end; /* where the next is linked in, if there are any */
     uint32_t children;           /* star, rest and literal ones */
     uint8_t token_length;
     char token[]; /* a literal; empty for root, star and rest */
 };
 
-struct sb_receiver {
+struct dp_receiver {
     uint16_t slot;
     uint8_t bit;
     bool lossy; /* all that makes it a receiver would rather lose than wait */
 };
 
-struct sb_group_route {
-    struct sb_group *group;
+struct dp_group_route {
+    struct dp_group *group;
     uint32_t first, count; /* in `members` */
 };
 
-struct sb_route { /* what the trie says of one exact type */
+struct dp_route { /* what the trie says of one exact type */
     uint64_t hash;
     uint64_t version;
     uint64_t used; /* when last, in look-ups */
@@ -62,56 +62,56 @@ struct sb_route { /* what the trie says of one exact type */
     bool reserved; /* begins with $: only the bus itself may say it */
     uint32_t plain_count, group_count, member_count, handler_count, observer_count;
     uint32_t plain_room, group_room, member_room, handler_room, observer_room;
-    struct sb_receiver *plain, *members, *handlers, *observers;
-    struct sb_group_route *groups;
+    struct dp_receiver *plain, *members, *handlers, *observers;
+    struct dp_group_route *groups;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
 };
 
-struct sb_routes {
-    struct sb_node *root;
-    struct sb_table nodes;  /* (parent, token) -> node */
-    struct sb_table wishes; /* (slot, id) -> wish */
-    struct sb_table groups; /* name -> group */
-    struct sb_wish **of_slot;
+struct dp_routes {
+    struct dp_node *root;
+    struct dp_table nodes;  /* (parent, token) -> node */
+    struct dp_table wishes; /* (slot, id) -> wish */
+    struct dp_table groups; /* name -> group */
+    struct dp_wish **of_slot;
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
     uint64_t pinned_from; /* routes used since this look-up are in hand and may not be replaced */
-    struct sb_route *cache[SB_CACHE_SETS][SB_CACHE_WAYS];
-    struct sb_route *last; /* the route looked up before */
+    struct dp_route *cache[DP_CACHE_SETS][DP_CACHE_WAYS];
+    struct dp_route *last; /* the route looked up before */
 };
 
-struct sb_token { const struct sb_node *parent; const char *text; size_t length; };
+struct dp_token { const struct dp_node *parent; const char *text; size_t length; };
 
-static inline uint64_t sb_token_hash(const struct sb_token *k)
+static inline uint64_t dp_token_hash(const struct dp_token *k)
 {
-    return sb_hash(k->text, k->length, (uint64_t)(uintptr_t)k->parent);
+    return dp_hash(k->text, k->length, (uint64_t)(uintptr_t)k->parent);
 }
-static inline bool sb_same_token(const void *item, const void *key)
+static inline bool dp_same_token(const void *item, const void *key)
 {
-    const struct sb_node *n = item;
-    const struct sb_token *k = key;
+    const struct dp_node *n = item;
+    const struct dp_token *k = key;
     return n->parent == k->parent && n->token_length == k->length && memcmp(n->token, k->text, k->length) == 0;
 }
 
-struct sb_wish_key { uint64_t id; uint64_t slot; };
-static inline bool sb_same_wish(const void *item, const void *key)
+struct dp_wish_key { uint64_t id; uint64_t slot; };
+static inline bool dp_same_wish(const void *item, const void *key)
 {
-    const struct sb_wish *w = item;
-    const struct sb_wish_key *k = key;
+    const struct dp_wish *w = item;
+    const struct dp_wish_key *k = key;
     return w->id == k->id && w->slot == k->slot;
 }
 
-struct sb_text { const char *text; size_t length; };
-static inline bool sb_same_group(const void *item, const void *key)
+struct dp_text { const char *text; size_t length; };
+static inline bool dp_same_group(const void *item, const void *key)
 {
-    const struct sb_group *g = item;
-    const struct sb_text *k = key;
+    const struct dp_group *g = item;
+    const struct dp_text *k = key;
     return g->length == k->length && memcmp(g->name, k->text, k->length) == 0;
 }
 
-static inline bool sb_routes_open(struct sb_routes *r, uint32_t slots)
+static inline bool dp_routes_open(struct dp_routes *r, uint32_t slots)
 {
     memset(r, 0, sizeof *r);
     r->root = calloc(1, sizeof *r->root);
@@ -121,13 +121,13 @@ static inline bool sb_routes_open(struct sb_routes *r, uint32_t slots)
     return r->root && r->of_slot;
 }
 
-static inline bool sb_token_char(char c)
+static inline bool dp_token_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
 /* Are these the tokens of a type, or of a pattern where `wild` is allowed? */
-static inline bool sb_valid_tokens(const char *text, size_t length, bool wild)
+static inline bool dp_valid_tokens(const char *text, size_t length, bool wild)
 {
     if (length == 0 || length > SB_MAX_TYPE)
         return false;
@@ -142,7 +142,7 @@ static inline bool sb_valid_tokens(const char *text, size_t length, bool wild)
         } else if (wild && n == 1 && text[start] == '>' && i == length) {
         } else {
             for (size_t k = start; k < i; k++)
-                if (!sb_token_char(text[k]) && !(text[k] == '$' && k == 0 && n > 1))
+                if (!dp_token_char(text[k]) && !(text[k] == '$' && k == 0 && n > 1))
                     return false;
         }
         start = i + 1;
@@ -150,17 +150,17 @@ static inline bool sb_valid_tokens(const char *text, size_t length, bool wild)
     return true;
 }
 
-static inline struct sb_node *sb_child(struct sb_routes *r, struct sb_node *parent, const char *text, size_t length,
+static inline struct dp_node *dp_child(struct dp_routes *r, struct dp_node *parent, const char *text, size_t length,
                                        bool make)
 {
-    struct sb_node **wild = NULL;
+    struct dp_node **wild = NULL;
     if (length == 1 && *text == '*')
         wild = &parent->star;
     else if (length == 1 && *text == '>')
         wild = &parent->rest;
-    struct sb_token key = {parent, text, length};
-    uint64_t hash = wild ? 0 : sb_token_hash(&key);
-    struct sb_node *n = wild ? *wild : sb_table_find(&r->nodes, hash, sb_same_token, &key);
+    struct dp_token key = {parent, text, length};
+    uint64_t hash = wild ? 0 : dp_token_hash(&key);
+    struct dp_node *n = wild ? *wild : dp_table_find(&r->nodes, hash, dp_same_token, &key);
     if (n || !make)
         return n;
     n = calloc(1, sizeof *n + (wild ? 0 : length));
@@ -172,7 +172,7 @@ static inline struct sb_node *sb_child(struct sb_routes *r, struct sb_node *pare
     } else {
         n->token_length = (uint8_t)length;
         memcpy(n->token, text, length);
-        if (!sb_table_put(&r->nodes, hash, n)) {
+        if (!dp_table_put(&r->nodes, hash, n)) {
             free(n);
             return NULL;
         }
@@ -181,17 +181,17 @@ static inline struct sb_node *sb_child(struct sb_routes *r, struct sb_node *pare
     return n;
 }
 
-static inline void sb_prune(struct sb_routes *r, struct sb_node *n)
+static inline void dp_prune(struct dp_routes *r, struct dp_node *n)
 {
     while (n->parent && !n->wishes && !n->children) {
-        struct sb_node *parent = n->parent;
+        struct dp_node *parent = n->parent;
         if (parent->star == n) {
             parent->star = NULL;
         } else if (parent->rest == n) {
             parent->rest = NULL;
         } else {
-            struct sb_token key = {parent, n->token, n->token_length};
-            sb_table_remove(&r->nodes, sb_token_hash(&key), n);
+            struct dp_token key = {parent, n->token, n->token_length};
+            dp_table_remove(&r->nodes, dp_token_hash(&key), n);
         }
         parent->children--;
         free(n);
@@ -199,11 +199,11 @@ static inline void sb_prune(struct sb_routes *r, struct sb_node *n)
     }
 }
 
-static inline struct sb_group *sb_intern_group(struct sb_routes *r, const char *name, size_t length)
+static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *name, size_t length)
 {
-    struct sb_text key = {name, length};
-    uint64_t hash = sb_hash(name, length, 7);
-    struct sb_group *g = sb_table_find(&r->groups, hash, sb_same_group, &key);
+    struct dp_text key = {name, length};
+    uint64_t hash = dp_hash(name, length, 7);
+    struct dp_group *g = dp_table_find(&r->groups, hash, dp_same_group, &key);
     if (g)
         return g;
     g = calloc(1, sizeof *g + length + 1);
@@ -211,71 +211,71 @@ static inline struct sb_group *sb_intern_group(struct sb_routes *r, const char *
         return NULL;
     g->length = (uint16_t)length;
     memcpy(g->name, name, length);
-    if (!sb_table_put(&r->groups, hash, g)) {
+    if (!dp_table_put(&r->groups, hash, g)) {
         free(g);
         return NULL;
     }
     return g;
 }
 
-static inline void sb_forget_wish(struct sb_routes *r, struct sb_wish *w)
+static inline void dp_forget_wish(struct dp_routes *r, struct dp_wish *w)
 {
-    struct sb_wish_key key = {w->id, w->slot};
-    sb_table_remove(&r->wishes, sb_hash(&key, sizeof key, 3), w);
+    struct dp_wish_key key = {w->id, w->slot};
+    dp_table_remove(&r->wishes, dp_hash(&key, sizeof key, 3), w);
     *w->link = w->next;
     *(w->next ? &w->next->link : &w->node->wishes_end) = w->link;
     *w->slot_link = w->next_of_slot;
     if (w->next_of_slot)
         w->next_of_slot->slot_link = w->slot_link;
-    struct sb_node *n = w->node;
+    struct dp_node *n = w->node;
     r->observers -= w->role == SB_OBSERVE;
     free(w);
-    sb_prune(r, n);
+    dp_prune(r, n);
     r->pattern_count--;
     r->version++;
 }
 
-static inline bool sb_remove_interest(struct sb_routes *r, uint16_t slot, uint64_t id)
+static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64_t id)
 {
-    struct sb_wish_key key = {id, slot};
-    struct sb_wish *w = sb_table_find(&r->wishes, sb_hash(&key, sizeof key, 3), sb_same_wish, &key);
+    struct dp_wish_key key = {id, slot};
+    struct dp_wish *w = dp_table_find(&r->wishes, dp_hash(&key, sizeof key, 3), dp_same_wish, &key);
     if (w)
-        sb_forget_wish(r, w);
+        dp_forget_wish(r, w);
     return w != NULL;
 }
 
-static inline void sb_remove_interests(struct sb_routes *r, uint16_t slot)
+static inline void dp_remove_interests(struct dp_routes *r, uint16_t slot)
 {
     while (r->of_slot[slot])
-        sb_forget_wish(r, r->of_slot[slot]);
+        dp_forget_wish(r, r->of_slot[slot]);
 }
 
 /* False: nothing an endpoint in its right mind would log, or no memory. */
-static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const struct sb_interest *e, const char *pattern,
+static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const struct sb_interest *e, const char *pattern,
                                    const char *group)
 {
-    struct sb_wish_key key = {e->id, slot};
-    uint64_t hash = sb_hash(&key, sizeof key, 3);
-    if (!sb_valid_tokens(pattern, e->pattern_length, true) || e->bit >= SB_GROUPS ||
+    struct dp_wish_key key = {e->id, slot};
+    uint64_t hash = dp_hash(&key, sizeof key, 3);
+    if (!dp_valid_tokens(pattern, e->pattern_length, true) || e->bit >= SB_GROUPS ||
         e->role < SB_SUBSCRIBE || e->role > SB_OBSERVE || (e->role == SB_SUBSCRIBE && e->bit && !e->group_length) ||
-        sb_table_find(&r->wishes, hash, sb_same_wish, &key))
+        dp_table_find(&r->wishes, hash, dp_same_wish, &key))
         return false;
-    struct sb_group *g = NULL;
-    if (e->role == SB_SUBSCRIBE && e->bit && !(g = sb_intern_group(r, group, e->group_length)))
+    struct dp_group *g = NULL;
+    if (e->role == SB_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
         return false;
-    struct sb_node *n = r->root;
+    struct dp_node *n = r->root;
     for (size_t start = 0; start <= e->pattern_length && n;) {
         const char *dot = memchr(pattern + start, '.', e->pattern_length - start);
         size_t end = dot ? (size_t)(dot - pattern) : e->pattern_length;
-        n = sb_child(r, n, pattern + start, end - start, true);
+        n = dp_child(r, n, pattern + start, end - start, true);
         start = end + 1;
     }
-    struct sb_wish *w = n ? calloc(1, sizeof *w) : NULL;
-    if (!w || !sb_table_put(&r->wishes, hash, w)) {
+    struct dp_wish *w = n ? calloc(1, sizeof *w) : NULL;
+    if (!w || !dp_table_put(&r->wishes, hash, w)) {
         free(w);
         return false;
     }
-    *w = (struct sb_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
+    *w = (struct dp_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
                           .group = g, .node = n};
     w->link = n->wishes ? n->wishes_end : &n->wishes;
     *w->link = w;
@@ -293,11 +293,11 @@ static inline bool sb_add_interest(struct sb_routes *r, uint16_t slot, const str
 
 /* Looking up ----------------------------------------------------------------------------------------------- */
 
-static inline struct sb_receiver *sb_grow(struct sb_receiver **list, uint32_t *count, uint32_t *room)
+static inline struct dp_receiver *dp_grow(struct dp_receiver **list, uint32_t *count, uint32_t *room)
 {
     if (*count == *room) {
         uint32_t more = *room ? *room * 2 : 4;
-        struct sb_receiver *fresh = realloc(*list, more * sizeof *fresh);
+        struct dp_receiver *fresh = realloc(*list, more * sizeof *fresh);
         if (!fresh)
             return NULL;
         *list = fresh;
@@ -306,8 +306,8 @@ static inline struct sb_receiver *sb_grow(struct sb_receiver **list, uint32_t *c
     return &(*list)[(*count)++];
 }
 
-static inline void sb_add_receiver(struct sb_receiver **list, uint32_t *count, uint32_t *room, uint32_t from,
-                                   const struct sb_wish *w)
+static inline void dp_add_receiver(struct dp_receiver **list, uint32_t *count, uint32_t *room, uint32_t from,
+                                   const struct dp_wish *w)
 {
     bool lossy = w->flags & SB_DROP_NEWEST;
     for (uint32_t i = from; i < *count; i++)
@@ -315,30 +315,30 @@ static inline void sb_add_receiver(struct sb_receiver **list, uint32_t *count, u
             (*list)[i].lossy &= lossy;
             return;
         }
-    struct sb_receiver *fresh = sb_grow(list, count, room);
+    struct dp_receiver *fresh = dp_grow(list, count, room);
     if (fresh)
-        *fresh = (struct sb_receiver){w->slot, w->bit, lossy};
+        *fresh = (struct dp_receiver){w->slot, w->bit, lossy};
 }
 
-/* Collect a terminal node. Groups are gathered as (group, member) first and folded by sb_fold_groups. */
-struct sb_gather {
-    struct sb_route *route;
-    struct { struct sb_group *group; struct sb_receiver member; } *pairs;
+/* Collect a terminal node. Groups are gathered as (group, member) first and folded by dp_fold_groups. */
+struct dp_gather {
+    struct dp_route *route;
+    struct { struct dp_group *group; struct dp_receiver member; } *pairs;
     uint32_t pairs_count, pairs_room;
 };
 
-static inline void sb_collect(struct sb_gather *g, const struct sb_node *n)
+static inline void dp_collect(struct dp_gather *g, const struct dp_node *n)
 {
-    struct sb_route *route = g->route;
+    struct dp_route *route = g->route;
     bool first_handlers = route->handler_count == 0;
-    for (const struct sb_wish *w = n->wishes; w; w = w->next) {
+    for (const struct dp_wish *w = n->wishes; w; w = w->next) {
         if (w->role == SB_OBSERVE) {
-            sb_add_receiver(&route->observers, &route->observer_count, &route->observer_room, 0, w);
+            dp_add_receiver(&route->observers, &route->observer_count, &route->observer_room, 0, w);
         } else if (w->role == SB_HANDLE) {
             if (first_handlers)
-                sb_add_receiver(&route->handlers, &route->handler_count, &route->handler_room, 0, w);
+                dp_add_receiver(&route->handlers, &route->handler_count, &route->handler_room, 0, w);
         } else if (!w->bit) {
-            sb_add_receiver(&route->plain, &route->plain_count, &route->plain_room, 0, w);
+            dp_add_receiver(&route->plain, &route->plain_count, &route->plain_room, 0, w);
         } else {
             bool known = false;
             for (uint32_t i = 0; i < g->pairs_count && !known; i++)
@@ -357,50 +357,50 @@ static inline void sb_collect(struct sb_gather *g, const struct sb_node *n)
                 g->pairs_room = more;
             }
             g->pairs[g->pairs_count].group = w->group;
-            g->pairs[g->pairs_count++].member = (struct sb_receiver){w->slot, w->bit, (w->flags & SB_DROP_NEWEST) != 0};
+            g->pairs[g->pairs_count++].member = (struct dp_receiver){w->slot, w->bit, (w->flags & SB_DROP_NEWEST) != 0};
         }
     }
 }
 
-static inline void sb_walk(struct sb_routes *r, struct sb_gather *g, const struct sb_node *n, const char *type,
+static inline void dp_walk(struct dp_routes *r, struct dp_gather *g, const struct dp_node *n, const char *type,
                            size_t length, bool wild)
 {
     const char *dot = memchr(type, '.', length);
     size_t token = dot ? (size_t)(dot - type) : length;
-    struct sb_token key = {n, type, token};
-    const struct sb_node *branch[2] = {sb_table_find(&r->nodes, sb_token_hash(&key), sb_same_token, &key),
+    struct dp_token key = {n, type, token};
+    const struct dp_node *branch[2] = {dp_table_find(&r->nodes, dp_token_hash(&key), dp_same_token, &key),
                                        wild ? n->star : NULL};
     for (int i = 0; i < 2; i++)
         if (branch[i]) {
             if (dot)
-                sb_walk(r, g, branch[i], dot + 1, length - token - 1, true);
+                dp_walk(r, g, branch[i], dot + 1, length - token - 1, true);
             else
-                sb_collect(g, branch[i]);
+                dp_collect(g, branch[i]);
         }
     if (wild && n->rest)
-        sb_collect(g, n->rest);
+        dp_collect(g, n->rest);
 }
 
-static inline void sb_fold_groups(struct sb_gather *g)
+static inline void dp_fold_groups(struct dp_gather *g)
 {
-    struct sb_route *route = g->route;
+    struct dp_route *route = g->route;
     for (uint32_t i = 0; i < g->pairs_count; i++) {
-        struct sb_group *group = g->pairs[i].group;
+        struct dp_group *group = g->pairs[i].group;
         if (!group)
             continue;
         if (route->group_count == route->group_room) {
             uint32_t more = route->group_room ? route->group_room * 2 : 2;
-            struct sb_group_route *fresh = realloc(route->groups, more * sizeof *fresh);
+            struct dp_group_route *fresh = realloc(route->groups, more * sizeof *fresh);
             if (!fresh)
                 return;
             route->groups = fresh;
             route->group_room = more;
         }
-        struct sb_group_route *gr = &route->groups[route->group_count++];
-        *gr = (struct sb_group_route){group, route->member_count, 0};
+        struct dp_group_route *gr = &route->groups[route->group_count++];
+        *gr = (struct dp_group_route){group, route->member_count, 0};
         for (uint32_t k = i; k < g->pairs_count; k++)
             if (g->pairs[k].group == group) {
-                struct sb_receiver *m = sb_grow(&route->members, &route->member_count, &route->member_room);
+                struct dp_receiver *m = dp_grow(&route->members, &route->member_count, &route->member_room);
                 if (!m)
                     return;
                 *m = g->pairs[k].member;
@@ -410,17 +410,17 @@ static inline void sb_fold_groups(struct sb_gather *g)
     }
 }
 
-static inline void sb_resolve(struct sb_routes *r, struct sb_route *route)
+static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
 {
     route->plain_count = route->group_count = route->member_count = route->handler_count = route->observer_count = 0;
-    struct sb_gather gather = {.route = route};
-    sb_walk(r, &gather, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
-    sb_fold_groups(&gather);
+    struct dp_gather gather = {.route = route};
+    dp_walk(r, &gather, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
+    dp_fold_groups(&gather);
     free(gather.pairs);
     route->version = r->version;
 }
 
-static inline bool sb_is_type(const struct sb_route *route, const uint8_t *type, uint16_t length)
+static inline bool dp_is_type(const struct dp_route *route, const uint8_t *type, uint16_t length)
 {
     if (route->type_length != length)
         return false;
@@ -438,34 +438,34 @@ static inline bool sb_is_type(const struct sb_route *route, const uint8_t *type,
 }
 
 /* From here on, routes that are looked up stay until the next call: a run points into them. */
-static inline void sb_pin_routes(struct sb_routes *r) { r->pinned_from = ++r->lookups; }
+static inline void dp_pin_routes(struct dp_routes *r) { r->pinned_from = ++r->lookups; }
 
 /* The route of a type, or NULL where it is none, no memory is left or its place in the cache is pinned. The
  * type is read once. */
-static inline struct sb_route *sb_lookup(struct sb_routes *r, const uint8_t *shared_type, uint16_t length)
+static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *shared_type, uint16_t length)
 {
-    struct sb_route *route = r->last;
-    if (route && route->version == r->version && sb_is_type(route, shared_type, length)) {
+    struct dp_route *route = r->last;
+    if (route && route->version == r->version && dp_is_type(route, shared_type, length)) {
         route->used = r->lookups;
         return route;
     }
     uint8_t type[SB_MAX_TYPE + 1];
     memcpy(type, shared_type, length);
-    uint64_t hash = sb_hash(type, length, 11);
-    struct sb_route **set = r->cache[hash % SB_CACHE_SETS], **oldest = &set[0];
+    uint64_t hash = dp_hash(type, length, 11);
+    struct dp_route **set = r->cache[hash % DP_CACHE_SETS], **oldest = &set[0];
     r->lookups++;
-    for (uint32_t i = 0; i < SB_CACHE_WAYS; i++) {
+    for (uint32_t i = 0; i < DP_CACHE_WAYS; i++) {
         route = set[i];
-        if (route && route->hash == hash && sb_is_type(route, type, length)) {
+        if (route && route->hash == hash && dp_is_type(route, type, length)) {
             if (route->version != r->version)
-                sb_resolve(r, route);
+                dp_resolve(r, route);
             route->used = r->lookups;
             return r->last = route;
         }
         if (*oldest && (!route || route->used < (*oldest)->used))
             oldest = &set[i];
     }
-    if (!sb_valid_tokens((const char *)type, length, false))
+    if (!dp_valid_tokens((const char *)type, length, false))
         return NULL;
     if (*oldest && (*oldest)->used >= r->pinned_from)
         return NULL;
@@ -480,11 +480,11 @@ static inline struct sb_route *sb_lookup(struct sb_routes *r, const uint8_t *sha
     route->reserved = type[0] == '$';
     memcpy(route->type, type, length);
     route->used = r->lookups;
-    sb_resolve(r, route);
+    dp_resolve(r, route);
     return r->last = route;
 }
 
-static inline void sb_free_route(struct sb_route *route)
+static inline void dp_free_route(struct dp_route *route)
 {
     if (!route)
         return;
@@ -496,15 +496,15 @@ static inline void sb_free_route(struct sb_route *route)
     free(route);
 }
 
-static inline void sb_routes_close(struct sb_routes *r)
+static inline void dp_routes_close(struct dp_routes *r)
 {
     for (uint32_t s = 0; r->of_slot && s < r->slots; s++)
-        sb_remove_interests(r, (uint16_t)s);
-    for (uint32_t i = 0; i < SB_CACHE_SETS; i++)
-        for (uint32_t k = 0; k < SB_CACHE_WAYS; k++)
-            sb_free_route(r->cache[i][k]);
+        dp_remove_interests(r, (uint16_t)s);
+    for (uint32_t i = 0; i < DP_CACHE_SETS; i++)
+        for (uint32_t k = 0; k < DP_CACHE_WAYS; k++)
+            dp_free_route(r->cache[i][k]);
     for (uint64_t i = 0; r->groups.slots && i <= r->groups.mask; i++)
-        if (r->groups.slots[i].item && r->groups.slots[i].item != SB_TOMB)
+        if (r->groups.slots[i].item && r->groups.slots[i].item != DP_TOMB)
             free(r->groups.slots[i].item);
     free(r->nodes.slots);
     free(r->wishes.slots);

@@ -1,47 +1,47 @@
 /* A dispatcher's native half as one thing: the forwarding thread, the watcher and who waits for its signs, made, started,
  * stopped and taken apart by the control plane. None of these threads takes signals or the GIL. */
-#ifndef SB_SERVICE_H
-#define SB_SERVICE_H
+#ifndef DP_SERVICE_H
+#define DP_SERVICE_H
 
 #include "shmbus/dispatcher/native/watch.h"
 
-struct sb_service {
-    struct sb_forwarder forwarder;
-    struct sb_watch watch;
+struct dp_service {
+    struct dp_forwarder forwarder;
+    struct dp_watch watch;
     sem_t *bell;
     sem_t **port_bells; /* by slot */
     pthread_t forwarding, watching, attending;
     bool running, attended;
 };
 
-static void *sb_forward_thread(void *argument)
+static void *dp_forward_thread(void *argument)
 {
-    sb_forward(&((struct sb_service *)argument)->forwarder);
+    dp_forward(&((struct dp_service *)argument)->forwarder);
     return NULL;
 }
 
-static void *sb_watch_thread(void *argument)
+static void *dp_watch_thread(void *argument)
 {
-    sb_watch_run(&((struct sb_service *)argument)->watch);
+    dp_watch_run(&((struct dp_service *)argument)->watch);
     return NULL;
 }
 
-static void *sb_attend_thread(void *argument)
+static void *dp_attend_thread(void *argument)
 {
-    sb_attend_wills(&((struct sb_service *)argument)->watch);
+    dp_attend_wills(&((struct dp_service *)argument)->watch);
     return NULL;
 }
 
-static inline void sb_service_close(struct sb_service *s);
+static inline void dp_service_close(struct dp_service *s);
 
 /* `prefix` is that of the bus's names, with a slash: "/shmbus:UID:BUS". NULL and errno: what failed. */
-static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_ready *ready, const char *prefix,
+static inline struct dp_service *dp_service_open(struct sb_bus *bus, struct sb_ready *ready, const char *prefix,
                                                  const char *bell, uint32_t spin_ns)
 {
-    struct sb_service *s = calloc(1, sizeof *s);
+    struct dp_service *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    struct sb_forwarder *f = &s->forwarder;
+    struct dp_forwarder *f = &s->forwarder;
     s->bell = SEM_FAILED;
     s->watch.epoll = s->watch.wake = s->watch.will = f->notice_fd = -1;
     f->bus = bus;
@@ -54,7 +54,7 @@ static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_r
     f->prefetch = (uint32_t)bus->prefetch;
     f->max_deliveries = (uint32_t)bus->max_deliveries;
     f->batch = (uint32_t)bus->batch_per_pass;
-    f->scratch = malloc(SB_NOTE_ROOM);
+    f->scratch = malloc(DP_NOTE_ROOM);
     f->ports = calloc(f->slots, sizeof *f->ports);
     f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
     f->orders_end = &f->orders;
@@ -63,9 +63,9 @@ static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_r
     s->port_bells = calloc(f->slots, sizeof *s->port_bells);
     s->bell = sem_open(bell, 0);
     if (!f->scratch || !f->ports || !f->ready_seen || !s->port_bells || f->notice_fd < 0 || s->bell == SEM_FAILED ||
-        !sb_routes_open(&f->routes, f->slots) || !sb_watch_open(&s->watch, f)) {
+        !dp_routes_open(&f->routes, f->slots) || !dp_watch_open(&s->watch, f)) {
         int reason = errno;
-        sb_service_close(s);
+        dp_service_close(s);
         errno = reason;
         return NULL;
     }
@@ -75,20 +75,20 @@ static inline struct sb_service *sb_service_open(struct sb_bus *bus, struct sb_r
 }
 
 /* 0, or the error number. */
-static inline int sb_service_start(struct sb_service *s)
+static inline int dp_service_start(struct dp_service *s)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&s->forwarding, NULL, sb_forward_thread, s);
-    if (!failed && (failed = pthread_create(&s->watching, NULL, sb_watch_thread, s))) {
+    int failed = pthread_create(&s->forwarding, NULL, dp_forward_thread, s);
+    if (!failed && (failed = pthread_create(&s->watching, NULL, dp_watch_thread, s))) {
         rb_store_release(&s->forwarder.stop, 2);
-        sb_knock(&s->forwarder);
+        dp_knock(&s->forwarder);
         pthread_join(s->forwarding, NULL);
     }
     if (!failed) {
         rb_store(&s->forwarder.bus->wills, 0);
-        s->attended = pthread_create(&s->attending, NULL, sb_attend_thread, s) == 0; /* if not, deaths are seen later */
+        s->attended = pthread_create(&s->attending, NULL, dp_attend_thread, s) == 0; /* if not, deaths are seen later */
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     s->running = !failed;
@@ -96,15 +96,15 @@ static inline int sb_service_start(struct sb_service *s)
 }
 
 /* Ends the threads; with `drain_ns`, what is on its way is forwarded first, for so long at the most. */
-static inline void sb_service_stop(struct sb_service *s, uint64_t drain_ns)
+static inline void dp_service_stop(struct dp_service *s, uint64_t drain_ns)
 {
     if (!s->running)
         return;
-    struct sb_forwarder *f = &s->forwarder;
+    struct dp_forwarder *f = &s->forwarder;
     rb_store(&f->stop_by_ns, rb_now() + drain_ns);
     rb_store_release(&f->stop, drain_ns ? 1 : 2);
     pthread_mutex_lock(&f->lock);
-    sb_knock(f);
+    dp_knock(f);
     pthread_mutex_unlock(&f->lock);
     pthread_join(s->forwarding, NULL);
     if (s->attended) {
@@ -112,69 +112,69 @@ static inline void sb_service_stop(struct sb_service *s, uint64_t drain_ns)
         pthread_join(s->attending, NULL);
     }
     rb_store_release(&s->watch.stop, 1);
-    sb_watch_wake(&s->watch);
+    dp_watch_wake(&s->watch);
     pthread_join(s->watching, NULL);
     s->running = false;
 }
 
 /* Wake everybody, so that they look at the state of the bus. After the threads have ended. */
-static inline void sb_service_wake_all(struct sb_service *s)
+static inline void dp_service_wake_all(struct dp_service *s)
 {
     for (uint32_t slot = 0; slot < s->forwarder.slots; slot++)
         if (s->port_bells[slot])
             sem_post(s->port_bells[slot]);
 }
 
-static inline int sb_service_admit(struct sb_service *s, uint32_t slot, uint32_t generation, const struct sb_up *up, uint64_t up_size,
+static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t generation, const struct sb_up *up, uint64_t up_size,
                                    struct sb_down *down, const char *bell, uint32_t pid, int pidfd, int stat, int door,
                                    bool adopted)
 {
-    struct sb_shape shape;
-    if (!sb_read_shape(up, up_size, &shape))
+    struct dp_shape shape;
+    if (!dp_read_shape(up, up_size, &shape))
         return EINVAL;
     sem_t *semaphore = sem_open(bell, 0);
     if (semaphore == SEM_FAILED)
         return errno;
-    struct sb_order order = {.kind = SB_ADMIT, .slot = slot, .generation = generation, .up = up, .shape = shape, .down = down,
+    struct dp_order order = {.kind = DP_ADMIT, .slot = slot, .generation = generation, .up = up, .shape = shape, .down = down,
                              .bell = semaphore, .adopted = adopted};
-    if (!sb_give_order(&s->forwarder, &order)) {
+    if (!dp_give_order(&s->forwarder, &order)) {
         sem_close(semaphore);
         return ENOMEM;
     }
     s->port_bells[slot] = semaphore;
     bool stalled = rb_load(&s->forwarder.rows[slot].health) & SB_STALLED;
-    sb_watch_add(&s->watch, slot, generation, pid, pidfd, stat, door, adopted && stalled);
+    dp_watch_add(&s->watch, slot, generation, pid, pidfd, stat, door, adopted && stalled);
     return 0;
 }
 
-static inline void sb_service_open_door(struct sb_service *s, uint32_t slot, uint32_t generation, int door)
+static inline void dp_service_open_door(struct dp_service *s, uint32_t slot, uint32_t generation, int door)
 {
-    sb_watch_open_door(&s->watch, slot, generation, door);
+    dp_watch_open_door(&s->watch, slot, generation, door);
 }
 
 /* The port was reclaimed: nothing of it is used any more. */
-static inline void sb_service_forget(struct sb_service *s, uint32_t slot, uint32_t generation)
+static inline void dp_service_forget(struct dp_service *s, uint32_t slot, uint32_t generation)
 {
-    sb_watch_remove(&s->watch, slot, generation);
+    dp_watch_remove(&s->watch, slot, generation);
     if (s->port_bells[slot])
         sem_close(s->port_bells[slot]);
     s->port_bells[slot] = NULL;
 }
 
-static inline void sb_service_close(struct sb_service *s)
+static inline void dp_service_close(struct dp_service *s)
 {
-    struct sb_forwarder *f = &s->forwarder;
-    sb_service_stop(s, 0);
+    struct dp_forwarder *f = &s->forwarder;
+    dp_service_stop(s, 0);
     for (uint32_t slot = 0; s->port_bells && slot < f->slots; slot++)
         if (s->port_bells[slot])
             sem_close(s->port_bells[slot]);
     for (uint32_t slot = 0; f->ports && slot < f->slots; slot++)
-        sb_interests_close(&f->ports[slot]);
-    sb_watch_close(&s->watch);
+        dp_interests_close(&f->ports[slot]);
+    dp_watch_close(&s->watch);
     if (f->routes.of_slot)
-        sb_routes_close(&f->routes);
+        dp_routes_close(&f->routes);
     while (f->orders) {
-        struct sb_order *next = f->orders->next;
+        struct dp_order *next = f->orders->next;
         free(f->orders);
         f->orders = next;
     }

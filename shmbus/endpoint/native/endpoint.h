@@ -4,8 +4,8 @@
  * waits for Python's lock, so that a thread which holds Python's lock may take it. Who waits does so in wait.h;
  * the process's watcher thread (watcher.h) flushes batches and tells of the dispatcher's death.
  */
-#ifndef SB_ENDPOINT_H
-#define SB_ENDPOINT_H
+#ifndef EP_ENDPOINT_H
+#define EP_ENDPOINT_H
 
 #include "ringbuf/native/bell.h"
 #include "shmbus/endpoint/native/fork.h"
@@ -16,19 +16,19 @@
 #include <stdlib.h>
 
 /* What keeps calls from proceeding. */
-enum sb_trouble {
-    SB_CLOSED_HERE = 1,  /* this process closed the endpoint */
-    SB_BUS_DEAD = 2,     /* the dispatcher's process is finished; a successor may adopt us */
-    SB_BUS_HANDED = 4,   /* the dispatcher went and left the bus to a successor */
-    SB_BUS_OVER = 8,     /* the bus has ended, or another took its place */
-    SB_TAKEN_OFF = 16,   /* the dispatcher evicted us */
-    SB_RING_BAD = 32,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
-    SB_STOPPING = 64,    /* whoever receives shall come to an end */
+enum ep_trouble {
+    EP_CLOSED_HERE = 1,  /* this process closed the endpoint */
+    EP_BUS_DEAD = 2,     /* the dispatcher's process is finished; a successor may adopt us */
+    EP_BUS_HANDED = 4,   /* the dispatcher went and left the bus to a successor */
+    EP_BUS_OVER = 8,     /* the bus has ended, or another took its place */
+    EP_TAKEN_OFF = 16,   /* the dispatcher evicted us */
+    EP_RING_BAD = 32,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
+    EP_STOPPING = 64,    /* whoever receives shall come to an end */
 };
-#define SB_FOR_GOOD ((uint64_t)(SB_CLOSED_HERE | SB_BUS_OVER | SB_TAKEN_OFF | SB_RING_BAD))
-#define SB_FOR_NOW ((uint64_t)(SB_BUS_DEAD | SB_BUS_HANDED))
+#define EP_FOR_GOOD ((uint64_t)(EP_CLOSED_HERE | EP_BUS_OVER | EP_TAKEN_OFF | EP_RING_BAD))
+#define EP_FOR_NOW ((uint64_t)(EP_BUS_DEAD | EP_BUS_HANDED))
 
-struct sb_message {          /* what a caller wants sent */
+struct ep_message {          /* what a caller wants sent */
     uint16_t kind, flags;
     uint16_t peer;           /* of a reply: the requester */
     uint32_t peer_generation;
@@ -40,16 +40,16 @@ struct sb_message {          /* what a caller wants sent */
     uint64_t size;
 };
 
-struct sb_batch {            /* when what was put into the ring is published */
+struct ep_batch {            /* when what was put into the ring is published */
     uint64_t messages;       /* at the latest with that many */
     uint64_t bytes;
     uint64_t delay_ns;       /* so long after the first of them; 0: no such limit */
 };
 
-enum sb_request_state { SB_REQUEST_FREE = 0, SB_REQUEST_WAITING = 1, SB_REQUEST_DONE = 2 };
+enum ep_request_state { EP_REQUEST_FREE = 0, EP_REQUEST_WAITING = 1, EP_REQUEST_DONE = 2 };
 
-struct sb_request {          /* the private half of a pending entry */
-    enum sb_request_state state;
+struct ep_request {          /* the private half of a pending entry */
+    enum ep_request_state state;
     bool future;             /* nobody waits for this one alone */
     uint32_t next;           /* in the list of completed futures */
     uint64_t ended_at;       /* `drains` when it ended */
@@ -58,12 +58,12 @@ struct sb_request {          /* the private half of a pending entry */
     uint64_t size, room;
     uint64_t asked;          /* bytes of the request's payload */
 };
-#define SB_REPLY_ROOM 1024u  /* a buffer that grew beyond is not kept */
-#define SB_NO_REQUEST UINT32_MAX
+#define EP_REPLY_ROOM 1024u  /* a buffer that grew beyond is not kept */
+#define EP_NO_REQUEST UINT32_MAX
 
-struct sb_waiter;
+struct ep_waiter;
 
-struct sb_endpoint {
+struct ep_endpoint {
     pthread_mutex_t lock;
     uint64_t fork_mark;
 
@@ -86,7 +86,7 @@ struct sb_endpoint {
     uint64_t in_hand;
     uint32_t lost_seen;                 /* losses as of the last message taken */
 
-    struct sb_request *requests;
+    struct ep_request *requests;
     uint16_t *free;                     /* stack of free entries */
     uint32_t free_count, request_count;
     uint32_t completed, completed_last; /* list of futures whose reply is there */
@@ -94,21 +94,21 @@ struct sb_endpoint {
     uint64_t random, counter;           /* of correlation ids */
     uint64_t drains;                    /* how often the reply ring has been seen empty */
 
-    rb_word trouble;                    /* enum sb_trouble; changed under the lock */
-    uint32_t bad_ring;                  /* SB_RING_BAD: which, 0-1 incoming, 2-3 outgoing */
+    rb_word trouble;                    /* enum ep_trouble; changed under the lock */
+    uint32_t bad_ring;                  /* EP_RING_BAD: which, 0-1 incoming, 2-3 outgoing */
     uint64_t bad_position;
     rb_word kick;                       /* changes when the leader must look again; changed under the lock */
-    struct sb_waiter *leader;
+    struct ep_waiter *leader;
     uint32_t leader_wants;
-    struct sb_waiter *first, *last;     /* all who wait, the leader among them */
-    uint32_t inside;                    /* threads within sb_wait */
+    struct ep_waiter *first, *last;     /* all who wait, the leader among them */
+    uint32_t inside;                    /* threads within ep_wait */
     struct rb_bell bell;                /* the leader's */
     struct rb_poster self;              /* wakes the leader */
-    struct sb_place place;
+    struct ep_place place;
     uint64_t records_at_wait;           /* taken from the ring that the last wait was for */
 
     /* The watcher's. */
-    struct sb_endpoint *watch_next;
+    struct ep_endpoint *watch_next;
     int pidfd, stat_fd;                 /* of the dispatcher; -1: none */
     uint32_t dispatcher_pid;
     uint64_t serial;                    /* of the dispatcher they are of */
@@ -119,13 +119,13 @@ struct sb_endpoint {
     uint64_t bus_file;                  /* and its inode; 0: not known */
 };
 
-static inline void sb_lock(struct sb_endpoint *e) { pthread_mutex_lock(&e->lock); }
-static inline void sb_unlock(struct sb_endpoint *e) { pthread_mutex_unlock(&e->lock); }
+static inline void ep_lock(struct ep_endpoint *e) { pthread_mutex_lock(&e->lock); }
+static inline void ep_unlock(struct ep_endpoint *e) { pthread_mutex_unlock(&e->lock); }
 
 /* Everything from here on is called under the lock ---------------------------------------------------------- */
 
 /* Raise our word and wake the dispatcher if it sleeps; what it shall find has been stored before. */
-static inline void sb_call_dispatcher(struct sb_endpoint *e)
+static inline void ep_call_dispatcher(struct ep_endpoint *e)
 {
     uint32_t word = atomic_load_explicit(e->ready, memory_order_relaxed);
     RB_FAIL("push.published");
@@ -135,72 +135,72 @@ static inline void sb_call_dispatcher(struct sb_endpoint *e)
 }
 
 /* Make the leader look again. */
-static inline void sb_kick(struct sb_endpoint *e)
+static inline void ep_kick(struct ep_endpoint *e)
 {
     rb_store_seq(&e->kick, rb_load(&e->kick) + 1);
     rb_ring_bell(&e->self);
 }
 
-static inline void sb_set_trouble(struct sb_endpoint *e, uint64_t set, uint64_t clear)
+static inline void ep_set_trouble(struct ep_endpoint *e, uint64_t set, uint64_t clear)
 {
     uint64_t before = rb_load(&e->trouble), after = (before | set) & ~clear;
     if (after != before) {
         rb_store(&e->trouble, after);
-        sb_kick(e);
+        ep_kick(e);
     }
 }
 
 /* A ring holds what the other side never may write: 0-1 incoming, 2-3 outgoing. */
-static inline void sb_found_bad(struct sb_endpoint *e, uint32_t ring, uint64_t position)
+static inline void ep_found_bad(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
-    if (!(rb_load(&e->trouble) & SB_RING_BAD)) {
+    if (!(rb_load(&e->trouble) & EP_RING_BAD)) {
         e->bad_ring = ring;
         e->bad_position = position;
     }
-    sb_set_trouble(e, SB_RING_BAD, 0);
+    ep_set_trouble(e, EP_RING_BAD, 0);
 }
 
 /* All that stands in the way now, with what the dispatcher says of itself and of us. */
-static inline uint64_t sb_trouble(struct sb_endpoint *e)
+static inline uint64_t ep_trouble(struct ep_endpoint *e)
 {
     uint64_t trouble = rb_load(&e->trouble);
     uint64_t bus = rb_load_acquire(&e->bus->state), down = rb_load_acquire(&e->down->state);
     if (__builtin_expect(bus >= SB_ENDED, 0))
-        trouble |= bus == SB_ENDED ? SB_BUS_OVER : SB_BUS_HANDED;
+        trouble |= bus == SB_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
     if (__builtin_expect(down == SB_DOWN_EVICTED || (down == SB_RECLAIMED && rb_load(&e->up->state) < SB_CLOSING), 0))
-        trouble |= SB_TAKEN_OFF;
+        trouble |= EP_TAKEN_OFF;
     if (__builtin_expect(rb_load(&e->bus->prefix.superseded_by) != 0, 0))
-        trouble |= SB_BUS_OVER;
+        trouble |= EP_BUS_OVER;
     return trouble;
 }
 
 /* Sending --------------------------------------------------------------------------------------------------- */
 
-static inline uint32_t sb_ring_of(uint16_t kind) { return kind == SB_REPLY || kind == SB_ERROR ? SB_REPLIES : SB_DATA; }
+static inline uint32_t ep_ring_of(uint16_t kind) { return kind == SB_REPLY || kind == SB_ERROR ? SB_REPLIES : SB_DATA; }
 
-static inline uint64_t sb_record_length(const struct sb_message *m)
+static inline uint64_t ep_record_length(const struct ep_message *m)
 {
     return (uint64_t)SB_HEADER + m->type_length + m->size;
 }
 
-static inline void sb_publish(struct sb_endpoint *e, uint32_t ring)
+static inline void ep_publish(struct ep_endpoint *e, uint32_t ring)
 {
     rb_publish(&e->out[ring]);
     if (ring == SB_DATA && e->batched) {
         e->batched = 0;
         rb_store(&e->flush_at, SB_NOWHERE);
     }
-    sb_call_dispatcher(e);
+    ep_call_dispatcher(e);
 }
 
 /* Publish what a batch has put into the ring. */
-static inline void sb_flush(struct sb_endpoint *e)
+static inline void ep_flush(struct ep_endpoint *e)
 {
     if (e->batched)
-        sb_publish(e, SB_DATA);
+        ep_publish(e, SB_DATA);
 }
 
-static inline void sb_count_sent(struct sb_endpoint *e, uint16_t kind)
+static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
 {
     switch (kind) {
     case SB_EVENT: rb_add(&e->up->sent_events, 1); break;
@@ -210,7 +210,7 @@ static inline void sb_count_sent(struct sb_endpoint *e, uint16_t kind)
     }
 }
 
-static inline uint64_t sb_coarse_now(void) /* some 5 ns, and exact to some ms */
+static inline uint64_t ep_coarse_now(void) /* some 5 ns, and exact to some ms */
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
@@ -219,30 +219,30 @@ static inline uint64_t sb_coarse_now(void) /* some 5 ns, and exact to some ms */
 
 /* The time that a message bears. In a batch it is read for the first, and again once the coarse clock (some ms a
  * tick) has passed it: reading it for each would be a quarter of what a batched message costs. */
-static inline uint64_t sb_stamp(struct sb_endpoint *e)
+static inline uint64_t ep_stamp(struct ep_endpoint *e)
 {
-    if (e->batched && sb_coarse_now() <= e->stamp)
+    if (e->batched && ep_coarse_now() <= e->stamp)
         return e->stamp;
     return e->stamp = rb_now();
 }
 
-/* Put a message into its ring: RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (sb_trouble).
+/* Put a message into its ring: RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble).
  * Published at once without a `batch`; with one, `*armed` says that the watcher has a new time to keep. */
-static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_message *m, uint64_t now,
-                                     const struct sb_batch *batch, bool *armed)
+static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_message *m, uint64_t now,
+                                     const struct ep_batch *batch, bool *armed)
 {
-    uint32_t ring = sb_ring_of(m->kind);
+    uint32_t ring = ep_ring_of(m->kind);
     struct rb_producer *out = &e->out[ring];
-    if (__builtin_expect(sb_trouble(e) & SB_FOR_GOOD, 0))
+    if (__builtin_expect(ep_trouble(e) & EP_FOR_GOOD, 0))
         return RB_CORRUPT;
-    uint64_t length = sb_record_length(m);
+    uint64_t length = ep_record_length(m);
     uint8_t *at;
     enum rb_status status = rb_claim(out, length, 0, &at);
     if (__builtin_expect(status != RB_OK, 0)) {
         if (status == RB_CORRUPT)
-            sb_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
+            ep_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
         else if (ring == SB_DATA)
-            sb_flush(e); /* only what is published can make room */
+            ep_flush(e); /* only what is published can make room */
         return status;
     }
     struct sb_record header = {
@@ -259,7 +259,7 @@ static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_mess
     if (m->size)
         memcpy(at + SB_HEADER + m->type_length, m->payload, m->size);
     rb_commit(out, length);
-    sb_count_sent(e, m->kind);
+    ep_count_sent(e, m->kind);
     if (batch && ring == SB_DATA && e->batched + 1 < batch->messages && out->next - out->published < batch->bytes) {
         e->batched++;
         if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
@@ -268,13 +268,13 @@ static inline enum rb_status sb_push(struct sb_endpoint *e, const struct sb_mess
         }
         return RB_OK;
     }
-    sb_publish(e, ring);
+    ep_publish(e, ring);
     return RB_OK;
 }
 
 /* Holding --------------------------------------------------------------------------------------------------- */
 
-static inline void sb_set_in_hand(struct sb_endpoint *e, uint64_t count, uint64_t now)
+static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_t now)
 {
     if (e->in_hand == 0 && count)
         rb_store(&e->up->in_hand_since_ns, now);
@@ -284,7 +284,7 @@ static inline void sb_set_in_hand(struct sb_endpoint *e, uint64_t count, uint64_
 
 /* Move the tail of an incoming ring, and tell the dispatcher if it waits for that room. A ring that was less
  * than half full when we last looked keeps nobody waiting; the dispatcher's own look is the backstop. */
-static inline void sb_release(struct sb_endpoint *e, uint32_t ring, uint64_t position)
+static inline void ep_release(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
     struct rb_consumer *in = &e->in[ring];
     if (position == in->released)
@@ -299,16 +299,16 @@ static inline void sb_release(struct sb_endpoint *e, uint32_t ring, uint64_t pos
     uint64_t need = rb_load_seq(&e->down->incoming[ring].need);
     if (position >= need && need != e->rung_for[ring]) {
         e->rung_for[ring] = need;
-        sb_call_dispatcher(e);
+        ep_call_dispatcher(e);
     }
 }
 
-static inline void sb_release_data(struct sb_endpoint *e)
+static inline void ep_release_data(struct ep_endpoint *e)
 {
-    sb_release(e, SB_DATA, e->held_count ? rb_load(&e->held[0]->position) : e->in[SB_DATA].next);
+    ep_release(e, SB_DATA, e->held_count ? rb_load(&e->held[0]->position) : e->in[SB_DATA].next);
 }
 
-static inline void sb_unhold(struct sb_endpoint *e, uint32_t i)
+static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
 {
     rb_store_release(&e->held[i]->done, SB_HELD_DONE);
     RB_FAIL("take.done");
@@ -320,7 +320,7 @@ static inline void sb_unhold(struct sb_endpoint *e, uint32_t i)
 
 /* The oldest message held leaves the ring, undone. The front of it is kept, so that it is a dead letter if we die;
  * where there is no room for that, it would be counted. */
-static inline void sb_let_go(struct sb_endpoint *e)
+static inline void sb_let_go(struct ep_endpoint *e)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct sb_let_go *kept = e->up->kept;
@@ -339,10 +339,10 @@ static inline void sb_let_go(struct sb_endpoint *e)
     RB_FAIL("take.kept");
     rb_store_release(&kept->at, position + 1);
     rb_add(&e->up->let_go, 1);
-    sb_unhold(e, 0);
+    ep_unhold(e, 0);
 }
 
-static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t how)
+static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t how)
 {
     if (e->held_count >= e->hold_limit)
         sb_let_go(e);
@@ -358,22 +358,22 @@ static inline void sb_hold(struct sb_endpoint *e, uint64_t position, uint64_t ho
     }
 }
 
-static inline void sb_unhold_all(struct sb_endpoint *e)
+static inline void ep_unhold_all(struct ep_endpoint *e)
 {
     while (e->held_count)
-        sb_unhold(e, 0);
+        ep_unhold(e, 0);
     for (uint32_t i = 0; i < SB_KEPT; i++)
         rb_store_release(&e->up->kept[i].at, 0);
     rb_store(&e->up->let_go_unkept, 0);
 }
 
 /* The message that was taken at `position` is done. */
-static inline void sb_done(struct sb_endpoint *e, uint64_t position)
+static inline void ep_done(struct ep_endpoint *e, uint64_t position)
 {
     for (uint32_t i = 0; i < e->held_count; i++)
         if (rb_load(&e->held[i]->position) == position) {
-            sb_unhold(e, i);
-            sb_release_data(e);
+            ep_unhold(e, i);
+            ep_release_data(e);
             return;
         }
     for (uint32_t i = 0; i < SB_KEPT; i++)
@@ -388,12 +388,12 @@ static inline void sb_done(struct sb_endpoint *e, uint64_t position)
 /* Taking ---------------------------------------------------------------------------------------------------- */
 
 /* The next message: RB_OK with a checked private copy of its header, and the record itself, which stays in the
- * ring until sb_take. One that was put out has none: they go to somebody else. */
-static inline enum rb_status sb_front(struct sb_endpoint *e, struct sb_record *header, const uint8_t **record)
+ * ring until ep_take. One that was put out has none: they go to somebody else. */
+static inline enum rb_status ep_front(struct ep_endpoint *e, struct sb_record *header, const uint8_t **record)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct rb_head8 head;
-    if (__builtin_expect(sb_trouble(e) & SB_TAKEN_OFF, 0))
+    if (__builtin_expect(ep_trouble(e) & EP_TAKEN_OFF, 0))
         return RB_EMPTY;
     uint64_t position = in->next;
     enum rb_status status = rb_peek_at(in, &position, SB_HEADER, &head, record);
@@ -405,18 +405,18 @@ static inline enum rb_status sb_front(struct sb_endpoint *e, struct sb_record *h
             status = RB_CORRUPT;
     }
     if (__builtin_expect(status == RB_CORRUPT, 0))
-        sb_found_bad(e, SB_DATA, position);
+        ep_found_bad(e, SB_DATA, position);
     return status;
 }
 
-/* Take what sb_front showed and hold it, unless `how` is SB_HELD_DONE, until sb_done. Returns its position. */
-static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *header, uint64_t how)
+/* Take what ep_front showed and hold it, unless `how` is SB_HELD_DONE, until ep_done. Returns its position. */
+static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *header, uint64_t how)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct sb_incoming *mine = &e->up->incoming[SB_DATA];
     uint64_t position = in->next;
     if (how != SB_HELD_DONE)
-        sb_hold(e, position, how);
+        ep_hold(e, position, how);
     in->next = position + RB_ALIGN8(header->length);
     RB_FAIL("take.held");
     rb_store_release(&mine->taken, in->next);
@@ -425,7 +425,7 @@ static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *he
     RB_FAIL("take.counted");
     while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4)
         sb_let_go(e);
-    sb_release_data(e);
+    ep_release_data(e);
     switch (header->kind) {
     case SB_EVENT: rb_add(&e->up->received_events, 1); break;
     case SB_SEND: rb_add(&e->up->received_sends, 1); break;
@@ -435,30 +435,30 @@ static inline uint64_t sb_take(struct sb_endpoint *e, const struct sb_record *he
     return position;
 }
 
-static inline void sb_mark_progress(struct sb_endpoint *e)
+static inline void ep_mark_progress(struct ep_endpoint *e)
 {
-    uint64_t now = sb_coarse_now();
+    uint64_t now = ep_coarse_now();
     if (now != rb_load(&e->up->progress_ns))
         rb_store(&e->up->progress_ns, now);
 }
 
 /* Requests -------------------------------------------------------------------------------------------------- */
 
-static inline struct sb_pending *sb_pending_entry(struct sb_endpoint *e, uint32_t index)
+static inline struct sb_pending *ep_pending_entry(struct ep_endpoint *e, uint32_t index)
 {
     return (struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset) + index;
 }
 
-static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const struct sb_record *header,
+static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
                                const uint8_t *record)
 {
-    struct sb_request *r = &e->requests[index];
+    struct ep_request *r = &e->requests[index];
     uint64_t offset = sb_payload_offset(header), size = header->length - offset;
     r->header = *header;
     r->size = size;
     if (size > r->room) {
         free(r->payload);
-        r->room = size > SB_REPLY_ROOM ? size : SB_REPLY_ROOM;
+        r->room = size > EP_REPLY_ROOM ? size : EP_REPLY_ROOM;
         r->payload = malloc(r->room);
         if (!r->payload) { /* it ends all the same: as a reply lost here */
             r->room = r->size = 0;
@@ -468,12 +468,12 @@ static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const stru
     }
     if (r->size)
         memcpy(r->payload, record + offset, size);
-    r->state = SB_REQUEST_DONE;
-    rb_store_release(&sb_pending_entry(e, index)->state, SB_PENDING_FREE);
+    r->state = EP_REQUEST_DONE;
+    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
     rb_add(&e->up->received_replies, 1);
     if (r->future) {
-        r->next = SB_NO_REQUEST;
-        if (e->completed == SB_NO_REQUEST)
+        r->next = EP_NO_REQUEST;
+        if (e->completed == EP_NO_REQUEST)
             e->completed = index;
         else
             e->requests[e->completed_last].next = index;
@@ -482,7 +482,7 @@ static inline void sb_complete(struct sb_endpoint *e, uint32_t index, const stru
 }
 
 /* Empty the reply ring, whoever the replies are for. */
-static inline void sb_drain_replies(struct sb_endpoint *e)
+static inline void ep_drain_replies(struct ep_endpoint *e)
 {
     struct rb_consumer *in = &e->in[SB_REPLIES];
     struct rb_head8 head;
@@ -499,9 +499,9 @@ static inline void sb_drain_replies(struct sb_endpoint *e)
         }
         if (header.kind == SB_REPLY || header.kind == SB_ERROR) {
             uint32_t index = sb_index_of(header.correlation);
-            if (index < e->request_count && e->requests[index].state == SB_REQUEST_WAITING &&
-                memcmp(sb_pending_entry(e, index)->id, header.correlation, 16) == 0)
-                sb_complete(e, index, &header, record);
+            if (index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
+                memcmp(ep_pending_entry(e, index)->id, header.correlation, 16) == 0)
+                ep_complete(e, index, &header, record);
             else
                 rb_add(&e->up->orphans, 1);
         }
@@ -513,28 +513,28 @@ static inline void sb_drain_replies(struct sb_endpoint *e)
         struct sb_incoming *mine = &e->up->incoming[SB_REPLIES];
         rb_store_release(&mine->taken, in->next);
         rb_add(&mine->taken_count, count);
-        sb_release(e, SB_REPLIES, in->next);
+        ep_release(e, SB_REPLIES, in->next);
     }
     if (status == RB_CORRUPT)
-        sb_found_bad(e, SB_REPLIES, position);
+        ep_found_bad(e, SB_REPLIES, position);
     else
         e->drains++;
 }
 
-/* A free entry of the pending table, filled in: its index, or SB_NO_REQUEST. An entry is used again only after
+/* A free entry of the pending table, filled in: its index, or EP_NO_REQUEST. An entry is used again only after
  * the reply ring was drained since its end, since room there is kept for the errors of each. */
-static inline uint32_t sb_begin_request(struct sb_endpoint *e, uint64_t deadline_ns, bool future, uint8_t id[16])
+static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline_ns, bool future, uint8_t id[16])
 {
     if (!e->free_count)
-        return SB_NO_REQUEST;
+        return EP_NO_REQUEST;
     uint32_t index = e->free[e->free_count - 1];
-    struct sb_request *r = &e->requests[index];
+    struct ep_request *r = &e->requests[index];
     if (r->ended_at == e->drains)
-        sb_drain_replies(e);
+        ep_drain_replies(e);
     e->free_count--;
-    r->state = SB_REQUEST_WAITING;
+    r->state = EP_REQUEST_WAITING;
     r->future = future;
-    struct sb_pending *p = sb_pending_entry(e, index);
+    struct sb_pending *p = ep_pending_entry(e, index);
     sb_make_id(id, e->random, e->counter++, (uint16_t)index);
     memcpy(p->id, id, 16);
     p->deadline_ns = deadline_ns;
@@ -544,13 +544,13 @@ static inline uint32_t sb_begin_request(struct sb_endpoint *e, uint64_t deadline
 }
 
 /* The request is over, with or without its reply. */
-static inline void sb_end_request(struct sb_endpoint *e, uint32_t index)
+static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
 {
-    struct sb_request *r = &e->requests[index];
-    rb_store_release(&sb_pending_entry(e, index)->state, SB_PENDING_FREE);
-    r->state = SB_REQUEST_FREE;
+    struct ep_request *r = &e->requests[index];
+    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
+    r->state = EP_REQUEST_FREE;
     r->ended_at = e->drains;
-    if (r->room > SB_REPLY_ROOM) {
+    if (r->room > EP_REPLY_ROOM) {
         free(r->payload);
         r->payload = NULL;
         r->room = 0;
@@ -558,38 +558,38 @@ static inline void sb_end_request(struct sb_endpoint *e, uint32_t index)
     e->free[e->free_count++] = (uint16_t)index;
 }
 
-static inline bool sb_request_waits(const struct sb_endpoint *e, uint32_t index)
+static inline bool ep_request_waits(const struct ep_endpoint *e, uint32_t index)
 {
-    return e->requests[index].state == SB_REQUEST_WAITING;
+    return e->requests[index].state == EP_REQUEST_WAITING;
 }
 
-/* The next future whose reply is there, or SB_NO_REQUEST. */
-static inline uint32_t sb_next_completed(struct sb_endpoint *e)
+/* The next future whose reply is there, or EP_NO_REQUEST. */
+static inline uint32_t ep_next_completed(struct ep_endpoint *e)
 {
     uint32_t index = e->completed;
-    if (index != SB_NO_REQUEST)
+    if (index != EP_NO_REQUEST)
         e->completed = e->requests[index].next;
     return index;
 }
 
 /* Whom the dispatcher chose for a request, 0 if nobody yet. */
-static inline uint64_t sb_chosen(struct sb_endpoint *e, uint32_t index)
+static inline uint64_t ep_chosen(struct ep_endpoint *e, uint32_t index)
 {
     if (index >= e->down->target_count)
         return 0;
     const struct sb_target *t = (const struct sb_target *)((const uint8_t *)e->down + e->down->target_offset) + index;
-    return memcmp(t->id, sb_pending_entry(e, index)->id, 16) == 0 ? rb_load_acquire(&t->whom) : 0;
+    return memcmp(t->id, ep_pending_entry(e, index)->id, 16) == 0 ? rb_load_acquire(&t->whom) : 0;
 }
 
 /* Interests ------------------------------------------------------------------------------------------------- */
 
-struct sb_log {                  /* the interests segment as its writer sees it */
+struct ep_log {                  /* the interests segment as its writer sees it */
     struct sb_interests *at;
     uint64_t size;               /* of the segment */
 };
 
-/* Append one entry: false where the segment is full. sb_announce_interests makes it known. */
-static inline bool sb_append_interest(struct sb_log *log, const struct sb_interest *entry, const char *pattern,
+/* Append one entry: false where the segment is full. ep_announce_interests makes it known. */
+static inline bool ep_append_interest(struct ep_log *log, const struct sb_interest *entry, const char *pattern,
                                       const char *group)
 {
     uint64_t bytes = rb_load(&log->at->bytes), length = sizeof *entry + entry->pattern_length + entry->group_length;
@@ -608,31 +608,31 @@ static inline bool sb_append_interest(struct sb_log *log, const struct sb_intere
 }
 
 /* Returns the version that the dispatcher will have seen once it has all. */
-static inline uint64_t sb_announce_interests(struct sb_endpoint *e, uint64_t serial)
+static inline uint64_t ep_announce_interests(struct ep_endpoint *e, uint64_t serial)
 {
     struct sb_outgoing *mine = &e->up->outgoing[SB_DATA];
     uint64_t version = rb_load(&mine->interests_version) + 1;
     rb_store(&mine->interests_serial, serial);
     RB_FAIL("interests.serial");
     rb_store_release(&mine->interests_version, version);
-    sb_call_dispatcher(e);
+    ep_call_dispatcher(e);
     return version;
 }
 
 /* Making and ending ----------------------------------------------------------------------------------------- */
 
-static inline uint64_t sb_page_align(uint64_t n) { return (n + 4095) & ~(uint64_t)4095; }
+static inline uint64_t ep_page_align(uint64_t n) { return (n + 4095) & ~(uint64_t)4095; }
 
-static inline uint64_t sb_up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
+static inline uint64_t ep_up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
 {
-    return sb_page_align(sizeof(struct sb_up) + requests * sizeof(struct sb_pending)) + data_bytes + reply_bytes;
+    return ep_page_align(sizeof(struct sb_up) + requests * sizeof(struct sb_pending)) + data_bytes + reply_bytes;
 }
 
 /* Everything that UP says before anybody may open it, but for the prefix. Its memory is zero so far. */
-static inline void sb_up_prepare(struct sb_up *up, const struct sb_identity *identity, uint64_t nonce, const char *name,
+static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *identity, uint64_t nonce, const char *name,
                                  uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
 {
-    uint64_t offset = sb_page_align(sizeof *up + requests * sizeof(struct sb_pending));
+    uint64_t offset = ep_page_align(sizeof *up + requests * sizeof(struct sb_pending));
     uint64_t capacity[SB_RINGS] = {data_bytes, reply_bytes};
     up->identity = *identity;
     up->nonce = nonce;
@@ -651,7 +651,7 @@ static inline void sb_up_prepare(struct sb_up *up, const struct sb_identity *ide
 }
 
 /* Does DOWN, of `size` bytes, have its rings and tables within it, with the capacities that we asked for? */
-static inline bool sb_down_sound(const struct sb_down *down, uint64_t size, const struct sb_up *up)
+static inline bool ep_down_sound(const struct sb_down *down, uint64_t size, const struct sb_up *up)
 {
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         const struct sb_ring_place *p = &down->incoming_place[r];
@@ -664,18 +664,18 @@ static inline bool sb_down_sound(const struct sb_down *down, uint64_t size, cons
 }
 
 /* Attach natively to segments that have been opened and checked: false without memory. */
-static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, struct sb_ready *ready, struct sb_up *up,
+static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, struct sb_ready *ready, struct sb_up *up,
                            const struct sb_down *down, sem_t *dispatcher, sem_t *own, uint64_t random, uint32_t spin_ns,
                            bool step_aside, uint32_t hold_limit)
 {
-    *e = (struct sb_endpoint){
+    *e = (struct ep_endpoint){
         .bus = bus, .up = up, .down = down, .slot = (uint32_t)down->slot, .generation = (uint32_t)down->generation,
         .dispatcher = {.epoch = &bus->bell, .semaphore = dispatcher}, .self = {.epoch = &up->bell, .semaphore = own},
-        .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = SB_NO_REQUEST,
+        .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = EP_NO_REQUEST,
         .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
     };
     pthread_mutex_init(&e->lock, NULL);
-    e->fork_mark = sb_fork_mark();
+    e->fork_mark = ep_fork_mark();
     e->ready = &ready->word[e->slot];
     rb_store(&e->flush_at, SB_NOWHERE);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
@@ -693,11 +693,11 @@ static inline bool sb_open(struct sb_endpoint *e, const struct sb_bus *bus, stru
         e->free[e->free_count++] = (uint16_t)i;
     RB_FAIL("attach.opened");
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
-    sb_place_init(&e->place, step_aside);
+    ep_place_init(&e->place, step_aside);
     return true;
 }
 
-static inline void sb_free(struct sb_endpoint *e)
+static inline void ep_free(struct ep_endpoint *e)
 {
     for (uint32_t i = 0; e->requests && i < e->request_count; i++)
         free(e->requests[i].payload);
@@ -708,12 +708,12 @@ static inline void sb_free(struct sb_endpoint *e)
     pthread_mutex_destroy(&e->lock);
 }
 
-static inline void sb_set_state(struct sb_endpoint *e, uint64_t state)
+static inline void ep_set_state(struct ep_endpoint *e, uint64_t state)
 {
     RB_FAIL(state == SB_ATTACHED ? "attach.confirm" : "detach.say");
     rb_store_release(&e->up->state, state);
     RB_FAIL(state == SB_ATTACHED ? "attach.confirmed" : "detach.said");
-    sb_call_dispatcher(e);
+    ep_call_dispatcher(e);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Is this process the one that attached? A page that the kernel wipes in every forked child tells, at the cost
  * of one load. A child shares the parent's rings and bells: one store of its own would ruin them. */
-#ifndef SB_FORK_H
-#define SB_FORK_H
+#ifndef EP_FORK_H
+#define EP_FORK_H
 
 #include "ringbuf/native/order.h"
 
@@ -12,13 +12,13 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-static rb_word *sb_fork_page;      /* not 0 in a process that has attached, 0 again in its forked children */
-static uint64_t sb_fork_generation; /* ordinary memory: a child goes on counting where its parent was */
+static rb_word *ep_fork_page;      /* not 0 in a process that has attached, 0 again in its forked children */
+static uint64_t ep_fork_generation; /* ordinary memory: a child goes on counting where its parent was */
 
 /* False where the kernel cannot do it. Call again in a child that attaches anew. */
-static inline bool sb_fork_watch(void)
+static inline bool ep_fork_watch(void)
 {
-    if (!sb_fork_page) {
+    if (!ep_fork_page) {
         long size = sysconf(_SC_PAGESIZE);
         void *page = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (page == MAP_FAILED)
@@ -27,19 +27,19 @@ static inline bool sb_fork_watch(void)
             munmap(page, (size_t)size);
             return false;
         }
-        sb_fork_page = page;
+        ep_fork_page = page;
     }
     return true;
 }
 
 /* What an endpoint remembers at its attach and compares from then on. */
-static inline uint64_t sb_fork_mark(void)
+static inline uint64_t ep_fork_mark(void)
 {
-    if (rb_load(sb_fork_page) == 0)
-        rb_store(sb_fork_page, ++sb_fork_generation);
-    return rb_load(sb_fork_page);
+    if (rb_load(ep_fork_page) == 0)
+        rb_store(ep_fork_page, ++ep_fork_generation);
+    return rb_load(ep_fork_page);
 }
 
-static inline bool sb_forked(uint64_t mark) { return rb_load(sb_fork_page) != mark; }
+static inline bool ep_forked(uint64_t mark) { return rb_load(ep_fork_page) != mark; }
 
 #endif

@@ -262,7 +262,7 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
     rb_word delivered;                      /* dispatcher: records published here */
     rb_word high;                           /* dispatcher */
     rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
-    rb_word reclaim_bits;                   /* dispatcher: sb_reclaimed(): what of one record is dealt with */
+    rb_word reclaim_bits;                   /* dispatcher: dp_reclaimed(): what of one record is dealt with */
 };
 
 struct sb_down_outgoing {
