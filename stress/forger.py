@@ -33,7 +33,7 @@ class Forger:
         self.ready_memory = _map(names.ready)
         self.up = np.frombuffer(self.memory, layout.UP, 1)[0]
         self.interests = np.frombuffer(self.interests_memory, layout.INTERESTS, 1)[0]
-        self.places = [(int(p["offset"]), int(p["capacity"])) for p in self.up["outgoing_place"]]
+        self.places = [(int(p["offset"]), int(p["capacity"])) for p in self.up["outgoing_ring"]]
         count, at = int(self.up["pending_count"]), int(self.up["pending_offset"])
         self.pending = np.frombuffer(self.memory, layout.PENDING, count, at)
         down = _map(names.down(endpoint._slot, endpoint._generation))

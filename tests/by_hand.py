@@ -49,14 +49,14 @@ class EndpointByHand:
         self.up["name"], self.up["state"] = name.encode(), layout.UpState.ATTACHED
         self.up["pending_count"], self.up["pending_offset"] = 16, layout.UP.itemsize + 2 * RING
         self.up["held"]["position"] = layout.NOWHERE
-        self.up["outgoing_place"]["capacity"] = RING
+        self.up["outgoing_ring"]["capacity"] = RING
         down = bus.names.down(slot, generation)
         size = layout.DOWN.itemsize + 2 * RING + 16 * layout.TARGET.itemsize
         self.down_segment = stack.enter_context(
             Segment.create(down, size, kind=kind.DOWN, layout=layout.LAYOUT, generation=generation)
         )
         self.down = view(self.down_segment, layout.DOWN)
-        self.down["incoming_place"]["capacity"] = RING
+        self.down["incoming_ring"]["capacity"] = RING
         self.down["incoming"]["reclaim"] = layout.NOWHERE
         self.down["target_count"] = 16
         self.down["target_offset"] = layout.DOWN.itemsize + 2 * RING

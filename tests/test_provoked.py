@@ -118,7 +118,7 @@ def repeat_first_message(endpoint: shmbus.Endpoint) -> None:
     """Send the first message of an endpoint once more, as it is, correlation id and all."""
     memory = Segment.attach(up_of(endpoint), writable=True).memory
     up = layout.view(memory, layout.UP)[0]
-    place, head = up["outgoing_place"][0], int(up["outgoing"][0]["head"])
+    place, head = up["outgoing_ring"][0], int(up["outgoing"][0]["head"])
     size, offset = int(place["capacity"]), int(place["offset"])
     ring = np.frombuffer(memoryview(memory), np.uint8, size, offset)
     ring[head : 2 * head] = ring[:head].copy()

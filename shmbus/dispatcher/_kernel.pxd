@@ -9,8 +9,8 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
         DP_EVICT
         DP_DEAD
     enum sb_reason:
-        SB_EVICTED
-        SB_DIED
+        SB_REASON_EVICTED
+        SB_REASON_DIED
     struct dp_notice:
         int kind
         uint32_t slot, generation, reason

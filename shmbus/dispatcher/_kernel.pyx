@@ -96,9 +96,9 @@ cdef class Forwarder:
 
     def evict(self, uint32_t slot, uint32_t generation):
         """Put an endpoint out."""
-        self.end(slot, generation, DP_EVICT, SB_EVICTED)
+        self.end(slot, generation, DP_EVICT, SB_REASON_EVICTED)
 
-    def bury(self, uint32_t slot, uint32_t generation, int reason=SB_DIED):
+    def bury(self, uint32_t slot, uint32_t generation, int reason=SB_REASON_DIED):
         """An endpoint is known to be dead."""
         self.end(slot, generation, DP_DEAD, reason)
 

@@ -1323,7 +1323,7 @@ cdef class EndpointCore:
         ep_release_data(self._e)
         ep_set_in_hand(self._e, 0, 0)
         ep_set_trouble(self._e, EP_CLOSED_HERE | EP_STOPPING, 0)  # nobody would forward what came now
-        ep_set_state(self._e, SB_CLOSED)
+        ep_set_state(self._e, SB_UP_CLOSED)
         ep_unlock(self._e)
 
     def _shut(self, timeout):

@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire
 from shmbus.shared._native cimport (
-    NEVER, SB_FREE, SB_LIVE, SB_VARIANT, row_at, sb_bus, sb_layout, sb_row, span_ns,
+    NEVER, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus, sb_layout, sb_row, span_ns,
 )
 
 
@@ -40,10 +40,10 @@ def row_of(mapping, str name):
     found = None
     for slot in range(bus.slots):
         row = read_row(mapping, slot)
-        if row is None or row[4] != name or row[1] == SB_FREE:
+        if row is None or row[4] != name or row[1] == SB_ROW_FREE:
             continue
         found = slot, row[0], row[2], row[1]
-        if row[1] == SB_LIVE:
+        if row[1] == SB_ROW_LIVE:
             break
     return found
 

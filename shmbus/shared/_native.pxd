@@ -61,9 +61,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_NAME
         SB_DATA
         SB_REPLIES
-        SB_CLOSED
-        SB_FREE
-        SB_LIVE
+        SB_UP_CLOSED
+        SB_ROW_FREE
+        SB_ROW_LIVE
         SB_HELD_OPEN
         SB_HELD_DONE
         SB_HELD_FINAL

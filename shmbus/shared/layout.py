@@ -197,7 +197,7 @@ PREFIX = _struct(
     ("reserved", "<u4", 5),
 )
 
-RING_PLACE = _struct(
+RING_DESCRIPTOR = _struct(
     ("offset", "<u8"),
     ("capacity", "<u8"),
     ("kind", "<u4"),
@@ -212,7 +212,7 @@ IDENTITY = _struct(
     *_words("start_time pid_namespace time_namespace"),
 )
 
-HAND = _struct(
+JOURNAL = _struct(
     *_words("kind source source_generation from to target target_generation head bits detail"),
     ("reserved", "<u8", 6),
 )
@@ -241,7 +241,7 @@ BUS = _struct(
     (...,),
     *_words("heartbeat_ns control_ns cpu"),
     (...,),
-    ("hand", HAND),
+    ("journal", JOURNAL),
     (...,),
     *_words("routed unrouted no_route dead_letters orphans lost redelivered violations"),
     *_words("types_known patterns events_lost passes latency_count latency_sum_ns latency_max_ns"),
@@ -262,8 +262,8 @@ UP = _struct(
     ("identity", IDENTITY),
     ("nonce", "<u8"),
     ("name", NAME),
-    ("outgoing_place", RING_PLACE, 2),
-    ("incoming_place", RING_PLACE, 2),
+    ("outgoing_ring", RING_DESCRIPTOR, 2),
+    ("incoming_ring", RING_DESCRIPTOR, 2),
     *_words("pending_count pending_offset"),
     (...,),
     ("state", "<u8"),
@@ -290,7 +290,7 @@ TODO = _struct(*_words("from to count"))
 DOWN = _struct(
     ("prefix", PREFIX),
     *_words("slot generation"),
-    ("incoming_place", RING_PLACE, 2),
+    ("incoming_ring", RING_DESCRIPTOR, 2),
     *_words("target_count target_offset todo_count todo_offset"),
     (...,),
     *_words("state interests_seen"),
@@ -320,9 +320,9 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_record": RECORD,
     "sb_fault": FAULT,
     "sb_tap": TAP,
-    "sb_ring_place": RING_PLACE,
+    "sb_ring_descriptor": RING_DESCRIPTOR,
     "sb_identity": IDENTITY,
-    "sb_hand": HAND,
+    "sb_journal": JOURNAL,
     "sb_row": ROW,
     "sb_bus": BUS,
     "sb_ready": READY,

@@ -49,15 +49,15 @@ def create_down(
     targets_at = _line(layout.DOWN.itemsize)
     todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
     at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
-    places = []
+    rings = []
     for kind, capacity in enumerate(capacities):
-        places.append((at, capacity, kind, 0, 0, 0))
+        rings.append((at, capacity, kind, 0, 0, 0))
         at = _line(at + capacity)
 
     def prepare(memory: Mapping) -> None:
         down = layout.view(memory, layout.DOWN)[0]
         down["slot"], down["generation"] = slot, generation
-        down["incoming_place"] = places
+        down["incoming_ring"] = rings
         down["target_count"], down["target_offset"] = requests, targets_at
         down["todo_count"], down["todo_offset"] = todo, todo_at
         down["state"] = layout.DownState.LIVE

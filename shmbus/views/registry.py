@@ -292,7 +292,7 @@ class _Endpoint:
         if self.up is None or self.down is None:
             return
         down = _copy(self.down, layout.DOWN)
-        place, head = down["incoming_place"][0], int(down["incoming"][0]["head"])
+        place, head = down["incoming_ring"][0], int(down["incoming"][0]["head"])
         at, capacity = int(place["offset"]), int(place["capacity"])
         if at < layout.DOWN.itemsize or at + capacity > self.down.size:
             return
@@ -353,12 +353,12 @@ def _incoming(up: Any, down: Any, ring: int) -> Ring:
     tail = int(producer["reclaim"])
     if tail == layout.NOWHERE:
         tail = int(up["incoming"][ring]["tail"])
-    return _ring(producer, tail, down["incoming_place"][ring])
+    return _ring(producer, tail, down["incoming_ring"][ring])
 
 
 def _outgoing(up: Any, down: Any, ring: int) -> Ring:
     tail = int(down["outgoing"][ring]["tail"])
-    return _ring(up["outgoing"][ring], tail, up["outgoing_place"][ring])
+    return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
 
 
 def _ring(producer: Any, tail: int, place: Any) -> Ring:

@@ -268,8 +268,8 @@ def corrupt_prefix(endpoint: shmbus.Endpoint) -> Any:
     forger.up["prefix"]["magic"] = 0
     forger.up["identity"] = 0
     forger.up["name"] = b"\xff" * 64
-    forger.up["outgoing_place"]["capacity"] = 1 << 60
-    forger.up["incoming_place"]["capacity"] = 3
+    forger.up["outgoing_ring"]["capacity"] = 1 << 60
+    forger.up["incoming_ring"]["capacity"] = 3
     for _ in range(100):
         endpoint.publish("news", timeout=60)
     return endpoint.request("echo", 7, timeout=60).payload

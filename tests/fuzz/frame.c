@@ -14,7 +14,7 @@ static uint8_t byte_of(struct input *in) { return in->at < in->end ? *in->at++ :
 
 static void append(struct peer *g, enum sb_ring_index ring, struct input *in, uint64_t words)
 {
-    const struct sb_ring_place *place = &g->up->outgoing_place[ring];
+    const struct sb_ring_descriptor *place = &g->up->outgoing_ring[ring];
     rb_word *head = &g->up->outgoing[ring].head;
     uint8_t *data = (uint8_t *)g->up + place->offset;
     uint64_t start = rb_load(head);
@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         raise_ready(g);
         settle(w);
     }
-    die(g, SB_KILLED);
+    die(g, SB_REASON_KILLED);
     advance(w, 5 * SECOND);
     CHECK(g->reclaimed && !a->quarantined && !b->quarantined);
     struct message m;

@@ -18,14 +18,14 @@ TEST(who_closes_is_forwarded_drained_and_gone_and_its_slot_is_free_again)
     for (int i = 0; i < 700; i++) /* more than a batch */
         CHECK(publish(p, "x", "1"));
     say_closing(p);
-    EQUAL(rb_load(&p->down->state), SB_DRAINED);
+    EQUAL(rb_load(&p->down->state), SB_DOWN_DRAINED);
     EQUAL(count_messages(a), 700);
     EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), rb_load(&p->down->outgoing[SB_DATA].tail));
-    EQUAL(rb_load(&w->f->rows[p->slot].state), SB_LEAVING);
+    EQUAL(rb_load(&w->f->rows[p->slot].state), SB_ROW_LEAVING);
     GETS_NOTHING(ear);
     say_closed(p);
     CHECK(p->reclaimed && !p->quarantined);
-    EQUAL(rb_load(&p->down->state), SB_RECLAIMED);
+    EQUAL(rb_load(&p->down->state), SB_DOWN_RECLAIMED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "detached"));
     struct peer *again = join(w, "p");
@@ -45,7 +45,7 @@ TEST(who_is_closing_gets_nothing_new)
     ask(source, "h", "1");
     settle(w);
     GETS_NOTHING(p);
-    GETS_FAULT(source, SB_NO_ROUTE, "");
+    GETS_FAULT(source, SB_FAULT_NO_ROUTE, "");
     EQUAL(rb_load(&w->bus->unrouted), 1);
     close_world(w);
 }
@@ -116,8 +116,8 @@ TEST(a_request_begun_and_not_answered_by_one_who_closes_ends_with_an_error)
     CHECK(!take_reply(client, &m));
     say_closed(p);
     CHECK(take_reply(client, &m));
-    EQUAL(fault_of(&m).code, SB_ENDPOINT_DIED);
-    EQUAL(fault_of(&m).limit, SB_DETACHED);
+    EQUAL(fault_of(&m).code, SB_FAULT_ENDPOINT_DIED);
+    EQUAL(fault_of(&m).limit, SB_REASON_DETACHED);
     close_world(w);
 }
 
@@ -127,7 +127,7 @@ TEST(who_dies_while_closing_has_died)
     struct peer *ear = join(w, "ear"), *p = join(w, "p");
     subscribe(ear, "$bus.endpoint.down");
     say_closing(p);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "killed"));
     GETS_NOTHING(ear);
@@ -141,8 +141,8 @@ TEST(who_said_closed_and_then_ends_has_gone_in_good_order)
     struct peer *ear = join(w, "ear"), *p = join(w, "p");
     subscribe(ear, "$bus.endpoint.down");
     say_closing(p);
-    rb_store_release(&p->up->state, SB_CLOSED);
-    die(p, SB_EXITED);
+    rb_store_release(&p->up->state, SB_UP_CLOSED);
+    die(p, SB_REASON_EXITED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "detached"));
     GETS_NOTHING(ear);
@@ -155,8 +155,8 @@ TEST(who_said_closed_before_anybody_looked_has_gone_in_good_order)
     struct world *w = new_world();
     struct peer *ear = join(w, "ear"), *p = join(w, "p");
     subscribe(ear, "$bus.endpoint.down");
-    rb_store_release(&p->up->state, SB_CLOSED);
-    die(p, SB_EXEC); /* its door's end was seen first */
+    rb_store_release(&p->up->state, SB_UP_CLOSED);
+    die(p, SB_REASON_EXEC); /* its door's end was seen first */
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "detached"));
     GETS_NOTHING(ear);
@@ -171,17 +171,17 @@ TEST(a_death_is_said_once_with_its_reason_and_frees_slot_and_name)
     struct world *w = new_world();
     struct peer *ear = join(w, "ear"), *p = join(w, "p");
     subscribe(ear, "$bus.endpoint.down");
-    die(p, SB_KILLED);
-    die(p, SB_EXITED);
+    die(p, SB_REASON_KILLED);
+    die(p, SB_REASON_EXITED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "killed") && mentions(&m, "p"));
     GETS_NOTHING(ear);
     CHECK(p->reclaimed);
     struct peer *again = join(w, "p");
     EQUAL(again->slot, p->slot);
-    die(p, SB_KILLED); /* the old one's generation: nobody */
+    die(p, SB_REASON_KILLED); /* the old one's generation: nobody */
     settle(w);
-    EQUAL(rb_load(&w->f->rows[again->slot].state), SB_LIVE);
+    EQUAL(rb_load(&w->f->rows[again->slot].state), SB_ROW_LIVE);
     close_world(w);
 }
 
@@ -193,7 +193,7 @@ TEST(what_the_dead_had_sent_is_forwarded)
     for (int i = 0; i < 700; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     rb_publish(&p->out[SB_DATA]); /* killed before it could raise its word */
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     CHECK(p->reclaimed);
     uint32_t got = 0, more;
     while ((more = count_messages(a)))
@@ -213,9 +213,9 @@ TEST(a_reply_that_the_dead_had_sent_comes_instead_of_an_error)
     struct message m;
     CHECK(take(p, &m) && answer(p, &m, "in time"));
     CHECK(take(p, &m));
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     GETS_REPLY(client, "in time");
-    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "p");
     CHECK(!take_reply(client, &m));
     EQUAL(rb_load(&w->bus->orphans), 0);
     close_world(w);
@@ -233,11 +233,11 @@ TEST(requests_begun_by_the_dead_end_at_once_and_untouched_ones_go_to_another_han
     CHECK(take(p, &m));
     struct peer *other = join(w, "other");
     handle(other, "ask");
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     CHECK(take_reply(client, &m));
     struct sb_fault fault = fault_of(&m);
-    EQUAL(fault.code, SB_ENDPOINT_DIED);
-    EQUAL(fault.limit, SB_KILLED);
+    EQUAL(fault.code, SB_FAULT_ENDPOINT_DIED);
+    EQUAL(fault.limit, SB_REASON_KILLED);
     CHECK(strcmp(fault.name, "p") == 0);
     CHECK(!take_reply(client, &m));
     CHECK(take(other, &m) && strcmp(m.text, "untouched") == 0);
@@ -257,8 +257,8 @@ TEST(untouched_requests_of_the_only_handler_end_with_its_death)
     ask(client, "ask", "1");
     send_to_handler(client, "ask", "a send");
     settle(w);
-    die(p, SB_KILLED);
-    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    die(p, SB_REASON_KILLED);
+    GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "p");
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "a send") && mentions(&m, "its handler died") && mentions(&m, "client"));
     EQUAL(rb_load(&client->down->undeliverable), 1);
@@ -280,7 +280,7 @@ TEST(group_messages_of_the_dead_go_on_untouched_as_new_and_begun_as_another_atte
     finish(p, &m[2]);
     struct peer *other = join(w, "other");
     subscribe_group(other, "job", "g", 2);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     CHECK(p->reclaimed);
     struct message got;
     CHECK(take(other, &got) && strcmp(got.text, "begun") == 0);
@@ -310,7 +310,7 @@ TEST(a_poisonous_message_kills_max_deliveries_workers_and_is_a_dead_letter)
         for (int i = 0; i < 3; i++) {
             struct message m;
             if (!workers[i]->reclaimed && begin(workers[i], &m)) {
-                die(workers[i], SB_KILLED);
+                die(workers[i], SB_REASON_KILLED);
                 victims++;
             }
         }
@@ -330,7 +330,7 @@ TEST(the_last_member_of_a_group_leaves_dead_letters)
     subscribe_group(p, "job", "g", 1);
     publish(source, "job", "orphan");
     settle(w);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "orphan") && mentions(&m, "no member left"));
     close_world(w);
@@ -348,7 +348,7 @@ TEST(a_begun_send_of_the_dead_is_a_dead_letter)
     handle(other, "job");
     struct message m;
     CHECK(take_as(p, &m, true, SB_HELD_FINAL) && take_as(p, &m, true, SB_HELD_OPEN));
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     CHECK(take(ear, &m) && mentions(&m, "begun") && mentions(&m, "its handler died"));
     GETS_NOTHING(ear);
     CHECK(take(other, &m) && strcmp(m.text, "held") == 0);
@@ -366,7 +366,7 @@ TEST(plain_events_of_the_dead_are_counted_and_its_group_copy_of_the_same_event_g
     settle(w);
     struct peer *other = join(w, "other");
     subscribe_group(other, "x", "g", 1);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     struct message m;
     CHECK(take(other, &m));
     EQUAL(m.header.interests, 1u << 1);
@@ -386,7 +386,7 @@ TEST(handing_on_waits_for_room_and_loses_nothing)
     settle(w);
     struct peer *other = join_sized(w, "other", (struct size){.data_in = 1024});
     subscribe_group(other, "job", "g", 1);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     CHECK(!p->reclaimed);
     uint32_t got = 0;
     uint64_t before = w->now;
@@ -413,7 +413,7 @@ TEST(handing_on_to_one_that_reads_nothing_ends_in_dead_letters)
     settle(w);
     struct peer *other = join_sized(w, "other", (struct size){.data_in = 1024});
     subscribe_group(other, "job", "g", 1);
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     advance(w, 5 * SECOND);
     CHECK(p->reclaimed);
     EQUAL(count_messages(other) + rb_load(&w->bus->dead_letters), 60);
@@ -433,7 +433,7 @@ TEST(who_waits_for_room_in_a_dead_ones_queue_goes_on_at_once)
     settle(w);
     GETS_NOTHING(other);
     uint64_t before = w->now;
-    die(full, SB_KILLED);
+    die(full, SB_REASON_KILLED);
     GETS(other, "behind");
     EQUAL(w->now, before);
     CHECK(full->reclaimed);
@@ -462,7 +462,7 @@ static void fan_out_to_the_dead(bool closes)
         say_closing(full);
         say_closed(full);
     } else {
-        die(full, SB_KILLED);
+        die(full, SB_REASON_KILLED);
     }
     CHECK(full->reclaimed);
     EQUAL(rb_load(&source->down->todo.from), SB_NOWHERE);
@@ -487,7 +487,7 @@ TEST(a_fan_out_of_the_dead_is_finished)
     for (int i = 0; i < 20; i++)
         CHECK(publish_bytes(source, "x", 100));
     settle(w);
-    die(source, SB_KILLED);
+    die(source, SB_REASON_KILLED);
     CHECK(!source->reclaimed);
     uint32_t of_full = 0;
     struct message m;
@@ -513,9 +513,9 @@ TEST(two_deaths_at_once_hand_on_to_the_third)
     settle(w);
     struct peer *c = join(w, "c");
     subscribe_group(c, "job", "g", 1);
-    struct dp_order order = {.kind = DP_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_KILLED};
+    struct dp_order order = {.kind = DP_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_REASON_KILLED};
     CHECK(dp_give_order(w->f, &order));
-    die(b, SB_KILLED);
+    die(b, SB_REASON_KILLED);
     CHECK(a->reclaimed && b->reclaimed);
     EQUAL(count_messages(c), 20);
     close_world(w);
@@ -546,7 +546,7 @@ TEST(many_types_in_use_do_not_keep_group_messages_from_being_handed_on)
                 count_messages(all);
             }
         }
-    die(p, SB_KILLED);
+    die(p, SB_REASON_KILLED);
     EQUAL(count_messages(other), 60);
     EQUAL(rb_load(&w->bus->dead_letters), 0);
     close_world(w);
@@ -560,7 +560,7 @@ TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
     for (int i = 0; i < 10; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
-    struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_EXEC};
+    struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EXEC};
     CHECK(dp_give_order(w->f, &order));
     for (int i = 0; i < 50; i++) {
         one_pass(w);
@@ -581,7 +581,7 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
     for (int i = 0; i < 300; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
-    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(w->f, &order));
     settle(w);
     for (int i = 0; i < 50; i++) { /* it goes on writing */
@@ -589,7 +589,7 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
         settle(w);
     }
     CHECK(p->reclaimed);
-    EQUAL(rb_load(&p->down->state), SB_RECLAIMED);
+    EQUAL(rb_load(&p->down->state), SB_DOWN_RECLAIMED);
     struct message m;
     CHECK(take(ear, &m) && mentions(&m, "evicted"));
     uint32_t got = 0;
@@ -606,14 +606,14 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     handle(p, "ask");
     ask(client, "ask", "1");
     settle(w);
-    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_EVICTED};
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(w->f, &order));
     dp_take_orders(w->f, false);
     struct message m;
     CHECK(take(p, &m)); /* it lives, and has not looked yet */
     settle(w);
     CHECK(p->reclaimed);
-    GETS_FAULT(client, SB_ENDPOINT_DIED, "p");
+    GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "p");
     CHECK(!take_reply(client, &m));
     close_world(w);
 }
@@ -634,7 +634,7 @@ TEST(whoever_sends_garbage_while_it_closes_is_told_that_it_was_put_out)
     for (int i = 0; i < 300; i++) /* more than a batch */
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     CHECK(put(p, SB_DATA, (struct sb_record){.kind = 77}, "x", "1", 1));
-    rb_store_release(&p->up->state, SB_CLOSING);
+    rb_store_release(&p->up->state, SB_UP_CLOSING);
     flush(p);
     one_pass(w);
     CHECK(p->quarantined && !p->reclaimed);
@@ -647,13 +647,13 @@ TEST(an_observers_copies_go_to_nobody_when_it_dies)
     struct world *w = new_world();
     struct peer *observer = join(w, "observer"), *server = join(w, "server"), *client = join(w, "client");
     struct peer *ear = join(w, "ear");
-    wish(observer, (struct sb_interest){.op = SB_ADD, .role = SB_OBSERVE}, ">", "");
+    wish(observer, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
     subscribe(ear, "$bus.undeliverable");
     handle(server, "job");
     send_to_handler(client, "job", "once");
     publish(client, "news", "of nobody's");
     settle(w);
-    die(observer, SB_KILLED);
+    die(observer, SB_REASON_KILLED);
     CHECK(observer->reclaimed);
     GETS(server, "once");
     GETS_NOTHING(server);

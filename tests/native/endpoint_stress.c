@@ -95,9 +95,9 @@ static void *dispatch(void *unused)
     struct forwarder f = {.endpoint = {.epoch = &up->bell, .semaphore = &own_bell}};
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         rb_consumer_open(&f.from[r], &up->outgoing[r].head, &down->outgoing[r].tail,
-                         (uint8_t *)up + up->outgoing_place[r].offset, CAPACITY);
+                         (uint8_t *)up + up->outgoing_ring[r].offset, CAPACITY);
         rb_producer_open(&f.to[r], &down->incoming[r].head, &up->incoming[r].tail, &down->incoming[r].high,
-                         (uint8_t *)down + down->incoming_place[r].offset, CAPACITY);
+                         (uint8_t *)down + down->incoming_ring[r].offset, CAPACITY);
     }
     rb_bell_open(&f.bell, &bus->bell, &dispatcher_bell, seed & 1 ? RB_SPIN_NS : 0);
     while (!rb_load_seq(&stop)) {
@@ -249,11 +249,11 @@ int main(int count, char **arguments)
     memset(ready, 0, sizeof *ready + 64);
     memset(up, 0, up_size);
     memset(down, 0, rings + 2 * CAPACITY);
-    rb_store(&bus->state, SB_SERVING);
+    rb_store(&bus->state, SB_BUS_SERVING);
     rb_store(&down->state, SB_DOWN_LIVE);
     ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, REQUESTS);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
-        down->incoming_place[r] = (struct sb_ring_place){.offset = rings + r * CAPACITY, .capacity = CAPACITY, .kind = r};
+        down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = rings + r * CAPACITY, .capacity = CAPACITY, .kind = r};
         rb_store(&down->incoming[r].need, SB_NO_NEED);
     }
     down->target_count = REQUESTS;

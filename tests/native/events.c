@@ -180,7 +180,7 @@ TEST(an_endpoint_is_announced_once_and_not_before_it_says_that_it_is_attached)
     struct peer *p = join(w, "p");
     advance(w, SECOND);
     EQUAL(count_messages(ear), 1);
-    rb_store(&p->up->state, SB_ATTACHED);
+    rb_store(&p->up->state, SB_UP_ATTACHED);
     raise_ready(p);
     settle(w);
     EQUAL(count_messages(ear), 0);
@@ -586,7 +586,7 @@ TEST(padding_that_stands_alone_does_no_harm)
     flush(source);
     settle(w);
     say_closing(source);
-    EQUAL(rb_load(&source->down->state), SB_DRAINED);
+    EQUAL(rb_load(&source->down->state), SB_DOWN_DRAINED);
     say_closed(source);
     CHECK(source->reclaimed);
     EQUAL(count_messages(a), 4);
@@ -697,7 +697,7 @@ TEST(the_bus_never_waits_for_a_listener_of_its_own_events)
     subscribe(ear, "$bus.>");
     for (int i = 0; i < 12; i++) {
         struct peer *p = join_sized(w, "passing", (struct size){.data_in = 1024, .data_out = 1024});
-        die(p, SB_KILLED);
+        die(p, SB_REASON_KILLED);
         CHECK(p->reclaimed);
     }
     EQUAL(rb_load(&ear->down->lost) + w->f->ports[ear->slot].delivered, 24);

@@ -219,9 +219,9 @@ static inline struct world *open_world(struct plan plan)
     w->bus->batch_per_pass = or_default(plan.batch, 256);
     w->bus->rows_offset = rows;
     w->bus->last_generation = SB_BUS_GENERATION;
-    stamp(&w->bus->prefix, size, 0, SB_BUS);
-    stamp(&w->ready->prefix, ready, 0, SB_READY);
-    rb_store(&w->bus->state, SB_SERVING);
+    stamp(&w->bus->prefix, size, 0, SB_SEGMENT_BUS);
+    stamp(&w->ready->prefix, ready, 0, SB_SEGMENT_READY);
+    rb_store(&w->bus->state, SB_BUS_SERVING);
     w->f = open_forwarder(w);
     return w;
 }
@@ -274,7 +274,7 @@ static inline void hear_notices(struct world *w)
             if (told[i].kind == DP_RECLAIMED_PORT) {
                 p->reclaimed = true;
                 dp_row_begin(&rows[p->slot]);
-                rb_store(&rows[p->slot].state, SB_FREE);
+                rb_store(&rows[p->slot].state, SB_ROW_FREE);
                 dp_row_end(&rows[p->slot]);
             }
         }
@@ -324,14 +324,14 @@ static inline void open_log(struct peer *p, uint64_t serial, uint64_t room)
     p->log = mmap(NULL, p->log_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(p->log != MAP_FAILED);
     close(fd);
-    stamp(&p->log->prefix, p->log_size, 0, SB_INTERESTS);
+    stamp(&p->log->prefix, p->log_size, 0, SB_SEGMENT_INTERESTS);
     rb_store(&p->up->outgoing[SB_DATA].interests_serial, serial);
 }
 
-static inline uint64_t place_rings(struct sb_ring_place *place, uint64_t at, const uint64_t capacity[SB_RINGS])
+static inline uint64_t place_rings(struct sb_ring_descriptor *place, uint64_t at, const uint64_t capacity[SB_RINGS])
 {
     for (uint32_t r = 0; r < SB_RINGS; r++) {
-        place[r] = (struct sb_ring_place){.offset = at, .capacity = capacity[r], .kind = r};
+        place[r] = (struct sb_ring_descriptor){.offset = at, .capacity = capacity[r], .kind = r};
         at += (capacity[r] + 63) & ~63ull;
     }
     return at;
@@ -343,11 +343,11 @@ static inline void make_up(struct peer *p, struct size size)
     uint64_t out[SB_RINGS] = {or_default(size.data_out, 65536), or_default(size.replies_out, 65536)};
     uint64_t in[SB_RINGS] = {or_default(size.data_in, 65536), or_default(size.replies_in, 65536)};
     uint64_t requests = or_default(size.requests, 16), pending = (sizeof(struct sb_up) + 63) & ~63ull;
-    struct sb_ring_place places[SB_RINGS];
+    struct sb_ring_descriptor places[SB_RINGS];
     p->up_size = place_rings(places, (pending + requests * sizeof(struct sb_pending) + 63) & ~63ull, out);
     p->up = shared(p->up_size);
-    memcpy(p->up->outgoing_place, places, sizeof places);
-    place_rings(p->up->incoming_place, 0, in);
+    memcpy(p->up->outgoing_ring, places, sizeof places);
+    place_rings(p->up->incoming_ring, 0, in);
     p->up->pending_count = requests;
     p->up->pending_offset = pending;
     p->pending = (struct sb_pending *)((uint8_t *)p->up + pending);
@@ -356,7 +356,7 @@ static inline void make_up(struct peer *p, struct size size)
     for (int r = 0; r < SB_RINGS; r++)
         rb_store(&p->up->outgoing[r].need, SB_NO_NEED);
     snprintf(p->up->name, sizeof p->up->name, "%s", p->name);
-    stamp(&p->up->prefix, p->up_size, p->generation, SB_UP);
+    stamp(&p->up->prefix, p->up_size, p->generation, SB_SEGMENT_UP);
     struct dp_shape shape;
     CHECK(dp_read_shape(p->up, p->up_size, &shape));
 }
@@ -367,12 +367,12 @@ static inline void make_down(struct peer *p)
     uint64_t requests = p->up->pending_count, todo = 2 * p->world->bus->slots;
     uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
     uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
-    uint64_t capacity[SB_RINGS] = {p->up->incoming_place[0].capacity, p->up->incoming_place[1].capacity};
-    struct sb_ring_place places[SB_RINGS];
+    uint64_t capacity[SB_RINGS] = {p->up->incoming_ring[0].capacity, p->up->incoming_ring[1].capacity};
+    struct sb_ring_descriptor places[SB_RINGS];
     p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity);
     p->down = shared(p->down_size);
     struct sb_down *d = p->down;
-    memcpy(d->incoming_place, places, sizeof places);
+    memcpy(d->incoming_ring, places, sizeof places);
     d->slot = p->slot;
     d->generation = p->generation;
     d->target_count = requests;
@@ -385,7 +385,7 @@ static inline void make_down(struct peer *p)
         rb_store(&d->incoming[r].reclaim, SB_NOWHERE);
     }
     rb_store(&d->todo.from, SB_NOWHERE);
-    stamp(&d->prefix, p->down_size, p->generation, SB_DOWN);
+    stamp(&d->prefix, p->down_size, p->generation, SB_SEGMENT_DOWN);
     struct sb_row *row = &p->world->f->rows[p->slot];
     dp_row_begin(row);
     rb_store(&row->generation, p->generation);
@@ -395,14 +395,14 @@ static inline void make_down(struct peer *p)
     row->identity = (struct sb_identity){.pid = (uint32_t)getpid(), .start_time = p->generation};
     row->nonce = p->generation;
     snprintf(row->name, sizeof row->name, "%s", p->name);
-    rb_store(&row->state, SB_LIVE);
+    rb_store(&row->state, SB_ROW_LIVE);
     dp_row_end(row);
 }
 
 static inline void open_rings(struct peer *p)
 {
     for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_place out = p->up->outgoing_place[r], in = p->down->incoming_place[r];
+        struct sb_ring_descriptor out = p->up->outgoing_ring[r], in = p->down->incoming_ring[r];
         CHECK(rb_producer_open(&p->out[r], &p->up->outgoing[r].head, &p->down->outgoing[r].tail,
                                &p->up->outgoing[r].high, (uint8_t *)p->up + out.offset, out.capacity) == RB_OK);
         CHECK(rb_consumer_open(&p->in[r], &p->down->incoming[r].head, &p->up->incoming[r].tail,
@@ -427,7 +427,7 @@ static inline struct peer *make_peer(struct world *w, const char *name, struct s
     p->world = w;
     snprintf(p->name, sizeof p->name, "%s", name);
     p->generation = (uint32_t)++w->generation;
-    while (rb_load(&w->f->rows[p->slot].state) != SB_FREE)
+    while (rb_load(&w->f->rows[p->slot].state) != SB_ROW_FREE)
         CHECK(++p->slot < w->f->slots);
     sem_init(&p->bell, 0, 0);
     make_up(p, size);
@@ -435,7 +435,7 @@ static inline struct peer *make_peer(struct world *w, const char *name, struct s
     open_rings(p);
     open_log(p, 1, 8192);
     admit(p, false);
-    rb_store_release(&p->up->state, SB_ATTACHED);
+    rb_store_release(&p->up->state, SB_UP_ATTACHED);
     return p;
 }
 
@@ -491,27 +491,27 @@ static inline uint64_t wish(struct peer *p, struct sb_interest e, const char *pa
 
 static inline uint64_t subscribe(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE}, pattern, "");
+    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, pattern, "");
 }
 
 static inline uint64_t subscribe_lossy(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .flags = SB_DROP_NEWEST}, pattern, "");
+    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_DROP_NEWEST}, pattern, "");
 }
 
 static inline uint64_t subscribe_group(struct peer *p, const char *pattern, const char *group, uint8_t bit)
 {
-    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = bit}, pattern, group);
+    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = bit}, pattern, group);
 }
 
 static inline uint64_t handle(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_ADD, .role = SB_HANDLE}, pattern, "");
+    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");
 }
 
 static inline void unwish(struct peer *p, uint64_t id)
 {
-    wish(p, (struct sb_interest){.op = SB_REMOVE, .id = id}, "", "");
+    wish(p, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = id}, "", "");
 }
 
 /* Put a record into an outgoing ring, not yet visible. The header's lengths are filled in. */
@@ -748,21 +748,21 @@ static inline void reopen(struct world *w)
     struct dp_forwarder *f = w->f = open_forwarder(w);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];
-        if (rb_load(&f->rows[p->slot].state) != SB_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)
+        if (rb_load(&f->rows[p->slot].state) != SB_ROW_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)
             admit(p, true);
     }
 }
 
 static inline void say_closing(struct peer *p)
 {
-    rb_store_release(&p->up->state, SB_CLOSING);
+    rb_store_release(&p->up->state, SB_UP_CLOSING);
     raise_ready(p);
     settle(p->world);
 }
 
 static inline void say_closed(struct peer *p)
 {
-    rb_store_release(&p->up->state, SB_CLOSED);
+    rb_store_release(&p->up->state, SB_UP_CLOSED);
     raise_ready(p);
     settle(p->world);
 }

@@ -50,7 +50,7 @@ static void is_put_out(struct scene *s)
     CHECK(take(s->ear, &m));
     CHECK(mentions(&m, "guilty") && mentions(&m, "quarantined"));
     GETS_NOTHING(s->ear);
-    EQUAL(rb_load(&s->w->f->rows[s->guilty->slot].reason), SB_QUARANTINED);
+    EQUAL(rb_load(&s->w->f->rows[s->guilty->slot].reason), SB_REASON_QUARANTINED);
     EQUAL(rb_load(&s->w->bus->violations), 1);
     others_are_well(s);
     advance(s->w, 3 * SECOND);
@@ -215,7 +215,7 @@ TEST(a_tail_in_the_midst_of_a_record_leads_nowhere_when_its_writer_is_seen_off)
         }
         settle(s.w);
         rb_store(&s.guilty->up->incoming[SB_DATA].tail, at);
-        die(s.guilty, SB_KILLED);
+        die(s.guilty, SB_REASON_KILLED);
         advance(s.w, 3 * SECOND);
         CHECK(s.guilty->reclaimed);
         count_messages(s.ear);
@@ -234,13 +234,13 @@ static void with_interest(struct sb_interest e, const char *pattern, const char 
     is_put_out(&s);
 }
 
-#define ADD .op = SB_ADD, .role = SB_SUBSCRIBE
+#define ADD .op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE
 TEST(an_interest_in_an_empty_token) { with_interest((struct sb_interest){ADD}, "a..b", ""); }
 TEST(an_interest_with_a_rest_in_the_middle) { with_interest((struct sb_interest){ADD}, "a.>.b", ""); }
 TEST(an_interest_in_nothing) { with_interest((struct sb_interest){ADD}, "", ""); }
 TEST(an_interest_in_control_characters) { with_interest((struct sb_interest){ADD}, "a.\n", ""); }
-TEST(an_interest_of_an_unknown_role) { with_interest((struct sb_interest){.op = SB_ADD, .role = 9}, "a", ""); }
-TEST(an_unknown_operation_on_interests) { with_interest((struct sb_interest){.op = 9, .role = SB_SUBSCRIBE}, "a", ""); }
+TEST(an_interest_of_an_unknown_role) { with_interest((struct sb_interest){.op = SB_INTEREST_ADD, .role = 9}, "a", ""); }
+TEST(an_unknown_operation_on_interests) { with_interest((struct sb_interest){.op = 9, .role = SB_ROLE_SUBSCRIBE}, "a", ""); }
 TEST(an_interest_of_a_bit_that_does_not_exist) { with_interest((struct sb_interest){ADD, .bit = 32}, "a", "g"); }
 TEST(an_interest_in_a_group_without_a_name) { with_interest((struct sb_interest){ADD, .bit = 3}, "a", ""); }
 TEST(the_same_interest_twice) { with_interest((struct sb_interest){ADD, .id = 1}, "a", ""); }
@@ -425,8 +425,8 @@ TEST(random_garbage_never_reaches_the_others)
                 uint64_t at = sizeof(struct rb_prefix);
                 switch (draw(&dice) % 4) {
                 case 0: at = offsetof(struct sb_up, state) + draw(&dice) % (sizeof(struct sb_up) - offsetof(struct sb_up, state)); break;
-                case 1: at = g->up->outgoing_place[SB_DATA].offset + draw(&dice) % 600; break;
-                case 2: at = g->up->outgoing_place[SB_REPLIES].offset + draw(&dice) % 600; break;
+                case 1: at = g->up->outgoing_ring[SB_DATA].offset + draw(&dice) % 600; break;
+                case 2: at = g->up->outgoing_ring[SB_REPLIES].offset + draw(&dice) % 600; break;
                 default: at = g->up->pending_offset + draw(&dice) % (4 * sizeof(struct sb_pending)); break;
                 }
                 uint8_t *byte = (uint8_t *)g->up + at;
@@ -449,7 +449,7 @@ TEST(random_garbage_never_reaches_the_others)
             got += m.header.peer == s.b->slot;
         }
         EQUAL(got, 14);
-        die(g, SB_KILLED);
+        die(g, SB_REASON_KILLED);
         advance(s.w, 5 * SECOND);
         CHECK(g->reclaimed);
         while (take_reply(s.b, &m)) {

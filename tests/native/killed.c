@@ -47,7 +47,7 @@ static void adopt(struct world *w, bool stop)
 static void reborn(struct stage *s, const struct scenario *x)
 {
     if (x->endpoint) {
-        die(s->b, SB_KILLED);
+        die(s->b, SB_REASON_KILLED);
     } else {
         adopt(s->w, false);
         settle(s->w);
@@ -418,8 +418,8 @@ static void prepare_nobody(struct stage *s)
 
 static void check_nobody(struct stage *s)
 {
-    ends_with_fault(s->b, SB_NO_ROUTE);
-    ends_with_fault(s->b, SB_NO_ROUTE);
+    ends_with_fault(s->b, SB_FAULT_NO_ROUTE);
+    ends_with_fault(s->b, SB_FAULT_NO_ROUTE);
     CHECK(!take_end(s->b, &s->m));
     uint32_t letters = count_messages(s->ear); /* said again rather than not */
     CHECK(letters >= 1 && letters <= 3);
@@ -477,17 +477,17 @@ static void prepare_death(struct stage *s)
     handle(s->c, "ask");
 }
 
-static void b_dies(struct stage *s) { die(s->b, SB_KILLED); }
+static void b_dies(struct stage *s) { die(s->b, SB_REASON_KILLED); }
 
 static void check_death(struct stage *s)
 {
     struct message m;
-    die(s->b, SB_KILLED); /* the successor's watcher sees it, too */
+    die(s->b, SB_REASON_KILLED); /* the successor's watcher sees it, too */
     advance(s->w, SECOND);
     uint64_t state = rb_load(&s->w->f->rows[s->b->slot].state);
-    CHECK(state == SB_GONE || state == SB_FREE);
-    EQUAL(rb_load(&s->b->down->state), SB_RECLAIMED);
-    ends_with_fault(s->a, SB_ENDPOINT_DIED);
+    CHECK(state == SB_ROW_GONE || state == SB_ROW_FREE);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    ends_with_fault(s->a, SB_FAULT_ENDPOINT_DIED);
     uint32_t jobs[2] = {0, 0}, asked = 0;
     while (take(s->c, &m))
         if (m.header.kind == SB_EVENT) {
@@ -516,15 +516,15 @@ PROMISE(a_death_is_dealt_with)
 static void prepare_close(struct stage *s)
 {
     prepare_death(s);
-    rb_store_release(&s->b->up->state, SB_CLOSING);
+    rb_store_release(&s->b->up->state, SB_UP_CLOSING);
     raise_ready(s->b);
 }
 
 static void b_closes(struct stage *s)
 {
     settle(s->w);
-    if (rb_load(&s->b->down->state) == SB_DRAINED) { /* b's own part */
-        rb_store_release(&s->b->up->state, SB_CLOSED);
+    if (rb_load(&s->b->down->state) == SB_DOWN_DRAINED) { /* b's own part */
+        rb_store_release(&s->b->up->state, SB_UP_CLOSED);
         raise_ready(s->b);
     }
     settle(s->w);
@@ -535,8 +535,8 @@ static void check_close(struct stage *s)
     struct message m;
     b_closes(s);
     advance(s->w, SECOND);
-    EQUAL(rb_load(&s->b->down->state), SB_RECLAIMED);
-    ends_with_fault(s->a, SB_ENDPOINT_DIED);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    ends_with_fault(s->a, SB_FAULT_ENDPOINT_DIED);
     uint32_t jobs = 0, asked = 0;
     while (take(s->c, &m))
         if (m.header.kind == SB_EVENT) {
@@ -580,7 +580,7 @@ static void prepare_rechoice(struct stage *s)
 
 static void check_rechoice(struct stage *s)
 {
-    die(s->b, SB_KILLED);
+    die(s->b, SB_REASON_KILLED);
     advance(s->w, SECOND);
     gets_all(s->c, 1);
     gets_all(s->d, 1);
@@ -786,10 +786,10 @@ static void subscribe_one(struct stage *s)
 {
     struct ep_log log = {s->b->log, s->b->log_size};
     rb_store(&s->b->log->bytes, 0);
-    struct sb_interest e = {.op = SB_ADD, .role = SB_SUBSCRIBE, .id = 9, .pattern_length = 1};
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = 9, .pattern_length = 1};
     CHECK(ep_append_interest(&log, &e, "x", ""));
     ep_announce_interests(&s->e, 1);
-    ep_set_state(&s->e, SB_CLOSING);
+    ep_set_state(&s->e, SB_UP_CLOSING);
 }
 
 static void check_subscribing(struct stage *s)
@@ -808,7 +808,7 @@ static void prepare_attaching(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);
     s->b = make_peer(s->w, "b", TINY);
-    rb_store(&s->b->up->state, SB_ATTACHING);
+    rb_store(&s->b->up->state, SB_UP_ATTACHING);
     settle(s->w);
     CHECK(ep_fork_watch());
 }
@@ -816,7 +816,7 @@ static void prepare_attaching(struct stage *s)
 static void attach_one(struct stage *s)
 {
     open_real(s);
-    ep_set_state(&s->e, SB_ATTACHED);
+    ep_set_state(&s->e, SB_UP_ATTACHED);
 }
 
 static void check_attaching(struct stage *s)

@@ -143,7 +143,7 @@ TEST(a_request_that_nobody_handles_fails_at_once)
     struct peer *client = join(w, "client");
     ask(client, "nothing", "x");
     settle(w);
-    GETS_FAULT(client, SB_NO_ROUTE, "");
+    GETS_FAULT(client, SB_FAULT_NO_ROUTE, "");
     EQUAL(rb_load(&w->bus->no_route), 1);
     close_world(w);
 }
@@ -269,7 +269,7 @@ static void collide(bool same_run)
     flush(client);
     settle(w);
     EQUAL(count_messages(server), 1);
-    GETS_FAULT(client, SB_COLLISION, "client");
+    GETS_FAULT(client, SB_FAULT_COLLISION, "client");
     CHECK(!take_reply(client, &(struct message){0}));
     close_world(w);
 }
@@ -291,7 +291,7 @@ TEST(a_request_too_large_for_its_only_handler_says_whose_ring_is_too_small)
     struct message m;
     CHECK(take_reply(client, &m));
     struct sb_fault fault = fault_of(&m);
-    EQUAL(fault.code, SB_TOO_LARGE);
+    EQUAL(fault.code, SB_FAULT_TOO_LARGE);
     EQUAL(fault.limit, 256 - SB_HEADER - 1);
     CHECK(strcmp(fault.name, "server") == 0);
     send_to_handler(client, "x", text);
@@ -320,7 +320,7 @@ TEST(a_handler_whose_queue_stays_full_refuses_requests_and_makes_dead_letters_of
     uint32_t served = count_messages(server), failed = 0;
     struct message m;
     while (take_reply(client, &m)) {
-        EQUAL(fault_of(&m).code, SB_HANDLER_FULL);
+        EQUAL(fault_of(&m).code, SB_FAULT_HANDLER_FULL);
         failed++;
     }
     EQUAL(served + failed, 8);
@@ -375,7 +375,7 @@ TEST(errors_fit_where_replies_do_not)
             replies++;
         else {
             struct sb_fault fault = fault_of(&reply);
-            EQUAL(fault.code, SB_REPLY_LOST);
+            EQUAL(fault.code, SB_FAULT_REPLY_LOST);
             CHECK(strcmp(fault.name, "server") == 0);
             lost++;
         }
@@ -404,7 +404,7 @@ TEST(a_reply_too_large_for_its_requester_is_told_to_it)
     CHECK(take(server, &m) && answer(server, &m, text));
     settle(w);
     CHECK(take_reply(client, &m));
-    EQUAL(fault_of(&m).code, SB_REPLY_LOST);
+    EQUAL(fault_of(&m).code, SB_FAULT_REPLY_LOST);
     EQUAL(fault_of(&m).limit, 256 - SB_HEADER);
     close_world(w);
 }

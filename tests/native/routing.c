@@ -154,7 +154,7 @@ TEST(routes_agree_with_a_naive_matcher)
                     n->bit = (uint8_t)(1 + draw(&seed) % 3);
                     snprintf(n->group, sizeof n->group, "g%d", n->bit - 1);
                 }
-                struct sb_interest e = {.op = SB_ADD, .role = n->handler ? SB_HANDLE : SB_SUBSCRIBE, .bit = n->bit,
+                struct sb_interest e = {.op = SB_INTEREST_ADD, .role = n->handler ? SB_ROLE_HANDLE : SB_ROLE_SUBSCRIBE, .bit = n->bit,
                                         .flags = n->lossy ? SB_DROP_NEWEST : 0, .id = n->id,
                                         .pattern_length = (uint16_t)strlen(n->pattern), .group_length = (uint16_t)strlen(n->group)};
                 CHECK(dp_add_interest(&r, n->slot, &e, n->pattern, n->group));
@@ -193,7 +193,7 @@ TEST(tokens_are_valid_exactly_as_documented)
 
 static void wish_for(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)
 {
-    struct sb_interest e = {.op = SB_ADD, .role = SB_SUBSCRIBE, .id = id, .pattern_length = (uint16_t)strlen(pattern)};
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = id, .pattern_length = (uint16_t)strlen(pattern)};
     CHECK(dp_add_interest(r, slot, &e, pattern, ""));
 }
 

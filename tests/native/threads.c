@@ -176,10 +176,10 @@ static void set_state(struct actor *a, uint64_t state)
 
 static void close_actor(struct actor *a)
 {
-    set_state(a, SB_CLOSING);
-    CHECK(await(a, EP_WANT_STATE, 0, SB_DRAINED));
-    set_state(a, SB_CLOSED);
-    CHECK(await(a, EP_WANT_STATE, 0, SB_RECLAIMED));
+    set_state(a, SB_UP_CLOSING);
+    CHECK(await(a, EP_WANT_STATE, 0, SB_DOWN_DRAINED));
+    set_state(a, SB_UP_CLOSED);
+    CHECK(await(a, EP_WANT_STATE, 0, SB_DOWN_RECLAIMED));
     ep_free(&a->e);
 }
 
@@ -211,11 +211,11 @@ TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
     attach(w, &client, "client", (struct size){0});
     for (int i = 0; i < 2; i++) {
         attach(w, &listeners[i], i ? "l1" : "l0", small);
-        want(&listeners[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE}, ">", "");
+        want(&listeners[i], (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, ">", "");
         attach(w, &members[i], i ? "m1" : "m0", small);
-        want(&members[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "work", "g");
+        want(&members[i], (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 1}, "work", "g");
     }
-    want(&server, (struct sb_interest){.op = SB_ADD, .role = SB_HANDLE}, "ask", "");
+    want(&server, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, "ask", "");
     pthread_t l[2], m[2], s[2], c[2], p[2];
     for (int i = 0; i < 2; i++) {
         l[i] = start(listening, &listeners[i]);
@@ -277,12 +277,12 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     static struct actor publisher, survivor, victims[8];
     memset(&publisher, 0, sizeof publisher);
     attach(w, &survivor, "survivor", small);
-    want(&survivor, (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "*", "g");
+    want(&survivor, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 1}, "*", "g");
     attach(w, &publisher, "publisher", small);
     pthread_t s, p = start(publishing, &publisher);
     for (int i = 0; i < 8; i++) { /* each takes some, and dies with a queue of others */
         attach(w, &victims[i], "victim", small);
-        want(&victims[i], (struct sb_interest){.op = SB_ADD, .role = SB_SUBSCRIBE, .bit = 1}, "*", "g");
+        want(&victims[i], (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 1}, "*", "g");
         if (i == 0)
             s = start(dying, &survivor);
         pthread_t v = start(dying, &victims[i]);
@@ -295,7 +295,7 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
             sched_yield();
         }
         finish_listener(&victims[i], &v, 1);
-        struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_KILLED};
+        struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_REASON_KILLED};
         CHECK(dp_give_order(w->f, &order));
     }
     pthread_join(s, NULL);
@@ -303,7 +303,7 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     pthread_join(p, NULL);
     close_actor(&publisher);
     for (int i = 0; i < 8; i++) {
-        CHECK(await(&victims[i], EP_WANT_STATE, 0, SB_RECLAIMED));
+        CHECK(await(&victims[i], EP_WANT_STATE, 0, SB_DOWN_RECLAIMED));
         ep_free(&victims[i].e);
     }
     finish_listener(&survivor, &s, 1);

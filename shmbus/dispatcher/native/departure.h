@@ -73,20 +73,20 @@ static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *p)
     uint64_t position = dp_taken(p);
     struct sb_record h;
     const uint8_t *record;
-    if (p->reason != SB_QUARANTINED)
+    if (p->reason != SB_REASON_QUARANTINED)
         for (; dp_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
             if (h.kind == SB_REQUEST)
                 dp_table_put(&untouched, dp_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *q = &f->ports[slot];
-        if (q->state == SB_FREE || q->state == SB_DYING)
+        if (q->state == SB_ROW_FREE || q->state == SB_ROW_DYING)
             continue;
         for (uint32_t i = 0; i < q->pending_count; i++) {
             struct sb_target *t = &q->target[i];
             if (rb_load(&t->whom) != dp_whom_of(p) || rb_load(&t->done) ||
                 dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
                 continue;
-            dp_fail_request(f, q, (uint16_t)i, t->id, SB_ENDPOINT_DIED, p, p->reason, NULL);
+            dp_fail_request(f, q, (uint16_t)i, t->id, SB_FAULT_ENDPOINT_DIED, p, p->reason, NULL);
         }
     }
     free(untouched.slots);
@@ -150,9 +150,9 @@ static inline void dp_say_down(struct dp_forwarder *f, struct dp_port *p)
 /* It takes no part any more: its state says so, nothing is routed to it, nobody waits for it. */
 static inline void dp_depart(struct dp_forwarder *f, struct dp_port *p, enum sb_reason reason)
 {
-    bool leaving = reason == SB_DETACHED;
+    bool leaving = reason == SB_REASON_DETACHED;
     p->reason = reason;
-    p->state = leaving ? SB_LEAVING : SB_DYING;
+    p->state = leaving ? SB_ROW_LEAVING : SB_ROW_DYING;
     dp_row_begin(p->row);
     rb_store(&p->row->reason, reason);
     rb_store(&p->row->down_ns, f->now);
@@ -165,7 +165,7 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *p, enum sb_
     dp_wake_waiters(f, p);
     if (leaving)
         return;
-    if (reason == SB_EVICTED || reason == SB_QUARANTINED) {
+    if (reason == SB_REASON_EVICTED || reason == SB_REASON_QUARANTINED) {
         rb_store_release(&p->down->state, SB_DOWN_EVICTED);
         dp_touch(f, p);
     }
@@ -180,7 +180,7 @@ static inline void dp_announce_end(struct dp_forwarder *f, struct dp_port *p)
     dp_bury_let_go(f, p);
     dp_say_down(f, p);
     RB_FAIL("farewell.said");
-    if (p->reason == SB_QUARANTINED)
+    if (p->reason == SB_REASON_QUARANTINED)
         dp_tell(f, DP_QUARANTINED_PORT, p);
 }
 
@@ -189,9 +189,9 @@ static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *p)
 {
     p->corrupt = true;
     rb_add(&f->bus->violations, 1);
-    if (p->state != SB_LIVE && p->state != SB_LEAVING)
+    if (p->state != SB_ROW_LIVE && p->state != SB_ROW_LEAVING)
         return;
-    dp_depart(f, p, SB_QUARANTINED);
+    dp_depart(f, p, SB_REASON_QUARANTINED);
     dp_announce_end(f, p);
 }
 

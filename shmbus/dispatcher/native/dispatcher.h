@@ -31,7 +31,7 @@ static inline bool dp_give_order(struct dp_forwarder *f, const struct dp_order *
     return true;
 }
 
-static inline bool dp_place_sound(const struct sb_ring_place *place, uint64_t segment)
+static inline bool dp_descriptor_sound(const struct sb_ring_descriptor *place, uint64_t segment)
 {
     return rb_capacity_valid(place->capacity) && place->capacity <= segment && place->offset % 8 == 0 &&
            place->offset <= segment - place->capacity;
@@ -43,13 +43,13 @@ static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct d
 {
     if (size < sizeof *up)
         return false;
-    memcpy(shape->outgoing, up->outgoing_place, sizeof shape->outgoing);
+    memcpy(shape->outgoing, up->outgoing_ring, sizeof shape->outgoing);
     for (int r = 0; r < SB_RINGS; r++)
-        shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_place[r].capacity;
+        shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_ring[r].capacity;
     shape->pending_offset = *(const volatile uint64_t *)&up->pending_offset;
     shape->pending_count = *(const volatile uint64_t *)&up->pending_count;
     for (int r = 0; r < SB_RINGS; r++)
-        if (!dp_place_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
+        if (!dp_descriptor_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
             return false;
     return shape->pending_count >= 1 && shape->pending_count <= 65535 && shape->pending_offset % 8 == 0 &&
            shape->pending_offset <= size &&
@@ -76,7 +76,7 @@ static inline void dp_port_open(struct dp_forwarder *f, const struct dp_order *o
     p->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
     p->reserve = (uint64_t)p->pending_count * 2 * SB_FAULT_RECORD;
     for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_place out = o->shape.outgoing[r], in = o->down->incoming_place[r];
+        struct sb_ring_descriptor out = o->shape.outgoing[r], in = o->down->incoming_ring[r];
         const uint8_t *out_data = (const uint8_t *)o->up + out.offset;
         uint8_t *in_data = (uint8_t *)o->down + in.offset;
         p->corrupt |= rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail, out_data,
@@ -86,7 +86,7 @@ static inline void dp_port_open(struct dp_forwarder *f, const struct dp_order *o
         p->progress_tail[r] = p->in[r].tail_seen;
     }
     p->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
-    p->leaving_drained = rb_load(&o->down->state) == SB_DRAINED;
+    p->leaving_drained = rb_load(&o->down->state) == SB_DOWN_DRAINED;
     p->bell = (struct rb_poster){.epoch = &o->up->bell, .semaphore = o->bell};
     p->progress_ns = p->taken_since_ns = f->now;
     p->state = (enum sb_row_state)rb_load(&p->row->state);
@@ -106,7 +106,7 @@ static inline void dp_port_open(struct dp_forwarder *f, const struct dp_order *o
 
 static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *p, bool stalled, const char *reason)
 {
-    if (p->stalled == stalled || p->state != SB_LIVE)
+    if (p->stalled == stalled || p->state != SB_ROW_LIVE)
         return;
     p->stalled = stalled;
     uint64_t health = rb_load(&p->row->health) & ~(uint64_t)SB_STALLED;
@@ -121,11 +121,11 @@ static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
         dp_port_open(f, o);
         return;
     }
-    if (p->state == SB_FREE || p->generation != o->generation)
+    if (p->state == SB_ROW_FREE || p->generation != o->generation)
         return;
-    if ((o->kind == DP_DEAD || o->kind == DP_EVICT) && (p->state == SB_LIVE || p->state == SB_LEAVING)) {
+    if ((o->kind == DP_DEAD || o->kind == DP_EVICT) && (p->state == SB_ROW_LIVE || p->state == SB_ROW_LEAVING)) {
         /* One that said CLOSED before it went has gone in good order. */
-        if (o->kind == DP_DEAD && rb_load_acquire(&p->up->state) == SB_CLOSED)
+        if (o->kind == DP_DEAD && rb_load_acquire(&p->up->state) == SB_UP_CLOSED)
             dp_set_add(&f->active, p->slot);
         else
             dp_farewell_begin(f, p, o->reason);
@@ -213,12 +213,12 @@ static inline void dp_confirm(struct dp_forwarder *f, struct dp_port *p)
 
 static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
 {
-    if (p->state == SB_FREE)
+    if (p->state == SB_ROW_FREE)
         return;
-    if (p->corrupt && p->state != SB_DYING) /* as it was found at admission */
+    if (p->corrupt && p->state != SB_ROW_DYING) /* as it was found at admission */
         dp_quarantine(f, p);
     uint64_t state = rb_load_acquire(&p->up->state);
-    if (p->state == SB_LIVE && state != SB_ATTACHING) {
+    if (p->state == SB_ROW_LIVE && state != SB_UP_ATTACHING) {
         if (!p->confirmed)
             dp_confirm(f, p);
         enum dp_reading log = dp_read_interests(f, p);
@@ -242,15 +242,15 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
         (void)rb_refresh_tail(&p->in[SB_DATA]);
         dp_note_progress(f, p);
     }
-    if (p->state == SB_LIVE) {
+    if (p->state == SB_ROW_LIVE) {
         bool more = dp_forward_ring(f, p, SB_REPLIES);
         more |= dp_forward_ring(f, p, SB_DATA);
-        if (more && p->state == SB_LIVE)
+        if (more && p->state == SB_ROW_LIVE)
             dp_set_add(&f->active, p->slot);
-        if (p->state == SB_LIVE && state >= SB_CLOSING)
-            dp_farewell_begin(f, p, SB_DETACHED);
+        if (p->state == SB_ROW_LIVE && state >= SB_UP_CLOSING)
+            dp_farewell_begin(f, p, SB_REASON_DETACHED);
     }
-    if (p->state == SB_LEAVING || p->state == SB_DYING)
+    if (p->state == SB_ROW_LEAVING || p->state == SB_ROW_DYING)
         dp_farewell_continue(f, p);
 }
 
@@ -272,7 +272,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
     rb_store(&f->bus->heartbeat_ns, f->now);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_FREE)
+        if (p->state == SB_ROW_FREE)
             continue;
         dp_set_add(&f->active, slot);
         dp_forgive(f, p, late);
@@ -288,7 +288,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
             dp_set_stalled(f, p, true, "messages wait and nothing is in hand");
         }
     }
-    while (f->high_slot && f->ports[f->high_slot - 1].state == SB_FREE)
+    while (f->high_slot && f->ports[f->high_slot - 1].state == SB_ROW_FREE)
         f->high_slot--;
     rb_store(&f->bus->types_known, f->routes.types_known);
     f->next_look = f->now + DP_LOOK_NS;
@@ -316,7 +316,7 @@ static inline void dp_ring_all(struct dp_forwarder *f)
     f->moved_count = 0;
     for (uint32_t i = 0; i < f->ended_count; i++) {
         struct dp_port *p = &f->ports[f->ended_slots[i]];
-        dp_row_set(p, &p->row->state, SB_GONE); /* the control plane frees the row once the names are gone */
+        dp_row_set(p, &p->row->state, SB_ROW_GONE); /* the control plane frees the row once the names are gone */
         dp_tell(f, DP_RECLAIMED_PORT, p);
     }
     f->ended_count = 0;
@@ -378,9 +378,9 @@ static inline bool dp_quiet(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_FREE)
+        if (p->state == SB_ROW_FREE)
             continue;
-        if (p->state != SB_LIVE || !dp_ring_empty(p, SB_DATA) || !dp_ring_empty(p, SB_REPLIES))
+        if (p->state != SB_ROW_LIVE || !dp_ring_empty(p, SB_DATA) || !dp_ring_empty(p, SB_REPLIES))
             return false;
     }
     return true;

@@ -47,7 +47,7 @@ static inline void dp_rechoose(struct dp_forwarder *f, struct dp_source *s, uint
     uint32_t bits = (uint32_t)rb_load(&w->bits);
     if (gone && bits & SB_PLAIN) {
         uint64_t after = rb_load(&gone->down->lost) + f->run_count;
-        dp_hand_lost(f, s, gone, after, index, bits & ~SB_PLAIN);
+        dp_journal_lost(f, s, gone, after, index, bits & ~SB_PLAIN);
         rb_store(&gone->down->lost, after);
         rb_add(&f->bus->lost, f->run_count);
     }
@@ -66,7 +66,7 @@ static inline void dp_rechoose(struct dp_forwarder *f, struct dp_source *s, uint
         uint64_t count = rb_load(&todo->count);
         if (next && count < p->down->todo_count) {
             uint64_t member = dp_whom_of(&f->ports[next->slot]);
-            dp_hand_rechoose(f, s, index, count, bits, 1u << next->bit, member);
+            dp_journal_rechoose(f, s, index, count, bits, 1u << next->bit, member);
             RB_FAIL("rechoose.begin");
             rb_store(&p->todo[count].whom, member);
             rb_store(&p->todo[count].bits, 1u << next->bit);
@@ -113,13 +113,13 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f, struct dp_source *
                 continue;
             }
             if ((uint32_t)fitted == f->run_count) {
-                dp_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, 0, i);
+                dp_journal_run(f, s, t, SB_DATA, SB_JOURNAL_RUN, 0, i);
                 dp_publish_at(f, t, SB_DATA, f->run_count);
                 RB_FAIL("todo.published");
                 dp_strike(w);
                 RB_FAIL("todo.struck");
                 if (dp_tapped(f))
-                    dp_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
+                    dp_tap_run(f, p, t, f->run_count, SB_OUTCOME_DELIVERED);
                 continue;
             }
             uint64_t end = t->in[SB_DATA].next; /* of what fitted; the rest needs as much again at the most */
@@ -135,12 +135,12 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f, struct dp_source *
             }
         }
         uint64_t after = rb_load(&t->down->lost) + f->run_count;
-        dp_hand_lost(f, s, t, after, i, 0);
+        dp_journal_lost(f, s, t, after, i, 0);
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, f->run_count);
         dp_strike(w);
         if (dp_tapped(f))
-            dp_tap_run(f, p, t, f->run_count, SB_TAP_LOST);
+            dp_tap_run(f, p, t, f->run_count, SB_OUTCOME_LOST);
     }
     if (waiting)
         return false;

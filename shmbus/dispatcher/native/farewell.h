@@ -8,14 +8,14 @@
 /* What it had answered is no loss of those who asked. */
 static inline void dp_forward_replies(struct dp_forwarder *f, struct dp_port *p)
 {
-    while (p->reason != SB_QUARANTINED && dp_forward_ring(f, p, SB_REPLIES)) {
+    while (p->reason != SB_REASON_QUARANTINED && dp_forward_ring(f, p, SB_REPLIES)) {
     }
 }
 
 static inline void dp_farewell_begin(struct dp_forwarder *f, struct dp_port *p, enum sb_reason reason)
 {
     dp_depart(f, p, reason);
-    if (reason == SB_DETACHED)
+    if (reason == SB_REASON_DETACHED)
         return;
     dp_forward_replies(f, p);
     dp_announce_end(f, p);
@@ -62,7 +62,7 @@ static inline int dp_give(struct dp_forwarder *f, struct dp_source *s, struct dp
     memcpy(at, &w, sizeof w);
     memcpy(at + SB_HEADER, record + SB_HEADER, h->length - SB_HEADER);
     rb_commit(out, h->length);
-    dp_hand_run(f, s, t, SB_DATA, SB_HAND_RUN, bits_after, 0);
+    dp_journal_run(f, s, t, SB_DATA, SB_JOURNAL_RUN, bits_after, 0);
     if (h->kind == SB_REQUEST) {
         struct dp_port *q = &f->ports[h->peer];
         rb_store(&q->target[sb_index_of(h->correlation)].whom, dp_whom_of(t));
@@ -79,7 +79,7 @@ static inline int dp_give(struct dp_forwarder *f, struct dp_source *s, struct dp
 static inline void dp_bury(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
 {
     struct dp_port *sender = NULL;
-    if (h->peer < f->slots && f->ports[h->peer].state != SB_FREE && f->ports[h->peer].generation == h->peer_generation)
+    if (h->peer < f->slots && f->ports[h->peer].state != SB_ROW_FREE && f->ports[h->peer].generation == h->peer_generation)
         sender = &f->ports[h->peer];
     dp_dead_letter(f, h, sb_type_of(record), record + sb_payload_offset(h), dp_source_name(f, h), sender, reason);
 }
@@ -105,7 +105,7 @@ static inline bool dp_hand_on(struct dp_forwarder *f, struct dp_source *s, uint6
     if (h->kind == SB_REQUEST || h->kind == SB_SEND) {
         struct dp_port *q = h->kind == SB_REQUEST ? &f->ports[h->peer] : NULL;
         uint16_t index = sb_index_of(h->correlation);
-        if (q && (q->state == SB_FREE || q->generation != h->peer_generation || index >= q->pending_count ||
+        if (q && (q->state == SB_ROW_FREE || q->generation != h->peer_generation || index >= q->pending_count ||
                   memcmp(q->target[index].id, h->correlation, 16) != 0 || rb_load(&q->target[index].done)))
             return true; /* nobody waits for it */
         if (route && route->handler_count && !(q && begun)) {
@@ -117,7 +117,7 @@ static inline bool dp_hand_on(struct dp_forwarder *f, struct dp_source *s, uint6
                 return false;
         }
         if (q)
-            dp_fail_request(f, q, index, h->correlation, SB_ENDPOINT_DIED, p, p->reason, s);
+            dp_fail_request(f, q, index, h->correlation, SB_FAULT_ENDPOINT_DIED, p, p->reason, s);
         else
             dp_bury(f, h, record, "its handler died");
         return true;
@@ -128,7 +128,7 @@ static inline bool dp_hand_on(struct dp_forwarder *f, struct dp_source *s, uint6
         bits |= SB_PLAIN;
         if (!begun) {
             uint64_t after = rb_load(&p->down->lost) + 1;
-            dp_hand_lost(f, s, p, after, 0, dp_reclaimed(s->from, bits));
+            dp_journal_lost(f, s, p, after, 0, dp_reclaimed(s->from, bits));
             rb_store(&p->down->lost, after);
             rb_add(&f->bus->lost, 1);
         }
@@ -169,7 +169,7 @@ static inline bool dp_owed(struct dp_forwarder *f, const struct dp_port *p)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *q = &f->ports[slot];
-        if (q->state == SB_FREE || rb_load(&q->down->todo.from) == SB_NOWHERE)
+        if (q->state == SB_ROW_FREE || rb_load(&q->down->todo.from) == SB_NOWHERE)
             continue;
         for (uint64_t i = 0; i < rb_load(&q->down->todo.count); i++)
             if (rb_load(&q->todo[i].whom) == dp_whom_of(p) && (uint32_t)rb_load(&q->todo[i].bits)) {
@@ -183,18 +183,18 @@ static inline bool dp_owed(struct dp_forwarder *f, const struct dp_port *p)
 
 static inline void dp_farewell_end(struct dp_forwarder *f, struct dp_port *p)
 {
-    if (p->state == SB_LEAVING) {
+    if (p->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, p);
         dp_fail_begun(f, p);
         dp_say_down(f, p);
     }
     RB_FAIL("farewell.end");
-    rb_store_release(&p->down->state, SB_RECLAIMED);
+    rb_store_release(&p->down->state, SB_DOWN_RECLAIMED);
     RB_FAIL("farewell.reclaimed");
     dp_set_drop(&f->departing, p->slot);
     dp_interests_close(p);
     dp_touch(f, p);
-    p->state = SB_FREE;
+    p->state = SB_ROW_FREE;
     f->ended_slots[f->ended_count++] = p->slot; /* told once its bell has been rung for the last time */
 }
 
@@ -209,16 +209,16 @@ static inline void dp_farewell_continue(struct dp_forwarder *f, struct dp_port *
     bool forwarded = dp_ring_empty(p, SB_DATA) && dp_ring_empty(p, SB_REPLIES);
     if (dp_owed(f, p))
         return;
-    if (p->state == SB_LEAVING) {
+    if (p->state == SB_ROW_LEAVING) {
         if (!forwarded)
             return;
         if (!p->leaving_drained) {
             p->leaving_drained = true;
-            rb_store_release(&p->down->state, SB_DRAINED);
+            rb_store_release(&p->down->state, SB_DOWN_DRAINED);
             RB_FAIL("farewell.drained");
             dp_touch(f, p);
         }
-        if (rb_load_acquire(&p->up->state) != SB_CLOSED)
+        if (rb_load_acquire(&p->up->state) != SB_UP_CLOSED)
             return;
         if (!(dp_ring_empty(p, SB_DATA) && dp_ring_empty(p, SB_REPLIES)))
             return; /* it sent while it drained */

@@ -29,21 +29,21 @@ static inline void dp_lose_front(struct dp_forwarder *f, struct dp_source *s, st
     uint64_t limit = largest > frame ? largest - frame : 0;
     if (s->ring == SB_REPLIES) {
         uint16_t index = sb_index_of(h->correlation);
-        dp_fail_request(f, t, index, h->correlation, SB_REPLY_LOST, p, limit, s);
+        dp_fail_request(f, t, index, h->correlation, SB_FAULT_REPLY_LOST, p, limit, s);
     } else if (h->kind == SB_REQUEST) {
-        dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, too_large ? SB_TOO_LARGE : SB_HANDLER_FULL,
+        dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, too_large ? SB_FAULT_TOO_LARGE : SB_FAULT_HANDLER_FULL,
                         t, limit, s);
     } else if (h->kind == SB_SEND) {
         dp_dead_letter(f, h, f->run_type[0], f->run_record[0] + sb_payload_offset(h), p->name, p,
                        too_large ? "too large for its handler" : "its handler's queue stayed full");
     } else {
         uint64_t after = rb_load(&t->down->lost) + count;
-        dp_hand_lost(f, s, t, after, 0, 0);
+        dp_journal_lost(f, s, t, after, 0, 0);
         rb_store(&t->down->lost, after);
         rb_add(&f->bus->lost, count);
     }
     if (dp_tapped(f))
-        dp_tap_run(f, p, t, count, SB_TAP_LOST);
+        dp_tap_run(f, p, t, count, SB_OUTCOME_LOST);
     dp_consume(f, s);
     rb_add(&p->down->forwarded, count);
 }
@@ -53,7 +53,7 @@ static inline void dp_publish_run(struct dp_forwarder *f, struct dp_source *s, s
 {
     struct dp_port *p = s->port;
     s->to = dp_end_of(f, p, s->ring, f->run_count);
-    dp_hand_run(f, s, t, s->ring, SB_HAND_RUN, 0, 0);
+    dp_journal_run(f, s, t, s->ring, SB_JOURNAL_RUN, 0, 0);
     for (uint32_t i = 0; i < f->run_count; i++) {
         struct sb_record *h = &f->run_header[i];
         if (h->kind == SB_REQUEST)
@@ -67,7 +67,7 @@ static inline void dp_publish_run(struct dp_forwarder *f, struct dp_source *s, s
     dp_publish_at(f, t, s->ring, f->run_count);
     RB_FAIL("forward.published");
     if (dp_tapped(f))
-        dp_tap_run(f, p, t, f->run_count, SB_TAP_DELIVERED);
+        dp_tap_run(f, p, t, f->run_count, SB_OUTCOME_DELIVERED);
     dp_consume(f, s);
     RB_FAIL("forward.consumed");
     rb_add(&p->down->forwarded, f->run_count);
@@ -126,17 +126,17 @@ static inline void dp_refuse(struct dp_forwarder *f, struct dp_source *s, enum d
     if (verdict == DP_NOBODY) {
         rb_add(&f->bus->no_route, 1);
         if (h->kind == SB_REQUEST)
-            dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_NO_ROUTE, NULL, 0, s);
+            dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_FAULT_NO_ROUTE, NULL, 0, s);
         else
             dp_dead_letter(f, h, f->run_type[0], f->run_record[0] + sb_payload_offset(h), p->name, p,
                            "nobody handles it");
     } else if (verdict == DP_COLLIDES) {
-        dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_COLLISION, p, 0, s);
+        dp_fail_request(f, p, sb_index_of(h->correlation), h->correlation, SB_FAULT_COLLISION, p, 0, s);
     } else {
         rb_add(&f->bus->orphans, s->ring == SB_REPLIES);
     }
     if (dp_tapped(f))
-        dp_tap_run(f, p, NULL, 1, verdict == DP_NOBODY ? SB_TAP_NOBODY : SB_TAP_DROPPED);
+        dp_tap_run(f, p, NULL, 1, verdict == DP_NOBODY ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);
     dp_consume(f, s);
     rb_add(&p->down->forwarded, 1);
 }
@@ -179,7 +179,7 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *p, en
             rb_add(&p->down->unrouted, f->run_count);
             rb_add(&p->down->forwarded, f->run_count);
             if (dp_tapped(f))
-                dp_tap_run(f, p, NULL, f->run_count, SB_TAP_NOBODY);
+                dp_tap_run(f, p, NULL, f->run_count, SB_OUTCOME_NOBODY);
             dp_consume(f, &s);
         } else if (f->run_targets == 1) {
             if (!dp_forward_single(f, &s))

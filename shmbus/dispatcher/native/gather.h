@@ -55,7 +55,7 @@ static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_p
     if (h->peer >= f->slots)
         return DP_VIOLATION;
     struct dp_port *q = &f->ports[h->peer];
-    if (q->state == SB_FREE || q->state == SB_DYING || q->generation != h->peer_generation || index >= q->pending_count)
+    if (q->state == SB_ROW_FREE || q->state == SB_ROW_DYING || q->generation != h->peer_generation || index >= q->pending_count)
         return DP_DROP;
     const struct sb_target *t = &q->target[index];
     uint64_t done = rb_load(&t->done);

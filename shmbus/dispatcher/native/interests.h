@@ -41,7 +41,7 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
     if (at == MAP_FAILED)
         return ours ? DP_READ_LATER : DP_READ_GARBAGE;
     const struct sb_interests *log = at;
-    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.kind != SB_INTERESTS ||
+    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.kind != SB_SEGMENT_INTERESTS ||
         log->prefix.size != (uint64_t)st.st_size) {
         munmap(at, (size_t)st.st_size);
         return DP_READ_GARBAGE;
@@ -68,13 +68,13 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *p, 
         return false;
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
     *size = RB_ALIGN8(e.length);
-    if (e.op == SB_REMOVE) {
+    if (e.op == SB_INTEREST_REMOVE) {
         dp_remove_interest(&f->routes, (uint16_t)p->slot, e.id);
         return true;
     }
-    if (e.op != SB_ADD || !dp_add_interest(&f->routes, (uint16_t)p->slot, &e, text, text + e.pattern_length))
+    if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)p->slot, &e, text, text + e.pattern_length))
         return false;
-    if (e.role == SB_SUBSCRIBE && e.bit)
+    if (e.role == SB_ROLE_SUBSCRIBE && e.bit)
         p->group_of_bit[e.bit] = dp_intern_group(&f->routes, text + e.pattern_length, e.group_length);
     return true;
 }

@@ -19,62 +19,62 @@ struct dp_source { /* where the records of a run stand */
     uint64_t from, to;
 };
 
-static inline void dp_hand_begin(struct dp_forwarder *f, const struct dp_source *s)
+static inline void dp_journal_begin(struct dp_forwarder *f, const struct dp_source *s)
 {
-    struct sb_hand *h = &f->bus->hand;
-    rb_store_release(&h->kind, SB_HAND_NONE);
+    struct sb_journal *h = &f->bus->journal;
+    rb_store_release(&h->kind, SB_JOURNAL_NONE);
     rb_fence_release(); /* the fields below stay below */
-    RB_FAIL("hand.cleared");
+    RB_FAIL("journal.cleared");
     rb_store(&h->source, DP_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? DP_FROM_RECLAIM : 0));
     rb_store(&h->source_generation, s->port->generation);
     rb_store(&h->from, s->from);
     rb_store(&h->to, s->to);
 }
 
-static inline void dp_hand_run(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
-                               enum sb_ring_index ring, enum sb_hand_kind kind, uint64_t bits,
+static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
+                               enum sb_ring_index ring, enum sb_journal_kind kind, uint64_t bits,
                                uint64_t detail)
 {
-    struct sb_hand *h = &f->bus->hand;
-    dp_hand_begin(f, s);
+    struct sb_journal *h = &f->bus->journal;
+    dp_journal_begin(f, s);
     rb_store(&h->target, DP_RING_NAME(t->slot, ring));
     rb_store(&h->target_generation, t->generation);
     rb_store(&h->head, t->in[ring].published);
     rb_store(&h->bits, bits);
     rb_store(&h->detail, detail);
-    RB_FAIL("hand.filled");
+    RB_FAIL("journal.filled");
     rb_store_release(&h->kind, kind);
-    RB_FAIL("hand.stored");
+    RB_FAIL("journal.stored");
 }
 
-static inline void dp_hand_lost(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
+static inline void dp_journal_lost(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
                                 uint64_t lost_after, uint64_t detail, uint64_t bits_after)
 {
-    struct sb_hand *h = &f->bus->hand;
-    dp_hand_begin(f, s);
+    struct sb_journal *h = &f->bus->journal;
+    dp_journal_begin(f, s);
     rb_store(&h->target, DP_RING_NAME(t->slot, SB_DATA));
     rb_store(&h->target_generation, t->generation);
     rb_store(&h->head, lost_after);
     rb_store(&h->bits, bits_after);
     rb_store(&h->detail, detail);
-    RB_FAIL("hand.filled");
-    rb_store_release(&h->kind, SB_HAND_LOST);
-    RB_FAIL("hand.stored");
+    RB_FAIL("journal.filled");
+    rb_store_release(&h->kind, SB_JOURNAL_LOST);
+    RB_FAIL("journal.stored");
 }
 
 /* Entry `index` of a standing fan-out keeps `bits_after`; `member` gets `bits` in a new entry at `count`. */
-static inline void dp_hand_rechoose(struct dp_forwarder *f, const struct dp_source *s, uint64_t index, uint64_t count,
+static inline void dp_journal_rechoose(struct dp_forwarder *f, const struct dp_source *s, uint64_t index, uint64_t count,
                                     uint64_t bits_after, uint64_t bits, uint64_t member)
 {
-    struct sb_hand *h = &f->bus->hand;
-    dp_hand_begin(f, s);
+    struct sb_journal *h = &f->bus->journal;
+    dp_journal_begin(f, s);
     rb_store(&h->target, member);
     rb_store(&h->head, bits);
     rb_store(&h->bits, bits_after);
     rb_store(&h->detail, index | count << 32);
-    RB_FAIL("hand.filled");
-    rb_store_release(&h->kind, SB_HAND_RECHOOSE);
-    RB_FAIL("hand.stored");
+    RB_FAIL("journal.filled");
+    rb_store_release(&h->kind, SB_JOURNAL_RECHOOSE);
+    RB_FAIL("journal.stored");
 }
 
 /* The interests of one reclaimed record that are dealt with, and which record it is, in one word: so that moving

@@ -119,12 +119,12 @@ static inline void dp_say(struct dp_forwarder *f, const char *type, const uint8_
 static inline const char *dp_reason_word(enum sb_reason reason)
 {
     switch (reason) {
-    case SB_DETACHED: return "detached";
-    case SB_KILLED: return "killed";
-    case SB_EXITED: return "exited without detaching";
-    case SB_EXEC: return "exec";
-    case SB_EVICTED: return "evicted";
-    case SB_QUARANTINED: return "quarantined";
+    case SB_REASON_DETACHED: return "detached";
+    case SB_REASON_KILLED: return "killed";
+    case SB_REASON_EXITED: return "exited without detaching";
+    case SB_REASON_EXEC: return "exec";
+    case SB_REASON_EVICTED: return "evicted";
+    case SB_REASON_QUARANTINED: return "quarantined";
     default: return "died";
     }
 }
@@ -222,7 +222,7 @@ static inline void dp_fail_request(struct dp_forwarder *f, struct dp_port *q, ui
     memcpy(at + SB_HEADER, &fault, sizeof fault);
     rb_commit(&q->in[SB_REPLIES], h.length);
     if (s)
-        dp_hand_run(f, s, q, SB_REPLIES, SB_HAND_ERROR, 0, index);
+        dp_journal_run(f, s, q, SB_REPLIES, SB_JOURNAL_ERROR, 0, index);
     RB_FAIL("error.begin");
     rb_publish(&q->in[SB_REPLIES]);
     RB_FAIL("error.published");

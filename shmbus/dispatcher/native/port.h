@@ -35,7 +35,7 @@ struct dp_front { /* why the record at the front of an outgoing ring does not mo
 
 struct dp_port {
     uint32_t slot, generation, pid;
-    enum sb_row_state state; /* SB_FREE: the slot is empty */
+    enum sb_row_state state; /* SB_ROW_FREE: the slot is empty */
     enum sb_reason reason;
     bool confirmed;          /* UP says ATTACHED: `up` was emitted */
     bool corrupt;            /* its outgoing rings are not read any more */
@@ -79,7 +79,7 @@ struct dp_port {
 enum dp_order_kind { DP_ADMIT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_CONTINUED_TASK };
 
 struct dp_shape { /* what UP says of itself, copied out once and checked */
-    struct sb_ring_place outgoing[SB_RINGS];
+    struct sb_ring_descriptor outgoing[SB_RINGS];
     uint64_t incoming[SB_RINGS]; /* capacities wanted */
     uint64_t pending_offset, pending_count;
 };
@@ -159,13 +159,13 @@ static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
     if (!(whom >> 63) || slot >= f->slots)
         return NULL;
     struct dp_port *p = &f->ports[slot];
-    return p->state != SB_FREE && p->generation == sb_whom_generation(whom) ? p : NULL;
+    return p->state != SB_ROW_FREE && p->generation == sb_whom_generation(whom) ? p : NULL;
 }
 
 static inline uint64_t dp_whom_of(const struct dp_port *p) { return sb_whom(p->slot, p->generation); }
 
 /* May new messages be sent to it? */
-static inline bool dp_open_for_messages(const struct dp_port *p) { return p->state == SB_LIVE; }
+static inline bool dp_open_for_messages(const struct dp_port *p) { return p->state == SB_ROW_LIVE; }
 
 static inline uint64_t dp_untouched(const struct dp_port *p)
 {

@@ -55,7 +55,7 @@ static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *p
         return;
     struct dp_port *q = &f->ports[h.peer];
     uint16_t index = sb_index_of(h.correlation);
-    if (q->state != SB_FREE && q->generation == h.peer_generation && index < q->pending_count &&
+    if (q->state != SB_ROW_FREE && q->generation == h.peer_generation && index < q->pending_count &&
         memcmp(q->target[index].id, h.correlation, 16) == 0 && !rb_load(&q->target[index].done) &&
         rb_load(&q->target[index].whom) == whom)
         rb_store_release(&q->target[index].whom, dp_whom_of(p));
@@ -68,18 +68,18 @@ static inline bool dp_standing(const struct dp_port *p, uint64_t from)
 
 static inline void dp_recover_hand(struct dp_forwarder *f)
 {
-    struct sb_hand *hand = &f->bus->hand;
+    struct sb_journal *hand = &f->bus->journal;
     uint64_t kind = rb_load_acquire(&hand->kind), name = rb_load(&hand->source), detail = rb_load(&hand->detail);
     uint64_t from = rb_load(&hand->from), to = rb_load(&hand->to), bits = rb_load(&hand->bits);
     uint32_t slot = (uint32_t)(name & 0xffff), ring = (uint32_t)(name >> 16 & 0xff);
-    if (kind == SB_HAND_NONE || slot >= f->slots || ring >= SB_RINGS)
+    if (kind == SB_JOURNAL_NONE || slot >= f->slots || ring >= SB_RINGS)
         return;
     struct dp_port *p = &f->ports[slot];
-    if (p->state == SB_FREE || p->generation != rb_load(&hand->source_generation))
+    if (p->state == SB_ROW_FREE || p->generation != rb_load(&hand->source_generation))
         return;
     bool reclaim = name & DP_FROM_RECLAIM, done = true;
     bool todo = !reclaim && ring == SB_DATA && dp_standing(p, from);
-    if (kind == SB_HAND_RECHOOSE) {
+    if (kind == SB_JOURNAL_RECHOOSE) {
         uint64_t index = detail & 0xffffffff, count = detail >> 32;
         if (todo && index < p->down->todo_count && count < p->down->todo_count) {
             rb_store(&p->todo[count].whom, rb_load(&hand->target));
@@ -97,29 +97,29 @@ static inline void dp_recover_hand(struct dp_forwarder *f)
     struct dp_port *t = &f->ports[target_slot];
     uint64_t whom = sb_whom(target_slot, (uint32_t)rb_load(&hand->target_generation));
     if (!dp_port_of(f, whom)) {
-        if (kind == SB_HAND_RUN && reclaim) /* published, its farewell would have dealt with it */
+        if (kind == SB_JOURNAL_RUN && reclaim) /* published, its farewell would have dealt with it */
             dp_forget_handed_on(f, p, from, whom);
         return;
     }
-    if (kind == SB_HAND_LOST) {
+    if (kind == SB_JOURNAL_LOST) {
         if (rb_load(&t->down->lost) < rb_load(&hand->head))
             rb_store(&t->down->lost, rb_load(&hand->head));
     } else {
         done = t->in[target_ring].published != rb_load(&hand->head);
     }
     if (!done) {
-        if (kind == SB_HAND_RUN && reclaim)
+        if (kind == SB_JOURNAL_RUN && reclaim)
             dp_forget_handed_on(f, p, from, whom);
-        else if (kind == SB_HAND_RUN && ring == SB_DATA && !todo && p->out[ring].released == from)
+        else if (kind == SB_JOURNAL_RUN && ring == SB_DATA && !todo && p->out[ring].released == from)
             dp_forget_targets(p, from, to);
         return;
     }
-    if (kind == SB_HAND_ERROR && detail < t->pending_count)
+    if (kind == SB_JOURNAL_ERROR && detail < t->pending_count)
         rb_store(&t->target[detail].done, SB_DONE_BY_ERROR);
     struct dp_source s = {.port = p, .ring = (enum sb_ring_index)ring, .reclaim = reclaim, .from = from, .to = to};
-    if (todo && kind != SB_HAND_ERROR) {
+    if (todo && kind != SB_JOURNAL_ERROR) {
         if (detail < p->down->todo_count)
-            rb_store(&p->todo[detail].bits, kind == SB_HAND_LOST ? bits : 0);
+            rb_store(&p->todo[detail].bits, kind == SB_JOURNAL_LOST ? bits : 0);
     } else if (reclaim) {
         struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
         struct sb_record h;
@@ -141,7 +141,7 @@ static inline void dp_recover_hand(struct dp_forwarder *f)
 static inline void dp_recover_interests(struct dp_forwarder *f, struct dp_port *p)
 {
     (void)dp_read_interests(f, p);
-    if (p->state != SB_LIVE)
+    if (p->state != SB_ROW_LIVE)
         dp_remove_interests(&f->routes, (uint16_t)p->slot);
 }
 
@@ -151,7 +151,7 @@ static inline void dp_fail_orphaned(struct dp_forwarder *f, struct dp_port *q)
     for (uint32_t i = 0; i < q->pending_count; i++) {
         uint64_t whom = rb_load(&q->target[i].whom);
         if (whom && !rb_load(&q->target[i].done) && !dp_port_of(f, whom))
-            dp_fail_request(f, q, (uint16_t)i, q->target[i].id, SB_ENDPOINT_DIED, NULL, SB_DIED, NULL);
+            dp_fail_request(f, q, (uint16_t)i, q->target[i].id, SB_FAULT_ENDPOINT_DIED, NULL, SB_REASON_DIED, NULL);
     }
 }
 
@@ -159,12 +159,12 @@ static inline void dp_recover(struct dp_forwarder *f)
 {
     RB_FAIL("recover.begin");
     dp_recover_hand(f);
-    RB_FAIL("recover.hand");
-    rb_store_release(&f->bus->hand.kind, SB_HAND_NONE);
+    RB_FAIL("recover.journal");
+    rb_store_release(&f->bus->journal.kind, SB_JOURNAL_NONE);
     RB_FAIL("recover.cleared");
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_FREE)
+        if (p->state == SB_ROW_FREE)
             continue;
         if (rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) != p->out[SB_DATA].released)
             rb_store_release(&p->down->todo.from, SB_NOWHERE);
@@ -174,10 +174,10 @@ static inline void dp_recover(struct dp_forwarder *f)
     }
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_FREE)
+        if (p->state == SB_ROW_FREE)
             continue;
         dp_fail_orphaned(f, p);
-        if (p->state == SB_DYING) {
+        if (p->state == SB_ROW_DYING) {
             dp_freeze(p);
             dp_forward_replies(f, p);
             dp_fail_begun(f, p);
@@ -186,9 +186,9 @@ static inline void dp_recover(struct dp_forwarder *f)
                 dp_say_down(f, p);
             }
         }
-        if (p->state != SB_LIVE)
+        if (p->state != SB_ROW_LIVE)
             dp_set_add(&f->departing, slot);
-        p->corrupt |= p->state == SB_DYING && p->reason == SB_QUARANTINED;
+        p->corrupt |= p->state == SB_ROW_DYING && p->reason == SB_REASON_QUARANTINED;
         dp_touch(f, p);
         if (!p->tail_moved[SB_DATA] && !p->tail_moved[SB_REPLIES])
             f->moved_slots[f->moved_count++] = slot;

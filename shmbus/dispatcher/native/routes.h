@@ -228,7 +228,7 @@ static inline void dp_forget_wish(struct dp_routes *r, struct dp_wish *w)
     if (w->next_of_slot)
         w->next_of_slot->slot_link = w->slot_link;
     struct dp_node *n = w->node;
-    r->observers -= w->role == SB_OBSERVE;
+    r->observers -= w->role == SB_ROLE_OBSERVE;
     free(w);
     dp_prune(r, n);
     r->pattern_count--;
@@ -257,11 +257,11 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     struct dp_wish_key key = {e->id, slot};
     uint64_t hash = dp_hash(&key, sizeof key, 3);
     if (!dp_valid_tokens(pattern, e->pattern_length, true) || e->bit >= SB_GROUPS ||
-        e->role < SB_SUBSCRIBE || e->role > SB_OBSERVE || (e->role == SB_SUBSCRIBE && e->bit && !e->group_length) ||
+        e->role < SB_ROLE_SUBSCRIBE || e->role > SB_ROLE_OBSERVE || (e->role == SB_ROLE_SUBSCRIBE && e->bit && !e->group_length) ||
         dp_table_find(&r->wishes, hash, dp_same_wish, &key))
         return false;
     struct dp_group *g = NULL;
-    if (e->role == SB_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
+    if (e->role == SB_ROLE_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
         return false;
     struct dp_node *n = r->root;
     for (size_t start = 0; start <= e->pattern_length && n;) {
@@ -285,7 +285,7 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     if (w->next_of_slot)
         w->next_of_slot->slot_link = &w->next_of_slot;
     r->of_slot[slot] = w;
-    r->observers += w->role == SB_OBSERVE;
+    r->observers += w->role == SB_ROLE_OBSERVE;
     r->pattern_count++;
     r->version++;
     return true;
@@ -332,9 +332,9 @@ static inline void dp_collect(struct dp_gather *g, const struct dp_node *n)
     struct dp_route *route = g->route;
     bool first_handlers = route->handler_count == 0;
     for (const struct dp_wish *w = n->wishes; w; w = w->next) {
-        if (w->role == SB_OBSERVE) {
+        if (w->role == SB_ROLE_OBSERVE) {
             dp_add_receiver(&route->observers, &route->observer_count, &route->observer_room, 0, w);
-        } else if (w->role == SB_HANDLE) {
+        } else if (w->role == SB_ROLE_HANDLE) {
             if (first_handlers)
                 dp_add_receiver(&route->handlers, &route->handler_count, &route->handler_room, 0, w);
         } else if (!w->bit) {

@@ -85,7 +85,7 @@ static inline void dp_watch_add(struct dp_watch *w, uint32_t slot, uint32_t gene
 {
     pthread_mutex_lock(&w->lock);
     w->watched[slot] = (struct dp_watched){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
-                                           .stat = stat, .door = door, .reason = SB_DIED, .stopped = stopped};
+                                           .stat = stat, .door = door, .reason = SB_REASON_DIED, .stopped = stopped};
     dp_watch_listen(w, pidfd, slot, DP_SIGN_PIDFD);
     dp_watch_listen(w, door, slot, DP_SIGN_DOOR);
     pthread_mutex_unlock(&w->lock);
@@ -142,9 +142,9 @@ static inline bool dp_watch_look(struct dp_watch *w, uint32_t slot, bool ended)
     enum sb_life life = x->stat >= 0 ? sb_read_stat(x->stat, &s) : SB_UNKNOWN;
     if (life == SB_FINISHED) {
         if (s.exit_code & 0x7f || s.flags & SB_DUMPS_CORE)
-            x->reason = SB_KILLED;
-        else if (x->reason == SB_DIED && (s.exit_code || !(s.flags & SB_SIGNALED)))
-            x->reason = SB_EXITED; /* without a code, a signal may be its own exit in another thread */
+            x->reason = SB_REASON_KILLED;
+        else if (x->reason == SB_REASON_DIED && (s.exit_code || !(s.flags & SB_SIGNALED)))
+            x->reason = SB_REASON_EXITED; /* without a code, a signal may be its own exit in another thread */
     }
     if (ended || life == SB_VANISHED || (life == SB_FINISHED && sb_process_finished(x->pid, x->stat))) {
         dp_watch_report(w, slot, DP_DEAD);
@@ -153,7 +153,7 @@ static inline bool dp_watch_look(struct dp_watch *w, uint32_t slot, bool ended)
     if (life == SB_FINISHED)
         return x->suspect = true;
     if (x->door_ended && life != SB_UNKNOWN) { /* it lives, and has let go of the bus */
-        x->reason = SB_EXEC;
+        x->reason = SB_REASON_EXEC;
         dp_watch_report(w, slot, DP_DEAD);
         return false;
     }

@@ -165,9 +165,9 @@ static inline uint64_t ep_trouble(struct ep_endpoint *e)
 {
     uint64_t trouble = rb_load(&e->trouble);
     uint64_t bus = rb_load_acquire(&e->bus->state), down = rb_load_acquire(&e->down->state);
-    if (__builtin_expect(bus >= SB_ENDED, 0))
-        trouble |= bus == SB_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
-    if (__builtin_expect(down == SB_DOWN_EVICTED || (down == SB_RECLAIMED && rb_load(&e->up->state) < SB_CLOSING), 0))
+    if (__builtin_expect(bus >= SB_BUS_ENDED, 0))
+        trouble |= bus == SB_BUS_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
+    if (__builtin_expect(down == SB_DOWN_EVICTED || (down == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSING), 0))
         trouble |= EP_TAKEN_OFF;
     if (__builtin_expect(rb_load(&e->bus->prefix.superseded_by) != 0, 0))
         trouble |= EP_BUS_OVER;
@@ -640,8 +640,8 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
     up->pending_count = requests;
     up->pending_offset = sizeof *up;
     for (uint32_t r = 0; r < SB_RINGS; r++) {
-        up->outgoing_place[r] = (struct sb_ring_place){.offset = offset, .capacity = capacity[r], .kind = r};
-        up->incoming_place[r] = (struct sb_ring_place){.capacity = capacity[r], .kind = r};
+        up->outgoing_ring[r] = (struct sb_ring_descriptor){.offset = offset, .capacity = capacity[r], .kind = r};
+        up->incoming_ring[r] = (struct sb_ring_descriptor){.capacity = capacity[r], .kind = r};
         rb_store(&up->outgoing[r].need, SB_NO_NEED);
         offset += capacity[r];
     }
@@ -654,8 +654,8 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
 static inline bool ep_down_sound(const struct sb_down *down, uint64_t size, const struct sb_up *up)
 {
     for (uint32_t r = 0; r < SB_RINGS; r++) {
-        const struct sb_ring_place *p = &down->incoming_place[r];
-        if (p->capacity != up->incoming_place[r].capacity || p->offset % 64 || p->offset > size ||
+        const struct sb_ring_descriptor *p = &down->incoming_ring[r];
+        if (p->capacity != up->incoming_ring[r].capacity || p->offset % 64 || p->offset > size ||
             p->capacity > size - p->offset)
             return false;
     }
@@ -680,9 +680,9 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
     rb_store(&e->flush_at, SB_NOWHERE);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         rb_producer_open(&e->out[r], &up->outgoing[r].head, &down->outgoing[r].tail, &up->outgoing[r].high,
-                         (uint8_t *)up + up->outgoing_place[r].offset, up->outgoing_place[r].capacity);
+                         (uint8_t *)up + up->outgoing_ring[r].offset, up->outgoing_ring[r].capacity);
         rb_consumer_open(&e->in[r], &down->incoming[r].head, &up->incoming[r].tail,
-                         (const uint8_t *)down + down->incoming_place[r].offset, down->incoming_place[r].capacity);
+                         (const uint8_t *)down + down->incoming_ring[r].offset, down->incoming_ring[r].capacity);
     }
     e->request_count = (uint32_t)up->pending_count;
     e->requests = calloc(e->request_count, sizeof *e->requests);
@@ -710,9 +710,9 @@ static inline void ep_free(struct ep_endpoint *e)
 
 static inline void ep_set_state(struct ep_endpoint *e, uint64_t state)
 {
-    RB_FAIL(state == SB_ATTACHED ? "attach.confirm" : "detach.say");
+    RB_FAIL(state == SB_UP_ATTACHED ? "attach.confirm" : "detach.say");
     rb_store_release(&e->up->state, state);
-    RB_FAIL(state == SB_ATTACHED ? "attach.confirmed" : "detach.said");
+    RB_FAIL(state == SB_UP_ATTACHED ? "attach.confirmed" : "detach.said");
     ep_call_dispatcher(e);
 }
 

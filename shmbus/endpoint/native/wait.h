@@ -55,7 +55,7 @@ static inline bool ep_granted(struct ep_endpoint *e, const struct ep_waiter *w)
         return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
     }
     case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
-        return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_CLOSING;
+        return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
     case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
     case EP_WANT_FUTURE: return e->nudge || e->completed != EP_NO_REQUEST;
     case EP_WANT_ENTRY: return e->free_count > 0;

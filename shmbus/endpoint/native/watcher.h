@@ -187,7 +187,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
             ep_unwatch_dispatcher(e);
     } else if (trouble & EP_FOR_NOW) {
         uint64_t state = rb_load_acquire(&e->bus->state);
-        if (e->bus->serial != e->serial && state == SB_SERVING && ep_watch_dispatcher(e)) {
+        if (e->bus->serial != e->serial && state == SB_BUS_SERVING && ep_watch_dispatcher(e)) {
             ep_set_trouble(e, 0, EP_BUS_DEAD);
             ep_knock_again(e);
         } else if (ep_bus_replaced(e)) {

@@ -17,7 +17,7 @@
 
 #define SB_LAYOUT_VERSION 1u
 
-enum sb_segment_kind { SB_BUS = 0x5301, SB_READY = 0x5302, SB_UP = 0x5303, SB_DOWN = 0x5304, SB_INTERESTS = 0x5305 };
+enum sb_segment_kind { SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303, SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305 };
 
 #define SB_NAME 64u     /* a name of at most 48 characters and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
@@ -30,7 +30,7 @@ enum sb_segment_kind { SB_BUS = 0x5301, SB_READY = 0x5302, SB_UP = 0x5303, SB_DO
 enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1, SB_RINGS = 2 };
 
 /* An array of these describes an endpoint's rings, so that a later lane to a peer is one more entry. */
-struct sb_ring_place {
+struct sb_ring_descriptor {
     uint64_t offset;   /* of the data, in the producer's segment */
     uint64_t capacity; /* a power of two */
     uint32_t kind;     /* enum sb_ring_index */
@@ -49,14 +49,14 @@ struct sb_identity { /* a process, unmistakably */
 
 /* BUS ------------------------------------------------------------------------------------------------------ */
 
-enum sb_bus_state { SB_STARTING = 0, SB_SERVING = 1, SB_BUS_CLOSING = 2, SB_ENDED = 3, SB_HANDOVER = 4 };
+enum sb_bus_state { SB_BUS_STARTING = 0, SB_BUS_SERVING = 1, SB_BUS_CLOSING = 2, SB_BUS_ENDED = 3, SB_BUS_HANDOVER = 4 };
 
 /* What the dispatcher has in hand: one operation with absolute values, so that a successor can tell whether it
  * was done and repeat it without harm. `kind` is stored 0 before any other field changes and its value last
  * (release). */
-enum sb_hand_kind { SB_HAND_NONE = 0, SB_HAND_RUN = 1, SB_HAND_LOST = 2, SB_HAND_ERROR = 3, SB_HAND_RECHOOSE = 4 };
+enum sb_journal_kind { SB_JOURNAL_NONE = 0, SB_JOURNAL_RUN = 1, SB_JOURNAL_LOST = 2, SB_JOURNAL_ERROR = 3, SB_JOURNAL_RECHOOSE = 4 };
 
-struct sb_hand {
+struct sb_journal {
     rb_word kind;              /* all words of it: dispatcher */
     rb_word source;            /* slot | ring << 16 | reclaim << 24 */
     rb_word source_generation;
@@ -71,29 +71,29 @@ struct sb_hand {
                                 * ERROR: index of the pending entry */
     rb_word reserved[6];
 };
-_Static_assert(sizeof(struct sb_hand) == 128, "the journal is two cache lines");
+_Static_assert(sizeof(struct sb_journal) == 128, "the journal is two cache lines");
 
 enum sb_row_state {
-    SB_FREE = 0,
-    SB_LIVE = 1,    /* admitted */
-    SB_LEAVING = 2, /* closing in good order */
-    SB_DYING = 3,   /* confirmed dead, evicted or quarantined; `down` is owed or said, messages are handed on */
-    SB_GONE = 4,    /* nothing of it is left but names to unlink */
+    SB_ROW_FREE = 0,
+    SB_ROW_LIVE = 1,    /* admitted */
+    SB_ROW_LEAVING = 2, /* closing in good order */
+    SB_ROW_DYING = 3,   /* confirmed dead, evicted or quarantined; `down` is owed or said, messages are handed on */
+    SB_ROW_GONE = 4,    /* nothing of it is left but names to unlink */
 };
 
 enum sb_reason { /* why an endpoint ended, as far as it is known */
-    SB_ALIVE = 0, SB_DETACHED = 1, SB_KILLED = 2, SB_EXITED = 3,
-    SB_EXEC = 4, SB_EVICTED = 5, SB_QUARANTINED = 6, SB_DIED = 7,
+    SB_REASON_ALIVE = 0, SB_REASON_DETACHED = 1, SB_REASON_KILLED = 2, SB_REASON_EXITED = 3,
+    SB_REASON_EXEC = 4, SB_REASON_EVICTED = 5, SB_REASON_QUARANTINED = 6, SB_REASON_DIED = 7,
 };
 
-enum sb_health { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
+enum sb_fitness { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
 
 struct sb_row {              /* read under `seq`: odd while it changes */
     rb_word seq;             /* all words of a row: dispatcher */
     rb_word state;           /* enum sb_row_state */
     rb_word generation;
     rb_word reason;          /* why it is DYING or GONE */
-    rb_word health;          /* enum sb_health */
+    rb_word health;          /* enum sb_fitness */
     rb_word since_ns;        /* CLOCK_MONOTONIC at admission */
     rb_word since_wall_ns;   /* CLOCK_REALTIME at admission */
     rb_word down_ns;         /* CLOCK_MONOTONIC when its end was confirmed */
@@ -137,7 +137,7 @@ struct sb_bus {
     rb_word control_ns;                /* control plane, each time it has run */
     rb_word cpu;                       /* where the forwarding plane runs, written when it changes */
 
-    _Alignas(64) struct sb_hand hand;
+    _Alignas(64) struct sb_journal journal;
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
@@ -182,7 +182,7 @@ struct sb_ready {
 
 /* UP ------------------------------------------------------------------------------------------------------- */
 
-enum sb_up_state { SB_ATTACHING = 0, SB_ATTACHED = 1, SB_CLOSING = 2, SB_CLOSED = 3 };
+enum sb_up_state { SB_UP_ATTACHING = 0, SB_UP_ATTACHED = 1, SB_UP_CLOSING = 2, SB_UP_CLOSED = 3 };
 
 struct sb_outgoing {                        /* the producer's side of a ring to the dispatcher */
     _Alignas(64) rb_word head;              /* endpoint */
@@ -225,8 +225,8 @@ struct sb_up {
     struct sb_identity identity;
     uint64_t nonce;
     char name[SB_NAME];
-    struct sb_ring_place outgoing_place[SB_RINGS]; /* in UP */
-    struct sb_ring_place incoming_place[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
+    struct sb_ring_descriptor outgoing_ring[SB_RINGS]; /* in UP */
+    struct sb_ring_descriptor incoming_ring[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
     uint64_t pending_count;
     uint64_t pending_offset;                       /* struct sb_pending[pending_count] */
 
@@ -254,7 +254,7 @@ struct sb_up {
 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
 
-enum sb_down_state { SB_DOWN_LIVE = 1, SB_DRAINED = 2, SB_RECLAIMED = 3, SB_DOWN_EVICTED = 4 };
+enum sb_down_state { SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_RECLAIMED = 3, SB_DOWN_EVICTED = 4 };
 
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
     _Alignas(64) rb_word head;              /* dispatcher */
@@ -291,7 +291,7 @@ struct sb_down {
     struct rb_prefix prefix;
     uint64_t slot;
     uint64_t generation;
-    struct sb_ring_place incoming_place[SB_RINGS];
+    struct sb_ring_descriptor incoming_ring[SB_RINGS];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
     uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], two per slot */
 
@@ -319,11 +319,11 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 
-enum sb_interest_op { SB_ADD = 1, SB_REMOVE = 2 };
+enum sb_interest_op { SB_INTEREST_ADD = 1, SB_INTEREST_REMOVE = 2 };
 enum sb_interest_role {
-    SB_SUBSCRIBE = 1,
-    SB_HANDLE = 2,
-    SB_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
+    SB_ROLE_SUBSCRIBE = 1,
+    SB_ROLE_HANDLE = 2,
+    SB_ROLE_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
 };
 enum sb_interest_flag {
     SB_DROP_NEWEST = 1, /* overflow: lose rather than wait */
@@ -354,8 +354,8 @@ static inline uint64_t sb_layout(void)
 #define SB_SIZE(t) f = rb_fingerprint(f, sizeof(struct t))
 #define SB_AT(t, m) f = rb_fingerprint(f, offsetof(struct t, m))
     SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap);
-    SB_SIZE(sb_ring_place); SB_SIZE(sb_identity); SB_SIZE(sb_hand); SB_SIZE(sb_row);
-    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, hand); SB_AT(sb_bus, routed);
+    SB_SIZE(sb_ring_descriptor); SB_SIZE(sb_identity); SB_SIZE(sb_journal); SB_SIZE(sb_row);
+    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, journal); SB_AT(sb_bus, routed);
     SB_AT(sb_bus, latency); SB_SIZE(sb_ready);
     SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
     SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_AT(sb_up, kept); SB_SIZE(sb_pending);

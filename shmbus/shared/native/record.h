@@ -53,20 +53,20 @@ _Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 
 /* What the dispatcher puts into an SB_ERROR of its own. `name` is the endpoint at fault. */
 enum sb_fault_code {
-    SB_NO_ROUTE = 1,
-    SB_ENDPOINT_DIED = 2,
-    SB_REPLY_LOST = 3,
-    SB_TOO_LARGE = 4,
-    SB_COLLISION = 5,
-    SB_REFUSED = 6,
-    SB_EXPIRED = 8,
-    SB_HANDLER_FULL = 9,
+    SB_FAULT_NO_ROUTE = 1,
+    SB_FAULT_ENDPOINT_DIED = 2,
+    SB_FAULT_REPLY_LOST = 3,
+    SB_FAULT_TOO_LARGE = 4,
+    SB_FAULT_COLLISION = 5,
+    SB_FAULT_REFUSED = 6,
+    SB_FAULT_EXPIRED = 8,
+    SB_FAULT_HANDLER_FULL = 9,
 };
 
 struct sb_fault {
     uint32_t code;
     uint32_t pid;    /* of the endpoint at fault, 0 where none is */
-    uint64_t limit;  /* SB_TOO_LARGE, SB_REPLY_LOST: the bytes that would have fitted */
+    uint64_t limit;  /* SB_FAULT_TOO_LARGE, SB_FAULT_REPLY_LOST: the bytes that would have fitted */
     char name[48];
 };
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
@@ -86,7 +86,7 @@ static inline bool sb_record_sound(const struct sb_record *h)
 }
 
 /* The extension of an SB_TAP: what became of the message that it is a copy of. */
-enum sb_outcome { SB_TAP_DELIVERED = 0, SB_TAP_NOBODY = 1, SB_TAP_LOST = 2, SB_TAP_DROPPED = 3 };
+enum sb_outcome { SB_OUTCOME_DELIVERED = 0, SB_OUTCOME_NOBODY = 1, SB_OUTCOME_LOST = 2, SB_OUTCOME_DROPPED = 3 };
 
 struct sb_tap {
     uint64_t forwarded_ns;      /* when the dispatcher dealt with it */
