@@ -72,7 +72,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t type_length
         const void *payload
         uint64_t size
-    cdef struct ep_batch:
+    cdef struct ep_batch_limits:
         uint64_t messages
         uint64_t bytes
         uint64_t delay_ns
@@ -81,7 +81,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint8_t *payload
         uint64_t size
         uint64_t asked
-    cdef struct ep_place:
+    cdef struct ep_placement:
         uint64_t moves
     cdef struct ep_endpoint:
         char door_path[108]
@@ -104,7 +104,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t bad_ring
         uint64_t bad_position
         rb_bell bell
-        ep_place place
+        ep_placement placement
     cdef struct ep_log:
         sb_interests *at
         uint64_t size
@@ -117,7 +117,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     uint64_t ep_record_length(const ep_message *)
     void ep_flush(ep_endpoint *)
     uint64_t ep_stamp(ep_endpoint *)
-    rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch *, flag *)
+    rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)
     void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
     void ep_release_data(ep_endpoint *)
     void ep_done(ep_endpoint *, uint64_t)
@@ -130,7 +130,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
     bint ep_append_interest(ep_log *, const sb_interest *, const char *, const char *)
-    uint64_t ep_announce_interests(ep_endpoint *, uint64_t)
+    uint64_t ep_commit_interests(ep_endpoint *, uint64_t)
     uint64_t ep_up_size(uint64_t, uint64_t, uint64_t)
     void ep_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
     bint ep_down_sound(const sb_down *, uint64_t, const sb_up *)

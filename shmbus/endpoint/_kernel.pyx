@@ -341,7 +341,7 @@ cdef class EndpointCore:
     cdef object _encode_into
     cdef bytearray _scratch
     cdef bint _batching
-    cdef ep_batch _batch
+    cdef ep_batch_limits _batch
     cdef dict _routes            # by type
     cdef bint _redelivers       # some handler is redeliver=True
     cdef list _sources           # names by slot
@@ -435,8 +435,8 @@ cdef class EndpointCore:
             raise OSError(errno, f"bell {name.decode()} could not be opened")
         return bell
 
-    cdef ep_batch _limits(self, object max_messages, object max_bytes, object max_delay):
-        cdef ep_batch limits
+    cdef ep_batch_limits _limits(self, object max_messages, object max_bytes, object max_delay):
+        cdef ep_batch_limits limits
         limits.messages = max_messages if max_messages is not None else NEVER
         limits.bytes = rb_largest_record(self._e.out[SB_DATA].capacity)
         if max_bytes is not None and max_bytes < limits.bytes:
@@ -525,7 +525,7 @@ cdef class EndpointCore:
         many of them. Raises like `publish`, with the `index` of the message that failed; those
         before it are accepted."""
         self._check()
-        cdef ep_batch limits = self._limits(256, None, None)
+        cdef ep_batch_limits limits = self._limits(256, None, None)
         cdef int64_t index = 0
         try:
             for type, payload in items:
@@ -616,7 +616,7 @@ cdef class EndpointCore:
         if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
             self._scratch = <bytearray>owner
 
-    cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const ep_batch *batch,
+    cdef int _post(self, uint16_t kind, str type, object payload, object timeout, const ep_batch_limits *batch,
                    int64_t index) except -1:
         cdef ep_message m
         self._check()
@@ -630,7 +630,7 @@ cdef class EndpointCore:
         self._give_back(owner)
         return 0
 
-    cdef int _put(self, ep_message *m, str type, object timeout, const ep_batch *batch, int64_t index) except -1:
+    cdef int _put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
         cdef ep_endpoint *e = self._e
         cdef flag armed = 0
         cdef rb_status status
@@ -653,7 +653,7 @@ cdef class EndpointCore:
             return 0
         return self._put_slowly(m, type, timeout, batch, index)
 
-    cdef int _put_slowly(self, ep_message *m, str type, object timeout, const ep_batch *batch, int64_t index) except -1:
+    cdef int _put_slowly(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
         """The ring was full."""
         cdef ep_endpoint *e = self._e
         cdef flag armed = 0
@@ -1266,7 +1266,7 @@ cdef class EndpointCore:
         """Tell the dispatcher; returns the version to wait for."""
         self._check()
         ep_lock(self._e)
-        cdef uint64_t version = ep_announce_interests(self._e, serial)
+        cdef uint64_t version = ep_commit_interests(self._e, serial)
         ep_unlock(self._e)
         return version
 
@@ -1355,7 +1355,7 @@ cdef class EndpointCore:
 
     def _figures(self):
         """How this endpoint has waited, for benchmarks."""
-        return {"parks": self._e.bell.parks, "hogs": self._e.bell.hogs, "moves": self._e.place.moves}
+        return {"parks": self._e.bell.parks, "hogs": self._e.bell.hogs, "moves": self._e.placement.moves}
 
 
 @cython.final
@@ -1363,7 +1363,7 @@ cdef class Batch:
     """Messages that are published together; see `Endpoint.batch`."""
 
     cdef EndpointCore _endpoint
-    cdef ep_batch _limits
+    cdef ep_batch_limits _limits
     cdef int64_t _count
 
     def __init__(self):

@@ -788,7 +788,7 @@ static void subscribe_one(struct stage *s)
     rb_store(&s->b->log->bytes, 0);
     struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = 9, .pattern_length = 1};
     CHECK(ep_append_interest(&log, &e, "x", ""));
-    ep_announce_interests(&s->e, 1);
+    ep_commit_interests(&s->e, 1);
     ep_set_state(&s->e, SB_UP_CLOSING);
 }
 

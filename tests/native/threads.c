@@ -47,7 +47,7 @@ static void want(struct actor *a, struct sb_interest e, const char *pattern, con
 {
     log_interest(a->peer, e, pattern, group);
     ep_lock(&a->e);
-    uint64_t version = ep_announce_interests(&a->e, 1);
+    uint64_t version = ep_commit_interests(&a->e, 1);
     ep_unlock(&a->e);
     CHECK(await(a, EP_WANT_SEEN, 0, version));
 }

@@ -10,7 +10,7 @@
 #include "ringbuf/native/bell.h"
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/shared/native/layout.h"
-#include "shmbus/endpoint/native/place.h"
+#include "shmbus/endpoint/native/placement.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -40,7 +40,7 @@ struct ep_message {          /* what a caller wants sent */
     uint64_t size;
 };
 
-struct ep_batch {            /* when what was put into the ring is published */
+struct ep_batch_limits {            /* when what was put into the ring is published */
     uint64_t messages;       /* at the latest with that many */
     uint64_t bytes;
     uint64_t delay_ns;       /* so long after the first of them; 0: no such limit */
@@ -104,7 +104,7 @@ struct ep_endpoint {
     uint32_t inside;                    /* threads within ep_wait */
     struct rb_bell bell;                /* the leader's */
     struct rb_poster self;              /* wakes the leader */
-    struct ep_place place;
+    struct ep_placement placement;
     uint64_t records_at_wait;           /* taken from the ring that the last wait was for */
 
     /* The watcher's. */
@@ -229,7 +229,7 @@ static inline uint64_t ep_stamp(struct ep_endpoint *e)
 /* Put a message into its ring: RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble).
  * Published at once without a `batch`; with one, `*armed` says that the watcher has a new time to keep. */
 static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_message *m, uint64_t now,
-                                     const struct ep_batch *batch, bool *armed)
+                                     const struct ep_batch_limits *batch, bool *armed)
 {
     uint32_t ring = ep_ring_of(m->kind);
     struct rb_producer *out = &e->out[ring];
@@ -320,7 +320,7 @@ static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
 
 /* The oldest message held leaves the ring, undone. The front of it is kept, so that it is a dead letter if we die;
  * where there is no room for that, it would be counted. */
-static inline void sb_let_go(struct ep_endpoint *e)
+static inline void ep_let_go(struct ep_endpoint *e)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct sb_let_go *kept = e->up->kept;
@@ -345,7 +345,7 @@ static inline void sb_let_go(struct ep_endpoint *e)
 static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t how)
 {
     if (e->held_count >= e->hold_limit)
-        sb_let_go(e);
+        ep_let_go(e);
     for (uint32_t i = 0; i < SB_HELD; i++) {
         struct sb_held *entry = &e->up->held[i];
         if (rb_load(&entry->position) != SB_NOWHERE)
@@ -424,7 +424,7 @@ static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *he
     rb_add(&mine->taken_count, 1);
     RB_FAIL("take.counted");
     while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4)
-        sb_let_go(e);
+        ep_let_go(e);
     ep_release_data(e);
     switch (header->kind) {
     case SB_EVENT: rb_add(&e->up->received_events, 1); break;
@@ -588,7 +588,7 @@ struct ep_log {                  /* the interests segment as its writer sees it 
     uint64_t size;               /* of the segment */
 };
 
-/* Append one entry: false where the segment is full. ep_announce_interests makes it known. */
+/* Append one entry: false where the segment is full. ep_commit_interests makes it known. */
 static inline bool ep_append_interest(struct ep_log *log, const struct sb_interest *entry, const char *pattern,
                                       const char *group)
 {
@@ -608,7 +608,7 @@ static inline bool ep_append_interest(struct ep_log *log, const struct sb_intere
 }
 
 /* Returns the version that the dispatcher will have seen once it has all. */
-static inline uint64_t ep_announce_interests(struct ep_endpoint *e, uint64_t serial)
+static inline uint64_t ep_commit_interests(struct ep_endpoint *e, uint64_t serial)
 {
     struct sb_outgoing *mine = &e->up->outgoing[SB_DATA];
     uint64_t version = rb_load(&mine->interests_version) + 1;
@@ -693,7 +693,7 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         e->free[e->free_count++] = (uint16_t)i;
     RB_FAIL("attach.opened");
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
-    ep_place_init(&e->place, step_aside);
+    ep_placement_init(&e->placement, step_aside);
     return true;
 }
 

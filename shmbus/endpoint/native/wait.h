@@ -211,7 +211,7 @@ static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, s
     e->leader_wants = view->wants;
     /* Lockstep: nobody else waits here, and one record came since the last wait. */
     uint64_t records = rb_load(&e->up->incoming[w->want == EP_WANT_DATA ? SB_DATA : SB_REPLIES].taken_count);
-    bool lockstep = e->place.enabled && e->first == e->last && (w->want & (EP_WANT_REPLY | EP_WANT_DATA)) &&
+    bool lockstep = e->placement.enabled && e->first == e->last && (w->want & (EP_WANT_REPLY | EP_WANT_DATA)) &&
                     records - e->records_at_wait <= 1;
     e->records_at_wait = records;
     uint64_t start = lockstep ? rb_now() : 0;
@@ -219,7 +219,7 @@ static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, s
     enum rb_wake wake = rb_bell_wait(&e->bell, ep_view_changed, view, until);
     if (start && wake == RB_READY) {
         uint64_t now = rb_now();
-        ep_place_step(&e->place, &e->bell, rb_load(&e->bus->cpu), now - start, now);
+        ep_placement_step(&e->placement, &e->bell, rb_load(&e->bus->cpu), now - start, now);
     }
     ep_lock(e);
     return wake;

@@ -5,20 +5,20 @@
  *
  * Done blindly this costs more than it gives. So only in lockstep, at most every 2 ms, not for a while
  * after a sign of a CPU hog, and not for a while when the waits grew afterwards. */
-#ifndef EP_PLACE_H
-#define EP_PLACE_H
+#ifndef EP_PLACEMENT_H
+#define EP_PLACEMENT_H
 
 #include "ringbuf/native/bell.h"
 
 #include <unistd.h>
 
-#define EP_PLACE_STREAK 32u
-#define EP_PLACE_PAUSE_NS 2000000u
-#define EP_PLACE_CALM 10u          /* rests without a sign of a hog: 10 ms after a blip, a second after a lasting one */
-#define EP_PLACE_REST_NS 1000000000u
-#define EP_PLACE_TRIAL 64u /* waits after which a step is judged */
+#define EP_PLACEMENT_STREAK 32u
+#define EP_PLACEMENT_PAUSE_NS 2000000u
+#define EP_PLACEMENT_CALM 10u          /* rests without a sign of a hog: 10 ms after a blip, a second after a lasting one */
+#define EP_PLACEMENT_REST_NS 1000000000u
+#define EP_PLACEMENT_TRIAL 64u /* waits after which a step is judged */
 
-struct ep_place {         /* private to the endpoint, used by its leader alone */
+struct ep_placement {         /* private to the endpoint, used by its leader alone */
     bool enabled;
     uint32_t streak;      /* lockstep waits in a row on the dispatcher's CPU */
     uint32_t trial;       /* waits left until the last step is judged */
@@ -29,12 +29,12 @@ struct ep_place {         /* private to the endpoint, used by its leader alone *
     uint64_t moves;
 };
 
-static inline void ep_place_init(struct ep_place *p, bool enabled)
+static inline void ep_placement_init(struct ep_placement *p, bool enabled)
 {
-    *p = (struct ep_place){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = EP_PLACE_REST_NS};
+    *p = (struct ep_placement){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = EP_PLACEMENT_REST_NS};
 }
 
-static inline void ep_place_leave(struct ep_place *p, int cpu)
+static inline void ep_placement_leave(struct ep_placement *p, int cpu)
 {
     cpu_set_t own, others;
     if (sched_getaffinity(0, sizeof own, &own) != 0)
@@ -52,7 +52,7 @@ static inline void ep_place_leave(struct ep_place *p, int cpu)
 }
 
 /* After a lockstep wait of `waited` ns that ended at `now`. */
-static inline void ep_place_step(struct ep_place *p, const struct rb_bell *bell, uint64_t dispatcher_cpu,
+static inline void ep_placement_step(struct ep_placement *p, const struct rb_bell *bell, uint64_t dispatcher_cpu,
                                  uint64_t waited, uint64_t now)
 {
     if (!p->enabled)
@@ -61,10 +61,10 @@ static inline void ep_place_step(struct ep_place *p, const struct rb_bell *bell,
     if (p->trial && --p->trial == 0) {
         if (p->mean_ns > p->mean_before + p->mean_before / 4) {
             p->not_before = now + p->rest_ns;
-            if (p->rest_ns < 64 * (uint64_t)EP_PLACE_REST_NS)
+            if (p->rest_ns < 64 * (uint64_t)EP_PLACEMENT_REST_NS)
                 p->rest_ns *= 2;
         } else {
-            p->rest_ns = EP_PLACE_REST_NS;
+            p->rest_ns = EP_PLACEMENT_REST_NS;
         }
     }
     int cpu = sched_getcpu();
@@ -72,15 +72,15 @@ static inline void ep_place_step(struct ep_place *p, const struct rb_bell *bell,
         p->streak = 0;
         return;
     }
-    if (++p->streak < EP_PLACE_STREAK || now < p->not_before)
+    if (++p->streak < EP_PLACEMENT_STREAK || now < p->not_before)
         return;
     p->streak = 0;
-    if (bell->hogs && now < bell->hog_until + EP_PLACE_CALM * bell->hog_rest)
+    if (bell->hogs && now < bell->hog_until + EP_PLACEMENT_CALM * bell->hog_rest)
         return;
     p->mean_before = p->mean_ns;
-    p->trial = EP_PLACE_TRIAL;
-    p->not_before = now + EP_PLACE_PAUSE_NS;
-    ep_place_leave(p, cpu);
+    p->trial = EP_PLACEMENT_TRIAL;
+    p->not_before = now + EP_PLACEMENT_PAUSE_NS;
+    ep_placement_leave(p, cpu);
 }
 
 #endif
