@@ -682,7 +682,7 @@ static void take_two(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+        CHECK(ep_front(&s->e, &h, &record) == RB_OK);
         uint64_t position = ep_take(&s->e, &h, SB_HELD_OPEN);
         ep_set_in_hand(&s->e, 1, 5);
         if (i == 0)
@@ -722,7 +722,7 @@ static void take_more_than_it_holds(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+        CHECK(ep_front(&s->e, &h, &record) == RB_OK);
         ep_take(&s->e, &h, SB_HELD_OPEN);
         ep_set_in_hand(&s->e, (uint64_t)i + 1, 5);
     }
@@ -754,7 +754,7 @@ static void serve_one(struct stage *s)
 {
     struct sb_record h;
     const uint8_t *record;
-    CHECK(dp_front(&s->e, &h, &record) == RB_OK);
+    CHECK(ep_front(&s->e, &h, &record) == RB_OK);
     ep_take(&s->e, &h, SB_HELD_DONE);
     push_real(s, SB_REPLY, "", TEXT, h.correlation, &h);
 }
