@@ -48,70 +48,295 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def _of(size: int | None) -> str:
+    return "" if size is None else f" of {size} bytes"
+
+
 def _at(index: int | None) -> str:
     return "" if index is None else f"message {index} of the batch: "
 
 
-# Names, types, patterns, settings: wrong before anything is touched.
+# Not accepted: nothing was sent.
 
 
-class InvalidName(BusError, ValueError):
-    """A bus, endpoint or group name that cannot be used."""
+class NotAccepted(BusError):
+    """A message was not accepted: nobody will get it."""
 
-    name: str
-    what: str = "endpoint"  # whose name: bus, endpoint or group
-    reason: str
+
+class QueueFull(NotAccepted):
+    """A ring stayed full: the message was not accepted."""
+
+    type: str
+    endpoint: str  # whose ring is full
+    depth: int  # bytes waiting in it
+    capacity: int  # bytes
+    seconds: float
+    setting: str = "ring_bytes"
+    index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
         return (
-            f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
-            f"{self.reason}. Use 1 to 48 of A-Z a-z 0-9 '_' '-' '.'"
+            f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
+            f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
+            "Send more slowly, wait longer (timeout=), find the slow receiver (shmbus ls), or "
+            f"enlarge Settings({self.setting}=...)"
         )
 
 
-class InvalidType(BusError, ValueError):
-    """A message type that cannot be published, sent or requested."""
+class RequestsFull(NotAccepted):
+    """Too many requests of this endpoint are in flight."""
+
+    type: str
+    endpoint: str
+    limit: int
+    seconds: float
+    setting: str = "max_requests"
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} not accepted: {self.limit} requests of endpoint {self.endpoint!r} are "
+            f"in flight, none ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
+            f"Settings({self.setting}=...)"
+        )
+
+
+class MessageTooLarge(NotAccepted):
+    """A message does not fit the rings it has to pass."""
+
+    type: str
+    size: int  # bytes
+    limit: int  # bytes
+    endpoint: str  # whose ring is too small
+    setting: str = "ring_bytes"
+    index: int | None = None  # which message of a batch
+
+    def _explain(self) -> str:
+        return (
+            f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
+            f"carries at most {self.limit}. Send less, or give it a Settings({self.setting}=...) "
+            "of at least four times the message"
+        )
+
+
+class EncodeError(NotAccepted):
+    """A payload cannot be encoded; raised at its maker."""
 
     type: str
     reason: str
+    size: int | None = None  # bytes, where known
+    index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
         return (
-            f"{self.type!r} is not a message type: {self.reason}. Use tokens of A-Z a-z 0-9 _ - "
-            "between dots, at most 255 bytes, as in 'buffer.12.changed'"
+            f"{_at(self.index)}payload{_of(self.size)} of {self.type!r} cannot be encoded: "
+            f"{self.reason}. Send bytes, plain values or msgspec Structs"
         )
 
 
-class InvalidPattern(BusError, ValueError):
-    """A pattern that cannot be subscribed to or handled."""
+# The peer failed.
+
+
+class PeerFailed(BusError):
+    """What another endpoint had to do was not done, or not in time."""
+
+
+class RequestError(PeerFailed):
+    """A request ended without a reply."""
+
+    type: str
+
+
+class NoRoute(RequestError):
+    """No endpoint handles this type."""
+
+    def _explain(self) -> str:
+        return (
+            f"no endpoint handles {self.type!r}. Start one that does, wait for it "
+            f"(ep.wait_for({self.type!r})), or ask bus.route() who would get it"
+        )
+
+
+class RequestTimeout(RequestError, TimeoutError):
+    """The reply did not come in time."""
+
+    seconds: float
+    endpoint: str | None = None  # the handler, where it was chosen
+    hint: str = ""  # what is known of the reason
+
+    def _explain(self) -> str:
+        who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"
+        hint = f": {self.hint}" if self.hint else ""
+        return (
+            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. Wait longer "
+            "(timeout=), or see that its handlers are run, in enough threads: run(threads=...)"
+        )
+
+
+class EndpointDied(RequestError):
+    """The endpoint that handled the request is gone."""
+
+    endpoint: str
+    pid: int | None = None
+    reason: str = (
+        "died"  # what is known: killed, exited without detaching, exec, evicted, quarantined
+    )
+
+    def _explain(self) -> str:
+        pid = "" if self.pid is None else f" (process {self.pid})"
+        return (
+            f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
+            "it may have been done in part. Ask again if that is harmless, and look at that "
+            "process's log"
+        )
+
+
+class RemoteError(RequestError):
+    """The handler raised: its exception's type, message and traceback, as text."""
+
+    endpoint: str
+    error: str  # the exception's type, by its qualified name
+    message: str
+    traceback: str = ""
+
+    def _explain(self) -> str:
+        trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
+        return (
+            f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
+            f"{self.message}. Mend it there{trace}"
+        )
+
+
+class ReplyLost(RequestError):
+    """The request was handled, but its reply could not be delivered."""
+
+    endpoint: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
+            f"{self.reason}. Enlarge this endpoint's Settings(ring_bytes=...), or make fewer "
+            "requests at a time"
+        )
+
+
+class CorrelationCollision(RequestError):
+    """A correlation id is in use by another request."""
+
+    correlation_id: UUID | None
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type!r} was refused: correlation id {self.correlation_id} belongs to another "
+            "request in flight. Let request() make the ids; attach anew if it did"
+        )
+
+
+class DecodeError(PeerFailed):
+    """A payload is not what its receiver expects; raised at the receiver. Where a handler raises
+    it, its requester gets it as a `RemoteError`."""
+
+    type: str
+    reason: str
+    size: int | None = None  # bytes, where known
+
+    def _explain(self) -> str:
+        return (
+            f"payload{_of(self.size)} of {self.type!r} cannot be decoded: {self.reason}. Make "
+            "sender and receiver agree: the annotation, payload_type= or attach(types=...)"
+        )
+
+
+class WaitTimeout(PeerFailed, TimeoutError):
+    """Too few endpoints came that would receive a pattern."""
 
     pattern: str
+    receivers: int  # wanted
+    found: int
+    seconds: float
+
+    def _explain(self) -> str:
+        return (
+            f"{self.found} of {self.receivers} receivers of {self.pattern!r} within "
+            f"{_seconds(self.seconds)}. Start those that subscribe to it or handle it, or wait "
+            "longer (timeout=)"
+        )
+
+
+# Disconnected: the endpoint or the view is of no use, for now or for good.
+
+
+class Disconnected(BusError):
+    """An endpoint or a view is not connected to its bus any more."""
+
+
+class BusDown(Disconnected):
+    """The dispatcher is gone, or has ended the bus."""
+
+    bus: str
+    reason: str
+    pid: int | None = None
+
+    def _explain(self) -> str:
+        pid = "" if self.pid is None else f" (dispatcher {self.pid})"
+        return (
+            f"bus {self.bus!r} is down{pid}: {self.reason}. Start it again (python -m shmbus "
+            f"{self.bus}); with reconnect=True calls wait for that"
+        )
+
+
+class EndpointClosed(Disconnected):
+    """This process closed the endpoint."""
+
+    endpoint: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r} has been closed here. Attach anew"
+
+
+class Evicted(Disconnected):
+    """The dispatcher took this endpoint off the bus."""
+
+    endpoint: str
+    reason: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r} was taken off the bus: {self.reason}. Attach anew"
+
+
+class RingCorrupt(Disconnected):
+    """A ring holds what its producer cannot have meant; its port is quarantined."""
+
+    endpoint: str
+    ring: str
+    position: int
     reason: str
 
     def _explain(self) -> str:
         return (
-            f"{self.pattern!r} is not a pattern: {self.reason}. Use a message type in which a "
-            "token may be '*' (any one token) and the last may be '>' (one or more), as in "
-            "'buffer.*.changed' or 'buffer.>'"
+            f"{self.ring} ring of endpoint {self.endpoint!r} is corrupt at position "
+            f"{self.position}: {self.reason}. Find what scribbles on memory in that process, and "
+            "restart it"
         )
 
 
-class InvalidSetting(BusError, ValueError):
-    """A setting out of its range."""
+class ViewClosed(Disconnected, ValueError):
+    """This process closed the view of the bus, or the bus that it served."""
 
-    setting: str
-    value: object
-    reason: str
-    remedy: str
+    bus: str
 
     def _explain(self) -> str:
-        return f"{self.setting}={self.value!r}: {self.reason}. {self.remedy}"
+        return f"this view of bus {self.bus!r} has been closed here. Look anew: shmbus.observe()"
 
 
 # Attaching and serving.
 
 
-class AttachError(BusError):
+class SetupError(BusError):
+    """A bus could not be attached to, served or observed."""
+
+
+class AttachError(SetupError):
     """The bus could not be attached to."""
 
     bus: str | None
@@ -222,7 +447,7 @@ class Refused(AttachError):
         return f"bus {self.bus!r}: admission refused{by}: {self.reason}. {self.remedy}"
 
 
-class BusExists(BusError):
+class BusExists(SetupError):
     """This bus has a dispatcher already."""
 
     bus: str
@@ -235,7 +460,7 @@ class BusExists(BusError):
         )
 
 
-class SegmentError(BusError):
+class SegmentError(SetupError):
     """A shared-memory segment could not be made, reserved or trusted. Raised from ringbuf's own
     error."""
 
@@ -251,7 +476,7 @@ class SegmentError(BusError):
         return f"segment {self.name!r}{size}: {self.reason}{free}. {self.remedy}"
 
 
-class NotSupported(BusError):
+class NotSupported(SetupError):
     """This platform, interpreter or build cannot do it."""
 
     feature: str
@@ -262,84 +487,67 @@ class NotSupported(BusError):
         return f"{self.feature} is not supported: {self.reason}. {self.remedy}"
 
 
-# Sending: not accepted.
+# Wrong use: the code that calls has to change.
 
 
-class QueueFull(BusError):
-    """A ring stayed full: the message was not accepted."""
-
-    type: str
-    endpoint: str  # whose ring is full
-    depth: int  # bytes waiting in it
-    capacity: int  # bytes
-    seconds: float
-    setting: str = "ring_bytes"
-    index: int | None = None  # which message of a batch
-
-    def _explain(self) -> str:
-        return (
-            f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
-            f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
-            "Send more slowly, wait longer (timeout=), find the slow receiver (shmbus ls), or "
-            f"enlarge Settings({self.setting}=...)"
-        )
+class UsageError(BusError):
+    """The bus was used in a way that cannot work."""
 
 
-class RequestsFull(BusError):
-    """Too many requests of this endpoint are in flight."""
+class InvalidName(UsageError, ValueError):
+    """A bus, endpoint or group name that cannot be used."""
 
-    type: str
-    endpoint: str
-    limit: int
-    seconds: float
-    setting: str = "max_requests"
+    name: str
+    what: str = "endpoint"  # whose name: bus, endpoint or group
+    reason: str
 
     def _explain(self) -> str:
         return (
-            f"{self.type!r} not accepted: {self.limit} requests of endpoint {self.endpoint!r} are "
-            f"in flight, none ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
-            f"Settings({self.setting}=...)"
+            f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
+            f"{self.reason}. Use 1 to 48 of A-Z a-z 0-9 '_' '-' '.'"
         )
 
 
-class MessageTooLarge(BusError):
-    """A message does not fit the rings it has to pass."""
-
-    type: str
-    size: int  # bytes
-    limit: int  # bytes
-    endpoint: str  # whose ring is too small
-    setting: str = "ring_bytes"
-    index: int | None = None  # which message of a batch
-
-    def _explain(self) -> str:
-        return (
-            f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
-            f"carries at most {self.limit}. Send less, or give it a Settings({self.setting}=...) "
-            "of at least four times the message"
-        )
-
-
-class PayloadError(BusError):
-    """A payload could not be turned into bytes, or back."""
+class InvalidType(UsageError, ValueError):
+    """A message type that cannot be published, sent or requested."""
 
     type: str
     reason: str
-    size: int | None = None  # bytes, where known
-    index: int | None = None  # which message of a batch
-
-    _verb = "encoded"
-    _remedy = "Send bytes, plain values or msgspec Structs"
 
     def _explain(self) -> str:
-        size = "" if self.size is None else f" of {self.size} bytes"
         return (
-            f"{_at(self.index)}payload{size} of {self.type!r} cannot be {self._verb}: "
-            f"{self.reason}. {self._remedy}"
+            f"{self.type!r} is not a message type: {self.reason}. Use tokens of A-Z a-z 0-9 _ - "
+            "between dots, at most 255 bytes, as in 'buffer.12.changed'"
         )
 
 
-class InvalidPayloadType(BusError, TypeError):
+class InvalidPattern(UsageError, ValueError):
+    """A pattern that cannot be subscribed to or handled."""
+
+    pattern: str
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"{self.pattern!r} is not a pattern: {self.reason}. Use a message type in which a "
+            "token may be '*' (any one token) and the last may be '>' (one or more), as in "
+            "'buffer.*.changed' or 'buffer.>'"
+        )
+
+
+class InvalidSetting(UsageError, ValueError):
+    """A setting out of its range."""
+
+    setting: str
+    value: object
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"{self.setting}={self.value!r}: {self.reason}. {self.remedy}"
+
+
+class InvalidPayloadType(UsageError, TypeError):
     """A payload type that msgspec cannot decode to."""
 
     payload_type: str
@@ -352,150 +560,70 @@ class InvalidPayloadType(BusError, TypeError):
         )
 
 
-class EncodeError(PayloadError):
-    """A payload cannot be encoded; raised at its maker."""
+class HandlerConflict(UsageError):
+    """One endpoint handles the same pattern twice."""
+
+    endpoint: str
+    pattern: str
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} handles {self.pattern!r} already. Remove one of both "
+            "handlers, or make one pattern more specific"
+        )
 
 
-class DecodeError(PayloadError):
-    """A payload is not what its receiver expects; raised at the receiver, and told to a
-    requester."""
+class ReceiveConflict(UsageError):
+    """An endpoint's messages are asked for in two ways that exclude each other."""
 
-    _verb = "decoded"
-    _remedy = "Make sender and receiver agree: the annotation, payload_type= or attach(types=...)"
+    endpoint: str
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"endpoint {self.endpoint!r}: {self.reason}. {self.remedy}"
 
 
-# Requests: each ends with its reply or with one of these.
+class TooManyGroups(UsageError):
+    """One endpoint is a member of too many groups."""
+
+    endpoint: str
+    group: str
+    limit: int = 31
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} cannot join group {self.group!r}: it is in {self.limit} "
+            "groups. Attach a second endpoint for more"
+        )
 
 
-class RequestError(BusError):
-    """A request ended without a reply."""
+class NotARequest(UsageError):
+    """An event or a command cannot be answered."""
 
     type: str
-
-
-class NoRoute(RequestError):
-    """No endpoint handles this type."""
+    kind: str  # event or send
 
     def _explain(self) -> str:
         return (
-            f"no endpoint handles {self.type!r}. Start one that does, wait for it "
-            f"(ep.wait_for({self.type!r})), or ask bus.route() who would get it"
+            f"{self.type!r} came as {self.kind}, which takes no reply. Let its sender use request()"
         )
 
 
-class RequestTimeout(RequestError, TimeoutError):
-    """The reply did not come in time."""
+class AlreadyReplied(UsageError):
+    """A request has been answered before."""
 
-    seconds: float
-    endpoint: str | None = None  # the handler, where it was chosen
-    hint: str = ""  # what is known of the reason
-
-    def _explain(self) -> str:
-        who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"
-        hint = f": {self.hint}" if self.hint else ""
-        return (
-            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. Wait longer "
-            "(timeout=), or see that its handlers are run, in enough threads: run(threads=...)"
-        )
-
-
-class EndpointDied(RequestError):
-    """The endpoint that handled the request is gone."""
-
-    endpoint: str
-    pid: int | None = None
-    reason: str = (
-        "died"  # what is known: killed, exited without detaching, exec, evicted, quarantined
-    )
-
-    def _explain(self) -> str:
-        pid = "" if self.pid is None else f" (process {self.pid})"
-        return (
-            f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
-            "it may have been done in part. Ask again if that is harmless, and look at that "
-            "process's log"
-        )
-
-
-class RemoteError(RequestError):
-    """The handler raised: its exception's type, message and traceback, as text."""
-
-    endpoint: str
-    error: str  # the exception's type, by its qualified name
-    message: str
-    traceback: str = ""
-
-    def _explain(self) -> str:
-        trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
-        return (
-            f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
-            f"{self.message}. Mend it there{trace}"
-        )
-
-
-class ReplyLost(RequestError):
-    """The request was handled, but its reply could not be delivered."""
-
-    endpoint: str
-    reason: str
+    type: str
+    correlation_id: UUID | None = None
 
     def _explain(self) -> str:
         return (
-            f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
-            f"{self.reason}. Enlarge this endpoint's Settings(ring_bytes=...), or make fewer "
-            "requests at a time"
+            f"{self.type!r} ({self.correlation_id}) has been answered already. Reply once: by "
+            "returning, by reply() or by fail(); call defer() in the handler to answer later"
         )
 
 
-class CorrelationCollision(RequestError):
-    """A correlation id is in use by another request."""
-
-    correlation_id: UUID | None
-
-    def _explain(self) -> str:
-        return (
-            f"{self.type!r} was refused: correlation id {self.correlation_id} belongs to another "
-            "request in flight. Let request() make the ids; attach anew if it did"
-        )
-
-
-# The life of an endpoint and of its bus.
-
-
-class BusDown(BusError):
-    """The dispatcher is gone, or has ended the bus."""
-
-    bus: str
-    reason: str
-    pid: int | None = None
-
-    def _explain(self) -> str:
-        pid = "" if self.pid is None else f" (dispatcher {self.pid})"
-        return (
-            f"bus {self.bus!r} is down{pid}: {self.reason}. Start it again (python -m shmbus "
-            f"{self.bus}); with reconnect=True calls wait for that"
-        )
-
-
-class EndpointClosed(BusError):
-    """This process closed the endpoint."""
-
-    endpoint: str
-
-    def _explain(self) -> str:
-        return f"endpoint {self.endpoint!r} has been closed here. Attach anew"
-
-
-class ViewClosed(BusError, ValueError):
-    """This process closed the view of the bus, or the bus that it served."""
-
-    bus: str
-
-    def _explain(self) -> str:
-        return f"this view of bus {self.bus!r} has been closed here. Look anew: shmbus.observe()"
-
-
-class NoSuchEndpoint(BusError, LookupError):
+class NoSuchEndpoint(UsageError, LookupError):
     """Nobody of that name is on the bus."""
 
     bus: str
@@ -510,17 +638,7 @@ class NoSuchEndpoint(BusError, LookupError):
         )
 
 
-class Evicted(BusError):
-    """The dispatcher took this endpoint off the bus."""
-
-    endpoint: str
-    reason: str
-
-    def _explain(self) -> str:
-        return f"endpoint {self.endpoint!r} was taken off the bus: {self.reason}. Attach anew"
-
-
-class ForkedEndpoint(BusError):
+class ForkedEndpoint(UsageError):
     """An endpoint was used in a forked child."""
 
     endpoint: str
@@ -533,102 +651,7 @@ class ForkedEndpoint(BusError):
         )
 
 
-class RingCorrupt(BusError):
-    """A ring holds what its producer cannot have meant; its port is quarantined."""
-
-    endpoint: str
-    ring: str
-    position: int
-    reason: str
-
-    def _explain(self) -> str:
-        return (
-            f"{self.ring} ring of endpoint {self.endpoint!r} is corrupt at position "
-            f"{self.position}: {self.reason}. Find what scribbles on memory in that process, and "
-            "restart it"
-        )
-
-
-# Using an endpoint.
-
-
-class HandlerConflict(BusError):
-    """One endpoint handles the same pattern twice."""
-
-    endpoint: str
-    pattern: str
-
-    def _explain(self) -> str:
-        return (
-            f"endpoint {self.endpoint!r} handles {self.pattern!r} already. Remove one of both "
-            "handlers, or make one pattern more specific"
-        )
-
-
-class TooManyGroups(BusError):
-    """One endpoint is a member of too many groups."""
-
-    endpoint: str
-    group: str
-    limit: int = 31
-
-    def _explain(self) -> str:
-        return (
-            f"endpoint {self.endpoint!r} cannot join group {self.group!r}: it is in {self.limit} "
-            "groups. Attach a second endpoint for more"
-        )
-
-
-class ReceiveConflict(BusError):
-    """An endpoint's messages are asked for in two ways that exclude each other."""
-
-    endpoint: str
-    reason: str
-    remedy: str
-
-    def _explain(self) -> str:
-        return f"endpoint {self.endpoint!r}: {self.reason}. {self.remedy}"
-
-
-class NotARequest(BusError):
-    """An event or a command cannot be answered."""
-
-    type: str
-    kind: str  # event or send
-
-    def _explain(self) -> str:
-        return (
-            f"{self.type!r} came as {self.kind}, which takes no reply. Let its sender use request()"
-        )
-
-
-class AlreadyReplied(BusError):
-    """A request has been answered before."""
-
-    type: str
-    correlation_id: UUID | None = None
-
-    def _explain(self) -> str:
-        return (
-            f"{self.type!r} ({self.correlation_id}) has been answered already. Reply once: by "
-            "returning, by reply() or by fail(); call defer() in the handler to answer later"
-        )
-
-
-class WaitTimeout(BusError, TimeoutError):
-    """Too few endpoints came that would receive a pattern."""
-
-    pattern: str
-    receivers: int  # wanted
-    found: int
-    seconds: float
-
-    def _explain(self) -> str:
-        return (
-            f"{self.found} of {self.receivers} receivers of {self.pattern!r} within "
-            f"{_seconds(self.seconds)}. Start those that subscribe to it or handle it, or wait "
-            "longer (timeout=)"
-        )
+# In no group: nobody else failed, and the endpoint is closed as it should be.
 
 
 class DrainTimeout(BusError, TimeoutError):

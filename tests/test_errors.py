@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import shmbus
 from shmbus import errors
 from shmbus.errors import BusError
 from shmbus.shared import failures
@@ -60,6 +61,20 @@ FACTS: dict[str, object] = {
 }
 
 
+GROUPS: dict[type[BusError], str] = {
+    errors.NotAccepted: "QueueFull RequestsFull MessageTooLarge EncodeError",
+    errors.PeerFailed: "NoRoute RequestTimeout EndpointDied RemoteError ReplyLost "
+    "CorrelationCollision DecodeError WaitTimeout",
+    errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
+    errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
+    "SegmentError NotSupported",
+    errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
+    "HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied NoSuchEndpoint "
+    "ForkedEndpoint",
+    BusError: "DrainTimeout",  # in no group
+}
+
+
 def descendants(cls: type[BusError]) -> list[type[BusError]]:
     return [d for c in cls.__subclasses__() for d in (c, *descendants(c))]
 
@@ -67,9 +82,46 @@ def descendants(cls: type[BusError]) -> list[type[BusError]]:
 LEAVES = [c for c in descendants(BusError) if not c.__subclasses__()]
 
 
+GROUP_OF = {getattr(errors, name): group for group in GROUPS for name in GROUPS[group].split()}
+
+
 def make(cls: type[BusError]) -> BusError:
     names = inspect.signature(cls).parameters
     return cls(**{name: FACTS[name] for name in names})
+
+
+def test_every_error_has_its_group() -> None:
+    assert set(GROUP_OF) == set(LEAVES)
+
+
+@pytest.mark.parametrize("cls", LEAVES, ids=lambda c: c.__name__)
+def test_who_catches_a_group_catches_its_members_and_no_others(cls: type[BusError]) -> None:
+    with pytest.raises(GROUP_OF[cls]):
+        raise make(cls)
+    assert [group for group in GROUPS if group is not BusError and issubclass(cls, group)] == [
+        group for group in (GROUP_OF[cls],) if group is not BusError
+    ]
+
+
+def test_whatever_ends_a_request_without_its_reply_is_a_request_error() -> None:
+    ends = "NoRoute RequestTimeout EndpointDied RemoteError ReplyLost CorrelationCollision"
+    assert {getattr(errors, name) for name in ends.split()} == set(descendants(errors.RequestError))
+
+
+def test_whatever_keeps_out_an_endpoint_is_an_attach_error() -> None:
+    kept = "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused"
+    assert {getattr(errors, name) for name in kept.split()} == set(descendants(errors.AttachError))
+
+
+def test_the_top_level_offers_the_groups_and_what_is_caught_by_name() -> None:
+    offered = {name for name in shmbus.__all__ if hasattr(errors, name)}
+    assert offered == {group.__name__ for group in GROUPS} | {
+        "AttachTimeout", "BusDown", "EndpointDied", "NoRoute", "QueueFull", "RemoteError",
+        "RequestTimeout",
+    }  # fmt: skip
+    assert len(shmbus.__all__) <= 30
+    for name in offered:
+        assert getattr(shmbus, name) is getattr(errors, name)
 
 
 @pytest.mark.parametrize("cls", LEAVES, ids=lambda c: c.__name__)

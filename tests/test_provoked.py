@@ -411,7 +411,6 @@ def test_a_payload_that_is_not_what_its_receiver_expects(bus: shmbus.Bus, attach
         type="x",
         reason=such(lambda reason: "`int`" in reason),
         size=5,
-        index=None,
     ):
         message.payload  # noqa: B018
     assert endpoint.bus.endpoints()[0].decode_errors == 1

@@ -1,1 +1,38 @@
-"""A bus looked at from outside: nothing here writes shared memory."""
+"""Observing buses, and this machine, without taking part: the facts, and who states them.
+
+Public: import from here. Within the package, modules import from the module that defines a name.
+"""
+
+from shmbus.shared.patterns import Interest, Receiver, Route
+
+from .doctor import Finding, check_host
+from .facts import BusInfo, Counts, EndpointInfo, PendingRequest, Ring
+from .health import EndpointHealth, Health, Latency
+from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
+from .observe import BusView, Look, observe
+from .registry import buses
+
+__all__ = [
+    "BusInfo",
+    "BusView",
+    "Counts",
+    "EndpointHealth",
+    "EndpointInfo",
+    "Finding",
+    "Foreign",
+    "Health",
+    "Interest",
+    "Latency",
+    "Leaving",
+    "Look",
+    "PendingRequest",
+    "Receiver",
+    "Ring",
+    "Route",
+    "buses",
+    "check_host",
+    "find_foreign",
+    "find_leavings",
+    "free_leaving",
+    "observe",
+]

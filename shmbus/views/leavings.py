@@ -1,8 +1,8 @@
 """What did the dead leave in /dev/shm?
 
-`find_leavings` says what stands there that nobody needs any more, whose it was and how much it
-holds; `free` removes it. Only what provably nobody needs is freed: its owner is dead, and no
-dispatcher holds, or can take, the fence of its bus meanwhile.
+`find_leavings` lists what stands there that nobody needs any more, whose it was and how much it
+holds; `free_leaving` removes it. Only what provably nobody needs is freed: its owner is dead, and
+no dispatcher holds, or can take, the fence of its bus meanwhile.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def find_foreign() -> list[Foreign]:
     ]
 
 
-def free(leaving: Leaving) -> int:
+def free_leaving(leaving: Leaving) -> int:
     """Remove it if it may still be removed; returns the bytes that this freed.
 
     The dead ones' bus cannot begin anew meanwhile: that needs the fence, which is held here."""

@@ -358,7 +358,7 @@ def test_a_long_handler_is_busy_and_not_stalled(
     caller.wait_for("work")
     replies = [caller.request_async("work", timeout=60) for _ in range(2)]
 
-    def server() -> shmbus.EndpointInfo:
+    def server() -> shmbus.views.EndpointInfo:
         return bus.find("work")[0]
 
     eventually(lambda: server().in_hand == 1 and server().untouched == 1)

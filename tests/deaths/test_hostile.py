@@ -74,7 +74,7 @@ def misbehave(endpoint: shmbus.Endpoint, how: str) -> str:
     return "nothing"
 
 
-def attached(endpoint: shmbus.Endpoint) -> list[shmbus.EndpointInfo]:
+def attached(endpoint: shmbus.Endpoint) -> list[shmbus.views.EndpointInfo]:
     return [info for info in endpoint.bus.endpoints() if info.state == "attached"]
 
 

@@ -89,7 +89,7 @@ def test_a_tap_is_nobody_who_would_get_the_message(bus_name: str) -> None:
         bus.attach("observer") as observer,
     ):
         observer.tap("file.read")
-        with pytest.raises(shmbus.WaitTimeout) as caught:
+        with pytest.raises(shmbus.errors.WaitTimeout) as caught:
             asker.wait_for("file.read", timeout=0.1)
         assert caught.value.found == 0
         assert bus.find("file.read") == []

@@ -35,7 +35,7 @@ leavings_of = leavings.find_leavings
 
 
 def free(bus: str) -> int:
-    return sum(leavings.free(leaving) for leaving in leavings_of(bus) if leaving.removable)
+    return sum(leavings.free_leaving(leaving) for leaving in leavings_of(bus) if leaving.removable)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ def test_a_bus_that_somebody_waits_for_is_kept_and_can_be_adopted(
     assert not leaving.removable
     assert f"processes {one.pid} wait for it" in leaving.reason
     before = in_shm(bus_process.name)
-    assert leavings.free(leaving) == 0
+    assert leavings.free_leaving(leaving) == 0
     assert set(before) <= set(in_shm(bus_process.name))
     bus_process.start()
     with shmbus.attach(bus_process.name) as client:
@@ -146,7 +146,7 @@ def test_what_belongs_to_the_living_is_kept(name: str) -> None:
     up = make_up(name, owner)
     (leaving,) = leavings_of(name)
     assert not leaving.removable
-    assert leavings.free(leaving) == 0
+    assert leavings.free_leaving(leaving) == 0
     assert up.exists()
     up.unlink()
 
@@ -202,7 +202,7 @@ def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
         while not stop.is_set():
             for leaving in leavings_of(name):
                 seen.append(leaving.bus)
-                leavings.free(leaving)
+                leavings.free_leaving(leaving)
 
     thread = threading.Thread(target=clear)
     thread.start()
@@ -224,7 +224,7 @@ from shmbus.views import leavings
 print("ready", flush=True)
 freed = 0
 while True:
-    more = sum(map(leavings.free, leavings.find_leavings(sys.argv[1])))
+    more = sum(map(leavings.free_leaving, leavings.find_leavings(sys.argv[1])))
     freed += more
     if more:
         print(freed, flush=True)

@@ -88,7 +88,7 @@ def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) ->
         for number in range(100):
             writer.publish("job.add", number)
 
-        def endpoint(wanted: str) -> shmbus.EndpointInfo:
+        def endpoint(wanted: str) -> shmbus.views.EndpointInfo:
             return next(e for e in seen.endpoints() if e.name == wanted)
 
         until(lambda: endpoint("reader").untouched == 100)
@@ -135,7 +135,7 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
         for number in range(40):
             writer.publish("job", [number, "x" * 100])
 
-        def row(name: str) -> shmbus.EndpointHealth:
+        def row(name: str) -> shmbus.views.EndpointHealth:
             return next(e for e in seen.health().endpoints if e.name == name)
 
         until(lambda: row("busy").untouched == 39 and (row("busy").memory or 0) > 64 << 20)
@@ -152,7 +152,7 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
         assert sender.outgoing == 0
         assert sender.outgoing_high > 100
 
-        def healthy() -> shmbus.Health | None:
+        def healthy() -> shmbus.views.Health | None:
             health = seen.health()
             return health if health.healthy else None
 

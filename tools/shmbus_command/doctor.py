@@ -6,8 +6,7 @@ import click
 from shmbus_console.options import bus_argument, json_option
 from shmbus_console.text import print_json, size
 
-from shmbus.views import doctor as machine
-from shmbus.views import leavings
+from shmbus.views import check_host, find_foreign, find_leavings, free_leaving
 
 _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
 
@@ -23,13 +22,13 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
 
     Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
     """
-    findings = machine.check_host(bus)
-    left = leavings.find_leavings(bus)
+    findings = check_host(bus)
+    left = find_leavings(bus)
     freed = {}
     if fix:
-        freed = {leaving: leavings.free(leaving) for leaving in left if leaving.removable}
-        left = leavings.find_leavings(bus)
-    foreign = leavings.find_foreign()
+        freed = {leaving: free_leaving(leaving) for leaving in left if leaving.removable}
+        left = find_leavings(bus)
+    foreign = find_foreign()
     if as_json:
         print_json(
             {

@@ -16,8 +16,8 @@ from shmbus_console.options import (
 )
 from shmbus_console.text import columns, duration, print_json, size
 
-from shmbus import BusError, BusInfo, EndpointInfo, Health, buses, observe
-from shmbus.views.facts import Ring
+from shmbus import BusError, buses, observe
+from shmbus.views import BusInfo, EndpointInfo, Health, Ring
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")

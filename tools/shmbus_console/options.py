@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from shmbus import EndpointInfo, buses, observe
+from shmbus import buses, observe
 from shmbus.errors import BusError
+from shmbus.views import EndpointInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 

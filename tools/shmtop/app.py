@@ -22,8 +22,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
 from shmbus.errors import BusError
-from shmbus.views.facts import Counts, EndpointInfo, PendingRequest, Ring
-from shmbus.views.health import Latency
+from shmbus.views import Counts, EndpointInfo, Latency, PendingRequest, Ring
 
 from . import cells
 from .cells import COLUMNS, Row

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from shmbus.views.facts import EndpointInfo, Ring
-from shmbus.views.health import EndpointHealth, Health
+from shmbus.views import EndpointHealth, EndpointInfo, Health, Ring
 
 from .sampler import Rates, Sample
 

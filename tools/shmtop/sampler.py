@@ -7,8 +7,7 @@ from collections import deque
 import msgspec
 
 from shmbus.errors import BusError
-from shmbus.views.facts import EndpointInfo
-from shmbus.views.observe import BusView, Look, observe
+from shmbus.views import BusView, EndpointInfo, Look, observe
 
 HISTORY = 120
 """Looks whose rate the sparkline remembers."""

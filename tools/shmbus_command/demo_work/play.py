@@ -131,7 +131,7 @@ def _plan(sizes: list[int], plain: Index, workers: int) -> Plan:
         )
         if needed <= free:
             return Plan(workers=count, ring_bytes=ring, index_ring_bytes=index_ring, needed=needed)
-    raise shmbus.SegmentError(
+    raise shmbus.errors.SegmentError(
         name="/dev/shm",
         reason=f"too small for rings that carry the largest file, of {largest} bytes",
         remedy="Make it larger (in a container: --shm-size), or give a tree of smaller files",
