@@ -171,7 +171,7 @@ static inline struct dp_forwarder *open_forwarder(struct world *w)
     pthread_mutex_init(&f->lock, NULL);
     CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && dp_routes_open(&f->routes, f->slots));
     rb_bell_open(&f->bell, &w->bus->bell, &w->bell, RB_SPIN_NS);
-    f->knock = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
+    f->own_bell = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
     f->now = w->now;
     f->next_look = w->now + DP_LOOK_NS;
     f->next_deadline = ~0ull;

@@ -2,7 +2,7 @@
 #include "harness.h"
 
 #include "shmbus/endpoint/native/wait.h"
-#include "shmbus/dispatcher/native/watch.h"
+#include "shmbus/dispatcher/native/liveness.h"
 
 #ifndef ROUNDS
 #define ROUNDS 10000u
@@ -24,7 +24,7 @@ static void *forwarding(void *argument)
 
 static void *watching(void *argument)
 {
-    dp_watch_run(argument);
+    dp_liveness_run(argument);
     return NULL;
 }
 
@@ -252,7 +252,7 @@ TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
     EQUAL(rb_load(&w->bus->violations), 0);
     rb_store_release(&w->f->stop, 1);
     pthread_mutex_lock(&w->f->lock);
-    dp_knock(w->f);
+    dp_wake(w->f);
     pthread_mutex_unlock(&w->f->lock);
     pthread_join(forwarder, NULL);
     close_world(w);
@@ -315,7 +315,7 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     close_actor(&survivor);
     rb_store_release(&w->f->stop, 2);
     pthread_mutex_lock(&w->f->lock);
-    dp_knock(w->f);
+    dp_wake(w->f);
     pthread_mutex_unlock(&w->f->lock);
     pthread_join(forwarder, NULL);
     close_world(w);
@@ -324,21 +324,21 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
 TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
 {
     struct world *w = new_world();
-    struct dp_watch watch;
-    CHECK(dp_watch_open(&watch, w->f));
+    struct dp_liveness liveness;
+    CHECK(dp_liveness_open(&liveness, w->f));
     int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
-    dp_watch_add(&watch, 3, 7, 0, ended, -1, -1, false);
-    watch.watched[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
-    pthread_t thread = start(watching, &watch);
-    struct pollfd wake = {.fd = watch.wake, .events = POLLIN};
+    dp_liveness_add(&liveness, 3, 7, 0, ended, -1, -1, false);
+    liveness.watched[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
+    pthread_t thread = start(watching, &liveness);
+    struct pollfd wake = {.fd = liveness.wake, .events = POLLIN};
     while (poll(&wake, 1, 0))
         sched_yield();
-    pthread_mutex_lock(&watch.lock); /* it has dealt with both signs */
-    pthread_mutex_unlock(&watch.lock);
-    rb_store_release(&watch.stop, 1);
-    dp_watch_wake(&watch);
+    pthread_mutex_lock(&liveness.lock); /* it has dealt with both signs */
+    pthread_mutex_unlock(&liveness.lock);
+    rb_store_release(&liveness.stop, 1);
+    dp_liveness_wake(&liveness);
     pthread_join(thread, NULL);
     EQUAL(rb_load(&w->f->orders_waiting), 0);
-    dp_watch_close(&watch);
+    dp_liveness_close(&liveness);
     close_world(w);
 }

@@ -2,7 +2,7 @@
 #ifndef DP_DELIVER_H
 #define DP_DELIVER_H
 
-#include "shmbus/dispatcher/native/gather.h"
+#include "shmbus/dispatcher/native/run.h"
 
 /* As many records of the run as fit, from the first on, into `ring` of `t`, not yet published. -1: the target's
  * tail is garbage. `keep_flags` are those that a sender may set. */

@@ -7,7 +7,7 @@
 #define DP_DEPARTURE_H
 
 #include "shmbus/dispatcher/native/interests.h"
-#include "shmbus/dispatcher/native/notify.h"
+#include "shmbus/dispatcher/native/emit.h"
 
 /* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
 static inline uint64_t dp_taken(struct dp_port *p)
@@ -141,9 +141,9 @@ static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *p)
         rb_store(&p->down->incoming[r].need, SB_NO_NEED);
 }
 
-static inline void dp_say_down(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *p)
 {
-    dp_say_endpoint(f, "$bus.endpoint.down", p, dp_reason_word(p->reason));
+    dp_emit_endpoint(f, "$bus.endpoint.down", p, dp_reason_word(p->reason));
     dp_row_set(p, &p->row->said, 1);
 }
 
@@ -178,10 +178,10 @@ static inline void dp_announce_end(struct dp_forwarder *f, struct dp_port *p)
     dp_fail_begun(f, p);
     RB_FAIL("farewell.told");
     dp_bury_let_go(f, p);
-    dp_say_down(f, p);
+    dp_emit_down(f, p);
     RB_FAIL("farewell.said");
     if (p->reason == SB_REASON_QUARANTINED)
-        dp_tell(f, DP_QUARANTINED_PORT, p);
+        dp_notify(f, DP_QUARANTINED_PORT, p);
 }
 
 /* It wrote what no endpoint may: nothing more is read from its rings. */

@@ -10,10 +10,10 @@
 
 /* Orders from the control plane and the watcher ---------------------------------------------------------------- */
 
-static inline void dp_knock(struct dp_forwarder *f)
+static inline void dp_wake(struct dp_forwarder *f)
 {
     rb_store_seq(&f->orders_waiting, rb_load(&f->orders_waiting) + 1);
-    rb_ring_bell(&f->knock);
+    rb_ring_bell(&f->own_bell);
 }
 
 static inline bool dp_give_order(struct dp_forwarder *f, const struct dp_order *order)
@@ -26,7 +26,7 @@ static inline bool dp_give_order(struct dp_forwarder *f, const struct dp_order *
     pthread_mutex_lock(&f->lock);
     *f->orders_end = copy;
     f->orders_end = &copy->next;
-    dp_knock(f);
+    dp_wake(f);
     pthread_mutex_unlock(&f->lock);
     return true;
 }
@@ -111,7 +111,7 @@ static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *p, boo
     p->stalled = stalled;
     uint64_t health = rb_load(&p->row->health) & ~(uint64_t)SB_STALLED;
     dp_row_set(p, &p->row->health, health | (stalled ? SB_STALLED : 0));
-    dp_say_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", p, reason);
+    dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", p, reason);
 }
 
 static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
@@ -208,7 +208,7 @@ static inline bool dp_something_new(void *context)
 static inline void dp_confirm(struct dp_forwarder *f, struct dp_port *p)
 {
     p->confirmed = true;
-    dp_say_endpoint(f, "$bus.endpoint.up", p, NULL);
+    dp_emit_endpoint(f, "$bus.endpoint.up", p, NULL);
 }
 
 static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
@@ -223,7 +223,7 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
             dp_confirm(f, p);
         enum dp_reading log = dp_read_interests(f, p);
         if (log == DP_READ_LATER)
-            dp_tell(f, DP_UNREAD_INTERESTS, p);
+            dp_notify(f, DP_UNREAD_INTERESTS, p);
         if (log == DP_READ_GARBAGE) {
             dp_quarantine(f, p);
             return;
@@ -258,8 +258,8 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
  * whatever is waited for may come so much later. */
 static inline void dp_forgive(struct dp_forwarder *f, struct dp_port *p, uint64_t late)
 {
-    uint64_t *since[] = {&p->progress_ns, &p->taken_since_ns, &p->hand_on_since_ns, &p->front[SB_DATA].since_ns,
-                         &p->front[SB_REPLIES].since_ns};
+    uint64_t *since[] = {&p->progress_ns, &p->taken_since_ns, &p->hand_on_since_ns, &p->head_of_line[SB_DATA].since_ns,
+                         &p->head_of_line[SB_REPLIES].since_ns};
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
         if (*since[i]) /* 0: it does not wait */
             *since[i] = *since[i] + late < f->now ? *since[i] + late : f->now;
@@ -317,7 +317,7 @@ static inline void dp_ring_all(struct dp_forwarder *f)
     for (uint32_t i = 0; i < f->ended_count; i++) {
         struct dp_port *p = &f->ports[f->ended_slots[i]];
         dp_row_set(p, &p->row->state, SB_ROW_GONE); /* the control plane frees the row once the names are gone */
-        dp_tell(f, DP_RECLAIMED_PORT, p);
+        dp_notify(f, DP_RECLAIMED_PORT, p);
     }
     f->ended_count = 0;
 }
@@ -357,7 +357,7 @@ static inline void dp_pass(struct dp_forwarder *f)
     if (f->now >= f->next_deadline) {
         f->next_deadline = ~0ull;
         for (uint32_t slot = 0; slot < f->high_slot; slot++)
-            if (f->ports[slot].front[SB_DATA].blocked || f->ports[slot].front[SB_REPLIES].blocked ||
+            if (f->ports[slot].head_of_line[SB_DATA].blocked || f->ports[slot].head_of_line[SB_REPLIES].blocked ||
                 dp_set_has(&f->departing, slot))
                 dp_set_add(&f->active, slot);
     }

@@ -10,7 +10,7 @@
 #include "shmbus/dispatcher/native/room.h"
 
 /* Read the records of a standing fan-out again: the sender may have written over them meanwhile. */
-static inline bool dp_gather_todo(struct dp_forwarder *f, struct dp_source *s)
+static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_source *s)
 {
     struct rb_consumer *c = &s->port->out[SB_DATA];
     uint64_t position = s->from;
@@ -87,7 +87,7 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f, struct dp_source *
 {
     struct dp_port *p = s->port;
     struct sb_todo *todo = &p->down->todo;
-    struct dp_front *front = &p->front[SB_DATA];
+    struct dp_head_of_line *front = &p->head_of_line[SB_DATA];
     bool waiting = false;
     for (uint64_t i = 0; i < rb_load(&todo->count); i++) {
         struct sb_todo_target *w = &p->todo[i];
@@ -151,7 +151,7 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f, struct dp_source *
     rb_add(&p->down->forwarded, f->run_count);
     for (uint32_t i = 0; i < f->run_count; i++)
         dp_note_sent(f, f->run_header[i].sent_ns);
-    dp_front_clear(front);
+    dp_clear_head_of_line(front);
     return true;
 }
 
@@ -162,7 +162,7 @@ static inline void dp_abandon_fanout(struct dp_forwarder *f, struct dp_port *p)
     struct dp_source s = {.port = p, .ring = SB_DATA, .from = rb_load(&todo->from), .to = rb_load(&todo->to)};
     if (s.from == SB_NOWHERE)
         return;
-    uint32_t count = dp_gather_todo(f, &s) ? f->run_count : 1;
+    uint32_t count = dp_collect_todo(f, &s) ? f->run_count : 1;
     for (uint64_t i = 0; i < rb_load(&todo->count); i++) {
         struct dp_port *t = dp_port_of(f, rb_load(&p->todo[i].whom));
         if (t && (uint32_t)rb_load(&p->todo[i].bits))

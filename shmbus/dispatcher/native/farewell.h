@@ -45,7 +45,7 @@ static inline int dp_give(struct dp_forwarder *f, struct dp_source *s, struct dp
     if (status == RB_FULL) {
         if (!p->hand_on_since_ns)
             p->hand_on_since_ns = f->now;
-        struct dp_front front = {.since_ns = p->hand_on_since_ns};
+        struct dp_head_of_line front = {.since_ns = p->hand_on_since_ns};
         uint64_t until = dp_patience(f, &front, t);
         if (until <= f->now) {
             dp_mark_slow(t);
@@ -186,7 +186,7 @@ static inline void dp_farewell_end(struct dp_forwarder *f, struct dp_port *p)
     if (p->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, p);
         dp_fail_begun(f, p);
-        dp_say_down(f, p);
+        dp_emit_down(f, p);
     }
     RB_FAIL("farewell.end");
     rb_store_release(&p->down->state, SB_DOWN_RECLAIMED);

@@ -1,6 +1,6 @@
 /* Forwarding: from the rings that lead to the dispatcher into the rings that lead away from it.
  *
- * A run is gathered (gather.h), copied into its target's ring (deliver.h), written down in the journal
+ * A run is gathered (run.h), copied into its target's ring (deliver.h), written down in the journal
  * (journal.h), published with one store of the target's head, and then the source's tail moves. For several
  * targets see fanout.h, for a target without room room.h. */
 #ifndef DP_FORWARD_H
@@ -78,7 +78,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f, struct dp_source *s
 {
     struct dp_port *p = s->port, *t = &f->ports[f->run_target[0].slot];
     enum sb_ring_index ring = s->ring;
-    struct dp_front *front = &p->front[ring];
+    struct dp_head_of_line *front = &p->head_of_line[ring];
     uint64_t largest = rb_largest_record(t->in[ring].capacity); /* the reserve is half a ring at the most */
     bool too_large = f->run_header[0].length > largest;
     if (!too_large) {
@@ -98,7 +98,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f, struct dp_source *s
         if (fitted > 0) {
             f->run_count = (uint32_t)fitted;
             dp_publish_run(f, s, t);
-            dp_front_clear(front);
+            dp_clear_head_of_line(front);
             return true;
         }
         rb_abort(&t->in[ring]);
@@ -115,7 +115,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f, struct dp_source *s
         s->to = dp_end_of(f, p, ring, 1);
     }
     dp_lose_front(f, s, t, f->run_count, too_large);
-    dp_front_clear(front);
+    dp_clear_head_of_line(front);
     return true;
 }
 
@@ -150,7 +150,7 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *p, en
         if (ring == SB_DATA && rb_load(&p->down->todo.from) != SB_NOWHERE) {
             s.from = rb_load(&p->down->todo.from);
             s.to = rb_load(&p->down->todo.to);
-            if (!dp_gather_todo(f, &s)) {
+            if (!dp_collect_todo(f, &s)) {
                 dp_quarantine(f, p);
                 return false;
             }
@@ -158,7 +158,7 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *p, en
                 return false;
             continue;
         }
-        enum dp_verdict verdict = dp_gather_run(f, &s, left < DP_RUN ? left : DP_RUN);
+        enum dp_verdict verdict = dp_collect_run(f, &s, left < DP_RUN ? left : DP_RUN);
         if (verdict == DP_VIOLATION) {
             dp_quarantine(f, p);
             return false;

@@ -27,7 +27,7 @@ struct dp_choice { /* one target of a run */
     uint32_t bits;
 };
 
-struct dp_front { /* why the record at the front of an outgoing ring does not move */
+struct dp_head_of_line { /* why the record at the front of an outgoing ring does not move */
     bool blocked;
     uint16_t on;        /* the target without room */
     uint64_t since_ns;  /* when this front was first refused */
@@ -62,7 +62,7 @@ struct dp_port {
     const struct sb_interests *interests;
     struct dp_group *group_of_bit[SB_GROUPS];
 
-    struct dp_front front[SB_RINGS];
+    struct dp_head_of_line head_of_line[SB_RINGS];
     struct dp_set waiters;       /* ports with a front that waits for room here */
     uint64_t progress_ns;        /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS];
@@ -150,7 +150,7 @@ struct dp_forwarder {
     rb_word orders_waiting; /* whoever gives an order */
     rb_word stop;           /* control plane: 1 drain and end, 2 end at once */
     rb_word stop_by_ns;     /* control plane */
-    struct rb_poster knock; /* under `lock`: rings our own bell */
+    struct rb_poster own_bell; /* under `lock`: rings our own bell */
 };
 
 static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
@@ -208,7 +208,7 @@ static inline void dp_row_set(struct dp_port *p, rb_word *word, uint64_t value)
     dp_row_end(p->row);
 }
 
-static inline void dp_tell(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *p)
+static inline void dp_notify(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *p)
 {
     pthread_mutex_lock(&f->lock);
     if (f->notice_count == f->notice_room) {

@@ -66,7 +66,7 @@ static inline bool dp_standing(const struct dp_port *p, uint64_t from)
     return rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) == from;
 }
 
-static inline void dp_recover_hand(struct dp_forwarder *f)
+static inline void dp_recover_journal(struct dp_forwarder *f)
 {
     struct sb_journal *hand = &f->bus->journal;
     uint64_t kind = rb_load_acquire(&hand->kind), name = rb_load(&hand->source), detail = rb_load(&hand->detail);
@@ -158,7 +158,7 @@ static inline void dp_fail_orphaned(struct dp_forwarder *f, struct dp_port *q)
 static inline void dp_recover(struct dp_forwarder *f)
 {
     RB_FAIL("recover.begin");
-    dp_recover_hand(f);
+    dp_recover_journal(f);
     RB_FAIL("recover.journal");
     rb_store_release(&f->bus->journal.kind, SB_JOURNAL_NONE);
     RB_FAIL("recover.cleared");
@@ -183,7 +183,7 @@ static inline void dp_recover(struct dp_forwarder *f)
             dp_fail_begun(f, p);
             if (!rb_load(&p->row->said)) {
                 dp_bury_let_go(f, p);
-                dp_say_down(f, p);
+                dp_emit_down(f, p);
             }
         }
         if (p->state != SB_ROW_LIVE)

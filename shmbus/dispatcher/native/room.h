@@ -43,7 +43,7 @@ static inline bool dp_ask_for_room(struct dp_forwarder *f, struct dp_port *p, en
 {
     if (dp_need_room(p, t, ring, end))
         return true;
-    struct dp_front *front = &p->front[front_ring];
+    struct dp_head_of_line *front = &p->head_of_line[front_ring];
     if (!front->blocked || front->on != t->slot) {
         if (!front->since_ns)
             front->since_ns = f->now;
@@ -54,7 +54,7 @@ static inline bool dp_ask_for_room(struct dp_forwarder *f, struct dp_port *p, en
 }
 
 /* Until when may a front wait for `t`? In the past: no longer. */
-static inline uint64_t dp_patience(struct dp_forwarder *f, const struct dp_front *front, struct dp_port *t)
+static inline uint64_t dp_patience(struct dp_forwarder *f, const struct dp_head_of_line *front, struct dp_port *t)
 {
     dp_note_progress(f, t);
     if (t->slow)
@@ -71,7 +71,7 @@ static inline void dp_mark_slow(struct dp_port *t)
     }
 }
 
-static inline void dp_front_clear(struct dp_front *front) { *front = (struct dp_front){0}; }
+static inline void dp_clear_head_of_line(struct dp_head_of_line *front) { *front = (struct dp_head_of_line){0}; }
 
 /* Wait for room in `t`, or give up on it: true when the caller shall lose the front there now. */
 static inline bool dp_wait_or_lose(struct dp_forwarder *f, struct dp_port *p, enum sb_ring_index front_ring,
@@ -84,7 +84,7 @@ static inline bool dp_wait_or_lose(struct dp_forwarder *f, struct dp_port *p, en
         *again = true;
         return false;
     }
-    uint64_t until = dp_patience(f, &p->front[front_ring], t);
+    uint64_t until = dp_patience(f, &p->head_of_line[front_ring], t);
     if (until <= f->now) {
         dp_mark_slow(t);
         return true;

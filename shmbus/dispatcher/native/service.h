@@ -3,11 +3,11 @@
 #ifndef DP_SERVICE_H
 #define DP_SERVICE_H
 
-#include "shmbus/dispatcher/native/watch.h"
+#include "shmbus/dispatcher/native/liveness.h"
 
 struct dp_service {
     struct dp_forwarder forwarder;
-    struct dp_watch watch;
+    struct dp_liveness liveness;
     sem_t *bell;
     sem_t **port_bells; /* by slot */
     pthread_t forwarding, watching, attending;
@@ -20,15 +20,15 @@ static void *dp_forward_thread(void *argument)
     return NULL;
 }
 
-static void *dp_watch_thread(void *argument)
+static void *dp_liveness_thread(void *argument)
 {
-    dp_watch_run(&((struct dp_service *)argument)->watch);
+    dp_liveness_run(&((struct dp_service *)argument)->liveness);
     return NULL;
 }
 
 static void *dp_attend_thread(void *argument)
 {
-    dp_attend_wills(&((struct dp_service *)argument)->watch);
+    dp_attend_wills(&((struct dp_service *)argument)->liveness);
     return NULL;
 }
 
@@ -43,7 +43,7 @@ static inline struct dp_service *dp_service_open(struct sb_bus *bus, struct sb_r
         return NULL;
     struct dp_forwarder *f = &s->forwarder;
     s->bell = SEM_FAILED;
-    s->watch.epoll = s->watch.wake = s->watch.will = f->notice_fd = -1;
+    s->liveness.epoll = s->liveness.wake = s->liveness.will = f->notice_fd = -1;
     f->bus = bus;
     f->ready = ready;
     f->rows = (struct sb_row *)((uint8_t *)bus + bus->rows_offset);
@@ -63,14 +63,14 @@ static inline struct dp_service *dp_service_open(struct sb_bus *bus, struct sb_r
     s->port_bells = calloc(f->slots, sizeof *s->port_bells);
     s->bell = sem_open(bell, 0);
     if (!f->scratch || !f->ports || !f->ready_seen || !s->port_bells || f->notice_fd < 0 || s->bell == SEM_FAILED ||
-        !dp_routes_open(&f->routes, f->slots) || !dp_watch_open(&s->watch, f)) {
+        !dp_routes_open(&f->routes, f->slots) || !dp_liveness_open(&s->liveness, f)) {
         int reason = errno;
         dp_service_close(s);
         errno = reason;
         return NULL;
     }
     rb_bell_open(&f->bell, &bus->bell, s->bell, spin_ns);
-    f->knock = (struct rb_poster){.epoch = &bus->bell, .semaphore = s->bell};
+    f->own_bell = (struct rb_poster){.epoch = &bus->bell, .semaphore = s->bell};
     return s;
 }
 
@@ -81,9 +81,9 @@ static inline int dp_service_start(struct dp_service *s)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&s->forwarding, NULL, dp_forward_thread, s);
-    if (!failed && (failed = pthread_create(&s->watching, NULL, dp_watch_thread, s))) {
+    if (!failed && (failed = pthread_create(&s->watching, NULL, dp_liveness_thread, s))) {
         rb_store_release(&s->forwarder.stop, 2);
-        dp_knock(&s->forwarder);
+        dp_wake(&s->forwarder);
         pthread_join(s->forwarding, NULL);
     }
     if (!failed) {
@@ -104,15 +104,15 @@ static inline void dp_service_stop(struct dp_service *s, uint64_t drain_ns)
     rb_store(&f->stop_by_ns, rb_now() + drain_ns);
     rb_store_release(&f->stop, drain_ns ? 1 : 2);
     pthread_mutex_lock(&f->lock);
-    dp_knock(f);
+    dp_wake(f);
     pthread_mutex_unlock(&f->lock);
     pthread_join(s->forwarding, NULL);
     if (s->attended) {
         sb_close_wills(&f->bus->wills);
         pthread_join(s->attending, NULL);
     }
-    rb_store_release(&s->watch.stop, 1);
-    dp_watch_wake(&s->watch);
+    rb_store_release(&s->liveness.stop, 1);
+    dp_liveness_wake(&s->liveness);
     pthread_join(s->watching, NULL);
     s->running = false;
 }
@@ -143,19 +143,19 @@ static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t
     }
     s->port_bells[slot] = semaphore;
     bool stalled = rb_load(&s->forwarder.rows[slot].health) & SB_STALLED;
-    dp_watch_add(&s->watch, slot, generation, pid, pidfd, stat, door, adopted && stalled);
+    dp_liveness_add(&s->liveness, slot, generation, pid, pidfd, stat, door, adopted && stalled);
     return 0;
 }
 
 static inline void dp_service_open_door(struct dp_service *s, uint32_t slot, uint32_t generation, int door)
 {
-    dp_watch_open_door(&s->watch, slot, generation, door);
+    dp_liveness_open_door(&s->liveness, slot, generation, door);
 }
 
 /* The port was reclaimed: nothing of it is used any more. */
 static inline void dp_service_forget(struct dp_service *s, uint32_t slot, uint32_t generation)
 {
-    dp_watch_remove(&s->watch, slot, generation);
+    dp_liveness_remove(&s->liveness, slot, generation);
     if (s->port_bells[slot])
         sem_close(s->port_bells[slot]);
     s->port_bells[slot] = NULL;
@@ -170,7 +170,7 @@ static inline void dp_service_close(struct dp_service *s)
             sem_close(s->port_bells[slot]);
     for (uint32_t slot = 0; f->ports && slot < f->slots; slot++)
         dp_interests_close(&f->ports[slot]);
-    dp_watch_close(&s->watch);
+    dp_liveness_close(&s->liveness);
     if (f->routes.of_slot)
         dp_routes_close(&f->routes);
     while (f->orders) {

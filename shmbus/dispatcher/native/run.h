@@ -2,10 +2,10 @@
  *
  * A *run* is one or more consecutive records with the same chosen targets. Every record of it is copied out,
  * checked and looked up here, and nothing of it is read from the sender's header again. */
-#ifndef DP_GATHER_H
-#define DP_GATHER_H
+#ifndef DP_RUN_H
+#define DP_RUN_H
 
-#include "shmbus/dispatcher/native/notify.h"
+#include "shmbus/dispatcher/native/emit.h"
 
 enum dp_verdict { /* of one record */
     DP_DELIVER,   /* to the chosen targets, of which there may be none */
@@ -95,7 +95,7 @@ static inline bool dp_marked(struct dp_forwarder *f, uint32_t requester, const s
 
 /* The longest run at the front of a ring, `limit` records at the most. What ends it before its first record is
  * said by the verdict; otherwise DP_DELIVER and f->run_count, which is 0 where the ring is empty. */
-static inline enum dp_verdict dp_gather_run(struct dp_forwarder *f, struct dp_source *s, uint32_t limit)
+static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_source *s, uint32_t limit)
 {
     struct dp_port *p = s->port;
     struct rb_consumer *c = &p->out[s->ring];

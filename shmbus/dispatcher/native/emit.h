@@ -1,7 +1,7 @@
 /* What the bus itself says: events on $bus..., dead letters, and errors in place of replies. None of it ever
  * waits; what does not fit is counted. */
-#ifndef DP_NOTIFY_H
-#define DP_NOTIFY_H
+#ifndef DP_EMIT_H
+#define DP_EMIT_H
 
 #include "shmbus/dispatcher/native/journal.h"
 #include "shmbus/dispatcher/native/pack.h"
@@ -80,7 +80,7 @@ static inline void dp_count_lost(struct dp_forwarder *f, struct dp_port *t, uint
 
 /* Say something of our own to all who subscribed. `type` is a string literal; `record` has room for a header
  * and the type before the payload at `record + SB_HEADER + strlen(type)`. */
-static inline void dp_say(struct dp_forwarder *f, const char *type, const uint8_t *payload, uint32_t length)
+static inline void dp_emit(struct dp_forwarder *f, const char *type, const uint8_t *payload, uint32_t length)
 {
     uint16_t type_length = (uint16_t)strlen(type);
     struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)type, type_length);
@@ -130,7 +130,7 @@ static inline const char *dp_reason_word(enum sb_reason reason)
 }
 
 /* $bus.endpoint.up, .down, .stalled, .resumed */
-static inline void dp_say_endpoint(struct dp_forwarder *f, const char *type, const struct dp_port *p,
+static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, const struct dp_port *p,
                                    const char *reason)
 {
     struct dp_pack pack = {.bytes = f->scratch, .room = DP_NOTE_ROOM};
@@ -145,7 +145,7 @@ static inline void dp_say_endpoint(struct dp_forwarder *f, const char *type, con
         dp_pack_word(&pack, "reason");
         dp_pack_word(&pack, reason);
     }
-    dp_say(f, type, pack.bytes, pack.length);
+    dp_emit(f, type, pack.bytes, pack.length);
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
@@ -187,7 +187,7 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     dp_pack_number(&pack, size);
     dp_pack_word(&pack, "payload");
     dp_pack_bytes(&pack, payload, kept);
-    dp_say(f, "$bus.undeliverable", pack.bytes, pack.length);
+    dp_emit(f, "$bus.undeliverable", pack.bytes, pack.length);
 }
 
 static inline void dp_dead_letter(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *type,

@@ -6,8 +6,8 @@
  * with much memory, or that dump core, show it a second and more later, so all are swept every 72 ms anyway,
  * and one that is dying is looked at every 2 ms. The end of the door connection of a process that lives means exec, or
  * a close without a farewell. */
-#ifndef DP_WATCH_H
-#define DP_WATCH_H
+#ifndef DP_LIVENESS_H
+#define DP_LIVENESS_H
 
 #include "shmbus/dispatcher/native/dispatcher.h"
 #include "shmbus/shared/native/process.h"
@@ -22,27 +22,27 @@
 #define DP_SUSPECT_NS 2000000u
 #define DP_SIGN_NS 1000000u /* from the sweep upon a will to the next, then twice as long each time */
 
-enum dp_watch_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2, DP_SIGN_WILL = 3 };
+enum dp_liveness_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2, DP_SIGN_WILL = 3 };
 
-struct dp_watched {
+struct dp_process {
     bool used, suspect, door_ended, stopped, told;
     uint32_t generation, pid;
     int pidfd, stat, door; /* -1: not to be had */
     enum sb_reason reason; /* best known so far */
 };
 
-struct dp_watch {
+struct dp_liveness {
     struct dp_forwarder *forwarder;
-    struct dp_watched *watched; /* by slot, under `lock` */
+    struct dp_process *watched; /* by slot, under `lock` */
     uint32_t slots;
     int epoll, wake, will;
     pthread_mutex_t lock;
     rb_word stop;               /* control plane */
 };
 
-static inline bool dp_watch_open(struct dp_watch *w, struct dp_forwarder *f)
+static inline bool dp_liveness_open(struct dp_liveness *w, struct dp_forwarder *f)
 {
-    *w = (struct dp_watch){.forwarder = f, .slots = f->slots, .epoll = epoll_create1(EPOLL_CLOEXEC),
+    *w = (struct dp_liveness){.forwarder = f, .slots = f->slots, .epoll = epoll_create1(EPOLL_CLOEXEC),
                            .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                            .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&w->lock, NULL);
@@ -54,24 +54,24 @@ static inline bool dp_watch_open(struct dp_watch *w, struct dp_forwarder *f)
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
 }
 
-static inline void dp_watch_nudge(int event)
+static inline void dp_liveness_nudge(int event)
 {
     uint64_t one = 1;
     while (write(event, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
 
-static inline void dp_watch_wake(struct dp_watch *w) { dp_watch_nudge(w->wake); }
+static inline void dp_liveness_wake(struct dp_liveness *w) { dp_liveness_nudge(w->wake); }
 
 /* The body of the thread that waits for wills. */
-static inline void dp_attend_wills(struct dp_watch *w)
+static inline void dp_attend_wills(struct dp_liveness *w)
 {
     while (sb_await_will(&w->forwarder->bus->wills))
-        dp_watch_nudge(w->will);
+        dp_liveness_nudge(w->will);
 }
 
 /* The generation tells an event that was under way when its slot was given away. */
-static inline void dp_watch_listen(struct dp_watch *w, int fd, uint32_t slot, enum dp_watch_sign sign)
+static inline void dp_liveness_listen(struct dp_liveness *w, int fd, uint32_t slot, enum dp_liveness_sign sign)
 {
     uint64_t generation = w->watched[slot].generation;
     struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = generation << 32 | (uint64_t)sign << 16 | slot};
@@ -80,49 +80,49 @@ static inline void dp_watch_listen(struct dp_watch *w, int fd, uint32_t slot, en
 }
 
 /* From here on the descriptors are the watcher's, which closes them. */
-static inline void dp_watch_add(struct dp_watch *w, uint32_t slot, uint32_t generation, uint32_t pid, int pidfd,
+static inline void dp_liveness_add(struct dp_liveness *w, uint32_t slot, uint32_t generation, uint32_t pid, int pidfd,
                                 int stat, int door, bool stopped)
 {
     pthread_mutex_lock(&w->lock);
-    w->watched[slot] = (struct dp_watched){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
+    w->watched[slot] = (struct dp_process){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
                                            .stat = stat, .door = door, .reason = SB_REASON_DIED, .stopped = stopped};
-    dp_watch_listen(w, pidfd, slot, DP_SIGN_PIDFD);
-    dp_watch_listen(w, door, slot, DP_SIGN_DOOR);
+    dp_liveness_listen(w, pidfd, slot, DP_SIGN_PIDFD);
+    dp_liveness_listen(w, door, slot, DP_SIGN_DOOR);
     pthread_mutex_unlock(&w->lock);
-    dp_watch_wake(w); /* it may sleep for good while there is nobody to sweep */
+    dp_liveness_wake(w); /* it may sleep for good while there is nobody to sweep */
 }
 
 /* An endpoint that was adopted has shown a connection. */
-static inline void dp_watch_open_door(struct dp_watch *w, uint32_t slot, uint32_t generation, int door)
+static inline void dp_liveness_open_door(struct dp_liveness *w, uint32_t slot, uint32_t generation, int door)
 {
     pthread_mutex_lock(&w->lock);
-    struct dp_watched *x = &w->watched[slot];
+    struct dp_process *x = &w->watched[slot];
     if (x->used && x->generation == generation && x->door < 0) {
         x->door = door;
-        dp_watch_listen(w, door, slot, DP_SIGN_DOOR);
+        dp_liveness_listen(w, door, slot, DP_SIGN_DOOR);
     } else {
         close(door);
     }
     pthread_mutex_unlock(&w->lock);
 }
 
-static inline void dp_watch_remove(struct dp_watch *w, uint32_t slot, uint32_t generation)
+static inline void dp_liveness_remove(struct dp_liveness *w, uint32_t slot, uint32_t generation)
 {
     pthread_mutex_lock(&w->lock);
-    struct dp_watched *x = &w->watched[slot];
+    struct dp_process *x = &w->watched[slot];
     if (x->used && x->generation == generation) {
         int fds[3] = {x->pidfd, x->stat, x->door};
         for (int i = 0; i < 3; i++)
             if (fds[i] >= 0)
                 close(fds[i]);
-        *x = (struct dp_watched){.pidfd = -1, .stat = -1, .door = -1};
+        *x = (struct dp_process){.pidfd = -1, .stat = -1, .door = -1};
     }
     pthread_mutex_unlock(&w->lock);
 }
 
-static inline void dp_watch_report(struct dp_watch *w, uint32_t slot, enum dp_order_kind kind)
+static inline void dp_liveness_report(struct dp_liveness *w, uint32_t slot, enum dp_order_kind kind)
 {
-    struct dp_watched *x = &w->watched[slot];
+    struct dp_process *x = &w->watched[slot];
     struct dp_order order = {.kind = kind, .slot = slot, .generation = x->generation, .reason = x->reason};
     if (kind == DP_DEAD) {
         x->told = true;
@@ -135,9 +135,9 @@ static inline void dp_watch_report(struct dp_watch *w, uint32_t slot, enum dp_or
 }
 
 /* Look at one process; `ended`: its pidfd said so. True: look again soon. */
-static inline bool dp_watch_look(struct dp_watch *w, uint32_t slot, bool ended)
+static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool ended)
 {
-    struct dp_watched *x = &w->watched[slot];
+    struct dp_process *x = &w->watched[slot];
     struct sb_stat s = {0};
     enum sb_life life = x->stat >= 0 ? sb_read_stat(x->stat, &s) : SB_UNKNOWN;
     if (life == SB_FINISHED) {
@@ -147,25 +147,25 @@ static inline bool dp_watch_look(struct dp_watch *w, uint32_t slot, bool ended)
             x->reason = SB_REASON_EXITED; /* without a code, a signal may be its own exit in another thread */
     }
     if (ended || life == SB_VANISHED || (life == SB_FINISHED && sb_process_finished(x->pid, x->stat))) {
-        dp_watch_report(w, slot, DP_DEAD);
+        dp_liveness_report(w, slot, DP_DEAD);
         return false;
     }
     if (life == SB_FINISHED)
         return x->suspect = true;
     if (x->door_ended && life != SB_UNKNOWN) { /* it lives, and has let go of the bus */
         x->reason = SB_REASON_EXEC;
-        dp_watch_report(w, slot, DP_DEAD);
+        dp_liveness_report(w, slot, DP_DEAD);
         return false;
     }
     if ((life == SB_STOPPED) != x->stopped && life != SB_UNKNOWN) {
         x->stopped = life == SB_STOPPED;
-        dp_watch_report(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
+        dp_liveness_report(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
     }
     return x->suspect = false;
 }
 
 /* The thread's body. */
-static inline void dp_watch_run(struct dp_watch *w)
+static inline void dp_liveness_run(struct dp_liveness *w)
 {
     uint64_t pace = DP_SWEEP_NS, next_sweep = rb_now() + pace;
     bool suspects = false, anyone = false;
@@ -180,7 +180,7 @@ static inline void dp_watch_run(struct dp_watch *w)
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < n; i++) {
             uint32_t slot = (uint32_t)(events[i].data.u64 & 0xffff), generation = (uint32_t)(events[i].data.u64 >> 32);
-            enum dp_watch_sign sign = (enum dp_watch_sign)(events[i].data.u64 >> 16 & 0xffff);
+            enum dp_liveness_sign sign = (enum dp_liveness_sign)(events[i].data.u64 >> 16 & 0xffff);
             if (sign == DP_SIGN_WAKE || sign == DP_SIGN_WILL) {
                 uint64_t count;
                 (void)!read(sign == DP_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
@@ -190,7 +190,7 @@ static inline void dp_watch_run(struct dp_watch *w)
                 }
                 continue;
             }
-            struct dp_watched *x = &w->watched[slot];
+            struct dp_process *x = &w->watched[slot];
             if (!x->used || x->told || x->generation != generation)
                 continue;
             if (sign == DP_SIGN_DOOR) {
@@ -201,18 +201,18 @@ static inline void dp_watch_run(struct dp_watch *w)
                 epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->door, NULL);
                 x->door_ended = true;
             }
-            (void)dp_watch_look(w, slot, sign == DP_SIGN_PIDFD);
+            (void)dp_liveness_look(w, slot, sign == DP_SIGN_PIDFD);
         }
         uint64_t now = rb_now();
         bool sweep = now >= next_sweep;
         suspects = anyone = false;
         for (uint32_t slot = 0; slot < w->slots; slot++) {
-            struct dp_watched *x = &w->watched[slot];
+            struct dp_process *x = &w->watched[slot];
             if (!x->used || x->told)
                 continue;
             anyone = true;
             if (sweep || x->suspect)
-                suspects |= dp_watch_look(w, slot, false);
+                suspects |= dp_liveness_look(w, slot, false);
         }
         if (sweep) {
             next_sweep = now + pace;
@@ -222,11 +222,11 @@ static inline void dp_watch_run(struct dp_watch *w)
     }
 }
 
-static inline void dp_watch_close(struct dp_watch *w)
+static inline void dp_liveness_close(struct dp_liveness *w)
 {
     for (uint32_t slot = 0; w->watched && slot < w->slots; slot++)
         if (w->watched[slot].used)
-            dp_watch_remove(w, slot, w->watched[slot].generation);
+            dp_liveness_remove(w, slot, w->watched[slot].generation);
     if (w->epoll >= 0)
         close(w->epoll);
     if (w->wake >= 0)
