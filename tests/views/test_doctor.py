@@ -21,7 +21,7 @@ from shmbus.dispatcher import succession
 from shmbus.shared import fence, layout, names, processes
 from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, in_shm
 from shmbus.views import doctor, leavings
-from tests.tools.command.conftest import COMMAND
+from tests.tools.shmbus_command.conftest import COMMAND
 
 Workers = Callable[..., Worker]
 
