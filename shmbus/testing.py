@@ -30,12 +30,13 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import psutil
@@ -50,9 +51,12 @@ from shmbus.views import registry
 
 __all__ = [
     "TIMEOUT",
+    "Attach",
     "BusProcess",
     "Child",
+    "MakeRecorder",
     "Recorder",
+    "StartWorker",
     "Worker",
     "WorkerFailed",
     "eventually",
@@ -61,6 +65,7 @@ __all__ = [
     "no_leavings",
     "pause",
     "resume",
+    "run_python",
 ]
 
 TIMEOUT = 60.0
@@ -296,6 +301,24 @@ class Worker(Child):
             self.result()
 
 
+def run_python(
+    code: str,
+    *arguments: object,
+    before: Iterable[str] = (),
+    quiet: bool = True,
+    timeout: float = 120.0,
+) -> str:
+    """Run Python code in a process of its own until it ends, and return what it printed. Fails the
+    test where it does not end by itself with exit code 0, or, if it is to be `quiet`, prints
+    anything on standard error. `arguments` are its `sys.argv[1:]`; `before` is put before the
+    command, as in `before=["unshare", "-m"]`."""
+    command = [*before, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr}"
+    assert not quiet or done.stderr == "", done.stderr
+    return done.stdout
+
+
 class BusProcess:
     """The dispatcher of the test's bus in a process of its own; made by the fixture
     `bus_process`."""
@@ -492,6 +515,33 @@ class Recorder:
 # The fixtures -----------------------------------------------------------------------------------
 
 
+class Attach(Protocol):
+    """The type of the fixture `attach`."""
+
+    def __call__(self, name: str | None = None, **more: Any) -> shmbus.Endpoint: ...
+
+
+class MakeRecorder(Protocol):
+    """The type of the fixture `recorder`."""
+
+    def __call__(
+        self, *patterns: str, handles: Iterable[str] = (), name: str | None = None, **more: Any
+    ) -> Recorder: ...
+
+
+class StartWorker(Protocol):
+    """The type of the fixture `worker`."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any] | str | Path,
+        *arguments: Any,
+        name: str | None = None,
+        settings: shmbus.Settings | None = None,
+        **more: Any,
+    ) -> Worker: ...
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "shmbus_leak_check",
@@ -563,7 +613,7 @@ def _served(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def attach(bus_name: str, _served: None) -> Iterator[Callable[..., shmbus.Endpoint]]:
+def attach(bus_name: str, _served: None) -> Iterator[Attach]:
     """`attach(name, **more)`: an endpoint of this process on the test's bus, with the arguments of
     `shmbus.attach`; closed when the test ends."""
     with contextlib.ExitStack() as stack:
@@ -578,7 +628,7 @@ def attach(bus_name: str, _served: None) -> Iterator[Callable[..., shmbus.Endpoi
 
 
 @pytest.fixture
-def recorder(attach: Callable[..., shmbus.Endpoint]) -> Callable[..., Recorder]:
+def recorder(attach: Attach) -> MakeRecorder:
     """`recorder(*patterns, handles=(), name=None)`: an endpoint that keeps the events, and the
     commands and requests, that match."""
 
@@ -591,7 +641,7 @@ def recorder(attach: Callable[..., shmbus.Endpoint]) -> Callable[..., Recorder]:
 
 
 @pytest.fixture
-def worker(bus_name: str, _served: None) -> Iterator[Callable[..., Worker]]:
+def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
     """`worker(function, *arguments, name=None, settings=None, **more)`: calls
     `function(endpoint, *arguments)` in a process of its own, with an endpoint on the test's bus
     (`name`, `settings` and more: see `shmbus.attach`); returns when that is attached. The function

@@ -23,11 +23,16 @@ import shmbus
 from ringbuf import Segment, layout_text
 from shmbus import errors
 from shmbus.shared import layout, names
-from shmbus.testing import BusProcess, Recorder, Worker, eventually
+from shmbus.testing import (
+    Attach,
+    BusProcess,
+    MakeRecorder,
+    Recorder,
+    StartWorker,
+    Worker,
+    eventually,
+)
 
-Attach = Callable[..., shmbus.Endpoint]
-Start = Callable[..., Worker]
-Record = Callable[..., Recorder]
 Error = TypeVar("Error", bound=errors.BusError)
 
 NAMED = ("bus", "name", "endpoint", "type", "pattern", "group", "limit", "size", "setting", "pid")
@@ -258,7 +263,7 @@ def attach_with_larger_rings(endpoint: shmbus.Endpoint, bus: str, size: int) -> 
     return None
 
 
-def test_shared_memory_that_cannot_be_had(bus: shmbus.Bus, worker: Start) -> None:
+def test_shared_memory_that_cannot_be_had(bus: shmbus.Bus, worker: StartWorker) -> None:
     with provoked(
         errors.SegmentError,
         "raise the limit on file sizes (ulimit -f)",
@@ -455,7 +460,7 @@ def hold_requests(endpoint: shmbus.Endpoint) -> None:
 
 
 def test_a_handler_that_is_killed_over_a_request(
-    bus: shmbus.Bus, attach: Attach, worker: Start
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:
     client, server = attach("client"), worker(hold_requests, name="server")
     client.wait_for("x", timeout=60)
@@ -503,7 +508,9 @@ def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach
         client.request("x", timeout=60)
 
 
-def test_a_correlation_id_that_is_in_use(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+def test_a_correlation_id_that_is_in_use(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
     client, server = attach("client"), attach("server")
     messages: list[shmbus.Message] = []
 
@@ -616,7 +623,7 @@ def use_in_child(endpoint: shmbus.Endpoint) -> str:
         return said.read().hex()
 
 
-def test_an_endpoint_in_a_forked_child(bus: shmbus.Bus, worker: Start) -> None:
+def test_an_endpoint_in_a_forked_child(bus: shmbus.Bus, worker: StartWorker) -> None:
     parent = worker(use_in_child, name="parent")
     with provoked(errors.ForkedEndpoint, "Attach in the child", endpoint="parent", pid=parent.pid):
         told_by(parent)
@@ -657,7 +664,7 @@ def test_messages_asked_for_in_two_ways(bus: shmbus.Bus, attach: Attach) -> None
         endpoint.receive(0)
 
 
-def test_an_answer_to_an_event(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+def test_an_answer_to_an_event(bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder) -> None:
     events = recorder("x")
     attach("e").publish("x")
     (event,) = events.wait()
@@ -665,7 +672,7 @@ def test_an_answer_to_an_event(bus: shmbus.Bus, attach: Attach, recorder: Record
         event.reply(1)
 
 
-def test_a_second_answer(bus: shmbus.Bus, attach: Attach, recorder: Record) -> None:
+def test_a_second_answer(bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder) -> None:
     requests = recorder(handles=["x"])
     reply = attach("e").request("x", timeout=60)
     (request,) = requests.wait()

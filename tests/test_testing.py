@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 import shmbus
 from shmbus import testing
-from shmbus.testing import BusProcess, Recorder, Worker
+from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker
 
 pytest_plugins = ["pytester"]
-
-Attach = Callable[..., shmbus.Endpoint]
-Work = Callable[..., Worker]
-Record = Callable[..., Recorder]
 
 
 def answer(endpoint: shmbus.Endpoint, hit: str) -> None:
@@ -36,7 +31,7 @@ def fail(endpoint: shmbus.Endpoint) -> None:
 
 
 def test_a_worker_is_a_function_on_the_bus_in_a_process_of_its_own(
-    bus: shmbus.Bus, worker: Work, attach: Attach
+    bus: shmbus.Bus, worker: StartWorker, attach: Attach
 ) -> None:
     process = worker(answer, "a.py", name="indexer")
     assert [(e.name, e.pid) for e in bus.endpoints()] == [("indexer", process.pid)]
@@ -47,7 +42,7 @@ def test_a_worker_is_a_function_on_the_bus_in_a_process_of_its_own(
 
 
 def test_a_worker_gives_back_what_its_function_returned(
-    worker: Work, recorder: Record, bus: shmbus.Bus
+    worker: StartWorker, recorder: MakeRecorder, bus: shmbus.Bus
 ) -> None:
     seen = recorder("count.*")
     process = worker(count, 100)
@@ -56,33 +51,33 @@ def test_a_worker_gives_back_what_its_function_returned(
     assert [m.payload for m in seen.wait(100)] == list(range(100))
 
 
-def test_what_a_worker_raised_is_told(bus: shmbus.Bus, worker: Work) -> None:
+def test_what_a_worker_raised_is_told(bus: shmbus.Bus, worker: StartWorker) -> None:
     process = worker(fail)
     with pytest.raises(testing.WorkerFailed, match=r"(?s)in fail.*LookupError: no such thing"):
         process.result()
 
 
 def test_what_a_worker_raised_is_printed_where_nobody_asks_for_its_result(
-    bus: shmbus.Bus, worker: Work, capfd: pytest.CaptureFixture[str]
+    bus: shmbus.Bus, worker: StartWorker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert worker(fail).wait() == 1
     assert "LookupError: no such thing" in capfd.readouterr().err
 
 
-def test_a_worker_killed_before_it_returned_is_told(bus: shmbus.Bus, worker: Work) -> None:
+def test_a_worker_killed_before_it_returned_is_told(bus: shmbus.Bus, worker: StartWorker) -> None:
     process = worker(answer, "a.py")
     process.kill()
     with pytest.raises(testing.WorkerFailed, match="exit code -9"):
         process.result()
 
 
-def test_a_worker_must_be_found_by_its_process(bus: shmbus.Bus, worker: Work) -> None:
+def test_a_worker_must_be_found_by_its_process(bus: shmbus.Bus, worker: StartWorker) -> None:
     with pytest.raises(ValueError, match="top of its module"):
         worker(lambda endpoint: None)
 
 
 def test_a_worker_may_be_a_program(
-    bus: shmbus.Bus, worker: Work, recorder: Record, tmp_path: os.PathLike[str]
+    bus: shmbus.Bus, worker: StartWorker, recorder: MakeRecorder, tmp_path: os.PathLike[str]
 ) -> None:
     program = os.path.join(tmp_path, "program.py")
     with open(program, "w") as file:
@@ -97,7 +92,9 @@ def test_a_worker_may_be_a_program(
     assert process.wait() == 0
 
 
-def test_the_recorder_waits_for_what_it_is_asked_for(recorder: Record, bus: shmbus.Bus) -> None:
+def test_the_recorder_waits_for_what_it_is_asked_for(
+    recorder: MakeRecorder, bus: shmbus.Bus
+) -> None:
     seen = recorder("job.>", handles=["job.stop"])
     with bus.attach("source") as source:
         source.publish("job.1.begun", 1)
@@ -113,7 +110,7 @@ def test_the_recorder_waits_for_what_it_is_asked_for(recorder: Record, bus: shmb
 
 
 def test_a_dispatcher_can_be_killed_and_its_successor_adopts_the_bus(
-    bus_process: BusProcess, recorder: Record, worker: Work
+    bus_process: BusProcess, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     seen = recorder("count.*", reconnect=True)
     first = bus_process.pid
@@ -130,7 +127,7 @@ def test_the_marker_gives_the_settings(bus: shmbus.Bus, attach: Attach) -> None:
 
 
 def test_a_paused_process_stands_still_until_it_is_resumed(
-    bus: shmbus.Bus, worker: Work, attach: Attach
+    bus: shmbus.Bus, worker: StartWorker, attach: Attach
 ) -> None:
     process = worker(answer, "a.py", name="indexer")
     client = attach("client")

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,7 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.shared import names
-from shmbus.testing import BusProcess, Worker, eventually, in_shm
-
-Attach = Callable[..., shmbus.Endpoint]
-Hire = Callable[..., Worker]
+from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm
 
 NEVER = threading.Event()
 
@@ -138,7 +135,7 @@ def test_what_is_published_while_it_is_dead_is_delivered_by_the_next(
 
 
 def test_with_reconnect_a_request_waits_for_the_next_dispatcher(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     worker(echo, name="server")
     caller = attach("caller", reconnect=True)
@@ -178,7 +175,7 @@ def test_a_request_begun_before_is_answered_through_the_next_dispatcher(
 
 
 def test_who_died_meanwhile_is_seen_off_by_the_next_dispatcher(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     victim = worker(hang_in_hand, name="victim")
     caller = attach("caller", reconnect=True)
@@ -204,7 +201,7 @@ def test_the_next_dispatcher_sees_the_deaths_of_whom_it_took_over(
     bus_process: BusProcess,
     monkeypatch: pytest.MonkeyPatch,
     attach: Attach,
-    worker: Hire,
+    worker: StartWorker,
     pidfds: bool,
 ) -> None:
     def refuse(pid: int, flags: int = 0) -> int:
@@ -233,7 +230,7 @@ def hang_in_hand(endpoint: shmbus.Endpoint) -> None:
 
 
 def test_who_went_on_while_it_was_dead_is_not_stalled_any_more(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     server = worker(echo, name="server")
     caller = attach("caller", reconnect=True)
@@ -267,7 +264,7 @@ def become_another_program(endpoint: shmbus.Endpoint) -> None:
 
 
 def test_who_called_exec_meanwhile_is_seen_to_be_gone_by_the_next_dispatcher(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     guest = worker(become_another_program, name="guest")
     bus_process.kill()
@@ -280,7 +277,7 @@ def test_who_called_exec_meanwhile_is_seen_to_be_gone_by_the_next_dispatcher(
 
 
 def test_who_calls_exec_after_that_is_seen_to_be_gone_by_the_next_dispatcher(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     guest = worker(become_another_program, name="guest", reconnect=True)
     bus_process.restart()
@@ -326,7 +323,7 @@ def test_a_dispatcher_that_stands_still_is_named_by_attach(
 
 
 def test_those_who_are_attached_survive_that_their_dispatcher_stands_still(
-    bus_process: BusProcess, attach: Attach, worker: Hire
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     worker(echo, name="server")
     caller = attach("caller")
@@ -423,7 +420,7 @@ def try_to_serve(endpoint: shmbus.Endpoint, bus: str) -> str:
 
 
 def test_a_lock_file_that_others_opened_and_closed_still_keeps_the_second_out(
-    bus: shmbus.Bus, worker: Hire
+    bus: shmbus.Bus, worker: StartWorker
 ) -> None:
     lock = f"/dev/shm/{names.names_of(bus.name).lock}"
     with open(lock) as file:  # in the holder's own process: its lock is lost by that

@@ -6,7 +6,6 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -18,12 +17,8 @@ from hypothesis import strategies as st
 import shmbus
 from shmbus import errors
 from shmbus.shared import layout, names, patterns
-from shmbus.testing import Recorder, Worker, eventually, in_shm
+from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually, in_shm
 from tests.by_hand import entry
-
-Attach = Callable[..., shmbus.Endpoint]
-Record = Callable[..., Recorder]
-Hire = Callable[..., Worker]
 
 NEVER = threading.Event()
 
@@ -81,7 +76,7 @@ def attached(endpoint: shmbus.Endpoint) -> list[shmbus.views.EndpointInfo]:
 @pytest.mark.bus(ring_bytes=4096, block_timeout=60.0)  # however late it lies
 @pytest.mark.parametrize("how", LIES)
 def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
-    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire, how: str
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker, how: str
 ) -> None:
     here, downs, news = recorder("here"), recorder("$bus.endpoint.down"), recorder("news")
     liar = worker(misbehave, how, name="liar")
@@ -203,7 +198,7 @@ def lose_the_log(endpoint: shmbus.Endpoint) -> None:
 
 
 def test_what_it_left_is_removed_whatever_it_says_of_itself(
-    bus: shmbus.Bus, recorder: Record, worker: Hire
+    bus: shmbus.Bus, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     here = recorder("here")
     before = in_shm(bus.name)
@@ -227,7 +222,7 @@ def scribble_on(endpoint: shmbus.Endpoint, which: str) -> None:
 
 @pytest.mark.parametrize("which", ["bus", "down"])
 def test_what_the_dispatcher_owns_cannot_be_written_by_an_endpoint(
-    bus: shmbus.Bus, recorder: Record, worker: Hire, which: str
+    bus: shmbus.Bus, recorder: MakeRecorder, worker: StartWorker, which: str
 ) -> None:
     downs, alive = recorder("$bus.endpoint.down"), recorder("alive")
     vandal = worker(scribble_on, which, name="vandal")
@@ -276,7 +271,7 @@ def corrupt_prefix(endpoint: shmbus.Endpoint) -> Any:
 
 
 def test_what_it_says_of_itself_later_is_not_believed(
-    bus: shmbus.Bus, attach: Attach, recorder: Record, worker: Hire
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     news = recorder("news")
     server = attach("server")

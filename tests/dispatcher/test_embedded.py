@@ -8,18 +8,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.testing import TIMEOUT, Worker
+from shmbus.testing import TIMEOUT, StartWorker
 
 pytestmark = pytest.mark.slow
 
-Hire = Callable[..., Worker]
 Flags = mmap.mmap
 
 GO, DONE = 0, 1  # bytes of a page that host and workers share: what needs no lock of the host's
@@ -73,7 +71,7 @@ def ask_for_ever_new_types(endpoint: shmbus.Endpoint, path: str) -> int:
 
 
 def test_types_never_seen_before_are_routed_beside_a_busy_host(
-    bus: shmbus.Bus, worker: Hire, shared: Path
+    bus: shmbus.Bus, worker: StartWorker, shared: Path
 ) -> None:
     worker(echo, name="server")
     asker = worker(ask_for_ever_new_types, str(shared), name="asker")
@@ -101,7 +99,9 @@ def ask_who_dies(endpoint: shmbus.Endpoint, path: str) -> list[str]:
     return [ended, down.payload["name"] if down is not None else "nobody"]
 
 
-def test_a_death_is_told_beside_a_busy_host(bus: shmbus.Bus, worker: Hire, shared: Path) -> None:
+def test_a_death_is_told_beside_a_busy_host(
+    bus: shmbus.Bus, worker: StartWorker, shared: Path
+) -> None:
     worker(die_over_it, name="victim")
     asker = worker(ask_who_dies, str(shared), name="asker")
     assert compute_until_done(page(str(shared)))

@@ -19,11 +19,9 @@ import shmbus
 from ringbuf import Segment
 from shmbus.dispatcher import succession
 from shmbus.shared import fence, layout, names, processes
-from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, in_shm
+from shmbus.testing import TIMEOUT, BusProcess, StartWorker, eventually, in_shm
 from shmbus.views import doctor, leavings
 from tests.tools.shmbus_command.conftest import COMMAND
-
-Workers = Callable[..., Worker]
 
 
 def wait(endpoint: shmbus.Endpoint) -> None:
@@ -71,7 +69,7 @@ def make_up(bus: str, owner: names.Owner) -> Path:
 
 @pytest.mark.slow
 def test_a_bus_of_which_nobody_lives_is_found_and_freed(
-    bus_process: BusProcess, worker: Workers
+    bus_process: BusProcess, worker: StartWorker
 ) -> None:
     one = worker(wait, name="one")
     with shmbus.attach(bus_process.name) as client:
@@ -97,7 +95,7 @@ def test_a_bus_of_which_nobody_lives_is_found_and_freed(
 
 @pytest.mark.slow
 def test_a_bus_that_somebody_waits_for_is_kept_and_can_be_adopted(
-    bus_process: BusProcess, worker: Workers
+    bus_process: BusProcess, worker: StartWorker
 ) -> None:
     one = worker(wait, name="one")
     with shmbus.attach(bus_process.name) as client:
@@ -273,7 +271,7 @@ def test_it_races_with_buses_that_begin_end_and_die(
 
 @pytest.mark.slow
 def test_it_races_with_dispatchers_that_take_over(
-    bus_process: BusProcess, doctor_at_work: Callable[[], int], worker: Workers
+    bus_process: BusProcess, doctor_at_work: Callable[[], int], worker: StartWorker
 ) -> None:
     worker(wait, name="one", reconnect=True)
     with shmbus.attach(bus_process.name, name="client", reconnect=True) as client:

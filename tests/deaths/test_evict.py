@@ -1,0 +1,83 @@
+"""An evicted endpoint is dead to others, and is told so itself."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.testing import (
+    Attach,
+    MakeRecorder,
+    eventually,
+)
+
+
+def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    victim, caller = attach("victim"), attach("caller")
+    victim.handle("ask", lambda m: m.defer())
+    victim.start()
+    reply = caller.request_async("ask", timeout=60)
+    eventually(lambda: bus.find("ask")[0].in_hand)
+    bus.evict("victim")
+    with pytest.raises(errors.EndpointDied) as caught:
+        reply.result(60)
+    assert caught.value.reason == "evicted"
+    (down,) = downs.wait()
+    assert down.payload["reason"] == "evicted"
+    with pytest.raises(errors.Evicted):
+        victim.publish("x")
+    with pytest.raises(errors.NoSuchEndpoint):
+        bus.evict("nobody")
+
+
+def test_an_evicted_endpoint_is_told(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    failed: list[errors.BusError] = []
+
+    def receive() -> None:
+        try:
+            endpoint.receive(60)
+        except errors.Evicted as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    eventually(lambda: bus.endpoints()[0].receivers == 1)
+    bus.evict("e")
+    thread.join()
+    assert (failed[0].endpoint, failed[0].reason) == ("e", "evicted")  # type: ignore[attr-defined]
+    with pytest.raises(errors.Evicted):
+        endpoint.publish("x")
+
+
+def test_an_evicted_endpoint_begins_nothing_that_was_handed_on(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    first, second, client = attach("first"), attach("second"), attach("client")
+    begun, evicted = threading.Event(), threading.Event()
+    done: dict[str, list[int]] = {"first": [], "second": []}
+
+    def slow(message: shmbus.Message) -> None:
+        begun.set()
+        assert evicted.wait(60)
+        done["first"].append(message.payload)
+
+    first.handle("job", slow)
+    for number in range(20):
+        client.send("job", number)
+    first.start()
+    assert begun.wait(60)
+    second.handle("job", lambda message: done["second"].append(message.payload))
+    second.start()
+    bus.evict("first")
+    eventually(lambda: len(done["second"]) == 19)
+    evicted.set()
+    eventually(lambda: not first._running.threads)
+    assert (done["first"], sorted(done["second"])) == ([0], list(range(1, 20)))

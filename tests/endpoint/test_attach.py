@@ -1,0 +1,177 @@
+"""Attaching: it waits for the bus, takes a name that is free, and leaves nothing when it fails."""
+
+import os
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+import shmbus
+from ringbuf import Segment
+from shmbus import Message, errors
+from shmbus.dispatcher import admission
+from shmbus.endpoint import attach as attaching
+from shmbus.endpoint import door
+from shmbus.shared.names import SHM, names_of
+from shmbus.testing import pause, resume
+
+from .conftest import Attach, Spawn, eventually
+
+
+def files(bus: str) -> list[str]:
+    return [file for file in os.listdir("/dev/shm") if f":{bus}:" in file]
+
+
+SERVE = "bus = shmbus.serve(NAME)\nprint('ready', flush=True)\nsys.stdin.read()\nbus.close()"
+
+
+def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
+    got: list[shmbus.Endpoint] = []
+    thread = threading.Thread(target=lambda: got.append(shmbus.attach(name, timeout=30)))
+    thread.start()
+    with shmbus.serve(name):
+        thread.join()
+        got[0].close()
+
+
+@pytest.mark.slow
+def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
+    ended = threading.Event()
+    failed: list[Exception] = []
+
+    def attach() -> None:
+        try:
+            while not ended.is_set():
+                shmbus.attach(name, timeout=60).close()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=attach) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(200):
+        with shmbus.serve(name):
+            ended.wait(0.001 * (i % 4))
+    with shmbus.serve(name):
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+
+
+def test_attaching_outlasts_a_bus_that_ends_while_the_next_is_being_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knock, await_bus = door.knock, attaching._await_bus
+    buses = [shmbus.serve(name)]
+
+    def knock_in_vain(*given: Any, **more: Any) -> door.Admission:
+        monkeypatch.setattr(door, "knock", knock)
+        monkeypatch.setattr(attaching, "_await_bus", await_next)
+        admission = knock(*given, **more)
+        buses[0].close()
+        unfinished = SHM / names_of(name).bus_segment
+        unfinished.touch(0o600)
+        os.truncate(unfinished, 4096)
+        return admission
+
+    def await_next(*given: Any) -> Segment:
+        buses.append(shmbus.serve(name))
+        return await_bus(*given)
+
+    monkeypatch.setattr(door, "knock", knock_in_vain)
+    shmbus.attach(name, timeout=60).close()
+    buses[1].close()
+
+
+def test_no_bus_in_time(name: str) -> None:
+    with pytest.raises(errors.AttachTimeout) as caught:
+        shmbus.attach(name, timeout=0.05)
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.bus, caught.value.seconds, caught.value.pid) == (name, 0.05, None)
+
+
+def test_a_dispatcher_that_does_not_answer_is_named(name: str, spawn: Spawn) -> None:
+    host = spawn(SERVE)
+    pause(host.pid)
+    with pytest.raises(errors.AttachTimeout) as caught:
+        shmbus.attach(name, timeout=0.2)
+    assert caught.value.pid == host.pid
+    resume(host.pid)
+    shmbus.attach(name, timeout=30).close()
+    host.communicate()
+
+
+def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: Attach) -> None:
+    first = attach("worker")
+    with pytest.raises(errors.NameTaken) as caught:
+        attach("worker")
+    assert (caught.value.name, caught.value.pid) == ("worker", os.getpid())
+    first.close()
+    attach("worker")
+
+
+def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_name_taken(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_PATIENCE", 0.0)  # it is over whenever somebody looks
+    first = attach("worker")
+    begun, go = threading.Event(), threading.Event()
+
+    @first.handle("slow")
+    def slow(message: Message) -> None:
+        begun.set()
+        go.wait(60)
+
+    first.start()
+    first.send("slow")
+    begun.wait(60)
+    drain = threading.Thread(target=first.drain)
+    drain.start()
+    eventually(lambda: bus.endpoints()[0].state == "leaving")
+    second = threading.Thread(target=attach, args=("worker",))
+
+    def choose(*given: Any, **more: Any) -> int | None:
+        slot = choose_slot(*given, **more)
+        go.set()
+        return slot
+
+    choose_slot = admission.choose_slot
+    monkeypatch.setattr(admission, "choose_slot", choose)
+    monkeypatch.setattr(admission, "_TRIES", sys.maxsize)
+    second.start()
+    second.join()
+    drain.join()
+    assert [info.name for info in bus.endpoints()] == ["worker"]
+
+
+def test_a_full_bus_says_so(name: str) -> None:
+    with (
+        shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)),
+        shmbus.attach(name),
+        pytest.raises(errors.BusFull) as caught,
+    ):
+        shmbus.attach(name)
+    assert caught.value.limit == 1
+
+
+def test_names_are_made_up_where_none_is_given(bus: shmbus.Bus) -> None:
+    with shmbus.attach(bus.name) as one, bus.attach() as two:
+        assert one.name != two.name
+        assert {info.name for info in bus.endpoints()} == {one.name, two.name}
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", "a:b", "x" * 49])
+def test_wrong_names_are_refused(bus: shmbus.Bus, wrong: str) -> None:
+    with pytest.raises(errors.InvalidName):
+        bus.attach(wrong)
+
+
+def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
+    with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
+        with shmbus.attach(name):
+            before = sorted(files(name))
+            with pytest.raises(errors.BusFull):
+                shmbus.attach(name)
+            assert sorted(files(name)) == before

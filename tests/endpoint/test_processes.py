@@ -1,0 +1,291 @@
+"""Forks, other ways to make processes, Ctrl-C, and the interpreter's end."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.testing import MakeRecorder, run_python
+
+from .conftest import Attach, eventually
+
+
+def run(code: str, name: str) -> "subprocess.CompletedProcess[str]":
+    head = f"import os, signal, sys, threading, time\nimport shmbus\nNAME = {name!r}\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_forked_child_refuses_and_may_attach_anew(bus: shmbus.Bus, name: str) -> None:
+    done = run(
+        """
+ep = shmbus.attach(NAME, name="parent")
+ep.subscribe("x")
+import warnings
+warnings.simplefilter('ignore')  # from 3.12 on, of forking beside threads
+child = os.fork()
+if child == 0:
+    calls = [lambda: ep.publish("x"), lambda: ep.receive(0), lambda: ep.request("x")]
+    for call in [*calls, lambda: ep.subscribe("y")]:
+        try:
+            call()
+        except shmbus.errors.ForkedEndpoint as error:
+            assert error.pid == os.getppid()
+        else:
+            os._exit(1)
+    own = shmbus.attach(NAME, name="child")
+    own.publish("x", "from the child")
+    own.close()
+    ep.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+message = ep.receive(30)
+assert message.source == "child"
+ep.publish("x", "from the parent")
+assert ep.receive(30).payload == "from the parent"
+ep.close()
+print("fine")
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout, done.returncode) == ("", "fine\n", 0)
+
+
+def test_the_interpreter_ends_cleanly_with_threads_that_wait(bus: shmbus.Bus, name: str) -> None:
+    for _ in range(3):
+        done = run(
+            """
+ep = shmbus.attach(NAME)
+ep.subscribe("x", print)
+ep.handle("y", print)
+ep.start(threads=3)
+other = shmbus.attach(NAME)
+other.subscribe("z")
+threading.Thread(target=lambda: list(other), daemon=True).start()
+other.request_async("y", timeout=None)
+""",
+            name,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+    eventually(lambda: bus.endpoints() == [])
+
+
+def test_ctrl_c_drains_and_is_raised_again(bus: shmbus.Bus, name: str, attach: Attach) -> None:
+    client = attach("c")
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import shmbus, time
+ep = shmbus.attach({name!r}, name="worker")
+ep.handle("x", lambda message: (time.sleep(0.001), message.payload)[1])
+try:
+    ep.run()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+""",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    client.wait_for("x", timeout=60)
+    futures = [client.request_async("x", i, timeout=60) for i in range(100)]
+    eventually(lambda: bus.endpoints()[0].forwarded == 100)  # all are accepted
+    futures[0].result(60)
+    child.send_signal(signal.SIGINT)
+    answered = []
+    for future in futures:
+        try:
+            answered.append(future.result(60).payload)
+        except errors.RemoteError:  # the one that it was at
+            pass
+    assert len(answered) >= 99
+    assert child.communicate()[0] == "interrupted\n"
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("wait", ["receive(None)", "request('q', timeout=None)", "run()"])
+def test_ctrl_c_ends_a_wait(bus: shmbus.Bus, name: str, attach: Attach, wait: str) -> None:
+    server = attach("server")
+    server.handle("q", lambda message: message.defer())
+    server.start()
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import shmbus
+ep = shmbus.attach({name!r}, name="waiting")
+ep.subscribe("x", print)
+print("ready", flush=True)
+with ep:
+    ep.{wait}
+""",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
+    assert child.returncode != 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_it_closes_ends_the_waiting_but_not_the_leaving(
+    bus: shmbus.Bus, name: str
+) -> None:
+    done = run(
+        """
+ep = shmbus.attach(NAME, name="e")
+begun, go = threading.Event(), threading.Event()
+ep.handle("slow", lambda message: (begun.set(), go.wait(60)))
+ep.start()
+ep.send("slow")
+begun.wait(60)
+await_others = ep._running.await_others
+def interrupted(timeout):
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    await_others(3600)
+ep._running.await_others = interrupted
+try:
+    ep.close()
+except KeyboardInterrupt:
+    print("interrupted")
+shmbus.attach(NAME, name="e").close()
+try:
+    ep.publish("x")
+except shmbus.errors.EndpointClosed:
+    print("closed")
+go.set()
+""",
+        name,
+    )
+    assert (done.stderr, done.stdout) == ("", "interrupted\nclosed\n")
+
+
+def take_part(bus: str, name: str) -> None:
+    with shmbus.attach(bus, name=name, timeout=60) as endpoint:
+        assert endpoint.request("echo", name, timeout=60).payload == name
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_of_multiprocessing_attach_like_any_other(
+    bus: shmbus.Bus, attach: Attach, method: str
+) -> None:
+    server = attach("server")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+    context: Any = multiprocessing.get_context(method)
+    processes = [
+        context.Process(target=take_part, args=(bus.name, f"{method}{n}")) for n in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    eventually(lambda: {e.name for e in bus.endpoints()} == {"server"})
+
+
+def test_a_forked_childs_end_is_not_its_parents(bus: shmbus.Bus, recorder: MakeRecorder) -> None:
+    downs = recorder("$bus.endpoint.down")
+    code = """
+        import os, sys, warnings, shmbus
+        warnings.simplefilter("ignore")
+        ep = shmbus.attach(sys.argv[1], name="parent")
+        ep.subscribe("x")
+        for way in ("exit", "exception", "_exit"):
+            child = os.fork()
+            if child == 0:
+                if way == "_exit":
+                    os._exit(0)
+                sys.exit(0)
+            os.waitpid(child, 0)
+        ep.publish("x", 1)
+        assert ep.receive(60).payload == 1
+        print("fine")
+    """
+    assert run_python(code, bus.name) == "fine\n"
+    (down,) = downs.wait()
+    assert down.payload["reason"] == "detached"
+
+
+@pytest.mark.parametrize("way", ["return", "raise ValueError", "sys.exit()"])
+def test_a_handler_that_forks_goes_on_in_its_parent_alone(bus: shmbus.Bus, way: str) -> None:
+    code = """
+        import os, sys, threading, warnings, shmbus
+        warnings.simplefilter("ignore")
+        worker = shmbus.attach(sys.argv[1], name="worker")
+        seen = []
+
+        def job(message):
+            seen.append(message.payload)
+            if len(seen) == 3:
+                threading.Thread(target=worker.close).start()
+            if len(seen) > 1:
+                return
+            child = os.fork()
+            if child == 0:
+                WAY
+            os.waitpid(child, 0)
+            (worker_seen,) = worker.bus.find("job")
+            print(worker_seen.in_hand, worker_seen.handler_errors, flush=True)
+
+        worker.subscribe("job", job, group="g")
+        for number in range(3):
+            worker.publish("job", number)
+        try:
+            worker.run()
+        except shmbus.errors.ForkedEndpoint:
+            os._exit(3)
+        print(*seen, flush=True)
+        worker.close()
+    """
+    code = code.replace("WAY", way)
+    assert run_python(code, bus.name, quiet=False) == "1 0\n0 1 2\n"
+
+
+EXIT = """
+    import sys, threading, shmbus
+    ep = shmbus.attach(sys.argv[1])
+    ep.handle("never", lambda m: m.defer())
+    ep.subscribe("x")
+    def go(call):
+        threading.Thread(target=call, daemon=True).start()
+    go(lambda: ep.receive())
+    go(lambda: ep.request("never", timeout=None))
+    go(lambda: ep.wait_for("nobody", timeout=None))
+    ep.on_death("somebody", print)
+    ep.request_async("never", timeout=None)
+    other = shmbus.attach(sys.argv[1])
+    go(lambda: [other.publish("x", b"y" * 1000) for _ in range(10**9)])
+    if sys.argv[2] == "error":
+        raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("way", ["end", "error"])
+def test_the_interpreter_ends_cleanly_whatever_its_daemon_threads_wait_for(
+    bus: shmbus.Bus, way: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EXIT), bus.name, way],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == (3 if way == "error" else 0), done.stderr
+    assert "Fatal" not in done.stderr
+    eventually(lambda: bus.endpoints() == [])

@@ -1,0 +1,65 @@
+"""Importing shmbus where it cannot work: an ImportError that says why."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shmbus.testing import (
+    run_python,
+)
+
+SHM = Path("/dev/shm")
+
+
+INTERPRETER = """
+    import sys, warnings
+    try:
+        import _interpreters as interpreters
+        new = lambda: interpreters.create("legacy")
+        run = lambda i, code: (lambda e: e and e.formatted)(interpreters.exec(i, code))
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+        new = lambda: interpreters.create(isolated=False)
+        def run(i, code):
+            try:
+                interpreters.run_string(i, code)
+            except Exception as error:
+                return str(error)
+    warnings.simplefilter("ignore")
+    if sys.argv[1] == "after":
+        import shmbus
+    said = run(new(), "import warnings; warnings.simplefilter('ignore'); import shmbus")
+    print("ImportError" in str(said), "main interpreter" in str(said))
+    import shmbus
+    with shmbus.serve(sys.argv[2]) as bus, bus.attach("me") as endpoint:
+        endpoint.publish("x")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, when: str) -> None:
+    said = run_python(INTERPRETER, when, bus_name, quiet=False).split()
+    assert said[0] == "True"
+    if when == "before":
+        assert said[1] == "True"
+
+
+@pytest.mark.parametrize(
+    ("pretend", "says"),
+    [("sys.platform = 'darwin'", "Linux only"), ("sys._is_gil_enabled = lambda: False", "GIL")],
+)
+def test_other_systems_and_a_python_without_gil_are_refused_at_import(
+    pretend: str, says: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {pretend}; import shmbus"],
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert says in last
