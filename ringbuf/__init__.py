@@ -42,8 +42,9 @@ from ringbuf.errors import (
     SegmentNotReady,
     layout_text,
 )
+from ringbuf.prefix import Prefix
 from ringbuf.ring import Consumer, Producer, Ring
-from ringbuf.segment import Prefix, Segment
+from ringbuf.segment import Segment
 
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
     raise ImportError(

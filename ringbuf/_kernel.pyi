@@ -4,6 +4,8 @@ from typing import Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
+from ringbuf.prefix import Prefix
+
 MAGIC: int
 PREFIX_SIZE: int
 RING_CAPACITY: int
@@ -32,7 +34,7 @@ class Mapping:
     def load(self, offset: int) -> int: ...
     def store(self, offset: int, value: int) -> None: ...
     def write_prefix(self, layout: int, kind: int, generation: int = 0) -> None: ...
-    def read_prefix(self) -> tuple[int, int, int, int, int, int]: ...
+    def read_prefix(self) -> Prefix: ...
 
 @disjoint_base
 class Bell:

@@ -15,6 +15,7 @@ from os import fsencode
 from weakref import ref
 
 from ringbuf.errors import RecordTooLarge, RingBusy, RingClosed, RingCorrupt, RingFull
+from ringbuf.prefix import Prefix
 
 cdef extern from "ringbuf/native/order.h" nogil:
     ctypedef struct rb_word:
@@ -230,14 +231,14 @@ cdef class Mapping:
         prefix.kind = kind
         rb_store_release(magic, RB_MAGIC)
 
-    def read_prefix(self) -> tuple[int, int, int, int, int, int]:
-        """Magic, layout, size, generation, superseded_by and kind, unchecked; all 0 before the magic is."""
+    def read_prefix(self) -> Prefix:
+        """The prefix, unchecked."""
         cdef rb_prefix *prefix = self._prefix()
         cdef uint64_t magic = rb_load_acquire(&prefix.magic)
         if magic == 0:
-            return 0, 0, 0, 0, 0, 0
-        return (magic, prefix.layout, prefix.size, prefix.generation,
-                rb_load_acquire(&prefix.superseded_by), prefix.kind)
+            return Prefix(0, 0, 0, 0, 0, 0)
+        return Prefix(magic=magic, layout=prefix.layout, size=prefix.size, generation=prefix.generation,
+                      superseded_by=rb_load_acquire(&prefix.superseded_by), kind=prefix.kind)
 
 
 cdef class Bell:

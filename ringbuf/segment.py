@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from ringbuf._kernel import MAGIC, PREFIX_SIZE, Mapping
 from ringbuf.errors import (
@@ -27,6 +27,7 @@ from ringbuf.errors import (
     SegmentNotFound,
     SegmentNotReady,
 )
+from ringbuf.prefix import Prefix
 
 DIRECTORY = "/dev/shm"  # where Linux's C libraries keep segments and semaphores
 MODE = 0o600
@@ -42,17 +43,6 @@ REMEDIES = {
     "smaller",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) or make the segments smaller",
 }
-
-
-class Prefix(NamedTuple):
-    """The first words of every segment. `superseded_by` is a layout, 0 while there is none."""
-
-    magic: int
-    layout: int
-    size: int
-    generation: int
-    superseded_by: int
-    kind: int
 
 
 class Segment(SharedMemory):
@@ -142,7 +132,7 @@ class Segment(SharedMemory):
             raise refusal(name, problem, "mapped") from problem
         finally:
             os.close(fd)
-        prefix = Prefix(*mapping.read_prefix())
+        prefix = mapping.read_prefix()
         if prefix.magic == 0:
             raise SegmentNotReady(name)
         for what, expected, actual in (
@@ -159,7 +149,7 @@ class Segment(SharedMemory):
     @property
     def prefix(self) -> Prefix:
         """The prefix as it is now."""
-        return Prefix(*self.memory.read_prefix())
+        return self.memory.read_prefix()
 
     @property
     def memory(self) -> Mapping:

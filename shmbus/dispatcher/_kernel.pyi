@@ -1,12 +1,15 @@
 from typing import Self, final
 
 from ringbuf._kernel import Mapping
+from shmbus.shared.segments import Shape
+
+from .notices import Notice
 
 RECLAIMED: int
 QUARANTINED: int
 UNREAD: int
 
-def up_shape(up: Mapping) -> tuple[int, int, int] | None: ...
+def up_shape(up: Mapping) -> Shape | None: ...
 
 @final
 class Forwarder:
@@ -32,6 +35,7 @@ class Forwarder:
         generation: int,
         up: Mapping,
         down: Mapping,
+        *,
         bell: str,
         pid: int,
         pidfd: int,
@@ -41,6 +45,6 @@ class Forwarder:
     ) -> None: ...
     def evict(self, slot: int, generation: int) -> None: ...
     def bury(self, slot: int, generation: int, reason: int = ...) -> None: ...
-    def notices(self) -> list[tuple[int, int, int, int]]: ...
+    def notices(self) -> list[Notice]: ...
     def open_door(self, slot: int, generation: int, door: int) -> None: ...
     def forget(self, slot: int, generation: int) -> None: ...

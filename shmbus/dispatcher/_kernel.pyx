@@ -6,30 +6,43 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from shmbus.shared._native cimport sb_bus, sb_down, sb_ready, sb_up, span_ns
 
+from typing import NamedTuple
+
+from ringbuf._kernel import Mapping
+from shmbus.dispatcher.notices import Notice
+from shmbus.shared.segments import Shape
+
 RECLAIMED = DP_RECLAIMED_PORT
 QUARANTINED = DP_QUARANTINED_PORT
 UNREAD = DP_UNREAD_INTERESTS
 
 
 def up_shape(up):
-    """What a segment UP asks for: the capacities of its incoming data and reply rings, and how many
-    requests; None where what it says does not lie within it."""
+    """What a segment UP asks for; None where what it claims does not lie within it."""
     cdef dp_shape shape
     if not dp_read_shape(<const sb_up *><uintptr_t>up.address, up.size, &shape):
         return None
-    return shape.incoming[0], shape.incoming[1], shape.pending_count
+    return Shape(data_bytes=shape.incoming[0], reply_bytes=shape.incoming[1], requests=shape.pending_count)
+
+
+class _Mappings(NamedTuple):
+    """The segments of one endpoint."""
+
+    generation: int
+    up: Mapping
+    down: Mapping
 
 
 cdef class Forwarder:
     """The forwarding thread and the watcher of one dispatcher."""
 
     cdef dp_service *service
-    cdef object held
-    cdef dict guests
+    cdef object bus, ready  # kept mapped
+    cdef dict mappings  # by slot: kept mapped until `forget`
 
     def __cinit__(self, bus, ready, str prefix, str bell, *, uint32_t spin_ns, bint adopting=False):
-        self.held = (bus, ready)
-        self.guests = {}
+        self.bus, self.ready = bus, ready
+        self.mappings = {}
         self.service = dp_service_open(<sb_bus *><uintptr_t>bus.address, <sb_ready *><uintptr_t>ready.address,
                                        prefix.encode(), bell.encode(), spin_ns)
         if self.service is NULL:
@@ -60,8 +73,7 @@ cdef class Forwarder:
             raise OSError(failed, "a native thread could not be started")
 
     def stop(self, drain):
-        """End both threads; what is on its way is forwarded first, for `drain` seconds at the most
-        (None: no limit)."""
+        """End both threads. What is accepted is forwarded first, for `drain` seconds at most (None: no limit)."""
         self.check()
         cdef uint64_t drain_ns = min(span_ns(drain), <uint64_t>1 << 62)
         with nogil:
@@ -73,17 +85,17 @@ cdef class Forwarder:
         dp_service_wake_all(self.service)
 
     def close(self):
-        """Let go of everything."""
+        """Free the kernel's part and unmap everything."""
         cdef dp_service *service = self.service
         self.service = NULL
         if service is not NULL:
             with nogil:
                 dp_service_close(service)
-        self.guests.clear()
-        self.held = None
+        self.mappings.clear()
+        self.bus = self.ready = None
 
-    def admit(self, uint32_t slot, uint32_t generation, up, down, str bell, uint32_t pid, int pidfd, int stat, int door,
-              bint adopted=False):
+    def admit(self, uint32_t slot, uint32_t generation, up, down, *, str bell, uint32_t pid, int pidfd, int stat,
+              int door, bint adopted=False):
         """Begin to serve an endpoint; takes over the descriptors."""
         self.check()
         cdef int failed = dp_service_admit(self.service, slot, generation,
@@ -92,14 +104,14 @@ cdef class Forwarder:
                                            adopted)
         if failed:
             raise OSError(failed, f"the bell {bell} could not be opened")
-        self.guests[slot] = (generation, up, down)
+        self.mappings[slot] = _Mappings(generation, up, down)
 
     def evict(self, uint32_t slot, uint32_t generation):
-        """Put an endpoint out."""
+        """Order the eviction of an endpoint."""
         self.end(slot, generation, DP_EVICT, SB_REASON_EVICTED)
 
     def bury(self, uint32_t slot, uint32_t generation, int reason=SB_REASON_DIED):
-        """An endpoint is known to be dead."""
+        """Order the end of an endpoint that is known to be dead."""
         self.end(slot, generation, DP_DEAD, reason)
 
     cdef int end(self, uint32_t slot, uint32_t generation, int kind, int reason) except -1:
@@ -114,14 +126,15 @@ cdef class Forwarder:
         return 0
 
     def notices(self):
-        """What the forwarding thread has to say since the last call: (kind, slot, generation, reason)."""
+        """What the forwarding thread has reported since the last call."""
         self.check()
         cdef uint32_t i, count
-        cdef dp_notice *told = dp_take_notices(&self.service.forwarder, &count)
+        cdef dp_notice *taken = dp_take_notices(&self.service.forwarder, &count)
         try:
-            return [(told[i].kind, told[i].slot, told[i].generation, told[i].reason) for i in range(count)]
+            return [Notice(kind=taken[i].kind, slot=taken[i].slot, generation=taken[i].generation, reason=taken[i].reason)
+                    for i in range(count)]
         finally:
-            free(told)
+            free(taken)
 
     def open_door(self, uint32_t slot, uint32_t generation, int door):
         """An adopted endpoint has shown a connection; takes over the descriptor."""
@@ -129,9 +142,9 @@ cdef class Forwarder:
         dp_service_open_door(self.service, slot, generation, door)
 
     def forget(self, uint32_t slot, uint32_t generation):
-        """Let go of what a reclaimed endpoint had."""
+        """Unmap the segments of a reclaimed endpoint."""
         self.check()
         dp_service_forget(self.service, slot, generation)
-        guest = self.guests.get(slot)
-        if guest is not None and guest[0] == generation:
-            del self.guests[slot]
+        kept = self.mappings.get(slot)
+        if kept is not None and kept.generation == generation:
+            del self.mappings[slot]

@@ -1,6 +1,7 @@
-"""Admission: whether a caller at the door may come onto the bus, and into which slot.
+"""Admission: whether a caller at the door may attach, and in which slot.
 
-Everything that it says is doubted; what the kernel says of it, and what stands in BUS, is not.
+Nothing that the caller claims is believed unchecked; what the system reports of it, and what BUS
+holds, is.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from shmbus import errors
 from shmbus.shared import layout, names, processes
 from shmbus.shared.door import Answer, Code
 from shmbus.shared.layout import RowState, SegmentKind
+from shmbus.shared.segments import Shape
 
 from . import _kernel
 from .door import Caller
 from .table import Table
 
 _SPARE_DESCRIPTORS = 16
-_REMEMBERED = 30 * 10**9  # ns that a slot stays free, so that its last holder's name is known
-_PATIENCE = 1.0  # seconds that a newcomer waits for a name on its way out,
-_TRIES = 100  # and so many looks at least: we may not have run meanwhile, nor who clears it away
+_REMEMBERED = 30 * 10**9  # ns: a slot stays free so long, as its row has its last holder's name
+_PATIENCE = 1.0  # seconds for which a caller waits for a name that is about to become free,
+_TRIES = 100  # and so many tries at least: this process may not have run meanwhile
 
 
 class Denied(Exception):
-    """The caller is not let in; ``answer`` tells it why."""
+    """The caller is not admitted; ``answer`` has the reason."""
 
     def __init__(
         self, text: str, *, code: Code = Code.REFUSED, number: int = 0, pid: int | None = None
@@ -39,7 +41,7 @@ class Denied(Exception):
 
 
 class Waiting(NamedTuple):
-    """Somebody at the door; it may have to wait until the name is cleared away."""
+    """A caller at the door; it may have to wait until its name is free."""
 
     connection: socket.socket
     caller: Caller
@@ -52,15 +54,15 @@ class Waiting(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """What a caller that may come in, if there is a slot, says of itself."""
+    """A caller that may attach if there is a slot."""
 
     name: str
     up: Mapping
-    shape: tuple[int, int, int]  # capacities of its incoming rings, and its requests
+    shape: Shape
 
 
 def check_caller(caller: Caller) -> None:
-    """Whether we understand each other. Raises ``Denied``."""
+    """Check its layout and its user. Raises ``Denied``."""
     if caller.layout != layout.LAYOUT:
         raise Denied("", code=Code.OTHER_LAYOUT, number=layout.LAYOUT)
     if caller.uid != os.geteuid():
@@ -73,9 +75,9 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
     up = Segment.attach(name, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
     if (shape := _kernel.up_shape(up)) is None:
         raise Denied("its segment is not sound\nAttach again")
-    said = layout.view(up, layout.UP)[0]
+    head = layout.view(up, layout.UP)[0]
     for kind in ("pid", "time"):
-        theirs, mine = (at["identity"][f"{kind}_namespace"] for at in (said, table.head))
+        theirs, mine = (at["identity"][f"{kind}_namespace"] for at in (head, table.head))
         if int(theirs) != int(mine):
             raise Denied(
                 f"it is in another {kind} namespace than the dispatcher\n"
@@ -83,15 +85,15 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
             )
     if caller.owner.start != processes.start_time(caller.owner.pid):
         raise Denied("its segment names another process\nAttach again")
-    return Candidate(names.check_endpoint(layout.text(said["name"])), up, shape)
+    return Candidate(names.check_endpoint(layout.text(head["name"])), up, shape)
 
 
 def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
-    """The first whose last holder is long forgotten, else the one that has been free longest:
-    until a slot has a new holder, its row says who sent the messages of the old one.
+    """The first slot that has been free for `_REMEMBERED`, else the one that has been free longest:
+    until a slot has a new holder, its row names the sender of its last holder's messages.
 
-    None: the name is a dead one's, or the name, or a slot, is on its way out and the newcomer
-    patient. Raises ``Denied``.
+    None: try again. The name is held by a dead endpoint; or, while the caller is ``patient``, by
+    one that leaves, or every slot is taken and one is about to become free. Raises ``Denied``.
     """
     free: list[int] = []
     clearing = False
@@ -104,7 +106,7 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
         elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(row["name"]) == name:
             pid, start = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
             if not processes.process_alive(pid, start):
-                return None  # to clear it away is up to us, however long it takes
+                return None  # however long it takes: this dispatcher frees the name
             if state == RowState.LEAVING and patient:
                 return None
             raise Denied(name, code=Code.NAME_TAKEN, pid=pid)
@@ -118,7 +120,7 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
 
 
 def check_descriptors(connection: socket.socket) -> None:
-    """Whether this process may open what one more endpoint takes. Raises ``Denied``."""
+    """Check that this process may open the files of one more endpoint. Raises ``Denied``."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and connection.fileno() + _SPARE_DESCRIPTORS > limit:
         raise Denied(
@@ -127,7 +129,7 @@ def check_descriptors(connection: socket.socket) -> None:
 
 
 def refusal(problem: Exception) -> Answer:
-    """What the caller is told of a problem with letting it in."""
+    """The answer to a caller that could not be admitted."""
     match problem:
         case Denied():
             return problem.answer

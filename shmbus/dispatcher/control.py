@@ -1,7 +1,8 @@
 """The control plane: the life of a dispatcher, from its beginning to the end of the bus.
 
 Slow and careful things are decided here, in one Python thread; the forwarding thread and the
-watcher of the kernel never wait for it. What it decides stands in BUS before it tells the kernel.
+liveness watch of the kernel never wait for it. What it decides is written to BUS before the kernel
+gets the order.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from shmbus.shared import fence, layout, names, processes, segments
 from shmbus.shared.door import KNOCK, Answer, Code
 from shmbus.shared.layout import RowState, SegmentKind
 from shmbus.shared.names import Owner
+from shmbus.shared.processes import Descriptors
 
 from . import _kernel, admission, door, succession
 from .admission import Candidate, Denied, Waiting
@@ -38,7 +40,7 @@ log = logging.getLogger("shmbus")
 
 
 class Guest(NamedTuple):
-    """An admitted endpoint: what of it the dispatcher has in its hands."""
+    """An admitted endpoint, and the dispatcher's mappings of its segments."""
 
     slot: int
     generation: int
@@ -61,15 +63,15 @@ class Dispatcher:
         self.names = names.names_of(bus)
         self.guests: dict[int, Guest] = {}
         self._waiting: list[Waiting] = []
-        self._unread: set[int] = set()  # slots of those whose interests could not be read, once
-        self._unseen: set[int] = set()  # slots of the adopted who have not shown a connection yet
-        self._sought = 0.0
-        self._cleared = 0.0
+        self._unread: set[int] = set()  # slots whose interests could not be read, warned of once
+        self._unconnected: set[int] = set()  # adopted slots whose endpoint has not knocked again
+        self._checked_exec = 0.0  # when: time.monotonic()
+        self._cleared = 0.0  # when: time.monotonic()
         self._lookout = Lookout()
-        self._shut = False  # nobody can be let in, and it has been said
+        self._out_of_files = False  # no descriptor is left to admit with, and it was logged
         self._closed = False
         self.adopting = False
-        self._standing: succession.Standing | tuple[()] = ()
+        self._standing: succession.Standing | None = None
         self._opened = ExitStack()  # what ends with this dispatcher
         self._pid = os.getpid()
         self._version = version("shmbus").encode()  # looked up while nobody waits for us
@@ -90,11 +92,10 @@ class Dispatcher:
         found = succession.standing(self.bus, replace=replace)
         self.adopting = found is not None
         self._standing = found or succession.begin(self.bus, self.settings, self._version)
-        bus, ready, _ = self._standing
-        self._table = Table(bus)
+        self._table = Table(self._standing.bus)
         self._kernel = _kernel.Forwarder(
-            bus.memory,
-            ready.memory,
+            self._standing.bus.memory,
+            self._standing.ready.memory,
             "/" + self.names.prefix[:-1],
             self.names.bell,
             spin_ns=self.settings.spin_ns,
@@ -118,7 +119,7 @@ class Dispatcher:
     # Adoption ---------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
-        """Take over the bus of a dispatcher that is no more: its place first, then its guests."""
+        """Take over the bus of a dispatcher that has ended: BUS first, then its endpoints."""
         self._table.take_over(self._version)
         for slot, row in enumerate(self._table.rows):
             if int(row["state"]) != RowState.FREE and not self._adopt_guest(slot, row):
@@ -126,7 +127,7 @@ class Dispatcher:
         self._table.store("attached", len(self.guests))
 
     def _adopt_guest(self, slot: int, row: Any) -> bool:
-        """False: there is nothing of it to take over."""
+        """Serve an endpoint that a row of the table names. False: it has gone."""
         owner, generation = names.owner_in(row), int(row["generation"])
         down_name = self.names.down(slot, generation)
         down = None
@@ -136,37 +137,35 @@ class Dispatcher:
             )
             up = Segment.attach(self.names.up(owner), kind=SegmentKind.UP, layout=layout.LAYOUT)
         except RingbufError as problem:
-            return self._leave_out(slot, row, down_name, down, problem)
-        said = layout.view(up.memory, layout.UP)[0]
+            return self._give_up_guest(slot, row, down_name, down, problem)
+        up_head = layout.view(up.memory, layout.UP)[0]
         guest = Guest(slot, generation, layout.text(row["name"]), owner, up.memory, down)
-        unconfirmed = int(said["state"]) == layout.UpState.ATTACHING
+        unconfirmed = int(up_head["state"]) == layout.UpState.ATTACHING
         gone = int(row["state"]) == RowState.GONE
         if unconfirmed or gone or _kernel.up_shape(up.memory) is None:
-            # One that never heard that it was let in knocks again, with the same segment.
+            # One that never got its answer knocks again, with the same segment.
             unlink(down_name)
             if not unconfirmed:
                 self._unlink_guest(guest)
             return False
-        pidfd, stat = processes.open_process(owner.pid, owner.start)
+        process = processes.open_process(owner.pid, owner.start)
         try:
-            self._introduce(guest, pidfd, stat, -1, adopted=True)
+            self._serve_guest(guest, process, door=-1, adopted=True)
         except OSError as problem:
-            for fd in (pidfd, stat):
-                if fd >= 0:
-                    os.close(fd)
-            return self._leave_out(slot, row, down_name, down, problem)
-        if stat < 0:
+            process.close()
+            return self._give_up_guest(slot, row, down_name, down, problem)
+        if process.stat < 0:
             self._kernel.bury(slot, generation)
-        self._unseen.add(slot)
+        self._unconnected.add(slot)
         return True
 
-    def _leave_out(
+    def _give_up_guest(
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
-        """One of whom others removed a name: it goes on without us, so it has to know."""
+        """An endpoint cannot be adopted: its names are gone. It may live, so mark it evicted."""
         if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
-            raise problem  # and who can open more files adopts them all
-        # One that was leaving has removed its names itself.
+            raise problem  # a dispatcher that may open more files can adopt them all
+        # An endpoint that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
         if down is not None:
@@ -174,16 +173,17 @@ class Dispatcher:
         unlink(down_name)
         return False
 
-    def _seek_gone(self) -> None:
-        """By the end of its connection it shows that a process has called exec. One that did
-        before it could show a connection to us has let go of its segment."""
-        if not self._unseen or time.monotonic() - self._sought < 1.0:
+    def _bury_execed(self) -> None:
+        """End adopted endpoints whose process has called exec. Usually the end of the connection
+        shows it; one that has not connected to this dispatcher yet shows it by having unmapped
+        its segment. Looks once a second at most."""
+        if not self._unconnected or time.monotonic() - self._checked_exec < 1.0:
             return
-        self._sought = time.monotonic()
-        for slot in list(self._unseen):
+        self._checked_exec = time.monotonic()
+        for slot in list(self._unconnected):
             guest = self.guests.get(slot)
             if guest is None or not processes.maps(guest.owner.pid, self.names.up(guest.owner)):
-                self._unseen.discard(slot)
+                self._unconnected.discard(slot)
                 if guest is not None:
                     self._kernel.bury(slot, guest.generation, layout.Reason.EXEC)
 
@@ -199,8 +199,8 @@ class Dispatcher:
             ready = poll.poll(1e3 * self._pause())
             self._tick()
             try:
-                self._seek_gone()
-                self._look_out()
+                self._bury_execed()
+                self._bury_ended()
                 for fd, _ in ready:
                     if fd == wake:
                         for visitor in arrivals.values():
@@ -209,7 +209,7 @@ class Dispatcher:
                     if fd == self._door.fileno():
                         self._accept(poll, arrivals)
                     elif fd == self._kernel.notice_fd:
-                        self._clear_away()
+                        self._take_notices()
                     elif (connection := arrivals.pop(fd, None)) is not None:
                         poll.unregister(fd)
                         self._hear(connection)
@@ -217,22 +217,22 @@ class Dispatcher:
                 if ready or not self._cleared:
                     self._clear_dead()
             except Exception:
-                log.exception("bus %r: the control plane stumbled and goes on", self.bus)
+                log.exception("bus %r: an error in the control plane; it goes on", self.bus)
 
     def _clear_dead(self) -> None:
-        """Remove what those left who died before they were let in. Nothing tells of them, so this
-        follows upon whatever happens here."""
+        """Remove what processes left that died before they were admitted. Nothing reports those
+        deaths, so look whenever something else has happened, once a second at most."""
         if time.monotonic() - self._cleared > 1.0:
             self._cleared = time.monotonic()
             succession.clear_dead(self.bus, {guest.owner for guest in self.guests.values()})
 
     def _pause(self) -> float:
-        """Seconds until something is to be done, if nobody comes."""
+        """Seconds to sleep if no descriptor becomes readable."""
         if self._waiting:
             return 0.005
         return PACE if self._lookout else 1.0
 
-    def _look_out(self) -> None:
+    def _bury_ended(self) -> None:
         for slot in self._lookout.ended():
             self._kernel.bury(slot, self.guests[slot].generation)
 
@@ -247,14 +247,14 @@ class Dispatcher:
                 connection, _ = self._door.accept()
             except BlockingIOError:
                 return
-            except OSError as problem:  # no descriptor left: its caller waits
-                if not self._shut:
-                    why = "bus %r: nobody can be let in: %s; raise ulimit -n"
+            except OSError as problem:  # no descriptor left: the caller waits in the backlog
+                if not self._out_of_files:
+                    why = "bus %r: no endpoint can be admitted: %s; raise ulimit -n"
                     log.warning(why, self.bus, problem)
-                self._shut = True
+                self._out_of_files = True
                 time.sleep(0.01)
                 return
-            self._shut = False
+            self._out_of_files = False
             connection.setblocking(False)
             arrivals[connection.fileno()] = connection
             poll.register(connection.fileno(), select.POLLIN)
@@ -270,11 +270,11 @@ class Dispatcher:
 
     def _retry(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for guest in waiting:
-            self._admit(guest._replace(tries=guest.tries + 1))
+        for one in waiting:
+            self._admit(one._replace(tries=one.tries + 1))
 
     def _admit(self, waiting: Waiting) -> None:
-        """Let in, refuse, or keep waiting. Takes over the connection and the caller's
+        """Admit, refuse, or keep waiting. Takes over the connection and the caller's
         descriptor."""
         connection, caller = waiting.connection, waiting.caller
         answer: Answer | None
@@ -295,9 +295,9 @@ class Dispatcher:
         connection, caller = waiting.connection, waiting.caller
         admission.check_caller(caller)
         for guest in self.guests.values():
-            if guest.owner == caller.owner:  # adopted, and here to show its connection
+            if guest.owner == caller.owner:  # adopted: it gives its new dispatcher a connection
                 self._kernel.open_door(guest.slot, guest.generation, os.dup(connection.fileno()))
-                self._unseen.discard(guest.slot)
+                self._unconnected.discard(guest.slot)
                 if caller.pidfd is not None:
                     os.close(caller.pidfd)
                 return Answer(Code.ADMITTED, guest.slot, guest.generation, os.getpid())
@@ -306,21 +306,21 @@ class Dispatcher:
         if slot is None:
             return None
         admission.check_descriptors(connection)
-        return self._let_in(slot, waiting, candidate)
+        return self._enter(slot, waiting, candidate)
 
-    def _let_in(self, slot: int, waiting: Waiting, candidate: Candidate) -> Answer:
-        connection, (owner, _, _, pidfd) = waiting.connection, waiting.caller
-        name, up, shape = candidate
+    def _enter(self, slot: int, waiting: Waiting, candidate: Candidate) -> Answer:
+        owner, pidfd = waiting.caller.owner, waiting.caller.pidfd
         generation = self._table.next_generation()
         slots = len(self._table.rows)
-        down = segments.create_down(self.names, slot, generation, shape, slots)
+        down = segments.create_down(self.names, slot, generation, candidate.shape, slots)
         stat = door = -1
         try:
             stat = _open_stat(owner.pid)
-            door = os.dup(connection.fileno())
-            self._table.enter(slot, generation, name, owner)
-            guest = Guest(slot, generation, name, owner, up, down)
-            self._introduce(guest, -1 if pidfd is None else pidfd, stat, door)
+            door = os.dup(waiting.connection.fileno())
+            self._table.enter(slot, generation, candidate.name, owner)
+            guest = Guest(slot, generation, candidate.name, owner, candidate.up, down)
+            process = Descriptors(-1 if pidfd is None else pidfd, stat)
+            self._serve_guest(guest, process, door=door)
         except BaseException:
             self._table.free(slot)
             down.unlink()
@@ -331,8 +331,8 @@ class Dispatcher:
         self._table.store("attached", len(self.guests))
         return Answer(Code.ADMITTED, slot, generation, os.getpid())
 
-    def _introduce(
-        self, guest: Guest, pidfd: int, stat: int, door: int, *, adopted: bool = False
+    def _serve_guest(
+        self, guest: Guest, process: Descriptors, *, door: int, adopted: bool = False
     ) -> None:
         """Have the kernel serve an endpoint; it takes over the descriptors."""
         self.guests[guest.slot] = guest
@@ -342,35 +342,35 @@ class Dispatcher:
                 guest.generation,
                 guest.up,
                 guest.down.memory,
-                self.names.endpoint_bell(guest.owner),
-                guest.owner.pid,
-                pidfd,
-                stat,
-                door,
+                bell=self.names.endpoint_bell(guest.owner),
+                pid=guest.owner.pid,
+                pidfd=process.pidfd,
+                stat=process.stat,
+                door=door,
                 adopted=adopted,
             )
         except BaseException:
             del self.guests[guest.slot]
             raise
-        if pidfd < 0:
+        if process.pidfd < 0:
             self._lookout.add(guest.slot, guest.owner)
 
-    # Clearing away ----------------------------------------------------------------------------
+    # Notices ----------------------------------------------------------------------------------
 
-    def _clear_away(self) -> None:
-        for kind, slot, generation, _ in self._kernel.notices():
-            guest = self.guests.get(slot)
-            if guest is None or guest.generation != generation:
+    def _take_notices(self) -> None:
+        for notice in self._kernel.notices():
+            guest = self.guests.get(notice.slot)
+            if guest is None or guest.generation != notice.generation:
                 continue
-            if kind == _kernel.QUARANTINED:
+            if notice.kind == _kernel.QUARANTINED:
                 log.error(
-                    "bus %r: endpoint %r (pid %d) wrote what no endpoint may, and was put out",
+                    "bus %r: endpoint %r (pid %d) wrote what no endpoint may write: quarantined",
                     self.bus,
                     guest.name,
                     guest.owner.pid,
                 )
-            elif kind == _kernel.UNREAD and slot not in self._unread:
-                self._unread.add(slot)  # the kernel tries again, and tells each time
+            elif notice.kind == _kernel.UNREAD and notice.slot not in self._unread:
+                self._unread.add(notice.slot)  # the kernel tries again, with a notice each time
                 log.warning(
                     "bus %r: what endpoint %r (pid %d) subscribes to and handles cannot be read "
                     "and is tried again: raise ulimit -n, and keep cleaners from /dev/shm",
@@ -378,23 +378,28 @@ class Dispatcher:
                     guest.name,
                     guest.owner.pid,
                 )
-            elif kind == _kernel.RECLAIMED:
-                del self.guests[slot]
-                self._unread.discard(slot)
-                self._unseen.discard(slot)
-                self._lookout.discard(slot)
-                self._kernel.forget(slot, generation)
-                self._unlink_guest(guest)
-                if int(self._table.rows[slot]["reason"]) != layout.Reason.DETACHED:
-                    # What the dead said of themselves need not be true.
-                    for path, entry in names.entries(self.bus):
-                        if entry.owner == guest.owner:
-                            path.unlink(missing_ok=True)
-                self._table.free(slot)
-                self._table.store("attached", len(self.guests))
+            elif notice.kind == _kernel.RECLAIMED:
+                self._remove_guest(guest)
+
+    def _remove_guest(self, guest: Guest) -> None:
+        """The kernel is done with an ended endpoint: free its slot, and remove its names."""
+        slot = guest.slot
+        del self.guests[slot]
+        self._unread.discard(slot)
+        self._unconnected.discard(slot)
+        self._lookout.discard(slot)
+        self._kernel.forget(slot, guest.generation)
+        self._unlink_guest(guest)
+        if int(self._table.rows[slot]["reason"]) != layout.Reason.DETACHED:
+            # What a dead endpoint wrote of its interests' serial need not be true.
+            for path, entry in names.entries(self.bus):
+                if entry.owner == guest.owner:
+                    path.unlink(missing_ok=True)
+        self._table.free(slot)
+        self._table.store("attached", len(self.guests))
 
     def _unlink_guest(self, guest: Guest) -> None:
-        """Remove every name of it; its interests have the serial that it said, or a neighbour."""
+        """Remove its names; its interests have the serial that its UP holds, or a neighbour."""
         serial = guest.up.load(
             layout.offset(layout.UP, "outgoing")
             + layout.offset(layout.OUTGOING, "interests_serial")
@@ -406,7 +411,7 @@ class Dispatcher:
         unlink_bell(self.names.endpoint_bell(guest.owner)[1:])
 
     def evict(self, name: str) -> bool:
-        """Put an endpoint off the bus. False: there is none of that name."""
+        """Order the eviction of an endpoint. False: there is none of that name."""
         for guest in list(self.guests.values()):
             if guest.name == name and int(self._table.rows[guest.slot]["state"]) == RowState.LIVE:
                 self._kernel.evict(guest.slot, guest.generation)
@@ -445,9 +450,9 @@ class Dispatcher:
         if unlink:
             for guest in self.guests.values():
                 self._unlink_guest(guest)
-            for part in self._standing:
-                part.unlink()
-            if self._standing:  # else what stands there is not ours, and who waits for it may live
+            if self._standing is not None:  # else what is there is not ours
+                for part in self._standing:
+                    part.unlink()
                 succession.clear_dead(self.bus, set())
         self.guests.clear()
         fence.release(self.bus, remove=unlink)
@@ -457,7 +462,7 @@ _serving: WeakSet[Dispatcher] = WeakSet()
 
 
 def _after_fork() -> None:
-    """In a child, where its door would stay open when we are dead, and nobody answer there."""
+    """Close the door in a forked child: it would stay open after our death, and nobody answer."""
     for dispatcher in _serving:
         dispatcher._door.close()
     _serving.clear()

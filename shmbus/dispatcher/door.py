@@ -1,4 +1,4 @@
-"""The dispatcher's side of the door: it listens, and learns from the kernel who knocks."""
+"""The dispatcher's side of the door: it listens, and asks the system who knocks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ _SO_PEERPIDFD = 77
 
 
 class Caller(NamedTuple):
-    """Who knocked, as the kernel says it, and a descriptor that shows when it ends (None: not to
-    be had)."""
+    """Who knocked, by what the system says."""
 
     owner: Owner
     layout: int
     uid: int
     pidfd: int | None
+    """None where the system gives none."""
 
 
 def listen(bus: str) -> socket.socket:
-    """Open the door. Only the holder of the fence may, so whatever has the name is a leaving."""
+    """Open the door. Only the holder of the fence may, so a file of that name is left of a dead
+    dispatcher."""
     path = door.path(bus)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
@@ -44,7 +45,7 @@ def listen(bus: str) -> socket.socket:
 
 
 def identify(connection: socket.socket, record: bytes) -> Caller | None:
-    """Who sent this record; None where it is none of ours or its sender has gone already."""
+    """Who sent this record; None where it is malformed or its sender has ended already."""
     if len(record) != KNOCK.size:
         return None
     theirs, nonce, start = KNOCK.unpack(record)
@@ -59,8 +60,7 @@ def identify(connection: socket.socket, record: bytes) -> Caller | None:
 
 
 def _open_pidfd(connection: socket.socket, pid: int) -> int | None:
-    """A pidfd of who connected; None where an old kernel has none, and /proc alone shows the end.
-    Raises ProcessLookupError."""
+    """A pidfd of who connected; None where an old system has none. Raises ProcessLookupError."""
     try:
         return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError:

@@ -1,8 +1,8 @@
 """The lookout: deaths as psutil shows them, for endpoints of which the system gives no pidfd.
 
-Kernels before 5.3 have none, and some sandboxes forbid it. There the watcher of the kernel
-(`native/watch.h`) has the flags of the tasks alone; this is the second pair of eyes, which asks for
-nothing but what any Linux shows of a process. It costs some 40 µs an endpoint and look.
+Kernels before 5.3 have none, and some sandboxes forbid it. There the native part sees the flags of
+the tasks alone; this is a second sign, which needs nothing but what any Linux shows of a process.
+It costs some 40 µs an endpoint and look.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class Lookout:
-    """Whom to look at, by slot. Of the control thread alone."""
+    """The processes to look at, by slot. For the control thread alone."""
 
     def __init__(self) -> None:
         self._watched: dict[int, Owner] = {}
@@ -38,7 +38,7 @@ class Lookout:
         return bool(self._watched)
 
     def ended(self) -> list[int]:
-        """The slots of those who are seen to have ended, once each; at most every `PACE`."""
+        """The slots whose process has ended, each once; looks every `PACE` seconds at most."""
         now = time.monotonic()
         if now - self._looked < PACE:
             return []
@@ -50,22 +50,22 @@ class Lookout:
 
 
 def _lives(owner: Owner) -> bool:
-    """A zombie does not, unless other threads than its first still run."""
+    """A zombie does not live, unless other threads than its first still run."""
     try:
         process = psutil.Process(owner.pid)
         if processes.start_time(owner.pid) not in (owner.start, 0):
-            return False  # its pid is another's now
+            return False  # another process has its pid now
         if process.status() not in _ENDED:
             return True
         return any(_runs(thread.id) for thread in process.threads())
     except psutil.NoSuchProcess:
         return False
-    except (psutil.Error, OSError):  # it cannot be looked at, so nothing is known of it
+    except (psutil.Error, OSError):  # nothing is known of it
         return True
 
 
 def _runs(thread: int) -> bool:
     try:
         return bool(psutil.Process(thread).status() not in _ENDED)
-    except psutil.NoSuchProcess:  # it has ended since, which says nothing of the others
+    except psutil.NoSuchProcess:  # this thread has ended; others may run
         return False

@@ -1,8 +1,8 @@
-"""One dispatcher after another: what a new one finds of its name, and what becomes of it.
+"""What a new dispatcher finds of its bus's name, and what it does with it.
 
-Nothing, and it begins anew. A bus of the same layout whose dispatcher has died while endpoints
-live: it is adopted. One that nobody uses any more: it is cleared away. One of another layout that
-is in use: both versions are named, and only ``replace`` puts it out of service.
+Nothing is there: the bus begins anew. A bus of the same layout whose dispatcher has died while
+endpoints live: it is adopted. A bus that nobody uses any more: it is removed. A bus of another
+layout that is in use: an error names both versions; only ``replace`` puts it out of service.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import posix_ipc
 
@@ -39,8 +39,14 @@ _BEGINNING = 2.0
 """Seconds for which the fence may be held by a process that does not serve: one that begins to, or
 clears away (`shmbus doctor --fix`)."""
 
-Standing = tuple[Segment, Segment, Doorbell]
-"""BUS, READY and the dispatcher's bell, as they stand."""
+
+class Standing(NamedTuple):
+    """What a bus consists of before anybody is attached."""
+
+    bus: Segment
+    ready: Segment
+    bell: Doorbell
+    """The dispatcher's."""
 
 
 def take_fence(bus: str) -> None:
@@ -56,7 +62,7 @@ def take_fence(bus: str) -> None:
 
 
 def _serves(bus: str, holder: fence.Holder) -> bool:
-    """Whether BUS says that it is this process's; what cannot be read may be."""
+    """Whether BUS names this process as its dispatcher; True where it cannot be read."""
     try:
         name = names.names_of(bus).bus_segment
         memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
@@ -74,15 +80,15 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
     """
     try:
         found = Segment.attach(names.names_of(bus).bus_segment, writable=True)
-    except (SegmentNotFound, SegmentNotReady):  # who began to make it was killed over it
+    except (SegmentNotFound, SegmentNotReady):  # not ready: its maker was killed before the end
         return None
     except SegmentMismatch as problem:
         if replace:
             return None
         raise errors.SegmentError(
             name=names.names_of(bus).bus_segment,
-            reason=f"garbage stands where the bus should ({problem})",
-            remedy="Put it out of the way with serve(replace=True), shmbus serve --replace",
+            reason=f"there is garbage where the bus should be ({problem})",
+            remedy="Replace it: serve(replace=True), shmbus serve --replace",
         ) from problem
     except RingbufError as problem:
         raise segments.error(bus, names.names_of(bus).bus_segment, problem) from problem
@@ -101,7 +107,7 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
     pid, state = int(theirs["pid"]), int(head["state"])
     lives = pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"]))
     if lives and state != BusState.HANDOVER:
-        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, but not its life
+        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, and lives
     if state == BusState.ENDED or not _anyone_lives(found, head):
         return None
     try:
@@ -114,7 +120,7 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
         log.warning("bus %r cannot be adopted, and begins anew: %s", bus, problem)
         found.memory.store(layout.offset(layout.BUS, "state"), BusState.ENDED)
         return None
-    return found, ready, bell
+    return Standing(found, ready, bell)
 
 
 def _anyone_lives(found: Segment, head: Any) -> bool:
@@ -127,7 +133,8 @@ def _anyone_lives(found: Segment, head: Any) -> bool:
 
 
 def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
-    """A bus of another layout: nobody's, or put out of service, or in the way."""
+    """Of a bus of another layout: nothing where nobody uses it; with ``replace``, put it out of
+    service; else raise ``LayoutMismatch``."""
     users = {
         entry.owner
         for _, entry in names.entries(bus)
@@ -143,7 +150,7 @@ def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
             pids=tuple(sorted({user.pid for user in users})),
         )
     found.memory.store(layout.offset(layout.PREFIX, "superseded_by"), layout.LAYOUT)
-    for user in users:  # so that they look
+    for user in users:  # ring their bells, so that they see it
         try:
             posix_ipc.Semaphore(names.names_of(bus).endpoint_bell(user)).release()
         except posix_ipc.Error:
@@ -151,7 +158,7 @@ def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
 
 
 def begin(bus: str, settings: Settings, package: bytes) -> Standing:
-    """Make a bus anew, out of what was of its name. The caller holds the fence. Raises
+    """Make a bus anew; what had its name is removed. The caller holds the fence. Raises
     ``SegmentError``, ``DoorbellError``."""
     _clear(bus)
     of = names.names_of(bus)
@@ -164,19 +171,19 @@ def begin(bus: str, settings: Settings, package: bytes) -> Standing:
         undo.callback(ready.unlink)
         bell = Doorbell.create(of.bell[1:], segment.memory, layout.offset(layout.BUS, "bell"))
         undo.pop_all()
-    return segment, ready, bell
+    return Standing(segment, ready, bell)
 
 
 def _clear(bus: str) -> None:
-    """Remove everything of a bus but its fence, which the caller holds, and what living processes
-    have made to come in with."""
+    """Remove everything of a bus but its fence, which the caller holds, and the segments of living
+    processes that are about to attach."""
     for path, entry in names.entries(bus):
         if entry.kind != "lock" and not _owner_lives(entry):
             path.unlink(missing_ok=True)
 
 
 def clear_dead(bus: str, guests: set[names.Owner]) -> None:
-    """Remove what the dead among its endpoints left; ``guests`` are those still to be seen off."""
+    """Remove what dead endpoints left, except ``guests``, whose ends the kernel still handles."""
     for path, entry in names.entries(bus):
         if entry.owner is not None and entry.owner not in guests and not _owner_lives(entry):
             with suppress(OSError):

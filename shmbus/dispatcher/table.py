@@ -1,7 +1,7 @@
-"""BUS as its dispatcher writes it: what the bus says of itself, and a row for each slot.
+"""BUS as its dispatcher writes it: the head, and a row for each slot.
 
-Others read it meanwhile, without a lock: what must be seen whole changes under a sequence number,
-odd while it does. A dispatcher that was killed over one left it odd.
+Others read it meanwhile, without a lock: what must be read as a whole changes under a sequence
+number, which is odd during the change. A dispatcher that was killed during one left it odd.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
 
 
 class Table:
-    """The one writer of BUS, but for the words that are the kernel's."""
+    """Writes BUS, except for the words that the kernel writes."""
 
     def __init__(self, segment: Segment) -> None:
         self.memory = segment.memory
@@ -63,7 +63,7 @@ class Table:
         self.memory.store(layout.offset(layout.BUS, field), value)
 
     def take_over(self, package: bytes) -> None:
-        """The bus is this process's from now on."""
+        """Enter this process as the dispatcher, and complete what the last one was killed over."""
         with self._changing(layout.offset(layout.BUS, "identity_seq")):
             self.head["identity"] = processes.identity()
             self.head["serial"] += 1
@@ -94,8 +94,7 @@ class Table:
             row["state"] = RowState.LIVE
 
     def free(self, slot: int) -> None:
-        """Nobody has the slot. The name stays until it is given away: what its last holder sent
-        may still be read."""
+        """Mark the slot free. Keep the name: unread messages still refer to it."""
         with self._changing_row(slot) as row:
             row["state"] = RowState.FREE
 

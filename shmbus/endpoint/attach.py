@@ -89,7 +89,7 @@ def _join(
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
     if settings is None:
-        settings = Settings(ring_bytes=facts[2], max_requests=facts[3])
+        settings = Settings(ring_bytes=facts.ring_bytes, max_requests=facts.max_requests)
     requests = settings.request_limit
     endpoint = Endpoint.__new__(Endpoint)
     endpoint._begin(of, owner, name, known)
@@ -197,7 +197,7 @@ def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | Non
     while True:
         try:
             segment = Segment.attach(of.bus_segment, kind=SegmentKind.BUS, layout=LAYOUT)
-            serves = _kernel.bus_facts(segment.memory)[0] != BusState.ENDED
+            serves = _kernel.bus_facts(segment.memory).state != BusState.ENDED
             if serves and of.complete():  # else we might be let in, to no avail, again and again
                 return segment
             segment.close()

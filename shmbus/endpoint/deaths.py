@@ -53,10 +53,14 @@ class DeathWatch:
 
     def add(self, name: str, callback: Callback) -> Callable[[], object]:
         """Wait for the end of the endpoint that has this name now; returns what gives that up."""
-        row = _kernel.row_of(self._rows, name)
+        row = _kernel.find_row(self._rows, name)
         with self._lock:
             key = next(self._keys)
-            self._watched[key] = _Watched(name, callback, *(row[:3] if row else (None, 0, None)))
+            self._watched[key] = (
+                _Watched(name, callback, row.slot, row.generation, row.pid)
+                if row
+                else _Watched(name, callback, None, 0, None)
+            )
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name=f"shmbus:{self._label}:deaths", daemon=True
@@ -93,9 +97,8 @@ class DeathWatch:
         row = _kernel.read_row(self._rows, one.slot)
         if row is None:  # just being written
             return None
-        generation, state, _, reason, _ = row
-        if generation != one.generation:
+        if row.generation != one.generation:
             return "died"  # the slot was given away since; how it went is not known any more
-        if state in (RowState.LIVE, RowState.LEAVING):
+        if row.state in (RowState.LIVE, RowState.LEAVING):
             return None
-        return REASONS[reason] if 0 < reason < len(REASONS) else "died"
+        return REASONS[row.reason] if 0 < row.reason < len(REASONS) else "died"

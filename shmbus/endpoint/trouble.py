@@ -38,16 +38,16 @@ class Trouble(IntFlag):
 def taken_off(endpoint: str, mapping: Mapping, slot: int, generation: int) -> errors.Evicted:
     """The dispatcher has given up the endpoint that was in this slot."""
     row = _kernel.read_row(mapping, slot)
-    reason = REASONS[row[3]] if row is not None and row[0] == generation else "evicted"
+    reason = REASONS[row.reason] if row is not None and row.generation == generation else "evicted"
     return errors.Evicted(endpoint=endpoint, reason=reason)
 
 
 def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
     """The bus has no dispatcher, for now or for good."""
     if trouble & Trouble.BUS_OVER:
-        mine, theirs = _kernel.layout_hash(), mapping.read_prefix()[4]
+        mine, theirs = _kernel.layout_hash(), mapping.read_prefix().superseded_by
         reason = "it has been ended"
-        if _kernel.bus_facts(mapping)[0] != BusState.ENDED:
+        if _kernel.bus_facts(mapping).state != BusState.ENDED:
             reason = "somebody removed its names, and another bus has its place: attach anew"
         if theirs:
             reason = (
@@ -58,14 +58,14 @@ def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
         reason = "its dispatcher left it to a successor"
     else:
         reason = "its dispatcher died"
-    return errors.BusDown(bus=bus, reason=reason, pid=_kernel.bus_facts(mapping)[4])
+    return errors.BusDown(bus=bus, reason=reason, pid=_kernel.bus_facts(mapping).pid)
 
 
 def no_answer(bus: str, mapping: Mapping, seconds: float) -> errors.AttachTimeout:
     """The dispatcher is there, and has not answered for so long."""
-    pid, control = _kernel.bus_facts(mapping)[4:6]
-    silent = (time.monotonic_ns() - control) / 1e9 if control else None
-    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, silent=silent)
+    facts = _kernel.bus_facts(mapping)
+    silent = (time.monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
+    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=facts.pid, silent=silent)
 
 
 def fault(
@@ -89,7 +89,7 @@ def fault(
             endpoint=endpoint,
             depth=ring.depth if ring else 0,
             capacity=ring.capacity if ring else 0,
-            seconds=_kernel.bus_facts(mapping)[6] / 1e9,
+            seconds=_kernel.bus_facts(mapping).block_timeout_ns / 1e9,
         )
     return from_code(
         code,

@@ -10,6 +10,8 @@ from shmbus.shared._native cimport (
     NEVER, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus, sb_layout, sb_row, span_ns,
 )
 
+from shmbus.shared.bus_facts import BusFacts, Row
+
 
 def build_info():
     """What was compiled: the `variant`, empty for an ordinary build."""
@@ -22,35 +24,34 @@ def layout_hash():
 
 
 def bus_facts(mapping):
-    """What an attach needs to know of a bus: state, slots, ring_bytes, max_requests, the
-    dispatcher's pid, when its control plane last ran (CLOCK_MONOTONIC, ns), block_timeout (ns)."""
+    """What an attach needs to know of a bus."""
     if <size_t>len(mapping) < sizeof(sb_bus):
         raise ValueError("too small for a bus")
     cdef uintptr_t address = mapping.address
     cdef const sb_bus *bus = <const sb_bus *>address
-    return (rb_load_acquire(&bus.state), bus.slots, bus.ring_bytes, bus.max_requests, bus.identity.pid,
-            rb_load(&bus.control_ns), bus.block_timeout_ns)
+    return BusFacts(state=rb_load_acquire(&bus.state), slots=bus.slots, ring_bytes=bus.ring_bytes,
+                    max_requests=bus.max_requests, pid=bus.identity.pid, control_ns=rb_load(&bus.control_ns),
+                    block_timeout_ns=bus.block_timeout_ns)
 
 
-def row_of(mapping, str name):
-    """Slot, generation, pid and state of the row that has this name, a live one if there is, or None."""
+def find_row(mapping, str name):
+    """The row that has this name, a live one if there is; None where there is none."""
     cdef uintptr_t address = mapping.address
     cdef const sb_bus *bus = <const sb_bus *>address
     cdef uint64_t slot
     found = None
     for slot in range(bus.slots):
         row = read_row(mapping, slot)
-        if row is None or row[4] != name or row[1] == SB_ROW_FREE:
+        if row is None or row.name != name or row.state == SB_ROW_FREE:
             continue
-        found = slot, row[0], row[2], row[1]
-        if row[1] == SB_ROW_LIVE:
+        found = row
+        if row.state == SB_ROW_LIVE:
             break
     return found
 
 
 def read_row(mapping, uint64_t slot):
-    """Generation, state, pid, reason and name of a slot's row, or None where it does not stop
-    changing: its writer died over it."""
+    """A slot's row; None where it does not stop changing: its writer died over it."""
     cdef const sb_row *row = row_at(mapping, slot)
     cdef char name[65]
     cdef uint64_t seq, generation, state, reason
@@ -72,7 +73,8 @@ def read_row(mapping, uint64_t slot):
         name[64] = 0
         rb_fence_acquire()
         if rb_load(&row.seq) == seq:
-            return generation, state, pid, reason, (<bytes>name).decode("ascii", "replace")
+            return Row(slot=slot, generation=generation, state=state, pid=pid, reason=reason,
+                       name=(<bytes>name).decode("ascii", "replace"))
     return None
 
 

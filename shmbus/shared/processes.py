@@ -70,26 +70,53 @@ def start_time(pid: int) -> int:
     return 0
 
 
-def identity() -> tuple[int, int, int, int, int]:
-    """This process as ``sb_identity``: pid, uid, start time, pid and time namespaces."""
+class Identity(NamedTuple):
+    """A process as ``sb_identity`` has it, field by field."""
+
+    pid: int
+    uid: int
+    start_time: int
+    pid_namespace: int
+    time_namespace: int
+
+
+def identity() -> Identity:
+    """This process."""
     pid = os.getpid()
-    return pid, os.geteuid(), start_time(pid), namespace("pid"), namespace("time")
+    return Identity(
+        pid=pid,
+        uid=os.geteuid(),
+        start_time=start_time(pid),
+        pid_namespace=namespace("pid"),
+        time_namespace=namespace("time"),
+    )
 
 
-def open_process(pid: int, start: int) -> tuple[int, int]:
-    """A pidfd and a descriptor of ``stat`` of the process that had this pid and start time; -1 for
-    a pidfd that is not to be had, both where it has ended. Raises OSError (too many open files)."""
+class Descriptors(NamedTuple):
+    """What shows when a process ends; -1 for one that is not there."""
+
+    pidfd: int = -1
+    stat: int = -1
+
+    def close(self) -> None:
+        for fd in self:
+            if fd >= 0:
+                os.close(fd)
+
+
+def open_process(pid: int, start: int) -> Descriptors:
+    """Those of the process that had this pid and start time: no pidfd where the system gives none,
+    neither where it has ended. Raises OSError (too many open files)."""
     try:
         stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return -1, -1
+        return Descriptors()
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         pidfd = -1
+    opened = Descriptors(pidfd, stat)
     if process_alive(pid, start):  # after both were opened: neither can be somebody else's
-        return pidfd, stat
-    os.close(stat)
-    if pidfd >= 0:
-        os.close(pidfd)
-    return -1, -1
+        return opened
+    opened.close()
+    return Descriptors()

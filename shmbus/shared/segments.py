@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNoSpace, layout_text
 from ringbuf.segment import refusal
@@ -39,18 +39,25 @@ def create(
         raise error(None, name, problem) from problem
 
 
-def create_down(
-    bus: BusNames, slot: int, generation: int, shape: tuple[int, int, int], slots: int
-) -> Segment:
-    """Make the DOWN of an endpoint whose UP has this shape: the capacities of its incoming rings,
-    and how many requests. Raises ``SegmentError``."""
-    *capacities, requests = shape
+class Shape(NamedTuple):
+    """What an endpoint's UP asks of its DOWN."""
+
+    data_bytes: int
+    """Capacity of the incoming data ring."""
+    reply_bytes: int
+    """Capacity of the incoming reply ring."""
+    requests: int
+    """How many it makes at a time."""
+
+
+def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: int) -> Segment:
+    """Make the DOWN of an endpoint. Raises ``SegmentError``."""
     todo = 2 * slots
     targets_at = _line(layout.DOWN.itemsize)
-    todo_at = _line(targets_at + requests * layout.TARGET.itemsize)
+    todo_at = _line(targets_at + shape.requests * layout.TARGET.itemsize)
     at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
     rings = []
-    for kind, capacity in enumerate(capacities):
+    for kind, capacity in enumerate((shape.data_bytes, shape.reply_bytes)):
         rings.append((at, capacity, kind, 0, 0, 0))
         at = _line(at + capacity)
 
@@ -58,7 +65,7 @@ def create_down(
         down = layout.view(memory, layout.DOWN)[0]
         down["slot"], down["generation"] = slot, generation
         down["incoming_ring"] = rings
-        down["target_count"], down["target_offset"] = requests, targets_at
+        down["target_count"], down["target_offset"] = shape.requests, targets_at
         down["todo_count"], down["todo_offset"] = todo, todo_at
         down["state"] = layout.DownState.LIVE
         down["incoming"]["need"] = layout.NOWHERE

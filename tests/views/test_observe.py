@@ -190,8 +190,10 @@ def test_a_row_whose_writer_has_lost_the_cpu_over_it_is_waited_for(
     row["seq"] = 5
     assert [e.name for e in seen.endpoints()] == ["worker"]
     row["seq"] = 5  # and not to be found would mean to on_death that it is dead
-    found = _kernel.row_of(bus.segment.memory, "worker")
-    assert found == (0, 1, os.getpid(), layout.RowState.LIVE)
+    found = _kernel.find_row(bus.segment.memory, "worker")
+    assert found is not None
+    assert (found.slot, found.generation, found.pid) == (0, 1, os.getpid())
+    assert found.state == layout.RowState.LIVE
 
 
 def test_segments_are_opened_once_and_let_go_with_their_generation(

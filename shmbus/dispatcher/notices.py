@@ -1,0 +1,15 @@
+"""What the forwarding thread reports to the control plane."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Notice(NamedTuple):
+    """Something happened to an endpoint; `kind` is RECLAIMED, QUARANTINED or UNREAD."""
+
+    kind: int
+    slot: int
+    generation: int
+    reason: int
+    """A `layout.Reason`."""
