@@ -42,9 +42,13 @@ import msgspec
 import psutil
 import pytest
 
-import shmbus
 from shmbus import errors
+from shmbus.bus import Bus, serve
+from shmbus.endpoint import attach as attaching
+from shmbus.endpoint._kernel import Message
+from shmbus.endpoint.endpoint import Endpoint
 from shmbus.host import host
+from shmbus.settings import Settings
 from shmbus.shared import names
 from shmbus.shared.names import SHM
 from shmbus.views import registry
@@ -181,7 +185,7 @@ class _Task(msgspec.Struct, kw_only=True):
     role: str  # serve or work
     bus: str
     path: list[str]
-    settings: shmbus.Settings | None = None
+    settings: Settings | None = None
     attach: dict[str, Any] = {}
     module: str = ""
     file: str = ""
@@ -323,7 +327,7 @@ class BusProcess:
     """The dispatcher of the test's bus in a process of its own; made by the fixture
     `bus_process`."""
 
-    def __init__(self, name: str, settings: shmbus.Settings) -> None:
+    def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
         self._child: Child | None = None
@@ -404,7 +408,7 @@ def _child_main(encoded: str) -> None:
             host(task.bus, settings=task.settings, say=lambda bus: say(_Word(at="ready")))
             return
         function = _load(task)
-        with shmbus.attach(task.bus, settings=task.settings, **task.attach) as endpoint:
+        with attaching.attach(task.bus, settings=task.settings, **task.attach) as endpoint:
             say(_Word(at="ready"))
             value = function(endpoint, *task.arguments)
         say(_Word(at="returned", value=value))
@@ -450,10 +454,10 @@ class Recorder:
     """Keeps what an endpoint of its own receives; made by the fixture `recorder`."""
 
     def __init__(
-        self, endpoint: shmbus.Endpoint, patterns: Iterable[str], handles: Iterable[str] = ()
+        self, endpoint: Endpoint, patterns: Iterable[str], handles: Iterable[str] = ()
     ) -> None:
         self.endpoint = endpoint
-        self._messages: list[shmbus.Message] = []
+        self._messages: list[Message] = []
         self._changed = threading.Condition()
         for pattern in patterns:
             endpoint.subscribe(pattern, self._keep)
@@ -461,13 +465,13 @@ class Recorder:
             endpoint.handle(pattern, self._keep)
         endpoint.start()
 
-    def _keep(self, message: shmbus.Message) -> None:
+    def _keep(self, message: Message) -> None:
         with self._changed:
             self._messages.append(message)
             self._changed.notify_all()
 
     @property
-    def messages(self) -> list[shmbus.Message]:
+    def messages(self) -> list[Message]:
         """What has come so far, in order."""
         with self._changed:
             return list(self._messages)
@@ -485,14 +489,14 @@ class Recorder:
     def wait(
         self,
         n: int = 1,
-        where: Callable[[shmbus.Message], bool] | None = None,
+        where: Callable[[Message], bool] | None = None,
         *,
         timeout: float = TIMEOUT,
-    ) -> list[shmbus.Message]:
+    ) -> list[Message]:
         """Wait for `n` messages since the last `clear` (of those for which `where` is true), and
         return all that have come. Fails the test after `timeout` seconds."""
 
-        def found() -> list[shmbus.Message]:
+        def found() -> list[Message]:
             return [m for m in self._messages if where is None or where(m)]
 
         with self._changed:
@@ -518,7 +522,7 @@ class Recorder:
 class Attach(Protocol):
     """The type of the fixture `attach`."""
 
-    def __call__(self, name: str | None = None, **more: Any) -> shmbus.Endpoint: ...
+    def __call__(self, name: str | None = None, **more: Any) -> Endpoint: ...
 
 
 class MakeRecorder(Protocol):
@@ -537,7 +541,7 @@ class StartWorker(Protocol):
         function: Callable[..., Any] | str | Path,
         *arguments: Any,
         name: str | None = None,
-        settings: shmbus.Settings | None = None,
+        settings: Settings | None = None,
         **more: Any,
     ) -> Worker: ...
 
@@ -576,22 +580,22 @@ def bus_name() -> Iterator[str]:
 
 
 @pytest.fixture
-def bus_settings(request: pytest.FixtureRequest) -> shmbus.Settings:
+def bus_settings(request: pytest.FixtureRequest) -> Settings:
     """The settings of the test's bus: by the marker `bus(...)`, or the default ones. Override it to
     have others for a whole module."""
     marker = request.node.get_closest_marker("bus")
-    return shmbus.Settings(**marker.kwargs) if marker else shmbus.Settings()
+    return Settings(**marker.kwargs) if marker else Settings()
 
 
 @pytest.fixture
-def bus(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[shmbus.Bus]:
+def bus(bus_name: str, bus_settings: Settings) -> Iterator[Bus]:
     """A bus of the test's own, served in this process."""
-    with shmbus.serve(bus_name, settings=bus_settings) as bus:
+    with serve(bus_name, settings=bus_settings) as bus:
         yield bus
 
 
 @pytest.fixture
-def bus_process(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[BusProcess]:
+def bus_process(bus_name: str, bus_settings: Settings) -> Iterator[BusProcess]:
     """A bus of the test's own, served in a process of its own that can be killed and started
     again."""
     process = BusProcess(bus_name, bus_settings)
@@ -601,7 +605,7 @@ def bus_process(bus_name: str, bus_settings: shmbus.Settings) -> Iterator[BusPro
     finally:
         process._end()
         if in_shm(bus_name):  # a killed dispatcher leaves the bus to the next one, which cleans up
-            shmbus.serve(bus_name, settings=bus_settings).close()
+            serve(bus_name, settings=bus_settings).close()
 
 
 @pytest.fixture
@@ -618,9 +622,9 @@ def attach(bus_name: str, _served: None) -> Iterator[Attach]:
     `shmbus.attach`; closed when the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def attach(name: str | None = None, **more: Any) -> shmbus.Endpoint:
+        def attach(name: str | None = None, **more: Any) -> Endpoint:
             more.setdefault("timeout", TIMEOUT)
-            endpoint = shmbus.attach(bus_name, name=name, **more)
+            endpoint = attaching.attach(bus_name, name=name, **more)
             stack.callback(_close, endpoint)
             return endpoint
 
@@ -656,7 +660,7 @@ def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
             function: Callable[..., Any] | str | Path,
             *arguments: Any,
             name: str | None = None,
-            settings: shmbus.Settings | None = None,
+            settings: Settings | None = None,
             **more: Any,
         ) -> Worker:
             if not callable(function):
@@ -681,6 +685,6 @@ def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
         yield worker
 
 
-def _close(endpoint: shmbus.Endpoint) -> None:
+def _close(endpoint: Endpoint) -> None:
     with contextlib.suppress(errors.BusError):  # its bus may be gone already
         endpoint.close()
