@@ -54,6 +54,14 @@ static inline uint64_t rb_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Some 5 ns, and exact to some ms. */
+static inline uint64_t rb_coarse_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 struct rb_bell {        /* private to the waiter */
     rb_word *epoch;     /* shared, written by the waiter */
     sem_t *semaphore;

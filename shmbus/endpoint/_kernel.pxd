@@ -52,37 +52,24 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *)
     void PyErr_Clear()
 
-cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
+cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()
     bint ep_forked(uint64_t)
+
+cdef extern from "shmbus/endpoint/native/placement.h" nogil:
+    cdef struct ep_placement:
+        uint64_t moves
+
+cdef extern from "shmbus/endpoint/native/request.h" nogil:
     enum:
-        EP_CLOSED_HERE
-        EP_STOPPING
         EP_NO_REQUEST
-    uint64_t EP_FOR_GOOD
-    uint64_t EP_FOR_NOW
-    cdef struct ep_message:
-        uint16_t kind
-        uint16_t flags
-        uint16_t peer
-        uint32_t peer_generation
-        uint64_t deadline_ns
-        const uint8_t *correlation
-        const char *type
-        uint32_t type_length
-        const void *payload
-        uint64_t size
-    cdef struct ep_batch_limits:
-        uint64_t messages
-        uint64_t bytes
-        uint64_t delay_ns
     cdef struct ep_request:
         sb_record header
         uint8_t *payload
         uint64_t size
         uint64_t asked
-    cdef struct ep_placement:
-        uint64_t moves
+
+cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     cdef struct ep_endpoint:
         char door_path[108]
         char bus_path[108]
@@ -105,32 +92,66 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint64_t bad_position
         rb_bell bell
         ep_placement placement
-    cdef struct ep_log:
-        sb_interests *at
-        uint64_t size
     void ep_lock(ep_endpoint *)
     void ep_unlock(ep_endpoint *)
-    void ep_kick(ep_endpoint *)
+    void ep_wake_leader(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
+    enum:
+        EP_CLOSED_HERE
+        EP_STOPPING
+    uint64_t EP_FOR_GOOD
+    uint64_t EP_FOR_NOW
     void ep_set_trouble(ep_endpoint *, uint64_t, uint64_t)
     uint64_t ep_trouble(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/send.h" nogil:
+    cdef struct ep_message:
+        uint16_t kind
+        uint16_t flags
+        uint16_t peer
+        uint32_t peer_generation
+        uint64_t deadline_ns
+        const uint8_t *correlation
+        const char *type
+        uint32_t type_length
+        const void *payload
+        uint64_t size
+    cdef struct ep_batch_limits:
+        uint64_t messages
+        uint64_t bytes
+        uint64_t delay_ns
     uint32_t ep_ring_of(uint16_t)
     uint64_t ep_record_length(const ep_message *)
     void ep_flush(ep_endpoint *)
     uint64_t ep_stamp(ep_endpoint *)
     rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)
+
+cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
     void ep_release_data(ep_endpoint *)
     void ep_done(ep_endpoint *, uint64_t)
     void ep_unhold_all(ep_endpoint *)
-    rb_status ep_front(ep_endpoint *, sb_record *, const uint8_t **)
+
+cdef extern from "shmbus/endpoint/native/take.h" nogil:
+    rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
     void ep_mark_progress(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/request.h" nogil:
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)
     bint ep_request_waits(const ep_endpoint *, uint32_t)
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
-    bint ep_append_interest(ep_log *, const sb_interest *, const char *, const char *)
+
+cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:
+    cdef struct ep_interest_log:
+        sb_interests *segment
+        uint64_t size
+    bint ep_append_interest(ep_interest_log *, const sb_interest *, const char *, const char *)
     uint64_t ep_commit_interests(ep_endpoint *, uint64_t)
+
+cdef extern from "shmbus/endpoint/native/open.h" nogil:
     uint64_t ep_up_size(uint64_t, uint64_t, uint64_t)
     void ep_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
     bint ep_down_sound(const sb_down *, uint64_t, const sb_up *)
@@ -139,13 +160,15 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     void ep_free(ep_endpoint *)
     void ep_set_state(ep_endpoint *, uint64_t)
 
+cdef extern from "shmbus/endpoint/native/door.h" nogil:
+    void ep_leave_door(ep_endpoint *)
+
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     int ep_watcher_add(ep_endpoint *)
     void ep_watcher_remove(ep_endpoint *)
     void ep_arm_watcher(const ep_endpoint *)
-    void ep_leave_door(ep_endpoint *)
 
-cdef extern from "shmbus/endpoint/native/wait.h" nogil:
+cdef extern from "shmbus/endpoint/native/want.h" nogil:
     enum:
         EP_WANT_REPLY
         EP_WANT_DATA
@@ -162,6 +185,8 @@ cdef extern from "shmbus/endpoint/native/wait.h" nogil:
         uint64_t minds
         bint vigilant
         uint64_t trouble
+
+cdef extern from "shmbus/endpoint/native/wait.h" nogil:
     void ep_pass_on_data(ep_endpoint *)
     void ep_finish_request(ep_endpoint *, uint32_t)
     rb_wake ep_wait(ep_endpoint *, ep_waiter *, uint64_t)

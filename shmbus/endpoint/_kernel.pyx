@@ -86,10 +86,10 @@ def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint
 def append_interest(log, uint8_t op, uint8_t role, uint8_t bit, uint8_t flags, uint64_t id, bytes pattern,
                     bytes group):
     """Add to the log in the mapping `log`: False where it is full."""
-    cdef ep_log at
+    cdef ep_interest_log at
     cdef sb_interest entry
     cdef uintptr_t address = log.address
-    at.at = <sb_interests *>address
+    at.segment = <sb_interests *>address
     at.size = len(log)
     entry.op, entry.role, entry.bit, entry.flags, entry.id = op, role, bit, flags, id
     entry.pattern_length, entry.group_length = len(pattern), len(group)
@@ -828,7 +828,7 @@ cdef class EndpointCore:
         """Make `_collect` return."""
         ep_lock(self._e)
         self._e.nudge = True
-        ep_kick(self._e)
+        ep_wake_leader(self._e)
         ep_unlock(self._e)
 
     def _expire_future(self, uint32_t index, future):
@@ -996,7 +996,7 @@ cdef class EndpointCore:
             hand = NULL
         while True:
             ep_lock(e)
-            if ep_front(e, &header, &record) != RB_OK:
+            if ep_peek(e, &header, &record) != RB_OK:
                 ep_unlock(e)
                 return None
             if header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
@@ -1295,7 +1295,7 @@ cdef class EndpointCore:
         ep_lock(self._e)
         ep_flush(self._e)
         ep_set_state(self._e, state)
-        ep_kick(self._e)
+        ep_wake_leader(self._e)
         ep_unlock(self._e)
 
     def _stop(self, bint at_once):

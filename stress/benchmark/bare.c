@@ -56,7 +56,7 @@ __attribute__((visibility("default"))) int bare_replies(struct ep_endpoint *e)
         struct sb_record header;
         const uint8_t *record;
         ep_lock(e);
-        while (ep_front(e, &header, &record) == RB_OK) {
+        while (ep_peek(e, &header, &record) == RB_OK) {
             uint64_t offset = sb_payload_offset(&header);
             struct ep_message m = {.kind = SB_REPLY, .flags = header.flags & SB_RAW, .peer = header.peer,
                                    .peer_generation = header.peer_generation, .correlation = header.correlation,

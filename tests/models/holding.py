@@ -1,6 +1,6 @@
 """Taking and holding: what a dead endpoint had not touched, had begun, and had done.
 
-Describes the receiving side in shmbus/endpoint/native/endpoint.h, and what the dispatcher makes of
+Describes shmbus/endpoint/native/take.h and hold.h, and what the dispatcher makes of
 it at a death.
 
 The words are all the endpoint's:

@@ -1,7 +1,7 @@
 """Space: a full ring stops its producer, and every release that makes room lets it go on.
 
 Describes shmbus/dispatcher/native/room.h (a front that does not fit) and the two ends of an
-endpoint's rings in shmbus/endpoint/native/endpoint.h.
+endpoint's rings in shmbus/endpoint/native/hold.h (ep_release) and want.h (ep_store_need).
 
 The words, and who writes each; ring r leads from its producer to its consumer:
 

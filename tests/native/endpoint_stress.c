@@ -4,6 +4,7 @@
  *
  *   endpoint_stress ROUNDS SEED
  */
+#include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 
 #include <stdio.h>
@@ -189,7 +190,7 @@ static void *serve(void *unused)
         struct sb_record h;
         const uint8_t *record;
         ep_lock(&endpoint);
-        enum rb_status status = ep_front(&endpoint, &h, &record);
+        enum rb_status status = ep_peek(&endpoint, &h, &record);
         CHECK(status != RB_CORRUPT);
         if (status == RB_OK) {
             uint64_t offset = sb_payload_offset(&h), size = h.length - offset;

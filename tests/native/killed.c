@@ -13,6 +13,8 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 
 #define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .requests = 4})
@@ -682,7 +684,7 @@ static void take_two(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(ep_front(&s->e, &h, &record) == RB_OK);
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
         uint64_t position = ep_take(&s->e, &h, SB_HELD_OPEN);
         ep_set_in_hand(&s->e, 1, 5);
         if (i == 0)
@@ -722,7 +724,7 @@ static void take_more_than_it_holds(struct stage *s)
     struct sb_record h;
     const uint8_t *record;
     for (int i = 0; i < 2; i++) {
-        CHECK(ep_front(&s->e, &h, &record) == RB_OK);
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
         ep_take(&s->e, &h, SB_HELD_OPEN);
         ep_set_in_hand(&s->e, (uint64_t)i + 1, 5);
     }
@@ -754,7 +756,7 @@ static void serve_one(struct stage *s)
 {
     struct sb_record h;
     const uint8_t *record;
-    CHECK(ep_front(&s->e, &h, &record) == RB_OK);
+    CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
     ep_take(&s->e, &h, SB_HELD_DONE);
     push_real(s, SB_REPLY, "", TEXT, h.correlation, &h);
 }
@@ -784,7 +786,7 @@ static void prepare_subscribing(struct stage *s)
 /* Its log is not in the arena: its state is put back here instead. */
 static void subscribe_one(struct stage *s)
 {
-    struct ep_log log = {s->b->log, s->b->log_size};
+    struct ep_interest_log log = {s->b->log, s->b->log_size};
     rb_store(&s->b->log->bytes, 0);
     struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = 9, .pattern_length = 1};
     CHECK(ep_append_interest(&log, &e, "x", ""));

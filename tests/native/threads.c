@@ -1,6 +1,8 @@
 /* The forwarding thread and real endpoints, several threads each, on one mapping: what ThreadSanitizer looks at. */
 #include "harness.h"
 
+#include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 #include "shmbus/dispatcher/native/liveness.h"
 
@@ -82,7 +84,7 @@ static bool next(struct actor *a, struct sb_record *h, uint64_t *number)
     for (;;) {
         const uint8_t *record;
         ep_lock(&a->e);
-        enum rb_status status = ep_front(&a->e, h, &record);
+        enum rb_status status = ep_peek(&a->e, h, &record);
         CHECK(status != RB_CORRUPT);
         if (status == RB_OK) {
             memcpy(number, record + sb_payload_offset(h), 8);

@@ -1,4 +1,9 @@
-/* Stepping aside. On two cores, an end of a lockstep (request and reply, one record at a time) that shares the
+/* Placement: on which CPU the thread runs that waits. It may step aside from the dispatcher's.
+ *
+ *   ep_placement_init     when an endpoint opens
+ *   ep_placement_step     after each wait in lockstep: step aside now?
+ *
+ * On two cores, an end of a lockstep (request and reply, one record at a time) that shares the
  * dispatcher's core costs every round trip a change of context, and the system's scheduler may leave it so for
  * long. The dispatcher publishes its CPU; an end that finds itself there at many waits in a row asks to run
  * anywhere else, then takes its own mask back: a hint that binds nobody afterwards.

@@ -1,164 +1,56 @@
 /* Waiting: the first thread of an endpoint that waits for anything leads, the others follow it.
  *
+ *   ep_wait               wait for one thing, or until trouble, a deadline or a signal
+ *   ep_pass_on_data       after taking a message: another may be there for another thread
+ *   ep_finish_request     a request is over: its entry may be waited for
+ *
  * The leader alone sits at the endpoint's bell. Whenever anything has moved it drains the reply ring, which
- * completes other threads' requests as well as its own, and wakes those followers whose wish has come true. It
+ * completes other threads' requests as well as its own, and wakes those followers who are satisfied by then. It
  * hands leadership on whichever way it leaves. Followers wait on a semaphore of their own. Neither holds the
  * lock meanwhile, nor Python's, and neither runs user code: so no cycle of full rings can hold up a reply.
- *
- * A wait ends at a signal (RB_INTERRUPTED), so that Python's handlers can run; the caller comes again.
  */
 #ifndef EP_WAIT_H
 #define EP_WAIT_H
 
-#include "shmbus/endpoint/native/endpoint.h"
+#include "shmbus/endpoint/native/send.h"
+#include "shmbus/endpoint/native/want.h"
 #include "shmbus/endpoint/native/watcher.h"
 
-#define EP_VIGIL_NS 50000000u /* how often a waiting caller looks whether the dispatcher's process still runs */
+#define EP_CHECK_NS 50000000u /* how often a waiting caller looks whether the dispatcher's process still runs */
 
-enum ep_want {             /* bits: what a thread waits for */
-    EP_WANT_REPLY = 1,     /* to request `index` */
-    EP_WANT_DATA = 2,      /* in the incoming data ring */
-    EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
-    EP_WANT_SEEN = 8,      /* interests, up to version `value` */
-    EP_WANT_STATE = 16,    /* of DOWN, at least `value` */
-    EP_WANT_FUTURE = 32,   /* a completed one */
-    EP_WANT_ENTRY = 64,    /* in the pending table */
-    EP_WANT_ALONE = 128,   /* no other thread waits any more */
-    EP_WANT_BUS = 256,     /* a dispatcher that is alive */
-};
-
-struct ep_waiter {
-    uint32_t want;
-    uint32_t index;
-    uint64_t value;
-    uint64_t minds;        /* which troubles end the wait */
-    bool vigilant;         /* looks after the dispatcher: what it waits for can only come from there */
-    uint64_t trouble;      /* out: what ended the wait, 0 if its wish came true */
-    bool posted;           /* as a follower: its semaphore has been posted */
-    sem_t wake;
-    struct ep_waiter *next, *previous;
-};
-
-static inline bool ep_data_waits(const struct ep_endpoint *e)
-{
-    return rb_load_acquire(e->in[SB_DATA].head) != e->in[SB_DATA].next;
-}
-
-static inline bool ep_granted(struct ep_endpoint *e, const struct ep_waiter *w)
-{
-    switch (w->want) {
-    case EP_WANT_REPLY: return e->requests[w->index].state == EP_REQUEST_DONE;
-    case EP_WANT_DATA: /* and somebody may take it */
-        return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_TAKEN_OFF));
-    case EP_WANT_SPACE: {
-        const struct rb_producer *out = &e->out[w->index];
-        return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
-    }
-    case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
-        return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
-    case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
-    case EP_WANT_FUTURE: return e->nudge || e->completed != EP_NO_REQUEST;
-    case EP_WANT_ENTRY: return e->free_count > 0;
-    case EP_WANT_ALONE: return e->inside == 1;
-    case EP_WANT_BUS: return !(ep_trouble(e) & EP_FOR_NOW);
-    default: return true;
-    }
-}
-
-/* Ask the dispatcher to ring when the tail has come far enough for the least of those who wait for space. */
-static inline void ep_state_need(struct ep_endpoint *e, uint32_t ring)
-{
-    uint64_t need = SB_NO_NEED;
-    for (struct ep_waiter *w = e->first; w; w = w->next)
-        if (w->want == EP_WANT_SPACE && w->index == ring) {
-            uint64_t tail = rb_end_after(&e->out[ring], w->value) - e->out[ring].capacity;
-            need = tail < need ? tail : need;
-        }
-    if (rb_load(&e->up->outgoing[ring].need) != need)
-        rb_store_seq(&e->up->outgoing[ring].need, need);
-}
-
-/* What the leader's bell watches, as it was when all wishes were last looked at. */
-struct ep_view {
-    const struct ep_endpoint *e;
-    uint32_t wants;
-    uint64_t kick, replies, data, tail[SB_RINGS], seen, state, bus_state;
-};
-
-static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
-{
-    v->e = e;
-    v->kick = rb_load_seq(&e->kick);
-    v->replies = rb_load_seq(e->in[SB_REPLIES].head);
-    v->data = rb_load_seq(e->in[SB_DATA].head);
-    v->tail[SB_DATA] = rb_load_seq(e->out[SB_DATA].tail);
-    v->tail[SB_REPLIES] = rb_load_seq(e->out[SB_REPLIES].tail);
-    v->seen = rb_load_seq(&e->down->interests_seen);
-    v->state = rb_load_seq(&e->down->state);
-    v->bus_state = rb_load_seq(&e->bus->state);
-    v->wants = 0;
-    for (const struct ep_waiter *w = e->first; w; w = w->next)
-        v->wants |= w->want;
-}
-
-static inline bool ep_view_changed(void *context)
-{
-    const struct ep_view *v = context;
-    const struct ep_endpoint *e = v->e;
-    if (rb_load_seq(e->in[SB_REPLIES].head) != v->replies || rb_load_seq(&e->kick) != v->kick)
-        return true;
-    if ((v->wants & EP_WANT_DATA) && rb_load_seq(e->in[SB_DATA].head) != v->data)
-        return true;
-    if ((v->wants & EP_WANT_SPACE) && (rb_load_seq(e->out[SB_DATA].tail) != v->tail[SB_DATA] ||
-                                       rb_load_seq(e->out[SB_REPLIES].tail) != v->tail[SB_REPLIES]))
-        return true;
-    return rb_load_seq(&e->down->state) != v->state || rb_load_seq(&e->bus->state) != v->bus_state ||
-           rb_load_seq(&e->down->interests_seen) != v->seen;
-}
-
-/* Wake the followers whose wish has come true; for data one at a time, since one record serves one. */
+/* Wake the followers who are satisfied; for data one at a time, since one record serves one. */
 static inline void ep_wake_followers(struct ep_endpoint *e, uint64_t trouble, bool data)
 {
     for (struct ep_waiter *w = e->first; w; w = w->next) {
+        bool for_data = w->want == EP_WANT_DATA;
         if (w == e->leader)
             continue;
-        if (w->want == EP_WANT_DATA && w->posted)
-            data = false;
-        if (w->posted)
-            continue;
-        bool granted = w->want == EP_WANT_DATA ? data && ep_granted(e, w) : ep_granted(e, w);
-        if (granted || (trouble & w->minds)) {
+        if (!w->posted && (((data || !for_data) && ep_satisfied(e, w)) || (trouble & w->minds))) {
             w->posted = true;
             sem_post(&w->wake);
-            if (w->want == EP_WANT_DATA)
-                data = false;
         }
+        if (w->posted && for_data)
+            data = false;
     }
 }
 
 static inline void ep_join(struct ep_endpoint *e, struct ep_waiter *w)
 {
+    struct ep_waiter **at = &e->first;
+    while (*at)
+        at = &(*at)->next;
     w->next = NULL;
-    w->previous = e->last;
-    if (e->last)
-        e->last->next = w;
-    else
-        e->first = w;
-    e->last = w;
+    *at = w;
     e->inside++;
 }
 
 /* Leave, and see to it that somebody leads those who stay. */
 static inline void ep_leave(struct ep_endpoint *e, struct ep_waiter *w, bool took_data)
 {
-    if (w->previous)
-        w->previous->next = w->next;
-    else
-        e->first = w->next;
-    if (w->next)
-        w->next->previous = w->previous;
-    else
-        e->last = w->previous;
+    struct ep_waiter **at = &e->first;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
     e->inside--;
     if (e->leader == w)
         e->leader = NULL;
@@ -166,8 +58,8 @@ static inline void ep_leave(struct ep_endpoint *e, struct ep_waiter *w, bool too
         return;
     ep_wake_followers(e, ep_trouble(e), !took_data);
     if (e->leader) {
-        if (ep_granted(e, e->leader)) /* it waited for us to leave */
-            ep_kick(e);
+        if (ep_satisfied(e, e->leader)) /* it waited for us to leave */
+            ep_wake_leader(e);
         return;
     }
     for (struct ep_waiter *f = e->first; f; f = f->next)
@@ -177,25 +69,23 @@ static inline void ep_leave(struct ep_endpoint *e, struct ep_waiter *w, bool too
     sem_post(&e->first->wake);
 }
 
-/* After taking a record: is there one for another thread that waits for data? */
 static inline void ep_pass_on_data(struct ep_endpoint *e)
 {
     if (e->first && ep_data_waits(e))
         ep_wake_followers(e, 0, true);
 }
 
-/* A request is over: its entry is free for a thread that waits for one. */
 static inline void ep_finish_request(struct ep_endpoint *e, uint32_t index)
 {
     ep_end_request(e, index);
     if (e->free_count == 1 && e->first)
-        ep_kick(e);
+        ep_wake_leader(e);
 }
 
 static inline enum rb_wake ep_follow(struct ep_endpoint *e, struct ep_waiter *w, uint64_t until)
 {
     if (w->want & ~e->leader_wants)
-        ep_kick(e); /* the leader does not look at what we want */
+        ep_wake_leader(e); /* it does not look at what we want */
     ep_unlock(e);
     enum rb_wake wake = rb_sleep(&w->wake, until);
     ep_lock(e);
@@ -205,16 +95,21 @@ static inline enum rb_wake ep_follow(struct ep_endpoint *e, struct ep_waiter *w,
     return wake;
 }
 
+/* Lockstep: nobody else waits here, and at most one record came since the last wait. */
+static inline bool ep_in_lockstep(struct ep_endpoint *e, const struct ep_waiter *w)
+{
+    uint32_t ring = w->want == EP_WANT_DATA ? SB_DATA : SB_REPLIES;
+    uint64_t records = rb_load(&e->up->incoming[ring].taken_count), before = e->records_at_wait;
+    e->records_at_wait = records;
+    return e->placement.enabled && e->inside == 1 && (w->want & (EP_WANT_REPLY | EP_WANT_DATA)) &&
+           records - before <= 1;
+}
+
 static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, struct ep_view *view, uint64_t until)
 {
     e->leader = w;
     e->leader_wants = view->wants;
-    /* Lockstep: nobody else waits here, and one record came since the last wait. */
-    uint64_t records = rb_load(&e->up->incoming[w->want == EP_WANT_DATA ? SB_DATA : SB_REPLIES].taken_count);
-    bool lockstep = e->placement.enabled && e->first == e->last && (w->want & (EP_WANT_REPLY | EP_WANT_DATA)) &&
-                    records - e->records_at_wait <= 1;
-    e->records_at_wait = records;
-    uint64_t start = lockstep ? rb_now() : 0;
+    uint64_t start = ep_in_lockstep(e, w) ? rb_now() : 0;
     ep_unlock(e);
     enum rb_wake wake = rb_bell_wait(&e->bell, ep_view_changed, view, until);
     if (start && wake == RB_READY) {
@@ -225,8 +120,32 @@ static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, s
     return wake;
 }
 
-/* Wait until the wish of `w` has come true or something it minds is in the way (RB_READY, and `w->trouble`), or
- * until `until` (RB_ELAPSED), or a signal came (RB_INTERRUPTED). Called without the lock. */
+/* A waiting caller looks whether the dispatcher's process still runs: true if it was just found dead. */
+static inline bool ep_check_dispatcher(struct ep_endpoint *e)
+{
+    if (rb_load(&e->trouble) & EP_BUS_DEAD)
+        return false;
+    if (rb_load(&e->bus->identity_seq) & 1 || e->bus->serial != e->serial) {
+        ep_wake_watcher();
+        return false;
+    }
+    if (e->stat_fd < 0 || !sb_process_finished(e->dispatcher_pid, e->stat_fd))
+        return false;
+    ep_set_trouble(e, EP_BUS_DEAD, 0);
+    ep_wake_watcher();
+    return true;
+}
+
+/* Until when to sleep at the most. */
+static inline uint64_t ep_slice(const struct ep_waiter *w, uint64_t until)
+{
+    uint64_t check = w->vigilant ? rb_now() + EP_CHECK_NS : until;
+    return check < until ? check : until;
+}
+
+/* Wait until `w` is satisfied or something it minds is in the way (RB_READY, and `w->trouble`), or until `until`
+ * (RB_ELAPSED), or a signal came, so that Python's handlers can run (RB_INTERRUPTED: come again). Called without
+ * the lock. */
 static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, uint64_t until)
 {
     enum rb_wake wake = RB_READY;
@@ -241,43 +160,38 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
     ep_join(e, w);
     for (;;) {
         if (w->want == EP_WANT_SPACE)
-            ep_state_need(e, w->index);
+            ep_store_need(e, w->index);
         ep_take_view(&view, e);
         ep_drain_replies(e);
         uint64_t trouble = ep_trouble(e);
-        if (ep_granted(e, w))
+        if (ep_satisfied(e, w))
             break;
-        if (trouble & w->minds) {
-            w->trouble = trouble & w->minds;
+        w->trouble = trouble & w->minds;
+        if (w->trouble) {
             wake = RB_READY;
             break;
         }
         if (wake == RB_INTERRUPTED)
             break;
         if (wake == RB_ELAPSED) {
-            if (w->vigilant && ep_vigil(e))
-                continue; /* it has just been seen to be dead */
+            if (w->vigilant && ep_check_dispatcher(e))
+                continue;
             if (rb_now() >= until)
                 break;
         }
-        uint64_t slice = until;
-        if (w->vigilant) {
-            uint64_t soon = rb_now() + EP_VIGIL_NS;
-            slice = soon < until ? soon : until;
-        }
         if (!e->leader || e->leader == w) {
             ep_wake_followers(e, trouble, true);
-            wake = ep_lead(e, w, &view, slice);
+            wake = ep_lead(e, w, &view, ep_slice(w, until));
         } else {
-            wake = ep_follow(e, w, slice);
+            wake = ep_follow(e, w, ep_slice(w, until));
         }
     }
-    bool granted = ep_granted(e, w);
-    if (granted)
+    bool satisfied = ep_satisfied(e, w);
+    if (satisfied)
         wake = RB_READY;
-    ep_leave(e, w, granted && w->want == EP_WANT_DATA);
+    ep_leave(e, w, satisfied && w->want == EP_WANT_DATA);
     if (w->want == EP_WANT_SPACE)
-        ep_state_need(e, w->index);
+        ep_store_need(e, w->index);
     ep_unlock(e);
     sem_destroy(&w->wake);
     return wake;

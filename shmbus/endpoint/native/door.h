@@ -1,0 +1,44 @@
+/* The connection to the door of a dispatcher that adopted this endpoint. By its end the dispatcher learns that this
+ * process has called exec; nothing passes it but the knock. The connection to the first dispatcher is Python's
+ * (endpoint/door.py).
+ *
+ *   ep_knock_again        show the dispatcher that adopted us such a connection
+ *   ep_leave_door         close it: at the end, and in a forked child, where it would hide that the parent has gone
+ */
+#ifndef EP_DOOR_H
+#define EP_DOOR_H
+
+#include "shmbus/endpoint/native/endpoint.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static inline void ep_leave_door(struct ep_endpoint *e)
+{
+    if (e->door >= 0)
+        close(e->door);
+    e->door = -1;
+}
+
+/* Where it fails, for want of descriptors or of a listener, exec goes unseen until the process ends. */
+static inline void ep_knock_again(struct ep_endpoint *e)
+{
+    struct sockaddr_un door = {.sun_family = AF_UNIX};
+    uint64_t knock[3] = {sb_layout(), e->up->nonce, e->up->identity.start_time};
+    if (!e->door_path[0])
+        return;
+    memcpy(door.sun_path, e->door_path, sizeof door.sun_path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return;
+    if (connect(fd, (struct sockaddr *)&door, sizeof door) == 0 &&
+        send(fd, knock, sizeof knock, MSG_NOSIGNAL) == (ssize_t)sizeof knock) {
+        ep_leave_door(e);
+        e->door = fd;
+    } else {
+        close(fd);
+    }
+}
+
+#endif

@@ -1,0 +1,129 @@
+/* Holding: a message of a group, or a send to be delivered again, stays in the ring from its taking until it is
+ * done, so that the dispatcher can hand it on when this process dies. At most `hold_limit` are held, and none that
+ * pins more than a quarter of the ring: the oldest is let go, and leaves the ring undone.
+ *
+ *   ep_hold, ep_done      a message was taken; it is done
+ *   ep_unhold_all         at the end, all are
+ *   ep_let_go             the oldest leaves the ring undone
+ *   ep_set_in_hand        how many were begun and are not done, held or not
+ *   ep_release, ep_release_data     move the tail of an incoming ring
+ *
+ * Modelled in tests/models/holding.py.
+ */
+#ifndef EP_HOLD_H
+#define EP_HOLD_H
+
+#include "shmbus/endpoint/native/endpoint.h"
+
+static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_t now)
+{
+    if (e->in_hand == 0 && count)
+        rb_store(&e->up->in_hand_since_ns, now);
+    e->in_hand = count;
+    rb_store_release(&e->up->in_hand, count);
+}
+
+/* Move the tail of an incoming ring, and ring the dispatcher if it waits for that room. A ring that was less
+ * than half full when we last looked keeps nobody waiting; the dispatcher's own look is the backstop. */
+static inline void ep_release(struct ep_endpoint *e, uint32_t ring, uint64_t position)
+{
+    struct rb_consumer *in = &e->in[ring];
+    if (position == in->released)
+        return;
+    bool full = in->head_seen - in->released >= in->capacity / 2;
+    if (!full) {
+        rb_release_to(in, position);
+        return;
+    }
+    in->released = position;
+    rb_store_seq(in->tail, position); /* then `need`; dp_need_room stores `need`, then looks at the tail */
+    uint64_t need = rb_load_seq(&e->down->incoming[ring].need);
+    if (position >= need && need != e->rung_for[ring]) {
+        e->rung_for[ring] = need;
+        ep_ring_dispatcher(e);
+    }
+}
+
+static inline void ep_release_data(struct ep_endpoint *e)
+{
+    ep_release(e, SB_DATA, e->held_count ? rb_load(&e->held[0]->position) : e->in[SB_DATA].next);
+}
+
+static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
+{
+    rb_store_release(&e->held[i]->done, SB_HELD_DONE); /* dp_held_at reads it after the position */
+    RB_FAIL("take.done");
+    rb_store_release(&e->held[i]->position, SB_NOWHERE);
+    e->held_count--;
+    for (; i < e->held_count; i++)
+        e->held[i] = e->held[i + 1];
+}
+
+/* The oldest message held leaves the ring, undone. Its first bytes are kept, so that it is a dead letter if we
+ * die; where there is no room for that, the one kept longest is only counted from then on. */
+static inline void ep_let_go(struct ep_endpoint *e)
+{
+    struct rb_consumer *in = &e->in[SB_DATA];
+    struct sb_let_go *kept = e->up->kept;
+    uint64_t position = rb_load(&e->held[0]->position);
+    for (uint32_t i = 1; i < SB_KEPT; i++)
+        if (rb_load(&e->up->kept[i].at) < rb_load(&kept->at)) /* 0, a free one, is the least */
+            kept = &e->up->kept[i];
+    if (rb_load(&kept->at))
+        rb_add(&e->up->let_go_unkept, 1);
+    rb_store(&kept->at, 0);
+    rb_fence_release(); /* with the store below: dp_bury_let_go sees all of a record or at == 0 */
+    const uint8_t *record = in->data + (position & (in->capacity - 1));
+    struct rb_head8 head;
+    memcpy(&head, record, sizeof head);
+    memcpy(kept->record, record, head.length < sizeof kept->record ? head.length : sizeof kept->record);
+    RB_FAIL("take.kept");
+    rb_store_release(&kept->at, position + 1);
+    rb_add(&e->up->let_go, 1);
+    ep_unhold(e, 0);
+}
+
+static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t how)
+{
+    if (e->held_count >= e->hold_limit)
+        ep_let_go(e);
+    for (uint32_t i = 0; i < SB_HELD; i++) {
+        struct sb_held *entry = &e->up->held[i];
+        if (rb_load(&entry->position) != SB_NOWHERE)
+            continue;
+        rb_store(&entry->done, how);
+        RB_FAIL("take.hold");
+        rb_store_release(&entry->position, position); /* before ep_take moves `taken`; dp_held_at looks for it */
+        e->held[e->held_count++] = entry;
+        return;
+    }
+}
+
+static inline void ep_unhold_all(struct ep_endpoint *e)
+{
+    while (e->held_count)
+        ep_unhold(e, 0);
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        rb_store_release(&e->up->kept[i].at, 0);
+    rb_store(&e->up->let_go_unkept, 0);
+}
+
+/* The message that was taken at `position` is done, whether it is held, kept or only counted. */
+static inline void ep_done(struct ep_endpoint *e, uint64_t position)
+{
+    for (uint32_t i = 0; i < e->held_count; i++)
+        if (rb_load(&e->held[i]->position) == position) {
+            ep_unhold(e, i);
+            ep_release_data(e);
+            return;
+        }
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        if (rb_load(&e->up->kept[i].at) == position + 1) {
+            rb_store_release(&e->up->kept[i].at, 0);
+            return;
+        }
+    if (rb_load(&e->up->let_go_unkept))
+        rb_store(&e->up->let_go_unkept, rb_load(&e->up->let_go_unkept) - 1);
+}
+
+#endif

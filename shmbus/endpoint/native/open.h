@@ -1,0 +1,117 @@
+/* How an endpoint begins and ends.
+ *
+ *   ep_up_size, ep_up_prepare   its own segment, before anybody may open it
+ *   ep_down_sound               does the segment that the dispatcher made for it hold what it says?
+ *   ep_open, ep_free            the private half, on segments that are mapped
+ *   ep_set_state                tell the dispatcher how far it is: attached, closing, closed
+ */
+#ifndef EP_OPEN_H
+#define EP_OPEN_H
+
+#include "shmbus/endpoint/native/fork.h"
+#include "shmbus/endpoint/native/request.h"
+
+static inline uint64_t ep_page_align(uint64_t n) { return (n + 4095) & ~(uint64_t)4095; }
+
+/* Where the rings begin in UP. */
+static inline uint64_t ep_rings_offset(uint64_t requests)
+{
+    return ep_page_align(sizeof(struct sb_up) + requests * sizeof(struct sb_pending));
+}
+
+static inline uint64_t ep_up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
+{
+    return ep_rings_offset(requests) + data_bytes + reply_bytes;
+}
+
+/* All but the prefix. Its memory is zero so far. */
+static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *identity, uint64_t nonce, const char *name,
+                                 uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
+{
+    uint64_t offset = ep_rings_offset(requests);
+    uint64_t capacity[SB_RINGS] = {data_bytes, reply_bytes};
+    up->identity = *identity;
+    up->nonce = nonce;
+    strncpy(up->name, name, SB_NAME - 1);
+    up->pending_count = requests;
+    up->pending_offset = sizeof *up;
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+        up->outgoing_ring[ring] =
+            (struct sb_ring_descriptor){.offset = offset, .capacity = capacity[ring], .kind = ring};
+        up->incoming_ring[ring] = (struct sb_ring_descriptor){.capacity = capacity[ring], .kind = ring};
+        rb_store(&up->outgoing[ring].need, SB_NO_NEED);
+        offset += capacity[ring];
+    }
+    rb_store(&up->outgoing[SB_DATA].interests_serial, 1);
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        rb_store(&up->held[i].position, SB_NOWHERE);
+}
+
+/* Rings and tables lie within its `size` bytes, and the rings have the capacities that we asked for. */
+static inline bool ep_down_sound(const struct sb_down *down, uint64_t size, const struct sb_up *up)
+{
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+        const struct sb_ring_descriptor *given = &down->incoming_ring[ring];
+        if (given->capacity != up->incoming_ring[ring].capacity || given->offset % 64 || given->offset > size ||
+            given->capacity > size - given->offset)
+            return false;
+    }
+    return down->target_count >= up->pending_count && down->target_offset % 8 == 0 && down->target_offset <= size &&
+           down->target_count <= (size - down->target_offset) / sizeof(struct sb_target);
+}
+
+/* On segments that have been opened and checked: false without memory. */
+static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, struct sb_ready *ready, struct sb_up *up,
+                           const struct sb_down *down, sem_t *dispatcher, sem_t *own, uint64_t random, uint32_t spin_ns,
+                           bool step_aside, uint32_t hold_limit)
+{
+    *e = (struct ep_endpoint){
+        .bus = bus, .up = up, .down = down, .slot = (uint32_t)down->slot, .generation = (uint32_t)down->generation,
+        .dispatcher = {.epoch = &bus->bell, .semaphore = dispatcher}, .self = {.epoch = &up->bell, .semaphore = own},
+        .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = EP_NO_REQUEST,
+        .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
+    };
+    pthread_mutex_init(&e->lock, NULL);
+    e->fork_mark = ep_fork_mark();
+    e->ready = &ready->word[e->slot];
+    rb_store(&e->flush_at, SB_NOWHERE);
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+        rb_producer_open(&e->out[ring], &up->outgoing[ring].head, &down->outgoing[ring].tail, &up->outgoing[ring].high,
+                         (uint8_t *)up + up->outgoing_ring[ring].offset, up->outgoing_ring[ring].capacity);
+        rb_consumer_open(&e->in[ring], &down->incoming[ring].head, &up->incoming[ring].tail,
+                         (const uint8_t *)down + down->incoming_ring[ring].offset, down->incoming_ring[ring].capacity);
+    }
+    e->request_count = (uint32_t)up->pending_count;
+    e->requests = calloc(e->request_count, sizeof *e->requests);
+    e->free = calloc(e->request_count, sizeof *e->free);
+    if (!e->requests || !e->free)
+        return false;
+    for (uint32_t i = e->request_count; i--;)
+        e->free[e->free_count++] = (uint16_t)i;
+    RB_FAIL("attach.opened");
+    rb_bell_open(&e->bell, &up->bell, own, spin_ns);
+    ep_placement_init(&e->placement, step_aside);
+    return true;
+}
+
+static inline void ep_free(struct ep_endpoint *e)
+{
+    for (uint32_t i = 0; e->requests && i < e->request_count; i++)
+        free(e->requests[i].payload);
+    free(e->requests);
+    free(e->free);
+    e->requests = NULL;
+    e->free = NULL;
+    pthread_mutex_destroy(&e->lock);
+}
+
+/* dp_visit acquires it. */
+static inline void ep_set_state(struct ep_endpoint *e, uint64_t state)
+{
+    RB_FAIL(state == SB_UP_ATTACHED ? "attach.confirm" : "detach.say");
+    rb_store_release(&e->up->state, state);
+    RB_FAIL(state == SB_UP_ATTACHED ? "attach.confirmed" : "detach.said");
+    ep_ring_dispatcher(e);
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* Requests: the pending table, of which half lies in UP for the dispatcher and half here, and the reply ring.
+ *
+ *   ep_begin_request      an entry for a request about to be sent; its index is in the correlation id
+ *   ep_drain_replies      empty the reply ring: each reply completes the request that waits for it
+ *   ep_request_waits      has it not completed yet?
+ *   ep_next_completed     the next future whose reply is there
+ *   ep_end_request        the caller has what it wants, or gives up (wait.h has ep_finish_request, which also wakes)
+ *   ep_chosen             whom the dispatcher chose for it
+ */
+#ifndef EP_REQUEST_H
+#define EP_REQUEST_H
+
+#include "shmbus/endpoint/native/take.h"
+
+#include <stdlib.h>
+
+enum ep_request_state { EP_REQUEST_FREE = 0, EP_REQUEST_WAITING = 1, EP_REQUEST_DONE = 2 };
+
+struct ep_request {          /* the private half of an entry */
+    enum ep_request_state state;
+    bool future;             /* nobody waits for this one alone */
+    uint32_t next;           /* in the list of completed futures */
+    uint64_t ended_at;       /* `drains` when it ended */
+    struct sb_record header; /* of the reply */
+    uint8_t *payload;        /* of the reply */
+    uint64_t size, room;
+    uint64_t asked;          /* bytes of the request's payload */
+};
+#define EP_REPLY_ROOM 1024u  /* a buffer that grew beyond is not kept */
+#define EP_NO_REQUEST UINT32_MAX
+
+static inline struct sb_pending *ep_pending_entry(struct ep_endpoint *e, uint32_t index)
+{
+    return (struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset) + index;
+}
+
+/* Keep the reply: without memory the request ends all the same, as one whose reply was lost here. */
+static inline void ep_keep_reply(struct ep_request *request, const struct sb_record *header, const uint8_t *record)
+{
+    uint64_t offset = sb_payload_offset(header), size = header->length - offset;
+    request->header = *header;
+    request->size = size;
+    if (size > request->room) {
+        free(request->payload);
+        request->room = size > EP_REPLY_ROOM ? size : EP_REPLY_ROOM;
+        request->payload = malloc(request->room);
+        if (!request->payload) {
+            request->room = request->size = 0;
+            request->header.kind = SB_ERROR;
+            request->header.flags = 0;
+        }
+    }
+    if (request->size)
+        memcpy(request->payload, record + offset, size);
+}
+
+static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
+                               const uint8_t *record)
+{
+    struct ep_request *request = &e->requests[index];
+    ep_keep_reply(request, header, record);
+    request->state = EP_REQUEST_DONE;
+    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
+    rb_add(&e->up->received_replies, 1);
+    if (!request->future)
+        return;
+    request->next = EP_NO_REQUEST;
+    if (e->completed == EP_NO_REQUEST)
+        e->completed = index;
+    else
+        e->requests[e->completed_last].next = index;
+    e->completed_last = index;
+}
+
+/* A reply goes to the request whose id it bears, if that still waits. */
+static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
+{
+    uint32_t index = sb_index_of(header->correlation);
+    if (header->kind != SB_REPLY && header->kind != SB_ERROR)
+        return;
+    if (index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
+        memcmp(ep_pending_entry(e, index)->id, header->correlation, 16) == 0)
+        ep_complete(e, index, header, record);
+    else
+        rb_add(&e->up->orphans, 1);
+}
+
+static inline void ep_drain_replies(struct ep_endpoint *e)
+{
+    struct rb_consumer *in = &e->in[SB_REPLIES];
+    struct sb_record header;
+    const uint8_t *record;
+    uint64_t count = 0;
+    enum rb_status status;
+    while ((status = ep_peek_ring(e, SB_REPLIES, &header, &record)) == RB_OK) {
+        ep_take_reply(e, &header, record);
+        in->next += RB_ALIGN8(header.length);
+        count++;
+    }
+    if (count) {
+        struct sb_incoming *mine = &e->up->incoming[SB_REPLIES];
+        rb_store_release(&mine->taken, in->next);
+        rb_add(&mine->taken_count, count);
+        ep_release(e, SB_REPLIES, in->next);
+    }
+    if (status == RB_EMPTY)
+        e->drains++;
+}
+
+/* A free entry of the table, filled in: its index, or EP_NO_REQUEST. An entry is used again only after the reply
+ * ring was drained since its end, since room there is kept for the errors of each. */
+static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline_ns, bool future, uint8_t id[16])
+{
+    if (!e->free_count)
+        return EP_NO_REQUEST;
+    uint32_t index = e->free[e->free_count - 1];
+    struct ep_request *request = &e->requests[index];
+    if (request->ended_at == e->drains)
+        ep_drain_replies(e);
+    e->free_count--;
+    request->state = EP_REQUEST_WAITING;
+    request->future = future;
+    struct sb_pending *pending = ep_pending_entry(e, index);
+    sb_make_id(id, e->random, e->counter++, (uint16_t)index);
+    memcpy(pending->id, id, 16);
+    pending->deadline_ns = deadline_ns;
+    RB_FAIL("request.begin");
+    rb_store_release(&pending->state, SB_PENDING_WAITING); /* dp_judge acquires it, then compares the id */
+    return index;
+}
+
+static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
+{
+    struct ep_request *request = &e->requests[index];
+    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
+    request->state = EP_REQUEST_FREE;
+    request->ended_at = e->drains;
+    if (request->room > EP_REPLY_ROOM) {
+        free(request->payload);
+        request->payload = NULL;
+        request->room = 0;
+    }
+    e->free[e->free_count++] = (uint16_t)index;
+}
+
+static inline bool ep_request_waits(const struct ep_endpoint *e, uint32_t index)
+{
+    return e->requests[index].state == EP_REQUEST_WAITING;
+}
+
+/* EP_NO_REQUEST where there is none. */
+static inline uint32_t ep_next_completed(struct ep_endpoint *e)
+{
+    uint32_t index = e->completed;
+    if (index != EP_NO_REQUEST)
+        e->completed = e->requests[index].next;
+    return index;
+}
+
+/* The target's `whom`, 0 if nobody yet. The dispatcher clears it while it changes the id (dp_remember_target). */
+static inline uint64_t ep_chosen(struct ep_endpoint *e, uint32_t index)
+{
+    if (index >= e->down->target_count)
+        return 0;
+    const uint8_t *targets = (const uint8_t *)e->down + e->down->target_offset;
+    const struct sb_target *target = (const struct sb_target *)targets + index;
+    return memcmp(target->id, ep_pending_entry(e, index)->id, 16) == 0 ? rb_load_acquire(&target->whom) : 0;
+}
+
+#endif

@@ -1,0 +1,124 @@
+/* Sending: a message is copied into its ring, and published at once or with others as a batch.
+ *
+ *   ep_push               put a message into its ring
+ *   ep_flush              publish what a batch has put there so far
+ *   ep_stamp              the time that a message bears
+ *   ep_ring_of, ep_record_length    where a message goes, and the bytes that it takes there
+ */
+#ifndef EP_SEND_H
+#define EP_SEND_H
+
+#include "shmbus/endpoint/native/trouble.h"
+
+struct ep_message {          /* what a caller wants sent */
+    uint16_t kind, flags;
+    uint16_t peer;           /* of a reply: the requester */
+    uint32_t peer_generation;
+    uint64_t deadline_ns;
+    const uint8_t *correlation;
+    const char *type;
+    uint32_t type_length;
+    const void *payload;
+    uint64_t size;
+};
+
+struct ep_batch_limits {     /* when what was put into the ring is published */
+    uint64_t messages;       /* at the latest with that many */
+    uint64_t bytes;
+    uint64_t delay_ns;       /* so long after the first of them; 0: no such limit */
+};
+
+static inline uint32_t ep_ring_of(uint16_t kind) { return kind == SB_REPLY || kind == SB_ERROR ? SB_REPLIES : SB_DATA; }
+
+static inline uint64_t ep_record_length(const struct ep_message *m)
+{
+    return (uint64_t)SB_HEADER + m->type_length + m->size;
+}
+
+static inline void ep_publish(struct ep_endpoint *e, uint32_t ring)
+{
+    rb_publish(&e->out[ring]);
+    if (ring == SB_DATA && e->batched) {
+        e->batched = 0;
+        rb_store(&e->flush_at, SB_NOWHERE);
+    }
+    ep_ring_dispatcher(e);
+}
+
+static inline void ep_flush(struct ep_endpoint *e)
+{
+    if (e->batched)
+        ep_publish(e, SB_DATA);
+}
+
+static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
+{
+    switch (kind) {
+    case SB_EVENT: rb_add(&e->up->sent_events, 1); break;
+    case SB_SEND: rb_add(&e->up->sent_sends, 1); break;
+    case SB_REQUEST: rb_add(&e->up->sent_requests, 1); break;
+    default: rb_add(&e->up->sent_replies, 1); break;
+    }
+}
+
+/* In a batch the time is read for the first message, and again once the coarse clock (some ms a tick) has passed
+ * it: reading it for each would be a quarter of what a batched message costs. */
+static inline uint64_t ep_stamp(struct ep_endpoint *e)
+{
+    if (e->batched && rb_coarse_now() <= e->stamp)
+        return e->stamp;
+    return e->stamp = rb_now();
+}
+
+static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint64_t length, uint64_t now)
+{
+    struct sb_record header = {
+        .length = (uint32_t)length, .kind = m->kind, .flags = m->flags, .peer = m->peer,
+        .attempt = 1, .peer_generation = m->peer_generation, .sent_ns = now, .deadline_ns = m->deadline_ns,
+        .type_length = (uint16_t)m->type_length,
+    };
+    if (m->correlation)
+        memcpy(header.correlation, m->correlation, 16);
+    RB_FAIL("push.claimed");
+    memcpy(at, &header, sizeof header);
+    RB_FAIL("push.header");
+    memcpy(at + SB_HEADER, m->type, m->type_length);
+    if (m->size)
+        memcpy(at + SB_HEADER + m->type_length, m->payload, m->size);
+}
+
+/* RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble). Published at once without a
+ * `batch`; with one, `*armed` says that the watcher has a new time to keep: ep_arm_watcher, without the lock. */
+static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_message *m, uint64_t now,
+                                     const struct ep_batch_limits *batch, bool *armed)
+{
+    uint32_t ring = ep_ring_of(m->kind);
+    struct rb_producer *out = &e->out[ring];
+    if (__builtin_expect(ep_trouble(e) & EP_FOR_GOOD, 0))
+        return RB_CORRUPT;
+    uint64_t length = ep_record_length(m);
+    uint8_t *at;
+    enum rb_status status = rb_claim(out, length, 0, &at);
+    if (__builtin_expect(status != RB_OK, 0)) {
+        if (status == RB_CORRUPT)
+            ep_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
+        else if (ring == SB_DATA)
+            ep_flush(e); /* only what is published can make room */
+        return status;
+    }
+    ep_write_record(at, m, length, now);
+    rb_commit(out, length);
+    ep_count_sent(e, m->kind);
+    if (batch && ring == SB_DATA && e->batched + 1 < batch->messages && out->next - out->published < batch->bytes) {
+        e->batched++;
+        if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
+            rb_store_seq(&e->flush_at, now + batch->delay_ns); /* pairs with ep_watcher_run's look after wake_at */
+            *armed = true;
+        }
+        return RB_OK;
+    }
+    ep_publish(e, ring);
+    return RB_OK;
+}
+
+#endif

@@ -1,0 +1,119 @@
+/* What a thread waits for, and the words of shared memory by which it shows.
+ *
+ *   struct ep_waiter      one waiting thread
+ *   ep_satisfied          is there what it waits for?
+ *   ep_store_need         ask the dispatcher to ring once there is space
+ *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?
+ */
+#ifndef EP_WANT_H
+#define EP_WANT_H
+
+#include "shmbus/endpoint/native/request.h"
+
+enum ep_want {             /* bits, of which each waiter has one */
+    EP_WANT_REPLY = 1,     /* to request `index` */
+    EP_WANT_DATA = 2,      /* in the incoming data ring */
+    EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
+    EP_WANT_SEEN = 8,      /* interests, up to version `value` */
+    EP_WANT_STATE = 16,    /* of DOWN, at least `value` */
+    EP_WANT_FUTURE = 32,   /* a completed one */
+    EP_WANT_ENTRY = 64,    /* in the pending table */
+    EP_WANT_ALONE = 128,   /* no other thread waits any more */
+};
+
+struct ep_waiter {
+    uint32_t want;
+    uint32_t index;
+    uint64_t value;
+    uint64_t minds;        /* which troubles end the wait */
+    bool vigilant;         /* looks after the dispatcher: what it waits for can only come from there */
+    uint64_t trouble;      /* out: what ended the wait, 0 if there is what it waits for */
+    bool posted;           /* as a follower: its semaphore has been posted */
+    sem_t wake;
+    struct ep_waiter *next;
+};
+
+static inline bool ep_data_waits(const struct ep_endpoint *e)
+{
+    return rb_load_acquire(e->in[SB_DATA].head) != e->in[SB_DATA].next;
+}
+
+static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w)
+{
+    switch (w->want) {
+    case EP_WANT_REPLY: return e->requests[w->index].state == EP_REQUEST_DONE;
+    case EP_WANT_DATA: /* and somebody may take it */
+        return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_TAKEN_OFF));
+    case EP_WANT_SPACE: {
+        const struct rb_producer *out = &e->out[w->index];
+        return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
+    }
+    case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
+        return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
+    case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
+    case EP_WANT_FUTURE: return e->nudge || e->completed != EP_NO_REQUEST;
+    case EP_WANT_ENTRY: return e->free_count > 0;
+    case EP_WANT_ALONE: return e->inside == 1;
+    default: return true;
+    }
+}
+
+/* Ask for the least tail that serves one of those who wait for space. Stored before the view is taken, whose seq
+ * loads of the tails come after it; dp_ring_all stores the tails, then looks at the need. */
+static inline void ep_store_need(struct ep_endpoint *e, uint32_t ring)
+{
+    uint64_t need = SB_NO_NEED;
+    for (struct ep_waiter *w = e->first; w; w = w->next)
+        if (w->want == EP_WANT_SPACE && w->index == ring) {
+            uint64_t tail = rb_end_after(&e->out[ring], w->value) - e->out[ring].capacity;
+            need = tail < need ? tail : need;
+        }
+    if (rb_load(&e->up->outgoing[ring].need) != need)
+        rb_store_seq(&e->up->outgoing[ring].need, need);
+}
+
+struct ep_view {
+    uint32_t wants; /* of all who wait */
+    uint32_t count;
+    struct {
+        const rb_word *word;
+        uint64_t value; /* when all who wait were last looked at */
+    } seen[8];
+};
+
+static inline void ep_view_add(struct ep_view *v, const rb_word *word)
+{
+    v->seen[v->count].word = word;
+    v->seen[v->count++].value = rb_load_seq(word);
+}
+
+static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
+{
+    v->wants = v->count = 0;
+    for (const struct ep_waiter *w = e->first; w; w = w->next)
+        v->wants |= w->want;
+    ep_view_add(v, e->in[SB_REPLIES].head);
+    ep_view_add(v, &e->wakes);
+    if (v->wants & EP_WANT_DATA)
+        ep_view_add(v, e->in[SB_DATA].head);
+    if (v->wants & EP_WANT_SPACE) {
+        ep_view_add(v, e->out[SB_DATA].tail);
+        ep_view_add(v, e->out[SB_REPLIES].tail);
+    }
+    ep_view_add(v, &e->down->state);
+    ep_view_add(v, &e->bus->state);
+    ep_view_add(v, &e->down->interests_seen);
+}
+
+/* The leader's look, while it spins and once its epoch is odd. Who stores one of these words rings after it:
+ * dp_ring_all behind its fence, ep_wake_leader. */
+static inline bool ep_view_changed(void *context)
+{
+    const struct ep_view *v = context;
+    for (uint32_t i = 0; i < v->count; i++)
+        if (rb_load_seq(v->seen[i].word) != v->seen[i].value)
+            return true;
+    return false;
+}
+
+#endif
