@@ -22,7 +22,7 @@ COMMANDS = {
     "sub": "talk:sub",
     "tap": "talk:tap",
     "top": "look:top",
-    "demo": "demo:demo",
+    "demo": "demo.command:demo",
     "serve": "serve:serve",
 }
 """Where each command is; imported only when it is used, so that completion is quick."""

@@ -276,7 +276,7 @@ class _Play:
 
         def start(role: str, name: str, ring_bytes: int) -> subprocess.Popen[bytes]:
             part = Part(role, self.bus.name, name, ring_bytes, str(self.root))
-            command = [sys.executable, "-P", "-m", "shmbus_command.demo_work.roles"]
+            command = [sys.executable, "-P", "-m", "shmbus_command.demo.roles"]
             # A group of its own: Ctrl-C comes here alone, and we end the others.
             with uninterrupted():
                 child = subprocess.Popen(

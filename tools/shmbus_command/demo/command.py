@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from shmbus_console.text import duration
 
-from .demo_work.play import Outcome, play
+from .play import Outcome, play
 
 
 @click.command(short_help="Do real work on a bus, and kill a worker half-way.")
