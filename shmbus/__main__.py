@@ -6,13 +6,13 @@ import argparse
 import sys
 
 from .errors import BusError
-from .host import announcement, host
+from .host import host, summary
 from .settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM. Exit codes: 0 ended so, 1 could not serve, 2 bad command
-    line."""
+    """Serve until SIGINT or SIGTERM. Exit codes: 0 ended by one of them, 1 could not serve, 2 bad
+    command line."""
     parser = argparse.ArgumentParser(
         prog="python -m shmbus",
         description="Serve a bus until Ctrl-C or SIGTERM.",
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             settings=Settings(ring_bytes=options.ring_bytes, max_endpoints=options.max_endpoints),
             replace=options.replace,
             handover=options.handover,
-            say=lambda bus: print(announcement(bus), flush=True),
+            ready=lambda bus: print(summary(bus), flush=True),
         )
     except (BusError, OSError) as problem:
         print(f"shmbus: {problem}", file=sys.stderr)

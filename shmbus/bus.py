@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .endpoint.endpoint import Endpoint
 
 _serving: set[Bus] = set()
-"""Those to be ended at the latest when the interpreter ends."""
+"""Those not ended yet; they are ended when the interpreter exits."""
 
 
 class Bus(BusView):
@@ -26,24 +27,39 @@ class Bus(BusView):
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._ending = threading.RLock()  # a signal may come meanwhile, whose handler closes, too
+        self._ending = threading.RLock()  # reentrant: a signal's handler may close meanwhile
         try:
             super().__init__(dispatcher.bus)
-        except BaseException:  # nobody would ever end it
+        except BaseException:  # the caller gets no bus that it could close
             dispatcher.close(0.0, handover=dispatcher.adopting)
             raise
         _serving.add(self)
 
-    def attach(self, name: str | None = None, **more: Any) -> Endpoint:
+    def attach(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = 5.0,
+        settings: Settings | None = None,
+        types: Mapping[str, Any] | None = None,
+        reconnect: bool = False,
+    ) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
         from .endpoint.attach import attach
 
-        return attach(self.name, name=name, **more)
+        return attach(
+            self.name,
+            name=name,
+            timeout=timeout,
+            settings=settings,
+            types=types,
+            reconnect=reconnect,
+        )
 
     def evict(self, name: str) -> None:
-        """Put the endpoint of that name off the bus, whatever state its process is in. Its requests
-        end with ``EndpointDied``, what it had not touched is handed on, and its own calls raise
-        ``Evicted``.
+        """Take the endpoint of that name off the bus, whatever state its process is in. Requests
+        that it was handling end with ``EndpointDied``, what it had not touched is handed on, and
+        its own calls raise ``Evicted``.
 
         Raises ``InvalidName``; ``NoSuchEndpoint`` where nobody has that name."""
         names.check_endpoint(name)

@@ -1,4 +1,4 @@
-"""A process that hosts a bus and does nothing else, until it is told to end."""
+"""Hosting a bus in a process that does nothing else, until a signal ends it. Public."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from .bus import Bus, serve
 from .settings import Settings
-from .shared.signals import heard
+from .shared.signals import heard, uninterrupted
+
+__all__ = ["host", "summary", "uninterrupted"]
 
 
 def host(
@@ -17,23 +19,23 @@ def host(
     settings: Settings | None = None,
     replace: bool = False,
     handover: bool = False,
-    say: Callable[[Bus], None] = lambda bus: None,
+    ready: Callable[[Bus], None] = lambda bus: None,
 ) -> None:
     """Serve a bus until SIGINT or SIGTERM, then end it; with ``handover``, leave it for the next
-    to adopt. ``say`` is called once it can be attached to. Call it in the main thread.
+    `serve` to adopt. ``ready`` is called once it can be attached to. Call it in the main thread.
 
     Raises what `shmbus.serve` raises.
     """
     with heard() as signalled:
         bus = serve(name, settings=settings, replace=replace)
         try:
-            say(bus)
+            ready(bus)
             select.select([signalled], [], [])
         finally:
             bus.close(handover=handover)
 
 
-def announcement(bus: Bus) -> str:
+def summary(bus: Bus) -> str:
     """One line about what is served."""
     info = bus.info()
     rings = f"rings of {info.ring_bytes // 1024} KiB, up to {info.slots} endpoints"

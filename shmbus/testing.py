@@ -405,7 +405,7 @@ def _child_main(encoded: str) -> None:
     signal.signal(signal.SIGTERM, end)
     try:
         if task.role == "serve":
-            host(task.bus, settings=task.settings, say=lambda bus: say(_Word(at="ready")))
+            host(task.bus, settings=task.settings, ready=lambda bus: say(_Word(at="ready")))
             return
         function = _load(task)
         with attaching.attach(task.bus, settings=task.settings, **task.attach) as endpoint:

@@ -133,7 +133,7 @@ def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
         return holder
 
     fence.acquire = stamped  # type: ignore[assignment]
-    host(bus, settings=LOSSLESS, say=lambda _: said.send(taken))
+    host(bus, settings=LOSSLESS, ready=lambda _: said.send(taken))
 
 
 def listener(said: Connection, bus: str) -> None:

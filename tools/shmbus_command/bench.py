@@ -19,10 +19,11 @@ from hdrh.histogram import HdrHistogram
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from shmbus_console.options import json_option
-from shmbus_console.text import columns, duration, print_json
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, duration
 
 from shmbus import Endpoint, Message, Settings, attach
-from shmbus.shared.signals import uninterrupted
+from shmbus.host import uninterrupted
 
 from . import plot
 
@@ -270,7 +271,7 @@ def _children(bus: str) -> Iterator[None]:
     """The dispatcher and the other process; both have ended at the end."""
     python = [sys.executable, "-P"]
     # Rings that a batch of the largest messages fits into, and a receiver that is waited for.
-    serve = f"import shmbus.host as h; from shmbus import Settings; h.host({bus!r}, "
+    serve = f"from shmbus import Settings, host; host.host({bus!r}, "
     serve += f"settings=Settings(ring_bytes={4 * 1024 * 1024}, block_timeout={PATIENCE}))"
     commands = [
         [*python, "-c", serve],
@@ -279,13 +280,13 @@ def _children(bus: str) -> Iterator[None]:
     children = []
     try:
         for command in commands:
-            # Groups of their own: Ctrl-C comes here alone.
+            # In process groups of their own: Ctrl-C reaches this process alone.
             with uninterrupted():
                 child = subprocess.Popen(command, process_group=0, stderr=subprocess.DEVNULL)
                 children.append(child)
         yield
     finally:
-        for child in reversed(children):  # the dispatcher last: it sees the other off
+        for child in reversed(children):  # the dispatcher last, so that the other can detach
             child.terminate()
             try:
                 child.wait(10)

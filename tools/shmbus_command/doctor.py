@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 from shmbus_console.options import bus_argument, json_option
-from shmbus_console.text import print_json, size
+from shmbus_console.output import print_json
+from shmbus_console.text import size
 
 from shmbus.views import check_host, find_foreign, find_leavings, free_leaving
 

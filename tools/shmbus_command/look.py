@@ -14,7 +14,8 @@ from shmbus_console.options import (
     complete_type,
     json_option,
 )
-from shmbus_console.text import columns, duration, print_json, size
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, duration, size
 
 from shmbus import BusError, buses, observe
 from shmbus.views import BusInfo, EndpointInfo, Health, Ring

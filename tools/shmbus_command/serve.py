@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from shmbus_console.options import seconds_option
 
-from shmbus.host import announcement, host
-from shmbus.settings import Settings
+from shmbus import Settings
+from shmbus.host import host, summary
 
 _DEFAULT = Settings()
 
@@ -37,13 +37,15 @@ _DEFAULT = Settings()
 @seconds_option(
     "--stall-after",
     _DEFAULT.stall_after,
-    help="After which an endpoint that takes nothing is said to be stalled.",
+    help="After which an endpoint that takes nothing counts as stalled.",
 )
-@click.option("--replace", is_flag=True, help="Put a bus of that name, of another layout, aside.")
+@click.option(
+    "--replace", is_flag=True, help="Put a bus of that name, of another layout, out of service."
+)
 @click.option(
     "--handover", is_flag=True, help="At the end, leave the bus as it stands for the next to adopt."
 )
-@click.option("--quiet", "-q", is_flag=True, help="Do not say what is served.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not print what is served.")
 def serve(
     name: str,
     ring_bytes: int,
@@ -69,5 +71,5 @@ def serve(
         settings=settings,
         replace=replace,
         handover=handover,
-        say=lambda bus: None if quiet else click.echo(announcement(bus)),
+        ready=lambda bus: None if quiet else click.echo(summary(bus)),
     )

@@ -14,12 +14,12 @@ from typing import Any
 
 import click
 import msgspec
+from shmbus_console.messages import envelope, pretty, raw, tapped
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
+from shmbus_console.output import flush, print_json, write
 from shmbus_console.run import TIMED_OUT
-from shmbus_console.text import envelope, flush, pretty, print_json, raw, tapped, write
 
-from shmbus import Endpoint, Message, attach, errors, observe
-from shmbus.shared.patterns import matches
+from shmbus import BusView, Endpoint, Message, attach, errors, observe
 
 from .payloads import Pace, payload_options, payloads
 
@@ -223,7 +223,7 @@ def sub(
             endpoint.subscribe(
                 pattern, group=group, overflow="block" if lossless else "drop_newest"
             )
-        _say("sub", f"listening on {endpoint.bus.name}")
+        _note("sub", f"listening on {endpoint.bus.name}")
         try:
             _stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
         finally:
@@ -275,7 +275,7 @@ def tap(
     with _attach(bus, "tap", wait, reconnect=reconnect) as endpoint:
         for pattern in patterns or (">", "$bus.>"):
             endpoint.tap(pattern)
-        _say("tap", f"watching {endpoint.bus.name}")
+        _note("tap", f"watching {endpoint.bus.name}")
         _stream("tap", endpoint, count, timeout, each)
 
 
@@ -296,11 +296,11 @@ def _stream(
             for message in endpoint.receive_many(most, _doze(end)):
                 left = None if left is None else left - 1
                 if message.lost:
-                    _say(who, f"{message.lost} lost here")
+                    _note(who, f"{message.lost} lost here")
                 try:
                     each(message)
                 except errors.DecodeError as problem:
-                    _say(who, str(problem))
+                    _note(who, str(problem))
             if tick is not None:
                 tick()
             flush()
@@ -311,7 +311,8 @@ def _stream(
     flush()
 
 
-def _say(who: str, text: str) -> None:
+def _note(who: str, text: str) -> None:
+    """A line for people, beside the output."""
     click.echo(f"shmbus {who}: {text}", err=True)
 
 
@@ -422,7 +423,7 @@ def reply(
             return _run(command, message) if command else message.payload
 
         endpoint.handle(pattern, answer)
-        _say("reply", f"answering {pattern} on {endpoint.bus.name}")
+        _note("reply", f"answering {pattern} on {endpoint.bus.name}")
         try:
             endpoint.run(threads=threads, reconnect=False)
         except KeyboardInterrupt:
@@ -430,11 +431,11 @@ def reply(
 
 
 class CommandFailed(Exception):
-    """The command that was to answer did not."""
+    """The command that a request was answered with failed."""
 
 
 def _brief(record: logging.LogRecord) -> bool:
-    """Where that is logged, what the command said is enough: our traceback has nothing to add."""
+    """Log a failed command without this process's traceback: what it printed says it all."""
     if record.exc_info and isinstance(record.exc_info[1], CommandFailed):
         record.exc_info = None
     return True
@@ -444,8 +445,8 @@ def _run(command: tuple[str, ...], message: Message[Any]) -> Any:
     given = {**os.environ, "SHMBUS_TYPE": message.type, "SHMBUS_SOURCE": message.source}
     done = subprocess.run(command, input=raw(message.payload), capture_output=True, env=given)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise CommandFailed(f"{command[0]} ended with {done.returncode}: {said}")
+        printed = done.stderr.decode(errors="replace").strip()
+        raise CommandFailed(f"{command[0]} ended with {done.returncode}: {printed}")
     try:
         return msgspec.json.decode(done.stdout)
     except msgspec.DecodeError:
@@ -455,8 +456,8 @@ def _run(command: tuple[str, ...], message: Message[Any]) -> Any:
 def _attach(
     bus: str | None, role: str, wait: float | None = None, *, reconnect: bool = False
 ) -> Endpoint:
-    """Unlike a program, which waits for its bus, a command says at once that there is none, unless
-    it was told to wait."""
+    """Attach. Unlike `shmbus.attach`, which waits for the bus, fail at once where there is none,
+    unless ``wait`` is given."""
     end = time.monotonic() + (wait or 0.0)
     while True:
         problem: errors.BusError
@@ -476,17 +477,20 @@ def _attach(
     return attach(info.name, name=f"shmbus-{role}-{os.getpid()}", reconnect=reconnect)
 
 
+def _received(bus: BusView, type: str, role: str) -> bool:
+    """Whether somebody has this role for the type, and the dispatcher knows it."""
+    routed = {endpoint.name for endpoint in bus.find(type) if endpoint.routed}
+    return any(r.role == role and r.endpoint in routed for r in bus.route(type).receivers)
+
+
 @contextmanager
 def _attach_to(
     bus: str | None, role: str, type: str, wanted: str, wait: float | None
 ) -> Iterator[Endpoint]:
-    """An endpoint; if we are to wait, once somebody subscribes to the type or handles it."""
+    """An endpoint; with ``wait``, once somebody subscribes to the type or handles it."""
     end = time.monotonic() + (wait or 0.0)
     with _attach(bus, role, wait) as endpoint:
-        while wait is not None and not any(
-            e.routed and any(i.role == wanted and matches(i.pattern, type) for i in e.interests)
-            for e in endpoint.bus.find(type)
-        ):
+        while wait is not None and not _received(endpoint.bus, type, wanted):
             if time.monotonic() >= end:
                 raise errors.WaitTimeout(pattern=type, receivers=1, found=0, seconds=wait)
             time.sleep(0.005)

@@ -31,15 +31,15 @@ class Stopped(KeyboardInterrupt):
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
-    """Run a command line and say what went wrong in one line; returns the exit code."""
+    """Run a command line; print what went wrong in one line; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    # Also where a script starts us in the background, which lets us begin with it ignored.
+    # Also where a script started this in the background, where SIGINT is ignored at first.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     completing = f"_{name.upper()}_COMPLETE"
     if asked := os.environ.get(completing):
         return shell_complete(command, {}, name, completing, asked)
     try:
-        # Not command.main(), which writes and exits where it likes.
+        # Not command.main(), which prints errors and exits by itself.
         given = sys.argv[1:] if arguments is None else arguments
         with command.make_context(name, list(given)) as context:
             command.invoke(context)
@@ -56,22 +56,22 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except click.UsageError as problem:
         where = problem.ctx.command_path if problem.ctx else name
         text = problem.format_message().rstrip(".")
-        return _say(f"{text}. See {where} --help", USAGE, where)
+        return _fail(f"{text}. See {where} --help", USAGE, where)
     except click.ClickException as problem:
-        return _say(problem.format_message(), problem.exit_code, name)
+        return _fail(problem.format_message(), problem.exit_code, name)
     except errors.BusError as problem:
-        return _say(explain(problem), exit_code(problem), name)
+        return _fail(explain(problem), exit_code(problem), name)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still
         return PIPE
     except OSError as problem:
         full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         where = "" if problem.filename is None else f"{problem.filename}: "
-        return _say(f"{where}{problem.strerror or problem}{full}", FAILED, name)
+        return _fail(f"{where}{problem.strerror or problem}{full}", FAILED, name)
 
 
 def explain(problem: errors.BusError) -> str:
-    """What an error says, with options and commands for remedies where it names calls."""
+    """An error's message, with options and commands where it names calls as remedies."""
     text = str(problem).partition("\n\nRemote traceback")[0]
     patience = "--wait" if isinstance(problem, errors.WaitTimeout) else "--timeout"
     for call, here in (
@@ -96,7 +96,8 @@ def exit_code(problem: errors.BusError) -> int:
             return FAILED
 
 
-def _say(text: str, code: int, who: str) -> int:
+def _fail(text: str, code: int, who: str) -> int:
+    """Print one line on standard error; returns the exit code."""
     click.echo(f"{who}: {' '.join(text.split())}", err=True)
     return code
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from shmbus_console.text import shown
+from shmbus_console.messages import shown
 from textual import on
 from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType

@@ -1,5 +1,5 @@
-"""The main job on real input: source files indexed by processes that share nothing but a bus.
+"""``shmbus demo``: source files indexed by processes that share nothing but a bus.
 
-`sources` is what is done, `roles` who does it (one process each, complete small programs),
-`play` puts them on a bus, kills one half-way and checks what comes out.
+`command` is the command line. `sources` is the work, `roles` the processes that do it (each a
+complete small program), `play` starts them, kills one half-way and checks the result.
 """

@@ -17,8 +17,7 @@ import msgspec
 
 import shmbus
 from shmbus import Bus, Message, Settings
-from shmbus.shared import names
-from shmbus.shared.signals import uninterrupted
+from shmbus.host import uninterrupted
 
 from .roles import PATIENCE, SHOWN, Hits, Part, Status
 from .sources import Index, find, tokenise
@@ -92,7 +91,7 @@ def play(root: Path, *, workers: int = 3, progress: Progress = lambda *_: None) 
     settings = Settings(ring_bytes=_LEAST_RING, block_timeout=PATIENCE)
     with shmbus.serve(name, settings=settings) as bus:
         outcome = _Play(bus, root, plan, plain, sizes, plain_seconds, progress).run()
-    left = [path.name for path, _ in names.entries(name)]
+    left = [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
     if left:
         found = (*outcome.differences, f"left in /dev/shm: {', '.join(left)}")
         outcome = msgspec.structs.replace(outcome, differences=found)
@@ -277,7 +276,7 @@ class _Play:
         def start(role: str, name: str, ring_bytes: int) -> subprocess.Popen[bytes]:
             part = Part(role, self.bus.name, name, ring_bytes, str(self.root))
             command = [sys.executable, "-P", "-m", "shmbus_command.demo.roles"]
-            # A group of its own: Ctrl-C comes here alone, and we end the others.
+            # In a process group of its own: Ctrl-C reaches this process alone, which ends it.
             with uninterrupted():
                 child = subprocess.Popen(
                     [*command, msgspec.json.encode(part).decode()], process_group=0
@@ -287,7 +286,7 @@ class _Play:
 
         try:
             yield start
-        finally:  # while the bus sees them off
+        finally:  # while the bus still runs, so that they can detach
             for child in children:
                 child.terminate()
             for child in children:

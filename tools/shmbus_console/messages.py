@@ -1,0 +1,106 @@
+"""How a message is printed: for people, and as JSON."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from typing import Any
+
+import click
+
+from shmbus import Message, Tap
+
+from .output import to_json
+from .text import duration
+
+
+def raw(payload: object) -> bytes:
+    """A payload alone: bytes and text as they are, the rest as JSON."""
+    if isinstance(payload, bytes):
+        return payload
+    return payload.encode() if isinstance(payload, str) else to_json(payload)
+
+
+def shown(message: Message[Any]) -> str:
+    """A message's payload for people."""
+    payload = message.payload
+    if payload is None:
+        return ""
+    if isinstance(payload, bytes):
+        text = payload.decode("ascii", "replace").rstrip("\n")
+        if text.isprintable() and "\ufffd" not in text:
+            return text
+        return (
+            f"<{len(payload)} bytes: {payload[:16].hex(' ')}{' ..' if len(payload) > 16 else ''}>"
+        )
+    if message.tap is not None and message.tap.kind == "error" and isinstance(payload, list):
+        return ": ".join(map(str, payload[:2]))  # what a handler raised, without its traceback
+    return to_json(payload).decode()
+
+
+def envelope(message: Message[Any]) -> dict[str, Any]:
+    """A message as a JSON document."""
+    payload = message.payload
+    document = {
+        "type": message.type,
+        "kind": message.kind,
+        "source": message.source,
+        "time": _sent(message),
+        "payload": payload,
+    }
+    if isinstance(payload, bytes):
+        document["payload"] = None
+        document["payload_base64"] = base64.b64encode(payload).decode()
+    if message.correlation_id is not None:
+        document["correlation_id"] = str(message.correlation_id)
+    if message.redelivered:
+        document["redelivered"], document["attempt"] = True, message.attempt
+    if message.lost:
+        document["lost"] = message.lost
+    return document
+
+
+def pretty(message: Message[Any]) -> bytes:
+    """A message as a line for people, in colour where that is wanted."""
+    again = f" (attempt {message.attempt})" if message.redelivered else ""
+    parts = [
+        click.style(_clock(message), dim=True),
+        click.style(message.type, fg="cyan", bold=True),
+        click.style(message.source + again, fg="green"),
+        shown(message),
+    ]
+    return _plain(" ".join(parts)).rstrip().encode()
+
+
+_OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta"}
+
+
+def tapped(message: Message[Any], seen: Tap, took: float, after: float | None) -> bytes:
+    """A message that passed between others, as a line for people."""
+    outcome = "" if seen.outcome == "delivered" else seen.outcome
+    parts = [
+        click.style(_clock(message), dim=True),
+        f"{seen.kind:7}",
+        click.style(message.type, fg="cyan", bold=True),
+        click.style(f"{message.source} -> {seen.target or '-'}", fg="green"),
+        *([click.style(outcome, fg=_OUTCOMES.get(outcome))] if outcome else []),
+        click.style(f"in {duration(took)}", dim=True),
+        *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
+        shown(message),
+    ]
+    return _plain(" ".join(parts)).rstrip().encode()
+
+
+def _plain(text: str) -> str:
+    return text if sys.stdout.isatty() else click.unstyle(text)
+
+
+def _clock(message: Message[Any]) -> str:
+    sent = _sent(message)
+    return time.strftime("%H:%M:%S", time.localtime(sent)) + f".{int(sent * 1e3) % 1000:03}"
+
+
+def _sent(message: Message[Any]) -> float:
+    """When it was sent: seconds since the epoch."""
+    return float(time.time_ns() - time.monotonic_ns() + message.sent_ns) / 1e9
