@@ -97,7 +97,7 @@ cdef extern from "ringbuf/native/standalone.h" nogil:
     cdef struct rb_reached:
         const rb_word *word
         uint64_t least
-    uint64_t rb_layout()
+    const uint64_t RB_LAYOUT
     bint rb_look_reached(void *)
     rb_reached rb_wait_for_room(const rb_producer *, rb_word *, uint64_t)
     void rb_tell_consumer(rb_poster *)
@@ -143,7 +143,7 @@ cdef enum:
 
 def layout_hash() -> int:
     """The layout word of the rings and of all that the kernel's headers place in shared memory."""
-    return rb_layout()
+    return RB_LAYOUT
 
 
 def capacity_valid(capacity: int) -> bool:

@@ -10,30 +10,12 @@
 
 struct rb_prefix {
     rb_word magic;         /* RB_MAGIC, stored last (release): a segment without it is not ready */
-    uint64_t layout;       /* version << 32 | fingerprint of the offsets */
+    uint64_t layout;       /* version << 32 | fingerprint */
     uint64_t size;         /* of the whole segment, in bytes */
     uint64_t generation;   /* of the slot it serves; 0 where there is none */
     rb_word superseded_by; /* layout of the successor, 0 while there is none */
     uint32_t kind;         /* which structure follows: the user's number */
     uint32_t reserved[5];
 };
-
-_Static_assert(sizeof(struct rb_prefix) == 64, "the prefix is frozen");
-
-/* FNV-1a over the numbers that make a layout: two builds whose fingerprints agree place every word alike. */
-static inline uint64_t rb_fingerprint(uint64_t hash, uint64_t number)
-{
-    for (int i = 0; i < 8; i++) {
-        hash ^= (number >> (8 * i)) & 0xff;
-        hash *= 0x100000001b3ull;
-    }
-    return hash;
-}
-#define RB_FINGERPRINT_START 0xcbf29ce484222325ull
-
-static inline uint64_t rb_layout_word(uint32_t version, uint64_t fingerprint)
-{
-    return ((uint64_t)version << 32) | (uint32_t)(fingerprint ^ (fingerprint >> 32));
-}
 
 #endif

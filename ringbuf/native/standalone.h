@@ -26,29 +26,7 @@ struct rb_standalone {
     _Alignas(RB_LINE) uint8_t data[];    /* by the producer: `capacity` bytes */
 };
 
-/* What both sides must agree on, the words that every user of these headers shares included. */
-static inline uint64_t rb_layout(void)
-{
-    uint64_t f = RB_FINGERPRINT_START;
-    f = rb_fingerprint(f, offsetof(struct rb_prefix, layout));
-    f = rb_fingerprint(f, offsetof(struct rb_prefix, size));
-    f = rb_fingerprint(f, offsetof(struct rb_prefix, generation));
-    f = rb_fingerprint(f, offsetof(struct rb_prefix, superseded_by));
-    f = rb_fingerprint(f, offsetof(struct rb_prefix, kind));
-    f = rb_fingerprint(f, offsetof(struct rb_head8, kind));
-    f = rb_fingerprint(f, offsetof(struct rb_head8, user));
-    f = rb_fingerprint(f, RB_PADDING);
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, capacity));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, doorbells));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, head));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, high));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, need));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, producer_epoch));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, tail));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, consumer_epoch));
-    f = rb_fingerprint(f, offsetof(struct rb_standalone, data));
-    return rb_layout_word(RB_STANDALONE_VERSION, f);
-}
+#include "ringbuf/native/generated.h"
 
 /* The word that a wait is about has reached `least`. Positions and counters only rise, so a stale
  * look is a late one and never a wrong one. */

@@ -8,16 +8,13 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
     enum dp_order_kind:
         DP_EVICT
         DP_DEAD
-    enum sb_reason:
-        SB_REASON_EVICTED
-        SB_REASON_DIED
     struct dp_notice:
         int kind
         uint32_t slot, generation, reason
     struct dp_order:
         dp_order_kind kind
         uint32_t slot, generation
-        sb_reason reason
+        int reason
     struct dp_forwarder:
         int notice_fd
         bint adopting

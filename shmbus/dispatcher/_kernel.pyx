@@ -4,7 +4,7 @@
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
-from shmbus.shared._native cimport sb_bus, sb_down, sb_ready, sb_up, span_ns
+from shmbus.shared._native cimport SB_REASON_DIED, SB_REASON_EVICTED, sb_bus, sb_down, sb_ready, sb_up, span_ns
 
 from typing import NamedTuple
 
@@ -120,7 +120,7 @@ cdef class Forwarder:
         order.kind = <dp_order_kind>kind
         order.slot = slot
         order.generation = generation
-        order.reason = <sb_reason>reason
+        order.reason = reason
         if not dp_give_order(&self.service.forwarder, &order):
             raise MemoryError
         return 0

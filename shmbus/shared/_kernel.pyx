@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire
 from shmbus.shared._native cimport (
-    NEVER, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus, sb_layout, sb_row, span_ns,
+    NEVER, SB_LAYOUT, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus, sb_row, span_ns,
 )
 
 from shmbus.shared.bus_facts import BusFacts, Row
@@ -20,7 +20,7 @@ def build_info():
 
 def layout_hash():
     """The second word of every segment that this kernel understands."""
-    return sb_layout()
+    return SB_LAYOUT
 
 
 def bus_facts(mapping):

@@ -1,7 +1,6 @@
-"""The layout of shared memory as numpy sees it: the structures of native/layout.h, word for word.
+"""The layout of shared memory as Python and numpy see it, derived from native/*.h.
 
-Observers read a bus through these without touching its traffic. The header defines the layout, and
-a test holds both equal.
+Observers read a bus through these without touching its traffic.
 """
 
 from __future__ import annotations
@@ -14,16 +13,114 @@ from numpy.typing import NDArray
 
 from ringbuf._kernel import Mapping
 
-from . import _kernel
-
-MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
-GROUPS = 32
-HELD = 64
-KEPT = 16
-LATENCY_BUCKETS = 256
-NOWHERE = 2**64 - 1  # no position; also: no need
-
 Dtype = np.dtype[np.void]
+
+
+def view(memory: Mapping, structure: Dtype, count: int = 1, at: int = 0) -> NDArray[np.void]:
+    """Structures in a segment, live; the mapping stays as long as the array."""
+    return np.frombuffer(memoryview(memory), structure, count, at)
+
+
+def offset(structure: Dtype, field: str) -> int:
+    """Where a field begins, in bytes."""
+    assert structure.fields is not None
+    return structure.fields[field][1]
+
+
+def text(field: bytes) -> str:
+    """The text before the first NUL; what is not ASCII shows as an escape."""
+    return bytes(field).split(b"\0", 1)[0].decode("ascii", "backslashreplace")
+
+
+def word(kind: type[IntEnum], value: int) -> str:
+    """The name of an enumeration's member as users see it; "unknown" where it has none."""
+    try:
+        return kind(value).name.lower()
+    except ValueError:
+        return "unknown"
+
+
+def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
+    """A structure of named fields, each with its type and where it begins."""
+    names, formats, offsets = zip(*fields, strict=True)
+    spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+    result: Dtype = np.dtype(spec)  # type: ignore[call-overload]
+    return result
+
+
+# Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
+
+LAYOUT = 0x000000016AD075A8
+"""The second word of every segment that this version can read."""
+
+LINE = 64
+MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
+PADDING = 0
+PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
+MAX_TYPE = 255  # bytes of a type or a pattern
+FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
+HEADER = 64
+FAULT_RECORD = 128
+REQUEST_RESERVE = 256  # bytes of the incoming reply ring kept for the errors of one request
+LAYOUT_VERSION = 1
+MAX_NAME = 48  # characters; the bus's name must fit into a socket's path, of 108 bytes
+NAME = 64  # bytes: a name and its end, padded
+GROUPS = 32  # bits of `interests`: plain subscriptions and 31 groups
+HELD = 64  # messages that an endpoint may have begun and not done, kept for handing on
+KEPT = 16  # of those, how many that left the ring
+MAX_SLOTS = 1024
+MAX_REQUESTS = 65535  # a request's index has 16 bits
+LATENCY_BUCKETS = 256
+BUS_GENERATION = 1
+RINGS = 2  # each way
+DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
+NO_NEED = 0xFFFFFFFFFFFFFFFF
+NOWHERE = 0xFFFFFFFFFFFFFFFF
+
+
+class Kind(IntEnum):
+    """What a record is."""
+
+    EVENT = 1  # to all whose interests match
+    SEND = 2  # to one handler, no reply
+    REQUEST = 3  # to one handler, one reply
+    REPLY = 4
+    ERROR = 5  # instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE)
+    PART = 6  # reserved: replies in parts
+    END = 7  # reserved
+    CANCEL = 8  # reserved
+    CONTROL = 9  # reserved
+    TAP = 10  # an observer's copy of a message
+
+
+class RecordFlag(IntFlag):
+    """What else is to be known of a record."""
+
+    RAW = 1  # the payload is bytes as they are
+    NONE = 2  # there is no payload (otherwise MessagePack)
+    REDELIVERED = 4  # handed on at a death
+    REMOTE = 8  # SB_ERROR: raised by the handler; payload is its MessagePack account
+    NEED_GROUPS = 16  # reserved
+
+
+class FaultCode(IntEnum):
+    """Why the dispatcher answers a request with an SB_ERROR of its own."""
+
+    NO_ROUTE = 1
+    ENDPOINT_DIED = 2
+    REPLY_LOST = 3
+    TOO_LARGE = 4
+    COLLISION = 5
+    HANDLER_FULL = 6
+
+
+class Outcome(IntEnum):
+    """What became of a message that a tap saw."""
+
+    DELIVERED = 0
+    NOBODY = 1  # was there for it
+    LOST = 2  # where it was to go
+    DROPPED = 3  # late, second or forged
 
 
 class SegmentKind(IntEnum):
@@ -36,6 +133,13 @@ class SegmentKind(IntEnum):
     INTERESTS = 0x5305
 
 
+class RingIndex(IntEnum):
+    """Which of an endpoint's two rings in one direction."""
+
+    DATA = 0
+    REPLIES = 1
+
+
 class BusState(IntEnum):
     """What the dispatcher says of the bus."""
 
@@ -43,38 +147,48 @@ class BusState(IntEnum):
     SERVING = 1
     CLOSING = 2
     ENDED = 3
-    HANDOVER = 4
+    HANDOVER = 4  # the dispatcher went, and left the bus to a successor
+
+
+class JournalKind(IntEnum):
+    """What the journal says is being done."""
+
+    NONE = 0
+    RUN = 1  # a run goes to a target
+    LOST = 2  # a run is counted lost at a target
+    ERROR = 3  # a request ends with an error
+    RECHOOSE = 4  # a group message goes to another member
 
 
 class RowState(IntEnum):
     """Where the endpoint of a slot is in its life."""
 
     FREE = 0
-    LIVE = 1
-    LEAVING = 2
-    DYING = 3
-    GONE = 4
+    LIVE = 1  # admitted
+    LEAVING = 2  # closing in good order
+    DYING = 3  # confirmed dead, evicted or quarantined; its messages are handed on
+    GONE = 4  # nothing of it is left but names to unlink
 
 
 class Reason(IntEnum):
-    """Why an endpoint is dying or gone."""
+    """Why an endpoint ended, as far as it is known. Users see these words in small letters."""
 
     ALIVE = 0
-    DETACHED = 1
-    KILLED = 2
-    EXITED = 3
-    EXEC = 4
-    EVICTED = 5
-    QUARANTINED = 6
-    DIED = 7
+    DETACHED = 1  # in good order
+    KILLED = 2  # by a signal
+    EXITED = 3  # without detaching
+    EXEC = 4  # its process runs another program now
+    EVICTED = 5  # somebody put it off the bus
+    QUARANTINED = 6  # it wrote what no endpoint writes
+    DIED = 7  # more is not known
 
 
 class Fitness(IntFlag):
-    """Why an endpoint is not fit to be chosen."""
+    """What keeps an endpoint from being chosen while others can be."""
 
     FIT = 0
-    STALLED = 1
-    SLOW = 2
+    STALLED = 1  # it is stopped, or takes no messages
+    SLOW = 2  # its ring stayed full for block_timeout
 
 
 class UpState(IntEnum):
@@ -86,6 +200,21 @@ class UpState(IntEnum):
     CLOSED = 3
 
 
+class HeldState(IntEnum):
+    """What becomes of a held message at its holder's death."""
+
+    OPEN = 0  # it is handed on
+    DONE = 1  # nothing: it was done
+    FINAL = 2  # a send begun: it becomes a dead letter
+
+
+class PendingState(IntEnum):
+    """Whether an entry of the table of requests is in use."""
+
+    FREE = 0
+    WAITING = 1
+
+
 class DownState(IntEnum):
     """What the dispatcher says to an endpoint."""
 
@@ -93,13 +222,6 @@ class DownState(IntEnum):
     DRAINED = 2
     RECLAIMED = 3
     EVICTED = 4
-
-
-class PendingState(IntEnum):
-    """Whether an entry of the pending table is in use."""
-
-    FREE = 0
-    WAITING = 1
 
 
 class InterestOp(IntEnum):
@@ -114,206 +236,312 @@ class InterestRole(IntEnum):
 
     SUBSCRIBE = 1
     HANDLE = 2
-    OBSERVE = 3
+    OBSERVE = 3  # a tap: a copy of what matches, of every kind, never in the way
 
 
 class InterestFlag(IntFlag):
     """How an interest is served."""
 
-    DROP_NEWEST = 1
-    REDELIVER = 2
+    DROP_NEWEST = 1  # overflow: lose rather than wait
+    REDELIVER = 2  # handle: hold a send until done
 
 
-LINE = 64  # bytes of a cache line
-
-
-def _struct(*fields: tuple[Any, ...], line: bool = False) -> Dtype:
-    """A structure laid out by C's rules. A field is (name, type) or (name, type, count); a bare
-    ``(...,)`` before it puts it on a cache line of its own, and so does ``line`` for the whole."""
-    names, formats, offsets = [], [], []
-    at, alignment, place = 0, LINE if line else 1, 1
-    for field in fields:
-        if field == (...,):
-            place = alignment = LINE
-            continue
-        name, kind, *count = field
-        element = np.dtype(kind)
-        align = max(place, _alignment(element))
-        at = -(-at // align) * align
-        names.append(name)
-        formats.append((element, tuple(count)) if count else element)
-        offsets.append(at)
-        at += element.itemsize * (count[0] if count else 1)
-        alignment, place = max(alignment, align), 1
-    size = -(-at // alignment) * alignment
-    result: Dtype = np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": size},
-        metadata={"alignment": alignment},
-    )
-    return result
-
-
-def _alignment(kind: np.dtype[Any]) -> int:
-    return int(kind.metadata["alignment"]) if kind.metadata else kind.alignment
-
-
-def _words(names: str) -> list[tuple[str, str]]:
-    return [(name, "<u8") for name in names.split()]
-
-
-NAME = "S64"
-
-RECORD = _struct(
-    ("length", "<u4"),
-    ("kind", "<u2"),
-    ("path", "<u2"),
-    ("flags", "<u2"),
-    ("epoch", "<u2"),
-    ("interests", "<u4"),
-    ("peer", "<u2"),
-    ("attempt", "<u2"),
-    ("peer_generation", "<u4"),
-    ("sent_ns", "<u8"),
-    ("deadline_ns", "<u8"),
-    ("correlation", "u1", 16),
-    ("type_length", "<u2"),
-    ("extension_length", "<u2"),
-    ("lost", "<u4"),
+PREFIX = _structure(
+    64,
+    ("magic", "<u8", 0),
+    ("layout", "<u8", 8),
+    ("size", "<u8", 16),
+    ("generation", "<u8", 24),
+    ("superseded_by", "<u8", 32),
+    ("kind", "<u4", 40),
+    ("reserved", ("<u4", 5), 44),
 )
 
-FAULT = _struct(("code", "<u4"), ("pid", "<u4"), ("limit", "<u8"), ("name", "S1", 48))
-
-TAP = _struct(
-    ("forwarded_ns", "<u8"),
-    ("target_generation", "<u4"),
-    ("target", "<u2"),
-    ("kind", "u1"),
-    ("outcome", "u1"),
+RECORD = _structure(
+    64,
+    ("length", "<u4", 0),
+    ("kind", "<u2", 4),
+    ("path", "<u2", 6),
+    ("flags", "<u2", 8),
+    ("epoch", "<u2", 10),
+    ("interests", "<u4", 12),
+    ("peer", "<u2", 16),
+    ("attempt", "<u2", 18),
+    ("peer_generation", "<u4", 20),
+    ("sent_ns", "<u8", 24),
+    ("deadline_ns", "<u8", 32),
+    ("correlation", ("u1", 16), 40),
+    ("type_length", "<u2", 56),
+    ("extension_length", "<u2", 58),
+    ("lost", "<u4", 60),
 )
 
-PREFIX = _struct(
-    *_words("magic layout size generation superseded_by"),
-    ("kind", "<u4"),
-    ("reserved", "<u4", 5),
+FAULT = _structure(
+    64,
+    ("code", "<u4", 0),
+    ("pid", "<u4", 4),
+    ("limit", "<u8", 8),
+    ("name", "S48", 16),
 )
 
-RING_DESCRIPTOR = _struct(
-    ("offset", "<u8"),
-    ("capacity", "<u8"),
-    ("kind", "<u4"),
-    ("peer", "<u2"),
-    ("path", "<u2"),
-    ("peer_generation", "<u8"),
+TAP = _structure(
+    16,
+    ("forwarded_ns", "<u8", 0),
+    ("target_generation", "<u4", 8),
+    ("target", "<u2", 12),
+    ("kind", "u1", 14),
+    ("outcome", "u1", 15),
 )
 
-IDENTITY = _struct(
-    ("pid", "<u4"),
-    ("uid", "<u4"),
-    *_words("start_time pid_namespace time_namespace"),
+RING_DESCRIPTOR = _structure(
+    32,
+    ("offset", "<u8", 0),
+    ("capacity", "<u8", 8),
+    ("kind", "<u4", 16),
+    ("peer", "<u2", 20),
+    ("path", "<u2", 22),
+    ("peer_generation", "<u8", 24),
 )
 
-JOURNAL = _struct(
-    *_words("kind source source_generation from to target target_generation head bits detail"),
-    ("reserved", "<u8", 6),
+IDENTITY = _structure(
+    32,
+    ("pid", "<u4", 0),
+    ("uid", "<u4", 4),
+    ("start_time", "<u8", 8),
+    ("pid_namespace", "<u8", 16),
+    ("time_namespace", "<u8", 24),
 )
 
-ROW = _struct(
-    *_words("seq state generation reason health since_ns since_wall_ns down_ns"),
-    ("identity", IDENTITY),
-    ("nonce", "<u8"),
-    ("name", NAME),
-    ("said", "<u8"),
-    ("reserved", "<u8", 10),
+JOURNAL = _structure(
+    128,
+    ("kind", "<u8", 0),
+    ("source", "<u8", 8),
+    ("source_generation", "<u8", 16),
+    ("from", "<u8", 24),
+    ("to", "<u8", 32),
+    ("target", "<u8", 40),
+    ("target_generation", "<u8", 48),
+    ("head", "<u8", 56),
+    ("bits", "<u8", 64),
+    ("detail", "<u8", 72),
+    ("reserved", ("<u8", 6), 80),
 )
 
-BUS = _struct(
-    ("prefix", PREFIX),
-    ("identity_seq", "<u8"),
-    ("identity", IDENTITY),
-    *_words("serial started_ns slots ring_bytes max_requests block_timeout_ns stall_after_ns"),
-    *_words("prefetch max_deliveries batch_per_pass rows_offset"),
-    ("name", NAME),
-    ("package", "S32"),
-    (...,),
-    *_words("state last_generation attached wills"),
-    (...,),
-    ("bell", "<u8"),
-    (...,),
-    *_words("heartbeat_ns control_ns cpu"),
-    (...,),
-    ("journal", JOURNAL),
-    (...,),
-    *_words("routed unrouted no_route dead_letters orphans lost redelivered violations"),
-    *_words("types_known patterns events_lost passes latency_count latency_sum_ns latency_max_ns"),
-    ("latency", "<u8", LATENCY_BUCKETS),
+ROW = _structure(
+    256,
+    ("seq", "<u8", 0),
+    ("state", "<u8", 8),
+    ("generation", "<u8", 16),
+    ("reason", "<u8", 24),
+    ("health", "<u8", 32),
+    ("since_ns", "<u8", 40),
+    ("since_wall_ns", "<u8", 48),
+    ("down_ns", "<u8", 56),
+    ("identity", IDENTITY, 64),
+    ("nonce", "<u8", 96),
+    ("name", "S64", 104),
+    ("said", "<u8", 168),
+    ("reserved", ("<u8", 10), 176),
 )
 
-OUTGOING = _struct(
-    *_words("head need interests_version interests_serial high"),
-    line=True,
-)
-INCOMING = _struct(*_words("tail taken taken_count"), line=True)
-HELD_ENTRY = _struct(*_words("position done"))
-LET_GO = _struct(("at", "<u8"), ("record", "u1", 440))
-PENDING = _struct(("id", "u1", 16), *_words("deadline_ns state"))
-
-UP = _struct(
-    ("prefix", PREFIX),
-    ("identity", IDENTITY),
-    ("nonce", "<u8"),
-    ("name", NAME),
-    ("outgoing_ring", RING_DESCRIPTOR, 2),
-    ("incoming_ring", RING_DESCRIPTOR, 2),
-    *_words("pending_count pending_offset"),
-    (...,),
-    ("state", "<u8"),
-    ("outgoing", OUTGOING, 2),
-    ("incoming", INCOMING, 2),
-    (...,),
-    ("bell", "<u8"),
-    (...,),
-    *_words("in_hand in_hand_since_ns receivers progress_ns"),
-    *_words("sent_events sent_sends sent_requests sent_replies"),
-    *_words("received_events received_sends received_requests received_replies"),
-    *_words("orphans expired handler_errors decode_errors timeouts let_go let_go_unkept"),
-    (...,),
-    ("held", HELD_ENTRY, HELD),
-    ("kept", LET_GO, KEPT),
-)
-
-DOWN_INCOMING = _struct(*_words("head need delivered high reclaim reclaim_bits"), line=True)
-DOWN_OUTGOING = _struct(("tail", "<u8"), line=True)
-TARGET = _struct(("id", "u1", 16), *_words("whom done"))
-TODO_TARGET = _struct(*_words("whom bits"))
-TODO = _struct(*_words("from to count"))
-
-DOWN = _struct(
-    ("prefix", PREFIX),
-    *_words("slot generation"),
-    ("incoming_ring", RING_DESCRIPTOR, 2),
-    *_words("target_count target_offset todo_count todo_offset"),
-    (...,),
-    *_words("state interests_seen"),
-    ("outgoing", DOWN_OUTGOING, 2),
-    ("incoming", DOWN_INCOMING, 2),
-    (...,),
-    *_words("lost undeliverable unrouted redelivered forwarded"),
-    ("todo", TODO),
+BUS = _structure(
+    2816,
+    ("prefix", PREFIX, 0),
+    ("identity_seq", "<u8", 64),
+    ("identity", IDENTITY, 72),
+    ("serial", "<u8", 104),
+    ("started_ns", "<u8", 112),
+    ("slots", "<u8", 120),
+    ("ring_bytes", "<u8", 128),
+    ("max_requests", "<u8", 136),
+    ("block_timeout_ns", "<u8", 144),
+    ("stall_after_ns", "<u8", 152),
+    ("prefetch", "<u8", 160),
+    ("max_deliveries", "<u8", 168),
+    ("batch_per_pass", "<u8", 176),
+    ("rows_offset", "<u8", 184),
+    ("name", "S64", 192),
+    ("package", "S32", 256),
+    ("state", "<u8", 320),
+    ("last_generation", "<u8", 328),
+    ("attached", "<u8", 336),
+    ("wills", "<u8", 344),
+    ("bell", "<u8", 384),
+    ("heartbeat_ns", "<u8", 448),
+    ("control_ns", "<u8", 456),
+    ("cpu", "<u8", 464),
+    ("journal", JOURNAL, 512),
+    ("routed", "<u8", 640),
+    ("unrouted", "<u8", 648),
+    ("no_route", "<u8", 656),
+    ("dead_letters", "<u8", 664),
+    ("orphans", "<u8", 672),
+    ("lost", "<u8", 680),
+    ("redelivered", "<u8", 688),
+    ("violations", "<u8", 696),
+    ("types_known", "<u8", 704),
+    ("patterns", "<u8", 712),
+    ("events_lost", "<u8", 720),
+    ("passes", "<u8", 728),
+    ("latency_count", "<u8", 736),
+    ("latency_sum_ns", "<u8", 744),
+    ("latency_max_ns", "<u8", 752),
+    ("latency", ("<u8", 256), 760),
 )
 
-INTEREST = _struct(
-    ("length", "<u4"),
-    ("op", "u1"),
-    ("role", "u1"),
-    ("bit", "u1"),
-    ("flags", "u1"),
-    ("id", "<u8"),
-    ("pattern_length", "<u2"),
-    ("group_length", "<u2"),
-    ("reserved", "<u4"),
+READY = _structure(
+    64,
+    ("prefix", PREFIX, 0),
 )
-INTERESTS = _struct(("prefix", PREFIX), ("bytes", "<u8"), ("reserved", "<u8", 7))
-READY = PREFIX  # then one u32 for each slot
+
+OUTGOING = _structure(
+    64,
+    ("head", "<u8", 0),
+    ("need", "<u8", 8),
+    ("interests_version", "<u8", 16),
+    ("interests_serial", "<u8", 24),
+    ("high", "<u8", 32),
+)
+
+INCOMING = _structure(
+    64,
+    ("tail", "<u8", 0),
+    ("taken", "<u8", 8),
+    ("taken_count", "<u8", 16),
+)
+
+HELD_ENTRY = _structure(
+    16,
+    ("position", "<u8", 0),
+    ("done", "<u8", 8),
+)
+
+LET_GO = _structure(
+    448,
+    ("at", "<u8", 0),
+    ("record", ("u1", 440), 8),
+)
+
+PENDING = _structure(
+    32,
+    ("id", ("u1", 16), 0),
+    ("deadline_ns", "<u8", 16),
+    ("state", "<u8", 24),
+)
+
+UP = _structure(
+    9088,
+    ("prefix", PREFIX, 0),
+    ("identity", IDENTITY, 64),
+    ("nonce", "<u8", 96),
+    ("name", "S64", 104),
+    ("outgoing_ring", (RING_DESCRIPTOR, 2), 168),
+    ("incoming_ring", (RING_DESCRIPTOR, 2), 232),
+    ("pending_count", "<u8", 296),
+    ("pending_offset", "<u8", 304),
+    ("state", "<u8", 320),
+    ("outgoing", (OUTGOING, 2), 384),
+    ("incoming", (INCOMING, 2), 512),
+    ("bell", "<u8", 640),
+    ("in_hand", "<u8", 704),
+    ("in_hand_since_ns", "<u8", 712),
+    ("receivers", "<u8", 720),
+    ("progress_ns", "<u8", 728),
+    ("sent_events", "<u8", 736),
+    ("sent_sends", "<u8", 744),
+    ("sent_requests", "<u8", 752),
+    ("sent_replies", "<u8", 760),
+    ("received_events", "<u8", 768),
+    ("received_sends", "<u8", 776),
+    ("received_requests", "<u8", 784),
+    ("received_replies", "<u8", 792),
+    ("orphans", "<u8", 800),
+    ("expired", "<u8", 808),
+    ("handler_errors", "<u8", 816),
+    ("decode_errors", "<u8", 824),
+    ("timeouts", "<u8", 832),
+    ("let_go", "<u8", 840),
+    ("let_go_unkept", "<u8", 848),
+    ("held", (HELD_ENTRY, 64), 896),
+    ("kept", (LET_GO, 16), 1920),
+)
+
+DOWN_INCOMING = _structure(
+    64,
+    ("head", "<u8", 0),
+    ("need", "<u8", 8),
+    ("delivered", "<u8", 16),
+    ("high", "<u8", 24),
+    ("reclaim", "<u8", 32),
+    ("reclaim_bits", "<u8", 40),
+)
+
+DOWN_OUTGOING = _structure(
+    64,
+    ("tail", "<u8", 0),
+)
+
+TARGET = _structure(
+    32,
+    ("id", ("u1", 16), 0),
+    ("whom", "<u8", 16),
+    ("done", "<u8", 24),
+)
+
+TODO_TARGET = _structure(
+    16,
+    ("whom", "<u8", 0),
+    ("bits", "<u8", 8),
+)
+
+TODO = _structure(
+    24,
+    ("from", "<u8", 0),
+    ("to", "<u8", 8),
+    ("count", "<u8", 16),
+)
+
+DOWN = _structure(
+    576,
+    ("prefix", PREFIX, 0),
+    ("slot", "<u8", 64),
+    ("generation", "<u8", 72),
+    ("incoming_ring", (RING_DESCRIPTOR, 2), 80),
+    ("target_count", "<u8", 144),
+    ("target_offset", "<u8", 152),
+    ("todo_count", "<u8", 160),
+    ("todo_offset", "<u8", 168),
+    ("state", "<u8", 192),
+    ("interests_seen", "<u8", 200),
+    ("outgoing", (DOWN_OUTGOING, 2), 256),
+    ("incoming", (DOWN_INCOMING, 2), 384),
+    ("lost", "<u8", 512),
+    ("undeliverable", "<u8", 520),
+    ("unrouted", "<u8", 528),
+    ("redelivered", "<u8", 536),
+    ("forwarded", "<u8", 544),
+    ("todo", TODO, 552),
+)
+
+INTEREST = _structure(
+    24,
+    ("length", "<u4", 0),
+    ("op", "u1", 4),
+    ("role", "u1", 5),
+    ("bit", "u1", 6),
+    ("flags", "u1", 7),
+    ("id", "<u8", 8),
+    ("pattern_length", "<u2", 16),
+    ("group_length", "<u2", 18),
+    ("reserved", "<u4", 20),
+)
+
+INTERESTS = _structure(
+    128,
+    ("prefix", PREFIX, 0),
+    ("bytes", "<u8", 64),
+    ("reserved", ("<u8", 7), 72),
+)
 
 STRUCTURES: dict[str, Dtype] = {
     "rb_prefix": PREFIX,
@@ -328,7 +556,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_ready": READY,
     "sb_outgoing": OUTGOING,
     "sb_incoming": INCOMING,
-    "sb_held": HELD_ENTRY,
+    "sb_held_entry": HELD_ENTRY,
     "sb_let_go": LET_GO,
     "sb_pending": PENDING,
     "sb_up": UP,
@@ -341,23 +569,3 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_interest": INTEREST,
     "sb_interests": INTERESTS,
 }
-
-
-def view(memory: Mapping, structure: Dtype, count: int = 1, at: int = 0) -> NDArray[np.void]:
-    """Structures in a segment, live; the mapping stays as long as the array."""
-    return np.frombuffer(memoryview(memory), structure, count, at)
-
-
-def offset(structure: Dtype, field: str) -> int:
-    """Where a field begins, in bytes."""
-    assert structure.fields is not None
-    return structure.fields[field][1]
-
-
-LAYOUT = _kernel.layout_hash()
-"""The second word of every segment that this version can read."""
-
-
-def text(field: bytes) -> str:
-    """The text before the first NUL; what is not ASCII shows as an escape."""
-    return bytes(field).split(b"\0", 1)[0].decode("ascii", "backslashreplace")

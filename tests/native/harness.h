@@ -141,7 +141,7 @@ static inline uint64_t or_default(uint64_t value, uint64_t otherwise) { return v
 
 static inline void stamp(struct rb_prefix *p, uint64_t size, uint64_t generation, uint32_t kind)
 {
-    p->layout = sb_layout();
+    p->layout = SB_LAYOUT;
     p->size = size;
     p->generation = generation;
     p->kind = kind;

@@ -1,83 +1,158 @@
-"""What observers read is laid out as the kernel writes it."""
+"""What Python, Cython and the fingerprint say of shared memory is what the C headers say."""
 
 import os
 import re
 import shlex
 import shutil
 import subprocess
-from enum import IntEnum
+from collections.abc import Iterator
 from pathlib import Path
 
+import headers
+import layout as generator
 import pytest
+from headers import ROOT, Structure
 
-from shmbus.shared import layout
+import ringbuf
+from shmbus.shared import _kernel, layout
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-ENUMS: dict[str, tuple[type[IntEnum], str]] = {
-    "sb_segment_kind": (layout.SegmentKind, "SEGMENT_"),
-    "sb_bus_state": (layout.BusState, "BUS_"),
-    "sb_row_state": (layout.RowState, "ROW_"),
-    "sb_reason": (layout.Reason, "REASON_"),
-    "sb_up_state": (layout.UpState, "UP_"),
-    "sb_down_state": (layout.DownState, "DOWN_"),
-    "sb_pending_state": (layout.PendingState, "PENDING_"),
-    "sb_interest_op": (layout.InterestOp, "INTEREST_"),
-    "sb_interest_role": (layout.InterestRole, "ROLE_"),
-}
+PATHS = (*generator.RING_HEADERS, *generator.BUS_HEADERS)
+TEXTS = {path: (ROOT / path).read_text() for path in PATHS}
 
 
-def compile_asserts(assertions: list[str], directory: Path) -> None:
+def fingerprints(texts: dict[str, str]) -> dict[str, int]:
+    """Those of a ring and of a bus, with these headers."""
+    read = headers.parse(texts)
+    below = read[: len(generator.RING_HEADERS)]
+    return {
+        "ring": generator.ring_facts(below).fingerprint(),
+        "bus": generator.bus_facts(below, read[len(below) :]).fingerprint(),
+    }
+
+
+def test_what_is_derived_is_as_the_headers_say() -> None:
+    assert generator.stale() == [], "run: python tools/build/layout.py"
+
+
+def test_the_kernels_were_built_with_the_fingerprints_that_were_derived() -> None:
+    assert _kernel.layout_hash() == layout.LAYOUT
+    read = headers.parse({path: TEXTS[path] for path in generator.RING_HEADERS})
+    assert ringbuf.layout_hash() == generator.ring_facts(read).layout(1)
+
+
+def test_a_layout_is_of_the_version_that_the_header_names() -> None:
+    assert layout.LAYOUT >> 32 == layout.LAYOUT_VERSION == 1
+
+
+def neighbours() -> Iterator[tuple[str, str, str, str]]:
+    """Header and structure, with two fields side by side that have one size."""
+    for header in headers.parse(TEXTS):
+        structures: list[Structure] = list(header.structures.values())
+        for structure in structures:
+            for a, b in zip(structure.fields, structure.fields[1:], strict=False):
+                if (a.size, a.type, a.count) == (b.size, b.type, b.count):
+                    yield header.path, structure.name, a.name, b.name
+
+
+@pytest.mark.parametrize(("path", "structure", "a", "b"), list(neighbours()))
+def test_swapping_two_fields_changes_the_fingerprint(
+    path: str, structure: str, a: str, b: str
+) -> None:
+    def swapped(body: re.Match[str]) -> str:
+        declared = rf"\b({a}|{b})\b(?=(?:\[\w*\])?[,;])"
+        return re.sub(declared, lambda name: b if name[0] == a else a, body[0])
+
+    body = re.compile(rf"^struct {structure} \{{.*?^\}};", re.MULTILINE | re.DOTALL)
+    changed = body.sub(swapped, TEXTS[path])
+    assert changed != TEXTS[path]
+    before, after = fingerprints(TEXTS), fingerprints(TEXTS | {path: changed})
+    of = "ring" if structure in generator.RING else "bus"
+    assert after[of] != before[of]
+
+
+def test_the_swaps_that_once_went_unnoticed_are_among_them() -> None:
+    swaps = {(structure, a, b) for _, structure, a, b in neighbours()}
+    assert ("sb_record", "flags", "epoch") in swaps
+    assert ("sb_up", "sent_events", "sent_sends") in swaps
+    assert ("rb_standalone", "capacity", "doorbells") in swaps
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("SB_ROW_LIVE = 1", "SB_ROW_LIVE = 5"),
+        ("SB_KEPT 16u", "SB_KEPT 32u"),
+        ("SB_FROM_BUS 0xffffu", "SB_FROM_BUS 0xfffeu"),
+        ("uint8_t record[440]", "uint8_t record[441]"),
+        ("_Alignas(64) rb_word bell;  /* dispatcher", "rb_word bell;  /* dispatcher"),
+    ],
+)
+def test_values_limits_and_places_change_the_fingerprint(written: str, instead: str) -> None:
+    changed = {path: text.replace(written, instead) for path, text in TEXTS.items()}
+    assert changed != TEXTS
+    assert fingerprints(changed)["bus"] != fingerprints(TEXTS)["bus"]
+
+
+def test_a_comment_does_not_change_the_fingerprint() -> None:
+    changed = {path: text.replace("/* ", "/* indeed, ") for path, text in TEXTS.items()}
+    assert fingerprints(changed) == fingerprints(TEXTS)
+
+
+def test_the_compiler_places_every_field_where_the_generator_does(tmp_path: Path) -> None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         pytest.skip("no C compiler here to ask")
-    source = directory / "layout.c"
-    lines = [f'_Static_assert({claim}, "{claim}");' for claim in assertions]
-    source.write_text('#include "shmbus/shared/native/layout.h"\n' + "\n".join(lines) + "\n")
-    command = [*shlex.split(compiler), "-std=c11", "-fsyntax-only", f"-I{ROOT}", str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+
+    def compiles(include: str) -> bool:
+        source = tmp_path / "layout.c"
+        source.write_text(f'#include "{include}"\n')
+        command = [*shlex.split(compiler), "-std=c11", "-fsyntax-only", f"-I{tmp_path}", source]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    for top in ("ringbuf", "shmbus"):
+        for header in (ROOT / top).rglob("*.h"):
+            copy = tmp_path / header.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(header.read_text())
+    assert compiles("shmbus/shared/native/layout.h")
+    assert compiles("ringbuf/native/standalone.h")
+    record = tmp_path / "shmbus/shared/native/record.h"
+    record.write_text(record.read_text().replace("uint16_t flags;", "uint16_t more, flags;"))
+    assert not compiles("shmbus/shared/native/layout.h")
 
 
-def test_every_field_lies_where_the_header_puts_it(tmp_path: Path) -> None:
-    claims = []
-    for name, structure in layout.STRUCTURES.items():
-        claims.append(f"sizeof(struct {name}) == {structure.itemsize}")
-        assert structure.fields is not None
-        for field, (kind, offset, *_) in structure.fields.items():
-            if name == "sb_ready":
-                continue
-            claims.append(f"offsetof(struct {name}, {field}) == {offset}")
-            claims.append(f"sizeof(((struct {name} *)0)->{field}) == {kind.itemsize}")
-    claims += [
-        f"SB_GROUPS == {layout.GROUPS}",
-        f"SB_HELD == {layout.HELD}",
-        f"SB_LATENCY_BUCKETS == {layout.LATENCY_BUCKETS}",
-        f"SB_NOWHERE == {layout.NOWHERE}u",
-        f"RB_MAGIC == {layout.MAGIC:#x}u",
-        f"SB_STALLED == {layout.Fitness.STALLED:d}",
-        f"SB_SLOW == {layout.Fitness.SLOW:d}",
-        f"SB_DROP_NEWEST == {layout.InterestFlag.DROP_NEWEST:d}",
-        f"SB_REDELIVER == {layout.InterestFlag.REDELIVER:d}",
-    ]
-    for members, prefix in ENUMS.values():
-        claims += [f"SB_{prefix}{member.name} == {member:d}" for member in members]
-    compile_asserts(claims, tmp_path)
+def test_numpy_s_structures_are_those_of_the_headers() -> None:
+    known = {
+        name: structure
+        for header in headers.parse(TEXTS)
+        for name, structure in header.structures.items()
+    }
+    assert set(layout.STRUCTURES) == {name for name in known if name.startswith("sb_")} | {
+        "rb_prefix"
+    }
+    for name, dtype in layout.STRUCTURES.items():
+        assert dtype.itemsize == known[name].size
+        assert dtype.fields is not None
+        placed = {field: (at, kind.itemsize) for field, (kind, at, *_) in dtype.fields.items()}
+        assert placed == {f.name: (f.at, f.size) for f in known[name].fields if f.count != 0}
 
 
-def test_every_member_of_the_header_s_enumerations_is_known() -> None:
-    header = (ROOT / "shmbus/shared/native/layout.h").read_text()
-    for name, (members, _) in ENUMS.items():
-        body = re.search(rf"enum {name} \{{(.*?)\}};", header, re.DOTALL)
-        assert body is not None, name
-        assert len(re.findall(r"\bSB_\w+ *=", body[1])) == len(members), name
+def test_enumerations_are_named_for_what_they_enumerate() -> None:
+    assert layout.Reason.EXITED == 3
+    assert layout.word(layout.Reason, 3) == "exited"
+    assert layout.word(layout.Reason, 99) == "unknown"
+    assert layout.BusState.HANDOVER.name == "HANDOVER"
+    assert layout.Fitness.STALLED | layout.Fitness.SLOW == 3
 
 
-def test_no_structure_has_a_hole_where_a_field_was_forgotten() -> None:
-    for name, structure in layout.STRUCTURES.items():
-        assert structure.fields is not None
-        ends = 0
-        for kind, offset, *_ in structure.fields.values():
-            assert offset - ends < layout.LINE, name
-            ends = offset + kind.itemsize
-        assert structure.itemsize - ends < layout.LINE, name
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("struct sb_x {\n    int field;\n};\n", "not of a kind"),
+        ("struct sb_x {\n    struct sb_y field;\n};\n", "not of a kind"),
+        ("/* X. */\nenum sb_x { SB_X_A, SB_X_B };\n", "needs a value"),
+    ],
+)
+def test_what_may_not_be_in_shared_memory_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        headers.parse({"x.h": text})

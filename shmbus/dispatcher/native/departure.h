@@ -143,7 +143,7 @@ static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *p)
 
 static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *p)
 {
-    dp_emit_endpoint(f, "$bus.endpoint.down", p, dp_reason_word(p->reason));
+    dp_emit_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(p->reason));
     dp_row_set(p, &p->row->said, 1);
 }
 

@@ -116,19 +116,6 @@ static inline void dp_emit(struct dp_forwarder *f, const char *type, const uint8
     }
 }
 
-static inline const char *dp_reason_word(enum sb_reason reason)
-{
-    switch (reason) {
-    case SB_REASON_DETACHED: return "detached";
-    case SB_REASON_KILLED: return "killed";
-    case SB_REASON_EXITED: return "exited without detaching";
-    case SB_REASON_EXEC: return "exec";
-    case SB_REASON_EVICTED: return "evicted";
-    case SB_REASON_QUARANTINED: return "quarantined";
-    default: return "died";
-    }
-}
-
 /* $bus.endpoint.up, .down, .stalled, .resumed */
 static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, const struct dp_port *p,
                                    const char *reason)
@@ -174,7 +161,7 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     dp_pack_word(&pack, "type");
     dp_pack_text(&pack, (const char *)type, h->type_length);
     dp_pack_word(&pack, "kind");
-    dp_pack_word(&pack, h->kind == SB_SEND ? "send" : h->kind == SB_REQUEST ? "request" : "event");
+    dp_pack_word(&pack, sb_kind_word((enum sb_kind)h->kind));
     dp_pack_word(&pack, "source");
     dp_pack_word(&pack, source);
     dp_pack_word(&pack, "reason");

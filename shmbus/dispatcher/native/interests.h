@@ -41,7 +41,7 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
     if (at == MAP_FAILED)
         return ours ? DP_READ_LATER : DP_READ_GARBAGE;
     const struct sb_interests *log = at;
-    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != sb_layout() || log->prefix.kind != SB_SEGMENT_INTERESTS ||
+    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != SB_LAYOUT || log->prefix.kind != SB_SEGMENT_INTERESTS ||
         log->prefix.size != (uint64_t)st.st_size) {
         munmap(at, (size_t)st.st_size);
         return DP_READ_GARBAGE;

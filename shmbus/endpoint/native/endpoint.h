@@ -40,7 +40,7 @@ struct ep_endpoint {
     uint64_t stamp;                     /* the time that the last message bears */
     rb_word flush_at;                   /* when they must be; ~0: never. Read by the watcher */
 
-    struct sb_held *held[SB_HELD];      /* entries in use, in order of position */
+    struct sb_held_entry *held[SB_HELD]; /* entries in use, in order of position */
     uint32_t held_count, hold_limit;
     uint64_t in_hand;                   /* messages begun and not done */
     uint32_t lost_seen;                 /* losses as of the last message taken */

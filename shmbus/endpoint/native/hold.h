@@ -88,7 +88,7 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
     if (e->held_count >= e->hold_limit)
         ep_let_go(e);
     for (uint32_t i = 0; i < SB_HELD; i++) {
-        struct sb_held *entry = &e->up->held[i];
+        struct sb_held_entry *entry = &e->up->held[i];
         if (rb_load(&entry->position) != SB_NOWHERE)
             continue;
         rb_store(&entry->done, how);

@@ -17,17 +17,28 @@
 
 #define SB_LAYOUT_VERSION 1u
 
-enum sb_segment_kind { SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303, SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305 };
+/* Which structure follows a segment's prefix. */
+enum sb_segment_kind {
+    SB_SEGMENT_BUS = 0x5301,
+    SB_SEGMENT_READY = 0x5302,
+    SB_SEGMENT_UP = 0x5303,
+    SB_SEGMENT_DOWN = 0x5304,
+    SB_SEGMENT_INTERESTS = 0x5305,
+};
 
-#define SB_NAME 64u     /* a name of at most 48 characters and its end, padded */
+#define SB_MAX_NAME 48u /* characters; the bus's name must fit into a socket's path, of 108 bytes */
+#define SB_NAME 64u     /* bytes: a name and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
-#define SB_HELD 64u
-#define SB_KEPT 16u
+#define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
+#define SB_KEPT 16u     /* of those, how many that left the ring */
 #define SB_MAX_SLOTS 1024u
+#define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_BUS_GENERATION 1u
+#define SB_RINGS 2u     /* each way */
 
-enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1, SB_RINGS = 2 };
+/* Which of an endpoint's two rings in one direction. */
+enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
 
 /* An array of these describes an endpoint's rings, so that a later lane to a peer is one more entry. */
 struct sb_ring_descriptor {
@@ -49,13 +60,27 @@ struct sb_identity { /* a process, unmistakably */
 
 /* BUS ------------------------------------------------------------------------------------------------------ */
 
-enum sb_bus_state { SB_BUS_STARTING = 0, SB_BUS_SERVING = 1, SB_BUS_CLOSING = 2, SB_BUS_ENDED = 3, SB_BUS_HANDOVER = 4 };
+/* What the dispatcher says of the bus. */
+enum sb_bus_state {
+    SB_BUS_STARTING = 0,
+    SB_BUS_SERVING = 1,
+    SB_BUS_CLOSING = 2,
+    SB_BUS_ENDED = 3,
+    SB_BUS_HANDOVER = 4, /* the dispatcher went, and left the bus to a successor */
+};
 
-/* What the dispatcher has in hand: one operation with absolute values, so that a successor can tell whether it
- * was done and repeat it without harm. `kind` is stored 0 before any other field changes and its value last
+/* What the journal says is being done. */
+enum sb_journal_kind {
+    SB_JOURNAL_NONE = 0,
+    SB_JOURNAL_RUN = 1,      /* a run goes to a target */
+    SB_JOURNAL_LOST = 2,     /* a run is counted lost at a target */
+    SB_JOURNAL_ERROR = 3,    /* a request ends with an error */
+    SB_JOURNAL_RECHOOSE = 4, /* a group message goes to another member */
+};
+
+/* What the dispatcher has begun: one operation with absolute values, so that a successor can tell whether it was
+ * done and repeat it without harm. `kind` is stored 0 before any other field changes and its value last
  * (release). */
-enum sb_journal_kind { SB_JOURNAL_NONE = 0, SB_JOURNAL_RUN = 1, SB_JOURNAL_LOST = 2, SB_JOURNAL_ERROR = 3, SB_JOURNAL_RECHOOSE = 4 };
-
 struct sb_journal {
     rb_word kind;              /* all words of it: dispatcher */
     rb_word source;            /* slot | ring << 16 | reclaim << 24 */
@@ -71,22 +96,34 @@ struct sb_journal {
                                 * ERROR: index of the pending entry */
     rb_word reserved[6];
 };
-_Static_assert(sizeof(struct sb_journal) == 128, "the journal is two cache lines");
 
+/* Where the endpoint of a slot is in its life. */
 enum sb_row_state {
     SB_ROW_FREE = 0,
     SB_ROW_LIVE = 1,    /* admitted */
     SB_ROW_LEAVING = 2, /* closing in good order */
-    SB_ROW_DYING = 3,   /* confirmed dead, evicted or quarantined; `down` is owed or said, messages are handed on */
+    SB_ROW_DYING = 3,   /* confirmed dead, evicted or quarantined; its messages are handed on */
     SB_ROW_GONE = 4,    /* nothing of it is left but names to unlink */
 };
 
-enum sb_reason { /* why an endpoint ended, as far as it is known */
-    SB_REASON_ALIVE = 0, SB_REASON_DETACHED = 1, SB_REASON_KILLED = 2, SB_REASON_EXITED = 3,
-    SB_REASON_EXEC = 4, SB_REASON_EVICTED = 5, SB_REASON_QUARANTINED = 6, SB_REASON_DIED = 7,
+/* Why an endpoint ended, as far as it is known. Users see these words in small letters. */
+enum sb_reason {
+    SB_REASON_ALIVE = 0,
+    SB_REASON_DETACHED = 1,    /* in good order */
+    SB_REASON_KILLED = 2,      /* by a signal */
+    SB_REASON_EXITED = 3,      /* without detaching */
+    SB_REASON_EXEC = 4,        /* its process runs another program now */
+    SB_REASON_EVICTED = 5,     /* somebody put it off the bus */
+    SB_REASON_QUARANTINED = 6, /* it wrote what no endpoint writes */
+    SB_REASON_DIED = 7,        /* more is not known */
 };
 
-enum sb_fitness { SB_FIT = 0, SB_STALLED = 1, SB_SLOW = 2 }; /* bits */
+/* What keeps an endpoint from being chosen while others can be. */
+enum sb_fitness {
+    SB_FIT = 0,
+    SB_STALLED = 1 << 0, /* it is stopped, or takes no messages */
+    SB_SLOW = 1 << 1,    /* its ring stayed full for block_timeout */
+};
 
 struct sb_row {              /* read under `seq`: odd while it changes */
     rb_word seq;             /* all words of a row: dispatcher */
@@ -100,10 +137,9 @@ struct sb_row {              /* read under `seq`: odd while it changes */
     struct sb_identity identity;
     uint64_t nonce;          /* with pid and start time it gives the names of its segments */
     char name[SB_NAME];
-    rb_word said;            /* 1: $bus.endpoint.down was said of it */
+    rb_word said;            /* 1: $bus.endpoint.down was emitted */
     rb_word reserved[10];
 };
-_Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
 
 struct sb_bus {
     struct rb_prefix prefix;
@@ -182,6 +218,7 @@ struct sb_ready {
 
 /* UP ------------------------------------------------------------------------------------------------------- */
 
+/* What an endpoint says of itself. */
 enum sb_up_state { SB_UP_ATTACHING = 0, SB_UP_ATTACHED = 1, SB_UP_CLOSING = 2, SB_UP_CLOSED = 3 };
 
 struct sb_outgoing {                        /* the producer's side of a ring to the dispatcher */
@@ -198,14 +235,16 @@ struct sb_incoming {                        /* the consumer's side of a ring fro
     rb_word taken_count;                    /* endpoint: records taken */
 };
 
-struct sb_held {          /* a message begun and not done, kept for handing on; position ~0: free */
-    rb_word position;     /* endpoint */
-    rb_word done;         /* endpoint: enum sb_held_state */
-};
+/* What becomes of a held message at its holder's death. */
 enum sb_held_state {
-    SB_HELD_OPEN = 0,     /* at the holder's death it is handed on */
-    SB_HELD_DONE = 1,
-    SB_HELD_FINAL = 2,    /* a send begun: at the holder's death a dead letter */
+    SB_HELD_OPEN = 0,  /* it is handed on */
+    SB_HELD_DONE = 1,  /* nothing: it was done */
+    SB_HELD_FINAL = 2, /* a send begun: it becomes a dead letter */
+};
+
+struct sb_held_entry {    /* a message begun and not done, kept for handing on */
+    rb_word position;     /* endpoint: in the ring; SB_NOWHERE: free */
+    rb_word done;         /* endpoint: enum sb_held_state */
 };
 
 struct sb_let_go {        /* a message that was held, left the ring and is not done: the front of its record */
@@ -213,12 +252,14 @@ struct sb_let_go {        /* a message that was held, left the ring and is not d
     uint8_t record[440];  /* written before `at` */
 };
 
+/* Whether an entry of the table of requests is in use. */
+enum sb_pending_state { SB_PENDING_FREE = 0, SB_PENDING_WAITING = 1 };
+
 struct sb_pending {       /* a request under way */
     uint8_t id[16];       /* written before `state` becomes waiting */
     uint64_t deadline_ns;
     rb_word state;        /* endpoint: enum sb_pending_state */
 };
-enum sb_pending_state { SB_PENDING_FREE = 0, SB_PENDING_WAITING = 1 };
 
 struct sb_up {
     struct rb_prefix prefix;
@@ -248,12 +289,13 @@ struct sb_up {
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no room */
 
-    _Alignas(64) struct sb_held held[SB_HELD];
+    _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];
 };
 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
 
+/* What the dispatcher says to an endpoint. */
 enum sb_down_state { SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_RECLAIMED = 3, SB_DOWN_EVICTED = 4 };
 
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
@@ -319,15 +361,20 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 
+/* What an entry of the interest log does. */
 enum sb_interest_op { SB_INTEREST_ADD = 1, SB_INTEREST_REMOVE = 2 };
+
+/* What an interest asks for. */
 enum sb_interest_role {
     SB_ROLE_SUBSCRIBE = 1,
     SB_ROLE_HANDLE = 2,
     SB_ROLE_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
 };
+
+/* How an interest is served. */
 enum sb_interest_flag {
-    SB_DROP_NEWEST = 1, /* overflow: lose rather than wait */
-    SB_REDELIVER = 2,   /* handle: hold a send until done */
+    SB_DROP_NEWEST = 1 << 0, /* overflow: lose rather than wait */
+    SB_REDELIVER = 1 << 1,   /* handle: hold a send until done */
 };
 
 struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern and group name */
@@ -337,7 +384,6 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint16_t pattern_length, group_length;
     uint32_t reserved;
 };
-_Static_assert(sizeof(struct sb_interest) == 24, "an entry has no holes");
 
 struct sb_interests {
     struct rb_prefix prefix;
@@ -346,26 +392,6 @@ struct sb_interests {
     /* entries from here on */
 };
 
-/* -------------------------------------------------------------------------------------------------------- */
-
-static inline uint64_t sb_layout(void)
-{
-    uint64_t f = RB_FINGERPRINT_START;
-#define SB_SIZE(t) f = rb_fingerprint(f, sizeof(struct t))
-#define SB_AT(t, m) f = rb_fingerprint(f, offsetof(struct t, m))
-    SB_SIZE(sb_record); SB_SIZE(sb_fault); SB_SIZE(sb_tap);
-    SB_SIZE(sb_ring_descriptor); SB_SIZE(sb_identity); SB_SIZE(sb_journal); SB_SIZE(sb_row);
-    SB_SIZE(sb_bus); SB_AT(sb_bus, state); SB_AT(sb_bus, bell); SB_AT(sb_bus, journal); SB_AT(sb_bus, routed);
-    SB_AT(sb_bus, latency); SB_SIZE(sb_ready);
-    SB_SIZE(sb_up); SB_AT(sb_up, state); SB_AT(sb_up, outgoing); SB_AT(sb_up, incoming); SB_AT(sb_up, bell);
-    SB_AT(sb_up, in_hand); SB_AT(sb_up, held); SB_AT(sb_up, kept); SB_SIZE(sb_pending);
-    SB_SIZE(sb_held); SB_SIZE(sb_let_go);
-    SB_SIZE(sb_down); SB_AT(sb_down, state); SB_AT(sb_down, outgoing); SB_AT(sb_down, incoming);
-    SB_AT(sb_down, lost); SB_AT(sb_down, todo);
-    SB_SIZE(sb_target); SB_SIZE(sb_todo_target); SB_SIZE(sb_interest); SB_SIZE(sb_interests);
-#undef SB_SIZE
-#undef SB_AT
-    return rb_layout_word(SB_LAYOUT_VERSION, f);
-}
+#include "shmbus/shared/native/generated.h"
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "ringbuf/native/ring.h"
 
+/* What a record is. */
 enum sb_kind {
     SB_EVENT = 1,   /* to all whose interests match */
     SB_SEND = 2,    /* to one handler, no reply */
@@ -19,23 +20,24 @@ enum sb_kind {
     SB_TAP = 10,    /* an observer's copy of a message */
 };
 
-enum sb_flag {
-    SB_RAW = 1,          /* the payload is bytes as they are */
-    SB_NONE = 2,         /* there is no payload (otherwise MessagePack) */
-    SB_REDELIVERED = 4,  /* handed on at a death */
-    SB_REMOTE = 8,       /* SB_ERROR: raised by the handler; payload is its MessagePack account */
-    SB_NEED_GROUPS = 16, /* reserved */
+/* What else is to be known of a record. */
+enum sb_record_flag {
+    SB_RAW = 1 << 0,         /* the payload is bytes as they are */
+    SB_NONE = 1 << 1,        /* there is no payload (otherwise MessagePack) */
+    SB_REDELIVERED = 1 << 2, /* handed on at a death */
+    SB_REMOTE = 1 << 3,      /* SB_ERROR: raised by the handler; payload is its MessagePack account */
+    SB_NEED_GROUPS = 1 << 4, /* reserved */
 };
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
-#define SB_MAX_TYPE 255u
-#define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself says */
+#define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
+#define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself sends */
 
 struct sb_record {
     uint32_t length;          /* header, type, extension and payload */
-    uint16_t kind;
+    uint16_t kind;            /* enum sb_kind */
     uint16_t path;            /* 0: through the dispatcher */
-    uint16_t flags;
+    uint16_t flags;           /* enum sb_record_flag */
     uint16_t epoch;           /* of the path; reserved */
     uint32_t interests;       /* for which of its interests the receiver gets it */
     uint16_t peer;            /* towards a receiver: the source; in a reply towards the dispatcher: the requester */
@@ -48,29 +50,26 @@ struct sb_record {
     uint16_t extension_length;
     uint32_t lost;            /* towards a receiver: how many it had lost so far, low 32 bits */
 };
-_Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 #define SB_HEADER ((uint32_t)sizeof(struct sb_record))
 
-/* What the dispatcher puts into an SB_ERROR of its own. `name` is the endpoint at fault. */
+/* Why the dispatcher answers a request with an SB_ERROR of its own. */
 enum sb_fault_code {
     SB_FAULT_NO_ROUTE = 1,
     SB_FAULT_ENDPOINT_DIED = 2,
     SB_FAULT_REPLY_LOST = 3,
     SB_FAULT_TOO_LARGE = 4,
     SB_FAULT_COLLISION = 5,
-    SB_FAULT_REFUSED = 6,
-    SB_FAULT_EXPIRED = 8,
-    SB_FAULT_HANDLER_FULL = 9,
+    SB_FAULT_HANDLER_FULL = 6,
 };
 
 struct sb_fault {
-    uint32_t code;
+    uint32_t code;   /* enum sb_fault_code */
     uint32_t pid;    /* of the endpoint at fault, 0 where none is */
-    uint64_t limit;  /* SB_FAULT_TOO_LARGE, SB_FAULT_REPLY_LOST: the bytes that would have fitted */
-    char name[48];
+    uint64_t limit;  /* TOO_LARGE, REPLY_LOST: the bytes that would have fitted. ENDPOINT_DIED: enum sb_reason */
+    char name[48];   /* of the endpoint at fault */
 };
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
-_Static_assert(SB_FAULT_RECORD == 128, "an error record takes 128 bytes of a reply ring's reserve");
+#define SB_REQUEST_RESERVE (2 * SB_FAULT_RECORD) /* bytes of the incoming reply ring kept for the errors of one request */
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
 
@@ -85,17 +84,21 @@ static inline bool sb_record_sound(const struct sb_record *h)
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
 
-/* The extension of an SB_TAP: what became of the message that it is a copy of. */
-enum sb_outcome { SB_OUTCOME_DELIVERED = 0, SB_OUTCOME_NOBODY = 1, SB_OUTCOME_LOST = 2, SB_OUTCOME_DROPPED = 3 };
+/* What became of a message that a tap saw. */
+enum sb_outcome {
+    SB_OUTCOME_DELIVERED = 0,
+    SB_OUTCOME_NOBODY = 1,  /* was there for it */
+    SB_OUTCOME_LOST = 2,    /* where it was to go */
+    SB_OUTCOME_DROPPED = 3, /* late, second or forged */
+};
 
-struct sb_tap {
+struct sb_tap {                 /* the extension of an SB_TAP */
     uint64_t forwarded_ns;      /* when the dispatcher dealt with it */
     uint32_t target_generation;
     uint16_t target;            /* slot; SB_FROM_BUS: nobody */
     uint8_t kind;               /* of the message */
     uint8_t outcome;            /* enum sb_outcome */
 };
-_Static_assert(sizeof(struct sb_tap) == 16, "a tap's account has no holes");
 
 /* Correlation ids are UUIDs of version 8: 8 bytes that are random per attach, then a counter that never repeats
  * within it (46 bits) and the index of the requester's pending entry (16 bits). */

@@ -1,0 +1,353 @@
+"""What stands in shared memory, for Cython. Written by tools/build/layout.py from the headers; do not edit."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from ringbuf._native cimport rb_word
+
+cdef extern from "ringbuf/native/prefix.h" nogil:
+    struct rb_prefix:
+        rb_word magic
+        uint64_t layout
+        uint64_t size
+        uint64_t generation
+        rb_word superseded_by
+        uint32_t kind
+        uint32_t reserved[5]
+
+cdef extern from "shmbus/shared/native/record.h" nogil:
+    enum: # sb_kind; a named one could not be an index
+        SB_EVENT
+        SB_SEND
+        SB_REQUEST
+        SB_REPLY
+        SB_ERROR
+        SB_PART
+        SB_END
+        SB_CANCEL
+        SB_CONTROL
+        SB_TAP
+    enum: # sb_record_flag; a named one could not be an index
+        SB_RAW
+        SB_NONE
+        SB_REDELIVERED
+        SB_REMOTE
+        SB_NEED_GROUPS
+    enum: # sb_fault_code; a named one could not be an index
+        SB_FAULT_NO_ROUTE
+        SB_FAULT_ENDPOINT_DIED
+        SB_FAULT_REPLY_LOST
+        SB_FAULT_TOO_LARGE
+        SB_FAULT_COLLISION
+        SB_FAULT_HANDLER_FULL
+    enum: # sb_outcome; a named one could not be an index
+        SB_OUTCOME_DELIVERED
+        SB_OUTCOME_NOBODY
+        SB_OUTCOME_LOST
+        SB_OUTCOME_DROPPED
+    enum:
+        SB_PLAIN
+        SB_MAX_TYPE
+        SB_FROM_BUS
+        SB_HEADER
+        SB_FAULT_RECORD
+        SB_REQUEST_RESERVE
+    struct sb_record:
+        uint32_t length
+        uint16_t kind
+        uint16_t path
+        uint16_t flags
+        uint16_t epoch
+        uint32_t interests
+        uint16_t peer
+        uint16_t attempt
+        uint32_t peer_generation
+        uint64_t sent_ns
+        uint64_t deadline_ns
+        uint8_t correlation[16]
+        uint16_t type_length
+        uint16_t extension_length
+        uint32_t lost
+    struct sb_fault:
+        uint32_t code
+        uint32_t pid
+        uint64_t limit
+        char name[48]
+    struct sb_tap:
+        uint64_t forwarded_ns
+        uint32_t target_generation
+        uint16_t target
+        uint8_t kind
+        uint8_t outcome
+
+cdef extern from "shmbus/shared/native/layout.h" nogil:
+    enum: # sb_segment_kind; a named one could not be an index
+        SB_SEGMENT_BUS
+        SB_SEGMENT_READY
+        SB_SEGMENT_UP
+        SB_SEGMENT_DOWN
+        SB_SEGMENT_INTERESTS
+    enum: # sb_ring_index; a named one could not be an index
+        SB_DATA
+        SB_REPLIES
+    enum: # sb_bus_state; a named one could not be an index
+        SB_BUS_STARTING
+        SB_BUS_SERVING
+        SB_BUS_CLOSING
+        SB_BUS_ENDED
+        SB_BUS_HANDOVER
+    enum: # sb_journal_kind; a named one could not be an index
+        SB_JOURNAL_NONE
+        SB_JOURNAL_RUN
+        SB_JOURNAL_LOST
+        SB_JOURNAL_ERROR
+        SB_JOURNAL_RECHOOSE
+    enum: # sb_row_state; a named one could not be an index
+        SB_ROW_FREE
+        SB_ROW_LIVE
+        SB_ROW_LEAVING
+        SB_ROW_DYING
+        SB_ROW_GONE
+    enum: # sb_reason; a named one could not be an index
+        SB_REASON_ALIVE
+        SB_REASON_DETACHED
+        SB_REASON_KILLED
+        SB_REASON_EXITED
+        SB_REASON_EXEC
+        SB_REASON_EVICTED
+        SB_REASON_QUARANTINED
+        SB_REASON_DIED
+    enum: # sb_fitness; a named one could not be an index
+        SB_FIT
+        SB_STALLED
+        SB_SLOW
+    enum: # sb_up_state; a named one could not be an index
+        SB_UP_ATTACHING
+        SB_UP_ATTACHED
+        SB_UP_CLOSING
+        SB_UP_CLOSED
+    enum: # sb_held_state; a named one could not be an index
+        SB_HELD_OPEN
+        SB_HELD_DONE
+        SB_HELD_FINAL
+    enum: # sb_pending_state; a named one could not be an index
+        SB_PENDING_FREE
+        SB_PENDING_WAITING
+    enum: # sb_down_state; a named one could not be an index
+        SB_DOWN_LIVE
+        SB_DOWN_DRAINED
+        SB_DOWN_RECLAIMED
+        SB_DOWN_EVICTED
+    enum: # sb_interest_op; a named one could not be an index
+        SB_INTEREST_ADD
+        SB_INTEREST_REMOVE
+    enum: # sb_interest_role; a named one could not be an index
+        SB_ROLE_SUBSCRIBE
+        SB_ROLE_HANDLE
+        SB_ROLE_OBSERVE
+    enum: # sb_interest_flag; a named one could not be an index
+        SB_DROP_NEWEST
+        SB_REDELIVER
+    enum:
+        SB_LAYOUT_VERSION
+        SB_MAX_NAME
+        SB_NAME
+        SB_GROUPS
+        SB_HELD
+        SB_KEPT
+        SB_MAX_SLOTS
+        SB_MAX_REQUESTS
+        SB_LATENCY_BUCKETS
+        SB_BUS_GENERATION
+        SB_RINGS
+    const uint64_t SB_DONE_BY_ERROR
+    const uint64_t SB_NO_NEED
+    const uint64_t SB_NOWHERE
+    struct sb_ring_descriptor:
+        uint64_t offset
+        uint64_t capacity
+        uint32_t kind
+        uint16_t peer
+        uint16_t path
+        uint64_t peer_generation
+    struct sb_identity:
+        uint32_t pid
+        uint32_t uid
+        uint64_t start_time
+        uint64_t pid_namespace
+        uint64_t time_namespace
+    struct sb_journal:
+        rb_word kind
+        rb_word source
+        rb_word source_generation
+        rb_word from_ "from"
+        rb_word to
+        rb_word target
+        rb_word target_generation
+        rb_word head
+        rb_word bits
+        rb_word detail
+        rb_word reserved[6]
+    struct sb_row:
+        rb_word seq
+        rb_word state
+        rb_word generation
+        rb_word reason
+        rb_word health
+        rb_word since_ns
+        rb_word since_wall_ns
+        rb_word down_ns
+        sb_identity identity
+        uint64_t nonce
+        char name[64]
+        rb_word said
+        rb_word reserved[10]
+    struct sb_bus:
+        rb_prefix prefix
+        rb_word identity_seq
+        sb_identity identity
+        uint64_t serial
+        uint64_t started_ns
+        uint64_t slots
+        uint64_t ring_bytes
+        uint64_t max_requests
+        uint64_t block_timeout_ns
+        uint64_t stall_after_ns
+        uint64_t prefetch
+        uint64_t max_deliveries
+        uint64_t batch_per_pass
+        uint64_t rows_offset
+        char name[64]
+        char package[32]
+        rb_word state
+        rb_word last_generation
+        rb_word attached
+        rb_word wills
+        rb_word bell
+        rb_word heartbeat_ns
+        rb_word control_ns
+        rb_word cpu
+        sb_journal journal
+        rb_word routed
+        rb_word unrouted
+        rb_word no_route
+        rb_word dead_letters
+        rb_word orphans
+        rb_word lost
+        rb_word redelivered
+        rb_word violations
+        rb_word types_known
+        rb_word patterns
+        rb_word events_lost
+        rb_word passes
+        rb_word latency_count
+        rb_word latency_sum_ns
+        rb_word latency_max_ns
+        rb_word latency[256]
+    struct sb_ready:
+        rb_prefix prefix
+    struct sb_outgoing:
+        rb_word head
+        rb_word need
+        rb_word interests_version
+        rb_word interests_serial
+        rb_word high
+    struct sb_incoming:
+        rb_word tail
+        rb_word taken
+        rb_word taken_count
+    struct sb_held_entry:
+        rb_word position
+        rb_word done
+    struct sb_let_go:
+        rb_word at
+        uint8_t record[440]
+    struct sb_pending:
+        uint8_t id[16]
+        uint64_t deadline_ns
+        rb_word state
+    struct sb_up:
+        rb_prefix prefix
+        sb_identity identity
+        uint64_t nonce
+        char name[64]
+        sb_ring_descriptor outgoing_ring[2]
+        sb_ring_descriptor incoming_ring[2]
+        uint64_t pending_count
+        uint64_t pending_offset
+        rb_word state
+        sb_outgoing outgoing[2]
+        sb_incoming incoming[2]
+        rb_word bell
+        rb_word in_hand
+        rb_word in_hand_since_ns
+        rb_word receivers
+        rb_word progress_ns
+        rb_word sent_events
+        rb_word sent_sends
+        rb_word sent_requests
+        rb_word sent_replies
+        rb_word received_events
+        rb_word received_sends
+        rb_word received_requests
+        rb_word received_replies
+        rb_word orphans
+        rb_word expired
+        rb_word handler_errors
+        rb_word decode_errors
+        rb_word timeouts
+        rb_word let_go
+        rb_word let_go_unkept
+        sb_held_entry held[64]
+        sb_let_go kept[16]
+    struct sb_down_incoming:
+        rb_word head
+        rb_word need
+        rb_word delivered
+        rb_word high
+        rb_word reclaim
+        rb_word reclaim_bits
+    struct sb_down_outgoing:
+        rb_word tail
+    struct sb_target:
+        uint8_t id[16]
+        rb_word whom
+        rb_word done
+    struct sb_todo_target:
+        rb_word whom
+        rb_word bits
+    struct sb_todo:
+        rb_word from_ "from"
+        rb_word to
+        rb_word count
+    struct sb_down:
+        rb_prefix prefix
+        uint64_t slot
+        uint64_t generation
+        sb_ring_descriptor incoming_ring[2]
+        uint64_t target_count
+        uint64_t target_offset
+        uint64_t todo_count
+        uint64_t todo_offset
+        rb_word state
+        rb_word interests_seen
+        sb_down_outgoing outgoing[2]
+        sb_down_incoming incoming[2]
+        rb_word lost
+        rb_word undeliverable
+        rb_word unrouted
+        rb_word redelivered
+        rb_word forwarded
+        sb_todo todo
+    struct sb_interest:
+        uint32_t length
+        uint8_t op
+        uint8_t role
+        uint8_t bit
+        uint8_t flags
+        uint64_t id
+        uint16_t pattern_length
+        uint16_t group_length
+        uint32_t reserved
+    struct sb_interests:
+        rb_prefix prefix
+        rb_word bytes
+        uint64_t reserved[7]

@@ -1,0 +1,297 @@
+/* Written by tools/build/layout.py from the headers; do not edit.
+ *
+ * The fingerprint of a bus, assertions that this compiler places every field where
+ * the fingerprint, Python and Cython suppose it, and the words of enumerations. */
+#ifndef SB_GENERATED_H
+#define SB_GENERATED_H
+
+/* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
+#define SB_LAYOUT 0x000000016ad075a8ull
+
+#define SB_FIELD(type, field, at, size) \
+    _Static_assert(offsetof(struct type, field) == (at) && \
+                       sizeof(((struct type *)0)->field) == (size), #type "." #field)
+
+_Static_assert(sizeof(struct rb_prefix) == 64, "rb_prefix");
+SB_FIELD(rb_prefix, magic, 0, 8);
+SB_FIELD(rb_prefix, layout, 8, 8);
+SB_FIELD(rb_prefix, size, 16, 8);
+SB_FIELD(rb_prefix, generation, 24, 8);
+SB_FIELD(rb_prefix, superseded_by, 32, 8);
+SB_FIELD(rb_prefix, kind, 40, 4);
+SB_FIELD(rb_prefix, reserved, 44, 20);
+
+_Static_assert(sizeof(struct sb_record) == 64, "sb_record");
+SB_FIELD(sb_record, length, 0, 4);
+SB_FIELD(sb_record, kind, 4, 2);
+SB_FIELD(sb_record, path, 6, 2);
+SB_FIELD(sb_record, flags, 8, 2);
+SB_FIELD(sb_record, epoch, 10, 2);
+SB_FIELD(sb_record, interests, 12, 4);
+SB_FIELD(sb_record, peer, 16, 2);
+SB_FIELD(sb_record, attempt, 18, 2);
+SB_FIELD(sb_record, peer_generation, 20, 4);
+SB_FIELD(sb_record, sent_ns, 24, 8);
+SB_FIELD(sb_record, deadline_ns, 32, 8);
+SB_FIELD(sb_record, correlation, 40, 16);
+SB_FIELD(sb_record, type_length, 56, 2);
+SB_FIELD(sb_record, extension_length, 58, 2);
+SB_FIELD(sb_record, lost, 60, 4);
+
+_Static_assert(sizeof(struct sb_fault) == 64, "sb_fault");
+SB_FIELD(sb_fault, code, 0, 4);
+SB_FIELD(sb_fault, pid, 4, 4);
+SB_FIELD(sb_fault, limit, 8, 8);
+SB_FIELD(sb_fault, name, 16, 48);
+
+_Static_assert(sizeof(struct sb_tap) == 16, "sb_tap");
+SB_FIELD(sb_tap, forwarded_ns, 0, 8);
+SB_FIELD(sb_tap, target_generation, 8, 4);
+SB_FIELD(sb_tap, target, 12, 2);
+SB_FIELD(sb_tap, kind, 14, 1);
+SB_FIELD(sb_tap, outcome, 15, 1);
+
+_Static_assert(sizeof(struct sb_ring_descriptor) == 32, "sb_ring_descriptor");
+SB_FIELD(sb_ring_descriptor, offset, 0, 8);
+SB_FIELD(sb_ring_descriptor, capacity, 8, 8);
+SB_FIELD(sb_ring_descriptor, kind, 16, 4);
+SB_FIELD(sb_ring_descriptor, peer, 20, 2);
+SB_FIELD(sb_ring_descriptor, path, 22, 2);
+SB_FIELD(sb_ring_descriptor, peer_generation, 24, 8);
+
+_Static_assert(sizeof(struct sb_identity) == 32, "sb_identity");
+SB_FIELD(sb_identity, pid, 0, 4);
+SB_FIELD(sb_identity, uid, 4, 4);
+SB_FIELD(sb_identity, start_time, 8, 8);
+SB_FIELD(sb_identity, pid_namespace, 16, 8);
+SB_FIELD(sb_identity, time_namespace, 24, 8);
+
+_Static_assert(sizeof(struct sb_journal) == 128, "sb_journal");
+SB_FIELD(sb_journal, kind, 0, 8);
+SB_FIELD(sb_journal, source, 8, 8);
+SB_FIELD(sb_journal, source_generation, 16, 8);
+SB_FIELD(sb_journal, from, 24, 8);
+SB_FIELD(sb_journal, to, 32, 8);
+SB_FIELD(sb_journal, target, 40, 8);
+SB_FIELD(sb_journal, target_generation, 48, 8);
+SB_FIELD(sb_journal, head, 56, 8);
+SB_FIELD(sb_journal, bits, 64, 8);
+SB_FIELD(sb_journal, detail, 72, 8);
+SB_FIELD(sb_journal, reserved, 80, 48);
+
+_Static_assert(sizeof(struct sb_row) == 256, "sb_row");
+SB_FIELD(sb_row, seq, 0, 8);
+SB_FIELD(sb_row, state, 8, 8);
+SB_FIELD(sb_row, generation, 16, 8);
+SB_FIELD(sb_row, reason, 24, 8);
+SB_FIELD(sb_row, health, 32, 8);
+SB_FIELD(sb_row, since_ns, 40, 8);
+SB_FIELD(sb_row, since_wall_ns, 48, 8);
+SB_FIELD(sb_row, down_ns, 56, 8);
+SB_FIELD(sb_row, identity, 64, 32);
+SB_FIELD(sb_row, nonce, 96, 8);
+SB_FIELD(sb_row, name, 104, 64);
+SB_FIELD(sb_row, said, 168, 8);
+SB_FIELD(sb_row, reserved, 176, 80);
+
+_Static_assert(sizeof(struct sb_bus) == 2816, "sb_bus");
+SB_FIELD(sb_bus, prefix, 0, 64);
+SB_FIELD(sb_bus, identity_seq, 64, 8);
+SB_FIELD(sb_bus, identity, 72, 32);
+SB_FIELD(sb_bus, serial, 104, 8);
+SB_FIELD(sb_bus, started_ns, 112, 8);
+SB_FIELD(sb_bus, slots, 120, 8);
+SB_FIELD(sb_bus, ring_bytes, 128, 8);
+SB_FIELD(sb_bus, max_requests, 136, 8);
+SB_FIELD(sb_bus, block_timeout_ns, 144, 8);
+SB_FIELD(sb_bus, stall_after_ns, 152, 8);
+SB_FIELD(sb_bus, prefetch, 160, 8);
+SB_FIELD(sb_bus, max_deliveries, 168, 8);
+SB_FIELD(sb_bus, batch_per_pass, 176, 8);
+SB_FIELD(sb_bus, rows_offset, 184, 8);
+SB_FIELD(sb_bus, name, 192, 64);
+SB_FIELD(sb_bus, package, 256, 32);
+SB_FIELD(sb_bus, state, 320, 8);
+SB_FIELD(sb_bus, last_generation, 328, 8);
+SB_FIELD(sb_bus, attached, 336, 8);
+SB_FIELD(sb_bus, wills, 344, 8);
+SB_FIELD(sb_bus, bell, 384, 8);
+SB_FIELD(sb_bus, heartbeat_ns, 448, 8);
+SB_FIELD(sb_bus, control_ns, 456, 8);
+SB_FIELD(sb_bus, cpu, 464, 8);
+SB_FIELD(sb_bus, journal, 512, 128);
+SB_FIELD(sb_bus, routed, 640, 8);
+SB_FIELD(sb_bus, unrouted, 648, 8);
+SB_FIELD(sb_bus, no_route, 656, 8);
+SB_FIELD(sb_bus, dead_letters, 664, 8);
+SB_FIELD(sb_bus, orphans, 672, 8);
+SB_FIELD(sb_bus, lost, 680, 8);
+SB_FIELD(sb_bus, redelivered, 688, 8);
+SB_FIELD(sb_bus, violations, 696, 8);
+SB_FIELD(sb_bus, types_known, 704, 8);
+SB_FIELD(sb_bus, patterns, 712, 8);
+SB_FIELD(sb_bus, events_lost, 720, 8);
+SB_FIELD(sb_bus, passes, 728, 8);
+SB_FIELD(sb_bus, latency_count, 736, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 744, 8);
+SB_FIELD(sb_bus, latency_max_ns, 752, 8);
+SB_FIELD(sb_bus, latency, 760, 2048);
+
+_Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
+SB_FIELD(sb_ready, prefix, 0, 64);
+_Static_assert(offsetof(struct sb_ready, word) == 64, "sb_ready.word");
+
+_Static_assert(sizeof(struct sb_outgoing) == 64, "sb_outgoing");
+SB_FIELD(sb_outgoing, head, 0, 8);
+SB_FIELD(sb_outgoing, need, 8, 8);
+SB_FIELD(sb_outgoing, interests_version, 16, 8);
+SB_FIELD(sb_outgoing, interests_serial, 24, 8);
+SB_FIELD(sb_outgoing, high, 32, 8);
+
+_Static_assert(sizeof(struct sb_incoming) == 64, "sb_incoming");
+SB_FIELD(sb_incoming, tail, 0, 8);
+SB_FIELD(sb_incoming, taken, 8, 8);
+SB_FIELD(sb_incoming, taken_count, 16, 8);
+
+_Static_assert(sizeof(struct sb_held_entry) == 16, "sb_held_entry");
+SB_FIELD(sb_held_entry, position, 0, 8);
+SB_FIELD(sb_held_entry, done, 8, 8);
+
+_Static_assert(sizeof(struct sb_let_go) == 448, "sb_let_go");
+SB_FIELD(sb_let_go, at, 0, 8);
+SB_FIELD(sb_let_go, record, 8, 440);
+
+_Static_assert(sizeof(struct sb_pending) == 32, "sb_pending");
+SB_FIELD(sb_pending, id, 0, 16);
+SB_FIELD(sb_pending, deadline_ns, 16, 8);
+SB_FIELD(sb_pending, state, 24, 8);
+
+_Static_assert(sizeof(struct sb_up) == 9088, "sb_up");
+SB_FIELD(sb_up, prefix, 0, 64);
+SB_FIELD(sb_up, identity, 64, 32);
+SB_FIELD(sb_up, nonce, 96, 8);
+SB_FIELD(sb_up, name, 104, 64);
+SB_FIELD(sb_up, outgoing_ring, 168, 64);
+SB_FIELD(sb_up, incoming_ring, 232, 64);
+SB_FIELD(sb_up, pending_count, 296, 8);
+SB_FIELD(sb_up, pending_offset, 304, 8);
+SB_FIELD(sb_up, state, 320, 8);
+SB_FIELD(sb_up, outgoing, 384, 128);
+SB_FIELD(sb_up, incoming, 512, 128);
+SB_FIELD(sb_up, bell, 640, 8);
+SB_FIELD(sb_up, in_hand, 704, 8);
+SB_FIELD(sb_up, in_hand_since_ns, 712, 8);
+SB_FIELD(sb_up, receivers, 720, 8);
+SB_FIELD(sb_up, progress_ns, 728, 8);
+SB_FIELD(sb_up, sent_events, 736, 8);
+SB_FIELD(sb_up, sent_sends, 744, 8);
+SB_FIELD(sb_up, sent_requests, 752, 8);
+SB_FIELD(sb_up, sent_replies, 760, 8);
+SB_FIELD(sb_up, received_events, 768, 8);
+SB_FIELD(sb_up, received_sends, 776, 8);
+SB_FIELD(sb_up, received_requests, 784, 8);
+SB_FIELD(sb_up, received_replies, 792, 8);
+SB_FIELD(sb_up, orphans, 800, 8);
+SB_FIELD(sb_up, expired, 808, 8);
+SB_FIELD(sb_up, handler_errors, 816, 8);
+SB_FIELD(sb_up, decode_errors, 824, 8);
+SB_FIELD(sb_up, timeouts, 832, 8);
+SB_FIELD(sb_up, let_go, 840, 8);
+SB_FIELD(sb_up, let_go_unkept, 848, 8);
+SB_FIELD(sb_up, held, 896, 1024);
+SB_FIELD(sb_up, kept, 1920, 7168);
+
+_Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
+SB_FIELD(sb_down_incoming, head, 0, 8);
+SB_FIELD(sb_down_incoming, need, 8, 8);
+SB_FIELD(sb_down_incoming, delivered, 16, 8);
+SB_FIELD(sb_down_incoming, high, 24, 8);
+SB_FIELD(sb_down_incoming, reclaim, 32, 8);
+SB_FIELD(sb_down_incoming, reclaim_bits, 40, 8);
+
+_Static_assert(sizeof(struct sb_down_outgoing) == 64, "sb_down_outgoing");
+SB_FIELD(sb_down_outgoing, tail, 0, 8);
+
+_Static_assert(sizeof(struct sb_target) == 32, "sb_target");
+SB_FIELD(sb_target, id, 0, 16);
+SB_FIELD(sb_target, whom, 16, 8);
+SB_FIELD(sb_target, done, 24, 8);
+
+_Static_assert(sizeof(struct sb_todo_target) == 16, "sb_todo_target");
+SB_FIELD(sb_todo_target, whom, 0, 8);
+SB_FIELD(sb_todo_target, bits, 8, 8);
+
+_Static_assert(sizeof(struct sb_todo) == 24, "sb_todo");
+SB_FIELD(sb_todo, from, 0, 8);
+SB_FIELD(sb_todo, to, 8, 8);
+SB_FIELD(sb_todo, count, 16, 8);
+
+_Static_assert(sizeof(struct sb_down) == 576, "sb_down");
+SB_FIELD(sb_down, prefix, 0, 64);
+SB_FIELD(sb_down, slot, 64, 8);
+SB_FIELD(sb_down, generation, 72, 8);
+SB_FIELD(sb_down, incoming_ring, 80, 64);
+SB_FIELD(sb_down, target_count, 144, 8);
+SB_FIELD(sb_down, target_offset, 152, 8);
+SB_FIELD(sb_down, todo_count, 160, 8);
+SB_FIELD(sb_down, todo_offset, 168, 8);
+SB_FIELD(sb_down, state, 192, 8);
+SB_FIELD(sb_down, interests_seen, 200, 8);
+SB_FIELD(sb_down, outgoing, 256, 128);
+SB_FIELD(sb_down, incoming, 384, 128);
+SB_FIELD(sb_down, lost, 512, 8);
+SB_FIELD(sb_down, undeliverable, 520, 8);
+SB_FIELD(sb_down, unrouted, 528, 8);
+SB_FIELD(sb_down, redelivered, 536, 8);
+SB_FIELD(sb_down, forwarded, 544, 8);
+SB_FIELD(sb_down, todo, 552, 24);
+
+_Static_assert(sizeof(struct sb_interest) == 24, "sb_interest");
+SB_FIELD(sb_interest, length, 0, 4);
+SB_FIELD(sb_interest, op, 4, 1);
+SB_FIELD(sb_interest, role, 5, 1);
+SB_FIELD(sb_interest, bit, 6, 1);
+SB_FIELD(sb_interest, flags, 7, 1);
+SB_FIELD(sb_interest, id, 8, 8);
+SB_FIELD(sb_interest, pattern_length, 16, 2);
+SB_FIELD(sb_interest, group_length, 18, 2);
+SB_FIELD(sb_interest, reserved, 20, 4);
+
+_Static_assert(sizeof(struct sb_interests) == 128, "sb_interests");
+SB_FIELD(sb_interests, prefix, 0, 64);
+SB_FIELD(sb_interests, bytes, 64, 8);
+SB_FIELD(sb_interests, reserved, 72, 56);
+
+static inline const char *sb_kind_word(enum sb_kind kind)
+{
+    switch (kind) {
+    case SB_EVENT: return "event";
+    case SB_SEND: return "send";
+    case SB_REQUEST: return "request";
+    case SB_REPLY: return "reply";
+    case SB_ERROR: return "error";
+    case SB_PART: return "part";
+    case SB_END: return "end";
+    case SB_CANCEL: return "cancel";
+    case SB_CONTROL: return "control";
+    case SB_TAP: return "tap";
+    }
+    return "unknown";
+}
+
+static inline const char *sb_reason_word(enum sb_reason reason)
+{
+    switch (reason) {
+    case SB_REASON_ALIVE: return "alive";
+    case SB_REASON_DETACHED: return "detached";
+    case SB_REASON_KILLED: return "killed";
+    case SB_REASON_EXITED: return "exited";
+    case SB_REASON_EXEC: return "exec";
+    case SB_REASON_EVICTED: return "evicted";
+    case SB_REASON_QUARANTINED: return "quarantined";
+    case SB_REASON_DIED: return "died";
+    }
+    return "unknown";
+}
+
+#endif
