@@ -177,9 +177,7 @@ class EndpointDied(RequestError):
 
     endpoint: str
     pid: int | None = None
-    reason: str = (
-        "died"  # what is known: killed, exited without detaching, exec, evicted, quarantined
-    )
+    reason: str = "died"  # what is known: killed, exited, exec, evicted, quarantined
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"

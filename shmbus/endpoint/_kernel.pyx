@@ -27,7 +27,8 @@ from shmbus.errors import (
     RequestsFull,
     RequestTimeout,
 )
-from shmbus.shared.failures import ErrorCode, encode_failure, from_code
+from shmbus.shared.failures import encode_failure, remote_error
+from shmbus.shared.layout import Kind, Outcome, words
 from shmbus.endpoint.futures import Reply
 from shmbus.shared.patterns import check_type
 from shmbus.settings import Batch as BatchSettings
@@ -189,10 +190,10 @@ cdef class Message:
         """Of a copy that a tap yields, what became of the message (`shmbus.Tap`); else None."""
         if self._header.kind != SB_TAP:
             return None
-        from shmbus.shared.messages import OUTCOMES, Tap
+        from shmbus.shared.messages import Tap
         return Tap(
             kind=KINDS.get(self._tap.kind, "other"),
-            outcome=OUTCOMES[self._tap.outcome] if self._tap.outcome < len(OUTCOMES) else "?",
+            outcome=OUTCOMES.get(self._tap.outcome, "?"),
             target=self._endpoint._source_of(self._tap.target, self._tap.target_generation)
             if self._tap.target != SB_FROM_BUS else None,
             sent_ns=self._header.sent_ns,
@@ -278,8 +279,9 @@ cdef class Message:
         return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"
 
 
+KINDS = words(Kind)
+OUTCOMES = words(Outcome)
 RINGS = ("incoming data", "incoming reply", "outgoing data", "outgoing reply")
-KINDS = {SB_EVENT: "event", SB_SEND: "send", SB_REQUEST: "request", SB_REPLY: "reply", SB_ERROR: "error", SB_TAP: "tap"}
 
 
 @cython.final
@@ -779,7 +781,7 @@ cdef class EndpointCore:
             m._position = SB_NOWHERE
             return m
         if r.header.flags & SB_REMOTE:
-            raise from_code(ErrorCode.REMOTE, type=type, endpoint=source, payload=raw)
+            raise remote_error(type, source, raw)
         if r.size >= sizeof(sb_fault):
             memcpy(&fault, r.payload, sizeof(sb_fault))
             raise self._explain_fault(type, fault.code, fault.pid, fault.limit, (<const char *>fault.name)[:48],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shmbus.shared import _kernel
 from shmbus.shared.layout import RowState
-from shmbus.shared.messages import REASONS, Death
+from shmbus.shared.messages import Death, reason_word
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping
@@ -101,4 +101,4 @@ class DeathWatch:
             return "died"  # the slot was given away since; how it went is not known any more
         if row.state in (RowState.LIVE, RowState.LEAVING):
             return None
-        return REASONS[row.reason] if 0 < row.reason < len(REASONS) else "died"
+        return reason_word(row.reason)

@@ -11,9 +11,9 @@ from uuid import UUID
 from ringbuf import layout_text
 from shmbus import errors
 from shmbus.shared import _kernel
-from shmbus.shared.failures import ErrorCode, from_code
-from shmbus.shared.layout import BusState
-from shmbus.shared.messages import REASONS
+from shmbus.shared.failures import from_code
+from shmbus.shared.layout import BusState, FaultCode, Reason
+from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping
@@ -38,8 +38,8 @@ class Trouble(IntFlag):
 def taken_off(endpoint: str, mapping: Mapping, slot: int, generation: int) -> errors.Evicted:
     """The dispatcher has given up the endpoint that was in this slot."""
     row = _kernel.read_row(mapping, slot)
-    reason = REASONS[row.reason] if row is not None and row.generation == generation else "evicted"
-    return errors.Evicted(endpoint=endpoint, reason=reason)
+    reason = row.reason if row is not None and row.generation == generation else Reason.EVICTED
+    return errors.Evicted(endpoint=endpoint, reason=reason_word(reason))
 
 
 def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
@@ -81,8 +81,8 @@ def fault(
 ) -> errors.BusError:
     """What the dispatcher answered instead of a handler; `number` is a limit, or a reason."""
     endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
-    died = code == ErrorCode.ENDPOINT_DIED
-    if code == ErrorCode.HANDLER_FULL:
+    died = code == FaultCode.ENDPOINT_DIED
+    if code == FaultCode.HANDLER_FULL:
         ring = next((i.incoming for i in view().endpoints() if i.name == endpoint), None)
         return errors.QueueFull(
             type=type,
@@ -96,7 +96,7 @@ def fault(
         type=type,
         endpoint=endpoint,
         pid=pid or None,
-        reason=REASONS[number] if died and 0 < number < len(REASONS) else "",
+        reason=reason_word(number) if died else "",
         size=size,
         limit=0 if died else number,
         correlation_id=UUID(bytes=identity) if identity else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from uuid import UUID
 
 import msgspec
@@ -15,22 +14,9 @@ from shmbus.errors import (
     NoRoute,
     RemoteError,
     ReplyLost,
-    RequestTimeout,
 )
 
-
-class ErrorCode(IntEnum):
-    """Why a request ends with an error record. The numbers are part of the layout."""
-
-    NO_ROUTE = 1
-    ENDPOINT_DIED = 2
-    REPLY_LOST = 3
-    TOO_LARGE = 4
-    COLLISION = 5
-    REFUSED = 6  # the handler has been evicted or quarantined
-    REMOTE = 7  # the handler raised: the payload is a RemoteFailure
-    EXPIRED = 8  # its deadline was over before the handler began
-    HANDLER_FULL = 9  # a QueueFull, which its requester works out: `shmbus.trouble`
+from .layout import FaultCode
 
 
 class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
@@ -42,8 +28,8 @@ class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
 
 
 def encode_failure(exception: BaseException, traceback: str = "", *, limit: int = 1 << 16) -> bytes:
-    """The payload of a ``REMOTE`` error record, at most about ``limit`` bytes: a traceback is cut
-    at its start."""
+    """The payload of an error record that a handler answers with, at most about ``limit`` bytes:
+    a traceback is cut at its start."""
     kind = type(exception)
     error = (
         kind.__qualname__
@@ -75,51 +61,39 @@ def from_code(
     reason: str = "",
     size: int = 0,
     limit: int = 0,
-    seconds: float = 0.0,
     correlation_id: UUID | None = None,
-    payload: bytes | memoryview = b"",
 ) -> BusError:
-    """The error that an error record stands for. What another process wrote may be garbage: it
-    never raises."""
+    """The error that the dispatcher answered with. Garbage stands for an error, too: this never
+    raises."""
     match code:
-        case ErrorCode.NO_ROUTE:
+        case FaultCode.NO_ROUTE:
             return NoRoute(type=type)
-        case ErrorCode.ENDPOINT_DIED:
+        case FaultCode.ENDPOINT_DIED:
             return EndpointDied(type=type, endpoint=endpoint, pid=pid, reason=reason or "died")
-        case ErrorCode.REFUSED:
-            return EndpointDied(
-                type=type, endpoint=endpoint, pid=pid, reason=reason or "taken off the bus"
-            )
-        case ErrorCode.REPLY_LOST:
+        case FaultCode.REPLY_LOST:
             most = f" (at most {limit} bytes do)" if limit else ""
             why = f"it did not fit{most}, or this endpoint was too slow"
             return ReplyLost(type=type, endpoint=endpoint, reason=reason or why)
-        case ErrorCode.TOO_LARGE:
+        case FaultCode.TOO_LARGE:
             return MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
-        case ErrorCode.COLLISION:
+        case FaultCode.COLLISION:
             return CorrelationCollision(type=type, correlation_id=correlation_id)
-        case ErrorCode.EXPIRED:
-            return RequestTimeout(
-                type=type,
-                seconds=seconds,
-                endpoint=None if endpoint == "?" else endpoint,
-                hint=reason or "its time was over before the handler began",
-            )
-        case ErrorCode.REMOTE:
-            try:
-                failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
-            except Exception:  # garbage
-                failure = RemoteFailure(
-                    "an exception", f"{len(payload)} bytes that are no error message"
-                )
-            return RemoteError(
-                type=type,
-                endpoint=endpoint,
-                error=failure.error,
-                message=failure.message,
-                traceback=failure.traceback,
-            )
         case _:
             return RemoteError(
                 type=type, endpoint=endpoint, error="an error", message=f"unknown error code {code}"
             )
+
+
+def remote_error(type: str, endpoint: str, payload: bytes) -> RemoteError:
+    """The error that a handler raised, of what `encode_failure` made there. It never raises."""
+    try:
+        failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
+    except Exception:  # garbage
+        failure = RemoteFailure("an exception", f"{len(payload)} bytes that are no error message")
+    return RemoteError(
+        type=type,
+        endpoint=endpoint,
+        error=failure.error,
+        message=failure.message,
+        traceback=failure.traceback,
+    )

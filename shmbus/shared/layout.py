@@ -32,12 +32,9 @@ def text(field: bytes) -> str:
     return bytes(field).split(b"\0", 1)[0].decode("ascii", "backslashreplace")
 
 
-def word(kind: type[IntEnum], value: int) -> str:
-    """The name of an enumeration's member as users see it; "unknown" where it has none."""
-    try:
-        return kind(value).name.lower()
-    except ValueError:
-        return "unknown"
+def words(kind: type[IntEnum]) -> dict[int, str]:
+    """The names of an enumeration's members as users see them, by number."""
+    return {member.value: member.name.lower() for member in kind}
 
 
 def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:

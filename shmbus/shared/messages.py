@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from .layout import Reason, words
+
+_REASONS = words(Reason)
+
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
     """The end of an endpoint, as far as it is known."""
@@ -12,8 +16,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     """None where it was not attached in the first place."""
     reason: str
-    """detached (in good order), killed, exited without detaching, exec, evicted, quarantined, died
-    (more is not known), or absent."""
+    """detached (in good order), killed, exited (without detaching), exec, evicted, quarantined,
+    died (more is not known), or absent."""
 
 
 class Tap(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,17 +36,6 @@ class Tap(msgspec.Struct, frozen=True, kw_only=True):
     """When the dispatcher dealt with it."""
 
 
-OUTCOMES = ("delivered", "nobody", "lost", "dropped")
-"""By the number that stands in the copy."""
-
-REASONS = (
-    "alive",
-    "detached",
-    "killed",
-    "exited without detaching",
-    "exec",
-    "evicted",
-    "quarantined",
-    "died",
-)
-"""By the number that stands in a slot's row."""
+def reason_word(reason: int) -> str:
+    """How an endpoint ended, of the number that stands in its row; "died" where that says less."""
+    return _REASONS.get(reason or Reason.DIED, "died")

@@ -32,9 +32,6 @@ from shmbus.shared.processes import namespace, process_alive
 from .facts import BusInfo, Clock, Counts, EndpointInfo, PendingRequest, Ring, State
 from .interest_log import InterestLog
 
-_PADDING = 0  # the kind of record that fills a ring's end
-
-
 # Segments -------------------------------------------------------------------------------------
 
 
@@ -189,8 +186,7 @@ class Registry:
         return [] if endpoint is None else list(endpoint.waiting())
 
 
-_REASONS = {int(reason): reason.name.lower() for reason in layout.Reason}
-_REASONS[layout.Reason.ALIVE] = ""
+_REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # What stands in a segment under the same name as in `EndpointInfo`.
 _OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
@@ -309,7 +305,7 @@ class _Endpoint:
             length, kind = struct.unpack_from("<IH", data, start)
             if length < 8 or length > capacity:
                 return
-            if kind != _PADDING and length >= header and start + header <= capacity:
+            if kind != layout.PADDING and length >= header and start + header <= capacity:
                 yield int(np.frombuffer(data, layout.RECORD, 1, start)[0]["sent_ns"])
             position += -(-length // 8) * 8
 

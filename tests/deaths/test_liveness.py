@@ -84,8 +84,8 @@ REASONS = {
     "SIGSEGV": "killed",
     "core": "killed",
     "out of memory": "killed",
-    "exit0": "exited without detaching",
-    "exit3": "exited without detaching",
+    "exit0": "exited",
+    "exit3": "exited",
     "exec": "exec",
 }
 
@@ -146,7 +146,7 @@ def test_who_exits_in_another_thread_than_its_first_was_not_killed(
     with pytest.raises(errors.EndpointDied) as caught:
         caller.request("die", timeout=60)
     # The system ends its first thread like one that is killed, and of 0 it says nothing.
-    assert caught.value.reason == ("exited without detaching" if code else "died")
+    assert caught.value.reason == ("exited" if code else "died")
 
 
 def leave_only(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:

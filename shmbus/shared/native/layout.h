@@ -35,7 +35,7 @@ enum sb_segment_kind {
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_BUS_GENERATION 1u
-#define SB_RINGS 2u     /* each way */
+#define SB_RINGS 2      /* each way */
 
 /* Which of an endpoint's two rings in one direction. */
 enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
