@@ -23,9 +23,6 @@ cdef extern from "ringbuf/native/bell.h" nogil:
         RB_READY
         RB_ELAPSED
     uint64_t rb_now()
-    cdef struct rb_bell:
-        uint64_t parks
-        uint64_t hogs
 
 cdef extern from "ringbuf/native/ring.h" nogil:
     enum rb_status:

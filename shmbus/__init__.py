@@ -13,7 +13,8 @@ from . import errors, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message
 from .endpoint.attach import attach
-from .endpoint.endpoint import Endpoint, Subscription
+from .endpoint.endpoint import Endpoint
+from .endpoint.subscribing import Subscription
 from .errors import (
     AttachTimeout,
     BusDown,

@@ -26,8 +26,9 @@ class Forger:
     """The writable side of `endpoint`, which must not send in the rings that are forged."""
 
     def __init__(self, endpoint: shmbus.Endpoint) -> None:
-        names, owner = endpoint._names, endpoint._owner
-        self.slot = endpoint._slot
+        seat = endpoint._seat
+        names, owner = seat.names, seat.owner
+        self.slot = seat.slot
         self.memory = _map(names.up(owner))
         self.interests_memory = _map(names.interests(owner, 1))
         self.ready_memory = _map(names.ready)
@@ -36,7 +37,7 @@ class Forger:
         self.places = [(int(p["offset"]), int(p["capacity"])) for p in self.up["outgoing_ring"]]
         count, at = int(self.up["pending_count"]), int(self.up["pending_offset"])
         self.pending = np.frombuffer(self.memory, layout.PENDING, count, at)
-        down = _map(names.down(endpoint._slot, endpoint._generation))
+        down = _map(names.down(seat.slot, seat.generation))
         self.down = np.frombuffer(down, layout.DOWN, 1)[0]
         self.ready = np.frombuffer(self.ready_memory, "<u4", offset=layout.PREFIX.itemsize)
         self._bell = posix_ipc.Semaphore(names.bell)

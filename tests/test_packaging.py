@@ -16,11 +16,12 @@ TOOLS = ("shmbus_command", "shmbus_console", "shmtop")
 
 
 def natives(*rooms: str) -> set[str]:
-    """The headers of these rooms, and what they offer Cython."""
+    """The headers of these rooms, what they offer Cython, and the parts of their kernels."""
     return {
         path.relative_to(ROOT).as_posix()
         for room in rooms
-        for path in (*(ROOT / room / "native").glob("*.h"), *(ROOT / room).glob("*.pxd"))
+        for pattern in ("native/*.h", "*.pxd", "kernel/*.pxi")
+        for path in (ROOT / room).glob(pattern)
     }
 
 
@@ -55,8 +56,8 @@ def test_nothing_that_we_ship_unpickles_or_evaluates() -> None:
     shipped = [
         path
         for top in ("ringbuf", "shmbus", "tools")
-        for path in (ROOT / top).rglob("*.py*")
-        if path.suffix in (".py", ".pyx", ".pxd") and "build" not in path.parts
+        for path in (ROOT / top).rglob("*.p*")
+        if path.suffix in (".py", ".pyx", ".pxd", ".pxi") and "build" not in path.parts
     ]
     assert len(shipped) > 50
     for path in shipped:

@@ -56,10 +56,6 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()
     bint ep_forked(uint64_t)
 
-cdef extern from "shmbus/endpoint/native/placement.h" nogil:
-    cdef struct ep_placement:
-        uint64_t moves
-
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     enum:
         EP_NO_REQUEST
@@ -90,8 +86,6 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint nudge
         uint32_t bad_ring
         uint64_t bad_position
-        rb_bell bell
-        ep_placement placement
     void ep_lock(ep_endpoint *)
     void ep_unlock(ep_endpoint *)
     void ep_wake_leader(ep_endpoint *)
@@ -99,6 +93,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:
         EP_CLOSED_HERE
+        EP_RING_BAD
         EP_STOPPING
     uint64_t EP_FOR_GOOD
     uint64_t EP_FOR_NOW

@@ -26,6 +26,7 @@ from . import door, payloads
 from ._kernel import prepare_up, up_size
 from .endpoint import Endpoint
 from .interest_log import InterestWriter
+from .seat import Seat
 
 
 def attach(
@@ -90,69 +91,75 @@ def _join(
         _check_namespace(bus, segment)
     if settings is None:
         settings = Settings(ring_bytes=facts.ring_bytes, max_requests=facts.max_requests)
-    requests = settings.request_limit
-    endpoint = Endpoint.__new__(Endpoint)
-    endpoint._begin(of, owner, name, known)
     with contextlib.ExitStack() as undo:
-        nonce = int(owner.nonce, 16)
         undo.callback(unlink, of.up(owner))
-        up = segments.create(
-            of.up(owner),
-            up_size(settings.ring_bytes, settings.ring_bytes, requests),
-            SegmentKind.UP,
-            lambda mapping: prepare_up(
-                mapping,
-                pid=owner.pid,
-                uid=os.geteuid(),
-                start_time=owner.start,
-                pid_namespace=namespace("pid"),
-                time_namespace=namespace("time"),
-                nonce=nonce,
-                name=name.encode(),
-                data_bytes=settings.ring_bytes,
-                reply_bytes=settings.ring_bytes,
-                requests=requests,
-            ),
-        )
+        up = _make_up_segment(of, owner, name, settings)
         undo.callback(unlink, of.interests(owner, 1))
-        endpoint._log = InterestWriter(of, owner)
+        log = InterestWriter(of, owner)
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
         os.chmod(doorbell_path(bell[1:]), 0o600)  # what the umask took
         admission = door.knock(
-            bus, nonce=nonce, start_time=owner.start, began_ns=began, deadline_ns=deadline
+            bus,
+            nonce=int(owner.nonce, 16),
+            start_time=owner.start,
+            began_ns=began,
+            deadline_ns=deadline,
         )
-        endpoint._connection = admission.connection
         undo.callback(os.close, admission.connection)
-        endpoint._slot, endpoint._generation = admission.slot, admission.generation
         # The bus may have been made anew while we waited at the door.
         bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)
         ready = segments.attach(bus, of.ready, SegmentKind.READY, writable=True)
         down = segments.attach(bus, of.down(admission.slot, admission.generation), SegmentKind.DOWN)
-        endpoint._bus_mapping = bus_segment.memory
-        endpoint._open(
-            bus=bus_segment.memory,
-            ready=ready.memory,
-            up=up.memory,
-            down=down.memory,
-            name=name,
-            dispatcher_bell=of.bell.encode(),
-            own_bell=bell.encode(),
-            random=int.from_bytes(os.urandom(8), "little"),
-            spin_ns=settings.spin_ns,
-            step_aside=settings.step_aside,
-            hold_limit=settings.hold_limit,
-            reconnect=reconnect,
-            batch=settings.batch,
+        endpoint = Endpoint._seated(
+            Seat(
+                names=of,
+                owner=owner,
+                name=name,
+                settings=settings,
+                types=known,
+                reconnect=reconnect,
+                slot=admission.slot,
+                generation=admission.generation,
+                connection=admission.connection,
+                log=log,
+                bus=bus_segment.memory,
+                ready=ready.memory,
+                up=up.memory,
+                down=down.memory,
+                bus_file=(names.SHM / of.bus_segment).stat().st_ino,
+            )
         )
-        path = names.SHM / of.bus_segment
-        endpoint._find_again(bytes(names.SHM / of.door), bytes(path), path.stat().st_ino)
+        undo.pop_all()
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the kernel keeps the mappings
-        endpoint._join()
-        undo.pop_all()
     return endpoint
+
+
+def _make_up_segment(
+    of: names.BusNames, owner: names.Owner, name: str, settings: Settings
+) -> Segment:
+    """Our own segment, complete."""
+    requests = settings.request_limit
+    return segments.create(
+        of.up(owner),
+        up_size(settings.ring_bytes, settings.ring_bytes, requests),
+        SegmentKind.UP,
+        lambda mapping: prepare_up(
+            mapping,
+            pid=owner.pid,
+            uid=os.geteuid(),
+            start_time=owner.start,
+            pid_namespace=namespace("pid"),
+            time_namespace=namespace("time"),
+            nonce=int(owner.nonce, 16),
+            name=name.encode(),
+            data_bytes=settings.ring_bytes,
+            reply_bytes=settings.ring_bytes,
+            requests=requests,
+        ),
+    )
 
 
 def _check_namespace(bus: str, segment: Segment) -> None:

@@ -6,17 +6,18 @@ bus; calls that wait for themselves do without it.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmbus import errors
 
 if TYPE_CHECKING:
-    from ._kernel import EndpointCore, Message
+    from ._kernel import EndpointCore, Message, PendingReply
 
 _MANY = 1024
 """Deadlines that are kept before those of futures that are done are looked for."""
@@ -25,94 +26,122 @@ _MANY = 1024
 class Reply(Future["Message"]):
     """The future of a request. Cancelled, it leaves its place to another request."""
 
-    request: tuple[EndpointCore, int] | None = None
+    endpoint: EndpointCore | None = None
+    index = 0
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
-        if cancelled and self.request is not None:
-            endpoint, index = self.request
-            endpoint._withdraw_future(index, self)
+        if cancelled and self.endpoint is not None:
+            self.endpoint._requests.withdraw(self.index, self)
         return cancelled
 
 
-class Pump:
-    """Settles the futures of one endpoint."""
+class _Deadline(NamedTuple):
+    """Of a future, in the order of a heap; `order` so that no two are compared further."""
 
-    def __init__(self, endpoint: EndpointCore, label: str) -> None:
-        self._endpoint, self._label = endpoint, label
+    at: int
+    order: int
+    pending: PendingReply
+
+
+class Pump:
+    """Asks on behalf of futures, and completes those of one endpoint."""
+
+    def __init__(self, endpoint: EndpointCore) -> None:
+        self._endpoint = endpoint
+        self._requests = endpoint._requests
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._deadlines: list[tuple[int, int, int, Future[Message]]] = []
+        self._deadlines: list[_Deadline] = []
         self._many = _MANY
         self._order = count()
         self._until: int | None = None
 
-    def start(self) -> None:
+    def ask(
+        self, type: str, payload: object, timeout: float | None, reply_type: Any
+    ) -> Future[Message]:
+        """The future of a request, which is sent now."""
+        self._start()
+        future = Reply()
+        pending = self._requests.begin(
+            type, payload, future, timeout=timeout, reply_type=reply_type
+        )
+        future.endpoint, future.index = self._endpoint, pending.index
+        self._watch(pending)
+        return future
+
+    def _start(self) -> None:
         """Have the thread run; it may just have ended with the bus."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._run, name=f"shmbus:{self._label}:futures", daemon=True
+                    target=self._run, name=f"shmbus:{self._endpoint.name}:futures", daemon=True
                 )
                 self._thread.start()
 
-    def watch(self, deadline: int, index: int, future: Future[Message]) -> None:
-        """Let the future fail at `deadline`, ns by CLOCK_MONOTONIC, if it is not done by then."""
+    def _watch(self, pending: PendingReply) -> None:
+        """Let the future fail at its deadline, if it is not done by then."""
         with self._lock:
-            heapq.heappush(self._deadlines, (deadline, next(self._order), index, future))
+            deadline = pending.deadline
+            heapq.heappush(self._deadlines, _Deadline(deadline, next(self._order), pending))
             if len(self._deadlines) > self._many:  # most are done, behind one that is not
-                self._deadlines = [one for one in self._deadlines if not one[3].done()]
+                self._deadlines = [one for one in self._deadlines if not one.pending.future.done()]
                 heapq.heapify(self._deadlines)
                 self._many = 2 * len(self._deadlines) + _MANY
             late = self._until is None or deadline < self._until
-            self.start()
+            self._start()
         if late:
-            self._endpoint._nudge()
+            self._requests.nudge()
 
     def fail(self, error: BaseException) -> None:
         """Let all of them fail."""
         with self._lock:
             orphaned = self._orphans()
         for future in orphaned:
-            settle(future, None, error)
+            _fail(future, error)
 
     def _orphans(self) -> list[Future[Message]]:
         self._deadlines.clear()
-        return self._endpoint._take_futures()
+        return self._requests.take_all()
 
     def _run(self) -> None:
         try:
             while True:
                 self._expire()
-                for future, message, error in self._endpoint._collect(self._until):
-                    settle(future, message, error)
+                for completed in self._requests.collect(self._until):
+                    if completed.error is not None:
+                        _fail(completed.future, completed.error)
+                    elif completed.message is not None:
+                        _succeed(completed.future, completed.message)
         except errors.BusError as why:
             with self._lock:
                 self._thread = None
                 orphaned = self._orphans()
             for future in orphaned:
-                settle(future, None, why)
+                _fail(future, why)
 
     def _expire(self) -> None:
         now = time.monotonic_ns()
         expired = []
         with self._lock:
             heap = self._deadlines
-            while heap and (heap[0][0] <= now or heap[0][3].done()):
-                expired.append(heapq.heappop(heap))
-            self._until = heap[0][0] if heap else None
-        for _, _, index, future in expired:
-            error = self._endpoint._expire_future(index, future)
+            while heap and (heap[0].at <= now or heap[0].pending.future.done()):
+                expired.append(heapq.heappop(heap).pending)
+            self._until = heap[0].at if heap else None
+        for pending in expired:
+            error = self._requests.expire(pending)
             if error is not None:
-                settle(future, None, error)
+                _fail(pending.future, error)
 
 
-def settle(future: Future[Message], message: Message | None, error: BaseException | None) -> None:
-    """Complete a future, unless it was cancelled."""
-    try:
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(message)  # type: ignore[arg-type]
-    except InvalidStateError:
-        pass
+# A future that was cancelled meanwhile stays so.
+
+
+def _succeed(future: Future[Message], message: Message) -> None:
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(message)
+
+
+def _fail(future: Future[Message], error: BaseException) -> None:
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(error)

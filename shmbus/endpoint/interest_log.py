@@ -7,6 +7,7 @@ observers read it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ringbuf._kernel import Mapping
 from ringbuf.segment import unlink
@@ -16,7 +17,23 @@ from ._kernel import append_interest
 from .interests import LocalInterest
 
 _LOG_BYTES = 4096  # of a new log
-_Entry = tuple[int, int, int, int, int, bytes, bytes]
+
+
+class Entry(NamedTuple):
+    """An addition or removal, as it stands in the log."""
+
+    op: layout.InterestOp
+    role: int
+    bit: int
+    flags: int
+    id: int
+    pattern: bytes
+    group: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes in the log, at most."""
+        return layout.INTEREST.itemsize + len(self.pattern) + len(self.group) + 8
 
 
 class InterestWriter:
@@ -34,20 +51,20 @@ class InterestWriter:
         self, operation: layout.InterestOp, interest: LocalInterest, active: Iterable[LocalInterest]
     ) -> int:
         """Append, or begin a new log with what is `active` then; returns the serial of the log."""
-        if not append_interest(self._segment.memory, *_entry(operation, interest)):
+        if not append_interest(self._segment.memory, _entry(operation, interest)):
             self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
         return self._serial
 
-    def _replace(self, entries: list[_Entry]) -> None:
+    def _replace(self, entries: list[Entry]) -> None:
         """A new log with these, twice as large as they need it."""
-        needed = sum(layout.INTEREST.itemsize + len(e[5]) + len(e[6]) + 8 for e in entries)
+        needed = sum(entry.size for entry in entries)
         size = _LOG_BYTES
         while size < layout.INTERESTS.itemsize + 2 * needed + 1024:
             size *= 2
 
         def prepare(mapping: Mapping) -> None:
             for entry in entries:
-                append_interest(mapping, *entry)
+                append_interest(mapping, entry)
 
         name = self._bus.interests(self._owner, self._serial + 1)
         new = segments.create(name, size, layout.SegmentKind.INTERESTS, prepare)
@@ -67,8 +84,14 @@ class InterestWriter:
         self.drop_old()
 
 
-def _entry(operation: layout.InterestOp, i: LocalInterest) -> _Entry:
-    """As it stands in the log."""
-    if operation == layout.InterestOp.REMOVE:
-        return operation, i.role, i.bit, 0, i.id, b"", b""
-    return operation, i.role, i.bit, i.flags, i.id, i.pattern.encode(), i.group.encode()
+def _entry(operation: layout.InterestOp, interest: LocalInterest) -> Entry:
+    removes = operation == layout.InterestOp.REMOVE
+    return Entry(
+        op=operation,
+        role=interest.role,
+        bit=interest.bit,
+        flags=0 if removes else interest.flags,
+        id=interest.id,
+        pattern=b"" if removes else interest.pattern.encode(),
+        group=b"" if removes else interest.group.encode(),
+    )

@@ -11,7 +11,8 @@ from shmbus import errors
 from shmbus.shared import patterns
 from shmbus.shared.layout import InterestFlag, InterestRole
 
-from ._kernel import Message, Route
+from ._kernel import Callbacks, EventCallback, Message
+from .payloads import Types
 
 Callback = Callable[[Message], Any]
 
@@ -32,10 +33,12 @@ class LocalInterest(msgspec.Struct, frozen=True):
 
 
 class Interests(dict[int, LocalInterest]):
-    """All of one endpoint, by id. Whoever changes them holds the endpoint's lock."""
+    """All of one endpoint, by id. `Subscribing` changes them, under its lock.
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    `types`: what payloads are decoded to where an interest does not say it."""
+
+    def __init__(self, endpoint: str, types: Types) -> None:
+        self._endpoint, self._types = endpoint, types
         self._bits: dict[str, int] = {}
 
     @property
@@ -68,9 +71,9 @@ class Interests(dict[int, LocalInterest]):
         self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
         return bit
 
-    def route(self, type: str, default: Any) -> Route:
-        """What to do with messages of this type; `default` is what payloads are decoded to where
-        an interest does not say it."""
+    def callbacks(self, type: str) -> Callbacks:
+        """What to call for messages of this type."""
+        default = self._types.find(type)
 
         def wanted(payload_type: Any) -> Any:
             return default if payload_type is None else payload_type
@@ -81,15 +84,15 @@ class Interests(dict[int, LocalInterest]):
         types = [i.payload_type for i in yielded if i.payload_type is not None]
         handlers = [i for i in found if i.role == InterestRole.HANDLE]
         best = min(handlers, key=lambda i: patterns.specificity(i.pattern), default=None)
-        return Route(
-            tuple(
-                (i.bit, i.function, wanted(i.payload_type))
+        return Callbacks(
+            events=tuple(
+                EventCallback(bit=i.bit, function=i.function, payload_type=wanted(i.payload_type))
                 for i in events
                 if i.function is not None
             ),
-            sum({1 << i.bit for i in yielded}),
-            best.function if best else None,
-            wanted(best.payload_type) if best else None,
-            types[0] if types else default,
-            best is not None and bool(best.flags & InterestFlag.REDELIVER),
+            yields=sum({1 << i.bit for i in yielded}),
+            payload_type=types[0] if types else default,
+            handler=best.function if best else None,
+            handler_type=wanted(best.payload_type) if best else None,
+            redeliver=best is not None and bool(best.flags & InterestFlag.REDELIVER),
         )

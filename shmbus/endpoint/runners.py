@@ -37,19 +37,19 @@ class Runners:
         """But for the thread that asks."""
         return self.threads - {threading.get_ident()}
 
-    def run(self, reconnect: bool, timeout: float | None = None) -> None:
+    def run(self, *, reconnect: bool, timeout: float | None = None) -> None:
         """Run them in this thread until the endpoint comes to its end, or for so long."""
         me = threading.get_ident()
         with self._left:
             self.threads.add(me)
         try:
-            self._endpoint._serve(reconnect, timeout)
+            self._endpoint._run(reconnect=reconnect, timeout=timeout)
         finally:
             with self._left:
                 self.threads.discard(me)
                 self._left.notify_all()
 
-    def start(self, reconnect: bool) -> threading.Thread:
+    def start(self, *, reconnect: bool) -> threading.Thread:
         """Run them in another thread."""
         thread = threading.Thread(
             target=self._run_thread,
@@ -65,7 +65,7 @@ class Runners:
 
     def _run_thread(self, reconnect: bool) -> None:
         try:
-            self.run(reconnect)
+            self.run(reconnect=reconnect)
         except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
             log.warning("%s", why)
         except BaseException:  # sys.exit() in a handler would end it without a word
@@ -84,7 +84,7 @@ class Runners:
         def wait() -> None:
             runners = reference()
             while runners is not None and not runners._endpoint._received and not runners._warned:
-                waiting = runners._endpoint._data_left()
+                waiting = runners._endpoint._data_waits()
                 runners = None
                 if done.wait(PATIENCE):
                     return
@@ -102,7 +102,7 @@ class Runners:
         """Say so, once, if messages wait for handlers and nobody has come to run them."""
         if self._warned or self.threads or self._endpoint._received:
             return
-        if not self._endpoint._data_left():
+        if not self._endpoint._data_waits():
             return
         if len(self._interests.uncalled()) == len(self._interests):
             return

@@ -16,8 +16,10 @@ from shmbus.shared.layout import BusState, FaultCode, Reason
 from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
-    from ringbuf._kernel import Mapping
     from shmbus.views.observe import BusView
+
+    from .seat import Seat
+    from .upcalls import BadRing, Fault
 
 
 class Trouble(IntFlag):
@@ -35,69 +37,101 @@ class Trouble(IntFlag):
     FOR_GOOD = CLOSED_HERE | BUS_OVER | TAKEN_OFF | RING_BAD
 
 
-def taken_off(endpoint: str, mapping: Mapping, slot: int, generation: int) -> errors.Evicted:
-    """The dispatcher has given up the endpoint that was in this slot."""
-    row = _kernel.read_row(mapping, slot)
-    reason = row.reason if row is not None and row.generation == generation else Reason.EVICTED
-    return errors.Evicted(endpoint=endpoint, reason=reason_word(reason))
+def inside_run(endpoint: str) -> errors.ReceiveConflict:
+    """Somebody wants to receive, and the handlers' threads do."""
+    return conflict(endpoint, "it is inside run(), which takes its messages")
 
 
-def bus_down(trouble: int, bus: str, mapping: Mapping) -> errors.BusDown:
-    """The bus has no dispatcher, for now or for good."""
-    if trouble & Trouble.BUS_OVER:
-        mine, theirs = _kernel.layout_hash(), mapping.read_prefix().superseded_by
-        reason = "it has been ended"
-        if _kernel.bus_facts(mapping).state != BusState.ENDED:
-            reason = "somebody removed its names, and another bus has its place: attach anew"
-        if theirs:
-            reason = (
-                f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
-                f"{layout_text(mine)}"
+def conflict(endpoint: str, reason: str) -> errors.ReceiveConflict:
+    """Callbacks and receiving get in each other's way."""
+    return errors.ReceiveConflict(
+        endpoint=endpoint,
+        reason=reason,
+        remedy="Give every subscription a callback and use run(), or iterate",
+    )
+
+
+class Explanations:
+    """The errors of one endpoint. `view` gives the bus as its process sees it."""
+
+    def __init__(self, seat: Seat, view: Callable[[], BusView]) -> None:
+        self._seat, self._view = seat, view
+
+    def trouble(self, trouble: int, bad_ring: BadRing | None) -> errors.BusError:
+        """What stands in the way of its calls."""
+        if trouble & Trouble.CLOSED_HERE:
+            return errors.EndpointClosed(endpoint=self._seat.name)
+        if trouble & Trouble.TAKEN_OFF:
+            return self._taken_off()
+        if trouble & Trouble.RING_BAD and bad_ring is not None:
+            return errors.RingCorrupt(
+                endpoint=self._seat.name,
+                ring=bad_ring.name,
+                position=bad_ring.position,
+                reason="it holds what no dispatcher writes",
             )
-    elif trouble & Trouble.BUS_HANDED:
-        reason = "its dispatcher left it to a successor"
-    else:
-        reason = "its dispatcher died"
-    return errors.BusDown(bus=bus, reason=reason, pid=_kernel.bus_facts(mapping).pid)
+        return self._bus_down(trouble)
 
+    def _taken_off(self) -> errors.Evicted:
+        """The dispatcher has given up this endpoint."""
+        row = _kernel.read_row(self._seat.bus, self._seat.slot)
+        known = row is not None and row.generation == self._seat.generation
+        reason = row.reason if row is not None and known else Reason.EVICTED
+        return errors.Evicted(endpoint=self._seat.name, reason=reason_word(reason))
 
-def no_answer(bus: str, mapping: Mapping, seconds: float) -> errors.AttachTimeout:
-    """The dispatcher is there, and has not answered for so long."""
-    facts = _kernel.bus_facts(mapping)
-    silent = (time.monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
-    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=facts.pid, silent=silent)
+    def _bus_down(self, trouble: int) -> errors.BusDown:
+        """The bus has no dispatcher, for now or for good."""
+        bus = self._seat.bus
+        if trouble & Trouble.BUS_OVER:
+            mine, theirs = _kernel.layout_hash(), bus.read_prefix().superseded_by
+            reason = "it has been ended"
+            if _kernel.bus_facts(bus).state != BusState.ENDED:
+                reason = "somebody removed its names, and another bus has its place: attach anew"
+            if theirs:
+                reason = (
+                    f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
+                    f"{layout_text(mine)}"
+                )
+        elif trouble & Trouble.BUS_HANDED:
+            reason = "its dispatcher left it to a successor"
+        else:
+            reason = "its dispatcher died"
+        return errors.BusDown(
+            bus=self._seat.names.bus, reason=reason, pid=_kernel.bus_facts(bus).pid
+        )
 
+    def no_answer(self, seconds: float) -> errors.AttachTimeout:
+        """The dispatcher is there, and has not answered for so long."""
+        facts = _kernel.bus_facts(self._seat.bus)
+        silent = (time.monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
+        return errors.AttachTimeout(
+            bus=self._seat.names.bus, seconds=seconds, pid=facts.pid, silent=silent
+        )
 
-def fault(
-    view: Callable[[], BusView],
-    mapping: Mapping,
-    type: str,
-    code: int,
-    pid: int,
-    number: int,
-    name: bytes,
-    size: int,
-    identity: bytes,
-) -> errors.BusError:
-    """What the dispatcher answered instead of a handler; `number` is a limit, or a reason."""
-    endpoint = name.split(b"\0", 1)[0].decode("ascii", "replace")
-    died = code == FaultCode.ENDPOINT_DIED
-    if code == FaultCode.HANDLER_FULL:
-        ring = next((i.incoming for i in view().endpoints() if i.name == endpoint), None)
+    def fault(self, fault: Fault) -> errors.BusError:
+        """What the dispatcher answered to a request instead of a handler."""
+        died = fault.code == FaultCode.ENDPOINT_DIED
+        if fault.code == FaultCode.HANDLER_FULL:
+            return self._handler_full(fault)
+        return from_code(
+            fault.code,
+            type=fault.type,
+            endpoint=fault.endpoint,
+            pid=fault.pid or None,
+            reason=reason_word(fault.number) if died else "",
+            size=fault.size,
+            limit=0 if died else fault.number,
+            correlation_id=UUID(bytes=fault.correlation_id) if fault.correlation_id else None,
+        )
+
+    def _handler_full(self, fault: Fault) -> errors.QueueFull:
+        """The handler's ring stayed full for `block_timeout`."""
+        endpoints = self._view().endpoints()
+        ring = next((i.incoming for i in endpoints if i.name == fault.endpoint), None)
         return errors.QueueFull(
-            type=type,
-            endpoint=endpoint,
+            type=fault.type,
+            endpoint=fault.endpoint,
             depth=ring.depth if ring else 0,
             capacity=ring.capacity if ring else 0,
-            seconds=_kernel.bus_facts(mapping).block_timeout_ns / 1e9,
+            seconds=_kernel.bus_facts(self._seat.bus).block_timeout_ns / 1e9,
         )
-    return from_code(
-        code,
-        type=type,
-        endpoint=endpoint,
-        pid=pid or None,
-        reason=reason_word(number) if died else "",
-        size=size,
-        limit=0 if died else number,
-        correlation_id=UUID(bytes=identity) if identity else None,
-    )

@@ -104,7 +104,7 @@ def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
     assert len(raised) == 1
     bus_process.start()
     for _ in range(2):
-        eventually(lambda: not caller._trouble_now())
+        eventually(lambda: not caller._connection.trouble())
         caller.request_async("hang", timeout=60)
     with pytest.raises(errors.RequestsFull):
         caller.request("hang", timeout=0)

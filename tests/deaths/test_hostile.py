@@ -210,8 +210,8 @@ def test_what_it_left_is_removed_whatever_it_says_of_itself(
 def scribble_on(endpoint: shmbus.Endpoint, which: str) -> None:
     """Writes where this process itself has mapped what the dispatcher owns."""
     wanted = {
-        "bus": endpoint._names.bus_segment,
-        "down": endpoint._names.down(endpoint._slot, endpoint._generation),
+        "bus": endpoint._seat.names.bus_segment,
+        "down": endpoint._seat.names.down(endpoint._seat.slot, endpoint._seat.generation),
     }[which]
     with open("/proc/self/maps") as maps:
         (line,) = [line for line in maps if line.rstrip().endswith(wanted)]

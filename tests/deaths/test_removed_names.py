@@ -124,7 +124,7 @@ def test_one_whose_name_was_removed_is_left_out_by_the_next_dispatcher_and_told(
     victim, other = attach("victim", reconnect=True), attach("other", reconnect=True)
     other.subscribe("x")
     bus_process.kill()
-    name = getattr(victim._names, removed)(victim._owner)
+    name = getattr(victim._seat.names, removed)(victim._seat.owner)
     (SHM / (f"sem.{name[1:]}" if removed == "endpoint_bell" else name)).unlink()
     bus_process.start()
     other.publish("x", "still")

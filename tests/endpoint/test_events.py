@@ -357,13 +357,13 @@ def test_who_was_started_and_has_not_come_to_run_yet_is_not_said_to_be_missing(
 ) -> None:
     monkeypatch.setattr(runners, "PATIENCE", 0.001)
     endpoint, go = attach("e"), threading.Event()
-    serve = endpoint._serve
+    run = runners.Runners.run
 
-    def late(*given: Any) -> None:
+    def late(*given: Any, **more: Any) -> None:
         go.wait(60)
-        serve(*given)
+        run(*given, **more)
 
-    monkeypatch.setattr(runners.Runners, "run", lambda self, reconnect: late(reconnect))
+    monkeypatch.setattr(runners.Runners, "run", late)
     endpoint.subscribe("x", print)
     endpoint.start()
     endpoint.publish("x")

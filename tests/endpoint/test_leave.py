@@ -11,7 +11,7 @@ import pytest
 
 import shmbus
 from shmbus import Death, Message, errors
-from shmbus.endpoint import door, endpoint, runners
+from shmbus.endpoint import door, ending, runners, subscribing
 
 from .conftest import Attach, eventually
 
@@ -189,7 +189,7 @@ def test_subscriptions_change_no_more_while_it_drains(
     thread = threading.Thread(target=worker.drain)
     thread.start()
     eventually(lambda: [e.state for e in bus.endpoints()] == ["attached", "leaving"])
-    monkeypatch.setattr(endpoint, "CONFIRM", 3600.0)  # nothing is waited for that does not come
+    monkeypatch.setattr(subscribing, "CONFIRM", 3600.0)  # nothing is waited for that does not come
     go.set()
     thread.join()
     assert told == ["closed"]
@@ -205,13 +205,13 @@ def test_draining_says_what_it_could_not_finish(
         sender.send("slow")
     eventually(lambda: bus.endpoints()[1].untouched == 3)
     worker.start()
-    close = worker._close
+    close = worker._ending._close
 
     def let_go(patience: float) -> None:
         go.set()
         close(patience)
 
-    monkeypatch.setattr(worker, "_close", let_go)  # when it has counted them
+    monkeypatch.setattr(worker._ending, "_close", let_go)  # when it has counted them
     with pytest.raises(errors.DrainTimeout) as caught:
         worker.drain(timeout=0.01)
     assert (caught.value.endpoint, caught.value.left) == ("w", 3)
@@ -227,18 +227,18 @@ def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("ending", ["close", "drain"])
+@pytest.mark.parametrize("way", ["close", "drain"])
 def test_handlers_of_several_threads_may_close_at_once(
-    attach: Attach, ending: str, monkeypatch: pytest.MonkeyPatch
+    attach: Attach, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "CLOSING", 3600.0)  # neither waits for the other
+    monkeypatch.setattr(ending, "CLOSING", 3600.0)  # neither waits for the other
     client, worker = attach("c"), attach("w")
     both = threading.Barrier(2)
 
     @worker.handle("stop")
     def stop(message: Message) -> None:
         both.wait(30)
-        getattr(worker, ending)()
+        getattr(worker, way)()
 
     for _ in range(2):
         client.send("stop")

@@ -1,0 +1,171 @@
+"""How an endpoint leaves its bus: `drain`, `close`, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ringbuf.doorbell import unlink as unlink_bell
+from ringbuf.segment import unlink
+from shmbus import errors
+from shmbus.shared.layout import DownState, UpState
+from shmbus.shared.signals import uninterrupted
+
+from . import exits
+from .trouble import Trouble
+
+if TYPE_CHECKING:
+    from ._kernel import EndpointCore
+    from .futures import Pump
+    from .interests import Interests
+    from .runners import Runners
+    from .seat import Seat
+
+CLOSING = 5.0
+"""Seconds that close() waits for handlers at work, and again for the dispatcher."""
+
+
+class Ending:
+    """Of one endpoint, from when it is attached. `done` is set when it begins to close, and
+    `at_end` called when it has left."""
+
+    def __init__(
+        self,
+        seat: Seat,
+        endpoint: EndpointCore,
+        interests: Interests,
+        runners: Runners,
+        pump: Pump,
+        *,
+        done: threading.Event,
+        at_end: Callable[[], None],
+    ) -> None:
+        self._seat, self._endpoint, self._interests = seat, endpoint, interests
+        self._runners, self._pump = runners, pump
+        self._done, self._at_end = done, at_end
+        self._connection = endpoint._connection
+        self._lock = threading.RLock()
+        self._draining = False
+        self.closed = False
+        exits.live.add(self)
+
+    @property
+    def begun(self) -> bool:
+        """Whether nothing new is wanted any more."""
+        return self._draining or self._done.is_set()
+
+    def drain(self, timeout: float | None) -> None:
+        """Finish what has been accepted, then close; `timeout` in seconds, None: no limit."""
+        with self._as_closer() as may:
+            if may and not self._draining:  # handlers that drain, too, run within ours
+                self._draining = True
+                try:
+                    self._drain(timeout)
+                finally:
+                    self._draining = False
+
+    def _drain(self, timeout: float | None) -> None:
+        end = None if timeout is None else time.monotonic() + timeout
+        # Who else runs handlers does it; without anybody, and where all have callbacks, we do.
+        own = not self._runners.others and not self._interests.uncalled()
+        self._connection.set_state(UpState.CLOSING)
+        while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
+            trouble = self._connection.trouble() & ~Trouble.STOPPING
+            if trouble or (end and time.monotonic() >= end):
+                break
+            if own:
+                self._endpoint._receive_rest()
+        self._connection.stop(at_once=False)
+        if own:
+            self._runners.run(reconnect=True, timeout=_left(end))
+        self._runners.await_others(_left(end))
+        if self.closed:  # by a handler
+            return
+        ran = self._interests and (own or self._runners.threads)
+        left = self._endpoint._unfinished() if ran else 0
+        self._close(CLOSING)
+        if left and timeout is not None:
+            raise errors.DrainTimeout(endpoint=self._seat.name, left=left, seconds=timeout)
+
+    def close(self) -> None:
+        """Leave, once."""
+        with self._as_closer() as may:
+            if may:
+                self._close(CLOSING)
+
+    def close_at_once(self) -> None:
+        """Leave, and wait for nobody: the endpoint has been forgotten."""
+        self._close(0.0)
+
+    @contextlib.contextmanager
+    def _as_closer(self) -> Iterator[bool]:
+        """One thread closes; others wait for it, but not handlers: it waits for them."""
+        handler = threading.get_ident() in self._runners.threads
+        if self.closed or self.forked() or not self._lock.acquire(blocking=not handler):
+            yield False
+            return
+        try:
+            yield not self.closed
+        finally:
+            self._lock.release()
+
+    def _close(self, patience: float) -> None:
+        self._runners.warn_if_missing()
+        self._done.set()
+        self._connection.stop(at_once=True)
+        try:
+            self._runners.await_others(patience)
+        finally:  # Ctrl-C ends that wait, and not the leaving
+            with uninterrupted():
+                if not self.closed:  # by a signal's handler
+                    self._leave(patience)
+
+    def _leave(self, patience: float) -> None:
+        try:
+            self._connection.set_state(UpState.CLOSING)
+            self._connection.await_state(DownState.DRAINED, patience)
+        finally:  # what a signal's handler raises ends a wait, and not the leaving
+            self._connection.finish()
+            self._go(patience)
+
+    def _go(self, patience: float) -> None:
+        gone = False
+        try:
+            try:
+                gone = self._connection.await_state(DownState.RECLAIMED, min(patience, 1.0))
+            finally:
+                self._endpoint._shut(patience)
+        finally:
+            self.closed = True
+            exits.live.discard(self)
+            self._pump.fail(errors.EndpointClosed(endpoint=self._seat.name))
+            self._clear_up(reclaimed=gone)
+            os.close(self._seat.connection)
+            self._at_end()
+
+    def _clear_up(self, *, reclaimed: bool) -> None:
+        """Remove the names in /dev/shm, unless a successor of the dispatcher is to take over what
+        they stand for."""
+        trouble = self._connection.trouble()
+        if reclaimed or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
+            self._seat.log.unlink()
+            unlink(self._seat.names.up(self._seat.owner))
+            unlink_bell(self._seat.names.endpoint_bell(self._seat.owner)[1:])
+
+    def forked(self) -> bool:
+        """Whether this is a child of the process that attached."""
+        return self._connection.forked()
+
+    def forget_in_child(self) -> None:
+        """In a forked child: let go of what only the parent may have."""
+        # The dispatcher takes the end of this connection for the end of the parent.
+        os.close(self._seat.connection)
+        self._connection.leave_door()
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())

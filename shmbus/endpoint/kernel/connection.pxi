@@ -1,0 +1,259 @@
+# An endpoint's connection to its bus: the native half that all else here works on.
+
+cdef uint64_t SLICE = 1000000000        # ns; the longest sleep of a wait, a backstop: bells end all waits
+cdef uint64_t SLICE_MAIN = 250000000    # of the main thread: a signal may come between Python's look and the sleep
+cdef unsigned long main_thread = threading.main_thread().ident
+
+cdef enum:           # how `Connection.wait` ends
+    WAIT_STOPPED = -1
+    WAIT_ELAPSED = 0
+    WAIT_GRANTED = 1
+
+cdef enum:           # whether a waiter looks whether the dispatcher lives: what it waits for can only come from there
+    NOT_VIGILANT = 0
+    VIGILANT = 1
+
+cdef tuple RINGS = ("incoming data", "incoming reply", "outgoing data", "outgoing reply")
+
+
+def after_fork():
+    """In a forked child: the thread that forked is its main thread."""
+    global main_thread
+    main_thread = PyThread_get_thread_ident()
+
+
+cdef inline uint64_t deadline_after(uint64_t span, uint64_t now) noexcept:
+    return NEVER if span == NEVER else now + span
+
+
+cdef sem_t *open_bell(str name) except NULL:
+    cdef bytes encoded = name.encode()
+    cdef sem_t *bell = sem_open(encoded, 0)
+    if bell == SEM_FAILED:
+        raise OSError(errno, f"bell {name} could not be opened")
+    return bell
+
+
+@cython.final
+@cython.no_gc_clear              # the watcher thread looks at the mappings until __dealloc__
+cdef class Connection:
+    """The segments and bells of an endpoint, waiting, and what stands in the way of its calls."""
+
+    cdef ep_endpoint *e
+    cdef sem_t *_dispatcher_bell
+    cdef sem_t *_own_bell
+    cdef tuple _mappings
+    cdef PeerNames peers
+    cdef readonly str name
+    cdef readonly bint reconnect
+    cdef object _explain         # Upcalls.explain_trouble
+    cdef bint closing            # nobody takes a message any more
+
+    def __cinit__(self, seat not None, explain_trouble):
+        """Take over the segments of the seat, which were opened and checked."""
+        self.name = seat.name
+        self.reconnect = seat.reconnect
+        self._explain = explain_trouble
+        self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
+        cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address
+        cdef const sb_bus *bus = <const sb_bus *>bus_at
+        cdef const sb_down *down = <const sb_down *>down_at
+        if not ep_down_sound(down, len(seat.down), <sb_up *>up_at):
+            raise ValueError("what the dispatcher made for this endpoint is not what was asked for")
+        if down.slot >= bus.slots or <uint64_t>len(seat.ready) < 64 + 4 * bus.slots:
+            raise ValueError("the ready page is too small")
+        if bus.rows_offset + bus.slots * sizeof(sb_row) > <uint64_t>len(seat.bus):
+            raise ValueError("the bus is smaller than its slots")
+        self.peers = PeerNames(seat.bus, bus.slots)
+        self._dispatcher_bell = open_bell(seat.names.bell)
+        self._own_bell = open_bell(seat.names.endpoint_bell(seat.owner))
+        if not ep_fork_watch():
+            if errno != EINVAL:
+                raise OSError(errno, "no page could be had by which to tell forked children")
+            raise NotSupported(feature="attaching", reason="this system cannot tell forked children (MADV_WIPEONFORK)",
+                               remedy="Use Linux 4.14 or newer")
+        self._open(seat, bus, <sb_up *>up_at, down)
+        self._show_the_way_back(seat.door_path, seat.bus_path, seat.bus_file)
+        cdef int failed = ep_watcher_add(self.e)
+        if failed:
+            raise OSError(failed, "the watcher thread could not be started")
+
+    cdef int _open(self, object seat, const sb_bus *bus, sb_up *up, const sb_down *down) except -1:
+        cdef uintptr_t ready_at = seat.ready.address
+        cdef uint64_t random = int.from_bytes(os.urandom(8), "little")
+        cdef uint32_t spin_ns = seat.settings.spin_ns, hold_limit = seat.settings.hold_limit
+        cdef bint step_aside = seat.settings.step_aside
+        cdef ep_endpoint *e = <ep_endpoint *>calloc(1, sizeof(ep_endpoint))
+        if e == NULL:
+            raise MemoryError
+        if not ep_open(e, bus, <sb_ready *>ready_at, up, down, self._dispatcher_bell, self._own_bell, random, spin_ns,
+                       step_aside, hold_limit):
+            ep_free(e)
+            free(e)
+            raise MemoryError
+        self.e = e
+        return 0
+
+    cdef int _show_the_way_back(self, bytes door, bytes bus, uint64_t file) except -1:
+        """The door of a dispatcher that adopts this endpoint, and the file whose absence says that none will."""
+        if <size_t>len(door) < sizeof(self.e.door_path) and <size_t>len(bus) < sizeof(self.e.bus_path):
+            memcpy(self.e.door_path, PyBytes_AS_STRING(door), len(door) + 1)
+            memcpy(self.e.bus_path, PyBytes_AS_STRING(bus), len(bus) + 1)
+            self.e.bus_file = file
+        return 0
+
+    def __dealloc__(self):
+        if self.e != NULL:
+            if not ep_forked(self.e.fork_mark):
+                ep_watcher_remove(self.e)
+            ep_free(self.e)
+            free(self.e)
+        if self._dispatcher_bell != NULL:
+            sem_close(self._dispatcher_bell)
+        if self._own_bell != NULL:
+            sem_close(self._own_bell)
+
+    # What stands in the way ------------------------------------------------------------------
+
+    cdef inline bint ours(self) noexcept:
+        """Whether this process attached: a forked child may not even take the lock."""
+        return not ep_forked(self.e.fork_mark)
+
+    cdef inline int check(self) except -1:
+        if not self.ours():
+            raise ForkedEndpoint(endpoint=self.name, pid=self.e.up.identity.pid)
+        return 0
+
+    cdef inline bint closed(self) noexcept:
+        return ep_trouble(self.e) & EP_CLOSED_HERE
+
+    cdef inline uint64_t minds(self) noexcept:
+        """Troubles that end its calls."""
+        return EP_FOR_GOOD if self.reconnect else EP_FOR_GOOD | EP_FOR_NOW
+
+    cdef int raise_trouble(self, uint64_t trouble) except -1:
+        cdef object ring = BadRing(RINGS[self.e.bad_ring], self.e.bad_position) if trouble & EP_RING_BAD else None
+        raise self._explain(trouble, ring)
+
+    def require(self, *, bint served=False):
+        """Raises what stands in the way of any call. With `served`, a dispatcher must be there, too, where this
+        endpoint does not wait for the next."""
+        if self.closed():
+            raise EndpointClosed(endpoint=self.name)
+        self.check()
+        cdef uint64_t trouble = <uint64_t>self.trouble() & (self.minds() if served else EP_FOR_GOOD)
+        if trouble:
+            self.raise_trouble(trouble)
+
+    cpdef uint64_t trouble(self):
+        """What stands in the way: bits of enum ep_trouble."""
+        ep_lock(self.e)
+        cdef uint64_t trouble = ep_trouble(self.e)
+        ep_unlock(self.e)
+        return trouble
+
+    def forked(self):
+        """Whether this is a child of the process that attached."""
+        return not self.ours()
+
+    def leave_door(self):
+        """In a forked child: close its copy of the connection to a dispatcher that adopted us."""
+        ep_leave_door(self.e)
+
+    # Waiting, counting -----------------------------------------------------------------------
+
+    cdef int wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint vigilance,
+                  uint64_t deadline) except -2:
+        """See struct ep_waiter. WAIT_GRANTED: what it wants is there. WAIT_ELAPSED: the deadline has come.
+        WAIT_STOPPED: whoever receives shall come to an end. Raises what else stands in the way, and what Python's
+        signal handlers raise."""
+        cdef ep_waiter w
+        cdef rb_wake wake
+        cdef uint64_t now, until
+        cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
+        w.want, w.index, w.value, w.minds, w.vigilant = want, index, value, minds, vigilance
+        while True:
+            now = rb_now()
+            until = now + slice
+            if until > deadline:
+                until = deadline
+            with nogil:
+                wake = ep_wait(self.e, &w, until)
+            if wake == RB_READY:
+                if minds & EP_STOPPING and w.trouble & (EP_STOPPING | EP_CLOSED_HERE):
+                    return WAIT_STOPPED
+                if w.trouble:
+                    self.raise_trouble(w.trouble)
+                return WAIT_GRANTED
+            PyErr_CheckSignals()
+            self.check()           # the handler may have forked
+            if wake == RB_ELAPSED and until >= deadline:
+                return WAIT_ELAPSED
+
+    cdef void count(self, rb_word *counter) noexcept:
+        if self.ours():
+            ep_lock(self.e)
+            rb_add(counter, 1)
+            ep_unlock(self.e)
+
+    cdef bint data_waits(self) noexcept:
+        return rb_load_acquire(&self.e.down.incoming[SB_DATA].head) != self.e.incoming[SB_DATA].next
+
+    # Interests -------------------------------------------------------------------------------
+
+    def commit_interests(self, uint64_t serial):
+        """The dispatcher shall read the log of this serial; returns the version to wait for."""
+        self.check()
+        ep_lock(self.e)
+        cdef uint64_t version = ep_commit_interests(self.e, serial)
+        ep_unlock(self.e)
+        return version
+
+    def await_interests(self, uint64_t version, timeout):
+        """Wait until the dispatcher routes by them: False at the timeout."""
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        return self.wait(EP_WANT_SEEN, 0, version, self.minds(), VIGILANT, deadline) == WAIT_GRANTED
+
+    # Its states ------------------------------------------------------------------------------
+
+    def set_state(self, uint64_t state):
+        ep_lock(self.e)
+        ep_flush(self.e)
+        ep_set_state(self.e, state)
+        ep_wake_leader(self.e)
+        ep_unlock(self.e)
+
+    def await_state(self, uint64_t state, timeout):
+        """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        cdef uint64_t minds = EP_FOR_NOW | EP_FOR_GOOD & ~<uint64_t>EP_CLOSED_HERE
+        try:
+            return self.wait(EP_WANT_STATE, 0, state, minds, VIGILANT, deadline) == WAIT_GRANTED
+        except BusError:
+            return False
+
+    def stop(self, *, bint at_once):
+        """Let those who receive come to an end: when nothing is left to take, or `at_once`."""
+        if at_once:
+            self.closing = True
+        ep_lock(self.e)
+        ep_set_trouble(self.e, EP_STOPPING, 0)
+        ep_unlock(self.e)
+
+    def finish(self):
+        """All that this endpoint holds is done, its tails are final; no call proceeds any more."""
+        ep_lock(self.e)
+        ep_flush(self.e)
+        ep_unhold_all(self.e)
+        ep_release_data(self.e)
+        ep_set_in_hand(self.e, 0, 0)
+        ep_set_trouble(self.e, EP_CLOSED_HERE | EP_STOPPING, 0)  # nobody would forward what came now
+        ep_set_state(self.e, SB_UP_CLOSED)
+        ep_unlock(self.e)
+
+    def shut(self, timeout):
+        """Wait until all threads are out, as `finish` has told them."""
+        try:
+            self.wait(EP_WANT_ALONE, 0, 0, 0, NOT_VIGILANT, deadline_after(span_ns(timeout), rb_now()))
+        finally:
+            ep_watcher_remove(self.e)

@@ -1,0 +1,157 @@
+# The endpoint: its parts, and what its callers call for every message.
+
+
+@cython.no_gc_clear              # its parts stay whole as long as anything can still call it
+cdef class EndpointCore:
+    """The native half of an endpoint."""
+
+    cdef readonly Connection _connection
+    cdef readonly Requests _requests
+    cdef Receiving _receiving
+    cdef Threads _threads
+    cdef CallbackTable _callbacks
+    cdef Outbox _outbox
+    cdef Answers _answers
+
+    def __cinit__(self, seat=None, upcalls=None):
+        """From here on it is attached natively."""
+        if seat is None:
+            raise TypeError("use shmbus.attach()")
+        self._connection = Connection(seat, upcalls.explain_trouble)
+        self._threads = Threads(self._connection)
+        self._outbox = Outbox(self._connection, seat.settings.batch)
+        self._answers = Answers(self._connection, self._outbox, self._threads)
+        self._requests = Requests(self._connection, self._outbox, self._threads, upcalls.explain_fault)
+        self._callbacks = CallbackTable(upcalls.callbacks)
+        self._receiving = Receiving(self._connection, self._threads, self._callbacks)
+
+    @property
+    def name(self):
+        return self._connection.name
+
+    @property
+    def reconnect(self):
+        return self._connection.reconnect
+
+    @property
+    def native_address(self):
+        """Where its `struct ep_endpoint` lies, for native code in this process that includes
+        shmbus/endpoint/native/wait.h. Valid until it is closed."""
+        self._connection.check()
+        return <uintptr_t>self._connection.e
+
+    # Sending ---------------------------------------------------------------------------------
+
+    def publish(self, str type not None, payload=None, *, timeout=5.0):
+        """Send an event to all who subscribe to a matching pattern.
+
+        It is accepted when this returns. `timeout`: seconds to wait while this endpoint's ring is
+        full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
+        `InvalidType`, `BusDown`, `EndpointClosed`.
+        """
+        self._outbox.post(SB_EVENT, type, payload, timeout, self._outbox.always(), ALONE)
+
+    def send(self, str type not None, payload=None, *, timeout=5.0):
+        """Send a command to the one endpoint that handles the most specific matching pattern.
+
+        No reply comes; where nobody handles it, it becomes a dead letter. Raises like `publish`.
+        """
+        self._outbox.post(SB_SEND, type, payload, timeout, self._outbox.always(), ALONE)
+
+    def publish_many(self, items, *, timeout=5.0):
+        """Send events, given as pairs of type and payload, with one publication and one bell for
+        many of them. Raises like `publish`, with the `index` of the message that failed; those
+        before it are accepted."""
+        self._outbox.post_many(items, timeout)
+
+    def batch(self, *, max_messages=256, max_bytes=None, max_delay=None):
+        """A batch for this thread, to be used in a `with` statement: its messages are published
+        together, after `max_messages` of them, `max_bytes` (at most a quarter of the ring) or
+        `max_delay` seconds, and at the end, also when that is an exception. Raises
+        `InvalidSetting`."""
+        self._connection.check()
+        BatchSettings(max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay)
+        cdef Batch batch = Batch.__new__(Batch)
+        batch._endpoint = self
+        batch._limits = self._outbox.limits(max_messages, max_bytes, max_delay)
+        return batch
+
+    def request(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+        """Ask the endpoint that handles the most specific matching pattern, and wait for its reply.
+
+        `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is decoded
+        to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
+        `RequestsFull`, `BusDown`, and like `publish`.
+        """
+        return self._requests.ask(type, payload, timeout, reply_type)
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def _run(self, *, bint reconnect, timeout=None):
+        """Run callbacks in this thread until the endpoint comes to an end by close() or drain(), or for so long."""
+        self._receiving.run(self, reconnect, timeout)
+
+    def _receive(self, timeout):
+        """The next message for the caller; None at the timeout. Raises `EndpointClosed` at the end."""
+        return self._next(timeout, YIELD)
+
+    def _receive_rest(self):
+        """Like `_receive`, of what is there; None at the end, too."""
+        return self._next(0.0, YIELD | AT_END_RETURN)
+
+    cdef Message _next(self, object timeout, int how):
+        self._connection.check()
+        cdef uint64_t deadline = NEVER if timeout is None else deadline_after(span_ns(timeout), rb_now())
+        return self._receiving.next(self, deadline, how | AWAIT_SUCCESSOR if self._connection.reconnect else how)
+
+    def _messages(self):
+        """An iterator over the messages that are for the caller to see, until the end."""
+        self._connection.check()
+        cdef Iteration iteration = Iteration.__new__(Iteration)
+        iteration._endpoint = self
+        return iteration
+
+    def _forget_callbacks(self, *, bint redelivers):
+        """An interest has changed; `redelivers`: some handler is redeliver=True."""
+        self._callbacks.forget(redelivers)
+
+    @property
+    def _received(self):
+        """Whether somebody has received at least once."""
+        return self._receiving.begun
+
+    def _data_waits(self):
+        return self._connection.data_waits()
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def _unfinished(self):
+        """How many messages are here that are not done, but for the one whose handler asks."""
+        return self._threads.unfinished()
+
+    def _shut(self, timeout):
+        """Wait until all threads are out, as `Connection.finish` has told them."""
+        try:
+            self._connection.shut(timeout)
+        finally:
+            self._threads.drop_all()
+
+
+@cython.final
+cdef class Iteration:
+    """One iteration over the messages of an endpoint."""
+
+    cdef EndpointCore _endpoint
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef EndpointCore endpoint = self._endpoint
+        endpoint._connection.check()
+        if endpoint._threads.runners:
+            raise inside_run(endpoint._connection.name)
+        cdef Message m = endpoint._next(None, YIELD | AT_END_RETURN)
+        if m is None:
+            raise StopIteration
+        return m

@@ -1,0 +1,134 @@
+# Taking messages from the incoming data ring.
+
+
+@cython.final
+cdef class Inbox:
+    """Takes the next message, holds it for handing on where that is promised, and notes it as in hand."""
+
+    cdef Connection _connection
+    cdef Threads _threads
+    cdef CallbackTable _callbacks
+    cdef PyObject *_types[256]   # of received messages, by hash
+    cdef PyObject *_last_type    # one of them
+
+    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
+        self._connection = connection
+        self._threads = threads
+        self._callbacks = callbacks
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(256):
+            Py_XDECREF(self._types[i])
+
+    cdef str _intern(self, const char *type, Py_ssize_t length):
+        """The string for a received type, which is mostly one seen before, and often the last one.
+        May be called under the lock: nothing here runs Python code."""
+        if self._last_type != NULL and sb_is_text(self._last_type, type, length):
+            return <str><object>self._last_type
+        cdef uint32_t hash = <uint32_t>length
+        cdef Py_ssize_t i
+        cdef PyObject *found
+        for i in range(length):
+            hash = (hash ^ <unsigned char>type[i]) * 16777619u
+        hash = (hash ^ (hash >> 15)) & 255
+        found = self._types[hash]
+        if found != NULL and sb_is_text(found, type, length):
+            self._last_type = found
+            return <str><object>found
+        found = sb_new_ascii(type, length)
+        if found == NULL:
+            PyErr_Clear()
+            return None
+        Py_XDECREF(self._types[hash])
+        self._types[hash] = self._last_type = found
+        return <str><object>found
+
+    cdef inline bint _skips(self, const sb_record *header) noexcept:
+        """Under the lock. Whether nobody here is to see it: it is of a later version, or comes too late."""
+        if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
+            return True
+        if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():
+            rb_add(&self._connection.e.up.expired, 1)
+            return True
+        return False
+
+    cdef Message take(self, EndpointCore endpoint, unsigned long thread):
+        """The next message, or None if there is none."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef sb_record header
+        cdef const uint8_t *record
+        cdef char type[256]
+        cdef Py_ssize_t offset
+        cdef PyObject *raw
+        cdef uint64_t hold
+        cdef uint64_t position
+        cdef uint32_t lost
+        cdef sb_tap tap
+        cdef Hand *hand = self._threads.hand(thread)
+        cdef Callbacks callbacks
+        cdef Message m
+        cdef str name
+        memset(&tap, 0, sizeof(sb_tap))
+        if hand != NULL and hand.held != NULL:
+            self._threads.put_down(thread)
+            hand = NULL
+        while True:
+            ep_lock(e)
+            if ep_peek(e, &header, &record) != RB_OK:
+                ep_unlock(e)
+                return None
+            if header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
+                memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
+            elif self._skips(&header):
+                ep_take(e, &header, SB_HELD_DONE)
+                ep_unlock(e)
+                continue
+            hold = SB_HELD_DONE
+            if header.kind == SB_SEND:
+                hold = SB_HELD_FINAL
+            elif header.kind == SB_EVENT and header.interests & ~<uint32_t>SB_PLAIN:
+                hold = SB_HELD_OPEN
+            if self._callbacks.redelivers and hold == SB_HELD_FINAL:
+                name = self._intern(<const char *>record + SB_HEADER, header.type_length)
+                callbacks = self._callbacks.known(name)
+                if callbacks is None:
+                    ep_unlock(e)
+                    self._callbacks.find(name)
+                    hand = self._threads.hand(thread)
+                    continue
+                if callbacks.redeliver:
+                    hold = SB_HELD_OPEN
+            memcpy(type, record + SB_HEADER, header.type_length)
+            offset = <Py_ssize_t>sb_payload_offset(&header)
+            raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+            if raw == NULL:
+                ep_unlock(e)
+                raise MemoryError
+            position = ep_take(e, &header, hold)
+            ep_mark_progress(e)
+            lost = header.lost - e.lost_seen
+            e.lost_seen = header.lost
+            if hand == NULL:
+                self._threads.begin(thread)
+            ep_pass_on_data(e)
+            ep_unlock(e)
+            break
+        m = Message.__new__(Message)
+        m._connection = self._connection
+        m._endpoint = endpoint
+        m._raw = <bytes><object>raw
+        Py_XDECREF(raw)
+        m._header = header
+        m.type = self._intern(type, header.type_length)
+        m.source = self._connection.peers.of(header.peer, header.peer_generation)
+        m.lost = lost
+        m._payload = UNDECODED
+        m._tap = tap
+        m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
+        if hold != SB_HELD_DONE:
+            hand = self._threads.hand(thread)
+            if hand != NULL:
+                hand.held = <PyObject *>m
+                Py_INCREF(hand.held)
+        return m

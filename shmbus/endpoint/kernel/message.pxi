@@ -1,0 +1,178 @@
+# What a receiver, a requester or an observer gets.
+
+cdef object UNDECODED = object()
+cdef object decode_payload = payloads.decode
+cdef object make_decoder = payloads.decoder
+cdef object unpack = msgspec.msgpack.Decoder().decode
+
+cdef dict KINDS = words(Kind)
+cdef dict OUTCOMES = words(Outcome)
+
+cdef object recent_type = None          # a receiver mostly gets one type after the other
+cdef object recent_decoder = unpack
+
+
+cdef inline object decoder_of(object payload_type):
+    """From MessagePack to `payload_type`."""
+    global recent_type, recent_decoder
+    if payload_type is None:
+        return unpack
+    if payload_type is not recent_type:
+        recent_decoder = make_decoder(payload_type)
+        recent_type = payload_type
+    return recent_decoder
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Message:
+    """A message as its receiver sees it, or a reply.
+
+    `payload` is decoded when it is first asked for, to the type that the call, the callback's
+    annotation or `attach(types=...)` names, and raises `DecodeError` where it is not of that type.
+    """
+
+    cdef Connection _connection
+    cdef EndpointCore _endpoint  # that answers it, and lives as long; None of a reply
+    cdef readonly str type
+    cdef readonly str source
+    cdef bytes _raw
+    cdef object _payload
+    cdef object _payload_type
+    cdef sb_record _header
+    cdef uint64_t _position      # in the ring while it is held for handing on
+    cdef readonly uint32_t lost
+    cdef bint _answered
+    cdef bint _refused           # an answer was not accepted
+    cdef bint _deferred
+    cdef sb_tap _tap
+
+    def __init__(self):
+        raise TypeError("messages are made by the bus; publish(), send() or request() one")
+
+    def __class_getitem__(cls, payload_type):
+        return types.GenericAlias(cls, payload_type)
+
+    cdef void expect(self, object payload_type) noexcept:
+        if payload_type is not self._payload_type:
+            self._payload_type = payload_type
+            self._payload = UNDECODED
+
+    @property
+    def payload(self):
+        """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`."""
+        if self._payload is UNDECODED:
+            if self._payload_type is None and self._header.flags & SB_RAW:
+                self._payload = self._raw
+            else:
+                if not self._header.flags & (SB_RAW | SB_NONE):
+                    try:
+                        self._payload = decoder_of(self._payload_type)(self._raw)
+                        return self._payload
+                    except Exception:
+                        pass     # decode_payload raises it again, with the message's type
+                try:
+                    self._payload = decode_payload(
+                        self._header.flags & (SB_RAW | SB_NONE), self._raw, self._payload_type, type=self.type
+                    )
+                except DecodeError:
+                    self._connection.count(&self._connection.e.up.decode_errors)
+                    raise
+        return self._payload
+
+    @property
+    def kind(self):
+        """event, send, request, reply, error, or tap for an observer's copy of any of them."""
+        return KINDS.get(self._header.kind, "other")
+
+    @property
+    def tap(self):
+        """Of a copy that a tap yields, what became of the message (`shmbus.Tap`); else None."""
+        if self._header.kind != SB_TAP:
+            return None
+        return Tap(
+            kind=KINDS.get(self._tap.kind, "other"),
+            outcome=OUTCOMES.get(self._tap.outcome, "?"),
+            target=self._connection.peers.of(self._tap.target, self._tap.target_generation)
+            if self._tap.target != SB_FROM_BUS else None,
+            sent_ns=self._header.sent_ns,
+            forwarded_ns=self._tap.forwarded_ns,
+        )
+
+    @property
+    def size(self):
+        """Bytes of the encoded payload."""
+        return len(self._raw)
+
+    @property
+    def correlation_id(self):
+        """The request's `uuid.UUID`; None for events and commands."""
+        cdef bytes identity = self._header.correlation[:16]
+        return None if identity == bytes(16) else uuid.UUID(bytes=identity)
+
+    @property
+    def sent_ns(self):
+        """When it was sent, by CLOCK_MONOTONIC."""
+        return self._header.sent_ns
+
+    @property
+    def deadline_ns(self):
+        """When nobody waits for the reply any more, by CLOCK_MONOTONIC; None: never."""
+        return self._header.deadline_ns or None
+
+    @property
+    def redelivered(self):
+        """Whether it was handed on when another receiver died."""
+        return bool(self._header.flags & SB_REDELIVERED)
+
+    @property
+    def attempt(self):
+        """1, and one more for each receiver that had begun it and died."""
+        return self._header.attempt
+
+    def done(self):
+        """This group message needs no handing on any more. Happens by itself when its callback
+        returns or raises, and at the next receive in this thread."""
+        if self._position != SB_NOWHERE:
+            self._endpoint._threads.done(self)
+
+    def defer(self):
+        """Answer later, from any thread, with `reply` or `fail`: what the handler returns is not
+        the reply. Raises `NotARequest`."""
+        self._must_be_request()
+        if not self._deferred and not self._answered:
+            self._deferred = True
+            self._endpoint._threads.count_deferred(1)
+
+    def reply(self, payload=None):
+        """Answer the request. Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
+        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` (nothing was sent:
+        answer again), `EndpointClosed`."""
+        self._claim_answer()
+        try:
+            self._endpoint._answers.reply(self, payload)
+        except (EncodeError, MessageTooLarge) as error:
+            self._endpoint._answers.fail(self, error)
+            raise
+
+    def fail(self, exception):
+        """Answer the request with an exception: it is raised there as a `RemoteError`. Raises
+        like `reply`."""
+        self._claim_answer()
+        self._endpoint._answers.fail(self, exception)
+
+    cdef int _must_be_request(self) except -1:
+        if self._header.kind != SB_REQUEST:
+            raise NotARequest(type=self.type, kind=self.kind)
+        return 0
+
+    cdef int _claim_answer(self) except -1:
+        self._must_be_request()
+        if self._answered:
+            raise AlreadyReplied(type=self.type, correlation_id=self.correlation_id)
+        self._answered = True
+        self.done()
+        return 0
+
+    def __repr__(self):
+        return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"

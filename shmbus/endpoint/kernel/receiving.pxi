@@ -1,0 +1,159 @@
+# Receiving: the next message for a caller, and the callbacks that are run on the way.
+
+cdef enum:           # how `Receiving.next` receives
+    AT_END_RETURN = 1            # None where the endpoint comes to an end, instead of raising EndpointClosed
+    YIELD = 2                    # return messages without a callback; without this, all have one
+    AWAIT_SUCCESSOR = 4          # wait where the dispatcher dies, instead of raising BusDown
+
+
+@cython.final
+cdef class Receiving:
+    """Takes messages one by one, and runs what is to be called for them."""
+
+    cdef Connection _connection
+    cdef Threads _threads
+    cdef CallbackTable _callbacks
+    cdef Inbox _inbox
+    cdef bint begun              # somebody has received at least once
+
+    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
+        self._connection = connection
+        self._threads = threads
+        self._callbacks = callbacks
+        self._inbox = Inbox(connection, threads, callbacks)
+
+    cdef Message next(self, EndpointCore endpoint, uint64_t deadline, int how):
+        """The next message that a caller is to see, or None at the deadline."""
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef Message m
+        cdef Callbacks callbacks
+        cdef bint yields = how & YIELD
+        cdef uint64_t minds = EP_STOPPING | (EP_FOR_GOOD if how & AWAIT_SUCCESSOR else EP_FOR_GOOD | EP_FOR_NOW)
+        cdef int waited
+        self.begun = True
+        while True:
+            self._connection.check()  # a callback may have forked
+            m = self._inbox.take(endpoint, thread) if not self._connection.closing else None
+            if m is not None:
+                callbacks = self._callbacks.known(m.type)
+                if callbacks is None:
+                    callbacks = self._callbacks.find(m.type)
+                if self._dispatch(m, callbacks) and yields:
+                    return m
+                PyErr_CheckSignals()
+                if deadline != NEVER and rb_now() >= deadline and not (yields and self._connection.data_waits()):
+                    self._threads.put_down(thread)
+                    return None
+                continue
+            self._threads.put_down(thread)
+            if yields:
+                self._threads.count_waiting(1)
+            try:
+                waited = WAIT_STOPPED
+                if not self._connection.closing:
+                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NOT_VIGILANT, deadline)
+            finally:
+                if yields:
+                    self._threads.count_waiting(-1)
+            if waited == WAIT_STOPPED:
+                if how & AT_END_RETURN:
+                    return None
+                raise EndpointClosed(endpoint=self._connection.name)
+            if waited == WAIT_ELAPSED:
+                return None
+
+    cdef int run(self, EndpointCore endpoint, bint reconnect, object timeout) except -1:
+        """Run callbacks until the endpoint comes to an end by close() or drain(), or for so long."""
+        self._connection.check()
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        self._threads.start_running()
+        try:
+            self.next(endpoint, deadline, AT_END_RETURN | AWAIT_SUCCESSOR if reconnect else AT_END_RETURN)
+        finally:
+            self._threads.stop_running(PyThread_get_thread_ident())
+        return 0
+
+    cdef bint _dispatch(self, Message m, Callbacks callbacks) except -1:
+        """Run the callbacks for a message; true if it is for the caller to see, too."""
+        cdef uint32_t interests = m._header.interests
+        cdef uint32_t served = callbacks.yields | SB_PLAIN
+        cdef EventCallback each
+        if m._header.kind == SB_TAP:
+            return True
+        if m._header.kind != SB_EVENT:
+            self._handle(m, callbacks)
+            return False
+        for item in callbacks.events:
+            each = <EventCallback>item
+            if interests & each.mask:
+                served |= each.mask
+                m.expect(each.payload_type)
+                try:
+                    each.function(m)
+                except Exception as error:
+                    self._count_error()
+                    self._log_failure(m, error)
+        if interests & ~served:        # of a group that has been left meanwhile
+            self._count_error()
+            self._log_unhandled(m)
+        if callbacks.yields & interests:
+            m.expect(callbacks.payload_type)
+            return True
+        if m._position != SB_NOWHERE:
+            self._threads.done(m)
+        return False
+
+    cdef int _handle(self, Message m, Callbacks callbacks) except -1:
+        if callbacks.handler is None:
+            self._count_error()
+            self._log_unhandled(m)
+            if m._header.kind == SB_REQUEST:
+                self._try_fail(m, LookupError(f"endpoint {self._connection.name!r} handles {m.type!r} no longer"))
+            m.done()
+            return 0
+        m.expect(callbacks.handler_type)
+        try:
+            value = callbacks.handler(m)
+        except BaseException as error:
+            self._count_error()
+            if m._header.kind != SB_REQUEST or m._answered:
+                if isinstance(error, Exception):
+                    self._log_failure(m, error)
+            else:
+                self._try_fail(m, error)
+            m.done()
+            if not isinstance(error, Exception):
+                raise
+            return 0
+        if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred):
+            try:
+                m.reply(value)
+            except Exception as error:
+                self._count_error()
+                self._log_failure(m, error)
+        m.done()
+        return 0
+
+    cdef int _try_fail(self, Message m, object error) except -1:
+        try:
+            m.fail(error)
+        except Exception as why:
+            self._log_failure(m, why)
+        return 0
+
+    cdef void _count_error(self) noexcept:
+        self._connection.count(&self._connection.e.up.handler_errors)
+
+    cdef int _log_failure(self, Message m, object error) except -1:
+        # What the end of this endpoint cut short is no fault of the handler's: one line, without a traceback.
+        cdef bint ended = (isinstance(error, (BusDown, EndpointClosed, Evicted))
+                           and self._connection.trouble() & ~<uint64_t>EP_STOPPING)
+        log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",
+                self._connection.name, m.kind, m.type, error.__class__.__name__, error,
+                exc_info=None if ended else error)
+        return 0
+
+    cdef int _log_unhandled(self, Message m) except -1:
+        log.error("endpoint %r: %s %r came from %r, and nothing here handles it any more",
+                  self._connection.name, m.kind, m.type, m.source)
+        return 0

@@ -1,0 +1,33 @@
+# What an endpoint writes into its own segments before, or beside, its traffic.
+
+
+def up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests):
+    """Bytes of an endpoint's own segment."""
+    return ep_up_size(data_bytes, reply_bytes, requests)
+
+
+def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint64_t pid_namespace,
+               uint64_t time_namespace, uint64_t nonce, bytes name, uint64_t data_bytes, uint64_t reply_bytes,
+               uint64_t requests):
+    """Write all that an endpoint's own segment says before anybody may open it."""
+    cdef sb_identity identity
+    if <uint64_t>len(mapping) < ep_up_size(data_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
+        raise ValueError("the segment is too small, or the name too long")
+    identity.pid, identity.uid, identity.start_time = pid, uid, start_time
+    identity.pid_namespace, identity.time_namespace = pid_namespace, time_namespace
+    cdef uintptr_t address = mapping.address
+    ep_up_prepare(<sb_up *>address, &identity, nonce, name, data_bytes, reply_bytes, requests)
+
+
+def append_interest(log, entry):
+    """Add an `interest_log.Entry` to the log in the mapping `log`: False where it is full."""
+    cdef ep_interest_log at
+    cdef sb_interest fixed
+    cdef bytes pattern = entry.pattern
+    cdef bytes group = entry.group
+    cdef uintptr_t address = log.address
+    at.segment = <sb_interests *>address
+    at.size = len(log)
+    fixed.op, fixed.role, fixed.bit, fixed.flags, fixed.id = entry.op, entry.role, entry.bit, entry.flags, entry.id
+    fixed.pattern_length, fixed.group_length = len(pattern), len(group)
+    return ep_append_interest(&at, &fixed, pattern, group)

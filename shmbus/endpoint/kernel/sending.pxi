@@ -1,0 +1,181 @@
+# From a payload to a record in an outgoing ring.
+
+cdef Py_ssize_t LARGE = 32768           # bytes; what is copied with Python's lock let go
+cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew beyond is not kept
+cdef int TYPES = 4096                   # message types that one endpoint remembers
+
+cdef enum: ALONE = -1                   # the index of a message that is none of many
+
+
+cdef object number_of(int64_t index):
+    """The index as errors tell it."""
+    return None if index == ALONE else index
+
+
+@cython.final
+cdef class Outbox:
+    """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
+
+    cdef Connection _connection
+    cdef dict _valid             # types that may be sent
+    cdef object _encode_into
+    cdef bytearray _scratch      # None while a thread encodes into it
+    cdef bint _batching
+    cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
+
+    def __cinit__(self, Connection connection not None, batch):
+        self._connection = connection
+        self._valid = {}
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._scratch = bytearray(512)
+        self._batching = batch is not None
+        if batch is not None:
+            self._always = self.limits(batch.max_messages, batch.max_bytes, batch.max_delay)
+
+    cdef ep_batch_limits limits(self, object max_messages, object max_bytes, object max_delay):
+        cdef ep_batch_limits limits
+        limits.messages = max_messages if max_messages is not None else NEVER
+        limits.bytes = rb_largest_record(self._connection.e.out[SB_DATA].capacity)
+        if max_bytes is not None and max_bytes < limits.bytes:
+            limits.bytes = max_bytes
+        limits.delay_ns = 0 if max_delay is None else max(<uint64_t>span_ns(max_delay), <uint64_t>1)
+        return limits
+
+    cdef inline const ep_batch_limits *always(self) noexcept:
+        return &self._always if self._batching else NULL
+
+    cdef int flush(self) except -1:
+        """Publish what batches hold back."""
+        cdef ep_endpoint *e = self._connection.e
+        if self._connection.ours():
+            ep_lock(e)
+            ep_flush(e)
+            ep_unlock(e)
+        return 0
+
+    cdef int post(self, uint16_t kind, str type, object payload, object timeout, const ep_batch_limits *batch,
+                  int64_t index) except -1:
+        """Send an event or a command."""
+        cdef ep_message m
+        self._connection.check()
+        m.kind = kind
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0
+        m.correlation = NULL
+        owner = self.fill(&m, type, payload, index)
+        self.put(&m, type, timeout, batch, index)
+        self.give_back(owner)
+        return 0
+
+    cdef int post_many(self, object items, object timeout) except -1:
+        """Send events, pairs of type and payload, as one batch."""
+        self._connection.check()
+        cdef ep_batch_limits limits = self.limits(256, None, None)
+        cdef int64_t index = 0
+        try:
+            for type, payload in items:
+                self.post(SB_EVENT, type, payload, timeout, &limits, index)
+                index += 1
+        finally:
+            self.flush()
+        return 0
+
+    cdef int _accept_type(self, object type) except -1:
+        check_type(type)
+        if len(self._valid) >= TYPES:
+            self._valid = {}
+        self._valid[type] = True
+        return 0
+
+    cdef object fill(self, ep_message *m, str type, object payload, int64_t index):
+        """Fill in type and payload; returns what owns the payload's bytes."""
+        cdef Py_ssize_t length
+        cdef bytearray scratch
+        if type not in self._valid:
+            self._accept_type(type)
+        m.type = PyUnicode_AsUTF8AndSize(type, &length)
+        m.type_length = <uint32_t>length
+        if payload is None:
+            m.flags = SB_NONE
+            m.payload = NULL
+            m.size = 0
+            return None
+        if PyBytes_CheckExact(payload):
+            m.flags = SB_RAW
+            m.payload = PyBytes_AS_STRING(payload)
+            m.size = PyBytes_GET_SIZE(payload)
+            return payload
+        if isinstance(payload, (bytes, bytearray, memoryview)):
+            raw = bytes(payload)
+            m.flags = SB_RAW
+            m.payload = PyBytes_AS_STRING(raw)
+            m.size = PyBytes_GET_SIZE(raw)
+            return raw
+        scratch = self._scratch
+        self._scratch = None     # encoding may run Python code, which may send, too
+        if scratch is None:
+            scratch = bytearray(512)
+        try:
+            self._encode_into(payload, scratch)
+        except Exception as why:
+            self._scratch = scratch
+            reason = str(why) if isinstance(why, msgspec.MsgspecError) else f"{why.__class__.__name__}: {why}"
+            raise EncodeError(type=type, reason=reason, index=number_of(index)) from why
+        m.flags = 0
+        m.payload = PyByteArray_AS_STRING(scratch)
+        m.size = PyByteArray_GET_SIZE(scratch)
+        return scratch
+
+    cdef inline void give_back(self, object owner) noexcept:
+        if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
+            self._scratch = <bytearray>owner
+
+    cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
+        cdef ep_endpoint *e = self._connection.e
+        cdef flag armed = 0
+        cdef rb_status status
+        cdef uint64_t limit = rb_largest_record(e.out[ep_ring_of(m.kind)].capacity)
+        if ep_record_length(m) > limit:
+            raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
+                                  endpoint=self._connection.name, index=number_of(index))
+        if m.size > <uint64_t>LARGE:
+            with nogil:
+                ep_lock(e)
+                status = ep_push(e, m, ep_stamp(e), batch, &armed)
+                ep_unlock(e)
+        else:
+            ep_lock(e)
+            status = ep_push(e, m, ep_stamp(e), batch, &armed)
+            ep_unlock(e)
+        if status == RB_OK:
+            if armed:
+                ep_arm_watcher(e)
+            return 0
+        return self._put_slowly(m, type, timeout, batch, index)
+
+    cdef int _put_slowly(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch,
+                         int64_t index) except -1:
+        """The ring was full."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef flag armed = 0
+        cdef rb_status status
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        cdef uint64_t trouble, depth
+        cdef uint32_t ring = ep_ring_of(m.kind)
+        while True:
+            ep_lock(e)
+            status = ep_push(e, m, ep_stamp(e), batch, &armed)
+            depth = e.out[ring].next - e.out[ring].tail_seen  # now, and not when our time is up
+            trouble = ep_trouble(e)
+            ep_unlock(e)
+            if status == RB_OK:
+                if armed:
+                    ep_arm_watcher(e)
+                return 0
+            if trouble & EP_FOR_GOOD:
+                self._connection.raise_trouble(trouble & EP_FOR_GOOD)
+            if self._connection.wait(EP_WANT_SPACE, ring, ep_record_length(m), self._connection.minds(), VIGILANT,
+                                     deadline) == WAIT_ELAPSED:
+                raise QueueFull(type=type, endpoint=self._connection.name, depth=depth, capacity=e.out[ring].capacity,
+                                seconds=timeout, index=number_of(index))

@@ -1,0 +1,115 @@
+# The threads of this process that receive at an endpoint, and what each of them has in hand.
+
+cdef struct Hand:                # a thread that has a message in hand
+    unsigned long thread
+    PyObject *held               # that message, if it is held for handing on
+
+
+@cython.final
+cdef class Threads:
+    """Who receives, and what is in hand, as UP tells it to the dispatcher and to who looks on."""
+
+    cdef Connection _connection
+    cdef Hand _hands[64]
+    cdef uint32_t in_hand        # threads that have a message in hand
+    cdef int64_t _deferred       # requests that are to be answered later
+    cdef int runners             # threads that run handlers
+    cdef int _waiting            # threads that wait in an iteration or receive()
+
+    def __cinit__(self, Connection connection not None):
+        self._connection = connection
+
+    cdef inline Hand *hand(self, unsigned long thread) noexcept:
+        cdef uint32_t i
+        for i in range(self.in_hand):
+            if self._hands[i].thread == thread:
+                return &self._hands[i]
+        return NULL
+
+    cdef inline void begin(self, unsigned long thread) noexcept:
+        """Under the lock. This thread takes a message."""
+        if self.in_hand < 64:
+            self._hands[self.in_hand].thread = thread
+            self._hands[self.in_hand].held = NULL
+            self.in_hand += 1
+            self._note()
+
+    cdef inline void _note(self) noexcept:
+        """Under the lock."""
+        ep_set_in_hand(self._connection.e, self.in_hand + <uint64_t>self._deferred, rb_now())
+
+    cdef void put_down(self, unsigned long thread) noexcept:
+        """This thread has nothing in hand any more."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef Hand *hand = self.hand(thread)
+        cdef PyObject *held
+        if hand == NULL:
+            return
+        held = hand.held
+        self.in_hand -= 1
+        hand[0] = self._hands[self.in_hand]
+        if self._connection.ours():
+            ep_lock(e)
+            if held != NULL and (<Message>held)._position != SB_NOWHERE:
+                ep_done(e, (<Message>held)._position)
+                (<Message>held)._position = SB_NOWHERE
+            self._note()
+            ep_unlock(e)
+        Py_XDECREF(held)
+
+    cdef int done(self, Message m) except -1:
+        cdef ep_endpoint *e = self._connection.e
+        if not self._connection.ours():
+            return 0
+        ep_lock(e)
+        if m._position != SB_NOWHERE and not ep_trouble(e) & EP_CLOSED_HERE:
+            ep_done(e, m._position)
+        m._position = SB_NOWHERE
+        ep_unlock(e)
+        return 0
+
+    cdef int count_deferred(self, int by) except -1:
+        self._connection.check()
+        ep_lock(self._connection.e)
+        self._deferred += by
+        self._note()
+        ep_unlock(self._connection.e)
+        return 0
+
+    cdef int start_running(self) except -1:
+        """This thread runs handlers."""
+        self.runners += 1
+        return self._publish_receivers()
+
+    cdef int stop_running(self, unsigned long thread) except -1:
+        self.runners -= 1
+        if self._connection.closed():
+            return 0
+        self.put_down(thread)
+        return self._publish_receivers()
+
+    cdef int count_waiting(self, int by) except -1:
+        self._waiting += by
+        return self._publish_receivers()
+
+    cdef int _publish_receivers(self) except -1:
+        cdef ep_endpoint *e = self._connection.e
+        if self._connection.ours():
+            ep_lock(e)
+            rb_store_release(&e.up.receivers, self._waiting + self.runners)
+            ep_unlock(e)
+        return 0
+
+    cdef uint64_t unfinished(self):
+        """How many messages are here that are not done, but for the one whose handler asks."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t delivered = rb_load_acquire(&e.down.incoming[SB_DATA].delivered)
+        cdef uint64_t others = self.in_hand - (self.hand(PyThread_get_thread_ident()) != NULL)
+        return delivered - rb_load(&e.up.incoming[SB_DATA].taken_count) + others + self._deferred
+
+    cdef int drop_all(self) except -1:
+        """The endpoint is closed."""
+        while self.in_hand:
+            self.in_hand -= 1
+            Py_XDECREF(self._hands[self.in_hand].held)
+        return 0

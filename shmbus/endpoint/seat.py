@@ -1,0 +1,44 @@
+"""A seat on a bus: what `attach` was given, opened and was told, and an endpoint is made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ringbuf._kernel import Mapping
+from shmbus.settings import Settings
+from shmbus.shared.names import SHM, BusNames, Owner
+
+from .interest_log import InterestWriter
+from .payloads import Types
+
+
+class Seat(NamedTuple):
+    """All of it. Whoever takes the seat owns the log and the connection."""
+
+    names: BusNames
+    owner: Owner
+    name: str
+    settings: Settings
+    types: Types
+    reconnect: bool
+    slot: int
+    generation: int
+    connection: int
+    """The descriptor of the connection that was made at the door, open while one is attached."""
+    log: InterestWriter
+    bus: Mapping
+    ready: Mapping
+    up: Mapping
+    down: Mapping
+    bus_file: int
+    """The inode of the bus's segment: another one in its place is another bus."""
+
+    @property
+    def door_path(self) -> bytes:
+        """Where the dispatcher that adopts this endpoint is shown a connection."""
+        return bytes(SHM / self.names.door)
+
+    @property
+    def bus_path(self) -> bytes:
+        """Where the bus's segment stands."""
+        return bytes(SHM / self.names.bus_segment)

@@ -1,0 +1,206 @@
+"""How an endpoint's interests change: each is written to its log, and the dispatcher routes by it
+before the call returns."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self
+
+from shmbus import errors
+from shmbus.shared import names, patterns
+from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
+
+from . import payloads
+from ._kernel import EndpointCore, Message
+from .interests import Callback, Interests, LocalInterest
+from .trouble import conflict
+
+if TYPE_CHECKING:
+    from .ending import Ending
+    from .runners import Runners
+    from .seat import Seat
+    from .trouble import Explanations
+
+CONFIRM = 5.0
+"""Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
+
+
+class Subscription:
+    """What `subscribe` and `on_death` return; `close` ends it."""
+
+    def __init__(self, pattern: str, group: str | None, close: Callable[[], object]) -> None:
+        self.pattern = pattern
+        self.group = group
+        self._closer = close
+
+    def close(self) -> None:
+        """End it: when this returns, no more messages are sent here for it. Those of a group that
+        are here and not begun are counted among the handler errors (`drain` or `close` of the
+        endpoint loses none). Harmless if done before."""
+        closer, self._closer = self._closer, _nothing
+        closer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+class Subscribing:
+    """Adds to the interests of one endpoint, and takes from them, one thread at a time."""
+
+    def __init__(
+        self,
+        seat: Seat,
+        endpoint: EndpointCore,
+        explanations: Explanations,
+        interests: Interests,
+        runners: Runners,
+        ending: Ending,
+    ) -> None:
+        self._seat, self._endpoint, self._explanations = seat, endpoint, explanations
+        self._interests, self._runners, self._ending = interests, runners, ending
+        self._lock = threading.RLock()
+        self._ids = count(1)
+
+    def subscribe(
+        self,
+        pattern: str,
+        callback: Callback | None,
+        *,
+        group: str | None,
+        overflow: patterns.Overflow,
+        payload_type: Any,
+    ) -> Subscription:
+        patterns.check_pattern(pattern)
+        _check_callable(callback, pattern)
+        if overflow not in ("block", "drop_newest"):
+            raise errors.InvalidSetting(
+                setting="overflow",
+                value=overflow,
+                reason="there is no such policy",
+                remedy="Give 'block' or 'drop_newest'",
+            )
+        if group is not None:
+            names.check_group(group)
+        if callback is None and self._runners.threads:
+            raise conflict(
+                self._seat.name,
+                "it is inside run(), which needs a callback for every subscription",
+            )
+        payload_type = _decodable(payload_type, callback)
+        with self._lock:
+            interest = LocalInterest(
+                id=next(self._ids),
+                role=InterestRole.SUBSCRIBE,
+                pattern=pattern,
+                bit=0 if group is None else self._interests.bit(group),
+                flags=InterestFlag.DROP_NEWEST if overflow == "drop_newest" else 0,
+                group=group or "",
+                function=callback,
+                payload_type=payload_type,
+            )
+            return self._add(interest)
+
+    def tap(self, pattern: str) -> Subscription:
+        patterns.check_pattern(pattern)
+        if self._runners.threads:
+            raise conflict(
+                self._seat.name,
+                "it is inside run(), and a tap is read by iteration or receive()",
+            )
+        with self._lock:
+            return self._add(
+                LocalInterest(id=next(self._ids), role=InterestRole.OBSERVE, pattern=pattern)
+            )
+
+    def handle(
+        self, pattern: str, function: Callback, *, payload_type: Any, redeliver: bool
+    ) -> None:
+        patterns.check_pattern(pattern)
+        _check_callable(function, pattern)
+        payload_type = _decodable(payload_type, function)
+        with self._lock:
+            if self._interests.handled(pattern):
+                raise errors.HandlerConflict(endpoint=self._seat.name, pattern=pattern)
+            self._add(
+                LocalInterest(
+                    id=next(self._ids),
+                    role=InterestRole.HANDLE,
+                    pattern=pattern,
+                    flags=InterestFlag.REDELIVER if redeliver else 0,
+                    function=function,
+                    payload_type=payload_type,
+                )
+            )
+
+    def _add(self, interest: LocalInterest) -> Subscription:
+        self._endpoint._connection.require()
+        if self._ending.begun:
+            raise errors.EndpointClosed(endpoint=self._seat.name)
+        self._interests[interest.id] = interest
+        self._forget_callbacks()
+        try:
+            self._change(interest, InterestOp.ADD)
+        except BaseException:
+            self._interests.pop(interest.id, None)
+            self._forget_callbacks()
+            with contextlib.suppress(Exception):
+                self._write(interest, InterestOp.REMOVE)
+            raise
+        if interest.function is not None:
+            self._runners.expect()
+        return Subscription(
+            interest.pattern, interest.group or None, lambda: self._remove(interest)
+        )
+
+    def _remove(self, interest: LocalInterest) -> None:
+        with self._lock:
+            forked = self._endpoint._connection.forked()
+            if self._ending.closed or forked or interest.id not in self._interests:
+                return
+            del self._interests[interest.id]
+            try:
+                # Without a dispatcher nobody routes by it, and the next one reads the log.
+                with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
+                    self._change(interest, InterestOp.REMOVE)
+            finally:
+                self._forget_callbacks()
+
+    def _change(self, interest: LocalInterest, operation: InterestOp) -> None:
+        version = self._write(interest, operation)
+        if not self._endpoint._connection.await_interests(version, CONFIRM):
+            raise self._explanations.no_answer(CONFIRM)
+        self._seat.log.drop_old()  # the dispatcher has the new one by now
+
+    def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
+        """Into the log; returns the version that has it."""
+        serial = self._seat.log.write(operation, interest, self._interests.values())
+        return self._endpoint._connection.commit_interests(serial)
+
+    def _forget_callbacks(self) -> None:
+        self._endpoint._forget_callbacks(redelivers=self._interests.redeliver)
+
+
+def _check_callable(function: object, pattern: str) -> None:
+    """At once, and not when the first message comes."""
+    if function is not None and not callable(function):
+        raise TypeError(f"what is to be called for {pattern!r} cannot be: {function!r}")
+
+
+def _decodable(payload_type: Any, function: Callback | None) -> Any:
+    """The payload type that was given, else the one that a callback's annotation says. Raises
+    `InvalidPayloadType`."""
+    if payload_type is None and function is not None:
+        payload_type = payloads.annotated_type(function, {"Message": Message})
+    if payload_type is not None:
+        payloads.decoder(payload_type)
+    return payload_type

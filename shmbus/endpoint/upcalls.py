@@ -1,0 +1,49 @@
+"""What the native half of an endpoint needs from the Python half: declared here, handed to it when
+it is made (`Endpoint._seated`).
+
+The calls are made with no native lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmbus import errors
+
+if TYPE_CHECKING:
+    from ._kernel import Callbacks
+
+
+class BadRing(NamedTuple):
+    """A ring that holds what no dispatcher writes."""
+
+    name: str
+    position: int
+
+
+class Fault(NamedTuple):
+    """What the dispatcher answered to a request instead of a handler."""
+
+    type: str
+    endpoint: str
+    """Whom it is about; empty where it is nobody."""
+    size: int
+    """Bytes of the request's payload."""
+    code: int = 0
+    """`FaultCode`."""
+    pid: int = 0
+    number: int = 0
+    """A limit, or the reason of a death."""
+    correlation_id: bytes = b""
+
+
+class Upcalls(NamedTuple):
+    """What the kernel calls."""
+
+    callbacks: Callable[[str], Callbacks]
+    """What to call for messages of this type. The answer is kept until an interest changes."""
+    explain_trouble: Callable[[int, BadRing | None], errors.BusError]
+    """The error for what stands in the way (bits of `Trouble`)."""
+    explain_fault: Callable[[Fault], errors.BusError]
+    """The error for what came instead of a reply."""
