@@ -32,8 +32,8 @@ from .errors import (
 )
 from .settings import Batch, Settings
 from .shared.messages import Death, Tap
+from .views.discovery import buses
 from .views.observe import BusView, observe
-from .views.registry import buses
 
 __all__ = [
     "AttachTimeout",

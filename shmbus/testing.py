@@ -51,7 +51,7 @@ from shmbus.host import host
 from shmbus.settings import Settings
 from shmbus.shared import names
 from shmbus.shared.names import SHM
-from shmbus.views import registry
+from shmbus.views import discovery
 
 __all__ = [
     "TIMEOUT",
@@ -161,7 +161,7 @@ def _fail_for(left: Iterable[str], what: str) -> None:
 
 def _mine() -> set[str]:
     """What this process itself has in /dev/shm: its endpoints, and the buses that it serves."""
-    served = {bus.name for bus in registry.buses() if bus.pid == os.getpid()}
+    served = {bus.name for bus in discovery.buses() if bus.pid == os.getpid()}
     return {
         path.name
         for path, entry in names.entries()

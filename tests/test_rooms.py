@@ -238,7 +238,7 @@ OFFENDERS = {
     "shmbus/endpoint/_kernel.pxd": "from shmbus.dispatcher._kernel cimport (\n    a,\n    b,\n)",
     "shmbus/endpoint/receive.pxi": 'include "../dispatcher/forward.pxi"',
     "shmbus/endpoint/native/wait.h": '#include "shmbus/dispatcher/native/port.h"',
-    "shmbus/dispatcher/control.py": "from shmbus.views.registry import buses",
+    "shmbus/dispatcher/control.py": "from shmbus.views.discovery import buses",
     "shmbus/dispatcher/_kernel.pyx": "cimport shmbus.endpoint._kernel",
     "shmbus/dispatcher/native/port.c": '#include "shmbus/endpoint/native/wait.h"',
     "shmbus/bus.py": "from . import serve",

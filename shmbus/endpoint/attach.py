@@ -20,7 +20,7 @@ from shmbus.settings import Settings
 from shmbus.shared import _kernel, names, segments
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
-from shmbus.views import registry, removed
+from shmbus.views import discovery, removed
 
 from . import door, payloads
 from ._kernel import prepare_up, up_size
@@ -190,7 +190,7 @@ def _make_up(owner: names.Owner) -> str:
 def _choose(bus: str | None, deadline: int) -> str:
     while bus is None:
         try:
-            bus = registry.choose(None)
+            bus = discovery.choose(None)
         except errors.NoSuchBus as problem:
             if problem.running or time.monotonic_ns() >= deadline:
                 raise

@@ -12,7 +12,7 @@ from ringbuf.segment import REMEDIES
 from shmbus import errors
 from shmbus.shared import door, layout, segments
 from shmbus.shared.door import ANSWER, KNOCK, Answer, Code
-from shmbus.views import registry, removed
+from shmbus.views import discovery, removed
 
 
 class Admission(NamedTuple):
@@ -74,7 +74,7 @@ def _ask(
 
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
     seconds = (time.monotonic_ns() - began) / 1e9
-    info = next((info for info in registry.buses() if info.name == bus), None)
+    info = next((info for info in discovery.buses() if info.name == bus), None)
     if (pid := removed.robbed(bus)) is not None:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:

@@ -5,12 +5,12 @@ Public: import from here. Within the package, modules import from the module tha
 
 from shmbus.shared.patterns import Interest, Receiver, Route
 
+from .discovery import buses
 from .doctor import Finding, check_host
 from .facts import BusInfo, Counts, EndpointInfo, PendingRequest, Ring
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
 from .observe import BusView, Look, observe
-from .registry import buses
 
 __all__ = [
     "BusInfo",

@@ -1,4 +1,4 @@
-"""What an endpoint wants, as it wrote it down for the dispatcher, read by who looks on."""
+"""What an endpoint subscribes to, handles and taps: its log, read by an observer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROLES: dict[int, Role] = {
 
 
 class InterestLog:
-    """What one endpoint wants, from the log that it appends to and now and then replaces."""
+    """The interests of one endpoint, from the log that it appends to and now and then replaces."""
 
     def __init__(self, bus: names.BusNames, owner: names.Owner, endpoint: str) -> None:
         self._bus, self._owner, self._endpoint = bus, owner, endpoint
@@ -43,7 +43,7 @@ class InterestLog:
             self._extend()
             self._interests, self._note = tuple(self._active.values()), ""
             self._version = version
-        except RingbufError as problem:  # replaced meanwhile, perhaps: read again next time
+        except RingbufError as problem:  # it may have been replaced meanwhile: read it next time
             self._interests, self._note = (), str(problem)
         except ValueError as problem:
             self._interests, self._note = (), f"its interest log is broken: {problem}"
@@ -66,7 +66,7 @@ class InterestLog:
         complete = int(layout.view(self._memory, layout.INTERESTS)[0]["bytes"])
         end = layout.INTERESTS.itemsize + complete
         if end > self._memory.size or end < self._read:
-            raise ValueError(f"{complete} bytes of {self._memory.size} are said to be complete")
+            raise ValueError(f"it claims {complete} complete bytes, and has {self._memory.size}")
         log = bytes(memoryview(self._memory)[self._read : end])
         for identifier, interest in parse(log, self._endpoint):
             if interest is None:
@@ -83,15 +83,17 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
     while at < len(log):
         if len(log) - at < layout.INTEREST.itemsize:
             raise ValueError(f"entry cut off at byte {at}")
-        entry = np.frombuffer(log, layout.INTEREST, 1, at)[0].item()
-        length, op, role, _, flags, identifier, pattern_length, group_length, _ = entry
+        entry = np.frombuffer(log, layout.INTEREST, 1, at)[0]
+        length, identifier, role = int(entry["length"]), int(entry["id"]), int(entry["role"])
+        lossy = int(entry["flags"]) & layout.InterestFlag.DROP_NEWEST
         begin = at + layout.INTEREST.itemsize
-        middle, end = begin + pattern_length, begin + pattern_length + group_length
+        middle = begin + int(entry["pattern_length"])
+        end = middle + int(entry["group_length"])
         if end - at > length or at + length > len(log):
             raise ValueError(f"entry of {length} bytes at byte {at}")
-        if op == layout.InterestOp.REMOVE:
+        if entry["op"] == layout.InterestOp.REMOVE:
             yield identifier, None
-        elif op == layout.InterestOp.ADD and role in _ROLES:
+        elif entry["op"] == layout.InterestOp.ADD and role in _ROLES:
             yield (
                 identifier,
                 Interest(
@@ -99,9 +101,9 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     pattern=check_pattern(log[begin:middle].decode("ascii")),
                     role=_ROLES[role],
                     group=names.check_group(log[middle:end].decode("ascii"))
-                    if group_length
+                    if end > middle
                     else None,
-                    overflow="drop_newest" if flags & layout.InterestFlag.DROP_NEWEST else "block",
+                    overflow="drop_newest" if lossy else "block",
                 ),
             )
         else:

@@ -16,7 +16,7 @@ import psutil
 from shmbus import errors
 from shmbus.shared import names, patterns
 
-from . import registry
+from . import discovery
 from .facts import BusInfo, Clock, EndpointInfo, PendingRequest
 from .health import Health, Latency, Process, Traffic, assess
 from .registry import Registry
@@ -164,7 +164,7 @@ def observe(bus: str | None = None) -> BusView:
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
     ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``.
     """
-    return BusView(registry.choose(bus))
+    return BusView(discovery.choose(bus))
 
 
 def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], int]:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from shmbus import errors
 from shmbus.shared import _kernel, layout, names
 from shmbus.shared.processes import start_time
-from shmbus.views import facts, interest_log, registry
+from shmbus.views import discovery, facts, interest_log
 from shmbus.views.observe import BusView, observe
 from tests.by_hand import RING, SHM, BusByHand, entry
 
@@ -395,7 +395,7 @@ def test_another_layout_is_refused_with_both_layouts_and_the_processes(stack: Ex
     assert mismatch.value.theirs == "2.00000abc"
     assert mismatch.value.mine != mismatch.value.theirs
     assert os.getpid() in mismatch.value.pids
-    (info,) = [b for b in registry.buses() if b.name == name]
+    (info,) = [b for b in discovery.buses() if b.name == name]
     assert (info.state, info.layout) == ("unreadable", "2.00000abc")
 
 
@@ -425,7 +425,7 @@ def test_a_bus_of_another_user_is_named_as_such(monkeypatch: pytest.MonkeyPatch)
 
 def test_buses_lists_them_with_their_state(bus: BusByHand) -> None:
     bus.endpoint(0, "worker")
-    (info,) = [b for b in registry.buses() if b.name == bus.name]
+    (info,) = [b for b in discovery.buses() if b.name == bus.name]
     assert (info.state, info.alive, info.pid) == ("serving", True, os.getpid())
     assert (info.endpoints, info.package) == (1, "0.1.0")
 

@@ -1,0 +1,154 @@
+"""The buses of this machine: which there are, and which one is meant."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringbuf import RingbufError, SegmentMismatch, SegmentNotFound, SegmentNotReady, layout_text
+from ringbuf._kernel import Mapping
+from shmbus import errors
+from shmbus.shared import layout, names
+from shmbus.shared.processes import namespace, process_alive
+
+from .facts import BusInfo, Clock
+from .memory import open_segment, steady
+
+
+def buses() -> list[BusInfo]:
+    """The buses of this user on this machine, by name; a bus whose dispatcher died is among
+    them."""
+    return [info for info in map(_look, _names()) if info is not None]
+
+
+def _names() -> list[str]:
+    """The names of this user's buses, by what stands in /dev/shm."""
+    return sorted({e.bus for _, e in names.entries() if e.kind == "bus" and e.uid == os.geteuid()})
+
+
+def _look(bus: str) -> BusInfo | None:
+    try:
+        memory = open_bus(bus)
+    except errors.NoSuchBus:  # it ended since we looked
+        return None
+    except errors.BusError as problem:
+        theirs = problem.theirs if isinstance(problem, errors.LayoutMismatch) else ""
+        pids = problem.pids if isinstance(problem, errors.LayoutMismatch) else ()
+        return BusInfo(
+            name=bus, state="unreadable", alive=bool(pids), layout=theirs, note=str(problem)
+        )
+    return bus_info(bus, layout.view(memory, layout.BUS), Clock.now())
+
+
+def running() -> tuple[str, ...]:
+    """The names of this user's buses whose dispatcher lives."""
+    alive = []
+    for bus in _names():
+        name = names.names_of(bus).bus_segment
+        try:
+            memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
+        except RingbufError:
+            continue
+        if bus_info(bus, layout.view(memory, layout.BUS), Clock.now()).alive:
+            alive.append(bus)
+    return tuple(alive)
+
+
+def choose(bus: str | None) -> str:
+    """The bus that is meant: the one named, or else the only one running, or else the only one
+    that is there at all. Raises ``NoSuchBus``, ``InvalidName``."""
+    if bus is not None:
+        return names.check_bus(bus)
+    candidates = running()
+    if not candidates:
+        candidates = tuple(info.name for info in buses() if info.state != "unreadable")
+    if len(candidates) != 1:
+        raise errors.NoSuchBus(bus=None, running=candidates)
+    return candidates[0]
+
+
+def open_bus(bus: str) -> Mapping:
+    """BUS, read-only and checked.
+
+    Raises ``NoSuchBus``, ``LayoutMismatch`` or ``SegmentError`` (foreign or broken)."""
+    name = names.names_of(bus).bus_segment
+    try:
+        memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
+    except (SegmentNotFound, SegmentNotReady):  # as good as not there, where it is being made
+        _refuse_foreign(bus)
+        raise errors.NoSuchBus(bus=bus, running=running()) from None
+    except SegmentMismatch as problem:
+        if problem.what != "layout":
+            raise _untrusted(name, str(problem)) from problem
+        raise errors.LayoutMismatch(
+            bus=bus,
+            mine=layout_text(layout.LAYOUT),
+            theirs=layout_text(problem.found),
+            pids=_users(bus),
+        ) from None
+    except RingbufError as problem:
+        raise _untrusted(name, str(problem)) from problem
+    head = layout.view(memory, layout.BUS)[0]
+    slots, rows = int(head["slots"]), int(head["rows_offset"])
+    if rows % 8 or slots > 0xFFFF or rows + slots * layout.ROW.itemsize > memory.size:
+        raise _untrusted(name, f"it says that {slots} slots begin at byte {rows}")
+    return memory
+
+
+def _untrusted(name: str, reason: str) -> errors.SegmentError:
+    return errors.SegmentError(
+        name=name,
+        reason=reason.removeprefix(f"segment {name!r} "),
+        remedy="See whose it is: shmbus doctor",
+    )
+
+
+def _refuse_foreign(bus: str) -> None:
+    for _, entry in names.entries():
+        if entry.kind == "bus" and entry.bus == bus and entry.uid != os.geteuid():
+            raise errors.SegmentError(
+                name=entry.names.bus_segment,
+                reason=f"this bus belongs to user {entry.uid}, you are {os.geteuid()}",
+                remedy="A bus is for the user who serves it: run as that user, or serve your own",
+            )
+
+
+def _users(bus: str) -> tuple[int, ...]:
+    """The live processes that are attached to a bus, by the names of their segments."""
+    owners = {e.owner for _, e in names.entries(bus) if e.kind == "up" and e.owner is not None}
+    return tuple(sorted({o.pid for o in owners if process_alive(o.pid, o.start)}))
+
+
+def bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
+    copies, _ = steady(head, "identity_seq")
+    bus = copies[0]
+    identity = bus["identity"]
+    heartbeat, control = int(bus["heartbeat_ns"]), int(bus["control_ns"])
+    if int(identity["pid_namespace"]) in (0, namespace("pid")):
+        alive = process_alive(int(identity["pid"]), int(identity["start_time"]))
+    else:  # its pid means nothing here; its heart tells
+        alive = clock.age(heartbeat) < 1.0
+    said = int(bus["state"])
+    state: Any = "unreadable"
+    if said in tuple(layout.BusState):
+        state = layout.BusState(said).name.lower()
+        if not alive and said not in (layout.BusState.ENDED, layout.BusState.HANDOVER):
+            state = "dead"
+    return BusInfo(
+        name=name,
+        state=state,
+        alive=alive,
+        pid=int(identity["pid"]),
+        since=clock.at(int(bus["started_ns"])),
+        package=layout.text(bus["package"]),
+        layout=layout_text(int(bus["prefix"]["layout"])),
+        endpoints=int(bus["attached"]),
+        slots=int(bus["slots"]),
+        ring_bytes=int(bus["ring_bytes"]),
+        serial=int(bus["serial"]),
+        heartbeat_age=clock.age(heartbeat) if heartbeat else None,
+        control_age=clock.age(control) if control else None,
+    )

@@ -1,0 +1,221 @@
+"""One endpoint, as its own words and the dispatcher's about it in shared memory show it.
+
+Nothing that it wrote is believed unchecked; what cannot be read becomes a note.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringbuf import RingbufError
+from ringbuf._kernel import Mapping
+from shmbus.shared import layout, names
+
+from .facts import Clock, Counts, EndpointInfo, Ring, State
+from .interest_log import InterestLog
+from .memory import copy_of, open_segment, table
+
+_REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
+
+# What stands in a segment under the same name as in `EndpointInfo`.
+_OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
+_OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted"]
+
+# These stand for a segment that cannot be opened.
+_NO_UP: Any = np.zeros(1, layout.UP)[0]
+_NO_DOWN: Any = np.zeros(1, layout.DOWN)[0]
+
+
+class UnderWay(NamedTuple):
+    """One of an endpoint's requests."""
+
+    correlation_id: UUID
+    deadline_ns: int
+    """CLOCK_MONOTONIC."""
+    target: Target | None
+    """Whom the dispatcher chose; None: nobody yet."""
+
+
+class Target(NamedTuple):
+    """An endpoint, by as much of its generation as a pending request keeps."""
+
+    slot: int
+    generation: int
+
+    @classmethod
+    def of(cls, slot: int, generation: int) -> Target:
+        return cls(slot, generation & 0xFFFFFFFF)
+
+    @classmethod
+    def unpack(cls, whom: int) -> Target | None:
+        """From a word of the table of targets; 0 is nobody."""
+        return cls(whom & 0xFFFF, whom >> 16 & 0xFFFFFFFF) if whom else None
+
+
+class EndpointView:
+    """One generation of one slot: its segments, opened once and kept."""
+
+    def __init__(self, bus: names.BusNames, slot: int, row: np.void) -> None:
+        self.bus, self.slot, self.generation = bus, slot, int(row["generation"])
+        self.owner = names.owner_in(row)
+        self.name = layout.text(row["name"])
+        self.up: Mapping | None = None
+        self.down: Mapping | None = None
+        self.log = InterestLog(bus, self.owner, self.name)
+
+    def _open(self) -> str:
+        """Open what is not open yet; what is missing, as a note."""
+        try:
+            if self.up is None:
+                name = self.bus.up(self.owner)
+                self.up = open_segment(name, layout.SegmentKind.UP, layout.UP.itemsize)
+            if self.down is None:
+                name = self.bus.down(self.slot, self.generation)
+                self.down = open_segment(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
+        except RingbufError as problem:
+            return str(problem)
+        return ""
+
+    def info(self, row: np.void, clock: Clock, alive: bool) -> EndpointInfo:
+        note = self._open()
+        up, down = _NO_UP, _NO_DOWN
+        if self.down is not None:
+            # DOWN first: what was delivered by then can have been taken since, never the reverse.
+            down = copy_of(self.down, layout.DOWN)
+        if self.up is not None:
+            up = copy_of(self.up, layout.UP)
+        outgoing, incoming = up["outgoing"], up["incoming"]
+        version = int(outgoing[0]["interests_version"])
+        serial = int(outgoing[0]["interests_serial"])
+        interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
+
+        row_state = int(row["state"])
+        state: State = "attached" if row_state == layout.RowState.LIVE else "leaving"
+        if row_state == layout.RowState.DYING or not alive:
+            state = "dead"
+        health = int(row["health"])
+        in_hand = int(up["in_hand"])
+        progress = int(up["progress_ns"])
+        sent, received = _counts(up, "sent"), _counts(up, "received")
+        taken = int(incoming["taken_count"].sum())
+        delivered = int(down["incoming"]["delivered"].sum())
+        pending = self._pending(up)
+        return EndpointInfo(
+            name=self.name,
+            pid=self.owner.pid,
+            slot=self.slot,
+            generation=self.generation,
+            state=state,
+            reason=_REASONS.get(int(row["reason"]), "unknown"),
+            stalled=bool(health & layout.Fitness.STALLED),
+            slow=bool(health & layout.Fitness.SLOW),
+            since=int(row["since_wall_ns"]) / 1e9,
+            last_progress=clock.at(progress) if progress else None,
+            patterns=tuple(dict.fromkeys(i.pattern for i in interests if i.role != "tap")),
+            groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
+            interests=interests,
+            routed=int(down["interests_seen"]) >= version,
+            incoming=_incoming(up, down, 0),
+            incoming_replies=_incoming(up, down, 1),
+            outgoing=_outgoing(up, down, 0),
+            outgoing_replies=_outgoing(up, down, 1),
+            untouched=max(delivered - taken, 0),
+            unforwarded=max(sent.total - int(down["forwarded"]), 0),
+            in_hand=in_hand,
+            in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
+            held=_held(up["held"]) if self.up is not None else 0,
+            receivers=int(up["receivers"]),
+            pending=int(np.count_nonzero(pending["state"] == layout.PendingState.WAITING)),
+            pending_limit=len(pending),
+            sent=sent,
+            received=received,
+            note=note or broken,
+            **{field: int(up[field]) for field in _OF_UP},
+            **{field: int(down[field]) for field in _OF_DOWN},
+        )
+
+    def _pending(self, up: Any) -> NDArray[np.void]:
+        """The pending table, live; empty where what UP says of it cannot be."""
+        return table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
+
+    def waiting(self) -> Iterator[int]:
+        """When those messages were sent that it has not taken yet."""
+        if self.up is None or self.down is None:
+            return
+        down = copy_of(self.down, layout.DOWN)
+        place, head = down["incoming_ring"][0], int(down["incoming"][0]["head"])
+        at, capacity = int(place["offset"]), int(place["capacity"])
+        if at < layout.DOWN.itemsize or at + capacity > self.down.size:
+            return
+        data = memoryview(self.down)[at : at + capacity].tobytes()
+        # Read last: nothing from here on was overwritten while the copy was made.
+        position = int(copy_of(self.up, layout.UP)["incoming"][0]["taken"])
+        if head - position > capacity:
+            return
+        header = layout.RECORD.itemsize
+        while position < head:
+            start = position % capacity
+            if start + 8 > capacity:
+                return
+            length, kind = struct.unpack_from("<IH", data, start)
+            if length < 8 or length > capacity:
+                return
+            if kind != layout.PADDING and length >= header and start + header <= capacity:
+                yield int(np.frombuffer(data, layout.RECORD, 1, start)[0]["sent_ns"])
+            position += -(-length // 8) * 8
+
+    def requests(self) -> Iterator[UnderWay]:
+        """Its requests under way."""
+        if self.up is None or self.down is None:
+            return
+        pending = self._pending(copy_of(self.up, layout.UP)).copy()
+        down = copy_of(self.down, layout.DOWN)
+        targets = table(self.down, down["target_count"], down["target_offset"], layout.TARGET)
+        for index in np.flatnonzero(pending["state"] == layout.PendingState.WAITING).tolist():
+            entry, whom = pending[index], 0
+            if index < len(targets) and (targets[index]["id"] == entry["id"]).all():
+                whom = int(targets[index]["whom"])
+            yield UnderWay(
+                correlation_id=UUID(bytes=entry["id"].tobytes()),
+                deadline_ns=int(entry["deadline_ns"]),
+                target=Target.unpack(whom),
+            )
+
+
+def _counts(up: Any, way: str) -> Counts:
+    return Counts(**{kind: int(up[f"{way}_{kind}"]) for kind in Counts.__struct_fields__})
+
+
+def _held(held: NDArray[np.void]) -> int:
+    return int(np.count_nonzero((held["position"] != layout.NOWHERE) & (held["done"] == 0)))
+
+
+def _incoming(up: Any, down: Any, ring: int) -> Ring:
+    """One that is consumed by the endpoint, after its end by the dispatcher."""
+    producer = down["incoming"][ring]
+    tail = int(producer["reclaim"])
+    if tail == layout.NOWHERE:
+        tail = int(up["incoming"][ring]["tail"])
+    return _ring(producer, tail, down["incoming_ring"][ring])
+
+
+def _outgoing(up: Any, down: Any, ring: int) -> Ring:
+    tail = int(down["outgoing"][ring]["tail"])
+    return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
+
+
+def _ring(producer: Any, tail: int, place: Any) -> Ring:
+    capacity = int(place["capacity"])
+    depth = int(producer["head"]) - tail
+    # The two sides were not read at one moment, and either may hold garbage.
+    return Ring(
+        depth=min(max(depth, 0), capacity),
+        capacity=capacity,
+        high=min(int(producer["high"]), capacity),
+    )

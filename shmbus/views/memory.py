@@ -1,0 +1,61 @@
+"""Shared memory as an observer reads it: without a lock, and never written.
+
+What is read here is shown to people, never acted upon.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringbuf import Segment, SegmentMismatch
+from ringbuf._kernel import Mapping
+from shmbus.shared import layout
+
+
+def open_segment(name: str, kind: layout.SegmentKind, least: int) -> Mapping:
+    """A segment, read-only; it stays mapped while the mapping or a view of it is alive. Raises
+    ``RingbufError``."""
+    mapping = Segment.attach(name, kind=kind, layout=layout.LAYOUT).memory
+    if mapping.size < least:
+        raise SegmentMismatch(name, "size", least, mapping.size)
+    return mapping
+
+
+def copy_of(memory: Mapping, structure: layout.Dtype) -> Any:
+    """The structure at the start of a segment as it is now. Bytes are copied far more
+    quickly than structures."""
+    return np.frombuffer(memoryview(memory)[: structure.itemsize].tobytes(), structure)[0]
+
+
+def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any, NDArray[Any]]:
+    """A copy of structures that change under a sequence number (odd while they do), and which of
+    them stood still. The dispatcher may have died over one: that stays out of it."""
+    # Three calls in this order; on machines that reorder loads, the calls between them make a
+    # torn read improbable, not impossible. What is read here is looked at, never acted upon.
+    memory = head.view(np.uint8)  # bytes are copied far more quickly than structures
+    result = memory.copy().view(head.dtype)
+    done = np.zeros(head.shape, bool)
+    for turn in range(tries):
+        if turn >= 10:
+            time.sleep(0.001)  # its writer has lost the CPU over it, or waits for our GIL
+        before = head[sequence].copy()
+        copy = memory.copy().view(head.dtype)
+        still = (before == head[sequence]) & (before % 2 == 0)
+        result[still & ~done] = copy[still & ~done]
+        done |= still
+        if done.all():
+            break
+    return result, done
+
+
+def table(memory: Mapping | None, count: Any, at: Any, structure: layout.Dtype) -> NDArray[np.void]:
+    """A table of structures in a segment, live; empty where it cannot be where it is said to be."""
+    count, at = int(count), int(at)
+    size = count * structure.itemsize
+    if memory is None or count > 65536 or at % 8 or at + size > memory.size:
+        return np.zeros(0, structure)
+    return layout.view(memory, structure, count, at)
