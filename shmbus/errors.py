@@ -11,6 +11,8 @@ import dataclasses
 from typing import Any, dataclass_transform
 from uuid import UUID
 
+from .limits import GROUPS, MAX_NAME, MAX_TYPE
+
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BusError(Exception):
@@ -502,7 +504,7 @@ class InvalidName(UsageError, ValueError):
     def _explain(self) -> str:
         return (
             f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
-            f"{self.reason}. Use 1 to 48 of A-Z a-z 0-9 '_' '-' '.'"
+            f"{self.reason}. Use 1 to {MAX_NAME} of A-Z a-z 0-9 '_' '-' '.'"
         )
 
 
@@ -515,7 +517,7 @@ class InvalidType(UsageError, ValueError):
     def _explain(self) -> str:
         return (
             f"{self.type!r} is not a message type: {self.reason}. Use tokens of A-Z a-z 0-9 _ - "
-            "between dots, at most 255 bytes, as in 'buffer.12.changed'"
+            f"between dots, at most {MAX_TYPE} bytes, as in 'buffer.12.changed'"
         )
 
 
@@ -587,7 +589,7 @@ class TooManyGroups(UsageError):
 
     endpoint: str
     group: str
-    limit: int = 31
+    limit: int = GROUPS - 1
 
     def _explain(self) -> str:
         return (

@@ -9,13 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from .errors import InvalidSetting
+from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE, RINGS
 
 PAGE = 4096
 KIB = 1024
 MIB = 1024 * KIB
 
-RINGS = 4  # of each endpoint: data and reply, out and in
-REQUEST_RESERVE = 256  # bytes of the incoming reply ring kept for the error records of one request
 _MOST = (1 << 31) - 1  # of what the kernel counts in 32 bits
 
 
@@ -67,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     be stalled."""
     prefetch: int = 4
     """Messages that a group member may have waiting more than the member with the fewest."""
-    hold_limit: int = 64
+    hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; the oldest beyond
     is let go. At most 64."""
     max_deliveries: int = 2
@@ -92,9 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _power_of_two("ring_bytes", self.ring_bytes, PAGE)
-        _between("max_endpoints", self.max_endpoints, 1, 1024, "endpoints")
+        _between("max_endpoints", self.max_endpoints, 1, MAX_SLOTS, "endpoints")
         if self.max_requests is not None:
-            _between("max_requests", self.max_requests, 1, 65535, "requests")
+            _between("max_requests", self.max_requests, 1, MAX_REQUESTS, "requests")
             if self.max_requests * REQUEST_RESERVE > self.ring_bytes // 2:
                 enough = _power_above(2 * REQUEST_RESERVE * self.max_requests)
                 raise InvalidSetting(
@@ -107,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _positive("block_timeout", self.block_timeout, zero=True)
         _positive("stall_after", self.stall_after)
         _between("prefetch", self.prefetch, 1, _MOST, "messages")
-        _between("hold_limit", self.hold_limit, 1, 64, "messages")
+        _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
         _between("batch_per_pass", self.batch_per_pass, 1, _MOST, "records")
         _between("spin_us", self.spin_us, 0, 1000, "microseconds")
@@ -134,7 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables."""
         # State on both sides, interests; an entry per request on both sides; what a fan-out owes.
         tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
-        return RINGS * self.ring_bytes + _pages(tables)
+        return 2 * RINGS * self.ring_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints takes, about, all of it reserved."""

@@ -22,6 +22,7 @@ from roles import FORGED, JOB, TASK, ask, handle, send, survive, watch, work
 
 import shmbus
 from shmbus import errors
+from shmbus.limits import HELD
 from shmbus.shared import layout
 from shmbus.testing import TIMEOUT, BusProcess
 
@@ -110,7 +111,7 @@ def requests_that_are_none(f: Forger, chance: random.Random) -> None:
 
 
 def holding_and_counting(f: Forger, chance: random.Random) -> None:
-    entry = chance.randrange(layout.HELD)
+    entry = chance.randrange(HELD)
     f.up["held"][entry]["position"] = word(chance, int(f.up["incoming"][DATA]["tail"]))
     f.up["held"][entry]["done"] = word(chance)
     kept = f.up["kept"][chance.randrange(layout.KEPT)]

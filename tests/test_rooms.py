@@ -18,12 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = {"shmbus", "shmbus.errors", "shmbus.host", "shmbus.views"}
 """What programs see of the package: these very modules, nothing below them."""
 
-BASE = {"ringbuf", "shmbus.errors", "shmbus.settings"}
+BASE = {"ringbuf", "shmbus.errors", "shmbus.limits", "shmbus.settings"}
 SIDES = {"shmbus.shared", "shmbus.views", "shmbus.endpoint", "shmbus.dispatcher"}
 ROOMS = {
     "ringbuf": set(),
-    "shmbus.errors": {"ringbuf"},
-    "shmbus.settings": {"ringbuf", "shmbus.errors"},
+    "shmbus.limits": set(),
+    "shmbus.errors": {"ringbuf", "shmbus.limits"},
+    "shmbus.settings": {"ringbuf", "shmbus.errors", "shmbus.limits"},
     "shmbus.shared": BASE,
     "shmbus.views": BASE | {"shmbus.shared"},
     "shmbus.endpoint": BASE | {"shmbus.shared", "shmbus.views"},

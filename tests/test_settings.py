@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmbus.errors import InvalidSetting
-from shmbus.settings import REQUEST_RESERVE, Batch, Settings
+from shmbus.limits import REQUEST_RESERVE
+from shmbus.settings import Batch, Settings
 
 
 def test_the_defaults_are_the_documented_ones() -> None:

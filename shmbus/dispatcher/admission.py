@@ -16,8 +16,8 @@ from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
 from shmbus import errors
 from shmbus.shared import layout, names, processes
-from shmbus.shared.door import Answer, Code
-from shmbus.shared.layout import RowState, SegmentKind
+from shmbus.shared.door import Answer
+from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.segments import Shape
 
 from . import _kernel
@@ -34,7 +34,12 @@ class Denied(Exception):
     """The caller is not admitted; ``answer`` has the reason."""
 
     def __init__(
-        self, text: str, *, code: Code = Code.REFUSED, number: int = 0, pid: int | None = None
+        self,
+        text: str,
+        *,
+        code: DoorCode = DoorCode.REFUSED,
+        number: int = 0,
+        pid: int | None = None,
     ) -> None:
         super().__init__(text)
         self.answer = Answer(code, pid=pid or os.getpid(), number=number, text=text)
@@ -64,7 +69,7 @@ class Candidate(NamedTuple):
 def check_caller(caller: Caller) -> None:
     """Check its layout and its user. Raises ``Denied``."""
     if caller.layout != layout.LAYOUT:
-        raise Denied("", code=Code.OTHER_LAYOUT, number=layout.LAYOUT)
+        raise Denied("", code=DoorCode.OTHER_LAYOUT, number=layout.LAYOUT)
     if caller.uid != os.geteuid():
         raise Denied(f"uid {caller.uid} is not this bus's user\nServe a bus as that user")
 
@@ -109,11 +114,11 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
                 return None  # however long it takes: this dispatcher frees the name
             if state == RowState.LEAVING and patient:
                 return None
-            raise Denied(name, code=Code.NAME_TAKEN, pid=pid)
+            raise Denied(name, code=DoorCode.NAME_TAKEN, pid=pid)
     if not free:
         if patient and clearing:
             return None
-        raise Denied("", code=Code.BUS_FULL, number=len(table.rows))
+        raise Denied("", code=DoorCode.BUS_FULL, number=len(table.rows))
     left = {slot: int(table.rows[slot]["down_ns"]) for slot in free}
     before = time.monotonic_ns() - _REMEMBERED
     return next((slot for slot in free if left[slot] < before), min(free, key=left.__getitem__))
@@ -135,11 +140,11 @@ def refusal(problem: Exception) -> Answer:
             return problem.answer
         case errors.SegmentError(free=int(free), size=int(size)):
             text = f"{problem.name}\n{free}"
-            return Answer(Code.NO_SPACE, pid=os.getpid(), number=size, text=text)
+            return Answer(DoorCode.NO_SPACE, pid=os.getpid(), number=size, text=text)
         case errors.SegmentError():
             text = f"{problem.reason}\n{problem.remedy}"
         case errors.BusError() | RingbufError():
             text = f"{problem}\n{getattr(problem, 'remedy', '')}"
         case _:
             text = f"the dispatcher could not: {problem}"
-    return Answer(Code.REFUSED, pid=os.getpid(), text=text)
+    return Answer(DoorCode.REFUSED, pid=os.getpid(), text=text)

@@ -26,8 +26,8 @@ from ringbuf.segment import unlink
 from shmbus.errors import BusError
 from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments
-from shmbus.shared.door import KNOCK, Answer, Code
-from shmbus.shared.layout import RowState, SegmentKind
+from shmbus.shared.door import KNOCK_SIZE, Answer
+from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.names import Owner
 from shmbus.shared.processes import Descriptors
 
@@ -262,7 +262,7 @@ class Dispatcher:
     def _hear(self, connection: socket.socket) -> None:
         caller = None
         with suppress(OSError):
-            caller = door.identify(connection, connection.recv(KNOCK.size + 1))
+            caller = door.identify(connection, connection.recv(KNOCK_SIZE + 1))
         if caller is None:
             connection.close()
         else:
@@ -285,7 +285,7 @@ class Dispatcher:
         if answer is None:
             self._waiting.append(waiting)
             return
-        if answer.code != Code.ADMITTED and caller.pidfd is not None:
+        if answer.code != DoorCode.ADMITTED and caller.pidfd is not None:
             os.close(caller.pidfd)
         with suppress(OSError):  # gone meanwhile: the watcher sees it
             connection.send(answer.pack())
@@ -300,7 +300,7 @@ class Dispatcher:
                 self._unconnected.discard(guest.slot)
                 if caller.pidfd is not None:
                     os.close(caller.pidfd)
-                return Answer(Code.ADMITTED, guest.slot, guest.generation, os.getpid())
+                return Answer(DoorCode.ADMITTED, guest.slot, guest.generation, os.getpid())
         candidate = admission.examine(caller, self.names, self._table)
         slot = admission.choose_slot(self._table, candidate.name, patient=waiting.patient)
         if slot is None:
@@ -329,7 +329,7 @@ class Dispatcher:
                     os.close(fd)
             raise
         self._table.store("attached", len(self.guests))
-        return Answer(Code.ADMITTED, slot, generation, os.getpid())
+        return Answer(DoorCode.ADMITTED, slot, generation, os.getpid())
 
     def _serve_guest(
         self, guest: Guest, process: Descriptors, *, door: int, adopted: bool = False

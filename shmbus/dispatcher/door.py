@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 from shmbus.shared import door
-from shmbus.shared.door import KNOCK
+from shmbus.shared.door import KNOCK_SIZE, Knock
 from shmbus.shared.names import Owner
 
 _SO_PEERPIDFD = 77
@@ -46,9 +46,9 @@ def listen(bus: str) -> socket.socket:
 
 def identify(connection: socket.socket, record: bytes) -> Caller | None:
     """Who sent this record; None where it is malformed or its sender has ended already."""
-    if len(record) != KNOCK.size:
+    if len(record) != KNOCK_SIZE:
         return None
-    theirs, nonce, start = KNOCK.unpack(record)
+    theirs, nonce, start = Knock.unpack(record)
     pid, uid, _ = struct.unpack(
         "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     )

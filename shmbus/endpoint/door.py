@@ -11,7 +11,8 @@ from ringbuf import SegmentNoSpace, layout_text
 from ringbuf.segment import REMEDIES
 from shmbus import errors
 from shmbus.shared import door, layout, segments
-from shmbus.shared.door import ANSWER, KNOCK, Answer, Code
+from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
+from shmbus.shared.layout import DoorCode
 from shmbus.views import discovery, removed
 
 
@@ -29,13 +30,13 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
 
     Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
     """
-    record = KNOCK.pack(layout.LAYOUT, nonce, start_time)
+    record = Knock(layout.LAYOUT, nonce, start_time).pack()
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             answer = _ask(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:
-                if answer.code == Code.ADMITTED:
+                if answer.code == DoorCode.ADMITTED:
                     return Admission(answer.slot, answer.generation, connection.detach())
                 raise _refusal(bus, answer)
         except BaseException:
@@ -61,15 +62,15 @@ def _ask(
     connection.settimeout(max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9))
     try:
         connection.send(record)
-        answer = connection.recv(ANSWER.size + 1)
+        answer = connection.recv(ANSWER_SIZE + 1)
     except TimeoutError:
         raise _timeout(bus, began) from None
     except (ConnectionError, BrokenPipeError):
         return None
-    if len(answer) != ANSWER.size:
+    if len(answer) != ANSWER_SIZE:
         return None  # the dispatcher ended meanwhile
     result = Answer.unpack(answer)
-    return None if result.code == Code.ENDING else result
+    return None if result.code == DoorCode.ENDING else result
 
 
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
@@ -84,17 +85,17 @@ def _timeout(bus: str, began: int) -> errors.AttachTimeout:
 
 def _refusal(bus: str, answer: Answer) -> errors.BusError:
     match answer.code:
-        case Code.NAME_TAKEN:
+        case DoorCode.NAME_TAKEN:
             return errors.NameTaken(bus=bus, name=answer.text, pid=answer.pid)
-        case Code.BUS_FULL:
+        case DoorCode.BUS_FULL:
             return errors.BusFull(bus=bus, limit=answer.number)
-        case Code.NO_SPACE:
+        case DoorCode.NO_SPACE:
             name, _, free = answer.text.partition("\n")
             problem = SegmentNoSpace(
                 name, answer.number, int(free), REMEDIES[errno.ENOSPC], errno=errno.ENOSPC
             )
             return segments.error(bus, name, problem)
-        case Code.OTHER_LAYOUT:
+        case DoorCode.OTHER_LAYOUT:
             mine, theirs = layout_text(layout.LAYOUT), layout_text(answer.number)
             return errors.LayoutMismatch(bus=bus, mine=mine, theirs=theirs, pids=(answer.pid,))
         case _:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shmbus import errors
+from shmbus.limits import GROUPS
 from shmbus.shared import patterns
 from shmbus.shared.layout import InterestFlag, InterestRole
 
@@ -16,7 +17,7 @@ from .payloads import Types
 
 Callback = Callable[[Message], Any]
 
-_GROUPS = 31  # bits of a message's interests but the first
+_GROUPS = GROUPS - 1  # the first bit is that of plain subscriptions
 
 
 class LocalInterest(msgspec.Struct, frozen=True):

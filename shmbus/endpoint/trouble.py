@@ -22,21 +22,6 @@ if TYPE_CHECKING:
     from .upcalls import BadRing, Fault
 
 
-class Trouble(IntFlag):
-    """enum ep_trouble, which says more."""
-
-    CLOSED_HERE = 1
-    BUS_DEAD = 2
-    BUS_HANDED = 4
-    BUS_OVER = 8
-    TAKEN_OFF = 16
-    RING_BAD = 32
-    STOPPING = 64
-
-    FOR_NOW = BUS_DEAD | BUS_HANDED
-    FOR_GOOD = CLOSED_HERE | BUS_OVER | TAKEN_OFF | RING_BAD
-
-
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
     """Somebody wants to receive, and the handlers' threads do."""
     return conflict(endpoint, "it is inside run(), which takes its messages")
@@ -135,3 +120,21 @@ class Explanations:
             capacity=ring.capacity if ring else 0,
             seconds=_kernel.bus_facts(self._seat.bus).block_timeout_ns / 1e9,
         )
+
+
+# Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
+
+
+class Trouble(IntFlag):
+    """What keeps an endpoint's calls from proceeding."""
+
+    CLOSED_HERE = 1  # this process closed the endpoint
+    BUS_DEAD = 2  # the dispatcher's process is finished; a successor may adopt us
+    BUS_HANDED = 4  # the dispatcher went and left the bus to a successor
+    BUS_OVER = 8  # the bus has ended, or another took its place
+    TAKEN_OFF = 16  # the dispatcher evicted us
+    # an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes
+    RING_BAD = 32
+    STOPPING = 64  # whoever receives shall come to an end
+    FOR_GOOD = 57
+    FOR_NOW = 6

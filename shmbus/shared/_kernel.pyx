@@ -7,7 +7,8 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire
 from shmbus.shared._native cimport (
-    NEVER, SB_LAYOUT, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus, sb_row, span_ns,
+    NEVER, SB_LATENCY_BUCKETS, SB_LAYOUT, SB_NAME, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus,
+    sb_latency_floor, sb_row, span_ns,
 )
 
 from shmbus.shared.bus_facts import BusFacts, Row
@@ -53,7 +54,7 @@ def find_row(mapping, str name):
 def read_row(mapping, uint64_t slot):
     """A slot's row; None where it does not stop changing: its writer died over it."""
     cdef const sb_row *row = row_at(mapping, slot)
-    cdef char name[65]
+    cdef char name[SB_NAME + 1]
     cdef uint64_t seq, generation, state, reason
     cdef uint32_t pid
     cdef int tries
@@ -69,13 +70,19 @@ def read_row(mapping, uint64_t slot):
         state = rb_load(&row.state)
         reason = rb_load(&row.reason)
         pid = row.identity.pid
-        memcpy(name, row.name, 64)
-        name[64] = 0
+        memcpy(name, row.name, SB_NAME)
+        name[SB_NAME] = 0
         rb_fence_acquire()
         if rb_load(&row.seq) == seq:
             return Row(slot=slot, generation=generation, state=state, pid=pid, reason=reason,
                        name=(<bytes>name).decode("ascii", "replace"))
     return None
+
+
+def latency_floors():
+    """Where each latency bucket begins, in nanoseconds, and where the last would end."""
+    cdef uint32_t bucket
+    return [sb_latency_floor(bucket) for bucket in range(SB_LATENCY_BUCKETS + 1)]
 
 
 def seconds(timeout):

@@ -13,6 +13,28 @@ cdef extern from "ringbuf/native/prefix.h" nogil:
         uint32_t kind
         uint32_t reserved[5]
 
+cdef extern from "shmbus/shared/native/door.h" nogil:
+    enum: # sb_door_code; a named one could not be an index
+        SB_DOOR_ADMITTED
+        SB_DOOR_NAME_TAKEN
+        SB_DOOR_BUS_FULL
+        SB_DOOR_OTHER_LAYOUT
+        SB_DOOR_REFUSED
+        SB_DOOR_ENDING
+        SB_DOOR_NO_SPACE
+    struct sb_knock:
+        uint64_t layout
+        uint64_t nonce
+        uint64_t start_time
+    struct sb_answer:
+        uint32_t code
+        uint32_t slot
+        uint64_t generation
+        uint32_t pid
+        uint32_t reserved
+        uint64_t number
+        char text[480]
+
 cdef extern from "shmbus/shared/native/record.h" nogil:
     enum: # sb_kind; a named one could not be an index
         SB_EVENT

@@ -8,34 +8,36 @@ from the socket itself.
 
 from __future__ import annotations
 
-import struct
-from enum import IntEnum
 from typing import NamedTuple
 
-from . import names
+import numpy as np
 
-KNOCK = struct.Struct("<QQQ")  # layout, nonce, start time
-ANSWER = struct.Struct(
-    "<IIQIIQ480s"
-)  # code, slot, generation, pid, reserved, layout or limit, text
+from . import layout, names
+from .layout import DoorCode
+
+KNOCK_SIZE = layout.KNOCK.itemsize
+ANSWER_SIZE = layout.ANSWER.itemsize
 
 
-class Code(IntEnum):
-    """What the dispatcher answers."""
+class Knock(NamedTuple):
+    """What who knocks sends."""
 
-    ADMITTED = 0
-    NAME_TAKEN = 1
-    BUS_FULL = 2
-    OTHER_LAYOUT = 3
-    REFUSED = 4
-    ENDING = 5
-    NO_SPACE = 6
+    layout: int
+    nonce: int
+    start_time: int
+
+    def pack(self) -> bytes:
+        return np.array([self], layout.KNOCK).tobytes()
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Knock:
+        return cls(*np.frombuffer(record, layout.KNOCK)[0].item())
 
 
 class Answer(NamedTuple):
     """One answer at the door."""
 
-    code: Code
+    code: DoorCode
     slot: int = 0
     generation: int = 0
     pid: int = 0
@@ -43,15 +45,14 @@ class Answer(NamedTuple):
     text: str = ""
 
     def pack(self) -> bytes:
-        text = self.text.encode()[:480]
-        return ANSWER.pack(self.code, self.slot, self.generation, self.pid, 0, self.number, text)
+        fields = (self.code, self.slot, self.generation, self.pid, 0, self.number)
+        return np.array([(*fields, self.text.encode())], layout.ANSWER).tobytes()
 
     @classmethod
     def unpack(cls, record: bytes) -> Answer:
-        code, slot, generation, pid, _, number, text = ANSWER.unpack(record)
-        return cls(
-            Code(code), slot, generation, pid, number, text.rstrip(b"\0").decode(errors="replace")
-        )
+        fields = np.frombuffer(record, layout.ANSWER)[0].item()
+        code, slot, generation, pid, _, number, text = fields
+        return cls(DoorCode(code), slot, generation, pid, number, text.decode(errors="replace"))
 
 
 def path(bus: str) -> str:

@@ -47,32 +47,37 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000016AD075A8
+LAYOUT = 0x00000001B4E41EE4
 """The second word of every segment that this version can read."""
 
 LINE = 64
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 PADDING = 0
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
-MAX_TYPE = 255  # bytes of a type or a pattern
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
 HEADER = 64
 FAULT_RECORD = 128
-REQUEST_RESERVE = 256  # bytes of the incoming reply ring kept for the errors of one request
 LAYOUT_VERSION = 1
-MAX_NAME = 48  # characters; the bus's name must fit into a socket's path, of 108 bytes
 NAME = 64  # bytes: a name and its end, padded
-GROUPS = 32  # bits of `interests`: plain subscriptions and 31 groups
-HELD = 64  # messages that an endpoint may have begun and not done, kept for handing on
 KEPT = 16  # of those, how many that left the ring
-MAX_SLOTS = 1024
-MAX_REQUESTS = 65535  # a request's index has 16 bits
 LATENCY_BUCKETS = 256
 BUS_GENERATION = 1
-RINGS = 2  # each way
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
+TASK_FINISHED = 1540  # no instruction of this task runs any more
+
+
+class DoorCode(IntEnum):
+    """What the dispatcher answers."""
+
+    ADMITTED = 0
+    NAME_TAKEN = 1
+    BUS_FULL = 2
+    OTHER_LAYOUT = 3
+    REFUSED = 4
+    ENDING = 5
+    NO_SPACE = 6
 
 
 class Kind(IntEnum):
@@ -252,6 +257,24 @@ PREFIX = _structure(
     ("superseded_by", "<u8", 32),
     ("kind", "<u4", 40),
     ("reserved", ("<u4", 5), 44),
+)
+
+KNOCK = _structure(
+    24,
+    ("layout", "<u8", 0),
+    ("nonce", "<u8", 8),
+    ("start_time", "<u8", 16),
+)
+
+ANSWER = _structure(
+    512,
+    ("code", "<u4", 0),
+    ("slot", "<u4", 4),
+    ("generation", "<u8", 8),
+    ("pid", "<u4", 16),
+    ("reserved", "<u4", 20),
+    ("number", "<u8", 24),
+    ("text", "S480", 32),
 )
 
 RECORD = _structure(
@@ -542,6 +565,8 @@ INTERESTS = _structure(
 
 STRUCTURES: dict[str, Dtype] = {
     "rb_prefix": PREFIX,
+    "sb_knock": KNOCK,
+    "sb_answer": ANSWER,
     "sb_record": RECORD,
     "sb_fault": FAULT,
     "sb_tap": TAP,

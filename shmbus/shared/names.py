@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from ringbuf.segment import DIRECTORY
 from shmbus.errors import InvalidName
+from shmbus.limits import MAX_NAME
 
 SHM = Path(DIRECTORY)
 
-LIMIT = 48  # characters; a socket's path has 108 bytes, and the bus's name must fit into it
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}\Z")
+_NAME = rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}"
+_WHOLE_NAME = re.compile(rf"{_NAME}\Z")
 
 
 def check_bus(name: str) -> str:
@@ -42,14 +42,14 @@ def check_group(name: str) -> str:
 def _check(name: object, what: str) -> str:
     if not isinstance(name, str):
         reason = f"it is of type {type(name).__name__}"
-    elif _NAME.match(name):
+    elif _WHOLE_NAME.match(name):
         return name
     elif not name:
         reason = "it is empty"
-    elif len(name) > LIMIT:
-        reason = f"it has {len(name)} characters, the limit is {LIMIT}"
+    elif len(name) > MAX_NAME:
+        reason = f"it has {len(name)} characters, the limit is {MAX_NAME}"
     else:
-        odd = next(c for c in name if not _NAME.match(c))
+        odd = next(c for c in name if not _WHOLE_NAME.match(c))
         reason = f"it has the character {odd!r}"
     raise InvalidName(name=str(name), what=what, reason=reason)
 
@@ -152,7 +152,7 @@ class Entry(NamedTuple):
 _NUMBER = r"(?:0|[1-9][0-9]{0,19})"
 _OWNER = rf"(?P<pid>{_NUMBER}):(?P<start>{_NUMBER}):(?P<nonce>[0-9a-f]{{16}})"
 _FILE = re.compile(
-    rf"(?P<sem>sem\.)?shmbus:(?P<uid>{_NUMBER}):(?P<bus>[A-Za-z0-9_.-]{{1,48}}):"
+    rf"(?P<sem>sem\.)?shmbus:(?P<uid>{_NUMBER}):(?P<bus>{_NAME}):"
     rf"(?P<kind>bus|lock|door|ready|bell|up|int|down)"
     rf"(?::{_OWNER}(?::(?P<serial>{_NUMBER}))?|:(?P<slot>{_NUMBER}):(?P<generation>{_NUMBER}))?\Z"
 )

@@ -17,8 +17,7 @@ from typing import Literal
 import msgspec
 
 from shmbus.errors import InvalidPattern, InvalidType
-
-LIMIT = 255  # bytes of a type or a pattern
+from shmbus.limits import MAX_TYPE
 
 Role = Literal["subscribe", "handle", "tap"]
 Overflow = Literal["block", "drop_newest"]
@@ -32,14 +31,14 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 def check_type(type: str) -> str:
     """The type itself, if a user may publish, send or request it; raises ``InvalidType``."""
-    if isinstance(type, str) and len(type) <= LIMIT and _TYPE.match(type):
+    if isinstance(type, str) and len(type) <= MAX_TYPE and _TYPE.match(type):
         return type
     raise InvalidType(type=str(type), reason=_why(type, pattern=False))
 
 
 def check_pattern(pattern: str) -> str:
     """The pattern itself, if it is one; raises ``InvalidPattern``."""
-    if isinstance(pattern, str) and len(pattern) <= LIMIT and _PATTERN.match(pattern):
+    if isinstance(pattern, str) and len(pattern) <= MAX_TYPE and _PATTERN.match(pattern):
         return pattern
     raise InvalidPattern(pattern=str(pattern), reason=_why(pattern, pattern=True))
 
@@ -49,8 +48,8 @@ def _why(text: object, *, pattern: bool) -> str:
         return f"it is of type {type(text).__name__}"
     if not text:
         return "it is empty"
-    if len(text) > LIMIT:
-        return f"it has {len(text)} characters, the limit is {LIMIT}"
+    if len(text) > MAX_TYPE:
+        return f"it has {len(text)} characters, the limit is {MAX_TYPE}"
     tokens = text.split(".")
     if not pattern and text.startswith("$"):
         return "what begins with '$' is published by the bus alone"

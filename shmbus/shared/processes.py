@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-_ENDED = 0x604  # PF_EXITING | PF_DUMPCORE | PF_SIGNALED: no instruction of this task runs any more
+from .layout import TASK_FINISHED
 
 
 def process_alive(pid: int, start_time: int) -> bool:
@@ -40,7 +40,7 @@ def _task(stat: str) -> _Task | None:
             fields = file.read(1024).rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & _ENDED)
+    return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & TASK_FINISHED)
 
 
 def maps(pid: int, file: str) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shmbus.shared import layout
+from shmbus.shared import _kernel, layout
 
 from .facts import BusInfo, EndpointInfo
 
@@ -20,14 +20,8 @@ HEARTBEAT_LIMIT = 1.0
 """Seconds of silence after which the forwarding plane, which speaks every 0.1 s, hangs."""
 
 
-def _floors() -> NDArray[np.float64]:
-    """Where each latency bucket begins, in seconds, and where the last would end."""
-    bucket = np.arange(layout.LATENCY_BUCKETS + 1)
-    floor = np.where(bucket < 8, bucket * 2, (8 + bucket % 8) << (bucket // 8))
-    return floor / 1e9
-
-
-_FLOORS = _floors()
+_FLOORS: NDArray[np.float64] = np.array(_kernel.latency_floors()) / 1e9
+"""Where each latency bucket begins, in seconds, and where the last would end."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):

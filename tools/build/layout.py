@@ -9,7 +9,8 @@ tests/shared/test_layout.py holds the files in the tree to the headers. What is 
     shmbus/shared/native/generated.h    the same of the bus, and the words of enumerations
     shmbus/shared/_layout.pxd           structures, enumerations and numbers for Cython
     shmbus/shared/layout.py             the same for Python and numpy, below a line that says so
-    shmbus/limits.py                    the numbers that bound what can be set on a bus
+    shmbus/endpoint/trouble.py          an enumeration of endpoint/native/trouble.h, likewise
+    shmbus/limits.py                    the numbers that bound what users choose
 """
 
 from __future__ import annotations
@@ -28,14 +29,29 @@ RING_HEADERS = (
     "ringbuf/native/ring.h",
     "ringbuf/native/standalone.h",
 )
-BUS_HEADERS = ("shmbus/shared/native/record.h", "shmbus/shared/native/layout.h")
+BUS_HEADERS = (
+    "shmbus/shared/native/door.h",
+    "shmbus/shared/native/record.h",
+    "shmbus/shared/native/layout.h",
+)
+PROCESS_HEADER = "shmbus/shared/native/process.h"
+TROUBLE_HEADER = "shmbus/endpoint/native/trouble.h"
 
 # Of ringbuf's headers: what a ring that stands alone is made of, and what the bus builds on.
 RING = ("rb_prefix", "rb_head8", "rb_standalone", "RB_MAGIC", "RB_PADDING", "RB_STANDALONE_KIND")
 BELOW = ("rb_prefix", "RB_MAGIC", "RB_LINE", "RB_PADDING")
 
 WORDS = ("sb_kind", "sb_reason")
-LIMITS = ("SB_RINGS", "SB_HELD", "SB_MAX_SLOTS", "SB_MAX_REQUESTS", "SB_REQUEST_RESERVE")
+LIMITS = (
+    "SB_GROUPS",
+    "SB_HELD",
+    "SB_MAX_NAME",
+    "SB_MAX_REQUESTS",
+    "SB_MAX_SLOTS",
+    "SB_MAX_TYPE",
+    "SB_REQUEST_RESERVE",
+    "SB_RINGS",
+)
 
 DO_NOT_EDIT = "Written by tools/build/layout.py from the headers; do not edit."
 BELOW_HERE = f"# {DO_NOT_EDIT} {'-' * 34}\n"
@@ -96,7 +112,7 @@ def bus_facts(ringbuf: Iterable[Header], bus: Iterable[Header]) -> Facts:
 # C ---------------------------------------------------------------------------------------------
 
 
-def c_header(prefix: str, of: str, known: Facts, version: int, words: Iterable[str] = ()) -> str:
+def c_header(prefix: str, of: str, known: Facts, layout: int, words: Iterable[str] = ()) -> str:
     """Fingerprint, assertions and words."""
     lines = [
         f"/* {DO_NOT_EDIT}",
@@ -109,7 +125,7 @@ def c_header(prefix: str, of: str, known: Facts, version: int, words: Iterable[s
         f"#define {prefix}_GENERATED_H",
         "",
         "/* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */",
-        f"#define {prefix}_LAYOUT {known.layout(version):#018x}ull",
+        f"#define {prefix}_LAYOUT {layout:#018x}ull",
         "",
         f"#define {prefix}_FIELD(type, field, at, size) \\",
         "    _Static_assert(offsetof(struct type, field) == (at) && \\",
@@ -183,11 +199,11 @@ def _cython(known: Facts) -> Iterator[str]:
 # Python ----------------------------------------------------------------------------------------
 
 
-def python_layout(known: Facts, version: int) -> str:
+def python_layout(known: Facts, layout: int) -> str:
     """Numbers, enumerations and numpy's structures."""
     lines = [
         "",
-        f"LAYOUT = {_digits(f'{known.layout(version):#018x}')}",
+        f"LAYOUT = {_digits(f'{layout:#018x}')}",
         '"""The second word of every segment that this version can read."""',
         "",
     ]
@@ -210,9 +226,17 @@ def python_layout(known: Facts, version: int) -> str:
 
 def python_limits(known: Facts) -> str:
     """Some numbers alone, for those who stand below the layout."""
-    lines = [f'"""Numbers that bound what can be set on a bus.\n\n{DO_NOT_EDIT}\n"""', ""]
+    lines = [f'"""Numbers that bound what users choose.\n\n{DO_NOT_EDIT}\n"""', ""]
     for number in known.numbers:
         lines += _python_number(number)
+    return "\n".join([*lines, ""])
+
+
+def python_trouble(header: Header) -> str:
+    """The enumeration of what keeps calls from proceeding, and what the header combines of it."""
+    lines = ["", ""]
+    for enumeration in header.enumerations.values():
+        lines += _python_enumeration(enumeration, header.numbers.values())
     return "\n".join([*lines, ""])
 
 
@@ -248,18 +272,19 @@ def _assigned(name: str, value: str, comment: str, indent: str) -> Iterator[str]
         yield line
 
 
-def _python_enumeration(enumeration: Enumeration) -> Iterator[str]:
+def _python_enumeration(enumeration: Enumeration, combined: Iterable[Number] = ()) -> Iterator[str]:
     yield f"class {_class_name(enumeration)}({'IntFlag' if enumeration.bits else 'IntEnum'}):"
     if not enumeration.comment:
         raise ValueError(f"{enumeration.name} needs a comment: it becomes a docstring")
     said = enumeration.comment[0].upper() + enumeration.comment[1:]
-    doc = textwrap.wrap(f'    """{said.rstrip(".")}."""', 100, subsequent_indent="    ")
-    yield from doc
+    yield from textwrap.wrap(f'    """{said.rstrip(".")}."""', 100, subsequent_indent="    ")
     yield ""
     for member in enumeration.members:
         name = member.name.removeprefix(enumeration.prefix)
         value = f"{member.value:#x}" if member.value > 0xFFF else str(member.value)
         yield from _assigned(name, value, member.comment, "    ")
+    for number in combined:
+        yield from _assigned(_bare(number.name), str(number.value), number.comment, "    ")
 
 
 def _python_structure(structure: Structure) -> Iterator[str]:
@@ -284,24 +309,36 @@ def _dtype(field: Field) -> str:
 
 def derived() -> dict[str, str]:
     """What the files should hold, by path."""
-    headers = read(*RING_HEADERS, *BUS_HEADERS)
-    ringbuf, bus = headers[: len(RING_HEADERS)], headers[len(RING_HEADERS) :]
-    everything = bus_facts(ringbuf, bus)
-    ring = ring_facts(ringbuf)
+    headers = read(*RING_HEADERS, *BUS_HEADERS, PROCESS_HEADER, TROUBLE_HEADER)
+    ringbuf, bus = headers[: len(RING_HEADERS)], headers[len(RING_HEADERS) : -2]
+    process, trouble = headers[-2:]
+    ring, everything = ring_facts(ringbuf), bus_facts(ringbuf, bus)
     value = {number.name: number.value for number in facts(headers).numbers}
-    layout = "shmbus/shared/layout.py"
-    by_hand = (ROOT / layout).read_text().partition(BELOW_HERE)[0]
+    version = value["SB_LAYOUT_VERSION"]
+    of_python = Facts(
+        everything.structures,
+        everything.enumerations,
+        [number for number in everything.numbers if number.name not in LIMITS]
+        + facts([process], only=("SB_TASK_FINISHED",)).numbers,
+    )
+    layout = everything.layout(version)
     return {
         "ringbuf/native/generated.h": c_header(
-            "RB", "a ring that stands alone", ring, value["RB_STANDALONE_VERSION"]
+            "RB", "a ring that stands alone", ring, ring.layout(value["RB_STANDALONE_VERSION"])
         ),
-        "shmbus/shared/native/generated.h": c_header(
-            "SB", "a bus", everything, value["SB_LAYOUT_VERSION"], WORDS
+        "shmbus/shared/native/generated.h": c_header("SB", "a bus", everything, layout, WORDS),
+        "shmbus/shared/_layout.pxd": cython([*ringbuf, *bus]),
+        "shmbus/shared/layout.py": _below(
+            "shmbus/shared/layout.py", python_layout(of_python, layout)
         ),
-        "shmbus/shared/_layout.pxd": cython(headers),
-        layout: by_hand + BELOW_HERE + python_layout(everything, value["SB_LAYOUT_VERSION"]),
+        "shmbus/endpoint/trouble.py": _below("shmbus/endpoint/trouble.py", python_trouble(trouble)),
         "shmbus/limits.py": python_limits(facts(bus, only=LIMITS)),
     }
+
+
+def _below(path: str, text: str) -> str:
+    """A file whose beginning is written by hand."""
+    return (ROOT / path).read_text().partition(BELOW_HERE)[0] + BELOW_HERE + text
 
 
 def stale() -> list[str]:

@@ -25,7 +25,7 @@ static inline void ep_leave_door(struct ep_endpoint *e)
 static inline void ep_knock_again(struct ep_endpoint *e)
 {
     struct sockaddr_un door = {.sun_family = AF_UNIX};
-    uint64_t knock[3] = {SB_LAYOUT, e->up->nonce, e->up->identity.start_time};
+    struct sb_knock knock = {SB_LAYOUT, e->up->nonce, e->up->identity.start_time};
     if (!e->door_path[0])
         return;
     memcpy(door.sun_path, e->door_path, sizeof door.sun_path);
@@ -33,7 +33,7 @@ static inline void ep_knock_again(struct ep_endpoint *e)
     if (fd < 0)
         return;
     if (connect(fd, (struct sockaddr *)&door, sizeof door) == 0 &&
-        send(fd, knock, sizeof knock, MSG_NOSIGNAL) == (ssize_t)sizeof knock) {
+        send(fd, &knock, sizeof knock, MSG_NOSIGNAL) == (ssize_t)sizeof knock) {
         ep_leave_door(e);
         e->door = fd;
     } else {

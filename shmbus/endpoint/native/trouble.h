@@ -9,14 +9,15 @@
 
 #include "shmbus/endpoint/native/endpoint.h"
 
+/* What keeps an endpoint's calls from proceeding. */
 enum ep_trouble {
-    EP_CLOSED_HERE = 1,  /* this process closed the endpoint */
-    EP_BUS_DEAD = 2,     /* the dispatcher's process is finished; a successor may adopt us */
-    EP_BUS_HANDED = 4,   /* the dispatcher went and left the bus to a successor */
-    EP_BUS_OVER = 8,     /* the bus has ended, or another took its place */
-    EP_TAKEN_OFF = 16,   /* the dispatcher evicted us */
-    EP_RING_BAD = 32,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
-    EP_STOPPING = 64,    /* whoever receives shall come to an end */
+    EP_CLOSED_HERE = 1 << 0, /* this process closed the endpoint */
+    EP_BUS_DEAD = 1 << 1,    /* the dispatcher's process is finished; a successor may adopt us */
+    EP_BUS_HANDED = 1 << 2,  /* the dispatcher went and left the bus to a successor */
+    EP_BUS_OVER = 1 << 3,    /* the bus has ended, or another took its place */
+    EP_TAKEN_OFF = 1 << 4,   /* the dispatcher evicted us */
+    EP_RING_BAD = 1 << 5,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
+    EP_STOPPING = 1 << 6,    /* whoever receives shall come to an end */
 };
 #define EP_FOR_GOOD ((uint64_t)(EP_CLOSED_HERE | EP_BUS_OVER | EP_TAKEN_OFF | EP_RING_BAD))
 #define EP_FOR_NOW ((uint64_t)(EP_BUS_DEAD | EP_BUS_HANDED))

@@ -6,7 +6,7 @@
 #define SB_GENERATED_H
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000016ad075a8ull
+#define SB_LAYOUT 0x00000001b4e41ee4ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -20,6 +20,20 @@ SB_FIELD(rb_prefix, generation, 24, 8);
 SB_FIELD(rb_prefix, superseded_by, 32, 8);
 SB_FIELD(rb_prefix, kind, 40, 4);
 SB_FIELD(rb_prefix, reserved, 44, 20);
+
+_Static_assert(sizeof(struct sb_knock) == 24, "sb_knock");
+SB_FIELD(sb_knock, layout, 0, 8);
+SB_FIELD(sb_knock, nonce, 8, 8);
+SB_FIELD(sb_knock, start_time, 16, 8);
+
+_Static_assert(sizeof(struct sb_answer) == 512, "sb_answer");
+SB_FIELD(sb_answer, code, 0, 4);
+SB_FIELD(sb_answer, slot, 4, 4);
+SB_FIELD(sb_answer, generation, 8, 8);
+SB_FIELD(sb_answer, pid, 16, 4);
+SB_FIELD(sb_answer, reserved, 20, 4);
+SB_FIELD(sb_answer, number, 24, 8);
+SB_FIELD(sb_answer, text, 32, 480);
 
 _Static_assert(sizeof(struct sb_record) == 64, "sb_record");
 SB_FIELD(sb_record, length, 0, 4);

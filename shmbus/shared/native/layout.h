@@ -13,6 +13,7 @@
 #define SB_LAYOUT_H
 
 #include "ringbuf/native/prefix.h"
+#include "shmbus/shared/native/door.h"
 #include "shmbus/shared/native/record.h"
 
 #define SB_LAYOUT_VERSION 1u

@@ -22,14 +22,14 @@
 #define SB_EXITING 0x4u /* PF_EXITING and so on, unchanged since Linux 2.6 */
 #define SB_DUMPS_CORE 0x200u
 #define SB_SIGNALED 0x400u /* by another thread's exit, too */
-#define SB_TASK_FINISHED (SB_EXITING | SB_DUMPS_CORE | SB_SIGNALED)
+#define SB_TASK_FINISHED (SB_EXITING | SB_DUMPS_CORE | SB_SIGNALED) /* no instruction of this task runs any more */
 
 enum sb_life {
-    SB_RUNS,
-    SB_STOPPED,  /* state T or t */
-    SB_FINISHED, /* this task is */
-    SB_VANISHED, /* reaped */
-    SB_UNKNOWN,  /* could not be read */
+    SB_RUNS = 0,
+    SB_STOPPED = 1,  /* state T or t */
+    SB_FINISHED = 2, /* this task is */
+    SB_VANISHED = 3, /* reaped */
+    SB_UNKNOWN = 4,  /* could not be read */
 };
 
 struct sb_stat {
