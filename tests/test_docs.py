@@ -141,8 +141,13 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+README, *OTHERS = PAGES
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize(
+    "page", [pytest.param(README, marks=pytest.mark.smoke), *OTHERS], ids=page_id
+)
 def test_the_page_says_what_happens(page: Path, bus_name: str, tmp_path: Path) -> None:
     terminals: dict[str, Terminal] = {}
     script: dict[int, str] = {}

@@ -90,6 +90,7 @@ def make(cls: type[BusError]) -> BusError:
     return cls(**{name: FACTS[name] for name in names})
 
 
+@pytest.mark.smoke
 def test_every_error_has_its_group() -> None:
     assert set(GROUP_OF) == set(LEAVES)
 

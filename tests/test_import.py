@@ -48,6 +48,7 @@ def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, w
         assert said[1] == "True"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("pretend", "says"),
     [("sys.platform = 'darwin'", "Linux only"), ("sys._is_gil_enabled = lambda: False", "GIL")],

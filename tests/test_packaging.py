@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from shmbus.shared import _kernel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,7 @@ def natives(*rooms: str) -> set[str]:
     }
 
 
+@pytest.mark.smoke
 def test_every_extension_is_rebuilt_when_a_header_it_may_use_changes() -> None:
     depends = {ext["name"]: set(ext["depends"]) for ext in SETUPTOOLS["ext-modules"]}
     assert depends["ringbuf._kernel"] | {"ringbuf/_native.pxd"} == natives("ringbuf")

@@ -434,6 +434,7 @@ def test_a_payload_type_that_nothing_decodes_to(bus: shmbus.Bus, attach: Attach)
 # Requests ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_request_that_nobody_handles(bus: shmbus.Bus, attach: Attach) -> None:
     with provoked(errors.NoRoute, "ep.wait_for('x')", type="x"):
         attach("e").request("x", timeout=60)

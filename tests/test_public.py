@@ -10,6 +10,7 @@ import pytest
 import shmbus
 
 
+@pytest.mark.smoke
 def test_an_endpoint_of_a_served_bus_is_attached_with_the_same_arguments() -> None:
     alone = inspect.signature(shmbus.attach)
     served = inspect.signature(shmbus.Bus.attach)

@@ -193,6 +193,7 @@ def objection(module: str, use: Use, modules: set[str]) -> str | None:
 # The tests --------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_imports_and_includes_run_one_way() -> None:
     assert offences(ROOT) == []
 

@@ -14,6 +14,7 @@ from shmbus.limits import REQUEST_RESERVE
 from shmbus.settings import Batch, Settings
 
 
+@pytest.mark.smoke
 def test_the_defaults_are_the_documented_ones() -> None:
     settings = Settings()
     assert settings.ring_bytes == 512 * 1024

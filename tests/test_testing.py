@@ -41,6 +41,7 @@ def test_a_worker_is_a_function_on_the_bus_in_a_process_of_its_own(
     assert client.request("index.query", timeout=60).payload == {"hits": ["a.py"]}
 
 
+@pytest.mark.smoke
 def test_a_worker_gives_back_what_its_function_returned(
     worker: StartWorker, recorder: MakeRecorder, bus: shmbus.Bus
 ) -> None:

@@ -110,6 +110,7 @@ def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
         caller.request("hang", timeout=0)
 
 
+@pytest.mark.smoke
 def test_what_is_published_while_it_is_dead_is_delivered_by_the_next(
     bus_process: BusProcess, attach: Attach
 ) -> None:

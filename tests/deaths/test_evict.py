@@ -36,6 +36,7 @@ def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
         bus.evict("nobody")
 
 
+@pytest.mark.smoke
 def test_an_evicted_endpoint_is_told(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")

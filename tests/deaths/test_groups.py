@@ -22,6 +22,7 @@ from shmbus.testing import (
 from .roles import NEVER, seen, take_and_hang
 
 
+@pytest.mark.smoke
 def test_a_group_message_goes_on_to_another_member(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:

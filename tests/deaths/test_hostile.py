@@ -232,6 +232,7 @@ def test_what_the_dispatcher_owns_cannot_be_written_by_an_endpoint(
     assert not alive.messages
 
 
+@pytest.mark.smoke
 def test_a_bus_of_garbage_is_an_error_that_says_so(bus_name: str) -> None:
     path = f"/dev/shm/{names.names_of(bus_name).bus_segment}"
     with open(path, "wb") as file:

@@ -238,6 +238,7 @@ def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process(
     assert lookout._lives(names.new_owner(me, processes.start_time(me)))
 
 
+@pytest.mark.smoke
 def test_a_zombie_is_dead(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:

@@ -23,6 +23,7 @@ from shmbus.testing import (
 from .roles import NEVER, seen, take_and_hang
 
 
+@pytest.mark.smoke
 def test_an_untouched_request_goes_on_and_a_begun_one_ends_with_an_error(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:

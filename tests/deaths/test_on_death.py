@@ -107,6 +107,7 @@ def test_on_death_fires_once_though_nobody_served_when_it_died(
     assert deaths[0].reason in ("killed", "died")
 
 
+@pytest.mark.smoke
 def test_on_death_is_told_of_each_end_once(
     bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:

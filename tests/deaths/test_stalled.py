@@ -36,6 +36,7 @@ def told_of(message: Message) -> tuple[str, str]:
     return message.type.rpartition(".")[2], message.payload["name"]
 
 
+@pytest.mark.smoke
 def test_a_stopped_process_is_stalled_then_resumes_and_answers(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 import shmbus
 from shmbus.testing import in_shm, run_python
 
 
+@pytest.mark.smoke
 def test_a_host_that_forks_serves_on_when_its_child_ends(bus: shmbus.Bus) -> None:
     code = """
         import os, sys, warnings, shmbus

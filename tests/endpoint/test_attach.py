@@ -26,6 +26,7 @@ def files(bus: str) -> list[str]:
 SERVE = "bus = shmbus.serve(NAME)\nprint('ready', flush=True)\nsys.stdin.read()\nbus.close()"
 
 
+@pytest.mark.smoke
 def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
     got: list[shmbus.Endpoint] = []
     thread = threading.Thread(target=lambda: got.append(shmbus.attach(name, timeout=30)))
@@ -103,6 +104,7 @@ def test_a_dispatcher_that_does_not_answer_is_named(name: str, spawn: Spawn) -> 
     host.communicate()
 
 
+@pytest.mark.smoke
 def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: Attach) -> None:
     first = attach("worker")
     with pytest.raises(errors.NameTaken) as caught:

@@ -109,6 +109,7 @@ def test_a_request_that_no_dispatcher_took_says_so(name: str, spawn: Spawn) -> N
     shmbus.serve(name).close()  # clears away what the killed one left
 
 
+@pytest.mark.smoke
 def test_a_killed_dispatchers_successor_takes_over(name: str, spawn: Spawn) -> None:
     host = spawn(SERVE)
     server = shmbus.attach(name, name="server")
@@ -132,6 +133,7 @@ def test_a_killed_dispatchers_successor_takes_over(name: str, spawn: Spawn) -> N
         client.close()
 
 
+@pytest.mark.smoke
 def test_a_bus_that_is_handed_over_goes_on(name: str) -> None:
     bus = shmbus.serve(name)
     server = shmbus.attach(name, name="server")

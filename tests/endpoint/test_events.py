@@ -16,6 +16,7 @@ from shmbus.shared import patterns
 from .conftest import Attach, eventually
 
 
+@pytest.mark.smoke
 def test_an_event_reaches_all_who_match(attach: Attach) -> None:
     publisher, one, two, other = (attach(n) for n in ("publisher", "one", "two", "other"))
     one.subscribe("buffer.*.changed")
@@ -88,6 +89,7 @@ def test_payloads_arrive_as_they_were_sent(attach: Attach, payload: object) -> N
     assert type(message.payload) is type(payload)
 
 
+@pytest.mark.smoke
 @pytest.mark.bus(block_timeout=60.0)  # more than a ring holds, and a reader that may be slow
 def test_order_is_kept_within_a_pair(attach: Attach) -> None:
     publisher, subscriber = attach("p"), attach("s")
@@ -202,6 +204,7 @@ def test_a_closed_subscription_gets_nothing_more(attach: Attach) -> None:
     assert message.type == "y"
 
 
+@pytest.mark.smoke
 def test_a_group_gets_each_message_once(attach: Attach) -> None:
     publisher = attach("p")
     members = [attach(f"m{i}") for i in range(3)]

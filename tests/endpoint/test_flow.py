@@ -29,6 +29,7 @@ def test_a_full_ring_makes_the_sender_wait_and_then_says_so(name: str) -> None:
         assert error.seconds == 0.05
 
 
+@pytest.mark.smoke
 def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
@@ -55,6 +56,7 @@ def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
         assert got == list(range(count))
 
 
+@pytest.mark.smoke
 def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
     with (
@@ -109,6 +111,7 @@ def test_drop_newest_delays_nobody(name: str) -> None:
         assert bus.endpoints()[0].lost > 0
 
 
+@pytest.mark.smoke
 def test_a_batch_is_sent_together_and_in_order(attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")

@@ -39,6 +39,7 @@ def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(attach: Atta
         assert caught.value.endpoint == "e"
 
 
+@pytest.mark.smoke
 def test_closing_ends_every_wait(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint, server = attach("e"), attach("server")
     endpoint.subscribe("x")
@@ -109,6 +110,7 @@ def test_what_is_accepted_while_the_sender_closes_arrives(bus: shmbus.Bus, attac
     assert info.untouched + info.lost == accepted
 
 
+@pytest.mark.smoke
 def test_draining_handles_what_was_accepted(bus: shmbus.Bus, attach: Attach) -> None:
     sender, worker = attach("s"), attach("w")
     got: list[int] = []

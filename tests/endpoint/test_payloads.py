@@ -53,6 +53,7 @@ def test_plain_values_come_back_as_they_were(value: object) -> None:
     assert decode(*encode(value)) == value
 
 
+@pytest.mark.smoke
 @given(st.binary())
 def test_bytes_travel_as_they_are(data: bytes) -> None:
     for payload in (data, bytearray(data), memoryview(data)):
@@ -79,6 +80,7 @@ def test_nothing_travels_as_nothing() -> None:
     assert decode(NONE, b"", Query | None) is None
 
 
+@pytest.mark.smoke
 def test_a_struct_arrives_as_the_type_asked_for() -> None:
     kind, data = encode(Query("foo"))
     assert kind == MSGPACK

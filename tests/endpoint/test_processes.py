@@ -23,6 +23,7 @@ def run(code: str, name: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.smoke
 def test_a_forked_child_refuses_and_may_attach_anew(bus: shmbus.Bus, name: str) -> None:
     done = run(
         """

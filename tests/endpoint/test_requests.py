@@ -17,6 +17,7 @@ from shmbus.testing import BusProcess
 from .conftest import Attach, eventually
 
 
+@pytest.mark.smoke
 def test_a_request_gets_its_reply(attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     seen: list[Message] = []
@@ -76,6 +77,7 @@ def test_nobody_handles_it(attach: Attach) -> None:
     assert caught.value.type == "nobody"
 
 
+@pytest.mark.smoke
 def test_a_handlers_exception_reaches_the_caller(attach: Attach) -> None:
     client, server = attach("client"), attach("server")
 
@@ -308,6 +310,7 @@ def test_an_answer_that_was_not_accepted_can_be_given_again(bus_process: BusProc
         eventually(lambda: client.bus.find("x")[0].in_hand == 0)
 
 
+@pytest.mark.smoke
 def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     go = threading.Event()
@@ -395,6 +398,7 @@ def test_the_same_pattern_twice_is_an_error(attach: Attach) -> None:
     assert (caught.value.endpoint, caught.value.pattern) == ("e", "x")
 
 
+@pytest.mark.smoke
 def test_a_command_reaches_one_handler(bus: shmbus.Bus, attach: Attach) -> None:
     sender = attach("sender")
     servers = [attach(f"server{i}") for i in range(2)]

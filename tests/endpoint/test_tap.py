@@ -15,6 +15,7 @@ def observed(observer: shmbus.Endpoint, count: int) -> list[tuple[shmbus.Message
     return seen
 
 
+@pytest.mark.smoke
 def test_it_sees_every_kind_with_what_became_of_it(bus_name: str) -> None:
     with (
         shmbus.serve(bus_name) as bus,

@@ -39,6 +39,7 @@ def test_no_timeout_is_nan(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint.publish("still.attached")
 
 
+@pytest.mark.smoke
 def test_wait_for_waits_for_receivers(attach: Attach) -> None:
     endpoint, late = attach("e"), attach("late")
     with pytest.raises(errors.WaitTimeout) as caught:

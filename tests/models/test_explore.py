@@ -48,6 +48,7 @@ def store_buffering(*, fenced: bool, buffered: bool = True) -> Model:
     )
 
 
+@pytest.mark.smoke
 def test_a_store_may_wait_in_its_buffer() -> None:
     found = explore(store_buffering(fenced=False))
     assert found.wrong == "both have missed"

@@ -26,13 +26,19 @@ Build = Callable[[str, str], Callable[..., None]]
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Program:
-    """Compile sources beside this file, under a name, with flags."""
-    if shutil.which(CC[0]) is None:
-        pytest.skip("there is no C compiler")
+def place(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that all workers of this run share."""
     base = tmp_path_factory.getbasetemp()
     place = (base if worker_id == "master" else base.parent) / "native"
     place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def program(place: Path) -> Program:
+    """Compile sources beside this file, under a name, with flags."""
+    if shutil.which(CC[0]) is None:
+        pytest.skip("there is no C compiler")
 
     def compile(name: str, sources: list[str], flags: list[str]) -> Path:
         made = place / name

@@ -1,4 +1,4 @@
-/* Runs the promises that are named, or all. */
+/* Runs the promises that are named, or all, one after another, and prints the name of each that was kept. */
 #include "harness.h"
 
 struct test *all_tests;
@@ -13,20 +13,25 @@ static void leave_nothing(void)
             shm_unlink(made_names[i]);
 }
 
+static int run(struct test *t)
+{
+    alarm(240); /* none may hang */
+    test_name = t->name;
+    t->run();
+    puts(t->name);
+    fflush(stdout);
+    return 1;
+}
+
 int main(int count, char **names)
 {
     atexit(leave_nothing);
     int ran = 0;
-    for (struct test *t = all_tests; t; t = t->next) {
-        bool wanted = count < 2;
-        for (int i = 1; i < count; i++)
-            wanted |= strcmp(names[i], t->name) == 0;
-        if (!wanted)
-            continue;
-        alarm(240); /* none may hang */
-        test_name = t->name;
-        t->run();
-        ran++;
-    }
+    for (struct test *t = all_tests; t && count < 2; t = t->next)
+        ran += run(t);
+    for (int i = 1; i < count; i++)
+        for (struct test *t = all_tests; t; t = t->next)
+            if (strcmp(names[i], t->name) == 0)
+                ran += run(t);
     return ran ? 0 : 2;
 }

@@ -1,11 +1,16 @@
 """The dispatcher's half of the kernel in C alone: every promise of the C files beside this one,
 plain and under the sanitizers, on a bus without processes."""
 
+from __future__ import annotations
+
+import fcntl
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from .conftest import Program
@@ -17,13 +22,15 @@ VARIANTS = {
     "plain": ["-O2"],
     "sanitized": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
+SMOKE = ("plain", "an_event_reaches_everyone_whose_pattern_matches_and_nobody_else")
 PROMISES = [
     pytest.param(
         source,
         promise,
         variant,
         id=f"{variant}-{promise}",
-        marks=[pytest.mark.slow] * (variant != "plain"),
+        marks=[pytest.mark.slow] * (variant != "plain")
+        + [pytest.mark.smoke] * ((variant, promise) == SMOKE),
     )
     for source in SOURCES
     for variant in VARIANTS
@@ -31,17 +38,62 @@ PROMISES = [
     for promise in re.findall(r"^TEST\((\w+)\)", (HERE / source).read_text(), re.M)
 ]
 
+Broken = dict[str, str]
+"""Of those that ran: why a promise was not kept; empty where it was."""
 
-@pytest.mark.parametrize(("source", "promise", "variant"), PROMISES)
-def test_promise(program: Program, source: str, promise: str, variant: str) -> None:
-    name = f"{source.removesuffix('.c')}-{variant}"
-    command = [str(program(name, ["main.c", source], VARIANTS[variant])), promise]
-    if variant == "threads":  # whose memory map does not go with randomised addresses
-        command = ["setarch", "-R", *command]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
-        _, said = running.communicate(timeout=120)
+
+def run(command: list[str], promises: list[str]) -> Broken:
+    """Run these promises in one process. It ends with the first that is not kept: the others run in
+    another."""
+    with subprocess.Popen(
+        [*command, *promises], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        printed, complaint = running.communicate(timeout=280)
     left = list(Path("/dev/shm").glob(f"shmbus:{os.geteuid()}:native-{running.pid}:*"))
     for name_left in left:  # of a program that a sanitizer ended
         name_left.unlink()
-    assert (running.returncode, said) == (0, "")
-    assert not left
+    kept = printed.split()
+    if (running.returncode, complaint, left) == (0, "", []) and set(kept) == set(promises):
+        return dict.fromkeys(promises, "")
+    why = f"exit code {running.returncode}, left in /dev/shm: {left}\n{complaint}"
+    broken = [promise for promise in promises if promise not in kept]
+    if len(promises) == 1:
+        return {promises[0]: why}
+    if not broken:  # only the end of the process shows it: whose fault was it?
+        return {promise: run(command, [promise])[promise] for promise in promises}
+    others = run(command, broken[1:]) if broken[1:] else {}
+    return dict.fromkeys(kept, "") | {broken[0]: why} | others
+
+
+@pytest.fixture(scope="session")
+def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Callable[..., Broken]:
+    """`broken(source, variant)`: compiles that, and runs all that was asked for of it, once however
+    many tests and workers want to know."""
+
+    def run_once(source: str, variant: str) -> Broken:
+        name = f"{source.removesuffix('.c')}-{variant}"
+        account = place / f"{name}.json"
+        with open(place / f"{name}.run.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not account.exists():
+                command = [str(program(name, ["main.c", source], VARIANTS[variant]))]
+                if variant == "threads":  # whose memory map does not go with randomised addresses
+                    command = ["setarch", "-R", *command]
+                asked = [
+                    str(item.callspec.params["promise"])
+                    for item in request.session.items
+                    if isinstance(item, pytest.Function)
+                    and item.path == Path(__file__)
+                    and item.callspec.params["source"] == source
+                    and item.callspec.params["variant"] == variant
+                ]
+                account.write_bytes(msgspec.json.encode(run(command, asked)))
+        return msgspec.json.decode(account.read_bytes(), type=Broken)
+
+    return run_once
+
+
+@pytest.mark.parametrize(("source", "promise", "variant"), PROMISES)
+def test_promise(broken: Callable[..., Broken], source: str, promise: str, variant: str) -> None:
+    why = broken(source, variant)[promise]
+    assert not why, why

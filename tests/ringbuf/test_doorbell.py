@@ -64,6 +64,7 @@ def test_tokens_left_over_do_not_end_a_wait(name: str, segment: Segment) -> None
         semaphore.close()
 
 
+@pytest.mark.smoke
 def test_a_thread_that_waits_is_woken_and_meanwhile_others_run(name: str, segment: Segment) -> None:
     with Doorbell.create(name, segment.memory, EPOCH) as bell:
         seen: list[bool] = []

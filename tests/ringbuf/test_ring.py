@@ -75,6 +75,7 @@ def fill(producer: Producer) -> int:
 # One side and the other ------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_records_come_out_as_they_went_in(producer: Producer, consumer: Consumer) -> None:
     records = [b"", b"a", bytes(range(248)), b"end"]
     for record in records:
@@ -387,6 +388,7 @@ def until_parked(name: str, epoch: int) -> None:
             os.sched_yield()
 
 
+@pytest.mark.smoke
 def test_a_waiting_consumer_is_woken(name: str, producer: Producer, consumer: Consumer) -> None:
     got: list[object] = []
     thread = threading.Thread(target=lambda: got.append(consumer.pop(timeout=None)))

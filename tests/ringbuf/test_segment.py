@@ -35,6 +35,7 @@ def file(name: str) -> Path:
     return Path("/dev/shm", name)
 
 
+@pytest.mark.smoke
 def test_what_one_side_writes_the_other_reads(name: str) -> None:
     with make(name) as mine, Segment.attach(name, kind=KIND, layout=LAYOUT, size=4096) as theirs:
         mine.buf[100:105] = b"hello"

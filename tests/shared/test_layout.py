@@ -34,6 +34,7 @@ def test_what_is_derived_is_as_the_headers_say() -> None:
     assert generator.stale() == [], "run: python tools/build/layout.py"
 
 
+@pytest.mark.smoke
 def test_the_kernels_were_built_with_the_fingerprints_that_were_derived() -> None:
     assert _kernel.layout_hash() == layout.LAYOUT
     read = headers.parse({path: TEXTS[path] for path in generator.RING_HEADERS})

@@ -75,6 +75,7 @@ def test_what_a_bus_owns_can_be_told_by_its_name(bus: names.BusNames) -> None:
         assert (entry.names, entry.kind, entry.owner) == (bus, kind, None)
 
 
+@pytest.mark.smoke
 @given(buses, owners, st.integers(0, 2**32), st.integers(0, 2**16), st.integers(0, 2**32))
 def test_what_an_endpoint_owns_names_its_process(
     bus: names.BusNames, owner: names.Owner, serial: int, slot: int, generation: int

@@ -67,6 +67,7 @@ def test_a_pattern_matches_what_its_regular_expression_matches(pattern: str, typ
     assert matches(pattern, type) == bool(model(pattern).match(type))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("pattern", "type", "expected"),
     [

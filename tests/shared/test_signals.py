@@ -39,6 +39,7 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     assert in_shm(bus_name) == []
 
 
+@pytest.mark.smoke
 def test_a_signal_that_waits_for_the_end_of_a_bus_reaches_an_event_loop_once(bus_name: str) -> None:
     printed = run_python(
         HEAD

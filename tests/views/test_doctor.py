@@ -113,6 +113,7 @@ def test_a_bus_that_somebody_waits_for_is_kept_and_can_be_adopted(
         client.request("work", timeout=60)
 
 
+@pytest.mark.smoke
 def test_all_buses_are_looked_at(name: str, dead: names.Owner) -> None:
     make_up(name, dead)
     assert name in {leaving.bus for leaving in leavings.find_leavings()}
@@ -139,6 +140,7 @@ def test_who_died_at_the_door_of_a_bus_that_is_served_is_cleared_away(
         pass
 
 
+@pytest.mark.smoke
 def test_what_belongs_to_the_living_is_kept(name: str) -> None:
     owner = names.new_owner(os.getpid(), processes.start_time(os.getpid()))
     up = make_up(name, owner)

@@ -50,6 +50,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@pytest.mark.smoke
 def test_an_endpoint_is_seen_with_its_queues_both_ways(bus: BusByHand, seen: BusView) -> None:
     worker = bus.endpoint(3, "worker")
     worker.down["incoming"][0]["head"] = 4096 + 1024

@@ -76,6 +76,7 @@ def served(name: str) -> Iterator[Served]:
         pipe.close()
 
 
+@pytest.mark.smoke
 def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) -> None:
     patient = shmbus.Settings(stall_after=60)  # the reader reads when it is asked to
     with (

@@ -31,6 +31,7 @@ def worker(bus: shmbus.Bus) -> Any:
     endpoint.close()
 
 
+@pytest.mark.smoke
 def test_ls_shows_buses_and_who_is_on_them(
     bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
 ) -> None:

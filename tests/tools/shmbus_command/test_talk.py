@@ -158,6 +158,7 @@ def served(bus: shmbus.Bus) -> Any:
     endpoint.close()
 
 
+@pytest.mark.smoke
 def test_a_request_prints_the_payload_of_the_reply(
     bus: shmbus.Bus, served: shmbus.Endpoint, shmbus_command: Command
 ) -> None:
@@ -204,6 +205,7 @@ def listen(bus: shmbus.Bus, type: str) -> None:
         endpoint.wait_for(type, timeout=60)
 
 
+@pytest.mark.smoke
 def test_sub_prints_what_comes_until_it_has_as_many(
     bus: shmbus.Bus, shmbus_command: Command
 ) -> None:

@@ -188,6 +188,7 @@ def test_the_routes_page_looks_as_it_did(staged: BusByHand) -> None:
     drive(staged, use, width=100, height=20)
 
 
+@pytest.mark.smoke
 def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         seen = await until(app, pilot, "worker-2")
