@@ -100,8 +100,8 @@ cdef extern from "ringbuf/native/standalone.h" nogil:
     const uint64_t RB_LAYOUT
     bint rb_look_reached(void *)
     rb_reached rb_wait_for_room(const rb_producer *, rb_word *, uint64_t)
-    void rb_tell_consumer(rb_poster *)
-    void rb_tell_producer(rb_poster *, const rb_consumer *, const rb_word *)
+    void rb_ring_consumer(rb_poster *)
+    void rb_ring_producer(rb_poster *, const rb_consumer *, const rb_word *)
 
 cdef extern from * nogil:
     """
@@ -480,7 +480,7 @@ cdef class ProducerCore(RingCore):
         if self._side.next != self._side.published:
             rb_publish(&self._side)
             if self._peer is not None:
-                rb_tell_consumer(&self._peer._poster)
+                rb_ring_consumer(&self._peer._poster)
 
     cdef void _seal(self, uint8_t *at, uint64_t length):
         cdef rb_head8 head = rb_head8(<uint32_t>length, RECORD, 0)
@@ -649,7 +649,7 @@ cdef class ConsumerCore(RingCore):
     cdef void _release(self, uint64_t position):
         rb_release_to(&self._side, position)
         if self._peer is not None:
-            rb_tell_producer(&self._peer._poster, &self._side, &self._ring.need)
+            rb_ring_producer(&self._peer._poster, &self._side, &self._ring.need)
 
     def pop(self, timeout=0.0) -> bytes | None:
         """Take one record out; None where there is none.

@@ -14,11 +14,15 @@
  *
  * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
  * sched_yield between bursts, for some tens of microseconds. Where the yields let somebody else run, it may be whom
- * we wait for, and a single look stands in for the burst. Not for a while after a yield that was slow to come
- * back (somebody else needs this CPU), and not when waits have lately been long (spinning would only burn a
- * container's CPU quota): what comes every 100 us in a handful, say, is waited for parked. A thread that is pinned
- * to one CPU spins like any other: the yield lets whoever it waits for run there, and parking would cost several
- * times as much.
+ * we wait for, and a single look replaces the burst. There is no spinning for a while after a yield that returned
+ * late (somebody else needs this CPU), nor when waits have lately been long (it would only use up a container's CPU
+ * quota): what comes every 100 us, say, is waited for parked. A thread that is pinned to one CPU spins like any
+ * other: the yield lets whoever it waits for run there, and parking would cost several times as much.
+ *
+ *   rb_bell_open, rb_bell_wait   the waiter: wait until `look` says yes, until rung, or until a time
+ *   rb_ring_bell                 a poster: wake the waiter if it is parked
+ *   rb_sleep                     on a semaphore until a time, and no more
+ *   rb_now, rb_coarse_now        the monotonic clock
  */
 #ifndef RB_BELL_H
 #define RB_BELL_H
@@ -108,7 +112,7 @@ static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaph
         rb_store_seq(epoch, rb_load(epoch) + 1);
 }
 
-/* Somebody else needs this CPU, for a blip or for long. */
+/* Somebody else needs this CPU, for a moment or for long. */
 static inline void rb_rest(struct rb_bell *b, uint64_t now)
 {
     bool again = now < b->hog_until + 16 * b->hog_rest;
@@ -174,7 +178,7 @@ static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *contex
     while (sem_trywait(b->semaphore) == 0) {
     }
     uint64_t epoch = rb_load(b->epoch);
-    rb_store_seq(b->epoch, epoch + 1);
+    rb_store_seq(b->epoch, epoch + 1); /* then look; a poster stores what is new, then looks here (rb_ring_bell) */
     if (!look(context)) {
         b->parks++;
         wake = rb_sleep(b->semaphore, until);
@@ -205,7 +209,8 @@ static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *c
     return wake;
 }
 
-/* Call after what is new was stored with seq_cst order or before one rb_fence_seq. */
+/* Call after what is new was stored with seq_cst order or before one rb_fence_seq: rb_park stores the epoch, then
+ * looks for what is new. */
 static inline void rb_ring_bell(struct rb_poster *p)
 {
     uint64_t epoch = rb_load_seq(p->epoch);

@@ -10,11 +10,16 @@
  * multiples of 8 and never wrap: where one does not fit before the end, a record of kind RB_PADDING fills up.
  * So that a record always fits beside its padding, it is at most a quarter of the capacity.
  *
- * The head moves after the payload is written and the tail after it was used. A producer that dies half-way
- * leaves nothing visible; a consumer that dies half-way loses nothing.
+ * The head moves after the payload is written (rb_publish's release store, rb_refresh_head's acquire load) and
+ * the tail after it was used (rb_release_to's release store, rb_refresh_tail's acquire load). A producer that dies
+ * half-way leaves nothing visible; a consumer that dies half-way loses nothing.
  *
  * What the other side wrote is not trusted: a position must be aligned, must not go backwards and must lie
  * within one capacity; a header is read once, into a copy that is checked and used from then on.
+ *
+ *   producer   rb_producer_open, then rb_claim, rb_commit or rb_abort, rb_publish
+ *   consumer   rb_consumer_open, then rb_peek_at, rb_release_to
+ *   sizes      rb_capacity_valid, rb_largest_record, rb_span, rb_end_after, rb_depth
  */
 #ifndef RB_RING_H
 #define RB_RING_H
@@ -26,7 +31,7 @@
 
 #define RB_PADDING 0u
 #define RB_MIN_CAPACITY 1024u
-#define RB_AHEAD 1024u /* bytes */
+#define RB_AHEAD 1024u /* how far before the producer the lines that it will write are fetched, in bytes */
 
 struct rb_head8 { /* the first 8 bytes of every record */
     uint32_t length;
@@ -106,7 +111,7 @@ static inline enum rb_status rb_consumer_open(struct rb_consumer *c, const rb_wo
 
 static inline enum rb_status rb_refresh_tail(struct rb_producer *p)
 {
-    uint64_t tail = rb_load_acquire(p->tail);
+    uint64_t tail = rb_load_acquire(p->tail); /* rb_release_to */
     if ((tail & 7) || tail < p->tail_seen || tail > p->published)
         return RB_CORRUPT;
     p->tail_seen = tail;
@@ -148,7 +153,7 @@ static inline enum rb_status rb_claim(struct rb_producer *p, uint64_t length, ui
         offset = 0;
     }
     *at = p->data + offset;
-    /* What lies ahead was last read by the consumer, on another core perhaps. Its lines come while we write here. */
+    /* What lies ahead was last read by the consumer, perhaps on another core: have its lines fetched meanwhile. */
     uint64_t ahead = p->next + RB_AHEAD;
     if (length <= RB_AHEAD / 2 && ahead + length - p->tail_seen <= p->capacity)
         for (uint64_t i = 0; i < length; i += RB_LINE)
@@ -190,7 +195,7 @@ static inline void rb_publish(struct rb_producer *p)
     rb_note_depth(p);
     RB_FAIL("ring.publish");
     p->published = p->next;
-    rb_store_release(p->head, p->next);
+    rb_store_release(p->head, p->next); /* rb_refresh_head */
     RB_FAIL("ring.published");
 }
 
@@ -198,7 +203,7 @@ static inline void rb_publish(struct rb_producer *p)
 
 static inline enum rb_status rb_refresh_head(struct rb_consumer *c)
 {
-    uint64_t head = rb_load_acquire(c->head);
+    uint64_t head = rb_load_acquire(c->head); /* rb_publish */
     if ((head & 7) || head < c->head_seen || head - c->released > c->capacity)
         return RB_CORRUPT;
     c->head_seen = head;
@@ -242,7 +247,7 @@ static inline void rb_release_to(struct rb_consumer *c, uint64_t position)
 {
     RB_FAIL("ring.release");
     c->released = position;
-    rb_store_release(c->tail, position);
+    rb_store_release(c->tail, position); /* rb_refresh_tail */
     RB_FAIL("ring.released");
 }
 

@@ -41,7 +41,8 @@ static inline bool rb_look_reached(void *context)
     return rb_load_seq(r->word) >= r->least;
 }
 
-/* Producer: before waiting until a record of `length` fits. */
+/* Producer: before waiting until a record of `length` fits. The store of `need`, then rb_look_reached's look at the
+ * tail, pair with rb_ring_producer. */
 static inline struct rb_reached rb_wait_for_room(const struct rb_producer *p, rb_word *need, uint64_t length)
 {
     uint64_t tail = rb_end_after(p, length) - p->capacity;
@@ -49,15 +50,15 @@ static inline struct rb_reached rb_wait_for_room(const struct rb_producer *p, rb
     return (struct rb_reached){p->tail, tail};
 }
 
-/* Producer, after rb_publish. */
-static inline void rb_tell_consumer(struct rb_poster *consumer)
+/* Producer, after rb_publish. Its store of the head and this fence pair with rb_park. */
+static inline void rb_ring_consumer(struct rb_poster *consumer)
 {
     rb_fence_seq();
     rb_ring_bell(consumer);
 }
 
-/* Consumer, after rb_release_to. */
-static inline void rb_tell_producer(struct rb_poster *producer, const struct rb_consumer *c, const rb_word *need)
+/* Consumer, after rb_release_to. Its store of the tail and this fence pair with rb_wait_for_room and rb_park. */
+static inline void rb_ring_producer(struct rb_poster *producer, const struct rb_consumer *c, const rb_word *need)
 {
     rb_fence_seq();
     if (c->released >= rb_load_seq(need))

@@ -178,7 +178,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         uint32_t index
         uint64_t value
         uint64_t minds
-        bint vigilant
+        bint checks_dispatcher
         uint64_t trouble
 
 cdef extern from "shmbus/endpoint/native/wait.h" nogil:

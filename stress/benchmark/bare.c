@@ -26,7 +26,7 @@ __attribute__((visibility("default"))) int64_t bare_requests(struct ep_endpoint 
         enum rb_status status = ep_push(e, &m, start, NULL, &armed);
         ep_unlock(e);
         struct ep_waiter w = {.want = EP_WANT_REPLY, .index = index, .minds = EP_FOR_GOOD | EP_FOR_NOW,
-                              .vigilant = true};
+                              .checks_dispatcher = true};
         if (status == RB_OK)
             while (ep_wait(e, &w, start + PATIENCE) == RB_INTERRUPTED) {
             }

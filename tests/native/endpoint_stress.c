@@ -202,8 +202,8 @@ static void *serve(void *unused)
             ep_pass_on_data(&endpoint);
             ep_unlock(&endpoint);
             if (h.kind == SB_REQUEST) {
-                push(&(struct ep_message){.kind = SB_REPLY, .correlation = h.correlation, .type = "", .payload = payload,
-                                          .size = size});
+                push(&(struct ep_message){.kind = SB_REPLY, .correlation = h.correlation, .type = "",
+                                          .payload = payload, .size = size});
                 ep_lock(&endpoint);
                 ep_done(&endpoint, position);
                 ep_unlock(&endpoint);
@@ -240,7 +240,8 @@ int main(int count, char **arguments)
     CHECK(ep_fork_watch());
 
     uint64_t up_size = ep_up_size(CAPACITY, CAPACITY, REQUESTS);
-    uint64_t targets = ep_page_align(sizeof *down), rings = targets + ep_page_align(REQUESTS * sizeof(struct sb_target));
+    uint64_t targets = ep_page_align(sizeof *down);
+    uint64_t rings = targets + ep_page_align(REQUESTS * sizeof(struct sb_target));
     bus = aligned_alloc(64, sizeof *bus);
     ready = aligned_alloc(64, sizeof *ready + 64);
     up = aligned_alloc(64, up_size);
@@ -254,7 +255,8 @@ int main(int count, char **arguments)
     rb_store(&down->state, SB_DOWN_LIVE);
     ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, REQUESTS);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
-        down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = rings + r * CAPACITY, .capacity = CAPACITY, .kind = r};
+        uint64_t offset = rings + r * CAPACITY;
+        down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = offset, .capacity = CAPACITY, .kind = r};
         rb_store(&down->incoming[r].need, SB_NO_NEED);
     }
     down->target_count = REQUESTS;

@@ -58,7 +58,8 @@ static void reborn(struct stage *s, const struct scenario *x)
 }
 
 /* In a process of its own: does what is left do? */
-static void examine(struct stage *s, const struct scenario *x, const uint8_t *as_it_is, const char *moment, uint64_t number)
+static void examine(struct stage *s, const struct scenario *x, const uint8_t *as_it_is, const char *moment,
+                    uint64_t number)
 {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -356,7 +357,8 @@ static void check_fan_out(struct stage *s)
     EQUAL(rb_load(&s->w->bus->lost), 0);
     EQUAL(rb_load(&s->b->down->todo.from), SB_NOWHERE);
 }
-static const struct scenario a_fan_out_is_forwarded = {"a fan-out is forwarded", prepare_fan_out, forward, check_fan_out, false};
+static const struct scenario a_fan_out_is_forwarded = {
+    "a fan-out is forwarded", prepare_fan_out, forward, check_fan_out, false};
 PROMISE(a_fan_out_is_forwarded)
 
 static void prepare_requests(struct stage *s)
@@ -382,7 +384,8 @@ static void check_requests(struct stage *s)
     }
     CHECK(!take_end(s->b, &r));
 }
-static const struct scenario requests_are_forwarded = {"requests are forwarded", prepare_requests, forward, check_requests, false};
+static const struct scenario requests_are_forwarded = {
+    "requests are forwarded", prepare_requests, forward, check_requests, false};
 PROMISE(requests_are_forwarded)
 
 static void prepare_replies(struct stage *s)
@@ -405,12 +408,14 @@ static void check_replies(struct stage *s)
     CHECK(!take_end(s->b, &r));
     EQUAL(rb_load(&s->w->bus->orphans), 0);
 }
-static const struct scenario replies_are_forwarded = {"replies are forwarded", prepare_replies, forward, check_replies, false};
+static const struct scenario replies_are_forwarded = {
+    "replies are forwarded", prepare_replies, forward, check_replies, false};
 PROMISE(replies_are_forwarded)
 
 static void prepare_nobody(struct stage *s)
 {
-    s->ear = join_sized(s->w, "ear", (struct size){.data_in = 8192, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1});
+    struct size size = {.data_in = 8192, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    s->ear = join_sized(s->w, "ear", size);
     s->b = join_sized(s->w, "b", TINY);
     subscribe(s->ear, "$bus.undeliverable");
     ask(s->b, "nothing", "0");
@@ -426,14 +431,16 @@ static void check_nobody(struct stage *s)
     uint32_t letters = count_messages(s->ear); /* said again rather than not */
     CHECK(letters >= 1 && letters <= 3);
 }
-static const struct scenario what_nobody_handles_is_answered = {"what nobody handles is answered", prepare_nobody, forward, check_nobody, false};
+static const struct scenario what_nobody_handles_is_answered = {
+    "what nobody handles is answered", prepare_nobody, forward, check_nobody, false};
 PROMISE(what_nobody_handles_is_answered)
 
 static void prepare_lost(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);
     s->b = join_sized(s->w, "b", TINY);
-    s->c = join_sized(s->w, "c", (struct size){.data_in = 1024, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1});
+    struct size size = {.data_in = 1024, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    s->c = join_sized(s->w, "c", size);
     subscribe(s->a, "x");
     subscribe(s->c, "x");
     put_events(s->b, "x", 20); /* more than c takes */
@@ -454,7 +461,8 @@ static void check_lost(struct stage *s)
     EQUAL(count_messages(s->c) + rb_load(&s->c->down->lost), 20);
     EQUAL(rb_load(&s->a->down->lost), 0);
 }
-static const struct scenario what_waited_too_long_is_counted = {"what waited too long is counted", prepare_lost, lose, check_lost, false};
+static const struct scenario what_waited_too_long_is_counted = {
+    "what waited too long is counted", prepare_lost, lose, check_lost, false};
 PROMISE(what_waited_too_long_is_counted)
 
 static void prepare_death(struct stage *s)
@@ -512,7 +520,8 @@ static void check_death(struct stage *s)
     CHECK(said >= 1 && said <= 3);
     EQUAL(rb_load(&s->w->bus->dead_letters), 0);
 }
-static const struct scenario a_death_is_dealt_with = {"a death is dealt with", prepare_death, b_dies, check_death, false};
+static const struct scenario a_death_is_dealt_with = {
+    "a death is dealt with", prepare_death, b_dies, check_death, false};
 PROMISE(a_death_is_dealt_with)
 
 static void prepare_close(struct stage *s)
@@ -556,7 +565,8 @@ static void check_close(struct stage *s)
     uint32_t said = count_messages(s->ear);
     CHECK(said >= 1 && said <= 3);
 }
-static const struct scenario a_close_is_dealt_with = {"a close is dealt with", prepare_close, b_closes, check_close, false};
+static const struct scenario a_close_is_dealt_with = {
+    "a close is dealt with", prepare_close, b_closes, check_close, false};
 PROMISE(a_close_is_dealt_with)
 
 static void prepare_rechoice(struct stage *s)
@@ -601,7 +611,8 @@ static void open_real(struct stage *s)
     CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, false, 16));
 }
 
-static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id, const struct sb_record *to)
+static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id,
+                      const struct sb_record *to)
 {
     bool armed;
     struct ep_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
@@ -626,7 +637,9 @@ static void prepare_push(struct stage *s)
     rb_store(&s->w->bus->bell, 1); /* the dispatcher is parked */
 }
 
-#define TEXT "a payload of some length, which is either whole or not there at all: neither half-written nor lost after it was said"
+#define TEXT                                                            \
+    "a payload of some length, which is either whole or not there at " \
+    "all: neither half-written nor lost after it was said"
 
 static void push_one(struct stage *s) { push_real(s, SB_EVENT, "x", TEXT, NULL, NULL); }
 
@@ -710,7 +723,8 @@ static void check_taking(struct stage *s)
     EQUAL(rb_load(&s->w->bus->lost), 0);
     CHECK(s->b->reclaimed && !s->b->quarantined);
 }
-static const struct scenario an_endpoint_takes_and_finishes = {"an endpoint takes and finishes", prepare_taking, take_two, check_taking, true};
+static const struct scenario an_endpoint_takes_and_finishes = {
+    "an endpoint takes and finishes", prepare_taking, take_two, check_taking, true};
 PROMISE(an_endpoint_takes_and_finishes)
 
 static void prepare_letting_go(struct stage *s)
@@ -737,7 +751,8 @@ static void check_letting_go(struct stage *s)
     EQUAL(rb_load(&s->w->bus->lost), 0);
     CHECK(s->b->reclaimed && !s->b->quarantined);
 }
-static const struct scenario an_endpoint_lets_go = {"an endpoint lets go", prepare_letting_go, take_more_than_it_holds, check_letting_go, true};
+static const struct scenario an_endpoint_lets_go = {
+    "an endpoint lets go", prepare_letting_go, take_more_than_it_holds, check_letting_go, true};
 PROMISE(an_endpoint_lets_go)
 
 static void prepare_serving(struct stage *s)
@@ -773,7 +788,8 @@ static void check_serving(struct stage *s)
     EQUAL(rb_load(&s->w->bus->orphans), 0);
     CHECK(s->b->reclaimed && !s->b->quarantined);
 }
-static const struct scenario an_endpoint_serves = {"an endpoint serves", prepare_serving, serve_one, check_serving, true};
+static const struct scenario an_endpoint_serves = {
+    "an endpoint serves", prepare_serving, serve_one, check_serving, true};
 PROMISE(an_endpoint_serves)
 
 static void prepare_subscribing(struct stage *s)
@@ -828,5 +844,6 @@ static void check_attaching(struct stage *s)
     EQUAL(again->slot, s->b->slot);
     shm_unlink(again->log_name);
 }
-static const struct scenario an_endpoint_attaches = {"an endpoint attaches", prepare_attaching, attach_one, check_attaching, true};
+static const struct scenario an_endpoint_attaches = {
+    "an endpoint attaches", prepare_attaching, attach_one, check_attaching, true};
 PROMISE(an_endpoint_attaches)

@@ -64,7 +64,7 @@ static void *produce(void *unused)
         enum rb_status status;
         while ((status = rb_claim(&p, head.length, 0, &at)) == RB_FULL) {
             rb_publish(&p);
-            rb_tell_consumer(&consumer);
+            rb_ring_consumer(&consumer);
             wait_until_reached(&bell, rb_wait_for_room(&p, &ring->need, head.length));
         }
         CHECK(status == RB_OK);
@@ -73,13 +73,13 @@ static void *produce(void *unused)
         rb_commit(&p, head.length);
         if (drawn >> 8 & 3) { /* runs of a few */
             rb_publish(&p);
-            rb_tell_consumer(&consumer);
+            rb_ring_consumer(&consumer);
         }
         if ((drawn >> 10 & 511) == 0)
             let_it_park(&ring->consumer_epoch);
     }
     rb_publish(&p);
-    rb_tell_consumer(&consumer);
+    rb_ring_consumer(&consumer);
     producer_parks = bell.parks;
     return unused;
 }
@@ -100,7 +100,7 @@ static void *consume(void *unused)
         enum rb_status status;
         while ((status = rb_peek_at(&c, &position, sizeof head, &head, &record)) == RB_EMPTY) {
             rb_release_to(&c, position);
-            rb_tell_producer(&producer, &c, &ring->need);
+            rb_ring_producer(&producer, &c, &ring->need);
             wait_until_reached(&bell, (struct rb_reached){&ring->head, c.head_seen + 1});
         }
         CHECK(status == RB_OK);
@@ -110,7 +110,7 @@ static void *consume(void *unused)
         position += RB_ALIGN8(head.length);
         if (drawn >> 20 & 3) {
             rb_release_to(&c, position);
-            rb_tell_producer(&producer, &c, &ring->need);
+            rb_ring_producer(&producer, &c, &ring->need);
         }
         if ((drawn >> 22 & 511) == 0)
             let_it_park(&ring->producer_epoch);

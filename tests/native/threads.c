@@ -34,7 +34,8 @@ static void attach(struct world *w, struct actor *a, const char *name, struct si
 {
     CHECK(ep_fork_watch()); /* once a process; again does nothing */
     a->peer = make_peer(w, name, size);
-    CHECK(ep_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation, 40000, false, 16));
+    CHECK(ep_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation,
+                  40000, false, 16));
 }
 
 static bool await(struct actor *a, uint32_t want, uint32_t index, uint64_t value)
@@ -215,7 +216,8 @@ TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
         attach(w, &listeners[i], i ? "l1" : "l0", small);
         want(&listeners[i], (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, ">", "");
         attach(w, &members[i], i ? "m1" : "m0", small);
-        want(&members[i], (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 1}, "work", "g");
+        struct sb_interest grouped = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 1};
+        want(&members[i], grouped, "work", "g");
     }
     want(&server, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, "ask", "");
     pthread_t l[2], m[2], s[2], c[2], p[2];
@@ -297,7 +299,8 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
             sched_yield();
         }
         finish_listener(&victims[i], &v, 1);
-        struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot, .generation = victims[i].peer->generation, .reason = SB_REASON_KILLED};
+        struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot,
+                                 .generation = victims[i].peer->generation, .reason = SB_REASON_KILLED};
         CHECK(dp_give_order(w->f, &order));
     }
     pthread_join(s, NULL);

@@ -171,7 +171,7 @@ cdef class Connection:
         cdef rb_wake wake
         cdef uint64_t now, until
         cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
-        w.want, w.index, w.value, w.minds, w.vigilant = want, index, value, minds, vigilance
+        w.want, w.index, w.value, w.minds, w.checks_dispatcher = want, index, value, minds, vigilance
         while True:
             now = rb_now()
             until = now + slice

@@ -1,5 +1,10 @@
 /* Is this process the one that attached? A page that the kernel wipes in every forked child tells, at the cost
- * of one load. A child shares the parent's rings and bells: one store of its own would ruin them. */
+ * of one load. A child shares the parent's rings and bells: one store of its own would ruin them.
+ *
+ *   ep_fork_watch         once a process, before its first attach
+ *   ep_fork_mark          what an endpoint remembers at its attach
+ *   ep_forked             is that not our mark any more?
+ */
 #ifndef EP_FORK_H
 #define EP_FORK_H
 
@@ -32,7 +37,6 @@ static inline bool ep_fork_watch(void)
     return true;
 }
 
-/* What an endpoint remembers at its attach and compares from then on. */
 static inline uint64_t ep_fork_mark(void)
 {
     if (rb_load(ep_fork_page) == 0)

@@ -1,15 +1,14 @@
-/* Placement: on which CPU the thread runs that waits. It may step aside from the dispatcher's.
+/* Placement: a thread that waits in lockstep steps aside from the dispatcher's CPU.
+ *
+ * In lockstep (request and reply, one record at a time) on two cores, an end that shares the dispatcher's core costs
+ * every round trip a change of context, and the system's scheduler may leave it so for long. The dispatcher publishes
+ * its CPU; an end that finds itself there at many waits in a row asks to run anywhere else, then takes its own mask
+ * back: a hint that binds nobody afterwards. Done blindly this costs more than it gives. So only in lockstep, at most
+ * every 2 ms, not for a while after a sign of a CPU hog, and not for a while when the waits grew afterwards.
  *
  *   ep_placement_init     when an endpoint opens
- *   ep_placement_step     after each wait in lockstep: step aside now?
- *
- * On two cores, an end of a lockstep (request and reply, one record at a time) that shares the
- * dispatcher's core costs every round trip a change of context, and the system's scheduler may leave it so for
- * long. The dispatcher publishes its CPU; an end that finds itself there at many waits in a row asks to run
- * anywhere else, then takes its own mask back: a hint that binds nobody afterwards.
- *
- * Done blindly this costs more than it gives. So only in lockstep, at most every 2 ms, not for a while
- * after a sign of a CPU hog, and not for a while when the waits grew afterwards. */
+ *   ep_placement_step     after each wait in lockstep
+ */
 #ifndef EP_PLACEMENT_H
 #define EP_PLACEMENT_H
 
@@ -17,28 +16,30 @@
 
 #include <unistd.h>
 
-#define EP_PLACEMENT_STREAK 32u
-#define EP_PLACEMENT_PAUSE_NS 2000000u
-#define EP_PLACEMENT_CALM 10u          /* rests without a sign of a hog: 10 ms after a blip, a second after a lasting one */
+#define EP_PLACEMENT_STREAK 32u        /* waits in a row on the dispatcher's CPU, then a step */
+#define EP_PLACEMENT_PAUSE_NS 2000000u /* between two steps */
+#define EP_PLACEMENT_CALM 10u          /* rests without a sign of a hog: 10 ms after a blip, a second if it stayed */
 #define EP_PLACEMENT_REST_NS 1000000000u
-#define EP_PLACEMENT_TRIAL 64u /* waits after which a step is judged */
+#define EP_PLACEMENT_TRIAL 64u         /* waits after which a step is judged */
 
-struct ep_placement {         /* private to the endpoint, used by its leader alone */
+struct ep_placement {     /* private to the endpoint, used by its leader alone */
     bool enabled;
     uint32_t streak;      /* lockstep waits in a row on the dispatcher's CPU */
     uint32_t trial;       /* waits left until the last step is judged */
-    uint64_t not_before;
+    uint64_t not_before;  /* no step */
     uint64_t rest_ns;     /* how long to rest after a step that did harm */
     uint64_t mean_ns;     /* of the lockstep waits, over about 16 */
     uint64_t mean_before; /* when it stepped last */
-    uint64_t moves;
+    uint64_t moves;       /* statistics */
 };
 
 static inline void ep_placement_init(struct ep_placement *p, bool enabled)
 {
-    *p = (struct ep_placement){.enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1, .rest_ns = EP_PLACEMENT_REST_NS};
+    enabled = enabled && sysconf(_SC_NPROCESSORS_ONLN) > 1;
+    *p = (struct ep_placement){.enabled = enabled, .rest_ns = EP_PLACEMENT_REST_NS};
 }
 
+/* One step, to anywhere but `cpu`. */
 static inline void ep_placement_leave(struct ep_placement *p, int cpu)
 {
     cpu_set_t own, others;
@@ -56,6 +57,18 @@ static inline void ep_placement_leave(struct ep_placement *p, int cpu)
     }
 }
 
+/* Did the last step do harm? Then rest, twice as long each time. */
+static inline void ep_placement_judge(struct ep_placement *p, uint64_t now)
+{
+    if (p->mean_ns <= p->mean_before + p->mean_before / 4) {
+        p->rest_ns = EP_PLACEMENT_REST_NS;
+        return;
+    }
+    p->not_before = now + p->rest_ns;
+    if (p->rest_ns < 64 * (uint64_t)EP_PLACEMENT_REST_NS)
+        p->rest_ns *= 2;
+}
+
 /* After a lockstep wait of `waited` ns that ended at `now`. */
 static inline void ep_placement_step(struct ep_placement *p, const struct rb_bell *bell, uint64_t dispatcher_cpu,
                                  uint64_t waited, uint64_t now)
@@ -63,15 +76,8 @@ static inline void ep_placement_step(struct ep_placement *p, const struct rb_bel
     if (!p->enabled)
         return;
     p->mean_ns = p->mean_ns - p->mean_ns / 16 + waited / 16;
-    if (p->trial && --p->trial == 0) {
-        if (p->mean_ns > p->mean_before + p->mean_before / 4) {
-            p->not_before = now + p->rest_ns;
-            if (p->rest_ns < 64 * (uint64_t)EP_PLACEMENT_REST_NS)
-                p->rest_ns *= 2;
-        } else {
-            p->rest_ns = EP_PLACEMENT_REST_NS;
-        }
-    }
+    if (p->trial && --p->trial == 0)
+        ep_placement_judge(p, now);
     int cpu = sched_getcpu();
     if (cpu < 0 || (uint64_t)cpu != dispatcher_cpu) {
         p->streak = 0;

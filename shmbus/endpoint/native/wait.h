@@ -139,7 +139,7 @@ static inline bool ep_check_dispatcher(struct ep_endpoint *e)
 /* Until when to sleep at the most. */
 static inline uint64_t ep_slice(const struct ep_waiter *w, uint64_t until)
 {
-    uint64_t check = w->vigilant ? rb_now() + EP_CHECK_NS : until;
+    uint64_t check = w->checks_dispatcher ? rb_now() + EP_CHECK_NS : until;
     return check < until ? check : until;
 }
 
@@ -174,7 +174,7 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
         if (wake == RB_INTERRUPTED)
             break;
         if (wake == RB_ELAPSED) {
-            if (w->vigilant && ep_check_dispatcher(e))
+            if (w->checks_dispatcher && ep_check_dispatcher(e))
                 continue;
             if (rb_now() >= until)
                 break;

@@ -26,7 +26,7 @@ struct ep_waiter {
     uint32_t index;
     uint64_t value;
     uint64_t minds;        /* which troubles end the wait */
-    bool vigilant;         /* looks after the dispatcher: what it waits for can only come from there */
+    bool checks_dispatcher; /* for its death, since what it waits for can only come from there */
     uint64_t trouble;      /* out: what ended the wait, 0 if there is what it waits for */
     bool posted;           /* as a follower: its semaphore has been posted */
     sem_t wake;

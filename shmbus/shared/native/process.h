@@ -1,10 +1,15 @@
-/* Is a process alive, as its task flags say it: hundreds of times sooner than a pidfd, a socket or the zombie
- * state, which all wait until the memory of the process has been torn down.
+/* Is a process alive? Its task flags say so hundreds of times sooner than a pidfd, a socket or the zombie state, which
+ * all wait until the memory of the process has been freed.
  *
- * A task is finished when PF_EXITING, PF_DUMPCORE or PF_SIGNALED is set in the flags of its `stat` or its state
+ * A task is finished when PF_EXITING, PF_DUMPCORE or PF_SIGNALED is set in the flags of its `stat`, or its state
  * is Z or X; a process is dead when every task of it is finished: none of its instructions can run any more.
  * The leader's `stat` is read through a descriptor opened while the process lived, which answers ESRCH for ever
- * once the process was reaped, so that a re-used pid deceives nobody. */
+ * once the process was reaped, so that a re-used pid is not taken for it.
+ *
+ *   sb_open_stat, sb_read_stat    the leader's task: its flags, its start time, its exit code
+ *   sb_process_finished           is every task finished?
+ *   sb_pidfd_open                 the late sign, which can be polled
+ */
 #ifndef SB_PROCESS_H
 #define SB_PROCESS_H
 
