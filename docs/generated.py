@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import itertools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,50 +22,74 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 # The layout -------------------------------------------------------------------------------------
 
-HEADERS = (
-    "ringbuf/native/prefix.h",
-    "shmbus/shared/native/record.h",
-    "shmbus/shared/native/layout.h",
-)
-
 
 def layout() -> str:
-    """A table for each structure: from numpy's mirror the places, from the header the meanings."""
-    from shmbus.shared import layout
+    """A table for each structure and enumeration of the C headers."""
+    sys.path.append(str(ROOT / "tools/build"))
+    import headers
+    import layout as generator
 
-    source = "\n".join((ROOT / header).read_text() for header in HEADERS)
     parts = []
-    for name, structure in layout.STRUCTURES.items():
-        body = re.search(rf"^struct {name} \{{(.*?)^\}};", source, re.MULTILINE | re.DOTALL)
-        assert body is not None, name
-        said, comments = re.match(r"\s*/\*(.*?)\*/", body[1]), _comments(body[1])
-        parts.append(f"### {name}\n")
-        parts.append(f"{structure.itemsize} bytes. {_prose(said[1]) if said else ''}\n")
-        parts.append("| at | size | field | |\n|---:|---:|---|---|")
-        assert structure.fields is not None
-        for field, (kind, offset, *_) in structure.fields.items():
-            what = comments.get(field, "")
-            parts.append(f"| {offset} | {kind.itemsize} | `{field}` | {what} |")
-        if name == "sb_ready":
-            parts.append(f"| {structure.itemsize} | 4 each | `word` | {comments['word']} |")
+    for header in headers.read(*generator.RING_HEADERS, *generator.BUS_HEADERS):
+        known = generator.facts(
+            [header], only=None if header.path in generator.BUS_HEADERS else generator.BELOW
+        )
+        for structure in known.structures:
+            parts += [f"### {structure.name}\n", _sentence(structure.size, structure.comment)]
+            parts.append("| at | size | field | |\n|---:|---:|---|---|")
+            for field in structure.fields:
+                one = headers.INTEGERS.get(field.type)
+                size = f"{one} each" if field.count == 0 else field.size
+                parts.append(f"| {field.at} | {size} | `{field.name}` | {_prose(field.comment)} |")
+            parts.append("")
+        for enumeration in known.enumerations:
+            parts += [f"### {enumeration.name}\n", f"{_prose(enumeration.comment)}\n"]
+            parts.append("| value | name | |\n|---:|---|---|")
+            for member in enumeration.members:
+                parts.append(f"| {member.value} | `{member.name}` | {_prose(member.comment)} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+def _sentence(size: int, comment: str) -> str:
+    about = f": {_prose(comment).rstrip('.')}" if comment else ""
+    return f"{size} bytes{about}.\n"
+
+
+def _prose(comment: str) -> str:
+    text = comment.replace("|", "\\|")
+    return re.sub(r"\b(?:enum |struct )?(sb_\w+|SB_\w+)(\(\))?", r"`\1`", text)
+
+
+# The bus's own events ---------------------------------------------------------------------------
+
+
+def events() -> str:
+    """What the bus publishes: a table of the fields of each."""
+    from shmbus.events import EVENTS
+
+    parts = []
+    for type, event in EVENTS.items():
+        parts += [f"### {type}\n", f"`shmbus.events.{event.__name__}`: {inspect.getdoc(event)}\n"]
+        parts.append("| field | | |\n|---|---|---|")
+        for name, (kind, meaning) in _attributes(event).items():
+            parts.append(f"| `{name}` | `{kind}` | {meaning} |")
         parts.append("")
     return "\n".join(parts)
 
 
-def _comments(body: str) -> dict[str, str]:
-    """What the header says beside its fields."""
-    result = {}
-    for line in body.splitlines():
-        code, _, comment = line.partition("/*")
-        for declarator in re.sub(r"_Alignas\(\d+\)", "", code).split(","):
-            if field := re.search(r"(\w+)\s*(?:\[\w*\])?\s*;?\s*$", declarator):
-                result[field[1]] = _prose(comment.partition("*/")[0])
-    return result
-
-
-def _prose(comment: str) -> str:
-    text = " ".join(comment.replace("|", "\\|").split())
-    return re.sub(r"\b(?:enum |struct )?(sb_\w+|SB_\w+)(\(\))?", r"`\1`", text)
+def _attributes(owner: type) -> dict[str, tuple[str, str]]:
+    """The annotated attributes of a class and of those that it builds on, with type and meaning."""
+    found: dict[str, tuple[str, str]] = {}
+    for base in reversed([base for base in owner.__mro__ if base.__module__ == owner.__module__]):
+        (definition,) = ast.parse(inspect.getsource(base)).body
+        assert isinstance(definition, ast.ClassDef)
+        for attribute, text in itertools.pairwise(definition.body):
+            if isinstance(attribute, ast.AnnAssign) and isinstance(text, ast.Expr):
+                kind, meaning = ast.unparse(attribute.annotation), ast.literal_eval(text.value)
+                meaning = " ".join(meaning.split())
+                found[ast.unparse(attribute.target)] = (kind.replace("|", "\\|"), meaning)
+    return found
 
 
 # The errors -------------------------------------------------------------------------------------
@@ -106,4 +133,9 @@ def cli() -> str:
     return "\n".join([*parts, helped(shmtop, "shmtop")])
 
 
-MAKERS: dict[str, Callable[[], str]] = {"layout": layout, "errors": errors, "cli": cli}
+MAKERS: dict[str, Callable[[], str]] = {
+    "layout": layout,
+    "events": events,
+    "errors": errors,
+    "cli": cli,
+}

@@ -9,7 +9,7 @@ if not sys.platform.startswith("linux"):
 
 import ringbuf  # noqa: F401  (before msgspec: it refuses subinterpreters, which harm that)
 
-from . import errors, views
+from . import errors, events, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message
 from .endpoint.attach import attach
@@ -61,6 +61,7 @@ __all__ = [
     "attach",
     "buses",
     "errors",
+    "events",
     "observe",
     "serve",
     "views",

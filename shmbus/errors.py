@@ -179,7 +179,7 @@ class EndpointDied(RequestError):
 
     endpoint: str
     pid: int | None = None
-    reason: str = "died"  # what is known: killed, exited, exec, evicted, quarantined
+    reason: str = "died"  # in one of the words of `shmbus.Death.reason`
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"

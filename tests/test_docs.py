@@ -22,9 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from shmbus import errors
+from shmbus import errors, events
 from shmbus.shared import layout
 from shmbus.testing import eventually
 
@@ -216,6 +217,16 @@ def test_every_structure_in_shared_memory_is_in_the_documentation() -> None:
         assert structure.fields is not None
         for field, (kind, offset, *_) in structure.fields.items():
             assert f"| {offset} | {kind.itemsize} | `{field}` |" in made, f"{name}.{field}"
+
+
+def test_every_field_of_every_event_is_in_the_documentation() -> None:
+    made = generated().events()
+    for type, event in events.EVENTS.items():
+        part = made.partition(f"### {type}\n")[2].partition("###")[0]
+        for field in msgspec.structs.fields(event):
+            row = re.search(rf"^\| `{field.name}` \| `.+` \| .+ \|$", part, re.MULTILINE)
+            assert row is not None, f"{type}: {field.name}"
+    assert "{{ events }}" in (ROOT / "docs/reference/api.md").read_text()
 
 
 def test_every_error_and_every_command_is_in_the_documentation() -> None:

@@ -25,7 +25,9 @@ def test_an_endpoint_of_a_served_bus_is_attached_with_the_same_arguments() -> No
     assert served.return_annotation == alone.return_annotation
 
 
-@pytest.mark.parametrize("module", ["shmbus", "shmbus.views", "shmbus.host", "ringbuf"])
+@pytest.mark.parametrize(
+    "module", ["shmbus", "shmbus.events", "shmbus.views", "shmbus.host", "ringbuf"]
+)
 def test_what_a_module_offers_is_there_documented_and_sorted(module: str) -> None:
     offering = importlib.import_module(module)
     assert offering.__all__ == sorted(offering.__all__)

@@ -16,8 +16,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     """None where it was not attached in the first place."""
     reason: str
-    """detached (in good order), killed, exited (without detaching), exec, evicted, quarantined,
-    died (more is not known), or absent."""
+    """detached (in good order), killed (by a signal), exited (without detaching), exec (the process
+    runs another program), evicted (`Bus.evict`), quarantined (its rings held what no endpoint
+    writes), died (more is not known), or absent (it was not attached in the first place)."""
 
 
 class Tap(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,8 +55,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     state: State
     reason: str
-    """Why it is leaving or dead, as far as that is known: detached, killed, exited, exec, evicted,
-    quarantined; empty while it is attached."""
+    """Why it is leaving or dead, in one of the words of `Death.reason`; empty while it is
+    attached."""
     stalled: bool
     """It has messages, none in hand, and takes none; or its process is stopped."""
     slow: bool

@@ -1,0 +1,84 @@
+"""What the bus itself publishes: the events on `$bus.>`, with their payloads.
+
+A payload is a map, as of any event; subscribe with ``payload_type=`` one of these to get it as an
+object. The dispatcher packs them in C (dispatcher/native/emit.h), and a test holds it to this page.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "EVENTS",
+    "EndpointDown",
+    "EndpointResumed",
+    "EndpointStalled",
+    "EndpointUp",
+    "Undeliverable",
+]
+
+
+class EndpointUp(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint has attached."""
+
+    name: str
+    """Its name."""
+    pid: int
+    """Its process."""
+    generation: int
+    """A number that no other endpoint of this bus ever has."""
+
+
+class EndpointDown(EndpointUp, frozen=True, kw_only=True):
+    """An endpoint has ended, in good order or not."""
+
+    reason: str
+    """Why, as far as it is known, in one of the words of `shmbus.Death.reason`."""
+
+
+class EndpointStalled(EndpointUp, frozen=True, kw_only=True):
+    """An endpoint takes no messages any more. Nothing is taken from it; new work of its groups and
+    handlers goes to others while there are others."""
+
+    reason: str
+    """How it shows: its process is stopped, or messages wait and none is in hand."""
+
+
+class EndpointResumed(EndpointUp, frozen=True, kw_only=True):
+    """An endpoint that was stalled takes messages again."""
+
+    reason: str
+    """How it shows: its process was continued, or it made progress."""
+
+
+class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter: a message that nobody will handle."""
+
+    type: str
+    """Of the message."""
+    kind: Literal["event", "send", "request"]
+    """Of the message: an event here is one of a group's."""
+    source: str
+    """The endpoint that sent it."""
+    reason: str
+    """Why nobody will."""
+    attempt: int
+    """1, and one more for each receiver that had begun it and died."""
+    format: Literal["msgpack", "raw", "none"]
+    """How its payload is encoded: MessagePack, bytes as they were given, or there is none."""
+    size: int
+    """Bytes of its payload."""
+    payload: bytes
+    """The encoded payload, or as much of its front as the rings of all subscribers can take."""
+
+
+EVENTS: dict[str, type[msgspec.Struct]] = {
+    "$bus.endpoint.up": EndpointUp,
+    "$bus.endpoint.down": EndpointDown,
+    "$bus.endpoint.stalled": EndpointStalled,
+    "$bus.endpoint.resumed": EndpointResumed,
+    "$bus.undeliverable": Undeliverable,
+}
+"""By the type under which each is published."""
