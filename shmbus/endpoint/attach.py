@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import posix_ipc
 
@@ -53,44 +53,59 @@ def attach(
         names.check_endpoint(name)
     if bus is not None:
         names.check_bus(bus)
-    known = payloads.Types(types)  # wrong types are told before anything is made
-    timeout = _kernel.seconds(timeout)
-    began = time.monotonic_ns()
-    deadline = (1 << 62) if timeout is None else began + int(timeout * 1e9)
-    bus = _choose(bus, deadline)
+    wish = _Wish(name, settings, payloads.Types(types), reconnect)  # before anything is made
+    time_left = _Time.of(timeout)
+    bus = _choose(bus, time_left)
     while True:
         try:
-            return _join(bus, name, settings, known, reconnect, began, deadline, timeout)
+            return _join(bus, wish, time_left)
         except (errors.SegmentError, FileNotFoundError) as problem:
             # The bus may have ended just after it let us in; another may begin.
             cause = problem.__cause__ or problem
             gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
             if not gone:
                 raise
-            if time.monotonic_ns() >= deadline:
-                raise _too_late(bus, timeout) from problem
+            if time_left.is_over():
+                raise _too_late(bus, time_left) from problem
         time.sleep(0.005)
 
 
-def _join(
-    bus: str,
-    name: str | None,
-    settings: Settings | None,
-    known: payloads.Types,
-    reconnect: bool,
-    began: int,
-    deadline: int,
-    timeout: float | None,
-) -> Endpoint:
+class _Wish(NamedTuple):
+    """What the caller of `attach` wants."""
+
+    name: str | None
+    settings: Settings | None
+    types: payloads.Types
+    reconnect: bool
+
+
+class _Time(NamedTuple):
+    """How long it may take; ns on the monotonic clock."""
+
+    began: int
+    deadline: int
+    seconds: float | None
+
+    @classmethod
+    def of(cls, timeout: float | None) -> Self:
+        seconds, now = _kernel.seconds(timeout), time.monotonic_ns()
+        return cls(now, (1 << 62) if seconds is None else now + int(seconds * 1e9), seconds)
+
+    def is_over(self) -> bool:
+        return time.monotonic_ns() >= self.deadline
+
+
+def _join(bus: str, wish: _Wish, time_left: _Time) -> Endpoint:
     """One try."""
     of = names.names_of(bus)
     owner = names.new_owner(os.getpid(), start_time(os.getpid()))
-    name = name or _make_up(owner)
-    with _await_bus(bus, of, deadline, timeout) as segment:
+    name = wish.name or _make_up(owner)
+    with _await_bus(bus, of, time_left) as segment:
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
-    if settings is None:
-        settings = Settings(ring_bytes=facts.ring_bytes, max_requests=facts.max_requests)
+    settings = wish.settings or Settings(
+        ring_bytes=facts.ring_bytes, max_requests=facts.max_requests
+    )
     with contextlib.ExitStack() as undo:
         undo.callback(unlink, of.up(owner))
         up = _make_up_segment(of, owner, name, settings)
@@ -104,8 +119,8 @@ def _join(
             bus,
             nonce=int(owner.nonce, 16),
             start_time=owner.start,
-            began_ns=began,
-            deadline_ns=deadline,
+            began_ns=time_left.began,
+            deadline_ns=time_left.deadline,
         )
         undo.callback(os.close, admission.connection)
         # The bus may have been made anew while we waited at the door.
@@ -118,8 +133,8 @@ def _join(
                 owner=owner,
                 name=name,
                 settings=settings,
-                types=known,
-                reconnect=reconnect,
+                types=wish.types,
+                reconnect=wish.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,
                 connection=admission.connection,
@@ -174,10 +189,12 @@ def _check_namespace(bus: str, segment: Segment) -> None:
         )
 
 
-def _too_late(bus: str, timeout: float | None) -> errors.AttachTimeout:
+def _too_late(bus: str, time_left: _Time) -> errors.AttachTimeout:
     """A name of the bus is not there: somebody removed it, or no bus is."""
     pid = removed.robbed(bus)
-    return errors.AttachTimeout(bus=bus, seconds=timeout or 0.0, pid=pid, removed=pid is not None)
+    return errors.AttachTimeout(
+        bus=bus, seconds=time_left.seconds or 0.0, pid=pid, removed=pid is not None
+    )
 
 
 def _make_up(owner: names.Owner) -> str:
@@ -187,18 +204,18 @@ def _make_up(owner: names.Owner) -> str:
     return f"{program}-{owner.pid}-{owner.nonce[:6]}"
 
 
-def _choose(bus: str | None, deadline: int) -> str:
+def _choose(bus: str | None, time_left: _Time) -> str:
     while bus is None:
         try:
             bus = discovery.choose(None)
         except errors.NoSuchBus as problem:
-            if problem.running or time.monotonic_ns() >= deadline:
+            if problem.running or time_left.is_over():
                 raise
             time.sleep(0.01)
     return bus
 
 
-def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | None) -> Segment:
+def _await_bus(bus: str, of: names.BusNames, time_left: _Time) -> Segment:
     """The bus's segment, once it is there and serves."""
     pause = 0.002
     while True:
@@ -212,7 +229,7 @@ def _await_bus(bus: str, of: names.BusNames, deadline: int, timeout: float | Non
             pass
         except RingbufError as problem:
             raise segments.error(bus, of.bus_segment, problem) from problem
-        if time.monotonic_ns() >= deadline:
-            raise _too_late(bus, timeout)
+        if time_left.is_over():
+            raise _too_late(bus, time_left)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.02)

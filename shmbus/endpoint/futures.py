@@ -11,8 +11,7 @@ import heapq
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
-from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
 
@@ -36,14 +35,6 @@ class Reply(Future["Message"]):
         return cancelled
 
 
-class _Deadline(NamedTuple):
-    """Of a future, in the order of a heap; `order` so that no two are compared further."""
-
-    at: int
-    order: int
-    pending: PendingReply
-
-
 class Pump:
     """Asks on behalf of futures, and completes those of one endpoint."""
 
@@ -52,9 +43,8 @@ class Pump:
         self._requests = endpoint._requests
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._deadlines: list[_Deadline] = []
+        self._deadlines: list[PendingReply] = []  # a heap
         self._many = _MANY
-        self._order = count()
         self._until: int | None = None
 
     def ask(
@@ -82,13 +72,12 @@ class Pump:
     def _watch(self, pending: PendingReply) -> None:
         """Let the future fail at its deadline, if it is not done by then."""
         with self._lock:
-            deadline = pending.deadline
-            heapq.heappush(self._deadlines, _Deadline(deadline, next(self._order), pending))
+            heapq.heappush(self._deadlines, pending)
             if len(self._deadlines) > self._many:  # most are done, behind one that is not
-                self._deadlines = [one for one in self._deadlines if not one.pending.future.done()]
+                self._deadlines = [one for one in self._deadlines if not one.future.done()]
                 heapq.heapify(self._deadlines)
                 self._many = 2 * len(self._deadlines) + _MANY
-            late = self._until is None or deadline < self._until
+            late = self._until is None or pending.deadline < self._until
             self._start()
         if late:
             self._requests.nudge()
@@ -125,9 +114,9 @@ class Pump:
         expired = []
         with self._lock:
             heap = self._deadlines
-            while heap and (heap[0].at <= now or heap[0].pending.future.done()):
-                expired.append(heapq.heappop(heap).pending)
-            self._until = heap[0].at if heap else None
+            while heap and (heap[0].deadline <= now or heap[0].future.done()):
+                expired.append(heapq.heappop(heap))
+            self._until = heap[0].deadline if heap else None
         for pending in expired:
             error = self._requests.expire(pending)
             if error is not None:

@@ -19,15 +19,15 @@ from typing import Any
 import msgspec
 
 from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType
+from shmbus.shared.layout import RecordFlag
 from shmbus.shared.patterns import check_pattern, matches, specificity
 
 log = logging.getLogger("shmbus")
 
-# How a payload travels: two bits of the record's flags, part of the layout.
+# How a payload travels, as the record's flags say.
 MSGPACK = 0
-RAW = 1
-NONE = 2
-KIND_MASK = 3
+RAW = int(RecordFlag.RAW)
+NONE = int(RecordFlag.NONE)
 
 Buffer = bytes | bytearray | memoryview
 

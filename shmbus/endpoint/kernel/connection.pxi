@@ -9,9 +9,9 @@ cdef enum:           # how `Connection.wait` ends
     WAIT_ELAPSED = 0
     WAIT_GRANTED = 1
 
-cdef enum:           # whether a waiter looks whether the dispatcher lives: what it waits for can only come from there
-    NOT_VIGILANT = 0
-    VIGILANT = 1
+cdef enum:           # whether a waiter checks that the dispatcher lives: only that can give what it waits for
+    NO_CHECKS = 0
+    CHECKS_DISPATCHER = 1
 
 cdef tuple RINGS = ("incoming data", "incoming reply", "outgoing data", "outgoing reply")
 
@@ -162,7 +162,7 @@ cdef class Connection:
 
     # Waiting, counting -----------------------------------------------------------------------
 
-    cdef int wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint vigilance,
+    cdef int wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint checks_dispatcher,
                   uint64_t deadline) except -2:
         """See struct ep_waiter. WAIT_GRANTED: what it wants is there. WAIT_ELAPSED: the deadline has come.
         WAIT_STOPPED: whoever receives shall come to an end. Raises what else stands in the way, and what Python's
@@ -171,7 +171,7 @@ cdef class Connection:
         cdef rb_wake wake
         cdef uint64_t now, until
         cdef uint64_t slice = SLICE_MAIN if PyThread_get_thread_ident() == main_thread else SLICE
-        w.want, w.index, w.value, w.minds, w.checks_dispatcher = want, index, value, minds, vigilance
+        w.want, w.index, w.value, w.minds, w.checks_dispatcher = want, index, value, minds, checks_dispatcher
         while True:
             now = rb_now()
             until = now + slice
@@ -212,7 +212,7 @@ cdef class Connection:
     def await_interests(self, uint64_t version, timeout):
         """Wait until the dispatcher routes by them: False at the timeout."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        return self.wait(EP_WANT_SEEN, 0, version, self.minds(), VIGILANT, deadline) == WAIT_GRANTED
+        return self.wait(EP_WANT_SEEN, 0, version, self.minds(), CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
 
     # Its states ------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ cdef class Connection:
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint64_t minds = EP_FOR_NOW | EP_FOR_GOOD & ~<uint64_t>EP_CLOSED_HERE
         try:
-            return self.wait(EP_WANT_STATE, 0, state, minds, VIGILANT, deadline) == WAIT_GRANTED
+            return self.wait(EP_WANT_STATE, 0, state, minds, CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
         except BusError:
             return False
 
@@ -254,6 +254,6 @@ cdef class Connection:
     def shut(self, timeout):
         """Wait until all threads are out, as `finish` has told them."""
         try:
-            self.wait(EP_WANT_ALONE, 0, 0, 0, NOT_VIGILANT, deadline_after(span_ns(timeout), rb_now()))
+            self.wait(EP_WANT_ALONE, 0, 0, 0, NO_CHECKS, deadline_after(span_ns(timeout), rb_now()))
         finally:
             ep_watcher_remove(self.e)

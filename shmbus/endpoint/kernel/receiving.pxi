@@ -51,7 +51,7 @@ cdef class Receiving:
             try:
                 waited = WAIT_STOPPED
                 if not self._connection.closing:
-                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NOT_VIGILANT, deadline)
+                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NO_CHECKS, deadline)
             finally:
                 if yields:
                     self._threads.count_waiting(-1)

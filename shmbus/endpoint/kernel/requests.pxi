@@ -12,6 +12,10 @@ cdef class PendingReply:
     cdef object _reply_type
     cdef object _timeout
 
+    def __lt__(self, PendingReply other not None):
+        """Whether its deadline comes first."""
+        return self.deadline < other.deadline
+
 
 @cython.final
 cdef class CompletedReply:
@@ -45,7 +49,7 @@ cdef class Requests:
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint32_t index = self._begin(type, payload, timeout, deadline, None)
         try:
-            if self._connection.wait(EP_WANT_REPLY, index, 0, self._connection.minds(), VIGILANT,
+            if self._connection.wait(EP_WANT_REPLY, index, 0, self._connection.minds(), CHECKS_DISPATCHER,
                                      deadline) == WAIT_ELAPSED:
                 raise self._request_timeout(index, type, timeout)
             return self._result(index, type, reply_type)
@@ -91,7 +95,7 @@ cdef class Requests:
                 self._connection.raise_trouble(trouble)
             if index != EP_NO_REQUEST:
                 break
-            if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, VIGILANT, deadline) == WAIT_ELAPSED:
+            if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
                 raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count, seconds=timeout)
         e.requests[index].asked = m.size
         if pending is not None:
@@ -174,8 +178,8 @@ cdef class Requests:
         can be completed."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint32_t index
-        cdef bint vigilance = VIGILANT if self._pending else NOT_VIGILANT
-        self._connection.wait(EP_WANT_FUTURE, 0, 0, self._connection.minds(), vigilance,
+        cdef bint checks_dispatcher = CHECKS_DISPATCHER if self._pending else NO_CHECKS
+        self._connection.wait(EP_WANT_FUTURE, 0, 0, self._connection.minds(), checks_dispatcher,
                               NEVER if deadline is None else <uint64_t>deadline)
         cdef list found = []
         cdef PendingReply pending

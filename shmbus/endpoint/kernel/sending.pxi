@@ -175,7 +175,7 @@ cdef class Outbox:
                 return 0
             if trouble & EP_FOR_GOOD:
                 self._connection.raise_trouble(trouble & EP_FOR_GOOD)
-            if self._connection.wait(EP_WANT_SPACE, ring, ep_record_length(m), self._connection.minds(), VIGILANT,
-                                     deadline) == WAIT_ELAPSED:
+            if self._connection.wait(EP_WANT_SPACE, ring, ep_record_length(m), self._connection.minds(),
+                                     CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
                 raise QueueFull(type=type, endpoint=self._connection.name, depth=depth, capacity=e.out[ring].capacity,
                                 seconds=timeout, index=number_of(index))
