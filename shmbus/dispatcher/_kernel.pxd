@@ -15,8 +15,10 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
         dp_order_kind kind
         uint32_t slot, generation
         int reason
-    struct dp_forwarder:
+    struct dp_orders:
         int notice_fd
+    struct dp_forwarder:
+        dp_orders orders
         bint adopting
     struct dp_service:
         dp_forwarder forwarder
@@ -29,8 +31,8 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
     void dp_service_forget(dp_service *, uint32_t, uint32_t)
     void dp_service_open_door(dp_service *, uint32_t, uint32_t, int)
     void dp_service_close(dp_service *)
-    bint dp_give_order(dp_forwarder *, dp_order *)
-    dp_notice *dp_take_notices(dp_forwarder *, uint32_t *)
+    bint dp_give_order(dp_orders *, dp_order *)
+    dp_notice *dp_take_notices(dp_orders *, uint32_t *)
     cdef struct dp_shape:
         uint64_t incoming[2]
         uint64_t pending_count

@@ -63,7 +63,7 @@ cdef class Forwarder:
     def notice_fd(self):
         """Readable while there are notices."""
         self.check()
-        return self.service.forwarder.notice_fd
+        return self.service.forwarder.orders.notice_fd
 
     def start(self):
         """Start both threads."""
@@ -121,7 +121,7 @@ cdef class Forwarder:
         order.slot = slot
         order.generation = generation
         order.reason = reason
-        if not dp_give_order(&self.service.forwarder, &order):
+        if not dp_give_order(&self.service.forwarder.orders, &order):
             raise MemoryError
         return 0
 
@@ -129,7 +129,7 @@ cdef class Forwarder:
         """What the forwarding thread has reported since the last call."""
         self.check()
         cdef uint32_t i, count
-        cdef dp_notice *taken = dp_take_notices(&self.service.forwarder, &count)
+        cdef dp_notice *taken = dp_take_notices(&self.service.forwarder.orders, &count)
         try:
             return [Notice(kind=taken[i].kind, slot=taken[i].slot, generation=taken[i].generation, reason=taken[i].reason)
                     for i in range(count)]

@@ -121,7 +121,6 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_JOURNAL_RUN
         SB_JOURNAL_LOST
         SB_JOURNAL_ERROR
-        SB_JOURNAL_RECHOOSE
     enum: # sb_row_state; a named one could not be an index
         SB_ROW_FREE
         SB_ROW_LIVE

@@ -47,7 +47,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001B4E41EE4
+LAYOUT = 0x0000000144A20688
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -159,7 +159,6 @@ class JournalKind(IntEnum):
     RUN = 1  # a run goes to a target
     LOST = 2  # a run is counted lost at a target
     ERROR = 3  # a request ends with an error
-    RECHOOSE = 4  # a group message goes to another member
 
 
 class RowState(IntEnum):

@@ -24,10 +24,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         dp_pin_routes(&w->f->routes);
         struct dp_route *route = dp_lookup(&w->f->routes, (const uint8_t *)types[i], (uint16_t)strlen(types[i]));
         CHECK(route);
-        for (uint32_t k = 0; k < route->plain_count; k++)
-            CHECK(route->plain[k].slot == g->slot || route->plain[k].slot == a->slot);
-        for (uint32_t k = 0; k < route->member_count; k++)
-            CHECK(route->members[k].slot == g->slot && route->members[k].bit > 0 && route->members[k].bit < SB_GROUPS);
+        for (uint32_t k = 0; k < route->plain.count; k++)
+            CHECK(route->plain.list[k].slot == g->slot || route->plain.list[k].slot == a->slot);
+        for (uint32_t n = 0; n < route->group_count; n++) {
+            const struct dp_receivers *members = &route->groups[n].members;
+            for (uint32_t k = 0; k < members->count; k++)
+                CHECK(members->list[k].slot == g->slot && members->list[k].bit > 0 && members->list[k].bit < SB_GROUPS);
+        }
     }
     publish(a, "a.b", "still");
     settle(w);

@@ -26,15 +26,16 @@ The steps.  A *run* is one or more consecutive records of a port with the same t
 
 `hand.kind` is stored 0 before any other word of it changes and its value last; `todo.from`
 likewise.  Nothing else is written between a `hand` and what it announces.  Every other effect that
-must survive is an operation of `hand` as well: LOST (the counter after), RECHOOSE (the bits after,
-of the dead and of the new member), ERROR (the requester's head, the index).
+must survive is an operation of `hand` as well: LOST (the counter after) and ERROR (the requester's
+head, the index).
 
 A new dispatcher first looks at `hand`.  It alone moves the targets' heads: so where the head has
 moved on from the one in `hand`, that run was published: strike or release, both of which do no
 harm a second time, as a tail is only ever moved forward.  Where it has not, the run's target words
-are reset.  LOST and RECHOOSE are done again.  Then the deaths, then what `todo` says.
+are reset.  LOST is done again.  Then the deaths, then what `todo` says.
 
-A dead target's bits in a `todo`: the plain one is counted, the group's goes to another member.
+A dead target's bits in a `todo`: the plain one is counted, the group's run is delivered to another
+member; the hand of that run names the dead one's entry, which it strikes.
 What stands in its ring beyond its tail is taken by the dispatcher, through `reclaim`, with the
 journal as from any port; a record owed both ways is dealt with bit by bit.
 
@@ -113,7 +114,7 @@ def forwarding(
     reply_is_known_by_position: bool = True,
     hand_is_adopted: bool = True,
     hand_is_adopted_first: bool = True,
-    rechoose_in_hand: bool = True,
+    entry_is_in_hand: bool = True,
     dealt_bits_are_kept: bool = True,
     tails_move_forward_only: bool = True,
     heads_are_compared: bool = True,
@@ -181,11 +182,11 @@ def forwarding(
                         "lose", p, start, to, t, copied(words, p, start, to, PLAIN), bits & ~PLAIN
                     )
                 member = least_busy(words, ring_of(words, p)[start - 1].group)
+                copies = copied(words, p, start, to, GROUP)
                 if not member:
-                    copies = copied(words, p, start, to, GROUP)
                     return Job("lose", p, start, to, "$", copies, 0, ((t, 0),))
-                after = words[f"todo[{p}].{member}"] | GROUP
-                return Job("rechoose", p, start, to, t, owed=((member, after),))
+                if room(words, member) >= to - start:
+                    return Job("deliver", p, start, to, member, copies, 0, ((t, 0),))
         if words[f"reclaim[{t}]"] == 0:
             return Job("reclaim", to=words[f"tail[>{t}]"], target=t)
         replied = words[f"tail[<{t}]"] > len(words[f"out[{t}]"])
@@ -326,7 +327,7 @@ def forwarding(
         if job.source in ports and with_todo:
             begun = yield load(f"todo[{job.source}].from")
             if begun == job.start:
-                struck = job.owed[0][0] if job.target == "$" else job.target
+                struck = job.owed[0][0] if job.owed else job.target
                 yield store(f"todo[{job.source}].{struck}", job.bits)
                 return
         yield from release(f"tail[{job.source}]", job.to)
@@ -384,16 +385,6 @@ def forwarding(
         yield store(f"lost[{job.target}]", after)
         yield from finish(job)
 
-    def rechoose(job: Job) -> Part[None]:
-        if rechoose_in_hand:
-            yield from take_in_hand("RECHOOSE", job)
-        yield from rechosen(job)
-
-    def rechosen(job: Job) -> Part[None]:
-        ((member, after),) = job.owed
-        yield store(f"todo[{job.source}].{member}", after)
-        yield store(f"todo[{job.source}].{job.target}", job.bits)
-
     def fail(job: Job) -> Part[None]:
         ((_, i),) = job.owed
         head = yield load("head[r]")
@@ -444,7 +435,6 @@ def forwarding(
         "begin": begin,
         "deliver": deliver,
         "lose": lose,
-        "rechoose": rechoose,
         "fail": fail,
         "reclaim": reclaim,
         "free": free,
@@ -477,8 +467,6 @@ def forwarding(
                     f"lost[{job.target}]", (*lost, *after[len(after) - (job.to - job.start) :])
                 )
             yield from finish(job)
-        elif kind == "RECHOOSE":
-            yield from rechosen(job)
 
     def hand(words: Words) -> tuple[str, Job, int, Any]:
         bits, owed = words["hand.bits"]
@@ -492,6 +480,8 @@ def forwarding(
             bits,
             owed,
         )
+        if not entry_is_in_hand and job.target != "$":
+            job = job._replace(owed=())
         if not ring_is_in_hand:
             job = job._replace(source=job.source.strip("<>"))
         source_has_gone = words["hand.generation"] != words.get(f"life[{job.source}]", 0)

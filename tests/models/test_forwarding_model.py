@@ -111,7 +111,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "the hand is not adopted": {**FAN_OUT, "hand_is_adopted": False},
     "the head is not compared with the hand": {**FAN_OUT, "heads_are_compared": False},
     "deaths are dealt with before the hand": {**GROUP, "hand_is_adopted_first": False},
-    "another member is chosen without hand": {**GROUP_OF_THREE, "rechoose_in_hand": False},
+    "the hand does not name the entry of the dead": {**GROUP_OF_THREE, "entry_is_in_hand": False},
     "of a dead one's record only one bit is handed on": {**GROUP, "dealt_bits_are_kept": False},
     "a tail is moved back by what is done again": {**REQUESTS, "tails_move_forward_only": False},
     "errors for what is still to be handed on": {**REQUESTS, "errors_before_handing_on": True},

@@ -514,7 +514,7 @@ TEST(two_deaths_at_once_hand_on_to_the_third)
     struct peer *c = join(w, "c");
     subscribe_group(c, "job", "g", 1);
     struct dp_order order = {.kind = DP_DEAD, .slot = a->slot, .generation = a->generation, .reason = SB_REASON_KILLED};
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     die(b, SB_REASON_KILLED);
     CHECK(a->reclaimed && b->reclaimed);
     EQUAL(count_messages(c), 20);
@@ -561,7 +561,7 @@ TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
     struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EXEC};
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     for (int i = 0; i < 50; i++) {
         one_pass(w);
         publish(p, "x", "2"); /* something is always there when the dispatcher looks */
@@ -582,7 +582,7 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
     struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     settle(w);
     for (int i = 0; i < 50; i++) { /* it goes on writing */
         publish(p, "x", "2");
@@ -607,7 +607,7 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     ask(client, "ask", "1");
     settle(w);
     struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     dp_take_orders(w->f, false);
     struct message m;
     CHECK(take(p, &m)); /* it lives, and has not looked yet */

@@ -674,7 +674,7 @@ TEST(a_stopped_process_is_stalled_at_once_and_resumes_when_it_is_continued)
     subscribe(ear, "$bus.endpoint.>");
     subscribe(p, "x");
     struct dp_order order = {.kind = DP_STOPPED_TASK, .slot = p->slot, .generation = p->generation};
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     settle(w);
     struct message m;
     CHECK(take(ear, &m) && strcmp(m.type, "$bus.endpoint.stalled") == 0 && mentions(&m, "stopped"));
@@ -682,7 +682,7 @@ TEST(a_stopped_process_is_stalled_at_once_and_resumes_when_it_is_continued)
     advance(w, 5 * SECOND);
     GETS_NOTHING(ear);
     order.kind = DP_CONTINUED_TASK;
-    CHECK(dp_give_order(w->f, &order));
+    CHECK(dp_give_order(&w->f->orders, &order));
     settle(w);
     CHECK(take(ear, &m) && strcmp(m.type, "$bus.endpoint.resumed") == 0);
     advance(w, SECOND / 2); /* it has not got round to its messages yet */

@@ -152,48 +152,18 @@ static inline void stamp(struct rb_prefix *p, uint64_t size, uint64_t generation
 static inline struct dp_forwarder *open_forwarder(struct world *w)
 {
     struct dp_forwarder *f = calloc(1, sizeof *f);
-    CHECK(f);
-    f->bus = w->bus;
-    f->ready = w->ready;
-    f->rows = (struct sb_row *)((uint8_t *)w->bus + w->bus->rows_offset);
-    f->slots = (uint32_t)w->bus->slots;
-    snprintf(f->prefix, sizeof f->prefix, "/shmbus:%u:native-%d", (unsigned)geteuid(), w->pid);
-    f->block_timeout_ns = w->bus->block_timeout_ns;
-    f->stall_after_ns = w->bus->stall_after_ns;
-    f->prefetch = (uint32_t)w->bus->prefetch;
-    f->max_deliveries = (uint32_t)w->bus->max_deliveries;
-    f->batch = (uint32_t)w->bus->batch_per_pass;
-    f->scratch = malloc(DP_NOTE_ROOM);
-    f->ports = calloc(f->slots, sizeof *f->ports);
-    f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
-    f->orders_end = &f->orders;
-    f->notice_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_mutex_init(&f->lock, NULL);
-    CHECK(f->scratch && f->ports && f->ready_seen && f->notice_fd >= 0 && dp_routes_open(&f->routes, f->slots));
-    rb_bell_open(&f->bell, &w->bus->bell, &w->bell, RB_SPIN_NS);
-    f->own_bell = (struct rb_poster){.epoch = &w->bus->bell, .semaphore = &w->bell};
+    char prefix[96];
+    snprintf(prefix, sizeof prefix, "/shmbus:%u:native-%d", (unsigned)geteuid(), w->pid);
+    CHECK(f && dp_forwarder_open(f, w->bus, w->ready, prefix, &w->bell, RB_SPIN_NS));
     f->now = w->now;
     f->next_look = w->now + DP_LOOK_NS;
-    f->next_deadline = ~0ull;
     return f;
 }
 
 static inline void close_forwarder(struct dp_forwarder *f)
 {
-    for (uint32_t slot = 0; slot < f->slots; slot++)
-        dp_interests_close(&f->ports[slot]);
-    dp_routes_close(&f->routes);
-    while (f->orders) {
-        struct dp_order *next = f->orders->next;
-        free(f->orders);
-        f->orders = next;
-    }
-    close(f->notice_fd);
-    pthread_mutex_destroy(&f->lock);
-    free(f->notices);
-    free(f->scratch);
-    free(f->ports);
-    free(f->ready_seen);
+    dp_forwarder_close(f);
+    pthread_mutex_destroy(&f->orders.lock);
     free(f);
 }
 
@@ -258,27 +228,27 @@ static inline void close_world(struct world *w)
     free(w);
 }
 
-/* The control plane's part in what the forwarder says. */
+/* The control plane's part. */
 static inline void hear_notices(struct world *w)
 {
     struct sb_row *rows = w->f->rows;
     uint32_t count;
-    struct dp_notice *told = dp_take_notices(w->f, &count);
+    struct dp_notice *notices = dp_take_notices(&w->f->orders, &count);
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < w->peers_count; k++) {
             struct peer *p = w->peers[k];
-            if (p->slot != told[i].slot || p->generation != told[i].generation)
+            if (p->slot != notices[i].slot || p->generation != notices[i].generation)
                 continue;
-            if (told[i].kind == DP_QUARANTINED_PORT)
+            if (notices[i].kind == DP_QUARANTINED_PORT)
                 p->quarantined = true;
-            if (told[i].kind == DP_RECLAIMED_PORT) {
+            if (notices[i].kind == DP_RECLAIMED_PORT) {
                 p->reclaimed = true;
                 dp_row_begin(&rows[p->slot]);
                 rb_store(&rows[p->slot].state, SB_ROW_FREE);
                 dp_row_end(&rows[p->slot]);
             }
         }
-    free(told);
+    free(notices);
 }
 
 static inline void one_pass(struct world *w)
@@ -415,7 +385,7 @@ static inline void admit(struct peer *p, bool adopted)
     struct dp_order order = {.kind = DP_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
                              .down = p->down, .bell = &p->bell, .adopted = adopted};
     CHECK(dp_read_shape(p->up, p->up_size, &order.shape));
-    CHECK(dp_give_order(p->world->f, &order));
+    CHECK(dp_give_order(&p->world->f->orders, &order));
 }
 
 /* Everything of an attach but the forwarder's part in it. */
@@ -738,7 +708,7 @@ static inline bool mentions(const struct message *m, const char *text)
 static inline void die(struct peer *p, enum sb_reason reason)
 {
     struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = reason};
-    CHECK(dp_give_order(p->world->f, &order));
+    CHECK(dp_give_order(&p->world->f->orders, &order));
     settle(p->world);
 }
 

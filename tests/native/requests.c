@@ -14,7 +14,7 @@ TEST(a_request_goes_to_its_handler_and_the_reply_comes_back)
     EQUAL(m.header.peer, client->slot);
     EQUAL(m.header.peer_generation, client->generation);
     CHECK(memcmp(m.header.correlation, client->pending[index].id, 16) == 0);
-    struct sb_target *target = &w->f->ports[client->slot].target[index];
+    struct sb_target *target = &w->f->ports[client->slot].given[index];
     EQUAL(rb_load(&target->whom), sb_whom(server->slot, server->generation));
     EQUAL(rb_load(&target->done), 0);
     CHECK(answer(server, &m, "hello yourself"));

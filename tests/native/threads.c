@@ -255,9 +255,9 @@ TEST(endpoints_of_many_threads_lose_nothing_and_sleep_through_nothing)
     EQUAL(rb_load(&w->bus->orphans), 0);
     EQUAL(rb_load(&w->bus->violations), 0);
     rb_store_release(&w->f->stop, 1);
-    pthread_mutex_lock(&w->f->lock);
-    dp_wake(w->f);
-    pthread_mutex_unlock(&w->f->lock);
+    pthread_mutex_lock(&w->f->orders.lock);
+    dp_wake(&w->f->orders);
+    pthread_mutex_unlock(&w->f->orders.lock);
     pthread_join(forwarder, NULL);
     close_world(w);
 }
@@ -301,7 +301,7 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
         finish_listener(&victims[i], &v, 1);
         struct dp_order order = {.kind = DP_DEAD, .slot = victims[i].peer->slot,
                                  .generation = victims[i].peer->generation, .reason = SB_REASON_KILLED};
-        CHECK(dp_give_order(w->f, &order));
+        CHECK(dp_give_order(&w->f->orders, &order));
     }
     pthread_join(s, NULL);
     s = start(listening, &survivor);
@@ -319,9 +319,9 @@ TEST(workers_that_die_under_traffic_leave_their_work_to_others)
     EQUAL(rb_load(&w->bus->dead_letters), 0);
     close_actor(&survivor);
     rb_store_release(&w->f->stop, 2);
-    pthread_mutex_lock(&w->f->lock);
-    dp_wake(w->f);
-    pthread_mutex_unlock(&w->f->lock);
+    pthread_mutex_lock(&w->f->orders.lock);
+    dp_wake(&w->f->orders);
+    pthread_mutex_unlock(&w->f->orders.lock);
     pthread_join(forwarder, NULL);
     close_world(w);
 }
@@ -330,10 +330,10 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
 {
     struct world *w = new_world();
     struct dp_liveness liveness;
-    CHECK(dp_liveness_open(&liveness, w->f));
+    CHECK(dp_liveness_open(&liveness, &w->f->orders, &w->bus->wills, w->f->slots));
     int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
     dp_liveness_add(&liveness, 3, 7, 0, ended, -1, -1, false);
-    liveness.watched[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
+    liveness.processes[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
     pthread_t thread = start(watching, &liveness);
     struct pollfd wake = {.fd = liveness.wake, .events = POLLIN};
     while (poll(&wake, 1, 0))
@@ -341,9 +341,9 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
     pthread_mutex_lock(&liveness.lock); /* it has dealt with both signs */
     pthread_mutex_unlock(&liveness.lock);
     rb_store_release(&liveness.stop, 1);
-    dp_liveness_wake(&liveness);
+    dp_raise(liveness.wake);
     pthread_join(thread, NULL);
-    EQUAL(rb_load(&w->f->orders_waiting), 0);
+    EQUAL(rb_load(&w->f->orders.waiting), 0);
     dp_liveness_close(&liveness);
     close_world(w);
 }

@@ -1,44 +1,52 @@
-/* How an endpoint leaves the bus, by closing, by dying or by being put out: its routes go at once, its pending
- * callers are told at once, `down` is said at once. What it leaves behind see farewell.h.
+/* How an endpoint leaves the bus, by closing, by dying or by being put out, and what becomes of what it leaves.
+ *
+ * Its routes go at once, its pending callers are told at once, `down` is emitted at once. Then, as far as there is
+ * room, what it had sent is forwarded, what it had not finished is handed on, the rest is counted, and its slot is
+ * free.
  *
  * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
- * are believed only where they make sense. */
+ * are believed only where they make sense.
+ *
+ * Offers: dp_depart, dp_continue_departure, dp_all_forwarded; for adoption dp_settle_dead, dp_taken, dp_own_record,
+ *         dp_awaited. */
 #ifndef DP_DEPARTURE_H
 #define DP_DEPARTURE_H
 
+#include "shmbus/dispatcher/native/forward.h"
 #include "shmbus/dispatcher/native/interests.h"
-#include "shmbus/dispatcher/native/emit.h"
+
+/* What it leaves --------------------------------------------------------------------------------------------- */
 
 /* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
-static inline uint64_t dp_taken(struct dp_port *p)
+static inline uint64_t dp_taken(struct dp_port *port)
 {
-    struct rb_producer *in = &p->in[SB_DATA];
+    struct rb_producer *in = &port->in[SB_DATA];
     (void)rb_refresh_tail(in);
-    uint64_t taken = rb_load_acquire(&p->up->incoming[SB_DATA].taken);
+    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken);
     return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
 }
 
 /* One that was put out, or let go of its door, may go on writing: what it had sent and released by now is all that
  * counts. */
-static inline void dp_freeze(struct dp_port *p)
+static inline void dp_freeze(struct dp_port *port)
 {
-    struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
+    struct sb_down_incoming *down = &port->down->incoming[SB_DATA];
     for (int ring = 0; ring < SB_RINGS; ring++)
-        p->last[ring] = rb_load_acquire(&p->up->outgoing[ring].head);
-    if (rb_load(&d->reclaim) != SB_NOWHERE)
+        port->last[ring] = rb_load_acquire(&port->up->outgoing[ring].head);
+    if (rb_load(&down->reclaim) != SB_NOWHERE)
         return;
-    (void)rb_refresh_tail(&p->in[SB_DATA]);
-    rb_store(&d->reclaim_bits, 0);
-    rb_store_release(&d->reclaim, p->in[SB_DATA].tail_seen);
+    (void)rb_refresh_tail(&port->in[SB_DATA]);
+    rb_store(&down->reclaim_bits, 0);
+    rb_store_release(&down->reclaim, port->in[SB_DATA].tail_seen);
 }
 
 /* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
  * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
  * is the end, too. */
-static inline bool dp_own_record(const struct dp_forwarder *f, struct dp_port *p, uint64_t *position,
+static inline bool dp_own_record(const struct dp_forwarder *f, struct dp_port *port, uint64_t *position,
                                  struct sb_record *h, const uint8_t **record)
 {
-    struct rb_producer *in = &p->in[SB_DATA];
+    struct rb_producer *in = &port->in[SB_DATA];
     while (*position < in->published) {
         struct rb_head8 head;
         uint64_t offset = *position & (in->capacity - 1), to_end = in->capacity - offset;
@@ -59,6 +67,25 @@ static inline bool dp_own_record(const struct dp_forwarder *f, struct dp_port *p
     return false;
 }
 
+/* Is the message at `position` among the held, begun and not done? `how`: enum sb_held_state. */
+static inline bool dp_holds(const struct dp_port *port, uint64_t position, uint64_t *how)
+{
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load_acquire(&port->up->held[i].position) == position &&
+            (*how = rb_load(&port->up->held[i].done)) != SB_HELD_DONE)
+            return true;
+    return false;
+}
+
+/* Who waits for it, or wants to know ------------------------------------------------------------------------- */
+
+/* What it had answered is no loss of those who asked. */
+static inline void dp_forward_replies(struct dp_forwarder *f, struct dp_port *port)
+{
+    while (port->reason != SB_REASON_QUARANTINED && dp_forward_ring(f, port, SB_REPLIES)) {
+    }
+}
+
 static inline uint64_t dp_request_key(uint32_t slot, uint32_t index)
 {
     return ((uint64_t)slot << 16 | index) * 0x9fb21c651e98df25ull;
@@ -67,132 +94,323 @@ static inline bool dp_any(const void *item, const void *key) { (void)item; (void
 
 /* Every request that it had begun and not answered ends with an error now; those it had not touched are handed
  * on later. */
-static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
 {
     struct dp_table untouched = {0};
-    uint64_t position = dp_taken(p);
+    uint64_t position = dp_taken(port);
     struct sb_record h;
     const uint8_t *record;
-    if (p->reason != SB_REASON_QUARANTINED)
-        for (; dp_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
+    if (port->reason != SB_REASON_QUARANTINED)
+        for (; dp_own_record(f, port, &position, &h, &record); position += RB_ALIGN8(h.length))
             if (h.kind == SB_REQUEST)
                 dp_table_put(&untouched, dp_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *q = &f->ports[slot];
-        if (q->state == SB_ROW_FREE || q->state == SB_ROW_DYING)
+        struct dp_port *requester = &f->ports[slot];
+        if (requester->state == SB_ROW_FREE || requester->state == SB_ROW_DYING)
             continue;
-        for (uint32_t i = 0; i < q->pending_count; i++) {
-            struct sb_target *t = &q->target[i];
-            if (rb_load(&t->whom) != dp_whom_of(p) || rb_load(&t->done) ||
-                dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
-                continue;
-            dp_fail_request(f, q, (uint16_t)i, t->id, SB_FAULT_ENDPOINT_DIED, p, p->reason, NULL);
+        for (uint32_t i = 0; i < requester->pending_count; i++) {
+            struct sb_target *given = &requester->given[i];
+            if (rb_load(&given->whom) == dp_whom_of(port) && !rb_load(&given->done) &&
+                !dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
+                dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, port, port->reason, NULL);
         }
     }
     free(untouched.slots);
 }
 
-static inline const char *dp_source_name(struct dp_forwarder *f, const struct sb_record *h)
+static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb_record *h)
 {
     if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
         return "";
     return f->rows[h->peer].name; /* which stands there until the slot is given away again */
 }
 
-/* The index in `held` of the message at `position` that was begun and not done, or SB_HELD. */
-static inline uint32_t dp_held_at(const struct dp_port *p, uint64_t position, uint64_t *how)
+/* A message of its incoming ring will not be handled. */
+static inline void dp_bury(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
 {
-    for (uint32_t i = 0; i < SB_HELD; i++)
-        if (rb_load_acquire(&p->up->held[i].position) == position &&
-            (*how = rb_load(&p->up->held[i].done)) != SB_HELD_DONE)
-            return i;
-    return SB_HELD;
+    struct dp_port *sender = dp_port_of(f, sb_whom(h->peer, h->peer_generation));
+    dp_dead_letter(f, h, sb_type_of(record), record, dp_sender_name(f, h), sender, reason);
 }
 
 /* What it had let go and not done is not in its ring any more, so nobody else can have it. What such a letter
  * says is the word of the dead. */
-static inline void dp_bury_let_go(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_bury_let_go(struct dp_forwarder *f, struct dp_port *port)
 {
     for (uint32_t i = 0; i < SB_KEPT; i++) {
-        uint8_t record[sizeof p->up->kept[i].record];
+        uint8_t record[sizeof port->up->kept[i].record];
         struct sb_record h;
-        uint64_t at = rb_load_acquire(&p->up->kept[i].at), how;
-        if (!at || dp_held_at(p, at - 1, &how) != SB_HELD) /* it was killed as it let it go */
+        uint64_t at = rb_load_acquire(&port->up->kept[i].at), how;
+        if (!at || dp_holds(port, at - 1, &how)) /* it was killed as it let it go */
             continue;
-        memcpy(record, p->up->kept[i].record, sizeof record);
+        memcpy(record, port->up->kept[i].record, sizeof record);
         memcpy(&h, record, sizeof h);
         uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
             dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
-            dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_source_name(f, &h), NULL,
+            dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_sender_name(f, &h), NULL,
                               "its holder died, which had let it go");
     }
-    uint64_t unkept = rb_load(&p->up->let_go_unkept), most = rb_load(&p->down->incoming[SB_DATA].delivered);
-    dp_count_lost(f, p, unkept < most ? unkept : 0);
+    uint64_t unkept = rb_load(&port->up->let_go_unkept), most = rb_load(&port->down->incoming[SB_DATA].delivered);
+    dp_count_lost(f, port, unkept < most ? unkept : 0, NULL, 0, 0);
 }
 
-static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
 {
-    for (uint32_t w = 0; w < DP_SET_WORDS; w++) {
-        f->active.word[w] |= p->waiters.word[w];
-        p->waiters.word[w] = 0;
-    }
-    for (int r = 0; r < SB_RINGS; r++)
-        rb_store(&p->down->incoming[r].need, SB_NO_NEED);
+    dp_emit_endpoint(f, "$bus.endpoint.down", port, sb_reason_word(port->reason));
+    dp_row_set(port, &port->row->said, 1);
 }
 
-static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *p)
+/* Its last replies go out, and all who wait for it, or want to know, hear of its end; twice does no harm. */
+static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
 {
-    dp_emit_endpoint(f, "$bus.endpoint.down", p, sb_reason_word(p->reason));
-    dp_row_set(p, &p->row->said, 1);
+    dp_freeze(port);
+    dp_forward_replies(f, port);
+    dp_fail_begun(f, port);
+    RB_FAIL("departure.answered");
+    if (rb_load(&port->row->said))
+        return;
+    dp_bury_let_go(f, port);
+    dp_emit_down(f, port);
+    RB_FAIL("departure.emitted");
 }
 
 /* It takes no part any more: its state says so, nothing is routed to it, nobody waits for it. */
-static inline void dp_depart(struct dp_forwarder *f, struct dp_port *p, enum sb_reason reason)
+static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum sb_reason reason)
 {
-    bool leaving = reason == SB_REASON_DETACHED;
-    p->reason = reason;
-    p->state = leaving ? SB_ROW_LEAVING : SB_ROW_DYING;
-    dp_row_begin(p->row);
-    rb_store(&p->row->reason, reason);
-    rb_store(&p->row->down_ns, f->now);
-    rb_store_release(&p->row->state, p->state); /* last: whoever adopts it knows why */
-    dp_row_end(p->row);
-    RB_FAIL("farewell.begun");
-    dp_remove_interests(&f->routes, (uint16_t)p->slot);
-    dp_set_add(&f->departing, p->slot);
-    dp_set_add(&f->active, p->slot);
-    dp_wake_waiters(f, p);
-    if (leaving)
+    port->reason = reason;
+    port->state = reason == SB_REASON_DETACHED ? SB_ROW_LEAVING : SB_ROW_DYING;
+    dp_row_begin(port->row);
+    rb_store(&port->row->reason, reason);
+    rb_store(&port->row->down_ns, f->now);
+    rb_store_release(&port->row->state, port->state); /* last: whoever adopts it knows why */
+    dp_row_end(port->row);
+    RB_FAIL("departure.begun");
+    dp_remove_interests(&f->routes, (uint16_t)port->slot);
+    dp_set_add(&f->departing, port->slot);
+    dp_set_add(&f->active, port->slot);
+    dp_wake_waiters(f, port);
+    if (reason == SB_REASON_DETACHED)
         return;
     if (reason == SB_REASON_EVICTED || reason == SB_REASON_QUARANTINED) {
-        rb_store_release(&p->down->state, SB_DOWN_EVICTED);
-        dp_touch(f, p);
+        rb_store_release(&port->down->state, SB_DOWN_EVICTED);
+        dp_touch(f, port);
     }
-    dp_freeze(p);
+    dp_settle_dead(f, port);
+    if (reason == SB_REASON_QUARANTINED)
+        dp_notify_of(f, DP_QUARANTINED_PORT, port);
 }
 
-/* Who waits for it, or wants to know, is told. */
-static inline void dp_announce_end(struct dp_forwarder *f, struct dp_port *p)
+/* Handing on ------------------------------------------------------------------------------------------------- */
+
+/* Give one record to `target`. DP_ROOM: it is given. DP_LOSE: no more waiting for it. */
+static inline enum dp_room dp_give(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *target,
+                                   const struct sb_record *h, const uint8_t *record, uint32_t bits,
+                                   uint64_t bits_after)
 {
-    dp_fail_begun(f, p);
-    RB_FAIL("farewell.told");
-    dp_bury_let_go(f, p);
-    dp_emit_down(f, p);
-    RB_FAIL("farewell.said");
-    if (p->reason == SB_REASON_QUARANTINED)
-        dp_notify(f, DP_QUARANTINED_PORT, p);
+    struct dp_port *source = span->source;
+    struct rb_producer *out = &target->in[SB_DATA];
+    struct sb_record given = *h;
+    const struct dp_part rest = {record + SB_HEADER, h->length - SB_HEADER};
+    enum rb_status status;
+    if (h->length > rb_largest_record(out->capacity))
+        return DP_LOSE;
+    given.flags |= SB_REDELIVERED;
+    given.interests = bits;
+    given.lost = (uint32_t)rb_load(&target->down->lost);
+    while ((status = dp_write(target, SB_DATA, &given, &rest, 1)) == RB_FULL) {
+        enum dp_room room =
+            dp_ask_for_room(f, source, DP_LINE_HANDED_ON, target, SB_DATA, rb_end_after(out, h->length));
+        if (room != DP_ROOM)
+            return room;
+    }
+    if (status == RB_CORRUPT) {
+        dp_quarantine(f, target);
+        dp_set_add(&f->active, source->slot); /* to somebody else, then */
+        return DP_WAIT;
+    }
+    dp_journal_run(f, span, target, bits_after, 0);
+    if (h->kind == SB_REQUEST)
+        rb_store(&f->ports[h->peer].given[sb_index_of(h->correlation)].whom, dp_whom_of(target));
+    RB_FAIL("reclaim.chosen");
+    dp_publish(f, target, SB_DATA, 1);
+    RB_FAIL("reclaim.published");
+    rb_add(&f->bus->routed, 1);
+    rb_add(&target->down->redelivered, 1);
+    rb_add(&f->bus->redelivered, 1);
+    source->refused_since_ns[DP_LINE_HANDED_ON] = 0;
+    return DP_ROOM;
 }
 
-/* It wrote what no endpoint may: nothing more is read from its rings. */
-static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *p)
+/* Does the requester (NULL: it has gone) still wait for the reply to this request? */
+static inline bool dp_awaited(const struct dp_port *requester, const struct sb_record *h)
 {
-    p->corrupt = true;
-    rb_add(&f->bus->violations, 1);
-    if (p->state != SB_ROW_LIVE && p->state != SB_ROW_LEAVING)
+    uint16_t index = sb_index_of(h->correlation);
+    return requester && index < requester->pending_count &&
+           memcmp(requester->given[index].id, h->correlation, 16) == 0 && !rb_load(&requester->given[index].done);
+}
+
+/* A request or send goes to another handler; without one, a request ends with an error, and so does one that was
+ * begun. False: it must wait. */
+static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span *span, bool begun,
+                                   struct dp_route *route, const struct sb_record *h, const uint8_t *record)
+{
+    struct dp_port *requester = h->kind == SB_REQUEST ? dp_port_of(f, sb_whom(h->peer, h->peer_generation)) : NULL;
+    if (h->kind == SB_REQUEST && !dp_awaited(requester, h))
+        return true; /* nobody waits for it */
+    if (route && route->handlers.count && !(requester && begun)) {
+        struct dp_port *target = &f->ports[dp_choose_handler(f, route)->slot];
+        enum dp_room room = dp_give(f, span, target, h, record, SB_PLAIN, 0);
+        if (room != DP_LOSE)
+            return room == DP_ROOM;
+    }
+    struct dp_port *source = span->source;
+    if (requester)
+        dp_fail_request(f, requester, h->correlation, SB_FAULT_ENDPOINT_DIED, source, source->reason, span);
+    else
+        dp_bury(f, h, record, "its handler died");
+    return true;
+}
+
+/* Of an event, what it would have got as a plain subscriber is counted, and each group's goes to another member.
+ * False: one must wait. */
+static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span *span, bool begun,
+                                    struct dp_route *route, const struct sb_record *h, const uint8_t *record)
+{
+    struct dp_port *source = span->source;
+    rb_word *dealt = &source->down->incoming[SB_DATA].reclaim_bits;
+    uint32_t bits = dp_reclaimed_of(span->from, rb_load(dealt)), left = h->interests & ~bits;
+    if (left & SB_PLAIN) {
+        bits |= SB_PLAIN;
+        if (!begun)
+            dp_count_lost(f, source, 1, span, dp_reclaimed(span->from, bits), 0);
+        rb_store(dealt, dp_reclaimed(span->from, bits));
+        left &= ~SB_PLAIN;
+    }
+    for (; left; left &= left - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctz(left);
+        const struct dp_receiver *next = dp_choose_member(f, route, source->group_of_bit[bit]);
+        bits |= 1u << bit;
+        uint64_t bits_after = dp_reclaimed(span->from, bits);
+        enum dp_room room = DP_LOSE;
+        if (next)
+            room = dp_give(f, span, &f->ports[next->slot], h, record, 1u << next->bit, bits_after);
+        if (room == DP_WAIT)
+            return false;
+        if (room == DP_LOSE)
+            dp_bury(f, h, record, next ? "no other member of its queue group had room"
+                                       : "its queue group has no member left");
+        rb_store(dealt, bits_after);
+    }
+    return true;
+}
+
+/* One record of what lay in its incoming ring. False: it must wait. */
+static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span, uint64_t taken, struct sb_record *h,
+                              const uint8_t *record)
+{
+    bool begun = span->from < taken;
+    if (begun && h->kind != SB_REQUEST) {
+        uint64_t how;
+        if (!dp_holds(span->source, span->from, &how))
+            return true; /* finished */
+        bool final = how == SB_HELD_FINAL;
+        if (final || ++h->attempt > f->max_deliveries) {
+            dp_bury(f, h, record, final ? "its handler died" : "its receivers died of it");
+            return true;
+        }
+    }
+    dp_pin_routes(&f->routes);
+    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
+    return h->kind == SB_REQUEST || h->kind == SB_SEND ? dp_hand_on_work(f, span, begun, route, h, record)
+                                                       : dp_hand_on_event(f, span, begun, route, h, record);
+}
+
+/* A batch of what lies in its incoming ring. True: nothing is left there. */
+static inline bool dp_hand_on_ring(struct dp_forwarder *f, struct dp_port *port)
+{
+    struct dp_span span = {.source = port, .ring = SB_DATA, .reclaim = true};
+    uint64_t taken = dp_taken(port), position = rb_load(&port->down->incoming[SB_DATA].reclaim);
+    struct sb_record h;
+    const uint8_t *record;
+    for (uint32_t n = 0; dp_own_record(f, port, &position, &h, &record); n++) {
+        if (n >= f->batch) {
+            dp_set_add(&f->active, port->slot);
+            return false;
+        }
+        span.from = position;
+        span.to = position + RB_ALIGN8(h.length);
+        if (!dp_hand_on(f, &span, taken, &h, record))
+            return false;
+        dp_consume(f, &span);
+        port->refused_since_ns[DP_LINE_HANDED_ON] = 0;
+        position = span.to;
+    }
+    return true;
+}
+
+/* The end ---------------------------------------------------------------------------------------------------- */
+
+static inline bool dp_ring_empty(const struct dp_port *port, enum sb_ring_index ring)
+{
+    uint64_t released = port->out[ring].released;
+    return port->corrupt || released >= port->last[ring] || rb_load_acquire(&port->up->outgoing[ring].head) == released;
+}
+
+static inline bool dp_all_forwarded(const struct dp_port *port)
+{
+    return dp_ring_empty(port, SB_DATA) && dp_ring_empty(port, SB_REPLIES);
+}
+
+static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (port->state == SB_ROW_LEAVING) {
+        dp_forward_replies(f, port);
+        dp_fail_begun(f, port);
+        dp_emit_down(f, port);
+    }
+    RB_FAIL("departure.end");
+    rb_store_release(&port->down->state, SB_DOWN_RECLAIMED);
+    RB_FAIL("departure.reclaimed");
+    dp_set_drop(&f->departing, port->slot);
+    dp_interests_close(port);
+    dp_touch(f, port);
+    port->state = SB_ROW_FREE;
+    f->ended_slots[f->ended_count++] = port->slot; /* the notice goes once its bell has been rung for the last time */
+}
+
+/* One that closes is told when what it will get is final, and says when it has dealt with that. True: it has. */
+static inline bool dp_drained(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (!port->leaving_drained) {
+        port->leaving_drained = true;
+        rb_store_release(&port->down->state, SB_DOWN_DRAINED);
+        RB_FAIL("departure.drained");
+        dp_touch(f, port);
+    }
+    if (rb_load_acquire(&port->up->state) != SB_UP_CLOSED || !dp_all_forwarded(port)) /* it sent while it drained */
+        return false;
+    dp_freeze(port);
+    return true;
+}
+
+/* Go on with its end as far as it goes now. */
+static inline void dp_continue_departure(struct dp_forwarder *f, struct dp_port *port)
+{
+    for (int ring = SB_RINGS - 1; ring >= 0; ring--)
+        if (!dp_ring_empty(port, (enum sb_ring_index)ring) && dp_forward_ring(f, port, (enum sb_ring_index)ring))
+            dp_set_add(&f->active, port->slot);
+    if (port->corrupt && port->state == SB_ROW_LEAVING)
+        dp_depart(f, port, SB_REASON_QUARANTINED);
+    if (port->corrupt)
+        dp_abandon_fanout(f, port);
+    bool forwarded = dp_all_forwarded(port);
+    uint32_t owed = dp_owed(f, port);
+    if (owed & SB_PLAIN) /* is about to be counted */
         return;
-    dp_depart(f, p, SB_REASON_QUARANTINED);
-    dp_announce_end(f, p);
+    if (port->state == SB_ROW_LEAVING && !(forwarded && dp_drained(f, port)))
+        return;
+    if (dp_hand_on_ring(f, port) && forwarded && !owed)
+        dp_end(f, port);
 }
 
 #endif

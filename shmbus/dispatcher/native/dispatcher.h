@@ -1,161 +1,91 @@
 /* The forwarding thread: it takes orders, visits the ports that have something, rings the bells, and waits.
  *
- * It never takes the GIL and never blocks but at its own bell. */
+ * It never takes the GIL and never blocks but at its own bell.
+ *
+ * Offers: dp_forwarder_open, dp_forwarder_close; dp_forward, the thread's body; its parts dp_take_orders, dp_pass,
+ *         dp_something_new, dp_any_active. */
 #ifndef DP_DISPATCHER_H
 #define DP_DISPATCHER_H
 
+#include "shmbus/dispatcher/native/admit.h"
 #include "shmbus/dispatcher/native/recover.h"
 
-#include <signal.h>
-
-/* Orders from the control plane and the watcher ---------------------------------------------------------------- */
-
-static inline void dp_wake(struct dp_forwarder *f)
+/* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,
+ * with a slash: "/shmbus:UID:BUS". False: no memory or descriptor; it may be closed all the same. */
+static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus, struct sb_ready *ready,
+                                     const char *prefix, sem_t *bell, uint32_t spin_ns)
 {
-    rb_store_seq(&f->orders_waiting, rb_load(&f->orders_waiting) + 1);
-    rb_ring_bell(&f->own_bell);
+    f->bus = bus;
+    f->ready = ready;
+    f->rows = (struct sb_row *)((uint8_t *)bus + bus->rows_offset);
+    f->slots = (uint32_t)bus->slots;
+    snprintf(f->prefix, sizeof f->prefix, "%s", prefix);
+    f->block_timeout_ns = bus->block_timeout_ns;
+    f->stall_after_ns = bus->stall_after_ns;
+    f->prefetch = (uint32_t)bus->prefetch;
+    f->max_deliveries = (uint32_t)bus->max_deliveries;
+    f->batch = (uint32_t)bus->batch_per_pass;
+    f->next_deadline = ~0ull;
+    f->scratch = malloc(DP_EVENT_ROOM);
+    f->ports = calloc(f->slots, sizeof *f->ports);
+    f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
+    rb_bell_open(&f->bell, &bus->bell, bell, spin_ns);
+    bool routes = dp_routes_open(&f->routes, f->slots), orders = dp_orders_open(&f->orders, &bus->bell, bell);
+    return f->scratch && f->ports && f->ready_seen && routes && orders;
 }
 
-static inline bool dp_give_order(struct dp_forwarder *f, const struct dp_order *order)
+static inline void dp_forwarder_close(struct dp_forwarder *f)
 {
-    struct dp_order *copy = malloc(sizeof *copy);
-    if (!copy)
-        return false;
-    *copy = *order;
-    copy->next = NULL;
-    pthread_mutex_lock(&f->lock);
-    *f->orders_end = copy;
-    f->orders_end = &copy->next;
-    dp_wake(f);
-    pthread_mutex_unlock(&f->lock);
-    return true;
+    for (uint32_t slot = 0; f->ports && slot < f->slots; slot++)
+        dp_interests_close(&f->ports[slot]);
+    dp_routes_close(&f->routes);
+    dp_orders_close(&f->orders);
+    free(f->scratch);
+    free(f->ports);
+    free(f->ready_seen);
 }
 
-static inline bool dp_descriptor_sound(const struct sb_ring_descriptor *place, uint64_t segment)
-{
-    return rb_capacity_valid(place->capacity) && place->capacity <= segment && place->offset % 8 == 0 &&
-           place->offset <= segment - place->capacity;
-}
+/* Orders ------------------------------------------------------------------------------------------------------ */
 
-/* Copy out what UP says of itself. False: not all of it lies within the segment. Its owner may change it at any
- * time, so whoever goes by it takes the copy. */
-static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct dp_shape *shape)
+static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *port, bool stalled, const char *reason)
 {
-    if (size < sizeof *up)
-        return false;
-    memcpy(shape->outgoing, up->outgoing_ring, sizeof shape->outgoing);
-    for (int r = 0; r < SB_RINGS; r++)
-        shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_ring[r].capacity;
-    shape->pending_offset = *(const volatile uint64_t *)&up->pending_offset;
-    shape->pending_count = *(const volatile uint64_t *)&up->pending_count;
-    for (int r = 0; r < SB_RINGS; r++)
-        if (!dp_descriptor_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
-            return false;
-    return shape->pending_count >= 1 && shape->pending_count <= 65535 && shape->pending_offset % 8 == 0 &&
-           shape->pending_offset <= size &&
-           shape->pending_count <= (size - shape->pending_offset) / sizeof(struct sb_pending) &&
-           shape->pending_count * 2 * SB_FAULT_RECORD <= shape->incoming[SB_REPLIES] / 2;
-}
-
-static inline void dp_port_open(struct dp_forwarder *f, const struct dp_order *o)
-{
-    struct dp_port *p = &f->ports[o->slot];
-    memset(p, 0, sizeof *p);
-    p->slot = o->slot;
-    p->generation = o->generation;
-    p->up = o->up;
-    p->down = o->down;
-    p->row = &f->rows[o->slot];
-    p->pid = p->row->identity.pid;
-    memcpy(p->name, p->row->name, sizeof p->name - 1);
-    /* DOWN was made from another reading of UP: both have to have room. */
-    uint64_t count = o->down->target_count < o->shape.pending_count ? o->down->target_count : o->shape.pending_count;
-    p->pending_count = (uint32_t)count;
-    p->pending = (const struct sb_pending *)((const uint8_t *)o->up + o->shape.pending_offset);
-    p->target = (struct sb_target *)((uint8_t *)o->down + o->down->target_offset);
-    p->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
-    p->reserve = (uint64_t)p->pending_count * 2 * SB_FAULT_RECORD;
-    for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_descriptor out = o->shape.outgoing[r], in = o->down->incoming_ring[r];
-        const uint8_t *out_data = (const uint8_t *)o->up + out.offset;
-        uint8_t *in_data = (uint8_t *)o->down + in.offset;
-        p->corrupt |= rb_consumer_open(&p->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail, out_data,
-                                       out.capacity) != RB_OK;
-        p->corrupt |= rb_producer_open(&p->in[r], &o->down->incoming[r].head, &o->up->incoming[r].tail,
-                                       &o->down->incoming[r].high, in_data, in.capacity) != RB_OK;
-        p->progress_tail[r] = p->in[r].tail_seen;
-    }
-    p->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
-    p->leaving_drained = rb_load(&o->down->state) == SB_DOWN_DRAINED;
-    p->bell = (struct rb_poster){.epoch = &o->up->bell, .semaphore = o->bell};
-    p->progress_ns = p->taken_since_ns = f->now;
-    p->state = (enum sb_row_state)rb_load(&p->row->state);
-    p->reason = (enum sb_reason)rb_load(&p->row->reason);
-    p->confirmed = o->adopted;
-    if (o->adopted) { /* `resumed` is still owed of it, and its slowness to be forgiven */
-        uint64_t health = rb_load(&p->row->health);
-        p->stalled = p->stopped = health & SB_STALLED;
-        p->slow = health & SB_SLOW;
-    }
-    for (int r = 0; r < SB_RINGS; r++)
-        p->last[r] = SB_NOWHERE;
-    if (f->high_slot <= o->slot)
-        f->high_slot = o->slot + 1;
-    dp_set_add(&f->active, o->slot);
-}
-
-static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *p, bool stalled, const char *reason)
-{
-    if (p->stalled == stalled || p->state != SB_ROW_LIVE)
+    if (port->stalled == stalled || port->state != SB_ROW_LIVE)
         return;
-    p->stalled = stalled;
-    uint64_t health = rb_load(&p->row->health) & ~(uint64_t)SB_STALLED;
-    dp_row_set(p, &p->row->health, health | (stalled ? SB_STALLED : 0));
-    dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", p, reason);
+    port->stalled = stalled;
+    uint64_t health = rb_load(&port->row->health) & ~(uint64_t)SB_STALLED;
+    dp_row_set(port, &port->row->health, health | (stalled ? SB_STALLED : 0));
+    dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", port, reason);
 }
 
 static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
 {
-    struct dp_port *p = &f->ports[o->slot];
+    struct dp_port *port = &f->ports[o->slot];
     if (o->kind == DP_ADMIT) {
-        dp_port_open(f, o);
+        dp_open_port(f, o);
         return;
     }
-    if (p->state == SB_ROW_FREE || p->generation != o->generation)
+    if (port->state == SB_ROW_FREE || port->generation != o->generation)
         return;
-    if ((o->kind == DP_DEAD || o->kind == DP_EVICT) && (p->state == SB_ROW_LIVE || p->state == SB_ROW_LEAVING)) {
+    if ((o->kind == DP_DEAD || o->kind == DP_EVICT) && (port->state == SB_ROW_LIVE || port->state == SB_ROW_LEAVING)) {
         /* One that said CLOSED before it went has gone in good order. */
-        if (o->kind == DP_DEAD && rb_load_acquire(&p->up->state) == SB_UP_CLOSED)
-            dp_set_add(&f->active, p->slot);
+        if (o->kind == DP_DEAD && rb_load_acquire(&port->up->state) == SB_UP_CLOSED)
+            dp_set_add(&f->active, port->slot);
         else
-            dp_farewell_begin(f, p, o->reason);
+            dp_depart(f, port, o->reason);
     } else if (o->kind == DP_STOPPED_TASK) {
-        p->stopped = true;
-        dp_set_stalled(f, p, true, "stopped");
+        port->stopped = true;
+        dp_set_stalled(f, port, true, "stopped");
     } else if (o->kind == DP_CONTINUED_TASK) {
-        p->stopped = false;
-        p->taken_since_ns = f->now; /* it could not take anything meanwhile */
-        dp_set_stalled(f, p, false, "continued");
+        port->stopped = false;
+        port->taken_since_ns = f->now; /* it could not take anything meanwhile */
+        dp_set_stalled(f, port, false, "continued");
     }
 }
 
 /* At adoption the ports that stood come first, and with `admissions` nothing else. */
 static inline void dp_take_orders(struct dp_forwarder *f, bool admissions)
 {
-    pthread_mutex_lock(&f->lock);
-    struct dp_order *o = NULL, **end = &o, **from = &f->orders;
-    while (*from)
-        if (admissions && (*from)->kind != DP_ADMIT) {
-            from = &(*from)->next;
-        } else {
-            *end = *from;
-            *from = (*from)->next;
-            end = &(*end)->next;
-            *end = NULL;
-        }
-    f->orders_end = from;
-    rb_store(&f->orders_waiting, f->orders != NULL);
-    pthread_mutex_unlock(&f->lock);
+    struct dp_order *o = dp_take_list(&f->orders, admissions);
     while (o) {
         struct dp_order *next = o->next;
         dp_obey(f, o);
@@ -193,7 +123,7 @@ static inline bool dp_scan_ready(struct dp_forwarder *f)
 static inline bool dp_something_new(void *context)
 {
     struct dp_forwarder *f = context;
-    if (rb_load_seq(&f->orders_waiting) || rb_load_seq(&f->stop))
+    if (rb_load_seq(&f->orders.waiting) || rb_load_seq(&f->stop))
         return true;
     for (uint32_t slot = 0; slot < f->high_slot; slot += 16) {
         uint64_t differs = 0;
@@ -205,61 +135,67 @@ static inline bool dp_something_new(void *context)
     return false;
 }
 
-static inline void dp_confirm(struct dp_forwarder *f, struct dp_port *p)
+/* Of one that has attached: `up` is emitted once, and its wishes are read. */
+static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
 {
-    p->confirmed = true;
-    dp_emit_endpoint(f, "$bus.endpoint.up", p, NULL);
+    if (!port->confirmed) {
+        port->confirmed = true;
+        dp_emit_endpoint(f, "$bus.endpoint.up", port, NULL);
+    }
+    enum dp_reading log = dp_read_interests(f, port);
+    if (log == DP_READ_LATER)
+        dp_notify_of(f, DP_UNREAD_INTERESTS, port);
+    if (log == DP_READ_GARBAGE)
+        dp_quarantine(f, port);
 }
 
-static inline void dp_visit(struct dp_forwarder *f, struct dp_port *p)
+/* Has it made room that others wait for? */
+static inline void dp_look_for_room(struct dp_forwarder *f, struct dp_port *port)
 {
-    if (p->state == SB_ROW_FREE)
-        return;
-    if (p->corrupt && p->state != SB_ROW_DYING) /* as it was found at admission */
-        dp_quarantine(f, p);
-    uint64_t state = rb_load_acquire(&p->up->state);
-    if (p->state == SB_ROW_LIVE && state != SB_UP_ATTACHING) {
-        if (!p->confirmed)
-            dp_confirm(f, p);
-        enum dp_reading log = dp_read_interests(f, p);
-        if (log == DP_READ_LATER)
-            dp_notify(f, DP_UNREAD_INTERESTS, p);
-        if (log == DP_READ_GARBAGE) {
-            dp_quarantine(f, p);
-            return;
-        }
-    }
     for (int r = 0; r < SB_RINGS; r++) {
-        uint64_t need = rb_load(&p->down->incoming[r].need);
+        uint64_t need = rb_load(&port->down->incoming[r].need);
         if (need == SB_NO_NEED)
             continue;
-        if (rb_refresh_tail(&p->in[r]) != RB_OK)
-            dp_quarantine(f, p); /* which wakes those who wait */
-        else if (p->in[r].tail_seen >= need)
-            dp_wake_waiters(f, p);
+        if (rb_refresh_tail(&port->in[r]) != RB_OK)
+            dp_quarantine(f, port);
+        else if (port->in[r].tail_seen >= need)
+            dp_wake_waiters(f, port);
     }
-    if (p->slow) {
-        (void)rb_refresh_tail(&p->in[SB_DATA]);
-        dp_note_progress(f, p);
+    if (port->slow) {
+        (void)rb_refresh_tail(&port->in[SB_DATA]);
+        dp_note_progress(f, port);
     }
-    if (p->state == SB_ROW_LIVE) {
-        bool more = dp_forward_ring(f, p, SB_REPLIES);
-        more |= dp_forward_ring(f, p, SB_DATA);
-        if (more && p->state == SB_ROW_LIVE)
-            dp_set_add(&f->active, p->slot);
-        if (p->state == SB_ROW_LIVE && state >= SB_UP_CLOSING)
-            dp_farewell_begin(f, p, SB_REASON_DETACHED);
+}
+
+static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (port->state == SB_ROW_FREE)
+        return;
+    uint64_t state = rb_load_acquire(&port->up->state);
+    if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
+        dp_listen(f, port);
+    dp_look_for_room(f, port);
+    if (port->state == SB_ROW_LIVE) {
+        bool more = dp_forward_ring(f, port, SB_REPLIES);
+        more |= dp_forward_ring(f, port, SB_DATA);
+        if (more)
+            dp_set_add(&f->active, port->slot);
     }
-    if (p->state == SB_ROW_LEAVING || p->state == SB_ROW_DYING)
-        dp_farewell_continue(f, p);
+    if (port->corrupt && port->state == SB_ROW_LIVE)
+        dp_depart(f, port, SB_REASON_QUARANTINED);
+    else if (port->state == SB_ROW_LIVE && state >= SB_UP_CLOSING)
+        dp_depart(f, port, SB_REASON_DETACHED);
+    if (port->state == SB_ROW_LEAVING || port->state == SB_ROW_DYING)
+        dp_continue_departure(f, port);
 }
 
 /* For so long we did not run ourselves, because the machine was busy or frozen, and others need not have run either:
  * whatever is waited for may come so much later. */
-static inline void dp_forgive(struct dp_forwarder *f, struct dp_port *p, uint64_t late)
+static inline void dp_forgive(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
 {
-    uint64_t *since[] = {&p->progress_ns, &p->taken_since_ns, &p->hand_on_since_ns, &p->head_of_line[SB_DATA].since_ns,
-                         &p->head_of_line[SB_REPLIES].since_ns};
+    uint64_t *since[2 + DP_LINES] = {&port->progress_ns, &port->taken_since_ns};
+    for (int line = 0; line < DP_LINES; line++)
+        since[2 + line] = &port->refused_since_ns[line];
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
         if (*since[i]) /* 0: it does not wait */
             *since[i] = *since[i] + late < f->now ? *since[i] + late : f->now;
@@ -271,21 +207,21 @@ static inline void dp_look_around(struct dp_forwarder *f)
     uint64_t late = f->next_look ? f->now - f->next_look : 0;
     rb_store(&f->bus->heartbeat_ns, f->now);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_ROW_FREE)
+        struct dp_port *port = &f->ports[slot];
+        if (port->state == SB_ROW_FREE)
             continue;
         dp_set_add(&f->active, slot);
-        dp_forgive(f, p, late);
-        uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
-        if (rb_load_acquire(&p->up->incoming[SB_DATA].taken) == p->in[SB_DATA].published)
-            dp_count_delivered(f, p); /* a kill of either side can have left the counts apart */
-        if (taken != p->taken_seen || !dp_untouched(p) || dp_in_hand(p)) {
-            p->taken_seen = taken;
-            p->taken_since_ns = f->now;
-            if (!p->stopped)
-                dp_set_stalled(f, p, false, "progress");
-        } else if (f->now - p->taken_since_ns > f->stall_after_ns) {
-            dp_set_stalled(f, p, true, "messages wait and nothing is in hand");
+        dp_forgive(f, port, late);
+        uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
+        if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)
+            dp_count_delivered(f, port); /* a kill of either side can have left the counts apart */
+        if (taken != port->taken_seen || !dp_untouched(port) || dp_in_hand(port)) {
+            port->taken_seen = taken;
+            port->taken_since_ns = f->now;
+            if (!port->stopped)
+                dp_set_stalled(f, port, false, "progress");
+        } else if (f->now - port->taken_since_ns > f->stall_after_ns) {
+            dp_set_stalled(f, port, true, "messages wait and nothing is in hand");
         }
     }
     while (f->high_slot && f->ports[f->high_slot - 1].state == SB_ROW_FREE)
@@ -297,27 +233,27 @@ static inline void dp_look_around(struct dp_forwarder *f)
 /* One fence, then the bells of all who got something and of the senders who waited for the room. */
 static inline void dp_ring_all(struct dp_forwarder *f)
 {
-    rb_fence_seq();
+    rb_fence_seq(); /* with the endpoint's need.store and epoch := odd, then its look: one of the two sees the other */
     for (uint32_t i = 0; i < f->touched_count; i++) {
-        struct dp_port *t = &f->ports[f->touched_slots[i]];
-        t->touched = false;
-        rb_ring_bell(&t->bell);
+        struct dp_port *port = &f->ports[f->touched_slots[i]];
+        port->touched = false;
+        rb_ring_bell(&port->bell);
     }
     f->touched_count = 0;
     for (uint32_t i = 0; i < f->moved_count; i++) {
-        struct dp_port *p = &f->ports[f->moved_slots[i]];
+        struct dp_port *port = &f->ports[f->moved_slots[i]];
         for (int r = 0; r < SB_RINGS; r++) {
-            uint64_t need = rb_load_seq(&p->up->outgoing[r].need);
-            if (p->tail_moved[r] && need != SB_NO_NEED && p->out[r].released >= need)
-                rb_ring_bell(&p->bell);
-            p->tail_moved[r] = false;
+            uint64_t need = rb_load_seq(&port->up->outgoing[r].need);
+            if (port->tail_moved[r] && need != SB_NO_NEED && port->out[r].released >= need)
+                rb_ring_bell(&port->bell);
+            port->tail_moved[r] = false;
         }
     }
     f->moved_count = 0;
     for (uint32_t i = 0; i < f->ended_count; i++) {
-        struct dp_port *p = &f->ports[f->ended_slots[i]];
-        dp_row_set(p, &p->row->state, SB_ROW_GONE); /* the control plane frees the row once the names are gone */
-        dp_notify(f, DP_RECLAIMED_PORT, p);
+        struct dp_port *port = &f->ports[f->ended_slots[i]];
+        dp_row_set(port, &port->row->state, SB_ROW_GONE); /* the control plane frees the row once the names are gone */
+        dp_notify_of(f, DP_RECLAIMED_PORT, port);
     }
     f->ended_count = 0;
 }
@@ -349,7 +285,7 @@ static inline bool dp_any_active(const struct dp_forwarder *f)
 
 static inline void dp_pass(struct dp_forwarder *f)
 {
-    if (rb_load_acquire(&f->orders_waiting))
+    if (rb_load_acquire(&f->orders.waiting))
         dp_take_orders(f, false);
     dp_scan_ready(f);
     if (f->now >= f->next_look)
@@ -357,7 +293,7 @@ static inline void dp_pass(struct dp_forwarder *f)
     if (f->now >= f->next_deadline) {
         f->next_deadline = ~0ull;
         for (uint32_t slot = 0; slot < f->high_slot; slot++)
-            if (f->ports[slot].head_of_line[SB_DATA].blocked || f->ports[slot].head_of_line[SB_REPLIES].blocked ||
+            if (f->ports[slot].refused_since_ns[DP_LINE_DATA] || f->ports[slot].refused_since_ns[DP_LINE_REPLIES] ||
                 dp_set_has(&f->departing, slot))
                 dp_set_add(&f->active, slot);
     }
@@ -377,18 +313,19 @@ static inline void dp_pass(struct dp_forwarder *f)
 static inline bool dp_quiet(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_ROW_FREE)
+        struct dp_port *port = &f->ports[slot];
+        if (port->state == SB_ROW_FREE)
             continue;
-        if (p->state != SB_ROW_LIVE || !dp_ring_empty(p, SB_DATA) || !dp_ring_empty(p, SB_REPLIES))
+        if (port->state != SB_ROW_LIVE || !dp_all_forwarded(port))
             return false;
     }
     return true;
 }
 
 /* The thread's body: forwards until it is told to stop, then, if asked to, until all is quiet. */
-static inline void dp_forward(struct dp_forwarder *f)
+static inline void *dp_forward(void *forwarder)
 {
+    struct dp_forwarder *f = forwarder;
     int last_cpu = -1;
     f->now = rb_now();
     f->next_look = 0;
@@ -405,7 +342,7 @@ static inline void dp_forward(struct dp_forwarder *f)
         dp_pass(f);
         uint64_t stop = rb_load_acquire(&f->stop);
         if (stop && (stop == 2 || dp_quiet(f) || f->now >= rb_load(&f->stop_by_ns)))
-            return;
+            return NULL;
         if (dp_any_active(f) || (stop && dp_scan_ready(f)))
             continue;
         uint64_t until = f->high_slot ? f->next_look : f->now + 1000000000u;

@@ -1,4 +1,6 @@
-/* A hash table of pointers with open addressing: the items carry their own keys. One thread owns it. */
+/* A hash table of pointers with open addressing: the items carry their own keys. One thread owns it.
+ *
+ * Offers: dp_hash; dp_table_find, dp_table_put, dp_table_remove; and dp_grown for plain arrays. */
 #ifndef DP_HASHTABLE_H
 #define DP_HASHTABLE_H
 
@@ -92,6 +94,20 @@ static inline void dp_table_remove(struct dp_table *t, uint64_t hash, const void
             t->live--;
             return;
         }
+}
+
+/* The array with room for one more than `count`, new room zeroed; NULL: no memory, and the array stays. */
+static inline void *dp_grown(void *list, uint32_t count, uint32_t *room, size_t size)
+{
+    if (count < *room)
+        return list;
+    uint32_t more = *room ? *room * 2 : 4;
+    uint8_t *fresh = realloc(list, more * size);
+    if (!fresh)
+        return NULL;
+    memset(fresh + *room * size, 0, (more - *room) * size);
+    *room = more;
+    return fresh;
 }
 
 #endif

@@ -1,5 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
- * The forwarding thread reads on from where it was whenever the version in UP has changed. */
+ * The forwarding thread reads on from where it was whenever the version in UP has changed.
+ *
+ * Offers: dp_read_interests, dp_interests_close. */
 #ifndef DP_INTERESTS_H
 #define DP_INTERESTS_H
 
@@ -12,24 +14,24 @@
 
 #define DP_INTERESTS_MOST (256ull << 20)
 
-static inline void dp_interests_close(struct dp_port *p)
+static inline void dp_interests_close(struct dp_port *port)
 {
-    if (p->interests)
-        munmap((void *)(uintptr_t)p->interests, p->interests_size);
-    p->interests = NULL;
-    p->interests_size = p->interests_applied = p->interests_serial = 0;
+    if (port->interests)
+        munmap((void *)(uintptr_t)port->interests, port->interests_size);
+    port->interests = NULL;
+    port->interests_size = port->interests_applied = port->interests_serial = 0;
 }
 
 enum dp_reading { DP_READ_ALL, DP_READ_LATER, DP_READ_GARBAGE };
 
 /* Map the segment of this serial, which must be ours alone, of this layout and as long as it says. No descriptor
  * left, or the name removed by others, is nobody's fault. */
-static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct dp_port *p, uint64_t serial)
+static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct dp_port *port, uint64_t serial)
 {
     char name[224];
-    const struct sb_identity *who = &p->row->identity;
+    const struct sb_identity *who = &port->row->identity;
     snprintf(name, sizeof name, "%s:int:%u:%llu:%016llx:%llu", f->prefix, who->pid, (unsigned long long)who->start_time,
-             (unsigned long long)p->row->nonce, (unsigned long long)serial);
+             (unsigned long long)port->row->nonce, (unsigned long long)serial);
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); /* a pipe would keep us waiting */
     if (fd < 0)
         return errno == ELOOP ? DP_READ_GARBAGE : DP_READ_LATER;
@@ -41,21 +43,21 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
     if (at == MAP_FAILED)
         return ours ? DP_READ_LATER : DP_READ_GARBAGE;
     const struct sb_interests *log = at;
-    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != SB_LAYOUT || log->prefix.kind != SB_SEGMENT_INTERESTS ||
-        log->prefix.size != (uint64_t)st.st_size) {
+    if (log->prefix.magic != RB_MAGIC || log->prefix.layout != SB_LAYOUT ||
+        log->prefix.kind != SB_SEGMENT_INTERESTS || log->prefix.size != (uint64_t)st.st_size) {
         munmap(at, (size_t)st.st_size);
         return DP_READ_GARBAGE;
     }
-    dp_interests_close(p);
-    p->interests = log;
-    p->interests_size = (uint64_t)st.st_size;
-    p->interests_serial = serial;
-    p->interests_applied = 0;
+    dp_interests_close(port);
+    port->interests = log;
+    port->interests_size = (uint64_t)st.st_size;
+    port->interests_serial = serial;
+    port->interests_applied = 0;
     return DP_READ_ALL;
 }
 
 /* One entry at `offset` of the log. False: it is none. */
-static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *p, const uint8_t *at, uint64_t room,
+static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t room,
                                      uint64_t *size)
 {
     struct sb_interest e;
@@ -69,45 +71,46 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *p, 
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
     *size = RB_ALIGN8(e.length);
     if (e.op == SB_INTEREST_REMOVE) {
-        dp_remove_interest(&f->routes, (uint16_t)p->slot, e.id);
+        dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
         return true;
     }
-    if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)p->slot, &e, text, text + e.pattern_length))
+    const char *group = text + e.pattern_length;
+    if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
         return false;
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit)
-        p->group_of_bit[e.bit] = dp_intern_group(&f->routes, text + e.pattern_length, e.group_length);
+        port->group_of_bit[e.bit] = dp_intern_group(&f->routes, group, e.group_length);
     return true;
 }
 
 /* Bring the routes up to what the endpoint wishes. */
-static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct dp_port *p)
+static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct dp_port *port)
 {
-    uint64_t version = rb_load_acquire(&p->up->outgoing[SB_DATA].interests_version);
-    if (version == p->interests_seen || f->now < p->interests_again_ns)
+    uint64_t version = rb_load_acquire(&port->up->outgoing[SB_DATA].interests_version);
+    if (version == port->interests_seen || f->now < port->interests_again_ns)
         return DP_READ_ALL;
-    uint64_t serial = rb_load(&p->up->outgoing[SB_DATA].interests_serial);
-    if (serial != p->interests_serial || !p->interests) {
-        enum dp_reading opened = dp_interests_open(f, p, serial);
+    uint64_t serial = rb_load(&port->up->outgoing[SB_DATA].interests_serial);
+    if (serial != port->interests_serial || !port->interests) {
+        enum dp_reading opened = dp_interests_open(f, port, serial);
         if (opened == DP_READ_LATER)
-            p->interests_again_ns = f->now + DP_LOOK_NS;
+            port->interests_again_ns = f->now + DP_LOOK_NS;
         if (opened != DP_READ_ALL)
             return opened;
-        dp_remove_interests(&f->routes, (uint16_t)p->slot);
+        dp_remove_interests(&f->routes, (uint16_t)port->slot);
     }
-    uint64_t bytes = rb_load_acquire(&p->interests->bytes), room = p->interests_size - sizeof(struct sb_interests);
-    if (bytes > room)
+    uint64_t bytes = rb_load_acquire(&port->interests->bytes);
+    if (bytes > port->interests_size - sizeof(struct sb_interests))
         return DP_READ_GARBAGE;
-    const uint8_t *log = (const uint8_t *)(p->interests + 1);
-    while (p->interests_applied < bytes) {
+    const uint8_t *log = (const uint8_t *)(port->interests + 1);
+    while (port->interests_applied < bytes) {
         uint64_t size;
-        if (!dp_apply_interest(f, p, log + p->interests_applied, bytes - p->interests_applied, &size))
+        if (!dp_apply_interest(f, port, log + port->interests_applied, bytes - port->interests_applied, &size))
             return DP_READ_GARBAGE;
-        p->interests_applied += size;
+        port->interests_applied += size;
     }
-    p->interests_seen = version;
+    port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
-    rb_store_release(&p->down->interests_seen, version);
-    dp_touch(f, p);
+    rb_store_release(&port->down->interests_seen, version);
+    dp_touch(f, port);
     return DP_READ_ALL;
 }
 

@@ -3,7 +3,9 @@
  * Every field is an absolute value, so a successor may repeat the operation without harm; it asks the target's
  * head (of which the dispatcher is the only writer) whether the run was published. `kind` is stored 0 before any
  * other field changes and its value last, because the words are written one at a time and a kill may fall
- * between any two. tests/models/forwarding.py explores kills at every step. */
+ * between any two. tests/models/forwarding.py explores kills at every step.
+ *
+ * Offers: dp_journal, dp_journal_run, dp_count_lost; dp_consume; dp_reclaimed, dp_reclaimed_of. */
 #ifndef DP_JOURNAL_H
 #define DP_JOURNAL_H
 
@@ -12,69 +14,46 @@
 #define DP_FROM_RECLAIM (1u << 24)
 #define DP_RING_NAME(slot, ring) ((uint64_t)(slot) | (uint64_t)(ring) << 16)
 
-struct dp_source { /* where the records of a run stand */
-    struct dp_port *port;
-    enum sb_ring_index ring;
-    bool reclaim; /* not an outgoing ring, but the incoming data ring of a port that ended */
-    uint64_t from, to;
-};
-
-static inline void dp_journal_begin(struct dp_forwarder *f, const struct dp_source *s)
+/* What `head`, `bits` and `detail` mean for each kind, struct sb_journal says. */
+static inline void dp_journal(struct dp_forwarder *f, enum sb_journal_kind kind, const struct dp_span *span,
+                              const struct dp_port *target, enum sb_ring_index ring, uint64_t head, uint64_t bits,
+                              uint64_t detail)
 {
-    struct sb_journal *h = &f->bus->journal;
-    rb_store_release(&h->kind, SB_JOURNAL_NONE);
-    rb_fence_release(); /* the fields below stay below */
+    struct sb_journal *j = &f->bus->journal;
+    rb_store_release(&j->kind, SB_JOURNAL_NONE);
+    rb_fence_release(); /* the fields below stay below: dp_read_journal() in a successor goes by `kind` */
     RB_FAIL("journal.cleared");
-    rb_store(&h->source, DP_RING_NAME(s->port->slot, s->ring) | (s->reclaim ? DP_FROM_RECLAIM : 0));
-    rb_store(&h->source_generation, s->port->generation);
-    rb_store(&h->from, s->from);
-    rb_store(&h->to, s->to);
-}
-
-static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
-                               enum sb_ring_index ring, enum sb_journal_kind kind, uint64_t bits,
-                               uint64_t detail)
-{
-    struct sb_journal *h = &f->bus->journal;
-    dp_journal_begin(f, s);
-    rb_store(&h->target, DP_RING_NAME(t->slot, ring));
-    rb_store(&h->target_generation, t->generation);
-    rb_store(&h->head, t->in[ring].published);
-    rb_store(&h->bits, bits);
-    rb_store(&h->detail, detail);
+    rb_store(&j->source, DP_RING_NAME(span->source->slot, span->ring) | (span->reclaim ? DP_FROM_RECLAIM : 0));
+    rb_store(&j->source_generation, span->source->generation);
+    rb_store(&j->from, span->from);
+    rb_store(&j->to, span->to);
+    rb_store(&j->target, DP_RING_NAME(target->slot, ring));
+    rb_store(&j->target_generation, target->generation);
+    rb_store(&j->head, head);
+    rb_store(&j->bits, bits);
+    rb_store(&j->detail, detail);
     RB_FAIL("journal.filled");
-    rb_store_release(&h->kind, kind);
+    rb_store_release(&j->kind, kind);
     RB_FAIL("journal.stored");
 }
 
-static inline void dp_journal_lost(struct dp_forwarder *f, const struct dp_source *s, const struct dp_port *t,
-                                uint64_t lost_after, uint64_t detail, uint64_t bits_after)
+/* What was copied into the target's data or reply ring is about to be published. */
+static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_span *span, const struct dp_port *target,
+                                  uint64_t bits, uint64_t detail)
 {
-    struct sb_journal *h = &f->bus->journal;
-    dp_journal_begin(f, s);
-    rb_store(&h->target, DP_RING_NAME(t->slot, SB_DATA));
-    rb_store(&h->target_generation, t->generation);
-    rb_store(&h->head, lost_after);
-    rb_store(&h->bits, bits_after);
-    rb_store(&h->detail, detail);
-    RB_FAIL("journal.filled");
-    rb_store_release(&h->kind, SB_JOURNAL_LOST);
-    RB_FAIL("journal.stored");
+    enum sb_ring_index ring = span->ring;
+    dp_journal(f, SB_JOURNAL_RUN, span, target, ring, target->in[ring].published, bits, detail);
 }
 
-/* Entry `index` of a standing fan-out keeps `bits_after`; `member` gets `bits` in a new entry at `count`. */
-static inline void dp_journal_rechoose(struct dp_forwarder *f, const struct dp_source *s, uint64_t index, uint64_t count,
-                                    uint64_t bits_after, uint64_t bits, uint64_t member)
+/* `n` messages that `target` does not get. With a span, the journal ties that to the records there. */
+static inline void dp_count_lost(struct dp_forwarder *f, struct dp_port *target, uint64_t n, const struct dp_span *span,
+                                 uint64_t bits, uint64_t detail)
 {
-    struct sb_journal *h = &f->bus->journal;
-    dp_journal_begin(f, s);
-    rb_store(&h->target, member);
-    rb_store(&h->head, bits);
-    rb_store(&h->bits, bits_after);
-    rb_store(&h->detail, index | count << 32);
-    RB_FAIL("journal.filled");
-    rb_store_release(&h->kind, SB_JOURNAL_RECHOOSE);
-    RB_FAIL("journal.stored");
+    uint64_t after = rb_load(&target->down->lost) + n;
+    if (span)
+        dp_journal(f, SB_JOURNAL_LOST, span, target, SB_DATA, after, bits, detail);
+    rb_store(&target->down->lost, after);
+    rb_add(&f->bus->lost, n);
 }
 
 /* The interests of one reclaimed record that are dealt with, and which record it is, in one word: so that moving
@@ -86,19 +65,17 @@ static inline uint32_t dp_reclaimed_of(uint64_t position, uint64_t word)
 }
 
 /* The records up to `to` need nothing more. */
-static inline void dp_consume(struct dp_forwarder *f, const struct dp_source *s)
+static inline void dp_consume(struct dp_forwarder *f, const struct dp_span *span)
 {
-    struct dp_port *p = s->port;
-    if (s->reclaim) {
+    struct dp_port *source = span->source;
+    if (span->reclaim) {
         RB_FAIL("reclaim.consume");
-        rb_store_release(&p->down->incoming[SB_DATA].reclaim, s->to);
+        rb_store_release(&source->down->incoming[SB_DATA].reclaim, span->to);
         return;
     }
-    rb_release_to(&p->out[s->ring], s->to);
-    p->out[s->ring].next = s->to;
-    if (!p->tail_moved[SB_DATA] && !p->tail_moved[SB_REPLIES])
-        f->moved_slots[f->moved_count++] = p->slot;
-    p->tail_moved[s->ring] = true;
+    rb_release_to(&source->out[span->ring], span->to);
+    source->out[span->ring].next = span->to;
+    dp_note_moved(f, source, span->ring);
 }
 
 #endif

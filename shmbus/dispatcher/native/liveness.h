@@ -1,102 +1,106 @@
-/* The watcher of the dispatcher's process: a thread that notices when an endpoint's process ends, is stopped,
- * or lets go of its door connection, and tells the forwarding thread. It needs no GIL.
+/* Liveness: a thread of the dispatcher's process that notices when an endpoint's process ends, is stopped, or lets go
+ * of its door connection, and orders the forwarding thread accordingly. It needs no GIL.
  *
  * Task flags tell (process.h), and a sign says when to look at them: a last will (will.h), upon which all are swept
  * at once and again at growing intervals. For those who leave none, a pidfd tells of small processes as soon; those
  * with much memory, or that dump core, show it a second and more later, so all are swept every 72 ms anyway,
  * and one that is dying is looked at every 2 ms. The end of the door connection of a process that lives means exec, or
- * a close without a farewell. */
+ * a close without a word.
+ *
+ * Offers: dp_liveness_open, dp_liveness_close; dp_liveness_add, dp_liveness_open_door, dp_liveness_remove; the threads'
+ *         bodies dp_liveness_run and dp_attend_wills; dp_raise. */
 #ifndef DP_LIVENESS_H
 #define DP_LIVENESS_H
 
-#include "shmbus/dispatcher/native/dispatcher.h"
+#include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/shared/native/process.h"
 #include "shmbus/shared/native/will.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #define DP_SWEEP_NS 72000000u
 #define DP_SUSPECT_NS 2000000u
 #define DP_SIGN_NS 1000000u /* from the sweep upon a will to the next, then twice as long each time */
 
-enum dp_liveness_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2, DP_SIGN_WILL = 3 };
+enum dp_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2, DP_SIGN_WILL = 3 };
 
 struct dp_process {
-    bool used, suspect, door_ended, stopped, told;
+    bool used, suspect, door_ended, stopped, over; /* over: its death was ordered */
     uint32_t generation, pid;
     int pidfd, stat, door; /* -1: not to be had */
     enum sb_reason reason; /* best known so far */
 };
 
 struct dp_liveness {
-    struct dp_forwarder *forwarder;
-    struct dp_process *watched; /* by slot, under `lock` */
+    struct dp_orders *orders;
+    const rb_word *wills;
+    struct dp_process *processes; /* by slot, under `lock` */
     uint32_t slots;
     int epoll, wake, will;
     pthread_mutex_t lock;
     rb_word stop;               /* control plane */
 };
 
-static inline bool dp_liveness_open(struct dp_liveness *w, struct dp_forwarder *f)
+static inline bool dp_liveness_open(struct dp_liveness *w, struct dp_orders *orders, const rb_word *wills,
+                                    uint32_t slots)
 {
-    *w = (struct dp_liveness){.forwarder = f, .slots = f->slots, .epoll = epoll_create1(EPOLL_CLOEXEC),
-                           .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                           .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *w = (struct dp_liveness){.orders = orders, .wills = wills, .slots = slots,
+                              .epoll = epoll_create1(EPOLL_CLOEXEC),
+                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                              .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&w->lock, NULL);
-    w->watched = calloc(f->slots, sizeof *w->watched);
+    w->processes = calloc(slots, sizeof *w->processes);
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = (uint64_t)DP_SIGN_WAKE << 16};
     struct epoll_event will = {.events = EPOLLIN, .data.u64 = (uint64_t)DP_SIGN_WILL << 16};
-    return w->watched && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
+    return w->processes && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
 }
 
-static inline void dp_liveness_nudge(int event)
+static inline void dp_raise(int event)
 {
     uint64_t one = 1;
     while (write(event, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
 
-static inline void dp_liveness_wake(struct dp_liveness *w) { dp_liveness_nudge(w->wake); }
-
 /* The body of the thread that waits for wills. */
-static inline void dp_attend_wills(struct dp_liveness *w)
+static inline void *dp_attend_wills(void *liveness)
 {
-    while (sb_await_will(&w->forwarder->bus->wills))
-        dp_liveness_nudge(w->will);
+    struct dp_liveness *w = liveness;
+    while (sb_await_will(w->wills))
+        dp_raise(w->will);
+    return NULL;
 }
 
 /* The generation tells an event that was under way when its slot was given away. */
-static inline void dp_liveness_listen(struct dp_liveness *w, int fd, uint32_t slot, enum dp_liveness_sign sign)
+static inline void dp_liveness_listen(struct dp_liveness *w, int fd, uint32_t slot, enum dp_sign sign)
 {
-    uint64_t generation = w->watched[slot].generation;
+    uint64_t generation = w->processes[slot].generation;
     struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = generation << 32 | (uint64_t)sign << 16 | slot};
     if (fd >= 0)
         epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &e);
 }
 
-/* From here on the descriptors are the watcher's, which closes them. */
+/* From here on the descriptors are ours, to be closed in dp_liveness_remove. */
 static inline void dp_liveness_add(struct dp_liveness *w, uint32_t slot, uint32_t generation, uint32_t pid, int pidfd,
                                 int stat, int door, bool stopped)
 {
     pthread_mutex_lock(&w->lock);
-    w->watched[slot] = (struct dp_process){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
+    w->processes[slot] = (struct dp_process){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
                                            .stat = stat, .door = door, .reason = SB_REASON_DIED, .stopped = stopped};
     dp_liveness_listen(w, pidfd, slot, DP_SIGN_PIDFD);
     dp_liveness_listen(w, door, slot, DP_SIGN_DOOR);
     pthread_mutex_unlock(&w->lock);
-    dp_liveness_wake(w); /* it may sleep for good while there is nobody to sweep */
+    dp_raise(w->wake); /* it may sleep for good while there is nobody to sweep */
 }
 
 /* An endpoint that was adopted has shown a connection. */
 static inline void dp_liveness_open_door(struct dp_liveness *w, uint32_t slot, uint32_t generation, int door)
 {
     pthread_mutex_lock(&w->lock);
-    struct dp_process *x = &w->watched[slot];
+    struct dp_process *x = &w->processes[slot];
     if (x->used && x->generation == generation && x->door < 0) {
         x->door = door;
         dp_liveness_listen(w, door, slot, DP_SIGN_DOOR);
@@ -109,7 +113,7 @@ static inline void dp_liveness_open_door(struct dp_liveness *w, uint32_t slot, u
 static inline void dp_liveness_remove(struct dp_liveness *w, uint32_t slot, uint32_t generation)
 {
     pthread_mutex_lock(&w->lock);
-    struct dp_process *x = &w->watched[slot];
+    struct dp_process *x = &w->processes[slot];
     if (x->used && x->generation == generation) {
         int fds[3] = {x->pidfd, x->stat, x->door};
         for (int i = 0; i < 3; i++)
@@ -120,24 +124,24 @@ static inline void dp_liveness_remove(struct dp_liveness *w, uint32_t slot, uint
     pthread_mutex_unlock(&w->lock);
 }
 
-static inline void dp_liveness_report(struct dp_liveness *w, uint32_t slot, enum dp_order_kind kind)
+static inline void dp_liveness_order(struct dp_liveness *w, uint32_t slot, enum dp_order_kind kind)
 {
-    struct dp_process *x = &w->watched[slot];
-    struct dp_order order = {.kind = kind, .slot = slot, .generation = x->generation, .reason = x->reason};
+    struct dp_process *x = &w->processes[slot];
     if (kind == DP_DEAD) {
-        x->told = true;
+        x->over = true;
         if (x->pidfd >= 0)
             epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->pidfd, NULL);
         if (x->door >= 0)
             epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->door, NULL);
     }
-    dp_give_order(w->forwarder, &order);
+    dp_give_order(w->orders, &(struct dp_order){.kind = kind, .slot = slot, .generation = x->generation,
+                                                .reason = x->reason});
 }
 
 /* Look at one process; `ended`: its pidfd said so. True: look again soon. */
 static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool ended)
 {
-    struct dp_process *x = &w->watched[slot];
+    struct dp_process *x = &w->processes[slot];
     struct sb_stat s = {0};
     enum sb_life life = x->stat >= 0 ? sb_read_stat(x->stat, &s) : SB_UNKNOWN;
     if (life == SB_FINISHED) {
@@ -147,26 +151,52 @@ static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool e
             x->reason = SB_REASON_EXITED; /* without a code, a signal may be its own exit in another thread */
     }
     if (ended || life == SB_VANISHED || (life == SB_FINISHED && sb_process_finished(x->pid, x->stat))) {
-        dp_liveness_report(w, slot, DP_DEAD);
+        dp_liveness_order(w, slot, DP_DEAD);
         return false;
     }
     if (life == SB_FINISHED)
         return x->suspect = true;
     if (x->door_ended && life != SB_UNKNOWN) { /* it lives, and has let go of the bus */
         x->reason = SB_REASON_EXEC;
-        dp_liveness_report(w, slot, DP_DEAD);
+        dp_liveness_order(w, slot, DP_DEAD);
         return false;
     }
     if ((life == SB_STOPPED) != x->stopped && life != SB_UNKNOWN) {
         x->stopped = life == SB_STOPPED;
-        dp_liveness_report(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
+        dp_liveness_order(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
     }
     return x->suspect = false;
 }
 
-/* The thread's body. */
-static inline void dp_liveness_run(struct dp_liveness *w)
+/* Deal with one event of epoll. True: it was a will. */
+static inline bool dp_liveness_hear(struct dp_liveness *w, uint64_t event)
 {
+    uint32_t slot = (uint32_t)(event & 0xffff), generation = (uint32_t)(event >> 32);
+    enum dp_sign sign = (enum dp_sign)(event >> 16 & 0xffff);
+    struct dp_process *x = &w->processes[slot];
+    if (sign == DP_SIGN_WAKE || sign == DP_SIGN_WILL) {
+        uint64_t count;
+        (void)!read(sign == DP_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
+        return sign == DP_SIGN_WILL;
+    }
+    if (!x->used || x->over || x->generation != generation)
+        return false;
+    if (sign == DP_SIGN_DOOR) {
+        char byte;
+        ssize_t got = recv(x->door, &byte, 1, MSG_DONTWAIT);
+        if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+            return false;
+        epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->door, NULL);
+        x->door_ended = true;
+    }
+    (void)dp_liveness_look(w, slot, sign == DP_SIGN_PIDFD);
+    return false;
+}
+
+/* The body of the thread that looks. */
+static inline void *dp_liveness_run(void *liveness)
+{
+    struct dp_liveness *w = liveness;
     uint64_t pace = DP_SWEEP_NS, next_sweep = rb_now() + pace;
     bool suspects = false, anyone = false;
     while (!rb_load_acquire(&w->stop)) {
@@ -178,37 +208,17 @@ static inline void dp_liveness_run(struct dp_liveness *w)
         }
         int n = epoll_wait(w->epoll, events, 64, timeout);
         pthread_mutex_lock(&w->lock);
-        for (int i = 0; i < n; i++) {
-            uint32_t slot = (uint32_t)(events[i].data.u64 & 0xffff), generation = (uint32_t)(events[i].data.u64 >> 32);
-            enum dp_liveness_sign sign = (enum dp_liveness_sign)(events[i].data.u64 >> 16 & 0xffff);
-            if (sign == DP_SIGN_WAKE || sign == DP_SIGN_WILL) {
-                uint64_t count;
-                (void)!read(sign == DP_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
-                if (sign == DP_SIGN_WILL) {
-                    pace = DP_SIGN_NS;
-                    next_sweep = 0;
-                }
-                continue;
+        for (int i = 0; i < n; i++)
+            if (dp_liveness_hear(w, events[i].data.u64)) {
+                pace = DP_SIGN_NS;
+                next_sweep = 0;
             }
-            struct dp_process *x = &w->watched[slot];
-            if (!x->used || x->told || x->generation != generation)
-                continue;
-            if (sign == DP_SIGN_DOOR) {
-                char byte;
-                ssize_t got = recv(x->door, &byte, 1, MSG_DONTWAIT);
-                if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-                    continue;
-                epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->door, NULL);
-                x->door_ended = true;
-            }
-            (void)dp_liveness_look(w, slot, sign == DP_SIGN_PIDFD);
-        }
         uint64_t now = rb_now();
         bool sweep = now >= next_sweep;
         suspects = anyone = false;
         for (uint32_t slot = 0; slot < w->slots; slot++) {
-            struct dp_process *x = &w->watched[slot];
-            if (!x->used || x->told)
+            struct dp_process *x = &w->processes[slot];
+            if (!x->used || x->over)
                 continue;
             anyone = true;
             if (sweep || x->suspect)
@@ -220,21 +230,22 @@ static inline void dp_liveness_run(struct dp_liveness *w)
         }
         pthread_mutex_unlock(&w->lock);
     }
+    return NULL;
 }
 
 static inline void dp_liveness_close(struct dp_liveness *w)
 {
-    for (uint32_t slot = 0; w->watched && slot < w->slots; slot++)
-        if (w->watched[slot].used)
-            dp_liveness_remove(w, slot, w->watched[slot].generation);
+    for (uint32_t slot = 0; w->processes && slot < w->slots; slot++)
+        if (w->processes[slot].used)
+            dp_liveness_remove(w, slot, w->processes[slot].generation);
     if (w->epoll >= 0)
         close(w->epoll);
     if (w->wake >= 0)
         close(w->wake);
     if (w->will >= 0)
         close(w->will);
-    free(w->watched);
-    w->watched = NULL;
+    free(w->processes);
+    w->processes = NULL;
 }
 
 #endif

@@ -1,4 +1,6 @@
-/* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes. */
+/* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes.
+ *
+ * Offers: dp_pack_map, then as many pairs: dp_pack_text, dp_pack_string, dp_pack_number, dp_pack_bytes. */
 #ifndef DP_PACK_H
 #define DP_PACK_H
 
@@ -27,18 +29,33 @@ static inline void dp_pack_head(struct dp_pack *p, uint8_t code, uint64_t value,
 }
 
 static inline void dp_pack_map(struct dp_pack *p, uint8_t pairs) { dp_pack_head(p, (uint8_t)(0x80 | pairs), 0, 0); }
-static inline void dp_pack_number(struct dp_pack *p, uint64_t v) { dp_pack_head(p, 0xcf, v, 8); }
 
-static inline void dp_pack_text(struct dp_pack *p, const char *text, size_t n)
+static inline void dp_pack_short(struct dp_pack *p, const char *text, size_t n)
 {
     dp_pack_head(p, 0xd9, n > 255 ? 255 : n, 1);
     dp_pack_raw(p, text, n > 255 ? 255 : (uint32_t)n);
 }
 
-static inline void dp_pack_word(struct dp_pack *p, const char *text) { dp_pack_text(p, text, strlen(text)); }
-
-static inline void dp_pack_bytes(struct dp_pack *p, const uint8_t *bytes, uint32_t n)
+static inline void dp_pack_text(struct dp_pack *p, const char *key, const char *text, size_t n)
 {
+    dp_pack_short(p, key, strlen(key));
+    dp_pack_short(p, text, n);
+}
+
+static inline void dp_pack_string(struct dp_pack *p, const char *key, const char *text)
+{
+    dp_pack_text(p, key, text, strlen(text));
+}
+
+static inline void dp_pack_number(struct dp_pack *p, const char *key, uint64_t value)
+{
+    dp_pack_short(p, key, strlen(key));
+    dp_pack_head(p, 0xcf, value, 8);
+}
+
+static inline void dp_pack_bytes(struct dp_pack *p, const char *key, const uint8_t *bytes, uint32_t n)
+{
+    dp_pack_short(p, key, strlen(key));
     dp_pack_head(p, 0xc6, n, 4);
     dp_pack_raw(p, bytes, n);
 }

@@ -1,16 +1,16 @@
 /* The forwarding thread's private picture of the bus: one port per slot, and what a pass works with.
  *
  * Nothing here is shared. What lies behind `up` was written by another process: its positions go through
- * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission. */
+ * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission.
+ *
+ * Offers: sets of slots; dp_port_of, dp_whom_of, dp_open_for_messages; dp_untouched, dp_in_hand;
+ *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_row_begin, dp_row_end,
+ *         dp_row_set; dp_notify_of; dp_quarantine. */
 #ifndef DP_PORT_H
 #define DP_PORT_H
 
-#include "ringbuf/native/bell.h"
-#include "shmbus/shared/native/layout.h"
+#include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/dispatcher/native/routes.h"
-
-#include <pthread.h>
-#include <unistd.h>
 
 #define DP_SET_WORDS (SB_MAX_SLOTS / 64)
 #define DP_RUN 256u /* records of a run at the most */
@@ -21,17 +21,9 @@ static inline void dp_set_add(struct dp_set *s, uint32_t slot) { s->word[slot / 
 static inline void dp_set_drop(struct dp_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
 static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
 
-struct dp_choice { /* one target of a run */
-    uint16_t slot;
-    bool lossy;
-    uint32_t bits;
-};
-
-struct dp_head_of_line { /* why the record at the front of an outgoing ring does not move */
-    bool blocked;
-    uint16_t on;        /* the target without room */
-    uint64_t since_ns;  /* when this front was first refused */
-};
+/* What may be at the head of a line and find no room: the first record of either outgoing ring, and the next one to
+ * be handed on of a port that ended. */
+enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HANDED_ON, DP_LINES };
 
 struct dp_port {
     uint32_t slot, generation, pid;
@@ -47,7 +39,7 @@ struct dp_port {
     struct sb_down *down;
     struct sb_row *row;
     const struct sb_pending *pending;
-    struct sb_target *target;
+    struct sb_target *given; /* by pending entry: to whom that request was given */
     struct sb_todo_target *todo;
     uint32_t pending_count;
 
@@ -62,46 +54,48 @@ struct dp_port {
     const struct sb_interests *interests;
     struct dp_group *group_of_bit[SB_GROUPS];
 
-    struct dp_head_of_line head_of_line[SB_RINGS];
-    struct dp_set waiters;       /* ports with a front that waits for room here */
-    uint64_t progress_ns;        /* when its tail was last seen to have moved */
+    uint64_t refused_since_ns[DP_LINES]; /* since when its head of line finds no room; 0: it does not wait */
+    struct dp_set waiters;               /* ports whose head of line waits for room here */
+    uint64_t progress_ns;                /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS];
     bool slow;
 
     uint64_t taken_seen, taken_since_ns;
     bool stopped, stalled;
 
-    bool leaving_drained;        /* DOWN says DRAINED */
-    uint64_t last[SB_RINGS];     /* of one that ends: its outgoing rings count up to here */
-    uint64_t hand_on_since_ns;   /* when the record at `reclaim` was first refused */
+    bool leaving_drained;    /* DOWN says DRAINED */
+    uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */
 };
 
-enum dp_order_kind { DP_ADMIT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_CONTINUED_TASK };
-
-struct dp_shape { /* what UP says of itself, copied out once and checked */
-    struct sb_ring_descriptor outgoing[SB_RINGS];
-    uint64_t incoming[SB_RINGS]; /* capacities wanted */
-    uint64_t pending_offset, pending_count;
+struct dp_span { /* where records stand */
+    struct dp_port *source;
+    enum sb_ring_index ring;
+    bool reclaim; /* not an outgoing ring, but the incoming data ring of a source that ended */
+    uint64_t from, to;
 };
 
-struct dp_order { /* what the control plane or the watcher tells the forwarding thread */
-    enum dp_order_kind kind;
-    uint32_t slot, generation;
-    enum sb_reason reason;
-    const struct sb_up *up;
-    struct dp_shape shape;
-    struct sb_down *down;
-    sem_t *bell;
-    bool adopted;
-    struct dp_order *next;
+struct dp_choice { /* one target of a run */
+    uint16_t slot;
+    bool lossy;
+    uint32_t bits;
 };
 
-enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3 };
+struct dp_choices {
+    uint32_t count;
+    struct dp_choice list[SB_MAX_SLOTS];
+};
 
-struct dp_notice { /* what the forwarding thread tells the control plane */
-    enum dp_notice_kind kind;
-    uint32_t slot, generation;
-    uint32_t reason;
+struct dp_run { /* consecutive records with the same targets */
+    struct dp_span span;
+    uint32_t count;
+    struct sb_record header[DP_RUN]; /* checked copies */
+    const uint8_t *record[DP_RUN];
+    const uint8_t *type[DP_RUN]; /* the cache's copy; NULL: there is none */
+    struct dp_choices targets;
+    struct dp_route *route;        /* of the latest record; NULL: none */
+    uint64_t bytes, bytes_most;    /* of a fan-out, which every target gets whole */
+    uint32_t extra[SB_MAX_SLOTS];  /* chosen in this run, not yet published, per slot */
+    uint32_t mark[1024], number;   /* requests that this run has to do with: the run's number stands there */
 };
 
 struct dp_forwarder {
@@ -123,15 +117,8 @@ struct dp_forwarder {
     uint64_t next_look, next_deadline;
     bool adopting; /* a dispatcher was here before: take over what it had in hand */
 
-    /* The run in hand. */
-    uint32_t run_count;
-    struct sb_record run_header[DP_RUN];
-    const uint8_t *run_record[DP_RUN];
-    const uint8_t *run_type[DP_RUN]; /* the cache's copy */
-    struct dp_choice run_target[SB_MAX_SLOTS], scratch_target[SB_MAX_SLOTS];
-    uint32_t run_targets;
-    uint32_t run_extra[SB_MAX_SLOTS]; /* chosen in this run, not yet published, per slot */
-    uint32_t run_mark[1024], run_number; /* requests that this run has to do with: the run's number stands there */
+    struct dp_run run;         /* in hand */
+    struct dp_choices choices; /* being made, of one more record or of an event of the bus's own */
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
     uint32_t ended_slots[SB_MAX_SLOTS], ended_count; /* reclaimed in this pass */
@@ -141,16 +128,9 @@ struct dp_forwarder {
 
     uint8_t *scratch; /* one record of the bus's own */
 
-    /* Shared with the control plane and the watcher, under `lock`, which nobody holds while waiting. */
-    pthread_mutex_t lock;
-    struct dp_order *orders, **orders_end;
-    struct dp_notice *notices;
-    uint32_t notice_count, notice_room;
-    int notice_fd;          /* eventfd that the control plane waits on */
-    rb_word orders_waiting; /* whoever gives an order */
-    rb_word stop;           /* control plane: 1 drain and end, 2 end at once */
-    rb_word stop_by_ns;     /* control plane */
-    struct rb_poster own_bell; /* under `lock`: rings our own bell */
+    struct dp_orders orders;
+    rb_word stop;       /* control plane: 1 drain and end, 2 end at once */
+    rb_word stop_by_ns; /* control plane */
 };
 
 static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
@@ -158,33 +138,40 @@ static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
     uint32_t slot = sb_whom_slot(whom);
     if (!(whom >> 63) || slot >= f->slots)
         return NULL;
-    struct dp_port *p = &f->ports[slot];
-    return p->state != SB_ROW_FREE && p->generation == sb_whom_generation(whom) ? p : NULL;
+    struct dp_port *port = &f->ports[slot];
+    return port->state != SB_ROW_FREE && port->generation == sb_whom_generation(whom) ? port : NULL;
 }
 
-static inline uint64_t dp_whom_of(const struct dp_port *p) { return sb_whom(p->slot, p->generation); }
+static inline uint64_t dp_whom_of(const struct dp_port *port) { return sb_whom(port->slot, port->generation); }
 
 /* May new messages be sent to it? */
-static inline bool dp_open_for_messages(const struct dp_port *p) { return p->state == SB_ROW_LIVE; }
+static inline bool dp_open_for_messages(const struct dp_port *port) { return port->state == SB_ROW_LIVE; }
 
-static inline uint64_t dp_untouched(const struct dp_port *p)
+static inline uint64_t dp_untouched(const struct dp_port *port)
 {
-    uint64_t taken = rb_load(&p->up->incoming[SB_DATA].taken_count);
-    return p->delivered > taken ? p->delivered - taken : 0;
+    uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
+    return port->delivered > taken ? port->delivered - taken : 0;
 }
 
-static inline uint64_t dp_in_hand(const struct dp_port *p)
+static inline uint64_t dp_in_hand(const struct dp_port *port)
 {
-    uint64_t n = rb_load(&p->up->in_hand);
+    uint64_t n = rb_load(&port->up->in_hand);
     return n < 1u << 20 ? n : 1u << 20;
 }
 
-static inline void dp_touch(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port)
 {
-    if (!p->touched) {
-        p->touched = true;
-        f->touched_slots[f->touched_count++] = p->slot;
+    if (!port->touched) {
+        port->touched = true;
+        f->touched_slots[f->touched_count++] = port->slot;
     }
+}
+
+static inline void dp_note_moved(struct dp_forwarder *f, struct dp_port *port, enum sb_ring_index ring)
+{
+    if (!port->tail_moved[SB_DATA] && !port->tail_moved[SB_REPLIES])
+        f->moved_slots[f->moved_count++] = port->slot;
+    port->tail_moved[ring] = true;
 }
 
 static inline void dp_note_sent(struct dp_forwarder *f, uint64_t sent_ns)
@@ -193,52 +180,34 @@ static inline void dp_note_sent(struct dp_forwarder *f, uint64_t sent_ns)
         f->sent_ns[f->sent_count++] = sent_ns;
 }
 
-/* Odd also where a kill had left it odd. */
+/* A row is read under `seq` (steady() in shmbus/views/registry.py). Odd also where a kill had left it odd. */
 static inline void dp_row_begin(struct sb_row *row)
 {
     rb_store(&row->seq, (rb_load(&row->seq) + 1) | 1);
-    rb_fence_release();
+    rb_fence_release(); /* with the reader's second look at `seq`: who saw a new word sees that it is odd */
 }
 static inline void dp_row_end(struct sb_row *row) { rb_store_release(&row->seq, rb_load(&row->seq) + 1); }
 
-static inline void dp_row_set(struct dp_port *p, rb_word *word, uint64_t value)
+static inline void dp_row_set(struct dp_port *port, rb_word *word, uint64_t value)
 {
-    dp_row_begin(p->row);
+    dp_row_begin(port->row);
     rb_store(word, value);
-    dp_row_end(p->row);
+    dp_row_end(port->row);
 }
 
-static inline void dp_notify(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *p)
+static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *port)
 {
-    pthread_mutex_lock(&f->lock);
-    if (f->notice_count == f->notice_room) {
-        uint32_t room = f->notice_room ? f->notice_room * 2 : 64;
-        struct dp_notice *fresh = realloc(f->notices, room * sizeof *fresh);
-        if (fresh) {
-            f->notices = fresh;
-            f->notice_room = room;
-        }
-    }
-    if (f->notice_count < f->notice_room)
-        f->notices[f->notice_count++] = (struct dp_notice){kind, p->slot, p->generation, p->reason};
-    pthread_mutex_unlock(&f->lock);
-    uint64_t one = 1;
-    while (write(f->notice_fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    dp_notify(&f->orders, &(struct dp_notice){kind, port->slot, port->generation, port->reason});
 }
 
-/* The control plane takes what it was told since the last time, `count` notices, and frees them. */
-static inline struct dp_notice *dp_take_notices(struct dp_forwarder *f, uint32_t *count)
+/* It wrote what no endpoint may: from now on nothing is read from its rings, and at its next visit it departs, so
+ * that what is in hand goes on undisturbed. */
+static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *port)
 {
-    uint64_t told;
-    (void)!read(f->notice_fd, &told, sizeof told);
-    pthread_mutex_lock(&f->lock);
-    struct dp_notice *notices = f->notices;
-    *count = f->notice_count;
-    f->notices = NULL;
-    f->notice_count = f->notice_room = 0;
-    pthread_mutex_unlock(&f->lock);
-    return notices;
+    if (!port->corrupt)
+        rb_add(&f->bus->violations, 1);
+    port->corrupt = true;
+    dp_set_add(&f->active, port->slot);
 }
 
 #endif

@@ -3,34 +3,36 @@
  * In this order: what stood in the journal is finished or forgotten, the wishes of all who are attached are
  * read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
- * by itself. Each step may be repeated, so a kill in here does no harm either. */
+ * by itself. Each step may be repeated, so a kill in here does no harm either.
+ *
+ * Offers: dp_recover, dp_count_delivered. */
 #ifndef DP_RECOVER_H
 #define DP_RECOVER_H
 
-#include "shmbus/dispatcher/native/farewell.h"
+#include "shmbus/dispatcher/native/departure.h"
 
 /* Records in its incoming data ring that it has not taken; its own two words may be torn by a kill. */
-static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *port)
 {
     uint64_t count, position, again, untouched = 0;
     int tries = 16; /* one that never holds still has its count to blame for what follows */
     do {
-        count = rb_load_acquire(&p->up->incoming[SB_DATA].taken_count);
-        position = dp_taken(p);
-        again = rb_load_acquire(&p->up->incoming[SB_DATA].taken_count);
+        count = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count);
+        position = dp_taken(port);
+        again = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count);
     } while (count != again && --tries);
     struct sb_record h;
     const uint8_t *record;
-    for (; dp_own_record(f, p, &position, &h, &record); position += RB_ALIGN8(h.length))
+    for (; dp_own_record(f, port, &position, &h, &record); position += RB_ALIGN8(h.length))
         untouched++;
-    p->delivered = count + untouched;
-    rb_store(&p->down->incoming[SB_DATA].delivered, p->delivered);
+    port->delivered = count + untouched;
+    rb_store(&port->down->incoming[SB_DATA].delivered, port->delivered);
 }
 
 /* The requests of a run that was not published were chosen for in vain: choose again. */
-static inline void dp_forget_targets(struct dp_port *p, uint64_t from, uint64_t to)
+static inline void dp_forget_targets(struct dp_port *source, uint64_t from, uint64_t to)
 {
-    struct rb_consumer *c = &p->out[SB_DATA];
+    struct rb_consumer *c = &source->out[SB_DATA];
     uint64_t position = from;
     struct rb_head8 head;
     const uint8_t *record;
@@ -38,121 +40,150 @@ static inline void dp_forget_targets(struct dp_port *p, uint64_t from, uint64_t 
     while (position < to && rb_peek_at(c, &position, SB_HEADER, &head, &record) == RB_OK && position < to &&
            dp_copy_header(&head, record, &h)) {
         uint16_t index = sb_index_of(h.correlation);
-        if (h.kind == SB_REQUEST && index < p->pending_count && memcmp(p->target[index].id, h.correlation, 16) == 0)
-            rb_store_release(&p->target[index].whom, 0);
+        if (h.kind == SB_REQUEST && index < source->pending_count &&
+            memcmp(source->given[index].id, h.correlation, 16) == 0)
+            rb_store_release(&source->given[index].whom, 0);
         position += RB_ALIGN8(h.length);
     }
 }
 
 /* Likewise for a request that was about to be handed on: it is the ended endpoint's still, untouched, whoever
  * else has died meanwhile. */
-static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *p, uint64_t from, uint64_t whom)
+static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *source, uint64_t from, uint64_t whom)
 {
     struct sb_record h;
     const uint8_t *record;
-    if (rb_load(&p->down->incoming[SB_DATA].reclaim) != from || !dp_own_record(f, p, &from, &h, &record) ||
-        h.kind != SB_REQUEST || h.peer >= f->slots)
+    if (rb_load(&source->down->incoming[SB_DATA].reclaim) != from || !dp_own_record(f, source, &from, &h, &record) ||
+        h.kind != SB_REQUEST)
         return;
-    struct dp_port *q = &f->ports[h.peer];
-    uint16_t index = sb_index_of(h.correlation);
-    if (q->state != SB_ROW_FREE && q->generation == h.peer_generation && index < q->pending_count &&
-        memcmp(q->target[index].id, h.correlation, 16) == 0 && !rb_load(&q->target[index].done) &&
-        rb_load(&q->target[index].whom) == whom)
-        rb_store_release(&q->target[index].whom, dp_whom_of(p));
+    struct dp_port *requester = dp_port_of(f, sb_whom(h.peer, h.peer_generation));
+    if (!dp_awaited(requester, &h))
+        return;
+    rb_word *given = &requester->given[sb_index_of(h.correlation)].whom;
+    if (rb_load(given) == whom)
+        rb_store_release(given, dp_whom_of(source));
 }
 
-static inline bool dp_standing(const struct dp_port *p, uint64_t from)
+struct dp_unfinished { /* what the journal says was in hand */
+    enum sb_journal_kind kind;
+    struct dp_span span;
+    uint64_t target; /* whom */
+    enum sb_ring_index target_ring;
+    uint64_t head, bits, detail;
+    bool todo; /* an entry of the fan-out that stands there */
+};
+
+/* False: nothing, or its source is not there any more. */
+static inline bool dp_read_journal(struct dp_forwarder *f, struct dp_unfinished *u)
 {
-    return rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) == from;
+    const struct sb_journal *j = &f->bus->journal;
+    uint64_t kind = rb_load_acquire(&j->kind); /* with the release stores of dp_journal() */
+    uint64_t source = rb_load(&j->source), target = rb_load(&j->target);
+    uint32_t slot = (uint32_t)(source & 0xffff), ring = (uint32_t)(source >> 16 & 0xff);
+    uint32_t target_slot = (uint32_t)(target & 0xffff), target_ring = (uint32_t)(target >> 16 & 0xff);
+    if (kind == SB_JOURNAL_NONE || slot >= f->slots || ring >= SB_RINGS || target_slot >= f->slots ||
+        target_ring >= SB_RINGS)
+        return false;
+    struct dp_port *port = dp_port_of(f, sb_whom(slot, (uint32_t)rb_load(&j->source_generation)));
+    if (!port)
+        return false;
+    *u = (struct dp_unfinished){.kind = (enum sb_journal_kind)kind,
+                                .span = {.source = port, .ring = (enum sb_ring_index)ring,
+                                         .reclaim = source & DP_FROM_RECLAIM, .from = rb_load(&j->from),
+                                         .to = rb_load(&j->to)},
+                                .target = sb_whom(target_slot, (uint32_t)rb_load(&j->target_generation)),
+                                .target_ring = (enum sb_ring_index)target_ring, .head = rb_load(&j->head),
+                                .bits = rb_load(&j->bits), .detail = rb_load(&j->detail)};
+    u->todo = !u->span.reclaim && ring == SB_DATA && u->span.from != SB_NOWHERE &&
+              rb_load(&port->down->todo.from) == u->span.from;
+    return true;
+}
+
+/* It was not published. */
+static inline void dp_forget_unfinished(struct dp_forwarder *f, const struct dp_unfinished *u)
+{
+    struct dp_port *source = u->span.source;
+    if (u->kind != SB_JOURNAL_RUN)
+        return;
+    if (u->span.reclaim)
+        dp_forget_handed_on(f, source, u->span.from, u->target);
+    else if (dp_port_of(f, u->target) && u->span.ring == SB_DATA && !u->todo &&
+             source->out[SB_DATA].released == u->span.from)
+        dp_forget_targets(source, u->span.from, u->span.to);
+}
+
+/* It was published or counted: strike it, or let go of the records. */
+static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_unfinished *u, struct dp_port *target)
+{
+    struct dp_port *source = u->span.source;
+    struct rb_consumer *out = &source->out[u->span.ring];
+    if (u->kind == SB_JOURNAL_ERROR && u->detail < target->pending_count)
+        rb_store(&target->given[u->detail].done, SB_DONE_BY_ERROR);
+    if (u->todo && u->kind != SB_JOURNAL_ERROR) {
+        if (u->detail < source->down->todo_count)
+            rb_store(&source->todo[u->detail].bits, u->bits);
+    } else if (u->span.reclaim) {
+        struct sb_down_incoming *down = &source->down->incoming[SB_DATA];
+        struct sb_record h;
+        const uint8_t *record;
+        uint64_t position = u->span.from;
+        if (rb_load(&down->reclaim) != position || !dp_own_record(f, source, &position, &h, &record))
+            return;
+        if (h.kind == SB_EVENT)
+            rb_store(&down->reclaim_bits, u->bits);
+        else
+            dp_consume(f, &u->span);
+    } else if (out->released == u->span.from && rb_refresh_head(out) == RB_OK && u->span.to <= out->head_seen) {
+        dp_consume(f, &u->span);
+    }
 }
 
 static inline void dp_recover_journal(struct dp_forwarder *f)
 {
-    struct sb_journal *hand = &f->bus->journal;
-    uint64_t kind = rb_load_acquire(&hand->kind), name = rb_load(&hand->source), detail = rb_load(&hand->detail);
-    uint64_t from = rb_load(&hand->from), to = rb_load(&hand->to), bits = rb_load(&hand->bits);
-    uint32_t slot = (uint32_t)(name & 0xffff), ring = (uint32_t)(name >> 16 & 0xff);
-    if (kind == SB_JOURNAL_NONE || slot >= f->slots || ring >= SB_RINGS)
+    struct dp_unfinished u;
+    if (!dp_read_journal(f, &u))
         return;
-    struct dp_port *p = &f->ports[slot];
-    if (p->state == SB_ROW_FREE || p->generation != rb_load(&hand->source_generation))
-        return;
-    bool reclaim = name & DP_FROM_RECLAIM, done = true;
-    bool todo = !reclaim && ring == SB_DATA && dp_standing(p, from);
-    if (kind == SB_JOURNAL_RECHOOSE) {
-        uint64_t index = detail & 0xffffffff, count = detail >> 32;
-        if (todo && index < p->down->todo_count && count < p->down->todo_count) {
-            rb_store(&p->todo[count].whom, rb_load(&hand->target));
-            rb_store(&p->todo[count].bits, rb_load(&hand->head));
-            if (rb_load(&p->down->todo.count) <= count)
-                rb_store_release(&p->down->todo.count, count + 1);
-            rb_store(&p->todo[index].bits, bits);
-        }
-        return;
-    }
-    uint32_t target_slot = (uint32_t)(rb_load(&hand->target) & 0xffff);
-    uint32_t target_ring = (uint32_t)(rb_load(&hand->target) >> 16 & 0xff);
-    if (target_slot >= f->slots || target_ring >= SB_RINGS)
-        return;
-    struct dp_port *t = &f->ports[target_slot];
-    uint64_t whom = sb_whom(target_slot, (uint32_t)rb_load(&hand->target_generation));
-    if (!dp_port_of(f, whom)) {
-        if (kind == SB_JOURNAL_RUN && reclaim) /* published, its farewell would have dealt with it */
-            dp_forget_handed_on(f, p, from, whom);
-        return;
-    }
-    if (kind == SB_JOURNAL_LOST) {
-        if (rb_load(&t->down->lost) < rb_load(&hand->head))
-            rb_store(&t->down->lost, rb_load(&hand->head));
-    } else {
-        done = t->in[target_ring].published != rb_load(&hand->head);
-    }
-    if (!done) {
-        if (kind == SB_JOURNAL_RUN && reclaim)
-            dp_forget_handed_on(f, p, from, whom);
-        else if (kind == SB_JOURNAL_RUN && ring == SB_DATA && !todo && p->out[ring].released == from)
-            dp_forget_targets(p, from, to);
-        return;
-    }
-    if (kind == SB_JOURNAL_ERROR && detail < t->pending_count)
-        rb_store(&t->target[detail].done, SB_DONE_BY_ERROR);
-    struct dp_source s = {.port = p, .ring = (enum sb_ring_index)ring, .reclaim = reclaim, .from = from, .to = to};
-    if (todo && kind != SB_JOURNAL_ERROR) {
-        if (detail < p->down->todo_count)
-            rb_store(&p->todo[detail].bits, kind == SB_JOURNAL_LOST ? bits : 0);
-    } else if (reclaim) {
-        struct sb_down_incoming *d = &p->down->incoming[SB_DATA];
-        struct sb_record h;
-        const uint8_t *record;
-        uint64_t position = from;
-        if (rb_load(&d->reclaim) != from || !dp_own_record(f, p, &position, &h, &record))
-            return;
-        if (h.kind == SB_EVENT)
-            rb_store(&d->reclaim_bits, bits);
-        else
-            dp_consume(f, &s);
-    } else if (p->out[ring].released == from && rb_refresh_head(&p->out[ring]) == RB_OK &&
-               to <= p->out[ring].head_seen) {
-        dp_consume(f, &s);
-    }
+    struct dp_port *target = dp_port_of(f, u.target);
+    if (target && u.kind == SB_JOURNAL_LOST && rb_load(&target->down->lost) < u.head)
+        rb_store(&target->down->lost, u.head);
+    if (target && (u.kind == SB_JOURNAL_LOST || target->in[u.target_ring].published != u.head))
+        dp_finish_unfinished(f, &u, target);
+    else /* published at a target that is wholly gone, its end would have dealt with it */
+        dp_forget_unfinished(f, &u);
 }
 
 /* What an endpoint that is ending wished for: its groups have to be known to hand its messages on. */
-static inline void dp_recover_interests(struct dp_forwarder *f, struct dp_port *p)
+static inline void dp_recover_interests(struct dp_forwarder *f, struct dp_port *port)
 {
-    (void)dp_read_interests(f, p);
-    if (p->state != SB_ROW_LIVE)
-        dp_remove_interests(&f->routes, (uint16_t)p->slot);
+    (void)dp_read_interests(f, port);
+    if (port->state != SB_ROW_LIVE)
+        dp_remove_interests(&f->routes, (uint16_t)port->slot);
 }
 
 /* Requests whose target is not there any more at all. */
-static inline void dp_fail_orphaned(struct dp_forwarder *f, struct dp_port *q)
+static inline void dp_fail_orphaned(struct dp_forwarder *f, struct dp_port *requester)
 {
-    for (uint32_t i = 0; i < q->pending_count; i++) {
-        uint64_t whom = rb_load(&q->target[i].whom);
-        if (whom && !rb_load(&q->target[i].done) && !dp_port_of(f, whom))
-            dp_fail_request(f, q, (uint16_t)i, q->target[i].id, SB_FAULT_ENDPOINT_DIED, NULL, SB_REASON_DIED, NULL);
+    for (uint32_t i = 0; i < requester->pending_count; i++) {
+        const struct sb_target *given = &requester->given[i];
+        uint64_t whom = rb_load(&given->whom);
+        if (whom && !rb_load(&given->done) && !dp_port_of(f, whom))
+            dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, NULL, SB_REASON_DIED, NULL);
     }
+}
+
+static inline void dp_recover_port(struct dp_forwarder *f, struct dp_port *port)
+{
+    dp_fail_orphaned(f, port);
+    if (port->state == SB_ROW_DYING)
+        dp_settle_dead(f, port);
+    if (port->state != SB_ROW_LIVE)
+        dp_set_add(&f->departing, port->slot);
+    port->corrupt |= port->state == SB_ROW_DYING && port->reason == SB_REASON_QUARANTINED;
+    dp_touch(f, port);
+    for (int r = 0; r < SB_RINGS; r++)
+        dp_note_moved(f, port, (enum sb_ring_index)r);
+    dp_set_add(&f->active, port->slot);
+    RB_FAIL("recover.port");
 }
 
 static inline void dp_recover(struct dp_forwarder *f)
@@ -163,39 +194,18 @@ static inline void dp_recover(struct dp_forwarder *f)
     rb_store_release(&f->bus->journal.kind, SB_JOURNAL_NONE);
     RB_FAIL("recover.cleared");
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_ROW_FREE)
+        struct dp_port *port = &f->ports[slot];
+        if (port->state == SB_ROW_FREE)
             continue;
-        if (rb_load(&p->down->todo.from) != SB_NOWHERE && rb_load(&p->down->todo.from) != p->out[SB_DATA].released)
-            rb_store_release(&p->down->todo.from, SB_NOWHERE);
-        dp_count_delivered(f, p);
-        dp_recover_interests(f, p);
+        if (dp_todo_stands(port) && rb_load(&port->down->todo.from) != port->out[SB_DATA].released)
+            rb_store_release(&port->down->todo.from, SB_NOWHERE);
+        dp_count_delivered(f, port);
+        dp_recover_interests(f, port);
         RB_FAIL("recover.read");
     }
-    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *p = &f->ports[slot];
-        if (p->state == SB_ROW_FREE)
-            continue;
-        dp_fail_orphaned(f, p);
-        if (p->state == SB_ROW_DYING) {
-            dp_freeze(p);
-            dp_forward_replies(f, p);
-            dp_fail_begun(f, p);
-            if (!rb_load(&p->row->said)) {
-                dp_bury_let_go(f, p);
-                dp_emit_down(f, p);
-            }
-        }
-        if (p->state != SB_ROW_LIVE)
-            dp_set_add(&f->departing, slot);
-        p->corrupt |= p->state == SB_ROW_DYING && p->reason == SB_REASON_QUARANTINED;
-        dp_touch(f, p);
-        if (!p->tail_moved[SB_DATA] && !p->tail_moved[SB_REPLIES])
-            f->moved_slots[f->moved_count++] = slot;
-        p->tail_moved[SB_DATA] = p->tail_moved[SB_REPLIES] = true;
-        dp_set_add(&f->active, slot);
-        RB_FAIL("recover.port");
-    }
+    for (uint32_t slot = 0; slot < f->high_slot; slot++)
+        if (f->ports[slot].state != SB_ROW_FREE)
+            dp_recover_port(f, &f->ports[slot]);
 }
 
 #endif

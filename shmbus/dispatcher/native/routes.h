@@ -5,7 +5,10 @@
  *
  * A pattern is tokens between dots; `*` stands for one token, a final `>` for one or more. The walk takes the
  * literal branch first, then `*`, then `>`, so it meets matching patterns from the most specific to the least
- * (compared token by token), and the first with handlers is the one that handles. */
+ * (compared token by token), and the first with handlers is the one that handles.
+ *
+ * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
+ *         dp_intern_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
 #ifndef DP_ROUTES_H
 #define DP_ROUTES_H
 
@@ -49,9 +52,14 @@ struct dp_receiver {
     bool lossy; /* all that makes it a receiver would rather lose than wait */
 };
 
+struct dp_receivers {
+    struct dp_receiver *list;
+    uint32_t count, room;
+};
+
 struct dp_group_route {
     struct dp_group *group;
-    uint32_t first, count; /* in `members` */
+    struct dp_receivers members;
 };
 
 struct dp_route { /* what the trie says of one exact type */
@@ -59,11 +67,10 @@ struct dp_route { /* what the trie says of one exact type */
     uint64_t version;
     uint64_t used; /* when last, in look-ups */
     uint16_t type_length;
-    bool reserved; /* begins with $: only the bus itself may say it */
-    uint32_t plain_count, group_count, member_count, handler_count, observer_count;
-    uint32_t plain_room, group_room, member_room, handler_room, observer_room;
-    struct dp_receiver *plain, *members, *handlers, *observers;
+    bool reserved; /* begins with $: only the bus itself may publish it */
+    struct dp_receivers plain, handlers, observers;
     struct dp_group_route *groups;
+    uint32_t group_count, group_room;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
 };
@@ -250,15 +257,19 @@ static inline void dp_remove_interests(struct dp_routes *r, uint16_t slot)
         dp_forget_wish(r, r->of_slot[slot]);
 }
 
-/* False: nothing an endpoint in its right mind would log, or no memory. */
+static inline bool dp_interest_sound(const struct sb_interest *e, const char *pattern)
+{
+    return dp_valid_tokens(pattern, e->pattern_length, true) && e->bit < SB_GROUPS && e->role >= SB_ROLE_SUBSCRIBE &&
+           e->role <= SB_ROLE_OBSERVE && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || e->group_length);
+}
+
+/* False: nothing that a sound endpoint logs, or no memory. */
 static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const struct sb_interest *e, const char *pattern,
                                    const char *group)
 {
     struct dp_wish_key key = {e->id, slot};
     uint64_t hash = dp_hash(&key, sizeof key, 3);
-    if (!dp_valid_tokens(pattern, e->pattern_length, true) || e->bit >= SB_GROUPS ||
-        e->role < SB_ROLE_SUBSCRIBE || e->role > SB_ROLE_OBSERVE || (e->role == SB_ROLE_SUBSCRIBE && e->bit && !e->group_length) ||
-        dp_table_find(&r->wishes, hash, dp_same_wish, &key))
+    if (!dp_interest_sound(e, pattern) || dp_table_find(&r->wishes, hash, dp_same_wish, &key))
         return false;
     struct dp_group *g = NULL;
     if (e->role == SB_ROLE_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
@@ -293,76 +304,56 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
 
 /* Looking up ----------------------------------------------------------------------------------------------- */
 
-static inline struct dp_receiver *dp_grow(struct dp_receiver **list, uint32_t *count, uint32_t *room)
-{
-    if (*count == *room) {
-        uint32_t more = *room ? *room * 2 : 4;
-        struct dp_receiver *fresh = realloc(*list, more * sizeof *fresh);
-        if (!fresh)
-            return NULL;
-        *list = fresh;
-        *room = more;
-    }
-    return &(*list)[(*count)++];
-}
-
-static inline void dp_add_receiver(struct dp_receiver **list, uint32_t *count, uint32_t *room, uint32_t from,
-                                   const struct dp_wish *w)
+/* One entry an endpoint, which is lossy only if all its wishes are. */
+static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_wish *w)
 {
     bool lossy = w->flags & SB_DROP_NEWEST;
-    for (uint32_t i = from; i < *count; i++)
-        if ((*list)[i].slot == w->slot) {
-            (*list)[i].lossy &= lossy;
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->list[i].slot == w->slot) {
+            r->list[i].lossy &= lossy;
             return;
         }
-    struct dp_receiver *fresh = dp_grow(list, count, room);
-    if (fresh)
-        *fresh = (struct dp_receiver){w->slot, w->bit, lossy};
+    struct dp_receiver *fresh = dp_grown(r->list, r->count, &r->room, sizeof *fresh);
+    if (!fresh)
+        return;
+    r->list = fresh;
+    r->list[r->count++] = (struct dp_receiver){w->slot, w->bit, lossy};
 }
 
-/* Collect a terminal node. Groups are gathered as (group, member) first and folded by dp_fold_groups. */
-struct dp_gather {
-    struct dp_route *route;
-    struct { struct dp_group *group; struct dp_receiver member; } *pairs;
-    uint32_t pairs_count, pairs_room;
-};
-
-static inline void dp_collect(struct dp_gather *g, const struct dp_node *n)
+/* The members of a group in this route; NULL: no memory. */
+static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct dp_group *group)
 {
-    struct dp_route *route = g->route;
-    bool first_handlers = route->handler_count == 0;
+    for (uint32_t i = 0; i < route->group_count; i++)
+        if (route->groups[i].group == group)
+            return &route->groups[i].members;
+    struct dp_group_route *fresh = dp_grown(route->groups, route->group_count, &route->group_room, sizeof *fresh);
+    if (!fresh)
+        return NULL;
+    route->groups = fresh;
+    struct dp_group_route *added = &fresh[route->group_count++];
+    added->group = group;
+    added->members.count = 0; /* its list may be from an earlier look-up */
+    return &added->members;
+}
+
+/* A pattern that ends at this node matches. */
+static inline void dp_match(struct dp_route *route, const struct dp_node *n)
+{
+    bool most_specific = route->handlers.count == 0;
     for (const struct dp_wish *w = n->wishes; w; w = w->next) {
-        if (w->role == SB_ROLE_OBSERVE) {
-            dp_add_receiver(&route->observers, &route->observer_count, &route->observer_room, 0, w);
-        } else if (w->role == SB_ROLE_HANDLE) {
-            if (first_handlers)
-                dp_add_receiver(&route->handlers, &route->handler_count, &route->handler_room, 0, w);
-        } else if (!w->bit) {
-            dp_add_receiver(&route->plain, &route->plain_count, &route->plain_room, 0, w);
-        } else {
-            bool known = false;
-            for (uint32_t i = 0; i < g->pairs_count && !known; i++)
-                if (g->pairs[i].group == w->group && g->pairs[i].member.slot == w->slot) {
-                    g->pairs[i].member.lossy &= (w->flags & SB_DROP_NEWEST) != 0;
-                    known = true;
-                }
-            if (known)
-                continue;
-            if (g->pairs_count == g->pairs_room) {
-                uint32_t more = g->pairs_room ? g->pairs_room * 2 : 8;
-                void *fresh = realloc(g->pairs, more * sizeof *g->pairs);
-                if (!fresh)
-                    return;
-                g->pairs = fresh;
-                g->pairs_room = more;
-            }
-            g->pairs[g->pairs_count].group = w->group;
-            g->pairs[g->pairs_count++].member = (struct dp_receiver){w->slot, w->bit, (w->flags & SB_DROP_NEWEST) != 0};
-        }
+        struct dp_receivers *receivers = &route->plain;
+        if (w->role == SB_ROLE_OBSERVE)
+            receivers = &route->observers;
+        else if (w->role == SB_ROLE_HANDLE)
+            receivers = most_specific ? &route->handlers : NULL;
+        else if (w->bit)
+            receivers = dp_members_of(route, w->group);
+        if (receivers)
+            dp_add_receiver(receivers, w);
     }
 }
 
-static inline void dp_walk(struct dp_routes *r, struct dp_gather *g, const struct dp_node *n, const char *type,
+static inline void dp_walk(struct dp_routes *r, struct dp_route *route, const struct dp_node *n, const char *type,
                            size_t length, bool wild)
 {
     const char *dot = memchr(type, '.', length);
@@ -371,52 +362,18 @@ static inline void dp_walk(struct dp_routes *r, struct dp_gather *g, const struc
     const struct dp_node *branch[2] = {dp_table_find(&r->nodes, dp_token_hash(&key), dp_same_token, &key),
                                        wild ? n->star : NULL};
     for (int i = 0; i < 2; i++)
-        if (branch[i]) {
-            if (dot)
-                dp_walk(r, g, branch[i], dot + 1, length - token - 1, true);
-            else
-                dp_collect(g, branch[i]);
-        }
+        if (branch[i] && dot)
+            dp_walk(r, route, branch[i], dot + 1, length - token - 1, true);
+        else if (branch[i])
+            dp_match(route, branch[i]);
     if (wild && n->rest)
-        dp_collect(g, n->rest);
-}
-
-static inline void dp_fold_groups(struct dp_gather *g)
-{
-    struct dp_route *route = g->route;
-    for (uint32_t i = 0; i < g->pairs_count; i++) {
-        struct dp_group *group = g->pairs[i].group;
-        if (!group)
-            continue;
-        if (route->group_count == route->group_room) {
-            uint32_t more = route->group_room ? route->group_room * 2 : 2;
-            struct dp_group_route *fresh = realloc(route->groups, more * sizeof *fresh);
-            if (!fresh)
-                return;
-            route->groups = fresh;
-            route->group_room = more;
-        }
-        struct dp_group_route *gr = &route->groups[route->group_count++];
-        *gr = (struct dp_group_route){group, route->member_count, 0};
-        for (uint32_t k = i; k < g->pairs_count; k++)
-            if (g->pairs[k].group == group) {
-                struct dp_receiver *m = dp_grow(&route->members, &route->member_count, &route->member_room);
-                if (!m)
-                    return;
-                *m = g->pairs[k].member;
-                gr->count++;
-                g->pairs[k].group = NULL;
-            }
-    }
+        dp_match(route, n->rest);
 }
 
 static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
 {
-    route->plain_count = route->group_count = route->member_count = route->handler_count = route->observer_count = 0;
-    struct dp_gather gather = {.route = route};
-    dp_walk(r, &gather, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
-    dp_fold_groups(&gather);
-    free(gather.pairs);
+    route->plain.count = route->handlers.count = route->observers.count = route->group_count = 0;
+    dp_walk(r, route, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
     route->version = r->version;
 }
 
@@ -488,10 +445,11 @@ static inline void dp_free_route(struct dp_route *route)
 {
     if (!route)
         return;
-    free(route->plain);
-    free(route->members);
-    free(route->handlers);
-    free(route->observers);
+    free(route->plain.list);
+    free(route->handlers.list);
+    free(route->observers.list);
+    for (uint32_t i = 0; i < route->group_room; i++)
+        free(route->groups[i].members.list);
     free(route->groups);
     free(route);
 }

@@ -73,10 +73,9 @@ enum sb_bus_state {
 /* What the journal says is being done. */
 enum sb_journal_kind {
     SB_JOURNAL_NONE = 0,
-    SB_JOURNAL_RUN = 1,      /* a run goes to a target */
-    SB_JOURNAL_LOST = 2,     /* a run is counted lost at a target */
-    SB_JOURNAL_ERROR = 3,    /* a request ends with an error */
-    SB_JOURNAL_RECHOOSE = 4, /* a group message goes to another member */
+    SB_JOURNAL_RUN = 1,   /* a run goes to a target */
+    SB_JOURNAL_LOST = 2,  /* a run is counted lost at a target */
+    SB_JOURNAL_ERROR = 3, /* a request ends with an error */
 };
 
 /* What the dispatcher has begun: one operation with absolute values, so that a successor can tell whether it was
@@ -87,14 +86,12 @@ struct sb_journal {
     rb_word source;            /* slot | ring << 16 | reclaim << 24 */
     rb_word source_generation;
     rb_word from, to;          /* positions in the source ring */
-    rb_word target;            /* slot | ring << 16. RECHOOSE: the new member as in todo */
+    rb_word target;            /* slot | ring << 16 */
     rb_word target_generation;
-    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after.
-                                * RECHOOSE: bits of the new entry */
-    rb_word bits;              /* RECHOOSE, LOST in todo: of the old entry after.
-                                * From a reclaimed ring: what is dealt with after */
-    rb_word detail;            /* RUN, LOST: index in todo. RECHOOSE: that | index of the new entry << 32.
-                                * ERROR: index of the pending entry */
+    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after */
+    rb_word bits;              /* RUN, LOST: what the entry in todo owes after, or of a reclaimed record what is
+                                * dealt with after */
+    rb_word detail;            /* RUN, LOST: index in todo. ERROR: index of the pending entry */
     rb_word reserved[6];
 };
 

@@ -1,0 +1,55 @@
+/* From claim to publication: one record, put together here, into a port's incoming ring.
+ *
+ * Offers: dp_write (not yet visible), dp_publish; dp_offer, for what never waits. */
+#ifndef DP_PUBLISH_H
+#define DP_PUBLISH_H
+
+#include "shmbus/dispatcher/native/journal.h"
+
+struct dp_part { /* of what follows a record's header */
+    const void *bytes;
+    uint32_t length;
+};
+
+static inline enum rb_status dp_write(struct dp_port *target, enum sb_ring_index ring, const struct sb_record *header,
+                                      const struct dp_part *parts, uint32_t count)
+{
+    uint8_t *at;
+    enum rb_status status = rb_claim(&target->in[ring], header->length, 0, &at);
+    if (status != RB_OK)
+        return status;
+    memcpy(at, header, sizeof *header);
+    at += SB_HEADER;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(at, parts[i].bytes, parts[i].length);
+        at += parts[i].length;
+    }
+    rb_commit(&target->in[ring], header->length);
+    return RB_OK;
+}
+
+/* What was written there, `count` records. */
+static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, enum sb_ring_index ring, uint32_t count)
+{
+    if (ring == SB_DATA) {
+        target->delivered += count;
+        rb_store(&target->down->incoming[SB_DATA].delivered, target->delivered);
+    }
+    rb_publish(&target->in[ring]);
+    dp_touch(f, target);
+}
+
+/* Publish one record among the data, or count it lost there. */
+static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, const struct sb_record *header,
+                            const struct dp_part *parts, uint32_t count)
+{
+    if (header->length > rb_largest_record(target->in[SB_DATA].capacity) ||
+        dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
+        dp_count_lost(f, target, 1, NULL, 0, 0);
+        return false;
+    }
+    dp_publish(f, target, SB_DATA, 1);
+    return true;
+}
+
+#endif
