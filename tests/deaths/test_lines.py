@@ -3,13 +3,10 @@ serving, taking over and ending a bus. Whoever comes next finds its way, and not
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 import shmbus
-from shmbus.testing import BusProcess, eventually, in_shm
+from shmbus.testing import BusProcess, eventually, in_shm, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -93,14 +90,8 @@ print(line)
 def sweep(bus: str, what: str, stride: int = 1) -> None:
     """Have `what` done again and again by processes that are killed over it, one line later each
     time, until one gets through."""
-    done = subprocess.run(
-        [sys.executable, "-c", SWEEP, bus, what, str(stride)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    assert int(done.stdout) > 50 * stride
+    lines = run_python(SWEEP, bus, what, stride, timeout=280)
+    assert int(lines) > 50 * stride
 
 
 @pytest.mark.parametrize("what", ["attach", "leave"])

@@ -14,37 +14,28 @@ from shmbus.dispatcher import admission
 from shmbus.endpoint import attach as attaching
 from shmbus.endpoint import door
 from shmbus.shared.names import SHM, names_of
-from shmbus.testing import pause, resume
-
-from .conftest import Attach, Spawn, eventually
-
-
-def files(bus: str) -> list[str]:
-    return [file for file in os.listdir("/dev/shm") if f":{bus}:" in file]
-
-
-SERVE = "bus = shmbus.serve(NAME)\nprint('ready', flush=True)\nsys.stdin.read()\nbus.close()"
+from shmbus.testing import Attach, BusProcess, eventually, in_shm
 
 
 @pytest.mark.smoke
-def test_attaching_waits_for_the_bus_to_appear(name: str) -> None:
+def test_attaching_waits_for_the_bus_to_appear(bus_name: str) -> None:
     got: list[shmbus.Endpoint] = []
-    thread = threading.Thread(target=lambda: got.append(shmbus.attach(name, timeout=30)))
+    thread = threading.Thread(target=lambda: got.append(shmbus.attach(bus_name, timeout=30)))
     thread.start()
-    with shmbus.serve(name):
+    with shmbus.serve(bus_name):
         thread.join()
         got[0].close()
 
 
 @pytest.mark.slow
-def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
+def test_attaching_outlasts_buses_that_end_and_begin(bus_name: str) -> None:
     ended = threading.Event()
     failed: list[Exception] = []
 
     def attach() -> None:
         try:
             while not ended.is_set():
-                shmbus.attach(name, timeout=60).close()
+                shmbus.attach(bus_name, timeout=60).close()
         except Exception as error:
             failed.append(error)
 
@@ -52,9 +43,9 @@ def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
     for thread in threads:
         thread.start()
     for i in range(200):
-        with shmbus.serve(name):
+        with shmbus.serve(bus_name):
             ended.wait(0.001 * (i % 4))
-    with shmbus.serve(name):
+    with shmbus.serve(bus_name):
         ended.set()
         for thread in threads:
             thread.join()
@@ -62,46 +53,44 @@ def test_attaching_outlasts_buses_that_end_and_begin(name: str) -> None:
 
 
 def test_attaching_outlasts_a_bus_that_ends_while_the_next_is_being_made(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knock, await_bus = door.knock, attaching._await_bus
-    buses = [shmbus.serve(name)]
+    buses = [shmbus.serve(bus_name)]
 
     def knock_in_vain(*given: Any, **more: Any) -> door.Admission:
         monkeypatch.setattr(door, "knock", knock)
         monkeypatch.setattr(attaching, "_await_bus", await_next)
         admission = knock(*given, **more)
         buses[0].close()
-        unfinished = SHM / names_of(name).bus_segment
+        unfinished = SHM / names_of(bus_name).bus_segment
         unfinished.touch(0o600)
         os.truncate(unfinished, 4096)
         return admission
 
     def await_next(*given: Any) -> Segment:
-        buses.append(shmbus.serve(name))
+        buses.append(shmbus.serve(bus_name))
         return await_bus(*given)
 
     monkeypatch.setattr(door, "knock", knock_in_vain)
-    shmbus.attach(name, timeout=60).close()
+    shmbus.attach(bus_name, timeout=60).close()
     buses[1].close()
 
 
-def test_no_bus_in_time(name: str) -> None:
+def test_no_bus_in_time(bus_name: str) -> None:
     with pytest.raises(errors.AttachTimeout) as caught:
-        shmbus.attach(name, timeout=0.05)
+        shmbus.attach(bus_name, timeout=0.05)
     assert isinstance(caught.value, TimeoutError)
-    assert (caught.value.bus, caught.value.seconds, caught.value.pid) == (name, 0.05, None)
+    assert (caught.value.bus, caught.value.seconds, caught.value.pid) == (bus_name, 0.05, None)
 
 
-def test_a_dispatcher_that_does_not_answer_is_named(name: str, spawn: Spawn) -> None:
-    host = spawn(SERVE)
-    pause(host.pid)
+def test_a_dispatcher_that_does_not_answer_is_named(bus_process: BusProcess) -> None:
+    bus_process.pause()
     with pytest.raises(errors.AttachTimeout) as caught:
-        shmbus.attach(name, timeout=0.2)
-    assert caught.value.pid == host.pid
-    resume(host.pid)
-    shmbus.attach(name, timeout=30).close()
-    host.communicate()
+        shmbus.attach(bus_process.name, timeout=0.2)
+    assert caught.value.pid == bus_process.pid
+    bus_process.resume()
+    shmbus.attach(bus_process.name, timeout=30).close()
 
 
 @pytest.mark.smoke
@@ -148,13 +137,13 @@ def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_n
     assert [info.name for info in bus.endpoints()] == ["worker"]
 
 
-def test_a_full_bus_says_so(name: str) -> None:
+def test_a_full_bus_says_so(bus_name: str) -> None:
     with (
-        shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)),
-        shmbus.attach(name),
+        shmbus.serve(bus_name, settings=shmbus.Settings(max_endpoints=1)),
+        shmbus.attach(bus_name),
         pytest.raises(errors.BusFull) as caught,
     ):
-        shmbus.attach(name)
+        shmbus.attach(bus_name)
     assert caught.value.limit == 1
 
 
@@ -170,10 +159,10 @@ def test_wrong_names_are_refused(bus: shmbus.Bus, wrong: str) -> None:
         bus.attach(wrong)
 
 
-def test_nothing_is_left_of_an_attach_that_fails(name: str, spawn: Spawn) -> None:
-    with shmbus.serve(name, settings=shmbus.Settings(max_endpoints=1)):
-        with shmbus.attach(name):
-            before = sorted(files(name))
+def test_nothing_is_left_of_an_attach_that_fails(bus_name: str) -> None:
+    with shmbus.serve(bus_name, settings=shmbus.Settings(max_endpoints=1)):
+        with shmbus.attach(bus_name):
+            before = in_shm(bus_name)
             with pytest.raises(errors.BusFull):
-                shmbus.attach(name)
-            assert sorted(files(name)) == before
+                shmbus.attach(bus_name)
+            assert in_shm(bus_name) == before

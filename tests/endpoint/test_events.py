@@ -12,12 +12,11 @@ import shmbus
 from shmbus import Message, errors
 from shmbus.endpoint import runners
 from shmbus.shared import patterns
-
-from .conftest import Attach, eventually
+from shmbus.testing import Attach, eventually
 
 
 @pytest.mark.smoke
-def test_an_event_reaches_all_who_match(attach: Attach) -> None:
+def test_an_event_reaches_all_who_match(bus: shmbus.Bus, attach: Attach) -> None:
     publisher, one, two, other = (attach(n) for n in ("publisher", "one", "two", "other"))
     one.subscribe("buffer.*.changed")
     two.subscribe("buffer.>")
@@ -36,7 +35,7 @@ def test_an_event_reaches_all_who_match(attach: Attach) -> None:
     assert other.receive(0) is None
 
 
-def test_what_cannot_be_called_is_refused_at_once(attach: Attach) -> None:
+def test_what_cannot_be_called_is_refused_at_once(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("one")
     with pytest.raises(TypeError, match=r"'a\.\*' cannot be: 3"):
         endpoint.subscribe("a.*", 3)  # type: ignore[arg-type]
@@ -46,7 +45,7 @@ def test_what_cannot_be_called_is_refused_at_once(attach: Attach) -> None:
 
 
 def test_who_subscribes_while_another_thread_looks_for_callbacks_misses_nothing(
-    attach: Attach, monkeypatch: pytest.MonkeyPatch
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint, before, after = attach("e"), list[int](), list[int]()
     endpoint.subscribe("x", lambda message: before.append(message.payload))
@@ -66,7 +65,7 @@ def test_who_subscribes_while_another_thread_looks_for_callbacks_misses_nothing(
     assert (before, after[-1:]) == ([1, 2], [2])
 
 
-def test_a_publisher_hears_itself(attach: Attach) -> None:
+def test_a_publisher_hears_itself(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("alone")
     endpoint.subscribe("x")
     endpoint.publish("x", 1)
@@ -79,7 +78,9 @@ def test_a_publisher_hears_itself(attach: Attach) -> None:
     "payload",
     [None, b"", b"bytes", "text", 0, -1.5, True, [1, [2]], {"a": {"b": None}}, b"x" * 100_000],
 )
-def test_payloads_arrive_as_they_were_sent(attach: Attach, payload: object) -> None:
+def test_payloads_arrive_as_they_were_sent(
+    bus: shmbus.Bus, attach: Attach, payload: object
+) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")
     endpoint.publish("x", payload)
@@ -91,7 +92,7 @@ def test_payloads_arrive_as_they_were_sent(attach: Attach, payload: object) -> N
 
 @pytest.mark.smoke
 @pytest.mark.bus(block_timeout=60.0)  # more than a ring holds, and a reader that may be slow
-def test_order_is_kept_within_a_pair(attach: Attach) -> None:
+def test_order_is_kept_within_a_pair(bus: shmbus.Bus, attach: Attach) -> None:
     publisher, subscriber = attach("p"), attach("s")
     subscriber.subscribe("n")
     count = 20_000
@@ -111,7 +112,7 @@ def test_order_is_kept_within_a_pair(attach: Attach) -> None:
     assert got == list(range(count))
 
 
-def test_a_callback_and_iteration_each_get_what_is_theirs(attach: Attach) -> None:
+def test_a_callback_and_iteration_each_get_what_is_theirs(bus: shmbus.Bus, attach: Attach) -> None:
     publisher, endpoint = attach("p"), attach("e")
     called: list[int] = []
     endpoint.subscribe("a", lambda message: called.append(message.payload))
@@ -129,7 +130,9 @@ def test_a_callback_and_iteration_each_get_what_is_theirs(attach: Attach) -> Non
     assert called == [1, -1, -2]
 
 
-def test_payload_types_come_from_the_call_the_annotation_and_attach(attach: Attach) -> None:
+def test_payload_types_come_from_the_call_the_annotation_and_attach(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     class Change(msgspec.Struct):
         rev: int
 
@@ -182,7 +185,7 @@ def test_an_exception_in_a_callback_stops_nothing(
 
 
 def test_a_thread_that_a_handler_ends_says_so(
-    attach: Attach, caplog: pytest.LogCaptureFixture
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x", lambda message: sys.exit(1))
@@ -191,7 +194,7 @@ def test_a_thread_that_a_handler_ends_says_so(
     eventually(lambda: "a thread that ran its handlers ended" in caplog.text)
 
 
-def test_a_closed_subscription_gets_nothing_more(attach: Attach) -> None:
+def test_a_closed_subscription_gets_nothing_more(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     first = endpoint.subscribe("x")
     endpoint.subscribe("y")
@@ -205,7 +208,7 @@ def test_a_closed_subscription_gets_nothing_more(attach: Attach) -> None:
 
 
 @pytest.mark.smoke
-def test_a_group_gets_each_message_once(attach: Attach) -> None:
+def test_a_group_gets_each_message_once(bus: shmbus.Bus, attach: Attach) -> None:
     publisher = attach("p")
     members = [attach(f"m{i}") for i in range(3)]
     got: Counter[int] = Counter()
@@ -240,7 +243,9 @@ def test_what_comes_for_a_group_that_has_been_left_is_counted(
     assert "nothing here handles it any more" in caplog.text
 
 
-def test_groups_are_limited_to_31_and_a_left_one_makes_room(attach: Attach) -> None:
+def test_groups_are_limited_to_31_and_a_left_one_makes_room(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint = attach("e")
     subscriptions = [endpoint.subscribe("x", group=f"g{i}") for i in range(31)]
     with pytest.raises(errors.TooManyGroups) as caught:
@@ -250,7 +255,7 @@ def test_groups_are_limited_to_31_and_a_left_one_makes_room(attach: Attach) -> N
     endpoint.subscribe("x", group="one-more")
 
 
-def test_many_patterns_of_one_endpoint(attach: Attach) -> None:
+def test_many_patterns_of_one_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     subscriptions = [endpoint.subscribe(f"type.{'x' * 50}.{i}") for i in range(500)]
     endpoint.publish(f"type.{'x' * 50}.499", 1)
@@ -264,8 +269,8 @@ def test_many_patterns_of_one_endpoint(attach: Attach) -> None:
     assert message.payload == 2
 
 
-def test_receive_many_keeps_what_came_before_the_end_of_the_bus(name: str) -> None:
-    with shmbus.serve(name) as bus:
+def test_receive_many_keeps_what_came_before_the_end_of_the_bus(bus_name: str) -> None:
+    with shmbus.serve(bus_name) as bus:
         endpoint = bus.attach("e")
         endpoint.subscribe("x")
         for i in range(3):
@@ -276,7 +281,7 @@ def test_receive_many_keeps_what_came_before_the_end_of_the_bus(name: str) -> No
     endpoint.close()
 
 
-def test_receive_many_takes_what_is_there(attach: Attach) -> None:
+def test_receive_many_takes_what_is_there(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")
     assert endpoint.receive_many(5, timeout=0) == []
@@ -288,13 +293,13 @@ def test_receive_many_takes_what_is_there(attach: Attach) -> None:
 
 
 @pytest.mark.parametrize("type", ["", "a..b", "a.*", "$bus.x", "ä", "a" * 256])
-def test_wrong_types_are_refused(attach: Attach, type: str) -> None:
+def test_wrong_types_are_refused(bus: shmbus.Bus, attach: Attach, type: str) -> None:
     endpoint = attach("e")
     with pytest.raises(errors.InvalidType):
         endpoint.publish(type)
 
 
-def test_what_cannot_be_encoded_is_told_to_its_maker(attach: Attach) -> None:
+def test_what_cannot_be_encoded_is_told_to_its_maker(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     with pytest.raises(errors.EncodeError) as caught:
         endpoint.publish("x", object())
@@ -302,7 +307,7 @@ def test_what_cannot_be_encoded_is_told_to_its_maker(attach: Attach) -> None:
     endpoint.publish("x", {"still": "works"})
 
 
-def test_too_large_is_told_to_its_maker_with_the_limit(attach: Attach) -> None:
+def test_too_large_is_told_to_its_maker_with_the_limit(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e", settings=shmbus.Settings(ring_bytes=65536))
     endpoint.subscribe("x")
     with pytest.raises(errors.MessageTooLarge) as caught:
@@ -314,7 +319,7 @@ def test_too_large_is_told_to_its_maker_with_the_limit(attach: Attach) -> None:
     assert endpoint.receive(10) is not None
 
 
-def test_large_messages_where_the_rings_are_made_for_them(attach: Attach) -> None:
+def test_large_messages_where_the_rings_are_made_for_them(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e", settings=shmbus.Settings(ring_bytes=32 << 20))
     endpoint.subscribe("x")
     payload = bytes(range(256)) * 16384
@@ -324,7 +329,7 @@ def test_large_messages_where_the_rings_are_made_for_them(attach: Attach) -> Non
     assert message.payload == payload
 
 
-def test_run_and_iteration_exclude_each_other(attach: Attach) -> None:
+def test_run_and_iteration_exclude_each_other(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x", print)
     endpoint.start()
@@ -342,7 +347,7 @@ def test_run_and_iteration_exclude_each_other(attach: Attach) -> None:
 
 @pytest.mark.slow
 def test_messages_that_nobody_runs_are_warned_of_once(
-    attach: Attach, caplog: pytest.LogCaptureFixture
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x", print)

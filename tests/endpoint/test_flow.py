@@ -7,18 +7,17 @@ import pytest
 
 import shmbus
 from shmbus import errors
-
-from .conftest import Attach, eventually
+from shmbus.testing import Attach, eventually
 
 SMALL = shmbus.Settings(ring_bytes=8192)
 
 
-def test_a_full_ring_makes_the_sender_wait_and_then_says_so(name: str) -> None:
+def test_a_full_ring_makes_the_sender_wait_and_then_says_so(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
-        shmbus.serve(name, settings=settings),
-        shmbus.attach(name, name="sender") as sender,
-        shmbus.attach(name, name="deaf") as deaf,
+        shmbus.serve(bus_name, settings=settings),
+        shmbus.attach(bus_name, name="sender") as sender,
+        shmbus.attach(bus_name, name="deaf") as deaf,
     ):
         deaf.subscribe("x")
         with pytest.raises(errors.QueueFull) as caught:
@@ -30,12 +29,12 @@ def test_a_full_ring_makes_the_sender_wait_and_then_says_so(name: str) -> None:
 
 
 @pytest.mark.smoke
-def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
+def test_a_waiting_sender_goes_on_when_there_is_room(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
-        shmbus.serve(name, settings=settings),
-        shmbus.attach(name, name="slow") as slow,
-        shmbus.attach(name, name="sender") as sender,
+        shmbus.serve(bus_name, settings=settings),
+        shmbus.attach(bus_name, name="slow") as slow,
+        shmbus.attach(bus_name, name="sender") as sender,
     ):
         slow.subscribe("x")
         count = 200
@@ -57,12 +56,12 @@ def test_a_waiting_sender_goes_on_when_there_is_room(name: str) -> None:
 
 
 @pytest.mark.smoke
-def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
+def test_a_receiver_that_does_not_read_learns_what_it_lost(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
     with (
-        shmbus.serve(name, settings=settings) as bus,
-        shmbus.attach(name, name="deaf") as deaf,
-        shmbus.attach(name, name="sender") as sender,
+        shmbus.serve(bus_name, settings=settings) as bus,
+        shmbus.attach(bus_name, name="deaf") as deaf,
+        shmbus.attach(bus_name, name="sender") as sender,
     ):
         deaf.subscribe("x")
         deaf.subscribe("y")
@@ -78,13 +77,13 @@ def test_a_receiver_that_does_not_read_learns_what_it_lost(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_replies_are_not_stuck_behind_events_on_either_side(name: str) -> None:
+def test_replies_are_not_stuck_behind_events_on_either_side(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=600)
     with (
-        shmbus.serve(name, settings=settings),
-        shmbus.attach(name, name="deaf") as deaf,
-        shmbus.attach(name, name="server") as server,
-        shmbus.attach(name, name="client") as client,
+        shmbus.serve(bus_name, settings=settings),
+        shmbus.attach(bus_name, name="deaf") as deaf,
+        shmbus.attach(bus_name, name="server") as server,
+        shmbus.attach(bus_name, name="client") as client,
     ):
         server.handle("ask", lambda message: message.payload)
         server.start()
@@ -97,12 +96,12 @@ def test_replies_are_not_stuck_behind_events_on_either_side(name: str) -> None:
         assert client.request("ask", "again", timeout=60).payload == "again"
 
 
-def test_drop_newest_delays_nobody(name: str) -> None:
+def test_drop_newest_delays_nobody(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
     with (
-        shmbus.serve(name, settings=settings) as bus,
-        shmbus.attach(name, name="deaf") as deaf,
-        shmbus.attach(name, name="sender") as sender,
+        shmbus.serve(bus_name, settings=settings) as bus,
+        shmbus.attach(bus_name, name="deaf") as deaf,
+        shmbus.attach(bus_name, name="sender") as sender,
     ):
         deaf.subscribe("x", overflow="drop_newest")
         for _ in range(100):
@@ -112,7 +111,7 @@ def test_drop_newest_delays_nobody(name: str) -> None:
 
 
 @pytest.mark.smoke
-def test_a_batch_is_sent_together_and_in_order(attach: Attach) -> None:
+def test_a_batch_is_sent_together_and_in_order(bus: shmbus.Bus, attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
     with sender.batch() as batch:
@@ -141,7 +140,7 @@ def test_a_batch_keeps_back_until_it_is_full(bus: shmbus.Bus, attach: Attach) ->
         assert receiver.receive(10) is not None
 
 
-def test_a_batch_is_flushed_by_size(attach: Attach) -> None:
+def test_a_batch_is_flushed_by_size(bus: shmbus.Bus, attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
     with sender.batch(max_bytes=1000) as batch:
@@ -151,7 +150,9 @@ def test_a_batch_is_flushed_by_size(attach: Attach) -> None:
         assert receiver.receive(10) is not None
 
 
-def test_a_batch_is_flushed_when_its_time_comes_though_the_sender_computes(attach: Attach) -> None:
+def test_a_batch_is_flushed_when_its_time_comes_though_the_sender_computes(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
     got = threading.Event()
@@ -171,7 +172,7 @@ def test_a_batch_is_flushed_when_its_time_comes_though_the_sender_computes(attac
     thread.join()
 
 
-def test_a_batch_is_flushed_at_an_exception_too(attach: Attach) -> None:
+def test_a_batch_is_flushed_at_an_exception_too(bus: shmbus.Bus, attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
 
@@ -185,7 +186,7 @@ def test_a_batch_is_flushed_at_an_exception_too(attach: Attach) -> None:
     assert receiver.receive(10) is not None
 
 
-def test_what_follows_a_batch_does_not_overtake_it(attach: Attach) -> None:
+def test_what_follows_a_batch_does_not_overtake_it(bus: shmbus.Bus, attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
     with sender.batch() as batch:
@@ -194,7 +195,7 @@ def test_what_follows_a_batch_does_not_overtake_it(attach: Attach) -> None:
     assert [m.payload for m in receiver.receive_many(2, timeout=10)] in ([1, 2], [1])
 
 
-def test_an_error_says_which_message_of_the_batch(attach: Attach) -> None:
+def test_an_error_says_which_message_of_the_batch(bus: shmbus.Bus, attach: Attach) -> None:
     sender = attach("s")
     sender.subscribe("x")
     with sender.batch() as batch:
@@ -208,7 +209,7 @@ def test_an_error_says_which_message_of_the_batch(attach: Attach) -> None:
     assert [m.payload for m in (sender.receive(10) for _ in range(3)) if m] == [0, 1, 2]
 
 
-def test_batching_for_a_whole_endpoint(attach: Attach) -> None:
+def test_batching_for_a_whole_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
     settings = shmbus.Settings(batch=shmbus.Batch(max_messages=4))
     sender, receiver = attach("s", settings=settings), attach("r")
     receiver.subscribe("x")
@@ -223,7 +224,7 @@ def test_batching_for_a_whole_endpoint(attach: Attach) -> None:
     assert [receiver.receive(10) is not None for _ in range(4)] == [True] * 4
 
 
-def test_many_threads_share_an_endpoint(attach: Attach) -> None:
+def test_many_threads_share_an_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
     sender, receiver = attach("s"), attach("r")
     receiver.subscribe("x")
     threads, each = 8, 500

@@ -12,11 +12,12 @@ import pytest
 import shmbus
 from shmbus import Death, Message, errors
 from shmbus.endpoint import door, ending, runners, subscribing
+from shmbus.testing import Attach, eventually
 
-from .conftest import Attach, eventually
 
-
-def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(attach: Attach) -> None:
+def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")
     endpoint.close()
@@ -122,7 +123,7 @@ def test_draining_handles_what_was_accepted(bus: shmbus.Bus, attach: Attach) -> 
     assert got == list(range(1000))
 
 
-def test_draining_lets_running_handlers_finish(attach: Attach) -> None:
+def test_draining_lets_running_handlers_finish(bus: shmbus.Bus, attach: Attach) -> None:
     client, worker = attach("c"), attach("w")
     begun, go = threading.Event(), threading.Event()
 
@@ -219,7 +220,7 @@ def test_draining_says_what_it_could_not_finish(
     assert (caught.value.endpoint, caught.value.left) == ("w", 3)
 
 
-def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
+def test_a_handler_may_close_its_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
     client, worker = attach("c"), attach("w")
     worker.handle("stop", lambda message: worker.close())
     thread = threading.Thread(target=worker.run)
@@ -231,7 +232,7 @@ def test_a_handler_may_close_its_endpoint(attach: Attach) -> None:
 
 @pytest.mark.parametrize("way", ["close", "drain"])
 def test_handlers_of_several_threads_may_close_at_once(
-    attach: Attach, way: str, monkeypatch: pytest.MonkeyPatch
+    bus: shmbus.Bus, attach: Attach, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "CLOSING", 3600.0)  # neither waits for the other
     client, worker = attach("c"), attach("w")

@@ -12,13 +12,11 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.testing import BusProcess
-
-from .conftest import Attach, eventually
+from shmbus.testing import Attach, BusProcess, eventually
 
 
 @pytest.mark.smoke
-def test_a_request_gets_its_reply(attach: Attach) -> None:
+def test_a_request_gets_its_reply(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     seen: list[Message] = []
 
@@ -40,7 +38,7 @@ def test_a_request_gets_its_reply(attach: Attach) -> None:
     assert seen[0].deadline_ns > seen[0].sent_ns
 
 
-def test_a_reply_of_a_type(attach: Attach) -> None:
+def test_a_reply_of_a_type(bus: shmbus.Bus, attach: Attach) -> None:
     class Hits(msgspec.Struct):
         hits: list[str]
 
@@ -50,7 +48,7 @@ def test_a_reply_of_a_type(attach: Attach) -> None:
     assert client.request("q", timeout=30, reply_type=Hits).payload == Hits(["a"])
 
 
-def test_each_of_many_threads_gets_its_own_reply(attach: Attach) -> None:
+def test_each_of_many_threads_gets_its_own_reply(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     server.handle("double", lambda message: message.payload * 2)
     server.start(threads=2)
@@ -70,7 +68,7 @@ def test_each_of_many_threads_gets_its_own_reply(attach: Attach) -> None:
     assert wrong == []
 
 
-def test_nobody_handles_it(attach: Attach) -> None:
+def test_nobody_handles_it(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client")
     with pytest.raises(errors.NoRoute) as caught:
         client.request("nobody", timeout=60)
@@ -78,7 +76,7 @@ def test_nobody_handles_it(attach: Attach) -> None:
 
 
 @pytest.mark.smoke
-def test_a_handlers_exception_reaches_the_caller(attach: Attach) -> None:
+def test_a_handlers_exception_reaches_the_caller(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
 
     @server.handle("bad")
@@ -94,7 +92,9 @@ def test_a_handlers_exception_reaches_the_caller(attach: Attach) -> None:
     assert "raise KeyError" in error.traceback
 
 
-def test_what_the_handler_cannot_decode_is_told_to_the_caller(attach: Attach) -> None:
+def test_what_the_handler_cannot_decode_is_told_to_the_caller(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     client, server = attach("client"), attach("server")
     server.handle("n", lambda message: message.payload, payload_type=int)
     server.start()
@@ -103,7 +103,7 @@ def test_what_the_handler_cannot_decode_is_told_to_the_caller(attach: Attach) ->
 
 
 def test_a_reply_that_cannot_be_encoded_is_told_to_both(
-    attach: Attach, caplog: pytest.LogCaptureFixture
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, server = attach("client"), attach("server")
     told: list[BaseException] = []
@@ -127,7 +127,7 @@ def test_a_reply_that_cannot_be_encoded_is_told_to_both(
     assert "EncodeError" in caplog.text
 
 
-def test_a_reply_too_large_for_the_replier(attach: Attach) -> None:
+def test_a_reply_too_large_for_the_replier(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     server.handle("big", lambda message: bytes(10**6))
     server.start()
@@ -135,7 +135,9 @@ def test_a_reply_too_large_for_the_replier(attach: Attach) -> None:
         client.request("big", timeout=10)
 
 
-def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(attach: Attach) -> None:
+def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     client = attach("client", settings=shmbus.Settings(ring_bytes=8192))
     server = attach("server")
     server.handle("big", lambda message: bytes(5000))
@@ -145,7 +147,7 @@ def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(attach: Attach)
     assert caught.value.endpoint == "server"
 
 
-def test_a_request_too_large_for_its_handler_names_it(attach: Attach) -> None:
+def test_a_request_too_large_for_its_handler_names_it(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client")
     server = attach("server", settings=shmbus.Settings(ring_bytes=8192))
     server.handle("x", lambda message: None)
@@ -201,7 +203,7 @@ def test_a_request_that_nobody_waits_for_is_not_begun(bus: shmbus.Bus, attach: A
     assert bus.endpoints()[1].expired == late > 0
 
 
-def test_a_request_to_oneself_works_with_a_thread_to_spare(attach: Attach) -> None:
+def test_a_request_to_oneself_works_with_a_thread_to_spare(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.handle("inner", lambda message: message.payload + 1)
     endpoint.handle("outer", lambda m: endpoint.request("inner", m.payload, timeout=10).payload + 1)
@@ -209,7 +211,9 @@ def test_a_request_to_oneself_works_with_a_thread_to_spare(attach: Attach) -> No
     assert endpoint.request("outer", 1, timeout=10).payload == 3
 
 
-def test_a_request_to_oneself_that_no_thread_serves_says_so(attach: Attach) -> None:
+def test_a_request_to_oneself_that_no_thread_serves_says_so(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint = attach("e")
     endpoint.handle("inner", lambda message: None)
     failed: list[Exception] = []
@@ -223,7 +227,9 @@ def test_a_request_to_oneself_that_no_thread_serves_says_so(attach: Attach) -> N
     assert "no thread" in str(failed[0])
 
 
-def test_a_request_to_oneself_that_is_deferred_does_not_blame_the_threads(attach: Attach) -> None:
+def test_a_request_to_oneself_that_is_deferred_does_not_blame_the_threads(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint = attach("e")
     endpoint.handle("later", lambda message: message.defer())
     endpoint.start()
@@ -231,7 +237,7 @@ def test_a_request_to_oneself_that_is_deferred_does_not_blame_the_threads(attach
     assert (error.endpoint, error.hint) == ("e", "")
 
 
-def test_answers_may_come_later_from_another_thread(attach: Attach) -> None:
+def test_answers_may_come_later_from_another_thread(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     waiting: list[Message] = []
 
@@ -255,7 +261,7 @@ def test_answers_may_come_later_from_another_thread(attach: Attach) -> None:
         waiting[0].reply()
 
 
-def test_an_event_takes_no_reply(attach: Attach) -> None:
+def test_an_event_takes_no_reply(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")
     endpoint.publish("x")
@@ -311,7 +317,7 @@ def test_an_answer_that_was_not_accepted_can_be_given_again(bus_process: BusProc
 
 
 @pytest.mark.smoke
-def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> None:
+def test_futures_have_the_deadlines_and_errors_of_requests(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     go = threading.Event()
     server.handle("slow", lambda message: go.wait(30))
@@ -328,7 +334,7 @@ def test_futures_have_the_deadlines_and_errors_of_requests(attach: Attach) -> No
     assert slow.result(30).payload is True
 
 
-def test_a_cancelled_future_leaves_its_place(attach: Attach) -> None:
+def test_a_cancelled_future_leaves_its_place(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client", settings=shmbus.Settings(max_requests=2))
     server = attach("server")
     server.handle("x", lambda message: message.defer())
@@ -340,7 +346,7 @@ def test_a_cancelled_future_leaves_its_place(attach: Attach) -> None:
     assert client.request("y", 1, timeout=10).payload == 1
 
 
-def test_replies_are_not_kept_behind_one_that_is_late(attach: Attach) -> None:
+def test_replies_are_not_kept_behind_one_that_is_late(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     server.handle("late", lambda message: message.defer())
     server.handle("quick", lambda message: message.payload)
@@ -354,7 +360,7 @@ def test_replies_are_not_kept_behind_one_that_is_late(attach: Attach) -> None:
     assert len(replies) < 2000
 
 
-def test_futures_end_when_the_endpoint_is_closed(attach: Attach) -> None:
+def test_futures_end_when_the_endpoint_is_closed(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
     server.handle("x", lambda message: message.defer())
     server.start()
@@ -364,7 +370,7 @@ def test_futures_end_when_the_endpoint_is_closed(attach: Attach) -> None:
         future.result(30)
 
 
-def test_requests_in_flight_are_limited(attach: Attach) -> None:
+def test_requests_in_flight_are_limited(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client", settings=shmbus.Settings(max_requests=2))
     server = attach("server")
     server.handle("x", lambda message: message.defer())
@@ -376,7 +382,7 @@ def test_requests_in_flight_are_limited(attach: Attach) -> None:
     assert (caught.value.limit, caught.value.endpoint) == (2, "client")
 
 
-def test_the_most_specific_pattern_handles(attach: Attach) -> None:
+def test_the_most_specific_pattern_handles(bus: shmbus.Bus, attach: Attach) -> None:
     client, one, two = attach("client"), attach("one"), attach("two")
     for pattern in (">", "a.*"):
         one.handle(pattern, lambda message, pattern=pattern: pattern)
@@ -390,7 +396,7 @@ def test_the_most_specific_pattern_handles(attach: Attach) -> None:
     ]
 
 
-def test_the_same_pattern_twice_is_an_error(attach: Attach) -> None:
+def test_the_same_pattern_twice_is_an_error(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.handle("x", print)
     with pytest.raises(errors.HandlerConflict) as caught:
@@ -425,7 +431,9 @@ def test_a_command_without_handler_is_a_dead_letter(bus: shmbus.Bus, attach: Att
     assert next(e for e in bus.endpoints() if e.name == "sender").undeliverable == 1
 
 
-def test_events_do_not_reach_handlers_nor_commands_subscriptions(attach: Attach) -> None:
+def test_events_do_not_reach_handlers_nor_commands_subscriptions(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint, sender = attach("e"), attach("s")
     handled: list[str] = []
     endpoint.handle("x", lambda message: handled.append(message.kind))

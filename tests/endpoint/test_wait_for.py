@@ -8,14 +8,13 @@ import pytest
 
 import shmbus
 from shmbus import errors
-
-from .conftest import Attach
+from shmbus.testing import Attach
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf])
-def test_there_may_be_no_limit_to_waiting(name: str, timeout: float | None) -> None:
-    bus = shmbus.serve(name)
-    endpoint = shmbus.attach(name, timeout=timeout)
+def test_there_may_be_no_limit_to_waiting(bus_name: str, timeout: float | None) -> None:
+    bus = shmbus.serve(bus_name)
+    endpoint = shmbus.attach(bus_name, timeout=timeout)
     endpoint.subscribe("x")
     endpoint.wait_for("x", timeout=timeout)
     endpoint.publish("x", timeout=timeout)
@@ -40,7 +39,7 @@ def test_no_timeout_is_nan(bus: shmbus.Bus, attach: Attach) -> None:
 
 
 @pytest.mark.smoke
-def test_wait_for_waits_for_receivers(attach: Attach) -> None:
+def test_wait_for_waits_for_receivers(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint, late = attach("e"), attach("late")
     with pytest.raises(errors.WaitTimeout) as caught:
         endpoint.wait_for("x", timeout=0.02)
@@ -53,7 +52,9 @@ def test_wait_for_waits_for_receivers(attach: Attach) -> None:
     assert late.receive(10) is not None
 
 
-def test_wait_for_counts_subscribers_and_handlers_but_no_taps(attach: Attach) -> None:
+def test_wait_for_counts_subscribers_and_handlers_but_no_taps(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
     endpoint, both, tap = attach("e"), attach("both"), attach("tap")
     endpoint.subscribe("x.*")
     both.subscribe("x.y")

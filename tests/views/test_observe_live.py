@@ -3,87 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
-import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import pytest
 
 import shmbus
 from shmbus import errors
-
-SERVE = (
-    "import sys, shmbus\nwith shmbus.serve(sys.argv[1]):\n print('serving', flush=True)\n input()"
-)
+from shmbus.testing import BusProcess, StartWorker, eventually
 
 
-ATTACH = """
-import sys, shmbus
-worker = shmbus.attach(sys.argv[1], name="worker")
-worker.subscribe("a.*")
-print("attached", flush=True)
-input()
-"""
-
-
-class Served(NamedTuple):
-    name: str
-    process: subprocess.Popen[str]
-
-
-def serve(name: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "serving\n"
-    return process
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.communicate("\n", timeout=30)
-
-
-def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:
-    limit = time.monotonic() + seconds
-    while not (result := what()):
-        assert time.monotonic() < limit
-        time.sleep(0.005)
-    return result
-
-
-@pytest.fixture
-def name() -> str:
-    return f"live-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def served(name: str) -> Iterator[Served]:
-    process = serve(name)
-    yield Served(name, process)
-    if process.poll() is None:
-        process.send_signal(signal.SIGCONT)
-        end(process)
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        pipe.close()
-
-
-@pytest.mark.smoke
-def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) -> None:
+def test_counters_and_queues_are_those_of_the_messages_that_passed(bus_name: str) -> None:
     patient = shmbus.Settings(stall_after=60)  # the reader reads when it is asked to
     with (
-        shmbus.serve(name, settings=patient) as bus,
+        shmbus.serve(bus_name, settings=patient) as bus,
         bus.attach("reader") as reader,
         bus.attach("writer") as writer,
-        shmbus.observe(name) as seen,
+        shmbus.observe(bus_name) as seen,
     ):
         reader.subscribe("job.>", group="workers")
         for number in range(100):
@@ -92,46 +28,46 @@ def test_counters_and_queues_are_those_of_the_messages_that_passed(name: str) ->
         def endpoint(wanted: str) -> shmbus.views.EndpointInfo:
             return next(e for e in seen.endpoints() if e.name == wanted)
 
-        until(lambda: endpoint("reader").untouched == 100)
+        eventually(lambda: endpoint("reader").untouched == 100)
         assert endpoint("reader").incoming.depth > 0
         assert [reader.receive(60).payload for _ in range(60)] == list(range(60))  # type: ignore[union-attr]
         info = endpoint("reader")
         assert (info.untouched, info.received.events) == (40, 60)
         assert info.incoming.high > info.incoming.depth > 0
         assert info.last_progress is not None
-        assert until(lambda: endpoint("writer").forwarded == 100)
+        assert eventually(lambda: endpoint("writer").forwarded == 100)
         assert endpoint("writer").sent.events == 100
         health = seen.health()
         assert (health.routed, health.lost, health.latency.count) == (100, 0, 100)
-        until(lambda: seen.health().healthy)
+        eventually(lambda: seen.health().healthy)
         assert bus.route("job.add").subscribers == ("reader",)
         assert reader.bus.find("job.add")[0].groups == ("workers",)
 
 
-BUSY = """
-import sys, time, shmbus
-with shmbus.attach(sys.argv[1], name="busy") as busy:
-    busy.subscribe("job", group="g")
-    print("attached", flush=True)
-    first = busy.receive()
+def compute(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("job", group="g")
+    endpoint.receive()
     held = bytearray(b"x") * (64 << 20)
     end = time.monotonic() + 60
-    while time.monotonic() < end:
+    while time.monotonic() < end and held:
         pass
-"""
 
 
-def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served) -> None:
+def listen(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("a.*")
+    threading.Event().wait()
+
+
+def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(
+    bus_process: BusProcess, worker: StartWorker
+) -> None:
     began = time.time()
+    process = worker(compute, name="busy")
     with (
-        shmbus.attach(served.name, name="writer", reconnect=True) as writer,
-        shmbus.observe(served.name) as seen,
-        subprocess.Popen(
-            [sys.executable, "-c", BUSY, served.name], stdout=subprocess.PIPE, text=True
-        ) as process,
+        shmbus.attach(bus_process.name, name="writer", reconnect=True) as writer,
+        shmbus.observe(bus_process.name) as seen,
     ):
-        assert process.stdout is not None
-        process.stdout.readline()
+        writer.wait_for("job")
         seen.health()
         for number in range(40):
             writer.publish("job", [number, "x" * 100])
@@ -139,8 +75,8 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
         def row(name: str) -> shmbus.views.EndpointHealth:
             return next(e for e in seen.health().endpoints if e.name == name)
 
-        until(lambda: row("busy").untouched == 39 and (row("busy").memory or 0) > 64 << 20)
-        until(lambda: (row("busy").cpu or 0) > 10)
+        eventually(lambda: row("busy").untouched == 39 and (row("busy").memory or 0) > 64 << 20)
+        eventually(lambda: (row("busy").cpu or 0) > 10)
         busy = row("busy")
         assert (busy.pid, busy.state, busy.in_hand) == (process.pid, "busy", 1)
         assert (busy.received, busy.sent, busy.lost, busy.redelivered) == (1, 0, 0, 0)
@@ -157,10 +93,14 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
             health = seen.health()
             return health if health.healthy else None
 
-        health = until(healthy)  # a busy machine may hold up the dispatcher's heart
-        assert (health.bus, health.state, health.dispatcher_alive) == (served.name, "serving", True)
+        health = eventually(healthy)  # a busy machine may hold up the dispatcher's heart
+        assert (health.bus, health.state, health.dispatcher_alive) == (
+            bus_process.name,
+            "serving",
+            True,
+        )
         assert health.reasons == ()
-        assert health.pid == served.process.pid
+        assert health.pid == bus_process.pid
         assert health.uptime is not None
         assert 0 < health.uptime < time.time() - began + 60
         assert health.heartbeat_age is not None
@@ -174,11 +114,11 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
 
         for number in range(100):
             writer.publish("job", number)
-        assert until(lambda: seen.health().rate) > 0
-        until(lambda: row("busy").untouched == 139)
+        assert eventually(lambda: seen.health().rate) > 0
+        eventually(lambda: row("busy").untouched == 139)
         writer.subscribe("job", group="g")
         process.kill()
-        until(lambda: row("writer").redelivered == 140)  # the one in hand, too
+        eventually(lambda: row("writer").redelivered == 140)  # the one in hand, too
         assert seen.health().redelivered == 140
         assert [e.name for e in seen.health().endpoints] == ["writer"]
         future = writer.request_async("writer.asks", timeout=60)
@@ -186,9 +126,9 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(served: Served
         assert seen.health().no_route == 1
 
 
-def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
+def test_a_request_under_way_is_seen_with_its_handler(bus_name: str) -> None:
     with (
-        shmbus.serve(name) as bus,
+        shmbus.serve(bus_name) as bus,
         bus.attach("server") as server,
         bus.attach("caller") as caller,
     ):
@@ -201,7 +141,7 @@ def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
 
         server.start()
         answer = caller.request_async("ask", timeout=30.0)
-        until(lambda: held)
+        eventually(lambda: held)
         (request,) = bus.requests("caller")
         assert (request.handler, request.correlation_id) == ("server", held[0].correlation_id)
         assert 0 < request.deadline <= 30
@@ -211,10 +151,10 @@ def test_a_request_under_way_is_seen_with_its_handler(name: str) -> None:
         assert bus.requests("caller") == []
 
 
-def test_how_long_messages_have_waited_for_an_endpoint_is_seen(name: str) -> None:
+def test_how_long_messages_have_waited_for_an_endpoint_is_seen(bus_name: str) -> None:
     small = shmbus.Settings(ring_bytes=4096)
     with (
-        shmbus.serve(name) as bus,
+        shmbus.serve(bus_name) as bus,
         bus.attach("reader", settings=small) as reader,
         bus.attach("writer") as writer,
     ):
@@ -226,7 +166,7 @@ def test_how_long_messages_have_waited_for_an_endpoint_is_seen(name: str) -> Non
         began = time.monotonic()
         for number in range(7):
             writer.publish("job.add", {"number": number, "text": "x" * 100})
-        until(lambda: reader.bus.find("job.add")[0].untouched == 7)
+        eventually(lambda: reader.bus.find("job.add")[0].untouched == 7)
         time.sleep(0.1)
         waiting = bus.waiting("reader")
         assert waiting.count == 7
@@ -237,53 +177,47 @@ def test_how_long_messages_have_waited_for_an_endpoint_is_seen(name: str) -> Non
         assert bus.waiting("writer").count == bus.waiting("nobody").count == 0
 
 
-def test_a_dispatcher_that_hangs_or_dies_is_looked_at_all_the_same(served: Served) -> None:
-    with shmbus.attach(served.name, name="worker") as worker, shmbus.observe(served.name) as seen:
+def test_a_dispatcher_that_hangs_or_dies_is_looked_at_all_the_same(bus_process: BusProcess) -> None:
+    with (
+        shmbus.attach(bus_process.name, name="worker") as worker,
+        shmbus.observe(bus_process.name) as seen,
+    ):
         worker.subscribe("a.*")
-        until(lambda: seen.health().healthy)
-        served.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, served.process.pid, os.WSTOPPED | os.WNOWAIT)
-        assert f"kill -CONT {served.process.pid}" in seen.health().reasons[0]
-        served.process.kill()
-        served.process.wait()
+        eventually(lambda: seen.health().healthy)
+        bus_process.pause()
+        assert f"kill -CONT {bus_process.pid}" in seen.health().reasons[0]
+        bus_process.kill()
         health = seen.health()
         assert (health.state, health.dispatcher_alive) == ("dead", False)
-        with shmbus.observe(served.name) as late:  # from now on, too
+        with shmbus.observe(bus_process.name) as late:  # from now on, too
             (info,) = late.endpoints()
             assert (info.name, info.state, info.patterns) == ("worker", "attached", ("a.*",))
-        (bus,) = [b for b in shmbus.buses() if b.name == served.name]
+        (bus,) = [b for b in shmbus.buses() if b.name == bus_process.name]
         assert bus.state == "dead"
-        again = serve(served.name)
-        until(lambda: seen.info().state == "serving")
-        assert seen.info().pid == again.pid
-        until(lambda: seen.health().healthy)
-    end(again)
+        bus_process.start()
+        eventually(lambda: seen.info().state == "serving")
+        assert seen.info().pid == bus_process.pid
+        eventually(lambda: seen.health().healthy)
 
 
-def test_a_killed_endpoint_goes_from_sight_and_its_successor_comes(name: str) -> None:
-    with shmbus.serve(name) as bus:
-        for _ in range(3):
-            with subprocess.Popen(
-                [sys.executable, "-c", ATTACH, name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "attached\n"
-                (info,) = bus.endpoints()
-                assert (info.name, info.pid, info.patterns) == ("worker", process.pid, ("a.*",))
-                process.kill()
-            until(lambda: bus.endpoints() == [])
+def test_a_killed_endpoint_goes_from_sight_and_its_successor_comes(
+    bus: shmbus.Bus, worker: StartWorker
+) -> None:
+    for _ in range(3):
+        process = worker(listen, name="worker")
+        (info,) = eventually(lambda: [e for e in bus.endpoints() if e.patterns])
+        assert (info.name, info.pid, info.patterns) == ("worker", process.pid, ("a.*",))
+        process.kill()
+        eventually(lambda: bus.endpoints() == [])
 
 
-def test_a_bus_that_has_ended_is_gone_from_the_list_and_its_view_says_ended(name: str) -> None:
-    with shmbus.serve(name):
-        seen = shmbus.observe(name)
-        assert name in [bus.name for bus in shmbus.buses()]
+def test_a_bus_that_has_ended_is_gone_from_the_list_and_its_view_says_ended(bus_name: str) -> None:
+    with shmbus.serve(bus_name):
+        seen = shmbus.observe(bus_name)
+        assert bus_name in [bus.name for bus in shmbus.buses()]
     with seen:
         assert seen.info().state == "ended"
         assert "has ended" in seen.health().reasons[0]
-    assert name not in [bus.name for bus in shmbus.buses()]
+    assert bus_name not in [bus.name for bus in shmbus.buses()]
     with pytest.raises(errors.NoSuchBus):
-        shmbus.observe(name)
+        shmbus.observe(bus_name)
