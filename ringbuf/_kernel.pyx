@@ -152,7 +152,7 @@ def capacity_valid(capacity: int) -> bool:
 
 
 cdef uint64_t _deadline(timeout) except? 1:
-    """When `timeout` seconds from now are over; 0 where there is no waiting at all."""
+    """The time at which `timeout` seconds are over; 0: do not wait."""
     if timeout is None:
         return UINT64_MAX
     cdef double seconds = timeout
@@ -177,7 +177,7 @@ cdef class Mapping:
     cdef readonly size_t size
     cdef readonly bint writable
 
-    def __cinit__(self, int fd, size_t size, bint writable=False):
+    def __cinit__(self, int fd, size_t size, *, bint writable=False):
         cdef void *at = mmap(NULL, size, PROT_READ | (PROT_WRITE if writable else 0), MAP_SHARED, fd, 0)
         if at == MAP_FAILED:
             PyErr_SetFromErrno(OSError)
@@ -222,7 +222,7 @@ cdef class Mapping:
         return <rb_prefix *>self._at
 
     def write_prefix(self, uint64_t layout, uint32_t kind, uint64_t generation=0) -> None:
-        """Make this a segment that others may open; whatever else they need must be in place already."""
+        """Make this a segment that others may open; whatever else they read must have been written already."""
         cdef rb_prefix *prefix = self._prefix()
         cdef rb_word *magic = self._word(0, True)
         prefix.layout = layout
@@ -606,7 +606,7 @@ cdef class ConsumerCore(RingCore):
     """The consuming side of a ring."""
 
     cdef rb_consumer _side
-    cdef Loan _lent              # the record at the front, while it is peeked at
+    cdef Loan _lent              # the oldest record, while it is peeked at
     cdef uint64_t _lent_end
 
     def __cinit__(self, str name, Mapping mapping not None, Bell consumer=None, Bell producer=None):
@@ -621,7 +621,7 @@ cdef class ConsumerCore(RingCore):
         if self._broken:
             raise self._corrupt("out of use since then")
         if self._lent is not None and not self._lent._returned():
-            raise RingBusy(f"views of the record at the front of ring {self.name!r} are alive; drop them first")
+            raise RingBusy(f"views of the oldest record of ring {self.name!r} are alive; drop them first")
         self._lent = None
         return 0
 
@@ -634,7 +634,7 @@ cdef class ConsumerCore(RingCore):
 
     cdef int _front(self, uint64_t *position, rb_head8 *head, const uint8_t **record,
                     uint64_t deadline) except -1:
-        """Whether there is a record at the front, for which it waits."""
+        """Whether there is a record to take."""
         cdef rb_reached reached
         while True:
             position[0] = self._side.released
@@ -688,7 +688,7 @@ cdef class ConsumerCore(RingCore):
         return taken
 
     def peek(self, timeout=0.0) -> memoryview | None:
-        """A read-only view of the record at the front, which stays there; None where there is none.
+        """A read-only view of the oldest record, which stays in the ring; None where there is none.
 
         `timeout`: seconds to wait for one, None for ever. `release` or the next call takes the view
         back. Raises RingCorrupt, RingClosed, and RingBusy while views made from an earlier one are alive.

@@ -14,7 +14,7 @@ A record is at most a quarter of the capacity, so that it always fits beside the
 end. A capacity of some hundred records of the usual size lets a burst pass without waiting.
 """
 
-from typing import Self
+from typing import NamedTuple, Self
 
 from ringbuf import doorbell, segment
 from ringbuf._kernel import (
@@ -36,7 +36,7 @@ from ringbuf.segment import Segment
 
 
 class Ring(RingCore):
-    """A ring seen from neither side: its capacity, depth and high-water mark.
+    """A ring, observed: its capacity, depth and high-water mark.
 
     Leaving its `with` block closes it and, where it was created there, unlinks it too.
     """
@@ -61,9 +61,9 @@ class Ring(RingCore):
             ours = True  # the name, and with it those of the doorbells
             mapping.store(RING_CAPACITY, capacity)
             mapping.store(RING_DOORBELLS, doorbells)
-            for bell, epoch in bells(name) if doorbells else ():
-                doorbell.unlink(bell)  # a dead ring's
-                Doorbell.create(bell, mapping, epoch)
+            for bell in bells(name) if doorbells else ():
+                doorbell.unlink(bell.name)  # left of a dead ring
+                Doorbell.create(bell.name, mapping, bell.epoch)
 
         size = RING_DATA + capacity
         try:
@@ -78,7 +78,7 @@ class Ring(RingCore):
 
     @classmethod
     def attach(cls, name: str) -> Self:
-        """Open a ring that stands; that each side has one user is up to the callers.
+        """Open a ring that exists. The callers see to it that each side has one user.
 
         Raises SegmentNotFound, SegmentNotReady (try again), SegmentError, DoorbellError,
         RingCorrupt.
@@ -91,7 +91,8 @@ class Ring(RingCore):
         memory = opened.memory
         if not cls.WRITABLE or not memory.load(RING_DOORBELLS):
             return cls(name, memory)
-        return cls(name, memory, *(Doorbell.attach(bell, memory, at) for bell, at in bells(name)))
+        consumer, producer = (Doorbell.attach(b.name, memory, b.epoch) for b in bells(name))
+        return cls(name, memory, consumer, producer)
 
     def unlink(self) -> None:
         """Remove its names; who has it open keeps it. Nothing happens if they are gone."""
@@ -118,15 +119,22 @@ class Consumer(Ring, ConsumerCore):
     WRITABLE = True
 
 
-def bells(name: str) -> tuple[tuple[str, int], tuple[str, int]]:
-    """The doorbells of a ring, with where their epochs stand: the consumer's, the producer's."""
+class BellOf(NamedTuple):
+    """A doorbell's name, and the offset of its epoch in the ring's segment."""
+
+    name: str
+    epoch: int
+
+
+def bells(name: str) -> tuple[BellOf, BellOf]:
+    """The doorbells of a ring: the consumer's, the producer's."""
     return (
-        (f"{name}:records", RING_CONSUMER_EPOCH),
-        (f"{name}:room", RING_PRODUCER_EPOCH),
+        BellOf(f"{name}:records", RING_CONSUMER_EPOCH),
+        BellOf(f"{name}:room", RING_PRODUCER_EPOCH),
     )
 
 
 def unlink(name: str) -> None:
-    for bell, _ in bells(name):
-        doorbell.unlink(bell)
+    for bell in bells(name):
+        doorbell.unlink(bell.name)
     segment.unlink(name)

@@ -86,7 +86,7 @@ class Segment(SharedMemory):
             try:
                 os.fchmod(opened[0], MODE)
                 reserve(opened[0], size)
-                mapping = Mapping(opened[0], size, True)
+                mapping = Mapping(opened[0], size, writable=True)
             finally:
                 os.close(opened[0])
             if prepare is not None:
@@ -127,7 +127,7 @@ class Segment(SharedMemory):
             raise refusal(name, problem, "opened") from problem
         try:
             found = check_file(name, fd)
-            mapping = Mapping(fd, found, writable)
+            mapping = Mapping(fd, found, writable=writable)
         except OSError as problem:
             raise refusal(name, problem, "mapped") from problem
         finally:

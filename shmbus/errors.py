@@ -121,7 +121,7 @@ class MessageTooLarge(NotAccepted):
 
 
 class EncodeError(NotAccepted):
-    """A payload cannot be encoded; raised at its maker."""
+    """A payload cannot be encoded; raised where it was to be sent."""
 
     type: str
     reason: str
@@ -202,7 +202,7 @@ class RemoteError(RequestError):
         trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
         return (
             f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
-            f"{self.message}. Mend it there{trace}"
+            f"{self.message}. Fix it there{trace}"
         )
 
 
@@ -361,7 +361,7 @@ class NoSuchBus(AttachError):
 
 
 class AttachTimeout(AttachError, TimeoutError):
-    """The dispatcher did not admit us in time."""
+    """The dispatcher did not admit this endpoint in time."""
 
     seconds: float
     pid: int | None = None  # the dispatcher's, if there is one
@@ -371,7 +371,7 @@ class AttachTimeout(AttachError, TimeoutError):
     def _explain(self) -> str:
         if self.removed:
             return (
-                f"bus {self.bus!r}: not let in within {_seconds(self.seconds)}, since somebody has "
+                f"bus {self.bus!r}: not admitted within {_seconds(self.seconds)}: somebody has "
                 f"removed its names from /dev/shm: its dispatcher {self.pid} lives, those attached "
                 "go on, nobody else can attach. Restart it, and keep cleaners and logind "
                 "(RemoveIPC=no) from /dev/shm"

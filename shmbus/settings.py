@@ -62,8 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     last progress. Then the message is counted lost there, and nobody waits for it until it moves
     again."""
     stall_after: float = 2.0
-    """Seconds after which an endpoint that has messages, none in hand, and takes none is said to
-    be stalled."""
+    """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
+    stalled."""
     prefetch: int = 4
     """Messages that a group member may have waiting more than the member with the fewest."""
     hold_limit: int = HELD
@@ -131,7 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def endpoint_bytes(self) -> int:
         """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables."""
-        # State on both sides, interests; an entry per request on both sides; what a fan-out owes.
+        # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
         tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
         return 2 * RINGS * self.ring_bytes + _pages(tables)
 
@@ -193,7 +193,7 @@ def _positive(setting: str, value: float, *, zero: bool = False) -> None:
         raise InvalidSetting(
             setting=setting,
             value=value,
-            reason="no usable time",
+            reason="not a usable time",
             remedy=f"Give seconds, {'0' if zero else 'above 0'} to 3.2e7",
         )
 

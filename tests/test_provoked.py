@@ -485,7 +485,7 @@ def test_a_handler_that_raises(bus: shmbus.Bus, attach: Attach) -> None:
     server.start()
     with provoked(
         errors.RemoteError,
-        "Mend it there",
+        "Fix it there",
         type="x",
         endpoint="server",
         error="IndexError",

@@ -110,7 +110,7 @@ cdef class Forwarder:
         """Order the eviction of an endpoint."""
         self.end(slot, generation, DP_EVICT, SB_REASON_EVICTED)
 
-    def bury(self, uint32_t slot, uint32_t generation, int reason=SB_REASON_DIED):
+    def mark_dead(self, uint32_t slot, uint32_t generation, int reason=SB_REASON_DIED):
         """Order the end of an endpoint that is known to be dead."""
         self.end(slot, generation, DP_DEAD, reason)
 

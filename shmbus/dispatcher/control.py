@@ -39,7 +39,7 @@ from .table import Table
 log = logging.getLogger("shmbus")
 
 
-class Guest(NamedTuple):
+class Admitted(NamedTuple):
     """An admitted endpoint, and the dispatcher's mappings of its segments."""
 
     slot: int
@@ -61,7 +61,7 @@ class Dispatcher:
         self.bus = bus
         self.settings = settings
         self.names = names.names_of(bus)
-        self.guests: dict[int, Guest] = {}
+        self.admitted: dict[int, Admitted] = {}
         self._waiting: list[Waiting] = []
         self._unread: set[int] = set()  # slots whose interests could not be read, warned of once
         self._unconnected: set[int] = set()  # adopted slots whose endpoint has not knocked again
@@ -122,11 +122,11 @@ class Dispatcher:
         """Take over the bus of a dispatcher that has ended: BUS first, then its endpoints."""
         self._table.take_over(self._version)
         for slot, row in enumerate(self._table.rows):
-            if int(row["state"]) != RowState.FREE and not self._adopt_guest(slot, row):
+            if int(row["state"]) != RowState.FREE and not self._adopt_endpoint(slot, row):
                 self._table.free(slot)
-        self._table.store("attached", len(self.guests))
+        self._table.store("attached", len(self.admitted))
 
-    def _adopt_guest(self, slot: int, row: Any) -> bool:
+    def _adopt_endpoint(self, slot: int, row: Any) -> bool:
         """Serve an endpoint that a row of the table names. False: it has gone."""
         owner, generation = names.owner_in(row), int(row["generation"])
         down_name = self.names.down(slot, generation)
@@ -137,29 +137,29 @@ class Dispatcher:
             )
             up = Segment.attach(self.names.up(owner), kind=SegmentKind.UP, layout=layout.LAYOUT)
         except RingbufError as problem:
-            return self._give_up_guest(slot, row, down_name, down, problem)
+            return self._give_up(slot, row, down_name, down, problem)
         up_head = layout.view(up.memory, layout.UP)[0]
-        guest = Guest(slot, generation, layout.text(row["name"]), owner, up.memory, down)
+        endpoint = Admitted(slot, generation, layout.text(row["name"]), owner, up.memory, down)
         unconfirmed = int(up_head["state"]) == layout.UpState.ATTACHING
         gone = int(row["state"]) == RowState.GONE
         if unconfirmed or gone or _kernel.up_shape(up.memory) is None:
             # One that never got its answer knocks again, with the same segment.
             unlink(down_name)
             if not unconfirmed:
-                self._unlink_guest(guest)
+                self._unlink(endpoint)
             return False
         process = processes.open_process(owner.pid, owner.start)
         try:
-            self._serve_guest(guest, process, door=-1, adopted=True)
+            self._start_serving(endpoint, process, door=-1, adopted=True)
         except OSError as problem:
             process.close()
-            return self._give_up_guest(slot, row, down_name, down, problem)
+            return self._give_up(slot, row, down_name, down, problem)
         if process.stat < 0:
-            self._kernel.bury(slot, generation)
+            self._kernel.mark_dead(slot, generation)
         self._unconnected.add(slot)
         return True
 
-    def _give_up_guest(
+    def _give_up(
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
         """An endpoint cannot be adopted: its names are gone. It may live, so mark it evicted."""
@@ -173,7 +173,7 @@ class Dispatcher:
         unlink(down_name)
         return False
 
-    def _bury_execed(self) -> None:
+    def _end_execed(self) -> None:
         """End adopted endpoints whose process has called exec. Usually the end of the connection
         shows it; one that has not connected to this dispatcher yet shows it by having unmapped
         its segment. Looks once a second at most."""
@@ -181,11 +181,12 @@ class Dispatcher:
             return
         self._checked_exec = time.monotonic()
         for slot in list(self._unconnected):
-            guest = self.guests.get(slot)
-            if guest is None or not processes.maps(guest.owner.pid, self.names.up(guest.owner)):
+            endpoint = self.admitted.get(slot)
+            if endpoint is None:
                 self._unconnected.discard(slot)
-                if guest is not None:
-                    self._kernel.bury(slot, guest.generation, layout.Reason.EXEC)
+            elif not processes.maps(endpoint.owner.pid, self.names.up(endpoint.owner)):
+                self._unconnected.discard(slot)
+                self._kernel.mark_dead(slot, endpoint.generation, layout.Reason.EXEC)
 
     # The control thread -----------------------------------------------------------------------
 
@@ -199,8 +200,8 @@ class Dispatcher:
             ready = poll.poll(1e3 * self._pause())
             self._tick()
             try:
-                self._bury_execed()
-                self._bury_ended()
+                self._end_execed()
+                self._end_dead()
                 for fd, _ in ready:
                     if fd == wake:
                         for visitor in arrivals.values():
@@ -224,7 +225,7 @@ class Dispatcher:
         deaths, so look whenever something else has happened, once a second at most."""
         if time.monotonic() - self._cleared > 1.0:
             self._cleared = time.monotonic()
-            succession.clear_dead(self.bus, {guest.owner for guest in self.guests.values()})
+            succession.clear_dead(self.bus, {endpoint.owner for endpoint in self.admitted.values()})
 
     def _pause(self) -> float:
         """Seconds to sleep if no descriptor becomes readable."""
@@ -232,9 +233,9 @@ class Dispatcher:
             return 0.005
         return PACE if self._lookout else 1.0
 
-    def _bury_ended(self) -> None:
+    def _end_dead(self) -> None:
         for slot in self._lookout.ended():
-            self._kernel.bury(slot, self.guests[slot].generation)
+            self._kernel.mark_dead(slot, self.admitted[slot].generation)
 
     def _tick(self) -> None:
         self._table.store("control_ns", time.monotonic_ns())
@@ -294,13 +295,15 @@ class Dispatcher:
     def _consider(self, waiting: Waiting) -> Answer | None:
         connection, caller = waiting.connection, waiting.caller
         admission.check_caller(caller)
-        for guest in self.guests.values():
-            if guest.owner == caller.owner:  # adopted: it gives its new dispatcher a connection
-                self._kernel.open_door(guest.slot, guest.generation, os.dup(connection.fileno()))
-                self._unconnected.discard(guest.slot)
+        for endpoint in self.admitted.values():
+            if endpoint.owner == caller.owner:  # adopted: it gives its new dispatcher a connection
+                self._kernel.open_door(
+                    endpoint.slot, endpoint.generation, os.dup(connection.fileno())
+                )
+                self._unconnected.discard(endpoint.slot)
                 if caller.pidfd is not None:
                     os.close(caller.pidfd)
-                return Answer(DoorCode.ADMITTED, guest.slot, guest.generation, os.getpid())
+                return Answer(DoorCode.ADMITTED, endpoint.slot, endpoint.generation, os.getpid())
         candidate = admission.examine(caller, self.names, self._table)
         slot = admission.choose_slot(self._table, candidate.name, patient=waiting.patient)
         if slot is None:
@@ -318,9 +321,9 @@ class Dispatcher:
             stat = _open_stat(owner.pid)
             door = os.dup(waiting.connection.fileno())
             self._table.enter(slot, generation, candidate.name, owner)
-            guest = Guest(slot, generation, candidate.name, owner, candidate.up, down)
+            endpoint = Admitted(slot, generation, candidate.name, owner, candidate.up, down)
             process = Descriptors(-1 if pidfd is None else pidfd, stat)
-            self._serve_guest(guest, process, door=door)
+            self._start_serving(endpoint, process, door=door)
         except BaseException:
             self._table.free(slot)
             down.unlink()
@@ -328,46 +331,46 @@ class Dispatcher:
                 if fd >= 0:
                     os.close(fd)
             raise
-        self._table.store("attached", len(self.guests))
+        self._table.store("attached", len(self.admitted))
         return Answer(DoorCode.ADMITTED, slot, generation, os.getpid())
 
-    def _serve_guest(
-        self, guest: Guest, process: Descriptors, *, door: int, adopted: bool = False
+    def _start_serving(
+        self, endpoint: Admitted, process: Descriptors, *, door: int, adopted: bool = False
     ) -> None:
         """Have the kernel serve an endpoint; it takes over the descriptors."""
-        self.guests[guest.slot] = guest
+        self.admitted[endpoint.slot] = endpoint
         try:
             self._kernel.admit(
-                guest.slot,
-                guest.generation,
-                guest.up,
-                guest.down.memory,
-                bell=self.names.endpoint_bell(guest.owner),
-                pid=guest.owner.pid,
+                endpoint.slot,
+                endpoint.generation,
+                endpoint.up,
+                endpoint.down.memory,
+                bell=self.names.endpoint_bell(endpoint.owner),
+                pid=endpoint.owner.pid,
                 pidfd=process.pidfd,
                 stat=process.stat,
                 door=door,
                 adopted=adopted,
             )
         except BaseException:
-            del self.guests[guest.slot]
+            del self.admitted[endpoint.slot]
             raise
         if process.pidfd < 0:
-            self._lookout.add(guest.slot, guest.owner)
+            self._lookout.add(endpoint.slot, endpoint.owner)
 
     # Notices ----------------------------------------------------------------------------------
 
     def _take_notices(self) -> None:
         for notice in self._kernel.notices():
-            guest = self.guests.get(notice.slot)
-            if guest is None or guest.generation != notice.generation:
+            endpoint = self.admitted.get(notice.slot)
+            if endpoint is None or endpoint.generation != notice.generation:
                 continue
             if notice.kind == _kernel.QUARANTINED:
                 log.error(
                     "bus %r: endpoint %r (pid %d) wrote what no endpoint may write: quarantined",
                     self.bus,
-                    guest.name,
-                    guest.owner.pid,
+                    endpoint.name,
+                    endpoint.owner.pid,
                 )
             elif notice.kind == _kernel.UNREAD and notice.slot not in self._unread:
                 self._unread.add(notice.slot)  # the kernel tries again, with a notice each time
@@ -375,46 +378,49 @@ class Dispatcher:
                     "bus %r: what endpoint %r (pid %d) subscribes to and handles cannot be read "
                     "and is tried again: raise ulimit -n, and keep cleaners from /dev/shm",
                     self.bus,
-                    guest.name,
-                    guest.owner.pid,
+                    endpoint.name,
+                    endpoint.owner.pid,
                 )
             elif notice.kind == _kernel.RECLAIMED:
-                self._remove_guest(guest)
+                self._remove(endpoint)
 
-    def _remove_guest(self, guest: Guest) -> None:
+    def _remove(self, endpoint: Admitted) -> None:
         """The kernel is done with an ended endpoint: free its slot, and remove its names."""
-        slot = guest.slot
-        del self.guests[slot]
+        slot = endpoint.slot
+        del self.admitted[slot]
         self._unread.discard(slot)
         self._unconnected.discard(slot)
         self._lookout.discard(slot)
-        self._kernel.forget(slot, guest.generation)
-        self._unlink_guest(guest)
+        self._kernel.forget(slot, endpoint.generation)
+        self._unlink(endpoint)
         if int(self._table.rows[slot]["reason"]) != layout.Reason.DETACHED:
             # What a dead endpoint wrote of its interests' serial need not be true.
             for path, entry in names.entries(self.bus):
-                if entry.owner == guest.owner:
+                if entry.owner == endpoint.owner:
                     path.unlink(missing_ok=True)
         self._table.free(slot)
-        self._table.store("attached", len(self.guests))
+        self._table.store("attached", len(self.admitted))
 
-    def _unlink_guest(self, guest: Guest) -> None:
+    def _unlink(self, endpoint: Admitted) -> None:
         """Remove its names; its interests have the serial that its UP holds, or a neighbour."""
-        serial = guest.up.load(
+        serial = endpoint.up.load(
             layout.offset(layout.UP, "outgoing")
             + layout.offset(layout.OUTGOING, "interests_serial")
         )
-        guest.down.unlink()
-        unlink(self.names.up(guest.owner))
+        endpoint.down.unlink()
+        unlink(self.names.up(endpoint.owner))
         for near in range(max(serial - 1, 0), serial + 2):
-            unlink(self.names.interests(guest.owner, near))
-        unlink_bell(self.names.endpoint_bell(guest.owner)[1:])
+            unlink(self.names.interests(endpoint.owner, near))
+        unlink_bell(self.names.endpoint_bell(endpoint.owner)[1:])
 
     def evict(self, name: str) -> bool:
         """Order the eviction of an endpoint. False: there is none of that name."""
-        for guest in list(self.guests.values()):
-            if guest.name == name and int(self._table.rows[guest.slot]["state"]) == RowState.LIVE:
-                self._kernel.evict(guest.slot, guest.generation)
+        for endpoint in list(self.admitted.values()):
+            if (
+                endpoint.name == name
+                and int(self._table.rows[endpoint.slot]["state"]) == RowState.LIVE
+            ):
+                self._kernel.evict(endpoint.slot, endpoint.generation)
                 return True
         return False
 
@@ -448,13 +454,13 @@ class Dispatcher:
             if waiting.caller.pidfd is not None:
                 os.close(waiting.caller.pidfd)
         if unlink:
-            for guest in self.guests.values():
-                self._unlink_guest(guest)
+            for endpoint in self.admitted.values():
+                self._unlink(endpoint)
             if self._standing is not None:  # else what is there is not ours
                 for part in self._standing:
                     part.unlink()
                 succession.clear_dead(self.bus, set())
-        self.guests.clear()
+        self.admitted.clear()
         fence.release(self.bus, remove=unlink)
 
 

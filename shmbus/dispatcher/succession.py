@@ -182,10 +182,10 @@ def _clear(bus: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def clear_dead(bus: str, guests: set[names.Owner]) -> None:
-    """Remove what dead endpoints left, except ``guests``, whose ends the kernel still handles."""
+def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
+    """Remove what dead endpoints left, except ``admitted``, whose ends the kernel still handles."""
     for path, entry in names.entries(bus):
-        if entry.owner is not None and entry.owner not in guests and not _owner_lives(entry):
+        if entry.owner is not None and entry.owner not in admitted and not _owner_lives(entry):
             with suppress(OSError):
                 path.unlink()
 

@@ -191,7 +191,7 @@ def _check_namespace(bus: str, segment: Segment) -> None:
 
 def _too_late(bus: str, time_left: _Time) -> errors.AttachTimeout:
     """A name of the bus is not there: somebody removed it, or no bus is."""
-    pid = removed.robbed(bus)
+    pid = removed.dispatcher_of_nameless(bus)
     return errors.AttachTimeout(
         bus=bus, seconds=time_left.seconds or 0.0, pid=pid, removed=pid is not None
     )

@@ -76,7 +76,7 @@ def _ask(
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
     seconds = (time.monotonic_ns() - began) / 1e9
     info = next((info for info in discovery.buses() if info.name == bus), None)
-    if (pid := removed.robbed(bus)) is not None:
+    if (pid := removed.dispatcher_of_nameless(bus)) is not None:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:
         return errors.AttachTimeout(bus=bus, seconds=seconds)

@@ -77,7 +77,7 @@ def open_bus(bus: str) -> Mapping:
     name = names.names_of(bus).bus_segment
     try:
         memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
-    except (SegmentNotFound, SegmentNotReady):  # as good as not there, where it is being made
+    except (SegmentNotFound, SegmentNotReady):  # not ready: it is just being made
         _refuse_foreign(bus)
         raise errors.NoSuchBus(bus=bus, running=running()) from None
     except SegmentMismatch as problem:
@@ -94,7 +94,7 @@ def open_bus(bus: str) -> Mapping:
     head = layout.view(memory, layout.BUS)[0]
     slots, rows = int(head["slots"]), int(head["rows_offset"])
     if rows % 8 or slots > 0xFFFF or rows + slots * layout.ROW.itemsize > memory.size:
-        raise _untrusted(name, f"it says that {slots} slots begin at byte {rows}")
+        raise _untrusted(name, f"it claims {slots} slots from byte {rows} on")
     return memory
 
 
@@ -129,13 +129,13 @@ def bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
     heartbeat, control = int(bus["heartbeat_ns"]), int(bus["control_ns"])
     if int(identity["pid_namespace"]) in (0, namespace("pid")):
         alive = process_alive(int(identity["pid"]), int(identity["start_time"]))
-    else:  # its pid means nothing here; its heart tells
+    else:  # its pid means nothing here: judge by the heartbeat
         alive = clock.age(heartbeat) < 1.0
-    said = int(bus["state"])
+    stored = int(bus["state"])
     state: Any = "unreadable"
-    if said in tuple(layout.BusState):
-        state = layout.BusState(said).name.lower()
-        if not alive and said not in (layout.BusState.ENDED, layout.BusState.HANDOVER):
+    if stored in tuple(layout.BusState):
+        state = layout.BusState(stored).name.lower()
+        if not alive and stored not in (layout.BusState.ENDED, layout.BusState.HANDOVER):
             state = "dead"
     return BusInfo(
         name=name,

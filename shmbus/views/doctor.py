@@ -1,4 +1,4 @@
-"""Is this machine fit for a bus? What the dead left on it see `leavings`."""
+"""Checks whether this machine is fit for a bus. `leavings` finds what dead processes left on it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _memory() -> Iterator[Finding]:
 
 
 def _cgroup(file: str) -> str | None:
-    """What a file of our control group (version 2) says."""
+    """The content of a file of this process's control group (version 2)."""
     try:
         group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
         for path in (Path("/sys/fs/cgroup" + group), Path("/sys/fs/cgroup")):
@@ -127,13 +127,13 @@ def _remove_ipc() -> Iterator[Finding]:
         return
     subject, user = "RemoveIPC", os.geteuid()
     value = "yes"
-    places = [Path("/etc/systemd/logind.conf")]
+    files = [Path("/etc/systemd/logind.conf")]
     for directory in ("/usr/lib", "/run", "/etc"):
-        places += sorted(Path(directory, "systemd/logind.conf.d").glob("*.conf"))
-    for place in places:
+        files += sorted(Path(directory, "systemd/logind.conf.d").glob("*.conf"))
+    for file in files:
         parser = configparser.ConfigParser(strict=False, interpolation=None)
         try:
-            parser.read(place)
+            parser.read(file)
         except (OSError, UnicodeDecodeError, configparser.Error):
             continue
         value = parser.get("Login", "RemoveIPC", fallback=value)
@@ -152,13 +152,13 @@ def _remove_ipc() -> Iterator[Finding]:
 
 
 def _removed(only: str | None) -> Iterator[Finding]:
-    for bus, pid in removed.all_robbed():
-        if only not in (None, bus):
+    for found in removed.find_nameless():
+        if only not in (None, found.bus):
             continue
         yield Finding(
-            f"bus {bus}",
+            f"bus {found.bus}",
             "bad",
-            f"somebody has removed the names of this bus, which process {pid} serves, from "
+            f"somebody has removed the names of this bus, which process {found.pid} serves, from "
             "/dev/shm: those attached go on, nobody else can attach",
             "restart the bus, and keep cleaners and logind (RemoveIPC=no) from /dev/shm",
         )
@@ -215,7 +215,7 @@ def _namespaces(only: str | None) -> Iterator[Finding]:
             "a /dev/shm of its own",
         )
     else:
-        yield Finding(subject, "good", "all buses here are served in ours")
+        yield Finding(subject, "good", "all buses here are served in this process's")
 
 
 def _kernel() -> Iterator[Finding]:
@@ -229,7 +229,7 @@ def _kernel() -> Iterator[Finding]:
         with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
             page.madvise(_MADV_WIPEONFORK)
     except OSError:
-        text = "has no MADV_WIPEONFORK, and cannot tell forked children: endpoints cannot attach"
+        text = "has no MADV_WIPEONFORK, so forked children go unnoticed: endpoints cannot attach"
         yield Finding(subject, "bad", text, "use Linux 4.14 or newer")
         return
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -262,11 +262,11 @@ def _cpus() -> Iterator[Finding]:
 
 
 def _clock() -> Iterator[Finding]:
-    place = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    file = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     try:
-        source = place.read_text().strip()
+        source = file.read_text().strip()
     except OSError:
         return
     if source in ("hpet", "acpi_pm", "xen", "jiffies"):
         text = f"{source}: reading it takes a system call, and each message reads it"
-        yield Finding("clock", "note", text, f"where it is stable: echo tsc >{place}")
+        yield Finding("clock", "note", text, f"where it is stable: echo tsc >{file}")

@@ -1,4 +1,4 @@
-"""One endpoint, as its own words and the dispatcher's about it in shared memory show it.
+"""One endpoint, as its own segment and the dispatcher's of it show it.
 
 Nothing that it wrote is believed unchecked; what cannot be read becomes a note.
 """
@@ -70,7 +70,7 @@ class EndpointView:
         self.log = InterestLog(bus, self.owner, self.name)
 
     def _open(self) -> str:
-        """Open what is not open yet; what is missing, as a note."""
+        """Open what is not open yet; returns a note about what cannot be opened."""
         try:
             if self.up is None:
                 name = self.bus.up(self.owner)
@@ -141,16 +141,16 @@ class EndpointView:
         )
 
     def _pending(self, up: Any) -> NDArray[np.void]:
-        """The pending table, live; empty where what UP says of it cannot be."""
+        """The pending table, live; empty where UP does not describe one that can be."""
         return table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
 
     def waiting(self) -> Iterator[int]:
-        """When those messages were sent that it has not taken yet."""
+        """When each message was sent that it has not taken yet: CLOCK_MONOTONIC, nanoseconds."""
         if self.up is None or self.down is None:
             return
         down = copy_of(self.down, layout.DOWN)
-        place, head = down["incoming_ring"][0], int(down["incoming"][0]["head"])
-        at, capacity = int(place["offset"]), int(place["capacity"])
+        ring, head = down["incoming_ring"][0], int(down["incoming"][0]["head"])
+        at, capacity = int(ring["offset"]), int(ring["capacity"])
         if at < layout.DOWN.itemsize or at + capacity > self.down.size:
             return
         data = memoryview(self.down)[at : at + capacity].tobytes()
@@ -197,7 +197,7 @@ def _held(held: NDArray[np.void]) -> int:
 
 
 def _incoming(up: Any, down: Any, ring: int) -> Ring:
-    """One that is consumed by the endpoint, after its end by the dispatcher."""
+    """A ring that the endpoint consumes; after the endpoint's end, the dispatcher does."""
     producer = down["incoming"][ring]
     tail = int(producer["reclaim"])
     if tail == layout.NOWHERE:
@@ -210,10 +210,10 @@ def _outgoing(up: Any, down: Any, ring: int) -> Ring:
     return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
 
 
-def _ring(producer: Any, tail: int, place: Any) -> Ring:
-    capacity = int(place["capacity"])
+def _ring(producer: Any, tail: int, descriptor: Any) -> Ring:
+    capacity = int(descriptor["capacity"])
     depth = int(producer["head"]) - tail
-    # The two sides were not read at one moment, and either may hold garbage.
+    # The two sides were read at different moments, and either may hold garbage.
     return Ring(
         depth=min(max(depth, 0), capacity),
         capacity=capacity,

@@ -1,4 +1,4 @@
-"""What is known of a bus, of who is on it and of what is under way, as plain facts."""
+"""What is known of a bus, of its endpoints and of their requests, as plain facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shmbus.shared.patterns import Interest
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
 FULL = 0.75
-"""A ring this full may hold up its producer: a record that does not fit is at most a quarter."""
+"""A ring this full may hold up its producer: a record takes a quarter of it at most."""
 
 
 class Ring(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     stalled: bool
     """It has messages, none in hand, and takes none; or its process is stopped."""
     slow: bool
-    """It cost somebody the whole ``block_timeout`` and has not moved since."""
+    """A sender waited for it for the whole ``block_timeout``, and it has not moved since."""
     since: float
     """When it was admitted: seconds since the epoch."""
     last_progress: float | None
@@ -135,7 +135,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lossy(self) -> bool:
-        """Whether it would rather lose than hold up others, in all that it wants: taps, and
+        """Whether all of its interests lose messages rather than hold up senders: taps, and
         subscriptions with ``drop_newest``."""
         return bool(self.interests) and all(
             i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
@@ -149,7 +149,7 @@ class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float
     """Seconds until its caller gives up; negative where that is over."""
     handler: str | None
-    """The endpoint that was chosen, None where the dispatcher has not got that far."""
+    """The endpoint that was chosen; None: none yet."""
 
 
 class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: Literal["starting", "serving", "closing", "ended", "handover", "dead", "unreadable"]
-    """What its dispatcher says; ``dead`` where the dispatcher is not alive and did not end it."""
+    """As its dispatcher wrote it; ``dead`` where the dispatcher is dead and did not end the bus."""
     alive: bool
     """Whether its dispatcher's process lives."""
     pid: int | None = None
@@ -173,7 +173,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     serial: int = 0
     """How many dispatchers it has had."""
     heartbeat_age: float | None = None
-    """Seconds since the forwarding plane last said that it runs."""
+    """Seconds since the forwarding plane's last heartbeat."""
     control_age: float | None = None
     """Seconds since the control plane last ran."""
     note: str = ""

@@ -1,4 +1,4 @@
-"""How a bus fares: facts of one moment and what is wrong with them. Pure: facts in, verdict out.
+"""Whether a bus is healthy: facts of one moment, and what is wrong. Pure: facts in, verdict out.
 
 A verdict is for an operator or a supervisor that asks; nothing in the bus acts upon it.
 """
@@ -17,7 +17,7 @@ from shmbus.shared import _kernel, layout
 from .facts import BusInfo, EndpointInfo
 
 HEARTBEAT_LIMIT = 1.0
-"""Seconds of silence after which the forwarding plane, which speaks every 0.1 s, hangs."""
+"""Seconds without a heartbeat after which the forwarding plane counts as hanging."""
 
 
 _FLOORS: NDArray[np.float64] = np.array(_kernel.latency_floors()) / 1e9
@@ -119,7 +119,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """What the system says of a process."""
+    """A process, as the system shows it."""
 
     cpu: float
     """Of one CPU, in percent, since the look before."""
@@ -169,8 +169,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float | None
     """Seconds since this dispatcher began."""
     heartbeat_age: float | None
-    """Seconds since the forwarding plane last said that it runs (at least every 0.1 s while
-    anyone is attached)."""
+    """Seconds since the forwarding plane's last heartbeat (every 0.1 s at least, while anybody is
+    attached)."""
     control_age: float | None
     """Seconds since the control plane last ran."""
     cpu: float | None
@@ -214,7 +214,7 @@ def assess(
     elapsed = traffic.seconds - before.seconds if before is not None else 0.0
     routed = traffic.routed - before.routed if before is not None else 0
     lost = traffic.lost - before.lost if before is not None else 0
-    for e in endpoints:  # losing is what a lossy endpoint asked for
+    for e in endpoints:  # a lossy endpoint's own losses are no fault
         if e.lossy:
             lost -= e.lost - (lost_before or {}).get((e.slot, e.generation), 0)
     host = processes.get(info.pid) if info.pid is not None else None
@@ -293,7 +293,7 @@ def complaints(
         )
     if names_missing:
         found.append(
-            "its names in /dev/shm were removed by somebody: the attached go on, nobody else can "
+            "somebody removed its names from /dev/shm: the attached go on, nobody else can "
             "attach; restart the bus, and keep a cleaner or logind (RemoveIPC=no) from /dev/shm"
         )
     for e in endpoints:

@@ -1,4 +1,4 @@
-"""What did the dead leave in /dev/shm?
+"""What dead processes left in /dev/shm.
 
 `find_leavings` lists what stands there that nobody needs any more, whose it was and how much it
 holds; `free_leaving` removes it. Only what provably nobody needs is freed: its owner is dead, and
@@ -37,7 +37,7 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True):
-    """What another user has in /dev/shm: not ours to judge."""
+    """What another user has in /dev/shm. It is not judged here."""
 
     uid: int
     buses: tuple[str, ...]
@@ -70,7 +70,7 @@ def find_foreign() -> list[Foreign]:
 def free_leaving(leaving: Leaving) -> int:
     """Remove it if it may still be removed; returns the bytes that this freed.
 
-    The dead ones' bus cannot begin anew meanwhile: that needs the fence, which is held here."""
+    Its bus cannot begin anew meanwhile: that needs the fence, which is held here."""
     whole = any(entry.owner is None for entry in map(names.parse, leaving.files) if entry)
     if whole and fence.acquire(leaving.bus) is not None:
         return 0  # it is being served again
@@ -115,20 +115,20 @@ def _buses() -> list[str]:
 
 
 class _Bus:
-    """One bus of this user: whether it is dead, and what of it is."""
+    """One bus of this user: whether it is dead, and which of its endpoints are."""
 
     def __init__(self, name: str, *, fenced: bool = False) -> None:
         self.name = name
         self.files = list(names.entries(name))
-        self.dispatcher: tuple[int, int] | None = None
+        self.dispatcher: fence.Holder | None = None
         self.elsewhere = False
         self.state: int | None = None
         self.rows: set[Owner] = set()
         self._namespaces: dict[Owner, int] = {}
         self._names: dict[Owner, str] = {}
         self._read()
-        # Holding the fence proves that there is no dispatcher, whatever BUS says; asking proves
-        # that there is one.
+        # Whoever holds the fence knows that there is no dispatcher, whatever BUS holds. Otherwise
+        # ask who holds it.
         self.holder = None if fenced else fence.holder(name)
         owners = {entry.owner for _, entry in self.files if entry.owner is not None}
         self._read_owners(owners)
@@ -143,7 +143,7 @@ class _Bus:
         except (RingbufError, ValueError):
             return
         identity = head["identity"]
-        self.dispatcher = int(identity["pid"]), int(identity["start_time"])
+        self.dispatcher = fence.Holder(int(identity["pid"]), int(identity["start_time"]))
         self.elsewhere = int(identity["pid_namespace"]) not in (0, processes.namespace("pid"))
         self.state = int(head["state"])
         for row in rows:
@@ -155,14 +155,14 @@ class _Bus:
             try:
                 up = names.names_of(self.name).up(owner)
                 memory = Segment.attach(up, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
-                said = layout.view(memory, layout.UP)[0]
+                head = layout.view(memory, layout.UP)[0]
             except (RingbufError, ValueError):
                 continue
-            self._namespaces[owner] = int(said["identity"]["pid_namespace"])
-            self._names[owner] = layout.text(said["name"])
+            self._namespaces[owner] = int(head["identity"]["pid_namespace"])
+            self._names[owner] = layout.text(head["name"])
 
     def _dead(self, owner: Owner) -> bool:
-        """Provably: its process was one of our pid namespace, or we see those of all."""
+        """Provably: its process is of this pid namespace, or this one sees all processes."""
         if self._namespaces.get(owner) == processes.namespace("pid"):
             return not processes.process_alive(owner.pid, owner.start)
         return _nobody_began_at(owner.start)
@@ -173,8 +173,8 @@ class _Bus:
         if self.dispatcher is None:
             return False
         if self.elsewhere:
-            return not _nobody_began_at(self.dispatcher[1])
-        return processes.process_alive(*self.dispatcher)
+            return not _nobody_began_at(self.dispatcher.start)
+        return processes.process_alive(self.dispatcher.pid, self.dispatcher.start)
 
     def leavings(self) -> Iterator[Leaving]:
         if self._served():
@@ -184,9 +184,8 @@ class _Bus:
             return
         files = [path for path, _ in self.files]
         if self.dispatcher is not None:
-            pid = self.dispatcher[0]
             how = "ended" if self.state == BusState.ENDED else "died"
-            owner = f"its dispatcher, process {pid}, {how}"
+            owner = f"its dispatcher, process {self.dispatcher.pid}, {how}"
         elif any(entry.kind == "bus" for _, entry in self.files):
             owner = "a dispatcher of another version, or broken"
         else:
@@ -205,7 +204,7 @@ class _Bus:
                 "first one, the host's"
             )
         else:
-            reason = "nobody of it lives"
+            reason = "none of its processes lives"
         yield Leaving(
             bus=self.name,
             owner=owner,
@@ -216,8 +215,8 @@ class _Bus:
         )
 
     def _strays(self) -> Iterator[Leaving]:
-        """On a bus that is served: what is left of those who died at its door. The dispatcher sees
-        off everybody else."""
+        """On a bus that is served: what processes left that died before they were admitted. All
+        else the dispatcher removes."""
         if self.dispatcher is None:
             return
         found: dict[Owner, list[Path]] = {}
@@ -233,13 +232,13 @@ class _Bus:
                     bytes=sum(map(_size, files)),
                     files=tuple(path.name for path in files),
                     removable=True,
-                    reason="it died before it was let in",
+                    reason="it died before it was admitted",
                 )
 
 
 def _nobody_began_at(start: int) -> bool:
-    """Whether no process, of any pid namespace, began at this time. Only who is in the first
-    namespace sees all, and there every process has a pid."""
+    """Whether no process, of any pid namespace, began at this time. False unless this process is
+    in the first namespace, which shows all processes."""
     if processes.namespace("pid") != _INITIAL_PID_NAMESPACE:
         return False
     try:

@@ -33,9 +33,9 @@ def copy_of(memory: Mapping, structure: layout.Dtype) -> Any:
 
 def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any, NDArray[Any]]:
     """A copy of structures that change under a sequence number (odd while they do), and which of
-    them stood still. The dispatcher may have died over one: that stays out of it."""
-    # Three calls in this order; on machines that reorder loads, the calls between them make a
-    # torn read improbable, not impossible. What is read here is looked at, never acted upon.
+    the copies are whole. One that its writer was killed over never is."""
+    # Three calls in this order. On machines that reorder loads, the calls between them make a
+    # torn read improbable, not impossible.
     memory = head.view(np.uint8)  # bytes are copied far more quickly than structures
     result = memory.copy().view(head.dtype)
     done = np.zeros(head.shape, bool)
@@ -53,7 +53,7 @@ def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any
 
 
 def table(memory: Mapping | None, count: Any, at: Any, structure: layout.Dtype) -> NDArray[np.void]:
-    """A table of structures in a segment, live; empty where it cannot be where it is said to be."""
+    """A table of structures in a segment, live; empty where it would not lie within it."""
     count, at = int(count), int(at)
     size = count * structure.itemsize
     if memory is None or count > 65536 or at % 8 or at + size > memory.size:

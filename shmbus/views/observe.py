@@ -1,7 +1,7 @@
-"""A bus looked at from outside: read-only, through shared memory alone.
+"""A bus observed from outside: read-only, through shared memory alone.
 
-It costs the bus nothing and needs no help of the dispatcher's: it works as well when that hangs
-or has died, and says so.
+It costs the bus nothing and does not need the dispatcher: it also works while the dispatcher hangs
+or after it has died, and shows that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusView:
-    """What is to be seen of one bus. Thread-safe; a context manager. Once it is closed, looking
+    """One bus, observed. Thread-safe; a context manager. Once it is closed, looking
     raises ``ViewClosed``.
 
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
@@ -60,13 +60,13 @@ class BusView:
             return self._registry.info()
 
     def endpoints(self) -> list[EndpointInfo]:
-        """Everybody who holds a slot now, the dead that are not cleared away yet included."""
+        """All endpoints that hold a slot now, dead ones that are not removed yet included."""
         with self._lock:
             return self._registry.endpoints()
 
     def find(self, pattern: str) -> list[EndpointInfo]:
-        """The attached endpoints that want messages which this pattern (or type) matches. Raises
-        ``InvalidPattern``."""
+        """The attached endpoints that subscribe to or handle what this pattern (or type) matches.
+        Raises ``InvalidPattern``."""
         patterns.check_pattern(pattern)
         return [
             endpoint
@@ -110,8 +110,8 @@ class BusView:
         )
 
     def health(self) -> Health:
-        """How the bus fares. Rates, CPU and recent latency are of the time since the call before,
-        or since this view was opened."""
+        """Whether the bus is healthy, and its traffic. Rates, CPU and recent latency are of the
+        time since the call before, or since this view was opened."""
         return self.look().health
 
     def look(self) -> Look:
@@ -155,7 +155,7 @@ class BusView:
     def _names_missing(self, info: BusInfo) -> bool:
         if not info.alive or names.names_of(self.name).complete():
             return False
-        return self._registry.info().state == "serving"  # not one that ended meanwhile
+        return self._registry.info().state == "serving"  # else it ended meanwhile
 
 
 def observe(bus: str | None = None) -> BusView:
@@ -172,7 +172,7 @@ def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], int]:
 
 
 class Processes:
-    """What the system says of processes. CPU is of the time since the look before."""
+    """Processes, as the system shows them. CPU is of the time since the look before."""
 
     def __init__(self) -> None:
         self._known: dict[int, psutil.Process] = {}

@@ -1,29 +1,39 @@
-"""Buses of which somebody has removed a name from /dev/shm while they are served."""
+"""Buses that are served although somebody has removed one of their names from /dev/shm."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from shmbus.shared import names
 
 _ACCEPTS = 1 << 16  # among the flags of /proc/net/unix: it listens
 
 
-def robbed(bus: str) -> int | None:
-    """The pid of who serves the bus, where somebody has removed one of its names from /dev/shm.
-    None: its names are all there, or nobody is seen to serve it."""
-    return None if names.names_of(bus).complete() else dict(all_robbed()).get(bus)
+class Nameless(NamedTuple):
+    """A bus that is served, and has lost a name."""
+
+    bus: str
+    pid: int
+    """The dispatcher's."""
 
 
-def all_robbed() -> Iterator[tuple[str, int]]:
-    """The buses of this user of which somebody has removed a name, and the pids of who serves
-    them. Reads what every process has open: not for a busy path."""
+def dispatcher_of_nameless(bus: str) -> int | None:
+    """The pid of the dispatcher, where somebody has removed one of the bus's names. None: its
+    names are all there, or nobody is seen to serve it."""
+    if names.names_of(bus).complete():
+        return None
+    return next((found.pid for found in find_nameless() if found.bus == bus), None)
+
+
+def find_nameless() -> Iterator[Nameless]:
+    """Those of this user. Reads what every process has open: not for a busy path."""
     # A bus makes its door after its other names, and closes it before it removes any.
     for inode, bus in _open_doors().items():
         if not names.names_of(bus).complete() and (pid := _holder(inode)) is not None:
-            yield bus, pid
+            yield Nameless(bus, pid)
 
 
 def _open_doors() -> dict[str, str]:
@@ -43,9 +53,9 @@ def _open_doors() -> dict[str, str]:
 
 
 def _holder(inode: str) -> int | None:
-    """Who has this socket open, of those who see the same /dev/shm as we do."""
+    """The process that has this socket open, if it sees the same /dev/shm as this one."""
     for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):  # it is gone, or another user's
+        with suppress(OSError):  # it has ended, or is another user's
             if f"socket:[{inode}]" in _open_files(pid):
                 ours = os.path.samefile("/proc/self/ns/mnt", f"/proc/{pid}/ns/mnt")
                 return int(pid) if ours else None
@@ -54,5 +64,5 @@ def _holder(inode: str) -> int | None:
 
 def _open_files(pid: str) -> Iterator[str]:
     for fd in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(FileNotFoundError):  # closed meanwhile, as the one by which we list them
+        with suppress(FileNotFoundError):  # closed since, as is the one that lists them
             yield os.readlink(f"/proc/{pid}/fd/{fd}")

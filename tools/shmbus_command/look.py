@@ -43,7 +43,7 @@ def ls(bus: str | None, as_json: bool) -> None:
 
 
 def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
-    """Who is on a bus that was found; None where it has ended since, or another has its name."""
+    """The endpoints of a bus that was found; None where it has ended since."""
     if info.state == "unreadable":
         return []
     try:
@@ -54,7 +54,7 @@ def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
 
 
 def _fields(struct: Any) -> dict[str, Any]:
-    """A struct as a document, with what it works out."""
+    """A struct as a document, with its computed condition."""
     document: dict[str, Any] = msgspec.to_builtins(struct)
     if isinstance(struct, EndpointInfo):
         document["condition"] = struct.condition
@@ -92,12 +92,12 @@ def _row(e: EndpointInfo) -> list[str]:
     ]
 
 
-@click.command(short_help="Say everything that is known of a bus or an endpoint.")
+@click.command(short_help="Show everything that is known of a bus or an endpoint.")
 @click.argument("endpoint", required=False, shell_complete=complete_endpoint)
 @bus_option
 @json_option
 def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
-    """Say everything that is known of a bus, or of one ENDPOINT on it."""
+    """Show everything that is known of a bus, or of one ENDPOINT on it."""
     with observe(bus) as view:
         look = view.look()
         waiting = None if endpoint is None else view.waiting(endpoint)
@@ -215,7 +215,7 @@ def _ago(seconds: float | None) -> str:
 @bus_option
 @json_option
 def route(type: str, bus: str | None, as_json: bool) -> None:
-    """Say who would get a message of TYPE now, and why.
+    """Show who would get a message of TYPE now, and why.
 
     Exit code 1 if nobody would."""
     with observe(bus) as view:
@@ -246,7 +246,7 @@ def route(type: str, bus: str | None, as_json: bool) -> None:
 )
 @json_option
 def health(bus: str | None, over: float, as_json: bool) -> None:
-    """Say how a bus fares. Exit code 1 if it is not healthy."""
+    """Show whether a bus is healthy, and why not. Exit code 1 if it is not."""
     with observe(bus) as view:
         view.look()
         time.sleep(over)

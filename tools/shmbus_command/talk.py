@@ -206,7 +206,7 @@ def sub(
     """Subscribe and print the events that come, until Ctrl-C.
 
     PATTERN is a type of message in which a token may be * (any one) and the last > (one or more);
-    by default >, which is everything but what the bus itself says ('$bus.>').
+    by default >, which is everything but the bus's own events ('$bus.>').
     """
     meter = Meter(as_json) if rate else None
 

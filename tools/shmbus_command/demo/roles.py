@@ -1,4 +1,4 @@
-"""Who takes part: a walker, workers and an index, each a process of its own on the bus."""
+"""The processes of the demonstration: a walker, workers and an index, each on the bus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = 20  # of the files that a search finds
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a process is told when it is started."""
+    """What a process does, as its command line has it."""
 
     role: str
     bus: str
@@ -93,7 +93,7 @@ def work(part: Part) -> None:
     with _attach(part) as endpoint:
 
         def keep(message: Message) -> None:
-            """The next file is to be in hand when this process is killed."""
+            """Keep the next file in hand until this process is killed."""
             nonlocal keeps
             keeps = True
 
@@ -116,7 +116,7 @@ def work(part: Part) -> None:
 
 
 def index(part: Part) -> None:
-    """Collect what the workers find, and answer who asks."""
+    """Collect what the workers find, and answer requests for it."""
     found = Index()
     began: list[int] = []
     last = 0
@@ -173,14 +173,14 @@ ROLES = {"walker": walk, "worker": work, "index": index}
 
 
 def main() -> None:
-    """Play the part that stands on the command line."""
+    """Do what the command line says."""
     part = msgspec.json.decode(sys.argv[1], type=Part)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    os.nice(10)  # who computes leaves the CPU to who forwards
+    os.nice(10)  # leave the CPU to the dispatcher
     try:
         ROLES[part.role](part)
     except (shmbus.BusDown, KeyboardInterrupt):
-        pass  # the demonstration is over
+        pass  # the demonstration has ended
 
 
 if __name__ == "__main__":
