@@ -137,7 +137,7 @@ def _join(bus: str, wish: _Wish, time_left: _Time) -> Endpoint:
                 reconnect=wish.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,
-                connection=admission.connection,
+                door_connection=admission.connection,
                 log=log,
                 bus=bus_segment.memory,
                 ready=ready.memory,

@@ -144,7 +144,7 @@ class Ending:
             exits.live.discard(self)
             self._pump.fail(errors.EndpointClosed(endpoint=self._seat.name))
             self._clear_up(reclaimed=gone)
-            os.close(self._seat.connection)
+            os.close(self._seat.door_connection)
             self._at_end()
 
     def _clear_up(self, *, reclaimed: bool) -> None:
@@ -163,7 +163,7 @@ class Ending:
     def forget_in_child(self) -> None:
         """In a forked child: let go of what only the parent may have."""
         # The dispatcher takes the end of this connection for the end of the parent.
-        os.close(self._seat.connection)
+        os.close(self._seat.door_connection)
         self._connection.leave_door()
 
 

@@ -48,7 +48,7 @@ def encode(payload: object, *, type: str = "?") -> tuple[int, Buffer]:
     try:
         return MSGPACK, _encode(payload)
     except Exception as why:  # whatever a value's own hooks raise, too
-        raise EncodeError(type=type, reason=_reason(why)) from why
+        raise EncodeError(type=type, reason=reason_of(why)) from why
 
 
 def decode(kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
@@ -67,11 +67,12 @@ def decode(kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?"
     except InvalidPayloadType:
         raise
     except Exception as why:  # what a peer sent may be anything, and so is what hooks raise
-        raise DecodeError(type=type, size=len(data), reason=_reason(why)) from why
+        raise DecodeError(type=type, size=len(data), reason=reason_of(why)) from why
     raise DecodeError(type=type, size=len(data), reason=reason)
 
 
-def _reason(why: Exception) -> str:
+def reason_of(why: Exception) -> str:
+    """What a value, its hooks or msgspec had against it, as errors tell it."""
     text = str(why)
     return text if isinstance(why, msgspec.MsgspecError) else f"{type(why).__name__}: {text}"
 

@@ -68,7 +68,7 @@ class Runners:
             self.run(reconnect=reconnect)
         except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
             log.warning("%s", why)
-        except BaseException:  # sys.exit() in a handler would end it without a word
+        except BaseException:  # sys.exit() in a handler would end it unnoticed
             log.exception("endpoint %r: a thread that ran its handlers ended", self._endpoint.name)
 
     def await_others(self, timeout: float | None) -> None:

@@ -13,7 +13,7 @@ from .payloads import Types
 
 
 class Seat(NamedTuple):
-    """All of it. Whoever takes the seat owns the log and the connection."""
+    """All of it. Whoever takes the seat owns the log and the door's connection."""
 
     names: BusNames
     owner: Owner
@@ -23,8 +23,8 @@ class Seat(NamedTuple):
     reconnect: bool
     slot: int
     generation: int
-    connection: int
-    """The descriptor of the connection that was made at the door, open while one is attached."""
+    door_connection: int
+    """The descriptor of the connection to the door, open while one is attached."""
     log: InterestWriter
     bus: Mapping
     ready: Mapping

@@ -120,8 +120,7 @@ cdef class Outbox:
             self._encode_into(payload, scratch)
         except Exception as why:
             self._scratch = scratch
-            reason = str(why) if isinstance(why, msgspec.MsgspecError) else f"{why.__class__.__name__}: {why}"
-            raise EncodeError(type=type, reason=reason, index=number_of(index)) from why
+            raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
         m.flags = 0
         m.payload = PyByteArray_AS_STRING(scratch)
         m.size = PyByteArray_GET_SIZE(scratch)
