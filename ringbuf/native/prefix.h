@@ -18,4 +18,6 @@ struct rb_prefix {
     uint32_t reserved[5];
 };
 
+_Static_assert(sizeof(struct rb_prefix) == 64, "the prefix is frozen");
+
 #endif

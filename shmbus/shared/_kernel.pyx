@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire
 from shmbus.shared._native cimport (
     NEVER, SB_LATENCY_BUCKETS, SB_LAYOUT, SB_NAME, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus,
-    sb_latency_floor, sb_row, span_ns,
+    sb_latency_floor, sb_row, sb_whom_generation, sb_whom_slot, span_ns,
 )
 
 from shmbus.shared.bus_facts import BusFacts, Row
@@ -77,6 +77,11 @@ def read_row(mapping, uint64_t slot):
             return Row(slot=slot, generation=generation, state=state, pid=pid, reason=reason,
                        name=(<bytes>name).decode("ascii", "replace"))
     return None
+
+
+def unpack_whom(uint64_t whom):
+    """Slot and the low half of the generation, from a word that names an endpoint."""
+    return sb_whom_slot(whom), sb_whom_generation(whom)
 
 
 def latency_floors():

@@ -68,6 +68,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
     enum:
         SB_PLAIN
         SB_MAX_TYPE
+        SB_MAX_NAME
         SB_FROM_BUS
         SB_HEADER
         SB_FAULT_RECORD
@@ -169,16 +170,14 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_REDELIVER
     enum:
         SB_LAYOUT_VERSION
-        SB_MAX_NAME
         SB_NAME
         SB_GROUPS
         SB_HELD
         SB_KEPT
+        SB_RINGS
         SB_MAX_SLOTS
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
-        SB_BUS_GENERATION
-        SB_RINGS
     const uint64_t SB_DONE_BY_ERROR
     const uint64_t SB_NO_NEED
     const uint64_t SB_NOWHERE

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ringbuf import RingbufError, SegmentMismatch, SegmentNotFound, SegmentNotReady, layout_text
 from ringbuf._kernel import Mapping
 from shmbus import errors
+from shmbus.limits import MAX_SLOTS
 from shmbus.shared import layout, names
 from shmbus.shared.processes import namespace, process_alive
 
@@ -93,7 +94,7 @@ def open_bus(bus: str) -> Mapping:
         raise _untrusted(name, str(problem)) from problem
     head = layout.view(memory, layout.BUS)[0]
     slots, rows = int(head["slots"]), int(head["rows_offset"])
-    if rows % 8 or slots > 0xFFFF or rows + slots * layout.ROW.itemsize > memory.size:
+    if rows % 8 or slots > MAX_SLOTS or rows + slots * layout.ROW.itemsize > memory.size:
         raise _untrusted(name, f"it claims {slots} slots from byte {rows} on")
     return memory
 

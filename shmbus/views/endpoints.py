@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
-from shmbus.shared import layout, names
+from shmbus.shared import _kernel, layout, names
 
 from .facts import Clock, Counts, EndpointInfo, Ring, State
 from .interest_log import InterestLog
@@ -55,7 +55,7 @@ class Target(NamedTuple):
     @classmethod
     def unpack(cls, whom: int) -> Target | None:
         """From a word of the table of targets; 0 is nobody."""
-        return cls(whom & 0xFFFF, whom >> 16 & 0xFFFFFFFF) if whom else None
+        return cls(*_kernel.unpack_whom(whom)) if whom else None
 
 
 class EndpointView:

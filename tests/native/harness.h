@@ -174,7 +174,7 @@ static inline struct world *open_world(struct plan plan)
     w->plan = plan;
     w->pid = (int)getpid();
     w->now = 1000 * SECOND;
-    w->generation = SB_BUS_GENERATION;
+    w->generation = 1;
     sem_init(&w->bell, 0, 0);
     uint64_t slots = or_default(plan.slots, 16), rows = (sizeof(struct sb_bus) + 63) & ~63ull;
     uint64_t size = rows + slots * sizeof(struct sb_row), ready = sizeof(struct sb_ready) + (slots + 15) / 16 * 64;

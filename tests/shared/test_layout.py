@@ -94,6 +94,20 @@ def test_values_limits_and_places_change_the_fingerprint(written: str, instead: 
     assert fingerprints(changed)["bus"] != fingerprints(TEXTS)["bus"]
 
 
+def test_the_first_64_bytes_of_a_segment_are_frozen() -> None:
+    assert layout.PREFIX.fields is not None
+    assert {field: (at, str(kind)) for field, (kind, at, *_) in layout.PREFIX.fields.items()} == {
+        "magic": (0, "uint64"),
+        "layout": (8, "uint64"),
+        "size": (16, "uint64"),
+        "generation": (24, "uint64"),
+        "superseded_by": (32, "uint64"),
+        "kind": (40, "uint32"),
+        "reserved": (44, "('<u4', (5,))"),
+    }
+    assert (layout.PREFIX.itemsize, layout.MAGIC.to_bytes(8, "little")) == (64, b"SRINGBUF")
+
+
 def test_a_comment_does_not_change_the_fingerprint() -> None:
     changed = {path: text.replace("/* ", "/* indeed, ") for path, text in TEXTS.items()}
     assert fingerprints(changed) == fingerprints(TEXTS)

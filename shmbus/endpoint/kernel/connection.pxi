@@ -60,7 +60,7 @@ cdef class Connection:
         cdef const sb_down *down = <const sb_down *>down_at
         if not ep_down_sound(down, len(seat.down), <sb_up *>up_at):
             raise ValueError("what the dispatcher made for this endpoint is not what was asked for")
-        if down.slot >= bus.slots or <uint64_t>len(seat.ready) < 64 + 4 * bus.slots:
+        if down.slot >= bus.slots or <uint64_t>len(seat.ready) < sizeof(sb_ready) + sizeof(uint32_t) * bus.slots:
             raise ValueError("the ready page is too small")
         if bus.rows_offset + bus.slots * sizeof(sb_row) > <uint64_t>len(seat.bus):
             raise ValueError("the bus is smaller than its slots")

@@ -58,7 +58,7 @@ cdef class Inbox:
         cdef ep_endpoint *e = self._connection.e
         cdef sb_record header
         cdef const uint8_t *record
-        cdef char type[256]
+        cdef char type[SB_MAX_TYPE + 1]
         cdef Py_ssize_t offset
         cdef PyObject *raw
         cdef uint64_t hold

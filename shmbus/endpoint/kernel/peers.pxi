@@ -36,10 +36,10 @@ cdef class PeerNames:
     cdef object _read(self, uint32_t slot, uint32_t generation):
         """A name changes only with its generation, so a row that is just being changed does no harm."""
         cdef const sb_row *row = row_at(self._bus, slot)
-        cdef char name[65]
+        cdef char name[SB_NAME + 1]
         if row == NULL or rb_load_acquire(&row.generation) != generation:
             return None
-        memcpy(name, row.name, 64)
-        name[64] = 0
+        memcpy(name, row.name, SB_NAME)
+        name[SB_NAME] = 0
         rb_fence_acquire()
         return (<bytes>name).decode("ascii", "replace") if rb_load(&row.generation) == generation else None

@@ -145,7 +145,7 @@ cdef class Requests:
         memcpy(&fault, r.payload, sizeof(sb_fault))
         raise self._explain_fault(Fault(
             type=type,
-            endpoint=(<const char *>fault.name)[:48].split(b"\0", 1)[0].decode("ascii", "replace"),
+            endpoint=(<const char *>fault.name)[:sizeof(fault.name)].split(b"\0", 1)[0].decode("ascii", "replace"),
             size=r.asked,
             code=fault.code,
             pid=fault.pid,

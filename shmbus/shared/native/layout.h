@@ -16,7 +16,7 @@
 #include "shmbus/shared/native/door.h"
 #include "shmbus/shared/native/record.h"
 
-#define SB_LAYOUT_VERSION 1u
+#define SB_LAYOUT_VERSION 1u /* the fingerprint beside it, see generated.h, is derived from these headers */
 
 /* Which structure follows a segment's prefix. */
 enum sb_segment_kind {
@@ -27,16 +27,14 @@ enum sb_segment_kind {
     SB_SEGMENT_INTERESTS = 0x5305,
 };
 
-#define SB_MAX_NAME 48u /* characters; the bus's name must fit into a socket's path, of 108 bytes */
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
 #define SB_KEPT 16u     /* of those, how many that left the ring */
+#define SB_RINGS 2      /* each way */
 #define SB_MAX_SLOTS 1024u
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
-#define SB_BUS_GENERATION 1u
-#define SB_RINGS 2      /* each way */
 
 /* Which of an endpoint's two rings in one direction. */
 enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
@@ -94,6 +92,7 @@ struct sb_journal {
     rb_word detail;            /* RUN, LOST: index in todo. ERROR: index of the pending entry */
     rb_word reserved[6];
 };
+_Static_assert(sizeof(struct sb_journal) == 128, "the journal is two cache lines");
 
 /* Where the endpoint of a slot is in its life. */
 enum sb_row_state {
@@ -138,8 +137,9 @@ struct sb_row {              /* read under `seq`: odd while it changes */
     rb_word said;            /* 1: $bus.endpoint.down was emitted */
     rb_word reserved[10];
 };
+_Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
 
-struct sb_bus {
+struct sb_bus { /* the segment BUS, followed by its rows */
     struct rb_prefix prefix;
 
     /* Identity of the dispatcher, under `identity_seq` (odd while it changes); the rest of this block is written
@@ -209,7 +209,7 @@ static inline uint64_t sb_latency_floor(uint32_t bucket)
 
 /* READY ---------------------------------------------------------------------------------------------------- */
 
-struct sb_ready {
+struct sb_ready { /* the segment READY */
     struct rb_prefix prefix;
     _Atomic uint32_t word[]; /* word[slot]: its endpoint raises it after it has stored something new */
 };
@@ -259,7 +259,7 @@ struct sb_pending {       /* a request under way */
     rb_word state;        /* endpoint: enum sb_pending_state */
 };
 
-struct sb_up {
+struct sb_up { /* the segment UP, followed by the pending requests and the data of the outgoing rings */
     struct rb_prefix prefix;
     struct sb_identity identity;
     uint64_t nonce;
@@ -305,7 +305,7 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
     rb_word reclaim_bits;                   /* dispatcher: dp_reclaimed(): what of one record is dealt with */
 };
 
-struct sb_down_outgoing {
+struct sb_down_outgoing {                   /* the consumer's side of a ring from the endpoint */
     _Alignas(64) rb_word tail;              /* dispatcher */
 };
 
@@ -327,7 +327,7 @@ struct sb_todo {        /* of the data ring alone */
     rb_word count;      /* dispatcher: entries in use */
 };
 
-struct sb_down {
+struct sb_down { /* the segment DOWN, followed by targets, todo and the data of the incoming rings */
     struct rb_prefix prefix;
     uint64_t slot;
     uint64_t generation;
@@ -382,12 +382,12 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint16_t pattern_length, group_length;
     uint32_t reserved;
 };
+_Static_assert(sizeof(struct sb_interest) == 24, "an entry has no holes");
 
-struct sb_interests {
+struct sb_interests { /* the segment INTERESTS, followed by the entries of the log */
     struct rb_prefix prefix;
     rb_word bytes;       /* endpoint: how much of the log is complete */
     uint64_t reserved[7];
-    /* entries from here on */
 };
 
 #include "shmbus/shared/native/generated.h"

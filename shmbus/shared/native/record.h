@@ -31,9 +31,10 @@ enum sb_record_flag {
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
 #define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
+#define SB_MAX_NAME 48u     /* characters; the bus's name must fit into a socket's path, of 108 bytes */
 #define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself sends */
 
-struct sb_record {
+struct sb_record { /* the header of a message */
     uint32_t length;          /* header, type, extension and payload */
     uint16_t kind;            /* enum sb_kind */
     uint16_t path;            /* 0: through the dispatcher */
@@ -50,6 +51,7 @@ struct sb_record {
     uint16_t extension_length;
     uint32_t lost;            /* towards a receiver: how many it had lost so far, low 32 bits */
 };
+_Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 #define SB_HEADER ((uint32_t)sizeof(struct sb_record))
 
 /* Why the dispatcher answers a request with an SB_ERROR of its own. */
@@ -62,13 +64,14 @@ enum sb_fault_code {
     SB_FAULT_HANDLER_FULL = 6,
 };
 
-struct sb_fault {
+struct sb_fault { /* the payload of the dispatcher's own SB_ERROR */
     uint32_t code;   /* enum sb_fault_code */
     uint32_t pid;    /* of the endpoint at fault, 0 where none is */
     uint64_t limit;  /* TOO_LARGE, REPLY_LOST: the bytes that would have fitted. ENDPOINT_DIED: enum sb_reason */
-    char name[48];   /* of the endpoint at fault */
+    char name[SB_MAX_NAME]; /* of the endpoint at fault */
 };
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
+_Static_assert(SB_FAULT_RECORD == 128, "an error record takes 128 bytes of a reply ring's reserve");
 #define SB_REQUEST_RESERVE (2 * SB_FAULT_RECORD) /* bytes of the incoming reply ring kept for the errors of one request */
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
@@ -99,6 +102,7 @@ struct sb_tap {                 /* the extension of an SB_TAP */
     uint8_t kind;               /* of the message */
     uint8_t outcome;            /* enum sb_outcome */
 };
+_Static_assert(sizeof(struct sb_tap) == 16, "a tap's account has no holes");
 
 /* Correlation ids are UUIDs of version 8: 8 bytes that are random per attach, then a counter that never repeats
  * within it (46 bits) and the index of the requester's pending entry (16 bits). */
