@@ -188,7 +188,7 @@ static inline struct world *open_world(struct plan plan)
     w->bus->max_deliveries = or_default(plan.max_deliveries, 2);
     w->bus->batch_per_pass = or_default(plan.batch, 256);
     w->bus->rows_offset = rows;
-    w->bus->last_generation = SB_BUS_GENERATION;
+    w->bus->last_generation = w->generation;
     stamp(&w->bus->prefix, size, 0, SB_SEGMENT_BUS);
     stamp(&w->ready->prefix, ready, 0, SB_SEGMENT_READY);
     rb_store(&w->bus->state, SB_BUS_SERVING);
