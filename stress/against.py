@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Measure this checkout against another, in turns, and show the ratios.
 
-    python stress/against.py OTHER [--rounds N] [bench.py ARGUMENT ... | deaths.py ARGUMENT ...]
+    python stress/against.py OTHER [--rounds N] [-- (bench.py | deaths.py) ARGUMENT ...]
 
 OTHER is a checkout with its own `.venv`, of the commit before, say. Each round runs the benchmark
 once here and once there, first the one and then the other. A ratio is of medians over all rounds;
 what only one of the two measures is left out. By default `bench.py --runs 1` runs.
 
-    python stress/against.py ../before --rounds 7 bench.py --only requests oneway
-    python stress/against.py ../before --rounds 3 deaths.py --only idle bus_down
+    python stress/against.py ../before --rounds 7 -- bench.py --only requests oneway
+    python stress/against.py ../before --rounds 3 -- deaths.py --only idle bus_down
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def main() -> None:
     )
     parser.add_argument("other", type=Path, metavar="OTHER", help="another checkout, with a .venv")
     parser.add_argument("--rounds", type=int, default=5, help="of both (default: 5)")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="bench.py ...")
-    options = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options = parser.parse_args(sys.argv[1:end])
+    command = sys.argv[end + 1 :] or ["bench.py"]
     python = options.other.resolve() / ".venv/bin/python"
     if not python.exists():
         parser.error(f"{python} is not there: make a .venv in it, and install it with .[dev]")
-    command = options.command or ["bench.py", "--runs", "1"]
     if command[0] == "bench.py" and "--runs" not in command:
         command += ["--runs", "1"]
 
