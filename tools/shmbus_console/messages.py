@@ -22,6 +22,13 @@ def raw(payload: object) -> bytes:
     return payload.encode() if isinstance(payload, str) else to_json(payload)
 
 
+def payload_alone(message: Message[Any], *, as_raw: bool) -> bytes:
+    """A line: the payload, or nothing where there is none; ``as_raw`` as `raw` has it."""
+    if as_raw or isinstance(message.payload, bytes | str):
+        return raw(message.payload)
+    return b"" if message.payload is None else raw(message.payload)
+
+
 def shown(message: Message[Any]) -> str:
     """A message's payload for people."""
     payload = message.payload

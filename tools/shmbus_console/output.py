@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import click
 import msgspec
 
 
@@ -23,3 +24,8 @@ def write(line: bytes) -> None:
 
 def flush() -> None:
     sys.stdout.buffer.flush()
+
+
+def note(who: str, text: str) -> None:
+    """A line for people, beside the output."""
+    click.echo(f"shmbus {who}: {text}", err=True)

@@ -1,0 +1,136 @@
+"""Commands that send: pub, send, request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from shmbus_console.messages import envelope, payload_alone
+from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
+from shmbus_console.output import flush, print_json, write
+
+from .attaching import attach_to
+from .payloads import Pace, payload_options, payloads
+
+
+def _common(command: Any) -> Any:
+    """What pub, send and request have in common."""
+    for option in (
+        json_option,
+        seconds_option(
+            "--wait",
+            help="First wait so long at most until the bus runs and somebody would get it.",
+        ),
+        click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second."),
+        click.option(
+            "--count",
+            "-n",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Send each payload so often.",
+        ),
+        payload_options,
+        click.argument("type", shell_complete=complete_type),
+        bus_option,
+    ):
+        command = option(command)
+    return command
+
+
+_PAYLOAD = """PAYLOAD is JSON (or, with --as, text or bytes): itself, @FILE for the content of a
+    file, or - for the standard input, of which every line is a message of its own (with --as bytes
+    all of it is one). Without it the message has none."""
+
+
+def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
+    command.__doc__ = (command.__doc__ or "").replace("{PAYLOAD}", _PAYLOAD)
+    return command
+
+
+@click.command()
+@_common
+@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
+@_with_payload
+def pub(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
+    """Publish an event of TYPE, to all who subscribe to it.
+
+    {PAYLOAD}
+    """
+    with attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
+        _post(endpoint.publish, "published", type, **how)
+
+
+@click.command()
+@_common
+@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
+@_with_payload
+def send(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
+    """Send a command of TYPE to the one endpoint that handles it.
+
+    {PAYLOAD}
+    """
+    with attach_to(bus, "send", type, "handle", wait) as endpoint:
+        _post(endpoint.send, "sent", type, **how)
+
+
+def _post(
+    post: Callable[..., None],
+    done: str,
+    type: str,
+    *,
+    payload: str | None,
+    kind: str,
+    count: int,
+    rate: float | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    number, pace, began = 0, Pace(rate), time.monotonic()
+    for value in payloads(payload, kind):
+        for _ in range(count):
+            pace.wait()
+            post(type, value, timeout=timeout)
+            number += 1
+    if as_json:
+        print_json({done: number, "seconds": time.monotonic() - began})
+
+
+@click.command()
+@_common
+@seconds_option("--timeout", 5.0, help="For which each reply is waited for.")
+@click.option("--raw", "as_raw", is_flag=True, help="Print the payload alone, bytes as they are.")
+@_with_payload
+def request(
+    bus: str | None,
+    type: str,
+    payload: str | None,
+    kind: str,
+    count: int,
+    rate: float | None,
+    wait: float | None,
+    timeout: float,
+    as_json: bool,
+    as_raw: bool,
+) -> None:
+    """Make a request of TYPE and print the payload of the reply.
+
+    {PAYLOAD}
+
+    Exit code 4 where no reply comes in time, 1 where nobody handles it or its handler fails.
+    """
+    with attach_to(bus, "request", type, "handle", wait) as endpoint:
+        pace = Pace(rate)
+        for value in payloads(payload, kind):
+            for _ in range(count):
+                pace.wait()
+                began = time.monotonic()
+                reply = endpoint.request(type, value, timeout=timeout)
+                if as_json:
+                    print_json({**envelope(reply), "seconds": time.monotonic() - began})
+                else:
+                    write(payload_alone(reply, as_raw=as_raw))
+                flush()
