@@ -17,7 +17,7 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-static rb_word *ep_fork_page;      /* not 0 in a process that has attached, 0 again in its forked children */
+static rb_word *ep_fork_page;       /* not 0 in a process that has attached, 0 again in its forked children */
 static uint64_t ep_fork_generation; /* ordinary memory: a child goes on counting where its parent was */
 
 /* False where the kernel cannot do it. Call again in a child that attaches anew. */

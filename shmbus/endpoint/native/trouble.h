@@ -31,7 +31,7 @@ static inline void ep_set_trouble(struct ep_endpoint *e, uint64_t set, uint64_t 
     }
 }
 
-/* `ring`: 0-1 incoming, 2-3 outgoing. The first find is the one that is told. */
+/* `ring`: 0-1 incoming, 2-3 outgoing. Only the first is reported. */
 static inline void ep_found_bad(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
     if (!(rb_load(&e->trouble) & EP_RING_BAD)) {
@@ -44,11 +44,11 @@ static inline void ep_found_bad(struct ep_endpoint *e, uint32_t ring, uint64_t p
 static inline uint64_t ep_trouble(struct ep_endpoint *e)
 {
     uint64_t trouble = rb_load(&e->trouble);
-    uint64_t bus = rb_load_acquire(&e->bus->state), down = rb_load_acquire(&e->down->state);
-    if (__builtin_expect(bus >= SB_BUS_ENDED, 0))
-        trouble |= bus == SB_BUS_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
-    bool reclaimed = down == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSING;
-    if (__builtin_expect(down == SB_DOWN_EVICTED || reclaimed, 0))
+    uint64_t bus_state = rb_load_acquire(&e->bus->state), down_state = rb_load_acquire(&e->down->state);
+    if (__builtin_expect(bus_state >= SB_BUS_ENDED, 0))
+        trouble |= bus_state == SB_BUS_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
+    bool reclaimed = down_state == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSING;
+    if (__builtin_expect(down_state == SB_DOWN_EVICTED || reclaimed, 0))
         trouble |= EP_TAKEN_OFF;
     if (__builtin_expect(rb_load(&e->bus->prefix.superseded_by) != 0, 0))
         trouble |= EP_BUS_OVER;

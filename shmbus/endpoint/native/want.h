@@ -22,13 +22,13 @@ enum ep_want {             /* bits, of which each waiter has one */
 };
 
 struct ep_waiter {
-    uint32_t want;
+    uint32_t want;          /* one of enum ep_want */
     uint32_t index;
     uint64_t value;
-    uint64_t minds;        /* which troubles end the wait */
+    uint64_t minds;         /* which troubles end the wait */
     bool checks_dispatcher; /* for its death, since what it waits for can only come from there */
-    uint64_t trouble;      /* out: what ended the wait, 0 if there is what it waits for */
-    bool posted;           /* as a follower: its semaphore has been posted */
+    uint64_t trouble;       /* out: what ended the wait, 0 if there is what it waits for */
+    bool posted;            /* as a follower: its semaphore has been posted */
     sem_t wake;
     struct ep_waiter *next;
 };
