@@ -112,7 +112,7 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
     if (batch && ring == SB_DATA && e->batched + 1 < batch->messages && out->next - out->published < batch->bytes) {
         e->batched++;
         if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
-            rb_store_seq(&e->flush_at, now + batch->delay_ns); /* pairs with ep_watcher_run's look after wake_at */
+            rb_store_seq(&e->flush_at, now + batch->delay_ns); /* ep_arm_watcher */
             *armed = true;
         }
         return RB_OK;

@@ -1,11 +1,11 @@
 /* The watcher: one native helper thread per process that attaches. All signals are blocked in it, and it never
- * touches Python. For every endpoint of the process, under that endpoint's lock, this thread alone
+ * touches Python. For every endpoint of the process, under that endpoint's lock, this thread
  *
  *   - publishes a batch whose time has come while its maker computes,
- *   - looks whether the dispatcher still runs (liveness.h); callers who wait look as well (wait.h),
- *   - finds the successor of one that has ended, and knocks at its door (door.h),
+ *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
+ *   - finds the successor of one that has ended, and knocks at its door (door.h).
  *
- * and its own end is the sign of this process's death (will.h). Other threads call
+ * Its own end is the sign of this process's death (will.h). Other threads call
  *
  *   ep_watcher_add, ep_watcher_remove    have an endpoint watched, from its attach to its end
  *   ep_arm_watcher                       a batch has been begun
@@ -154,7 +154,7 @@ static inline void *ep_watcher_run(void *unused)
         ppoll(polled, count, next == SB_NOWHERE ? NULL : &t, NULL);
         uint64_t many;
         if ((polled[0].revents & POLLIN) && read(ep_watcher.event, &many, sizeof many) < 0)
-            continue; /* EAGAIN: woken all the same */
+            continue; /* cannot be: this thread alone reads it */
     }
     return NULL;
 }
