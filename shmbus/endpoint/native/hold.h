@@ -51,7 +51,7 @@ static inline void ep_release_data(struct ep_endpoint *e)
 
 static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
 {
-    rb_store_release(&e->held[i]->done, SB_HELD_DONE); /* dp_held_at reads it after the position */
+    rb_store_release(&e->held[i]->done, SB_HELD_DONE); /* dp_holds reads it after the position */
     RB_FAIL("take.done");
     rb_store_release(&e->held[i]->position, SB_NOWHERE);
     e->held_count--;
@@ -93,7 +93,7 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
             continue;
         rb_store(&entry->done, how);
         RB_FAIL("take.hold");
-        rb_store_release(&entry->position, position); /* before ep_take moves `taken`; dp_held_at looks for it */
+        rb_store_release(&entry->position, position); /* before ep_take moves `taken`; dp_holds looks for it */
         e->held[e->held_count++] = entry;
         return;
     }

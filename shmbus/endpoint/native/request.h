@@ -125,7 +125,7 @@ static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline
     memcpy(pending->id, id, 16);
     pending->deadline_ns = deadline_ns;
     RB_FAIL("request.begin");
-    rb_store_release(&pending->state, SB_PENDING_WAITING); /* dp_judge acquires it, then compares the id */
+    rb_store_release(&pending->state, SB_PENDING_WAITING); /* dp_judge_data acquires it, then compares the id */
     return index;
 }
 
