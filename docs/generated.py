@@ -30,10 +30,12 @@ def layout() -> str:
     import layout as generator
 
     parts = []
-    for header in headers.read(*generator.RING_HEADERS, *generator.BUS_HEADERS):
-        known = generator.facts(
-            [header], only=None if header.path in generator.BUS_HEADERS else generator.BELOW
-        )
+    read = headers.read(*generator.RING_HEADERS, *generator.BUS_HEADERS)
+    below = len(generator.RING_HEADERS)
+    for known in (
+        generator.facts(read[:below], only=("rb_prefix",)),
+        *(generator.facts([header]) for header in read[below:]),
+    ):
         for structure in known.structures:
             parts += [f"### {structure.name}\n", _sentence(structure.size, structure.comment)]
             parts.append("| at | size | field | |\n|---:|---:|---|---|")

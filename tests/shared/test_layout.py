@@ -160,6 +160,11 @@ def test_enumerations_are_named_for_what_they_enumerate() -> None:
     assert layout.Fitness.STALLED | layout.Fitness.SLOW == 3
 
 
+def test_a_fact_that_is_needed_by_name_must_be_there() -> None:
+    with pytest.raises(ValueError, match="no header defines rb_gone"):
+        generator.facts(headers.parse(TEXTS), only=("rb_prefix", "rb_gone"))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

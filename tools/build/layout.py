@@ -85,17 +85,25 @@ class Facts:
 
 
 def facts(headers: Iterable[Header], *, only: Collection[str] | None = None) -> Facts:
-    """What these headers define; of it, only what is named."""
+    """What these headers define; of it, only what is named, which must be there."""
     found = Facts([], [], [])
     for header in headers:
-        found.structures += [s for s in header.structures.values() if _wanted(s.name, only)]
-        found.enumerations += [e for e in header.enumerations.values() if _wanted(e.name, only)]
-        found.numbers += [n for n in header.numbers.values() if _wanted(n.name, only)]
-    return found
-
-
-def _wanted(name: str, only: Collection[str] | None) -> bool:
-    return only is None or name in only
+        found.structures += header.structures.values()
+        found.enumerations += header.enumerations.values()
+        found.numbers += header.numbers.values()
+    if only is None:
+        return found
+    chosen = Facts(
+        [structure for structure in found.structures if structure.name in only],
+        [enumeration for enumeration in found.enumerations if enumeration.name in only],
+        [number for number in found.numbers if number.name in only],
+    )
+    names = [structure.name for structure in chosen.structures]
+    names += [enumeration.name for enumeration in chosen.enumerations]
+    names += [number.name for number in chosen.numbers]
+    if missing := set(only).difference(names):
+        raise ValueError(f"no header defines {', '.join(sorted(missing))}")
+    return chosen
 
 
 def ring_facts(headers: Iterable[Header]) -> Facts:
@@ -166,15 +174,19 @@ KEYWORDS = {"from", "in", "is"}
 
 
 def cython(headers: Iterable[Header]) -> str:
-    """Declarations."""
+    """Declarations of all that the bus's headers define, and of the prefix."""
     lines = [f'"""What stands in shared memory, for Cython. {DO_NOT_EDIT}"""', ""]
     lines += ["from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t"]
     lines += ["from ringbuf._native cimport rb_word"]
     for header in headers:
-        known = facts([header], only=None if header.path in BUS_HEADERS else ("rb_prefix",))
-        if known.structures:
-            lines += ["", f'cdef extern from "{header.path}" nogil:']
-            lines += [f"    {line}" for line in _cython(known)]
+        if header.path in BUS_HEADERS:
+            known = facts([header])
+        elif "rb_prefix" in header.structures:
+            known = facts([header], only=("rb_prefix",))
+        else:
+            continue
+        lines += ["", f'cdef extern from "{header.path}" nogil:']
+        lines += [f"    {line}" for line in _cython(known)]
     return "\n".join([*lines, ""])
 
 

@@ -20,11 +20,8 @@
 
 /* Which structure follows a segment's prefix. */
 enum sb_segment_kind {
-    SB_SEGMENT_BUS = 0x5301,
-    SB_SEGMENT_READY = 0x5302,
-    SB_SEGMENT_UP = 0x5303,
-    SB_SEGMENT_DOWN = 0x5304,
-    SB_SEGMENT_INTERESTS = 0x5305,
+    SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303,
+    SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305,
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */

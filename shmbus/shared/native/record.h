@@ -56,12 +56,8 @@ _Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 
 /* Why the dispatcher answers a request with an SB_ERROR of its own. */
 enum sb_fault_code {
-    SB_FAULT_NO_ROUTE = 1,
-    SB_FAULT_ENDPOINT_DIED = 2,
-    SB_FAULT_REPLY_LOST = 3,
-    SB_FAULT_TOO_LARGE = 4,
-    SB_FAULT_COLLISION = 5,
-    SB_FAULT_HANDLER_FULL = 6,
+    SB_FAULT_NO_ROUTE = 1, SB_FAULT_ENDPOINT_DIED = 2, SB_FAULT_REPLY_LOST = 3,
+    SB_FAULT_TOO_LARGE = 4, SB_FAULT_COLLISION = 5, SB_FAULT_HANDLER_FULL = 6,
 };
 
 struct sb_fault { /* the payload of the dispatcher's own SB_ERROR */
