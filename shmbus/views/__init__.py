@@ -1,4 +1,4 @@
-"""Observing buses, and this machine, without taking part: the facts, and who states them.
+"""Buses and this machine, observed from outside: read-only, without taking part.
 
 Public: import from here. Within the package, modules import from the module that defines a name.
 """

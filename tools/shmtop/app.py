@@ -571,7 +571,7 @@ class TailPage(Page):
         self._watch()
 
     def on_tail_page_failed(self, message: Failed) -> None:
-        self._say(message.problem, "bold red")
+        self._show_status(message.problem, "bold red")
 
     def on_tail_page_came(self, message: Came) -> None:
         log = self.query_one(RichLog)
@@ -583,7 +583,7 @@ class TailPage(Page):
     def submitted(self) -> None:
         self._watch()
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _show_status(self, text: str, style: str = "") -> None:
         self.query_one("#notice", Static).update(Text(text, style))
 
     def _watch(self) -> None:
@@ -593,12 +593,12 @@ class TailPage(Page):
         try:
             fresh = self._endpoint.tap(pattern)
         except BusError as problem:
-            self._say(str(problem), "bold red")
+            self._show_status(str(problem), "bold red")
             return
         if self._tap is not None:
             self._tap.close()
         self._tap = fresh
-        self._say(
+        self._show_status(
             f"attached to the bus as {self._endpoint.name}, a lossy observer of {pattern}: it gets "
             "copies, delays nobody, and misses what it cannot keep up with"
         )
