@@ -82,12 +82,12 @@ class Subscribing:
     ) -> Subscription:
         patterns.check_pattern(pattern)
         _check_callable(callback, pattern)
-        if overflow not in ("block", "drop_newest"):
+        if overflow not in tuple(patterns.OVERFLOWS):
             raise errors.InvalidSetting(
                 setting="overflow",
                 value=overflow,
                 reason="there is no such policy",
-                remedy="Give 'block' or 'drop_newest'",
+                remedy=f"Give {' or '.join(map(repr, patterns.OVERFLOWS))}",
             )
         if group is not None:
             names.check_group(group)
@@ -103,7 +103,7 @@ class Subscribing:
                 role=InterestRole.SUBSCRIBE,
                 pattern=pattern,
                 bit=0 if group is None else self._interests.bit(group),
-                flags=InterestFlag.DROP_NEWEST if overflow == "drop_newest" else 0,
+                flags=patterns.OVERFLOWS[overflow],
                 group=group or "",
                 function=callback,
                 payload_type=payload_type,

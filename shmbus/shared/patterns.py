@@ -19,8 +19,13 @@ import msgspec
 from shmbus.errors import InvalidPattern, InvalidType
 from shmbus.limits import MAX_TYPE
 
+from .layout import InterestFlag
+
 Role = Literal["subscribe", "handle", "tap"]
 Overflow = Literal["block", "drop_newest"]
+
+OVERFLOWS: dict[Overflow, int] = {"block": 0, "drop_newest": InterestFlag.DROP_NEWEST}
+"""Each policy of a receiver whose ring is full, by the flags that say it in an interest log."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
 _PATTERN = re.compile(

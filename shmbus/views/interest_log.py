@@ -9,8 +9,10 @@ import numpy as np
 from ringbuf import RingbufError, Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
 from shmbus.shared import layout, names
-from shmbus.shared.patterns import Interest, Role, check_pattern
+from shmbus.shared.patterns import OVERFLOWS, Interest, Role, check_pattern
 
+_POLICIES = {flags: policy for policy, flags in OVERFLOWS.items()}
+_OVERFLOW_BITS = sum(OVERFLOWS.values())  # each policy but the default has a bit of its own
 _ROLES: dict[int, Role] = {
     layout.InterestRole.SUBSCRIBE: "subscribe",
     layout.InterestRole.HANDLE: "handle",
@@ -85,7 +87,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry cut off at byte {at}")
         entry = np.frombuffer(log, layout.INTEREST, 1, at)[0]
         length, identifier, role = int(entry["length"]), int(entry["id"]), int(entry["role"])
-        lossy = int(entry["flags"]) & layout.InterestFlag.DROP_NEWEST
+        overflow = _POLICIES.get(int(entry["flags"]) & _OVERFLOW_BITS)
         begin = at + layout.INTEREST.itemsize
         middle = begin + int(entry["pattern_length"])
         end = middle + int(entry["group_length"])
@@ -93,7 +95,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry of {length} bytes at byte {at}")
         if entry["op"] == layout.InterestOp.REMOVE:
             yield identifier, None
-        elif entry["op"] == layout.InterestOp.ADD and role in _ROLES:
+        elif entry["op"] == layout.InterestOp.ADD and role in _ROLES and overflow:
             yield (
                 identifier,
                 Interest(
@@ -103,7 +105,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     group=names.check_group(log[middle:end].decode("ascii"))
                     if end > middle
                     else None,
-                    overflow="drop_newest" if lossy else "block",
+                    overflow=overflow,
                 ),
             )
         else:
