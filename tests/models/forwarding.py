@@ -1,10 +1,11 @@
 """Forwarding, its journal and the adoption: every record arrives once, whoever is killed.
 
-Describes shmbus/dispatcher/native/forward.h, journal.h and what a new dispatcher does first.
+Describes forward.h, fanout.h and journal.h in shmbus/dispatcher/native and what a new dispatcher
+does first (recover.h).
 
 The words.  All but the last two lines are the dispatcher's:
 
-    hand.*               the journal: what is in hand, one operation with absolute values
+    journal.*            what is begun, one operation with absolute values
     tail[p]              what of port p's outgoing ring is done with
     todo[p].*            of a run with several targets: from, to, and what each is still owed
     data[t], head[t]     the ring that leads to t
@@ -18,24 +19,24 @@ The steps.  A *run* is one or more consecutive records of a port with the same t
 
     more than one target:  todo[p] = {from, to, bits of each target}
     each target with room: copy all, not yet published
-                           hand = {RUN, source, from, to, target, target's head, bits after}
+                           journal = {RUN, source, from, to, target, target's head, bits after}
                            requests: target[i] = it.  replies: done[i] = position + 1
                            head.store, once for the whole run
                            strike the target from todo; one target: move the tail
     none left:             move the tail
 
-`hand.kind` is stored 0 before any other word of it changes and its value last; `todo.from`
-likewise.  Nothing else is written between a `hand` and what it announces.  Every other effect that
-must survive is an operation of `hand` as well: LOST (the counter after) and ERROR (the requester's
-head, the index).
+`journal.kind` is stored 0 before any other word of it changes and its value last; `todo.from`
+likewise.  Nothing else is written between a `journal` and its effect.  Every other effect that
+must survive is an operation of `journal` as well: LOST (the counter after) and ERROR (the
+requester's head, the index).
 
-A new dispatcher first looks at `hand`.  It alone moves the targets' heads: so where the head has
-moved on from the one in `hand`, that run was published: strike or release, both of which do no
+A new dispatcher first looks at `journal`.  It alone moves the targets' heads: so where the head has
+moved on from the one in `journal`, that run was published: strike or release, both of which do no
 harm a second time, as a tail is only ever moved forward.  Where it has not, the run's target words
 are reset.  LOST is done again.  Then the deaths, then what `todo` says.
 
 A dead target's bits in a `todo`: the plain one is counted, the group's run is delivered to another
-member; the hand of that run names the dead one's entry, which it strikes.
+member; the journal of that run names the dead one's entry, which it strikes.
 What stands in its ring beyond its tail is taken by the dispatcher, through `reclaim`, with the
 journal as from any port; a record owed both ways is dealt with bit by bit.
 
@@ -100,7 +101,7 @@ def forwarding(
     mortal: tuple[str, ...] = ("d",),
     lossy: str = "",
     replies_twice: bool = False,
-    with_hand: bool = True,
+    with_journal: bool = True,
     with_todo: bool = True,
     single_publication: bool = True,
     kind_is_cleared_first: bool = True,
@@ -108,18 +109,18 @@ def forwarding(
     from_is_cleared_first: bool = True,
     from_is_stored_last: bool = True,
     absolute_values: bool = True,
-    target_words_within_hand: bool = True,
+    target_words_within_journal: bool = True,
     target_words_are_reset: bool = True,
     target_words_of_the_handed_on_are_reset: bool = True,
     reply_is_known_by_position: bool = True,
-    hand_is_adopted: bool = True,
-    hand_is_adopted_first: bool = True,
-    entry_is_in_hand: bool = True,
+    journal_is_adopted: bool = True,
+    journal_is_adopted_first: bool = True,
+    entry_is_in_journal: bool = True,
     dealt_bits_are_kept: bool = True,
     tails_move_forward_only: bool = True,
     heads_are_compared: bool = True,
-    hand_names_generation: bool = True,
-    ring_is_in_hand: bool = True,
+    journal_names_generation: bool = True,
+    ring_is_in_journal: bool = True,
     todo_is_routed_anew: bool = False,
     todo_is_compared: bool = True,
     todo_is_ended: str = "never",
@@ -289,26 +290,26 @@ def forwarding(
 
     # What it does ---------------------------------------------------------------------------------
 
-    def take_in_hand(kind: str, job: Job, head: int = 0, after: Any = 0) -> Part[None]:
-        if not with_hand:
+    def note(kind: str, job: Job, head: int = 0, after: Any = 0) -> Part[None]:
+        if not with_journal:
             return
         if kind_is_cleared_first:
-            yield store("hand.kind", "")
+            yield store("journal.kind", "")
         if not kind_is_stored_last:
-            yield store("hand.kind", kind)
-        yield store("hand.source", job.source)
+            yield store("journal.kind", kind)
+        yield store("journal.source", job.source)
         if len(lives.get(job.source, ())) > 1:
             life = yield load(f"life[{job.source}]")
-            yield store("hand.generation", life)
+            yield store("journal.generation", life)
             del life
-        yield store("hand.from", job.start)
-        yield store("hand.to", job.to)
-        yield store("hand.target", job.target)
-        yield store("hand.head", head)
-        yield store("hand.after", after)
-        yield store("hand.bits", (job.bits, job.owed))
+        yield store("journal.from", job.start)
+        yield store("journal.to", job.to)
+        yield store("journal.target", job.target)
+        yield store("journal.head", head)
+        yield store("journal.after", after)
+        yield store("journal.bits", (job.bits, job.owed))
         if kind_is_stored_last:
-            yield store("hand.kind", kind)
+            yield store("journal.kind", kind)
 
     def finish(job: Job) -> Part[None]:
         """Strikes the target, or lets go of the records: harmless a second time."""
@@ -357,10 +358,10 @@ def forwarding(
         yield store(f"data[{t}]", (*ring[: head - 1], *job.copies))
         del ring
         asked = tuple(records[copy.name].request for copy in job.copies if copy.name in records)
-        if not target_words_within_hand:
+        if not target_words_within_journal:
             yield from remember(job, asked)
-        yield from take_in_hand("RUN", job, head)
-        if target_words_within_hand:
+        yield from note("RUN", job, head)
+        if target_words_within_journal:
             yield from remember(job, asked)
         if not single_publication:
             for i in range(1, len(job.copies)):
@@ -381,7 +382,7 @@ def forwarding(
         lost = yield load(f"lost[{job.target}]")
         after = (*lost, *job.copies)
         del lost
-        yield from take_in_hand("LOST", job, 0, after)
+        yield from note("LOST", job, 0, after)
         yield store(f"lost[{job.target}]", after)
         yield from finish(job)
 
@@ -391,7 +392,7 @@ def forwarding(
         ring = yield load("data[r]")
         yield store("data[r]", (*ring[: head - 1], Copy(f"error {i}", PLAIN)))
         del ring
-        yield from take_in_hand("ERROR", job, head)
+        yield from note("ERROR", job, head)
         yield store("head[r]", head + 1)
         yield from failed(job)
 
@@ -441,11 +442,11 @@ def forwarding(
     }
 
     def adopt() -> Part[None]:
-        kind, job, before, after = yield atomic_hand
+        kind, job, before, after = yield atomic_journal
         if kind == "":
             return
-        assert job.target in (*rings, "$"), "the hand makes no sense"
-        assert job.start < job.to or kind == "ERROR", "the hand makes no sense"
+        assert job.target in (*rings, "$"), "the journal makes no sense"
+        assert job.start < job.to or kind == "ERROR", "the journal makes no sense"
         if kind in ("RUN", "ERROR"):
             head = yield load(f"head[{job.target}]")
             published = head != before or not heads_are_compared
@@ -468,29 +469,29 @@ def forwarding(
                 )
             yield from finish(job)
 
-    def hand(words: Words) -> tuple[str, Job, int, Any]:
-        bits, owed = words["hand.bits"]
+    def journal(words: Words) -> tuple[str, Job, int, Any]:
+        bits, owed = words["journal.bits"]
         job = Job(
             "",
-            words["hand.source"],
-            words["hand.from"],
-            words["hand.to"],
-            words["hand.target"],
+            words["journal.source"],
+            words["journal.from"],
+            words["journal.to"],
+            words["journal.target"],
             (),
             bits,
             owed,
         )
-        if not entry_is_in_hand and job.target != "$":
+        if not entry_is_in_journal and job.target != "$":
             job = job._replace(owed=())
-        if not ring_is_in_hand:
+        if not ring_is_in_journal:
             job = job._replace(source=job.source.strip("<>"))
-        source_has_gone = words["hand.generation"] != words.get(f"life[{job.source}]", 0)
-        kind = "" if source_has_gone and hand_names_generation else words["hand.kind"]
-        return kind, job, words["hand.head"], words["hand.after"]
+        source_has_gone = words["journal.generation"] != words.get(f"life[{job.source}]", 0)
+        kind = "" if source_has_gone and journal_names_generation else words["journal.kind"]
+        return kind, job, words["journal.head"], words["journal.after"]
 
-    def names_in_hand(words: Words) -> tuple[str, ...]:
+    def names_in_journal(words: Words) -> tuple[str, ...]:
         """The records from `from` to `to`, read again."""
-        source, start, to = words["hand.source"], words["hand.from"], words["hand.to"]
+        source, start, to = words["journal.source"], words["journal.from"], words["journal.to"]
         if source[0] == "<":
             return ()  # replies ask nobody
         if source[0] == ">":
@@ -500,13 +501,13 @@ def forwarding(
     words_are_reset = (*ports, ">") if target_words_of_the_handed_on_are_reset else tuple(ports)
     if not target_words_are_reset:
         words_are_reset = ()
-    atomic_hand = atomic("read the hand", hand)
-    atomic_names = atomic("read its records", names_in_hand)
+    atomic_journal = atomic("read the journal", journal)
+    atomic_names = atomic("read its records", names_in_journal)
 
     def successor() -> Program:
-        if hand_is_adopted and hand_is_adopted_first:
+        if journal_is_adopted and journal_is_adopted_first:
             yield from adopt()
-        if hand_is_adopted and not hand_is_adopted_first:
+        if journal_is_adopted and not journal_is_adopted_first:
             while True:
                 job = yield looking_at_deaths
                 if job is False:
@@ -599,9 +600,11 @@ def forwarding(
         return None
 
     words: dict[str, Any] = dict.fromkeys(
-        ("hand.kind", "hand.source", "hand.target"), ""
-    ) | dict.fromkeys(("hand.from", "hand.to", "hand.head", "hand.after", "hand.generation"), 0)
-    words |= {"hand.bits": (0, ()), "lost[$]": ()}
+        ("journal.kind", "journal.source", "journal.target"), ""
+    ) | dict.fromkeys(
+        ("journal.from", "journal.to", "journal.head", "journal.after", "journal.generation"), 0
+    )
+    words |= {"journal.bits": (0, ()), "lost[$]": ()}
     for p in ports:
         words |= {f"life[{p}]": 0, f"tail[{p}]": 1, f"todo[{p}].from": 0, f"todo[{p}].to": 0}
         words |= {f"todo[{p}].{t}": 0 for t in targets}

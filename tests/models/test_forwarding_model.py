@@ -91,38 +91,44 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
 }
 
 WRONG: dict[str, dict[str, Any]] = {
-    "no hand": {**FAN_OUT, "with_hand": False},
+    "no journal": {**FAN_OUT, "with_journal": False},
     "no todo": {**FAN_OUT, "with_todo": False},
     "a run is published record by record": {**GROUP, "single_publication": False},
-    "hand.kind is not stored 0 first": {**FAN_OUT, "kind_is_cleared_first": False},
-    "hand.kind is not stored last": {**FAN_OUT, "kind_is_stored_last": False},
+    "journal.kind is not stored 0 first": {**FAN_OUT, "kind_is_cleared_first": False},
+    "journal.kind is not stored last": {**FAN_OUT, "kind_is_stored_last": False},
     "todo.from is not stored last": {**FAN_OUT, "from_is_stored_last": False},
     "todo stands for ever": {**FAN_OUT, "todo_is_compared": False},
     "todo is ended before the tail moves": {**GROUP, "todo_is_ended": "before the tail moves"},
     "todo is routed anew": {**GROUP, "todo_is_routed_anew": True},
     "counters go up instead of being stored": {**FAN_OUT, "absolute_values": False},
-    "target words before the hand": {**REQUESTS, "target_words_within_hand": False},
+    "target words before the journal": {**REQUESTS, "target_words_within_journal": False},
     "target words of what was not published stay": {**REQUESTS, "target_words_are_reset": False},
     "target words of what was not handed on stay": {
         **REQUEST_HANDED_ON,
         "target_words_of_the_handed_on_are_reset": False,
     },
     "a repeated reply is taken for a second": {**REQUESTS, "reply_is_known_by_position": False},
-    "the hand is not adopted": {**FAN_OUT, "hand_is_adopted": False},
-    "the head is not compared with the hand": {**FAN_OUT, "heads_are_compared": False},
-    "deaths are dealt with before the hand": {**GROUP, "hand_is_adopted_first": False},
-    "the hand does not name the entry of the dead": {**GROUP_OF_THREE, "entry_is_in_hand": False},
+    "the journal is not adopted": {**FAN_OUT, "journal_is_adopted": False},
+    "the head is not compared with the journal": {**FAN_OUT, "heads_are_compared": False},
+    "deaths are dealt with before the journal": {**GROUP, "journal_is_adopted_first": False},
+    "the journal does not name the entry of the dead": {
+        **GROUP_OF_THREE,
+        "entry_is_in_journal": False,
+    },
     "of a dead one's record only one bit is handed on": {**GROUP, "dealt_bits_are_kept": False},
     "a tail is moved back by what is done again": {**REQUESTS, "tails_move_forward_only": False},
     "errors for what is still to be handed on": {**REQUESTS, "errors_before_handing_on": True},
-    "the hand does not name the ring": {**EVENTS_AND_REPLIES, "ring_is_in_hand": False},
-    "the hand does not name the generation": {**SLOT_GIVEN_AGAIN, "hand_names_generation": False},
+    "the journal does not name the ring": {**EVENTS_AND_REPLIES, "ring_is_in_journal": False},
+    "the journal does not name the generation": {
+        **SLOT_GIVEN_AGAIN,
+        "journal_names_generation": False,
+    },
 }
 SLOW = {
     "errors for what is still to be handed on",
     "a repeated reply is taken for a second",
     "target words of what was not published stay",
-    "target words before the hand",
+    "target words before the journal",
 }
 
 

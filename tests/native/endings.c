@@ -581,7 +581,8 @@ TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
     for (int i = 0; i < 300; i++)
         CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", "1", 1));
     flush(p);
-    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation,
+                             .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(&w->f->orders, &order));
     settle(w);
     for (int i = 0; i < 50; i++) { /* it goes on writing */
@@ -606,7 +607,8 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     handle(p, "ask");
     ask(client, "ask", "1");
     settle(w);
-    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation,
+                             .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(&w->f->orders, &order));
     dp_take_orders(w->f, false);
     struct message m;

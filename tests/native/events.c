@@ -399,7 +399,8 @@ TEST(a_lossy_run_that_ends_before_a_large_record_counts_every_record)
     EQUAL(fitted + lost, 40);
     static char zeros[2000];
     for (int i = 0; i < 9; i++) /* one run, in which every third is too large for its ring */
-        CHECK(put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", zeros, i % 3 == 2 ? 2000 : 1000 / (1 + i % 3)));
+        CHECK(put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", zeros,
+                  i % 3 == 2 ? 2000 : 1000 / (1 + i % 3)));
     flush(source);
     settle(w);
     EQUAL(rb_load(&lossy->down->lost) + w->f->ports[lossy->slot].delivered, 49);
@@ -539,7 +540,8 @@ TEST(records_of_every_size_pass_every_place_of_the_wrap)
 TEST(a_fan_out_wraps_with_rings_of_different_sizes_and_loses_nothing)
 {
     struct world *w = new_world();
-    struct peer *a = join_sized(w, "a", (struct size){.data_in = 1024}), *b = join_sized(w, "b", (struct size){.data_in = 2048});
+    struct peer *a = join_sized(w, "a", (struct size){.data_in = 1024});
+    struct peer *b = join_sized(w, "b", (struct size){.data_in = 2048});
     struct peer *c = join(w, "c"), *source = join_sized(w, "source", (struct size){.data_out = 2048});
     struct peer *all[3] = {a, b, c};
     for (int i = 0; i < 3; i++)
@@ -550,7 +552,8 @@ TEST(a_fan_out_wraps_with_rings_of_different_sizes_and_loses_nothing)
         char text[200];
         memset(text, 0, sizeof text);
         snprintf(text, sizeof text, "%u", sent);
-        while (sent < 3000 && draw(&seed) % 4 && put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", text, draw(&seed) % 170 + 8)) {
+        while (sent < 3000 && draw(&seed) % 4 &&
+               put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT}, "x", text, draw(&seed) % 170 + 8)) {
             sent++;
             memset(text, 0, sizeof text);
             snprintf(text, sizeof text, "%u", sent);

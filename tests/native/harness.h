@@ -466,7 +466,8 @@ static inline uint64_t subscribe(struct peer *p, const char *pattern)
 
 static inline uint64_t subscribe_lossy(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_DROP_NEWEST}, pattern, "");
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_DROP_NEWEST};
+    return wish(p, e, pattern, "");
 }
 
 static inline uint64_t subscribe_group(struct peer *p, const char *pattern, const char *group, uint8_t bit)
@@ -518,7 +519,10 @@ static inline bool say(struct peer *p, uint16_t kind, const char *type, const ch
 }
 
 static inline bool publish(struct peer *p, const char *type, const char *text) { return say(p, SB_EVENT, type, text); }
-static inline bool send_to_handler(struct peer *p, const char *type, const char *text) { return say(p, SB_SEND, type, text); }
+static inline bool send_to_handler(struct peer *p, const char *type, const char *text)
+{
+    return say(p, SB_SEND, type, text);
+}
 
 /* An event of that many payload bytes. */
 static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size)
@@ -547,7 +551,8 @@ static inline uint16_t ask(struct peer *p, const char *type, const char *text)
 
 static inline bool answer(struct peer *p, const struct message *m, const char *text)
 {
-    struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer, .peer_generation = m->header.peer_generation};
+    struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer,
+                          .peer_generation = m->header.peer_generation};
     memcpy(h.correlation, m->header.correlation, 16);
     bool room = put(p, SB_REPLIES, h, "", text, strlen(text));
     flush(p);

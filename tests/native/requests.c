@@ -67,7 +67,8 @@ TEST(many_requests_in_flight_each_get_their_own_reply_in_any_order)
 TEST(the_most_specific_pattern_handles)
 {
     struct world *w = new_world();
-    struct peer *rest = join(w, "rest"), *star = join(w, "star"), *exact = join(w, "exact"), *client = join(w, "client");
+    struct peer *rest = join(w, "rest"), *star = join(w, "star"), *exact = join(w, "exact");
+    struct peer *client = join(w, "client");
     handle(rest, "index.>");
     handle(star, "index.*");
     handle(exact, "index.query");
@@ -157,7 +158,8 @@ TEST(a_send_that_nobody_handles_is_a_dead_letter_and_counted_at_its_sender)
     settle(w);
     struct message m;
     CHECK(take(ear, &m));
-    CHECK(mentions(&m, "nothing.here") && mentions(&m, "the payload") && mentions(&m, "client") && mentions(&m, "nobody handles it"));
+    CHECK(mentions(&m, "nothing.here") && mentions(&m, "the payload") && mentions(&m, "client"));
+    CHECK(mentions(&m, "nobody handles it"));
     EQUAL(rb_load(&w->bus->dead_letters), 1);
     EQUAL(rb_load(&client->down->undeliverable), 1);
     close_world(w);
@@ -394,7 +396,8 @@ TEST(errors_fit_where_replies_do_not)
 TEST(a_reply_too_large_for_its_requester_is_told_to_it)
 {
     struct world *w = new_world();
-    struct peer *server = join(w, "server"), *client = join_sized(w, "client", (struct size){.replies_in = 1024, .requests = 2});
+    struct peer *server = join(w, "server");
+    struct peer *client = join_sized(w, "client", (struct size){.replies_in = 1024, .requests = 2});
     handle(server, "x");
     ask(client, "x", "1");
     settle(w);
@@ -432,7 +435,8 @@ TEST(a_handlers_failure_reaches_the_caller_as_it_was_told)
     settle(w);
     struct message m;
     CHECK(take(server, &m));
-    struct sb_record h = {.kind = SB_ERROR, .flags = SB_REMOTE, .peer = m.header.peer, .peer_generation = m.header.peer_generation};
+    struct sb_record h = {.kind = SB_ERROR, .flags = SB_REMOTE, .peer = m.header.peer,
+                          .peer_generation = m.header.peer_generation};
     memcpy(h.correlation, m.header.correlation, 16);
     CHECK(put(server, SB_REPLIES, h, "", "traceback", 9));
     flush(server);

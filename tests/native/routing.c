@@ -156,9 +156,11 @@ TEST(routes_agree_with_a_naive_matcher)
                     n->bit = (uint8_t)(1 + draw(&seed) % 3);
                     snprintf(n->group, sizeof n->group, "g%d", n->bit - 1);
                 }
-                struct sb_interest e = {.op = SB_INTEREST_ADD, .role = n->handler ? SB_ROLE_HANDLE : SB_ROLE_SUBSCRIBE, .bit = n->bit,
+                struct sb_interest e = {.op = SB_INTEREST_ADD, .bit = n->bit,
+                                        .role = n->handler ? SB_ROLE_HANDLE : SB_ROLE_SUBSCRIBE,
                                         .flags = n->lossy ? SB_DROP_NEWEST : 0, .id = n->id,
-                                        .pattern_length = (uint16_t)strlen(n->pattern), .group_length = (uint16_t)strlen(n->group)};
+                                        .pattern_length = (uint16_t)strlen(n->pattern),
+                                        .group_length = (uint16_t)strlen(n->group)};
                 CHECK(dp_add_interest(&r, n->slot, &e, n->pattern, n->group));
             }
             for (int k = 0; k < 6; k++) {
@@ -180,7 +182,8 @@ TEST(tokens_are_valid_exactly_as_documented)
 {
     const struct { const char *text; bool type, pattern; } cases[] = {
         {"a", 1, 1}, {"a.b-c_D.9", 1, 1}, {"$bus.x", 1, 1}, {"*", 0, 1}, {">", 0, 1}, {"a.*.b", 0, 1}, {"a.>", 0, 1},
-        {"", 0, 0}, {".", 0, 0}, {"a.", 0, 0}, {".a", 0, 0}, {"a..b", 0, 0}, {">.a", 0, 0}, {"a*", 0, 0}, {"a.b>", 0, 0},
+        {"", 0, 0}, {".", 0, 0}, {"a.", 0, 0}, {".a", 0, 0}, {"a..b", 0, 0}, {">.a", 0, 0}, {"a*", 0, 0},
+        {"a.b>", 0, 0},
         {"$", 0, 0}, {"a b", 0, 0}, {"a/b", 0, 0}, {"\xc3\xa4", 0, 0}, {"a$b", 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -195,7 +198,8 @@ TEST(tokens_are_valid_exactly_as_documented)
 
 static void wish_for(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)
 {
-    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = id, .pattern_length = (uint16_t)strlen(pattern)};
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = id,
+                            .pattern_length = (uint16_t)strlen(pattern)};
     CHECK(dp_add_interest(r, slot, &e, pattern, ""));
 }
 

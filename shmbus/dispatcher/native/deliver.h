@@ -1,4 +1,4 @@
-/* Delivering: the run in hand into a target's ring, and copies of it to those who tap.
+/* Delivering: the run into a target's ring, and copies of it to those who tap.
  *
  * Offers: dp_copy_run, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
 #ifndef DP_DELIVER_H

@@ -1,4 +1,4 @@
-/* The journal: what the dispatcher has in hand stands in BUS before it is done.
+/* The journal: what the dispatcher does next stands in BUS before it is done.
  *
  * Every field is an absolute value, so a successor may repeat the operation without harm; it asks the target's
  * head (of which the dispatcher is the only writer) whether the run was published. `kind` is stored 0 before any

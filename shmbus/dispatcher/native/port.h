@@ -115,9 +115,9 @@ struct dp_forwarder {
     struct dp_set departing;
     uint64_t now;         /* of this pass */
     uint64_t next_look, next_deadline;
-    bool adopting; /* a dispatcher was here before: take over what it had in hand */
+    bool adopting; /* a dispatcher was here before: finish what it had begun */
 
-    struct dp_run run;         /* in hand */
+    struct dp_run run;         /* being forwarded */
     struct dp_choices choices; /* being made, of one more record or of an event of the bus's own */
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
@@ -201,7 +201,7 @@ static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind
 }
 
 /* It wrote what no endpoint may: from now on nothing is read from its rings, and at its next visit it departs, so
- * that what is in hand goes on undisturbed. */
+ * that the run being forwarded need not be saved. */
 static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *port)
 {
     if (!port->corrupt)

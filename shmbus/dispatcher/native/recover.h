@@ -64,7 +64,7 @@ static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *s
         rb_store_release(given, dp_whom_of(source));
 }
 
-struct dp_unfinished { /* what the journal says was in hand */
+struct dp_unfinished { /* what the journal says was begun */
     enum sb_journal_kind kind;
     struct dp_span span;
     uint64_t target; /* whom */

@@ -84,7 +84,7 @@ struct dp_routes {
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
-    uint64_t pinned_from; /* routes used since this look-up are in hand and may not be replaced */
+    uint64_t pinned_from; /* routes used since this look-up belong to the run and may not be replaced */
     struct dp_route *cache[DP_CACHE_SETS][DP_CACHE_WAYS];
     struct dp_route *last; /* the route looked up before */
 };

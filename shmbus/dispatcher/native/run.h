@@ -206,7 +206,7 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
     return first;
 }
 
-/* Record `i` of the run in hand will not be handled. */
+/* Record `i` of the run will not be handled. */
 static inline void dp_dead_letter_of_run(struct dp_forwarder *f, uint32_t i, const char *reason)
 {
     struct dp_run *run = &f->run;
