@@ -29,7 +29,7 @@ static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct d
     return shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS && shape->pending_offset % 8 == 0 &&
            shape->pending_offset <= size &&
            shape->pending_count <= (size - shape->pending_offset) / sizeof(struct sb_pending) &&
-           shape->pending_count * 2 * SB_FAULT_RECORD <= shape->incoming[SB_REPLIES] / 2;
+           shape->pending_count * SB_REQUEST_RESERVE <= shape->incoming[SB_REPLIES] / 2;
 }
 
 /* Its rings, as whoever served it before left them. False: their words are garbage. */
@@ -66,7 +66,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->pending = (const struct sb_pending *)((const uint8_t *)o->up + o->shape.pending_offset);
     port->given = (struct sb_target *)((uint8_t *)o->down + o->down->target_offset);
     port->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
-    port->reserve = (uint64_t)port->pending_count * 2 * SB_FAULT_RECORD;
+    port->reserve = (uint64_t)port->pending_count * SB_REQUEST_RESERVE;
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);

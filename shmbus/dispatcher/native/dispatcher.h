@@ -52,8 +52,7 @@ static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *port, 
     if (port->stalled == stalled || port->state != SB_ROW_LIVE)
         return;
     port->stalled = stalled;
-    uint64_t health = rb_load(&port->row->health) & ~(uint64_t)SB_STALLED;
-    dp_row_set(port, &port->row->health, health | (stalled ? SB_STALLED : 0));
+    dp_set_health(port, SB_STALLED, stalled);
     dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", port, reason);
 }
 

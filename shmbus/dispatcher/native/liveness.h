@@ -8,7 +8,7 @@
  * a close without a word.
  *
  * Offers: dp_liveness_open, dp_liveness_close; dp_liveness_add, dp_liveness_open_door, dp_liveness_remove; the threads'
- *         bodies dp_liveness_run and dp_attend_wills; dp_raise. */
+ *         bodies dp_liveness_run and dp_attend_wills. */
 #ifndef DP_LIVENESS_H
 #define DP_LIVENESS_H
 
@@ -56,13 +56,6 @@ static inline bool dp_liveness_open(struct dp_liveness *w, struct dp_orders *ord
     return w->processes && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0 &&
            epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
-}
-
-static inline void dp_raise(int event)
-{
-    uint64_t one = 1;
-    while (write(event, &one, sizeof one) < 0 && errno == EINTR) {
-    }
 }
 
 /* The body of the thread that waits for wills. */

@@ -3,7 +3,7 @@
  * Whoever gives an order (control plane, liveness) wakes the forwarding thread, and a notice makes `notice_fd`
  * readable. The lock is held for a few instructions and by nobody who waits.
  *
- * Offers: dp_orders_open, dp_orders_close; dp_give_order, dp_wake, dp_take_list; dp_notify, dp_take_notices. */
+ * Offers: dp_orders_open, dp_orders_close; dp_give_order, dp_wake, dp_take_list; dp_notify, dp_take_notices; dp_raise. */
 #ifndef DP_ORDERS_H
 #define DP_ORDERS_H
 
@@ -76,6 +76,14 @@ static inline void dp_orders_close(struct dp_orders *o)
         close(o->notice_fd);
 }
 
+/* Make an eventfd readable. */
+static inline void dp_raise(int event)
+{
+    uint64_t one = 1;
+    while (write(event, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
 /* Under the lock: the forwarding thread looks at its orders. */
 static inline void dp_wake(struct dp_orders *o)
 {
@@ -128,9 +136,7 @@ static inline void dp_notify(struct dp_orders *o, const struct dp_notice *notice
         o->notices[o->notice_count++] = *notice;
     }
     pthread_mutex_unlock(&o->lock);
-    uint64_t one = 1;
-    while (write(o->notice_fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    dp_raise(o->notice_fd);
 }
 
 /* All notices since the last time, `count` of them, which the caller frees. */

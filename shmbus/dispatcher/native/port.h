@@ -5,7 +5,7 @@
  *
  * Offers: sets of slots; dp_port_of, dp_whom_of, dp_open_for_messages; dp_untouched, dp_in_hand;
  *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_row_begin, dp_row_end,
- *         dp_row_set; dp_notify_of; dp_quarantine. */
+ *         dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #ifndef DP_PORT_H
 #define DP_PORT_H
 
@@ -193,6 +193,13 @@ static inline void dp_row_set(struct dp_port *port, rb_word *word, uint64_t valu
     dp_row_begin(port->row);
     rb_store(word, value);
     dp_row_end(port->row);
+}
+
+/* One bit of enum sb_fitness. */
+static inline void dp_set_health(struct dp_port *port, uint64_t bit, bool on)
+{
+    uint64_t health = rb_load(&port->row->health) & ~bit;
+    dp_row_set(port, &port->row->health, health | (on ? bit : 0));
 }
 
 static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *port)

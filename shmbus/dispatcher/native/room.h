@@ -17,8 +17,7 @@ static inline void dp_set_slow(struct dp_port *port, bool slow)
     if (port->slow == slow)
         return;
     port->slow = slow;
-    uint64_t health = rb_load(&port->row->health) & ~(uint64_t)SB_SLOW;
-    dp_row_set(port, &port->row->health, health | (slow ? SB_SLOW : 0));
+    dp_set_health(port, SB_SLOW, slow);
 }
 
 /* Has the target taken something since we last looked? */
