@@ -620,6 +620,45 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     close_world(w);
 }
 
+TEST(what_a_fan_out_owed_to_a_dead_member_waits_for_room_at_another)
+{
+    struct world *w = new_world();
+    char owed[181] = {0};
+    memset(owed, 'o', 180); /* as large as a ring so small takes: no room is left over for it */
+    struct size tiny = {.data_in = 1024};
+    struct peer *source = join(w, "source"), *filler = join(w, "filler"), *c = join(w, "c");
+    struct peer *dead = join_sized(w, "dead", tiny), *other = join_sized(w, "other", tiny);
+    subscribe(c, "x");
+    subscribe(dead, "fill.dead");
+    subscribe_group(dead, "x", "g", 1);
+    for (int i = 0; i < 20; i++)
+        publish_bytes(filler, "fill.dead", 100);
+    settle(w);
+    publish(source, "x", owed);
+    settle(w);
+    GETS(c, owed);
+    struct peer *second = join(w, "second filler");
+    subscribe(other, "fill.other");
+    subscribe_group(other, "x", "g", 1);
+    for (int i = 0; i < 20; i++)
+        publish_bytes(second, "fill.other", 100);
+    settle(w);
+    die(dead, SB_REASON_KILLED);
+    CHECK(w->passes < 20); /* nobody spins over it */
+    CHECK(!dead->reclaimed && rb_load(&source->down->todo.from) != SB_NOWHERE);
+    struct message m;
+    uint32_t got = 0;
+    while (take(other, &m)) {
+        got += strcmp(m.text, owed) == 0;
+        settle(w);
+    }
+    EQUAL(got, 1);
+    CHECK(dead->reclaimed);
+    EQUAL(rb_load(&source->down->todo.from), SB_NOWHERE);
+    EQUAL(rb_load(&w->bus->dead_letters), 0);
+    close_world(w);
+}
+
 TEST(whoever_sends_garbage_while_it_closes_is_told_that_it_was_put_out)
 {
     struct world *w = new_world();

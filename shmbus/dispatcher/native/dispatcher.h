@@ -134,7 +134,7 @@ static inline bool dp_something_new(void *context)
     return false;
 }
 
-/* Of one that has attached: `up` is emitted once, and its wishes are read. */
+/* Of one that has attached: `up` is emitted once, and its interests are read. */
 static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
 {
     if (!port->confirmed) {

@@ -82,7 +82,7 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *por
     return true;
 }
 
-/* Bring the routes up to what the endpoint wishes. */
+/* Bring the routes up to what the endpoint has logged. */
 static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct dp_port *port)
 {
     uint64_t version = rb_load_acquire(&port->up->outgoing[SB_DATA].interests_version);

@@ -3,7 +3,8 @@
  * Whoever gives an order (control plane, liveness) wakes the forwarding thread, and a notice makes `notice_fd`
  * readable. The lock is held for a few instructions and by nobody who waits.
  *
- * Offers: dp_orders_open, dp_orders_close; dp_give_order, dp_wake, dp_take_list; dp_notify, dp_take_notices; dp_raise. */
+ * Offers: dp_orders_open, dp_orders_close; dp_give_order, dp_wake, dp_take_list; dp_notify, dp_take_notices;
+ *         dp_raise. */
 #ifndef DP_ORDERS_H
 #define DP_ORDERS_H
 

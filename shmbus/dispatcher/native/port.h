@@ -211,9 +211,10 @@ static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind
  * that the run being forwarded need not be saved. */
 static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *port)
 {
-    if (!port->corrupt)
-        rb_add(&f->bus->violations, 1);
+    if (port->corrupt)
+        return;
     port->corrupt = true;
+    rb_add(&f->bus->violations, 1);
     dp_set_add(&f->active, port->slot);
 }
 

@@ -1,7 +1,7 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: what stood in the journal is finished or forgotten, the wishes of all who are attached are
- * read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
+ * In this order: what stood in the journal is finished or forgotten, the interests of all who are attached
+ * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
  *
@@ -152,7 +152,7 @@ static inline void dp_recover_journal(struct dp_forwarder *f)
         dp_forget_unfinished(f, &u);
 }
 
-/* What an endpoint that is ending wished for: its groups have to be known to hand its messages on. */
+/* Those of an endpoint that is ending, too: its groups have to be known to hand its messages on. */
 static inline void dp_recover_interests(struct dp_forwarder *f, struct dp_port *port)
 {
     (void)dp_read_interests(f, port);

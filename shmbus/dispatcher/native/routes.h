@@ -26,21 +26,21 @@ struct dp_group { /* an interned group name */
     char name[];
 };
 
-struct dp_wish { /* one interest of one endpoint */
+struct dp_interest { /* one interest of one endpoint */
     uint64_t id;
     uint16_t slot;
     uint8_t role, bit, flags;
     struct dp_group *group;
     struct dp_node *node;
-    struct dp_wish *next, **link;           /* in its node */
-    struct dp_wish *next_of_slot, **slot_link; /* in its endpoint */
+    struct dp_interest *next, **link;           /* in its node */
+    struct dp_interest *next_of_slot, **slot_link; /* in its endpoint */
 };
 
 struct dp_node {
     struct dp_node *parent;
     struct dp_node *star, *rest; /* `*` and `>` */
-    struct dp_wish *wishes;      /* of patterns that end here: who came first is asked first */
-    struct dp_wish **wishes_end; /* where the next is linked in, if there are any */
+    struct dp_interest *interests;      /* of patterns that end here: who came first is asked first */
+    struct dp_interest **interests_end; /* where the next is linked in, if there are any */
     uint32_t children;           /* star, rest and literal ones */
     uint8_t token_length;
     char token[]; /* a literal; empty for root, star and rest */
@@ -78,9 +78,9 @@ struct dp_route { /* what the trie says of one exact type */
 struct dp_routes {
     struct dp_node *root;
     struct dp_table nodes;  /* (parent, token) -> node */
-    struct dp_table wishes; /* (slot, id) -> wish */
+    struct dp_table interests; /* (slot, id) -> interest */
     struct dp_table groups; /* name -> group */
-    struct dp_wish **of_slot;
+    struct dp_interest **of_slot;
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
@@ -102,11 +102,11 @@ static inline bool dp_same_token(const void *item, const void *key)
     return n->parent == k->parent && n->token_length == k->length && memcmp(n->token, k->text, k->length) == 0;
 }
 
-struct dp_wish_key { uint64_t id; uint64_t slot; };
-static inline bool dp_same_wish(const void *item, const void *key)
+struct dp_interest_key { uint64_t id; uint64_t slot; };
+static inline bool dp_same_interest(const void *item, const void *key)
 {
-    const struct dp_wish *w = item;
-    const struct dp_wish_key *k = key;
+    const struct dp_interest *w = item;
+    const struct dp_interest_key *k = key;
     return w->id == k->id && w->slot == k->slot;
 }
 
@@ -190,7 +190,7 @@ static inline struct dp_node *dp_child(struct dp_routes *r, struct dp_node *pare
 
 static inline void dp_prune(struct dp_routes *r, struct dp_node *n)
 {
-    while (n->parent && !n->wishes && !n->children) {
+    while (n->parent && !n->interests && !n->children) {
         struct dp_node *parent = n->parent;
         if (parent->star == n) {
             parent->star = NULL;
@@ -225,12 +225,12 @@ static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *
     return g;
 }
 
-static inline void dp_forget_wish(struct dp_routes *r, struct dp_wish *w)
+static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w)
 {
-    struct dp_wish_key key = {w->id, w->slot};
-    dp_table_remove(&r->wishes, dp_hash(&key, sizeof key, 3), w);
+    struct dp_interest_key key = {w->id, w->slot};
+    dp_table_remove(&r->interests, dp_hash(&key, sizeof key, 3), w);
     *w->link = w->next;
-    *(w->next ? &w->next->link : &w->node->wishes_end) = w->link;
+    *(w->next ? &w->next->link : &w->node->interests_end) = w->link;
     *w->slot_link = w->next_of_slot;
     if (w->next_of_slot)
         w->next_of_slot->slot_link = w->slot_link;
@@ -244,17 +244,17 @@ static inline void dp_forget_wish(struct dp_routes *r, struct dp_wish *w)
 
 static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64_t id)
 {
-    struct dp_wish_key key = {id, slot};
-    struct dp_wish *w = dp_table_find(&r->wishes, dp_hash(&key, sizeof key, 3), dp_same_wish, &key);
+    struct dp_interest_key key = {id, slot};
+    struct dp_interest *w = dp_table_find(&r->interests, dp_hash(&key, sizeof key, 3), dp_same_interest, &key);
     if (w)
-        dp_forget_wish(r, w);
+        dp_forget_interest(r, w);
     return w != NULL;
 }
 
 static inline void dp_remove_interests(struct dp_routes *r, uint16_t slot)
 {
     while (r->of_slot[slot])
-        dp_forget_wish(r, r->of_slot[slot]);
+        dp_forget_interest(r, r->of_slot[slot]);
 }
 
 static inline bool dp_interest_sound(const struct sb_interest *e, const char *pattern)
@@ -267,9 +267,9 @@ static inline bool dp_interest_sound(const struct sb_interest *e, const char *pa
 static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const struct sb_interest *e, const char *pattern,
                                    const char *group)
 {
-    struct dp_wish_key key = {e->id, slot};
+    struct dp_interest_key key = {e->id, slot};
     uint64_t hash = dp_hash(&key, sizeof key, 3);
-    if (!dp_interest_sound(e, pattern) || dp_table_find(&r->wishes, hash, dp_same_wish, &key))
+    if (!dp_interest_sound(e, pattern) || dp_table_find(&r->interests, hash, dp_same_interest, &key))
         return false;
     struct dp_group *g = NULL;
     if (e->role == SB_ROLE_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
@@ -281,16 +281,16 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
         n = dp_child(r, n, pattern + start, end - start, true);
         start = end + 1;
     }
-    struct dp_wish *w = n ? calloc(1, sizeof *w) : NULL;
-    if (!w || !dp_table_put(&r->wishes, hash, w)) {
+    struct dp_interest *w = n ? calloc(1, sizeof *w) : NULL;
+    if (!w || !dp_table_put(&r->interests, hash, w)) {
         free(w);
         return false;
     }
-    *w = (struct dp_wish){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
+    *w = (struct dp_interest){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
                           .group = g, .node = n};
-    w->link = n->wishes ? n->wishes_end : &n->wishes;
+    w->link = n->interests ? n->interests_end : &n->interests;
     *w->link = w;
-    n->wishes_end = &w->next;
+    n->interests_end = &w->next;
     w->next_of_slot = r->of_slot[slot];
     w->slot_link = &r->of_slot[slot];
     if (w->next_of_slot)
@@ -304,8 +304,8 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
 
 /* Looking up ----------------------------------------------------------------------------------------------- */
 
-/* One entry an endpoint, which is lossy only if all its wishes are. */
-static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_wish *w)
+/* One entry an endpoint, which is lossy only if all its interests are. */
+static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_interest *w)
 {
     bool lossy = w->flags & SB_DROP_NEWEST;
     for (uint32_t i = 0; i < r->count; i++)
@@ -340,7 +340,7 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
 static inline void dp_match(struct dp_route *route, const struct dp_node *n)
 {
     bool most_specific = route->handlers.count == 0;
-    for (const struct dp_wish *w = n->wishes; w; w = w->next) {
+    for (const struct dp_interest *w = n->interests; w; w = w->next) {
         struct dp_receivers *receivers = &route->plain;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
@@ -465,7 +465,7 @@ static inline void dp_routes_close(struct dp_routes *r)
         if (r->groups.slots[i].item && r->groups.slots[i].item != DP_TOMB)
             free(r->groups.slots[i].item);
     free(r->nodes.slots);
-    free(r->wishes.slots);
+    free(r->interests.slots);
     free(r->groups.slots);
     free(r->of_slot);
     free(r->root);
