@@ -131,7 +131,8 @@ cdef class Forwarder:
         cdef uint32_t i, count
         cdef dp_notice *taken = dp_take_notices(&self.service.forwarder.orders, &count)
         try:
-            return [Notice(kind=taken[i].kind, slot=taken[i].slot, generation=taken[i].generation, reason=taken[i].reason)
+            return [Notice(kind=taken[i].kind, slot=taken[i].slot, generation=taken[i].generation,
+                           reason=taken[i].reason)
                     for i in range(count)]
         finally:
             free(taken)

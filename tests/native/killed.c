@@ -5,7 +5,7 @@
  * examined as it is, put back, and the next instruction follows. So every instruction is tried. `struck`: built
  * with fail points, it kills itself at each point that it passes.
  *
- * The dispatcher's death is followed by an adoption, an endpoint's by its farewell, each in a process of its
+ * The dispatcher's death is followed by an adoption, an endpoint's by its departure, each in a process of its
  * own, so that every examination begins alike. Some adoptions are themselves swept. */
 #define SHARED_WITH_CHILDREN
 #include "harness.h"
