@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shmbus.testing import (
-    run_python,
-)
+from shmbus.testing import run_python
 
 SHM = Path("/dev/shm")
 
@@ -64,3 +62,19 @@ def test_other_systems_and_a_python_without_gil_are_refused_at_import(
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert says in last
+
+
+def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, types; kernel = types.ModuleType('k'); kernel.layout_hash = lambda: 7;"
+            "sys.modules['shmbus.shared._kernel'] = kernel; import shmbus",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: shmbus was compiled for layout ")
+    assert "install it again" in last
