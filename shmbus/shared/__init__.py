@@ -4,7 +4,8 @@ from ringbuf import layout_text
 from shmbus.shared import _kernel, layout
 
 if _kernel.layout_hash() != layout.LAYOUT:
+    compiled, ours = layout_text(_kernel.layout_hash()), layout_text(layout.LAYOUT)
     raise ImportError(
-        f"shmbus was compiled for layout {layout_text(_kernel.layout_hash())} of shared memory, and its "
-        f"Python modules are of layout {layout_text(layout.LAYOUT)}: install it again (pip install -e .)"
+        f"shmbus was compiled for layout {compiled} of shared memory, and its Python modules are of "
+        f"layout {ours}: install it again (pip install -e .)"
     )
