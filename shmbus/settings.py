@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
     ``ring_bytes`` and ``max_requests`` of a bus are the defaults of its endpoints. ``hold_limit``,
-    ``batch``, ``spin``, ``spin_us`` and ``step_aside`` hold for whoever is given them. The rest is
+    ``batch``, ``spin`` and ``spin_us`` hold for whoever is given them. The rest is
     of the bus alone.
     """
 
@@ -85,9 +85,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     together."""
     spin_us: int = 40
     """How long that moment is, at most: microseconds."""
-    step_aside: bool = True
-    """Let a requester that finds itself on the dispatcher's CPU move to another for its next
-    wait."""
 
     def __post_init__(self) -> None:
         _power_of_two("ring_bytes", self.ring_bytes, PAGE)

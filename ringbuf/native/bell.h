@@ -75,7 +75,6 @@ struct rb_bell {        /* private to the waiter */
     bool shared;        /* the last yield let somebody else run here: perhaps whom we wait for */
     uint64_t hog_until; /* no spinning before */
     uint64_t hog_rest;  /* how long the last such rest was */
-    uint64_t hogs;      /* how often a hog was noticed */
     uint64_t parks;     /* statistics */
 };
 
@@ -120,7 +119,6 @@ static inline void rb_rest(struct rb_bell *b, uint64_t now)
     if (b->hog_rest > RB_HOG_MOST_NS)
         b->hog_rest = RB_HOG_MOST_NS;
     b->hog_until = now + b->hog_rest;
-    b->hogs++;
 }
 
 static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint64_t start)

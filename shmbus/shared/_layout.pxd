@@ -244,7 +244,6 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word bell
         rb_word heartbeat_ns
         rb_word control_ns
-        rb_word cpu
         sb_journal journal
         rb_word routed
         rb_word unrouted

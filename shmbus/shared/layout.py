@@ -47,7 +47,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000183DB3990
+LAYOUT = 0x00000001BDBAC05F
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -387,7 +387,6 @@ BUS = _structure(
     ("bell", "<u8", 384),
     ("heartbeat_ns", "<u8", 448),
     ("control_ns", "<u8", 456),
-    ("cpu", "<u8", 464),
     ("journal", JOURNAL, 512),
     ("routed", "<u8", 640),
     ("unrouted", "<u8", 648),

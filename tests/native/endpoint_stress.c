@@ -264,8 +264,7 @@ int main(int count, char **arguments)
     CHECK(ep_down_sound(down, rings + 2 * CAPACITY, up));
     sem_init(&dispatcher_bell, 0, 0);
     sem_init(&own_bell, 0, 0);
-    CHECK(ep_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0,
-                  seed & 2, 8));
+    CHECK(ep_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0, 8));
 
     pthread_t dispatcher, servers[SERVERS], requesters[REQUESTERS], publishers[PUBLISHERS];
     pthread_create(&dispatcher, NULL, dispatch, NULL);

@@ -608,7 +608,7 @@ PROMISE(a_fan_out_owed_to_the_dead_is_chosen_anew)
 static void open_real(struct stage *s)
 {
     CHECK(ep_fork_watch());
-    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, false, 16));
+    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, 16));
 }
 
 static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id,

@@ -35,7 +35,7 @@ static void attach(struct world *w, struct actor *a, const char *name, struct si
     CHECK(ep_fork_watch()); /* once a process; again does nothing */
     a->peer = make_peer(w, name, size);
     CHECK(ep_open(&a->e, w->bus, w->ready, a->peer->up, a->peer->down, &w->bell, &a->peer->bell, a->peer->generation,
-                  40000, false, 16));
+                  40000, 16));
 }
 
 static bool await(struct actor *a, uint32_t want, uint32_t index, uint64_t value)

@@ -325,7 +325,6 @@ static inline bool dp_quiet(struct dp_forwarder *f)
 static inline void *dp_forward(void *forwarder)
 {
     struct dp_forwarder *f = forwarder;
-    int last_cpu = -1;
     f->now = rb_now();
     f->next_look = 0;
     f->next_deadline = ~0ull;
@@ -335,9 +334,6 @@ static inline void *dp_forward(void *forwarder)
     }
     for (;;) {
         f->now = rb_now();
-        int cpu = sched_getcpu();
-        if (cpu != last_cpu)
-            rb_store(&f->bus->cpu, (uint64_t)(last_cpu = cpu));
         dp_pass(f);
         uint64_t stop = rb_load_acquire(&f->stop);
         if (stop && (stop == 2 || dp_quiet(f) || f->now >= rb_load(&f->stop_by_ns)))

@@ -82,12 +82,11 @@ cdef class Connection:
         cdef uintptr_t ready_at = seat.ready.address
         cdef uint64_t random = int.from_bytes(os.urandom(8), "little")
         cdef uint32_t spin_ns = seat.settings.spin_ns, hold_limit = seat.settings.hold_limit
-        cdef bint step_aside = seat.settings.step_aside
         cdef ep_endpoint *e = <ep_endpoint *>calloc(1, sizeof(ep_endpoint))
         if e == NULL:
             raise MemoryError
         if not ep_open(e, bus, <sb_ready *>ready_at, up, down, self._dispatcher_bell, self._own_bell, random, spin_ns,
-                       step_aside, hold_limit):
+                       hold_limit):
             ep_free(e)
             free(e)
             raise MemoryError

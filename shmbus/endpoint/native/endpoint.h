@@ -14,7 +14,6 @@
 #define EP_ENDPOINT_H
 
 #include "ringbuf/native/bell.h"
-#include "shmbus/endpoint/native/placement.h"
 #include "shmbus/shared/native/layout.h"
 
 #include <pthread.h>
@@ -63,8 +62,6 @@ struct ep_endpoint {
     uint32_t inside;                    /* how many those are */
     struct rb_bell bell;                /* the leader's */
     struct rb_poster self;              /* wakes the leader */
-    struct ep_placement placement;
-    uint64_t records_at_wait;           /* taken from the ring that the last wait was for */
 
     /* The watcher's. */
     struct ep_endpoint *watch_next;     /* under the watcher's lock */

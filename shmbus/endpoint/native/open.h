@@ -63,7 +63,7 @@ static inline bool ep_down_sound(const struct sb_down *down, uint64_t size, cons
 /* On segments that have been opened and checked: false without memory. */
 static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, struct sb_ready *ready, struct sb_up *up,
                            const struct sb_down *down, sem_t *dispatcher, sem_t *own, uint64_t random, uint32_t spin_ns,
-                           bool step_aside, uint32_t hold_limit)
+                           uint32_t hold_limit)
 {
     *e = (struct ep_endpoint){
         .bus = bus, .up = up, .down = down, .slot = (uint32_t)down->slot, .generation = (uint32_t)down->generation,
@@ -90,7 +90,6 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         e->free[e->free_count++] = (uint16_t)i;
     RB_FAIL("attach.opened");
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
-    ep_placement_init(&e->placement, step_aside);
     return true;
 }
 

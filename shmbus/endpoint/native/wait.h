@@ -95,27 +95,12 @@ static inline enum rb_wake ep_follow(struct ep_endpoint *e, struct ep_waiter *w,
     return wake;
 }
 
-/* Lockstep: nobody else waits here, and at most one record came since the last wait. */
-static inline bool ep_in_lockstep(struct ep_endpoint *e, const struct ep_waiter *w)
-{
-    uint32_t ring = w->want == EP_WANT_DATA ? SB_DATA : SB_REPLIES;
-    uint64_t records = rb_load(&e->up->incoming[ring].taken_count), before = e->records_at_wait;
-    e->records_at_wait = records;
-    return e->placement.enabled && e->inside == 1 && (w->want & (EP_WANT_REPLY | EP_WANT_DATA)) &&
-           records - before <= 1;
-}
-
 static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, struct ep_view *view, uint64_t until)
 {
     e->leader = w;
     e->leader_wants = view->wants;
-    uint64_t start = ep_in_lockstep(e, w) ? rb_now() : 0;
     ep_unlock(e);
     enum rb_wake wake = rb_bell_wait(&e->bell, ep_view_changed, view, until);
-    if (start && wake == RB_READY) {
-        uint64_t now = rb_now();
-        ep_placement_step(&e->placement, &e->bell, rb_load(&e->bus->cpu), now - start, now);
-    }
     ep_lock(e);
     return wake;
 }

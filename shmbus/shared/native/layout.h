@@ -166,7 +166,6 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     _Alignas(64) rb_word heartbeat_ns; /* forwarding plane, at least every 100 ms while anyone is attached */
     rb_word control_ns;                /* control plane, each time it has run */
-    rb_word cpu;                       /* where the forwarding plane runs, written when it changes */
 
     _Alignas(64) struct sb_journal journal;
 
@@ -330,7 +329,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     uint64_t generation;
     struct sb_ring_descriptor incoming_ring[SB_RINGS];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
-    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], two per slot */
+    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot */
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */

@@ -68,7 +68,7 @@ struct sb_fault { /* the payload of the dispatcher's own SB_ERROR */
 };
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
 _Static_assert(SB_FAULT_RECORD == 128, "an error record takes 128 bytes of a reply ring's reserve");
-#define SB_REQUEST_RESERVE (2 * SB_FAULT_RECORD) /* bytes of the incoming reply ring kept for the errors of one request */
+#define SB_REQUEST_RESERVE (2 * SB_FAULT_RECORD) /* bytes of the incoming reply ring, for the errors of one request */
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
 
