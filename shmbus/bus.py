@@ -5,18 +5,17 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import errors
 from .dispatcher.control import Dispatcher
+from .endpoint.attach import attach
+from .endpoint.endpoint import Endpoint
 from .settings import Settings
 from .shared import names
 from .shared._kernel import seconds
 from .shared.signals import uninterrupted
 from .views.observe import BusView
-
-if TYPE_CHECKING:
-    from .endpoint.endpoint import Endpoint
 
 _serving: set[Bus] = set()
 """Those not ended yet; they are ended when the interpreter exits."""
@@ -45,8 +44,6 @@ class Bus(BusView):
         reconnect: bool = False,
     ) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
-        from .endpoint.attach import attach
-
         return attach(
             self.name,
             name=name,
@@ -102,7 +99,7 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     return bus
 
 
-@atexit.register
+@atexit.register  # later than the endpoints' hook, whose module is imported above: it runs first
 def _close_all() -> None:
     for bus in list(_serving):
         try:

@@ -6,7 +6,6 @@ bus; calls that wait for themselves do without it.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import threading
 import time
@@ -123,14 +122,15 @@ class Pump:
                 _fail(pending.future, error)
 
 
-# A future that was cancelled meanwhile stays so.
-
-
 def _succeed(future: Future[Message], message: Message) -> None:
-    with contextlib.suppress(InvalidStateError):
+    try:
         future.set_result(message)
+    except InvalidStateError:
+        pass  # it was cancelled meanwhile
 
 
 def _fail(future: Future[Message], error: BaseException) -> None:
-    with contextlib.suppress(InvalidStateError):
+    try:
         future.set_exception(error)
+    except InvalidStateError:
+        pass

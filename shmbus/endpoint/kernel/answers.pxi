@@ -5,6 +5,7 @@ cdef double ANSWER_TIMEOUT = 5.0        # seconds that an answer waits where thi
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Answers:
     """Sends replies and failures to the requesters of messages."""
 

@@ -37,6 +37,7 @@ cdef class Callbacks:
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class CallbackTable:
     """The callbacks of each type that has come, until an interest changes."""
 

@@ -1,7 +1,7 @@
 # The endpoint: its parts, and what its callers call for every message.
 
 
-@cython.no_gc_clear              # its parts stay whole as long as anything can still call it
+@cython.no_gc_clear              # it and its parts stay whole as long as anything can still call them
 cdef class EndpointCore:
     """The native half of an endpoint."""
 
@@ -13,9 +13,9 @@ cdef class EndpointCore:
     cdef Outbox _outbox
     cdef Answers _answers
 
-    def __cinit__(self, seat=None, upcalls=None):
+    def __cinit__(self, seat=None, upcalls=None, **_):
         """From here on it is attached natively."""
-        if seat is None:
+        if seat is None or upcalls is None:
             raise TypeError("use shmbus.attach()")
         self._connection = Connection(seat, upcalls.explain_trouble)
         self._threads = Threads(self._connection)

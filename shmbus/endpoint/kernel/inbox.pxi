@@ -2,6 +2,7 @@
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Inbox:
     """Takes the next message, holds it for handing on where that is promised, and notes it as in hand."""
 

@@ -2,6 +2,7 @@
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class PeerNames:
     """Names by slot, read from the rows when a message of a new generation comes."""
 

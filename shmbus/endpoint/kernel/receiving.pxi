@@ -7,6 +7,7 @@ cdef enum:           # how `Receiving.next` receives
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Receiving:
     """Takes messages one by one, and runs what is to be called for them."""
 

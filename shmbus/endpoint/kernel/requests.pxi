@@ -27,6 +27,7 @@ cdef class CompletedReply:
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Requests:
     """What this endpoint has asked and has no answer to."""
 

@@ -13,6 +13,7 @@ cdef object number_of(int64_t index):
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
 

@@ -6,6 +6,7 @@ cdef struct Hand:                # a thread that has a message in hand
 
 
 @cython.final
+@cython.no_gc_clear              # see EndpointCore
 cdef class Threads:
     """Who receives, and what is in hand, as UP tells it to the dispatcher and to who looks on."""
 
