@@ -524,6 +524,53 @@ static const struct scenario a_death_is_dealt_with = {
     "a death is dealt with", prepare_death, b_dies, check_death, false};
 PROMISE(a_death_is_dealt_with)
 
+/* What `b` leaves, one message of 100 bytes, lies behind the padding at the end of its ring. */
+static void prepare_padded(struct stage *s, bool request)
+{
+    static char text[101], filler[41];
+    memset(text, 'o', 100);
+    memset(filler, 'f', 40);
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", (struct size){.data_in = 1024, .requests = 1});
+    subscribe(s->b, "fill");
+    subscribe_group(s->b, "job", "g", 1);
+    handle(s->b, "ask");
+    for (int i = 0; i < 8; i++) {
+        struct message m;
+        CHECK(publish(s->a, "fill", filler));
+        settle(s->w);
+        CHECK(take(s->b, &m));
+    }
+    if (request)
+        ask(s->a, "ask", text);
+    else
+        CHECK(publish(s->a, "job", text));
+    settle(s->w);
+    CHECK(rb_load(&s->b->up->incoming[SB_DATA].tail) < 1024); /* and what is left begins at 1024 */
+    CHECK(rb_load(&s->b->down->incoming[SB_DATA].head) > 1024);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 3);
+    handle(s->c, "ask");
+}
+
+static void prepare_padded_event(struct stage *s) { prepare_padded(s, false); }
+static void prepare_padded_request(struct stage *s) { prepare_padded(s, true); }
+
+static void check_padded(struct stage *s)
+{
+    die(s->b, SB_REASON_KILLED);
+    advance(s->w, SECOND);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    EQUAL(count_messages(s->c), 1);
+    EQUAL(rb_load(&s->w->bus->dead_letters), 0);
+}
+static const struct scenario an_event_behind_padding_is_handed_on = {
+    "an event behind padding is handed on", prepare_padded_event, b_dies, check_padded, false};
+PROMISE(an_event_behind_padding_is_handed_on)
+static const struct scenario a_request_behind_padding_is_handed_on = {
+    "a request behind padding is handed on", prepare_padded_request, b_dies, check_padded, false};
+PROMISE(a_request_behind_padding_is_handed_on)
+
 static void prepare_close(struct stage *s)
 {
     prepare_death(s);

@@ -53,8 +53,8 @@ static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *s
 {
     struct sb_record h;
     const uint8_t *record;
-    if (rb_load(&source->down->incoming[SB_DATA].reclaim) != from || !dp_own_record(f, source, &from, &h, &record) ||
-        h.kind != SB_REQUEST)
+    uint64_t position = rb_load(&source->down->incoming[SB_DATA].reclaim);
+    if (!dp_own_record(f, source, &position, &h, &record) || position != from || h.kind != SB_REQUEST)
         return;
     struct dp_port *requester = dp_port_of(f, sb_whom(h.peer, h.peer_generation));
     if (!dp_awaited(requester, &h))
@@ -126,8 +126,8 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
         struct sb_down_incoming *down = &source->down->incoming[SB_DATA];
         struct sb_record h;
         const uint8_t *record;
-        uint64_t position = u->span.from;
-        if (rb_load(&down->reclaim) != position || !dp_own_record(f, source, &position, &h, &record))
+        uint64_t position = rb_load(&down->reclaim);
+        if (!dp_own_record(f, source, &position, &h, &record) || position != u->span.from)
             return;
         if (h.kind == SB_EVENT)
             rb_store(&down->reclaim_bits, u->bits);
