@@ -659,6 +659,67 @@ TEST(what_a_fan_out_owed_to_a_dead_member_waits_for_room_at_another)
     close_world(w);
 }
 
+TEST(one_that_closes_is_drained_once_what_it_was_owed_is_counted)
+{
+    struct world *w = new_world();
+    struct size tiny = {.data_in = 1024};
+    struct peer *gone = join_sized(w, "gone", tiny), *full = join_sized(w, "full", tiny), *other = join(w, "other");
+    struct peer *fill = join(w, "fill"), *fill_too = join(w, "fill-too"), *source = join(w, "source");
+    subscribe(gone, "x");
+    subscribe_group(gone, "x", "g", 1);
+    subscribe(gone, "fill.a");
+    subscribe(other, "x");
+    for (int i = 0; i < 20; i++)
+        publish_bytes(fill, "fill.a", 100);
+    settle(w);
+    publish_bytes(source, "x", 180);
+    settle(w);
+    subscribe(full, "fill.b");
+    subscribe_group(full, "x", "g", 1);
+    for (int i = 0; i < 20; i++)
+        publish_bytes(fill_too, "fill.b", 100);
+    settle(w);
+    CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
+    say_closing(gone); /* its copy is counted; the group's waits for the other member's room */
+    EQUAL(rb_load(&gone->down->state), SB_DOWN_DRAINED);
+    CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
+    close_world(w);
+}
+
+TEST(what_a_fan_out_owes_does_not_wait_for_a_ring_into_which_it_never_fits)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = SECOND});
+    struct peer *gone = join_sized(w, "gone", (struct size){.data_in = 8192});
+    struct peer *other = join(w, "other"), *fill = join(w, "fill"), *source = join(w, "source");
+    struct message m;
+    subscribe_group(gone, "x", "g", 1);
+    subscribe(gone, "fill.a");
+    subscribe(other, "x");
+    for (int i = 0; i < 62; i++)
+        publish_bytes(fill, "fill.a", 60);
+    settle(w);
+    for (int i = 0; i < 14; i++)
+        publish_bytes(source, "x", 56);
+    settle(w);
+    CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
+    struct peer *small = join_sized(w, "small", (struct size){.data_in = 1024});
+    subscribe_group(small, "x", "g", 1);
+    subscribe(small, "tick");
+    die(gone, SB_REASON_KILLED);
+    for (int i = 0; i < 8; i++) { /* it takes something more often than the block timeout */
+        publish(fill, "tick", "t");
+        settle(w);
+        while (take(small, &m)) {
+        }
+        raise_ready(small);
+        settle(w);
+        advance(w, SECOND / 2);
+    }
+    EQUAL(rb_load(&source->down->todo.from), SB_NOWHERE);
+    EQUAL(rb_load(&gone->down->state), SB_DOWN_RECLAIMED);
+    close_world(w);
+}
+
 TEST(whoever_sends_garbage_while_it_closes_is_told_that_it_was_put_out)
 {
     struct world *w = new_world();

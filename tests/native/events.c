@@ -502,6 +502,38 @@ TEST(a_ring_of_publishers_that_read_nothing_ends_by_time)
     close_world(w);
 }
 
+TEST(a_head_of_line_waits_from_its_own_beginning_and_not_from_that_of_one_before)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = SECOND});
+    struct size tiny = {.data_in = 1024};
+    struct peer *handler = join_sized(w, "handler", tiny), *target = join_sized(w, "target", tiny);
+    struct peer *source = join(w, "source"), *fill = join(w, "fill"), *fill_too = join(w, "fill-too");
+    struct message m;
+    static char text[181];
+    memset(text, 'o', 180);
+    handle(handler, "ask");
+    subscribe(handler, "fill.a");
+    subscribe(target, "y");
+    for (int i = 0; i < 20; i++)
+        publish_bytes(fill, "fill.a", 100);
+    settle(w);
+    uint16_t index = ask(source, "ask", text); /* waits for the handler's room, */
+    settle(w);
+    rb_store(&source->pending[index].state, SB_PENDING_FREE); /* until its caller gives up */
+    while (take(handler, &m))
+        settle(w);
+    raise_ready(source);
+    settle(w);
+    advance(w, 100 * SECOND);
+    for (int i = 0; i < 7; i++)
+        publish_bytes(fill_too, "y", 63); /* fills the target now */
+    settle(w);
+    publish_bytes(source, "y", 180);
+    settle(w);
+    EQUAL(rb_load(&target->down->lost), 0);
+    close_world(w);
+}
+
 TEST(records_of_every_size_pass_every_place_of_the_wrap)
 {
     struct world *w = new_world();

@@ -50,8 +50,12 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
     struct rb_producer *out = &target->in[SB_DATA];
     enum sb_outcome outcome = SB_OUTCOME_LOST;
     bool too_large = false;
-    for (uint32_t i = 0; i < run->count; i++)
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < run->count; i++) {
         too_large |= run->header[i].length > rb_largest_record(out->capacity);
+        bytes += RB_ALIGN8(run->header[i].length);
+    }
+    too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in a ring smaller than planned for */
     int fitted = too_large ? 0 : dp_copy_run(run, target, bits);
     if (fitted == (int)run->count) {
         dp_journal_run(f, &run->span, target, left, index);
@@ -91,8 +95,10 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
     rb_word *owed = &run->span.source->todo[index].bits;
     if (bits & SB_PLAIN) {
         bits &= ~SB_PLAIN;
-        if (gone)
+        if (gone) {
             dp_count_lost(f, gone, run->count, &run->span, bits, index);
+            dp_set_add(&f->active, gone->slot); /* one that closes is drained from here on */
+        }
         rb_store(owed, bits);
     }
     struct dp_route *route = dp_lookup(&f->routes, run->type[0], run->header[0].type_length);

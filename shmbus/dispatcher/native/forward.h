@@ -28,6 +28,7 @@ static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *t
         dp_tap_run(f, target, outcome);
     dp_consume(f, &f->run.span);
     RB_FAIL("forward.consumed");
+    f->run.span.source->refused_since_ns[f->run.span.ring] = 0; /* the next head of line has not waited */
     rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
