@@ -126,6 +126,11 @@ static inline void *shared(uint64_t size)
     return at;
 }
 static inline void unshare_memory(void *at) { (void)at; }
+static inline void unshare_all(void) /* the next test begins with an empty one */
+{
+    memset(arena, 0, arena_used);
+    arena_used = 0;
+}
 #else
 static inline void *shared(uint64_t size)
 {

@@ -183,6 +183,7 @@ static void sweep(const struct scenario *x)
     free(start);
     free(last);
     close_world(s.w);
+    unshare_all();
 }
 
 #define PROMISE(id) TEST(swept_##id) { sweep(&id); }
@@ -259,6 +260,7 @@ static void strike(const struct scenario *x)
     free(left);
     free(twice);
     close_world(s.w);
+    unshare_all();
 }
 #define PROMISE(id) TEST(struck_##id) { strike(&id); }
 #endif
