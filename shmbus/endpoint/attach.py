@@ -20,7 +20,7 @@ from shmbus.settings import Settings
 from shmbus.shared import _kernel, names, segments
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
-from shmbus.views import discovery, removed
+from shmbus.views import discovery, removed_names
 
 from . import door, payloads
 from ._kernel import prepare_up, up_size
@@ -53,12 +53,12 @@ def attach(
         names.check_endpoint(name)
     if bus is not None:
         names.check_bus(bus)
-    wish = _Wish(name, settings, payloads.Types(types), reconnect)  # before anything is made
+    asked = _Asked(name, settings, payloads.Types(types), reconnect)  # before anything is made
     time_left = _Time.of(timeout)
     bus = _choose(bus, time_left)
     while True:
         try:
-            return _join(bus, wish, time_left)
+            return _join(bus, asked, time_left)
         except (errors.SegmentError, FileNotFoundError) as problem:
             # The bus may have ended just after it let us in; another may begin.
             cause = problem.__cause__ or problem
@@ -70,7 +70,7 @@ def attach(
         time.sleep(0.005)
 
 
-class _Wish(NamedTuple):
+class _Asked(NamedTuple):
     """What the caller of `attach` wants."""
 
     name: str | None
@@ -95,15 +95,15 @@ class _Time(NamedTuple):
         return time.monotonic_ns() >= self.deadline
 
 
-def _join(bus: str, wish: _Wish, time_left: _Time) -> Endpoint:
+def _join(bus: str, asked: _Asked, time_left: _Time) -> Endpoint:
     """One try."""
     of = names.names_of(bus)
     owner = names.new_owner(os.getpid(), start_time(os.getpid()))
-    name = wish.name or _make_up(owner)
+    name = asked.name or _make_up(owner)
     with _await_bus(bus, of, time_left) as segment:
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
-    settings = wish.settings or Settings(
+    settings = asked.settings or Settings(
         ring_bytes=facts.ring_bytes, max_requests=facts.max_requests
     )
     with contextlib.ExitStack() as undo:
@@ -133,8 +133,8 @@ def _join(bus: str, wish: _Wish, time_left: _Time) -> Endpoint:
                 owner=owner,
                 name=name,
                 settings=settings,
-                types=wish.types,
-                reconnect=wish.reconnect,
+                types=asked.types,
+                reconnect=asked.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,
                 door_connection=admission.connection,
@@ -191,7 +191,7 @@ def _check_namespace(bus: str, segment: Segment) -> None:
 
 def _too_late(bus: str, time_left: _Time) -> errors.AttachTimeout:
     """A name of the bus is not there: somebody removed it, or no bus is."""
-    pid = removed.dispatcher_of_nameless(bus)
+    pid = removed_names.dispatcher_of_nameless(bus)
     return errors.AttachTimeout(
         bus=bus, seconds=time_left.seconds or 0.0, pid=pid, removed=pid is not None
     )

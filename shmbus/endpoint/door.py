@@ -13,7 +13,7 @@ from shmbus import errors
 from shmbus.shared import door, layout, segments
 from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
 from shmbus.shared.layout import DoorCode
-from shmbus.views import discovery, removed
+from shmbus.views import discovery, removed_names
 
 
 class Admission(NamedTuple):
@@ -76,7 +76,7 @@ def _ask(
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
     seconds = (time.monotonic_ns() - began) / 1e9
     info = next((info for info in discovery.buses() if info.name == bus), None)
-    if (pid := removed.dispatcher_of_nameless(bus)) is not None:
+    if (pid := removed_names.dispatcher_of_nameless(bus)) is not None:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:
         return errors.AttachTimeout(bus=bus, seconds=seconds)

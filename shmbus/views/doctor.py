@@ -19,7 +19,7 @@ from shmbus.settings import MIB, Settings
 from shmbus.shared import processes
 from shmbus.shared.names import SHM
 
-from . import leavings, removed
+from . import leavings, removed_names
 
 _SO_PEERPIDFD = 77
 _MADV_WIPEONFORK = 18
@@ -152,7 +152,7 @@ def _remove_ipc() -> Iterator[Finding]:
 
 
 def _removed(only: str | None) -> Iterator[Finding]:
-    for found in removed.find_nameless():
+    for found in removed_names.find_nameless():
         if only not in (None, found.bus):
             continue
         yield Finding(

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Measure this checkout against another, in turns, and show the ratios.
 
-    python stress/against.py OTHER [--rounds N] [-- (bench.py | deaths.py) ARGUMENT ...]
+    python stress/compare.py OTHER [--rounds N] [-- (bench.py | deaths.py) ARGUMENT ...]
 
 OTHER is a checkout with its own `.venv`, of the commit before, say. Each round runs the benchmark
 once here and once there, first the one and then the other. A ratio is of medians over all rounds;
 what only one of the two measures is left out. By default `bench.py --runs 1` runs.
 
-    python stress/against.py ../before --rounds 7 -- bench.py --only requests oneway
-    python stress/against.py ../before --rounds 3 -- deaths.py --only idle bus_down
+    python stress/compare.py ../before --rounds 7 -- bench.py --only requests oneway
+    python stress/compare.py ../before --rounds 3 -- deaths.py --only idle bus_down
 """
 
 from __future__ import annotations
