@@ -749,7 +749,7 @@ TEST(an_observers_copies_go_to_nobody_when_it_dies)
     struct world *w = new_world();
     struct peer *observer = join(w, "observer"), *server = join(w, "server"), *client = join(w, "client");
     struct peer *ear = join(w, "ear");
-    wish(observer, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
+    commit_interest(observer, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
     subscribe(ear, "$bus.undeliverable");
     handle(server, "job");
     send_to_handler(client, "job", "once");

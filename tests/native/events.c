@@ -122,12 +122,12 @@ TEST(a_subscription_that_was_closed_gets_nothing_more)
     publish(sender, "x.y", "1");
     settle(w);
     EQUAL(count_messages(a), 1);
-    unwish(a, one);
+    remove_interest(a, one);
     publish(sender, "x.y", "2");
     publish(sender, "x.z", "3");
     settle(w);
     GETS(a, "2");
-    unwish(a, two);
+    remove_interest(a, two);
     publish(sender, "x.y", "4");
     settle(w);
     GETS_NOTHING(a);

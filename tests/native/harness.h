@@ -455,7 +455,8 @@ static inline void tell_interests(struct peer *p)
     raise_ready(p);
 }
 
-static inline uint64_t wish(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
+/* Append to it and tell. */
+static inline uint64_t commit_interest(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
 {
     uint64_t id = log_interest(p, e, pattern, group);
     tell_interests(p);
@@ -466,28 +467,29 @@ static inline uint64_t wish(struct peer *p, struct sb_interest e, const char *pa
 
 static inline uint64_t subscribe(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, pattern, "");
+    return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, pattern, "");
 }
 
 static inline uint64_t subscribe_lossy(struct peer *p, const char *pattern)
 {
     struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_DROP_NEWEST};
-    return wish(p, e, pattern, "");
+    return commit_interest(p, e, pattern, "");
 }
 
 static inline uint64_t subscribe_group(struct peer *p, const char *pattern, const char *group, uint8_t bit)
 {
-    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = bit}, pattern, group);
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = bit};
+    return commit_interest(p, e, pattern, group);
 }
 
 static inline uint64_t handle(struct peer *p, const char *pattern)
 {
-    return wish(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");
+    return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");
 }
 
-static inline void unwish(struct peer *p, uint64_t id)
+static inline void remove_interest(struct peer *p, uint64_t id)
 {
-    wish(p, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = id}, "", "");
+    commit_interest(p, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = id}, "", "");
 }
 
 /* Put a record into an outgoing ring, not yet visible. The header's lengths are filled in. */

@@ -319,9 +319,9 @@ TEST(a_log_that_cannot_be_opened_now_is_read_later_and_puts_nobody_out)
     advance(s.w, SECOND);
     CHECK(!s.guilty->quarantined);
     EQUAL(rb_load(&s.guilty->down->interests_seen), seen);
-    publish(s.b, "x", "by the old wishes");
+    publish(s.b, "x", "by the old interests");
     settle(s.w);
-    GETS(s.guilty, "by the old wishes");
+    GETS(s.guilty, "by the old interests");
     open_log(s.guilty, 2, 4096);
     munmap(old, size);
     log_interest(s.guilty, (struct sb_interest){ADD}, "new", "");
@@ -336,7 +336,7 @@ TEST(a_log_that_cannot_be_opened_now_is_read_later_and_puts_nobody_out)
 TEST(removing_an_interest_that_is_not_there_does_no_harm)
 {
     struct scene s = scene();
-    unwish(s.guilty, 12345);
+    remove_interest(s.guilty, 12345);
     CHECK(!s.guilty->quarantined);
     close_world(s.w);
 }

@@ -494,7 +494,7 @@ static void b_dies(struct stage *s) { die(s->b, SB_REASON_KILLED); }
 static void check_death(struct stage *s)
 {
     struct message m;
-    die(s->b, SB_REASON_KILLED); /* the successor's watcher sees it, too */
+    die(s->b, SB_REASON_KILLED); /* the successor's liveness thread sees it, too */
     advance(s->w, SECOND);
     uint64_t state = rb_load(&s->w->f->rows[s->b->slot].state);
     CHECK(state == SB_ROW_GONE || state == SB_ROW_FREE);

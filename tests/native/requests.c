@@ -165,7 +165,7 @@ TEST(a_send_that_nobody_handles_is_a_dead_letter_and_counted_at_its_sender)
     close_world(w);
 }
 
-TEST(a_dead_letter_keeps_as_much_of_the_payload_as_every_listener_takes)
+TEST(a_dead_letter_keeps_as_much_of_the_payload_as_every_subscriber_takes)
 {
     struct world *w = new_world();
     struct peer *small = join_sized(w, "small", (struct size){.data_in = 4096}), *large = join(w, "large");

@@ -3,7 +3,7 @@
 
 #define MOST 64
 
-struct naive { /* a wish, as text */
+struct naive { /* an interest, as text */
     bool used, handler, lossy;
     uint16_t slot;
     uint8_t bit;
@@ -68,7 +68,7 @@ static void random_pattern(uint64_t *seed, char *text, bool wild)
     }
 }
 
-static void compare(struct dp_routes *r, const struct naive *wishes, const char *type)
+static void compare(struct dp_routes *r, const struct naive *wanted, const char *type)
 {
     dp_pin_routes(r);
     struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
@@ -76,13 +76,13 @@ static void compare(struct dp_routes *r, const struct naive *wishes, const char 
     EQUAL(route->reserved, *type == '$');
     const char *best = NULL;
     for (int i = 0; i < MOST; i++)
-        if (naive_wants(&wishes[i], type) && wishes[i].handler && (!best || naive_compare(wishes[i].pattern, best) < 0))
-            best = wishes[i].pattern;
+        if (naive_wants(&wanted[i], type) && wanted[i].handler && (!best || naive_compare(wanted[i].pattern, best) < 0))
+            best = wanted[i].pattern;
     uint32_t plain = 0, members = 0, handlers = 0;
     for (uint16_t slot = 0; slot < 8; slot++) {
         bool wants = false, lossy = true, handles = false;
         for (int i = 0; i < MOST; i++) {
-            const struct naive *n = &wishes[i];
+            const struct naive *n = &wanted[i];
             if (!naive_wants(n, type) || n->slot != slot)
                 continue;
             if (n->handler)
@@ -112,9 +112,9 @@ static void compare(struct dp_routes *r, const struct naive *wishes, const char 
             bool member = false;
             lossy = true;
             for (int i = 0; i < MOST; i++)
-                if (naive_wants(&wishes[i], type) && !wishes[i].handler && wishes[i].bit && wishes[i].slot == slot &&
-                    strcmp(wishes[i].group, group) == 0)
-                    member = true, lossy &= wishes[i].lossy;
+                if (naive_wants(&wanted[i], type) && !wanted[i].handler && wanted[i].bit && wanted[i].slot == slot &&
+                    strcmp(wanted[i].group, group) == 0)
+                    member = true, lossy &= wanted[i].lossy;
             uint32_t times = 0;
             for (uint32_t k = 0; k < route->group_count; k++)
                 for (uint32_t m = 0; m < route->groups[k].members.count; m++) {
@@ -140,10 +140,10 @@ TEST(routes_agree_with_a_naive_matcher)
     for (uint64_t round = 1; round <= 40; round++) {
         uint64_t seed = round * 77777, next = 0;
         struct dp_routes r;
-        struct naive wishes[MOST] = {0};
+        struct naive wanted[MOST] = {0};
         CHECK(dp_routes_open(&r, 8));
         for (int step = 0; step < 300; step++) {
-            struct naive *n = &wishes[draw(&seed) % MOST];
+            struct naive *n = &wanted[draw(&seed) % MOST];
             if (n->used) {
                 CHECK(dp_remove_interest(&r, n->slot, n->id));
                 CHECK(!dp_remove_interest(&r, n->slot, n->id));
@@ -166,7 +166,7 @@ TEST(routes_agree_with_a_naive_matcher)
             for (int k = 0; k < 6; k++) {
                 char type[64];
                 random_pattern(&seed, type, false);
-                compare(&r, wishes, type);
+                compare(&r, wanted, type);
             }
         }
         for (uint16_t slot = 0; slot < 8; slot++)
@@ -196,7 +196,7 @@ TEST(tokens_are_valid_exactly_as_documented)
     CHECK(dp_valid_tokens(text, 255, false) && !dp_valid_tokens(text, 256, false));
 }
 
-static void wish_for(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)
+static void add_subscription(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)
 {
     struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = id,
                             .pattern_length = (uint16_t)strlen(pattern)};
@@ -230,7 +230,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
     char text[64];
     for (uint64_t i = 0; i < 10000; i++) {
         snprintf(text, sizeof text, i % 3 ? "p%d.q%d.*" : "p%d.q%d.r", (int)(i / 100), (int)i);
-        wish_for(&r, (uint16_t)(i % 8), i + 1, text);
+        add_subscription(&r, (uint16_t)(i % 8), i + 1, text);
     }
     EQUAL(r.pattern_count, 10000);
     CHECK(longest_probe(&r.nodes) < 64);
@@ -285,9 +285,9 @@ TEST(a_change_of_interests_is_seen_by_the_next_lookup)
     struct dp_routes r;
     CHECK(dp_routes_open(&r, 4));
     EQUAL(look(&r, "a.b")->plain.count, 0);
-    wish_for(&r, 2, 1, "a.*");
+    add_subscription(&r, 2, 1, "a.*");
     EQUAL(look(&r, "a.b")->plain.count, 1);
-    wish_for(&r, 3, 1, ">");
+    add_subscription(&r, 3, 1, ">");
     EQUAL(look(&r, "a.b")->plain.count, 2);
     dp_remove_interests(&r, 2);
     EQUAL(look(&r, "a.b")->plain.count, 1);
@@ -302,13 +302,13 @@ static uint64_t cpu_used(void) /* not the time: who else runs here is not our bu
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
-TEST(what_a_wish_costs_does_not_grow_with_those_for_the_same_pattern)
+TEST(what_an_interest_costs_does_not_grow_with_those_for_the_same_pattern)
 {
     struct dp_routes *r = malloc(sizeof *r);
     CHECK(r && dp_routes_open(r, 1));
     uint64_t start = cpu_used();
     for (uint64_t id = 1; id <= 60000; id++) /* a subscription that nobody closes, say */
-        wish_for(r, 0, id, "x");
+        add_subscription(r, 0, id, "x");
     dp_remove_interests(r, 0);
     CHECK(cpu_used() - start < SECOND); /* where it grows, it is several */
     dp_routes_close(r);

@@ -333,7 +333,7 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
     CHECK(dp_liveness_open(&liveness, &w->f->orders, &w->bus->wills, w->f->slots));
     int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
     dp_liveness_add(&liveness, 3, 7, 0, ended, -1, -1, false);
-    liveness.processes[3].generation = 8; /* as if it were given away while the watcher waits for the lock */
+    liveness.processes[3].generation = 8; /* as if it were given away while the liveness thread waits for the lock */
     pthread_t thread = start(watching, &liveness);
     struct pollfd wake = {.fd = liveness.wake, .events = POLLIN};
     while (poll(&wake, 1, 0))
