@@ -46,11 +46,14 @@ def _listening(command: Any) -> Any:
 
 @click.command()
 @_listening
-@click.option("--group", "-g", metavar="NAME", help="Be one of this queue group, and get a share.")
+@click.option(
+    "--group", "-g", metavar="NAME", help="Join this queue group and get a share of its events."
+)
 @click.option(
     "--lossless",
     is_flag=True,
-    help="Let who publishes wait for us. By default what we do not read in time is lost to us.",
+    help="Make publishers wait for this subscriber, up to the bus's --block-timeout, instead of "
+    "losing events.",
 )
 @click.option("--rate", is_flag=True, help="Each second, how many came and how far apart.")
 @click.option("--raw", "as_raw", is_flag=True, help="Print payloads alone, bytes as they are.")

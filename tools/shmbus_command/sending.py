@@ -31,7 +31,7 @@ def _common(command: Any) -> Any:
             default=1,
             show_default=True,
             metavar="N",
-            help="Send each payload so often.",
+            help="Send each payload so many times.",
         ),
         payload_options,
         click.argument("type", shell_complete=complete_type),
@@ -53,7 +53,7 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_common
-@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
+@seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
 @_with_payload
 def pub(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
@@ -66,7 +66,7 @@ def pub(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
 
 @click.command()
 @_common
-@seconds_option("--timeout", 5.0, help="For which a full ring is waited for.")
+@seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
 @_with_payload
 def send(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
     """Send a command of TYPE to the one endpoint that handles it.

@@ -19,7 +19,8 @@ _DEFAULT = Settings()
     type=int,
     default=_DEFAULT.ring_bytes,
     show_default=True,
-    help="Of each ring, four an endpoint; a power of two. A message takes at most a quarter.",
+    help="Bytes of each ring (four per endpoint); a power of two. A message takes at most a "
+    "quarter.",
 )
 @click.option(
     "--max-endpoints",
@@ -37,7 +38,7 @@ _DEFAULT = Settings()
 @seconds_option(
     "--stall-after",
     _DEFAULT.stall_after,
-    help="After which an endpoint that takes nothing counts as stalled.",
+    help="Seconds after which an endpoint that takes nothing counts as stalled.",
 )
 @click.option(
     "--replace", is_flag=True, help="Put a bus of that name, of another layout, out of service."

@@ -6,10 +6,10 @@ import click
 from click.shell_completion import get_completion_class
 
 
-@click.command(short_help="Print what makes a shell complete commands and names.")
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete commands, buses, endpoints and types.
+    """Print the script that makes SHELL complete commands, buses, endpoints and types.
 
     \b
     bash:  eval "$(shmbus completion bash)"   in ~/.bashrc

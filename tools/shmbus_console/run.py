@@ -22,7 +22,7 @@ Exit codes:
   3    no such bus: none runs, several do, or it is dead or of another version
   4    timed out
   130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, reply and top end so with 0
-  141  who read its output went away
+  141  the reader of its output closed the pipe
 """
 
 

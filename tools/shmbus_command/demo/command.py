@@ -24,7 +24,7 @@ from .play import Outcome, play
     default=3,
     show_default=True,
     metavar="N",
-    help="That tokenise.",
+    help="Number of tokenising workers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
 @click.pass_context
