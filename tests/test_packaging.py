@@ -39,13 +39,7 @@ def test_every_extension_is_rebuilt_when_a_header_it_may_use_changes() -> None:
 def test_every_package_of_the_tree_is_installed() -> None:
     found = {
         init.parent.relative_to(ROOT).as_posix().replace("/", ".").removeprefix("tools.")
-        for top in (
-            "ringbuf",
-            "shmbus",
-            "tools/shmbus_command",
-            "tools/shmbus_console",
-            "tools/shmtop",
-        )
+        for top in ("ringbuf", "shmbus", *(f"tools/{tool}" for tool in TOOLS))
         for init in (ROOT / top).rglob("__init__.py")
     }
     assert found == set(SETUPTOOLS["packages"])
