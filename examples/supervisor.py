@@ -1,7 +1,7 @@
 """A supervisor: workers that die are started again, and nobody's work is lost.
 
 `on_death` calls back once when an endpoint ends, however it does, within a fraction of a second. A
-worker that says goodbye in good order (`detached`) is not started again.
+worker that detaches (`detached`) is not started again.
 
     python examples/supervisor.py
 """
