@@ -71,7 +71,7 @@ class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Bytes of its payload."""
     payload: bytes
-    """The encoded payload, or as much of its front as the rings of all subscribers can take."""
+    """The encoded payload, or as many of its first bytes as the rings of all subscribers take."""
 
 
 EVENTS: dict[str, type[msgspec.Struct]] = {

@@ -40,8 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
     ``ring_bytes`` and ``max_requests`` of a bus are the defaults of its endpoints. ``hold_limit``,
-    ``batch``, ``spin`` and ``spin_us`` hold for whoever is given them. The rest is
-    of the bus alone.
+    ``batch``, ``spin`` and ``spin_us`` apply to the endpoint that is given them; ``spin`` and
+    ``spin_us`` of a bus apply to its dispatcher. The rest applies to the bus.
     """
 
     # Sizes

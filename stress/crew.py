@@ -1,4 +1,4 @@
-"""The processes of a stress test: started by the hundred, killed at any moment, never forgotten.
+"""The processes of a stress test: started by the hundred, killed at any moment, reaped at the end.
 
 They are forked by a fork server that has imported shmbus and never attached, so one takes some
 milliseconds to start. Each has a name and an incarnation, and a ledger for each.

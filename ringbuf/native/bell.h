@@ -43,9 +43,9 @@
 
 #define RB_SPIN_NS 40000u         /* longest spin, unless told otherwise */
 #define RB_BURST_NS 150u          /* of pauses between two yields */
-#define RB_CREDIT_MOST 24         /* each wait that spinning shortened, or would have, speaks for it, */
-#define RB_CREDIT_SPIN 12         /* so many of them suffice, */
-#define RB_CREDIT_FAR 10          /* and one that it did not shorten takes so many back */
+#define RB_CREDIT_MOST 24         /* credit is at most this; +1 for a wait that spinning shortened, or would have */
+#define RB_CREDIT_SPIN 12         /* spin while credit is at least this */
+#define RB_CREDIT_FAR 10          /* taken off for a wait that spinning did not shorten, or would not have */
 #define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
 #define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
 #define RB_HOG_REST_NS 1000000u   /* then park at once for so long at first, twice as long while it stays there, */

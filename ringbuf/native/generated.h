@@ -1,7 +1,7 @@
 /* Written by tools/build/layout.py from the headers; do not edit.
  *
- * The fingerprint of a ring that stands alone, assertions that this compiler places every field where
- * the fingerprint supposes it. */
+ * The fingerprint of a ring that stands alone, assertions that this compiler gives every field the offset
+ * and size that the fingerprint assumes. */
 #ifndef RB_GENERATED_H
 #define RB_GENERATED_H
 

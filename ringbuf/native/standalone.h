@@ -2,7 +2,8 @@
  *
  * Who waits for room says in `need` where the tail must be, before its epoch turns odd; the consumer stores the
  * tail and then looks at `need`, in one total order, so that it rings neither too seldom nor at every record.
- */
+ *
+ * Offers: rb_look_reached; rb_wait_for_room; rb_ring_consumer, rb_ring_producer. */
 #ifndef RB_STANDALONE_H
 #define RB_STANDALONE_H
 

@@ -34,7 +34,7 @@ class _Mappings(NamedTuple):
 
 
 cdef class Forwarder:
-    """The forwarding thread and the watcher of one dispatcher."""
+    """The native threads of one dispatcher: forwarding, liveness, wills."""
 
     cdef dp_service *service
     cdef object bus, ready  # kept mapped
@@ -66,14 +66,14 @@ cdef class Forwarder:
         return self.service.forwarder.orders.notice_fd
 
     def start(self):
-        """Start both threads."""
+        """Start the native threads."""
         self.check()
         cdef int failed = dp_service_start(self.service)
         if failed:
             raise OSError(failed, "a native thread could not be started")
 
     def stop(self, drain):
-        """End both threads. What is accepted is forwarded first, for `drain` seconds at most (None: no limit)."""
+        """End the native threads. What is accepted is forwarded first, for `drain` seconds at most (None: no limit)."""
         self.check()
         cdef uint64_t drain_ns = min(span_ns(drain), <uint64_t>1 << 62)
         with nogil:

@@ -288,7 +288,7 @@ class Dispatcher:
             return
         if answer.code != DoorCode.ADMITTED and caller.pidfd is not None:
             os.close(caller.pidfd)
-        with suppress(OSError):  # gone meanwhile: the watcher sees it
+        with suppress(OSError):  # gone meanwhile: the liveness thread sees it
             connection.send(answer.pack())
         connection.close()
 

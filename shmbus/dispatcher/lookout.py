@@ -1,4 +1,4 @@
-"""The lookout: deaths as psutil shows them, for endpoints of which the system gives no pidfd.
+"""Deaths as psutil reports them, for endpoints without a pidfd.
 
 Kernels before 5.3 have none, and some sandboxes forbid it. There the native part sees the flags of
 the tasks alone; this is a second sign, which needs nothing but what any Linux shows of a process.

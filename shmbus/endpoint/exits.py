@@ -18,7 +18,7 @@ live: weakref.WeakSet[Ending] = weakref.WeakSet()
 
 
 def _at_exit() -> None:
-    """While threads can still leave their waits: later, none of them could take Python's lock."""
+    """Close endpoints while threads can still take the GIL."""
     for ending in list(live):
         if ending.forked():
             continue

@@ -1,7 +1,7 @@
 """What an endpoint wants, as it writes it down for the dispatcher: a log of additions and removals.
 
-The dispatcher's forwarding plane reads it natively; this is how endpoints write it, and how
-observers read it.
+The dispatcher's forwarding plane reads it natively; this module writes it; observers read it
+through views/interest_log.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A seat on a bus: what `attach` was given, opened and was told, and an endpoint is made of."""
+"""The result of attaching: the segments, slot and settings that an Endpoint is made from."""
 
 from __future__ import annotations
 

@@ -7,5 +7,5 @@ if _kernel.layout_hash() != layout.LAYOUT:
     compiled, ours = layout_text(_kernel.layout_hash()), layout_text(layout.LAYOUT)
     raise ImportError(
         f"shmbus was compiled for layout {compiled} of shared memory, its Python modules are "
-        f"of layout {ours}: install it again (pip install -e .)"
+        f"of layout {ours}: install it again (pip install, with -e in a checkout)"
     )

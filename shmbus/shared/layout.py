@@ -178,7 +178,7 @@ class Reason(IntEnum):
     KILLED = 2  # by a signal
     EXITED = 3  # without detaching
     EXEC = 4  # its process runs another program now
-    EVICTED = 5  # somebody put it off the bus
+    EVICTED = 5  # with Bus.evict()
     QUARANTINED = 6  # it wrote what no endpoint writes
     DIED = 7  # more is not known
 

@@ -1,1 +1,1 @@
-"""What stress/bench.py measures: the stage, the measurements, and everyone who plays on it."""
+"""What stress/bench.py measures: the stage, the measurements, and the processes they use."""

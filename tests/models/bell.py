@@ -1,6 +1,6 @@
 """The wait protocol: how a parked waiter is woken, and never more often than need be.
 
-Describes ringbuf/native/bell.h (`wait` and `post`).
+Describes ringbuf/native/bell.h (`rb_bell_wait`, `rb_park` and `rb_ring_bell`).
 
 The words, and who writes each:
 

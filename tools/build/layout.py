@@ -66,7 +66,7 @@ class Facts:
     numbers: list[Number]
 
     def fingerprint(self) -> int:
-        """FNV-1a over all names, places, sizes and values."""
+        """FNV-1a over all names, offsets, sizes and values."""
         lines = chain(
             (f"{s.name} {s.size}" for s in self.structures),
             (f"{s.name}.{f.name} {f.at} {f.size}" for s in self.structures for f in s.fields),
@@ -125,10 +125,10 @@ def c_header(prefix: str, of: str, known: Facts, layout: int, words: Iterable[st
     lines = [
         f"/* {DO_NOT_EDIT}",
         " *",
-        f" * The fingerprint of {of}, assertions that this compiler places every field where",
-        " * the fingerprint, Python and Cython suppose it, and the words of enumerations. */"
+        f" * The fingerprint of {of}, assertions that this compiler gives every field the offset",
+        " * and size that the fingerprint, Python and Cython assume, and enumerations' words. */"
         if words
-        else " * the fingerprint supposes it. */",
+        else " * and size that the fingerprint assumes. */",
         f"#ifndef {prefix}_GENERATED_H",
         f"#define {prefix}_GENERATED_H",
         "",

@@ -72,7 +72,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
     port->leaving_drained = rb_load(&o->down->state) == SB_DOWN_DRAINED;
     port->progress_ns = port->taken_since_ns = f->now;
-    if (o->adopted) { /* `resumed` is still owed of it, and its slowness to be forgiven */
+    if (o->adopted) { /* it may still need $bus.endpoint.resumed, and its slow flag cleared */
         uint64_t health = rb_load(&row->health);
         port->stalled = port->stopped = health & SB_STALLED;
         port->slow = health & SB_SLOW;

@@ -1,4 +1,4 @@
-/* How an endpoint leaves the bus, by closing, by dying or by being put out, and what becomes of what it leaves.
+/* How an endpoint leaves the bus, by closing, dying, eviction or quarantine, and what becomes of what it leaves.
  *
  * Its routes go at once, its pending callers are told at once, `down` is emitted at once. Then, as far as there is
  * room, what it had sent is forwarded, what it had not finished is handed on, the rest is counted, and its slot is
@@ -26,8 +26,8 @@ static inline uint64_t dp_taken(struct dp_port *port)
     return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
 }
 
-/* One that was put out, or let go of its door, may go on writing: what it had sent and released by now is all that
- * counts. */
+/* One that was evicted or quarantined, or let go of its door, may go on writing: what it had sent and released by
+ * now is all that counts. */
 static inline void dp_freeze(struct dp_port *port)
 {
     struct sb_down_incoming *down = &port->down->incoming[SB_DATA];
@@ -126,15 +126,16 @@ static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb
 }
 
 /* A message of its incoming ring will not be handled. */
-static inline void dp_bury(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record, const char *reason)
+static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record,
+                                            const char *reason)
 {
     struct dp_port *sender = dp_port_of(f, sb_whom(h->peer, h->peer_generation));
     dp_dead_letter(f, h, sb_type_of(record), record, dp_sender_name(f, h), sender, reason);
 }
 
-/* What it had let go and not done is not in its ring any more, so nobody else can have it. What such a letter
- * says is the word of the dead. */
-static inline void dp_bury_let_go(struct dp_forwarder *f, struct dp_port *port)
+/* What it had let go and not done is not in its ring any more, so nobody else can have it. The content was
+ * written by the dead endpoint and is checked first. */
+static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *port)
 {
     for (uint32_t i = 0; i < SB_KEPT; i++) {
         uint8_t record[sizeof port->up->kept[i].record];
@@ -169,7 +170,7 @@ static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
     RB_FAIL("departure.answered");
     if (rb_load(&port->row->said))
         return;
-    dp_bury_let_go(f, port);
+    dp_dead_letter_kept(f, port);
     dp_emit_down(f, port);
     RB_FAIL("departure.emitted");
 }
@@ -267,7 +268,7 @@ static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span 
     if (requester)
         dp_fail_request(f, requester, h->correlation, SB_FAULT_ENDPOINT_DIED, source, source->reason, span);
     else
-        dp_bury(f, h, record, "its handler died");
+        dp_dead_letter_reclaimed(f, h, record, "its handler died");
     return true;
 }
 
@@ -297,8 +298,8 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
         if (room == DP_WAIT)
             return false;
         if (room == DP_LOSE)
-            dp_bury(f, h, record, next ? "no other member of its queue group had room"
-                                       : "its queue group has no member left");
+            dp_dead_letter_reclaimed(f, h, record, next ? "no other member of its queue group had room"
+                                                        : "its queue group has no member left");
         rb_store(dealt, bits_after);
     }
     return true;
@@ -315,7 +316,7 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
             return true; /* finished */
         bool final = how == SB_HELD_FINAL;
         if (final || ++h->attempt > f->max_deliveries) {
-            dp_bury(f, h, record, final ? "its handler died" : "its receivers died of it");
+            dp_dead_letter_reclaimed(f, h, record, final ? "its handler died" : "its receivers died of it");
             return true;
         }
     }

@@ -188,9 +188,8 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
         dp_continue_departure(f, port);
 }
 
-/* For so long we did not run ourselves, because the machine was busy or frozen, and others need not have run either:
- * whatever is waited for may come so much later. */
-static inline void dp_forgive(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
+/* This thread did not run for `late` ns, so others may not have run either: extend every running time limit by that. */
+static inline void dp_discount_late(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
 {
     uint64_t *since[2 + DP_LINES] = {&port->progress_ns, &port->taken_since_ns};
     for (int line = 0; line < DP_LINES; line++)
@@ -210,7 +209,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
         if (port->state == SB_ROW_FREE)
             continue;
         dp_set_add(&f->active, slot);
-        dp_forgive(f, port, late);
+        dp_discount_late(f, port, late);
         uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
         if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)
             dp_count_delivered(f, port); /* a kill of either side can have left the counts apart */
@@ -329,7 +328,8 @@ static inline void *dp_forward(void *forwarder)
     f->next_look = 0;
     f->next_deadline = ~0ull;
     if (f->adopting) {
-        dp_take_orders(f, true); /* who died meanwhile is seen off once all know who wants to hear of it */
+        /* Endpoints that died meanwhile depart after all interests are read, so that `down` reaches its subscribers. */
+        dp_take_orders(f, true);
         dp_recover(f);
     }
     for (;;) {
@@ -343,7 +343,7 @@ static inline void *dp_forward(void *forwarder)
         uint64_t until = f->high_slot ? f->next_look : f->now + 1000000000u;
         if (f->next_deadline < until)
             until = f->next_deadline;
-        if (stop) /* the look says yes at once now: wait a little for those who are slow to take */
+        if (stop) /* while stopping, dp_something_new is true at once: sleep 0.2 ms between passes */
             nanosleep(&(struct timespec){0, 200000}, NULL);
         else
             rb_bell_wait(&f->bell, dp_something_new, f, until);

@@ -47,16 +47,16 @@ static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, co
     dp_emit(f, type, &pack);
 }
 
-/* How large a payload every listener's ring takes beside the rest of a dead letter. */
+/* How large a payload every subscriber's ring takes beside the rest of a dead letter. */
 static inline uint64_t dp_letter_room(struct dp_forwarder *f)
 {
     const uint64_t frame = 768; /* the rest of the map, generously */
     uint64_t fits = DP_EVENT_ROOM;
     struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)"$bus.undeliverable", 18);
     for (uint32_t g = 0; route && g <= route->group_count; g++) {
-        const struct dp_receivers *listeners = g < route->group_count ? &route->groups[g].members : &route->plain;
-        for (uint32_t i = 0; i < listeners->count; i++) {
-            uint64_t limit = rb_largest_record(f->ports[listeners->list[i].slot].in[SB_DATA].capacity);
+        const struct dp_receivers *subscribers = g < route->group_count ? &route->groups[g].members : &route->plain;
+        for (uint32_t i = 0; i < subscribers->count; i++) {
+            uint64_t limit = rb_largest_record(f->ports[subscribers->list[i].slot].in[SB_DATA].capacity);
             fits = limit < fits ? limit : fits;
         }
     }
@@ -64,7 +64,7 @@ static inline uint64_t dp_letter_room(struct dp_forwarder *f)
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
- * `there` and every listener's ring takes. Never about one of the bus's own. */
+ * `there` and every subscriber's ring takes. Never about one of the bus's own. */
 static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *type,
                                      const uint8_t *payload, uint64_t there, const char *source,
                                      struct dp_port *sender, const char *reason)
@@ -100,17 +100,17 @@ static inline void dp_dead_letter(struct dp_forwarder *f, const struct sb_record
 /* An error in place of the reply to the requester's pending entry `index`, from the reserve of its reply ring. With
  * a span, the journal ties it to the records there. */
 static inline void dp_fail_request(struct dp_forwarder *f, struct dp_port *requester, const uint8_t id[16],
-                                   enum sb_fault_code code, const struct dp_port *guilty, uint64_t limit,
+                                   enum sb_fault_code code, const struct dp_port *at_fault, uint64_t limit,
                                    const struct dp_span *span)
 {
     uint16_t index = sb_index_of(id);
-    struct sb_fault fault = {.code = code, .limit = limit, .pid = guilty ? guilty->pid : 0};
+    struct sb_fault fault = {.code = code, .limit = limit, .pid = at_fault ? at_fault->pid : 0};
     struct sb_record h = {.length = SB_FAULT_RECORD, .kind = SB_ERROR, .flags = SB_RAW, .peer = SB_FROM_BUS,
                           .attempt = 1, .sent_ns = f->now};
-    if (guilty) {
-        memcpy(fault.name, guilty->name, sizeof fault.name);
-        h.peer = (uint16_t)guilty->slot;
-        h.peer_generation = guilty->generation;
+    if (at_fault) {
+        memcpy(fault.name, at_fault->name, sizeof fault.name);
+        h.peer = (uint16_t)at_fault->slot;
+        h.peer_generation = at_fault->generation;
     }
     memcpy(h.correlation, id, 16);
     if (dp_write(requester, SB_REPLIES, &h, &(struct dp_part){&fault, sizeof fault}, 1) != RB_OK) {

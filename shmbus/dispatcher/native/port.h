@@ -3,7 +3,8 @@
  * Nothing here is shared. What lies behind `up` was written by another process: its positions go through
  * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission.
  *
- * Offers: sets of slots; dp_port_of, dp_whom_of, dp_open_for_messages; dp_untouched, dp_in_hand;
+ * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
+ *         dp_untouched, dp_in_hand;
  *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_row_begin, dp_row_end,
  *         dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #ifndef DP_PORT_H

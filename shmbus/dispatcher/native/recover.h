@@ -15,7 +15,7 @@
 static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *port)
 {
     uint64_t count, position, again, untouched = 0;
-    int tries = 16; /* one that never holds still has its count to blame for what follows */
+    int tries = 16; /* after them a changing count is used as it is */
     do {
         count = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count);
         position = dp_taken(port);

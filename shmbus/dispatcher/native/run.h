@@ -3,7 +3,7 @@
  * A *run* is one or more consecutive records with the same chosen targets. Every record of it is copied out,
  * checked and looked up here, and nothing of it is read from the sender's header again.
  *
- * Offers: dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
+ * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
 #ifndef DP_RUN_H
 #define DP_RUN_H
 

@@ -72,7 +72,7 @@ static inline void ep_let_go(struct ep_endpoint *e)
     if (rb_load(&kept->at))
         rb_add(&e->up->let_go_unkept, 1);
     rb_store(&kept->at, 0);
-    rb_fence_release(); /* with the store below: dp_bury_let_go sees all of a record or at == 0 */
+    rb_fence_release(); /* with the store below: dp_dead_letter_kept sees all of a record or at == 0 */
     const uint8_t *record = in->data + (position & (in->capacity - 1));
     struct rb_head8 head;
     memcpy(&head, record, sizeof head);

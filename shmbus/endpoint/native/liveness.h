@@ -20,7 +20,7 @@
 
 #define EP_ROUND_NS 60000000u     /* how often to look at the task flags of a large dispatcher */
 #define EP_GLANCE_NS 1000000000u  /* how often to look whether it has become large */
-#define EP_LARGE_PAGES 32768u     /* what takes some 30 ms to be freed before the pidfd speaks: 128 MiB */
+#define EP_LARGE_PAGES 32768u     /* what takes some 30 ms to be freed before the pidfd becomes readable: 128 MiB */
 
 /* Returns the dispatcher's serial. Pairs with the seqlock of dispatcher/table.py. */
 static inline uint64_t ep_read_identity(const struct sb_bus *bus, struct sb_identity *identity)
@@ -35,7 +35,7 @@ static inline uint64_t ep_read_identity(const struct sb_bus *bus, struct sb_iden
         if (rb_load(&bus->identity_seq) == seq)
             return serial;
     }
-    return SB_NOWHERE; /* it died over it, or is about it: look again later */
+    return SB_NOWHERE; /* the dispatcher died while writing it, or is writing it now: look again later */
 }
 
 static inline void ep_unwatch_dispatcher(struct ep_endpoint *e)

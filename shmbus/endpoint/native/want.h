@@ -1,6 +1,7 @@
 /* What a thread waits for, and the words of shared memory by which it shows.
  *
  *   struct ep_waiter      one waiting thread
+ *   ep_data_waits         is there a message that nobody has taken?
  *   ep_satisfied          is there what it waits for?
  *   ep_store_need         ask the dispatcher to ring once there is space
  *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?

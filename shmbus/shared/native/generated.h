@@ -1,7 +1,7 @@
 /* Written by tools/build/layout.py from the headers; do not edit.
  *
- * The fingerprint of a bus, assertions that this compiler places every field where
- * the fingerprint, Python and Cython suppose it, and the words of enumerations. */
+ * The fingerprint of a bus, assertions that this compiler gives every field the offset
+ * and size that the fingerprint, Python and Cython assume, and enumerations' words. */
 #ifndef SB_GENERATED_H
 #define SB_GENERATED_H
 

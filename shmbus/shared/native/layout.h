@@ -107,7 +107,7 @@ enum sb_reason {
     SB_REASON_KILLED = 2,      /* by a signal */
     SB_REASON_EXITED = 3,      /* without detaching */
     SB_REASON_EXEC = 4,        /* its process runs another program now */
-    SB_REASON_EVICTED = 5,     /* somebody put it off the bus */
+    SB_REASON_EVICTED = 5,     /* with Bus.evict() */
     SB_REASON_QUARANTINED = 6, /* it wrote what no endpoint writes */
     SB_REASON_DIED = 7,        /* more is not known */
 };
@@ -241,7 +241,7 @@ struct sb_held_entry {    /* a message begun and not done, kept for handing on *
     rb_word done;         /* endpoint: enum sb_held_state */
 };
 
-struct sb_let_go {        /* a message that was held, left the ring and is not done: the front of its record */
+struct sb_let_go {        /* a message that was held, left the ring, is not done: the first bytes of its record */
     rb_word at;           /* endpoint: its position plus one; 0: free */
     uint8_t record[440];  /* written before `at` */
 };
