@@ -30,14 +30,14 @@ from .errors import (
     SetupError,
     UsageError,
 )
-from .settings import Batch, Settings
+from .settings import BatchLimits, Settings
 from .shared.messages import Death, Tap
 from .views.discovery import buses
 from .views.observe import BusView, observe
 
 __all__ = [
     "AttachTimeout",
-    "Batch",
+    "BatchLimits",
     "Bus",
     "BusDown",
     "BusError",

@@ -18,7 +18,7 @@ MIB = 1024 * KIB
 _MOST = (1 << 31) - 1  # of what the kernel counts in 32 bits
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When a batch is flushed: whichever comes first. ``None`` sets no such limit."""
 
     max_messages: int = 256
@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_per_pass: int = 256
     """Records that the dispatcher takes from one endpoint before it looks at the next."""
-    batch: Batch | None = None
+    batch: BatchLimits | None = None
     """Batching of everything that an endpoint publishes. ``None``: each message is in the ring when
     ``publish`` returns, and the bell is rung only where somebody sleeps."""
     spin: bool = True

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shmbus.errors import InvalidSetting
 from shmbus.limits import REQUEST_RESERVE
-from shmbus.settings import Batch, Settings
+from shmbus.settings import BatchLimits, Settings
 
 
 @pytest.mark.smoke
@@ -93,11 +93,11 @@ def test_a_value_out_of_range_is_refused_by_name(setting: str, value: object) ->
 def test_a_batch_that_could_hold_nothing_is_refused(setting: str, value: object) -> None:
     given: dict[str, Any] = {setting: value}
     with pytest.raises(InvalidSetting, match=f"batch.{setting}"):
-        Batch(**given)
+        BatchLimits(**given)
 
 
 def test_settings_stay_as_they_are_and_travel_whole() -> None:
-    settings = Settings(ring_bytes=8192, batch=Batch(max_delay=0.01))
+    settings = Settings(ring_bytes=8192, batch=BatchLimits(max_delay=0.01))
     with pytest.raises(AttributeError):
         settings.ring_bytes = 4096  # type: ignore[misc]
     packed = msgspec.msgpack.encode(settings)

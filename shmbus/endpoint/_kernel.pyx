@@ -40,7 +40,7 @@ from shmbus.errors import (
     RequestsFull,
     RequestTimeout,
 )
-from shmbus.settings import Batch as BatchSettings
+from shmbus.settings import BatchLimits
 from shmbus.shared.failures import encode_failure, remote_error
 from shmbus.shared.layout import Kind, Outcome, words
 from shmbus.shared.messages import Tap

@@ -210,7 +210,7 @@ def test_an_error_says_which_message_of_the_batch(bus: shmbus.Bus, attach: Attac
 
 
 def test_batching_for_a_whole_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
-    settings = shmbus.Settings(batch=shmbus.Batch(max_messages=4))
+    settings = shmbus.Settings(batch=shmbus.BatchLimits(max_messages=4))
     sender, receiver = attach("s", settings=settings), attach("r")
     receiver.subscribe("x")
     for i in range(3):

@@ -70,7 +70,7 @@ cdef class EndpointCore:
         `max_delay` seconds, and at the end, also when that is an exception. Raises
         `InvalidSetting`."""
         self._connection.check()
-        BatchSettings(max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay)
+        BatchLimits(max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay)
         cdef Batch batch = Batch.__new__(Batch)
         batch._endpoint = self
         batch._limits = self._outbox.limits(max_messages, max_bytes, max_delay)
