@@ -34,9 +34,9 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
 import psutil
@@ -56,13 +56,16 @@ from shmbus.views import discovery
 __all__ = [
     "TIMEOUT",
     "Attach",
+    "AttachOptions",
     "BusProcess",
     "Child",
     "MakeRecorder",
+    "Program",
     "Recorder",
     "StartWorker",
     "Worker",
     "WorkerFailed",
+    "WorkerOptions",
     "eventually",
     "in_shm",
     "kill",
@@ -70,6 +73,7 @@ __all__ = [
     "pause",
     "resume",
     "run_python",
+    "start_python",
 ]
 
 TIMEOUT = 60.0
@@ -170,6 +174,24 @@ def _mine() -> set[str]:
     }
 
 
+# What `shmbus.attach` is given ------------------------------------------------------------------
+
+
+class WorkerOptions(TypedDict, total=False):
+    """Arguments of `shmbus.attach` for an endpoint in another process, beside `name`. Without
+    `timeout` it is `TIMEOUT`."""
+
+    timeout: float | None
+    settings: Settings | None
+    reconnect: bool
+
+
+class AttachOptions(WorkerOptions, total=False):
+    """Arguments of `shmbus.attach`, beside `name`. Without `timeout` it is `TIMEOUT`."""
+
+    types: Mapping[str, Any] | None
+
+
 # Processes of a test ----------------------------------------------------------------------------
 
 _CHILD = "import sys; from shmbus.testing import _child_main; _child_main(sys.argv[1])"
@@ -179,18 +201,24 @@ class WorkerFailed(Exception):
     """The function of a worker raised, or its process ended before it returned."""
 
 
+class _Function(msgspec.Struct):
+    """What another process finds a function by."""
+
+    module: str
+    file: str
+    name: str
+
+
 class _Task(msgspec.Struct, kw_only=True):
     """What a child process is told on its command line."""
 
-    role: str  # serve or work
     bus: str
     path: list[str]
-    settings: Settings | None = None
-    attach: dict[str, Any] = {}
-    module: str = ""
-    file: str = ""
-    function: str = ""
+    settings: Settings | None = None  # of the bus
+    function: _Function | None = None  # None: serve the bus
     arguments: list[Any] = []
+    name: str | None = None  # of the function's endpoint, and how it attaches
+    options: WorkerOptions = {}
 
 
 class _Word(msgspec.Struct, kw_only=True):
@@ -202,15 +230,18 @@ class _Word(msgspec.Struct, kw_only=True):
 
 
 class Child:
-    """A process that a test started. It ends with the test."""
+    """A process that a test started. It ends with the test, or with the `with` block it is used
+    in."""
 
-    def __init__(self, what: str, command: list[str]) -> None:
+    def __init__(self, what: str, command: list[str], *, read_output: bool = False) -> None:
         self.what = what
         reader, writer = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                command, pass_fds=[writer], env=os.environ | {"SHMBUS_TESTING_FD": str(writer)}
-            )
+            if read_output:
+                self._process = subprocess.Popen(command, stdout=writer)
+            else:
+                env = os.environ | {"SHMBUS_TESTING_FD": str(writer)}
+                self._process = subprocess.Popen(command, pass_fds=[writer], env=env)
         except BaseException:
             os.close(reader)
             raise
@@ -254,8 +285,8 @@ class Child:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} has not ended within {timeout:g} s") from None
 
-    def _hear(self, timeout: float) -> _Word | None:
-        """The next thing it says; None where it ends first."""
+    def _line(self, timeout: float) -> bytes | None:
+        """The next line that it writes; None where it ends first."""
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
             if not select.select([self._reader], [], [], max(0.0, end - time.monotonic()))[0]:
@@ -265,10 +296,20 @@ class Child:
                 return None
             self._said += more
         line, _, self._said = self._said.partition(b"\n")
-        return msgspec.json.decode(line, type=_Word)
+        return line
+
+    def _hear(self, timeout: float) -> _Word | None:
+        """The next thing that our own code in it says; None where it ends first."""
+        line = self._line(timeout)
+        return None if line is None else msgspec.json.decode(line, type=_Word)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
     def _end(self) -> None:
-        """At the end of the test."""
         try:
             self.stop()
         except AssertionError:
@@ -323,6 +364,43 @@ def run_python(
     return done.stdout
 
 
+class Program(Child):
+    """Python code in a process of its own, which prints lines for the test to read; made by
+    `start_python`. With more than 64 KiB unread it waits until they are read."""
+
+    def line(self, timeout: float = TIMEOUT) -> str:
+        """The next line that it prints, without the line break. Fails the test where it ends
+        first."""
+        line = self._line(timeout)
+        if line is None:
+            raise AssertionError(f"{self} ended with exit code {self.wait()} and no further line")
+        return line.decode()
+
+    @property
+    def printed(self) -> str:
+        """What it has printed so far and `line` has not returned yet. Does not wait."""
+        while self._reader >= 0 and select.select([self._reader], [], [], 0)[0]:
+            more = os.read(self._reader, 1 << 16)
+            if not more:
+                break
+            self._said += more
+        return self._said.decode()
+
+    def _end(self) -> None:
+        try:
+            super()._end()
+        finally:
+            self._reader = -1
+
+
+def start_python(code: str, *arguments: object) -> Program:
+    """Start Python code in a process of its own, and return at once. `with start_python(code) as
+    program:` ends it with the block, by SIGTERM. `arguments` are its `sys.argv[1:]`; its standard
+    output is read with `line` and `printed`, its standard error is the test's."""
+    command = [sys.executable, "-u", "-c", textwrap.dedent(code), *map(str, arguments)]
+    return Program("program", command, read_output=True)
+
+
 class BusProcess:
     """The dispatcher of the test's bus in a process of its own; made by the fixture
     `bus_process`."""
@@ -344,7 +422,7 @@ class BusProcess:
         """Serve, and return when endpoints can attach. What a killed one left is adopted."""
         assert not self.alive, f"bus {self.name!r} is served already"
         self._end()
-        task = _Task(role="serve", bus=self.name, settings=self.settings, path=sys.path)
+        task = _Task(bus=self.name, path=sys.path, settings=self.settings)
         child = self._child = Child(f"dispatcher of bus {self.name!r}", _command(task))
         word = child._hear(TIMEOUT)
         if word is None or word.at != "ready":
@@ -404,11 +482,11 @@ def _child_main(encoded: str) -> None:
 
     signal.signal(signal.SIGTERM, end)
     try:
-        if task.role == "serve":
+        if task.function is None:
             host(task.bus, settings=task.settings, ready=lambda bus: say(_Word(at="ready")))
             return
-        function = _load(task)
-        with attaching.attach(task.bus, settings=task.settings, **task.attach) as endpoint:
+        function = _load(task.function)
+        with attaching.attach(task.bus, name=task.name, **task.options) as endpoint:
             say(_Word(at="ready"))
             value = function(endpoint, *task.arguments)
         say(_Word(at="returned", value=value))
@@ -419,32 +497,31 @@ def _child_main(encoded: str) -> None:
         raise SystemExit(1) from why
 
 
-def _load(task: _Task) -> Callable[..., Any]:
+def _load(function: _Function) -> Callable[..., Any]:
     try:
-        module = importlib.import_module(task.module)
-        if getattr(module, "__file__", None) != task.file:
+        module = importlib.import_module(function.module)
+        if getattr(module, "__file__", None) != function.file:
             raise ImportError
     except ImportError:  # pytest imports test files that stand on no path, too
-        spec = importlib.util.spec_from_file_location(task.module, task.file)
+        spec = importlib.util.spec_from_file_location(function.module, function.file)
         if spec is None or spec.loader is None:
-            raise ImportError(f"{task.file} is no Python file") from None
+            raise ImportError(f"{function.file} is no Python file") from None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[task.module] = module
+        sys.modules[function.module] = module
         spec.loader.exec_module(module)
     found: Any = module
-    for part in task.function.split("."):
+    for part in function.name.split("."):
         found = getattr(found, part)
     return found  # type: ignore[no-any-return]
 
 
-def _where(function: Callable[..., Any]) -> dict[str, str]:
-    """What another process finds the function by."""
+def _where(function: Callable[..., Any]) -> _Function:
     name = function.__qualname__
     if "<" in name:
         raise ValueError(
             f"{name} cannot be found by another process: define it at the top of its module"
         )
-    return {"module": function.__module__, "file": inspect.getfile(function), "function": name}
+    return _Function(function.__module__, inspect.getfile(function), name)
 
 
 # What has arrived -------------------------------------------------------------------------------
@@ -522,14 +599,18 @@ class Recorder:
 class Attach(Protocol):
     """The type of the fixture `attach`."""
 
-    def __call__(self, name: str | None = None, **more: Any) -> Endpoint: ...
+    def __call__(self, name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint: ...
 
 
 class MakeRecorder(Protocol):
     """The type of the fixture `recorder`."""
 
     def __call__(
-        self, *patterns: str, handles: Iterable[str] = (), name: str | None = None, **more: Any
+        self,
+        *patterns: str,
+        handles: Iterable[str] = (),
+        name: str | None = None,
+        **options: Unpack[AttachOptions],
     ) -> Recorder: ...
 
 
@@ -541,8 +622,7 @@ class StartWorker(Protocol):
         function: Callable[..., Any] | str | Path,
         *arguments: Any,
         name: str | None = None,
-        settings: Settings | None = None,
-        **more: Any,
+        **options: Unpack[WorkerOptions],
     ) -> Worker: ...
 
 
@@ -618,13 +698,13 @@ def _served(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def attach(bus_name: str, _served: None) -> Iterator[Attach]:
-    """`attach(name, **more)`: an endpoint of this process on the test's bus, with the arguments of
-    `shmbus.attach`; closed when the test ends."""
+    """`attach(name, **options)`: an endpoint of this process on the test's bus, with the arguments
+    of `shmbus.attach`; closed when the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def attach(name: str | None = None, **more: Any) -> Endpoint:
-            more.setdefault("timeout", TIMEOUT)
-            endpoint = attaching.attach(bus_name, name=name, **more)
+        def attach(name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint:
+            options.setdefault("timeout", TIMEOUT)
+            endpoint = attaching.attach(bus_name, name=name, **options)
             stack.callback(_close, endpoint)
             return endpoint
 
@@ -633,25 +713,27 @@ def attach(bus_name: str, _served: None) -> Iterator[Attach]:
 
 @pytest.fixture
 def recorder(attach: Attach) -> MakeRecorder:
-    """`recorder(*patterns, handles=(), name=None)`: an endpoint that keeps the events, and the
-    commands and requests, that match."""
+    """`recorder(*patterns, handles=(), name=None, **options)`: an endpoint that keeps the events,
+    and the commands and requests, that match; `name` and the options are those of `attach`."""
 
     def recorder(
-        *patterns: str, handles: Iterable[str] = (), name: str | None = None, **more: Any
+        *patterns: str,
+        handles: Iterable[str] = (),
+        name: str | None = None,
+        **options: Unpack[AttachOptions],
     ) -> Recorder:
-        return Recorder(attach(name, **more), patterns, handles)
+        return Recorder(attach(name, **options), patterns, handles)
 
     return recorder
 
 
 @pytest.fixture
 def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
-    """`worker(function, *arguments, name=None, settings=None, **more)`: calls
-    `function(endpoint, *arguments)` in a process of its own, with an endpoint on the test's bus
-    (`name`, `settings` and more: see `shmbus.attach`); returns when that is attached. The function
-    stands at the top of its module; arguments and result are plain values. What it raises is
-    printed on standard error. It gets SIGTERM when the test ends, as a SystemExit in its main
-    thread.
+    """`worker(function, *arguments, name=None, **options)`: calls `function(endpoint, *arguments)`
+    in a process of its own, with an endpoint on the test's bus (`name`, `timeout`, `settings` and
+    `reconnect`: see `shmbus.attach`); returns when that is attached. The function stands at the top
+    of its module; arguments and result are plain values. What it raises is printed on standard
+    error. It gets SIGTERM when the test ends, as a SystemExit in its main thread.
 
     `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
     with contextlib.ExitStack() as stack:  # ends every one, also where ending another fails
@@ -660,25 +742,28 @@ def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
             function: Callable[..., Any] | str | Path,
             *arguments: Any,
             name: str | None = None,
-            settings: Settings | None = None,
-            **more: Any,
+            **options: Unpack[WorkerOptions],
         ) -> Worker:
             if not callable(function):
+                if name is not None or options:
+                    raise TypeError("a program attaches by itself: give it arguments, no options")
                 command = [sys.executable, str(function), *map(str, arguments)]
                 program = Worker(f"program {Path(function).name!r}", command)
-                stack.callback(program._end)
-                return program
+                return stack.enter_context(program)
+            for option in options.keys() - WorkerOptions.__optional_keys__:
+                known = ", ".join(["name", *WorkerOptions.__annotations__])
+                raise TypeError(f"worker() has no option {option!r}; it has {known}")
+            options.setdefault("timeout", TIMEOUT)
             task = _Task(
-                role="work",
                 bus=bus_name,
                 path=sys.path,
-                settings=settings,
-                attach={"timeout": TIMEOUT, "name": name} | more,
+                function=_where(function),
                 arguments=list(arguments),
-                **_where(function),
+                name=name,
+                options=options,
             )
             process = Worker(f"worker {name or function.__name__!r}", _command(task))
-            stack.callback(process._end)
+            stack.enter_context(process)
             process._await_ready()
             return process
 

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Unpack
 
 import shmbus
+from shmbus.testing import AttachOptions
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["shmbus", "ledger"])
@@ -37,10 +38,9 @@ class Place:
     def path(self, what: str) -> Path:
         return self.directory / f"{what}-{self.name}-{self.incarnation}"
 
-    def attach(self, **more: Any) -> shmbus.Endpoint:
-        return shmbus.attach(
-            self.bus, name=self.name, **{"timeout": 60.0, "reconnect": True} | more
-        )
+    def attach(self, **options: Unpack[AttachOptions]) -> shmbus.Endpoint:
+        given: AttachOptions = {"timeout": 60.0, "reconnect": True, **options}
+        return shmbus.attach(self.bus, name=self.name, **given)
 
 
 Work = Callable[..., None]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from typing import get_type_hints
 
 import pytest
 
 import shmbus
 from shmbus import testing
-from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker
+from shmbus.testing import Attach, AttachOptions, BusProcess, MakeRecorder, StartWorker
 
 pytest_plugins = ["pytester"]
 
@@ -93,6 +92,54 @@ def test_a_worker_may_be_a_program(
     assert process.wait() == 0
 
 
+def test_attach_and_recorder_take_what_shmbus_attach_takes() -> None:
+    taken = get_type_hints(shmbus.attach)
+    for own in ("bus", "name", "return"):
+        del taken[own]
+    assert get_type_hints(AttachOptions) == taken
+
+
+def test_a_misspelt_option_is_an_error_at_once(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    # mypy sees each as well, or it would call these comments unused.
+    with pytest.raises(TypeError, match="'reconect'"):
+        attach("e", reconect=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'reconect'"):
+        recorder("x", reconect=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'reconect'; it has name, timeout, settings, reconnect"):
+        worker(count, 1, reconect=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no options"):
+        worker("program.py", name="program")
+    assert bus.endpoints() == []
+
+
+@pytest.mark.bus(ring_bytes=8192)
+def test_a_worker_is_attached_with_its_options(bus: shmbus.Bus, worker: StartWorker) -> None:
+    worker(answer, "", settings=shmbus.Settings(ring_bytes=4096), timeout=None, reconnect=True)
+    assert bus.endpoints()[0].incoming.capacity == 4096
+
+
+def test_a_program_prints_lines_for_its_test_until_the_block_ends() -> None:
+    code = """
+        import sys
+        print(*sys.argv[1:])
+        sys.stdin.readline()
+        print("on", end="")
+    """
+    with testing.start_python(code, "one", 2) as program:
+        assert program.line() == "one 2"
+        assert program.wait() == 0
+        assert program.printed == "on"
+        with pytest.raises(AssertionError, match="exit code 0 and no further line"):
+            program.line()
+    assert program.printed == "on"
+    with testing.start_python("import time; print('ready'); time.sleep(600)") as program:
+        assert program.line() == "ready"
+        assert (program.printed, program.alive) == ("", True)
+    assert program.wait() == -15
+
+
 def test_the_recorder_waits_for_what_it_is_asked_for(
     recorder: MakeRecorder, bus: shmbus.Bus
 ) -> None:
@@ -144,12 +191,11 @@ def test_faults_meet_only_what_the_test_started() -> None:
     for fault in (testing.kill, testing.pause, testing.resume):
         with pytest.raises(ValueError, match="not started by this test"):
             fault(os.getppid())
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    testing.pause(child.pid)
-    testing.resume(child.pid)
-    testing.kill(child.pid)
-    child.communicate()
-    assert child.returncode == -9
+    with testing.start_python("import time; time.sleep(600)") as child:
+        testing.pause(child.pid)
+        testing.resume(child.pid)
+        testing.kill(child.pid)
+        assert child.wait() == -9
 
 
 def test_what_never_comes_true_fails_with_its_name() -> None:
