@@ -9,7 +9,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from shmbus.testing import (
     StartWorker,
     Worker,
     eventually,
+    run_python,
 )
 
 Error = TypeVar("Error", bound=errors.BusError)
@@ -88,9 +88,7 @@ def elsewhere(code: str, *arguments: str, before: tuple[str, ...] = ()) -> None:
         "import os, pickle, sys\nimport shmbus\ntry:\n"
         f"{lines}except shmbus.BusError as error:\n    print(pickle.dumps(error).hex())"
     )
-    command = [*before, sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
-    raise pickle.loads(bytes.fromhex(done.stdout))
+    raise pickle.loads(bytes.fromhex(run_python(code, *arguments, before=before, quiet=False)))
 
 
 def told_by(worker: Worker) -> None:

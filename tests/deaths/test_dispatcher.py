@@ -6,9 +6,7 @@ import contextlib
 import errno
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.shared import names
-from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm
+from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, start_python
 
 NEVER = threading.Event()
 
@@ -433,26 +431,22 @@ def test_a_lock_file_that_others_opened_and_closed_still_keeps_the_second_out(
 @contextlib.contextmanager
 def host_with_child(bus: str) -> Iterator[tuple[int, int]]:
     """The pids of a process that serves, and of a child that it forked and that does nothing."""
-    code = f"""
-        import os, signal, shmbus
-        bus = shmbus.serve({bus!r})
+    code = """
+        import os, signal, shmbus, sys
+        bus = shmbus.serve(sys.argv[1])
         child = os.fork()
         if child == 0:
             signal.pause()
-        print(child, flush=True)
+        print(child)
         signal.pause()
     """
-    host = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-    )
-    assert host.stdout is not None
-    child = int(host.stdout.readline())
-    try:
-        yield host.pid, child
-    finally:
-        os.kill(child, signal.SIGKILL)
-        host.kill()
-        host.communicate()
+    with start_python(code, bus) as host:
+        child = int(host.line())
+        try:
+            yield host.pid, child
+        finally:
+            os.kill(child, signal.SIGKILL)
+            host.kill()
 
 
 def test_a_forked_child_that_outlives_a_killed_host_does_not_block_the_restart(

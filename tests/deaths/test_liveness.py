@@ -8,7 +8,6 @@ import os
 import platform
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from shmbus.testing import (
     MakeRecorder,
     StartWorker,
     eventually,
+    start_python,
 )
 
 from .roles import NEVER, idle
@@ -227,8 +227,8 @@ def test_without_descriptors_to_look_at_its_threads_a_zombie_leader_is_not_calle
 def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        pass
+    with start_python("") as ended:
+        ended.wait()
     me, status = os.getpid(), psutil.Process.status
     threads = [mock.Mock(id=ended.pid), mock.Mock(id=os.getppid())]
     monkeypatch.setattr(psutil.Process, "threads", lambda process: threads)

@@ -31,9 +31,9 @@ ONLY = {  # by this alone the dispatcher sees deaths
 }
 
 CODE = f"""
-import os, signal, subprocess, sys
+import sys
 import shmbus
-from shmbus.testing import eventually, pause
+from shmbus.testing import eventually, start_python
 
 bus, only = sys.argv[1:]
 
@@ -41,23 +41,21 @@ bus, only = sys.argv[1:]
 def start(code):
     head = f"import time, shmbus; bus = {{bus!r}}\\n"
     head += "from shmbus.dispatcher import control, door, lookout\\n"
-    tail = "\\nprint('ready', flush=True); time.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-c", head + code + tail], stdout=subprocess.PIPE)
-    assert child.stdout.readline() == b"ready\\n"
+    child = start_python(head + code + "\\nprint('ready'); time.sleep(600)")
+    assert child.line() == "ready"
     return child
 
 
 def end(*children):
     for child in children:
         child.kill()
-        child.communicate()
 
 
 def give_away(pid):
     while True:
         with open("{LAST_PID}", "w") as last:
             last.write(str(pid - 1))
-        another = subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE)
+        another = start_python("import time; time.sleep(600)")
         if another.pid == pid:
             return another
         end(another)
@@ -86,10 +84,10 @@ watcher = shmbus.attach(bus, name="watcher", reconnect=True)
 watcher.subscribe("$bus.endpoint.down")
 
 victim = attach_victim()  # while its dispatcher looks away
-pause(dispatcher.pid)
+dispatcher.pause()
 end(victim)
 another = give_away(victim.pid)
-os.kill(dispatcher.pid, signal.SIGCONT)
+dispatcher.resume()
 sees_the_end_of(victim)
 end(another)
 
@@ -107,16 +105,16 @@ end(*others)
 # while an endpoint cannot look
 asker = start(
     "ep = shmbus.attach(bus, name='asker'); ep.subscribe('x')\\n"
-    "print('ready', flush=True)\\n"
+    "print('ready')\\n"
     "try: ep.receive(60)\\n"
-    "except shmbus.BusDown: print('told', flush=True)"
+    "except shmbus.BusDown: print('told')"
 )
 eventually(lambda: any(e.name == "asker" and e.receivers for e in watcher.bus.endpoints()))
-pause(asker.pid)
+asker.pause()
 end(dispatcher)
 another = give_away(dispatcher.pid)
-os.kill(asker.pid, signal.SIGCONT)
-assert asker.stdout.readline() == b"told\\n"
+asker.resume()
+assert asker.line() == "told"
 end(asker, another)
 watcher.close()
 shmbus.serve(bus).close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from shmbus.testing import (
     eventually,
     in_shm,
     run_python,
+    start_python,
 )
 from shmbus.views.observe import BusView
 
@@ -170,26 +169,22 @@ LAST = """
             pass
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
     last.subscribe("x")
-    print("attached", flush=True)
+    print("attached")
     try:
         last.receive()
     except shmbus.BusDown:
-        print("told", flush=True)
+        print("told")
 """
 
 
 def test_who_attached_with_its_last_descriptor_is_told_of_the_dispatchers_death(
     bus_process: BusProcess,
 ) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(LAST), bus_process.name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as last:
-        assert last.stdout is not None
-        try:
-            assert last.stdout.readline() == "attached\n"
-            bus_process.kill()
-            assert last.communicate(timeout=20)[0] == "told\n"
-        finally:
-            last.kill()
+    with start_python(LAST, bus_process.name) as last:
+        assert last.line() == "attached"
+        bus_process.kill()
+        last.wait(20)
+        assert last.printed == "told\n"
 
 
 HEIR = """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from shmbus.testing import (
     MakeRecorder,
     StartWorker,
     eventually,
+    start_python,
 )
 
 
@@ -126,14 +126,10 @@ def echo(endpoint: shmbus.Endpoint) -> None:
 @pytest.fixture
 def busy_machine() -> Iterator[None]:
     """Four processes that compute, for each core."""
-    hogs = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(4 * (os.cpu_count() or 1))
-    ]
-    yield
-    for hog in hogs:
-        hog.kill()
-        hog.wait()
+    with contextlib.ExitStack() as hogs:
+        for _ in range(4 * (os.cpu_count() or 1)):
+            hogs.enter_context(start_python("while True: pass"))
+        yield
 
 
 @pytest.mark.slow

@@ -1,17 +1,15 @@
 """Forks, other ways to make processes, Ctrl-C, and the interpreter's end."""
 
 import multiprocessing
+import os
 import signal
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.testing import Attach, MakeRecorder, eventually, run_python
+from shmbus.testing import Attach, MakeRecorder, eventually, run_python, start_python
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -80,67 +78,54 @@ other.request_async("y", timeout=None)
 
 def test_ctrl_c_drains_and_is_raised_again(bus: shmbus.Bus, bus_name: str, attach: Attach) -> None:
     client = attach("c")
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"""
-import shmbus, time
-ep = shmbus.attach({bus_name!r}, name="worker")
+    code = """
+ep = shmbus.attach(NAME, name="worker")
 ep.handle("x", lambda message: (time.sleep(0.001), message.payload)[1])
 try:
     ep.run()
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
-""",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    client.wait_for("x", timeout=60)
-    futures = [client.request_async("x", i, timeout=60) for i in range(100)]
-    eventually(lambda: bus.endpoints()[0].forwarded == 100)  # all are accepted
-    futures[0].result(60)
-    child.send_signal(signal.SIGINT)
-    answered = []
-    for future in futures:
-        try:
-            answered.append(future.result(60).payload)
-        except errors.RemoteError:  # the one that it was at
-            pass
-    assert len(answered) >= 99
-    assert child.communicate()[0] == "interrupted\n"
-    assert child.returncode == 0
+    print("interrupted")
+"""
+    with start_python(HEAD + code, bus_name) as child:
+        client.wait_for("x", timeout=60)
+        futures = [client.request_async("x", i, timeout=60) for i in range(100)]
+        eventually(lambda: bus.endpoints()[0].forwarded == 100)  # all are accepted
+        futures[0].result(60)
+        os.kill(child.pid, signal.SIGINT)
+        answered = []
+        for future in futures:
+            try:
+                answered.append(future.result(60).payload)
+            except errors.RemoteError:  # the one that it was at
+                pass
+        assert len(answered) >= 99
+        assert child.wait() == 0
+        assert child.printed == "interrupted\n"
 
 
 @pytest.mark.parametrize("wait", ["receive(None)", "request('q', timeout=None)", "run()"])
-def test_ctrl_c_ends_a_wait(bus: shmbus.Bus, bus_name: str, attach: Attach, wait: str) -> None:
+def test_ctrl_c_ends_a_wait(
+    bus: shmbus.Bus,
+    bus_name: str,
+    attach: Attach,
+    wait: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     server = attach("server")
     server.handle("q", lambda message: message.defer())
     server.start()
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"""
-import shmbus
-ep = shmbus.attach({bus_name!r}, name="waiting")
+    code = f"""
+ep = shmbus.attach(NAME, name="waiting")
 ep.subscribe("x", print)
-print("ready", flush=True)
+print("ready")
 with ep:
     ep.{wait}
-""",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate(timeout=60)
-    assert "KeyboardInterrupt" in stderr
-    assert child.returncode != 0
+"""
+    with start_python(HEAD + code, bus_name) as child:
+        assert child.line() == "ready"
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait() != 0
+    assert "KeyboardInterrupt" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -280,14 +265,9 @@ EXIT = """
 
 @pytest.mark.parametrize("way", ["end", "error"])
 def test_the_interpreter_ends_cleanly_whatever_its_daemon_threads_wait_for(
-    bus: shmbus.Bus, way: str
+    bus: shmbus.Bus, way: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(EXIT), bus.name, way],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == (3 if way == "error" else 0), done.stderr
-    assert "Fatal" not in done.stderr
+    with start_python(EXIT, bus.name, way) as child:
+        assert child.wait() == (3 if way == "error" else 0)
+    assert "Fatal" not in capfd.readouterr().err
     eventually(lambda: bus.endpoints() == [])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,16 @@ import shmbus
 from ringbuf import Segment
 from shmbus.dispatcher import succession
 from shmbus.shared import fence, layout, names, processes
-from shmbus.testing import TIMEOUT, BusProcess, StartWorker, eventually, in_shm
+from shmbus.testing import (
+    TIMEOUT,
+    BusProcess,
+    Program,
+    StartWorker,
+    eventually,
+    in_shm,
+    run_python,
+    start_python,
+)
 from shmbus.views import doctor, leavings
 from tests.tools.shmbus_command.conftest import COMMAND
 
@@ -44,7 +52,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def dead() -> names.Owner:
     """An attach of a process that is no more."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with start_python("import time; time.sleep(600)") as process:
         return names.new_owner(process.pid, processes.start_time(process.pid))
 
 
@@ -221,59 +229,42 @@ def test_it_may_race_with_buses_that_begin_and_end(name: str) -> None:
 DOCTOR = """
 import sys
 from shmbus.views import leavings
-print("ready", flush=True)
-freed = 0
+print("ready")
 while True:
-    more = sum(map(leavings.free_leaving, leavings.find_leavings(sys.argv[1])))
-    freed += more
-    if more:
-        print(freed, flush=True)
+    freed = sum(map(leavings.free_leaving, leavings.find_leavings(sys.argv[1])))
+    if freed:
+        print("freed", freed)
 """
 
 
 @pytest.fixture
-def doctor_at_work(bus_name: str) -> Iterator[Callable[[], int]]:
-    """Another process that frees whatever may be freed of the test's bus, again and again; how much
-    that was so far."""
-    with subprocess.Popen([sys.executable, "-c", DOCTOR, bus_name], stdout=subprocess.PIPE) as it:
-        assert it.stdout is not None
-        assert it.stdout.readline() == b"ready\n"
-        os.set_blocking(it.stdout.fileno(), False)
-        said = b"0"
-
-        def freed() -> int:
-            nonlocal said
-            assert it.stdout is not None
-            assert it.poll() is None
-            said = [said, *(it.stdout.read() or b"").split()][-1]
-            return int(said)
-
-        yield freed
-        assert it.poll() is None  # nothing made it stumble
-        it.kill()
+def doctor_at_work(bus_name: str) -> Iterator[Program]:
+    """Another process that frees whatever may be freed of the test's bus, again and again, and
+    prints what it has freed."""
+    with start_python(DOCTOR, bus_name) as it:
+        assert it.line() == "ready"
+        yield it
+        assert it.alive  # nothing made it stumble
 
 
 @pytest.mark.slow
-def test_it_races_with_buses_that_begin_end_and_die(
-    bus_name: str, doctor_at_work: Callable[[], int]
-) -> None:
+def test_it_races_with_buses_that_begin_end_and_die(bus_name: str, doctor_at_work: Program) -> None:
     for _ in range(30):
         with shmbus.serve(bus_name) as bus, bus.attach("a") as a, bus.attach("b") as b:
             b.handle("x", lambda message: 1)
             b.start()
             assert a.request("x", timeout=60).payload == 1
-    assert doctor_at_work() == 0
+    assert (doctor_at_work.printed, doctor_at_work.alive) == ("", True)
     code = "import os, shmbus, sys; bus = shmbus.serve(sys.argv[1]); bus.attach('a'); os._exit(0)"
     for _ in range(4):
-        ran = subprocess.run([sys.executable, "-c", code, bus_name], timeout=120, check=True)
-        assert ran.returncode == 0
+        run_python(code, bus_name)
     eventually(lambda: not in_shm(bus_name))
-    eventually(doctor_at_work)
+    assert doctor_at_work.line().startswith("freed ")
 
 
 @pytest.mark.slow
 def test_it_races_with_dispatchers_that_take_over(
-    bus_process: BusProcess, doctor_at_work: Callable[[], int], worker: StartWorker
+    bus_process: BusProcess, doctor_at_work: Program, worker: StartWorker
 ) -> None:
     worker(wait, name="one", reconnect=True)
     with shmbus.attach(bus_process.name, name="client", reconnect=True) as client:
@@ -285,7 +276,7 @@ def test_it_races_with_dispatchers_that_take_over(
             assert client.request("work", timeout=60).payload is None
             with shmbus.attach(bus_process.name, name=f"guest{number}", timeout=60) as guest:
                 guest.publish("x")
-        assert doctor_at_work() == 0
+        assert (doctor_at_work.printed, doctor_at_work.alive) == ("", True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
@@ -332,11 +323,9 @@ def checked(
     *, setup: str = "true", prepare: str = "", uid: int = 0, unshare: tuple[str, ...] = ("-m",)
 ) -> dict[str, doctor.Finding]:
     """What is found on a machine that has been made so, in namespaces of its own, by subject."""
-    command = ["unshare", *unshare, "sh", "-ec", f'{setup}; exec "$0" "$@"', sys.executable, "-c"]
-    command += [HOST.replace("PREPARE", prepare), str(uid)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    found = msgspec.json.decode(ran.stdout, type=list[doctor.Finding])
+    before = ["unshare", *unshare, "sh", "-ec", f'{setup}; exec "$0" "$@"']
+    printed = run_python(HOST.replace("PREPARE", prepare), uid, before=before)
+    found = msgspec.json.decode(printed, type=list[doctor.Finding])
     assert all(finding.remedy for finding in found if finding.state == "bad")
     assert len({finding.subject for finding in found}) == len(found)
     return {finding.subject: finding for finding in found}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from hypothesis import strategies as st
 from shmbus import errors
 from shmbus.shared import _kernel, layout, names
 from shmbus.shared.processes import start_time
+from shmbus.testing import Program, kill, start_python
 from shmbus.views import discovery, facts, interest_log
 from shmbus.views.observe import BusView, observe
 from tests.by_hand import RING, SHM, BusByHand, entry
@@ -44,10 +42,9 @@ def seen(bus: BusByHand, stack: ExitStack) -> BusView:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+def sleeper() -> Iterator[Program]:
+    with start_python("import time; time.sleep(600)") as process:
         yield process
-        process.kill()
 
 
 @pytest.mark.smoke
@@ -219,12 +216,11 @@ def test_segments_are_opened_once_and_let_go_with_their_generation(
 
 
 def test_an_endpoint_whose_process_died_is_dead_even_where_no_dispatcher_says_so(
-    bus: BusByHand, seen: BusView, sleeper: subprocess.Popen[bytes]
+    bus: BusByHand, seen: BusView, sleeper: Program
 ) -> None:
     bus.endpoint(0, "worker", pid=sleeper.pid).interests(entry(1, "a"))
     assert [e.name for e in seen.find("a")] == ["worker"]
-    sleeper.kill()
-    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
+    kill(sleeper.pid)  # a zombie now
     (info,) = seen.endpoints()
     assert info.state == info.condition == "dead"
     sleeper.wait()
@@ -271,7 +267,7 @@ def test_route_tells_who_would_get_a_message_and_takes_the_idle_member(
 
 
 def test_a_dead_dispatcher_is_said_to_be_dead(
-    bus: BusByHand, seen: BusView, sleeper: subprocess.Popen[bytes]
+    bus: BusByHand, seen: BusView, sleeper: Program
 ) -> None:
     bus.head["identity"]["pid"] = sleeper.pid
     bus.head["identity"]["start_time"] = start_time(sleeper.pid)
@@ -279,7 +275,6 @@ def test_a_dead_dispatcher_is_said_to_be_dead(
     assert seen.info().state == "serving"
     assert seen.health().healthy
     sleeper.kill()
-    sleeper.wait()
     assert seen.info().state == "dead"
     health = seen.health()
     assert not health.dispatcher_alive
@@ -293,12 +288,11 @@ def test_a_reused_pid_is_not_taken_for_the_dispatcher(bus: BusByHand, seen: BusV
 
 
 def test_a_stopped_dispatcher_is_said_to_be_stopped(
-    bus: BusByHand, seen: BusView, sleeper: subprocess.Popen[bytes]
+    bus: BusByHand, seen: BusView, sleeper: Program
 ) -> None:
     bus.head["identity"]["pid"] = sleeper.pid
     bus.head["identity"]["start_time"] = start_time(sleeper.pid)
-    os.kill(sleeper.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WNOWAIT)
+    sleeper.pause()
     assert f"kill -CONT {sleeper.pid}" in seen.health().reasons[0]
 
 
