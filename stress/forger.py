@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import posix_ipc
@@ -66,7 +65,7 @@ class Forger:
         self.ring_bell()
 
 
-def record(kind: int, type: str = "", payload: bytes = b"", **fields: Any) -> bytes:
+def record(kind: int, type: str = "", payload: bytes = b"", **fields: int | bytes) -> bytes:
     """A record with a sound header, but for the `fields` given."""
     header = np.zeros(1, layout.RECORD)[0]
     header["kind"], header["flags"], header["attempt"] = kind, RAW, 1

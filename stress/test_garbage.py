@@ -60,7 +60,7 @@ def records_that_lie(f: Forger, chance: random.Random) -> None:
     """Records that are sound but for one or two fields; lengths above all."""
     ring = chance.choice((DATA, REPLIES))
     kind = chance.choice((EVENT, SEND, REQUEST, REPLY, ERROR, 0, 6, 9, chance.getrandbits(16)))
-    fields = {}
+    fields: dict[str, int] = {}
     for _ in range(chance.randrange(0, 3)):
         name = chance.choice(
             ("length", "type_length", "extension_length", "peer", "peer_generation", "interests")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import click
 from shmbus_console.messages import envelope, payload_alone
@@ -41,6 +41,17 @@ def _common(command: Any) -> Any:
     return command
 
 
+class _Given(TypedDict):
+    """What pub and send hand on of it."""
+
+    payload: str | None
+    kind: str
+    count: int
+    rate: float | None
+    timeout: float
+    as_json: bool
+
+
 _PAYLOAD = """PAYLOAD is JSON (or, with --as, text or bytes): itself, @FILE for the content of a
     file, or - for the standard input, of which every line is a message of its own (with --as bytes
     all of it is one). Without it the message has none."""
@@ -55,47 +66,36 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 @_common
 @seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
 @_with_payload
-def pub(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
+def pub(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
 
     {PAYLOAD}
     """
     with attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
-        _post(endpoint.publish, "published", type, **how)
+        _post(endpoint.publish, "published", type, given)
 
 
 @click.command()
 @_common
 @seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
 @_with_payload
-def send(bus: str | None, type: str, wait: float | None, **how: Any) -> None:
+def send(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]) -> None:
     """Send a command of TYPE to the one endpoint that handles it.
 
     {PAYLOAD}
     """
     with attach_to(bus, "send", type, "handle", wait) as endpoint:
-        _post(endpoint.send, "sent", type, **how)
+        _post(endpoint.send, "sent", type, given)
 
 
-def _post(
-    post: Callable[..., None],
-    done: str,
-    type: str,
-    *,
-    payload: str | None,
-    kind: str,
-    count: int,
-    rate: float | None,
-    timeout: float,
-    as_json: bool,
-) -> None:
-    number, pace, began = 0, Pace(rate), time.monotonic()
-    for value in payloads(payload, kind):
-        for _ in range(count):
+def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> None:
+    number, pace, began = 0, Pace(given["rate"]), time.monotonic()
+    for value in payloads(given["payload"], given["kind"]):
+        for _ in range(given["count"]):
             pace.wait()
-            post(type, value, timeout=timeout)
+            post(type, value, timeout=given["timeout"])
             number += 1
-    if as_json:
+    if given["as_json"]:
         print_json({done: number, "seconds": time.monotonic() - began})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import pytest
@@ -14,6 +14,14 @@ from shmbus_command.app import shmbus as command
 from shmbus_console.run import run as run_command
 
 COMMAND = [sys.executable, "-P", "-c", "from shmbus_command import main; main()"]
+
+
+class Start(Protocol):
+    """The type of the fixture `start`."""
+
+    def __call__(
+        self, *arguments: object, command: Sequence[str] = COMMAND
+    ) -> subprocess.Popen[str]: ...
 
 
 class Ran(msgspec.Struct):
@@ -53,19 +61,19 @@ def shmbus_command(
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start() -> Iterator[Start]:
     """Start a command as a process with pipes: `start("sub", "-b", bus.name)`."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: object, **more: Any) -> subprocess.Popen[str]:
+    def start(*arguments: object, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        command = [*COMMAND, *map(str, arguments)]
-        given = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True, **more}
-        process = subprocess.Popen(command, **given)
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
         started.append(process)
         return process
 
-    yield run
+    yield start
     for process in started:
         process.kill()
         process.wait()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +12,7 @@ from shmbus_command import plot
 
 from shmbus.testing import eventually, in_shm
 
-Start = Callable[..., "subprocess.Popen[str]"]
+from .conftest import Start
 
 
 @pytest.mark.slow

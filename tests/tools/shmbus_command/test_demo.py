@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SHMBUS = [sys.executable, "-P", "-c", "from shmbus_command import main; main()"]
+from .conftest import COMMAND, Start
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [*SHMBUS, "demo", *map(str, arguments)]
+    command = [*COMMAND, "demo", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -48,15 +47,14 @@ def test_what_was_measured_is_shown_as_a_table() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> None:
-    process = subprocess.Popen([*SHMBUS, "demo", "--json"], stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals, start: Start) -> None:
+    process = start("demo", "--json")
     while process.poll() is None and not left(process.pid):
         pass  # until its bus is there
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    process.stderr.close()
     assert left(process.pid) == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,15 +15,11 @@ from ringbuf import layout_text
 from shmbus.shared.layout import LAYOUT, PREFIX, offset
 from shmbus.shared.names import names_of
 
+from .conftest import COMMAND, Start
+
 COMMANDS = {
     "without extras": [sys.executable, "-P", "-m", "shmbus"],
-    "shmbus serve": [
-        sys.executable,
-        "-P",
-        "-c",
-        "from shmbus_command import main; main()",
-        "serve",
-    ],
+    "shmbus serve": [*COMMAND, "serve"],
 }
 
 
@@ -33,19 +28,13 @@ def name() -> str:
     return f"host-{secrets.token_hex(4)}"
 
 
-def start(command: list[str], name: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_signal_ends_the_bus_cleanly(
-    command: list[str], number: signal.Signals, name: str
+    command: list[str], number: signal.Signals, name: str, start: Start
 ) -> None:
-    with start(command, name) as process:
+    with start(name, command=command) as process:
         assert process.stdout is not None
         assert f"bus {name} is served by process {process.pid}" in process.stdout.readline()
         with shmbus.attach(name, name="guest", timeout=60) as guest:
@@ -60,8 +49,10 @@ def test_a_signal_ends_the_bus_cleanly(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_second_dispatcher_is_told_who_serves_already(command: list[str], name: str) -> None:
-    with shmbus.serve(name), start(command, name) as process:
+def test_a_second_dispatcher_is_told_who_serves_already(
+    command: list[str], name: str, start: Start
+) -> None:
+    with shmbus.serve(name), start(name, command=command) as process:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.count("\n") == 1
@@ -71,7 +62,7 @@ def test_a_second_dispatcher_is_told_who_serves_already(command: list[str], name
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
-    command: list[str], name: str
+    command: list[str], name: str, start: Start
 ) -> None:
     bus = shmbus.serve(name)
     user = bus.attach("user")
@@ -79,12 +70,12 @@ def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
     with Path("/dev/shm", names_of(name).bus_segment).open("r+b") as file:
         file.seek(offset(PREFIX, "layout"))
         file.write(b"other...")
-    with start(command, name) as process:
+    with start(name, command=command) as process:
         _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert layout_text(LAYOUT) in said
     assert layout_text(int.from_bytes(b"other...", "little")) in said
-    with start([*command, "--replace"], name) as process:
+    with start("--replace", name, command=command) as process:
         assert process.stdout is not None
         assert f"bus {name} is served" in process.stdout.readline()
         with pytest.raises(shmbus.BusDown, match="took the place"):
@@ -98,8 +89,8 @@ def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_bad_name_is_told_in_one_line(command: list[str]) -> None:
-    with start(command, "a:b") as process:
+def test_a_bad_name_is_told_in_one_line(command: list[str], start: Start) -> None:
+    with start("a:b", command=command) as process:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.startswith("shmbus: 'a:b' cannot name a bus")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,10 +16,9 @@ import pytest
 import shmbus
 from shmbus.testing import eventually
 
-from .conftest import Ran
+from .conftest import Ran, Start
 
 Command = Callable[..., Ran]
-Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
