@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from shmbus.testing import run_python
+from shmbus.testing import run_python, start_python
 
 SHM = Path("/dev/shm")
 
@@ -52,29 +50,27 @@ def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, w
     [("sys.platform = 'darwin'", "Linux only"), ("sys._is_gil_enabled = lambda: False", "GIL")],
 )
 def test_other_systems_and_a_python_without_gil_are_refused_at_import(
-    pretend: str, says: str
+    pretend: str, says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; {pretend}; import shmbus"],
-        capture_output=True,
-        text=True,
-    )
-    last = done.stderr.splitlines()[-1]
+    with start_python(f"import sys; {pretend}; import shmbus") as program:
+        assert program.wait() == 1
+    last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert says in last
 
 
-def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys, types; kernel = types.ModuleType('k'); kernel.layout_hash = lambda: 7;"
-            "sys.modules['shmbus.shared._kernel'] = kernel; import shmbus",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    last = done.stderr.splitlines()[-1]
+def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    code = """
+        import sys, types
+        kernel = types.ModuleType("k")
+        kernel.layout_hash = lambda: 7
+        sys.modules["shmbus.shared._kernel"] = kernel
+        import shmbus
+    """
+    with start_python(code) as program:
+        assert program.wait() == 1
+    last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("ImportError: shmbus was compiled for layout ")
     assert "install it again" in last

@@ -11,7 +11,7 @@ from shmbus import Message
 NEVER = threading.Event()
 
 
-def idle(endpoint: shmbus.Endpoint) -> None:
+def echo(endpoint: shmbus.Endpoint) -> None:
     endpoint.handle("echo", lambda message: message.payload)
     endpoint.run()
 

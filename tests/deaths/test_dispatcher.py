@@ -18,15 +18,9 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.shared import names
-from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, start_python
+from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, kill, start_python
 
-NEVER = threading.Event()
-
-
-def echo(endpoint: shmbus.Endpoint) -> None:
-    endpoint.handle("echo", lambda message: message.payload)
-    endpoint.run()
-
+from .roles import NEVER, echo
 
 # Who is told -------------------------------------------------------------------------------------
 
@@ -468,8 +462,7 @@ def test_a_forked_child_that_outlives_a_killed_host_does_not_block_the_restart(
 
 def test_who_knocks_while_only_that_child_is_left_is_let_in_by_the_next(bus_name: str) -> None:
     with host_with_child(bus_name) as (host, _):
-        os.kill(host, signal.SIGKILL)
-        eventually(lambda: state_of(host) == "Z")
+        kill(host)
         found: list[shmbus.Endpoint] = []
         attaching = threading.Thread(
             target=lambda: found.append(shmbus.attach(bus_name, name="early", timeout=None))
@@ -482,10 +475,6 @@ def test_who_knocks_while_only_that_child_is_left_is_let_in_by_the_next(bus_name
             attaching.join(60)
             assert [endpoint.name for endpoint in found] == ["early"]
             found[0].close()
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def serve_if_free(bus: str) -> shmbus.Bus | None:

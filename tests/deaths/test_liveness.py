@@ -28,7 +28,7 @@ from shmbus.testing import (
     start_python,
 )
 
-from .roles import NEVER, idle
+from .roles import NEVER, echo
 
 
 def die(way: str, group: str) -> None:
@@ -243,7 +243,7 @@ def test_a_zombie_is_dead(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     downs = recorder("$bus.endpoint.down")
-    victim = worker(idle, name="victim")
+    victim = worker(echo, name="victim")
     os.kill(victim.pid, signal.SIGKILL)
     downs.wait()
     eventually(lambda: state_of(victim.pid) == "Z")  # nobody has waited for it
@@ -261,7 +261,7 @@ def test_each_sign_of_a_death_suffices_alone(
 ) -> None:
     downs = recorder("$bus.endpoint.down")
     leave_only(sign, monkeypatch)
-    victim = worker(idle, name="victim")
+    victim = worker(echo, name="victim")
     caller = attach("caller")
     caller.wait_for("echo")
     assert caller.request("echo", 1, timeout=60).payload == 1

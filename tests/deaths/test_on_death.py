@@ -16,7 +16,7 @@ from shmbus.testing import (
     eventually,
 )
 
-from .roles import idle
+from .roles import echo
 
 
 def test_on_death_of_nobody_fires_at_once(bus: shmbus.Bus, attach: Attach) -> None:
@@ -58,12 +58,12 @@ def test_on_death_fires_once_however_often_the_name_comes_back(
     me = attach("me")
     deaths: list[Death] = []
     closed: list[Death] = []
-    first = worker(idle, name="phoenix")
+    first = worker(echo, name="phoenix")
     me.on_death("phoenix", deaths.append)
     me.on_death("phoenix", closed.append).close()
     first.kill()
     for _ in range(3):
-        worker(idle, name="phoenix").kill()
+        worker(echo, name="phoenix").kill()
     last: list[Death] = []
     me.on_death("phoenix", last.append)
     eventually(lambda: last)
@@ -74,7 +74,7 @@ def test_on_death_fires_once_however_often_the_name_comes_back(
 def test_on_death_may_close_the_endpoint_that_waits(
     bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:
-    victim = worker(idle, name="victim")
+    victim = worker(echo, name="victim")
     me, closed = attach("me"), threading.Event()
 
     def mourn(death: Death) -> None:
@@ -90,7 +90,7 @@ def test_on_death_may_close_the_endpoint_that_waits(
 def test_on_death_fires_once_though_nobody_served_when_it_died(
     bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
-    victim = worker(idle, name="victim")
+    victim = worker(echo, name="victim")
     me = attach("me", reconnect=True)
     me.wait_for("echo")
     deaths: list[Death] = []
@@ -112,7 +112,7 @@ def test_on_death_is_told_of_each_end_once(
     bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:
     watcher, closing = attach("watcher"), attach("closing")
-    victim = worker(idle, name="victim")
+    victim = worker(echo, name="victim")
     deaths: list[Death] = []
     watcher.on_death("victim", deaths.append)
     watcher.on_death("closing", deaths.append)

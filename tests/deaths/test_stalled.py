@@ -21,6 +21,8 @@ from shmbus.testing import (
     start_python,
 )
 
+from .roles import echo
+
 
 def answer_after_a_stop(endpoint: shmbus.Endpoint) -> None:
     def stop(message: Message) -> str:
@@ -116,11 +118,6 @@ def await_look(bus: shmbus.Bus) -> None:
 
 def heartbeat(bus: shmbus.Bus) -> int:
     return int(bus._dispatcher._table.head["heartbeat_ns"])
-
-
-def echo(endpoint: shmbus.Endpoint) -> None:
-    endpoint.handle("echo", lambda message: message.payload)
-    endpoint.run()
 
 
 @pytest.fixture

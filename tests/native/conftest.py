@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +21,35 @@ SANITIZERS = {
     "undefined": ["-fsanitize=undefined", "-fno-sanitize-recover=all"],
     "plain": ["-O2"],
 }
+
+
+class Ended(NamedTuple):
+    """How a C program ended."""
+
+    code: int
+    printed: str
+    complaint: str
+    left: list[Path]  # in /dev/shm, of a program that was ended; removed since
+
+
+def run(command: list[str], **environment: str) -> Ended:
+    """Run a C program that may make a bus, until it ends."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    ) as running:
+        try:
+            printed, complaint = running.communicate(timeout=280)
+        finally:
+            running.kill()
+    left = list(Path("/dev/shm").glob(f"shmbus:{os.geteuid()}:native-{running.pid}:*"))
+    for name in left:
+        name.unlink()
+    return Ended(running.returncode, printed, complaint, left)
+
 
 Program = Callable[[str, list[str], list[str]], Path]
 Build = Callable[[str, str], Callable[..., None]]
@@ -70,16 +100,10 @@ def build(program: Program) -> Build:
         # ThreadSanitizer's memory map does not go with randomised addresses.
         command = [*(["setarch", "-R"] if sanitizer == "thread" else []), str(made)]
 
-        def run(*arguments: object) -> None:
-            done = subprocess.run(
-                [*command, *map(str, arguments)],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                env={**os.environ, "TSAN_OPTIONS": "exitcode=66"},
-            )
-            assert (done.returncode, done.stderr) == (0, "")
+        def run_made(*arguments: object) -> None:
+            ended = run([*command, *map(str, arguments)], TSAN_OPTIONS="exitcode=66")
+            assert (ended.code, ended.complaint, ended.left) == (0, "", [])
 
-        return run
+        return run_made
 
     return compile

@@ -4,16 +4,14 @@ plain and under the sanitizers, on a bus without processes."""
 from __future__ import annotations
 
 import fcntl
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from .conftest import Program
+from .conftest import Program, run
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ["events.c", "requests.c", "endings.c", "hostile.c", "routing.c", "threads.c"]
@@ -42,26 +40,21 @@ Broken = dict[str, str]
 """Of those that ran: why a promise was not kept; empty where it was."""
 
 
-def run(command: list[str], promises: list[str]) -> Broken:
+def keep(command: list[str], promises: list[str]) -> Broken:
     """Run these promises in one process. It ends with the first that is not kept: the others run in
     another."""
-    with subprocess.Popen(
-        [*command, *promises], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        printed, complaint = running.communicate(timeout=280)
-    left = list(Path("/dev/shm").glob(f"shmbus:{os.geteuid()}:native-{running.pid}:*"))
-    for name_left in left:  # of a program that a sanitizer ended
-        name_left.unlink()
-    kept = printed.split()
-    if (running.returncode, complaint, left) == (0, "", []) and set(kept) == set(promises):
+    ended = run([*command, *promises])
+    kept = ended.printed.split()
+    fine = (ended.code, ended.complaint, ended.left) == (0, "", [])
+    if fine and set(kept) == set(promises):
         return dict.fromkeys(promises, "")
-    why = f"exit code {running.returncode}, left in /dev/shm: {left}\n{complaint}"
+    why = f"exit code {ended.code}, left in /dev/shm: {ended.left}\n{ended.complaint}"
     broken = [promise for promise in promises if promise not in kept]
     if len(promises) == 1:
         return {promises[0]: why}
     if not broken:  # only the end of the process shows it: whose fault was it?
-        return {promise: run(command, [promise])[promise] for promise in promises}
-    others = run(command, broken[1:]) if broken[1:] else {}
+        return {promise: keep(command, [promise])[promise] for promise in promises}
+    others = keep(command, broken[1:]) if broken[1:] else {}
     return dict.fromkeys(kept, "") | {broken[0]: why} | others
 
 
@@ -87,7 +80,7 @@ def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Cal
                     and item.callspec.params["source"] == source
                     and item.callspec.params["variant"] == variant
                 ]
-                account.write_bytes(msgspec.json.encode(run(command, asked)))
+                account.write_bytes(msgspec.json.encode(keep(command, asked)))
         return msgspec.json.decode(account.read_bytes(), type=Broken)
 
     return run_once

@@ -1,13 +1,11 @@
 """Death at every instruction and at every fail point: what a process leaves behind must do."""
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Program
+from .conftest import Program, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -24,37 +22,20 @@ FAIL_POINTS = sorted(
 )
 
 
-def run(command: list[str], **environment: str) -> tuple[int, str, str]:
-    """Exit code and what was said; nothing may be left in /dev/shm."""
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    ) as running:
-        out, err = running.communicate(timeout=240)
-    left = list(Path("/dev/shm").glob(f"shmbus:{os.geteuid()}:native-{running.pid}:*"))
-    for name in left:
-        name.unlink()
-    assert not left or running.returncode
-    return running.returncode, out, err
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_instruction(program: Program, scenario: str) -> None:
     swept = program("swept", SOURCES, ["-O1"])
-    code, _, err = run([str(swept), f"swept_{scenario}"])
-    if "PTRACE_TRACEME" in err:
+    ended = run([str(swept), f"swept_{scenario}"])
+    if "PTRACE_TRACEME" in ended.complaint:
         pytest.skip("nobody may be traced here")
-    assert (code, err) == (0, "")
+    assert (ended.code, ended.complaint, ended.left) == (0, "", [])
 
 
 @pytest.mark.slow
 def test_killed_at_every_fail_point(program: Program) -> None:
     struck = program("struck", SOURCES, ["-O1", "-DSB_FAILPOINTS"])
-    code, out, err = run([str(struck)], FAIL_POINTS=" ".join(FAIL_POINTS))
-    assert (code, err) == (0, "")
+    ended = run([str(struck)], FAIL_POINTS=" ".join(FAIL_POINTS))
+    assert (ended.code, ended.complaint, ended.left) == (0, "", [])
     kept = {f"struck_{scenario}" for scenario in SCENARIOS}
-    assert set(out.split()) - kept == set(FAIL_POINTS)  # each killed somebody
+    assert set(ended.printed.split()) - kept == set(FAIL_POINTS)  # each killed somebody

@@ -646,32 +646,29 @@ def test_every_size_at_every_position_passes_between_processes(
 
 
 KILLED = """
-import sys
+import sys, time
 from ringbuf import Producer
 with Producer.attach(sys.argv[1]) as ring:
     ring.push(b"whole")
     with ring.reserve(100) as view:
         view[:] = b"?" * 100
         print("half-way", flush=True)
-        sys.stdin.read()
+        time.sleep(600)
 """
 
 
 def test_a_producer_killed_half_way_leaves_nothing_half_written(
-    name: str, producer: Producer, consumer: Consumer
+    name: str,
+    producer: Producer,
+    consumer: Consumer,
+    start: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    import sys
-
     producer.close()
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as victim:
-        assert victim.stdout is not None
-        assert victim.stdout.readline() == "half-way\n"
-        victim.kill()
+    victim = start(KILLED, name)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "half-way\n"
+    victim.kill()
+    victim.wait()
     with Producer.attach(name) as successor:
         successor.push(b"after")
         assert consumer.pop_many(10) == [b"whole", b"after"]
