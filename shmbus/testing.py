@@ -234,6 +234,8 @@ class Child:
     in."""
 
     def __init__(self, what: str, command: list[str], *, read_output: bool = False) -> None:
+        """`read_output`: what is read from it is its standard output, instead of what
+        `_child_main` tells."""
         self.what = what
         reader, writer = os.pipe()
         try:
@@ -289,6 +291,8 @@ class Child:
         """The next line that it writes; None where it ends first."""
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
+            if self._reader < 0:
+                return None
             if not select.select([self._reader], [], [], max(0.0, end - time.monotonic()))[0]:
                 raise AssertionError(f"{self} said nothing for {timeout:g} s")
             more = os.read(self._reader, 1 << 16)
@@ -297,6 +301,14 @@ class Child:
             self._said += more
         line, _, self._said = self._said.partition(b"\n")
         return line
+
+    def _collect(self) -> None:
+        """Keep what it has written so far."""
+        while self._reader >= 0 and select.select([self._reader], [], [], 0)[0]:
+            more = os.read(self._reader, 1 << 16)
+            if not more:
+                break
+            self._said += more
 
     def _hear(self, timeout: float) -> _Word | None:
         """The next thing that our own code in it says; None where it ends first."""
@@ -316,7 +328,9 @@ class Child:
             self.kill()
             raise
         finally:
+            self._collect()
             os.close(self._reader)
+            self._reader = -1
 
     def __repr__(self) -> str:
         return f"<{self.what}, process {self.pid}>"
@@ -379,18 +393,8 @@ class Program(Child):
     @property
     def printed(self) -> str:
         """What it has printed so far and `line` has not returned yet. Does not wait."""
-        while self._reader >= 0 and select.select([self._reader], [], [], 0)[0]:
-            more = os.read(self._reader, 1 << 16)
-            if not more:
-                break
-            self._said += more
+        self._collect()
         return self._said.decode()
-
-    def _end(self) -> None:
-        try:
-            super()._end()
-        finally:
-            self._reader = -1
 
 
 def start_python(code: str, *arguments: object) -> Program:

@@ -130,13 +130,14 @@ def test_a_program_prints_lines_for_its_test_until_the_block_ends() -> None:
     with testing.start_python(code, "one", 2) as program:
         assert program.line() == "one 2"
         assert program.wait() == 0
-        assert program.printed == "on"
-        with pytest.raises(AssertionError, match="exit code 0 and no further line"):
-            program.line()
     assert program.printed == "on"
+    with pytest.raises(AssertionError, match="exit code 0 and no further line"):
+        program.line()
     with testing.start_python("import time; print('ready'); time.sleep(600)") as program:
         assert program.line() == "ready"
         assert (program.printed, program.alive) == ("", True)
+        with pytest.raises(AssertionError, match=r"said nothing for 0.01 s"):
+            program.line(timeout=0.01)
     assert program.wait() == -15
 
 

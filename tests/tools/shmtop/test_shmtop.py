@@ -7,8 +7,6 @@ import html
 import os
 import re
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +19,7 @@ import pytest
 
 import shmbus
 from shmbus.shared import layout
+from shmbus.testing import start_python
 from shmbus.views.health import Process
 from shmbus.views.observe import Processes
 from tests.by_hand import BusByHand, EndpointByHand, entry
@@ -417,11 +416,13 @@ def test_a_bus_that_is_not_there_gets_one_line_and_no_traceback() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_without_the_extra_one_line_says_how_to_install_it() -> None:
+def test_without_the_extra_one_line_says_how_to_install_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     hide = "import sys; sys.modules['textual'] = None; import shmtop; shmtop.main()"
-    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == (
+    with start_python(hide) as program:
+        assert program.wait() == 1
+    assert capfd.readouterr().err == (
         "shmtop: the command needs the extra `tools`: pip install 'shmbus[tools]'\n"
     )
 
