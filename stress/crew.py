@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Unpack
 
 import shmbus
-from shmbus.testing import AttachOptions
+
+if TYPE_CHECKING:  # it imports pytest, which would cost each member its quick start
+    from shmbus.testing import AttachOptions
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["shmbus", "ledger"])
