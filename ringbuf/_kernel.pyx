@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""The kernel's mappings, rings and bells, as Python sees them."""
+"""Mappings, rings and bells: the C of ringbuf/native as Python classes."""
 
 cimport cython
 from cpython.buffer cimport (
@@ -142,7 +142,7 @@ cdef enum:
 
 
 def layout_hash() -> int:
-    """The layout word of the rings and of all that the kernel's headers place in shared memory."""
+    """The layout word of the rings: version and fingerprint of what they have in shared memory."""
     return RB_LAYOUT
 
 
@@ -169,8 +169,8 @@ cdef uint64_t _deadline(timeout) except? 1:
 cdef class Mapping:
     """A file's first `size` bytes in memory, shared with all who map it, and left out of core dumps.
 
-    A buffer, read-only unless `writable`. It lives as long as anything refers to it or views it, so
-    nothing is ever unmapped under a view. Raises OSError.
+    A buffer, read-only unless `writable`. It stays mapped as long as anything refers to it or views it.
+    Raises OSError.
     """
 
     cdef char *_at
@@ -181,7 +181,7 @@ cdef class Mapping:
         cdef void *at = mmap(NULL, size, PROT_READ | (PROT_WRITE if writable else 0), MAP_SHARED, fd, 0)
         if at == MAP_FAILED:
             PyErr_SetFromErrno(OSError)
-        madvise(at, size, MADV_DONTDUMP)  # where a kernel refuses, dumps are larger; nothing else
+        madvise(at, size, MADV_DONTDUMP)  # if Linux refuses, core dumps are larger, no more
         self._at = <char *>at
         self.size = size
         self.writable = writable
@@ -306,7 +306,7 @@ cdef class Bell:
 
 
 cdef class RingCore:
-    """One standing ring, looked at."""
+    """A ring in a segment of its own: what its observers and its two sides have in common."""
 
     cdef Mapping _mapping
     cdef rb_standalone *_ring    # NULL once closed
@@ -351,7 +351,7 @@ cdef class RingCore:
         cdef rb_standalone *ring = self._open()
         cdef uint64_t depth = rb_depth(&ring.head, &ring.tail)
         if depth > self._capacity:
-            raise self._corrupt("more bytes in it than it has")
+            raise self._corrupt("its depth exceeds its capacity")
         return depth
 
     @property
@@ -364,7 +364,7 @@ cdef class RingCore:
         return self._ring == NULL
 
     def close(self) -> None:
-        """Let go of the ring; it stands for the other side, with all that is in it."""
+        """Unmap the ring here; it and its records stay for the other side."""
         self._ring = NULL
         self._mapping = None
         self._own = self._peer = None
@@ -373,7 +373,7 @@ cdef class RingCore:
         """Wait a while: True to try again, False when the time is over."""
         if deadline == 0 or rb_now() >= deadline:
             return False
-        cdef Bell own = self._own  # holds the memory too, if another thread closes the ring meanwhile
+        cdef Bell own = self._own  # keeps the mapping if another thread closes the ring meanwhile
         if own is None:
             raise ValueError(f"ring {self.name!r} has no doorbells to wait at; timeout must be 0")
         own._turn(reached, deadline)
@@ -384,7 +384,7 @@ cdef class RingCore:
 @cython.final
 @cython.internal
 cdef class Loan:
-    """A piece of a ring as a buffer that knows whether anybody still views it."""
+    """A piece of a ring as a buffer that counts its views."""
 
     cdef RingCore _ring
     cdef Mapping _mapping
@@ -446,7 +446,7 @@ cdef class ProducerCore(RingCore):
     cdef int _ready(self) except -1:
         self._open()
         if self._broken:
-            raise self._corrupt("out of use since then")
+            raise self._corrupt("an earlier call found it so")
         if self._lent is not None:
             if self._lent_length or not self._lent._returned():
                 raise RingBusy(f"ring {self.name!r} has a reserved record open, or views of one alive; "
@@ -456,7 +456,7 @@ cdef class ProducerCore(RingCore):
 
     cdef uint64_t _length(self, Py_ssize_t size) except 0:
         if size < 0:
-            raise ValueError("a record cannot be shorter than nothing")
+            raise ValueError("the size of a record cannot be negative")
         if <uint64_t>size + HEADER > rb_largest_record(self._capacity):
             raise RecordTooLarge(self.name, size, self.largest)
         return <uint64_t>size + HEADER
@@ -488,7 +488,7 @@ cdef class ProducerCore(RingCore):
         rb_commit(&self._side, length)
 
     cdef bint _push(self, data, uint64_t deadline) except -1:
-        """Commit one record; False where no room came."""
+        """Commit one record; False where no space became free."""
         cdef Py_buffer view
         cdef uint64_t length
         cdef uint8_t *at
@@ -507,7 +507,7 @@ cdef class ProducerCore(RingCore):
     def push(self, data, timeout=0.0) -> None:
         """Put one record into the ring.
 
-        `timeout`: seconds to wait for room, None for ever. Raises RingFull, RecordTooLarge,
+        `timeout`: seconds to wait for space, None for ever. Raises RingFull, RecordTooLarge,
         RingCorrupt, RingBusy, RingClosed.
         """
         self._ready()
@@ -518,7 +518,7 @@ cdef class ProducerCore(RingCore):
     def push_many(self, records, timeout=0.0) -> int:
         """Put records into the ring, in order and published together; how many went in.
 
-        `timeout`: seconds in all to wait for room, None for ever; all that fits meanwhile goes in.
+        `timeout`: seconds in all to wait for space, None for ever; all that fits meanwhile goes in.
         Raises RecordTooLarge, with its `index`, after those before it went in; and as `push` does.
         """
         cdef uint64_t deadline = _deadline(timeout)
@@ -540,8 +540,8 @@ cdef class ProducerCore(RingCore):
     def reserve(self, size, timeout=0.0):
         """A record of `size` bytes to be written in place: `with ring.reserve(100) as view: ...`.
 
-        The view is writable and contains what it did before. The record is in the ring once the block
-        ends, and is not if it ends with an exception. `timeout`: seconds to wait for room, None for
+        The view is writable; what it contains at first is undefined. The record is in the ring once the block
+        ends, and is not if it ends with an exception. `timeout`: seconds to wait for space, None for
         ever. Entering raises as `push` does; leaving raises RingBusy, and nothing is in the ring,
         while views made from this one are alive.
         """
@@ -619,7 +619,7 @@ cdef class ConsumerCore(RingCore):
     cdef int _ready(self) except -1:
         self._open()
         if self._broken:
-            raise self._corrupt("out of use since then")
+            raise self._corrupt("an earlier call found it so")
         if self._lent is not None and not self._lent._returned():
             raise RingBusy(f"views of the oldest record of ring {self.name!r} are alive; drop them first")
         self._lent = None
@@ -640,7 +640,7 @@ cdef class ConsumerCore(RingCore):
             position[0] = self._side.released
             if self._peek(position, head, record):
                 return True
-            if position[0] != self._side.released:  # nothing but padding there: the room is free again
+            if position[0] != self._side.released:  # nothing but padding: free it
                 self._release(position[0])
             reached = rb_reached(&self._ring.head, self._side.head_seen + 1)
             if not self._wait(reached, deadline):

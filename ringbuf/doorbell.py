@@ -1,8 +1,8 @@
-"""Doorbells: how one process wakes another without asking the system while both are awake.
+"""Doorbells: one process wakes another, without a system call while both are awake.
 
 A doorbell is a named semaphore and an epoch, a word in shared memory that its one waiting thread
-makes odd while it sleeps. The semaphore is only a hint: what counts is the word that one waits
-for, so a ring too many costs one look, and a ring is only paid for while the waiter sleeps.
+makes odd while it sleeps. The semaphore is only a hint: the waiter looks at the word that it waits
+for. So a superfluous ring costs one look, and the system is called only while the waiter sleeps.
 """
 
 import os
@@ -33,8 +33,8 @@ class Doorbell(Bell):
         try:
             # Within one call, as in Segment.create: an exception cannot come between.
             made.extend(map(posix_ipc.Semaphore, ("/" + name,), (posix_ipc.O_CREX,), (MODE,)))
-            made[0].close()  # the kernel opens its own
-            os.chmod(path(name), MODE)  # what the umask took
+            made[0].close()  # `Bell` opens its own
+            os.chmod(path(name), MODE)  # the umask may have removed bits
             bell = cls(name, mapping, offset)
         except posix_ipc.ExistentialError:
             raise DoorbellExists(name) from None

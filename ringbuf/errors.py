@@ -57,14 +57,14 @@ class SegmentNoSpace(SegmentError):
 
 
 class SegmentNotReady(SegmentError):
-    """Its creator has not finished it, or died over it."""
+    """Its creator has not finished it, or died before it had."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "is not complete yet; try again, and if it stays so, unlink it")
 
 
 class SegmentForeign(SegmentError):
-    """It is not what a segment of ours can be: `what` (owner, mode or type) is `found`."""
+    """It was not made by this package for this user: `what` (owner, mode or type) is `found`."""
 
     def __init__(self, name: str, what: str, expected: str, found: str) -> None:
         super().__init__(
@@ -127,7 +127,8 @@ class RingError(RingbufError):
 
 
 class RingFull(RingError):
-    """No room came in time; `depth` bytes of `capacity` are taken and `size` more were to go in."""
+    """No space became free in time; `depth` of `capacity` bytes are taken, `size` more were to go
+    in."""
 
     def __init__(self, name: str, size: int, depth: int, capacity: int) -> None:
         super().__init__(
@@ -155,7 +156,7 @@ class RecordTooLarge(RingError):
 
 
 class RingCorrupt(RingError):
-    """The other side, or a stranger, wrote what no producer or consumer writes."""
+    """The other side, or another process, wrote what no producer or consumer writes."""
 
     def __init__(self, name: str, what: str, head: int, tail: int, capacity: int) -> None:
         super().__init__(

@@ -36,7 +36,7 @@ from ringbuf.segment import Segment
 
 
 class Ring(RingCore):
-    """A ring, observed: its capacity, depth and high-water mark.
+    """A ring as an observer sees it: its capacity, depth and high-water mark.
 
     Leaving its `with` block closes it and, where it was created there, unlinks it too.
     """
@@ -58,11 +58,11 @@ class Ring(RingCore):
 
         def prepare(mapping: Mapping) -> None:
             nonlocal ours
-            ours = True  # the name, and with it those of the doorbells
+            ours = True  # the segment's name, and so the names of the doorbells
             mapping.store(RING_CAPACITY, capacity)
             mapping.store(RING_DOORBELLS, doorbells)
             for bell in bells(name) if doorbells else ():
-                doorbell.unlink(bell.name)  # left of a dead ring
+                doorbell.unlink(bell.name)  # left by a dead ring
                 Doorbell.create(bell.name, mapping, bell.epoch)
 
         size = RING_DATA + capacity

@@ -3,8 +3,8 @@
 The standard library's SharedMemory, with four differences. Nothing registers with the resource
 tracker, which at an abrupt exit unlinks what others still use. A failed attach never unlinks.
 The memory is reserved when it is made, because a file that was only truncated kills the process
-with SIGBUS at the first write after /dev/shm is full. And the kernel does the mapping, so that it
-lives as long as the last view and closing never meets BufferError.
+with SIGBUS at the first write after /dev/shm is full. And `_kernel.Mapping` maps it, which stays
+mapped as long as it is viewed, so that closing never raises BufferError.
 """
 
 import _posixshmem
@@ -79,8 +79,8 @@ class Segment(SharedMemory):
             raise ValueError(f"a segment has at least {PREFIX_SIZE} bytes, in eights: not {size}")
         opened: list[int] = []
         try:
-            # Filled within one call: an exception from a signal handler cannot come between the
-            # making of the file and our knowing of it. Therefore nothing follows this try either.
+            # One call makes the file and keeps its descriptor: no exception from a signal handler
+            # can come in between. For the same reason nothing follows this try.
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
             opened.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (MODE,)))
             try:
@@ -114,7 +114,7 @@ class Segment(SharedMemory):
         size: int | None = None,
         writable: bool = False,
     ) -> Self:
-        """Open a segment that is the caller's own user's and complete; never harms it.
+        """Open a segment that is the caller's own user's and complete; never unlinks it.
 
         None accepts any kind, layout or size. Raises SegmentNotFound, SegmentForeign,
         SegmentNotReady (try again), SegmentMismatch, SegmentError.
@@ -164,7 +164,7 @@ class Segment(SharedMemory):
         return memoryview(self.memory)
 
     def close(self) -> None:
-        """Let go of the memory; it stays mapped as long as views of it are alive."""
+        """Unmap the memory, once no view of it is alive."""
         self.mapping = None
 
     def unlink(self) -> None:
@@ -193,11 +193,13 @@ def unlink(name: str) -> None:
 
 def reserve(fd: int, size: int) -> None:
     """Give the file `size` bytes of memory that are its own. Raises OSError."""
-    # Asking for more than there is would first take all of it from everybody; and where /dev/shm
-    # may grow beyond the machine's memory, the kernel would kill others before it refused us.
+    # Reserving more than there is would first take all that is free; and where /dev/shm may grow
+    # beyond the machine's memory, Linux would kill other processes before it refused.
     if size > available():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    idle = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # quick, and never too much
+    idle = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf(
+        "SC_PAGE_SIZE"
+    )  # quick to read, and at most what is unused
     if size > idle and size > unused_memory():
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     # Beyond the limit on file sizes the system also sends a signal, which by default kills.
@@ -238,7 +240,8 @@ def unused_memory() -> int:
 
 
 def check_file(name: str, fd: int) -> int:
-    """The size of an opened file, which nobody can swap now, if it may be a segment of ours."""
+    """The size of an opened file, if it may be a segment of ours. Checked once it is open, so that
+    it cannot be exchanged afterwards."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise SegmentForeign(name, "type", "a regular file", stat.filemode(status.st_mode)[0])
