@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False, boundscheck=False, wraparound=False
-"""The forwarding plane, as the control plane drives it."""
+"""What the control plane calls of the forwarding plane."""
 
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
@@ -138,7 +138,7 @@ cdef class Forwarder:
             free(taken)
 
     def open_door(self, uint32_t slot, uint32_t generation, int door):
-        """An adopted endpoint has shown a connection; takes over the descriptor."""
+        """Watch the new connection of an adopted endpoint; takes over the descriptor."""
         self.check()
         dp_service_open_door(self.service, slot, generation, door)
 

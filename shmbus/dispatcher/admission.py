@@ -1,7 +1,6 @@
 """Admission: whether a caller at the door may attach, and in which slot.
 
-Nothing that the caller claims is believed unchecked; what the system reports of it, and what BUS
-holds, is.
+What the caller states is checked; what the system reports of it, and what BUS holds, is trusted.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from .door import Caller
 from .table import Table
 
 _SPARE_DESCRIPTORS = 16
-_REMEMBERED = 30 * 10**9  # ns: a slot stays free so long, as its row has its last holder's name
+_REMEMBERED = 30 * 10**9  # ns that a slot stays free if others are: its row names the last holder
 _PATIENCE = 1.0  # seconds for which a caller waits for a name that is about to become free,
-_TRIES = 100  # and so many tries at least: this process may not have run meanwhile
+_TRIES = 100  # and so many tries at least: this process may have been stopped meanwhile
 
 
 class Denied(Exception):
@@ -79,7 +78,7 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
     name = bus.up(caller.owner)
     up = Segment.attach(name, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
     if (shape := _kernel.up_shape(up)) is None:
-        raise Denied("its segment is not sound\nAttach again")
+        raise Denied("its segment UP describes rings that do not lie in it\nAttach again")
     head = layout.view(up, layout.UP)[0]
     for kind in ("pid", "time"):
         theirs, mine = (at["identity"][f"{kind}_namespace"] for at in (head, table.head))
@@ -111,7 +110,7 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
         elif state in (RowState.LIVE, RowState.LEAVING) and layout.text(row["name"]) == name:
             pid, start = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
             if not processes.process_alive(pid, start):
-                return None  # however long it takes: this dispatcher frees the name
+                return None  # without a limit: this dispatcher frees the name
             if state == RowState.LEAVING and patient:
                 return None
             raise Denied(name, code=DoorCode.NAME_TAKEN, pid=pid)
@@ -146,5 +145,5 @@ def refusal(problem: Exception) -> Answer:
         case errors.BusError() | RingbufError():
             text = f"{problem}\n{getattr(problem, 'remedy', '')}"
         case _:
-            text = f"the dispatcher could not: {problem}"
+            text = f"the dispatcher could not admit it: {problem}"
     return Answer(DoorCode.REFUSED, pid=os.getpid(), text=text)

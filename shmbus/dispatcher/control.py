@@ -1,8 +1,7 @@
 """The control plane: the life of a dispatcher, from its beginning to the end of the bus.
 
-Slow and careful things are decided here, in one Python thread; the forwarding thread and the
-liveness watch of the kernel never wait for it. What it decides is written to BUS before the kernel
-gets the order.
+What may take long is done here, in one Python thread; the native forwarding and liveness threads
+never wait for it. What it decides is written to BUS before the C kernel gets the order.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Admitted(NamedTuple):
 
 
 class Dispatcher:
-    """The dispatcher of one bus, hosted by this process: the kernel's threads and the control
+    """The dispatcher of one bus, hosted by this process: the native threads and the control
     thread.
 
     Raises ``BusExists``, ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
@@ -74,7 +73,9 @@ class Dispatcher:
         self._standing: succession.Standing | None = None
         self._opened = ExitStack()  # what ends with this dispatcher
         self._pid = os.getpid()
-        self._version = version("shmbus").encode()  # looked up while nobody waits for us
+        self._version = version(
+            "shmbus"
+        ).encode()  # looked up now: later, callers would wait for it
         try:
             succession.take_fence(bus)
             try:
@@ -143,7 +144,7 @@ class Dispatcher:
         unconfirmed = int(up_head["state"]) == layout.UpState.ATTACHING
         gone = int(row["state"]) == RowState.GONE
         if unconfirmed or gone or _kernel.up_shape(up.memory) is None:
-            # One that never got its answer knocks again, with the same segment.
+            # An endpoint that never got its answer knocks again, with the same segment.
             unlink(down_name)
             if not unconfirmed:
                 self._unlink(endpoint)
@@ -162,9 +163,9 @@ class Dispatcher:
     def _give_up(
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
-        """An endpoint cannot be adopted: its names are gone. It may live, so mark it evicted."""
+        """An endpoint cannot be adopted: its names are gone. It may be alive: mark it evicted."""
         if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
-            raise problem  # a dispatcher that may open more files can adopt them all
+            raise problem  # a dispatcher that may open more files can adopt all endpoints
         # An endpoint that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
@@ -204,8 +205,8 @@ class Dispatcher:
                 self._end_dead()
                 for fd, _ in ready:
                     if fd == wake:
-                        for visitor in arrivals.values():
-                            visitor.close()
+                        for arrived in arrivals.values():
+                            arrived.close()
                         return
                     if fd == self._door.fileno():
                         self._accept(poll, arrivals)
@@ -213,7 +214,7 @@ class Dispatcher:
                         self._take_notices()
                     elif (connection := arrivals.pop(fd, None)) is not None:
                         poll.unregister(fd)
-                        self._hear(connection)
+                        self._read_knock(connection)
                 self._retry()
                 if ready or not self._cleared:
                     self._clear_dead()
@@ -260,7 +261,7 @@ class Dispatcher:
             arrivals[connection.fileno()] = connection
             poll.register(connection.fileno(), select.POLLIN)
 
-    def _hear(self, connection: socket.socket) -> None:
+    def _read_knock(self, connection: socket.socket) -> None:
         caller = None
         with suppress(OSError):
             caller = door.identify(connection, connection.recv(KNOCK_SIZE + 1))
@@ -288,7 +289,7 @@ class Dispatcher:
             return
         if answer.code != DoorCode.ADMITTED and caller.pidfd is not None:
             os.close(caller.pidfd)
-        with suppress(OSError):  # gone meanwhile: the liveness thread sees it
+        with suppress(OSError):  # it died meanwhile: the liveness thread sees that
             connection.send(answer.pack())
         connection.close()
 
@@ -296,7 +297,9 @@ class Dispatcher:
         connection, caller = waiting.connection, waiting.caller
         admission.check_caller(caller)
         for endpoint in self.admitted.values():
-            if endpoint.owner == caller.owner:  # adopted: it gives its new dispatcher a connection
+            if (
+                endpoint.owner == caller.owner
+            ):  # adopted: this is its connection to the new dispatcher
                 self._kernel.open_door(
                     endpoint.slot, endpoint.generation, os.dup(connection.fileno())
                 )
@@ -337,7 +340,7 @@ class Dispatcher:
     def _start_serving(
         self, endpoint: Admitted, process: Descriptors, *, door: int, adopted: bool = False
     ) -> None:
-        """Have the kernel serve an endpoint; it takes over the descriptors."""
+        """Have the C kernel serve an endpoint; it takes over the descriptors."""
         self.admitted[endpoint.slot] = endpoint
         try:
             self._kernel.admit(
@@ -373,7 +376,9 @@ class Dispatcher:
                     endpoint.owner.pid,
                 )
             elif notice.kind == _kernel.UNREAD and notice.slot not in self._unread:
-                self._unread.add(notice.slot)  # the kernel tries again, with a notice each time
+                self._unread.add(
+                    notice.slot
+                )  # the forwarding thread tries again, with a notice each time
                 log.warning(
                     "bus %r: what endpoint %r (pid %d) subscribes to and handles cannot be read "
                     "and is tried again: raise ulimit -n, and keep cleaners from /dev/shm",
@@ -394,7 +399,7 @@ class Dispatcher:
         self._kernel.forget(slot, endpoint.generation)
         self._unlink(endpoint)
         if int(self._table.rows[slot]["reason"]) != layout.Reason.DETACHED:
-            # What a dead endpoint wrote of its interests' serial need not be true.
+            # The serial of its interests that a dead endpoint wrote may be wrong.
             for path, entry in names.entries(self.bus):
                 if entry.owner == endpoint.owner:
                     path.unlink(missing_ok=True)
@@ -402,7 +407,7 @@ class Dispatcher:
         self._table.store("attached", len(self.admitted))
 
     def _unlink(self, endpoint: Admitted) -> None:
-        """Remove its names; its interests have the serial that its UP holds, or a neighbour."""
+        """Remove its names. Its interests have the serial in its UP, or one that differs by 1."""
         serial = endpoint.up.load(
             layout.offset(layout.UP, "outgoing")
             + layout.offset(layout.OUTGOING, "interests_serial")
@@ -445,7 +450,8 @@ class Dispatcher:
         self._drop(unlink=True)
 
     def _drop(self, *, unlink: bool) -> None:
-        """Let go of everything; with ``unlink``, leave no name behind, else the bus to the next."""
+        """Close all that is open. With ``unlink`` remove every name; else leave the bus to the next
+        dispatcher."""
         self._opened.close()
         if not unlink:
             self._table.store("state", layout.BusState.HANDOVER)
@@ -456,7 +462,7 @@ class Dispatcher:
         if unlink:
             for endpoint in self.admitted.values():
                 self._unlink(endpoint)
-            if self._standing is not None:  # else what is there is not ours
+            if self._standing is not None:  # else the segments of that name are not ours
                 for part in self._standing:
                     part.unlink()
                 succession.clear_dead(self.bus, set())
@@ -468,7 +474,8 @@ _serving: WeakSet[Dispatcher] = WeakSet()
 
 
 def _after_fork() -> None:
-    """Close the door in a forked child: it would stay open after our death, and nobody answer."""
+    """Close the door in a forked child: else callers could connect after our death, and would get
+    no answer."""
     for dispatcher in _serving:
         dispatcher._door.close()
     _serving.clear()

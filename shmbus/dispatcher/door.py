@@ -1,4 +1,4 @@
-"""The dispatcher's side of the door: it listens, and asks the system who knocks."""
+"""The dispatcher's side of the door: it listens, and the system reports who knocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SO_PEERPIDFD = 77
 
 
 class Caller(NamedTuple):
-    """Who knocked, by what the system says."""
+    """Who knocked, as the system reports it."""
 
     owner: Owner
     layout: int
@@ -25,8 +25,8 @@ class Caller(NamedTuple):
 
 
 def listen(bus: str) -> socket.socket:
-    """Open the door. Only the holder of the fence may, so a file of that name is left of a dead
-    dispatcher."""
+    """Open the door. Only the holder of the fence may, so a file of that name was left by a
+    dead dispatcher."""
     path = door.path(bus)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
@@ -36,7 +36,7 @@ def listen(bus: str) -> socket.socket:
         except FileNotFoundError:
             pass
         listener.bind(path)
-        os.chmod(path, 0o600)  # what the umask took
+        os.chmod(path, 0o600)  # the umask may have removed bits
         listener.listen(512)
     except BaseException:
         listener.close()

@@ -1,8 +1,8 @@
 """Deaths as psutil reports them, for endpoints without a pidfd.
 
-Kernels before 5.3 have none, and some sandboxes forbid it. There the native part sees the flags of
-the tasks alone; this is a second sign, which needs nothing but what any Linux shows of a process.
-It costs some 40 µs an endpoint and look.
+Linux before 5.3 has none, and some sandboxes forbid them. There the liveness thread reads only the
+flags of the tasks; this is a second check, of what any Linux shows of a process. It costs some
+40 µs per endpoint and look.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Lookout:
         if now - self._looked < PACE:
             return []
         self._looked = now
-        gone = [slot for slot, owner in self._watched.items() if not _lives(owner)]
+        gone = [slot for slot, owner in self._watched.items() if not _alive(owner)]
         for slot in gone:
             del self._watched[slot]
         return gone
 
 
-def _lives(owner: Owner) -> bool:
-    """A zombie does not live, unless other threads than its first still run."""
+def _alive(owner: Owner) -> bool:
+    """False for a zombie, unless other threads than its first still run."""
     try:
         process = psutil.Process(owner.pid)
         if processes.start_time(owner.pid) not in (owner.start, 0):
@@ -60,7 +60,7 @@ def _lives(owner: Owner) -> bool:
         return any(_runs(thread.id) for thread in process.threads())
     except psutil.NoSuchProcess:
         return False
-    except (psutil.Error, OSError):  # nothing is known of it
+    except (psutil.Error, OSError):  # unknown: taken for alive
         return True
 
 

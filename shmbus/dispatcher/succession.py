@@ -1,8 +1,8 @@
-"""What a new dispatcher finds of its bus's name, and what it does with it.
+"""What a new dispatcher does with what there is of its bus's name.
 
-Nothing is there: the bus begins anew. A bus of the same layout whose dispatcher has died while
-endpoints live: it is adopted. A bus that nobody uses any more: it is removed. A bus of another
-layout that is in use: an error names both versions; only ``replace`` puts it out of service.
+Nothing: the bus begins anew. A bus of the same layout whose dispatcher has died while endpoints
+are alive: it is adopted. A bus that nobody uses any more: it is removed. A bus of another layout
+that is in use: an error names both versions; only ``replace`` puts it out of service.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from . import table
 log = logging.getLogger("shmbus")
 
 _TEARDOWN = 10.0
-"""Seconds in which the memory of a dead dispatcher is torn down, and its lock falls."""
+"""Seconds within which the system frees the memory of a dead dispatcher, and releases its lock."""
 _BEGINNING = 2.0
-"""Seconds for which the fence may be held by a process that does not serve: one that begins to, or
-clears away (`shmbus doctor --fix`)."""
+"""Seconds for which the fence may be held by a process that does not serve: it begins to, or frees
+what is left (`shmbus doctor --fix`)."""
 
 
 class Standing(NamedTuple):
@@ -50,13 +50,13 @@ class Standing(NamedTuple):
 
 
 def take_fence(bus: str) -> None:
-    """Become the only dispatcher of a bus. One that is dead, but whose memory is still being torn
-    down, is waited for. Raises ``BusExists`` with the pid of one that lives."""
+    """Become the only dispatcher of a bus. One that is dead, but whose memory is still being
+    freed, is waited for. Raises ``BusExists`` with the pid of one that is alive."""
     began = time.monotonic()
     while (holder := fence.acquire(bus)) is not None:
         waited = time.monotonic() - began
-        lives = holder.pid == os.getpid() or processes.process_alive(*holder)
-        if waited > _TEARDOWN or (lives and (waited > _BEGINNING or _serves(bus, holder))):
+        alive = holder.pid == os.getpid() or processes.process_alive(*holder)
+        if waited > _TEARDOWN or (alive and (waited > _BEGINNING or _serves(bus, holder))):
             raise errors.BusExists(bus=bus, pid=holder.pid)
         time.sleep(0.002)
 
@@ -80,14 +80,17 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
     """
     try:
         found = Segment.attach(names.names_of(bus).bus_segment, writable=True)
-    except (SegmentNotFound, SegmentNotReady):  # not ready: its maker was killed before the end
+    except (
+        SegmentNotFound,
+        SegmentNotReady,
+    ):  # not ready: its maker was killed before it was complete
         return None
     except SegmentMismatch as problem:
         if replace:
             return None
         raise errors.SegmentError(
             name=names.names_of(bus).bus_segment,
-            reason=f"there is garbage where the bus should be ({problem})",
+            reason=f"it has the name of a bus, and is none ({problem})",
             remedy="Replace it: serve(replace=True), shmbus serve --replace",
         ) from problem
     except RingbufError as problem:
@@ -105,10 +108,10 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
             remedy="End it there, or choose another name",
         )
     pid, state = int(theirs["pid"]), int(head["state"])
-    lives = pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"]))
-    if lives and state != BusState.HANDOVER:
-        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, and lives
-    if state == BusState.ENDED or not _anyone_lives(found, head):
+    alive = pid != os.getpid() and processes.process_alive(pid, int(theirs["start_time"]))
+    if alive and state != BusState.HANDOVER:
+        raise errors.BusExists(bus=bus, pid=pid)  # it lost its lock, but is alive
+    if state == BusState.ENDED or not _anyone_alive(found, head):
         return None
     try:
         ready = Segment.attach(
@@ -116,14 +119,14 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
         )
         epoch = layout.offset(layout.BUS, "bell")
         bell = Doorbell.attach(names.names_of(bus).bell[1:], found.memory, epoch)
-    except RingbufError as problem:  # somebody removed the names: the attached cannot be reached
-        log.warning("bus %r cannot be adopted, and begins anew: %s", bus, problem)
+    except RingbufError as problem:  # somebody removed the names: those attached cannot be reached
+        log.warning("bus %r cannot be adopted and begins anew: %s", bus, problem)
         found.memory.store(layout.offset(layout.BUS, "state"), BusState.ENDED)
         return None
     return Standing(found, ready, bell)
 
 
-def _anyone_lives(found: Segment, head: Any) -> bool:
+def _anyone_alive(found: Segment, head: Any) -> bool:
     rows = layout.view(found.memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
     return any(
         int(row["state"]) in (RowState.LIVE, RowState.LEAVING)
@@ -133,8 +136,8 @@ def _anyone_lives(found: Segment, head: Any) -> bool:
 
 
 def _supersede(bus: str, found: Segment, *, replace: bool) -> None:
-    """Of a bus of another layout: nothing where nobody uses it; with ``replace``, put it out of
-    service; else raise ``LayoutMismatch``."""
+    """Handle a bus of another layout: do nothing where nobody uses it; with ``replace``, put it out
+    of service; else raise ``LayoutMismatch``."""
     users = {
         entry.owner
         for _, entry in names.entries(bus)
@@ -178,17 +181,17 @@ def _clear(bus: str) -> None:
     """Remove everything of a bus but its fence, which the caller holds, and the segments of living
     processes that are about to attach."""
     for path, entry in names.entries(bus):
-        if entry.kind != "lock" and not _owner_lives(entry):
+        if entry.kind != "lock" and not _owner_alive(entry):
             path.unlink(missing_ok=True)
 
 
 def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
-    """Remove what dead endpoints left, except ``admitted``, whose ends the kernel still handles."""
+    """Remove what dead endpoints left, except ``admitted``, whose departures are still handled."""
     for path, entry in names.entries(bus):
-        if entry.owner is not None and entry.owner not in admitted and not _owner_lives(entry):
+        if entry.owner is not None and entry.owner not in admitted and not _owner_alive(entry):
             with suppress(OSError):
                 path.unlink()
 
 
-def _owner_lives(entry: names.Entry) -> bool:
+def _owner_alive(entry: names.Entry) -> bool:
     return entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)

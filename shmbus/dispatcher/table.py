@@ -1,7 +1,7 @@
 """BUS as its dispatcher writes it: the head, and a row for each slot.
 
 Others read it meanwhile, without a lock: what must be read as a whole changes under a sequence
-number, which is odd during the change. A dispatcher that was killed during one left it odd.
+number, which is odd during the change, and stays odd if the dispatcher is killed meanwhile.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
 
 
 class Table:
-    """Writes BUS, except for the words that the kernel writes."""
+    """Writes BUS, except for the words that the C kernel writes."""
 
     def __init__(self, segment: Segment) -> None:
         self.memory = segment.memory
@@ -63,7 +63,8 @@ class Table:
         self.memory.store(layout.offset(layout.BUS, field), value)
 
     def take_over(self, package: bytes) -> None:
-        """Enter this process as the dispatcher, and complete what the last one was killed over."""
+        """Enter this process as the dispatcher, and make the sequence numbers even that the last
+        one left odd."""
         with self._changing(layout.offset(layout.BUS, "identity_seq")):
             self.head["identity"] = processes.identity()
             self.head["serial"] += 1

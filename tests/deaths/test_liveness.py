@@ -156,7 +156,7 @@ def leave_only(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if sign != "task flags":
         monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
     if sign != "psutil":
-        monkeypatch.setattr(lookout, "_lives", lambda process: True)
+        monkeypatch.setattr(lookout, "_alive", lambda process: True)
 
 
 def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
@@ -235,7 +235,7 @@ def test_a_thread_that_ends_while_one_looks_says_nothing_of_its_process(
     monkeypatch.setattr(
         psutil.Process, "status", lambda p: psutil.STATUS_ZOMBIE if p.pid == me else status(p)
     )
-    assert lookout._lives(names.new_owner(me, processes.start_time(me)))
+    assert lookout._alive(names.new_owner(me, processes.start_time(me)))
 
 
 @pytest.mark.smoke

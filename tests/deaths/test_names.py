@@ -77,7 +77,7 @@ def test_the_name_of_a_dead_one_is_waited_for_however_late_its_death_is_seen(
 ) -> None:
     monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
     monkeypatch.setattr(control, "_open_stat", lambda pid: -1)
-    monkeypatch.setattr(lookout, "_lives", lambda process: True)
+    monkeypatch.setattr(lookout, "_alive", lambda process: True)
     monkeypatch.setattr(admission, "_PATIENCE", 0.0)
     monkeypatch.setattr(admission, "_TRIES", 0)
     worker(say, 1, name="same").kill()

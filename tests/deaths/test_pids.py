@@ -25,8 +25,8 @@ pytestmark = [
 ]
 
 ONLY = {  # by this alone the dispatcher sees deaths
-    "pidfd": "control._open_stat = lambda pid: -1; lookout._lives = lambda owner: True",
-    "task flags": "door._open_pidfd = lambda *who: None; lookout._lives = lambda owner: True",
+    "pidfd": "control._open_stat = lambda pid: -1; lookout._alive = lambda owner: True",
+    "task flags": "door._open_pidfd = lambda *who: None; lookout._alive = lambda owner: True",
     "psutil": "control._open_stat = lambda pid: -1; door._open_pidfd = lambda *who: None",
 }
 
