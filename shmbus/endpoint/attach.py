@@ -1,4 +1,4 @@
-"""Joining a bus: :func:`attach`."""
+"""Attaching to a bus: :func:`attach`."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def attach(
     types: Mapping[str, Any] | None = None,
     reconnect: bool = False,
 ) -> Endpoint:
-    """Join a bus.
+    """Attach to a bus.
 
     `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
-    makes one up. `timeout`: seconds to wait for the bus to appear and to let us in (None: no
-    limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
+    makes one up. `timeout`: seconds to wait until the bus is there and admits this endpoint (None:
+    no limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
     of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
     of raising `BusDown`.
 
@@ -53,14 +53,14 @@ def attach(
         names.check_endpoint(name)
     if bus is not None:
         names.check_bus(bus)
-    asked = _Asked(name, settings, payloads.Types(types), reconnect)  # before anything is made
+    wanted = _Wanted(name, settings, payloads.Types(types), reconnect)  # before anything is made
     time_left = _Time.of(timeout)
     bus = _choose(bus, time_left)
     while True:
         try:
-            return _join(bus, asked, time_left)
+            return _try(bus, wanted, time_left)
         except (errors.SegmentError, FileNotFoundError) as problem:
-            # The bus may have ended just after it let us in; another may begin.
+            # The bus may have ended just after it admitted us; another may begin.
             cause = problem.__cause__ or problem
             gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
             if not gone:
@@ -70,7 +70,7 @@ def attach(
         time.sleep(0.005)
 
 
-class _Asked(NamedTuple):
+class _Wanted(NamedTuple):
     """What the caller of `attach` wants."""
 
     name: str | None
@@ -95,15 +95,15 @@ class _Time(NamedTuple):
         return time.monotonic_ns() >= self.deadline
 
 
-def _join(bus: str, asked: _Asked, time_left: _Time) -> Endpoint:
-    """One try."""
+def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
+    """Attach, or raise; the caller tries again where the bus was just being replaced."""
     of = names.names_of(bus)
     owner = names.new_owner(os.getpid(), start_time(os.getpid()))
-    name = asked.name or _make_up(owner)
+    name = wanted.name or _make_up(owner)
     with _await_bus(bus, of, time_left) as segment:
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
-    settings = asked.settings or Settings(
+    settings = wanted.settings or Settings(
         ring_bytes=facts.ring_bytes, max_requests=facts.max_requests
     )
     with contextlib.ExitStack() as undo:
@@ -114,7 +114,7 @@ def _join(bus: str, asked: _Asked, time_left: _Time) -> Endpoint:
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
-        os.chmod(doorbell_path(bell[1:]), 0o600)  # what the umask took
+        os.chmod(doorbell_path(bell[1:]), 0o600)  # the umask may have removed bits
         admission = door.knock(
             bus,
             nonce=int(owner.nonce, 16),
@@ -133,8 +133,8 @@ def _join(bus: str, asked: _Asked, time_left: _Time) -> Endpoint:
                 owner=owner,
                 name=name,
                 settings=settings,
-                types=asked.types,
-                reconnect=asked.reconnect,
+                types=wanted.types,
+                reconnect=wanted.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,
                 door_connection=admission.connection,
@@ -148,7 +148,7 @@ def _join(bus: str, asked: _Asked, time_left: _Time) -> Endpoint:
         )
         undo.pop_all()
         for segment in (bus_segment, ready, up, down):
-            segment.close()  # the kernel keeps the mappings
+            segment.close()  # the connection keeps the mappings
     return endpoint
 
 
@@ -178,8 +178,8 @@ def _make_up_segment(
 
 
 def _check_namespace(bus: str, segment: Segment) -> None:
-    """Raises `Refused`. At the door we would have another pid than the one that names our segment,
-    so nobody there could tell us why it is not found."""
+    """Raises `Refused`. The dispatcher could not report this: it sees another pid of ours than our
+    segment's name has, and so does not find the segment."""
     theirs = view(segment.memory, BUS)[0]["identity"]
     if int(theirs["pid_namespace"]) not in (0, namespace("pid")):
         raise errors.Refused(
@@ -190,7 +190,7 @@ def _check_namespace(bus: str, segment: Segment) -> None:
 
 
 def _too_late(bus: str, time_left: _Time) -> errors.AttachTimeout:
-    """A name of the bus is not there: somebody removed it, or no bus is."""
+    """The error where a name of the bus is missing: it was removed, or there is no bus."""
     pid = removed_names.dispatcher_of_nameless(bus)
     return errors.AttachTimeout(
         bus=bus, seconds=time_left.seconds or 0.0, pid=pid, removed=pid is not None
@@ -216,13 +216,15 @@ def _choose(bus: str | None, time_left: _Time) -> str:
 
 
 def _await_bus(bus: str, of: names.BusNames, time_left: _Time) -> Segment:
-    """The bus's segment, once it is there and serves."""
+    """The bus's segment, once it is there and served."""
     pause = 0.002
     while True:
         try:
             segment = Segment.attach(of.bus_segment, kind=SegmentKind.BUS, layout=LAYOUT)
             serves = _kernel.bus_facts(segment.memory).state != BusState.ENDED
-            if serves and of.complete():  # else we might be let in, to no avail, again and again
+            if (
+                serves and of.complete()
+            ):  # else we could be admitted, and then miss a name, for ever
                 return segment
             segment.close()
         except (SegmentNotFound, SegmentNotReady):

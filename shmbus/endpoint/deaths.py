@@ -1,7 +1,7 @@
-"""Waiting for the end of other endpoints, as their slots in shared memory tell of it.
+"""Waiting for the end of other endpoints, as their rows in BUS show it.
 
-The rows are looked at, not the bus's events: those may be lost, and a row cannot be. Nothing runs
-while nobody is waited for.
+The rows are polled, because the bus's events can be lost. No thread runs while nothing is waited
+for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Callback = Callable[[Death], None]
 
 
 class _Watched(NamedTuple):
-    """Whose death is waited for; `slot` is None where it was not there in the first place."""
+    """Whose death is waited for; `slot` is None where it was not attached in the first place."""
 
     name: str
     callback: Callback
@@ -52,7 +52,8 @@ class DeathWatch:
         self._thread: threading.Thread | None = None
 
     def add(self, name: str, callback: Callback) -> Callable[[], object]:
-        """Wait for the end of the endpoint that has this name now; returns what gives that up."""
+        """Wait for the end of the endpoint that has this name now; returns what
+        cancels that."""
         row = _kernel.find_row(self._rows, name)
         with self._lock:
             key = next(self._keys)
@@ -98,7 +99,7 @@ class DeathWatch:
         if row is None:  # just being written
             return None
         if row.generation != one.generation:
-            return "died"  # the slot was given away since; how it went is not known any more
+            return "died"  # the slot has a new holder, and the reason was overwritten
         if row.state in (RowState.LIVE, RowState.LEAVING):
             return None
         return reason_word(row.reason)

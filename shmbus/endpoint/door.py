@@ -1,4 +1,4 @@
-"""An endpoint's side of the door: it knocks, and understands the answer."""
+"""An endpoint's side of the door: it knocks, and reads the answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from shmbus.views import discovery, removed_names
 
 
 class Admission(NamedTuple):
-    """A place on the bus. The connection stays open while one is attached. It is a descriptor: a
-    socket of a forgotten endpoint could be closed before that has left."""
+    """What an admitted endpoint gets. The connection stays open while it is attached. It is a
+    descriptor, because a socket object could be collected, and closed, before the endpoint."""
 
     slot: int
     generation: int
@@ -26,7 +26,7 @@ class Admission(NamedTuple):
 
 
 def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: int) -> Admission:
-    """Ask to be let in, from ``began_ns`` until ``deadline_ns`` on the monotonic clock.
+    """Knock until there is an answer. ``began_ns`` and ``deadline_ns`` are of the monotonic clock.
 
     Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
     """
@@ -34,7 +34,7 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            answer = _ask(connection, bus, record, began_ns, deadline_ns)
+            answer = _knock_once(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:
                 if answer.code == DoorCode.ADMITTED:
                     return Admission(answer.slot, answer.generation, connection.detach())
@@ -48,10 +48,10 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
         time.sleep(0.005)
 
 
-def _ask(
+def _knock_once(
     connection: socket.socket, bus: str, record: bytes, began: int, deadline_ns: int
 ) -> Answer | None:
-    """One try; None: nobody is there yet."""
+    """The answer to one knock; None: no dispatcher is there yet."""
     connection.setblocking(False)
     try:
         connection.connect(door.path(bus))

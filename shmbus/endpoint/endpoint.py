@@ -62,7 +62,7 @@ class Endpoint(EndpointCore):
 
     @classmethod
     def _seated(cls, seat: Seat) -> Self:
-        """Take the seat, and tell the dispatcher."""
+        """Make the endpoint, and set its state to attached."""
         interests = Interests(seat.name, seat.types)
         explanations = Explanations(seat, lambda: self.bus)
         self = cls.__new__(
@@ -106,7 +106,7 @@ class Endpoint(EndpointCore):
         return self._view
 
     def _forget_view(self) -> None:
-        self._view = None  # and not closed: another thread may be looking at it
+        self._view = None  # but not closed: another thread may be using it
 
     def __repr__(self) -> str:
         closed = ", closed" if self._ending.closed else ""
@@ -143,10 +143,10 @@ class Endpoint(EndpointCore):
         With a `callback` (an argument: unlike `handle` this is no decorator), that is called with
         each `Message` by a thread inside `run` (or one that iterates); without one, iteration and
         `receive` yield them. `group`: of all members of the group on this bus, one gets each
-        message, and it is handed on if that one dies over it. `overflow`: "block" makes senders
-        wait (a limited time) for this endpoint where it is full, "drop_newest" loses and counts
-        instead. `payload_type`: what payloads are decoded to; by default what the callback's
-        annotation says.
+        message, and it is handed on if that one dies before it is done. `overflow`: "block" makes
+        senders wait (a limited time) for this endpoint where it is full, "drop_newest" loses and
+        counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
+        annotation names.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,
@@ -159,10 +159,11 @@ class Endpoint(EndpointCore):
 
     def tap(self, pattern: str = ">") -> Subscription:
         """See copies of all that matches: events, commands, requests, replies and errors of
-        anybody, each with what became of it (`message.tap`). Iteration and `receive` yield them.
+        any endpoint, each with what became of it (`message.tap`). Iteration and `receive` yield
+        them.
 
-        A tap is never in the way: what does not fit here is lost here alone. Raises like
-        `subscribe`.
+        A tap delays nobody: copies that do not fit into its ring are lost, and nothing else.
+        Raises like `subscribe`.
         """
         return self._subscribing.tap(pattern)
 
@@ -233,8 +234,8 @@ class Endpoint(EndpointCore):
         return found
 
     def __iter__(self) -> Iterator[Message]:
-        """Messages that have no callback, until the endpoint is closed; callbacks run on the way.
-        Raises like `receive`."""
+        """Messages that have no callback, until the endpoint is closed. Callbacks of others run
+        meanwhile. Raises like `receive`."""
         if self._running.threads:
             raise inside_run(self.name)
         self._connection.require()
@@ -244,8 +245,8 @@ class Endpoint(EndpointCore):
         """Run callbacks and handlers in this thread (and `threads` - 1 more) until the endpoint is
         closed or drained.
 
-        `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C lets what
-        was accepted be finished (`drain`) and is raised again. Raises `ReceiveConflict` where a
+        `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C finishes
+        what was accepted (`drain`) and is raised again. Raises `ReceiveConflict` where a
         subscription has no callback, `BusDown`, `Evicted`.
         """
         self._runnable(threads)
@@ -283,8 +284,8 @@ class Endpoint(EndpointCore):
 
     def wait_for(self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0) -> None:
         """Wait until `receivers` live endpoints would get what matches `pattern`, so that nobody
-        misses the first message. Who subscribes counts as well as who handles, so a request may
-        still end with `NoRoute` where only subscribers have come. Raises `WaitTimeout` after
+        misses the first message. Subscribers count as well as handlers, so a request may still
+        end with `NoRoute` where only subscribers have come. Raises `WaitTimeout` after
         `timeout` seconds, `InvalidPattern`, `BusDown`."""
         patterns.check_pattern(pattern)
         timeout = seconds(timeout)
@@ -316,14 +317,14 @@ class Endpoint(EndpointCore):
     # Ending ----------------------------------------------------------------------------------
 
     def drain(self, timeout: float | None = 30.0) -> None:
-        """Finish what has been accepted, then close: no new messages come, those that are here are
+        """Finish what has been accepted, then close: no new messages come, those in its ring are
         handled, what was sent is forwarded. `timeout`: seconds (None: no limit). Raises
         `DrainTimeout` once it is closed, where messages were left."""
         self._ending.drain(seconds(timeout))
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
-        time); messages that nobody has begun are handed on where that is possible, else counted.
+        time); messages not begun are handed on where that is possible, else counted as lost.
         Harmless if done before."""
         self._ending.close()
 

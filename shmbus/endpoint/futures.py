@@ -1,7 +1,7 @@
-"""Requests that nobody waits for: one thread of an endpoint completes their futures.
+"""Requests whose caller does not wait: one thread of an endpoint completes their futures.
 
-It starts with the first of them and sits in the kernel until a reply, a deadline or the end of the
-bus; calls that wait for themselves do without it.
+It starts with the first of them and waits, in the C kernel, for a reply, a deadline or the end of
+the bus. `request` waits in its caller's thread and does not need it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ._kernel import EndpointCore, Message, PendingReply
 
 _MANY = 1024
-"""Deadlines that are kept before those of futures that are done are looked for."""
+"""Deadlines in the heap above which those of completed futures are removed."""
 
 
 class Reply(Future["Message"]):
-    """The future of a request. Cancelled, it leaves its place to another request."""
+    """The future of a request. Cancelling it frees its entry in the table of requests."""
 
     endpoint: EndpointCore | None = None
     index = 0
@@ -35,7 +35,7 @@ class Reply(Future["Message"]):
 
 
 class Pump:
-    """Asks on behalf of futures, and completes those of one endpoint."""
+    """Sends the requests of one endpoint that have futures, and completes these."""
 
     def __init__(self, endpoint: EndpointCore) -> None:
         self._endpoint = endpoint
@@ -60,7 +60,7 @@ class Pump:
         return future
 
     def _start(self) -> None:
-        """Have the thread run; it may just have ended with the bus."""
+        """Start the thread if it does not run; it ends with the bus."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -69,10 +69,10 @@ class Pump:
                 self._thread.start()
 
     def _watch(self, pending: PendingReply) -> None:
-        """Let the future fail at its deadline, if it is not done by then."""
+        """Fail the future at its deadline, if it is not done by then."""
         with self._lock:
             heapq.heappush(self._deadlines, pending)
-            if len(self._deadlines) > self._many:  # most are done, behind one that is not
+            if len(self._deadlines) > self._many:  # most are done, but not the first
                 self._deadlines = [one for one in self._deadlines if not one.future.done()]
                 heapq.heapify(self._deadlines)
                 self._many = 2 * len(self._deadlines) + _MANY
@@ -82,7 +82,7 @@ class Pump:
             self._requests.nudge()
 
     def fail(self, error: BaseException) -> None:
-        """Let all of them fail."""
+        """Fail all of them."""
         with self._lock:
             orphaned = self._orphans()
         for future in orphaned:

@@ -1,7 +1,7 @@
-"""What an endpoint wants, as it writes it down for the dispatcher: a log of additions and removals.
+"""An endpoint's interests, written for the dispatcher: a log of additions and removals.
 
-The dispatcher's forwarding plane reads it natively; this module writes it; observers read it
-through views/interest_log.py.
+This module writes it; the forwarding plane reads it natively, observers through
+views/interest_log.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class InterestWriter:
         return self._serial
 
     def _replace(self, entries: list[Entry]) -> None:
-        """A new log with these, twice as large as they need it."""
+        """Begin a new log with these, twice as large as they need."""
         needed = sum(entry.size for entry in entries)
         size = _LOG_BYTES
         while size < layout.INTERESTS.itemsize + 2 * needed + 1024:

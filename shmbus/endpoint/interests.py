@@ -1,4 +1,4 @@
-"""What an endpoint of this process wants, and what is therefore done with what it receives."""
+"""The interests of an endpoint of this process, and what is called for what it receives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LocalInterest(msgspec.Struct, frozen=True):
 class Interests(dict[int, LocalInterest]):
     """All of one endpoint, by id. `Subscribing` changes them, under its lock.
 
-    `types`: what payloads are decoded to where an interest does not say it."""
+    `types`: what payloads are decoded to where an interest names no type."""
 
     def __init__(self, endpoint: str, types: Types) -> None:
         self._endpoint, self._types = endpoint, types
@@ -44,14 +44,14 @@ class Interests(dict[int, LocalInterest]):
 
     @property
     def redeliver(self) -> bool:
-        """Whether some handler does."""
+        """Whether some handler is redeliver=True."""
         return any(
             i.role == InterestRole.HANDLE and i.flags & InterestFlag.REDELIVER
             for i in self.values()
         )
 
     def handled(self, pattern: str) -> bool:
-        """Whether this very pattern is."""
+        """Whether there is a handler of exactly this pattern."""
         return any(i.role == InterestRole.HANDLE and i.pattern == pattern for i in self.values())
 
     def uncalled(self) -> list[str]:
@@ -59,11 +59,11 @@ class Interests(dict[int, LocalInterest]):
         return [i.pattern for i in list(self.values()) if i.function is None]
 
     def bit(self, group: str) -> int:
-        """The one by which messages say that they are for this group. Raises `TooManyGroups`."""
+        """The bit that is set in messages for this group. Raises `TooManyGroups`."""
         if group in self._bits:
             return self._bits[group]
         used = {i.bit for i in self.values() if i.role == InterestRole.SUBSCRIBE}
-        # The bit of a group that was left may still stand in messages under way: it comes last.
+        # The bit of a group that was left may still be set in messages under way: reuse it last.
         fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
         stale = [b for b in range(1, _GROUPS + 1) if b not in used]
         if not fresh and not stale:

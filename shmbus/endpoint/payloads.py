@@ -24,7 +24,7 @@ from shmbus.shared.patterns import check_pattern, matches, specificity
 
 log = logging.getLogger("shmbus")
 
-# How a payload travels, as the record's flags say.
+# How a payload travels: flags of its record.
 MSGPACK = 0
 RAW = int(RecordFlag.RAW)
 NONE = int(RecordFlag.NONE)
@@ -47,7 +47,7 @@ def encode(payload: object, *, type: str = "?") -> tuple[int, Buffer]:
         return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
     try:
         return MSGPACK, _encode(payload)
-    except Exception as why:  # whatever a value's own hooks raise, too
+    except Exception as why:  # or whatever a value's own hooks raise
         raise EncodeError(type=type, reason=reason_of(why)) from why
 
 
@@ -66,13 +66,13 @@ def decode(kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?"
         reason = f"unknown kind {kind}"
     except InvalidPayloadType:
         raise
-    except Exception as why:  # what a peer sent may be anything, and so is what hooks raise
+    except Exception as why:  # the bytes may be anything, and so may what hooks raise
         raise DecodeError(type=type, size=len(data), reason=reason_of(why)) from why
     raise DecodeError(type=type, size=len(data), reason=reason)
 
 
 def reason_of(why: Exception) -> str:
-    """What a value, its hooks or msgspec had against it, as errors tell it."""
+    """Why it failed, for an error's message: what a value, its hooks or msgspec raised."""
     text = str(why)
     return text if isinstance(why, msgspec.MsgspecError) else f"{type(why).__name__}: {text}"
 
@@ -84,10 +84,10 @@ def _cached(payload_type: Any) -> Callable[[Buffer], Any]:
 
 def decoder(payload_type: Any) -> Callable[[Buffer], Any]:
     """From MessagePack to ``payload_type``, cached. Raises ``InvalidPayloadType`` where msgspec
-    knows no such type, and msgspec's own errors when it is called."""
+    has no such type, and msgspec's own errors when it is called."""
     try:
         hash(payload_type)
-    except TypeError:  # Annotated with a list in it, say: as good, but not cached
+    except TypeError:  # such as Annotated with a list in it: usable, but not cached
         make = _cached.__wrapped__
     else:
         make = _cached
@@ -167,7 +167,7 @@ def _resolve(
     target = inspect.unwrap(getattr(target, "__func__", target))
     scope = {**namespace, **getattr(target, "__globals__", {})}
     if isinstance(target, types.FunctionType):
-        # A Struct defined in the function around the callback is known if the callback uses it.
+        # A Struct defined in the function around the callback is found if the callback uses it.
         scope |= inspect.getclosurevars(target).nonlocals
     # Only this one: another parameter's annotation must not get in the way.
     one = types.SimpleNamespace(__annotations__={name: annotation})

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("shmbus")
 
 PATIENCE = 2.0
-"""Seconds that messages may wait for somebody to run the handlers, before a warning says so."""
+"""Seconds that messages may wait for a thread that runs handlers, before a warning is logged."""
 
 
 class Runners:
-    """Those of one endpoint, and a warning where messages wait and there are none.
+    """Those of one endpoint; warns where messages wait and there are none.
 
     `done` is set when the endpoint closes.
     """
@@ -34,11 +34,11 @@ class Runners:
 
     @property
     def others(self) -> set[int]:
-        """But for the thread that asks."""
+        """Without the calling thread."""
         return self.threads - {threading.get_ident()}
 
     def run(self, *, reconnect: bool, timeout: float | None = None) -> None:
-        """Run them in this thread until the endpoint comes to its end, or for so long."""
+        """Run handlers in this thread until the endpoint ends, for `timeout` seconds at most."""
         me = threading.get_ident()
         with self._left:
             self.threads.add(me)
@@ -50,7 +50,7 @@ class Runners:
                 self._left.notify_all()
 
     def start(self, *, reconnect: bool) -> threading.Thread:
-        """Run them in another thread."""
+        """Run handlers in another thread."""
         thread = threading.Thread(
             target=self._run_thread,
             args=(reconnect,),
@@ -72,12 +72,12 @@ class Runners:
             log.exception("endpoint %r: a thread that ran its handlers ended", self._endpoint.name)
 
     def await_others(self, timeout: float | None) -> None:
-        """Wait until they have left, but not longer."""
+        """Wait until they have left, for `timeout` seconds at most."""
         with self._left:
             self._left.wait_for(lambda: not self.others, timeout)
 
     def expect(self) -> None:
-        """There is a handler: look from time to time whether anybody comes to run it."""
+        """There is a handler: check from time to time that a thread runs it."""
         if self._patience is not None or self._endpoint._received:
             return
 
@@ -99,7 +99,7 @@ class Runners:
         self._patience.start()
 
     def warn_if_missing(self) -> None:
-        """Say so, once, if messages wait for handlers and nobody has come to run them."""
+        """Warn, once, if messages wait for handlers and no thread has run them."""
         if self._warned or self.threads or self._endpoint._received:
             return
         if not self._endpoint._data_waits():

@@ -35,10 +35,10 @@ class Seat(NamedTuple):
 
     @property
     def door_path(self) -> bytes:
-        """Where the dispatcher that adopts this endpoint is shown a connection."""
+        """Where the watcher connects to a dispatcher that adopts this endpoint."""
         return bytes(SHM / self.names.door)
 
     @property
     def bus_path(self) -> bytes:
-        """Where the bus's segment stands."""
+        """Where the bus's segment is."""
         return bytes(SHM / self.names.bus_segment)

@@ -1,5 +1,5 @@
-"""How an endpoint's interests change: each is written to its log, and the dispatcher routes by it
-before the call returns."""
+"""How an endpoint's interests change: each change is written to its log, and the dispatcher routes
+by it before the call returns."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _nothing() -> None:
 
 
 class Subscribing:
-    """Adds to the interests of one endpoint, and takes from them, one thread at a time."""
+    """Adds and removes interests of one endpoint, one thread at a time."""
 
     def __init__(
         self,
@@ -179,10 +179,10 @@ class Subscribing:
         version = self._write(interest, operation)
         if not self._endpoint._connection.await_interests(version, CONFIRM):
             raise self._explanations.no_answer(CONFIRM)
-        self._seat.log.drop_old()  # the dispatcher has the new one by now
+        self._seat.log.drop_old()  # the dispatcher has opened the new one
 
     def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
-        """Into the log; returns the version that has it."""
+        """Write it to the log; returns the version that has it."""
         serial = self._seat.log.write(operation, interest, self._interests.values())
         return self._endpoint._connection.commit_interests(serial)
 
@@ -191,13 +191,13 @@ class Subscribing:
 
 
 def _check_callable(function: object, pattern: str) -> None:
-    """At once, and not when the first message comes."""
+    """Raises `TypeError` now, instead of when the first message comes."""
     if function is not None and not callable(function):
-        raise TypeError(f"what is to be called for {pattern!r} cannot be: {function!r}")
+        raise TypeError(f"the callback for {pattern!r} is not callable: {function!r}")
 
 
 def _decodable(payload_type: Any, function: Callback | None) -> Any:
-    """The payload type that was given, else the one that a callback's annotation says. Raises
+    """The payload type that was given, else the one that a callback's annotation names. Raises
     `InvalidPayloadType`."""
     if payload_type is None and function is not None:
         payload_type = payloads.annotated_type(function, {"Message": Message})

@@ -1,4 +1,4 @@
-"""What stands in the way of an endpoint's calls, as the error that says so."""
+"""The errors for what keeps an endpoint's calls from proceeding."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
-    """Somebody wants to receive, and the handlers' threads do."""
+    """The error of a call that would receive while `run` does."""
     return conflict(endpoint, "it is inside run(), which takes its messages")
 
 
 def conflict(endpoint: str, reason: str) -> errors.ReceiveConflict:
-    """Callbacks and receiving get in each other's way."""
+    """The error where callbacks and receiving exclude each other."""
     return errors.ReceiveConflict(
         endpoint=endpoint,
         reason=reason,
@@ -47,7 +47,7 @@ class Explanations:
         if trouble & Trouble.CLOSED_HERE:
             return errors.EndpointClosed(endpoint=self._seat.name)
         if trouble & Trouble.TAKEN_OFF:
-            return self._taken_off()
+            return self._evicted()
         if trouble & Trouble.RING_BAD and bad_ring is not None:
             return errors.RingCorrupt(
                 endpoint=self._seat.name,
@@ -57,8 +57,8 @@ class Explanations:
             )
         return self._bus_down(trouble)
 
-    def _taken_off(self) -> errors.Evicted:
-        """The dispatcher has given up this endpoint."""
+    def _evicted(self) -> errors.Evicted:
+        """The dispatcher has ended this endpoint."""
         row = _kernel.read_row(self._seat.bus, self._seat.slot)
         known = row is not None and row.generation == self._seat.generation
         reason = row.reason if row is not None and known else Reason.EVICTED

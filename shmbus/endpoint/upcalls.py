@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
     type: str
     endpoint: str
-    """Whom it is about; empty where it is nobody."""
+    """The endpoint that it is about; empty where there is none."""
     size: int
     """Bytes of the request's payload."""
     code: int = 0

@@ -1,6 +1,6 @@
 # Answering requests.
 
-cdef uint64_t MAX_ACCOUNT = 16384       # bytes of a failure's account; more would only crowd the requester's ring
+cdef uint64_t MAX_FAILURE = 16384       # bytes of an encoded failure; more would only fill the requester's ring
 cdef double ANSWER_TIMEOUT = 5.0        # seconds that an answer waits where this endpoint's ring is full
 
 
@@ -33,14 +33,14 @@ cdef class Answers:
         self._connection.check()
         trace = error.__traceback__
         if trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
-            trace = trace.tb_next  # where we called the handler tells nobody anything
+            trace = trace.tb_next  # without our own frame
         text = "".join(traceback.format_exception(error.__class__, error, trace))
-        limit = min(MAX_ACCOUNT, rb_largest_record(self._connection.e.out[SB_REPLIES].capacity) - 512)
-        account = encode_failure(error, text, limit=limit)
+        limit = min(MAX_FAILURE, rb_largest_record(self._connection.e.out[SB_REPLIES].capacity) - 512)
+        failure = encode_failure(error, text, limit=limit)
         self._outbox.fill(&answer, m.type, None, ALONE)
         answer.flags = SB_REMOTE
-        answer.payload = PyBytes_AS_STRING(account)
-        answer.size = PyBytes_GET_SIZE(account)
+        answer.payload = PyBytes_AS_STRING(failure)
+        answer.size = PyBytes_GET_SIZE(failure)
         self._put(m, SB_ERROR, &answer)
         return 0
 
@@ -53,7 +53,7 @@ cdef class Answers:
         try:
             self._outbox.put(answer, m.type, ANSWER_TIMEOUT, NULL, ALONE)
         except MessageTooLarge:
-            raise                  # which is answered instead
+            raise                  # the caller answers with this error instead
         except BaseException:
             m._answered = False
             m._refused = True

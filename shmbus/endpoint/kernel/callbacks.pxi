@@ -50,7 +50,7 @@ cdef class CallbackTable:
         self._known = {}
 
     cdef inline Callbacks known(self, str type):
-        """None where they must be found first. Runs no Python code, so it may be called under the lock."""
+        """None where `find` must be called first. Runs no Python code, so it may be called under the lock."""
         cdef PyObject *found = PyDict_GetItem(self._known, <PyObject *>type)
         return <Callbacks>found if found != NULL else None
 
@@ -59,7 +59,7 @@ cdef class CallbackTable:
             self._known = {}
         cdef dict known = self._known
         cdef Callbacks found = self._resolve(type)
-        known[type] = found      # where an interest has changed meanwhile, these are forgotten already
+        known[type] = found      # if an interest changed meanwhile, `known` is no longer in use
         return found
 
     cdef int forget(self, bint redelivers) except -1:

@@ -1,7 +1,7 @@
-# An endpoint's connection to its bus: the native half that all else here works on.
+# An endpoint's connection to its bus: segments, bells, waiting, states.
 
 cdef uint64_t SLICE = 1000000000        # ns; the longest sleep of a wait, a backstop: bells end all waits
-cdef uint64_t SLICE_MAIN = 250000000    # of the main thread: a signal may come between Python's look and the sleep
+cdef uint64_t SLICE_MAIN = 250000000    # of the main thread: a signal may come between the check for it and the sleep
 cdef unsigned long main_thread = threading.main_thread().ident
 
 cdef enum:           # how `Connection.wait` ends
@@ -9,7 +9,7 @@ cdef enum:           # how `Connection.wait` ends
     WAIT_ELAPSED = 0
     WAIT_GRANTED = 1
 
-cdef enum:           # whether a waiter checks that the dispatcher lives: only that can give what it waits for
+cdef enum:           # whether a waiter checks that the dispatcher, from which it waits for something, is alive
     NO_CHECKS = 0
     CHECKS_DISPATCHER = 1
 
@@ -35,7 +35,7 @@ cdef sem_t *open_bell(str name) except NULL:
 
 
 @cython.final
-@cython.no_gc_clear              # the watcher thread looks at the mappings until __dealloc__
+@cython.no_gc_clear              # the watcher thread reads the mappings until __dealloc__
 cdef class Connection:
     """The segments and bells of an endpoint, waiting, and what stands in the way of its calls."""
 
@@ -47,7 +47,7 @@ cdef class Connection:
     cdef readonly str name
     cdef readonly bint reconnect
     cdef object _explain         # Upcalls.explain_trouble
-    cdef bint closing            # nobody takes a message any more
+    cdef bint closing            # no thread may take a message any more
 
     def __cinit__(self, seat not None, explain_trouble):
         """Take over the segments of the seat, which were opened and checked."""
@@ -59,7 +59,7 @@ cdef class Connection:
         cdef const sb_bus *bus = <const sb_bus *>bus_at
         cdef const sb_down *down = <const sb_down *>down_at
         if not ep_down_sound(down, len(seat.down), <sb_up *>up_at):
-            raise ValueError("what the dispatcher made for this endpoint is not what was asked for")
+            raise ValueError("segment DOWN does not have the rings that this endpoint's UP asks for")
         if down.slot >= bus.slots or <uint64_t>len(seat.ready) < sizeof(sb_ready) + sizeof(uint32_t) * bus.slots:
             raise ValueError("the ready page is too small")
         if bus.rows_offset + bus.slots * sizeof(sb_row) > <uint64_t>len(seat.bus):
@@ -69,11 +69,11 @@ cdef class Connection:
         self._own_bell = open_bell(seat.names.endpoint_bell(seat.owner))
         if not ep_fork_watch():
             if errno != EINVAL:
-                raise OSError(errno, "no page could be had by which to tell forked children")
-            raise NotSupported(feature="attaching", reason="this system cannot tell forked children (MADV_WIPEONFORK)",
+                raise OSError(errno, "the page that marks forked children could not be mapped")
+            raise NotSupported(feature="attaching", reason="this system cannot mark forked children (MADV_WIPEONFORK)",
                                remedy="Use Linux 4.14 or newer")
         self._open(seat, bus, <sb_up *>up_at, down)
-        self._show_the_way_back(seat.door_path, seat.bus_path, seat.bus_file)
+        self._store_paths(seat.door_path, seat.bus_path, seat.bus_file)
         cdef int failed = ep_watcher_add(self.e)
         if failed:
             raise OSError(failed, "the watcher thread could not be started")
@@ -93,8 +93,8 @@ cdef class Connection:
         self.e = e
         return 0
 
-    cdef int _show_the_way_back(self, bytes door, bytes bus, uint64_t file) except -1:
-        """The door of a dispatcher that adopts this endpoint, and the file whose absence says that none will."""
+    cdef int _store_paths(self, bytes door, bytes bus, uint64_t file) except -1:
+        """Where the watcher connects to a dispatcher that adopts this endpoint, and the file that is gone if none will."""
         if <size_t>len(door) < sizeof(self.e.door_path) and <size_t>len(bus) < sizeof(self.e.bus_path):
             memcpy(self.e.door_path, PyBytes_AS_STRING(door), len(door) + 1)
             memcpy(self.e.bus_path, PyBytes_AS_STRING(bus), len(bus) + 1)
@@ -115,7 +115,7 @@ cdef class Connection:
     # What stands in the way ------------------------------------------------------------------
 
     cdef inline bint ours(self) noexcept:
-        """Whether this process attached: a forked child may not even take the lock."""
+        """Whether this process attached. A forked child must not even take the lock."""
         return not ep_forked(self.e.fork_mark)
 
     cdef inline int check(self) except -1:
@@ -164,7 +164,7 @@ cdef class Connection:
     cdef int wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint checks_dispatcher,
                   uint64_t deadline) except -2:
         """See struct ep_waiter. WAIT_GRANTED: what it wants is there. WAIT_ELAPSED: the deadline has come.
-        WAIT_STOPPED: whoever receives shall come to an end. Raises what else stands in the way, and what Python's
+        WAIT_STOPPED: receiving threads are to stop. Raises what else stands in the way, and what Python's
         signal handlers raise."""
         cdef ep_waiter w
         cdef rb_wake wake
@@ -201,7 +201,7 @@ cdef class Connection:
     # Interests -------------------------------------------------------------------------------
 
     def commit_interests(self, uint64_t serial):
-        """The dispatcher shall read the log of this serial; returns the version to wait for."""
+        """Make the dispatcher read the log of this serial; returns the version to wait for."""
         self.check()
         ep_lock(self.e)
         cdef uint64_t version = ep_commit_interests(self.e, serial)
@@ -223,7 +223,7 @@ cdef class Connection:
         ep_unlock(self.e)
 
     def await_state(self, uint64_t state, timeout):
-        """Wait until the dispatcher has got so far: False at the timeout, or if it is gone."""
+        """Wait until the dispatcher has set this state: False at the timeout, or if it is gone."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint64_t minds = EP_FOR_NOW | EP_FOR_GOOD & ~<uint64_t>EP_CLOSED_HERE
         try:
@@ -232,7 +232,7 @@ cdef class Connection:
             return False
 
     def stop(self, *, bint at_once):
-        """Let those who receive come to an end: when nothing is left to take, or `at_once`."""
+        """Make receiving threads stop: when nothing is left to take, or `at_once`."""
         if at_once:
             self.closing = True
         ep_lock(self.e)
@@ -240,18 +240,18 @@ cdef class Connection:
         ep_unlock(self.e)
 
     def finish(self):
-        """All that this endpoint holds is done, its tails are final; no call proceeds any more."""
+        """Mark all that is held as done, store the final tails, and end every call."""
         ep_lock(self.e)
         ep_flush(self.e)
         ep_unhold_all(self.e)
         ep_release_data(self.e)
         ep_set_in_hand(self.e, 0, 0)
-        ep_set_trouble(self.e, EP_CLOSED_HERE | EP_STOPPING, 0)  # nobody would forward what came now
+        ep_set_trouble(self.e, EP_CLOSED_HERE | EP_STOPPING, 0)  # what is sent now would not be forwarded
         ep_set_state(self.e, SB_UP_CLOSED)
         ep_unlock(self.e)
 
     def shut(self, timeout):
-        """Wait until all threads are out, as `finish` has told them."""
+        """Wait until all threads have left their calls, which `finish` has ended."""
         try:
             self.wait(EP_WANT_ALONE, 0, 0, 0, NO_CHECKS, deadline_after(span_ns(timeout), rb_now()))
         finally:

@@ -1,7 +1,7 @@
 # The endpoint: its parts, and what its callers call for every message.
 
 
-@cython.no_gc_clear              # it and its parts stay whole as long as anything can still call them
+@cython.no_gc_clear              # the collector clears neither it nor its parts while anything can call them
 cdef class EndpointCore:
     """The native half of an endpoint."""
 
@@ -14,7 +14,7 @@ cdef class EndpointCore:
     cdef Answers _answers
 
     def __cinit__(self, seat=None, upcalls=None, **_):
-        """From here on it is attached natively."""
+        """Make its parts; from here on the watcher thread serves it."""
         if seat is None or upcalls is None:
             raise TypeError("use shmbus.attach()")
         self._connection = Connection(seat, upcalls.explain_trouble)
@@ -77,7 +77,8 @@ cdef class EndpointCore:
         return batch
 
     def request(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
-        """Ask the endpoint that handles the most specific matching pattern, and wait for its reply.
+        """Send a request to the endpoint that handles the most specific matching pattern, and wait
+        for its reply.
 
         `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is decoded
         to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
@@ -88,7 +89,7 @@ cdef class EndpointCore:
     # Receiving -------------------------------------------------------------------------------
 
     def _run(self, *, bint reconnect, timeout=None):
-        """Run callbacks in this thread until the endpoint comes to an end by close() or drain(), or for so long."""
+        """Run callbacks in this thread until close() or drain(), for `timeout` seconds at most."""
         self._receiving.run(self, reconnect, timeout)
 
     def _receive(self, timeout):
@@ -105,7 +106,7 @@ cdef class EndpointCore:
         return self._receiving.next(self, deadline, how | AWAIT_SUCCESSOR if self._connection.reconnect else how)
 
     def _messages(self):
-        """An iterator over the messages that are for the caller to see, until the end."""
+        """An iterator over the messages that have no callback, until the endpoint is closed."""
         self._connection.check()
         cdef Iteration iteration = Iteration.__new__(Iteration)
         iteration._endpoint = self
@@ -126,11 +127,11 @@ cdef class EndpointCore:
     # Ending ----------------------------------------------------------------------------------
 
     def _unfinished(self):
-        """How many messages are here that are not done, but for the one whose handler asks."""
+        """Messages received and not done, without the one whose handler calls this."""
         return self._threads.unfinished()
 
     def _shut(self, timeout):
-        """Wait until all threads are out, as `Connection.finish` has told them."""
+        """Wait until all threads have left their calls, which `Connection.finish` has ended."""
         try:
             self._connection.shut(timeout)
         finally:

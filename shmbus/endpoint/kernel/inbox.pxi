@@ -4,7 +4,7 @@
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Inbox:
-    """Takes the next message, holds it for handing on where that is promised, and notes it as in hand."""
+    """Takes the next message, holds it where it is to be handed on at a death, and counts it as in hand."""
 
     cdef Connection _connection
     cdef Threads _threads
@@ -23,8 +23,7 @@ cdef class Inbox:
             Py_XDECREF(self._types[i])
 
     cdef str _intern(self, const char *type, Py_ssize_t length):
-        """The string for a received type, which is mostly one seen before, and often the last one.
-        May be called under the lock: nothing here runs Python code."""
+        """The string for a received type: mostly one seen before, often the last one. May be called under the lock: nothing here runs Python code."""
         if self._last_type != NULL and sb_is_text(self._last_type, type, length):
             return <str><object>self._last_type
         cdef uint32_t hash = <uint32_t>length
@@ -46,7 +45,7 @@ cdef class Inbox:
         return <str><object>found
 
     cdef inline bint _skips(self, const sb_record *header) noexcept:
-        """Under the lock. Whether nobody here is to see it: it is of a later version, or comes too late."""
+        """Under the lock. Whether to skip it: its kind is of a later version, or its deadline is over."""
         if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
             return True
         if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():

@@ -33,7 +33,7 @@ cdef class Message:
     """
 
     cdef Connection _connection
-    cdef EndpointCore _endpoint  # that answers it, and lives as long; None of a reply
+    cdef EndpointCore _endpoint  # that answers it, and is kept alive by it; None of a reply
     cdef readonly str type
     cdef readonly str source
     cdef bytes _raw

@@ -35,7 +35,7 @@ cdef class PeerNames:
         return <str>self._names[slot]
 
     cdef object _read(self, uint32_t slot, uint32_t generation):
-        """A name changes only with its generation, so a row that is just being changed does no harm."""
+        """A name changes only with its generation, so the generation shows whether the copy is whole."""
         cdef const sb_row *row = row_at(self._bus, slot)
         cdef char name[SB_NAME + 1]
         if row == NULL or rb_load_acquire(&row.generation) != generation:

@@ -1,7 +1,7 @@
 # Receiving: the next message for a caller, and the callbacks that are run on the way.
 
 cdef enum:           # how `Receiving.next` receives
-    AT_END_RETURN = 1            # None where the endpoint comes to an end, instead of raising EndpointClosed
+    AT_END_RETURN = 1            # None where the endpoint ends, instead of raising EndpointClosed
     YIELD = 2                    # return messages without a callback; without this, all have one
     AWAIT_SUCCESSOR = 4          # wait where the dispatcher dies, instead of raising BusDown
 
@@ -9,7 +9,7 @@ cdef enum:           # how `Receiving.next` receives
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Receiving:
-    """Takes messages one by one, and runs what is to be called for them."""
+    """Takes messages one by one, and runs their callbacks."""
 
     cdef Connection _connection
     cdef Threads _threads
@@ -64,7 +64,7 @@ cdef class Receiving:
                 return None
 
     cdef int run(self, EndpointCore endpoint, bint reconnect, object timeout) except -1:
-        """Run callbacks until the endpoint comes to an end by close() or drain(), or for so long."""
+        """Run callbacks until close() or drain(), for `timeout` seconds at most."""
         self._connection.check()
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         self._threads.start_running()
@@ -146,7 +146,7 @@ cdef class Receiving:
         self._connection.count(&self._connection.e.up.handler_errors)
 
     cdef int _log_failure(self, Message m, object error) except -1:
-        # What the end of this endpoint cut short is no fault of the handler's: one line, without a traceback.
+        # A handler that the end of this endpoint interrupted is not at fault: one line, without a traceback.
         cdef bint ended = (isinstance(error, (BusDown, EndpointClosed, Evicted))
                            and self._connection.trouble() & ~<uint64_t>EP_STOPPING)
         log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",

@@ -1,4 +1,4 @@
-# Requests, and the futures of those that nobody waits for.
+# Requests, and the futures of those whose caller does not wait.
 
 
 @cython.final
@@ -29,7 +29,7 @@ cdef class CompletedReply:
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Requests:
-    """What this endpoint has asked and has no answer to."""
+    """The requests of this endpoint that have no reply yet."""
 
     cdef Connection _connection
     cdef Outbox _outbox
@@ -218,7 +218,7 @@ cdef class Requests:
         return self._request_timeout(pending.index, pending._type, pending._timeout)
 
     def withdraw(self, uint32_t index, future):
-        """Nobody wants this reply any more: False if it has come."""
+        """Give up this reply: False if it has come."""
         cdef PendingReply pending = self._pending.get(index)
         if pending is None or pending.future is not future or not self._connection.ours():
             return False
@@ -238,7 +238,7 @@ cdef class Requests:
         return waiting
 
     def take_all(self):
-        """All futures that nobody will complete any more; their entries are free again."""
+        """All futures that are not completed; their entries are free again."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint32_t index
         cdef dict taken = self._pending

@@ -9,7 +9,7 @@ def up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests):
 def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint64_t pid_namespace,
                uint64_t time_namespace, uint64_t nonce, bytes name, uint64_t data_bytes, uint64_t reply_bytes,
                uint64_t requests):
-    """Write all that an endpoint's own segment says before anybody may open it."""
+    """Write all that an endpoint's own segment must hold before another process may open it."""
     cdef sb_identity identity
     if <uint64_t>len(mapping) < ep_up_size(data_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
         raise ValueError("the segment is too small, or the name too long")

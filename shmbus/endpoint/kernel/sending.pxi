@@ -1,14 +1,14 @@
 # From a payload to a record in an outgoing ring.
 
-cdef Py_ssize_t LARGE = 32768           # bytes; what is copied with Python's lock let go
+cdef Py_ssize_t LARGE = 32768           # bytes; larger payloads are copied without the GIL
 cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew beyond is not kept
 cdef int TYPES = 4096                   # message types that one endpoint remembers
 
-cdef enum: ALONE = -1                   # the index of a message that is none of many
+cdef enum: ALONE = -1                   # the index of a message that is in no batch
 
 
 cdef object number_of(int64_t index):
-    """The index as errors tell it."""
+    """The index as errors have it."""
     return None if index == ALONE else index
 
 
@@ -46,7 +46,7 @@ cdef class Outbox:
         return &self._always if self._batching else NULL
 
     cdef int flush(self) except -1:
-        """Publish what batches hold back."""
+        """Publish what is batched."""
         cdef ep_endpoint *e = self._connection.e
         if self._connection.ours():
             ep_lock(e)
@@ -166,7 +166,7 @@ cdef class Outbox:
         while True:
             ep_lock(e)
             status = ep_push(e, m, ep_stamp(e), batch, &armed)
-            depth = e.out[ring].next - e.out[ring].tail_seen  # now, and not when our time is up
+            depth = e.out[ring].next - e.out[ring].tail_seen  # for QueueFull: as it is now, not at the deadline
             trouble = ep_trouble(e)
             ep_unlock(e)
             if status == RB_OK:

@@ -8,7 +8,7 @@ cdef struct Hand:                # a thread that has a message in hand
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Threads:
-    """Who receives, and what is in hand, as UP tells it to the dispatcher and to who looks on."""
+    """Which threads receive, and what is in hand; written to UP for the dispatcher and observers."""
 
     cdef Connection _connection
     cdef Hand _hands[64]
@@ -36,7 +36,7 @@ cdef class Threads:
             self._note()
 
     cdef inline void _note(self) noexcept:
-        """Under the lock."""
+        """Under the lock. Write the count to UP."""
         ep_set_in_hand(self._connection.e, self.in_hand + <uint64_t>self._deferred, rb_now())
 
     cdef void put_down(self, unsigned long thread) noexcept:
@@ -102,7 +102,7 @@ cdef class Threads:
         return 0
 
     cdef uint64_t unfinished(self):
-        """How many messages are here that are not done, but for the one whose handler asks."""
+        """Messages received and not done, without the one whose handler calls this."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t delivered = rb_load_acquire(&e.down.incoming[SB_DATA].delivered)
         cdef uint64_t others = self.in_hand - (self.hand(PyThread_get_thread_ident()) != NULL)
