@@ -1,4 +1,4 @@
-"""``python -m shmbus NAME`` serves a bus, without any extra."""
+"""``python -m shmbus NAME`` serves a bus; it needs none of the package's extras."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .shared.signals import uninterrupted
 from .views.observe import BusView
 
 _serving: set[Bus] = set()
-"""Those not ended yet; they are ended when the interpreter exits."""
+"""Buses not ended yet; they are ended when the interpreter exits."""
 
 
 class Bus(BusView):
@@ -54,11 +54,11 @@ class Bus(BusView):
         )
 
     def evict(self, name: str) -> None:
-        """Take the endpoint of that name off the bus, whatever state its process is in. Requests
-        that it was handling end with ``EndpointDied``, what it had not touched is handed on, and
-        its own calls raise ``Evicted``.
+        """Evict the endpoint of that name: end it, whatever state its process is in. Requests that
+        it was handling end with ``EndpointDied``, messages that it had not begun are handed on,
+        and its own calls raise ``Evicted``.
 
-        Raises ``InvalidName``; ``NoSuchEndpoint`` where nobody has that name."""
+        Raises ``InvalidName``; ``NoSuchEndpoint`` where no endpoint has that name."""
         names.check_endpoint(name)
         if not self._dispatcher.evict(name):
             there = tuple(e.name for e in self.endpoints())

@@ -154,7 +154,7 @@ class NoRoute(RequestError):
     def _explain(self) -> str:
         return (
             f"no endpoint handles {self.type!r}. Start one that does, wait for it "
-            f"(ep.wait_for({self.type!r})), or ask bus.route() who would get it"
+            f"(ep.wait_for({self.type!r})), or see who would get it (bus.route())"
         )
 
 
@@ -185,7 +185,7 @@ class EndpointDied(RequestError):
         pid = "" if self.pid is None else f" (process {self.pid})"
         return (
             f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
-            "it may have been done in part. Ask again if that is harmless, and look at that "
+            "it may have been done in part. Send it again if that is harmless, and look at that "
             "process's log"
         )
 
@@ -295,17 +295,17 @@ class EndpointClosed(Disconnected):
 
 
 class Evicted(Disconnected):
-    """The dispatcher took this endpoint off the bus."""
+    """The dispatcher evicted this endpoint (`Bus.evict`) or quarantined it."""
 
     endpoint: str
     reason: str
 
     def _explain(self) -> str:
-        return f"endpoint {self.endpoint!r} was taken off the bus: {self.reason}. Attach anew"
+        return f"the dispatcher ended endpoint {self.endpoint!r}: {self.reason}. Attach anew"
 
 
 class RingCorrupt(Disconnected):
-    """A ring holds what its producer cannot have meant; its port is quarantined."""
+    """A ring of this endpoint holds what the dispatcher never writes."""
 
     endpoint: str
     ring: str
@@ -315,8 +315,8 @@ class RingCorrupt(Disconnected):
     def _explain(self) -> str:
         return (
             f"{self.ring} ring of endpoint {self.endpoint!r} is corrupt at position "
-            f"{self.position}: {self.reason}. Find what scribbles on memory in that process, and "
-            "restart it"
+            f"{self.position}: {self.reason}. Find what writes past its buffers in that process, "
+            "and restart it"
         )
 
 
@@ -372,8 +372,8 @@ class AttachTimeout(AttachError, TimeoutError):
         if self.removed:
             return (
                 f"bus {self.bus!r}: not admitted within {_seconds(self.seconds)}: somebody has "
-                f"removed its names from /dev/shm: its dispatcher {self.pid} lives, those attached "
-                "go on, nobody else can attach. Restart it, and keep cleaners and logind "
+                f"removed its names from /dev/shm: its dispatcher {self.pid} is alive, those "
+                "attached go on, no other can attach. Restart it, and keep cleaners and logind "
                 "(RemoveIPC=no) from /dev/shm"
             )
         if self.pid is None:
@@ -387,8 +387,8 @@ class AttachTimeout(AttachError, TimeoutError):
             else f", its control plane has not run for {_seconds(self.silent)}"
         )
         return (
-            f"bus {self.bus!r}: dispatcher {self.pid} lives{silent}; it did not answer within "
-            f"{_seconds(self.seconds)}. See what holds up that process (stopped? GIL held by "
+            f"bus {self.bus!r}: dispatcher {self.pid} is alive{silent}; it did not answer within "
+            f"{_seconds(self.seconds)}. See what blocks that process (stopped? GIL held by "
             "native code?), or attach with a longer timeout"
         )
 
@@ -420,7 +420,7 @@ class BusFull(AttachError):
 
 
 class LayoutMismatch(AttachError):
-    """The bus was made by a version of shmbus whose shared memory looks different."""
+    """The bus was made by a version of shmbus whose shared memory has another layout."""
 
     mine: str
     theirs: str
@@ -574,7 +574,7 @@ class HandlerConflict(UsageError):
 
 
 class ReceiveConflict(UsageError):
-    """An endpoint's messages are asked for in two ways that exclude each other."""
+    """An endpoint's messages are received in two ways that exclude each other."""
 
     endpoint: str
     reason: str
@@ -624,16 +624,16 @@ class AlreadyReplied(UsageError):
 
 
 class NoSuchEndpoint(UsageError, LookupError):
-    """Nobody of that name is on the bus."""
+    """No endpoint of that name is on the bus."""
 
     bus: str
     endpoint: str
     there: tuple[str, ...] = ()  # who is
 
     def _explain(self) -> str:
-        there = ", ".join(self.there) or "nobody"
+        there = ", ".join(self.there) or "none"
         return (
-            f"no endpoint {self.endpoint!r} on bus {self.bus!r}; there: {there}. "
+            f"no endpoint {self.endpoint!r} on bus {self.bus!r}; attached: {there}. "
             "Name one of those that bus.endpoints() lists"
         )
 
@@ -651,7 +651,7 @@ class ForkedEndpoint(UsageError):
         )
 
 
-# In no group: nobody else failed, and the endpoint is closed as it should be.
+# In no group: no peer failed, and the endpoint is closed as it should be.
 
 
 class DrainTimeout(BusError, TimeoutError):

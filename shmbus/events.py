@@ -1,7 +1,7 @@
 """What the bus itself publishes: the events on `$bus.>`, with their payloads.
 
 A payload is a map, as of any event; subscribe with ``payload_type=`` one of these to get it as an
-object. The dispatcher packs them in C (dispatcher/native/emit.h), and a test holds it to this page.
+object. The dispatcher packs them in C (dispatcher/native/emit.h); a test compares both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EndpointUp(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     """Its process."""
     generation: int
-    """A number that no other endpoint of this bus ever has."""
+    """A number that no other endpoint of this bus has or had."""
 
 
 class EndpointDown(EndpointUp, frozen=True, kw_only=True):
@@ -39,22 +39,22 @@ class EndpointDown(EndpointUp, frozen=True, kw_only=True):
 
 
 class EndpointStalled(EndpointUp, frozen=True, kw_only=True):
-    """An endpoint takes no messages any more. Nothing is taken from it; new work of its groups and
-    handlers goes to others while there are others."""
+    """An endpoint takes no messages any more. It keeps those that it has; new ones
+    for its groups and handlers go to other members and handlers, where there are any."""
 
     reason: str
-    """How it shows: its process is stopped, or messages wait and none is in hand."""
+    """By what: its process is stopped, or messages wait and none is in hand."""
 
 
 class EndpointResumed(EndpointUp, frozen=True, kw_only=True):
     """An endpoint that was stalled takes messages again."""
 
     reason: str
-    """How it shows: its process was continued, or it made progress."""
+    """By what: its process was continued, or it made progress."""
 
 
 class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter: a message that nobody will handle."""
+    """A dead letter: a message that no endpoint will handle."""
 
     type: str
     """Of the message."""
@@ -63,7 +63,7 @@ class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """The endpoint that sent it."""
     reason: str
-    """Why nobody will."""
+    """Why it will not be handled."""
     attempt: int
     """1, and one more for each receiver that had begun it and died."""
     format: Literal["msgpack", "raw", "none"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from .bus import Bus, serve
 from .settings import Settings
-from .shared.signals import heard, uninterrupted
+from .shared.signals import awaited, uninterrupted
 
 __all__ = ["host", "summary", "uninterrupted"]
 
@@ -26,7 +26,7 @@ def host(
 
     Raises what `shmbus.serve` raises.
     """
-    with heard() as signalled:
+    with awaited() as signalled:
         bus = serve(name, settings=settings, replace=replace)
         try:
             ready(bus)

@@ -1,7 +1,7 @@
 """What can be set on a bus, and for one of its endpoints: `Settings`.
 
 A bus is served with settings, and its sizes hold for its endpoints, unless one attaches with
-settings of its own. Errors name the field that would have helped.
+settings of its own. Errors name the field to change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAGE = 4096
 KIB = 1024
 MIB = 1024 * KIB
 
-_MOST = (1 << 31) - 1  # of what the kernel counts in 32 bits
+_MOST = (1 << 31) - 1  # of what the C kernel counts in 32 bits
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int | None = None
     """Bytes of payload and headers; at most a quarter of the ring in any case."""
     max_delay: float | None = None
-    """Seconds since the first message of the batch. Kept while the caller computes, too."""
+    """Seconds since the first message of the batch, also while the caller computes."""
 
     def __post_init__(self) -> None:
         _between("batch.max_messages", self.max_messages, 1, _MOST, "messages")
@@ -58,17 +58,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Flow
 
     block_timeout: float = 1.0
-    """Seconds for which a receiver whose ring is full may hold up its senders, counted from its
-    last progress. Then the message is counted lost there, and nobody waits for it until it moves
-    again."""
+    """Seconds for which a receiver whose ring is full may delay its senders, counted from its last
+    progress. Then the message is counted as lost there, and no sender waits for it until it takes
+    messages again."""
     stall_after: float = 2.0
     """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
     stalled."""
     prefetch: int = 4
     """Messages that a group member may have waiting more than the member with the fewest."""
     hold_limit: int = HELD
-    """Group messages and commands that one endpoint may have begun and not done; the oldest beyond
-    is let go. At most 64."""
+    """Group messages and commands that one endpoint may have begun and not done; beyond that the
+    oldest is no longer kept for handing on. At most 64."""
     max_deliveries: int = 2
     """Times that a group message is begun, when those who began it die, before it becomes a dead
     letter."""
@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Records that the dispatcher takes from one endpoint before it looks at the next."""
     batch: BatchLimits | None = None
     """Batching of everything that an endpoint publishes. ``None``: each message is in the ring when
-    ``publish`` returns, and the bell is rung only where somebody sleeps."""
+    ``publish`` returns, and the bell is rung only where a thread sleeps."""
     spin: bool = True
     """Look for messages for a moment before sleeping, while they have lately come close
     together."""
@@ -96,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidSetting(
                     setting="max_requests",
                     value=self.max_requests,
-                    reason=f"rings of {self.ring_bytes} bytes keep room for the errors of "
+                    reason=f"rings of {self.ring_bytes} bytes keep space for the errors of "
                     f"{self.ring_bytes // 2 // REQUEST_RESERVE} requests",
                     remedy=f"Lower it, or set ring_bytes={enough}",
                 )
@@ -127,13 +127,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def endpoint_bytes(self) -> int:
-        """Bytes of /dev/shm that one endpoint takes, about: its rings, and its tables."""
+        """Bytes of /dev/shm that one endpoint takes, approximately: its rings and its tables."""
         # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
         tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
         return 2 * RINGS * self.ring_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
-        """Bytes of /dev/shm that a bus with so many endpoints takes, about, all of it reserved."""
+        """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately."""
         bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
@@ -183,8 +183,8 @@ def _between(setting: str, value: int, least: int, most: int, unit: str) -> None
 
 
 def _positive(setting: str, value: float, *, zero: bool = False) -> None:
-    # The kernel counts in nanoseconds of 64 bits: beyond a year is a mistake, and NaN compares as
-    # false.
+    # The C kernel counts nanoseconds in 64 bits; more than a year is taken for a mistake, and NaN
+    # compares as false.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= 3.2e7 or (value == 0 and not zero):
         raise InvalidSetting(

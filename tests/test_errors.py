@@ -198,9 +198,9 @@ def test_attach_timeout_tells_a_missing_dispatcher_from_a_silent_one() -> None:
     missing = errors.AttachTimeout(bus="symphony", seconds=5.0)
     assert "no dispatcher within 5 s" in str(missing)
     silent = errors.AttachTimeout(bus="symphony", seconds=5.0, pid=12, silent=4.2)
-    assert "dispatcher 12 lives, its control plane has not run for 4.2 s" in str(silent)
+    assert "dispatcher 12 is alive, its control plane has not run for 4.2 s" in str(silent)
     removed = errors.AttachTimeout(bus="symphony", seconds=5.0, pid=12, removed=True)
-    assert "its dispatcher 12 lives" in str(removed)
+    assert "its dispatcher 12 is alive" in str(removed)
     assert "removed its names" in str(removed)
 
 

@@ -185,7 +185,7 @@ def test_a_dispatcher_that_stands_still(bus_process: BusProcess) -> None:
     bus_process.pause()
     with provoked(
         errors.AttachTimeout,
-        "See what holds up that process",
+        "See what blocks that process",
         bus=bus_process.name,
         seconds=such(lambda seconds: seconds >= 0.05),
         pid=bus_process.pid,
@@ -468,7 +468,7 @@ def test_a_handler_that_is_killed_over_a_request(
     os.kill(server.pid, signal.SIGKILL)  # and not reaped: how it ended is there to be read
     with provoked(
         errors.EndpointDied,
-        "Ask again if that is harmless",
+        "Send it again if that is harmless",
         type="x",
         endpoint="server",
         pid=server.pid,
@@ -581,10 +581,10 @@ def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -
 def test_an_endpoint_that_writes_garbage_is_put_off_the_bus(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
-    guilty, other = attach("guilty"), attach("other")
-    scribble(up_of(guilty), HEAD, 1)
-    with provoked(errors.Evicted, "Attach anew", endpoint="guilty", reason="quarantined"):
-        guilty.receive(60)
+    corrupt, other = attach("corrupt"), attach("other")
+    scribble(up_of(corrupt), HEAD, 1)
+    with provoked(errors.Evicted, "Attach anew", endpoint="corrupt", reason="quarantined"):
+        corrupt.receive(60)
     other.subscribe("x")
     other.publish("x")
     assert other.receive(60) is not None
@@ -598,7 +598,7 @@ def test_an_endpoint_that_finds_garbage(bus: shmbus.Bus, attach: Attach) -> None
     scribble(names.names_of(bus.name).down(row.slot, row.generation), head, 1)
     with provoked(
         errors.RingCorrupt,
-        "Find what scribbles on memory",
+        "Find what writes past its buffers",
         endpoint="e",
         ring="incoming data",
         position=0,

@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False, boundscheck=False, wraparound=False
-"""What either side, or who only looks, reads of a bus natively."""
+"""What endpoints, the dispatcher and observers read of a bus natively."""
 
 import time
 
@@ -20,12 +20,12 @@ def build_info():
 
 
 def layout_hash():
-    """The second word of every segment that this kernel understands."""
+    """The layout word of every segment that this build can read."""
     return SB_LAYOUT
 
 
 def bus_facts(mapping):
-    """What an attach needs to know of a bus."""
+    """What an attach needs of a bus."""
     if <size_t>len(mapping) < sizeof(sb_bus):
         raise ValueError("too small for a bus")
     cdef uintptr_t address = mapping.address
@@ -52,7 +52,7 @@ def find_row(mapping, str name):
 
 
 def read_row(mapping, uint64_t slot):
-    """A slot's row; None where it does not stop changing: its writer died over it."""
+    """A slot's row; None where it stays half written because its writer died."""
     cdef const sb_row *row = row_at(mapping, slot)
     cdef char name[SB_NAME + 1]
     cdef uint64_t seq, generation, state, reason
@@ -62,7 +62,7 @@ def read_row(mapping, uint64_t slot):
         return None
     for tries in range(100):
         if tries >= 10:
-            time.sleep(0.001)  # its writer has lost the CPU over it, or waits for our GIL
+            time.sleep(0.001)  # its writer has lost the CPU, or waits for our GIL
         seq = rb_load_acquire(&row.seq)
         if seq & 1:
             continue

@@ -1,4 +1,4 @@
-"""What the kernel reads of BUS, as facts with names."""
+"""What the C kernel reads of BUS, as named tuples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class BusFacts(NamedTuple):
-    """What an attach needs to know of a bus."""
+    """What an attach needs of a bus."""
 
     state: int
     """A `layout.BusState`."""
@@ -21,7 +21,7 @@ class BusFacts(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One slot, read while nobody wrote it."""
+    """One slot's row, read as a whole."""
 
     slot: int
     generation: int

@@ -1,9 +1,8 @@
-"""The door: where a process asks to be let onto a bus. Messages never pass here.
+"""The door: where a process asks to be admitted to a bus. Messages never pass here.
 
-A SEQPACKET socket beside the segments. The caller has made its segment UP, complete, before it
-knocks; it sends one record, gets one answer, and keeps the connection open for as long as it is
-attached: its end is how an ``exec`` shows. Who knocks, and that it lives, the dispatcher learns
-from the socket itself.
+A SEQPACKET socket beside the segments. The caller completes its segment UP before it knocks; it
+sends one record, gets one answer, and keeps the connection open for as long as it is attached: its
+end shows an ``exec``. Who knocks, and that it is alive, the socket itself tells the dispatcher.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ANSWER_SIZE = layout.ANSWER.itemsize
 
 
 class Knock(NamedTuple):
-    """What who knocks sends."""
+    """What a caller sends."""
 
     layout: int
     nonce: int
@@ -35,7 +34,7 @@ class Knock(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One answer at the door."""
+    """What it gets back."""
 
     code: DoorCode
     slot: int = 0

@@ -1,4 +1,4 @@
-"""Errors that travel: what an error record carries instead of a reply."""
+"""Errors in records: what a requester gets instead of a reply."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def encode_failure(exception: BaseException, traceback: str = "", *, limit: int 
         message = f"<no message: its __str__ raised {type(why).__name__}>"
     message = _clean(message)[: max(limit // 8, 1)]  # a character takes at most four bytes
     traceback = _clean(traceback)
-    room = max(limit // 4 - len(error) - len(message), 0)
-    if len(traceback) > room:
-        traceback = traceback[len(traceback) - room :]
+    space = max(limit // 4 - len(error) - len(message), 0)
+    if len(traceback) > space:
+        traceback = traceback[len(traceback) - space :]
     return msgspec.msgpack.encode(RemoteFailure(error, message, traceback))
 
 
@@ -63,8 +63,7 @@ def from_code(
     limit: int = 0,
     correlation_id: UUID | None = None,
 ) -> BusError:
-    """The error that the dispatcher answered with. Garbage stands for an error, too: this never
-    raises."""
+    """The error that the dispatcher answered with; also for a code that it never sends."""
     match code:
         case FaultCode.NO_ROUTE:
             return NoRoute(type=type)
@@ -85,7 +84,7 @@ def from_code(
 
 
 def remote_error(type: str, endpoint: str, payload: bytes) -> RemoteError:
-    """The error that a handler raised, of what `encode_failure` made there. It never raises."""
+    """The error that a handler raised, from what `encode_failure` made there; also from garbage."""
     try:
         failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
     except Exception:  # garbage

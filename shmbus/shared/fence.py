@@ -1,10 +1,10 @@
 """The fence: at most one dispatcher for a bus, in this process or any other.
 
-An ``fcntl`` lock on a file of its own, which falls with the process, whatever happens. Such a lock
-also falls when any descriptor of the file is closed in the process, and does not bind the process
-to itself, so the file is opened here alone, once for each bus, and what this process holds is
-written down here too. Neither ``flock`` nor open file description locks would do: a forked child
-that outlives its killed parent would keep them.
+An ``fcntl`` lock on a file of its own, which Linux releases when the process ends. It is also
+released when the process closes any descriptor of the file, and does not exclude the process
+itself. So the file is opened only here, once for each bus, and this module keeps which fences this
+process holds. ``flock`` and open file description locks would not do: a forked child that outlives
+its killed parent would keep them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
 
 
 class Holder(NamedTuple):
-    """Who holds a fence; 0 where it could not be told."""
+    """Who holds a fence; 0 where that could not be read."""
 
     pid: int
     start: int
@@ -40,7 +40,7 @@ def acquire(bus: str) -> Holder | None:
     path = names.SHM / names.names_of(bus).lock
     me = Holder(os.getpid(), processes.start_time(os.getpid()))
     with _mutex:
-        if _owner != os.getpid():  # a fork: locks are not inherited, and closing here harms nobody
+        if _owner != os.getpid():  # a fork: locks are not inherited, so closing releases none
             for fd in _held.values():
                 os.close(fd)
             _held.clear()
@@ -69,11 +69,11 @@ def acquire(bus: str) -> Holder | None:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # its name was removed while we waited: it fences nothing
+            os.close(fd)  # its name was removed meanwhile: the lock excludes nobody
 
 
 def holder(bus: str) -> Holder | None:
-    """Who has the fence, or had it last and still lives; nothing is taken or made."""
+    """Who has the fence, or had it last and is still alive. Takes and makes nothing."""
     path = names.SHM / names.names_of(bus).lock
     with _mutex:
         if bus in _held and _owner == os.getpid():  # opening it here would give it up
@@ -83,8 +83,8 @@ def holder(bus: str) -> Holder | None:
         except OSError:
             return None
         try:
-            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            free = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] == fcntl.F_UNLCK
+            wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            free = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, wanted))[0] == fcntl.F_UNLCK
             found = _read(fd)
         except OSError:
             return None
@@ -96,13 +96,13 @@ def holder(bus: str) -> Holder | None:
 
 
 def _read(fd: int) -> Holder | None:
-    """Who is written down there; None where that is nobody yet, or garbage."""
-    said = os.pread(fd, 64, 0).split()
-    return Holder(*map(int, said)) if len(said) == 2 and b"".join(said).isdigit() else None
+    """The holder that the file names; None where it names none yet, or is garbage."""
+    words = os.pread(fd, 64, 0).split()
+    return Holder(*map(int, words)) if len(words) == 2 and b"".join(words).isdigit() else None
 
 
 def release(bus: str, *, remove: bool) -> None:
-    """Give the fence back; ``remove`` the file where nothing of the bus is left."""
+    """Release the fence; ``remove`` the file where nothing of the bus is left."""
     with _mutex:
         fd = _held.pop(bus, None)
         if fd is None or _owner != os.getpid():
@@ -113,5 +113,5 @@ def release(bus: str, *, remove: bool) -> None:
             except FileNotFoundError:
                 pass
         else:
-            os.ftruncate(fd, 0)  # we may live on, without it
+            os.ftruncate(fd, 0)  # this process may go on without it
         os.close(fd)

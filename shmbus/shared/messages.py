@@ -1,4 +1,4 @@
-"""What a process gets from the bus: messages, and news of other endpoints."""
+"""What users get beside a message: how an endpoint ended, what became of a tapped message."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tap(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a message that a tap saw."""
+    """What became of a message of which a tap got a copy."""
 
     kind: str
     """event, send, request, reply or error."""
     outcome: str
-    """delivered, nobody (that was there for it), lost (where it was to go), or dropped (late,
-    second or forged)."""
+    """delivered, nobody (no receiver matched), lost (the receiver's ring was full), or dropped (a
+    late, second or forged reply)."""
     target: str | None
     """The endpoint that it went to; an event to several is seen once for each."""
     sent_ns: int
     """When it was sent, by CLOCK_MONOTONIC."""
     forwarded_ns: int
-    """When the dispatcher dealt with it."""
+    """When the dispatcher forwarded or dropped it."""
 
 
 def reason_word(reason: int) -> str:
-    """How an endpoint ended, of the number that stands in its row; "died" where that says less."""
+    """How an endpoint ended, from the number in its row; "died" where that is unknown."""
     return _REASONS.get(reason or Reason.DIED, "died")

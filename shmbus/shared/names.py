@@ -1,8 +1,8 @@
 """The names of buses and endpoints, and the names that they have in /dev/shm.
 
-Everything of a bus begins with ``shmbus:UID:BUS:``. What an endpoint owns says which process that
-is (pid and start time, and a nonce for each attach), so that leavings can be told from the living
-without opening them. No name of a bus or endpoint holds a ``:``, so the parts come apart again.
+Everything of a bus begins with ``shmbus:UID:BUS:``. The names of what an endpoint owns contain its
+process (pid and start time) and a nonce for each attach, so that what the dead left can be
+recognized without opening it. No name of a bus or endpoint has a ``:``, so the parts can be split.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def owner_in(row: Any) -> Owner:
 
 class BusNames(NamedTuple):
     """What one bus has in /dev/shm. The names are those of files there, without a leading ``/``;
-    bells are named as posix_ipc wants them, with one."""
+    bells are named as posix_ipc needs them, with one."""
 
     uid: int
     bus: str
@@ -121,7 +121,7 @@ class BusNames(NamedTuple):
         return f"/{self.prefix}bell:{owner}"
 
     def complete(self) -> bool:
-        """Whether all is there that one needs to attach, as it is while a dispatcher serves."""
+        """Whether every name that an attach needs is there, as while a dispatcher serves."""
         files = (self.bus_segment, self.ready, self.door, f"sem.{self.bell[1:]}")
         return all(os.path.lexists(SHM / file) for file in files)
 
@@ -133,7 +133,7 @@ def names_of(bus: str, uid: int | None = None) -> BusNames:
 
 
 class Entry(NamedTuple):
-    """What a file name in /dev/shm says."""
+    """A file name in /dev/shm, in its parts."""
 
     uid: int
     bus: str
@@ -169,7 +169,7 @@ _PARTS: dict[str, list[tuple[str, ...]]] = {
 
 
 def parse(file: str) -> Entry | None:
-    """What a name in /dev/shm says, or None if it is not one of ours. glibc keeps a semaphore
+    """The parts of a name in /dev/shm, or None if it is not one of ours. glibc keeps a semaphore
     ``/x`` as ``sem.x``."""
     match = _FILE.match(file)
     if match is None:

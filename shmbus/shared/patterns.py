@@ -4,8 +4,8 @@ A type is made of tokens between dots: ``buffer.12.changed``. In a pattern, ``*`
 token and a final ``>`` for one or more. A first token that begins with ``$`` is the bus's own:
 nobody else publishes it, and a leading wildcard never matches it.
 
-This is the plain form of what the forwarding plane does with a trie: it answers
-``bus.route(type)``, and the tests hold the trie to it. Pure: facts in, an answer out.
+`route` computes, without state, what the forwarding plane does with a trie: it is what
+``bus.route(type)`` returns, and the tests compare the trie with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Role = Literal["subscribe", "handle", "tap"]
 Overflow = Literal["block", "drop_newest"]
 
 OVERFLOWS: dict[Overflow, int] = {"block": 0, "drop_newest": InterestFlag.DROP_NEWEST}
-"""Each policy of a receiver whose ring is full, by the flags that say it in an interest log."""
+"""Each policy of a receiver whose ring is full, by its flags in an interest log."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
 _PATTERN = re.compile(
@@ -57,7 +57,7 @@ def _why(text: object, *, pattern: bool) -> str:
         return f"it has {len(text)} characters, the limit is {MAX_TYPE}"
     tokens = text.split(".")
     if not pattern and text.startswith("$"):
-        return "what begins with '$' is published by the bus alone"
+        return "only the bus publishes what begins with '$'"
     for i, token in enumerate(tokens):
         if not token:
             return "it has an empty token"
@@ -74,11 +74,11 @@ def _why(text: object, *, pattern: bool) -> str:
             odd = next((c for c in rest if not _TOKEN.match(c)), None)
             if odd is not None:
                 return f"it has the character {odd!r} in the token {token!r}"
-    raise AssertionError(text)  # pragma: no cover - the expressions above say the same
+    raise AssertionError(text)  # pragma: no cover - the expressions above reject the same
 
 
 def matches(pattern: str, type: str) -> bool:
-    """Whether messages of this type are meant by this pattern."""
+    """Whether this pattern matches messages of this type."""
     return covers(pattern, type)
 
 
@@ -120,7 +120,7 @@ def specificity(pattern: str) -> tuple[int, ...]:
 
 
 class Interest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one endpoint wants: a subscription or a handler."""
+    """A subscription, handler or tap of one endpoint."""
 
     endpoint: str
     pattern: str
@@ -172,8 +172,8 @@ def route(
     An event goes to every endpoint with a plain subscription that matches, and to one member of
     each group. A command or request goes to one handler of the most specific pattern. Where one of
     several is chosen, it is the one with the least ``load(endpoint)`` (messages in queue and in
-    hand); those ``unfit`` (stalled or slow) are chosen only where no other is left. Those alike
-    take turns: here the first by name stands for them.
+    hand); those ``unfit`` (stalled or slow) are chosen only where no other is left. Equals
+    take turns, of which this names the first by name.
     """
     found = [i for i in interests if matches(i.pattern, type)]
     load = load or (lambda endpoint: 0)

@@ -1,4 +1,4 @@
-"""Processes, unmistakably: a pid alone may have been given to another since."""
+"""Processes by pid and start time: a pid alone may belong to another process by now."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .layout import TASK_FINISHED
 
 def process_alive(pid: int, start_time: int) -> bool:
     """Whether the process that had this pid and start time (clock ticks since boot) can still run;
-    True where that cannot be told.
+    True where that cannot be read.
 
-    A zombie cannot, a zombie leader with other running threads can."""
+    A zombie cannot; a zombie leader with other running threads can."""
     try:
         leader = _task(f"/proc/{pid}/stat")
         if leader is None or leader.start_time != start_time:
@@ -25,7 +25,7 @@ def process_alive(pid: int, start_time: int) -> bool:
         return any(task is not None and task.runs for task in found)
     except FileNotFoundError:
         return False
-    except OSError:  # no descriptor left, say
+    except OSError:  # such as: no descriptor left
         return True
 
 
@@ -44,13 +44,13 @@ def _task(stat: str) -> _Task | None:
 
 
 def maps(pid: int, file: str) -> bool:
-    """Whether the process has a file of this name in its memory; True where that cannot be told."""
+    """Whether the process has a file of this name in its memory; True where that cannot be read."""
     try:
-        with open(f"/proc/{pid}/maps", "rb") as said:
-            mapped = said.read()
+        with open(f"/proc/{pid}/maps", "rb") as maps_file:
+            mapped = maps_file.read()
     except OSError:
         return True
-    return not mapped or file.encode() in mapped  # without any memory it is ending
+    return not mapped or file.encode() in mapped  # an ending process has none
 
 
 def namespace(kind: str) -> int:
@@ -63,7 +63,7 @@ def namespace(kind: str) -> int:
 
 def start_time(pid: int) -> int:
     """When the process started, in clock ticks since boot; 0 where there is none, or it cannot be
-    told."""
+    read."""
     with suppress(OSError):
         if task := _task(f"/proc/{pid}/stat"):
             return task.start_time
@@ -93,7 +93,7 @@ def identity() -> Identity:
 
 
 class Descriptors(NamedTuple):
-    """What shows when a process ends; -1 for one that is not there."""
+    """Descriptors that show when a process ends; -1 for one that is missing."""
 
     pidfd: int = -1
     stat: int = -1

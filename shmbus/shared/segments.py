@@ -25,7 +25,7 @@ def create(
     *,
     generation: int = 0,
 ) -> Segment:
-    """Make one. Raises ``SegmentError``."""
+    """Make a segment. Raises ``SegmentError``."""
     try:
         return Segment.create(
             name,
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
     reply_bytes: int
     """Capacity of the incoming reply ring."""
     requests: int
-    """How many it makes at a time."""
+    """Requests in flight at a time."""
 
 
 def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: int) -> Segment:
@@ -77,7 +77,7 @@ def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: 
 
 
 def attach(bus: str, name: str, kind: SegmentKind, *, writable: bool = False) -> Segment:
-    """Open one of a bus. Raises ``SegmentError``, ``LayoutMismatch``."""
+    """Open a segment of a bus. Raises ``SegmentError``, ``LayoutMismatch``."""
     try:
         return Segment.attach(name, kind=kind, layout=LAYOUT, writable=writable)
     except RingbufError as problem:
@@ -85,7 +85,7 @@ def attach(bus: str, name: str, kind: SegmentKind, *, writable: bool = False) ->
 
 
 def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors.BusError:
-    """An error of ringbuf's, or of the system's, as the bus says it."""
+    """The bus's error for one of ringbuf or of the system."""
     if isinstance(problem, OSError):
         problem = refusal(name, problem, "made")
     if isinstance(problem, SegmentMismatch) and problem.what == "layout":

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at moments where they would tear something apart."""
+"""SIGINT and SIGTERM while something must be done as a whole."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
-def heard() -> Iterator[int]:
-    """A descriptor that can be read once SIGINT or SIGTERM came; meanwhile they do nothing else,
-    so that they come neither between the making of the bus and its end, nor into that."""
+def awaited() -> Iterator[int]:
+    """A descriptor that is readable once SIGINT or SIGTERM came. They do nothing else in the block,
+    so they interrupt neither the making of a bus nor its end."""
     # Not by blocking them: a thread that a library started earlier would get them.
-    signalled, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    told = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    signalled, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     before = _replace(lambda *_: None)
     try:
         yield signalled
     finally:
-        signal.set_wakeup_fd(told)
+        signal.set_wakeup_fd(wakeup_before)
         os.close(signalled)
-        os.close(tell)
+        os.close(wakeup)
         _restore(before)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block that SIGINT and SIGTERM do not tear apart: they come at its end. So a process that
-    is started in it is known to whoever has to end it. Nothing changes outside the main thread,
-    which no signal interrupts."""
+    """A block in which SIGINT and SIGTERM are put off until its end. So a process that is started
+    in it is always stored where it can be ended. Does nothing outside the main thread, since
+    signals interrupt no other."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    # An ignored one tears nothing apart, and a process that is started shall ignore it, too.
+    # An ignored one interrupts nothing, and a process that is started must ignore it, too.
     before = _replace(lambda number, _: came.append(number), but=signal.SIG_IGN)
     try:
         yield
@@ -54,8 +54,8 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _replace(handler: Handler, *, but: signal.Handlers | None = None) -> dict[signal.Signals, Any]:
-    """Have the handler called instead of what is returned; ``but`` stays, and so does what is not
-    Python's own: it is its host's, and could not be put back."""
+    """Install the handler, and return those before it. ``but`` stays, and so does a handler that
+    was not installed from Python, because it could not be restored."""
     return {
         number: signal.signal(number, handler)
         for number in (signal.SIGINT, signal.SIGTERM)

@@ -26,14 +26,14 @@ def buses() -> list[BusInfo]:
 
 
 def _names() -> list[str]:
-    """The names of this user's buses, by what stands in /dev/shm."""
+    """The names of this user's buses, by their segments in /dev/shm."""
     return sorted({e.bus for _, e in names.entries() if e.kind == "bus" and e.uid == os.geteuid()})
 
 
 def _look(bus: str) -> BusInfo | None:
     try:
         memory = open_bus(bus)
-    except errors.NoSuchBus:  # it ended since we looked
+    except errors.NoSuchBus:  # it ended meanwhile
         return None
     except errors.BusError as problem:
         theirs = problem.theirs if isinstance(problem, errors.LayoutMismatch) else ""
@@ -45,7 +45,7 @@ def _look(bus: str) -> BusInfo | None:
 
 
 def running() -> tuple[str, ...]:
-    """The names of this user's buses whose dispatcher lives."""
+    """The names of this user's buses whose dispatcher is alive."""
     alive = []
     for bus in _names():
         name = names.names_of(bus).bus_segment

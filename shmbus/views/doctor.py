@@ -74,14 +74,14 @@ def _shm() -> Iterator[Finding]:
     if not size:
         yield Finding(subject, "good", "of no limited size")
         return
-    room = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
-    text = f"{size // MIB} MiB, {free // MIB} free: room for {room} endpoints with default rings"
-    if room >= 16:
+    fit = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
+    text = f"{size // MIB} MiB, {free // MIB} free: space for {fit} endpoints with default rings"
+    if fit >= 16:
         yield Finding(subject, "good", text)
     else:
         yield Finding(
             subject,
-            "bad" if room < 4 else "note",
+            "bad" if fit < 4 else "note",
             text,
             "make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
             "/dev/shm), or serve with smaller rings (--ring-bytes)",
@@ -140,12 +140,12 @@ def _remove_ipc() -> Iterator[Finding]:
     if value.lower() in ("no", "false", "off", "0"):
         yield Finding(subject, "good", "off: nothing is removed at logout")
     elif user < 1000:
-        yield Finding(subject, "good", "spares system users, as this one is")
+        yield Finding(subject, "good", "does not affect system users, as this one is")
     else:
         yield Finding(
             subject,
             "bad",
-            "on: logind empties /dev/shm of what this user has there when the last session ends",
+            "on: logind removes what this user has in /dev/shm when the last session ends",
             "set RemoveIPC=no in /etc/systemd/logind.conf, serve as a system user, or "
             f"loginctl enable-linger {user}",
         )
@@ -159,7 +159,7 @@ def _removed(only: str | None) -> Iterator[Finding]:
             f"bus {found.bus}",
             "bad",
             f"somebody has removed the names of this bus, which process {found.pid} serves, from "
-            "/dev/shm: those attached go on, nobody else can attach",
+            "/dev/shm: those attached go on, no other can attach",
             "restart the bus, and keep cleaners and logind (RemoveIPC=no) from /dev/shm",
         )
 
@@ -187,14 +187,14 @@ def _semaphores() -> Iterator[Finding]:
 
 def _descriptors() -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = max(soft - _SPARE, 0) // _PER_ENDPOINT
+    served = max(soft - _SPARE, 0) // _PER_ENDPOINT
     enough = Settings().max_endpoints
-    text = f"{soft} ({hard} at most): a dispatcher started here can serve {room} endpoints"
+    text = f"{soft} ({hard} at most): a dispatcher started here can serve {served} endpoints"
     yield Finding(
         "descriptors",
-        "good" if room >= enough else "note" if room >= 64 else "bad",
+        "good" if served >= enough else "note" if served >= 64 else "bad",
         text,
-        "" if room >= enough else f"ulimit -n {enough * _PER_ENDPOINT + _SPARE}",
+        "" if served >= enough else f"ulimit -n {enough * _PER_ENDPOINT + _SPARE}",
     )
 
 
@@ -252,7 +252,7 @@ def _cpus() -> Iterator[Finding]:
     count = len(os.sched_getaffinity(0))
     quota = (_cgroup("cpu.max") or "max").split()[0]
     if count == 1:
-        text = "1 CPU: nobody spins while waiting, so requests take longer"
+        text = "1 CPU: waiting threads do not spin, so requests take longer"
         yield Finding("CPUs", "note", text)
     elif quota.isdigit():
         text = f"{count} CPUs, under a quota: spinning uses it up (Settings(spin=False))"

@@ -1,6 +1,6 @@
-"""One endpoint, as its own segment and the dispatcher's of it show it.
+"""One endpoint, as its segments UP and DOWN show it.
 
-Nothing that it wrote is believed unchecked; what cannot be read becomes a note.
+What it wrote is checked before it is used; what cannot be read becomes a note.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .memory import copy_of, open_segment, table
 
 _REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
-# What stands in a segment under the same name as in `EndpointInfo`.
+# Fields of the segments that have the same name in `EndpointInfo`.
 _OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
 _OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted"]
 
@@ -39,7 +39,7 @@ class UnderWay(NamedTuple):
     deadline_ns: int
     """CLOCK_MONOTONIC."""
     target: Target | None
-    """Whom the dispatcher chose; None: nobody yet."""
+    """The endpoint that the dispatcher chose; None: none yet."""
 
 
 class Target(NamedTuple):
@@ -86,7 +86,7 @@ class EndpointView:
         note = self._open()
         up, down = _NO_UP, _NO_DOWN
         if self.down is not None:
-            # DOWN first: what was delivered by then can have been taken since, never the reverse.
+            # DOWN first: UP, read later, then has no message taken that DOWN has not delivered.
             down = copy_of(self.down, layout.DOWN)
         if self.up is not None:
             up = copy_of(self.up, layout.UP)
@@ -154,7 +154,7 @@ class EndpointView:
         if at < layout.DOWN.itemsize or at + capacity > self.down.size:
             return
         data = memoryview(self.down)[at : at + capacity].tobytes()
-        # Read last: nothing from here on was overwritten while the copy was made.
+        # Read after the copy: what follows this position was not overwritten meanwhile.
         position = int(copy_of(self.up, layout.UP)["incoming"][0]["taken"])
         if head - position > capacity:
             return

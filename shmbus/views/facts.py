@@ -1,4 +1,4 @@
-"""What is known of a bus, of its endpoints and of their requests, as plain facts."""
+"""A bus, its endpoints and their requests, as structs of plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shmbus.shared.patterns import Interest
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
 FULL = 0.75
-"""A ring this full may hold up its producer: a record takes a quarter of it at most."""
+"""A ring this full may delay its producer: a record takes a quarter of it at most."""
 
 
 class Ring(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +89,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     """Of these, how many are kept for handing on."""
     receivers: int
-    """Threads that receive, iterate or run. 0: nobody takes its messages, nobody runs its
-    handlers."""
+    """Threads that receive, iterate or run. 0: its messages are not taken, its handlers
+    are not run."""
     pending: int
     """Its requests under way."""
     pending_limit: int
@@ -102,26 +102,26 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     """Messages that it should have got and did not."""
     redelivered: int
-    """Messages handed on to it at somebody's death."""
+    """Messages handed on to it when another endpoint ended."""
     undeliverable: int
-    """Its sends that nobody handled, and its dead letters."""
+    """Its sends that no endpoint handled, and its dead letters."""
     unrouted: int
-    """Its events that nobody matched."""
+    """Its events that no subscription matched."""
     orphans: int
     """Replies to it that no request waited for."""
     expired: int
-    """Requests that it did not begin because nobody waited any more."""
+    """Requests that it did not begin because their deadline was over."""
     handler_errors: int
     decode_errors: int
     timeouts: int
     let_go: int
-    """Held messages that left its ring undone, to make room."""
+    """Held messages that left its ring undone, to free space."""
     note: str = ""
     """What could not be read, and why."""
 
     @property
     def condition(self) -> Condition:
-        """The one word that matters most now."""
+        """Its most important condition now."""
         if self.state != "attached":
             return self.state
         if self.stalled:
@@ -135,7 +135,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lossy(self) -> bool:
-        """Whether all of its interests lose messages rather than hold up senders: taps, and
+        """Whether all of its interests lose messages rather than delay senders: taps, and
         subscriptions with ``drop_newest``."""
         return bool(self.interests) and all(
             i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
@@ -147,7 +147,7 @@ class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     correlation_id: UUID
     deadline: float
-    """Seconds until its caller gives up; negative where that is over."""
+    """Seconds until its deadline; negative where that is over."""
     handler: str | None
     """The endpoint that was chosen; None: none yet."""
 
@@ -159,7 +159,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["starting", "serving", "closing", "ended", "handover", "dead", "unreadable"]
     """As its dispatcher wrote it; ``dead`` where the dispatcher is dead and did not end the bus."""
     alive: bool
-    """Whether its dispatcher's process lives."""
+    """Whether its dispatcher's process is alive."""
     pid: int | None = None
     """The dispatcher's."""
     since: float | None = None

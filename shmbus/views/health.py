@@ -1,6 +1,6 @@
-"""Whether a bus is healthy: facts of one moment, and what is wrong. Pure: facts in, verdict out.
+"""Whether a bus is healthy, computed from one moment's facts, and what is wrong.
 
-A verdict is for an operator or a supervisor that asks; nothing in the bus acts upon it.
+This is for operators and supervisors; nothing in the bus acts upon it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             mine = np.maximum(mine - np.array(before.latency, np.int64), 0)
             total -= before.latency_sum
             full = np.flatnonzero(mine)
-            if full.size:  # the end of the highest bucket in use; the exact one is lost in the sum
+            if full.size:  # the end of the highest bucket in use: the exact maximum is not kept
                 longest = min(longest, float(_FLOORS[int(full[-1]) + 1]))
         return Latency.of(mine.astype(np.uint64), total, longest)
 
@@ -133,7 +133,7 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
-    """The one word that matters most: dead, leaving, stalled, slow, full, busy, idle."""
+    """Its most important condition: dead, leaving, stalled, slow, full, busy, idle."""
     pid: int
     cpu: float | None
     """Of one CPU, in percent, since the look before; of the whole process."""
@@ -169,8 +169,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float | None
     """Seconds since this dispatcher began."""
     heartbeat_age: float | None
-    """Seconds since the forwarding plane's last heartbeat (every 0.1 s at least, while anybody is
-    attached)."""
+    """Seconds since the forwarding plane's last heartbeat (every 0.1 s at least, while an endpoint
+    is attached)."""
     control_age: float | None
     """Seconds since the control plane last ran."""
     cpu: float | None
@@ -289,11 +289,11 @@ def complaints(
     elif endpoints and info.heartbeat_age is not None and info.heartbeat_age > HEARTBEAT_LIMIT:
         found.append(
             f"dispatcher {info.pid} hangs: nothing forwarded for {info.heartbeat_age:.1f} s; "
-            "see what holds up that process"
+            "see what blocks that process"
         )
     if names_missing:
         found.append(
-            "somebody removed its names from /dev/shm: the attached go on, nobody else can "
+            "somebody removed its names from /dev/shm: those attached go on, no other can "
             "attach; restart the bus, and keep a cleaner or logind (RemoveIPC=no) from /dev/shm"
         )
     for e in endpoints:
@@ -303,7 +303,7 @@ def complaints(
                 found.append(f"{who} is dead{f' ({e.reason})' if e.reason else ''}; restart it")
             case "stalled" if e.receivers == 0:
                 found.append(
-                    f"{who} is stalled: {e.untouched} messages wait and nobody runs its handlers; "
+                    f"{who} is stalled: {e.untouched} messages wait, no thread runs its handlers; "
                     "call run(), start() or receive()"
                 )
             case "stalled":
@@ -317,5 +317,5 @@ def complaints(
                     "more threads or members, or a larger ring_bytes"
                 )
     if lost > 0:
-        found.append(f"{lost} messages were lost since the look before; see who is slow")
+        found.append(f"{lost} messages were lost since the look before; see which endpoint is slow")
     return tuple(found)

@@ -33,8 +33,7 @@ class InterestLog:
         self._note = ""
 
     def read(self, version: int, serial: int) -> tuple[tuple[Interest, ...], str]:
-        """The interests at least up to this version, and a note where the log is broken (then
-        there are none)."""
+        """The interests of this version or a later one; none, and a note, if the log is broken."""
         if version == 0:
             return (), ""
         if (version, serial) == (self._version, self._serial):
@@ -68,7 +67,9 @@ class InterestLog:
         complete = int(layout.view(self._memory, layout.INTERESTS)[0]["bytes"])
         end = layout.INTERESTS.itemsize + complete
         if end > self._memory.size or end < self._read:
-            raise ValueError(f"it claims {complete} complete bytes, and has {self._memory.size}")
+            raise ValueError(
+                f"its header has {complete} complete bytes, the log {self._memory.size}"
+            )
         log = bytes(memoryview(self._memory)[self._read : end])
         for identifier, interest in parse(log, self._endpoint):
             if interest is None:

@@ -1,8 +1,8 @@
 """What dead processes left in /dev/shm.
 
-`find_leavings` lists what stands there that nobody needs any more, whose it was and how much it
-holds; `free_leaving` removes it. Only what provably nobody needs is freed: its owner is dead, and
-no dispatcher holds, or can take, the fence of its bus meanwhile.
+`find_leavings` lists what no process uses any more, whose it was and how much it takes;
+`free_leaving` removes it. Only what is provably unused is freed: its owner is dead, and no
+dispatcher holds, or can take, the fence of its bus meanwhile.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes of /dev/shm."""
     files: tuple[str, ...]
     removable: bool
-    """Whether provably nobody needs it."""
+    """Whether it is provably unused."""
     reason: str
     """Why, or why not."""
 
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True):
-    """What another user has in /dev/shm. It is not judged here."""
+    """What another user has in /dev/shm; whether it is in use is not checked."""
 
     uid: int
     buses: tuple[str, ...]
@@ -127,8 +127,7 @@ class _Bus:
         self._namespaces: dict[Owner, int] = {}
         self._names: dict[Owner, str] = {}
         self._read()
-        # Whoever holds the fence knows that there is no dispatcher, whatever BUS holds. Otherwise
-        # ask who holds it.
+        # While this process holds the fence, there is no dispatcher, whatever BUS contains.
         self.holder = None if fenced else fence.holder(name)
         owners = {entry.owner for _, entry in self.files if entry.owner is not None}
         self._read_owners(owners)
@@ -162,7 +161,8 @@ class _Bus:
             self._names[owner] = layout.text(head["name"])
 
     def _dead(self, owner: Owner) -> bool:
-        """Provably: its process is of this pid namespace, or this one sees all processes."""
+        """Whether it is provably dead: of this pid namespace, or this is the first one, which shows
+        all processes."""
         if self._namespaces.get(owner) == processes.namespace("pid"):
             return not processes.process_alive(owner.pid, owner.start)
         return _nobody_began_at(owner.start)
@@ -200,11 +200,11 @@ class _Bus:
             reason = (
                 f"processes {pids} wait for it: serve it again, or end them"
                 if seen
-                else "who attached cannot be proved dead from this pid namespace: look from the "
+                else "its endpoints cannot be proved dead from this pid namespace: look from the "
                 "first one, the host's"
             )
         else:
-            reason = "none of its processes lives"
+            reason = "none of its processes is alive"
         yield Leaving(
             bus=self.name,
             owner=owner,
@@ -215,8 +215,8 @@ class _Bus:
         )
 
     def _strays(self) -> Iterator[Leaving]:
-        """On a bus that is served: what processes left that died before they were admitted. All
-        else the dispatcher removes."""
+        """On a bus that is served: what processes left that died before they were admitted. The
+        dispatcher removes all else."""
         if self.dispatcher is None:
             return
         found: dict[Owner, list[Path]] = {}

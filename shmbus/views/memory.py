@@ -1,7 +1,5 @@
-"""Shared memory as an observer reads it: without a lock, and never written.
-
-What is read here is shown to people, never acted upon.
-"""
+"""Shared memory as an observer reads it: without a lock, and never written. Nothing in the bus
+acts upon what is read here."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ def copy_of(memory: Mapping, structure: layout.Dtype) -> Any:
 
 def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any, NDArray[Any]]:
     """A copy of structures that change under a sequence number (odd while they do), and which of
-    the copies are whole. One that its writer was killed over never is."""
+    the copies are whole. One whose writer was killed during a change never is."""
     # Three calls in this order. On machines that reorder loads, the calls between them make a
     # torn read improbable, not impossible.
     memory = head.view(np.uint8)  # bytes are copied far more quickly than structures
@@ -41,7 +39,7 @@ def steady(head: NDArray[np.void], sequence: str, tries: int = 100) -> tuple[Any
     done = np.zeros(head.shape, bool)
     for turn in range(tries):
         if turn >= 10:
-            time.sleep(0.001)  # its writer has lost the CPU over it, or waits for our GIL
+            time.sleep(0.001)  # its writer has lost the CPU, or waits for our GIL
         before = head[sequence].copy()
         copy = memory.copy().view(head.dtype)
         still = (before == head[sequence]) & (before % 2 == 0)

@@ -1,7 +1,7 @@
 """A bus observed from outside: read-only, through shared memory alone.
 
-It costs the bus nothing and does not need the dispatcher: it also works while the dispatcher hangs
-or after it has died, and shows that.
+It needs nothing of the bus, nor of the dispatcher: it also works while that hangs or after it has
+died, and shows so.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class BusView:
             ]
 
     def waiting(self, name: str) -> Latency:
-        """How long the messages that wait for an endpoint have been on their way, since they were
+        """How long the messages that wait for an endpoint have been on their way since they were
         sent. Replies are not among them: they are taken as they come."""
         with self._lock:
             sent = [
@@ -139,7 +139,7 @@ class BusView:
         return Look(seconds=traffic.seconds, info=info, endpoints=endpoints, health=health)
 
     def close(self) -> None:
-        """Let go of the shared memory."""
+        """Unmap the shared memory."""
         with self._lock:
             self._open = None
 

@@ -1,6 +1,6 @@
-"""Who is on a bus, as the rows of its slots and the endpoints behind them show it.
+"""The endpoints on a bus, as the rows of its slots and the segments behind them show them.
 
-Nothing here writes or waits for anybody: rows are read under their sequence numbers.
+Nothing here writes or locks: rows are read under their sequence numbers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Registry:
         there &= rows["state"] <= layout.RowState.DYING
         known, found = self._known, []
         self._known = {}
-        # A pid of another namespace means nothing here: such an endpoint is believed alive.
+        # A pid of another namespace means nothing here: such an endpoint is taken for alive.
         here = namespace("pid")
         foreign = ~np.isin(rows["identity"]["pid_namespace"], (0, here))
         alive: dict[tuple[int, int], bool] = {}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from shmbus.shared import names
 
-_ACCEPTS = 1 << 16  # among the flags of /proc/net/unix: it listens
+_ACCEPTS = 1 << 16  # a flag in /proc/net/unix: the socket listens
 
 
 class Nameless(NamedTuple):
@@ -22,14 +22,14 @@ class Nameless(NamedTuple):
 
 def dispatcher_of_nameless(bus: str) -> int | None:
     """The pid of the dispatcher, where somebody has removed one of the bus's names. None: its
-    names are all there, or nobody is seen to serve it."""
+    names are all there, or no process that serves it is found."""
     if names.names_of(bus).complete():
         return None
     return next((found.pid for found in find_nameless() if found.bus == bus), None)
 
 
 def find_nameless() -> Iterator[Nameless]:
-    """Those of this user. Reads what every process has open: not for a busy path."""
+    """Those of this user. Slow: reads what every process has open."""
     # A bus makes its door after its other names, and closes it before it removes any.
     for inode, bus in _open_doors().items():
         if not names.names_of(bus).complete() and (pid := _holder(inode)) is not None:
@@ -37,7 +37,7 @@ def find_nameless() -> Iterator[Nameless]:
 
 
 def _open_doors() -> dict[str, str]:
-    """The doors of this user at which somebody listens: inode to bus."""
+    """The doors of this user at which a process listens: bus by inode."""
     try:
         with open("/proc/net/unix") as table:
             sockets = [line.split() for line in table]

@@ -1,4 +1,4 @@
-"""Signals are put off while a bus or an endpoint ends, and none is lost."""
+"""Signals wait while a bus or an endpoint ends, and none is lost."""
 
 import pytest
 
@@ -87,7 +87,7 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     assert printed == "told\n"
 
 
-def test_ctrl_c_as_a_bus_has_just_ended_leaves_no_signal_unheard(bus_name: str) -> None:
+def test_ctrl_c_as_a_bus_has_just_ended_loses_no_signal(bus_name: str) -> None:
     printed = run_python(
         HEAD
         + """
@@ -144,8 +144,8 @@ def test_handlers_that_are_not_python_s_own_are_left_alone(bus_name: str) -> Non
 del sys.modules["signal"], sys.modules["_signal"]  # who loads it anew takes ours for its host's
 import signal
 assert signal.getsignal(signal.SIGINT) is None
-from shmbus.shared.signals import heard
-with heard(), shmbus.serve(NAME):
+from shmbus.shared.signals import awaited
+with awaited(), shmbus.serve(NAME):
     print("served")
 """,
         bus_name,

@@ -319,7 +319,7 @@ def test_health_names_losses_the_slow_and_the_stalled(bus: BusByHand, seen: BusV
     bus.head["lost"] = 3
     reasons = " / ".join(seen.health().reasons)
     assert "endpoint snail" in reasons
-    assert "nobody runs its handlers" in reasons
+    assert "no thread runs its handlers" in reasons
     assert "3 messages were lost" in reasons
 
 
@@ -337,7 +337,9 @@ def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
     health = seen.health()
     assert (health.healthy, health.lost) == (True, 5)
     worker.down["lost"], log.down["lost"], bus.head["lost"] = 2, 8, 10
-    assert seen.health().reasons == ("2 messages were lost since the look before; see who is slow",)
+    assert seen.health().reasons == (
+        "2 messages were lost since the look before; see which endpoint is slow",
+    )
     assert seen.health().healthy
     late = bus.endpoint(2, "late")  # and loses at once
     late.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))

@@ -111,7 +111,7 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     if info is None:
         there = ", ".join(e.name for e in look.endpoints) or "none"
         raise click.ClickException(
-            f"no endpoint {endpoint!r} on bus {look.info.name!r}; there: {there}"
+            f"no endpoint {endpoint!r} on bus {look.info.name!r}; attached: {there}"
         )
     if as_json:
         print_json(_fields(info))

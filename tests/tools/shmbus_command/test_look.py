@@ -73,7 +73,7 @@ def test_describe_says_everything_of_a_bus_or_an_endpoint(
     assert ran.json["name"] == "indexer"
     ran = shmbus_command("describe", "-b", bus.name, "nobody")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == f"shmbus: no endpoint 'nobody' on bus '{bus.name}'; there: indexer\n"
+    assert ran.err == f"shmbus: no endpoint 'nobody' on bus '{bus.name}'; attached: indexer\n"
 
 
 def test_route_says_who_would_get_a_message_and_why(

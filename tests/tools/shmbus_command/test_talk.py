@@ -399,7 +399,7 @@ def test_remedies_are_options_and_commands(bus: shmbus.Bus, shmbus_command: Comm
     ran = shmbus_command("request", "-b", bus.name, "calc.add")
     assert ran.code == 1
     assert ran.err.endswith(
-        "Start one that does, wait for it (--wait), or ask shmbus route who would get it\n"
+        "Start one that does, wait for it (--wait), or see who would get it (shmbus route)\n"
     )
     assert shmbus_command("sub", "-b", "none").err.endswith("Start it: shmbus serve none\n")
 
