@@ -30,8 +30,8 @@ CLOSING = 5.0
 
 
 class Ending:
-    """Of one endpoint, from when it is attached. `done` is set when it begins to close, and
-    `at_end` called when it has left."""
+    """The end of one endpoint; made when it is attached. `done` is set when it begins to close,
+    and `at_end` is called when it has left."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Ending:
 
     @property
     def begun(self) -> bool:
-        """Whether nothing new is wanted any more."""
+        """Whether no interest may be added any more."""
         return self._draining or self._done.is_set()
 
     def drain(self, timeout: float | None) -> None:
         """Finish what has been accepted, then close; `timeout` in seconds, None: no limit."""
         with self._as_closer() as may:
-            if may and not self._draining:  # handlers that drain, too, run within ours
+            if may and not self._draining:  # not when a handler that this runs drains, too
                 self._draining = True
                 try:
                     self._drain(timeout)
@@ -70,7 +70,8 @@ class Ending:
 
     def _drain(self, timeout: float | None) -> None:
         end = None if timeout is None else time.monotonic() + timeout
-        # Who else runs handlers does it; without anybody, and where all have callbacks, we do.
+        # Other threads that run handlers take the rest. Without any, and where every subscription
+        # has a callback, this thread does.
         own = not self._runners.others and not self._interests.uncalled()
         self._connection.set_state(UpState.CLOSING)
         while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
@@ -98,12 +99,12 @@ class Ending:
                 self._close(CLOSING)
 
     def close_at_once(self) -> None:
-        """Leave, and wait for nobody: the endpoint has been forgotten."""
+        """Leave without waiting for handlers or the dispatcher: the endpoint was collected."""
         self._close(0.0)
 
     @contextlib.contextmanager
     def _as_closer(self) -> Iterator[bool]:
-        """One thread closes; others wait for it, but not handlers: it waits for them."""
+        """One thread closes, and others wait for it; handlers do not, as it waits for them."""
         handler = threading.get_ident() in self._runners.threads
         if self.closed or self.forked() or not self._lock.acquire(blocking=not handler):
             yield False
@@ -119,7 +120,7 @@ class Ending:
         self._connection.stop(at_once=True)
         try:
             self._runners.await_others(patience)
-        finally:  # Ctrl-C ends that wait, and not the leaving
+        finally:  # Ctrl-C ends only the wait
             with uninterrupted():
                 if not self.closed:  # by a signal's handler
                     self._leave(patience)
@@ -128,7 +129,7 @@ class Ending:
         try:
             self._connection.set_state(UpState.CLOSING)
             self._connection.await_state(DownState.DRAINED, patience)
-        finally:  # what a signal's handler raises ends a wait, and not the leaving
+        finally:  # what a signal's handler raises ends only the wait
             self._connection.finish()
             self._go(patience)
 
@@ -148,8 +149,7 @@ class Ending:
             self._at_end()
 
     def _clear_up(self, *, reclaimed: bool) -> None:
-        """Remove the names in /dev/shm, unless a successor of the dispatcher is to take over what
-        they stand for."""
+        """Remove the names in /dev/shm, unless a next dispatcher is to adopt what they name."""
         trouble = self._connection.trouble()
         if reclaimed or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
             self._seat.log.unlink()
@@ -161,8 +161,8 @@ class Ending:
         return self._connection.forked()
 
     def forget_in_child(self) -> None:
-        """In a forked child: let go of what only the parent may have."""
-        # The dispatcher takes the end of this connection for the end of the parent.
+        """In a forked child: close the copies of what only the parent may have open."""
+        # The dispatcher sees the end of this connection only when every copy of it is closed.
         os.close(self._seat.door_connection)
         self._connection.leave_door()
 

@@ -6,30 +6,41 @@ import atexit
 import contextlib
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ._kernel import after_fork
 
-if TYPE_CHECKING:
-    from .ending import Ending
 
-live: weakref.WeakSet[Ending] = weakref.WeakSet()
-"""Of the endpoints that are attached."""
+class Closable(Protocol):
+    """What this module calls of an attached endpoint."""
+
+    def forked(self) -> bool:
+        """Whether this is a child of the process that attached."""
+
+    def close(self) -> None:
+        """Leave the bus."""
+
+    def forget_in_child(self) -> None:
+        """In a forked child: close the copies of what only the parent may have open."""
+
+
+live: weakref.WeakSet[Closable] = weakref.WeakSet()
+"""Those attached."""
 
 
 def _at_exit() -> None:
     """Close endpoints while threads can still take the GIL."""
-    for ending in list(live):
-        if ending.forked():
+    for endpoint in list(live):
+        if endpoint.forked():
             continue
         with contextlib.suppress(Exception):
-            ending.close()
+            endpoint.close()
 
 
 def _after_fork() -> None:
     after_fork()
-    for ending in list(live):
-        ending.forget_in_child()
+    for endpoint in list(live):
+        endpoint.forget_in_child()
     live.clear()
 
 
