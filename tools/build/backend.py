@@ -1,8 +1,8 @@
-"""The PEP 517 backend: setuptools' own, with three things settled around it.
+"""The PEP 517 backend: setuptools' own, with three additions.
 
-- Where no C compiler is installed, PyPI's `ziglang` becomes a build requirement and compiles.
-- Every build happens in a fresh temporary directory, so that no object file of an earlier one,
-  a test variant's say, can find its way into an installation.
+- Where no C compiler is installed, PyPI's `ziglang` becomes a build requirement and is used.
+- Every build uses a fresh temporary directory, so that no object file of an earlier one, such as
+  a test variant's, gets into an installation.
 - `SHMBUS_VARIANT=failpoints|asan|ubsan|tsan` (joined with `+`) builds a variant for tests, and
   `shmbus.shared._kernel.build_info()` names it.
 """
@@ -31,12 +31,14 @@ VARIANTS = {
 
 def compiler() -> str | None:
     """The C compiler to use, or None where the machine has none."""
-    asked = os.environ.get("CC") or ""
-    for command in (asked, sysconfig.get_config_var("CC") or "", "cc", "gcc", "clang"):
+    wanted = os.environ.get("CC") or ""
+    for command in (wanted, sysconfig.get_config_var("CC") or "", "cc", "gcc", "clang"):
         if command and shutil.which(shlex.split(command)[0]):
             return str(command)
-        if command and command is asked:
-            sys.exit(f"shmbus: there is no compiler {asked!r}, which CC names; correct or unset CC")
+        if command and command is wanted:
+            sys.exit(
+                f"shmbus: there is no compiler {wanted!r}, which CC names; correct or unset CC"
+            )
     return None
 
 
@@ -46,7 +48,7 @@ def variant() -> tuple[str, str]:
     parts = [part for part in name.split("+") if part]
     if unknown := [part for part in parts if part not in VARIANTS]:
         sys.exit(f"shmbus: no variant {unknown[0]!r}; SHMBUS_VARIANT takes {', '.join(VARIANTS)}")
-    if not name:  # a sanitizer that came by CFLAGS makes a variant too
+    if not name:  # a sanitizer in CFLAGS makes a variant, too
         flags = shlex.split(os.environ.get("CFLAGS", ""))
         name = "+".join(flag for flag in flags if flag.startswith(("-fsanitize", "-DSB_")))
     return name, " ".join(VARIANTS[part] for part in parts)
@@ -65,7 +67,7 @@ def build_environment() -> Iterator[None]:
         changes = {"DIST_EXTRA_CONFIG": str(extra)}
         cc = compiler()
         if cc is None:
-            # The interpreter's own flags are for the compiler that built it; zig knows few of them.
+            # The interpreter's own flags are for the compiler that built it; zig has few of them.
             cc = f"{shlex.quote(sys.executable)} -m ziglang cc -mcpu=baseline"
             sysconfig.get_config_vars().update(CFLAGS="-DNDEBUG -fwrapv", OPT="", LDFLAGS="")
             changes["LDSHARED"] = f"{cc} -shared"

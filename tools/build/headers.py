@@ -2,9 +2,9 @@
 
 What is read is the part of C that such headers use: structures of integers of fixed width,
 characters, arrays of constant size and other structures, with `_Alignas`; enumerations; and
-`#define NAME expression`. A structure with a pointer is private to a process: it is passed over,
-and so is everything else. Offsets follow C's rules. The compiler holds them to that, by the
-assertions that layout.py writes.
+`#define NAME expression`. A structure with a pointer is private to a process and is skipped, as is
+everything else. Offsets follow C's rules; assertions that layout.py writes make the compiler check
+them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Field:
     type: str
     """A key of INTEGERS, or the name of a structure."""
     count: int | None
-    """How many, of an array; 0 of one without end; None of what is no array."""
+    """Elements of an array; 0: of a flexible one; None: not an array."""
     at: int
     size: int
     comment: str
@@ -101,12 +101,12 @@ class Header:
 
 
 def read(*paths: str) -> list[Header]:
-    """The headers at these paths of the tree, each after those that it builds on."""
+    """The headers at these paths of the tree; each must come after those that it includes."""
     return parse({path: (ROOT / path).read_text() for path in paths})
 
 
 def parse(texts: dict[str, str]) -> list[Header]:
-    """The same of texts, by path."""
+    """The same from texts, by path."""
     structures: dict[str, Structure] = {}
     numbers: dict[str, int] = {}
     return [_header(path, text, structures, numbers) for path, text in texts.items()]
@@ -157,7 +157,7 @@ def _prose(comment: str) -> str:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Code, and the comment behind it."""
+    """The code of a line, and the comment behind it."""
     comment = _COMMENT.search(line)
     return _COMMENT.sub("", line).strip(), _prose(comment[1]) if comment else ""
 
@@ -178,7 +178,7 @@ def _members(
         name, _, written = (part.strip() for part in code.partition("="))
         value = _value(written, structures, numbers)
         if value is None:
-            raise ValueError(f"{name} needs a value: {written!r} is none")
+            raise ValueError(f"{name} needs a value, {written!r} is none: write a number")
         yield Member(name, value, comment)
 
 
@@ -194,7 +194,7 @@ def _structure(
 ) -> Structure:
     fields = []
     at, alignment = 0, 1
-    for code, said in _parts(body, ";"):
+    for code, comment_beside in _parts(body, ";"):
         found = _FIELD.fullmatch(code)
         if found is None or (found[2] not in INTEGERS and found[2] not in structures):
             raise ValueError(f"{name}: {code!r} is not of a kind that may be in shared memory")
@@ -209,14 +209,14 @@ def _structure(
             count = (_value(many, structures, numbers) or 0) if is_array else None
             at = -(-at // align) * align
             size = one * (1 if count is None else count)
-            fields.append(Field(field, kind, count, at, size, said))
+            fields.append(Field(field, kind, count, at, size, comment_beside))
             at += size
             alignment = max(alignment, align)
     return Structure(name, tuple(fields), -(-at // alignment) * alignment, alignment, comment)
 
 
 def _value(code: str, structures: dict[str, Structure], numbers: dict[str, int]) -> int | None:
-    """What a constant expression comes to in 64 bits; None where it is none that we know."""
+    """The value of a constant expression in 64 bits; None where it is none, or of another form."""
     code = re.sub(
         r"sizeof\(struct (\w+)\)",
         lambda of: str(structures[of[1]].size) if of[1] in structures else of[0],

@@ -1,14 +1,14 @@
-"""Derive from the C headers of shared memory what other files would have to repeat.
+"""Derive other files from the C headers of shared memory.
 
     python tools/build/layout.py            write what is derived
-    python tools/build/layout.py --check    name what is not as it would be written
+    python tools/build/layout.py --check    name the files that are not up to date
 
-tests/shared/test_layout.py holds the files in the tree to the headers. What is derived:
+tests/shared/test_layout.py compares the files in the tree with the headers. What is derived:
 
     ringbuf/native/generated.h          the fingerprint, and assertions of every offset and size
     shmbus/shared/native/generated.h    the same of the bus, and the words of enumerations
     shmbus/shared/_layout.pxd           structures, enumerations and numbers for Cython
-    shmbus/shared/layout.py             the same for Python and numpy, below a line that says so
+    shmbus/shared/layout.py             the same for Python and numpy, below a marked line
     shmbus/endpoint/trouble.py          an enumeration of endpoint/native/trouble.h, likewise
     shmbus/limits.py                    the numbers that bound what users choose
 """
@@ -37,7 +37,7 @@ BUS_HEADERS = (
 PROCESS_HEADER = "shmbus/shared/native/process.h"
 TROUBLE_HEADER = "shmbus/endpoint/native/trouble.h"
 
-# Of ringbuf's headers: what a ring that stands alone is made of, and what the bus builds on.
+# Of ringbuf's headers: what a ring in a segment of its own consists of, and what a bus uses.
 RING = ("rb_prefix", "rb_head8", "rb_standalone", "RB_MAGIC", "RB_PADDING", "RB_STANDALONE_KIND")
 BELOW = ("rb_prefix", "RB_MAGIC", "RB_LINE", "RB_PADDING")
 
@@ -85,7 +85,7 @@ class Facts:
 
 
 def facts(headers: Iterable[Header], *, only: Collection[str] | None = None) -> Facts:
-    """What these headers define; of it, only what is named, which must be there."""
+    """What these headers define; with `only`, just that, all of which must be there."""
     found = Facts([], [], [])
     for header in headers:
         found.structures += header.structures.values()
@@ -107,12 +107,12 @@ def facts(headers: Iterable[Header], *, only: Collection[str] | None = None) -> 
 
 
 def ring_facts(headers: Iterable[Header]) -> Facts:
-    """What a ring that stands alone is made of."""
+    """What a ring in a segment of its own consists of."""
     return facts(headers, only=RING)
 
 
 def bus_facts(ringbuf: Iterable[Header], bus: Iterable[Header]) -> Facts:
-    """What a bus is made of."""
+    """What a bus consists of."""
     below, own = facts(ringbuf, only=BELOW), facts(bus)
     return Facts(below.structures + own.structures, own.enumerations, below.numbers + own.numbers)
 
@@ -145,8 +145,8 @@ def c_header(prefix: str, of: str, known: Facts, layout: int, words: Iterable[st
         lines.append(f'_Static_assert(sizeof(struct {name}) == {size}, "{name}");')
         for field in structure.fields:
             if field.count == 0:
-                claim = f"offsetof(struct {name}, {field.name}) == {field.at}"
-                lines.append(f'_Static_assert({claim}, "{name}.{field.name}");')
+                condition = f"offsetof(struct {name}, {field.name}) == {field.at}"
+                lines.append(f'_Static_assert({condition}, "{name}.{field.name}");')
             else:
                 lines.append(f"{prefix}_FIELD({name}, {field.name}, {field.at}, {field.size});")
     for enumeration in known.enumerations:
@@ -237,7 +237,7 @@ def python_layout(known: Facts, layout: int) -> str:
 
 
 def python_limits(known: Facts) -> str:
-    """Some numbers alone, for those who stand below the layout."""
+    """Some numbers alone, for modules that may not import the layout."""
     lines = [f'"""Numbers that bound what users choose.\n\n{DO_NOT_EDIT}\n"""', ""]
     for number in known.numbers:
         lines += _python_number(number)
@@ -288,8 +288,8 @@ def _python_enumeration(enumeration: Enumeration, combined: Iterable[Number] = (
     yield f"class {_class_name(enumeration)}({'IntFlag' if enumeration.bits else 'IntEnum'}):"
     if not enumeration.comment:
         raise ValueError(f"{enumeration.name} needs a comment: it becomes a docstring")
-    said = enumeration.comment[0].upper() + enumeration.comment[1:]
-    yield from textwrap.wrap(f'    """{said.rstrip(".")}."""', 100, subsequent_indent="    ")
+    meaning = enumeration.comment[0].upper() + enumeration.comment[1:]
+    yield from textwrap.wrap(f'    """{meaning.rstrip(".")}."""', 100, subsequent_indent="    ")
     yield ""
     for member in enumeration.members:
         name = member.name.removeprefix(enumeration.prefix)
@@ -320,7 +320,7 @@ def _dtype(field: Field) -> str:
 
 
 def derived() -> dict[str, str]:
-    """What the files should hold, by path."""
+    """What the files should contain, by path."""
     headers = read(*RING_HEADERS, *BUS_HEADERS, PROCESS_HEADER, TROUBLE_HEADER)
     ringbuf, bus = headers[: len(RING_HEADERS)], headers[len(RING_HEADERS) : -2]
     process, trouble = headers[-2:]
@@ -349,12 +349,12 @@ def derived() -> dict[str, str]:
 
 
 def _below(path: str, text: str) -> str:
-    """A file whose beginning is written by hand."""
+    """The text of a file whose beginning is written by hand."""
     return (ROOT / path).read_text().partition(BELOW_HERE)[0] + BELOW_HERE + text
 
 
 def stale() -> list[str]:
-    """The files that do not hold what they should."""
+    """The files whose content is not up to date."""
     return [
         path
         for path, text in derived().items()
@@ -363,10 +363,12 @@ def stale() -> list[str]:
 
 
 def main() -> None:
-    """Write them, or name those that are stale."""
+    """Write the files, or name those that are stale."""
     if sys.argv[1:] == ["--check"]:
         if paths := stale():
-            sys.exit(f"not as the headers say: {', '.join(paths)}; run tools/build/layout.py")
+            sys.exit(
+                f"not up to date with the headers: {', '.join(paths)}; run tools/build/layout.py"
+            )
         return
     if sys.argv[1:]:
         sys.exit(__doc__)

@@ -19,8 +19,8 @@ COMMANDS = {
     "request": "sending:request",
     "route": "look:route",
     "send": "sending:send",
-    "sub": "listening:sub",
-    "tap": "listening:tap",
+    "sub": "receiving:sub",
+    "tap": "receiving:tap",
     "top": "look:top",
     "demo": "demo.command:demo",
     "serve": "serve:serve",
@@ -59,8 +59,8 @@ class Commands(click.Group):
 def shmbus(context: click.Context) -> None:
     """The message bus for the processes of one machine.
 
-    Where a command takes a bus (-b, or SHMBUS_BUS in the environment) and none is given, the only
-    one running is meant.
+    Where a command takes a bus (-b, or SHMBUS_BUS in the environment) and none is given, it takes
+    the only one running.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -1,4 +1,4 @@
-"""How a command attaches to a bus, and what it waits for before."""
+"""Attaching to a bus, and waiting for it or for receivers before."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def attach_now(
 
 
 def _received(bus: BusView, type: str, role: str) -> bool:
-    """Whether somebody has this role for the type, and the dispatcher knows it."""
+    """Whether an endpoint has this role for the type, and the dispatcher routes by it."""
     routed = {endpoint.name for endpoint in bus.find(type) if endpoint.routed}
     return any(r.role == role and r.endpoint in routed for r in bus.route(type).receivers)
 
@@ -48,7 +48,7 @@ def _received(bus: BusView, type: str, role: str) -> bool:
 def attach_to(
     bus: str | None, role: str, type: str, wanted: str, wait: float | None
 ) -> Iterator[Endpoint]:
-    """An endpoint; with ``wait``, once somebody subscribes to the type or handles it."""
+    """An endpoint; with ``wait``, once an endpoint subscribes to the type or handles it."""
     end = time.monotonic() + (wait or 0.0)
     with attach_now(bus, role, wait) as endpoint:
         while wait is not None and not _received(endpoint.bus, type, wanted):

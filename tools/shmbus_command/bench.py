@@ -1,4 +1,4 @@
-"""``shmbus bench``: what a bus does on this machine."""
+"""``shmbus bench``: latency and throughput of a bus on this machine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Flood(msgspec.Struct, frozen=True, kw_only=True):
-    """As many as go, in one direction."""
+    """As many messages as possible, in one direction."""
 
     size: int
     """Bytes of each payload."""
@@ -111,8 +111,8 @@ def bench(seconds: float, svg: str | None, as_json: bool) -> None:
     """Measure latency and throughput of a bus on this machine, in half a minute.
 
     Two processes exchange messages of 64 bytes through the dispatcher, a third: requests one after
-    the other, events at a steady pace, and as many as go, for several sizes. It takes a bus of its
-    own. What else runs on the machine shows in the figures.
+    the other, events at a steady pace, and as many events as possible, for several sizes. It serves
+    a bus of its own. What else runs on the machine affects the figures.
     """
     bar = Progress(
         TextColumn("{task.description:10}"),
@@ -162,7 +162,7 @@ def measure(seconds: float, progress: Callable[[str, float], None]) -> Figures:
             near.wait_for("bench.paced", timeout=PATIENCE)
             _requests(near, 0.2, lambda done: None)  # warm
             request = _requests(near, *step("requests"))
-            near.bus.health()  # what is recent begins here
+            near.bus.health()  # `recent_latency` begins here
             event = _events(near, *step("events"))
             routing = near.bus.health().recent_latency
             floods = [
@@ -198,7 +198,7 @@ def _requests(near: Endpoint, seconds: float, step: Step) -> Latency:
 
 
 def _events(near: Endpoint, seconds: float, step: Step) -> Latency:
-    """Ten at a time, a thousand times a second: a sender that sleeps in between."""
+    """Ten at a time, a thousand times a second; the sender sleeps in between."""
     began = time.monotonic()
     for chunk in range(int(seconds * PACE / 10)):
         rest = began + chunk * 10 / PACE - time.monotonic()
@@ -268,9 +268,9 @@ def far(bus: str) -> None:
 
 @contextmanager
 def _children(bus: str) -> Iterator[None]:
-    """The dispatcher and the other process; both have ended at the end."""
+    """The dispatcher and the other process, which are ended afterwards."""
     python = [sys.executable, "-P"]
-    # Rings that a batch of the largest messages fits into, and a receiver that is waited for.
+    # Rings into which a batch of the largest messages fits; no message is lost to a full ring.
     serve = f"from shmbus import Settings, host; host.host({bus!r}, "
     serve += f"settings=Settings(ring_bytes={4 * 1024 * 1024}, block_timeout={PATIENCE}))"
     commands = [

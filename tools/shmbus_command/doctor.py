@@ -12,9 +12,9 @@ from shmbus.views import check_host, find_foreign, find_leavings, free_leaving
 _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
 
 
-@click.command(short_help="Check this machine, and find what the dead left.")
+@click.command(short_help="Check this machine, and find what dead processes left.")
 @bus_argument
-@click.option("--fix", is_flag=True, help="Free what provably nobody needs any more.")
+@click.option("--fix", is_flag=True, help="Free what is provably not used any more.")
 @json_option
 @click.pass_context
 def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) -> None:
@@ -58,6 +58,6 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
             click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
         if not left:
             where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"
-            click.echo(f"{click.style('ok  ', fg='green')}  leavings: none of the dead in {where}")
+            click.echo(f"{click.style('ok  ', fg='green')}  leavings: none in {where}")
     if left or any(finding.state == "bad" for finding in findings):
         context.exit(1)

@@ -1,4 +1,4 @@
-"""Commands that look at buses, read-only: ls, describe, route, health, top."""
+"""Commands that observe buses, read-only: ls, describe, route, health, top."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ls(bus: str | None, as_json: bool) -> None:
 
 
 def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
-    """The endpoints of a bus that was found; None where it has ended since."""
+    """The endpoints of a bus that was found; None where it has ended meanwhile."""
     if info.state == "unreadable":
         return []
     try:
@@ -92,12 +92,12 @@ def _row(e: EndpointInfo) -> list[str]:
     ]
 
 
-@click.command(short_help="Show everything that is known of a bus or an endpoint.")
+@click.command(short_help="Show all facts about a bus or an endpoint.")
 @click.argument("endpoint", required=False, shell_complete=complete_endpoint)
 @bus_option
 @json_option
 def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
-    """Show everything that is known of a bus, or of one ENDPOINT on it."""
+    """Show all facts about a bus, or about one ENDPOINT on it."""
     with observe(bus) as view:
         look = view.look()
         waiting = None if endpoint is None else view.waiting(endpoint)
@@ -215,9 +215,9 @@ def _ago(seconds: float | None) -> str:
 @bus_option
 @json_option
 def route(type: str, bus: str | None, as_json: bool) -> None:
-    """Show who would get a message of TYPE now, and why.
+    """Show which endpoints would get a message of TYPE now, and why.
 
-    Exit code 1 if nobody would."""
+    Exit code 1 if none would."""
     with observe(bus) as view:
         found = view.route(type)
     if as_json:
@@ -230,7 +230,9 @@ def route(type: str, bus: str | None, as_json: bool) -> None:
         click.echo("\n".join(columns(["GETS IT", "ENDPOINT", "ROLE", "PATTERN", "WHY"], rows)))
     if not found.receivers:
         if not as_json:
-            click.echo(f"nobody on bus {view.name} wants {type}", err=True)
+            click.echo(
+                f"no endpoint on bus {view.name} subscribes to {type} or handles it", err=True
+            )
         click.get_current_context().exit(1)
 
 

@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def payload_options(command: F) -> F:
-    """The argument PAYLOAD and how it is meant."""
+    """The argument PAYLOAD, and the option for its format."""
     command = click.option(
         "--as",
         "kind",
@@ -63,7 +63,7 @@ def _parse(content: bytes, kind: str, where: str) -> Any:
 
 
 class Pace:
-    """So many a second, and no bursts to catch up."""
+    """So many a second, without bursts to catch up."""
 
     def __init__(self, rate: float | None) -> None:
         self._gap = 1 / rate if rate else 0.0

@@ -80,7 +80,7 @@ def reply(
         try:
             endpoint.run(threads=threads, reconnect=False)
         except KeyboardInterrupt:
-            pass  # how it ends
+            pass  # the usual end
 
 
 class CommandFailed(Exception):
@@ -88,7 +88,7 @@ class CommandFailed(Exception):
 
 
 def _brief(record: logging.LogRecord) -> bool:
-    """Log a failed command without this process's traceback: what it printed says it all."""
+    """Log a failed command without this process's traceback: what it printed is enough."""
     if record.exc_info and isinstance(record.exc_info[1], CommandFailed):
         record.exc_info = None
     return True

@@ -21,7 +21,7 @@ def _common(command: Any) -> Any:
         json_option,
         seconds_option(
             "--wait",
-            help="First wait so long at most until the bus runs and somebody would get it.",
+            help="First wait so long at most until the bus runs and an endpoint would get it.",
         ),
         click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second."),
         click.option(
@@ -120,7 +120,7 @@ def request(
 
     {PAYLOAD}
 
-    Exit code 4 where no reply comes in time, 1 where nobody handles it or its handler fails.
+    Exit code 4 where no reply comes in time, 1 where no endpoint handles it or its handler fails.
     """
     with attach_to(bus, "request", type, "handle", wait) as endpoint:
         pace = Pace(rate)

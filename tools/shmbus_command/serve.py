@@ -33,7 +33,7 @@ _DEFAULT = Settings()
 @seconds_option(
     "--block-timeout",
     _DEFAULT.block_timeout,
-    help="How long a receiver whose ring is full may hold up its senders.",
+    help="How long a receiver whose ring is full may delay its senders.",
 )
 @seconds_option(
     "--stall-after",

@@ -1,1 +1,1 @@
-"""What the commands `shmbus` and `shmtop` share: options, exit codes, and how things are shown."""
+"""What the commands `shmbus` and `shmtop` share: options, exit codes and output."""

@@ -1,4 +1,4 @@
-"""How a message is printed: for people, and as JSON."""
+"""Printing a message: for people, and as JSON."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def seconds_option(name: str, default: float | None = None, *, help: str) -> Callable[[F], F]:
-    """An option for a time of at most a year: more would overflow in what waits for it."""
+    """An option for a time of at most a year: more would overflow in the waiting call."""
 
     def check(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
         if value is not None and not 0.0 <= value <= 3e7:
@@ -40,7 +40,7 @@ def seconds_option(name: str, default: float | None = None, *, help: str) -> Cal
 def complete_bus(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The buses that there are."""
+    """The buses of this user."""
     return [
         CompletionItem(info.name, help=f"{info.state}, {info.endpoints} endpoints")
         for info in buses()
@@ -51,12 +51,12 @@ def complete_bus(
 def complete_endpoint(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """The endpoints of the bus that is meant."""
+    """The endpoints of the bus on the command line."""
     return [name for name in (e.name for e in _endpoints(context)) if name.startswith(incomplete)]
 
 
 def complete_type(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """What somebody on the bus wants."""
+    """The patterns that endpoints on the bus subscribe to or handle."""
     wanted = {pattern for e in _endpoints(context) for pattern in e.patterns}
     return sorted(pattern for pattern in wanted if pattern.startswith(incomplete))
 

@@ -18,7 +18,7 @@ def print_json(value: object) -> None:
 
 
 def write(line: bytes) -> None:
-    """Write a line; call ``flush`` after the last of those at hand."""
+    """Write a line to the buffer; call ``flush`` after the last."""
     sys.stdout.buffer.write(line + b"\n")
 
 

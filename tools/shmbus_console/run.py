@@ -31,13 +31,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
-    """Run a command line; print what went wrong in one line; returns the exit code."""
+    """Run a command line; print an error in one line; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    # Also where a script started this in the background, where SIGINT is ignored at first.
+    # Also where a script started this in the background, and so with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     completing = f"_{name.upper()}_COMPLETE"
-    if asked := os.environ.get(completing):
-        return shell_complete(command, {}, name, completing, asked)
+    if instruction := os.environ.get(completing):
+        return shell_complete(command, {}, name, completing, instruction)
     try:
         # Not command.main(), which prints errors and exits by itself.
         given = sys.argv[1:] if arguments is None else arguments
@@ -62,7 +62,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except errors.BusError as problem:
         return _fail(explain(problem), exit_code(problem), name)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered still
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return PIPE
     except OSError as problem:
         full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""

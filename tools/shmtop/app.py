@@ -30,7 +30,7 @@ from .sampler import Sample, Sampler
 
 
 class ShmTop(App[None]):
-    """Looks at a bus at intervals and shows what it sees on the page in front."""
+    """Samples a bus at intervals, and shows the last sample on the page in front."""
 
     CSS_PATH = "shmtop.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -59,7 +59,7 @@ class ShmTop(App[None]):
 
     def show(self) -> None:
         """Show the last look on the page in front."""
-        with suppress(ScreenStackError):  # the last page may be gone, at the end
+        with suppress(ScreenStackError):  # at the end there may be no page any more
             if isinstance(self.screen, Page):
                 self.screen.bring_up()
 
@@ -85,7 +85,7 @@ class Page(Screen[None]):
         return self.app
 
     def bring_up(self) -> None:
-        """Show the last look, if the page stands: it may be coming or going."""
+        """Show the last sample, if the page is complete: it may just be made or removed."""
         with suppress(NoMatches):
             self.show(self.top.sample)
 
@@ -99,7 +99,7 @@ class Page(Screen[None]):
         self.bring_up()
 
     def show(self, sample: Sample) -> None:
-        """Bring the page up to this look."""
+        """Show this sample."""
         raise NotImplementedError
 
 
@@ -268,7 +268,7 @@ def slots(sample: Sample) -> str:
 
 
 class EndpointPage(Page):
-    """All that is known of one endpoint."""
+    """All facts about one endpoint."""
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -317,7 +317,7 @@ def facts(
     if info.note:
         parts.append(Text(info.note, "red"))
     parts += [rings(info, width), Text()]
-    nobody = "  nobody takes its messages" if info.interests and not info.receivers else ""
+    nobody = "  its messages are not taken" if info.interests and not info.receivers else ""
     busy = f" for {cells.duration(info.in_hand_seconds)}" if info.in_hand else ""
     parts += [
         Text.assemble(
@@ -337,8 +337,8 @@ def facts(
         Text(f"Requests under way: {info.pending} of {info.pending_limit}", "bold"),
         *(
             Text(
-                f"  {request.correlation_id}  {request.handler or '(nobody chosen yet)'}"
-                f"  gives up in {cells.duration(max(request.deadline, 0.0))}"
+                f"  {request.correlation_id}  {request.handler or '(none chosen yet)'}"
+                f"  deadline in {cells.duration(max(request.deadline, 0.0))}"
             )
             for request in requests[:20]
         ),
@@ -425,7 +425,7 @@ def interests(info: EndpointInfo) -> list[Text]:
         if interest.group is not None:
             line.append(f"  group {interest.group}", "cyan")
         if interest.overflow == "drop_newest":
-            line.append("  drops rather than waits", "yellow")
+            line.append("  drops the newest", "yellow")
         lines.append(line)
     if len(info.interests) > 200:
         lines.append(Text(f"  and {len(info.interests) - 200} more", "dim"))
@@ -437,11 +437,11 @@ def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
     if latency is None or not latency.count:
         return [Text(f"  {nothing}", "dim")]
     most = max(count for _, count in latency.histogram)
-    room = max(width - 26, 10)
+    longest = max(width - 26, 10)
     lines = [
         Text.assemble(
             f"  from {cells.duration(floor):>7} ",
-            (cells.bar(count / most, room).plain.rstrip("·"), "green"),
+            (cells.bar(count / most, longest).plain.rstrip("·"), "green"),
             f" {cells.number(count)}",
         )
         for floor, count in latency.histogram
@@ -451,7 +451,7 @@ def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
 
 
 class RoutesPage(Page):
-    """Who would get a message of a type, and why."""
+    """Which endpoints would get a message of a type, and why."""
 
     def compose(self) -> ComposeResult:
         yield Static("Who would get a message of this type, and why?", classes="title")
@@ -468,13 +468,13 @@ class RoutesPage(Page):
         self.show(self.top.sample)
 
     def show(self, sample: Sample) -> None:
-        asked = self.query_one(Input).value.strip()
-        self.query_one("#facts", Static).update(self.answer(asked) if asked else "")
+        type = self.query_one(Input).value.strip()
+        self.query_one("#facts", Static).update(self.answer(type) if type else "")
 
-    def answer(self, asked: str) -> Group | Text:
+    def answer(self, type: str) -> Group | Text:
         """The page for one type."""
         try:
-            route = self.top.sampler.view.route(asked)
+            route = self.top.sampler.view.route(type)
         except BusError as problem:
             return Text(str(problem), "red")
         events, handler = route.subscribers, route.handler
@@ -513,17 +513,18 @@ class PatternInput(Input):
 
 
 class TailPage(Page):
-    """What passes between others, as it comes: a tap. The one page that attaches to the bus."""
+    """What passes between other endpoints, as it comes: a tap. The one page that attaches to the
+    bus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+l", "clear", "Clear")]
     LINES = 200
     """Lines shown of what came at once; the rest is counted."""
 
     class Attached(Message):
-        """The bus let us in."""
+        """The bus has admitted us."""
 
     class Failed(Message):
-        """It did not, or it is gone."""
+        """It has not, or it is gone."""
 
         def __init__(self, problem: str) -> None:
             super().__init__()
@@ -600,12 +601,12 @@ class TailPage(Page):
         self._tap = fresh
         self._show_status(
             f"attached to the bus as {self._endpoint.name}, a lossy observer of {pattern}: it gets "
-            "copies, delays nobody, and misses what it cannot keep up with"
+            "copies, delays nobody, and loses what it does not read in time"
         )
 
     def _tail(self) -> None:
         """In a thread of its own: attach, and show what comes until the page is left. A bus that
-        has died or ended may come back."""
+        has died or ended may be served again."""
         while not self._stop.is_set():
             try:
                 self._follow()
@@ -632,7 +633,7 @@ class TailPage(Page):
                     lines.append(Text(f"... {more} more came at once", "dim"))
                 self._shown.clear()
                 self.post_message(self.Came(lines))
-                # Rather lose messages than pile them up in front of a slow terminal.
+                # Wait until they are shown: with a slow terminal, lose messages instead of memory.
                 while not self._shown.wait(0.1) and not self._stop.is_set():
                     pass
 
@@ -641,7 +642,7 @@ OUTCOMES = {"nobody": "yellow", "lost": "bold red", "dropped": "magenta"}
 
 
 def tail_line(message: Any) -> Text:
-    """What a tap saw, on one line."""
+    """A tapped message, on one line."""
     tap = message.tap
     line = Text(no_wrap=True, overflow="ellipsis")
     if message.lost:

@@ -1,4 +1,4 @@
-"""How facts look in a terminal: short numbers, bars, colours, the columns of the table."""
+"""Facts as a terminal shows them: short numbers, bars, colours, the columns of the table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def size(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span with two digits that matter: 12 µs, 3.4 ms, 5.6 s, 7m08, 3h20, 2d04."""
+    """A time span with two significant digits: 12 µs, 3.4 ms, 5.6 s, 7m08, 3h20, 2d04."""
     if seconds is None:
         return "-"
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (60.0, 1.0, "s")):
@@ -61,7 +61,7 @@ def duration(seconds: float | None) -> str:
 
 
 def bar(fill: float, width: int) -> Text:
-    """A bar of eighths; it warns before the ring is full."""
+    """A bar of eighths; yellow from half full on, red from three quarters."""
     eighths = round(min(max(fill, 0.0), 1.0) * width * 8)
     if fill > 0 and eighths == 0:
         eighths = 1
@@ -82,7 +82,7 @@ def since(moment: float | None) -> str:
 
 
 class Row(NamedTuple):
-    """What is known of one endpoint."""
+    """The facts about one endpoint."""
 
     info: EndpointInfo
     health: EndpointHealth
@@ -118,7 +118,7 @@ class Column(NamedTuple):
     key: Callable[[Row], Any]
     falling: bool = True
     from_width: int = 0
-    """The terminal's width from which on there is room for it."""
+    """The width of the terminal from which on it is shown."""
     right: bool = True
 
 
@@ -149,7 +149,7 @@ def _high(row: Row) -> float:
 
 
 def state(info: EndpointInfo) -> Text:
-    """The one word that matters most, in its colour."""
+    """Its condition, in its colour."""
     return _plain(info.condition, STYLES[info.condition])
 
 
@@ -214,8 +214,7 @@ COLUMNS = (
 
 
 def columns(width: int) -> list[Column]:
-    """The columns that a terminal of this width has room for; the name gets what is left, and
-    the bars their share."""
+    """The columns that fit into a terminal of this width; names and bars share what is left."""
     shown = [column for column in COLUMNS if width >= column.from_width]
     spare = max(width - 1 - sum(column.width for column in shown), 0)
     wider = {"ENDPOINT": min(spare // 2, 36), "IN": min(spare // 4, 16), "OUT": min(spare // 4, 16)}
@@ -243,7 +242,7 @@ def order(found: list[Row], column: Column, reverse: bool = False) -> list[Row]:
 
 
 def headline(health: Health, remark: str = "", slots: str = "", width: int = 10_000) -> Text:
-    """The verdict on the bus in one line; what does not fit is left out, the least first."""
+    """The bus's health in one line; what does not fit is left out, the least important first."""
     line = Text(health.bus, "bold")
     if health.healthy:
         line.append("  ● healthy", "bold green")
@@ -286,7 +285,7 @@ def nobody(sample: Sample, words: str = "") -> Text:
     if sample.look.endpoints:
         return Text(f"no endpoint matches {words.strip()!r}; press escape to see all")
     name = sample.look.info.name
-    return Text(f"nobody is attached; a process attaches by shmbus.attach({name!r})")
+    return Text(f"no endpoint is attached; a process attaches by shmbus.attach({name!r})")
 
 
 def table(sample: Sample, width: int) -> Table:

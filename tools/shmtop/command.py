@@ -35,7 +35,7 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     Everything is read from shared memory: it costs the bus nothing, and works when its dispatcher
     hangs or has died.
 
-    Exit codes: 0; with --once or --json 1 if the bus is unhealthy; 3 if it cannot be looked at.
+    Exit codes: 0; with --once or --json 1 if the bus is unhealthy; 3 if it cannot be read.
     """
     try:
         sampler = Sampler(bus)

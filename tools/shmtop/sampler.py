@@ -1,4 +1,4 @@
-"""Looks at a bus at intervals, and what happened between two of them."""
+"""Samples of a bus, and rates between two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shmbus.errors import BusError
 from shmbus.views import BusView, EndpointInfo, Look, observe
 
 HISTORY = 120
-"""Looks whose rate the sparkline remembers."""
+"""Samples whose rate the sparkline shows."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sampler:
-    """Looks at one bus again and again. When it has ended and is served anew, it looks at that."""
+    """Samples one bus; after its end, the next one of its name."""
 
     def __init__(self, bus: str | None = None) -> None:
         self._view = observe(bus)
@@ -40,11 +40,11 @@ class Sampler:
 
     @property
     def view(self) -> BusView:
-        """The view that is looked through now."""
+        """The view of the bus that is sampled now."""
         return self._view
 
     def sample(self) -> Sample:
-        """Look now."""
+        """Take a sample now."""
         self._follow()
         look, before = self._view.look(), self._before
         self._before = look
@@ -72,7 +72,7 @@ class Sampler:
             successor.close()
 
     def close(self) -> None:
-        """Let go of the bus."""
+        """Close the view."""
         self._view.close()
 
 

@@ -249,7 +249,7 @@ def test_sub_prints_each_message_at_once_and_ends_with_ctrl_c(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert err == f"shmbus sub: listening on {bus.name}\n"
+    assert err == f"shmbus sub: subscribed on {bus.name}\n"
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ def test_sub_ends_quietly_when_its_reader_goes(bus: shmbus.Bus, start: Start) ->
         source.publish("tick")
         assert process.wait(60) == 141
     assert process.stderr is not None
-    assert process.stderr.read() == f"shmbus sub: listening on {bus.name}\n"
+    assert process.stderr.read() == f"shmbus sub: subscribed on {bus.name}\n"
 
 
 @pytest.mark.slow

@@ -277,7 +277,7 @@ def test_the_table_is_filtered_by_words_of_name_state_or_pattern(bus: BusByHand)
 
 def test_an_empty_table_says_why_and_what_to_do(stack: ExitStack) -> None:
     bus = BusByHand(stack, f"empty-{secrets.token_hex(4)}")
-    nobody = f"nobody is attached; a process attaches by shmbus.attach('{bus.name}')"
+    nobody = f"no endpoint is attached; a process attaches by shmbus.attach('{bus.name}')"
 
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, nobody)
@@ -306,7 +306,7 @@ def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, "a-caller")
         await pilot.press("enter")
-        for text in ("Requests under way: 1 of 16", "group team", "nobody chosen yet"):
+        for text in ("Requests under way: 1 of 16", "group team", "none chosen yet"):
             await until(app, pilot, text)
         fill(worker, 2048)
         await until(app, pilot, "50%")

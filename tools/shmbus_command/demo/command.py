@@ -32,7 +32,7 @@ def demo(context: click.Context, path: str | None, workers: int, as_json: bool) 
     """Index the source files below PATH over a bus, and kill a worker half-way.
 
     One process reads the files, a group of workers tokenises them, an index collects what they
-    find, a client asks it; a bus of its own carries it all. Half-way one of the workers is killed.
+    find, a client queries it, all over a bus of its own. Half-way one of the workers is killed.
     The result is compared with an index made by one process alone: exit code 1 where they differ.
 
     PATH is by default the standard library of the Python that runs this.

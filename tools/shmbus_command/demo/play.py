@@ -23,9 +23,9 @@ from .roles import PATIENCE, SHOWN, Hits, Part, Status
 from .sources import Index, find, tokenise
 
 SEARCHES = 2000
-_ROOM = 1024  # bytes of a message beside the file: header, type, path, framing
+_FRAME = 1024  # bytes of a message beside the file: header, type, path, framing
 _LEAST_RING = 64 * 1024
-_SILENCE = 60.0  # seconds without a new file, after which nothing more will come
+_SILENCE = 60.0  # seconds without a new file, after which the rest counts as missing
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and how much there is."""
@@ -64,11 +64,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     handed_on: int
     """Files of the killed worker that others did."""
     differences: tuple[str, ...]
-    """What is not as it should be; empty if all is."""
+    """What differs from what is expected; empty if nothing does."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How large everything is made."""
+    """Sizes and numbers of a run."""
 
     workers: int
     ring_bytes: int
@@ -76,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     index_ring_bytes: int
     """Of the index, which gets the words alone."""
     needed: int
-    """Bytes of /dev/shm, about."""
+    """Bytes of /dev/shm, approximately."""
 
 
 def play(root: Path, *, workers: int = 3, progress: Progress = lambda *_: None) -> Outcome:
@@ -114,12 +114,12 @@ def _plain(root: Path, progress: Progress) -> tuple[Index, list[int], float]:
 
 
 def _plan(sizes: list[int], plain: Index, workers: int) -> Plan:
-    """Rings for the largest file, and as many workers as /dev/shm has room for: two at least."""
+    """Rings for the largest file, and as many workers as fit into /dev/shm: two at least."""
     largest = max(sizes)
     # A word takes its letters and at most three bytes more in MessagePack.
     words = max(sum(len(word) + 3 for word in words) for words in plain.files.values())
     ring, index_ring = _ring_for(largest), _ring_for(words)
-    # What tokenises carries both; the index gets words, and answers with paths.
+    # Workers get files and send words; the index gets words, and replies with paths.
     ring = max(ring, index_ring)
     free = shutil.disk_usage("/dev/shm").free
     for count in range(max(workers, 2), 1, -1):
@@ -141,7 +141,7 @@ def _plan(sizes: list[int], plain: Index, workers: int) -> Plan:
 
 def _ring_for(payload: int) -> int:
     """A power of two, of which a message may take a quarter."""
-    return max(_LEAST_RING, 1 << (4 * (payload + _ROOM) - 1).bit_length())
+    return max(_LEAST_RING, 1 << (4 * (payload + _FRAME) - 1).bit_length())
 
 
 class _Play:
@@ -250,27 +250,30 @@ class _Play:
                 self.half.wait(0.02)
 
     def _search(self, client: shmbus.Endpoint) -> tuple[int, int]:
-        """Ask for words, and pairs of them, and compare; then the whole."""
+        """Search for words and pairs of words, and compare; then compare the whole index."""
         words = self.plain.words()
-        asked = words[:: max(len(words) // SEARCHES, 1)][:SEARCHES]
-        asked += [f"{one} {two}" for one, two in zip(asked[::10], asked[1::10], strict=False)]
+        searched = words[:: max(len(words) // SEARCHES, 1)][:SEARCHES]
+        pairs = zip(searched[::10], searched[1::10], strict=False)
+        searched += [f"{one} {two}" for one, two in pairs]
         correct = 0
-        for number, text in enumerate(asked, 1):
+        for number, text in enumerate(searched, 1):
             hits = client.request("index.search", text, timeout=PATIENCE, reply_type=Hits).payload
             expected = self.plain.search(text)
             correct += hits == Hits(len(expected), expected[:SHOWN])
-            if number % 50 == 0 or number == len(asked):
-                self.progress("searches", number, len(asked))
-        if correct < len(asked):
-            self.differences.append(f"{len(asked) - correct} of {len(asked)} searches are wrong")
+            if number % 50 == 0 or number == len(searched):
+                self.progress("searches", number, len(searched))
+        if correct < len(searched):
+            self.differences.append(
+                f"{len(searched) - correct} of {len(searched)} searches are wrong"
+            )
         digest = client.request("index.digest", timeout=PATIENCE, reply_type=str).payload
         if digest != self.plain.digest():
             self.differences.append("the index differs from the one made without a bus")
-        return correct, len(asked)
+        return correct, len(searched)
 
     @contextmanager
     def _children(self) -> Iterator[Callable[[str, str, int], subprocess.Popen[bytes]]]:
-        """A function that starts a process; all are gone at the end, whatever happened."""
+        """A function that starts a process; all are ended afterwards."""
         children: list[subprocess.Popen[bytes]] = []
 
         def start(role: str, name: str, ring_bytes: int) -> subprocess.Popen[bytes]:

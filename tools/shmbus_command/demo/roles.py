@@ -16,9 +16,9 @@ from shmbus import Message, Settings
 from .sources import Index, find, tokenise
 
 PATIENCE = 120.0
-"""Seconds: no wait here ends sooner on a busy machine, and none lasts for ever."""
+"""Seconds that any wait here takes at most; long, for busy machines."""
 WINDOW = 32
-"""Files under way at a time. More would wait in rings, and be handed on at a death; no faster."""
+"""Files under way at a time. More would only wait in rings, and be handed on at a death."""
 SHOWN = 20  # of the files that a search finds
 
 
@@ -173,7 +173,7 @@ ROLES = {"walker": walk, "worker": work, "index": index}
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the role that the command line names."""
     part = msgspec.json.decode(sys.argv[1], type=Part)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.nice(10)  # leave the CPU to the dispatcher

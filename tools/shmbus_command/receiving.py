@@ -17,12 +17,12 @@ from shmbus import Endpoint, Message, errors
 
 from .attaching import attach_now, wait_for_bus
 
-_SIDE_BY_SIDE = 256  # messages that are printed before the output is flushed
-_ASKED = 10_000  # requests whose replies a tap waits for
-_DOZE = 0.2  # seconds; also how long a pipe that was closed goes unnoticed
+_AT_ONCE = 256  # messages that are printed before the output is flushed
+_REQUESTS = 10_000  # whose times a tap keeps until their replies come
+_DOZE = 0.2  # seconds that a receive waits; so long a closed pipe may go unnoticed
 
 
-def _listening(command: Any) -> Any:
+def _receiving(command: Any) -> Any:
     """What sub and tap have in common."""
     for option in (
         json_option,
@@ -45,7 +45,7 @@ def _listening(command: Any) -> Any:
 
 
 @click.command()
-@_listening
+@_receiving
 @click.option(
     "--group", "-g", metavar="NAME", help="Join this queue group and get a share of its events."
 )
@@ -90,7 +90,7 @@ def sub(
             endpoint.subscribe(
                 pattern, group=group, overflow="block" if lossless else "drop_newest"
             )
-        note("sub", f"listening on {endpoint.bus.name}")
+        note("sub", f"subscribed on {endpoint.bus.name}")
         try:
             _stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
         finally:
@@ -99,8 +99,8 @@ def sub(
                 flush()
 
 
-@click.command(short_help="Watch what passes between others.")
-@_listening
+@click.command(short_help="Print copies of all messages between other endpoints.")
+@_receiving
 def tap(
     patterns: tuple[str, ...],
     bus: str | None,
@@ -110,14 +110,14 @@ def tap(
     reconnect: bool,
     as_json: bool,
 ) -> None:
-    """Watch what passes between others: events, commands, requests, replies and errors.
+    """Print copies of what passes between other endpoints: events, commands, requests, replies and
+    errors.
 
     Each is shown with where it came from and went to, what became of it, and how long the bus took;
-    a reply also with the time since its request. An event to several is shown once for each. What
-    is shown are copies: a tap is never in the way, and what it does not read in time it misses
-    alone.
+    a reply also with the time since its request. An event to several is shown once for each. A tap
+    delays nobody: copies that it does not read in time are lost, and nothing else.
     """
-    asked: dict[Any, int] = {}
+    requested: dict[Any, int] = {}
 
     def each(message: Message[Any]) -> None:
         seen = message.tap
@@ -127,11 +127,11 @@ def tap(
         after = None
         if message.correlation_id is not None:
             if seen.kind == "request":
-                asked[message.correlation_id] = seen.sent_ns
-                if len(asked) > _ASKED:
-                    asked.pop(next(iter(asked)))
-            elif message.correlation_id in asked:
-                after = (seen.forwarded_ns - asked.pop(message.correlation_id)) / 1e9
+                requested[message.correlation_id] = seen.sent_ns
+                if len(requested) > _REQUESTS:
+                    requested.pop(next(iter(requested)))
+            elif message.correlation_id in requested:
+                after = (seen.forwarded_ns - requested.pop(message.correlation_id)) / 1e9
         if as_json:
             facts = {"kind": seen.kind, "outcome": seen.outcome, "target": seen.target}
             times = {"routing_seconds": took, "seconds_since_request": after}
@@ -142,7 +142,7 @@ def tap(
     with attach_now(bus, "tap", wait, reconnect=reconnect) as endpoint:
         for pattern in patterns or (">", "$bus.>"):
             endpoint.tap(pattern)
-        note("tap", f"watching {endpoint.bus.name}")
+        note("tap", f"tapping {endpoint.bus.name}")
         _stream("tap", endpoint, count, timeout, each)
 
 
@@ -154,12 +154,12 @@ def _stream(
     each: Callable[[Message[Any]], None],
     tick: Callable[[], None] | None = None,
 ) -> None:
-    """What comes, until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C."""
+    """Pass on what comes until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C."""
     left = count
     end = None if timeout is None else time.monotonic() + timeout
     try:
         while left != 0 and (end is None or time.monotonic() < end):
-            most = _SIDE_BY_SIDE if left is None else min(left, _SIDE_BY_SIDE)
+            most = _AT_ONCE if left is None else min(left, _AT_ONCE)
             for message in endpoint.receive_many(most, _doze(end)):
                 left = None if left is None else left - 1
                 if message.lost:
@@ -174,7 +174,7 @@ def _stream(
         if left:
             click.get_current_context().exit(TIMED_OUT)
     except KeyboardInterrupt:
-        pass  # how it ends
+        pass  # the usual end
     flush()
 
 
@@ -183,7 +183,7 @@ def _doze(end: float | None) -> float:
 
 
 class Meter:
-    """How many came, how large, and how far apart."""
+    """Counts messages and bytes, and measures the time between messages."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
