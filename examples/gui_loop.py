@@ -1,8 +1,8 @@
 """A bus embedded in a program with a loop of its own, as a GUI has.
 
-The loop draws frames and may not wait for anybody: once per frame it takes what has come and goes
-on. It burns the CPU in pure Python, and the bus does not mind: messages between the other processes
-are forwarded by a native thread that never needs the interpreter.
+The loop draws frames and must not wait: once per frame it takes what has come and goes on. It keeps
+the interpreter busy in pure Python, which does not delay the bus: messages between the other
+processes are forwarded by a native thread that never needs the interpreter.
 
     python examples/gui_loop.py
 """
@@ -46,17 +46,17 @@ def main() -> None:
         window.subscribe("tile.done")  # without a callback: receive() takes them
         window.wait_for("tile.render", timeout=30)
 
-        asked = drawn = frame = 0
-        while frame < FRAMES or drawn < asked:
+        wanted = drawn = frame = 0
+        while frame < FRAMES or drawn < wanted:
             frame += 1
             if frame <= FRAMES:
                 window.send("tile.render", {"tile": frame})
-                asked += 1
+                wanted += 1
             drawn += len(window.receive_many(16, timeout=0))  # what is there, without waiting
             draw(time.monotonic() + FRAME)
 
         health = bus.health()
-        print(f"{drawn} of {asked} tiles drawn, {health.lost} lost")
+        print(f"{drawn} of {wanted} tiles drawn, {health.lost} lost")
         print(f"routing latency beside the busy loop: {health.latency.mean * 1e6:.0f} µs")
     process.join()
 

@@ -1,7 +1,7 @@
-"""Request and reply: a server in one process, asked from another.
+"""Request and reply: a server in one process, a client in another.
 
 The server handles two types of request. What a handler returns is the reply; what it raises reaches
-the caller as `RemoteError`; and where nobody handles a type, the caller is told at once.
+the caller as `RemoteError`. Where no endpoint handles a type, the caller gets `NoRoute` at once.
 
     python examples/request_reply.py
 """
@@ -45,7 +45,7 @@ def main() -> None:
             client.wait_for("calculator.>", timeout=30)
 
             reply = client.request("calculator.sum", [1, 2, 3.5])
-            print(f"the sum is {reply.payload}, says {reply.source}")
+            print(f"the sum is {reply.payload}, from {reply.source}")
 
             reply = client.request("calculator.divide", Division(dividend=22, divisor=7))
             print(f"22 / 7 is {reply.payload:.4f}")
@@ -61,7 +61,7 @@ def main() -> None:
             try:
                 client.request("calculator.root", 2)
             except NoRoute as error:
-                print(f"nobody handles {error.type}")
+                print(f"no endpoint handles {error.type}")
     process.join()
 
 

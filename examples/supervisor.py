@@ -1,7 +1,7 @@
-"""A supervisor: workers that die are started again, and nobody's work is lost.
+"""A supervisor: workers that die are started again.
 
-`on_death` calls back once when an endpoint ends, however it does, within a fraction of a second. A
-worker that detaches (`detached`) is not started again.
+`on_death` calls back once when an endpoint ends, for whatever reason, within a fraction of a
+second. A worker that detaches (`detached`) is not started again.
 
     python examples/supervisor.py
 """
@@ -75,7 +75,7 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
             supervisor.up.acquire()
             death = supervisor.deaths[-1]
-            print(f"{death.name} died ({death.reason}), and is back with another pid")
+            print(f"{death.name} died ({death.reason}), and was started again with another pid")
             with bus.attach("client") as client:
                 client.wait_for("echo", receivers=len(WORKERS), timeout=30)
                 assert client.request("echo").payload != pid

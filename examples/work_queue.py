@@ -1,8 +1,8 @@
-"""A work queue: jobs for a group of workers, one of whom is killed in the middle of it.
+"""A work queue: jobs for a group of workers, one of which is killed during a job.
 
-Each job goes to one member of the group `workers`. A member that dies over a job does not take it
-along: it is handed on to another, with `redelivered` set. So a job may be begun twice, and its
-result is kept by its number.
+Each job goes to one member of the group `workers`. If a member dies during a job, the job is
+handed on to another, with `redelivered` set. So a job may be begun twice, and results are kept by
+job number.
 
     python examples/work_queue.py
 """
@@ -19,7 +19,7 @@ from shmbus.errors import BusDown
 
 JOBS = 300
 WORKERS = 3
-POISON = 3  # which of its jobs worker-1 is killed over
+POISON = 3  # during which of its jobs worker-1 is killed
 
 
 class Job(msgspec.Struct):
