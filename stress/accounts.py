@@ -1,5 +1,5 @@
-"""What must be true when a storm is over: sent is received or counted, once, in order, at the right
-place. Read from the ledgers of all who took part, the killed ones too."""
+"""What must be true after a storm: what was sent was received or counted, once, in order, by the
+right endpoint. Read from the ledgers of all processes, the killed ones too."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Origin = tuple[int, int]  # a sender's number, and its incarnation
 
 
 def sent_by(company: Crew, kind: int) -> dict[Origin, tuple[int, int]]:
-    """How many each sender had accepted, and how many it had begun to send: killed in between, it
-    does not know."""
+    """How many messages of each sender were accepted, and how many it had begun to send, of which
+    the last may be accepted, too, if it was killed meanwhile."""
     sent = {}
     for name, incarnation, path in company.ledgers("sent"):
         rows = ledger.read(path)
@@ -25,20 +25,20 @@ def sent_by(company: Crew, kind: int) -> dict[Origin, tuple[int, int]]:
 
 
 def account_for_events(company: Crew, lost: int) -> None:
-    """Each survivor heard each event of each sender once, in order; what is missing was counted."""
+    """Each survivor received each event of each sender once, in order, or counted it as lost."""
     sent = sent_by(company, EVENT)
     missing = 0
-    for name, _, path in company.ledgers("heard"):
+    for name, _, path in company.ledgers("received"):
         rows = ledger.read(path)
         counted = int(rows[:, 3].sum())
         gaps = 0
-        rows = rows[rows[:, 0] < number("x0")]  # what the hostile said is nobody's business
-        heard = {(int(s), int(i)) for s, i in np.unique(rows[:, :2], axis=0)}
-        assert heard <= set(sent), f"{name} heard what nobody sent"
+        rows = rows[rows[:, 0] < number("x0")]  # events of hostile endpoints are not checked
+        origins = {(int(s), int(i)) for s, i in np.unique(rows[:, :2], axis=0)}
+        assert origins <= set(sent), f"{name} received what nobody sent"
         for origin, (accepted, begun) in sent.items():
             mine = rows[(rows[:, 0] == origin[0]) & (rows[:, 1] == origin[1]), 2].astype(np.int64)
             assert np.all(np.diff(mine) > 0), f"{name}: out of order or doubled, from {origin}"
-            assert mine.size == 0 or mine[-1] < begun, f"{name} heard what {origin} never sent"
+            assert mine.size == 0 or mine[-1] < begun, f"{name} received what {origin} never sent"
             gaps += max(accepted - mine.size, 0)
             if counted == 0:
                 assert np.array_equal(mine, np.arange(mine.size)), f"{name}: a gap from {origin}"
@@ -66,7 +66,7 @@ def account_for_once(
     begun_at_most: int,
 ) -> None:
     """Everything accepted was begun, or is a dead letter; begun more than once only where its
-    first receiver was killed over it."""
+    first receiver was killed meanwhile."""
     begun: dict[Origin, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for _, _, path in company.ledgers(what):
         for source, incarnation, sequence, attempt in ledger.read(path).tolist():
@@ -85,7 +85,7 @@ def account_for_once(
 
 
 def account_for_requests(company: Crew) -> None:
-    """Every request ended, once, but the one that its requester was killed over."""
+    """Every request ended, once, except one during which its requester was killed."""
     answered = 0
     for name, incarnation, path in company.ledgers("asked"):
         rows = ledger.read(path)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure the bus against pyzmq, a socket pair and its own bare kernel, and hold it to its figures.
+"""Measure the bus against pyzmq, a socket pair and its bare C kernel, and check the bounds.
 
     python stress/bench.py [--quick] [--only NAME ...] [--json FILE] [--plot FILE]
 
 64-byte payloads, Python at both ends, two cores. Machines differ by a factor of three, so all but
 the promises are ratios between variants that took turns in this very run: medians of 5 rounds,
 each round one run of every variant in fresh processes. It ends by itself, with exit code 1 when a
-figure falls short or a variant does not run; ``--quick`` takes short looks, and asserts of times
-and rates nothing but that they were measured.
+figure falls short or a variant does not run; ``--quick`` measures briefly, and asserts of times
+and rates only that they were measured.
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ def batch_table(medians: Medians) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     names = [figure.name for figure in Bench(QUICK, "", None).figures()]
     parser = argparse.ArgumentParser(
-        description="Measure the bus against pyzmq, a socket pair and its own bare kernel."
+        description="Measure the bus against pyzmq, a socket pair and its bare C kernel."
     )
     parser.add_argument(
-        "--quick", action="store_true", help="short looks; only a lost message falls short"
+        "--quick", action="store_true", help="measure briefly; only a lost message falls short"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=" ".join(names))
     parser.add_argument("--runs", type=int, help="rounds instead of 5 (or 1, with --quick)")
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = {
             "machine": {
                 "cores": CORES,
-                "kernel": platform.release(),
+                "linux": platform.release(),
                 "python": platform.python_version(),
             },
             "scale": scale._asdict(),

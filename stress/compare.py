@@ -3,9 +3,9 @@
 
     python stress/compare.py OTHER [--rounds N] [-- (bench.py | deaths.py) ARGUMENT ...]
 
-OTHER is a checkout with its own `.venv`, of the commit before, say. Each round runs the benchmark
-once here and once there, first the one and then the other. A ratio is of medians over all rounds;
-what only one of the two measures is left out. By default `bench.py --runs 1` runs.
+OTHER is a checkout with its own `.venv`, such as one of the commit before. Each round runs the
+benchmark once here and once there, first the one and then the other. A ratio is of medians over all
+rounds; what only one of both measures is left out. By default `bench.py --runs 1` runs.
 
     python stress/compare.py ../before --rounds 7 -- bench.py --only requests oneway
     python stress/compare.py ../before --rounds 3 -- deaths.py --only idle bus_down
@@ -31,7 +31,7 @@ Measures = dict[tuple[str, ...], list[float]]
 
 
 def flat(samples: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[float]]]:
-    """The lists of values in nested objects, and where each stands."""
+    """The lists of values in nested objects, and the path to each."""
     if isinstance(samples, dict):
         for name, inner in samples.items():
             yield from flat(inner, (*path, name))

@@ -35,7 +35,7 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Of everything random in this test; printed, so that a failure can be had again."""
+    """The seed of everything random in this test; printed, so that a failure can be repeated."""
     given = request.config.getoption("--seed")
     seed = random.SystemRandom().randrange(1 << 31) if given is None else int(given)
     print(f"--seed {seed}")
@@ -57,8 +57,8 @@ def company(bus_process: BusProcess, tmp_path: Path) -> Iterator[crew.Crew]:
 
 @pytest.fixture
 def all_reclaimed(bus_process: BusProcess) -> crew.Reclaimed:
-    """`all_reclaimed(*names)`: waits until nobody but these is on the bus, the dead included: then
-    all that the others ever sent has been forwarded or counted."""
+    """`all_reclaimed(*names)`: waits until no other endpoint is on the bus, not even a dead one:
+    then all that the others sent has been forwarded or counted."""
 
     def wait(*names: str) -> None:
         with shmbus.observe(bus_process.name) as view:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measure how soon a death is told, and what a killed dispatcher costs, and hold the bus to it.
+"""Measure how soon a death is reported, and what a killed dispatcher costs, and check the limits.
 
     python stress/deaths.py [--quick] [--only NAME ...] [--skip NAME ...] [--json FILE]
 
 Every fault is real: processes that are killed, stopped, that exit, exec or dump core. Times are of
-CLOCK_MONOTONIC, from just before the fault to the receipt, in Python, by whoever is told. It ends
-by itself, with exit code 1 where a figure falls short or could not be measured. ``--quick`` makes 5
-faults of each kind, with less memory, and asserts of the times nothing but that they came.
+CLOCK_MONOTONIC, from just before the fault until Python has the event or error. It ends by itself,
+with exit code 1 where a figure falls short or could not be measured. ``--quick`` makes 5
+faults of each kind, with less memory, and asserts only that the times could be measured.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from benchmark.stage import CORES, cpu_seconds
 
 GIB = 1 << 30
-TIMEOUT = 30.0  # seconds after which something that was to be told never was
+TIMEOUT = 30.0  # seconds without what must come, after which a figure is not measured
 SMALL = shmbus.Settings(ring_bytes=16 << 10)
 TINY = shmbus.Settings(ring_bytes=4 << 10)
-LOSSLESS = shmbus.Settings(block_timeout=TIMEOUT)  # who does not run for a second loses nothing
+LOSSLESS = shmbus.Settings(block_timeout=TIMEOUT)  # also if a receiver does not run for a second
 now = time.monotonic_ns
 
 
 class NotMeasured(Exception):
-    """The machine does not allow it, or nobody was told."""
+    """The machine does not allow it, or an event or error did not come."""
 
 
 # Processes. The parent has no threads and attaches to nothing, so that plain forks are safe.
@@ -70,18 +70,18 @@ class Part:
         self.ended: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            _live(play, theirs, arguments)
+            _run(play, theirs, arguments)
         theirs.close()
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         if not self.connection.poll(TIMEOUT):
-            raise NotMeasured(f"{self.play.__name__} said nothing for {TIMEOUT:g} s")
+            raise NotMeasured(f"{self.play.__name__} sent nothing for {TIMEOUT:g} s")
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            raise NotMeasured(f"{self.play.__name__} ended without a word") from None
+            raise NotMeasured(f"{self.play.__name__} ended and sent nothing") from None
 
-    def say(self, word: object) -> None:
+    def send(self, word: object) -> None:
         self.connection.send(word)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -98,7 +98,7 @@ class Part:
         return self.ended
 
 
-def _live(play: Callable[..., object], connection: Connection, arguments: Any) -> NoReturn:
+def _run(play: Callable[..., object], connection: Connection, arguments: Any) -> NoReturn:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.sched_setaffinity(0, CORES)
     signal.signal(signal.SIGTERM, _leave)
@@ -120,8 +120,8 @@ def _leave(*_: object) -> NoReturn:
     raise SystemExit
 
 
-def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
-    """Says when it took the fence."""
+def dispatcher(connection: Connection, bus: str, size: int = 0) -> None:
+    """Sends when it took the fence."""
     held.append(resident(size))
     taken = 0
     acquire = fence.acquire
@@ -133,54 +133,54 @@ def dispatcher(said: Connection, bus: str, size: int = 0) -> None:
         return holder
 
     fence.acquire = stamped  # type: ignore[assignment]
-    host(bus, settings=LOSSLESS, ready=lambda _: said.send(taken))
+    host(bus, settings=LOSSLESS, ready=lambda _: connection.send(taken))
 
 
-def listener(said: Connection, bus: str) -> None:
-    """Tells of every event of an endpoint when it came."""
-    with shmbus.attach(bus, name="listener") as endpoint:
+def event_subscriber(connection: Connection, bus: str) -> None:
+    """Sends each event of an endpoint, and when it came."""
+    with shmbus.attach(bus, name="subscriber") as endpoint:
         endpoint.subscribe("$bus.endpoint.>")
-        said.send("ready")
+        connection.send("ready")
         for message in endpoint:
             came = now()
-            said.send((message.type.rpartition(".")[2], message.payload["pid"], came))
+            connection.send((message.type.rpartition(".")[2], message.payload["pid"], came))
 
 
-def caller(said: Connection, bus: str) -> None:
-    """Whenever it is told to, asks for something, and says when that ended, and how."""
+def caller(connection: Connection, bus: str) -> None:
+    """At each message makes a request, and sends when that ended, and how."""
     with shmbus.attach(bus, name=f"caller-{os.getpid()}") as endpoint:
-        said.send("ready")
+        connection.send("ready")
         while True:
-            said.recv()
+            connection.recv()
             endpoint.wait_for("die", timeout=TIMEOUT)
             try:
                 endpoint.request("die", timeout=TIMEOUT)
-                said.send((now(), "answered"))
+                connection.send((now(), "answered"))
             except shmbus.BusError as error:
-                said.send((now(), type(error).__name__))
+                connection.send((now(), type(error).__name__))
 
 
-def receiver(said: Connection, bus: str) -> None:
-    """Waits for a message, and says when that ended, and how."""
+def receiver(connection: Connection, bus: str) -> None:
+    """Waits for a message of the bus, and sends when that ended, and how."""
     with shmbus.attach(bus, name="receiver") as endpoint:
         endpoint.subscribe("nothing")
-        said.send("ready")
+        connection.send("ready")
         try:
             endpoint.receive(timeout=TIMEOUT)
-            said.send((now(), "received"))
+            connection.send((now(), "received"))
         except shmbus.BusError as error:
-            said.send((now(), type(error).__name__))
+            connection.send((now(), type(error).__name__))
 
 
-def victim(said: Connection, bus: str, way: str, size: int = 0) -> None:
-    """Says when it has the request in hand, and dies of it; of SIGKILL where ``way`` says so."""
+def victim(connection: Connection, bus: str, way: str, size: int = 0) -> None:
+    """Sends when it has the request in hand, and dies by ``way``, or waits for SIGKILL."""
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (hard if way == "core dump" else 0, hard))
     held.append(resident(size))
     sleep = shutil.which("sleep") or "sleep"
 
     def die(message: shmbus.Message) -> None:
-        said.send(now())
+        connection.send(now())
         if way == "os._exit":
             os._exit(3)
         if way == "exec":
@@ -192,44 +192,44 @@ def victim(said: Connection, bus: str, way: str, size: int = 0) -> None:
 
     with shmbus.attach(bus, name=f"victim-{os.getpid()}") as endpoint:
         endpoint.handle("die", die)
-        said.send("ready")
+        connection.send("ready")
         endpoint.run()
 
 
-def deaf(said: Connection, bus: str) -> None:
-    """Takes nothing of what it is sent; leaves when it is told to, and says when it began to."""
+def deaf(connection: Connection, bus: str) -> None:
+    """Takes nothing of what it is sent; at a message sends the time and leaves."""
     with shmbus.attach(bus, name="deaf", settings=TINY, timeout=TIMEOUT) as endpoint:
         endpoint.subscribe("news")
-        said.send("ready")
-        said.recv()
-        said.send(now())
+        connection.send("ready")
+        connection.recv()
+        connection.send(now())
 
 
-def pusher(said: Connection, bus: str) -> None:
-    """Whenever it is told to, sends until nothing more is taken, and says when it went on."""
+def pusher(connection: Connection, bus: str) -> None:
+    """At each message publishes until its ring is full, and sends when it could go on."""
     with shmbus.attach(bus, name="pusher", settings=TINY) as endpoint:
-        said.send("ready")
+        connection.send("ready")
         while True:
-            said.recv()
+            connection.recv()
             with contextlib.suppress(shmbus.QueueFull):
                 while True:
                     endpoint.publish("news", bytes(500), timeout=0.1)
-            said.send("full")
+            connection.send("full")
             endpoint.publish("news", bytes(500), timeout=TIMEOUT)
-            said.send(now())
+            connection.send(now())
 
 
-def silent(said: Connection, bus: str) -> None:
+def silent(connection: Connection, bus: str) -> None:
     name = f"silent-{os.getpid()}"
     with shmbus.attach(bus, name=name, settings=SMALL, timeout=TIMEOUT) as endpoint:
         endpoint.subscribe("nothing")
-        said.send("ready")
+        connection.send("ready")
         for _ in endpoint:
             pass
 
 
-def hog(said: Connection) -> None:
-    said.send("ready")
+def hog(connection: Connection) -> None:
+    connection.send("ready")
     while True:
         pass
 
@@ -249,25 +249,25 @@ def resident(size: int) -> mmap.mmap | None:
 
 
 class Stage:
-    """A bus of its own, and everybody on it."""
+    """A bus of its own, and the processes on it."""
 
     def __init__(self) -> None:
         self.bus = f"deaths-{secrets.token_hex(4)}"
         self.parts: list[Part] = []
 
     def start(self, play: Callable[..., object], *arguments: object) -> Part:
-        """Start it; it hears and says what its ``play`` does."""
+        """Start it in a process of its own."""
         self.parts.append(Part(play, *arguments))
         return self.parts[-1]
 
     def ready(self, play: Callable[..., object], *arguments: object) -> Part:
-        """Start it, and return when it has said that it is ready."""
+        """Start it, and return when it has sent that it is ready."""
         part = self.start(play, *arguments)
-        part.hear()
+        part.receive()
         return part
 
     def end(self) -> None:
-        # Who asks before who answers, and the dispatcher when it has nobody left.
+        # Requesters before their servers, and the dispatcher last.
         first = [part for part in reversed(self.parts) if part.play is not dispatcher]
         for part in first + [part for part in self.parts if part.play is dispatcher]:
             part.end(signal.SIGKILL if part.play in (hog, victim) else signal.SIGTERM)
@@ -275,7 +275,7 @@ class Stage:
 
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
-    """All of it is gone at the end."""
+    """A stage, all of which is ended afterwards."""
     this = Stage()
     with no_leavings(this.bus):
         try:
@@ -311,31 +311,31 @@ def ms(since: int, until: int) -> float:
     return (until - since) / 1e6
 
 
-def death(this: Stage, listening: Part, asking: Part, way: str, size: int = 0) -> list[float]:
+def death(this: Stage, subscribed: Part, requesting: Part, way: str, size: int = 0) -> list[float]:
     """Kill one: milliseconds to the event, and to the error of its pending caller."""
     dying = this.ready(victim, this.bus, way, size)
-    asking.say("ask")
-    at = dying.hear()  # it has the request in hand
+    requesting.send("request")
+    at = dying.receive()  # it has the request in hand
     if way == "SIGKILL":
         at = now()
         os.kill(dying.pid, signal.SIGKILL)
-    ended, how = asking.hear()
+    ended, how = requesting.receive()
     if how != "EndpointDied":
         raise NotMeasured(f"a caller got {how} when its server died ({way})")
-    told = event(listening, "down", dying.pid)
+    came = event(subscribed, "down", dying.pid)
     if way == "exec":
         os.kill(dying.pid, signal.SIGKILL)
     status = dying.wait()
     this.parts.remove(dying)
     if way == "core dump" and not os.WCOREDUMP(status):
         raise NotMeasured("this machine does not let a process dump core")
-    return [ms(at, told), ms(at, ended)]
+    return [ms(at, came), ms(at, ended)]
 
 
-def event(listening: Part, kind: str, pid: int) -> int:
-    """When it was told of that process."""
+def event(subscribed: Part, kind: str, pid: int) -> int:
+    """When the event of that kind about that process came."""
     while True:
-        what, who, came = listening.hear()
+        what, who, came = subscribed.receive()
         if (what, who) == (kind, pid):
             return int(came)
 
@@ -347,13 +347,14 @@ def deaths(
     with stage() as this:
         this.ready(dispatcher, this.bus)
         for part in [this.start(silent, this.bus) for _ in range(others)]:
-            part.hear()
-        listening, asking = this.ready(listener, this.bus), this.ready(caller, this.bus)
+            part.receive()
+        subscribed = this.ready(event_subscriber, this.bus)
+        requesting = this.ready(caller, this.bus)
         for _ in range(hogs):
             this.ready(hog)
         for way in ways:
             for _ in range(count):
-                both = death(this, listening, asking, way, size)
+                both = death(this, subscribed, requesting, way, size)
                 for whom, took in zip(("event", "caller"), both, strict=True):
                     samples.setdefault(f"{way}, {whom}", []).append(took)
     return samples
@@ -363,16 +364,16 @@ def stopped(scale: Scale) -> Samples:
     took: list[float] = []
     with stage() as this:
         this.ready(dispatcher, this.bus)
-        listening = this.ready(listener, this.bus)
+        subscribed = this.ready(event_subscriber, this.bus)
         sleeper = this.ready(silent, this.bus)
         for _ in range(scale.stops):
             at = now()
             os.kill(sleeper.pid, signal.SIGSTOP)
             try:
-                took.append(ms(at, event(listening, "stalled", sleeper.pid)))
+                took.append(ms(at, event(subscribed, "stalled", sleeper.pid)))
             finally:
                 os.kill(sleeper.pid, signal.SIGCONT)
-            event(listening, "resumed", sleeper.pid)
+            event(subscribed, "resumed", sleeper.pid)
     return {"stalled": took}
 
 
@@ -381,7 +382,7 @@ def watching(scale: Scale) -> Samples:
     with stage() as this:
         serving = this.ready(dispatcher, this.bus)
         for part in [this.start(silent, this.bus) for _ in range(100)]:
-            part.hear()
+            part.receive()
         time.sleep(1.0)  # what the attaching left to do
         began, used = now(), cpu_seconds(serving.pid)
         time.sleep(scale.quiet)
@@ -390,22 +391,22 @@ def watching(scale: Scale) -> Samples:
 
 
 def bus_down(count: int, size: int = 0) -> Samples:
-    """Who waits for an answer, and who waits for a message, when the dispatcher is killed."""
+    """A caller that waits for a reply, and a receiver, when the dispatcher is killed."""
     samples: Samples = {"request": [], "receive": []}
     for _ in range(count):
         with stage() as this:
             serving = this.ready(dispatcher, this.bus, size)
             dying = this.ready(victim, this.bus, "SIGKILL")
-            told = {
+            waiting = {
                 "request": this.ready(caller, this.bus),
                 "receive": this.ready(receiver, this.bus),
             }
-            told["request"].say("ask")
-            dying.hear()
+            waiting["request"].send("request")
+            dying.receive()
             at = now()
             os.kill(serving.pid, signal.SIGKILL)
-            for who, part in told.items():
-                ended, how = part.hear()
+            for who, part in waiting.items():
+                ended, how = part.receive()
                 if how != "BusDown":
                     raise NotMeasured(f"a {who} got {how} when the dispatcher died")
                 samples[who].append(ms(at, ended))
@@ -417,7 +418,7 @@ def bus_down(count: int, size: int = 0) -> Samples:
 
 
 def released(count: int) -> Samples:
-    """Who waits for room in the queue of one that is killed, or leaves."""
+    """A sender that waits for space in the ring of one that is killed, or leaves."""
     samples: Samples = {"SIGKILL": [], "close": []}
     with stage() as this:
         this.ready(dispatcher, this.bus)
@@ -425,47 +426,47 @@ def released(count: int) -> Samples:
         for way, took in samples.items():
             for _ in range(count):
                 full = this.ready(deaf, this.bus)
-                pushing.say("push")
-                pushing.hear()
+                pushing.send("push")
+                pushing.receive()
                 time.sleep(0.02)  # until it waits
                 at = now()
                 if way == "SIGKILL":
                     os.kill(full.pid, signal.SIGKILL)
                 else:
-                    full.say("leave")
-                    at = full.hear()
-                took.append(ms(at, pushing.hear()))
+                    full.send("leave")
+                    at = full.receive()
+                took.append(ms(at, pushing.receive()))
                 full.wait()
                 this.parts.remove(full)
     return samples
 
 
-# Restarts under load: everybody keeps its books
+# Restarts under load: every process counts its messages
 
 
-def publisher(said: Connection, bus: str, number: int) -> None:
+def publisher(connection: Connection, bus: str, number: int) -> None:
     with shmbus.attach(bus, name=f"publisher-{number}", reconnect=True) as endpoint:
         endpoint.wait_for("load", receivers=3, timeout=TIMEOUT)
-        said.send("ready")
+        connection.send("ready")
         accepted = 0
-        while not said.poll():
+        while not connection.poll():
             for _ in range(100):
                 with contextlib.suppress(shmbus.QueueFull):
                     endpoint.publish("load", (number, accepted), timeout=TIMEOUT)
                     accepted += 1
-        said.recv()
+        connection.recv()
         endpoint.publish("end", timeout=TIMEOUT)
-        said.send(accepted)
-        said.recv()
+        connection.send(accepted)
+        connection.recv()
 
 
-def subscriber(said: Connection, bus: str, publishers: int, group: str | None) -> None:
-    """Says how often each message came, once every publisher has said that there are no more."""
+def subscriber(connection: Connection, bus: str, publishers: int, group: str | None) -> None:
+    """Sends how often each message came, once every publisher has published its `end`."""
     times = [bytearray() for _ in range(publishers)]
     with shmbus.attach(bus, reconnect=True) as endpoint:
         endpoint.subscribe("load", group=group)
         endpoint.subscribe("end")
-        said.send("ready")
+        connection.send("ready")
         going = publishers
         while message := endpoint.receive(None if going else 1.0):  # and none comes after all
             if message.type == "end":
@@ -476,32 +477,32 @@ def subscriber(said: Connection, bus: str, publishers: int, group: str | None) -
             if serial >= len(seen):
                 seen.extend(bytes(serial + 1 - len(seen)))
             seen[serial] = min(255, seen[serial] + 1)
-        said.send([bytes(seen) for seen in times])
+        connection.send([bytes(seen) for seen in times])
 
 
-def echo(said: Connection, bus: str) -> None:
+def echo(connection: Connection, bus: str) -> None:
     with shmbus.attach(bus, name="echo", reconnect=True) as endpoint:
         endpoint.handle("probe", lambda message: message.payload)
-        said.send("ready")
+        connection.send("ready")
         endpoint.run()
 
 
-def prober(said: Connection, bus: str) -> None:
-    """Asks and asks; says, for each fence that it hears of, when the first answer after it came."""
+def prober(connection: Connection, bus: str) -> None:
+    """Makes requests all the time; for each fence sends when the first reply after it came."""
     with shmbus.attach(bus, name="prober", reconnect=True) as endpoint:
         endpoint.wait_for("probe", timeout=TIMEOUT)
-        said.send("ready")
+        connection.send("ready")
         answers: list[int] = []
         while True:
             endpoint.request("probe", timeout=TIMEOUT)
             answers.append(now())
-            if said.poll():
-                fenced = said.recv()
+            if connection.poll():
+                fenced = connection.recv()
                 answers = [at for at in answers if at > fenced]
                 if not answers:
                     endpoint.request("probe", timeout=TIMEOUT)
                     answers = [now()]
-                said.send(answers[0])
+                connection.send(answers[0])
 
 
 def restarts(scale: Scale) -> Samples:
@@ -510,10 +511,10 @@ def restarts(scale: Scale) -> Samples:
         serving = this.ready(dispatcher, this.bus)
         everybody = [this.start(subscriber, this.bus, 2, group) for group in (None, None, "g", "g")]
         for part in everybody:
-            part.hear()
+            part.receive()
         publishing = [this.start(publisher, this.bus, number) for number in range(2)]
         for part in publishing:
-            part.hear()
+            part.receive()
         this.ready(echo, this.bus)
         probing = this.ready(prober, this.bus)
         for _ in range(scale.restarts):
@@ -521,15 +522,15 @@ def restarts(scale: Scale) -> Samples:
             serving.end(signal.SIGKILL)
             this.parts.remove(serving)
             serving = this.start(dispatcher, this.bus)
-            fenced = serving.hear()
-            probing.say(fenced)
-            samples["resumed"].append(ms(fenced, probing.hear()))
+            fenced = serving.receive()
+            probing.send(fenced)
+            samples["resumed"].append(ms(fenced, probing.receive()))
         for part in publishing:
-            part.say("enough")
-        accepted = [part.hear() for part in publishing]
-        books = [part.hear() for part in everybody]
+            part.send("enough")
+        accepted = [part.receive() for part in publishing]
+        books = [part.receive() for part in everybody]
         for part in publishing:
-            part.say("all is counted")
+            part.send("all is counted")
     lost = doubled = 0
     grouped = [
         bytes(map(sum, zip_longest(*pair, fillvalue=0))) for pair in zip(*books[2:], strict=True)
@@ -661,7 +662,7 @@ def number(value: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     names = [figure.name for figure in figures(QUICK)]
-    parser = argparse.ArgumentParser(description="Measure how soon a death is told.")
+    parser = argparse.ArgumentParser(description="Measure how soon a death is reported.")
     parser.add_argument("--quick", action="store_true", help="5 faults of each kind")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=" ".join(names))
     parser.add_argument("--skip", nargs="+", metavar="NAME", choices=names, default=[])
@@ -696,10 +697,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         machine = {
             "cores": CORES,
-            "kernel": platform.release(),
+            "linux": platform.release(),
             "python": platform.python_version(),
         }
-        told = [
+        figures_ = [
             {
                 "figure": v.figure,
                 "sample": v.sample,
@@ -712,7 +713,7 @@ def main(arguments: list[str] | None = None) -> int:
             }
             for v in verdicts
         ]
-        report_ = {"machine": machine, "figures": told, "failures": failures}
+        report_ = {"machine": machine, "figures": figures_, "failures": failures}
         options.json.write_text(json.dumps(report_, indent=1))
     return 1 if any(verdict.short for verdict in verdicts) else 0
 

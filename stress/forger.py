@@ -1,7 +1,7 @@
-"""An endpoint that writes by hand what no API lets it write: replies that nobody asked for, records
-that lie, positions out of bounds, plain garbage.
+"""An endpoint that writes by hand what no API lets it write: replies that nobody requested, records
+with wrong fields, positions out of bounds, plain garbage.
 
-It maps its own segments as any process of the same user may, beside a real attached endpoint.
+It maps the segments of an attached endpoint writable, as any process of the same user may.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Forger:
         self.ready[self.slot] += np.uint32(1)
         self._bell.release()
 
-    def room(self, ring: int) -> int:
+    def space(self, ring: int) -> int:
         """Bytes free in an outgoing ring."""
         used = int(self.up["outgoing"][ring]["head"]) - int(self.down["outgoing"][ring]["tail"])
         return self.places[ring][1] - used
 
     def push(self, ring: int, record: bytes, *, at: int | None = None) -> None:
-        """A record as it is, sound or not. The caller has seen that there is room."""
+        """A record as it is, sound or not. The caller has checked that there is space."""
         start, capacity = self.places[ring]
         head = int(self.up["outgoing"][ring]["head"]) if at is None else at
         span, left = -(-len(record) // 8) * 8, capacity - head % capacity

@@ -1,4 +1,4 @@
-"""What a process did, written where its own SIGKILL cannot take it away.
+"""What a process did, written to a file that survives its SIGKILL.
 
 A ledger is a file of fixed rows of numbers. A row is complete before the count that covers it is
 stored, so what a killed process had written down can be read, whenever it was killed.
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 
 class Ledger:
-    """Append-only rows of `columns` unsigned numbers; `room`: of how many rows."""
+    """Append-only rows of `columns` unsigned numbers; `most`: of how many rows."""
 
-    def __init__(self, path: Path, columns: int, room: int = 1 << 24) -> None:
+    def __init__(self, path: Path, columns: int, most: int = 1 << 24) -> None:
         self._row = struct.Struct(f"={columns}Q")
         self._head = struct.Struct("=2Q")  # rows, columns
         self._count = 0
         with path.open("xb+") as file:
-            file.truncate(self._head.size + room * self._row.size)  # sparse
+            file.truncate(self._head.size + most * self._row.size)  # sparse
             self._memory = mmap.mmap(file.fileno(), 0)
         self._head.pack_into(self._memory, 0, 0, columns)
 

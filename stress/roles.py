@@ -1,5 +1,5 @@
-"""What the processes of a stress test do. Whatever they send is numbered, whatever they get is
-written down, so that at the end everything can be accounted for."""
+"""What the processes of a stress test do. Whatever they send is numbered, and whatever they receive
+is written to a ledger, so that at the end every message can be accounted for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import shmbus
 from shmbus import errors
 
 EVENT, JOB, TASK = 0, 1, 2
-FORGED = "storm.forged"  # of letters that are the word of somebody hostile
+FORGED = "storm.forged"  # the type of dead letters that a hostile endpoint forged
 TYPES = ("storm.event", "storm.job", "storm.task")
 ASKED, ANSWERED, DIED, NOBODY = 0, 1, 2, 3
 
@@ -26,7 +26,7 @@ def number(name: str) -> int:
 
 
 def hostile(name: str) -> bool:
-    """Whether what it says need not make sense."""
+    """Whether it may send anything."""
     return name.startswith("x")
 
 
@@ -50,36 +50,36 @@ def send(place: Place, seed: int) -> None:
 
 
 def survive(place: Place) -> None:
-    """Writes down every event until the end is announced."""
-    book = ledger.Ledger(place.path("heard"), 4)
+    """Writes every event to a ledger, until `storm.end`."""
+    book = ledger.Ledger(place.path("received"), 4)
     with place.attach() as endpoint:
         endpoint.subscribe("storm.event.>")
         endpoint.subscribe("storm.end")
         for message in endpoint:
             if message.type == "storm.end":
                 return
-            said = (0, 0) if hostile(message.source) else message.payload
-            book.write(number(message.source), *said, message.lost)
+            sent = (0, 0) if hostile(message.source) else message.payload
+            book.write(number(message.source), *sent, message.lost)
 
 
 def watch(place: Place) -> None:
-    """Writes down dead letters and the ends of endpoints until the end is announced."""
+    """Writes dead letters and the ends of endpoints to ledgers, until `storm.end`."""
     letters = ledger.Ledger(place.path("letters"), 4)
     downs = ledger.Ledger(place.path("downs"), 2)
     with place.attach() as endpoint:
         for pattern in ("$bus.undeliverable", "$bus.endpoint.down", "storm.end"):
             endpoint.subscribe(pattern)
         for message in endpoint:
-            said: Any = message.payload
+            event: Any = message.payload
             if message.type == "storm.end":
                 return
             if message.type == "$bus.endpoint.down":
-                downs.write(said["pid"], said["generation"])
+                downs.write(event["pid"], event["generation"])
                 continue
-            if not hostile(said["source"]) and said["type"] != FORGED:
-                kind = TYPES.index(said["type"].rpartition(".")[0])
-                what = msgspec.msgpack.decode(said["payload"])
-                letters.write(kind, number(said["source"]), *what)
+            if not hostile(event["source"]) and event["type"] != FORGED:
+                kind = TYPES.index(event["type"].rpartition(".")[0])
+                what = msgspec.msgpack.decode(event["payload"])
+                letters.write(kind, number(event["source"]), *what)
 
 
 def work(place: Place) -> None:
@@ -107,7 +107,7 @@ def handle(place: Place) -> None:
 
 
 def ask(place: Place) -> None:
-    """Asks, one request after the other, until it is ended. A wrong answer is its end."""
+    """Makes one request after the other, until it is ended. Raises at a wrong reply."""
     book = ledger.Ledger(place.path("asked"), 2)
     idle = threading.Event()
     with place.attach() as endpoint:

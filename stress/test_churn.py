@@ -1,4 +1,4 @@
-"""Endpoints come and go a thousand times: nothing grows, nobody is deaf, nobody spins."""
+"""Endpoints come and go a thousand times: no resource grows, no event is missed, nothing spins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shmbus.testing import TIMEOUT, BusProcess, eventually
 
 
 class Burden:
-    """What a process has of the system's."""
+    """System resources that a process has."""
 
     def __init__(self, pid: int) -> None:
         self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
@@ -49,11 +49,11 @@ def come_and_go(place: Place, seed: int) -> None:
             endpoint.request_async("storm.ask", b"?").result(TIMEOUT)
 
 
-def hear_them_out(company: Crew, bus: str, *listeners: Member) -> None:
-    """End those who listen, and account for all that they were sent."""
+def account_for_all(company: Crew, bus: str, *subscribers: Member) -> None:
+    """End the subscribers, and account for all that they were sent."""
     with shmbus.attach(bus, name="main") as endpoint:
         endpoint.publish("storm.end")
-        for member in listeners:
+        for member in subscribers:
             assert member.wait() == 0
         lost = endpoint.bus.health().lost
     account_for_events(company, lost)
@@ -69,7 +69,7 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
 ) -> None:
     cycles, warm_up = (1000, 100) if long else (60, 20)
     company.hire(handle, "h0")
-    listener = company.hire(survive, "s0")
+    subscriber = company.hire(survive, "s0")
     idle = threading.Event()
     with shmbus.attach(bus_process.name, name="main") as endpoint:
         endpoint.wait_for("storm.ask", timeout=TIMEOUT)
@@ -79,7 +79,7 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
     def cycle(count: int) -> Burden:
         for _ in range(count // 2):
             pair = [company.hire(come_and_go, name, seed) for name in ("c0", "c1")]
-            if chance.random() < 0.8:  # else they die over the attach
+            if chance.random() < 0.8:  # else they die while they attach
                 with shmbus.observe(bus_process.name) as view:
                     eventually(lambda: len(view.endpoints()) == 5, "both are attached")
             idle.wait(chance.random() * 0.03)
@@ -98,7 +98,9 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
         after = Burden(bus_process.pid)
         return after.descriptors <= before.descriptors and after.threads <= before.threads
 
-    with contextlib.suppress(AssertionError):  # connections of who died over the attach, say
+    with contextlib.suppress(
+        AssertionError
+    ):  # such as connections of those that died while they attached
         eventually(let_go)
     print(f"after {warm_up}: {before}; after {cycles} more: {after}")
     assert after.descriptors <= before.descriptors
@@ -108,11 +110,11 @@ def test_a_thousand_killed_endpoints_leave_the_dispatcher_as_it_was(
     sender.end()
     assert sender.ended_well()
     all_reclaimed("h0", "s0")
-    hear_them_out(company, bus_process.name, listener)
+    account_for_all(company, bus_process.name, subscriber)
 
 
 @pytest.mark.bus(block_timeout=60.0)
-def test_every_incarnation_of_a_killed_publisher_is_heard(
+def test_every_incarnation_of_a_killed_publisher_is_received(
     bus_process: BusProcess,
     company: Crew,
     all_reclaimed: Reclaimed,
@@ -130,7 +132,7 @@ def test_every_incarnation_of_a_killed_publisher_is_heard(
             publisher = company.hire(send, "p0", seed)
             while True:
                 message = endpoint.receive(TIMEOUT)
-                assert message is not None, f"incarnation {incarnation} is not heard"
+                assert message is not None, f"nothing of incarnation {incarnation} was received"
                 if message.payload[0] == incarnation:
                     break
             idle.wait(chance.random() * 0.02)
@@ -139,7 +141,7 @@ def test_every_incarnation_of_a_killed_publisher_is_heard(
     all_reclaimed("s0", "s1")
     with shmbus.observe(bus_process.name) as view:
         assert sum(e.lost for e in view.endpoints()) == 0
-    hear_them_out(company, bus_process.name, *stay)
+    account_for_all(company, bus_process.name, *stay)
 
 
 @pytest.mark.parametrize("gone", ["h0", "q0"])
@@ -154,7 +156,7 @@ def test_who_is_left_alone_by_a_death_does_not_spin(
     members["p0"] = company.hire(send, "p0", seed)
     with shmbus.observe(bus_process.name) as view:
         eventually(lambda: any(e.received.requests > 100 for e in view.endpoints()))
-    for name in {gone, "q0", "p0"}:  # those that talk are stopped for the measurement
+    for name in {gone, "q0", "p0"}:  # those that send are ended for the measurement
         members[name].kill()
         members[name].wait()
     left = [name for name in ("h0", "s0") if name != gone]
@@ -170,4 +172,4 @@ def test_who_is_left_alone_by_a_death_does_not_spin(
     for pid in pids:
         used = sum(psutil.Process(pid).cpu_times()[:2]) - before[pid]
         assert used <= 0.1, f"process {pid} used {used:.2f} s of CPU in 2 s with nothing to do"
-    hear_them_out(company, bus_process.name, members["s0"])
+    account_for_all(company, bus_process.name, members["s0"])

@@ -22,7 +22,7 @@ OWN_REPLY, OWN_ERROR, TIMED_OUT, NO_ROUTE, WRONG = range(5)
 
 
 def ask(place: Place, seed: int, count: int) -> None:
-    """Eight threads share an endpoint; each asks `count` times and knows what it must hear."""
+    """Eight threads share an endpoint; each makes `count` requests and checks each reply."""
     book = ledger.Ledger(place.path("outcomes"), 5)
     outcomes: Counter[int] = Counter()
     lock = threading.Lock()
@@ -63,7 +63,7 @@ def one(endpoint: shmbus.Endpoint, chance: random.Random, token: str) -> int:
 
 
 def answer(place: Place, seed: int) -> None:
-    """Answers at once, with an error, or late: after most of those who ask have given up."""
+    """Answers at once, with an error, or late: after most requesters have given up."""
     chance = random.Random(f"{seed} {place.name}")
     late: list[tuple[float, Message]] = []
 
@@ -100,7 +100,7 @@ def forge(place: Place, seed: int) -> None:
             made = record(
                 REPLY, "", payload, peer=peer, peer_generation=generation, correlation=id.bytes
             )
-            while forger.room(REPLIES) < 4 * len(made):
+            while forger.space(REPLIES) < 4 * len(made):
                 forger.ring_bell()
                 time.sleep(0.0001)
             forger.push(REPLIES, made)
@@ -147,7 +147,7 @@ def test_every_request_ends_with_its_own_reply_or_its_own_error(
     outcomes = sum(ledger.read(path)[0] for _, _, path in company.ledgers("outcomes"))
     with shmbus.observe(bus_process.name) as view:
         health = view.health()
-        assert {e.name for e in view.endpoints()} >= {"h0", "h1", "f0"}  # nobody was put out
+        assert {e.name for e in view.endpoints()} >= {"h0", "h1", "f0"}  # none was quarantined
     for server in servers:
         server.kill()
         server.wait()

@@ -1,7 +1,7 @@
 """Processes that write garbage over everything an endpoint may write, beside others that behave.
 
-The dispatcher must neither crash nor hang nor forward what nobody sent, whoever is found out is put
-off the bus, and the others do not notice.
+The dispatcher must neither crash nor hang nor forward what no endpoint sent; an endpoint whose
+garbage it reads is quarantined, and the others are not affected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def word(chance: random.Random, near: int = 0) -> int:
 
 
 def garbage_in_rings(f: Forger, chance: random.Random) -> None:
-    """Random bytes, and a head that says they are records."""
+    """Random bytes, and a head behind them."""
     ring = chance.choice((DATA, REPLIES))
     start, capacity = f.places[ring]
     at = chance.randrange(0, capacity - 4096)
@@ -56,7 +56,7 @@ def garbage_in_rings(f: Forger, chance: random.Random) -> None:
     f.up["outgoing"][ring]["head"] = (head + 8 * chance.randrange(0, 512)) % (1 << 64)
 
 
-def records_that_lie(f: Forger, chance: random.Random) -> None:
+def records_with_wrong_fields(f: Forger, chance: random.Random) -> None:
     """Records that are sound but for one or two fields; lengths above all."""
     ring = chance.choice((DATA, REPLIES))
     kind = chance.choice((EVENT, SEND, REQUEST, REPLY, ERROR, 0, 6, 9, chance.getrandbits(16)))
@@ -69,7 +69,7 @@ def records_that_lie(f: Forger, chance: random.Random) -> None:
         fields[name] = chance.choice((0, 1, 63, 64, 65, 255, 256, chance.getrandbits(width)))
     type = chance.choice(("storm.event.x0", "storm.ask", "storm.task.x0", "x", "", "a..b", "\x00"))
     made = record(kind, type, chance.randbytes(chance.randrange(64)), **fields)
-    if f.room(ring) > 4 * len(made):
+    if f.space(ring) > 4 * len(made):
         f.push(ring, made)
 
 
@@ -106,7 +106,7 @@ def requests_that_are_none(f: Forger, chance: random.Random) -> None:
         f.pending[index]["id"] = list(id)
         f.pending[index]["state"] = 1
     for _ in range(chance.randrange(3)):
-        if f.room(DATA) > 4096:
+        if f.space(DATA) > 4096:
             f.push(DATA, record(REQUEST, "storm.ask", b"garbage", correlation=id))
 
 
@@ -142,7 +142,7 @@ def anything_at_all(f: Forger, chance: random.Random) -> None:
 
 SCRIBBLES: tuple[Scribble, ...] = (
     garbage_in_rings,
-    records_that_lie,
+    records_with_wrong_fields,
     positions_out_of_bounds,
     interests_that_are_none,
     requests_that_are_none,
@@ -216,7 +216,7 @@ def test_garbage_harms_nobody_but_its_writer(
         health = view.health()
         lost = sum(e.lost for e in view.endpoints())
         assert [e.state for e in view.endpoints()] == ["attached"] * 3
-    print(f"{health.violations} of {lives} were put out")
+    print(f"{health.violations} of {lives} were quarantined")
     assert health.violations > lives // 10
     with shmbus.attach(bus_process.name, name="main") as endpoint:
         endpoint.publish("storm.end")

@@ -1,4 +1,4 @@
-"""The bare kernel: requests with C at both ends, over endpoints that Python has attached."""
+"""The bare C kernel: requests with C at both ends, over endpoints that Python has attached."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def requester(stage: Stage, bus: str, library: str, seconds: float) -> Latency:
                 most,
             )
             if count < 0:
-                raise RuntimeError("a request in C did not come back")
+                raise RuntimeError("a request in C got no reply")
             return count
 
         stage.ready()

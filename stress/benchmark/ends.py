@@ -32,7 +32,7 @@ from .stage import Stage, busy_thread
 def dispatcher(
     stage: Stage, bus: str, settings: shmbus.Settings | None = None, busy: bool = False
 ) -> None:
-    """An embedded dispatcher; beside a thread that computes in pure Python, if so asked."""
+    """An embedded dispatcher; with `busy`, beside a thread that computes in pure Python."""
     with ExitStack() as stack:
         if busy:
             stack.enter_context(busy_thread())

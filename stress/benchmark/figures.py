@@ -1,4 +1,4 @@
-"""The figures that the bus shows: variants that take turns, and what is claimed of them."""
+"""The figures: variants that take turns, and the bounds that are claimed of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCHES = [2**i for i in range(11)]
 
 
 class Scale(NamedTuple):
-    """How long and how often to look."""
+    """How long and how often to measure."""
 
     runs: int
     seconds: float  # of requests, per run
@@ -44,13 +44,13 @@ QUICK = Scale(runs=1, seconds=0.3, flood=0.2, sustained=3.0, idle=5.0, patience=
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure to show: a value worked out of the medians, and the bound that it must keep."""
+    """One figure: a value computed from the medians, and the bound that it must keep."""
 
     text: str
     value: Callable[[Medians], float]
     bound: float
     at_most: bool = False
-    always: bool = False  # no noise of the machine breaks it: asserted with --quick, too
+    always: bool = False  # noise of the machine does not affect it: asserted with --quick, too
     unit: str = "x"
 
     def kept(self, value: float) -> bool:
@@ -186,7 +186,7 @@ class Bench:
         ]
         claims += [
             Claim(
-                f"request p50, {place.name}: bus / its bare kernel",
+                f"request p50, {place.name}: bus / its bare C kernel",
                 ratio(f"bus, {place.name}", f"bare kernel, {place.name}", "p50"),
                 1.5,
                 at_most=True,
@@ -470,7 +470,7 @@ class Bench:
         bus = self._bus()
 
         def consumed(pids: list[int]) -> float:
-            time.sleep(0.5)  # what the start left to do
+            time.sleep(0.5)  # until the start is over
             before = sum(map(cpu_seconds, pids))
             time.sleep(self.scale.idle)
             return sum(map(cpu_seconds, pids)) - before

@@ -45,7 +45,7 @@ def time_calls(call: Callable[[bytes], object], seconds: float) -> Latency:
     """Call one after the other, each waiting for its answer."""
     for _ in repeat(None, WARM_CALLS):
         if call(PAYLOAD) != PAYLOAD:
-            raise ValueError("the answer is not what was asked")
+            raise ValueError("the reply is not what was sent")
     took = array("q")
     after = perf_counter_ns()
     end = after + int(seconds * 1e9)
@@ -89,8 +89,8 @@ SPELL = 5000
 def sender_turns(
     flood: Flood, one: Callable[[int], None], other: Callable[[int], None]
 ) -> tuple[float, float]:
-    """Messages per second of two ways to send, which take turns in spells too short for anything
-    else to change much meanwhile. Each is first as often as the other."""
+    """Messages per second of two ways to send, which take turns in spells too short for the
+    machine to change meanwhile. Each is first as often as the other."""
     spells = (flood.messages - flood.warm) // SPELL
     one(flood.messages - spells * SPELL)
     took, count = [0, 0], [0, 0]
@@ -126,7 +126,7 @@ class Pace(NamedTuple):
 
 
 class Paced(NamedTuple):
-    """What a paced sender tells: the rate that it held, in messages per second."""
+    """The result of a paced sender: the rate that it held, in messages per second."""
 
     rate: float
 

@@ -45,7 +45,7 @@ class Address:
 REQUESTS = (zmq.ROUTER, zmq.DEALER)
 ONE_WAY = (zmq.PULL, zmq.PUSH)
 FAN_OUT = (zmq.XSUB, zmq.XPUB)
-LOSSY = (zmq.PUB, zmq.SUB, *FAN_OUT)  # where a mark is set, who is late loses what is beyond
+LOSSY = (zmq.PUB, zmq.SUB, *FAN_OUT)  # kinds that lose what is beyond the high-water mark
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _socket(
 
 
 def proxy(stage: Stage, address: Address, kinds: tuple[int, int], busy: bool = False) -> None:
-    """zmq.proxy, which holds no GIL, in a process of its own; beside a busy thread if so asked."""
+    """zmq.proxy, which holds no GIL, in a process of its own; with `busy`, beside a busy thread."""
     context = zmq.Context()
     front, back = context.socket(kinds[0]), context.socket(kinds[1])
     if kinds == FAN_OUT:
@@ -151,7 +151,7 @@ def receiver(
 def publisher(stage: Stage, address: Address, pace: Pace) -> None:
     """The rate that it held: Paced."""
     with _socket(zmq.PUB, connect=address.front) as sock:
-        # Subscriptions travel: what is sent before they arrive is lost, and warms up.
+        # What is sent before the subscriptions arrive is lost: it only warms up.
         stage.ready(meanwhile=lambda: warm_up(pace, sock.send))
         stage.report(send_stamped(pace, sock.send, warm=20))
         stage.wait_until_stopped()

@@ -1,7 +1,7 @@
 """The stage of one measurement: a few processes that start together, do their part and end.
 
 A role is a function that runs in a process of its own and gets a :class:`Stage`. It makes its
-connections, calls ``stage.ready()``, which returns once everybody is ready, and returns what it
+connections, calls ``stage.ready()``, which returns once all roles are ready, and returns what it
 measured. A supporting role (a dispatcher, a server) works until it is stopped: by SIGTERM, which
 is raised in it as ``SystemExit``, so that its context managers close what they opened.
 
@@ -62,20 +62,20 @@ class Role:
 
 @dataclass
 class Stage:
-    """What a role sees of the others."""
+    """How a role meets the others."""
 
     connection: Connection
     reported: bool = False
 
     def ready(self, meanwhile: Callable[[], object] | None = None) -> None:
-        """Return once every role of this run has called it; do this again and again meanwhile."""
+        """Return once every role of this run has called it; calls `meanwhile` until then."""
         self.connection.send(("ready", None))
         while meanwhile is not None and not self.connection.poll():
             meanwhile()
         self.connection.recv()
 
     def ready_before_others(self) -> None:
-        """Like `ready`, of a role that works already and waits for nobody."""
+        """Like `ready`, but does not wait for the others."""
         self.connection.send(("ready", None))
 
     def report(self, result: object) -> None:
@@ -163,31 +163,31 @@ def _next(
     """Take one message of the kind ``expected`` from any of the actors ``open_``."""
     by_connection = {actors[i].connection: i for i in open_}
     while True:
-        heard = wait(list(by_connection), timeout=max(0.0, deadline - time.monotonic()))
-        if not heard:
+        readable = wait(list(by_connection), timeout=max(0.0, deadline - time.monotonic()))
+        if not readable:
             silent = ", ".join(
                 actors[i].name()
                 for i in sorted(open_)
                 if expected == "ready" or not actors[i].role.supporting
             )
             raise RunFailed(f"not {expected} in time: {silent}")
-        connection = heard[0]
+        connection = readable[0]
         assert isinstance(connection, Connection)
         index = by_connection[connection]
         try:
             kind, value = connection.recv()
         except EOFError:
-            raise RunFailed(f"{actors[index].name()} died without a word") from None
+            raise RunFailed(f"{actors[index].name()} died and sent nothing") from None
         if kind == "error":
             raise RunFailed(f"{actors[index].name()} failed:\n{value}")
         if kind == expected:
             results[index] = value
             return
-        raise RunFailed(f"{actors[index].name()} said {kind!r} instead of {expected!r}")
+        raise RunFailed(f"{actors[index].name()} sent {kind!r} instead of {expected!r}")
 
 
 def _end(actors: list[_Actor]) -> None:
-    # The ends before the middle, so that a dispatcher has nobody left to say goodbye to.
+    # The ends before the middle, so that they can detach.
     for actor in sorted(actors, key=lambda actor: actor.role.supporting):
         if actor.process.is_alive():
             actor.process.terminate()
