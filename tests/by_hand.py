@@ -1,4 +1,4 @@
-"""A bus made by hand: its segments, word by word, with nobody behind them."""
+"""A bus made by hand: its segments, word by word, without any process behind them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ class BusByHand:
         self.head["identity"]["pid"] = self.pid
         self.head["identity"]["start_time"] = start_time(self.pid)
         self.head["started_ns"] = time.monotonic_ns()
-        self.head["heartbeat_ns"] = time.monotonic_ns() + 10**12  # it beats while a test lasts
+        self.head["heartbeat_ns"] = (
+            time.monotonic_ns() + 10**12
+        )  # in the future, so that it stays recent while a test runs
         self.head["state"] = layout.BusState.SERVING
         self.head["ring_bytes"], self.head["max_requests"] = 65536, 16
         self.head["block_timeout_ns"], self.head["stall_after_ns"] = 10**9, 2 * 10**9

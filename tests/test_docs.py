@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens: its programs, its commands and what they print.
+"""The documentation is true: its programs, its commands and what they print.
 
 On each page, a Python block with a title is a file; the others are one script, block after block. A
 `console` block is a terminal: its commands are run, and must print what is shown (a number may be

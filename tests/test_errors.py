@@ -1,4 +1,4 @@
-"""Errors: one tree, each carries its facts, says what to do, and survives a process border."""
+"""Errors: one tree; each carries its facts, names the remedy, and can be pickled."""
 
 from __future__ import annotations
 

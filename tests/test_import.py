@@ -1,4 +1,4 @@
-"""Importing shmbus where it cannot work: an ImportError that says why."""
+"""Importing shmbus where it cannot work: an ImportError that names the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed is what the tree says, built the ordinary way."""
+"""What is installed is what is in the tree, built the ordinary way."""
 
 import re
 import tomllib

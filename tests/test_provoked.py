@@ -61,7 +61,7 @@ class such:
 def provoked(
     error: type[Error], todo: str, /, **facts: object
 ) -> Iterator[pytest.ExceptionInfo[Error]]:
-    """What happens within raises this error, with exactly these facts, and says `todo`."""
+    """What happens within raises this error, with exactly these facts and the remedy `todo`."""
     with pytest.raises(error) as caught:
         yield caught
     assert type(caught.value) is error

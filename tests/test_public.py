@@ -1,4 +1,4 @@
-"""The public face: what is offered where, with whole signatures."""
+"""The public interface: what is offered where, with whole signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports and includes run one way, from the outside in; CONTRIBUTING's map says the same."""
+"""Imports and includes run one way, from the outside in; CONTRIBUTING's map has the same rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms, and what each may import of ours. A file belongs to the room with the longest name that
 # its own begins with.
 PUBLIC = {"shmbus", "shmbus.errors", "shmbus.events", "shmbus.host", "shmbus.views"}
-"""What programs see of the package: these very modules, nothing below them."""
+"""What programs may import of the package: these modules, nothing below them."""
 
 BASE = {"ringbuf", "shmbus.errors", "shmbus.limits", "shmbus.settings"}
 SIDES = {"shmbus.shared", "shmbus.views", "shmbus.endpoint", "shmbus.dispatcher"}
@@ -205,9 +205,9 @@ def test_the_map_says_the_same() -> None:
     )
     assert [room for room, _ in rows] == list(ROOMS)
     above: set[str] = set()
-    for room, said in rows:
-        named = set(re.findall(r"`([\w.]+)`", said))
-        assert (above - named if said.startswith("all of the above") else named) == ROOMS[room]
+    for room, allowed in rows:
+        named = set(re.findall(r"`([\w.]+)`", allowed))
+        assert (above - named if allowed.startswith("all of the above") else named) == ROOMS[room]
         above.add(room)
 
 

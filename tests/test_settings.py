@@ -1,4 +1,4 @@
-"""Settings: defaults that fit together, and errors that say what would do."""
+"""Settings: defaults that fit together, and errors that name valid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""shmbus.testing: users test their workers with it, and it tells them what went wrong."""
+"""shmbus.testing: users test their workers with it, and it reports what went wrong."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def echo(endpoint: shmbus.Endpoint) -> None:
 def take_and_hang(
     endpoint: shmbus.Endpoint, pattern: str, group: str | None, threads: int = 1
 ) -> None:
-    """Takes one message in each thread, says so, and does not get on."""
+    """Takes one message in each thread, publishes that, and never finishes."""
 
     def hang(message: Message) -> None:
         endpoint.publish("begun", message.payload)
@@ -33,5 +33,5 @@ def take_and_hang(
 
 
 def seen(message: Message) -> tuple[Any, int, bool]:
-    """What tells a message that was handed on from one that was not."""
+    """What differs between a message that was handed on and one that was not."""
     return message.payload, message.attempt, message.redelivered

@@ -1,4 +1,4 @@
-"""The dispatcher dies, or hangs: who is told, what still works, what the next one takes over."""
+"""The dispatcher dies, or hangs: who gets an error, what still works, what the next one adopts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, 
 
 from .roles import NEVER, echo
 
-# Who is told -------------------------------------------------------------------------------------
+# Who gets an error -----------------------------------------------------------------------------
 
 
 def test_a_request_under_way_raises_bus_down_with_the_pid(
@@ -87,7 +87,7 @@ def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
             raised.append(why)
 
     asking = threading.Thread(target=ask)
-    asking.start()  # it waits for room
+    asking.start()  # it waits for space
     eventually(lambda: len(caller.bus.requests("caller")) == 2)
     bus_process.kill()
     asking.join(60)
@@ -266,7 +266,7 @@ def test_who_called_exec_meanwhile_is_seen_to_be_gone_by_the_next_dispatcher(
     watcher = attach("watcher")
     eventually(lambda: [e.name for e in watcher.bus.endpoints()] == ["watcher"])
     assert guest.alive
-    guest.kill()  # it is no worker any more
+    guest.kill()  # it is not attached any more
 
 
 def test_who_calls_exec_after_that_is_seen_to_be_gone_by_the_next_dispatcher(
@@ -329,7 +329,7 @@ def test_those_who_are_attached_survive_that_their_dispatcher_stands_still(
 
 
 STANDSTILL = 1.0
-"""Seconds that an endpoint may take nothing, below: less than the dispatcher stands still."""
+"""Seconds that an endpoint may take nothing, below: less than the dispatcher is stopped for."""
 
 
 @pytest.mark.slow
@@ -347,7 +347,7 @@ def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
         there = {e.name: e for e in sender.bus.endpoints()}
         return min(there["deaf"].incoming.fill, there["sender"].outgoing.fill) > 0.75
 
-    time.sleep(STANDSTILL / 2)  # so that its last progress is no excuse
+    time.sleep(STANDSTILL / 2)  # so that its last progress is long ago
     began = time.monotonic()
     eventually(full)
     bus_process.pause()
@@ -356,7 +356,7 @@ def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
     resumed = time.monotonic()
     bus_process.resume()
     eventually(lambda: getattr(deaf.bus.find("x")[0], told))
-    # Of the standstill itself at most what lies between two looks at the endpoints is counted.
+    # Of the stop at most the time between two looks at the endpoints is counted.
     assert time.monotonic() - resumed > STANDSTILL - ran - 0.15
 
 
@@ -416,7 +416,7 @@ def test_a_lock_file_that_others_opened_and_closed_still_keeps_the_second_out(
     bus: shmbus.Bus, worker: StartWorker
 ) -> None:
     lock = f"/dev/shm/{names.names_of(bus.name).lock}"
-    with open(lock) as file:  # in the holder's own process: its lock is lost by that
+    with open(lock) as file:  # in the holder's own process: closing it releases the lock
         file.read()
     second = worker(try_to_serve, bus.name, name="second")
     assert second.result() == f"exists {os.getpid()}"

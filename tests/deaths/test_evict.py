@@ -1,4 +1,4 @@
-"""An evicted endpoint is dead to others, and is told so itself."""
+"""An evicted endpoint is dead for others, and its own calls raise Evicted."""
 
 from __future__ import annotations
 

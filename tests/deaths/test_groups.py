@@ -83,7 +83,7 @@ def die_with_more_than_it_holds(
     *,
     hold_limit: int,
 ) -> shmbus.Endpoint:
-    """Has the only member of a group killed over so many messages; returns the next member."""
+    """Kill the only member of a group while it has so many messages; returns the next member."""
     begun, settings = recorder("begun"), shmbus.Settings(hold_limit=hold_limit)
     victim = worker(take_and_hang, "job", "workers", count, name="victim", settings=settings)
     publisher = attach("publisher")
@@ -167,7 +167,7 @@ def hang_at_the_first(endpoint: shmbus.Endpoint) -> None:
     endpoint.run(threads=2)
 
 
-@pytest.mark.bus(block_timeout=60.0)  # however seldom the victim runs
+@pytest.mark.bus(block_timeout=60.0)  # longer than the victim may not run
 def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
@@ -237,7 +237,7 @@ def test_a_poisonous_message_kills_no_third_worker_whatever_becomes_of_the_dispa
     publisher = attach("publisher", reconnect=True)
     publisher.wait_for("job", receivers=4)
     publisher.publish("job", "poison")
-    for _ in range(3):  # amid both deaths
+    for _ in range(3):  # while both die
         bus_process.restart()
     letters.wait()
     publisher.publish("job", "harmless")

@@ -1,4 +1,4 @@
-"""An endpoint that writes what it must not: it is put off the bus and told so, and harms nobody."""
+"""An endpoint that writes what it must not: it is quarantined, gets Evicted, and harms no other."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def attached(endpoint: shmbus.Endpoint) -> list[shmbus.views.EndpointInfo]:
     return [info for info in endpoint.bus.endpoints() if info.state == "attached"]
 
 
-@pytest.mark.bus(ring_bytes=4096, block_timeout=60.0)  # however late it lies
+@pytest.mark.bus(ring_bytes=4096, block_timeout=60.0)  # longer than its garbage may take
 @pytest.mark.parametrize("how", LIES)
 def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker, how: str
@@ -228,7 +228,9 @@ def test_what_the_dispatcher_owns_cannot_be_written_by_an_endpoint(
     vandal = worker(scribble_on, which, name="vandal")
     (down,) = downs.wait(where=lambda m: m.payload["name"] == "vandal")
     assert down.payload["reason"] == "killed"
-    assert vandal.wait() == -signal.SIGSEGV  # not before: how it ended is there to be read
+    assert (
+        vandal.wait() == -signal.SIGSEGV
+    )  # only now: until it is reaped, how it ended can be read
     assert not alive.messages
 
 

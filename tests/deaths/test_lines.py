@@ -1,4 +1,4 @@
-"""Death over Python: a process is killed at each line of attaching and leaving, at every few of
+"""Death in Python code: a process is killed at each line of attaching and leaving, at every few of
 serving, taking over and ending a bus. Whoever comes next finds its way, and nothing is left."""
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ print(line)
 
 
 def sweep(bus: str, what: str, stride: int = 1) -> None:
-    """Have `what` done again and again by processes that are killed over it, one line later each
+    """Have `what` done again and again by processes that are killed meanwhile, one line later each
     time, until one gets through."""
     lines = run_python(SWEEP, bus, what, stride, timeout=280)
     assert int(lines) > 50 * stride

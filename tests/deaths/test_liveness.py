@@ -1,4 +1,4 @@
-"""However a process ends, its death is seen and told; who lives is not taken for dead."""
+"""However a process ends, its death is reported; none that is alive is taken for dead."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_however_it_dies_its_caller_and_all_who_listen_are_told(
     eventually(lambda: "victim" not in {e.name for e in bus.endpoints()})
     attach("victim")  # the name is free
     assert len(deaths) == 1
-    victim.kill()  # what exec has made of it
+    victim.kill()  # the program that it has become by exec
     if group is not None:
         accounts = (group / file for file in ("memory.oom_control", "memory.events"))
         account = next(file.read_text() for file in accounts if file.exists())
@@ -145,12 +145,12 @@ def test_who_exits_in_another_thread_than_its_first_was_not_killed(
     caller.wait_for("die")
     with pytest.raises(errors.EndpointDied) as caught:
         caller.request("die", timeout=60)
-    # The system ends its first thread like one that is killed, and of 0 it says nothing.
+    # The system ends its first thread like a killed one, and does not show an exit code of 0.
     assert caught.value.reason == ("exited" if code else "died")
 
 
 def leave_only(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that shows the deaths of others in this way alone."""
+    """A system that shows deaths in this way alone."""
     if sign != "pidfd":
         monkeypatch.setattr(door, "_open_pidfd", lambda connection, pid: None)
     if sign != "task flags":

@@ -121,7 +121,7 @@ def test_there_are_no_dead_letters_about_dead_letters(
     victims = [worker(take_and_hang, "$bus.undeliverable", "readers", name=n) for n in "ab"]
     sender = attach("sender")
     sender.send("nobody.handles.it", 1)
-    for count in (1, 2):  # whoever reads it dies of it, and that is enough
+    for count in (1, 2):  # every receiver dies of it; two are enough
         begun.wait(count)
         (reader,) = (e.pid for e in bus.find("$bus.undeliverable") if e.name in "ab" and e.in_hand)
         next(victim for victim in victims if victim.pid == reader).kill()
@@ -168,18 +168,18 @@ def never_read(endpoint: shmbus.Endpoint) -> None:
 def test_events_that_the_dead_had_not_touched_are_counted(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
-    begun, heard = recorder("begun"), recorder("news")
+    begun, received = recorder("begun"), recorder("news")
     victim = worker(never_read, name="victim")
     begun.wait()
     publisher = attach("publisher")
     for n in range(7):
         publisher.publish("news", n)
-    heard.wait(7)
+    received.wait(7)
     eventually(lambda: next(e for e in bus.endpoints() if e.name == "victim").untouched == 7)
     assert bus.health().lost == 0
     victim.kill()
     eventually(lambda: bus.health().lost == 7)
-    assert heard.payloads == list(range(7))
+    assert received.payloads == list(range(7))
 
 
 def say_and_die(endpoint: shmbus.Endpoint, count: int) -> None:
@@ -191,9 +191,9 @@ def say_and_die(endpoint: shmbus.Endpoint, count: int) -> None:
 def test_what_the_dead_had_sent_is_delivered(
     bus: shmbus.Bus, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
-    heard = recorder("last.words")
+    received = recorder("last.words")
     worker(say_and_die, 3000, name="victim")
-    messages = heard.wait(3000)
+    messages = received.wait(3000)
     assert [m.payload for m in messages] == list(range(3000))
     assert {m.source for m in messages} == {"victim"}
 
@@ -242,7 +242,7 @@ def test_a_sender_that_waits_for_room_goes_on_when_the_full_one_goes(
     full = worker(never_read, name="full")
     begun.wait()
     sender = attach("sender")
-    while fill(sender):  # its ring, and then what the full one left in ours
+    while fill(sender):  # first the receiver's ring, then ours
         pass
     waiting = threading.Thread(target=sender.publish, args=("news", b"y" * 500), daemon=True)
     waiting.start()

@@ -1,4 +1,4 @@
-"""What is known of the dead: whose message this was, and that a name is free again."""
+"""The names of the dead: messages keep their source, and the name is free again."""
 
 from __future__ import annotations
 

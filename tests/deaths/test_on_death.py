@@ -1,4 +1,4 @@
-"""`on_death`: called once, whoever dies, however and whenever."""
+"""`on_death`: called once for each death, of whatever kind and at whatever time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Others remove names of a bus from /dev/shm: who is attached goes on, who would attach is told."""
+"""Others remove names of a bus from /dev/shm: those attached go on, an attach gets an error."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_who_waits_for_a_bus_that_nobody_can_find_any_more_is_told(
     waiting.subscribe("x")
     remove_all(bus_process.name)
     bus_process.kill()
-    assert waiting.receive(0.1) is None  # the next one might find it
+    assert waiting.receive(0.1) is None  # the next dispatcher might find it
     bus_process.start()
     with pytest.raises(errors.BusDown) as caught:
         waiting.receive(60)
@@ -79,7 +79,7 @@ def test_who_waits_for_a_bus_that_nobody_can_find_any_more_is_told(
     attach("waiting").publish("x")
 
 
-@pytest.mark.parametrize("timeout", [0.0, 0.1])  # too soon for an answer at the door, or not
+@pytest.mark.parametrize("timeout", [0.0, 0.1])  # with and without time for an answer at the door
 @pytest.mark.parametrize("removed", ["bus_segment", "ready", "door", "bell"])
 def test_whichever_name_was_removed_who_would_attach_is_told(
     bus: shmbus.Bus, removed: str, timeout: float

@@ -44,7 +44,7 @@ FULL = """
                   "--shm-size" in error.remedy, "ring_bytes" in error.remedy)
         first = attached[0]
         first.subscribe("x")
-        for n in range(1000):  # whoever is on the bus does not notice
+        for n in range(1000):  # endpoints on the bus are not affected
             attached[-1].publish("x", b"x" * 1000)
             assert first.receive(60).payload == b"x" * 1000
         attached.pop().close()
@@ -52,7 +52,7 @@ FULL = """
         def again():
             try:
                 return bus.attach("again")
-            except shmbus.errors.SegmentError:  # the dispatcher has not let go of it yet
+            except shmbus.errors.SegmentError:  # the dispatcher has not freed it yet
                 return None
 
         attached.append(eventually(again))

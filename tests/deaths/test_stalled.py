@@ -34,7 +34,7 @@ def answer_after_a_stop(endpoint: shmbus.Endpoint) -> None:
 
 
 def told_of(message: Message) -> tuple[str, str]:
-    """What the bus says, and of whom."""
+    """The bus's events: their kind, and the endpoint."""
     return message.type.rpartition(".")[2], message.payload["name"]
 
 
@@ -72,7 +72,7 @@ def test_who_takes_nothing_is_stalled_after_the_time_that_was_set(
     told.wait(where=lambda m: m.type == "$bus.endpoint.stalled")
     (info,) = bus.find("x")
     assert (info.condition, bus.health().healthy) == ("stalled", False)
-    bus.evict("sluggard")  # being stalled is never its end
+    bus.evict("sluggard")  # stalled, it is not ended by itself
     told.wait(where=lambda m: m.type == "$bus.endpoint.down" and m.payload["reason"] == "evicted")
 
 
@@ -148,4 +148,6 @@ def test_who_is_slow_because_the_machine_is_busy_is_not_stalled(
         assert caller.request("echo", number, timeout=60).payload == number
         longest = max(longest, time.monotonic() - began)
     stalled = [m for m in told.messages if m.payload["name"] == "server"]
-    assert not stalled or longest > bus_settings.stall_after  # so busy that it is true
+    assert (
+        not stalled or longest > bus_settings.stall_after
+    )  # the machine was so busy that it was stalled

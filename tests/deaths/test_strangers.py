@@ -172,7 +172,7 @@ def test_interests_that_cannot_be_read_are_told_of_once_and_tried_again(
     try:
         eventually(lambda: "cannot be read" in caplog.text)
         beats, seen = 0, 0.0
-        while beats < 10:  # it is tried at each look around
+        while beats < 10:  # it is tried at each heartbeat
             age = bus.health().heartbeat_age or 0.0
             beats += age < seen
             seen = age
@@ -189,7 +189,7 @@ def test_who_says_nothing_at_the_door_is_let_go_when_the_bus_ends(bus_name: str)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
         with shmbus.serve(bus_name) as bus:
             visitor.connect(str(SHM / names.names_of(bus_name).door))
-            bus.attach("next").close()  # so that the visitor has been let in, too
+            bus.attach("next").close()  # so that the caller before it was answered, too
         assert visitor.recv(1) == b""
 
 

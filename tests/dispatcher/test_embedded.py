@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 Flags = mmap.mmap
 
-GO, DONE = 0, 1  # bytes of a page that host and workers share: what needs no lock of the host's
+GO, DONE = 0, 1  # bytes of a page that host and workers share; reading it needs no lock of the host
 
 
 def page(path: str) -> Flags:

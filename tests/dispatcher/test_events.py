@@ -1,4 +1,4 @@
-"""The bus's own events carry what shmbus.events says: every field, and nothing else."""
+"""The bus's own events carry the fields in shmbus.events: all, and no others."""
 
 from __future__ import annotations
 

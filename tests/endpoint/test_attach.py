@@ -106,7 +106,7 @@ def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: At
 def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_name_taken(
     bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "_PATIENCE", 0.0)  # it is over whenever somebody looks
+    monkeypatch.setattr(admission, "_PATIENCE", 0.0)  # it is over at the first try
     first = attach("worker")
     begun, go = threading.Event(), threading.Event()
 

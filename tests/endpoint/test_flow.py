@@ -87,7 +87,7 @@ def test_replies_are_not_stuck_behind_events_on_either_side(bus_name: str) -> No
     ):
         server.handle("ask", lambda message: message.payload)
         server.start()
-        reply = client.request_async("ask", "first", timeout=60)  # its way there is free
+        reply = client.request_async("ask", "first", timeout=60)  # the ring to there is not full
         assert reply.result().payload == "first"
         deaf.subscribe("flood")
         client.subscribe("flood")  # and does not read it

@@ -1,4 +1,4 @@
-"""Closing, draining and being forgotten: what was accepted is dealt with, every wait ends."""
+"""Closing, draining and being collected: nothing accepted is lost uncounted, every wait ends."""
 
 import contextlib
 import gc
@@ -151,7 +151,7 @@ def test_a_handler_may_drain_its_endpoint(
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
 ) -> None:
-    monkeypatch.setattr(runners, "PATIENCE", 3600.0)  # that nobody runs them yet is no surprise
+    monkeypatch.setattr(runners, "PATIENCE", 3600.0)  # no warning that no thread runs them yet
     sender, worker = attach("s"), attach("w")
     got: list[int] = []
 
@@ -192,7 +192,7 @@ def test_subscriptions_change_no_more_while_it_drains(
     thread = threading.Thread(target=worker.drain)
     thread.start()
     eventually(lambda: [e.state for e in bus.endpoints()] == ["attached", "leaving"])
-    monkeypatch.setattr(subscribing, "CONFIRM", 3600.0)  # nothing is waited for that does not come
+    monkeypatch.setattr(subscribing, "CONFIRM", 3600.0)  # the test never waits for so long
     go.set()
     thread.join()
     assert told == ["closed"]

@@ -1,4 +1,4 @@
-"""Payloads: what goes in comes out, as the type asked for, or as a clear error."""
+"""Payloads: what goes in comes out, as the wanted type, or as a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request ends once: with its reply, or with one error that says whose fault it was."""
+"""Every request ends once: with its reply, or with one error that names who failed."""
 
 import threading
 import uuid
@@ -160,7 +160,7 @@ def test_a_request_too_large_for_its_handler_names_it(bus: shmbus.Bus, attach: A
 def time_out(
     endpoint: shmbus.Endpoint, type: str, *, until: Callable[[errors.RequestTimeout], object]
 ) -> errors.RequestTimeout:
-    """Ask in vain, longer each time, until the error is the one that comes of patience."""
+    """Time out again and again, later each time, until `until` accepts the error."""
     for seconds in (0.05, 0.5, 5.0, 50.0):
         with pytest.raises(errors.RequestTimeout) as caught:
             endpoint.request(type, timeout=seconds)
@@ -186,7 +186,7 @@ def test_a_timeout_says_who_did_not_answer(bus: shmbus.Bus, attach: Attach) -> N
     go.set()
     server.handle("quick", lambda message: 1)
     assert client.request("quick", timeout=10).payload == 1
-    # A late reply belongs to nobody, and is counted: by the dispatcher or by the requester.
+    # A late reply is dropped and counted, by the dispatcher or by the requester.
     late = int(begun.is_set())  # the request may have come too late to be begun
     eventually(lambda: bus.health().orphans + bus.endpoints()[0].orphans == late)
 

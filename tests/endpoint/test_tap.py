@@ -1,4 +1,4 @@
-"""A tap shows what passes, without being in the way of it."""
+"""A tap shows what passes, and delays nothing."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""The dispatcher's half of the kernel in C alone: every promise of the C files beside this one,
-plain and under the sanitizers, on a bus without processes."""
+"""The dispatcher's half of the C kernel, without Python: every promise of the C files beside this
+one, plain and under the sanitizers, on a bus without processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def keep(command: list[str], promises: list[str]) -> Broken:
     broken = [promise for promise in promises if promise not in kept]
     if len(promises) == 1:
         return {promises[0]: why}
-    if not broken:  # only the end of the process shows it: whose fault was it?
+    if not broken:  # only the end of the process showed it: find the promise that is not kept
         return {promise: keep(command, [promise])[promise] for promise in promises}
     others = keep(command, broken[1:]) if broken[1:] else {}
     return dict.fromkeys(kept, "") | {broken[0]: why} | others

@@ -1,4 +1,4 @@
-"""Death at every instruction and at every fail point: what a process leaves behind must do."""
+"""Death at every instruction and every fail point: the others can go on with what is left."""
 
 import re
 from pathlib import Path

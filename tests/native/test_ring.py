@@ -1,4 +1,4 @@
-"""The kernel's ring and bell in C alone, under the sanitizers."""
+"""Ring and bell in C, without Python, under the sanitizers."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Doorbells: who waits sleeps until what it waits for is there, and can be interrupted."""
+"""Doorbells: a waiter sleeps until what it waits for is there, and can be interrupted."""
 
 import os
 import signal

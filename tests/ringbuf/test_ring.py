@@ -295,7 +295,7 @@ def test_closing_with_views_alive_is_harmless(name: str, producer: Producer) -> 
         reservation.__exit__(None, None, None)
 
 
-# Whole lives -----------------------------------------------------------------------------------
+# Created, attached, unlinked --------------------------------------------------------------------
 
 
 def test_each_side_can_be_replaced_while_the_ring_stands(name: str, producer: Producer) -> None:
@@ -411,7 +411,7 @@ def test_a_waiting_producer_is_woken_once_its_record_fits(
         parked = segment.memory.load(RING_PRODUCER_EPOCH)
         for _ in range(LARGEST // 32):
             got.append(consumer.pop())
-        assert segment.memory.load(RING_PRODUCER_EPOCH) == parked  # not woken in vain
+        assert segment.memory.load(RING_PRODUCER_EPOCH) == parked  # not woken
     while len(got) <= count:
         got.append(consumer.pop(timeout=30))
     thread.join(30)

@@ -311,7 +311,7 @@ def test_a_full_dev_shm_is_an_error_that_names_the_remedy(
 FILLED = """
 import os, sys
 from ringbuf import Segment, SegmentNoSpace, segment
-segment.available = lambda: sys.maxsize       # somebody else takes the space after the look at it
+segment.available = lambda: sys.maxsize       # another process takes the space after the check
 try:
     Segment.create(sys.argv[1], 3 << 20, kind=1, layout=1)
 except SegmentNoSpace as error:
@@ -410,7 +410,7 @@ print(interrupts)
 def test_ctrl_c_at_any_point_leaves_nothing(
     name: str, seed: int, python: Callable[..., str]
 ) -> None:
-    # Not quiet: an interrupt may come while a finalizer runs, and Python then says so.
+    # Not quiet: an interrupt may come while a finalizer runs, and Python then prints it.
     assert int(python(INTERRUPTED, name, seed, quiet=False)) > 50
 
 

@@ -1,4 +1,4 @@
-"""The hand-written stub says what the compiled kernel has."""
+"""The hand-written stub declares what the compiled kernel has."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 @pytest.mark.slow
 def test_the_kernels_stub_is_true(tmp_path: Path) -> None:
     allowed = tmp_path / "allowed"
-    # Classes tell of their buffers from Python 3.12 on.
+    # Classes have `__buffer__` from Python 3.12 on.
     allowed.write_text("(ringbuf\\._kernel\\.Mapping\\.__buffer__)?\n")
     options = ["--mypy-config-file", "pyproject.toml", "--allowlist", str(allowed)]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What Python, Cython and the fingerprint say of shared memory is what the C headers say."""
+"""Python, Cython and the fingerprint have the layout of the C headers."""
 
 import os
 import re

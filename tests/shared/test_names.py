@@ -1,4 +1,4 @@
-"""Names: what they may be, and that whatever stands in /dev/shm says whose it is."""
+"""Names: what they may be, and that every file in /dev/shm names its owner."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     try:
         timer.start()
-        bus.close(timeout=0.5)  # what waits before the deaf one cannot be forwarded
+        bus.close(timeout=0.5)  # its ring is full and the receiver takes nothing
         timer.join()
     except KeyboardInterrupt:
         pass
@@ -126,7 +126,7 @@ with bus.attach("deaf") as deaf:
         ep.publish("x", bytes(900))
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
-        ep.close()  # what waits before the deaf one cannot be forwarded
+        ep.close()  # its ring is full and the receiver takes nothing
     except RuntimeError as why:
         print(why, ep)
     bus.close(timeout=0)
@@ -141,7 +141,7 @@ def test_handlers_that_are_not_python_s_own_are_left_alone(bus_name: str) -> Non
     printed = run_python(
         HEAD
         + """
-del sys.modules["signal"], sys.modules["_signal"]  # who loads it anew takes ours for its host's
+del sys.modules["signal"], sys.modules["_signal"]  # the new copy takes ours for C's
 import signal
 assert signal.getsignal(signal.SIGINT) is None
 from shmbus.shared.signals import awaited

@@ -171,7 +171,7 @@ def test_a_lock_file_that_nobody_holds_is_freed_and_one_that_is_held_is_not(name
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds a fence, and does not serve, may take its time."""
+    """A new dispatcher waits long for a process that holds the fence and does not serve."""
     monkeypatch.setattr(succession, "_BEGINNING", TIMEOUT)
 
 
@@ -244,7 +244,7 @@ def doctor_at_work(bus_name: str) -> Iterator[Program]:
     with start_python(DOCTOR, bus_name) as it:
         assert it.line() == "ready"
         yield it
-        assert it.alive  # nothing made it stumble
+        assert it.alive  # no error ended it
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(
             health = seen.health()
             return health if health.healthy else None
 
-        health = eventually(healthy)  # a busy machine may hold up the dispatcher's heart
+        health = eventually(healthy)  # on a busy machine the heartbeat may be late
         assert (health.bus, health.state, health.dispatcher_alive) == (
             bus_process.name,
             "serving",

@@ -1,4 +1,4 @@
-"""ls, describe, route and health: buses seen from the shell."""
+"""ls, describe, route and health: buses observed from the shell."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_a_command_is_sent_to_its_handler(bus: shmbus.Bus, shmbus_command: Comma
 
 
 def listen(bus: shmbus.Bus, type: str) -> None:
-    """Wait until somebody would get it."""
+    """Wait until an endpoint would get it."""
     with bus.attach() as endpoint:
         endpoint.wait_for(type, timeout=60)
 
@@ -383,11 +383,11 @@ def test_reply_and_request_wait_for_the_bus_where_they_are_told_to(
         assert reply.wait(60) == 0
 
 
-def test_request_waits_for_a_handler_and_not_for_who_listens(
+def test_request_waits_for_a_handler_and_not_for_a_subscriber(
     bus: shmbus.Bus, shmbus_command: Command
 ) -> None:
-    with bus.attach("listener") as listener:
-        listener.subscribe(">")
+    with bus.attach("subscriber") as subscriber:
+        subscriber.subscribe(">")
         ran = shmbus_command("request", "-b", bus.name, "calc.add", "--wait", "0.05")
         assert ran.code == 4
         assert "0 of 1 receivers of 'calc.add' within 0.05 s" in ran.err
@@ -408,9 +408,9 @@ def test_remedies_are_options_and_commands(bus: shmbus.Bus, shmbus_command: Comm
 def test_fewer_than_were_to_come_in_time_is_told_by_the_exit_code(
     bus: shmbus.Bus, shmbus_command: Command, command: str
 ) -> None:
-    listen = (command, "-b", bus.name, "--timeout", "0.05")
-    assert shmbus_command(*listen).code == 0
-    assert shmbus_command(*listen, "--count", "1").code == 4
+    receive = (command, "-b", bus.name, "--timeout", "0.05")
+    assert shmbus_command(*receive).code == 0
+    assert shmbus_command(*receive, "--count", "1").code == 4
 
 
 def test_a_command_that_fails_over_a_send_is_told_without_our_traceback(
