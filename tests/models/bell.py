@@ -1,10 +1,10 @@
-"""The wait protocol: how a parked waiter is woken, and never more often than need be.
+"""The wait protocol: how a parked waiter is woken, and not more often than necessary.
 
 Describes ringbuf/native/bell.h (`rb_bell_wait`, `rb_park` and `rb_ring_bell`).
 
 The words, and who writes each:
 
-    head[i]   poster i     how much it has published: the truth that the waiter looks at
+    head[i]   poster i     how much it has published, which is what the waiter checks
     epoch     the waiter   odd while it is parked, and higher at each parking; 64 bits
     bell      everybody    the semaphore: tokens, a hint worth one look
     dead      the waiter's own watcher thread, once a poster's death is confirmed
@@ -20,13 +20,13 @@ The steps:
 Why it holds.  Either the waiter's second look sees the poster's head, or the poster's load sees
 the odd epoch: for both to miss, one of the two stores would have to be still in its store buffer
 at the other side's load, which is what seq_cst forbids.  A poster that sees an epoch for which it
-has posted need not post again: that token lies in the semaphore still, or the waiter took it and
-is up.  The drain stands before the odd store since a token put there for this epoch must not be
+has posted need not post again: that token is still in the semaphore, or the waiter took it and
+is awake.  The drain stands before the odd store since a token put there for this epoch must not be
 taken by it.  Nobody but the waiter writes `epoch`, so that a poster who is stopped between its
 load and its sem_post keeps nobody else from posting.
 
-A killed poster may owe a post, and it alone knew.  Who confirms its death, and not before, sets
-`dead` (both looks read it), *then* rings the bell without asking for the epoch.
+A killed poster may owe a post.  Who confirms its death, and not before, sets `dead` (both looks
+read it), *then* rings the bell, whatever the epoch.
 
 What is explored: store buffers as on x86-TSO, two and three posters, one of them killed, one
 frozen, at any step, an interrupted sem_wait (EINTR, or the end of a slice); the other direction

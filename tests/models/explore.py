@@ -12,7 +12,7 @@ yields one `Step` for each access to a shared word and is sent the answer:
                 yield sem_post("bell")
                 posted = epoch
 
-so that it reads like the code it stands for, and may be cut off (killed, frozen) at each yield.
+so that it reads like the code that it models, and may be cut off (killed, frozen) at each yield.
 
 How it works.  What a program will do depends only on where it stands and on its local variables;
 this pair is a *place*.  Places are numbered as they are found, and the transition (place, answer)
@@ -33,8 +33,8 @@ locked operation wait until the buffer is empty.  A model whose stores need no b
 
 Wrong is: an `assert` that fails in a program; an `invariant` that does not hold; a state in which
 no program can go on and which `at_rest` does not accept; and a state from which no such end can
-be reached any more (a livelock).  Faults (a kill, a freeze, an interrupted wait) may come but are
-never counted upon.
+be reached any more (a livelock).  Faults (a kill, a freeze, an interrupted wait) may come, but no
+end may depend on them.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ class Search:
     def onward(self, state: State) -> Iterator[tuple[State, int, object]]:
         """The states that the programs and the store buffers make of this one, with who did what.
 
-        A step that nobody else can see or hinder (it only fills the own store buffer, say) is
+        A step that no other program can see or prevent (such as filling its own store buffer) is
         taken at once, alone: taken later it would lead to the same.
         """
         memory, places, buffers, faults = state

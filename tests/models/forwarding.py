@@ -6,19 +6,19 @@ does first (recover.h).
 The words.  All but the last two lines are the dispatcher's:
 
     journal.*            what is begun, one operation with absolute values
-    tail[p]              what of port p's outgoing ring is done with
+    tail[p]              up to where port p's outgoing ring is forwarded
     todo[p].*            of a run with several targets: from, to, and what each is still owed
     data[t], head[t]     the ring that leads to t
     lost[t]              what was counted instead of delivered (here by name); lost[$]: dead letters
     reclaim[t], dealt[t] of t's ring, once t is dead: how far, and which of the bits of that record
-    target[i], done[i]   whom request i was sent to; 1 + position of the reply accepted
+    target[i], done[i]   the endpoint that request i was sent to; 1 + position of the reply accepted
     tail[>t], got[t]     the target's: what it took
     out[t]               the target's: its replies
 
 The steps.  A *run* is one or more consecutive records of a port with the same targets.
 
     more than one target:  todo[p] = {from, to, bits of each target}
-    each target with room: copy all, not yet published
+    each target with space: copy all, not yet published
                            journal = {RUN, source, from, to, target, target's head, bits after}
                            requests: target[i] = it.  replies: done[i] = position + 1
                            head.store, once for the whole run
@@ -31,18 +31,18 @@ must survive is an operation of `journal` as well: LOST (the counter after) and 
 requester's head, the index).
 
 A new dispatcher first looks at `journal`.  It alone moves the targets' heads: so where the head has
-moved on from the one in `journal`, that run was published: strike or release, both of which do no
-harm a second time, as a tail is only ever moved forward.  Where it has not, the run's target words
-are reset.  LOST is done again.  Then the deaths, then what `todo` says.
+moved on from the one in `journal`, that run was published: strike or release, which may be
+done twice, as a tail is only moved forward.  Where it has not, the run's target words
+are reset.  LOST is done again.  Then the deaths, then the runs in `todo`.
 
 A dead target's bits in a `todo`: the plain one is counted, the group's run is delivered to another
 member; the journal of that run names the dead one's entry, which it strikes.
-What stands in its ring beyond its tail is taken by the dispatcher, through `reclaim`, with the
-journal as from any port; a record owed both ways is dealt with bit by bit.
+What is in its ring beyond its tail is taken by the dispatcher, through `reclaim`, with the
+journal as from any port; a record owed both ways is handled bit by bit.
 
-What is explored: a kill at every step, so also between any two words of the journal (they are
-read by nobody but a successor, when all that its predecessor has stored has arrived: so the order
-of the program is all that matters, and no store buffers are needed here); one and two kills of
+What is explored: a kill at every step, so also between any two words of the journal (only a
+successor reads them, when all stores of its predecessor have arrived: so only the order of the
+program matters, and no store buffers are needed here); one and two kills of
 dispatchers and targets; runs, fan-outs, groups, full rings, requests and replies.  Shown: each
 subscriber has each event once or it is counted there once; of each group message one member has
 it, or it is one dead letter; each request ends once; no tail moves backwards.
@@ -142,7 +142,7 @@ def forwarding(
 
     # What it sees ---------------------------------------------------------------------------------
 
-    def room(words: Words, t: str) -> int:
+    def space(words: Words, t: str) -> int:
         return int(words[f"tail[>{t}]"]) + capacity - int(words[f"head[{t}]"])
 
     def least_busy(words: Words, members: str) -> str:
@@ -186,7 +186,7 @@ def forwarding(
                 copies = copied(words, p, start, to, GROUP)
                 if not member:
                     return Job("lose", p, start, to, "$", copies, 0, ((t, 0),))
-                if room(words, member) >= to - start:
+                if space(words, member) >= to - start:
                     return Job("deliver", p, start, to, member, copies, 0, ((t, 0),))
         if words[f"reclaim[{t}]"] == 0:
             return Job("reclaim", to=words[f"tail[>{t}]"], target=t)
@@ -204,7 +204,7 @@ def forwarding(
                 and not words[f"done[{i}]"]
                 and i not in untouched
                 and replied
-                and room(words, "r") > 0
+                and space(words, "r") > 0
             ):
                 return Job("fail", target="r", owed=((t, i),))
         if start < words[f"head[{t}]"]:
@@ -218,12 +218,12 @@ def forwarding(
             after = dealt | GROUP
             i = records[copy.name].request
             if not member and i >= 0:
-                if room(words, "r") > 0:
+                if space(words, "r") > 0:
                     return Job("fail", ">" + t, start, start + 1, "r", (), after, (("", i),))
             elif not member:
                 lost = (Copy(copy.name, GROUP),)
                 return Job("lose", ">" + t, start, start + 1, "$", lost, after)
-            elif room(words, member) > 0:
+            elif space(words, member) > 0:
                 return Job(
                     "deliver", ">" + t, start, start + 1, member, (Copy(copy.name, GROUP),), after
                 )
@@ -248,13 +248,13 @@ def forwarding(
         i = ring[start - 1].request
         if not owed and i >= 0:
             no_route = Job("fail", p, start, start + 1, "r", owed=(("", i),))
-            return no_route if room(words, "r") > 0 else None
+            return no_route if space(words, "r") > 0 else None
         if not owed:
             return Job("release", p, start, to)
         for t, bits in owed:
             if words[f"dead[{t}]"]:
                 continue
-            fits = min(room(words, t), to - start)
+            fits = min(space(words, t), to - start)
             if fits >= (to - start if len(owed) > 1 or stands(words, p) else 1):
                 copies = copied(words, p, start, start + fits, bits)
                 return Job("deliver", p, start, start + fits, t, copies)
@@ -271,7 +271,7 @@ def forwarding(
         known = (0, position) if reply_is_known_by_position else (0,)
         if words[f"target[{i}]"] != t or words[f"done[{i}]"] not in known:
             return Job("release", "<" + t, position, position + 1)
-        if room(words, "r") == 0:
+        if space(words, "r") == 0:
             return None
         return Job("deliver", "<" + t, position, position + 1, "r", (Copy(f"reply {i}", PLAIN),))
 

@@ -1,6 +1,6 @@
 """Taking and holding: what a dead endpoint had not touched, had begun, and had done.
 
-Describes shmbus/endpoint/native/take.h and hold.h, and what the dispatcher makes of
+Describes shmbus/endpoint/native/take.h and hold.h, and what the dispatcher does with
 it at a death.
 
 The words are all the endpoint's:
@@ -21,13 +21,13 @@ A record is, once its receiver is dead, untouched from `taken` on; begun, where 
 it and is not done; else done.  The untouched goes to another member as it was, the begun once more
 with its attempt counted.
 
-Why in this order.  Entered before `taken` moves, a message that is killed half-way is held *and*
-untouched, and untouched is asked first.  The other way round it would be neither.  An entry names
-nobody while its `done` is taken back: else the message that it held before would be begun again.
+Why in this order.  A message is entered before `taken` moves: after a kill in between it is held
+*and* untouched, and untouched is checked first.  The other way round it would be neither.  An entry
+is free while its `done` is reset: else the message that it held before would be begun again.
 
 What is explored: the leader and two handler threads that finish in any order, two held entries,
-plain and group messages between each other.  The process may be killed at every step: whatever
-words stand then are judged, as the dispatcher would, in every state.  Shown: no message
+plain and group messages between each other.  The process may be killed at every step: the words
+as they are then are judged, as the dispatcher would, in every state.  Shown: no message
 that is not finished is taken for done or lies before the tail, none that was surfaced goes on as
 untouched, none whose end was marked goes on at all.
 

@@ -1,33 +1,34 @@
-"""Space: a full ring stops its producer, and every release that makes room lets it go on.
+"""Space: a full ring stops its producer, and every release that makes space lets it go on.
 
-Describes shmbus/dispatcher/native/room.h (a front that does not fit) and the two ends of an
+Describes shmbus/dispatcher/native/room.h (a head of line that does not fit) and the two ends of an
 endpoint's rings in shmbus/endpoint/native/hold.h (ep_release) and want.h (ep_store_need).
 
 The words, and who writes each; ring r leads from its producer to its consumer:
 
-    head[r], need[r]   the producer   how much it has published; the tail that would make room
+    head[r], need[r]   the producer   how much it has published; the tail that would make space
     tail[r]            the consumer   how much it has released
-    ready[e]           endpoint e     raised after its heads and tails: "look at me"; the dispatcher
-                                      compares it with what it last saw.  Here the word is the
+    ready[e]           endpoint e     raised after its heads and tails; the dispatcher compares it
+                                      with what it last saw.  Here the word is the
                                       difference of the two.  ready[!]: the watcher's, t is dead
-    parked[w]          the waiter w   its bell, as far as bell.py has shown what it does
+    parked[w]          the waiter w   its bell, whose protocol bell.py explores
 
-An endpoint's ring leads to the dispatcher, which forwards its front into the target's ring.
+An endpoint's ring leads to the dispatcher, which forwards its head of line into the target's ring.
 
     sender full:       need[r] = head + length - capacity (seq_cst; the least over its threads);
                        epoch odd; look at tail[r], at incoming data and replies; wait
     dispatcher:        tail.store (a batch, then one fence); tail >= need[r]? post
-    front full:        need[T] = head + length - capacity (seq_cst); look at T's tail again;
-                       still full: park this front under T
+    target full:       need[T] = head + length - capacity (seq_cst); look at T's tail again;
+                       still full: park this port under T
     T releases:        tail.store (seq_cst); tail >= need[T], and not rung for this value?
                        raise ready[T], post the dispatcher
-    dispatcher parks:  its last look may pass over a full front only if that need is stored
+    dispatcher parks:  its last look may pass over a head of line that does not fit only if
+                       that need is stored
 
-Why it holds.  It is the bell's argument once more, with `need` in the place of the epoch: either
-the one who waits sees the tail, or the one who releases sees the need.  A sender who waits for
-room looks at its replies too, and replies never wait for user code: so no circle of full rings is
-closed.  A need is overwritten only by a smaller one or once it is satisfied, and never cleared,
-since several fronts may wait for one target and it speaks for all of them.
+Why it holds.  As with the bell, with `need` in the place of the epoch: either the waiter sees the
+tail, or the one who releases sees the need.  A sender that waits for space takes its replies too,
+and replies never wait for user code: so no cycle of full rings blocks.  A need is overwritten only
+by a smaller one or once it is satisfied, and never cleared, since several heads of line may wait
+for one target and it stands for all of them.
 
 What is explored: rings of one record from a sender over the dispatcher to a target, and the
 answers all the way back; two senders that wait for one target; two threads that wait for one
@@ -111,8 +112,8 @@ def space(
     sender_stores_need: bool = True,
     sender_looks_again: bool = True,
     sender_looks_at_replies: bool = True,
-    front_need_is_stored: bool = True,
-    front_looks_again: bool = True,
+    head_of_line_need_is_stored: bool = True,
+    head_of_line_looks_again: bool = True,
     need_is_seq_cst: bool = True,
     need_is_cleared_when_satisfied: bool = False,
     dispatcher_tells_the_sender: bool = True,
@@ -192,7 +193,7 @@ def space(
         yield store_seq(f"ready[{who}]", 1)
         yield ring_bell["d"]
 
-    def await_room(who: str, head: int) -> Part[None]:
+    def await_space(who: str, head: int) -> Part[None]:
         if sender_stores_need:
             yield seq(f"need[{who}]", head + 1 - capacity)
 
@@ -210,7 +211,7 @@ def space(
             else:
                 looked_at: tuple[str, ...] = words
                 if head < messages:
-                    yield from await_room(who, head)
+                    yield from await_space(who, head)
                     if not sender_looks_at_replies:
                         looked_at = words[:1]
                 now = yield from wait(
@@ -229,7 +230,7 @@ def space(
                     head += 1
                     yield from do(push, "t", head)
                 else:  # it takes no more before it has answered
-                    yield from await_room("t", head)
+                    yield from await_space("t", head)
                     now = yield from wait("t", words[:1], seen[:1])
                     seen = (now[0], seen[1])
                     del now
@@ -242,21 +243,21 @@ def space(
                 seen = yield from wait("t", words, seen)
 
     def visit(source: str, tail: int, head: int, need: int, dead: bool) -> Part[tuple[str, int]]:
-        """Forwards the front of a ring, if there is one and it fits; returns the need stored."""
+        """Forwards the record at the front of a ring if it fits; returns the need stored."""
         filled = yield load(f"head[{source}]")
         if filled == tail:
             return "empty", need
         if dead and fronts_of_the_dead_are_let_go:
             yield store(f"tail[{source}]", tail + 1)  # counted lost
             return "lost", need
-        room = yield load(f"tail[{into[source]}]")
-        if head - room >= capacity:
-            if front_need_is_stored and (head + 1 - capacity < need or need <= room):
+        released = yield load(f"tail[{into[source]}]")
+        if head - released >= capacity:
+            if head_of_line_need_is_stored and (head + 1 - capacity < need or need <= released):
                 need = head + 1 - capacity
                 yield seq(f"need[{into[source]}]", need)
-            if front_looks_again:
-                room = yield load(f"tail[{into[source]}]")
-            if head - room >= capacity:
+            if head_of_line_looks_again:
+                released = yield load(f"tail[{into[source]}]")
+            if head - released >= capacity:
                 return "blocked", need
         if need_is_cleared_when_satisfied and need != NO_NEED:
             need = NO_NEED
@@ -363,7 +364,7 @@ def space(
     def at_rest(view: View) -> str | None:
         for e in senders:
             if view[f"head[{e}]"] < messages and view.status(e) != "killed":
-                return f"{e} waits for room for ever"
+                return f"{e} waits for space for ever"
             if view[f"tail[{e}]"] < view[f"head[{e}]"]:
                 return f"what {e} has sent lies for ever"
         if view.status("t") == "killed":
@@ -418,7 +419,7 @@ def threads(
     capacity = 4
 
     def push(length: int, words: dict[str, Any]) -> int | None:
-        """Answers 0, or, with the lock in hand, the tail that would make room."""
+        """Returns 0, or, with the lock held, the tail that would make space."""
         if words["locked"]:
             return None
         words["wants"] = tuple(want for want in words["wants"] if want[0] != length)

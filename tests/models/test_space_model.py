@@ -1,4 +1,4 @@
-"""Nobody waits for ever for room, whatever the order of steps; and the model would notice."""
+"""No waiter waits for ever for space, whatever the order of steps; and the model would notice."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ WRONG: dict[str, dict[str, Any]] = {
         "coarse": True,
         "sender_looks_at_replies": False,
     },
-    "passing over a front whose need is not stored": {**ONE_WAY, "front_need_is_stored": False},
-    "no second look at the target's tail": {**ONE_WAY, "front_looks_again": False},
+    "passing over a head of line whose need is not stored": {
+        **ONE_WAY,
+        "head_of_line_need_is_stored": False,
+    },
+    "no second look at the target's tail": {**ONE_WAY, "head_of_line_looks_again": False},
     "the need is not seq_cst": {"answers": 0, "buffered": True, "need_is_seq_cst": False},
     "the dispatcher does not look at the need": {**ONE_WAY, "dispatcher_tells_the_sender": False},
     "the target does not look at the need": {**ONE_WAY, "target_tells_the_dispatcher": False},
     "ready is not raised at a release": {**ONE_WAY, "ready_is_raised_at_release": False},
-    "a need is cleared while fronts wait": {
+    "a need is cleared while ports wait": {
         **SENT,
         "senders": "su",
         "need_is_cleared_when_satisfied": True,
@@ -55,7 +58,7 @@ WRONG: dict[str, dict[str, Any]] = {
     },
     "a successor waits to be told": {**ONE_WAY, "kills": 1, "successor_looks_at_all": False},
     "a successor rings nobody": {**ONE_WAY, "kills": 1, "successor_rings_all": False},
-    "fronts go on waiting for the dead": {
+    "ports go on waiting for the dead": {
         **ONE_WAY,
         "kills": 1,
         "fronts_of_the_dead_are_let_go": False,
@@ -68,12 +71,12 @@ WRONG_THREADS = {
     "the leader looks for itself alone": {"leader_looks_for_all": False},
     "a need that is met is replaced": {"met_need_is_replaced": True},
 }
-SLOW = {"fronts go on waiting for the dead", "a full sender does not take its replies"}
+SLOW = {"ports go on waiting for the dead", "a full sender does not take its replies"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", EVERYTHING_GOES_WELL)
-def test_nobody_waits_for_ever_for_room(how: str) -> None:
+def test_nobody_waits_for_ever_for_space(how: str) -> None:
     found = explore(space(**EVERYTHING_GOES_WELL[how]))
     print(found)
     assert found.wrong is None, str(found)
@@ -82,7 +85,7 @@ def test_nobody_waits_for_ever_for_room(how: str) -> None:
 @pytest.mark.parametrize(
     "how", [pytest.param(how, marks=[pytest.mark.slow] * (how in SLOW)) for how in WRONG]
 )
-def test_a_wrong_way_to_wait_for_room_is_found_out(how: str) -> None:
+def test_a_wrong_way_to_wait_for_space_is_found(how: str) -> None:
     found = explore(space(**WRONG[how]))
     print(found)
     assert found.wrong is not None, str(found)
