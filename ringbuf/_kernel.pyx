@@ -244,7 +244,7 @@ cdef class Mapping:
 cdef class Bell:
     """A semaphore that exists, and the epoch word of the one thread that waits at it.
 
-    `offset` is where in `mapping` the epoch stands; who waits must have it writable. Raises OSError.
+    The epoch is at `offset` of `mapping`, which must be writable for `wait`. Raises OSError.
     """
 
     cdef Mapping _mapping

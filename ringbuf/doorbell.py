@@ -53,7 +53,7 @@ class Doorbell(Bell):
         """Open the semaphore of the caller's own user. Raises DoorbellNotFound, DoorbellError."""
         try:
             status = os.lstat(path(name))
-            # In the sticky /dev/shm nobody else can replace what is ours.
+            # /dev/shm is sticky: no other user can replace what is ours.
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
                 raise DoorbellError(name, f"belongs to uid {status.st_uid}, or is no semaphore")
             bell = cls(name, mapping, offset)

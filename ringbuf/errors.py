@@ -1,4 +1,4 @@
-"""What can go wrong, by name. Every error carries its facts as attributes and says what to do."""
+"""What can go wrong, by name. Every error carries its facts as attributes and names a remedy."""
 
 from os import strerror
 
@@ -15,7 +15,7 @@ class RingbufError(Exception):
 class SegmentError(RingbufError):
     """A segment could not be made, opened or trusted; `name` is the one meant.
 
-    Raised itself where the system refused for a reason that has no class here; `errno` says which.
+    Raised itself where the system refused for a reason without a class here; `errno` is the reason.
     """
 
     def __init__(self, name: str, problem: str, *, errno: int = 0) -> None:
@@ -44,7 +44,7 @@ class SegmentNotFound(SegmentError):
 
 
 class SegmentNoSpace(SegmentError):
-    """The memory could not be reserved: `size` bytes were asked for where `free` were left."""
+    """The memory could not be reserved: `size` bytes were wanted where `free` were left."""
 
     def __init__(self, name: str, size: int, free: int, remedy: str, *, errno: int) -> None:
         super().__init__(

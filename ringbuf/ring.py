@@ -1,7 +1,7 @@
 """Rings: records from one process to another, in order, without a system call while both are awake.
 
 A ring has one producer and one consumer, two threads of any two processes of the same user. It
-stands in a segment of its own, with a doorbell for each side, so that either can wait for the
+is in a segment of its own, with a doorbell for each side, so that either can wait for the
 other. Each side owns what it writes: the producer the head and the data, the consumer the tail.
 
     with Producer.create("numbers", 1 << 16) as ring:       # in one process

@@ -72,7 +72,7 @@ class Segment(SharedMemory):
     ) -> Self:
         """Make a segment of `size` bytes, its prefix included, zeroed but for the prefix.
 
-        `prepare` writes what must stand in it before anybody else can attach. Whatever fails,
+        `prepare` writes what must be in it before another process can attach. Whatever fails,
         nothing is left behind. Raises SegmentExists, SegmentNoSpace, SegmentError.
         """
         if size < PREFIX_SIZE or size % 8:
@@ -119,7 +119,7 @@ class Segment(SharedMemory):
         None accepts any kind, layout or size. Raises SegmentNotFound, SegmentForeign,
         SegmentNotReady (try again), SegmentMismatch, SegmentError.
         """
-        # Not blocking: the name might be a pipe that somebody left there.
+        # Not blocking: the name might be a pipe's.
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
         try:
             fd = _posixshmem.shm_open("/" + name, flags)

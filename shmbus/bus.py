@@ -82,7 +82,7 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     ``settings`` hold for the bus; their sizes are the defaults of its endpoints. ``replace`` puts a
     bus of another layout, which another version of this package left running, out of service;
     without it that is a ``LayoutMismatch``. In the main thread, SIGINT and SIGTERM wait until the
-    bus stands.
+    bus is served.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
     ``InvalidName``.

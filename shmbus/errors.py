@@ -62,7 +62,7 @@ def _at(index: int | None) -> str:
 
 
 class NotAccepted(BusError):
-    """A message was not accepted: nobody will get it."""
+    """A message was not accepted: no endpoint will get it."""
 
 
 class QueueFull(NotAccepted):
@@ -163,7 +163,7 @@ class RequestTimeout(RequestError, TimeoutError):
 
     seconds: float
     endpoint: str | None = None  # the handler, where it was chosen
-    hint: str = ""  # what is known of the reason
+    hint: str = ""  # the reason, if it is known
 
     def _explain(self) -> str:
         who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"

@@ -18,7 +18,7 @@ UNREAD = DP_UNREAD_INTERESTS
 
 
 def up_shape(up):
-    """What a segment UP asks for; None where what it claims does not lie within it."""
+    """What a segment UP asks for; None where its rings or tables do not lie within it."""
     cdef dp_shape shape
     if not dp_read_shape(<const sb_up *><uintptr_t>up.address, up.size, &shape):
         return None

@@ -390,7 +390,7 @@ class Dispatcher:
                 self._remove(endpoint)
 
     def _remove(self, endpoint: Admitted) -> None:
-        """The kernel is done with an ended endpoint: free its slot, and remove its names."""
+        """The C kernel has handled the end of an endpoint: free its slot, and remove its names."""
         slot = endpoint.slot
         del self.admitted[slot]
         self._unread.discard(slot)

@@ -41,7 +41,7 @@ what is left (`shmbus doctor --fix`)."""
 
 
 class Standing(NamedTuple):
-    """What a bus consists of before anybody is attached."""
+    """What a bus consists of before an endpoint is attached."""
 
     bus: Segment
     ready: Segment

@@ -20,7 +20,7 @@ _LOG_BYTES = 4096  # of a new log
 
 
 class Entry(NamedTuple):
-    """An addition or removal, as it stands in the log."""
+    """An addition or removal, as it is in the log."""
 
     op: layout.InterestOp
     role: int

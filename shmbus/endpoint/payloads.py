@@ -1,9 +1,9 @@
 """Payloads: from values to bytes, and back to the type that a receiver expects.
 
-Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec. Which of them it
-was stands in the record's header. A receiver gets the type that its call names
-(``payload_type=``), else the one that its handler's annotation names, else the one registered by
-message type (``attach(types=...)``), else plain values: dicts, lists, numbers, strings.
+Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec; flags in the
+record's header distinguish them. A receiver gets the type that its call names (``payload_type=``),
+else the one that its handler's annotation names, else the one registered by message type
+(``attach(types=...)``), else plain values: dicts, lists, numbers, strings.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def encode(payload: object, *, type: str = "?") -> tuple[int, Buffer]:
     if isinstance(payload, bytes | bytearray):
         return RAW, payload
     if isinstance(payload, memoryview):
-        # The kernel copies from flat bytes.
+        # The C kernel copies from flat bytes.
         return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
     try:
         return MSGPACK, _encode(payload)
@@ -125,7 +125,8 @@ def annotated_type(function: Callable[..., Any], namespace: Mapping[str, Any] | 
 
     It is ``Query`` in ``def query(message: Message[Query])``, and in ``message: Query`` where that
     is a Struct. ``namespace`` adds names that the module of the callback may import for type
-    checkers only. An annotation that cannot be resolved is logged and stands for plain values.
+    checkers only. An annotation that cannot be resolved is logged, and payloads come as plain
+    values.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())

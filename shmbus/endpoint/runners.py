@@ -108,6 +108,6 @@ class Runners:
             return
         self._warned = True
         log.warning(
-            "endpoint %r has messages for its handlers and nobody runs them: call run() or start()",
+            "endpoint %r has messages, and no thread runs its handlers: call run() or start()",
             self._endpoint.name,
         )

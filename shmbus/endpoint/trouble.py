@@ -43,7 +43,7 @@ class Explanations:
         self._seat, self._view = seat, view
 
     def trouble(self, trouble: int, bad_ring: BadRing | None) -> errors.BusError:
-        """What stands in the way of its calls."""
+        """The error for what keeps its calls from proceeding."""
         if trouble & Trouble.CLOSED_HERE:
             return errors.EndpointClosed(endpoint=self._seat.name)
         if trouble & Trouble.TAKEN_OFF:

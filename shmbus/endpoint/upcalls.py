@@ -39,11 +39,11 @@ class Fault(NamedTuple):
 
 
 class Upcalls(NamedTuple):
-    """What the kernel calls."""
+    """What the C kernel calls."""
 
     callbacks: Callable[[str], Callbacks]
     """What to call for messages of this type. The answer is kept until an interest changes."""
     explain_trouble: Callable[[int, BadRing | None], errors.BusError]
-    """The error for what stands in the way (bits of `Trouble`)."""
+    """The error for what keeps calls from proceeding (bits of `Trouble`)."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""

@@ -1,4 +1,4 @@
-"""What stands in shared memory, for Cython. Written by tools/build/layout.py from the headers; do not edit."""
+"""What is in shared memory, for Cython. Written by tools/build/layout.py from the headers; do not edit."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from ringbuf._native cimport rb_word

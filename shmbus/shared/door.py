@@ -1,8 +1,8 @@
-"""The door: where a process asks to be admitted to a bus. Messages never pass here.
+"""The door: where a process knocks to be admitted to a bus. Messages never pass here.
 
 A SEQPACKET socket beside the segments. The caller completes its segment UP before it knocks; it
 sends one record, gets one answer, and keeps the connection open for as long as it is attached: its
-end shows an ``exec``. Who knocks, and that it is alive, the socket itself tells the dispatcher.
+end shows an ``exec``. The socket identifies the caller, and shows that it is alive.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """detached (in good order), killed (by a signal), exited (without detaching), exec (the process
     runs another program), evicted (`Bus.evict`), quarantined (its rings held what no endpoint
-    writes), died (more is not known), or absent (it was not attached in the first place)."""
+    writes), died (for an unknown reason), or absent (it was not attached in the first place)."""
 
 
 class Tap(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 A type is made of tokens between dots: ``buffer.12.changed``. In a pattern, ``*`` stands for any one
 token and a final ``>`` for one or more. A first token that begins with ``$`` is the bus's own:
-nobody else publishes it, and a leading wildcard never matches it.
+only the bus publishes it, and a leading wildcard never matches it.
 
 `route` computes, without state, what the forwarding plane does with a trie: it is what
 ``bus.route(type)`` returns, and the tests compare the trie with it.

@@ -54,7 +54,7 @@ class Target(NamedTuple):
 
     @classmethod
     def unpack(cls, whom: int) -> Target | None:
-        """From a word of the table of targets; 0 is nobody."""
+        """From a word of the table of targets; 0: none was chosen."""
         return cls(*_kernel.unpack_whom(whom)) if whom else None
 
 

@@ -242,10 +242,10 @@ def _nobody_began_at(start: int) -> bool:
     if processes.namespace("pid") != _INITIAL_PID_NAMESPACE:
         return False
     try:
-        everybody = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
+        all_pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     except OSError:
         return False
     return not any(
         processes.start_time(pid) == start and processes.process_alive(pid, start)
-        for pid in everybody
+        for pid in all_pids
     )

@@ -350,7 +350,9 @@ namespaces = pytest.mark.skipif(
         ("mount --bind /usr", "bad", "not in memory", "mount -t tmpfs"),
     ],
 )
-def test_a_dev_shm_that_will_not_do_is_told(mount: str, state: str, says: str, remedy: str) -> None:
+def test_a_dev_shm_that_will_not_do_is_reported(
+    mount: str, state: str, says: str, remedy: str
+) -> None:
     found = checked(setup=f"{mount} /dev/shm")
     assert found["/dev/shm"].state == state
     assert says in found["/dev/shm"].text
@@ -412,7 +414,7 @@ assert prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0
         ("os.confstr = lambda name: 'glibc 2.28'", "note", "sem_clockwait"),
     ],
 )
-def test_what_the_kernel_lacks_is_told(prepare: str, state: str, says: str) -> None:
+def test_what_linux_lacks_is_reported(prepare: str, state: str, says: str) -> None:
     found = [f for subject, f in checked(prepare=prepare).items() if subject.startswith("Linux")]
     assert state in {f.state for f in found}
     assert any(says in f.text for f in found)

@@ -175,7 +175,7 @@ KEYWORDS = {"from", "in", "is"}
 
 def cython(headers: Iterable[Header]) -> str:
     """Declarations of all that the bus's headers define, and of the prefix."""
-    lines = [f'"""What stands in shared memory, for Cython. {DO_NOT_EDIT}"""', ""]
+    lines = [f'"""What is in shared memory, for Cython. {DO_NOT_EDIT}"""', ""]
     lines += ["from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t"]
     lines += ["from ringbuf._native cimport rb_word"]
     for header in headers:

@@ -37,7 +37,7 @@ cdef sem_t *open_bell(str name) except NULL:
 @cython.final
 @cython.no_gc_clear              # the watcher thread reads the mappings until __dealloc__
 cdef class Connection:
-    """The segments and bells of an endpoint, waiting, and what stands in the way of its calls."""
+    """The segments and bells of an endpoint, waiting, and what keeps its calls from proceeding."""
 
     cdef ep_endpoint *e
     cdef sem_t *_dispatcher_bell
@@ -94,7 +94,7 @@ cdef class Connection:
         return 0
 
     cdef int _store_paths(self, bytes door, bytes bus, uint64_t file) except -1:
-        """Where the watcher connects to a dispatcher that adopts this endpoint, and the file that is gone if none will."""
+        """The door of a dispatcher that adopts this endpoint, and the file that is gone if none will."""
         if <size_t>len(door) < sizeof(self.e.door_path) and <size_t>len(bus) < sizeof(self.e.bus_path):
             memcpy(self.e.door_path, PyBytes_AS_STRING(door), len(door) + 1)
             memcpy(self.e.bus_path, PyBytes_AS_STRING(bus), len(bus) + 1)
@@ -112,7 +112,7 @@ cdef class Connection:
         if self._own_bell != NULL:
             sem_close(self._own_bell)
 
-    # What stands in the way ------------------------------------------------------------------
+    # Trouble ---------------------------------------------------------------------------------
 
     cdef inline bint ours(self) noexcept:
         """Whether this process attached. A forked child must not even take the lock."""
@@ -135,8 +135,8 @@ cdef class Connection:
         raise self._explain(trouble, ring)
 
     def require(self, *, bint served=False):
-        """Raises what stands in the way of any call. With `served`, a dispatcher must be there, too, where this
-        endpoint does not wait for the next."""
+        """Raise the error of a trouble that keeps any call from proceeding. With `served`, also if there is no
+        dispatcher and this endpoint does not wait for the next."""
         if self.closed():
             raise EndpointClosed(endpoint=self.name)
         self.check()
@@ -145,7 +145,7 @@ cdef class Connection:
             self.raise_trouble(trouble)
 
     cpdef uint64_t trouble(self):
-        """What stands in the way: bits of enum ep_trouble."""
+        """Bits of enum ep_trouble."""
         ep_lock(self.e)
         cdef uint64_t trouble = ep_trouble(self.e)
         ep_unlock(self.e)
@@ -164,7 +164,7 @@ cdef class Connection:
     cdef int wait(self, uint32_t want, uint32_t index, uint64_t value, uint64_t minds, bint checks_dispatcher,
                   uint64_t deadline) except -2:
         """See struct ep_waiter. WAIT_GRANTED: what it wants is there. WAIT_ELAPSED: the deadline has come.
-        WAIT_STOPPED: receiving threads are to stop. Raises what else stands in the way, and what Python's
+        WAIT_STOPPED: receiving threads are to stop. Raises the error of any other trouble, and what Python's
         signal handlers raise."""
         cdef ep_waiter w
         cdef rb_wake wake

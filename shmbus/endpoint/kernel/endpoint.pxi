@@ -54,7 +54,7 @@ cdef class EndpointCore:
     def send(self, str type not None, payload=None, *, timeout=5.0):
         """Send a command to the one endpoint that handles the most specific matching pattern.
 
-        No reply comes; where nobody handles it, it becomes a dead letter. Raises like `publish`.
+        No reply comes; where no endpoint handles it, it becomes a dead letter. Raises like `publish`.
         """
         self._outbox.post(SB_SEND, type, payload, timeout, self._outbox.always(), ALONE)
 
@@ -118,7 +118,7 @@ cdef class EndpointCore:
 
     @property
     def _received(self):
-        """Whether somebody has received at least once."""
+        """Whether a thread has received at least once."""
         return self._receiving.begun
 
     def _data_waits(self):

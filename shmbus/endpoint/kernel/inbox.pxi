@@ -23,7 +23,8 @@ cdef class Inbox:
             Py_XDECREF(self._types[i])
 
     cdef str _intern(self, const char *type, Py_ssize_t length):
-        """The string for a received type: mostly one seen before, often the last one. May be called under the lock: nothing here runs Python code."""
+        """The string for a received type: mostly one seen before, often the last one.
+        May be called under the lock: nothing here runs Python code."""
         if self._last_type != NULL and sb_is_text(self._last_type, type, length):
             return <str><object>self._last_type
         cdef uint32_t hash = <uint32_t>length

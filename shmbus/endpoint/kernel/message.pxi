@@ -28,7 +28,7 @@ cdef inline object decoder_of(object payload_type):
 cdef class Message:
     """A message as its receiver sees it, or a reply.
 
-    `payload` is decoded when it is first asked for, to the type that the call, the callback's
+    `payload` is decoded when it is first read, to the type that the call, the callback's
     annotation or `attach(types=...)` names, and raises `DecodeError` where it is not of that type.
     """
 
@@ -117,7 +117,7 @@ cdef class Message:
 
     @property
     def deadline_ns(self):
-        """When nobody waits for the reply any more, by CLOCK_MONOTONIC; None: never."""
+        """When its requester stops waiting, by CLOCK_MONOTONIC; None: never."""
         return self._header.deadline_ns or None
 
     @property

@@ -21,7 +21,7 @@ cdef class PeerNames:
         free(self._generations)
 
     cdef str of(self, uint32_t slot, uint32_t generation):
-        """Empty where it is not known any more."""
+        """Empty where the row has another holder by now."""
         if slot == SB_FROM_BUS:
             return "$bus"
         if slot >= len(self._names):

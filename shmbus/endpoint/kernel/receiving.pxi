@@ -15,7 +15,7 @@ cdef class Receiving:
     cdef Threads _threads
     cdef CallbackTable _callbacks
     cdef Inbox _inbox
-    cdef bint begun              # somebody has received at least once
+    cdef bint begun              # a thread has received at least once
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
         self._connection = connection
