@@ -11,6 +11,7 @@ a name of its own.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import signal
@@ -25,6 +26,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+import ringbuf
+import shmbus.host
 from shmbus import errors, events
 from shmbus.shared import layout
 from shmbus.testing import eventually
@@ -208,6 +211,17 @@ def generated() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("module", [shmbus, shmbus.views, shmbus.host, ringbuf])
+def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    documented = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))
+    for name in module.__all__:
+        offered = getattr(module, name)
+        error = inspect.isclass(offered) and issubclass(offered, Exception)
+        if not error and not inspect.ismodule(offered):  # those have pages of their own
+            assert {f"{module.__name__}.{name}", f"shmbus.{name}"} & documented, name
 
 
 def test_every_structure_in_shared_memory_is_in_the_documentation() -> None:
