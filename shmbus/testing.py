@@ -234,8 +234,7 @@ class Child:
     in."""
 
     def __init__(self, what: str, command: list[str], *, read_output: bool = False) -> None:
-        """`read_output`: what is read from it is its standard output, instead of what
-        `_child_main` tells."""
+        """`read_output`: read its standard output, and not what `_child_main` writes."""
         self.what = what
         reader, writer = os.pipe()
         try:
@@ -311,7 +310,7 @@ class Child:
             self._said += more
 
     def _hear(self, timeout: float) -> _Word | None:
-        """The next thing that our own code in it says; None where it ends first."""
+        """The next thing that `_child_main` says; None where it ends first."""
         line = self._line(timeout)
         return None if line is None else msgspec.json.decode(line, type=_Word)
 
@@ -380,7 +379,7 @@ def run_python(
 
 class Program(Child):
     """Python code in a process of its own, which prints lines for the test to read; made by
-    `start_python`. With more than 64 KiB unread it waits until they are read."""
+    `start_python`. With 64 KiB unread, its printing waits until the test reads."""
 
     def line(self, timeout: float = TIMEOUT) -> str:
         """The next line that it prints, without the line break. Fails the test where it ends
