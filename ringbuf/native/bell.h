@@ -24,8 +24,7 @@
  *   rb_sleep                     on a semaphore until a time, and no more
  *   rb_now, rb_coarse_now        the monotonic clock
  */
-#ifndef RB_BELL_H
-#define RB_BELL_H
+#pragma once
 
 #include "ringbuf/native/fail.h"
 #include "ringbuf/native/order.h"
@@ -218,5 +217,3 @@ static inline void rb_ring_bell(struct rb_poster *p)
         p->posted = epoch;
     }
 }
-
-#endif

@@ -2,8 +2,7 @@
  *
  * Built with SB_FAILPOINTS, a process whose environment says SHMBUS_FAIL=POINT or POINT:N kills itself with
  * SIGKILL when it passes that point for the N-th time. Only one point is armed at a time. */
-#ifndef RB_FAIL_H
-#define RB_FAIL_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -58,6 +57,4 @@ static inline void rb_fail(const char *point)
 #define RB_FAIL(point) rb_fail(point)
 #else
 #define RB_FAIL(point) ((void)0)
-#endif
-
 #endif

@@ -2,8 +2,7 @@
  *
  * The fingerprint of a ring that stands alone, assertions that this compiler gives every field the offset
  * and size that the fingerprint assumes. */
-#ifndef RB_GENERATED_H
-#define RB_GENERATED_H
+#pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
 #define RB_LAYOUT 0x00000001ac44a10eull
@@ -37,5 +36,3 @@ RB_FIELD(rb_standalone, producer_epoch, 208, 8);
 RB_FIELD(rb_standalone, tail, 256, 8);
 RB_FIELD(rb_standalone, consumer_epoch, 320, 8);
 _Static_assert(offsetof(struct rb_standalone, data) == 384, "rb_standalone.data");
-
-#endif

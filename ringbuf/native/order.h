@@ -12,8 +12,7 @@
  *
  * ThreadSanitizer does not understand fences; its build (RB_TSAN) turns release stores into seq_cst ones.
  */
-#ifndef RB_ORDER_H
-#define RB_ORDER_H
+#pragma once
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* before the first header of libc: sem_clockwait, sched_getcpu, memfd_create ... */
@@ -95,5 +94,3 @@ static inline void rb_will_write(const void *line)
 
 #define RB_LINE 64
 #define RB_ALIGN8(n) (((uint64_t)(n) + 7u) & ~(uint64_t)7u)
-
-#endif

@@ -1,8 +1,7 @@
 /* The first 64 bytes of every segment, frozen for ever: whatever else changes, any version can read these and
  * refuse, by name, what it does not understand. Written by the segment's creator before anybody else can open
  * it; `superseded_by` alone may change later, and is written by the owner of the segment's successor. */
-#ifndef RB_PREFIX_H
-#define RB_PREFIX_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -19,5 +18,3 @@ struct rb_prefix {
 };
 
 _Static_assert(sizeof(struct rb_prefix) == 64, "the prefix is frozen");
-
-#endif

@@ -21,8 +21,7 @@
  *   consumer   rb_consumer_open, then rb_peek_at, rb_release_to
  *   sizes      rb_capacity_valid, rb_largest_record, rb_span, rb_end_after, rb_depth
  */
-#ifndef RB_RING_H
-#define RB_RING_H
+#pragma once
 
 #include "ringbuf/native/fail.h"
 #include "ringbuf/native/order.h"
@@ -261,5 +260,3 @@ static inline uint64_t rb_depth(const rb_word *head, const rb_word *tail)
     } while (rb_load_acquire(tail) != before);
     return h >= before ? h - before : 0;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * tail and then looks at `need`, in one total order, so that it rings neither too seldom nor at every record.
  *
  * Offers: rb_look_reached; rb_wait_for_room; rb_ring_consumer, rb_ring_producer. */
-#ifndef RB_STANDALONE_H
-#define RB_STANDALONE_H
+#pragma once
 
 #include "ringbuf/native/bell.h"
 #include "ringbuf/native/prefix.h"
@@ -65,5 +64,3 @@ static inline void rb_ring_producer(struct rb_poster *producer, const struct rb_
     if (c->released >= rb_load_seq(need))
         rb_ring_bell(producer);
 }
-
-#endif

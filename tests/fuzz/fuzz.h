@@ -1,6 +1,5 @@
 /* What every target needs of the harness, which it uses without its tests. */
-#ifndef SB_FUZZ_H
-#define SB_FUZZ_H
+#pragma once
 
 #include "tests/native/harness.h"
 
@@ -17,5 +16,3 @@ static inline void forget_names(struct world *w)
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-#endif

@@ -1,8 +1,7 @@
 /* A bus without processes: the segments are laid out as the control plane lays them out, the forwarder is driven
  * pass by pass with a clock of its own, and endpoints are a few functions over ring.h. Tests say what a user is
  * promised; everything shared lies in its own allocation, so that a sanitizer sees a step outside. */
-#ifndef SB_HARNESS_H
-#define SB_HARNESS_H
+#pragma once
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -748,5 +747,3 @@ static inline void say_closed(struct peer *p)
     raise_ready(p);
     settle(p->world);
 }
-
-#endif

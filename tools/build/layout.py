@@ -129,8 +129,7 @@ def c_header(prefix: str, of: str, known: Facts, layout: int, words: Iterable[st
         " * and size that the fingerprint, Python and Cython assume, and enumerations' words. */"
         if words
         else " * and size that the fingerprint assumes. */",
-        f"#ifndef {prefix}_GENERATED_H",
-        f"#define {prefix}_GENERATED_H",
+        "#pragma once",
         "",
         "/* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */",
         f"#define {prefix}_LAYOUT {layout:#018x}ull",
@@ -152,7 +151,7 @@ def c_header(prefix: str, of: str, known: Facts, layout: int, words: Iterable[st
     for enumeration in known.enumerations:
         if enumeration.name in words:
             lines += ["", *_c_words(enumeration)]
-    return "\n".join([*lines, "", "#endif", ""])
+    return "\n".join([*lines, ""])
 
 
 def _c_words(enumeration: Enumeration) -> Iterator[str]:

@@ -1,8 +1,7 @@
 /* Admitting: what UP says of itself is checked and copied out, and a port is made of it.
  *
  * Offers: dp_read_shape, dp_open_port. */
-#ifndef DP_ADMIT_H
-#define DP_ADMIT_H
+#pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -81,5 +80,3 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
         f->high_slot = o->slot + 1;
     dp_set_add(&f->active, o->slot);
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* Choosing: which member of a group, and which handler, gets a message: the one that has least to do.
  *
  * Offers: dp_choose_event, dp_choose_handler, dp_choose_member. */
-#ifndef DP_CHOOSE_H
-#define DP_CHOOSE_H
+#pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -95,5 +94,3 @@ static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *rout
         dp_add_choice(chosen, dp_least_busy(f, &group->members, &group->group->turn, stay));
     }
 }
-
-#endif

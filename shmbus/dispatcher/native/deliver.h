@@ -1,8 +1,7 @@
 /* Delivering: the run into a target's ring, and copies of it to those who tap.
  *
  * Offers: dp_copy_run, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
-#ifndef DP_DELIVER_H
-#define DP_DELIVER_H
+#pragma once
 
 #include "shmbus/dispatcher/native/room.h"
 #include "shmbus/dispatcher/native/run.h"
@@ -92,5 +91,3 @@ static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target
     dp_publish(f, target, f->run.span.ring, f->run.count);
     rb_add(&f->bus->routed, f->run.count);
 }
-
-#endif

@@ -9,8 +9,7 @@
  *
  * Offers: dp_depart, dp_continue_departure, dp_all_forwarded; for adoption dp_settle_dead, dp_taken, dp_own_record,
  *         dp_awaited. */
-#ifndef DP_DEPARTURE_H
-#define DP_DEPARTURE_H
+#pragma once
 
 #include "shmbus/dispatcher/native/forward.h"
 #include "shmbus/dispatcher/native/interests.h"
@@ -413,5 +412,3 @@ static inline void dp_continue_departure(struct dp_forwarder *f, struct dp_port 
     if (dp_hand_on_ring(f, port) && forwarded && !owed)
         dp_end(f, port);
 }
-
-#endif

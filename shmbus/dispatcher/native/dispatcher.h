@@ -4,8 +4,7 @@
  *
  * Offers: dp_forwarder_open, dp_forwarder_close; dp_forward, the thread's body; its parts dp_take_orders, dp_pass,
  *         dp_something_new, dp_any_active. */
-#ifndef DP_DISPATCHER_H
-#define DP_DISPATCHER_H
+#pragma once
 
 #include "shmbus/dispatcher/native/admit.h"
 #include "shmbus/dispatcher/native/recover.h"
@@ -349,5 +348,3 @@ static inline void *dp_forward(void *forwarder)
             rb_bell_wait(&f->bell, dp_something_new, f, until);
     }
 }
-
-#endif

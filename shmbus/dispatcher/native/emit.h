@@ -2,8 +2,7 @@
  * waits; what does not fit is counted.
  *
  * Offers: dp_emit, dp_emit_endpoint; dp_dead_letter, dp_dead_letter_of; dp_fail_request. */
-#ifndef DP_EMIT_H
-#define DP_EMIT_H
+#pragma once
 
 #include "shmbus/dispatcher/native/choose.h"
 #include "shmbus/dispatcher/native/pack.h"
@@ -125,5 +124,3 @@ static inline void dp_fail_request(struct dp_forwarder *f, struct dp_port *reque
     if (index < requester->pending_count)
         rb_store(&requester->given[index].done, SB_DONE_BY_ERROR);
 }
-
-#endif

@@ -5,8 +5,7 @@
  * source. `todo` belongs to the data ring and stands only while its `from` is that ring's tail.
  *
  * Offers: dp_todo_stands, dp_begin_fanout, dp_collect_todo, dp_continue_fanout, dp_abandon_fanout, dp_owed. */
-#ifndef DP_FANOUT_H
-#define DP_FANOUT_H
+#pragma once
 
 #include "shmbus/dispatcher/native/deliver.h"
 
@@ -203,5 +202,3 @@ static inline uint32_t dp_owed(struct dp_forwarder *f, const struct dp_port *por
     }
     return owed;
 }
-
-#endif

@@ -5,8 +5,7 @@
  * targets see fanout.h, for a target without room room.h.
  *
  * Offers: dp_forward_ring. */
-#ifndef DP_FORWARD_H
-#define DP_FORWARD_H
+#pragma once
 
 #include "shmbus/dispatcher/native/fanout.h"
 
@@ -196,5 +195,3 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *sourc
     }
     return !source->corrupt && source->out[ring].next < source->last[ring];
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* A hash table of pointers with open addressing: the items carry their own keys. One thread owns it.
  *
  * Offers: dp_hash; dp_table_find, dp_table_put, dp_table_remove; and dp_grown for plain arrays. */
-#ifndef DP_HASHTABLE_H
-#define DP_HASHTABLE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -109,5 +108,3 @@ static inline void *dp_grown(void *list, uint32_t count, uint32_t *room, size_t 
     *room = more;
     return fresh;
 }
-
-#endif

@@ -2,8 +2,7 @@
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
  * Offers: dp_read_interests, dp_interests_close. */
-#ifndef DP_INTERESTS_H
-#define DP_INTERESTS_H
+#pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -113,5 +112,3 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
     dp_touch(f, port);
     return DP_READ_ALL;
 }
-
-#endif

@@ -6,8 +6,7 @@
  * between any two. tests/models/forwarding.py explores kills at every step.
  *
  * Offers: dp_journal, dp_journal_run, dp_count_lost; dp_consume; dp_reclaimed, dp_reclaimed_of. */
-#ifndef DP_JOURNAL_H
-#define DP_JOURNAL_H
+#pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -77,5 +76,3 @@ static inline void dp_consume(struct dp_forwarder *f, const struct dp_span *span
     source->out[span->ring].next = span->to;
     dp_note_moved(f, source, span->ring);
 }
-
-#endif

@@ -9,8 +9,7 @@
  *
  * Offers: dp_liveness_open, dp_liveness_close; dp_liveness_add, dp_liveness_open_door, dp_liveness_remove; the threads'
  *         bodies dp_liveness_run and dp_attend_wills. */
-#ifndef DP_LIVENESS_H
-#define DP_LIVENESS_H
+#pragma once
 
 #include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/shared/native/process.h"
@@ -240,5 +239,3 @@ static inline void dp_liveness_close(struct dp_liveness *w)
     free(w->processes);
     w->processes = NULL;
 }
-
-#endif

@@ -5,8 +5,7 @@
  *
  * Offers: dp_orders_open, dp_orders_close; dp_give_order, dp_wake, dp_take_list; dp_notify, dp_take_notices;
  *         dp_raise. */
-#ifndef DP_ORDERS_H
-#define DP_ORDERS_H
+#pragma once
 
 #include "ringbuf/native/bell.h"
 #include "shmbus/dispatcher/native/hashtable.h"
@@ -153,5 +152,3 @@ static inline struct dp_notice *dp_take_notices(struct dp_orders *o, uint32_t *c
     pthread_mutex_unlock(&o->lock);
     return notices;
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes.
  *
  * Offers: dp_pack_map, then as many pairs: dp_pack_text, dp_pack_string, dp_pack_number, dp_pack_bytes. */
-#ifndef DP_PACK_H
-#define DP_PACK_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -59,5 +58,3 @@ static inline void dp_pack_bytes(struct dp_pack *p, const char *key, const uint8
     dp_pack_head(p, 0xc6, n, 4);
     dp_pack_raw(p, bytes, n);
 }
-
-#endif

@@ -7,8 +7,7 @@
  *         dp_untouched, dp_in_hand;
  *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_row_begin, dp_row_end,
  *         dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
-#ifndef DP_PORT_H
-#define DP_PORT_H
+#pragma once
 
 #include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/dispatcher/native/routes.h"
@@ -218,5 +217,3 @@ static inline void dp_quarantine(struct dp_forwarder *f, struct dp_port *port)
     rb_add(&f->bus->violations, 1);
     dp_set_add(&f->active, port->slot);
 }
-
-#endif

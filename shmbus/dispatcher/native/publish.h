@@ -1,8 +1,7 @@
 /* From claim to publication: one record, put together here, into a port's incoming ring.
  *
  * Offers: dp_write (not yet visible), dp_publish; dp_offer, for what never waits. */
-#ifndef DP_PUBLISH_H
-#define DP_PUBLISH_H
+#pragma once
 
 #include "shmbus/dispatcher/native/journal.h"
 
@@ -51,5 +50,3 @@ static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, cons
     dp_publish(f, target, SB_DATA, 1);
     return true;
 }
-
-#endif

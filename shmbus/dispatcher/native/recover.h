@@ -6,8 +6,7 @@
  * by itself. Each step may be repeated, so a kill in here does no harm either.
  *
  * Offers: dp_recover, dp_count_delivered. */
-#ifndef DP_RECOVER_H
-#define DP_RECOVER_H
+#pragma once
 
 #include "shmbus/dispatcher/native/departure.h"
 
@@ -207,5 +206,3 @@ static inline void dp_recover(struct dp_forwarder *f)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recover_port(f, &f->ports[slot]);
 }
-
-#endif

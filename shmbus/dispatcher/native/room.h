@@ -5,8 +5,7 @@
  * `need` is stored for which the target will ring (tests/models/space.py).
  *
  * Offers: dp_ask_for_room; dp_note_progress; dp_wake_waiters. */
-#ifndef DP_ROOM_H
-#define DP_ROOM_H
+#pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
@@ -75,5 +74,3 @@ static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *port)
     for (int r = 0; r < SB_RINGS; r++)
         rb_store(&port->down->incoming[r].need, SB_NO_NEED);
 }
-
-#endif

@@ -9,8 +9,7 @@
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
  *         dp_intern_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
-#ifndef DP_ROUTES_H
-#define DP_ROUTES_H
+#pragma once
 
 #include "shmbus/shared/native/layout.h"
 #include "shmbus/dispatcher/native/hashtable.h"
@@ -470,5 +469,3 @@ static inline void dp_routes_close(struct dp_routes *r)
     free(r->of_slot);
     free(r->root);
 }
-
-#endif

@@ -4,8 +4,7 @@
  * checked and looked up here, and nothing of it is read from the sender's header again.
  *
  * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
-#ifndef DP_RUN_H
-#define DP_RUN_H
+#pragma once
 
 #include "shmbus/dispatcher/native/emit.h"
 
@@ -213,5 +212,3 @@ static inline void dp_dead_letter_of_run(struct dp_forwarder *f, uint32_t i, con
     struct dp_port *source = run->span.source;
     dp_dead_letter(f, &run->header[i], run->type[i], run->record[i], source->name, source, reason);
 }
-
-#endif

@@ -3,8 +3,7 @@
  *
  * Offers: dp_service_open, dp_service_close; dp_service_start, dp_service_stop, dp_service_wake_all;
  *         dp_service_admit, dp_service_open_door, dp_service_forget. */
-#ifndef DP_SERVICE_H
-#define DP_SERVICE_H
+#pragma once
 
 #include "shmbus/dispatcher/native/dispatcher.h"
 #include "shmbus/dispatcher/native/liveness.h"
@@ -144,5 +143,3 @@ static inline void dp_service_forget(struct dp_service *s, uint32_t slot, uint32
         sem_close(s->port_bells[slot]);
     s->port_bells[slot] = NULL;
 }
-
-#endif

@@ -5,8 +5,7 @@
  *   ep_knock_again        show the dispatcher that adopted us such a connection
  *   ep_leave_door         close it: at the end, and in a forked child, where it would hide that the parent has gone
  */
-#ifndef EP_DOOR_H
-#define EP_DOOR_H
+#pragma once
 
 #include "shmbus/endpoint/native/endpoint.h"
 
@@ -40,5 +39,3 @@ static inline void ep_knock_again(struct ep_endpoint *e)
         close(fd);
     }
 }
-
-#endif

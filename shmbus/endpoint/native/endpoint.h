@@ -10,8 +10,7 @@
  * interest_log.h is what it subscribes to; open.h begins and ends it; threads wait in wait.h; watcher.h is the one
  * helper thread of a process.
  */
-#ifndef EP_ENDPOINT_H
-#define EP_ENDPOINT_H
+#pragma once
 
 #include "ringbuf/native/bell.h"
 #include "shmbus/shared/native/layout.h"
@@ -96,5 +95,3 @@ static inline void ep_wake_leader(struct ep_endpoint *e)
     rb_store_seq(&e->wakes, rb_load(&e->wakes) + 1);
     rb_ring_bell(&e->self);
 }
-
-#endif

@@ -5,8 +5,7 @@
  *   ep_fork_mark          what an endpoint remembers at its attach
  *   ep_forked             is that not our mark any more?
  */
-#ifndef EP_FORK_H
-#define EP_FORK_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -45,5 +44,3 @@ static inline uint64_t ep_fork_mark(void)
 }
 
 static inline bool ep_forked(uint64_t mark) { return rb_load(ep_fork_page) != mark; }
-
-#endif

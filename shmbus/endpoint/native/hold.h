@@ -10,8 +10,7 @@
  *
  * Modelled in tests/models/holding.py.
  */
-#ifndef EP_HOLD_H
-#define EP_HOLD_H
+#pragma once
 
 #include "shmbus/endpoint/native/endpoint.h"
 
@@ -125,5 +124,3 @@ static inline void ep_done(struct ep_endpoint *e, uint64_t position)
     if (rb_load(&e->up->let_go_unkept))
         rb_store(&e->up->let_go_unkept, rb_load(&e->up->let_go_unkept) - 1);
 }
-
-#endif

@@ -4,8 +4,7 @@
  *   ep_append_interest    one entry more
  *   ep_commit_interests   the dispatcher shall read all that was appended
  */
-#ifndef EP_INTEREST_LOG_H
-#define EP_INTEREST_LOG_H
+#pragma once
 
 #include "shmbus/endpoint/native/endpoint.h"
 
@@ -45,5 +44,3 @@ static inline uint64_t ep_commit_interests(struct ep_endpoint *e, uint64_t seria
     ep_ring_dispatcher(e);
     return version;
 }
-
-#endif

@@ -9,8 +9,7 @@
  *   ep_dispatcher_finished                        has it ended?
  *   ep_bus_replaced                               is there another bus of the same name, which will never adopt us?
  */
-#ifndef EP_LIVENESS_H
-#define EP_LIVENESS_H
+#pragma once
 
 #include "shmbus/endpoint/native/trouble.h"
 #include "shmbus/shared/native/process.h"
@@ -103,5 +102,3 @@ static inline bool ep_bus_replaced(const struct ep_endpoint *e)
     struct stat found;
     return e->bus_file && stat(e->bus_path, &found) == 0 && found.st_ino != e->bus_file;
 }
-
-#endif

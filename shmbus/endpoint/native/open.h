@@ -5,8 +5,7 @@
  *   ep_open, ep_free            the private half, on segments that are mapped
  *   ep_set_state                tell the dispatcher how far it is: attached, closing, closed
  */
-#ifndef EP_OPEN_H
-#define EP_OPEN_H
+#pragma once
 
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/request.h"
@@ -112,5 +111,3 @@ static inline void ep_set_state(struct ep_endpoint *e, uint64_t state)
     RB_FAIL(state == SB_UP_ATTACHED ? "attach.confirmed" : "detach.said");
     ep_ring_dispatcher(e);
 }
-
-#endif

@@ -7,8 +7,7 @@
  *   ep_end_request        the caller has what it wants, or gives up (wait.h has ep_finish_request, which also wakes)
  *   ep_chosen             whom the dispatcher chose for it
  */
-#ifndef EP_REQUEST_H
-#define EP_REQUEST_H
+#pragma once
 
 #include "shmbus/endpoint/native/take.h"
 
@@ -166,5 +165,3 @@ static inline uint64_t ep_chosen(struct ep_endpoint *e, uint32_t index)
     const struct sb_target *target = (const struct sb_target *)targets + index;
     return memcmp(target->id, ep_pending_entry(e, index)->id, 16) == 0 ? rb_load_acquire(&target->whom) : 0;
 }
-
-#endif

@@ -5,8 +5,7 @@
  *   ep_stamp              the time that a message bears
  *   ep_ring_of, ep_record_length    where a message goes, and the bytes that it takes there
  */
-#ifndef EP_SEND_H
-#define EP_SEND_H
+#pragma once
 
 #include "shmbus/endpoint/native/trouble.h"
 
@@ -120,5 +119,3 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
     ep_publish(e, ring);
     return RB_OK;
 }
-
-#endif

@@ -5,8 +5,7 @@
  *   ep_peek_ring          the next record of either incoming ring, checked
  *   ep_mark_progress      this endpoint has just taken something
  */
-#ifndef EP_TAKE_H
-#define EP_TAKE_H
+#pragma once
 
 #include "shmbus/endpoint/native/hold.h"
 #include "shmbus/endpoint/native/trouble.h"
@@ -77,5 +76,3 @@ static inline void ep_mark_progress(struct ep_endpoint *e)
     if (now != rb_load(&e->up->progress_ns))
         rb_store(&e->up->progress_ns, now);
 }
-
-#endif

@@ -4,8 +4,7 @@
  *   ep_set_trouble        this process has learned something; whoever waits looks again
  *   ep_found_bad          the other side wrote what it never may
  */
-#ifndef EP_TROUBLE_H
-#define EP_TROUBLE_H
+#pragma once
 
 #include "shmbus/endpoint/native/endpoint.h"
 
@@ -54,5 +53,3 @@ static inline uint64_t ep_trouble(struct ep_endpoint *e)
         trouble |= EP_BUS_OVER;
     return trouble;
 }
-
-#endif

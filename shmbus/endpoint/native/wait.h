@@ -9,8 +9,7 @@
  * hands leadership on whichever way it leaves. Followers wait on a semaphore of their own. Neither holds the
  * lock meanwhile, nor Python's, and neither runs user code: so no cycle of full rings can hold up a reply.
  */
-#ifndef EP_WAIT_H
-#define EP_WAIT_H
+#pragma once
 
 #include "shmbus/endpoint/native/send.h"
 #include "shmbus/endpoint/native/want.h"
@@ -181,5 +180,3 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
     sem_destroy(&w->wake);
     return wake;
 }
-
-#endif

@@ -6,8 +6,7 @@
  *   ep_store_need         ask the dispatcher to ring once there is space
  *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?
  */
-#ifndef EP_WANT_H
-#define EP_WANT_H
+#pragma once
 
 #include "shmbus/endpoint/native/request.h"
 
@@ -116,5 +115,3 @@ static inline bool ep_view_changed(void *context)
             return true;
     return false;
 }
-
-#endif

@@ -11,8 +11,7 @@
  *   ep_arm_watcher                       a batch has been begun
  *   ep_wake_watcher                      look at all now
  */
-#ifndef EP_WATCHER_H
-#define EP_WATCHER_H
+#pragma once
 
 #include "shmbus/endpoint/native/door.h"
 #include "shmbus/endpoint/native/fork.h"
@@ -226,5 +225,3 @@ static inline void ep_watcher_remove(struct ep_endpoint *e)
     e->watched = false;
     pthread_mutex_unlock(&ep_watcher.lock);
 }
-
-#endif

@@ -3,8 +3,7 @@
  *   sb_knock, sb_answer     the two records
  *   sb_door_code            what the dispatcher answers
  */
-#ifndef SB_DOOR_H
-#define SB_DOOR_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -29,5 +28,3 @@ struct sb_answer {
     uint64_t number;     /* BUS_FULL: slots. OTHER_LAYOUT: the bus's. NO_SPACE: bytes that were wanted */
     char text[480];      /* REFUSED: reason and remedy. NAME_TAKEN: the name. NO_SPACE: the segment, bytes free */
 };
-
-#endif

@@ -2,8 +2,7 @@
  *
  * The fingerprint of a bus, assertions that this compiler gives every field the offset
  * and size that the fingerprint, Python and Cython assume, and enumerations' words. */
-#ifndef SB_GENERATED_H
-#define SB_GENERATED_H
+#pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
 #define SB_LAYOUT 0x00000001bdbac05full
@@ -306,5 +305,3 @@ static inline const char *sb_reason_word(enum sb_reason reason)
     }
     return "unknown";
 }
-
-#endif

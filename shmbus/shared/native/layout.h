@@ -9,8 +9,7 @@
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
  */
-#ifndef SB_LAYOUT_H
-#define SB_LAYOUT_H
+#pragma once
 
 #include "ringbuf/native/prefix.h"
 #include "shmbus/shared/native/door.h"
@@ -387,5 +386,3 @@ struct sb_interests { /* the segment INTERESTS, followed by the entries of the l
 };
 
 #include "shmbus/shared/native/generated.h"
-
-#endif

@@ -10,8 +10,7 @@
  *   sb_process_finished           is every task finished?
  *   sb_pidfd_open                 the late sign, which can be polled
  */
-#ifndef SB_PROCESS_H
-#define SB_PROCESS_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -144,5 +143,3 @@ static inline int sb_pidfd_open(uint32_t pid)
     return -1;
 #endif
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* A message as it stands in a ring: a header of 64 bytes, the type, the extension, the payload.
  *
  * The header comes from another process: it is copied out once, checked, and only the copy is used. */
-#ifndef SB_RECORD_H
-#define SB_RECORD_H
+#pragma once
 
 #include "ringbuf/native/ring.h"
 
@@ -113,5 +112,3 @@ static inline void sb_make_id(uint8_t id[16], uint64_t random, uint64_t counter,
         id[8 + i] = (uint8_t)(low >> (56 - 8 * i));
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
 }
-
-#endif

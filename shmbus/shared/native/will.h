@@ -12,8 +12,7 @@
  *   sb_make_will, sb_leave_will     in each process: once, by its watcher; which bus is to be told
  *   sb_await_will, sb_close_wills   in the dispatcher: wait; let who waits come to an end
  */
-#ifndef SB_WILL_H
-#define SB_WILL_H
+#pragma once
 
 #include "ringbuf/native/order.h"
 
@@ -59,5 +58,3 @@ static inline void sb_close_wills(rb_word *wills)
     rb_store_seq(wills, SB_WILLS_CLOSED); /* who is about to wait finds the word changed: FUTEX_WAIT, EAGAIN */
     (void)syscall(SYS_futex, wills, FUTEX_WAKE, 1 << 30, NULL, NULL, 0);
 }
-
-#endif
