@@ -147,6 +147,19 @@ def test_a_full_bus_says_so(bus_name: str) -> None:
     assert caught.value.limit == 1
 
 
+def test_a_fault_of_the_dispatcher_s_own_refuses_who_attaches_instead_of_letting_him_wait(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise ValueError("a fault that nobody foresaw")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "choose_slot", fail)
+        with pytest.raises(errors.Refused, match="a fault that nobody foresaw"):
+            shmbus.attach(bus.name, name="worker", timeout=60.0)
+    assert attach("worker").name == "worker"
+
+
 def test_names_are_made_up_where_none_is_given(bus: shmbus.Bus) -> None:
     with shmbus.attach(bus.name) as one, bus.attach() as two:
         assert one.name != two.name
