@@ -22,7 +22,7 @@
 #define DP_SUSPECT_NS 2000000u
 #define DP_SIGN_NS 1000000u /* from the sweep upon a will to the next, then twice as long each time */
 
-enum dp_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2, DP_SIGN_WILL = 3 };
+enum dp_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2 };
 
 struct dp_process {
     bool used, suspect, door_ended, stopped, over; /* over: its death was ordered */
@@ -36,8 +36,9 @@ struct dp_liveness {
     const rb_word *wills;
     struct dp_process *processes; /* by slot, under `lock` */
     uint32_t slots;
-    int epoll, wake, will;
+    int epoll, wake;
     pthread_mutex_t lock;
+    rb_word signs;              /* how many wills came: the thread that waits for them */
     rb_word stop;               /* control plane */
 };
 
@@ -46,23 +47,22 @@ static inline bool dp_liveness_open(struct dp_liveness *w, struct dp_orders *ord
 {
     *w = (struct dp_liveness){.orders = orders, .wills = wills, .slots = slots,
                               .epoll = epoll_create1(EPOLL_CLOEXEC),
-                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                              .will = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&w->lock, NULL);
     w->processes = calloc(slots, sizeof *w->processes);
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = (uint64_t)DP_SIGN_WAKE << 16};
-    struct epoll_event will = {.events = EPOLLIN, .data.u64 = (uint64_t)DP_SIGN_WILL << 16};
-    return w->processes && w->epoll >= 0 && w->wake >= 0 && w->will >= 0 &&
-           epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0 &&
-           epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->will, &will) == 0;
+    return w->processes && w->epoll >= 0 && w->wake >= 0 &&
+           epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &wake) == 0;
 }
 
 /* The body of the thread that waits for wills. */
 static inline void *dp_attend_wills(void *liveness)
 {
     struct dp_liveness *w = liveness;
-    while (sb_await_will(w->wills))
-        dp_raise(w->will);
+    while (sb_await_will(w->wills)) {
+        rb_store_release(&w->signs, rb_load(&w->signs) + 1); /* dp_liveness_run acquires it, once it is woken */
+        dp_raise(w->wake);
+    }
     return NULL;
 }
 
@@ -160,36 +160,35 @@ static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool e
     return x->suspect = false;
 }
 
-/* Deal with one event of epoll. True: it was a will. */
-static inline bool dp_liveness_hear(struct dp_liveness *w, uint64_t event)
+/* Deal with one event of epoll. */
+static inline void dp_liveness_event(struct dp_liveness *w, uint64_t event)
 {
     uint32_t slot = (uint32_t)(event & 0xffff), generation = (uint32_t)(event >> 32);
     enum dp_sign sign = (enum dp_sign)(event >> 16 & 0xffff);
     struct dp_process *x = &w->processes[slot];
-    if (sign == DP_SIGN_WAKE || sign == DP_SIGN_WILL) {
+    if (sign == DP_SIGN_WAKE) {
         uint64_t count;
-        (void)!read(sign == DP_SIGN_WAKE ? w->wake : w->will, &count, sizeof count);
-        return sign == DP_SIGN_WILL;
+        (void)!read(w->wake, &count, sizeof count);
+        return;
     }
     if (!x->used || x->over || x->generation != generation)
-        return false;
+        return;
     if (sign == DP_SIGN_DOOR) {
         char byte;
         ssize_t got = recv(x->door, &byte, 1, MSG_DONTWAIT);
         if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-            return false;
+            return;
         epoll_ctl(w->epoll, EPOLL_CTL_DEL, x->door, NULL);
         x->door_ended = true;
     }
     (void)dp_liveness_look(w, slot, sign == DP_SIGN_PIDFD);
-    return false;
 }
 
 /* The body of the thread that looks. */
 static inline void *dp_liveness_run(void *liveness)
 {
     struct dp_liveness *w = liveness;
-    uint64_t pace = DP_SWEEP_NS, next_sweep = rb_now() + pace;
+    uint64_t pace = DP_SWEEP_NS, next_sweep = rb_now() + pace, signs_seen = 0;
     bool suspects = false, anyone = false;
     while (!rb_load_acquire(&w->stop)) {
         struct epoll_event events[64];
@@ -201,10 +200,13 @@ static inline void *dp_liveness_run(void *liveness)
         int n = epoll_wait(w->epoll, events, 64, timeout);
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < n; i++)
-            if (dp_liveness_hear(w, events[i].data.u64)) {
-                pace = DP_SIGN_NS;
-                next_sweep = 0;
-            }
+            dp_liveness_event(w, events[i].data.u64);
+        uint64_t signs = rb_load_acquire(&w->signs);
+        if (signs != signs_seen) {
+            signs_seen = signs;
+            pace = DP_SIGN_NS;
+            next_sweep = 0;
+        }
         uint64_t now = rb_now();
         bool sweep = now >= next_sweep;
         suspects = anyone = false;
@@ -234,8 +236,6 @@ static inline void dp_liveness_close(struct dp_liveness *w)
         close(w->epoll);
     if (w->wake >= 0)
         close(w->wake);
-    if (w->will >= 0)
-        close(w->will);
     free(w->processes);
     w->processes = NULL;
 }
