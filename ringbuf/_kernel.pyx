@@ -99,7 +99,7 @@ cdef extern from "ringbuf/native/standalone.h" nogil:
         uint64_t least
     const uint64_t RB_LAYOUT
     bint rb_look_reached(void *)
-    rb_reached rb_wait_for_room(const rb_producer *, rb_word *, uint64_t)
+    rb_reached rb_wait_for_space(const rb_producer *, rb_word *, uint64_t)
     void rb_ring_consumer(rb_poster *)
     void rb_ring_producer(rb_poster *, const rb_consumer *, const rb_word *)
 
@@ -473,7 +473,7 @@ cdef class ProducerCore(RingCore):
                 rb_abort(&self._side)
                 raise self._corrupt("the consumer's position is out of bounds")
             self._publish()
-            if not self._wait(rb_wait_for_room(&self._side, &self._ring.need, length), deadline):
+            if not self._wait(rb_wait_for_space(&self._side, &self._ring.need, length), deadline):
                 return NULL
 
     cdef void _publish(self):

@@ -41,7 +41,7 @@ struct rb_head8 { /* the first 8 bytes of every record */
 enum rb_status {
     RB_OK = 0,
     RB_EMPTY = 1,    /* consumer: nothing there */
-    RB_FULL = 1,     /* producer: no room */
+    RB_FULL = 1,     /* producer: no space */
     RB_CORRUPT = -1, /* the other side wrote what it never may */
 };
 
@@ -120,9 +120,9 @@ static inline enum rb_status rb_refresh_tail(struct rb_producer *p)
 /* Bytes that a record of `length` takes from position `at` on, its padding included. */
 static inline uint64_t rb_span(uint64_t at, uint64_t length, uint64_t capacity)
 {
-    uint64_t room_to_end = capacity - (at & (capacity - 1));
+    uint64_t bytes_to_end = capacity - (at & (capacity - 1));
     uint64_t size = RB_ALIGN8(length);
-    return size <= room_to_end ? size : room_to_end + size;
+    return size <= bytes_to_end ? size : bytes_to_end + size;
 }
 
 /* The head that a record of `length` would lead to. */
@@ -143,12 +143,12 @@ static inline enum rb_status rb_claim(struct rb_producer *p, uint64_t length, ui
             return RB_FULL;
     }
     uint64_t offset = p->next & (p->capacity - 1);
-    uint64_t room_to_end = p->capacity - offset;
-    if (RB_ALIGN8(length) > room_to_end) {
-        struct rb_head8 padding = {(uint32_t)room_to_end, RB_PADDING, 0};
+    uint64_t bytes_to_end = p->capacity - offset;
+    if (RB_ALIGN8(length) > bytes_to_end) {
+        struct rb_head8 padding = {(uint32_t)bytes_to_end, RB_PADDING, 0};
         memcpy(p->data + offset, &padding, sizeof padding);
         RB_FAIL("ring.padded");
-        p->next += room_to_end;
+        p->next += bytes_to_end;
         offset = 0;
     }
     *at = p->data + offset;
@@ -222,12 +222,12 @@ static inline enum rb_status rb_peek_at(struct rb_consumer *c, uint64_t *positio
                 return RB_EMPTY;
         }
         uint64_t offset = *position & (c->capacity - 1);
-        uint64_t room_to_end = c->capacity - offset;
+        uint64_t bytes_to_end = c->capacity - offset;
         /* One load that no compiler may repeat: what is checked is what is used. */
         uint64_t first = rb_load((const rb_word *)(const void *)(c->data + offset));
         memcpy(head, &first, sizeof *head);
         uint64_t size = RB_ALIGN8(head->length);
-        if (head->length < sizeof *head || size > room_to_end || size > c->head_seen - *position)
+        if (head->length < sizeof *head || size > bytes_to_end || size > c->head_seen - *position)
             return RB_CORRUPT;
         if (head->kind != RB_PADDING) {
             if (head->length < least || head->length > rb_largest_record(c->capacity))
@@ -235,7 +235,7 @@ static inline enum rb_status rb_peek_at(struct rb_consumer *c, uint64_t *positio
             *record = c->data + offset;
             return RB_OK;
         }
-        if (size != room_to_end)
+        if (size != bytes_to_end)
             return RB_CORRUPT;
         *position += size;
     }

@@ -1,9 +1,9 @@
 /* A ring that stands alone: everything in one segment, with a bell for each side.
  *
- * Who waits for room says in `need` where the tail must be, before its epoch turns odd; the consumer stores the
+ * Who waits for space says in `need` where the tail must be, before its epoch turns odd; the consumer stores the
  * tail and then looks at `need`, in one total order, so that it rings neither too seldom nor at every record.
  *
- * Offers: rb_look_reached; rb_wait_for_room; rb_ring_consumer, rb_ring_producer. */
+ * Offers: rb_look_reached; rb_wait_for_space; rb_ring_consumer, rb_ring_producer. */
 #pragma once
 
 #include "ringbuf/native/bell.h"
@@ -43,7 +43,7 @@ static inline bool rb_look_reached(void *context)
 
 /* Producer: before waiting until a record of `length` fits. The store of `need`, then rb_look_reached's look at the
  * tail, pair with rb_ring_producer. */
-static inline struct rb_reached rb_wait_for_room(const struct rb_producer *p, rb_word *need, uint64_t length)
+static inline struct rb_reached rb_wait_for_space(const struct rb_producer *p, rb_word *need, uint64_t length)
 {
     uint64_t tail = rb_end_after(p, length) - p->capacity;
     rb_store_seq(need, tail);
@@ -57,7 +57,7 @@ static inline void rb_ring_consumer(struct rb_poster *consumer)
     rb_ring_bell(consumer);
 }
 
-/* Consumer, after rb_release_to. Its store of the tail and this fence pair with rb_wait_for_room and rb_park. */
+/* Consumer, after rb_release_to. Its store of the tail and this fence pair with rb_wait_for_space and rb_park. */
 static inline void rb_ring_producer(struct rb_poster *producer, const struct rb_consumer *c, const rb_word *need)
 {
     rb_fence_seq();

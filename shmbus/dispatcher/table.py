@@ -87,7 +87,7 @@ class Table:
         identity["pid"], identity["start_time"] = owner.pid, owner.start
         with self._changing_row(slot) as row:
             row["generation"] = generation
-            row["reason"] = row["health"] = row["down_ns"] = row["said"] = 0
+            row["reason"] = row["health"] = row["down_ns"] = row["down_emitted"] = 0
             row["since_ns"], row["since_wall_ns"] = time.monotonic_ns(), time.time_ns()
             row["identity"] = identity
             row["nonce"] = int(owner.nonce, 16)

@@ -46,7 +46,7 @@ class Explanations:
         """The error for what keeps its calls from proceeding."""
         if trouble & Trouble.CLOSED_HERE:
             return errors.EndpointClosed(endpoint=self._seat.name)
-        if trouble & Trouble.TAKEN_OFF:
+        if trouble & Trouble.EVICTED:
             return self._evicted()
         if trouble & Trouble.RING_BAD and bad_ring is not None:
             return errors.RingCorrupt(
@@ -132,7 +132,7 @@ class Trouble(IntFlag):
     BUS_DEAD = 2  # the dispatcher's process is finished; a successor may adopt us
     BUS_HANDED = 4  # the dispatcher went and left the bus to a successor
     BUS_OVER = 8  # the bus has ended, or another took its place
-    TAKEN_OFF = 16  # the dispatcher evicted us
+    EVICTED = 16  # the dispatcher evicted us
     # an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes
     RING_BAD = 32
     STOPPING = 64  # whoever receives shall come to an end

@@ -218,7 +218,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_identity identity
         uint64_t nonce
         char name[64]
-        rb_word said
+        rb_word down_emitted
         rb_word reserved[10]
     struct sb_bus:
         rb_prefix prefix

@@ -47,7 +47,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001BDBAC05F
+LAYOUT = 0x000000011D0033C7
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -358,7 +358,7 @@ ROW = _structure(
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
     ("name", "S64", 104),
-    ("said", "<u8", 168),
+    ("down_emitted", "<u8", 168),
     ("reserved", ("<u8", 10), 176),
 )
 

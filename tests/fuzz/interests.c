@@ -8,14 +8,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     subscribe(a, "a.*");
     forget_names(w);
     struct dp_port *p = &w->f->ports[g->slot];
-    uint64_t room = (size + 7) & ~(uint64_t)7; /* exact, so that a step outside is seen */
+    uint64_t rounded = (size + 7) & ~(uint64_t)7; /* exact, so that a step outside is seen */
     struct sb_interests *log = calloc(1, sizeof *log + room);
     CHECK(log);
     memcpy(log + 1, bytes, size);
-    rb_store(&log->bytes, size % 16 == 3 ? room + 8 : size); /* once in a while it lies about its end */
+    rb_store(&log->bytes, size % 16 == 3 ? rounded + 8 : size); /* once in a while it lies about its end */
     p->interests = log; /* as if it had been mapped */
     p->interests_serial = rb_load(&g->up->outgoing[SB_DATA].interests_serial);
-    p->interests_size = sizeof *log + room;
+    p->interests_size = sizeof *log + rounded;
     rb_store(&g->up->outgoing[SB_DATA].interests_version, 1);
     enum dp_reading reading = dp_read_interests(w->f, p);
     CHECK(reading == DP_READ_ALL || reading == DP_READ_GARBAGE);

@@ -1,6 +1,6 @@
 """Space: a full ring stops its producer, and every release that makes space lets it go on.
 
-Describes shmbus/dispatcher/native/room.h (a head of line that does not fit) and the two ends of an
+Describes shmbus/dispatcher/native/space.h (a head of line that does not fit) and the two ends of an
 endpoint's rings in shmbus/endpoint/native/hold.h (ep_release) and want.h (ep_store_need).
 
 The words, and who writes each; ring r leads from its producer to its consumer:

@@ -376,7 +376,7 @@ TEST(plain_events_of_the_dead_are_counted_and_its_group_copy_of_the_same_event_g
     close_world(w);
 }
 
-TEST(handing_on_waits_for_room_and_loses_nothing)
+TEST(handing_on_waits_for_space_and_loses_nothing)
 {
     struct world *w = new_world();
     struct peer *p = join(w, "p"), *source = join(w, "source");
@@ -391,7 +391,7 @@ TEST(handing_on_waits_for_room_and_loses_nothing)
     uint32_t got = 0;
     uint64_t before = w->now;
     struct message m;
-    while (!p->reclaimed || got < 60) { /* without a clock: the room is asked for */
+    while (!p->reclaimed || got < 60) { /* without a clock: the space is asked for */
         CHECK(take(other, &m));
         EQUAL(m.header.flags & SB_REDELIVERED, SB_REDELIVERED);
         got++;
@@ -420,7 +420,7 @@ TEST(handing_on_to_one_that_reads_nothing_ends_in_dead_letters)
     close_world(w);
 }
 
-TEST(who_waits_for_room_in_a_dead_ones_queue_goes_on_at_once)
+TEST(who_waits_for_space_in_a_dead_ones_queue_goes_on_at_once)
 {
     struct world *w = new_world();
     struct peer *full = join_sized(w, "full", (struct size){.data_in = 1024}), *other = join(w, "other");
@@ -620,11 +620,11 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     close_world(w);
 }
 
-TEST(what_a_fan_out_owed_to_a_dead_member_waits_for_room_at_another)
+TEST(what_a_fan_out_owed_to_a_dead_member_waits_for_space_at_another)
 {
     struct world *w = new_world();
     char owed[181] = {0};
-    memset(owed, 'o', 180); /* as large as a ring so small takes: no room is left over for it */
+    memset(owed, 'o', 180); /* as large as a ring so small takes: no space is left over for it */
     struct size tiny = {.data_in = 1024};
     struct peer *source = join(w, "source"), *filler = join(w, "filler"), *c = join(w, "c");
     struct peer *dead = join_sized(w, "dead", tiny), *other = join_sized(w, "other", tiny);
@@ -680,7 +680,7 @@ TEST(one_that_closes_is_drained_once_what_it_was_owed_is_counted)
         publish_bytes(fill_too, "fill.b", 100);
     settle(w);
     CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
-    say_closing(gone); /* its copy is counted; the group's waits for the other member's room */
+    say_closing(gone); /* its copy is counted; the group's waits for the other member's space */
     EQUAL(rb_load(&gone->down->state), SB_DOWN_DRAINED);
     CHECK(rb_load(&source->down->todo.from) != SB_NOWHERE);
     close_world(w);

@@ -297,7 +297,7 @@ TEST(a_full_lossless_subscriber_delays_its_sources_and_nobody_else)
     close_world(w);
 }
 
-TEST(a_source_that_waits_goes_on_as_soon_as_there_is_room)
+TEST(a_source_that_waits_goes_on_as_soon_as_there_is_space)
 {
     struct world *w = new_world();
     struct peer *full = join_sized(w, "full", SMALL), *source = join(w, "source");
@@ -517,7 +517,7 @@ TEST(a_head_of_line_waits_from_its_own_beginning_and_not_from_that_of_one_before
     for (int i = 0; i < 20; i++)
         publish_bytes(fill, "fill.a", 100);
     settle(w);
-    uint16_t index = ask(source, "ask", text); /* waits for the handler's room, */
+    uint16_t index = ask(source, "ask", text); /* waits for the handler's space, */
     settle(w);
     rb_store(&source->pending[index].state, SB_PENDING_FREE); /* until its caller gives up */
     while (take(handler, &m))

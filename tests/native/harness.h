@@ -286,12 +286,12 @@ static inline void advance(struct world *w, uint64_t ns)
 
 /* Endpoints ---------------------------------------------------------------------------------------------------- */
 
-static inline void open_log(struct peer *p, uint64_t serial, uint64_t room)
+static inline void open_log(struct peer *p, uint64_t serial, uint64_t bytes)
 {
     const struct sb_row *row = &p->world->f->rows[p->slot];
     snprintf(p->log_name, sizeof p->log_name, "%s:int:%u:%llu:%016llx:%llu", p->world->f->prefix, row->identity.pid,
              (unsigned long long)row->identity.start_time, (unsigned long long)row->nonce, (unsigned long long)serial);
-    p->log_size = sizeof(struct sb_interests) + room;
+    p->log_size = sizeof(struct sb_interests) + bytes;
     int fd = shm_open(p->log_name, O_RDWR | O_CREAT | O_EXCL, 0600);
     CHECK(fd >= 0 && ftruncate(fd, (off_t)p->log_size) == 0);
     memcpy(made_names[made_count++ % 64], p->log_name, sizeof p->log_name);
@@ -365,7 +365,7 @@ static inline void make_down(struct peer *p)
     rb_store(&row->generation, p->generation);
     rb_store(&row->reason, 0);
     rb_store(&row->health, 0);
-    rb_store(&row->said, 0);
+    rb_store(&row->down_emitted, 0);
     row->identity = (struct sb_identity){.pid = (uint32_t)getpid(), .start_time = p->generation};
     row->nonce = p->generation;
     snprintf(row->name, sizeof row->name, "%s", p->name);
@@ -519,9 +519,9 @@ static inline void flush(struct peer *p)
 
 static inline bool say(struct peer *p, uint16_t kind, const char *type, const char *text)
 {
-    bool room = put(p, SB_DATA, (struct sb_record){.kind = kind, .flags = SB_RAW}, type, text, strlen(text));
+    bool fitted = put(p, SB_DATA, (struct sb_record){.kind = kind, .flags = SB_RAW}, type, text, strlen(text));
     flush(p);
-    return room;
+    return fitted;
 }
 
 static inline bool publish(struct peer *p, const char *type, const char *text) { return say(p, SB_EVENT, type, text); }
@@ -534,9 +534,9 @@ static inline bool send_to_handler(struct peer *p, const char *type, const char 
 static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size)
 {
     static char zeros[1 << 18];
-    bool room = put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, zeros, size);
+    bool fitted = put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, zeros, size);
     flush(p);
-    return room;
+    return fitted;
 }
 
 /* Ask, with a pending entry of ours; its index. */
@@ -560,9 +560,9 @@ static inline bool answer(struct peer *p, const struct message *m, const char *t
     struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer,
                           .peer_generation = m->header.peer_generation};
     memcpy(h.correlation, m->header.correlation, 16);
-    bool room = put(p, SB_REPLIES, h, "", text, strlen(text));
+    bool fitted = put(p, SB_REPLIES, h, "", text, strlen(text));
     flush(p);
-    return room;
+    return fitted;
 }
 
 static inline void copy_message(struct message *m, const uint8_t *record, uint64_t position)

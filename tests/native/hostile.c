@@ -200,7 +200,7 @@ TEST(a_tail_of_garbage_in_the_reply_ring)
         settle(s.w);
         struct message m;
         if (take(s.a, &m))
-            CHECK(answer(s.a, &m, "a reply that takes some room, so that the ring fills soon"));
+            CHECK(answer(s.a, &m, "a reply that takes some space, so that the ring fills soon"));
         settle(s.w);
     }
     is_put_out(&s);

@@ -351,7 +351,7 @@ TEST(replies_are_not_stuck_behind_events)
     close_world(w);
 }
 
-/* The reply ring of a requester with n entries keeps room for two errors each. */
+/* The reply ring of a requester with n entries keeps space for two errors each. */
 TEST(errors_fit_where_replies_do_not)
 {
     struct world *w = new_world();

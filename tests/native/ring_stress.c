@@ -14,7 +14,7 @@
 
 static _Alignas(RB_LINE) unsigned char memory[sizeof(struct rb_standalone) + CAPACITY];
 static struct rb_standalone *const ring = (struct rb_standalone *)memory;
-static sem_t records, room;
+static sem_t records, space;
 static uint64_t messages, seed;
 static uint64_t producer_parks, consumer_parks;
 
@@ -56,7 +56,7 @@ static void *produce(void *unused)
     struct rb_poster consumer = {&ring->consumer_epoch, &records, 0};
     uint64_t state = seed;
     CHECK(rb_producer_open(&p, &ring->head, &ring->tail, &ring->high, ring->data, CAPACITY) == RB_OK);
-    rb_bell_open(&bell, &ring->producer_epoch, &room, seed & 1 ? RB_SPIN_NS : 0);
+    rb_bell_open(&bell, &ring->producer_epoch, &space, seed & 1 ? RB_SPIN_NS : 0);
     for (uint64_t i = 0; i < messages; i++) {
         uint64_t drawn = next_number(&state);
         struct rb_head8 head = {(uint32_t)(sizeof head + drawn % 249), 1, (uint16_t)i};
@@ -65,7 +65,7 @@ static void *produce(void *unused)
         while ((status = rb_claim(&p, head.length, 0, &at)) == RB_FULL) {
             rb_publish(&p);
             rb_ring_consumer(&consumer);
-            wait_until_reached(&bell, rb_wait_for_room(&p, &ring->need, head.length));
+            wait_until_reached(&bell, rb_wait_for_space(&p, &ring->need, head.length));
         }
         CHECK(status == RB_OK);
         memcpy(at, &head, sizeof head);
@@ -88,7 +88,7 @@ static void *consume(void *unused)
 {
     struct rb_consumer c;
     struct rb_bell bell;
-    struct rb_poster producer = {&ring->producer_epoch, &room, 0};
+    struct rb_poster producer = {&ring->producer_epoch, &space, 0};
     uint64_t state = seed, position;
     CHECK(rb_consumer_open(&c, &ring->head, &ring->tail, ring->data, CAPACITY) == RB_OK);
     rb_bell_open(&bell, &ring->consumer_epoch, &records, seed & 1 ? RB_SPIN_NS : 0);
@@ -125,7 +125,7 @@ int main(int count, char **arguments)
     CHECK(count == 3);
     messages = strtoull(arguments[1], NULL, 10);
     seed = strtoull(arguments[2], NULL, 10);
-    CHECK(sem_init(&records, 1, 0) == 0 && sem_init(&room, 1, 0) == 0);
+    CHECK(sem_init(&records, 1, 0) == 0 && sem_init(&space, 1, 0) == 0);
     pthread_t producer, consumer;
     CHECK(pthread_create(&producer, NULL, produce, NULL) == 0);
     CHECK(pthread_create(&consumer, NULL, consume, NULL) == 0);

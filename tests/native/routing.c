@@ -271,7 +271,7 @@ TEST(routes_of_a_run_stay_until_the_next)
         }
         full += !route;
     }
-    CHECK(full > 0); /* there is no room for that many in one run */
+    CHECK(full > 0); /* there is no space for that many in one run */
     for (int i = 0; i < (int)DP_RUN; i++) {
         snprintf(text, sizeof text, "t.%d", i);
         CHECK(dp_is_type(seen[i], (const uint8_t *)text, (uint16_t)strlen(text)));

@@ -73,9 +73,9 @@ static void say_number(struct actor *a, uint16_t kind, const char *type, uint64_
 {
     struct ep_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
                            .payload = &number, .size = 8 + number % 90};
-    uint8_t room[128] = {0};
-    memcpy(room, &number, 8);
-    m.payload = room;
+    uint8_t content[128] = {0};
+    memcpy(content, &number, 8);
+    m.payload = content;
     CHECK(push(a, &m));
 }
 

@@ -3,7 +3,7 @@
  * Offers: dp_copy_run, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
 #pragma once
 
-#include "shmbus/dispatcher/native/room.h"
+#include "shmbus/dispatcher/native/space.h"
 #include "shmbus/dispatcher/native/run.h"
 
 /* As many records of the run as fit, from the first on, into the target's ring, not yet published. -1: the target's

@@ -1,7 +1,7 @@
 /* How an endpoint leaves the bus, by closing, dying, eviction or quarantine, and what becomes of what it leaves.
  *
  * Its routes go at once, its pending callers are told at once, `down` is emitted at once. Then, as far as there is
- * room, what it had sent is forwarded, what it had not finished is handed on, the rest is counted, and its slot is
+ * space, what it had sent is forwarded, what it had not finished is handed on, the rest is counted, and its slot is
  * free.
  *
  * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
@@ -157,7 +157,7 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
 static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
 {
     dp_emit_endpoint(f, "$bus.endpoint.down", port, sb_reason_word(port->reason));
-    dp_row_set(port, &port->row->said, 1);
+    dp_row_set(port, &port->row->down_emitted, 1);
 }
 
 /* Its last replies go out, and all who wait for it, or want to know, hear of its end; twice does no harm. */
@@ -167,7 +167,7 @@ static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
     dp_forward_replies(f, port);
     dp_fail_begun(f, port);
     RB_FAIL("departure.answered");
-    if (rb_load(&port->row->said))
+    if (rb_load(&port->row->down_emitted))
         return;
     dp_dead_letter_kept(f, port);
     dp_emit_down(f, port);
@@ -202,8 +202,8 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
 
 /* Handing on ------------------------------------------------------------------------------------------------- */
 
-/* Give one record to `target`. DP_ROOM: it is given. DP_LOSE: no more waiting for it. */
-static inline enum dp_room dp_give(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *target,
+/* Give one record to `target`. DP_SPACE: it is given. DP_LOSE: no more waiting for it. */
+static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *target,
                                    const struct sb_record *h, const uint8_t *record, uint32_t bits,
                                    uint64_t bits_after)
 {
@@ -218,10 +218,10 @@ static inline enum dp_room dp_give(struct dp_forwarder *f, const struct dp_span 
     given.interests = bits;
     given.lost = (uint32_t)rb_load(&target->down->lost);
     while ((status = dp_write(target, SB_DATA, &given, &rest, 1)) == RB_FULL) {
-        enum dp_room room =
-            dp_ask_for_room(f, source, DP_LINE_HANDED_ON, target, SB_DATA, rb_end_after(out, h->length));
-        if (room != DP_ROOM)
-            return room;
+        enum dp_space space =
+            dp_ask_for_space(f, source, DP_LINE_HANDED_ON, target, SB_DATA, rb_end_after(out, h->length));
+        if (space != DP_SPACE)
+            return space;
     }
     if (status == RB_CORRUPT) {
         dp_quarantine(f, target);
@@ -238,7 +238,7 @@ static inline enum dp_room dp_give(struct dp_forwarder *f, const struct dp_span 
     rb_add(&target->down->redelivered, 1);
     rb_add(&f->bus->redelivered, 1);
     source->refused_since_ns[DP_LINE_HANDED_ON] = 0;
-    return DP_ROOM;
+    return DP_SPACE;
 }
 
 /* Does the requester (NULL: it has gone) still wait for the reply to this request? */
@@ -259,9 +259,9 @@ static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span 
         return true; /* nobody waits for it */
     if (route && route->handlers.count && !(requester && begun)) {
         struct dp_port *target = &f->ports[dp_choose_handler(f, route)->slot];
-        enum dp_room room = dp_give(f, span, target, h, record, SB_PLAIN, 0);
-        if (room != DP_LOSE)
-            return room == DP_ROOM;
+        enum dp_space space = dp_give(f, span, target, h, record, SB_PLAIN, 0);
+        if (space != DP_LOSE)
+            return space == DP_SPACE;
     }
     struct dp_port *source = span->source;
     if (requester)
@@ -291,13 +291,13 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
         const struct dp_receiver *next = dp_choose_member(f, route, source->group_of_bit[bit]);
         bits |= 1u << bit;
         uint64_t bits_after = dp_reclaimed(span->from, bits);
-        enum dp_room room = DP_LOSE;
+        enum dp_space space = DP_LOSE;
         if (next)
-            room = dp_give(f, span, &f->ports[next->slot], h, record, 1u << next->bit, bits_after);
-        if (room == DP_WAIT)
+            space = dp_give(f, span, &f->ports[next->slot], h, record, 1u << next->bit, bits_after);
+        if (space == DP_WAIT)
             return false;
-        if (room == DP_LOSE)
-            dp_dead_letter_reclaimed(f, h, record, next ? "no other member of its queue group had room"
+        if (space == DP_LOSE)
+            dp_dead_letter_reclaimed(f, h, record, next ? "no other member of its queue group had space"
                                                         : "its queue group has no member left");
         rb_store(dealt, bits_after);
     }

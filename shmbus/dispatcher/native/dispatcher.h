@@ -25,7 +25,7 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
     f->max_deliveries = (uint32_t)bus->max_deliveries;
     f->batch = (uint32_t)bus->batch_per_pass;
     f->next_deadline = ~0ull;
-    f->scratch = malloc(DP_EVENT_ROOM);
+    f->scratch = malloc(DP_EVENT_BYTES);
     f->ports = calloc(f->slots, sizeof *f->ports);
     f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
     rb_bell_open(&f->bell, &bus->bell, bell, spin_ns);
@@ -147,8 +147,8 @@ static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
         dp_quarantine(f, port);
 }
 
-/* Has it made room that others wait for? */
-static inline void dp_look_for_room(struct dp_forwarder *f, struct dp_port *port)
+/* Has it made space that others wait for? */
+static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *port)
 {
     for (int r = 0; r < SB_RINGS; r++) {
         uint64_t need = rb_load(&port->down->incoming[r].need);
@@ -172,7 +172,7 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
     uint64_t state = rb_load_acquire(&port->up->state);
     if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
         dp_listen(f, port);
-    dp_look_for_room(f, port);
+    dp_look_for_space(f, port);
     if (port->state == SB_ROW_LIVE) {
         bool more = dp_forward_ring(f, port, SB_REPLIES);
         more |= dp_forward_ring(f, port, SB_DATA);
@@ -227,7 +227,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
     f->next_look = f->now + DP_LOOK_NS;
 }
 
-/* One fence, then the bells of all who got something and of the senders who waited for the room. */
+/* One fence, then the bells of all who got something and of the senders who waited for the space. */
 static inline void dp_ring_all(struct dp_forwarder *f)
 {
     rb_fence_seq(); /* with the endpoint's need.store and epoch := odd, then its look: one of the two sees the other */

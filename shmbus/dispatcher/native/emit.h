@@ -8,7 +8,7 @@
 #include "shmbus/dispatcher/native/pack.h"
 #include "shmbus/dispatcher/native/publish.h"
 
-#define DP_EVENT_ROOM 65536u
+#define DP_EVENT_BYTES 65536u
 
 /* To all who subscribed to `type`, a string literal. */
 static inline void dp_emit(struct dp_forwarder *f, const char *type, const struct dp_pack *payload)
@@ -36,7 +36,7 @@ static inline void dp_emit(struct dp_forwarder *f, const char *type, const struc
 static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, const struct dp_port *port,
                                     const char *reason)
 {
-    struct dp_pack pack = {.bytes = f->scratch, .room = DP_EVENT_ROOM};
+    struct dp_pack pack = {.bytes = f->scratch, .capacity = DP_EVENT_BYTES};
     dp_pack_map(&pack, reason ? 4 : 3);
     dp_pack_string(&pack, "name", port->name);
     dp_pack_number(&pack, "pid", port->pid);
@@ -47,10 +47,10 @@ static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, co
 }
 
 /* How large a payload every subscriber's ring takes beside the rest of a dead letter. */
-static inline uint64_t dp_letter_room(struct dp_forwarder *f)
+static inline uint64_t dp_letter_space(struct dp_forwarder *f)
 {
     const uint64_t frame = 768; /* the rest of the map, generously */
-    uint64_t fits = DP_EVENT_ROOM;
+    uint64_t fits = DP_EVENT_BYTES;
     struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)"$bus.undeliverable", 18);
     for (uint32_t g = 0; route && g <= route->group_count; g++) {
         const struct dp_receivers *subscribers = g < route->group_count ? &route->groups[g].members : &route->plain;
@@ -73,8 +73,8 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     rb_add(&f->bus->dead_letters, 1);
     if (sender)
         rb_add(&sender->down->undeliverable, 1);
-    uint64_t room = dp_letter_room(f);
-    struct dp_pack pack = {.bytes = f->scratch, .room = DP_EVENT_ROOM};
+    uint64_t space = dp_letter_space(f);
+    struct dp_pack pack = {.bytes = f->scratch, .capacity = DP_EVENT_BYTES};
     dp_pack_map(&pack, 8);
     dp_pack_text(&pack, "type", (const char *)type, h->type_length);
     dp_pack_string(&pack, "kind", sb_kind_word((enum sb_kind)h->kind));
@@ -83,7 +83,7 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     dp_pack_number(&pack, "attempt", h->attempt);
     dp_pack_string(&pack, "format", h->flags & SB_NONE ? "none" : h->flags & SB_RAW ? "raw" : "msgpack");
     dp_pack_number(&pack, "size", h->length - sb_payload_offset(h));
-    dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < room ? there : room));
+    dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < space ? there : space));
     dp_emit(f, "$bus.undeliverable", &pack);
 }
 

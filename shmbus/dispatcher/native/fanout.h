@@ -66,16 +66,16 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         for (uint32_t i = fitted < 0 ? 0 : (uint32_t)fitted; i < run->count; i++)
             end += rb_span(end, run->header[i].length, out->capacity);
         rb_abort(out);
-        enum dp_room room = DP_LOSE;
+        enum dp_space space = DP_LOSE;
         if (fitted < 0) {
             dp_quarantine(f, target);
-            room = DP_ROOM; /* for another, once this one has departed */
+            space = DP_SPACE; /* for another, once this one has departed */
         } else if (!too_large && !lossy) {
-            room = dp_ask_for_room(f, source, DP_LINE_DATA, target, SB_DATA, end);
+            space = dp_ask_for_space(f, source, DP_LINE_DATA, target, SB_DATA, end);
         }
-        if (room == DP_ROOM)
+        if (space == DP_SPACE)
             dp_set_add(&f->active, source->slot);
-        if (room != DP_LOSE)
+        if (space != DP_LOSE)
             return false;
         dp_count_lost(f, target, run->count, &run->span, left, index);
     }

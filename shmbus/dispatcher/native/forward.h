@@ -2,7 +2,7 @@
  *
  * A run is collected (run.h), copied into its target's ring (deliver.h), written down in the journal
  * (journal.h), published with one store of the target's head, and then the source's tail moves. For several
- * targets see fanout.h, for a target without room room.h.
+ * targets see fanout.h, for a target whose ring is full space.h.
  *
  * Offers: dp_forward_ring. */
 #pragma once
@@ -114,9 +114,9 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         uint64_t reserve = ring == SB_REPLIES ? target->reserve : 0;
         if (!lossy) {
             uint64_t end = rb_end_after(out, run->header[0].length) + reserve;
-            enum dp_room room = dp_ask_for_room(f, source, (enum dp_line)ring, target, ring, end);
-            if (room != DP_LOSE)
-                return room == DP_ROOM;
+            enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)ring, target, ring, end);
+            if (space != DP_LOSE)
+                return space == DP_SPACE;
         }
         if (!lossy || run->header[0].kind != SB_EVENT)
             run->count = 1;

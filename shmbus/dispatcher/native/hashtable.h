@@ -95,16 +95,16 @@ static inline void dp_table_remove(struct dp_table *t, uint64_t hash, const void
         }
 }
 
-/* The array with room for one more than `count`, new room zeroed; NULL: no memory, and the array stays. */
-static inline void *dp_grown(void *list, uint32_t count, uint32_t *room, size_t size)
+/* The array with space for one more than `count`, new entries zeroed; NULL: no memory, and the array stays. */
+static inline void *dp_grown(void *list, uint32_t count, uint32_t *capacity, size_t size)
 {
-    if (count < *room)
+    if (count < *capacity)
         return list;
-    uint32_t more = *room ? *room * 2 : 4;
+    uint32_t more = *capacity ? *capacity * 2 : 4;
     uint8_t *fresh = realloc(list, more * size);
     if (!fresh)
         return NULL;
-    memset(fresh + *room * size, 0, (more - *room) * size);
-    *room = more;
+    memset(fresh + *capacity * size, 0, (more - *capacity) * size);
+    *capacity = more;
     return fresh;
 }

@@ -56,16 +56,16 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
 }
 
 /* One entry at `offset` of the log. False: it is none. */
-static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t room,
+static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
                                      uint64_t *size)
 {
     struct sb_interest e;
     char text[SB_MAX_TYPE + 1 + SB_NAME];
-    if (room < sizeof e)
+    if (left < sizeof e)
         return false;
     memcpy(&e, at, sizeof e);
     if (e.length != sizeof e + (uint64_t)e.pattern_length + e.group_length || e.pattern_length > SB_MAX_TYPE ||
-        e.group_length >= SB_NAME || RB_ALIGN8(e.length) > room)
+        e.group_length >= SB_NAME || RB_ALIGN8(e.length) > left)
         return false;
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
     *size = RB_ALIGN8(e.length);

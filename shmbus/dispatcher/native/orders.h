@@ -49,7 +49,7 @@ struct dp_orders {
     pthread_mutex_t lock;
     struct dp_order *first, **end;
     struct dp_notice *notices;
-    uint32_t notice_count, notice_room;
+    uint32_t notice_count, notice_capacity;
     int notice_fd;         /* eventfd that the control plane waits on */
     rb_word waiting;       /* whoever gives an order, under the lock: not 0 while there are any */
     struct rb_poster bell; /* under the lock: the forwarding thread's own */
@@ -130,7 +130,7 @@ static inline struct dp_order *dp_take_list(struct dp_orders *o, bool admissions
 static inline void dp_notify(struct dp_orders *o, const struct dp_notice *notice)
 {
     pthread_mutex_lock(&o->lock);
-    struct dp_notice *fresh = dp_grown(o->notices, o->notice_count, &o->notice_room, sizeof *fresh);
+    struct dp_notice *fresh = dp_grown(o->notices, o->notice_count, &o->notice_capacity, sizeof *fresh);
     if (fresh) {
         o->notices = fresh;
         o->notices[o->notice_count++] = *notice;
@@ -148,7 +148,7 @@ static inline struct dp_notice *dp_take_notices(struct dp_orders *o, uint32_t *c
     struct dp_notice *notices = o->notices;
     *count = o->notice_count;
     o->notices = NULL;
-    o->notice_count = o->notice_room = 0;
+    o->notice_count = o->notice_capacity = 0;
     pthread_mutex_unlock(&o->lock);
     return notices;
 }

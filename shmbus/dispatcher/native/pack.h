@@ -8,12 +8,12 @@
 
 struct dp_pack {
     uint8_t *bytes;
-    uint32_t length, room;
+    uint32_t length, capacity;
 };
 
 static inline void dp_pack_raw(struct dp_pack *p, const void *bytes, uint32_t n)
 {
-    if (n <= p->room - p->length) {
+    if (n <= p->capacity - p->length) {
         memcpy(p->bytes + p->length, bytes, n);
         p->length += n;
     }

@@ -21,7 +21,7 @@ static inline void dp_set_add(struct dp_set *s, uint32_t slot) { s->word[slot / 
 static inline void dp_set_drop(struct dp_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
 static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
 
-/* What may be at the head of a line and find no room: the first record of either outgoing ring, and the next one to
+/* What may be at the head of a line and find no space: the first record of either outgoing ring, and the next one to
  * be handed on of a port that ended. */
 enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HANDED_ON, DP_LINES };
 
@@ -54,8 +54,8 @@ struct dp_port {
     const struct sb_interests *interests;
     struct dp_group *group_of_bit[SB_GROUPS];
 
-    uint64_t refused_since_ns[DP_LINES]; /* since when its head of line finds no room; 0: it does not wait */
-    struct dp_set waiters;               /* ports whose head of line waits for room here */
+    uint64_t refused_since_ns[DP_LINES]; /* since when its head of line finds no space; 0: it does not wait */
+    struct dp_set waiters;               /* ports whose head of line waits for space here */
     uint64_t progress_ns;                /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS];
     bool slow;

@@ -53,7 +53,7 @@ struct dp_receiver {
 
 struct dp_receivers {
     struct dp_receiver *list;
-    uint32_t count, room;
+    uint32_t count, capacity;
 };
 
 struct dp_group_route {
@@ -69,7 +69,7 @@ struct dp_route { /* what the trie says of one exact type */
     bool reserved; /* begins with $: only the bus itself may publish it */
     struct dp_receivers plain, handlers, observers;
     struct dp_group_route *groups;
-    uint32_t group_count, group_room;
+    uint32_t group_count, group_capacity;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
 };
@@ -312,7 +312,7 @@ static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_inter
             r->list[i].lossy &= lossy;
             return;
         }
-    struct dp_receiver *fresh = dp_grown(r->list, r->count, &r->room, sizeof *fresh);
+    struct dp_receiver *fresh = dp_grown(r->list, r->count, &r->capacity, sizeof *fresh);
     if (!fresh)
         return;
     r->list = fresh;
@@ -325,7 +325,7 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
     for (uint32_t i = 0; i < route->group_count; i++)
         if (route->groups[i].group == group)
             return &route->groups[i].members;
-    struct dp_group_route *fresh = dp_grown(route->groups, route->group_count, &route->group_room, sizeof *fresh);
+    struct dp_group_route *fresh = dp_grown(route->groups, route->group_count, &route->group_capacity, sizeof *fresh);
     if (!fresh)
         return NULL;
     route->groups = fresh;
@@ -447,7 +447,7 @@ static inline void dp_free_route(struct dp_route *route)
     free(route->plain.list);
     free(route->handlers.list);
     free(route->observers.list);
-    for (uint32_t i = 0; i < route->group_room; i++)
+    for (uint32_t i = 0; i < route->group_capacity; i++)
         free(route->groups[i].members.list);
     free(route->groups);
     free(route);

@@ -22,7 +22,7 @@ static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_
     rb_store_release(&e->up->in_hand, count);
 }
 
-/* Move the tail of an incoming ring, and ring the dispatcher if it waits for that room. A ring that was less
+/* Move the tail of an incoming ring, and ring the dispatcher if it waits for that space. A ring that was less
  * than half full when we last looked keeps nobody waiting; the dispatcher's own look is the backstop. */
 static inline void ep_release(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
@@ -35,7 +35,7 @@ static inline void ep_release(struct ep_endpoint *e, uint32_t ring, uint64_t pos
         return;
     }
     in->released = position;
-    rb_store_seq(in->tail, position); /* then `need`; dp_need_room stores `need`, then looks at the tail */
+    rb_store_seq(in->tail, position); /* then `need`; dp_need_space stores `need`, then looks at the tail */
     uint64_t need = rb_load_seq(&e->down->incoming[ring].need);
     if (position >= need && need != e->rung_for[ring]) {
         e->rung_for[ring] = need;
@@ -59,7 +59,7 @@ static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
 }
 
 /* The oldest message held leaves the ring, undone. Its first bytes are kept, so that it is a dead letter if we
- * die; where there is no room for that, the one kept longest is only counted from then on. */
+ * die; where there is no space for that, the one kept longest is only counted from then on. */
 static inline void ep_let_go(struct ep_endpoint *e)
 {
     struct rb_consumer *in = &e->in[SB_DATA];

@@ -22,10 +22,10 @@ struct ep_request {          /* the private half of an entry */
     uint64_t ended_at;       /* `drains` when it ended */
     struct sb_record header; /* of the reply */
     uint8_t *payload;        /* of the reply */
-    uint64_t size, room;
+    uint64_t size, capacity;
     uint64_t asked;          /* bytes of the request's payload */
 };
-#define EP_REPLY_ROOM 1024u  /* a buffer that grew beyond is not kept */
+#define EP_REPLY_BYTES 1024u  /* a buffer that grew beyond is not kept */
 #define EP_NO_REQUEST UINT32_MAX
 
 static inline struct sb_pending *ep_pending_entry(struct ep_endpoint *e, uint32_t index)
@@ -39,12 +39,12 @@ static inline void ep_keep_reply(struct ep_request *request, const struct sb_rec
     uint64_t offset = sb_payload_offset(header), size = header->length - offset;
     request->header = *header;
     request->size = size;
-    if (size > request->room) {
+    if (size > request->capacity) {
         free(request->payload);
-        request->room = size > EP_REPLY_ROOM ? size : EP_REPLY_ROOM;
-        request->payload = malloc(request->room);
+        request->capacity = size > EP_REPLY_BYTES ? size : EP_REPLY_BYTES;
+        request->payload = malloc(request->capacity);
         if (!request->payload) {
-            request->room = request->size = 0;
+            request->capacity = request->size = 0;
             request->header.kind = SB_ERROR;
             request->header.flags = 0;
         }
@@ -107,7 +107,7 @@ static inline void ep_drain_replies(struct ep_endpoint *e)
 }
 
 /* A free entry of the table, filled in: its index, or EP_NO_REQUEST. An entry is used again only after the reply
- * ring was drained since its end, since room there is kept for the errors of each. */
+ * ring was drained since its end, since space there is kept for the errors of each. */
 static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline_ns, bool future, uint8_t id[16])
 {
     if (!e->free_count)
@@ -134,10 +134,10 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
     request->state = EP_REQUEST_FREE;
     request->ended_at = e->drains;
-    if (request->room > EP_REPLY_ROOM) {
+    if (request->capacity > EP_REPLY_BYTES) {
         free(request->payload);
         request->payload = NULL;
-        request->room = 0;
+        request->capacity = 0;
     }
     e->free[e->free_count++] = (uint16_t)index;
 }

@@ -102,7 +102,7 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
         if (status == RB_CORRUPT)
             ep_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
         else if (ring == SB_DATA)
-            ep_flush(e); /* only what is published can make room */
+            ep_flush(e); /* only what is published can make space */
         return status;
     }
     ep_write_record(at, m, length, now);

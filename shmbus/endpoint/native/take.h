@@ -34,7 +34,7 @@ static inline enum rb_status ep_peek_ring(struct ep_endpoint *e, uint32_t ring, 
 /* One that was evicted has no messages: they go to somebody else. */
 static inline enum rb_status ep_peek(struct ep_endpoint *e, struct sb_record *header, const uint8_t **record)
 {
-    if (__builtin_expect(ep_trouble(e) & EP_TAKEN_OFF, 0))
+    if (__builtin_expect(ep_trouble(e) & EP_EVICTED, 0))
         return RB_EMPTY;
     return ep_peek_ring(e, SB_DATA, header, record);
 }

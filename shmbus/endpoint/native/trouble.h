@@ -14,11 +14,11 @@ enum ep_trouble {
     EP_BUS_DEAD = 1 << 1,    /* the dispatcher's process is finished; a successor may adopt us */
     EP_BUS_HANDED = 1 << 2,  /* the dispatcher went and left the bus to a successor */
     EP_BUS_OVER = 1 << 3,    /* the bus has ended, or another took its place */
-    EP_TAKEN_OFF = 1 << 4,   /* the dispatcher evicted us */
+    EP_EVICTED = 1 << 4,     /* the dispatcher evicted us */
     EP_RING_BAD = 1 << 5,    /* an incoming ring, or a tail of an outgoing one, is not what the dispatcher writes */
     EP_STOPPING = 1 << 6,    /* whoever receives shall come to an end */
 };
-#define EP_FOR_GOOD ((uint64_t)(EP_CLOSED_HERE | EP_BUS_OVER | EP_TAKEN_OFF | EP_RING_BAD))
+#define EP_FOR_GOOD ((uint64_t)(EP_CLOSED_HERE | EP_BUS_OVER | EP_EVICTED | EP_RING_BAD))
 #define EP_FOR_NOW ((uint64_t)(EP_BUS_DEAD | EP_BUS_HANDED))
 
 static inline void ep_set_trouble(struct ep_endpoint *e, uint64_t set, uint64_t clear)
@@ -48,7 +48,7 @@ static inline uint64_t ep_trouble(struct ep_endpoint *e)
         trouble |= bus_state == SB_BUS_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
     bool reclaimed = down_state == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSING;
     if (__builtin_expect(down_state == SB_DOWN_EVICTED || reclaimed, 0))
-        trouble |= EP_TAKEN_OFF;
+        trouble |= EP_EVICTED;
     if (__builtin_expect(rb_load(&e->bus->prefix.superseded_by) != 0, 0))
         trouble |= EP_BUS_OVER;
     return trouble;

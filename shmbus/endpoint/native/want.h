@@ -43,7 +43,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     switch (w->want) {
     case EP_WANT_REPLY: return e->requests[w->index].state == EP_REQUEST_DONE;
     case EP_WANT_DATA: /* and somebody may take it */
-        return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_TAKEN_OFF));
+        return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
     case EP_WANT_SPACE: {
         const struct rb_producer *out = &e->out[w->index];
         return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;

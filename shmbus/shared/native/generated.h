@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001bdbac05full
+#define SB_LAYOUT 0x000000011d0033c7ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -104,7 +104,7 @@ SB_FIELD(sb_row, down_ns, 56, 8);
 SB_FIELD(sb_row, identity, 64, 32);
 SB_FIELD(sb_row, nonce, 96, 8);
 SB_FIELD(sb_row, name, 104, 64);
-SB_FIELD(sb_row, said, 168, 8);
+SB_FIELD(sb_row, down_emitted, 168, 8);
 SB_FIELD(sb_row, reserved, 176, 80);
 
 _Static_assert(sizeof(struct sb_bus) == 2816, "sb_bus");

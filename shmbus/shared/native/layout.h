@@ -130,7 +130,7 @@ struct sb_row {              /* read under `seq`: odd while it changes */
     struct sb_identity identity;
     uint64_t nonce;          /* with pid and start time it gives the names of its segments */
     char name[SB_NAME];
-    rb_word said;            /* 1: $bus.endpoint.down was emitted */
+    rb_word down_emitted;    /* 1: $bus.endpoint.down was emitted */
     rb_word reserved[10];
 };
 _Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
@@ -280,7 +280,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word handler_errors, decode_errors;         /* endpoint */
     rb_word timeouts;                              /* endpoint: requests that ended in RequestTimeout */
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
-    rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no room */
+    rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
 
     _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];

@@ -1,15 +1,15 @@
-/* Room: a head of line that does not fit into its target's ring waits there, and other rings go on.
+/* Space: a head of line that does not fit into its target's ring waits there, and other rings go on.
  *
  * It waits at most `block_timeout` since the target last made progress. Then the target is slow: what it would
  * have got is lost there, and nothing waits for it until it moves. A head of line may be passed over only once the
  * `need` is stored for which the target will ring (tests/models/space.py).
  *
- * Offers: dp_ask_for_room; dp_note_progress; dp_wake_waiters. */
+ * Offers: dp_ask_for_space; dp_note_progress; dp_wake_waiters. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
 
-enum dp_room { DP_ROOM, DP_WAIT, DP_LOSE }; /* there is, there may be later, the waiting is over */
+enum dp_space { DP_SPACE, DP_WAIT, DP_LOSE }; /* there is, there may be later, the waiting is over */
 
 static inline void dp_set_slow(struct dp_port *port, bool slow)
 {
@@ -30,11 +30,11 @@ static inline void dp_note_progress(struct dp_forwarder *f, struct dp_port *targ
         }
 }
 
-/* The source is woken when the target's ring has room up to `end`. True: there is by now. */
-static inline bool dp_need_room(struct dp_port *source, struct dp_port *target, enum sb_ring_index ring, uint64_t end)
+/* The source is woken when the target's ring has space up to `end`. True: there is by now. */
+static inline bool dp_need_space(struct dp_port *source, struct dp_port *target, enum sb_ring_index ring, uint64_t end)
 {
     struct rb_producer *out = &target->in[ring];
-    uint64_t need = end - out->capacity; /* the tail that makes room */
+    uint64_t need = end - out->capacity; /* the tail that makes space */
     struct sb_down_incoming *down = &target->down->incoming[ring];
     if (need < rb_load(&down->need) || rb_load(&down->need) <= out->tail_seen)
         rb_store_seq(&down->need, need);
@@ -45,13 +45,13 @@ static inline bool dp_need_room(struct dp_port *source, struct dp_port *target, 
     return false;
 }
 
-/* The head of this line of the source needs room in the target's ring up to `end`. */
-static inline enum dp_room dp_ask_for_room(struct dp_forwarder *f, struct dp_port *source, enum dp_line line,
+/* The head of this line of the source needs space in the target's ring up to `end`. */
+static inline enum dp_space dp_ask_for_space(struct dp_forwarder *f, struct dp_port *source, enum dp_line line,
                                            struct dp_port *target, enum sb_ring_index ring, uint64_t end)
 {
     uint64_t *since = &source->refused_since_ns[line];
-    if (dp_need_room(source, target, ring, end))
-        return DP_ROOM;
+    if (dp_need_space(source, target, ring, end))
+        return DP_SPACE;
     if (!*since)
         *since = f->now;
     dp_note_progress(f, target);
