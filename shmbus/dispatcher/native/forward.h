@@ -85,46 +85,43 @@ static inline uint32_t dp_small_enough(const struct dp_run *run, const struct dp
     return count;
 }
 
-/* True: go on with this ring. */
+/* Forward a run that has one target. True: go on with this ring. */
 static inline bool dp_forward_single(struct dp_forwarder *f)
 {
     struct dp_run *run = &f->run;
-    struct dp_port *source = run->span.source, *target = &f->ports[run->targets.list[0].slot];
+    const struct dp_choice choice = run->targets.list[0];
+    struct dp_port *source = run->span.source, *target = &f->ports[choice.slot];
     enum sb_ring_index ring = run->span.ring;
     struct rb_producer *out = &target->in[ring];
     uint32_t small = dp_small_enough(run, target);
-    if (small) {
-        run->count = small;
-        for (uint32_t i = 0; i < small && ring == SB_DATA; i++)
-            run->header[i].attempt = 1;
-        int fitted = dp_copy_run(run, target, run->targets.list[0].bits);
-        if (fitted > 0) {
-            run->count = (uint32_t)fitted;
-            dp_deliver_run(f, target);
-            source->refused_since_ns[ring] = 0;
-            return true;
-        }
-        rb_abort(out);
-        if (fitted < 0) {
-            dp_quarantine(f, target);
-            dp_set_add(&f->active, source->slot); /* to choose again once that one has departed */
-            return ring == SB_REPLIES; /* nobody else can have those: the next look drops them */
-        }
-        bool lossy = run->targets.list[0].lossy;
+    run->count = small ? small : 1;
+    if (!small) {
+        dp_lose_run(f, target, true);
+        return true;
+    }
+    for (uint32_t i = 0; i < small && ring == SB_DATA; i++)
+        run->header[i].attempt = 1;
+    int fitted = dp_copy_run(run, target, choice.bits);
+    if (fitted > 0) {
+        run->count = (uint32_t)fitted;
+        dp_deliver_run(f, target);
+        return true;
+    }
+    rb_abort(out);
+    if (fitted < 0) {
+        dp_quarantine(f, target);
+        dp_set_add(&f->active, source->slot); /* to choose again once that one has departed */
+        return ring == SB_REPLIES; /* nobody else can have those: the next look drops them */
+    }
+    if (!choice.lossy) {
         uint64_t reserve = ring == SB_REPLIES ? target->reserve : 0;
-        if (!lossy) {
-            uint64_t end = rb_end_after(out, run->header[0].length) + reserve;
-            enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)ring, target, ring, end);
-            if (space != DP_LOSE)
-                return space == DP_SPACE;
-        }
-        if (!lossy || run->header[0].kind != SB_EVENT)
-            run->count = 1;
-    } else {
+        uint64_t end = rb_end_after(out, run->header[0].length) + reserve;
+        enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)ring, target, ring, end);
+        if (space != DP_LOSE)
+            return space == DP_SPACE;
         run->count = 1;
     }
-    dp_lose_run(f, target, !small);
-    source->refused_since_ns[ring] = 0;
+    dp_lose_run(f, target, false);
     return true;
 }
 
