@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     forget_names(w);
     struct dp_port *p = &w->f->ports[g->slot];
     uint64_t rounded = (size + 7) & ~(uint64_t)7; /* exact, so that a step outside is seen */
-    struct sb_interests *log = calloc(1, sizeof *log + room);
+    struct sb_interests *log = calloc(1, sizeof *log + rounded);
     CHECK(log);
     memcpy(log + 1, bytes, size);
     rb_store(&log->bytes, size % 16 == 3 ? rounded + 8 : size); /* once in a while it lies about its end */
