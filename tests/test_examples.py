@@ -51,13 +51,13 @@ def test_the_example_prints_what_it_promises(example: str) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
     )
     try:
-        said, complaints = process.communicate(timeout=120)
+        printed, complaints = process.communicate(timeout=120)
     finally:
         if process.returncode is None:
             os.killpg(process.pid, 9)
             process.communicate()
     assert process.returncode == 0, complaints
     assert complaints == ""
-    assert re.fullmatch(SHOWN[example], said), said
+    assert re.fullmatch(SHOWN[example], printed), printed
     left = [file for file in os.listdir("/dev/shm") if f"-{process.pid}:" in file]
     assert left == []

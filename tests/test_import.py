@@ -28,8 +28,8 @@ INTERPRETER = """
     warnings.simplefilter("ignore")
     if sys.argv[1] == "after":
         import shmbus
-    said = run(new(), "import warnings; warnings.simplefilter('ignore'); import shmbus")
-    print("ImportError" in str(said), "main interpreter" in str(said))
+    printed = run(new(), "import warnings; warnings.simplefilter('ignore'); import shmbus")
+    print("ImportError" in str(printed), "main interpreter" in str(printed))
     import shmbus
     with shmbus.serve(sys.argv[2]) as bus, bus.attach("me") as endpoint:
         endpoint.publish("x")
@@ -38,25 +38,25 @@ INTERPRETER = """
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_subinterpreter_is_refused_at_import_and_harms_nobody(bus_name: str, when: str) -> None:
-    said = run_python(INTERPRETER, when, bus_name, quiet=False).split()
-    assert said[0] == "True"
+    printed = run_python(INTERPRETER, when, bus_name, quiet=False).split()
+    assert printed[0] == "True"
     if when == "before":
-        assert said[1] == "True"
+        assert printed[1] == "True"
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
-    ("pretend", "says"),
+    ("pretend", "expected"),
     [("sys.platform = 'darwin'", "Linux only"), ("sys._is_gil_enabled = lambda: False", "GIL")],
 )
 def test_other_systems_and_a_python_without_gil_are_refused_at_import(
-    pretend: str, says: str, capfd: pytest.CaptureFixture[str]
+    pretend: str, expected: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with start_python(f"import sys; {pretend}; import shmbus") as program:
         assert program.wait() == 1
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("ImportError: ")
-    assert says in last
+    assert expected in last
 
 
 def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import(

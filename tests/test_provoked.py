@@ -618,8 +618,8 @@ def use_in_child(endpoint: shmbus.Endpoint) -> str:
         os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    with open(reader, "rb") as said:
-        return said.read().hex()
+    with open(reader, "rb") as file:
+        return file.read().hex()
 
 
 def test_an_endpoint_in_a_forked_child(bus: shmbus.Bus, worker: StartWorker) -> None:

@@ -138,8 +138,8 @@ def test_no_frame_and_no_interest_however_made_gets_at_others(
         bus.attach("reader") as reader,
         bus.attach("writer") as writer,
     ):
-        heard: list[tuple[str, str]] = []
-        reader.subscribe("news", lambda message: heard.append((message.source, message.type)))
+        received: list[tuple[str, str]] = []
+        reader.subscribe("news", lambda message: received.append((message.source, message.type)))
         reader.handle("ask", lambda message: "answer")
         reader.start()
         liar.subscribe("own")
@@ -155,8 +155,8 @@ def test_no_frame_and_no_interest_however_made_gets_at_others(
         forger.ring_bell()
         writer.publish("news")
         assert writer.request("ask", timeout=60).payload == "answer"
-    assert heard.count(("writer", "news")) == 1
-    assert set(heard) <= {("writer", "news"), ("liar", "news")}
+    assert received.count(("writer", "news")) == 1
+    assert set(received) <= {("writer", "news"), ("liar", "news")}
     eventually(lambda: bus.endpoints() == [])
 
 

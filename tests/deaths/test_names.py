@@ -14,7 +14,7 @@ from shmbus.testing import TIMEOUT, BusProcess, Worker, eventually, kill
 
 def say(endpoint: shmbus.Endpoint, count: int) -> None:
     for n in range(count):
-        endpoint.publish("said", n)
+        endpoint.publish("news", n)
     endpoint.publish("done")
     endpoint.run()
 
@@ -29,7 +29,7 @@ def test_messages_of_the_dead_still_say_who_sent_them(
     bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint], worker: Callable[..., Worker]
 ) -> None:
     reader = attach("reader")
-    reader.subscribe("said")
+    reader.subscribe("news")
     done = attach("done")
     done.subscribe("done")
     for incarnation in range(3):
@@ -48,10 +48,10 @@ def test_a_message_says_who_sent_it_while_what_is_said_of_that_one_changes(
     bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint]
 ) -> None:
     reader, speaker = attach("reader"), attach("speaker")
-    reader.subscribe("said")
+    reader.subscribe("news")
     (row,) = (row for row in bus._dispatcher._table.rows if row["name"] == b"speaker")
     row["seq"] += 1
-    speaker.publish("said")
+    speaker.publish("news")
     message = reader.receive(60)
     row["seq"] += 1
     assert message is not None

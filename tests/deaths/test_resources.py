@@ -69,8 +69,8 @@ def small(size: str) -> tuple[str, ...]:
 
 @namespaces
 def test_a_full_dev_shm_is_an_error_that_says_what_to_do_and_no_signal() -> None:
-    said = run_python(FULL, before=small("8m")).split()
-    assert said == ["3", "True", "True", "True", "True"]
+    printed = run_python(FULL, before=small("8m")).split()
+    assert printed == ["3", "True", "True", "True", "True"]
 
 
 @namespaces
@@ -152,8 +152,8 @@ FEW = """
 
 def test_running_out_of_descriptors_at_attach_destroys_nothing(bus: shmbus.Bus) -> None:
     before = in_shm(bus.name)
-    said = run_python(FEW, bus.name)
-    assert "OSError" not in said, said
+    printed = run_python(FEW, bus.name)
+    assert "OSError" not in printed, printed
     eventually(lambda: in_shm(bus.name) == before)
 
 

@@ -304,8 +304,8 @@ namespaces = pytest.mark.skipif(
 def test_a_full_dev_shm_is_an_error_that_names_the_remedy(
     name: str, python: Callable[..., str]
 ) -> None:
-    said = python(TOO_LARGE, name, 1 << 20, before=small("64k"))
-    assert said.split() == [str(errno.ENOSPC), str(1 << 20), "65536", "True"]
+    printed = python(TOO_LARGE, name, 1 << 20, before=small("64k"))
+    assert printed.split() == [str(errno.ENOSPC), str(1 << 20), "65536", "True"]
 
 
 FILLED = """
@@ -331,9 +331,9 @@ def test_space_that_runs_out_on_the_way_is_given_back(
 def test_more_than_the_machine_has_is_refused_before_it_is_taken(
     name: str, python: Callable[..., str]
 ) -> None:
-    said = python(TOO_LARGE, name, 1 << 50, before=small("0")).split()
-    assert said[0] == str(errno.ENOMEM)
-    assert 0 < int(said[2]) < 1 << 50
+    printed = python(TOO_LARGE, name, 1 << 50, before=small("0")).split()
+    assert printed[0] == str(errno.ENOMEM)
+    assert 0 < int(printed[2]) < 1 << 50
 
 
 LIMITED = """
@@ -359,13 +359,13 @@ def test_a_limit_on_file_sizes_is_an_error_and_no_signal(
 SIGNALS = """
 import signal, sys
 from ringbuf import Segment
-heard = 0
+received = 0
 def handler(*_):
-    global heard
-    heard += 1
+    global received
+    received += 1
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-while heard < 50:
+while received < 50:
     with Segment.create(sys.argv[1], 32 << 20, kind=1, layout=1) as segment:
         assert segment.size == 32 << 20
 signal.setitimer(signal.ITIMER_REAL, 0)

@@ -65,9 +65,9 @@ def name() -> Iterator[str]:
 
 def make_up(bus: str, owner: names.Owner) -> Path:
     def prepare(memory: Any) -> None:
-        said = layout.view(memory, layout.UP)[0]
-        said["identity"] = (owner.pid, 0, owner.start, processes.namespace("pid"), 0)
-        said["name"] = b"worker"
+        head = layout.view(memory, layout.UP)[0]
+        head["identity"] = (owner.pid, 0, owner.start, processes.namespace("pid"), 0)
+        head["name"] = b"worker"
 
     up, kind = names.names_of(bus).up(owner), layout.SegmentKind.UP
     size = -(-layout.UP.itemsize // 8) * 8
@@ -341,7 +341,7 @@ namespaces = pytest.mark.skipif(
 @namespaces
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mount", "state", "says", "remedy"),
+    ("mount", "state", "expected", "remedy"),
     [
         ("mount -t tmpfs -o size=4m none", "bad", "4 MiB, 4 free: space for 1 ", "--shm-size"),
         ("mount -t tmpfs -o size=24m none", "note", "24 MiB", "--ring-bytes"),
@@ -351,11 +351,11 @@ namespaces = pytest.mark.skipif(
     ],
 )
 def test_a_dev_shm_that_will_not_do_is_reported(
-    mount: str, state: str, says: str, remedy: str
+    mount: str, state: str, expected: str, remedy: str
 ) -> None:
     found = checked(setup=f"{mount} /dev/shm")
     assert found["/dev/shm"].state == state
-    assert says in found["/dev/shm"].text
+    assert expected in found["/dev/shm"].text
     assert remedy in found["/dev/shm"].remedy
     assert found["semaphores"].state == ("bad" if "-o ro" in mount else "good")
 
@@ -406,7 +406,7 @@ assert prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0
 @pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the filter is written for it")
 @pytest.mark.parametrize(
-    ("prepare", "state", "says"),
+    ("prepare", "state", "expected"),
     [
         (FORBID.format(number=434, at=24, argument=0, errno=38), "note", "pidfd_open"),
         (FORBID.format(number=55, at=32, argument=77, errno=92), "note", "SO_PEERPIDFD"),
@@ -414,10 +414,10 @@ assert prctl(22, 2, ctypes.c_char_p(filter), 0, 0) == 0
         ("os.confstr = lambda name: 'glibc 2.28'", "note", "sem_clockwait"),
     ],
 )
-def test_what_linux_lacks_is_reported(prepare: str, state: str, says: str) -> None:
+def test_what_linux_lacks_is_reported(prepare: str, state: str, expected: str) -> None:
     found = [f for subject, f in checked(prepare=prepare).items() if subject.startswith("Linux")]
     assert state in {f.state for f in found}
-    assert any(says in f.text for f in found)
+    assert any(expected in f.text for f in found)
 
 
 @namespaces

@@ -40,10 +40,10 @@ def test_a_signal_ends_the_bus_cleanly(
         with shmbus.attach(name, name="guest", timeout=60) as guest:
             guest.publish("anything")
             process.send_signal(number)
-            _, said = process.communicate(timeout=60)
+            _, printed = process.communicate(timeout=60)
             with pytest.raises(shmbus.BusDown):
                 guest.receive(timeout=60)
-    assert (process.returncode, said) == (0, "")
+    assert (process.returncode, printed) == (0, "")
     assert not [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
 
 
@@ -53,10 +53,10 @@ def test_a_second_dispatcher_is_told_who_serves_already(
     command: list[str], name: str, start: Start
 ) -> None:
     with shmbus.serve(name), start(name, command=command) as process:
-        _, said = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.count("\n") == 1
-    assert f"served by process {os.getpid()}" in said
+    assert printed.count("\n") == 1
+    assert f"served by process {os.getpid()}" in printed
 
 
 @pytest.mark.slow
@@ -71,10 +71,10 @@ def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
         file.seek(offset(PREFIX, "layout"))
         file.write(b"other...")
     with start(name, command=command) as process:
-        _, said = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert layout_text(LAYOUT) in said
-    assert layout_text(int.from_bytes(b"other...", "little")) in said
+    assert layout_text(LAYOUT) in printed
+    assert layout_text(int.from_bytes(b"other...", "little")) in printed
     with start("--replace", name, command=command) as process:
         assert process.stdout is not None
         assert f"bus {name} is served" in process.stdout.readline()
@@ -91,7 +91,7 @@ def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_bad_name_is_told_in_one_line(command: list[str], start: Start) -> None:
     with start("a:b", command=command) as process:
-        _, said = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.startswith("shmbus: 'a:b' cannot name a bus")
-    assert said.count("\n") == 1
+    assert printed.startswith("shmbus: 'a:b' cannot name a bus")
+    assert printed.count("\n") == 1

@@ -92,7 +92,7 @@ def test_the_only_bus_may_be_named_by_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["pub", "a", "{oops"], "PAYLOAD is not JSON"),
         (["pub", "a", "@/nowhere"], "No such file"),
@@ -108,13 +108,13 @@ def test_a_bad_command_line_is_told_in_one_line(
     shmbus_command: Command,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    says: str,
+    expected: str,
 ) -> None:
     monkeypatch.setenv("SHMBUS_BUS", bus.name)
     ran = shmbus_command(*arguments)
     assert ran.code == 2
     assert ran.out == ""
-    assert says in ran.err
+    assert expected in ran.err
     assert "--help" in ran.err
     assert ran.err.count("\n") == 1
 
