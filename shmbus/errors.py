@@ -424,7 +424,7 @@ class LayoutMismatch(AttachError):
 
     mine: str
     theirs: str
-    pids: tuple[int, ...] = ()  # who uses the other layout
+    pids: tuple[int, ...] = ()  # processes that use the other layout
 
     def _explain(self) -> str:
         who = f" (processes {', '.join(map(str, self.pids))})" if self.pids else ""
@@ -628,7 +628,7 @@ class NoSuchEndpoint(UsageError, LookupError):
 
     bus: str
     endpoint: str
-    there: tuple[str, ...] = ()  # who is
+    there: tuple[str, ...] = ()  # endpoints that are
 
     def _explain(self) -> str:
         there = ", ".join(self.there) or "none"

@@ -284,7 +284,7 @@ class Dispatcher:
             answer = self._consider(waiting)
         except (Denied, BusError, RingbufError, OSError) as problem:
             answer = admission.refusal(problem)
-        except Exception as problem:  # a fault of ours: who knocks must not wait for an answer
+        except Exception as problem:  # a fault of ours: the caller must not wait for an answer
             log.exception("bus %r: an endpoint could not be admitted", self.bus)
             answer = admission.refusal(problem)
         if answer is None:

@@ -25,7 +25,7 @@ class Closable(Protocol):
 
 
 live: weakref.WeakSet[Closable] = weakref.WeakSet()
-"""Those attached."""
+"""The attached endpoints of this process."""
 
 
 def _at_exit() -> None:

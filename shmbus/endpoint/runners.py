@@ -20,7 +20,7 @@ PATIENCE = 2.0
 
 
 class Runners:
-    """Those of one endpoint; warns where messages wait and there are none.
+    """The threads of one endpoint; warns where messages wait and there are none.
 
     `done` is set when the endpoint closes.
     """

@@ -13,7 +13,7 @@ from .payloads import Types
 
 
 class Seat(NamedTuple):
-    """All of it. Whoever takes the seat owns the log and the door's connection."""
+    """What an Endpoint is made from; the endpoint then owns the log and the door's connection."""
 
     names: BusNames
     owner: Owner

@@ -105,8 +105,8 @@ class Descriptors(NamedTuple):
 
 
 def open_process(pid: int, start: int) -> Descriptors:
-    """Those of the process that had this pid and start time: no pidfd where the system gives none,
-    neither where it has ended. Raises OSError (too many open files)."""
+    """Descriptors of the process that had this pid and start time: no pidfd where the system gives
+    none, neither where it has ended. Raises OSError (too many open files)."""
     try:
         stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -29,7 +29,7 @@ def dispatcher_of_nameless(bus: str) -> int | None:
 
 
 def find_nameless() -> Iterator[Nameless]:
-    """Those of this user. Slow: reads what every process has open."""
+    """Such buses of this user. Slow: reads what every process has open."""
     # A bus makes its door after its other names, and closes it before it removes any.
     for inode, bus in _open_doors().items():
         if not names.names_of(bus).complete() and (pid := _holder(inode)) is not None:

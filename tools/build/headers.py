@@ -106,7 +106,7 @@ def read(*paths: str) -> list[Header]:
 
 
 def parse(texts: dict[str, str]) -> list[Header]:
-    """The same from texts, by path."""
+    """Headers from their texts, by path."""
     structures: dict[str, Structure] = {}
     numbers: dict[str, int] = {}
     return [_header(path, text, structures, numbers) for path, text in texts.items()]

@@ -44,7 +44,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     mean: float
     percentiles: dict[str, float]
     histogram: str
-    """All of it, in nanoseconds, as HdrHistogram encodes it."""
+    """The whole distribution, in nanoseconds, as HdrHistogram encodes it."""
 
     @classmethod
     def of(cls, nanoseconds: array.array[int]) -> Latency:
@@ -141,7 +141,7 @@ def bench(seconds: float, svg: str | None, as_json: bool) -> None:
 
 
 def measure(seconds: float, progress: Callable[[str, float], None]) -> Figures:
-    """All of it, in about so many seconds."""
+    """Measure everything, in about so many seconds."""
     bus = f"bench-{os.getpid()}"
     parts = {"requests": 0.25, "events": 0.2, "flood": 0.1, "batches": 0.1}
     parts |= {f"{size} bytes": 0.35 / len(SIZES) for size in SIZES}

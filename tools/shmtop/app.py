@@ -524,7 +524,7 @@ class TailPage(Page):
         """The bus has admitted us."""
 
     class Failed(Message):
-        """It has not, or it is gone."""
+        """The bus has not admitted us, or it is gone."""
 
         def __init__(self, problem: str) -> None:
             super().__init__()

@@ -53,7 +53,7 @@ class Index:
         return sorted(word for word, files in self._of.items() if files)
 
     def digest(self) -> str:
-        """The same for two indexes that have the same words in the same files."""
+        """A hash, equal for two indexes that have the same words in the same files."""
         whole = hashlib.sha256()
         for path in sorted(self.files):
             whole.update(f"{path}\n{' '.join(self.files[path])}\n".encode())
