@@ -17,4 +17,4 @@ hypothesis.settings.load_profile("shmbus")
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     # An editable install made before pyproject.toml named the plugin does not load it.
     if not pluginmanager.hasplugin("shmbus"):
-        pluginmanager.import_plugin("shmbus.testing")
+        pluginmanager.import_plugin("shmbus.testing.fixtures")

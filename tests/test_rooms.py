@@ -261,7 +261,7 @@ INNOCENTS = {
     "shmbus/endpoint/runners.py": "from shmbus.shared import names",
     "shmbus/shared/names.py": "from ringbuf import Segment",
     "shmbus/shared/native/layout.h": '#include <stdint.h>\n#include "ringbuf/native/ring.h"',
-    "shmbus/testing.py": "from shmbus.bus import serve",
+    "shmbus/testing/fixtures.py": "from shmbus.bus import serve",
     "tools/shmtop/app.py": "from shmbus import errors, observe\nfrom shmbus.views import Ring",
 }
 

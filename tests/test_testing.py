@@ -136,7 +136,7 @@ def test_a_program_prints_lines_for_its_test_until_the_block_ends() -> None:
     with testing.start_python("import time; print('ready'); time.sleep(600)") as program:
         assert program.line() == "ready"
         assert (program.printed, program.alive) == ("", True)
-        with pytest.raises(AssertionError, match=r"said nothing for 0.01 s"):
+        with pytest.raises(AssertionError, match=r"wrote nothing for 0.01 s"):
             program.line(timeout=0.01)
     assert program.wait() == -15
 
@@ -216,7 +216,7 @@ def test_what_a_bus_leaves_is_told_and_removed(bus_name: str) -> None:
 def test_a_dispatcher_that_does_not_come_up_in_time_ends_with_its_test(
     pytester: pytest.Pytester,
 ) -> None:
-    pytester.makeconftest("from shmbus import testing\ntesting.TIMEOUT = 0.0")
+    pytester.makeconftest("from shmbus.testing import processes\nprocesses.TIMEOUT = 0.0")
     pytester.makepyfile(
         """
         import psutil
@@ -230,7 +230,7 @@ def test_a_dispatcher_that_does_not_come_up_in_time_ends_with_its_test(
     )
     result = pytester.runpytest_subprocess("-q")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*dispatcher of bus *said nothing for 0 s*"])
+    result.stdout.fnmatch_lines(["*dispatcher of bus *wrote nothing for 0 s*"])
 
 
 @pytest.mark.slow

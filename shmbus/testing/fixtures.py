@@ -1,0 +1,205 @@
+"""The fixtures, and what pytest is told of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, Unpack
+
+import pytest
+
+from shmbus import errors
+from shmbus.bus import Bus, serve
+from shmbus.endpoint import attach as attaching
+from shmbus.endpoint.endpoint import Endpoint
+from shmbus.settings import Settings
+
+from .child import Task, function_of
+from .leavings import fail_for, in_shm, no_leavings, of_this_process
+from .options import AttachOptions, WorkerOptions
+from .processes import BusProcess, Worker
+from .recorder import Recorder
+from .waiting import TIMEOUT
+
+
+class Attach(Protocol):
+    """The type of the fixture `attach`."""
+
+    def __call__(self, name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint: ...
+
+
+class MakeRecorder(Protocol):
+    """The type of the fixture `recorder`."""
+
+    def __call__(
+        self,
+        *patterns: str,
+        handles: Iterable[str] = (),
+        name: str | None = None,
+        **options: Unpack[AttachOptions],
+    ) -> Recorder: ...
+
+
+class StartWorker(Protocol):
+    """The type of the fixture `worker`."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any] | str | Path,
+        *arguments: Any,
+        name: str | None = None,
+        **options: Unpack[WorkerOptions],
+    ) -> Worker: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "shmbus_leak_check",
+        "fail every test after which this process has more in /dev/shm than before",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "bus(**settings): the shmbus.Settings of this test's bus, e.g. ring_bytes=4096"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _shmbus_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.config.getini("shmbus_leak_check"):
+        yield
+        return
+    before = of_this_process()
+    yield
+    fail_for(of_this_process() - before, "this test left in /dev/shm")
+
+
+@pytest.fixture
+def bus_name() -> Iterator[str]:
+    """A bus name that nobody else has, of which nothing may be left when the test has ended."""
+    name = f"test-{os.getpid()}-{secrets.token_hex(4)}"
+    with no_leavings(name):
+        yield name
+
+
+@pytest.fixture
+def bus_settings(request: pytest.FixtureRequest) -> Settings:
+    """The settings of the test's bus: by the marker `bus(...)`, or the default ones. Override it to
+    have others for a whole module."""
+    marker = request.node.get_closest_marker("bus")
+    return Settings(**marker.kwargs) if marker else Settings()
+
+
+@pytest.fixture
+def bus(bus_name: str, bus_settings: Settings) -> Iterator[Bus]:
+    """A bus of the test's own, served in this process."""
+    with serve(bus_name, settings=bus_settings) as bus:
+        yield bus
+
+
+@pytest.fixture
+def bus_process(bus_name: str, bus_settings: Settings) -> Iterator[BusProcess]:
+    """A bus of the test's own, served in a process of its own that can be killed and started
+    again."""
+    process = BusProcess(bus_name, bus_settings)
+    try:
+        process.start()
+        yield process
+    finally:
+        process._end()
+        if in_shm(bus_name):  # a killed dispatcher leaves the bus to the next one, which cleans up
+            serve(bus_name, settings=bus_settings).close()
+
+
+@pytest.fixture
+def _served(request: pytest.FixtureRequest) -> None:
+    """The bus comes before what attaches to it, and goes after it, however a test lists them."""
+    for fixture in ("bus", "bus_process"):
+        if fixture in request.fixturenames:
+            request.getfixturevalue(fixture)
+
+
+@pytest.fixture
+def attach(bus_name: str, _served: None) -> Iterator[Attach]:
+    """`attach(name, **options)`: an endpoint of this process on the test's bus, with the arguments
+    of `shmbus.attach`; closed when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def attach(name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint:
+            options.setdefault("timeout", TIMEOUT)
+            endpoint = attaching.attach(bus_name, name=name, **options)
+            stack.callback(_close, endpoint)
+            return endpoint
+
+        yield attach
+
+
+@pytest.fixture
+def recorder(attach: Attach) -> MakeRecorder:
+    """`recorder(*patterns, handles=(), name=None, **options)`: an endpoint that keeps the events,
+    and the commands and requests, that match; `name` and the options are those of `attach`."""
+
+    def recorder(
+        *patterns: str,
+        handles: Iterable[str] = (),
+        name: str | None = None,
+        **options: Unpack[AttachOptions],
+    ) -> Recorder:
+        return Recorder(attach(name, **options), patterns, handles)
+
+    return recorder
+
+
+@pytest.fixture
+def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
+    """`worker(function, *arguments, name=None, **options)`: calls `function(endpoint, *arguments)`
+    in a process of its own, with an endpoint on the test's bus (`name`, `timeout`, `settings` and
+    `reconnect`: see `shmbus.attach`); returns when that is attached. The function stands at the top
+    of its module; arguments and result are plain values. What it raises is printed on standard
+    error. It gets SIGTERM when the test ends, as a SystemExit in its main thread.
+
+    `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
+    with contextlib.ExitStack() as stack:  # ends every one, also where ending another fails
+
+        def worker(
+            function: Callable[..., Any] | str | Path,
+            *arguments: Any,
+            name: str | None = None,
+            **options: Unpack[WorkerOptions],
+        ) -> Worker:
+            if not callable(function):
+                if name is not None or options:
+                    raise TypeError("a program attaches by itself: give it arguments, no options")
+                command = [sys.executable, str(function), *map(str, arguments)]
+                program = Worker(f"program {Path(function).name!r}", command)
+                return stack.enter_context(program)
+            for option in options.keys() - WorkerOptions.__optional_keys__:
+                known = ", ".join(["name", *WorkerOptions.__annotations__])
+                raise TypeError(f"worker() has no option {option!r}; it has {known}")
+            options.setdefault("timeout", TIMEOUT)
+            task = Task(
+                bus=bus_name,
+                path=sys.path,
+                function=function_of(function),
+                arguments=list(arguments),
+                name=name,
+                options=options,
+            )
+            process = Worker(f"worker {name or function.__name__!r}", task.command())
+            stack.enter_context(process)
+            process._await_ready()
+            return process
+
+        yield worker
+
+
+def _close(endpoint: Endpoint) -> None:
+    with contextlib.suppress(errors.BusError):  # its bus may be gone already
+        endpoint.close()

@@ -1,0 +1,23 @@
+"""What an endpoint of a test is attached with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from shmbus.settings import Settings
+
+
+class WorkerOptions(TypedDict, total=False):
+    """Arguments of `shmbus.attach` for an endpoint in another process, beside `name`. Without
+    `timeout` it is `TIMEOUT`."""
+
+    timeout: float | None
+    settings: Settings | None
+    reconnect: bool
+
+
+class AttachOptions(WorkerOptions, total=False):
+    """Arguments of `shmbus.attach`, beside `name`. Without `timeout` it is `TIMEOUT`."""
+
+    types: Mapping[str, Any] | None
