@@ -14,7 +14,17 @@ import pytest
 from .conftest import Program, run
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ["events.c", "requests.c", "endings.c", "hostile.c", "routing.c", "threads.c"]
+SOURCES = [
+    "events.c",
+    "bus_events.c",
+    "requests.c",
+    "closings.c",
+    "deaths.c",
+    "wills.c",
+    "hostile.c",
+    "routing.c",
+    "threads.c",
+]
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],
     "plain": ["-O2"],

@@ -9,8 +9,12 @@ from .conftest import Program, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SOURCES = ["main.c", "killed.c"]
-SCENARIOS = re.findall(r"^PROMISE\((\w+)\)", (HERE / "killed.c").read_text(), re.M)
+SOURCES = ["main.c", "killed_dispatcher.c", "killed_endpoint.c"]
+SCENARIOS = [
+    scenario
+    for source in SOURCES
+    for scenario in re.findall(r"^PROMISE\((\w+)\)", (HERE / source).read_text(), re.M)
+]
 FAIL_POINTS = sorted(
     {
         point

@@ -1,0 +1,307 @@
+/* Death at the worst moment. A process does one thing and is killed on the way; what it leaves behind must do.
+ *
+ * Two ways of choosing the moment. `swept`: the process is single-stepped, and after each instruction that has
+ * changed a shared byte it counts as killed: since nothing else of it would be left, its shared memory is
+ * examined as it is, put back, and the next instruction follows. So every instruction is tried. `struck`: built
+ * with fail points, it kills itself at each point that it passes.
+ *
+ * The dispatcher's death is followed by an adoption, an endpoint's by its departure, each in a process of its
+ * own, so that every examination begins alike. Some adoptions are themselves swept. */
+#pragma once
+
+#define SHARED_WITH_CHILDREN
+#include "harness.h"
+
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/open.h"
+#include "shmbus/endpoint/native/wait.h"
+
+#define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .requests = 4})
+
+struct stage {
+    struct world *w;
+    struct peer *ear, *a, *b, *c, *d;
+    struct ep_endpoint e; /* where the victim is an endpoint: its real self */
+    struct message m;
+    int number;
+};
+
+struct scenario {
+    const char *name;
+    void (*prepare)(struct stage *);
+    void (*act)(struct stage *);   /* what the victim does */
+    void (*check)(struct stage *); /* after its death was dealt with */
+    bool endpoint;                 /* the victim is b, not the dispatcher */
+};
+
+/* The victim's death ------------------------------------------------------------------------------------------- */
+
+static inline void adopt(struct world *w, bool stop)
+{
+    reopen(w);
+    if (stop)
+        raise(SIGSTOP); /* what is swept begins here: nothing shared has been touched */
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+}
+
+static inline void reborn(struct stage *s, const struct scenario *x)
+{
+    if (x->endpoint) {
+        die(s->b, SB_REASON_KILLED);
+    } else {
+        adopt(s->w, false);
+        settle(s->w);
+    }
+    x->check(s);
+}
+
+/* In a process of its own: does what is left do? */
+static inline void examine(struct stage *s, const struct scenario *x, const uint8_t *as_it_is, const char *moment,
+                    uint64_t number)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        alarm(30);
+        reborn(s, x);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    if (status) {
+        fprintf(stderr, "%s: killed at %s %llu\n", x->name, moment, (unsigned long long)number);
+        exit(1);
+    }
+    memcpy(arena, as_it_is, arena_used);
+}
+
+#ifndef SB_FAILPOINTS
+/* Sweeping ----------------------------------------------------------------------------------------------------- */
+
+/* It stops itself where its sweep shall begin, and at its end. */
+static inline pid_t traced_child(void)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+    } else {
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
+        CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_EXITKILL) == 0);
+    }
+    return child;
+}
+
+/* One instruction. False: the child has come to its end. */
+static inline bool step(pid_t child)
+{
+    int status;
+    CHECK(ptrace(PTRACE_SINGLESTEP, child, 0, 0) == 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFSTOPPED(status));
+    return WSTOPSIG(status) == SIGTRAP;
+}
+
+static inline void end_child(pid_t child)
+{
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+/* How often adoptions are swept in their turn: one in so many states. */
+#define ADOPTIONS 40
+
+static inline void sweep_adoption(struct stage *s, const struct scenario *x, const uint8_t *start, uint64_t *deepest)
+{
+    uint8_t *last = malloc(arena_used);
+    CHECK(last);
+    memcpy(last, start, arena_used);
+    pid_t child = traced_child();
+    if (!child) {
+        adopt(s->w, true);
+        settle(s->w);
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    uint64_t steps = 0, since = 0;
+    bool on = true;
+    while (on) {
+        on = step(child);
+        steps++;
+        if (memcmp(last, arena, arena_used) == 0)
+            continue;
+        memcpy(last, arena, arena_used);
+        if (++since % 5 == 0 || !on) /* every fifth change: the first level has tried them all */
+            examine(s, x, last, "an instruction of the adoption", steps);
+    }
+    *deepest += steps;
+    end_child(child);
+    memcpy(arena, start, arena_used);
+    free(last);
+}
+
+static inline void sweep(const struct scenario *x)
+{
+    cpu_set_t one; /* a step is two switches, which cost a tenth on one CPU */
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);
+    struct stage s = {.w = new_world()};
+    x->prepare(&s);
+    uint8_t *start = malloc(arena_used), *last = malloc(arena_used);
+    CHECK(start && last);
+    memcpy(start, arena, arena_used);
+    memcpy(last, arena, arena_used);
+    pid_t child = traced_child();
+    if (!child) {
+        raise(SIGSTOP);
+        x->act(&s);
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    uint64_t steps = 0, states = 0, deepest = 0;
+    examine(&s, x, last, "instruction", 0);
+    while (step(child)) {
+        steps++;
+        if (memcmp(last, arena, arena_used) == 0)
+            continue;
+        memcpy(last, arena, arena_used);
+        examine(&s, x, last, "instruction", steps);
+        if (++states % ADOPTIONS == ADOPTIONS / 2 && !x->endpoint)
+            sweep_adoption(&s, x, last, &deepest);
+    }
+    examine(&s, x, last, "its end, after", steps);
+    end_child(child);
+    if (getenv("VERBOSE"))
+        fprintf(stderr, "%s: %llu instructions, %llu states, %llu instructions of adoption\n", x->name,
+                (unsigned long long)steps, (unsigned long long)states, (unsigned long long)deepest);
+    CHECK(states > 0);
+    memcpy(arena, start, arena_used);
+    free(start);
+    free(last);
+    close_world(s.w);
+    unshare_all();
+}
+
+#define PROMISE(id) TEST(swept_##id) { sweep(&id); }
+
+#else
+/* Striking ----------------------------------------------------------------------------------------------------- */
+
+/* FAIL_POINTS holds the names of all there are; those that killed are printed. */
+static const char *fail_point(int i)
+{
+    static char text[4096], *points[128];
+    if (!points[0]) {
+        CHECK(getenv("FAIL_POINTS"));
+        snprintf(text, sizeof text, "%s", getenv("FAIL_POINTS"));
+        int count = 0;
+        for (char *point = strtok(text, " "); point; point = strtok(NULL, " "))
+            points[count++] = point;
+    }
+    return points[i];
+}
+
+/* Killed at the `nth` pass of `point` while it acts, or adopts? */
+static inline bool killed(struct stage *s, const struct scenario *x, const char *point, uint64_t nth, bool adopting)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        rb_arm(point, nth);
+        if (adopting) {
+            adopt(s->w, false);
+            settle(s->w);
+        } else {
+            x->act(s);
+        }
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    CHECK(killed || status == 0);
+    if (killed)
+        printf("%s\n", point);
+    return killed;
+}
+
+static inline void strike(const struct scenario *x)
+{
+    struct stage s = {.w = new_world()};
+    x->prepare(&s);
+    uint8_t *start = malloc(arena_used), *left = malloc(arena_used), *twice = malloc(arena_used);
+    CHECK(start && left && twice);
+    memcpy(start, arena, arena_used);
+    const char *point, *second;
+    for (int i = 0; (point = fail_point(i)); i++)
+        for (uint64_t nth = 1; nth <= 4; nth++) {
+            if (!killed(&s, x, point, nth, false)) {
+                memcpy(arena, start, arena_used);
+                break;
+            }
+            memcpy(left, arena, arena_used);
+            examine(&s, x, left, point, nth);
+            for (int k = 0; !x->endpoint && (second = fail_point(k)); k++) { /* and its successor, while it adopts */
+                if (strncmp(second, "recover.", 8) == 0 && killed(&s, x, second, 1, true)) {
+                    char moment[128];
+                    snprintf(moment, sizeof moment, "%s, then at %s", point, second);
+                    memcpy(twice, arena, arena_used);
+                    examine(&s, x, twice, moment, nth);
+                }
+                memcpy(arena, left, arena_used);
+            }
+            memcpy(arena, start, arena_used);
+        }
+    free(start);
+    free(left);
+    free(twice);
+    close_world(s.w);
+    unshare_all();
+}
+#define PROMISE(id) TEST(struck_##id) { strike(&id); }
+#endif
+
+/* The next reply that ends a request: the first does, and what else a kill may have repeated is an orphan. */
+static inline bool take_end(struct peer *p, struct message *m)
+{
+    struct sb_pending before[16];
+    memcpy(before, p->pending, p->up->pending_count * sizeof *before);
+    while (take_reply(p, m)) {
+        const struct sb_pending *w = &before[sb_index_of(m->header.correlation)];
+        if (rb_load(&w->state) == SB_PENDING_WAITING && memcmp(w->id, m->header.correlation, 16) == 0)
+            return true;
+        CHECK(m->header.kind == SB_ERROR); /* a reply is never repeated */
+    }
+    return false;
+}
+
+static inline void ends_with_fault(struct peer *p, uint32_t code)
+{
+    struct message m;
+    CHECK(take_end(p, &m));
+    EQUAL(fault_of(&m).code, code);
+}
+
+static inline void ends_with_reply(struct peer *p, const char *text)
+{
+    struct message m;
+    CHECK(take_end(p, &m));
+    EQUAL(m.header.kind, SB_REPLY);
+    CHECK(strcmp(m.text, text) == 0);
+}
+
+static inline void put_events(struct peer *p, const char *type, int count)
+{
+    char text[16];
+    for (int i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        CHECK(put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT}, type, text, strlen(text)));
+    }
+    flush(p);
+}

@@ -1,0 +1,348 @@
+/* The dispatcher is killed while it does one thing: its successor goes on (killed.h). */
+#include "killed.h"
+
+/* `p` gets exactly the events "0", "1", ... of `count`. */
+static void gets_all(struct peer *p, int count)
+{
+    struct message m;
+    for (int i = 0; i < count; i++) {
+        CHECK(take(p, &m));
+        EQUAL(atoi(m.text), i);
+    }
+    CHECK(!take(p, &m));
+}
+
+static void forward(struct stage *s) { settle(s->w); }
+
+static void prepare_run(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->a, "x");
+    put_events(s->b, "x", 3);
+}
+
+static void check_run(struct stage *s)
+{
+    gets_all(s->a, 3);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    put_events(s->b, "x", 2); /* and it goes on */
+    settle(s->w);
+    gets_all(s->a, 2);
+}
+static const struct scenario a_run_is_forwarded = {"a run is forwarded", prepare_run, forward, check_run, false};
+PROMISE(a_run_is_forwarded)
+
+static void prepare_fan_out(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    s->d = join_sized(s->w, "d", TINY);
+    subscribe(s->a, "x");
+    subscribe(s->b, "x");
+    subscribe_group(s->c, "x", "g", 1);
+    subscribe_group(s->d, "x", "g", 2);
+    put_events(s->b, "x", 2);
+}
+
+static void check_fan_out(struct stage *s)
+{
+    gets_all(s->a, 2);
+    gets_all(s->b, 2);
+    EQUAL(count_messages(s->c) + count_messages(s->d), 2);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    EQUAL(rb_load(&s->b->down->todo.from), SB_NOWHERE);
+}
+static const struct scenario a_fan_out_is_forwarded = {
+    "a fan-out is forwarded", prepare_fan_out, forward, check_fan_out, false};
+PROMISE(a_fan_out_is_forwarded)
+
+static void prepare_requests(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->a, "ask");
+    ask(s->b, "ask", "0");
+    ask(s->b, "ask", "1");
+}
+
+static void check_requests(struct stage *s)
+{
+    struct message m[2], r;
+    CHECK(take(s->a, &m[0]) && take(s->a, &m[1]) && !take(s->a, &r));
+    for (int i = 0; i < 2; i++)
+        CHECK(answer(s->a, &m[i], m[i].text));
+    settle(s->w);
+    for (int i = 0; i < 2; i++) {
+        CHECK(take_end(s->b, &r));
+        EQUAL(r.header.kind, SB_REPLY);
+        EQUAL(atoi(r.text), sb_index_of(r.header.correlation));
+    }
+    CHECK(!take_end(s->b, &r));
+}
+static const struct scenario requests_are_forwarded = {
+    "requests are forwarded", prepare_requests, forward, check_requests, false};
+PROMISE(requests_are_forwarded)
+
+static void prepare_replies(struct stage *s)
+{
+    prepare_requests(s);
+    settle(s->w);
+    struct message m;
+    for (int i = 0; i < 2; i++)
+        CHECK(take(s->a, &m) && answer(s->a, &m, m.text));
+}
+
+static void check_replies(struct stage *s)
+{
+    struct message r;
+    for (int i = 0; i < 2; i++) {
+        CHECK(take_end(s->b, &r));
+        EQUAL(r.header.kind, SB_REPLY);
+        EQUAL(atoi(r.text), sb_index_of(r.header.correlation));
+    }
+    CHECK(!take_end(s->b, &r));
+    EQUAL(rb_load(&s->w->bus->orphans), 0);
+}
+static const struct scenario replies_are_forwarded = {
+    "replies are forwarded", prepare_replies, forward, check_replies, false};
+PROMISE(replies_are_forwarded)
+
+static void prepare_nobody(struct stage *s)
+{
+    struct size size = {.data_in = 8192, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    s->ear = join_sized(s->w, "ear", size);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->ear, "$bus.undeliverable");
+    ask(s->b, "nothing", "0");
+    send_to_handler(s->b, "nothing", "1");
+    ask(s->b, "nothing", "2");
+}
+
+static void check_nobody(struct stage *s)
+{
+    ends_with_fault(s->b, SB_FAULT_NO_ROUTE);
+    ends_with_fault(s->b, SB_FAULT_NO_ROUTE);
+    CHECK(!take_end(s->b, &s->m));
+    uint32_t letters = count_messages(s->ear); /* said again rather than not */
+    CHECK(letters >= 1 && letters <= 3);
+}
+static const struct scenario what_nobody_handles_is_answered = {
+    "what nobody handles is answered", prepare_nobody, forward, check_nobody, false};
+PROMISE(what_nobody_handles_is_answered)
+
+static void prepare_lost(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    struct size size = {.data_in = 1024, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    s->c = join_sized(s->w, "c", size);
+    subscribe(s->a, "x");
+    subscribe(s->c, "x");
+    put_events(s->b, "x", 20); /* more than c takes */
+    settle(s->w);
+    CHECK(rb_load(&s->b->down->todo.from) != SB_NOWHERE);
+}
+
+static void lose(struct stage *s)
+{
+    s->w->now += 2 * SECOND;
+    settle(s->w);
+}
+
+static void check_lost(struct stage *s)
+{
+    advance(s->w, 3 * SECOND);
+    gets_all(s->a, 20);
+    EQUAL(count_messages(s->c) + rb_load(&s->c->down->lost), 20);
+    EQUAL(rb_load(&s->a->down->lost), 0);
+}
+static const struct scenario what_waited_too_long_is_counted = {
+    "what waited too long is counted", prepare_lost, lose, check_lost, false};
+PROMISE(what_waited_too_long_is_counted)
+
+static void prepare_death(struct stage *s)
+{
+    s->ear = join_sized(s->w, "ear", TINY);
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->ear, "$bus.endpoint.down");
+    subscribe(s->b, "plain");
+    subscribe_group(s->b, "job", "g", 1);
+    handle(s->b, "ask");
+    ask(s->a, "ask", "begun");
+    publish(s->a, "job", "begun");
+    publish(s->a, "job", "untouched");
+    ask(s->a, "ask", "untouched");
+    publish(s->a, "plain", "untouched");
+    settle(s->w);
+    struct message m;
+    CHECK(take(s->b, &m) && begin(s->b, &m)); /* the request and the first job */
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 3);
+    handle(s->c, "ask");
+}
+
+static void b_dies(struct stage *s) { die(s->b, SB_REASON_KILLED); }
+
+static void check_death(struct stage *s)
+{
+    struct message m;
+    die(s->b, SB_REASON_KILLED); /* the successor's liveness thread sees it, too */
+    advance(s->w, SECOND);
+    uint64_t state = rb_load(&s->w->f->rows[s->b->slot].state);
+    CHECK(state == SB_ROW_GONE || state == SB_ROW_FREE);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    ends_with_fault(s->a, SB_FAULT_ENDPOINT_DIED);
+    uint32_t jobs[2] = {0, 0}, asked = 0;
+    while (take(s->c, &m))
+        if (m.header.kind == SB_EVENT) {
+            bool begun = strcmp(m.text, "begun") == 0;
+            jobs[begun]++;
+            EQUAL(m.header.attempt, begun ? 2 : 1);
+        } else {
+            CHECK(strcmp(m.text, "untouched") == 0);
+            asked++;
+            CHECK(answer(s->c, &m, "by another"));
+        }
+    EQUAL(jobs[0], 1);
+    EQUAL(jobs[1], 1);
+    EQUAL(asked, 1);
+    settle(s->w);
+    ends_with_reply(s->a, "by another");
+    CHECK(!take_end(s->a, &m));
+    EQUAL(rb_load(&s->b->down->lost), 1); /* the plain one */
+    uint32_t said = count_messages(s->ear);
+    CHECK(said >= 1 && said <= 3);
+    EQUAL(rb_load(&s->w->bus->dead_letters), 0);
+}
+static const struct scenario a_death_is_dealt_with = {
+    "a death is dealt with", prepare_death, b_dies, check_death, false};
+PROMISE(a_death_is_dealt_with)
+
+/* What `b` leaves, one message of 100 bytes, lies behind the padding at the end of its ring. */
+static void prepare_padded(struct stage *s, bool request)
+{
+    static char text[101], filler[41];
+    memset(text, 'o', 100);
+    memset(filler, 'f', 40);
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", (struct size){.data_in = 1024, .requests = 1});
+    subscribe(s->b, "fill");
+    subscribe_group(s->b, "job", "g", 1);
+    handle(s->b, "ask");
+    for (int i = 0; i < 8; i++) {
+        struct message m;
+        CHECK(publish(s->a, "fill", filler));
+        settle(s->w);
+        CHECK(take(s->b, &m));
+    }
+    if (request)
+        ask(s->a, "ask", text);
+    else
+        CHECK(publish(s->a, "job", text));
+    settle(s->w);
+    CHECK(rb_load(&s->b->up->incoming[SB_DATA].tail) < 1024); /* and what is left begins at 1024 */
+    CHECK(rb_load(&s->b->down->incoming[SB_DATA].head) > 1024);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 3);
+    handle(s->c, "ask");
+}
+
+static void prepare_padded_event(struct stage *s) { prepare_padded(s, false); }
+static void prepare_padded_request(struct stage *s) { prepare_padded(s, true); }
+
+static void check_padded(struct stage *s)
+{
+    die(s->b, SB_REASON_KILLED);
+    advance(s->w, SECOND);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    EQUAL(count_messages(s->c), 1);
+    EQUAL(rb_load(&s->w->bus->dead_letters), 0);
+}
+static const struct scenario an_event_behind_padding_is_handed_on = {
+    "an event behind padding is handed on", prepare_padded_event, b_dies, check_padded, false};
+PROMISE(an_event_behind_padding_is_handed_on)
+static const struct scenario a_request_behind_padding_is_handed_on = {
+    "a request behind padding is handed on", prepare_padded_request, b_dies, check_padded, false};
+PROMISE(a_request_behind_padding_is_handed_on)
+
+static void prepare_close(struct stage *s)
+{
+    prepare_death(s);
+    rb_store_release(&s->b->up->state, SB_UP_CLOSING);
+    raise_ready(s->b);
+}
+
+static void b_closes(struct stage *s)
+{
+    settle(s->w);
+    if (rb_load(&s->b->down->state) == SB_DOWN_DRAINED) { /* b's own part */
+        rb_store_release(&s->b->up->state, SB_UP_CLOSED);
+        raise_ready(s->b);
+    }
+    settle(s->w);
+}
+
+static void check_close(struct stage *s)
+{
+    struct message m;
+    b_closes(s);
+    advance(s->w, SECOND);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    ends_with_fault(s->a, SB_FAULT_ENDPOINT_DIED);
+    uint32_t jobs = 0, asked = 0;
+    while (take(s->c, &m))
+        if (m.header.kind == SB_EVENT) {
+            jobs++;
+        } else {
+            asked++;
+            CHECK(answer(s->c, &m, "by another"));
+        }
+    EQUAL(jobs, 2);
+    EQUAL(asked, 1);
+    settle(s->w);
+    ends_with_reply(s->a, "by another");
+    CHECK(!take_end(s->a, &m));
+    EQUAL(rb_load(&s->b->down->lost), 1);
+    uint32_t said = count_messages(s->ear);
+    CHECK(said >= 1 && said <= 3);
+}
+static const struct scenario a_close_is_dealt_with = {
+    "a close is dealt with", prepare_close, b_closes, check_close, false};
+PROMISE(a_close_is_dealt_with)
+
+static void prepare_rechoice(struct stage *s)
+{
+    struct size tiny = {.data_in = 1024, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", tiny);
+    s->c = join_sized(s->w, "c", TINY);
+    struct peer *filler = join_sized(s->w, "filler", TINY);
+    subscribe(s->b, "fill");
+    subscribe(s->b, "x");
+    subscribe_group(s->b, "x", "g", 1);
+    subscribe(s->c, "x");
+    put_events(filler, "fill", 20);
+    settle(s->w);
+    put_events(s->a, "x", 1);
+    settle(s->w);
+    CHECK(rb_load(&s->a->down->todo.from) != SB_NOWHERE);
+    s->d = join_sized(s->w, "d", TINY);
+    subscribe_group(s->d, "x", "g", 9);
+    s->number = (int)rb_load(&s->b->down->incoming[SB_DATA].delivered);
+}
+
+static void check_rechoice(struct stage *s)
+{
+    die(s->b, SB_REASON_KILLED);
+    advance(s->w, SECOND);
+    gets_all(s->c, 1);
+    gets_all(s->d, 1);
+    EQUAL(rb_load(&s->b->down->lost), s->number + 1); /* the untouched ones and the fan-out's */
+    EQUAL(rb_load(&s->a->down->todo.from), SB_NOWHERE);
+}
+static const struct scenario a_fan_out_owed_to_the_dead_is_chosen_anew = {
+    "a fan-out owed to the dead is chosen anew", prepare_rechoice, b_dies, check_rechoice, false};
+PROMISE(a_fan_out_owed_to_the_dead_is_chosen_anew)

@@ -1,0 +1,245 @@
+/* An endpoint is killed while it does one thing: the others go on (killed.h). */
+#include "killed.h"
+
+static void open_real(struct stage *s)
+{
+    CHECK(ep_fork_watch());
+    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, 16));
+}
+
+static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id,
+                      const struct sb_record *to)
+{
+    bool armed;
+    struct ep_message m = {.kind = kind, .flags = SB_RAW, .type = type, .type_length = (uint32_t)strlen(type),
+                           .payload = text, .size = strlen(text), .correlation = id};
+    if (to) {
+        m.peer = to->peer;
+        m.peer_generation = to->peer_generation;
+    }
+    CHECK(ep_push(&s->e, &m, rb_now(), NULL, &armed) == RB_OK);
+}
+
+static void prepare_push(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->a, "x");
+    for (int i = 0; i < 16; i++) /* so that the record needs padding before it */
+        CHECK(publish_bytes(s->b, "x", 55));
+    settle(s->w);
+    EQUAL(count_messages(s->a), 16);
+    open_real(s);
+    rb_store(&s->w->bus->bell, 1); /* the dispatcher is parked */
+}
+
+#define TEXT                                                            \
+    "a payload of some length, which is either whole or not there at " \
+    "all: neither half-written nor lost after it was said"
+
+static void push_one(struct stage *s) { push_real(s, SB_EVENT, "x", TEXT, NULL, NULL); }
+
+static void check_push(struct stage *s)
+{
+    bool published = rb_load(&s->b->up->outgoing[SB_DATA].head) > 16 * 128;
+    struct message m;
+    bool got = take(s->a, &m);
+    EQUAL(got, published);
+    CHECK(!got || strcmp(m.text, TEXT) == 0);
+    GETS_NOTHING(s->a);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_pushes = {"an endpoint pushes", prepare_push, push_one, check_push, true};
+PROMISE(an_endpoint_pushes)
+
+static void prepare_asking(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->a, "ask");
+    open_real(s);
+}
+
+static void ask_one(struct stage *s)
+{
+    uint8_t id[16];
+    CHECK(ep_begin_request(&s->e, 0, false, id) != EP_NO_REQUEST);
+    push_real(s, SB_REQUEST, "ask", TEXT, id, NULL);
+}
+
+static void check_asking(struct stage *s)
+{
+    bool published = rb_load(&s->b->up->outgoing[SB_DATA].head) > 0;
+    EQUAL(count_messages(s->a), published);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_asks = {"an endpoint asks", prepare_asking, ask_one, check_asking, true};
+PROMISE(an_endpoint_asks)
+
+static void prepare_taking(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe_group(s->b, "job", "g", 1);
+    put_events(s->a, "job", 2);
+    settle(s->w);
+    open_real(s);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 1);
+}
+
+static void take_two(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    for (int i = 0; i < 2; i++) {
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+        uint64_t position = ep_take(&s->e, &h, SB_HELD_OPEN);
+        ep_set_in_hand(&s->e, 1, 5);
+        if (i == 0)
+            ep_done(&s->e, position);
+    }
+}
+
+static void check_taking(struct stage *s)
+{
+    /* What b has finished is not done again, all else is done once. */
+    uint64_t taken = rb_load(&s->b->up->incoming[SB_DATA].taken), first = rb_load(&s->b->up->incoming[SB_DATA].tail);
+    bool open = false;
+    for (int i = 0; i < (int)SB_HELD; i++)
+        open |= rb_load(&s->b->up->held[i].position) == 0 && rb_load(&s->b->up->held[i].done) == SB_HELD_OPEN;
+    bool finished = first > 0 || (taken > 0 && !open);
+    struct message m;
+    for (int i = finished; i < 2; i++) {
+        CHECK(take(s->c, &m));
+        EQUAL(atoi(m.text), i);
+        CHECK(m.header.attempt <= 2);
+    }
+    GETS_NOTHING(s->c);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_takes_and_finishes = {
+    "an endpoint takes and finishes", prepare_taking, take_two, check_taking, true};
+PROMISE(an_endpoint_takes_and_finishes)
+
+static void prepare_letting_go(struct stage *s)
+{
+    prepare_taking(s);
+    s->e.hold_limit = 1;
+}
+
+static void take_more_than_it_holds(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    for (int i = 0; i < 2; i++) {
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+        ep_take(&s->e, &h, SB_HELD_OPEN);
+        ep_set_in_hand(&s->e, (uint64_t)i + 1, 5);
+    }
+}
+
+static void check_letting_go(struct stage *s)
+{
+    /* Each is handed on, or a dead letter. */
+    EQUAL(count_messages(s->c) + rb_load(&s->w->bus->dead_letters), 2);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_lets_go = {
+    "an endpoint lets go", prepare_letting_go, take_more_than_it_holds, check_letting_go, true};
+PROMISE(an_endpoint_lets_go)
+
+static void prepare_serving(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->b, "ask");
+    ask(s->a, "ask", "0");
+    settle(s->w);
+    open_real(s);
+    s->c = join_sized(s->w, "c", TINY);
+    handle(s->c, "ask");
+}
+
+static void serve_one(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+    ep_take(&s->e, &h, SB_HELD_DONE);
+    push_real(s, SB_REPLY, "", TEXT, h.correlation, &h);
+}
+
+static void check_serving(struct stage *s)
+{
+    struct message m, r;
+    if (take(s->c, &m))
+        CHECK(answer(s->c, &m, "by another"));
+    settle(s->w);
+    CHECK(take_end(s->a, &r));
+    CHECK(r.header.kind == SB_ERROR || strcmp(r.text, TEXT) == 0 || strcmp(r.text, "by another") == 0);
+    CHECK(!take_end(s->a, &r));
+    EQUAL(rb_load(&s->w->bus->orphans), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_serves = {
+    "an endpoint serves", prepare_serving, serve_one, check_serving, true};
+PROMISE(an_endpoint_serves)
+
+static void prepare_subscribing(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    open_real(s);
+}
+
+/* Its log is not in the arena: its state is put back here instead. */
+static void subscribe_one(struct stage *s)
+{
+    struct ep_interest_log log = {s->b->log, s->b->log_size};
+    rb_store(&s->b->log->bytes, 0);
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = 9, .pattern_length = 1};
+    CHECK(ep_append_interest(&log, &e, "x", ""));
+    ep_commit_interests(&s->e, 1);
+    ep_set_state(&s->e, SB_UP_CLOSING);
+}
+
+static void check_subscribing(struct stage *s)
+{
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+    put_events(s->a, "x", 1);
+    settle(s->w);
+    EQUAL(rb_load(&s->w->bus->unrouted), 1);
+    EQUAL(s->w->f->routes.pattern_count, 0);
+}
+static const struct scenario an_endpoint_subscribes_and_closes = {
+    "an endpoint subscribes and closes", prepare_subscribing, subscribe_one, check_subscribing, true};
+PROMISE(an_endpoint_subscribes_and_closes)
+
+static void prepare_attaching(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = make_peer(s->w, "b", TINY);
+    rb_store(&s->b->up->state, SB_UP_ATTACHING);
+    settle(s->w);
+    CHECK(ep_fork_watch());
+}
+
+static void attach_one(struct stage *s)
+{
+    open_real(s);
+    ep_set_state(&s->e, SB_UP_ATTACHED);
+}
+
+static void check_attaching(struct stage *s)
+{
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+    struct peer *again = join_sized(s->w, "b", TINY);
+    EQUAL(again->slot, s->b->slot);
+    shm_unlink(again->log_name);
+}
+static const struct scenario an_endpoint_attaches = {
+    "an endpoint attaches", prepare_attaching, attach_one, check_attaching, true};
+PROMISE(an_endpoint_attaches)

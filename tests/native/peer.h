@@ -1,0 +1,375 @@
+/* An endpoint without a process: a few functions over ring.h. */
+#pragma once
+
+#include "world.h"
+
+static inline void open_log(struct peer *p, uint64_t serial, uint64_t bytes)
+{
+    const struct sb_row *row = &p->world->f->rows[p->slot];
+    snprintf(p->log_name, sizeof p->log_name, "%s:int:%u:%llu:%016llx:%llu", p->world->f->prefix, row->identity.pid,
+             (unsigned long long)row->identity.start_time, (unsigned long long)row->nonce, (unsigned long long)serial);
+    p->log_size = sizeof(struct sb_interests) + bytes;
+    int fd = shm_open(p->log_name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)p->log_size) == 0);
+    memcpy(made_names[made_count++ % 64], p->log_name, sizeof p->log_name);
+    p->log = mmap(NULL, p->log_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(p->log != MAP_FAILED);
+    close(fd);
+    stamp(&p->log->prefix, p->log_size, 0, SB_SEGMENT_INTERESTS);
+    rb_store(&p->up->outgoing[SB_DATA].interests_serial, serial);
+}
+
+static inline uint64_t place_rings(struct sb_ring_descriptor *place, uint64_t at, const uint64_t capacity[SB_RINGS])
+{
+    for (uint32_t r = 0; r < SB_RINGS; r++) {
+        place[r] = (struct sb_ring_descriptor){.offset = at, .capacity = capacity[r], .kind = r};
+        at += (capacity[r] + 63) & ~63ull;
+    }
+    return at;
+}
+
+/* The endpoint's half of an attach: UP, and its side of the rings. */
+static inline void make_up(struct peer *p, struct size size)
+{
+    uint64_t out[SB_RINGS] = {or_default(size.data_out, 65536), or_default(size.replies_out, 65536)};
+    uint64_t in[SB_RINGS] = {or_default(size.data_in, 65536), or_default(size.replies_in, 65536)};
+    uint64_t requests = or_default(size.requests, 16), pending = (sizeof(struct sb_up) + 63) & ~63ull;
+    struct sb_ring_descriptor places[SB_RINGS];
+    p->up_size = place_rings(places, (pending + requests * sizeof(struct sb_pending) + 63) & ~63ull, out);
+    p->up = shared(p->up_size);
+    memcpy(p->up->outgoing_ring, places, sizeof places);
+    place_rings(p->up->incoming_ring, 0, in);
+    p->up->pending_count = requests;
+    p->up->pending_offset = pending;
+    p->pending = (struct sb_pending *)((uint8_t *)p->up + pending);
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        rb_store(&p->up->held[i].position, SB_NOWHERE);
+    for (int r = 0; r < SB_RINGS; r++)
+        rb_store(&p->up->outgoing[r].need, SB_NO_NEED);
+    snprintf(p->up->name, sizeof p->up->name, "%s", p->name);
+    stamp(&p->up->prefix, p->up_size, p->generation, SB_SEGMENT_UP);
+    struct dp_shape shape;
+    CHECK(dp_read_shape(p->up, p->up_size, &shape));
+}
+
+/* The control plane's half: the row and DOWN. */
+static inline void make_down(struct peer *p)
+{
+    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots;
+    uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
+    uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
+    uint64_t capacity[SB_RINGS] = {p->up->incoming_ring[0].capacity, p->up->incoming_ring[1].capacity};
+    struct sb_ring_descriptor places[SB_RINGS];
+    p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity);
+    p->down = shared(p->down_size);
+    struct sb_down *d = p->down;
+    memcpy(d->incoming_ring, places, sizeof places);
+    d->slot = p->slot;
+    d->generation = p->generation;
+    d->target_count = requests;
+    d->target_offset = targets_at;
+    d->todo_count = todo;
+    d->todo_offset = todo_at;
+    rb_store(&d->state, SB_DOWN_LIVE);
+    for (int r = 0; r < SB_RINGS; r++) {
+        rb_store(&d->incoming[r].need, SB_NO_NEED);
+        rb_store(&d->incoming[r].reclaim, SB_NOWHERE);
+    }
+    rb_store(&d->todo.from, SB_NOWHERE);
+    stamp(&d->prefix, p->down_size, p->generation, SB_SEGMENT_DOWN);
+    struct sb_row *row = &p->world->f->rows[p->slot];
+    dp_row_begin(row);
+    rb_store(&row->generation, p->generation);
+    rb_store(&row->reason, 0);
+    rb_store(&row->health, 0);
+    rb_store(&row->down_emitted, 0);
+    row->identity = (struct sb_identity){.pid = (uint32_t)getpid(), .start_time = p->generation};
+    row->nonce = p->generation;
+    snprintf(row->name, sizeof row->name, "%s", p->name);
+    rb_store(&row->state, SB_ROW_LIVE);
+    dp_row_end(row);
+}
+
+static inline void open_rings(struct peer *p)
+{
+    for (int r = 0; r < SB_RINGS; r++) {
+        struct sb_ring_descriptor out = p->up->outgoing_ring[r], in = p->down->incoming_ring[r];
+        CHECK(rb_producer_open(&p->out[r], &p->up->outgoing[r].head, &p->down->outgoing[r].tail,
+                               &p->up->outgoing[r].high, (uint8_t *)p->up + out.offset, out.capacity) == RB_OK);
+        CHECK(rb_consumer_open(&p->in[r], &p->down->incoming[r].head, &p->up->incoming[r].tail,
+                               (const uint8_t *)p->down + in.offset, in.capacity) == RB_OK);
+    }
+}
+
+static inline void admit(struct peer *p, bool adopted)
+{
+    struct dp_order order = {.kind = DP_ADMIT, .slot = p->slot, .generation = p->generation, .up = p->up,
+                             .down = p->down, .bell = &p->bell, .adopted = adopted};
+    CHECK(dp_read_shape(p->up, p->up_size, &order.shape));
+    CHECK(dp_give_order(&p->world->f->orders, &order));
+}
+
+/* Everything of an attach but the forwarder's part in it. */
+static inline struct peer *make_peer(struct world *w, const char *name, struct size size)
+{
+    struct peer *p = calloc(1, sizeof *p);
+    CHECK(p && w->peers_count < MAX_PEERS);
+    w->peers[w->peers_count++] = p;
+    p->world = w;
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->generation = (uint32_t)++w->generation;
+    while (rb_load(&w->f->rows[p->slot].state) != SB_ROW_FREE)
+        CHECK(++p->slot < w->f->slots);
+    sem_init(&p->bell, 0, 0);
+    make_up(p, size);
+    make_down(p);
+    open_rings(p);
+    open_log(p, 1, 8192);
+    admit(p, false);
+    rb_store_release(&p->up->state, SB_UP_ATTACHED);
+    return p;
+}
+
+static inline struct peer *join_sized(struct world *w, const char *name, struct size size)
+{
+    struct peer *p = make_peer(w, name, size);
+    settle(w);
+    return p;
+}
+
+static inline struct peer *join(struct world *w, const char *name) { return join_sized(w, name, (struct size){0}); }
+
+static inline void raise_ready(struct peer *p)
+{
+    _Atomic uint32_t *word = &p->world->ready->word[p->slot];
+    uint32_t count = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, count + 1, memory_order_release);
+}
+
+/* Append to the log of interests, without telling. */
+static inline uint64_t log_interest(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
+{
+    uint8_t *log = (uint8_t *)(p->log + 1);
+    uint64_t at = rb_load(&p->log->bytes);
+    e.pattern_length = (uint16_t)strlen(pattern);
+    e.group_length = (uint16_t)strlen(group);
+    e.length = (uint32_t)sizeof e + e.pattern_length + e.group_length;
+    if (!e.id)
+        e.id = ++p->next_interest;
+    CHECK(sizeof(struct sb_interests) + at + RB_ALIGN8(e.length) <= p->log_size);
+    memcpy(log + at, &e, sizeof e);
+    memcpy(log + at + sizeof e, pattern, e.pattern_length);
+    memcpy(log + at + sizeof e + e.pattern_length, group, e.group_length);
+    rb_store_release(&p->log->bytes, at + RB_ALIGN8(e.length));
+    return e.id;
+}
+
+static inline void tell_interests(struct peer *p)
+{
+    rb_word *version = &p->up->outgoing[SB_DATA].interests_version;
+    rb_store_release(version, rb_load(version) + 1);
+    raise_ready(p);
+}
+
+/* Append to it and tell. */
+static inline uint64_t commit_interest(struct peer *p, struct sb_interest e, const char *pattern, const char *group)
+{
+    uint64_t id = log_interest(p, e, pattern, group);
+    tell_interests(p);
+    settle(p->world);
+    EQUAL(rb_load(&p->down->interests_seen), rb_load(&p->up->outgoing[SB_DATA].interests_version));
+    return id;
+}
+
+static inline uint64_t subscribe(struct peer *p, const char *pattern)
+{
+    return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, pattern, "");
+}
+
+static inline uint64_t subscribe_lossy(struct peer *p, const char *pattern)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_DROP_NEWEST};
+    return commit_interest(p, e, pattern, "");
+}
+
+static inline uint64_t subscribe_group(struct peer *p, const char *pattern, const char *group, uint8_t bit)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = bit};
+    return commit_interest(p, e, pattern, group);
+}
+
+static inline uint64_t handle(struct peer *p, const char *pattern)
+{
+    return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");
+}
+
+static inline void remove_interest(struct peer *p, uint64_t id)
+{
+    commit_interest(p, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = id}, "", "");
+}
+
+/* Put a record into an outgoing ring, not yet visible. The header's lengths are filled in. */
+static inline bool put(struct peer *p, enum sb_ring_index ring, struct sb_record h, const char *type,
+                       const void *payload, uint64_t size)
+{
+    uint8_t *at;
+    h.type_length = (uint16_t)strlen(type);
+    h.length = (uint32_t)(SB_HEADER + h.type_length + size);
+    h.sent_ns = rb_now();
+    enum rb_status status = rb_claim(&p->out[ring], h.length, 0, &at);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_FULL)
+        return false;
+    memcpy(at, &h, sizeof h);
+    memcpy(at + SB_HEADER, type, h.type_length);
+    memcpy(at + SB_HEADER + h.type_length, payload, size);
+    rb_commit(&p->out[ring], h.length);
+    return true;
+}
+
+static inline void flush(struct peer *p)
+{
+    rb_publish(&p->out[SB_DATA]);
+    rb_publish(&p->out[SB_REPLIES]);
+    raise_ready(p);
+}
+
+static inline bool say(struct peer *p, uint16_t kind, const char *type, const char *text)
+{
+    bool fitted = put(p, SB_DATA, (struct sb_record){.kind = kind, .flags = SB_RAW}, type, text, strlen(text));
+    flush(p);
+    return fitted;
+}
+
+static inline bool publish(struct peer *p, const char *type, const char *text) { return say(p, SB_EVENT, type, text); }
+static inline bool send_to_handler(struct peer *p, const char *type, const char *text)
+{
+    return say(p, SB_SEND, type, text);
+}
+
+/* An event of that many payload bytes. */
+static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size)
+{
+    static char zeros[1 << 18];
+    bool fitted = put(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, zeros, size);
+    flush(p);
+    return fitted;
+}
+
+/* Ask, with a pending entry of ours; its index. */
+static inline uint16_t ask(struct peer *p, const char *type, const char *text)
+{
+    uint16_t index = 0;
+    while (rb_load(&p->pending[index].state) != SB_PENDING_FREE)
+        CHECK(++index < p->up->pending_count);
+    struct sb_pending *w = &p->pending[index];
+    sb_make_id(w->id, p->generation, ++p->counter, index);
+    rb_store_release(&w->state, SB_PENDING_WAITING);
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW};
+    memcpy(h.correlation, w->id, 16);
+    CHECK(put(p, SB_DATA, h, type, text, strlen(text)));
+    flush(p);
+    return index;
+}
+
+static inline bool answer(struct peer *p, const struct message *m, const char *text)
+{
+    struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer,
+                          .peer_generation = m->header.peer_generation};
+    memcpy(h.correlation, m->header.correlation, 16);
+    bool fitted = put(p, SB_REPLIES, h, "", text, strlen(text));
+    flush(p);
+    return fitted;
+}
+
+static inline void copy_message(struct message *m, const uint8_t *record, uint64_t position)
+{
+    memcpy(&m->header, record, sizeof m->header);
+    CHECK(sb_record_sound(&m->header));
+    m->position = position;
+    memcpy(m->type, record + SB_HEADER, m->header.type_length);
+    m->type[m->header.type_length] = 0;
+    uint64_t size = m->header.length - sb_payload_offset(&m->header);
+    size = size < sizeof m->text - 1 ? size : sizeof m->text - 1;
+    memcpy(m->text, record + sb_payload_offset(&m->header), size);
+    m->text[size] = 0;
+}
+
+static inline uint64_t least_held(struct peer *p)
+{
+    uint64_t least = p->in[SB_DATA].next;
+    for (uint32_t i = 0; i < SB_HELD; i++) {
+        uint64_t at = rb_load(&p->up->held[i].position);
+        if (at < least)
+            least = at;
+    }
+    return least;
+}
+
+static inline void release(struct peer *p, enum sb_ring_index ring, uint64_t position)
+{
+    rb_release_to(&p->in[ring], position);
+    rb_fence_seq();
+    if (position >= rb_load_seq(&p->down->incoming[ring].need))
+        raise_ready(p);
+}
+
+/* Take the next message, and keep hold of it where `held` is a word for it. False: there is none. */
+static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb_held_state how)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    struct rb_consumer *c = &p->in[SB_DATA];
+    uint64_t position = c->next;
+    enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_EMPTY)
+        return false;
+    copy_message(m, record, position);
+    if (hold) {
+        uint32_t i = 0;
+        while (rb_load(&p->up->held[i].position) != SB_NOWHERE)
+            CHECK(++i < SB_HELD);
+        rb_store(&p->up->held[i].done, how);
+        rb_store_release(&p->up->held[i].position, position);
+        rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) + 1);
+    }
+    c->next = position + RB_ALIGN8(head.length);
+    rb_store_release(&p->up->incoming[SB_DATA].taken, c->next);
+    rb_store(&p->up->incoming[SB_DATA].taken_count, rb_load(&p->up->incoming[SB_DATA].taken_count) + 1);
+    release(p, SB_DATA, least_held(p));
+    return true;
+}
+
+static inline bool take(struct peer *p, struct message *m) { return take_as(p, m, false, SB_HELD_OPEN); }
+static inline bool begin(struct peer *p, struct message *m) { return take_as(p, m, true, SB_HELD_OPEN); }
+
+static inline void finish(struct peer *p, const struct message *m)
+{
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load(&p->up->held[i].position) == m->position) {
+            rb_store_release(&p->up->held[i].done, SB_HELD_DONE);
+            rb_store_release(&p->up->held[i].position, SB_NOWHERE);
+            rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) - 1);
+        }
+    release(p, SB_DATA, least_held(p));
+}
+
+static inline bool take_reply(struct peer *p, struct message *m)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    struct rb_consumer *c = &p->in[SB_REPLIES];
+    uint64_t position = c->next;
+    enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_EMPTY)
+        return false;
+    copy_message(m, record, position);
+    c->next = position + RB_ALIGN8(head.length);
+    uint16_t index = sb_index_of(m->header.correlation);
+    if (index < p->up->pending_count && memcmp(p->pending[index].id, m->header.correlation, 16) == 0)
+        rb_store(&p->pending[index].state, SB_PENDING_FREE);
+    release(p, SB_REPLIES, c->next);
+    return true;
+}
