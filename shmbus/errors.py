@@ -487,6 +487,22 @@ class NotSupported(SetupError):
         return f"{self.feature} is not supported: {self.reason}. {self.remedy}"
 
 
+class NoThread(SetupError, RuntimeError):
+    """The system gives this process no further thread."""
+
+    endpoint: str
+    task: str
+    """What the thread was for."""
+    reason: str
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r}: no thread could be started for its {self.task}: "
+            f"{self.reason}. Raise the limit of threads (ulimit -u, pids.max of the container) or "
+            "of memory (ulimit -v), then call again"
+        )
+
+
 # Wrong use: the code that calls has to change.
 
 

@@ -19,6 +19,7 @@ from shmbus.shared import failures
 from shmbus.shared.layout import FaultCode
 
 FACTS: dict[str, object] = {
+    "task": "futures",
     "bus": "symphony",
     "name": "indexer",
     "endpoint": "indexer",
@@ -67,7 +68,7 @@ GROUPS: dict[type[BusError], str] = {
     "CorrelationCollision DecodeError WaitTimeout",
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
-    "SegmentError NotSupported",
+    "SegmentError NotSupported NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied NoSuchEndpoint "
     "ForkedEndpoint",

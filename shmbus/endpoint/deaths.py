@@ -16,6 +16,9 @@ from shmbus.shared import _kernel
 from shmbus.shared.layout import RowState
 from shmbus.shared.messages import Death, reason_word
 
+from .background import Background
+from .flag import Flag
+
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping
 
@@ -44,16 +47,16 @@ class DeathWatch:
     that one closes.
     """
 
-    def __init__(self, label: str, rows: Mapping, done: threading.Event) -> None:
+    def __init__(self, label: str, rows: Mapping, done: Flag) -> None:
         self._label, self._rows, self._done = label, rows, done
         self._lock = threading.Lock()
         self._keys = count()
         self._watched: dict[int, _Watched] = {}
-        self._thread: threading.Thread | None = None
+        self._thread = Background(label, "deaths", self._watch)
 
     def add(self, name: str, callback: Callback) -> Callable[[], object]:
         """Wait for the end of the endpoint that has this name now; returns what
-        cancels that."""
+        cancels that. Raises `NoThread`."""
         row = _kernel.find_row(self._rows, name)
         with self._lock:
             key = next(self._keys)
@@ -62,11 +65,11 @@ class DeathWatch:
                 if row
                 else _Watched(name, callback, None, 0, None)
             )
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name=f"shmbus:{self._label}:deaths", daemon=True
-                )
-                self._thread.start()
+            try:
+                self._thread.ensure()
+            except BaseException:
+                del self._watched[key]
+                raise
         return lambda: self._forget(key)
 
     def _forget(self, key: int) -> bool:
@@ -78,7 +81,7 @@ class DeathWatch:
             with self._lock:
                 watched = list(self._watched.items())
                 if not watched:
-                    self._thread = None
+                    self._thread.leave()
                     return
             for key, one in watched:
                 reason = self._end_of(one)
@@ -86,7 +89,7 @@ class DeathWatch:
                     continue
                 try:
                     one.callback(Death(name=one.name, pid=one.pid, reason=reason))
-                except Exception:
+                except BaseException:  # sys.exit() included: others are waited for, too
                     log.exception("endpoint %r: on_death(%r) raised", self._label, one.name)
             if self._done.wait(POLL):
                 return

@@ -16,6 +16,7 @@ from shmbus.shared.layout import DownState, UpState
 from shmbus.shared.signals import uninterrupted
 
 from . import exits
+from .flag import Flag
 from .trouble import Trouble
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 CLOSING = 5.0
 """Seconds that close() waits for handlers at work, and again for the dispatcher."""
+
+TURN = 1.0
+"""Seconds that close() waits for a thread that seems to be closing and has not said for how long:
+an exception from a signal's handler may have taken it out of there."""
 
 
 class Ending:
@@ -41,7 +46,7 @@ class Ending:
         runners: Runners,
         pump: Pump,
         *,
-        done: threading.Event,
+        done: Flag,
         at_end: Callable[[], None],
     ) -> None:
         self._seat, self._endpoint, self._interests = seat, endpoint, interests
@@ -49,7 +54,9 @@ class Ending:
         self._done, self._at_end = done, at_end
         self._connection = endpoint._connection
         self._lock = threading.RLock()
+        self._until = 0.0  # what the holder of the lock may take, by the monotonic clock
         self._draining = False
+        self._gone = False
         self.closed = False
         exits.live.add(self)
 
@@ -60,7 +67,7 @@ class Ending:
 
     def drain(self, timeout: float | None) -> None:
         """Finish what has been accepted, then close; `timeout` in seconds, None: no limit."""
-        with self._as_closer() as may:
+        with self._as_closer(CLOSING if timeout is None else timeout) as may:
             if may and not self._draining:  # not when a handler that this runs drains, too
                 self._draining = True
                 try:
@@ -94,7 +101,7 @@ class Ending:
 
     def close(self) -> None:
         """Leave, once."""
-        with self._as_closer() as may:
+        with self._as_closer(0.0) as may:
             if may:
                 self._close(CLOSING)
 
@@ -103,16 +110,33 @@ class Ending:
         self._close(0.0)
 
     @contextlib.contextmanager
-    def _as_closer(self) -> Iterator[bool]:
-        """One thread closes, and others wait for it; handlers do not, as it waits for them."""
+    def _as_closer(self, seconds: float) -> Iterator[bool]:
+        """One thread closes, and others wait for it; handlers do not, as it waits for them.
+        `seconds`: what it may take besides the closing itself."""
         handler = threading.get_ident() in self._runners.threads
-        if self.closed or self.forked() or not self._lock.acquire(blocking=not handler):
+        if self.closed or self.forked():
             yield False
             return
+        taken = self._lock.acquire(blocking=False)
+        if not taken and not handler:
+            taken = self._await_closer()
         try:
-            yield not self.closed
+            if taken:
+                self._until = time.monotonic() + seconds + 3 * CLOSING
+            yield not self.closed and (taken or not handler)
         finally:
-            self._lock.release()
+            if taken:
+                self._lock.release()
+
+    def _await_closer(self) -> bool:
+        """Wait for the thread that closes, no longer than it may take: whether it has ended."""
+        grace = time.monotonic() + TURN
+        while time.monotonic() < max(grace, self._until):
+            if self._lock.acquire(timeout=TURN / 4):
+                return True
+            if self.closed:
+                break
+        return False
 
     def _close(self, patience: float) -> None:
         self._runners.warn_if_missing()
@@ -143,8 +167,17 @@ class Ending:
         finally:
             self.closed = True
             exits.live.discard(self)
+            self._settle(reclaimed=gone)
+
+    def _settle(self, *, reclaimed: bool) -> None:
+        """What is left to do once it has left."""
+        if self._gone:  # two have closed it: the first seemed to be stuck
+            return
+        self._gone = True
+        try:
             self._pump.fail(errors.EndpointClosed(endpoint=self._seat.name))
-            self._clear_up(reclaimed=gone)
+        finally:
+            self._clear_up(reclaimed=reclaimed)
             os.close(self._seat.door_connection)
             self._at_end()
 

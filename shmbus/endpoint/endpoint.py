@@ -8,7 +8,6 @@ an endpoint is made of here: how its interests change (`subscribing`), who runs 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from shmbus.shared.messages import Death
 from ._kernel import EndpointCore, Message
 from .deaths import DeathWatch
 from .ending import Ending
+from .flag import Flag
 from .futures import Pump
 from .interests import Callback, Interests
 from .runners import Runners
@@ -50,7 +50,7 @@ class Endpoint(EndpointCore):
     _seat: Seat
     _view: BusView | None
     _deaths: DeathWatch | None
-    _done: threading.Event
+    _done: Flag
     _interests: Interests
     _running: Runners
     _pump: Pump
@@ -77,7 +77,7 @@ class Endpoint(EndpointCore):
         self._seat = seat
         self._view = None
         self._deaths = None
-        self._done = threading.Event()
+        self._done = Flag()
         self._interests = interests
         self._running = Runners(self, interests, self._done)
         self._pump = Pump(self)
@@ -246,11 +246,12 @@ class Endpoint(EndpointCore):
         closed or drained.
 
         `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C finishes
-        what was accepted (`drain`) and is raised again. Raises `ReceiveConflict` where a
-        subscription has no callback, `BusDown`, `Evicted`.
+        what was accepted (`drain`) and is raised again; so is what else ends a thread, such as
+        `sys.exit()` in a handler, where it is the calling one. Raises `ReceiveConflict` where a
+        subscription has no callback, `NoThread`, `BusDown`, `Evicted`.
         """
         self._runnable(threads)
-        others = [self._running.start(reconnect=reconnect) for _ in range(threads - 1)]
+        others = self._running.start(threads - 1, reconnect=reconnect)
         try:
             self._running.run(reconnect=reconnect)
         except KeyboardInterrupt:
@@ -263,10 +264,10 @@ class Endpoint(EndpointCore):
             thread.join()
 
     def start(self, *, threads: int = 1, reconnect: bool = True) -> None:
-        """Like `run`, but in threads of its own; returns at once."""
+        """Like `run`, but in threads of its own; returns at once. Nothing that a handler raises
+        ends them. Raises like `run`."""
         self._runnable(threads)
-        for _ in range(threads):
-            self._running.start(reconnect=reconnect)
+        self._running.start(threads, reconnect=reconnect)
 
     def _runnable(self, threads: int) -> None:
         self._connection.require()
@@ -307,7 +308,7 @@ class Endpoint(EndpointCore):
     def on_death(self, name: str, callback: Callable[[Death], None]) -> Subscription:
         """Call `callback` once when the endpoint of this name ends, however it does, or at once if
         there is none now. It is called in a thread of this endpoint's own, with no lock held.
-        Raises `InvalidName`."""
+        Raises `InvalidName`, `NoThread`."""
         names.check_endpoint(name)
         self._connection.require()
         if self._deaths is None:

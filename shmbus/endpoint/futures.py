@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
 
+from .background import Background
+
 if TYPE_CHECKING:
     from ._kernel import EndpointCore, Message, PendingReply
 
@@ -41,7 +43,7 @@ class Pump:
         self._endpoint = endpoint
         self._requests = endpoint._requests
         self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._thread = Background(endpoint.name, "futures", self._run)
         self._deadlines: list[PendingReply] = []  # a heap
         self._many = _MANY
         self._until: int | None = None
@@ -50,7 +52,7 @@ class Pump:
         self, type: str, payload: object, timeout: float | None, reply_type: Any
     ) -> Future[Message]:
         """The future of a request, which is sent now."""
-        self._start()
+        self._thread.ensure()
         future = Reply()
         pending = self._requests.begin(
             type, payload, future, timeout=timeout, reply_type=reply_type
@@ -58,15 +60,6 @@ class Pump:
         future.endpoint, future.index = self._endpoint, pending.index
         self._watch(pending)
         return future
-
-    def _start(self) -> None:
-        """Start the thread if it does not run; it ends with the bus."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name=f"shmbus:{self._endpoint.name}:futures", daemon=True
-                )
-                self._thread.start()
 
     def _watch(self, pending: PendingReply) -> None:
         """Fail the future at its deadline, if it is not done by then."""
@@ -77,7 +70,7 @@ class Pump:
                 heapq.heapify(self._deadlines)
                 self._many = 2 * len(self._deadlines) + _MANY
             late = self._until is None or pending.deadline < self._until
-            self._start()
+            self._thread.ensure()
         if late:
             self._requests.nudge()
 
@@ -103,7 +96,7 @@ class Pump:
                         _succeed(completed.future, completed.message)
         except errors.BusError as why:
             with self._lock:
-                self._thread = None
+                self._thread.leave()
                 orphaned = self._orphans()
             for future in orphaned:
                 _fail(future, why)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
 from shmbus import errors
+
+from . import background
+from .background import Background
+from .flag import Flag
 
 if TYPE_CHECKING:
     from ._kernel import EndpointCore
@@ -18,6 +23,9 @@ log = logging.getLogger("shmbus")
 PATIENCE = 2.0
 """Seconds that messages may wait for a thread that runs handlers, before a warning is logged."""
 
+REST = 0.01
+"""Seconds that a thread rests after what would have ended it."""
+
 
 class Runners:
     """The threads of one endpoint; warns where messages wait and there are none.
@@ -25,10 +33,10 @@ class Runners:
     `done` is set when the endpoint closes.
     """
 
-    def __init__(self, endpoint: EndpointCore, interests: Interests, done: threading.Event) -> None:
+    def __init__(self, endpoint: EndpointCore, interests: Interests, done: Flag) -> None:
         self._endpoint, self._interests, self._done = endpoint, interests, done
-        self._left = threading.Condition()
-        self._patience: threading.Thread | None = None
+        name, reference = endpoint.name, weakref.ref(self)  # so that nothing keeps it alive
+        self._patience = Background(name, "patience", lambda: _look_after(reference, done))
         self._warned = False
         self.threads: set[int] = set()
 
@@ -40,63 +48,67 @@ class Runners:
     def run(self, *, reconnect: bool, timeout: float | None = None) -> None:
         """Run handlers in this thread until the endpoint ends, for `timeout` seconds at most."""
         me = threading.get_ident()
-        with self._left:
-            self.threads.add(me)
         try:
+            self.threads.add(me)
             self._endpoint._run(reconnect=reconnect, timeout=timeout)
         finally:
-            with self._left:
-                self.threads.discard(me)
-                self._left.notify_all()
+            self.threads.discard(me)
 
-    def start(self, *, reconnect: bool) -> threading.Thread:
-        """Run handlers in another thread."""
-        thread = threading.Thread(
-            target=self._run_thread,
-            args=(reconnect,),
-            name=f"shmbus:{self._endpoint.name}",
-            daemon=True,
-        )
-        with self._left:  # from here on, iterating raises and close() waits for it
-            thread.start()
-            assert thread.ident is not None
-            self.threads.add(thread.ident)
-        return thread
-
-    def _run_thread(self, reconnect: bool) -> None:
+    def start(self, count: int, *, reconnect: bool) -> list[threading.Thread]:
+        """Run handlers in so many other threads: in all of them, or it raises `NoThread`."""
+        name, gate, wanted = self._endpoint.name, Flag(), list[threading.Thread]()
         try:
-            self.run(reconnect=reconnect)
-        except (errors.BusDown, errors.EndpointClosed, errors.Evicted) as why:
-            log.warning("%s", why)
-        except BaseException:  # sys.exit() in a handler would end it unnoticed
-            log.exception("endpoint %r: a thread that ran its handlers ended", self._endpoint.name)
+            for _ in range(count):
+                thread = background.thread_of(
+                    name, "handlers", self._run_thread, gate, wanted, reconnect
+                )
+                background.start(thread, name, "handlers")
+                wanted.append(thread)
+            # From here on, iterating raises and close() waits for them.
+            self.threads.update(thread.ident for thread in wanted if thread.ident is not None)
+        except BaseException:
+            wanted.clear()
+            raise
+        finally:
+            gate.set()
+        return wanted
+
+    def _run_thread(self, gate: Flag, wanted: list[threading.Thread], reconnect: bool) -> None:
+        gate.wait(threading.TIMEOUT_MAX)
+        while threading.current_thread() in wanted:
+            try:
+                self.run(reconnect=reconnect)
+                return
+            except errors.BusError as why:
+                log.warning("%s", why)
+                return
+            except BaseException:  # sys.exit() in a handler: the next message needs this thread
+                if self._endpoint._connection.forked():
+                    return
+                log.exception(
+                    "endpoint %r: a handler would have ended the thread that runs it; it goes on",
+                    self._endpoint.name,
+                )
+                if self._done.wait(REST):
+                    return
 
     def await_others(self, timeout: float | None) -> None:
         """Wait until they have left, for `timeout` seconds at most."""
-        with self._left:
-            self._left.wait_for(lambda: not self.others, timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.0005
+        # Not by a Condition: a signal's handler that raises in one leaves its lock taken.
+        while self.others and (end is None or time.monotonic() < end):
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
 
     def expect(self) -> None:
         """There is a handler: check from time to time that a thread runs it."""
-        if self._patience is not None or self._endpoint._received:
+        if self._endpoint._received:
             return
-
-        def wait() -> None:
-            runners = reference()
-            while runners is not None and not runners._endpoint._received and not runners._warned:
-                waiting = runners._endpoint._data_waits()
-                runners = None
-                if done.wait(PATIENCE):
-                    return
-                runners = reference()
-                if waiting and runners is not None:
-                    runners.warn_if_missing()
-
-        done, reference = self._done, weakref.ref(self)
-        self._patience = threading.Thread(
-            target=wait, name=f"shmbus:{self._endpoint.name}:patience", daemon=True
-        )
-        self._patience.start()
+        try:
+            self._patience.ensure()
+        except errors.NoThread as why:  # which only warns
+            log.warning("%s", why)
 
     def warn_if_missing(self) -> None:
         """Warn, once, if messages wait for handlers and no thread has run them."""
@@ -111,3 +123,16 @@ class Runners:
             "endpoint %r has messages, and no thread runs its handlers: call run() or start()",
             self._endpoint.name,
         )
+
+
+def _look_after(reference: weakref.ref[Runners], done: Flag) -> None:
+    """Warn where messages have waited for two looks."""
+    runners = reference()
+    while runners is not None and not runners._endpoint._received and not runners._warned:
+        waiting = runners._endpoint._data_waits()
+        runners = None
+        if done.wait(PATIENCE):
+            return
+        runners = reference()
+        if waiting and runners is not None:
+            runners.warn_if_missing()

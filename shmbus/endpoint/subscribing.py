@@ -150,14 +150,14 @@ class Subscribing:
         self._forget_callbacks()
         try:
             self._change(interest, InterestOp.ADD)
+            if interest.function is not None:
+                self._runners.expect()
         except BaseException:
             self._interests.pop(interest.id, None)
             self._forget_callbacks()
             with contextlib.suppress(Exception):
                 self._write(interest, InterestOp.REMOVE)
             raise
-        if interest.function is not None:
-            self._runners.expect()
         return Subscription(
             interest.pattern, interest.group or None, lambda: self._remove(interest)
         )

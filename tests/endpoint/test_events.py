@@ -1,6 +1,5 @@
 """What is published reaches those who subscribe, once each, in order, or is counted."""
 
-import sys
 import threading
 from collections import Counter
 from typing import Any
@@ -182,16 +181,6 @@ def test_an_exception_in_a_callback_stops_nothing(
     assert "'bad'" in caplog.text
     assert "'e'" in caplog.text
     assert "ZeroDivisionError" in caplog.text
-
-
-def test_a_thread_that_a_handler_ends_says_so(
-    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
-) -> None:
-    endpoint = attach("e")
-    endpoint.subscribe("x", lambda message: sys.exit(1))
-    endpoint.start()
-    endpoint.publish("x")
-    eventually(lambda: "a thread that ran its handlers ended" in caplog.text)
 
 
 def test_a_closed_subscription_gets_nothing_more(bus: shmbus.Bus, attach: Attach) -> None:
