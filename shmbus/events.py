@@ -16,6 +16,7 @@ __all__ = [
     "EndpointResumed",
     "EndpointStalled",
     "EndpointUp",
+    "Lost",
     "Undeliverable",
 ]
 
@@ -53,6 +54,25 @@ class EndpointResumed(EndpointUp, frozen=True, kw_only=True):
     """By what: its process was continued, or it made progress."""
 
 
+class Lost(EndpointUp, frozen=True, kw_only=True):
+    """An endpoint does not get events that it subscribes to, and has not chosen so. It is published
+    with the first loss, then once a second at most for each reason."""
+
+    reason: Literal["slow", "too_large"]
+    """Why: its ring stayed full for the whole ``block_timeout``, or the event is larger than its
+    ring takes."""
+    count: int
+    """How many messages it has lost for this reason by now."""
+    type: str
+    """Of the event that was lost last."""
+    source: str
+    """The endpoint that published it."""
+    size: int
+    """Bytes of its payload."""
+    limit: int
+    """Bytes of the largest payload of this type that the endpoint's ring takes."""
+
+
 class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter: a message that no endpoint will handle."""
 
@@ -79,6 +99,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.down": EndpointDown,
     "$bus.endpoint.stalled": EndpointStalled,
     "$bus.endpoint.resumed": EndpointResumed,
+    "$bus.lost": Lost,
     "$bus.undeliverable": Undeliverable,
 }
 """By the type under which each is published."""

@@ -69,8 +69,7 @@ def _knock_once(
         return None
     if len(answer) != ANSWER_SIZE:
         return None  # the dispatcher ended meanwhile
-    result = Answer.unpack(answer)
-    return None if result.code == DoorCode.ENDING else result
+    return Answer.unpack(answer)
 
 
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:

@@ -20,7 +20,6 @@ cdef extern from "shmbus/shared/native/door.h" nogil:
         SB_DOOR_BUS_FULL
         SB_DOOR_OTHER_LAYOUT
         SB_DOOR_REFUSED
-        SB_DOOR_ENDING
         SB_DOOR_NO_SPACE
     struct sb_knock:
         uint64_t layout
@@ -137,6 +136,12 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_REASON_EVICTED
         SB_REASON_QUARANTINED
         SB_REASON_DIED
+    enum: # sb_loss; a named one could not be an index
+        SB_LOSS_DROPPED
+        SB_LOSS_SLOW
+        SB_LOSS_TOO_LARGE
+        SB_LOSS_ENDED
+        SB_LOSS_ABANDONED
     enum: # sb_fitness; a named one could not be an index
         SB_FIT
         SB_STALLED
@@ -178,6 +183,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_MAX_SLOTS
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
+        SB_DEATHS
+        SB_REASONS
+        SB_LOSSES
     const uint64_t SB_DONE_BY_ERROR
     const uint64_t SB_NO_NEED
     const uint64_t SB_NOWHERE
@@ -220,6 +228,17 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         char name[64]
         rb_word down_emitted
         rb_word reserved[10]
+    struct sb_death:
+        rb_word seq
+        rb_word nth
+        rb_word generation
+        rb_word pid
+        rb_word reason
+        rb_word wall_ns
+        rb_word in_hand
+        rb_word untouched
+        rb_word pending
+        char name[64]
     struct sb_bus:
         rb_prefix prefix
         rb_word identity_seq
@@ -251,6 +270,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word dead_letters
         rb_word orphans
         rb_word lost
+        rb_word lost_by[5]
         rb_word redelivered
         rb_word violations
         rb_word types_known
@@ -261,6 +281,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word latency_sum_ns
         rb_word latency_max_ns
         rb_word latency[256]
+        rb_word deaths[8]
+        sb_death last_deaths[16]
     struct sb_ready:
         rb_prefix prefix
     struct sb_outgoing:
@@ -351,6 +373,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_down_outgoing outgoing[2]
         sb_down_incoming incoming[2]
         rb_word lost
+        rb_word lost_by[5]
         rb_word undeliverable
         rb_word unrouted
         rb_word redelivered

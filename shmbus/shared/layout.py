@@ -47,7 +47,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000011D0033C7
+LAYOUT = 0x00000001BB428A54
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -61,6 +61,9 @@ LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived fro
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring
 LATENCY_BUCKETS = 256
+DEATHS = 16  # the last ones, which BUS remembers
+REASONS = 8
+LOSSES = 5
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
@@ -75,8 +78,7 @@ class DoorCode(IntEnum):
     BUS_FULL = 2
     OTHER_LAYOUT = 3
     REFUSED = 4
-    ENDING = 5
-    NO_SPACE = 6
+    NO_SPACE = 5
 
 
 class Kind(IntEnum):
@@ -181,6 +183,17 @@ class Reason(IntEnum):
     EVICTED = 5  # with Bus.evict()
     QUARANTINED = 6  # it wrote what no endpoint writes
     DIED = 7  # more is not known
+
+
+class Loss(IntEnum):
+    """Why a receiver did not get a message that it should have got. Users see these words in small
+    letters."""
+
+    DROPPED = 0  # there was no space, and it had rather lose than delay: drop_newest, a tap
+    SLOW = 1  # its ring stayed full for block_timeout, or was full at an event of the bus's own
+    TOO_LARGE = 2  # larger than its ring takes
+    ENDED = 3  # it ended before it had taken it
+    ABANDONED = 4  # its sender was quarantined in the midst of it
 
 
 class Fitness(IntFlag):
@@ -362,8 +375,22 @@ ROW = _structure(
     ("reserved", ("<u8", 10), 176),
 )
 
+DEATH = _structure(
+    136,
+    ("seq", "<u8", 0),
+    ("nth", "<u8", 8),
+    ("generation", "<u8", 16),
+    ("pid", "<u8", 24),
+    ("reason", "<u8", 32),
+    ("wall_ns", "<u8", 40),
+    ("in_hand", "<u8", 48),
+    ("untouched", "<u8", 56),
+    ("pending", "<u8", 64),
+    ("name", "S64", 72),
+)
+
 BUS = _structure(
-    2816,
+    5120,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -394,16 +421,19 @@ BUS = _structure(
     ("dead_letters", "<u8", 664),
     ("orphans", "<u8", 672),
     ("lost", "<u8", 680),
-    ("redelivered", "<u8", 688),
-    ("violations", "<u8", 696),
-    ("types_known", "<u8", 704),
-    ("patterns", "<u8", 712),
-    ("events_lost", "<u8", 720),
-    ("passes", "<u8", 728),
-    ("latency_count", "<u8", 736),
-    ("latency_sum_ns", "<u8", 744),
-    ("latency_max_ns", "<u8", 752),
-    ("latency", ("<u8", 256), 760),
+    ("lost_by", ("<u8", 5), 688),
+    ("redelivered", "<u8", 728),
+    ("violations", "<u8", 736),
+    ("types_known", "<u8", 744),
+    ("patterns", "<u8", 752),
+    ("events_lost", "<u8", 760),
+    ("passes", "<u8", 768),
+    ("latency_count", "<u8", 776),
+    ("latency_sum_ns", "<u8", 784),
+    ("latency_max_ns", "<u8", 792),
+    ("latency", ("<u8", 256), 800),
+    ("deaths", ("<u8", 8), 2880),
+    ("last_deaths", (DEATH, 16), 2944),
 )
 
 READY = _structure(
@@ -519,7 +549,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    576,
+    640,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -533,11 +563,12 @@ DOWN = _structure(
     ("outgoing", (DOWN_OUTGOING, 2), 256),
     ("incoming", (DOWN_INCOMING, 2), 384),
     ("lost", "<u8", 512),
-    ("undeliverable", "<u8", 520),
-    ("unrouted", "<u8", 528),
-    ("redelivered", "<u8", 536),
-    ("forwarded", "<u8", 544),
-    ("todo", TODO, 552),
+    ("lost_by", ("<u8", 5), 520),
+    ("undeliverable", "<u8", 560),
+    ("unrouted", "<u8", 568),
+    ("redelivered", "<u8", 576),
+    ("forwarded", "<u8", 584),
+    ("todo", TODO, 592),
 )
 
 INTEREST = _structure(
@@ -571,6 +602,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_identity": IDENTITY,
     "sb_journal": JOURNAL,
     "sb_row": ROW,
+    "sb_death": DEATH,
     "sb_bus": BUS,
     "sb_ready": READY,
     "sb_outgoing": OUTGOING,

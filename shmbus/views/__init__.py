@@ -7,7 +7,7 @@ from shmbus.shared.patterns import Interest, Receiver, Route
 
 from .discovery import buses
 from .doctor import Finding, check_host
-from .facts import BusInfo, Counts, EndpointInfo, PendingRequest, Ring
+from .facts import BusInfo, Counts, EndpointInfo, Losses, PastDeath, PendingRequest, Ring
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
 from .observe import BusView, Look, observe
@@ -25,6 +25,8 @@ __all__ = [
     "Latency",
     "Leaving",
     "Look",
+    "Losses",
+    "PastDeath",
     "PendingRequest",
     "Receiver",
     "Ring",

@@ -123,15 +123,22 @@ def _users(bus: str) -> tuple[int, ...]:
     return tuple(sorted({o.pid for o in owners if process_alive(o.pid, o.start)}))
 
 
+def _dispatcher_alive(bus: Any, clock: Clock) -> bool:
+    identity = bus["identity"]
+    if int(identity["pid_namespace"]) in (0, namespace("pid")):
+        return process_alive(int(identity["pid"]), int(identity["start_time"]))
+    # Its pid means nothing here: judge by the heartbeat.
+    return clock.age(int(bus["heartbeat_ns"])) < 1.0
+
+
 def bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
-    copies, _ = steady(head, "identity_seq")
-    bus = copies[0]
+    for _ in range(2):  # once more where it is dead: it may have ended the bus after the first look
+        copies, _ = steady(head, "identity_seq")
+        bus = copies[0]
+        if alive := _dispatcher_alive(bus, clock):
+            break
     identity = bus["identity"]
     heartbeat, control = int(bus["heartbeat_ns"]), int(bus["control_ns"])
-    if int(identity["pid_namespace"]) in (0, namespace("pid")):
-        alive = process_alive(int(identity["pid"]), int(identity["start_time"]))
-    else:  # its pid means nothing here: judge by the heartbeat
-        alive = clock.age(heartbeat) < 1.0
     stored = int(bus["state"])
     state: Any = "unreadable"
     if stored in tuple(layout.BusState):

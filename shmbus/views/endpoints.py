@@ -17,11 +17,13 @@ from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
 from shmbus.shared import _kernel, layout, names
 
-from .facts import Clock, Counts, EndpointInfo, Ring, State
+from .facts import Clock, Counts, EndpointInfo, Losses, Ring, State
 from .interest_log import InterestLog
 from .memory import copy_of, open_segment, table
+from .oldest import oldest_sent
 
-_REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
+_LOSSES = layout.words(layout.Loss)
+REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
 _OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
@@ -112,7 +114,7 @@ class EndpointView:
             slot=self.slot,
             generation=self.generation,
             state=state,
-            reason=_REASONS.get(int(row["reason"]), "unknown"),
+            reason=REASONS.get(int(row["reason"]), "unknown"),
             stalled=bool(health & layout.Fitness.STALLED),
             slow=bool(health & layout.Fitness.SLOW),
             since=int(row["since_wall_ns"]) / 1e9,
@@ -123,10 +125,12 @@ class EndpointView:
             routed=int(down["interests_seen"]) >= version,
             incoming=_incoming(up, down, 0),
             incoming_replies=_incoming(up, down, 1),
-            outgoing=_outgoing(up, down, 0),
-            outgoing_replies=_outgoing(up, down, 1),
+            outgoing=self._outgoing(up, 0),
+            outgoing_replies=self._outgoing(up, 1),
             untouched=max(delivered - taken, 0),
+            oldest=None if state == "dead" else self._oldest(up, down, _RINGS_IN, clock),
             unforwarded=max(sent.total - int(down["forwarded"]), 0),
+            oldest_unforwarded=self._oldest(up, down, _RINGS_OUT, clock),
             in_hand=in_hand,
             in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
             held=_held(up["held"]) if self.up is not None else 0,
@@ -136,6 +140,7 @@ class EndpointView:
             sent=sent,
             received=received,
             note=note or broken,
+            lost_by=_losses(down),
             **{field: int(up[field]) for field in _OF_UP},
             **{field: int(down[field]) for field in _OF_DOWN},
         )
@@ -143,6 +148,31 @@ class EndpointView:
     def _pending(self, up: Any) -> NDArray[np.void]:
         """The pending table, live; empty where UP does not describe one that can be."""
         return table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
+
+    def _outgoing(self, up: Any, ring: int) -> Ring:
+        # Its tail is read after its head, so that it never looks fuller than it was.
+        tail = 0 if self.down is None else self.down.load(_tail_out(ring))
+        return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
+
+    def _oldest(self, up: Any, down: Any, rings: tuple[_Lane, ...], clock: Clock) -> float | None:
+        """The age of the oldest message at the front of these rings, in seconds."""
+        if self.up is None or self.down is None:
+            return None
+        ages = []
+        for ring in rings:
+            to_it = ring.way == "incoming"
+            descriptor = (down if to_it else up)[f"{ring.way}_ring"][ring.ring]
+            producer, consumer = (self.down, self.up) if to_it else (self.up, self.down)
+            sent = oldest_sent(
+                producer,
+                int(descriptor["offset"]),
+                int(descriptor["capacity"]),
+                next=lambda memory=consumer, at=ring.next: memory.load(at),  # type: ignore[misc]
+                head=lambda memory=producer, at=ring.head: memory.load(at),  # type: ignore[misc]
+            )
+            if sent is not None:
+                ages.append(clock.age(sent))
+        return max(ages, default=None)
 
     def waiting(self) -> Iterator[int]:
         """When each message was sent that it has not taken yet: CLOCK_MONOTONIC, nanoseconds."""
@@ -188,6 +218,48 @@ class EndpointView:
             )
 
 
+class _Lane(NamedTuple):
+    """One of an endpoint's rings: where its producer keeps its head, and its consumer the position
+    that it comes to next."""
+
+    way: str
+    ring: int
+    head: int
+    next: int
+
+
+def _tail_out(ring: int) -> int:
+    at = layout.offset(layout.DOWN, "outgoing") + ring * layout.DOWN_OUTGOING.itemsize
+    return at + layout.offset(layout.DOWN_OUTGOING, "tail")
+
+
+def _lane_in(ring: int, next: str) -> _Lane:
+    head = layout.offset(layout.DOWN, "incoming") + ring * layout.DOWN_INCOMING.itemsize
+    mine = layout.offset(layout.UP, "incoming") + ring * layout.INCOMING.itemsize
+    return _Lane(
+        "incoming",
+        ring,
+        head + layout.offset(layout.DOWN_INCOMING, "head"),
+        mine + layout.offset(layout.INCOMING, next),
+    )
+
+
+def _lane_out(ring: int) -> _Lane:
+    head = layout.offset(layout.UP, "outgoing") + ring * layout.OUTGOING.itemsize
+    return _Lane("outgoing", ring, head + layout.offset(layout.OUTGOING, "head"), _tail_out(ring))
+
+
+# Some of its messages are taken and still stand in the ring; replies leave it as they are taken.
+_RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"))
+_RINGS_OUT = (_lane_out(0), _lane_out(1))
+
+
+def _losses(counters: Any) -> Losses:
+    """What a copy of DOWN says."""
+    by = counters["lost_by"].tolist()
+    return Losses(**{word: by[number] for number, word in _LOSSES.items()})
+
+
 def _counts(up: Any, way: str) -> Counts:
     return Counts(**{kind: int(up[f"{way}_{kind}"]) for kind in Counts.__struct_fields__})
 
@@ -203,11 +275,6 @@ def _incoming(up: Any, down: Any, ring: int) -> Ring:
     if tail == layout.NOWHERE:
         tail = int(up["incoming"][ring]["tail"])
     return _ring(producer, tail, down["incoming_ring"][ring])
-
-
-def _outgoing(up: Any, down: Any, ring: int) -> Ring:
-    tail = int(down["outgoing"][ring]["tail"])
-    return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
 
 
 def _ring(producer: Any, tail: int, descriptor: Any) -> Ring:

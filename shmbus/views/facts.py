@@ -46,6 +46,42 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return self.events + self.sends + self.requests + self.replies
 
 
+class Losses(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages that a receiver should have got and did not, by the reason. Each counter is right by
+    itself; they are not read at one moment."""
+
+    dropped: int = 0
+    """As it chose, with ``drop_newest`` or a tap: there was no space."""
+    slow: int = 0
+    """Its ring stayed full for the whole ``block_timeout``, or was full at one of the bus's own
+    events, which never wait."""
+    too_large: int = 0
+    """They are larger than its ring takes, which is a quarter of its ``ring_bytes``."""
+    ended: int = 0
+    """It ended before it had taken them."""
+    abandoned: int = 0
+    """Their sender was quarantined before they were delivered."""
+
+
+class PastDeath(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint that did not end in good order, and what it left undone then. The bus keeps the
+    last 16, also across its dispatchers."""
+
+    name: str
+    pid: int
+    generation: int
+    reason: str
+    """How it ended, in one of the words of `Death.reason`."""
+    at: float
+    """When that was confirmed: seconds since the epoch."""
+    in_hand: int
+    """Messages that it had begun and not done."""
+    untouched: int
+    """Messages that waited for it."""
+    pending: int
+    """Its own requests under way."""
+
+
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as shared memory shows it."""
 
@@ -80,8 +116,14 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     outgoing_replies: Ring
     untouched: int
     """Messages in its incoming rings that it has not taken."""
+    oldest: float | None
+    """For how long the oldest of these has been on its way: seconds since it was sent; None where
+    none waits."""
     unforwarded: int
     """Messages in its outgoing rings that the dispatcher has not taken."""
+    oldest_unforwarded: float | None
+    """For how long the oldest of these has waited: seconds; None where none does. Where it is more
+    than a moment, a receiver has no space for it."""
     in_hand: int
     """Messages begun and not done."""
     in_hand_seconds: float
@@ -101,6 +143,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that the dispatcher took from it."""
     lost: int
     """Messages that it should have got and did not."""
+    lost_by: Losses
+    """The same by the reason."""
     redelivered: int
     """Messages handed on to it when another endpoint ended."""
     undeliverable: int
@@ -178,6 +222,16 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the control plane last ran."""
     note: str = ""
     """What could not be read, and why."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A process, as the system shows it."""
+
+    cpu: float
+    """Of one CPU, in percent, since the look before."""
+    memory: int
+    """Resident bytes."""
+    stopped: bool = False
 
 
 class Clock(NamedTuple):

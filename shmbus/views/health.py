@@ -6,7 +6,7 @@ This is for operators and supervisors; nothing in the bus acts upon it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from shmbus.shared import _kernel, layout
 
-from .facts import BusInfo, EndpointInfo
+from .complaints import faults, warnings
+from .facts import BusInfo, EndpointInfo, Losses, PastDeath, Process
 
-HEARTBEAT_LIMIT = 1.0
-"""Seconds without a heartbeat after which the forwarding plane counts as hanging."""
+LATE = 5.0
+"""Seconds for which a message may wait before the bus counts as degraded: the time for which a
+caller waits for its reply by default."""
 
+State = Literal["healthy", "degraded", "unhealthy"]
 
 _FLOORS: NDArray[np.float64] = np.array(_kernel.latency_floors()) / 1e9
 """Where each latency bucket begins, in seconds, and where the last would end."""
@@ -118,16 +121,6 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         return Latency.of(mine.astype(np.uint64), total, longest)
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A process, as the system shows it."""
-
-    cpu: float
-    """Of one CPU, in percent, since the look before."""
-    memory: int
-    """Resident bytes."""
-    stopped: bool = False
-
-
 class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint, as `Health` shows it."""
 
@@ -147,10 +140,14 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     outgoing_high: int
     untouched: int
     """Messages that wait for it."""
+    oldest: float | None
+    """For how long the oldest message has waited for it, or its own to be forwarded: seconds; None
+    where none waits."""
     in_hand: int
     sent: int
     received: int
     lost: int
+    lost_by: Losses
     redelivered: int
     last_progress: float | None
     """When it last took a message, to about 10 ms: seconds since the epoch."""
@@ -160,12 +157,22 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """A bus at one moment."""
 
     bus: str
+    state: State
+    """``unhealthy``: messages are lost or do not get on. ``degraded``: they do, but late, or not
+    all is as it should be."""
     healthy: bool
+    """Whether ``state`` is that: there is nothing to complain of."""
     reasons: tuple[str, ...]
-    """Why it is not, each with what to do."""
-    state: str
+    """Why it is not healthy, each with what to do; faults first."""
+    oldest: float | None
+    """For how long the oldest message has waited, anywhere on the bus but at endpoints that lose
+    rather than wait: seconds; None where none waits."""
+    bus_state: str
+    """What the dispatcher wrote, as in `BusInfo.state`."""
     dispatcher_alive: bool
     pid: int | None
+    serial: int
+    """How many dispatchers the bus has had."""
     uptime: float | None
     """Seconds since this dispatcher began."""
     heartbeat_age: float | None
@@ -193,6 +200,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     orphans: int
     redelivered: int
     violations: int
+    deaths: dict[str, int]
+    """How many endpoints did not end in good order, by how they ended (a word of `Death.reason`),
+    since the bus was made."""
+    last_deaths: tuple[PastDeath, ...]
+    """The last of these, latest first."""
     endpoints: tuple[EndpointHealth, ...]
 
 
@@ -202,30 +214,38 @@ def assess(
     traffic: Traffic,
     *,
     before: Traffic | None = None,
-    lost_before: dict[tuple[int, int], int] | None = None,
+    lost_before: dict[tuple[int, int], Losses] | None = None,
+    deaths: tuple[dict[str, int], tuple[PastDeath, ...]] = ({}, ()),
     processes: dict[int, Process] | None = None,
     now: float,
+    late: float = LATE,
     names_missing: bool = False,
 ) -> Health:
     """The health of a bus. ``before`` is the look before this one, ``lost_before`` what each slot
     and generation had lost by then (none: it has come since), ``now`` seconds since the epoch,
-    ``names_missing`` whether somebody removed the bus's names from /dev/shm."""
-    processes = processes or {}
+    ``late`` the seconds for which a message may wait, ``names_missing`` whether somebody removed
+    the bus's names from /dev/shm."""
+    processes, lost_before = processes or {}, lost_before or {}
     elapsed = traffic.seconds - before.seconds if before is not None else 0.0
     routed = traffic.routed - before.routed if before is not None else 0
-    lost = traffic.lost - before.lost if before is not None else 0
-    for e in endpoints:  # a lossy endpoint's own losses are no fault
-        if e.lossy:
-            lost -= e.lost - (lost_before or {}).get((e.slot, e.generation), 0)
     host = processes.get(info.pid) if info.pid is not None else None
-    reasons = complaints(info, endpoints, lost=lost, host=host, names_missing=names_missing)
+    recent = traffic.latency_since(before)
+    lost = [_since(e.lost_by, lost_before.get((e.slot, e.generation))) for e in endpoints]
+    wrong = faults(info, endpoints, lost, host=host, names_missing=names_missing)
+    slow = warnings(
+        info, endpoints, lost, deaths[1], routing=(recent.p99, recent.max), late=late, now=now
+    )
+    waits = [age for e in endpoints if not e.lossy and (age := _oldest(e)) is not None]
     return Health(
         bus=info.name,
-        healthy=not reasons,
-        reasons=reasons,
-        state=info.state,
+        state="unhealthy" if wrong else "degraded" if slow else "healthy",
+        healthy=not (wrong or slow),
+        reasons=(*wrong, *slow),
+        oldest=max(waits, default=None),
+        bus_state=info.state,
         dispatcher_alive=info.alive,
         pid=info.pid,
+        serial=info.serial,
         uptime=max(now - info.since, 0.0) if info.since is not None and info.alive else None,
         heartbeat_age=info.heartbeat_age,
         control_age=info.control_age,
@@ -233,7 +253,7 @@ def assess(
         memory=host.memory if host else None,
         rate=max(routed, 0) / elapsed if elapsed > 0 else 0.0,
         latency=traffic.latency_since(None),
-        recent_latency=traffic.latency_since(before),
+        recent_latency=recent,
         pending=sum(e.pending for e in endpoints),
         routed=traffic.routed,
         lost=traffic.lost,
@@ -243,8 +263,21 @@ def assess(
         orphans=traffic.orphans,
         redelivered=traffic.redelivered,
         violations=traffic.violations,
+        deaths=deaths[0],
+        last_deaths=deaths[1],
         endpoints=tuple(_endpoint(e, processes.get(e.pid)) for e in endpoints),
     )
+
+
+def _since(now: Losses, before: Losses | None) -> Losses:
+    """What was lost between two looks."""
+    earlier = before or Losses()
+    return Losses(**{f: getattr(now, f) - getattr(earlier, f) for f in Losses.__struct_fields__})
+
+
+def _oldest(info: EndpointInfo) -> float | None:
+    ages = (info.oldest, info.oldest_unforwarded)
+    return max((age for age in ages if age is not None), default=None)
 
 
 def _endpoint(info: EndpointInfo, process: Process | None) -> EndpointHealth:
@@ -259,63 +292,12 @@ def _endpoint(info: EndpointInfo, process: Process | None) -> EndpointHealth:
         incoming_high=info.incoming.high,
         outgoing_high=info.outgoing.high,
         untouched=info.untouched,
+        oldest=_oldest(info),
         in_hand=info.in_hand,
         sent=info.sent.total,
         received=info.received.total,
         lost=info.lost,
+        lost_by=info.lost_by,
         redelivered=info.redelivered,
         last_progress=info.last_progress,
     )
-
-
-def complaints(
-    info: BusInfo,
-    endpoints: Sequence[EndpointInfo],
-    *,
-    lost: int = 0,
-    host: Process | None = None,
-    names_missing: bool = False,
-) -> tuple[str, ...]:
-    """What is wrong with a bus, each with what to do; empty when it is healthy."""
-    found = []
-    again = f"start it again: python -m shmbus {info.name}"
-    if info.state in ("ended", "handover"):
-        word = "has ended" if info.state == "ended" else "waits for its next dispatcher"
-        found.append(f"bus {info.name} {word}; {again}")
-    elif not info.alive:
-        found.append(f"dispatcher {info.pid} is dead; {again}")
-    elif host is not None and host.stopped:
-        found.append(f"dispatcher {info.pid} is stopped; let it go on: kill -CONT {info.pid}")
-    elif endpoints and info.heartbeat_age is not None and info.heartbeat_age > HEARTBEAT_LIMIT:
-        found.append(
-            f"dispatcher {info.pid} hangs: nothing forwarded for {info.heartbeat_age:.1f} s; "
-            "see what blocks that process"
-        )
-    if names_missing:
-        found.append(
-            "somebody removed its names from /dev/shm: those attached go on, no other can "
-            "attach; restart the bus, and keep a cleaner or logind (RemoveIPC=no) from /dev/shm"
-        )
-    for e in endpoints:
-        who = f"endpoint {e.name} (process {e.pid})"
-        match e.condition:
-            case "dead":
-                found.append(f"{who} is dead{f' ({e.reason})' if e.reason else ''}; restart it")
-            case "stalled" if e.receivers == 0:
-                found.append(
-                    f"{who} is stalled: {e.untouched} messages wait, no thread runs its handlers; "
-                    "call run(), start() or receive()"
-                )
-            case "stalled":
-                found.append(
-                    f"{who} is stalled: {e.untouched} messages wait and it takes none; "
-                    "is it stopped, or blocked?"
-                )
-            case "slow":
-                found.append(
-                    f"{who} is slow: its ring stayed full and messages were lost there; give it "
-                    "more threads or members, or a larger ring_bytes"
-                )
-    if lost > 0:
-        found.append(f"{lost} messages were lost since the look before; see which endpoint is slow")
-    return tuple(found)

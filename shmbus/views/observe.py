@@ -17,8 +17,8 @@ from shmbus import errors
 from shmbus.shared import names, patterns
 
 from . import discovery
-from .facts import BusInfo, Clock, EndpointInfo, PendingRequest
-from .health import Health, Latency, Process, Traffic, assess
+from .facts import BusInfo, Clock, EndpointInfo, Losses, PendingRequest, Process
+from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
 
 
@@ -109,18 +109,20 @@ class BusView:
             unfit={e.name for e in there.values() if e.stalled or e.slow},
         )
 
-    def health(self) -> Health:
+    def health(self, *, late: float = LATE) -> Health:
         """Whether the bus is healthy, and its traffic. Rates, CPU and recent latency are of the
-        time since the call before, or since this view was opened."""
-        return self.look().health
+        time since the call before, or since this view was opened. ``late``: seconds for which a
+        message may wait before the bus counts as degraded."""
+        return self.look(late=late).health
 
-    def look(self) -> Look:
+    def look(self, *, late: float = LATE) -> Look:
         """Everything at one moment; counts as a call of `health`."""
         with self._lock:
             clock = Clock.now()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
+            deaths = self._registry.deaths()
             lost, self._lost = self._lost, _lost(endpoints)
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
@@ -132,8 +134,10 @@ class BusView:
             traffic,
             before=before,
             lost_before=lost,
+            deaths=deaths,
             processes=processes,
             now=clock.wall / 1e9,
+            late=late,
             names_missing=self._names_missing(info),
         )
         return Look(seconds=traffic.seconds, info=info, endpoints=endpoints, health=health)
@@ -167,8 +171,8 @@ def observe(bus: str | None = None) -> BusView:
     return BusView(discovery.choose(bus))
 
 
-def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], int]:
-    return {(e.slot, e.generation): e.lost for e in endpoints}
+def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], Losses]:
+    return {(e.slot, e.generation): e.lost_by for e in endpoints}
 
 
 class Processes:

@@ -13,9 +13,11 @@ from shmbus.shared import layout, names
 from shmbus.shared.processes import namespace, process_alive
 
 from .discovery import bus_info, open_bus
-from .endpoints import EndpointView, Target
-from .facts import BusInfo, Clock, EndpointInfo, PendingRequest
+from .endpoints import REASONS, EndpointView, Target
+from .facts import BusInfo, Clock, EndpointInfo, PastDeath, PendingRequest
 from .memory import steady
+
+_OF_DEATH = ["pid", "generation", "in_hand", "untouched", "pending"]
 
 
 class Registry:
@@ -47,14 +49,44 @@ class Registry:
         alive: dict[tuple[int, int], bool] = {}
         for slot in np.flatnonzero(there).tolist():
             row = rows[slot]
+            process = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
+            if process not in alive:
+                alive[process] = bool(foreign[slot]) or process_alive(*process)
+            if not alive[process] and (row := self._again(slot, row)) is None:
+                continue  # it left in good order, and its process ended, after we had read its row
             key = slot, int(row["generation"])
             endpoint = known.get(key) or EndpointView(self.bus, slot, row)
             self._known[key] = endpoint
-            process = endpoint.owner.pid, endpoint.owner.start
-            if process not in alive:
-                alive[process] = bool(foreign[slot]) or process_alive(*process)
             found.append(endpoint.info(row, clock, alive[process]))
         return found
+
+    def _again(self, slot: int, row: np.void) -> np.void | None:
+        """The row of this endpoint as it is by now; None where it has gone."""
+        rows, still = steady(self._rows[slot : slot + 1], "seq")
+        if not still[0]:
+            return row
+        now: np.void = rows[0]
+        there = layout.RowState.FREE < now["state"] <= layout.RowState.DYING
+        return now if there and now["generation"] == row["generation"] else None
+
+    def deaths(self) -> tuple[dict[str, int], tuple[PastDeath, ...]]:
+        """How many endpoints did not end in good order, by how they ended; and the last of them,
+        latest first."""
+        counts = self.head[0]["deaths"].tolist()
+        last, whole = steady(self.head[0]["last_deaths"], "seq")
+        found = last[whole & (last["nth"] != 0)]
+        return (
+            {word: counts[number] for number, word in REASONS.items() if counts[number]},
+            tuple(
+                PastDeath(
+                    name=layout.text(death["name"]),
+                    reason=REASONS.get(int(death["reason"]), "died"),
+                    at=int(death["wall_ns"]) / 1e9,
+                    **{field: int(death[field]) for field in _OF_DEATH},
+                )
+                for death in found[np.argsort(found["nth"])[::-1]]
+            ),
+        )
 
     def requests(self, slot: int, generation: int) -> list[PendingRequest]:
         """The requests under way of one endpoint, of those that `endpoints` saw last."""

@@ -111,6 +111,51 @@ TEST(the_bus_never_waits_for_a_listener_of_its_own_events)
     close_world(w);
 }
 
+TEST(losses_that_nobody_chose_are_told_once_a_second_for_each_reason)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *small = join_sized(w, "small", (struct size){.data_in = 1024});
+    struct peer *lossy = join_sized(w, "lossy", (struct size){.data_in = 1024}), *source = join(w, "source");
+    struct message m;
+    subscribe(ear, "$bus.lost");
+    subscribe(small, "x");
+    subscribe_lossy(lossy, "y");
+    for (int i = 0; i < 5; i++)
+        CHECK(publish_bytes(source, "x", 900));
+    settle(w);
+    CHECK(take(ear, &m) && mentions(&m, "small") && mentions(&m, "too_large") && mentions(&m, "source"));
+    GETS_NOTHING(ear);
+    advance(w, SECOND + 1);
+    CHECK(publish_bytes(source, "x", 900));
+    settle(w);
+    CHECK(take(ear, &m) && mentions(&m, "too_large"));
+    for (int i = 0; i < 40; i++)
+        CHECK(publish_bytes(source, "y", 100));
+    settle(w);
+    CHECK(rb_load(&lossy->down->lost_by[SB_LOSS_DROPPED]) > 0);
+    EQUAL(rb_load(&lossy->down->lost), rb_load(&lossy->down->lost_by[SB_LOSS_DROPPED]));
+    GETS_NOTHING(ear);
+    close_world(w);
+}
+
+TEST(a_listener_of_losses_that_loses_is_told_of_nothing_more)
+{
+    struct world *w = new_world();
+    struct peer *ear = join_sized(w, "ear", (struct size){.data_in = 1024});
+    struct peer *small = join_sized(w, "small", (struct size){.data_in = 1024}), *source = join(w, "source");
+    subscribe(ear, "$bus.lost");
+    subscribe(small, "x");
+    for (int i = 0; i < 20; i++) {
+        advance(w, SECOND + 1);
+        CHECK(publish_bytes(source, "x", 900));
+        settle(w);
+    }
+    EQUAL(rb_load(&small->down->lost_by[SB_LOSS_TOO_LARGE]), 20);
+    CHECK(rb_load(&ear->down->lost_by[SB_LOSS_SLOW]) > 0);
+    EQUAL(rb_load(&ear->down->lost_by[SB_LOSS_SLOW]), rb_load(&w->bus->events_lost));
+    close_world(w);
+}
+
 TEST(an_idle_bus_is_not_visited)
 {
     struct world *w = new_world();

@@ -477,6 +477,9 @@ TEST(an_event_too_large_for_one_subscriber_is_lost_there_and_reaches_the_others)
     EQUAL(count_messages(alone), 1);
     EQUAL(rb_load(&alone->down->lost), 1);
     EQUAL(rb_load(&w->bus->lost), 2);
+    EQUAL(rb_load(&small->down->lost_by[SB_LOSS_TOO_LARGE]), 1);
+    EQUAL(rb_load(&alone->down->lost_by[SB_LOSS_TOO_LARGE]), 1);
+    EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_TOO_LARGE]), 2);
     close_world(w);
 }
 

@@ -37,6 +37,34 @@ struct scenario {
     bool endpoint;                 /* the victim is b, not the dispatcher */
 };
 
+/* What must agree whenever the kill came: the reasons of losses with their number, the counts of deaths with the list,
+ * in which each stands once. */
+static inline void check_accounts(struct stage *s)
+{
+    struct sb_bus *bus = s->w->bus;
+    struct peer *peers[] = {s->ear, s->a, s->b, s->c, s->d};
+    uint64_t sum = 0, last = 0;
+    for (size_t i = 0; i < sizeof peers / sizeof *peers; i++) {
+        uint64_t told = 0;
+        for (uint32_t why = 0; peers[i] && why < SB_LOSSES; why++)
+            told += rb_load(&peers[i]->down->lost_by[why]);
+        if (peers[i])
+            EQUAL(told, rb_load(&peers[i]->down->lost));
+    }
+    for (uint32_t i = 0; i < SB_REASONS; i++)
+        sum += rb_load(&bus->deaths[i]);
+    for (uint32_t i = 0; i < SB_DEATHS; i++) {
+        struct sb_death *death = &bus->last_deaths[i];
+        uint64_t nth = rb_load(&death->nth);
+        last = nth > last ? nth : last;
+        if (nth)
+            CHECK(rb_load(&death->seq) % 2 == 0);
+        for (uint32_t k = 0; nth && k < i; k++)
+            CHECK(rb_load(&bus->last_deaths[k].generation) != rb_load(&death->generation));
+    }
+    EQUAL(sum, last);
+}
+
 /* The victim's death ------------------------------------------------------------------------------------------- */
 
 static inline void adopt(struct world *w, bool stop)
@@ -57,6 +85,7 @@ static inline void reborn(struct stage *s, const struct scenario *x)
         settle(s->w);
     }
     x->check(s);
+    check_accounts(s);
 }
 
 /* In a process of its own: does what is left do? */

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,9 +21,9 @@ from shmbus import errors
 from shmbus.shared import _kernel, layout, names
 from shmbus.shared.processes import start_time
 from shmbus.testing import Program, kill, start_python
-from shmbus.views import discovery, facts, interest_log
+from shmbus.views import discovery, endpoints, facts, interest_log, registry
 from shmbus.views.observe import BusView, observe
-from tests.by_hand import RING, SHM, BusByHand, entry
+from tests.by_hand import RING, SHM, BusByHand, EndpointByHand, entry
 
 
 @pytest.fixture
@@ -313,14 +314,22 @@ def test_health_tells_rate_and_latency_of_the_time_since_the_call_before(
     assert (again.rate, again.recent_latency.count, again.latency.count) == (0.0, 0, 1000)
 
 
+def lose(endpoint: EndpointByHand, **losses: int) -> None:
+    """Count so many more for these reasons, as a dispatcher does."""
+    for word, count in losses.items():
+        endpoint.down["lost"] += count
+        endpoint.bus.head["lost"] += count
+        endpoint.down["lost_by"][layout.Loss[word.upper()]] += count
+
+
 def test_health_names_losses_the_slow_and_the_stalled(bus: BusByHand, seen: BusView) -> None:
     bus.endpoint(0, "snail").row["health"] = layout.Fitness.SLOW
     bus.endpoint(1, "stone").row["health"] = layout.Fitness.STALLED
-    bus.head["lost"] = 3
+    lose(bus.endpoint(2, "sieve"), slow=3)
     reasons = " / ".join(seen.health().reasons)
     assert "endpoint snail" in reasons
     assert "no thread runs its handlers" in reasons
-    assert "3 messages were lost" in reasons
+    assert "3 messages were lost at endpoint sieve" in reasons
 
 
 def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
@@ -333,17 +342,119 @@ def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
     )
     worker.interests(entry(1, "job.*"))
     assert seen.health().healthy
-    log.down["lost"] = bus.head["lost"] = 5
+    lose(log, dropped=5)
     health = seen.health()
     assert (health.healthy, health.lost) == (True, 5)
-    worker.down["lost"], log.down["lost"], bus.head["lost"] = 2, 8, 10
-    assert seen.health().reasons == (
-        "2 messages were lost since the look before; see which endpoint is slow",
-    )
+    lose(worker, slow=2)
+    lose(log, dropped=3)
+    (reason,) = seen.health().reasons
+    assert reason.startswith("2 messages were lost at endpoint worker")
     assert seen.health().healthy
     late = bus.endpoint(2, "late")  # and loses at once
     late.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
-    late.down["lost"], bus.head["lost"] = 3, 13
+    lose(late, dropped=3)
+    assert seen.health().healthy
+
+
+def test_the_ends_of_others_are_no_loss_to_complain_of(bus: BusByHand, seen: BusView) -> None:
+    worker = bus.endpoint(0, "worker")
+    lose(worker, ended=4)
+    bus.rows[0]["state"] = layout.RowState.FREE
+    health = seen.health()
+    assert (health.state, health.lost) == ("healthy", 4)
+    lose(bus.endpoint(1, "ear"), abandoned=1)
+    (reason,) = seen.health().reasons
+    assert "their sender was quarantined" in reason
+
+
+def test_counters_read_at_different_moments_make_no_complaint(
+    bus: BusByHand, seen: BusView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = bus.endpoint(0, "log")
+    log.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
+    info = endpoints.EndpointView.info
+
+    def then_lose(*arguments: Any) -> facts.EndpointInfo:
+        found = info(*arguments)
+        lose(log, dropped=7)  # after the endpoint was read, and before the bus is
+        return found
+
+    monkeypatch.setattr(endpoints.EndpointView, "info", then_lose)
+    assert [seen.health().state for _ in range(3)] == ["healthy"] * 3
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_one_that_left_while_it_was_looked_at_is_not_called_dead(
+    bus: BusByHand, seen: BusView, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    worker = bus.endpoint(0, "worker")
+
+    def ends(pid: int, start: int) -> bool:
+        if left:  # in good order, and then its process ended
+            worker.row["seq"] += 2
+            worker.row["state"] = layout.RowState.FREE
+        return False
+
+    monkeypatch.setattr(registry, "process_alive", ends)
+    assert [e.state for e in seen.endpoints()] == ([] if left else ["dead"])
+
+
+def test_a_bus_that_ended_while_it_was_looked_at_is_not_called_dead(
+    bus: BusByHand, seen: BusView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(pid: int, start: int) -> bool:
+        bus.head["state"] = layout.BusState.HANDOVER
+        return False
+
+    monkeypatch.setattr(discovery, "process_alive", ends)
+    assert seen.info().state == "handover"
+
+
+def wait_at(worker: EndpointByHand, sent_ns: int) -> Any:
+    """Put an event into its incoming ring; returns the record."""
+    at = layout.DOWN.itemsize
+    worker.down["incoming_ring"]["offset"] = at
+    data = np.frombuffer(memoryview(worker.down_segment.memory), np.uint8)[at : at + RING]
+    record = data[: layout.RECORD.itemsize].view(layout.RECORD)[0]
+    record["length"], record["kind"], record["sent_ns"] = 64, layout.Kind.EVENT, sent_ns
+    worker.down["incoming"][0]["head"] = 64
+    return record
+
+
+def test_garbage_positions_and_times_of_a_ring_tell_no_age(bus: BusByHand, seen: BusView) -> None:
+    worker = bus.endpoint(0, "worker")
+    record = wait_at(worker, time.monotonic_ns() - 7_000_000_000)
+    (info,) = seen.endpoints()
+    assert info.oldest is not None
+    assert 7 <= info.oldest < 60
+    assert seen.health().state == "degraded"
+    for taken in (64, 3, 2**64 - 8, RING * 5):
+        worker.up["incoming"][0]["taken"] = taken
+        assert seen.endpoints()[0].oldest is None
+    worker.up["incoming"][0]["taken"] = 0
+    record["sent_ns"] = 2**64 - 1
+    assert seen.endpoints()[0].oldest == 0.0
+
+
+def test_what_one_chose_to_lose_rather_than_wait_for_is_not_late(
+    bus: BusByHand, seen: BusView
+) -> None:
+    log = bus.endpoint(0, "log")
+    log.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
+    wait_at(log, 1)
+    assert seen.endpoints()[0].oldest is not None
+    health = seen.health()
+    assert (health.healthy, health.oldest) == (True, None)
+
+
+def test_slow_routing_is_told(bus: BusByHand, seen: BusView) -> None:
+    bus.endpoint(0, "worker")
+    bus.head["latency"][int(np.searchsorted(_kernel.latency_floors(), 33e9)) - 1] += 10
+    bus.head["routed"] += 10
+    bus.head["latency_max_ns"] = 40_000_000_000
+    health = seen.health()
+    assert health.state == "degraded"
+    assert "routing took up to 3" in health.reasons[0]
     assert seen.health().healthy
 
 

@@ -18,7 +18,7 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
 from shmbus import BusError, buses, observe
-from shmbus.views import BusInfo, EndpointInfo, Health, Ring
+from shmbus.views import BusInfo, EndpointInfo, Health, PastDeath, Ring
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -72,7 +72,7 @@ def _headline(info: BusInfo) -> str:
     )
 
 
-_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING"]
+_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST"]
 _HEADS += ["SENT", "RECEIVED", "LOST", "REDELIVERED", "PATTERNS"]
 
 
@@ -84,9 +84,10 @@ def _row(e: EndpointInfo) -> list[str]:
         f"{e.incoming.fill:.0%}",
         f"{e.outgoing.fill:.0%}",
         str(e.untouched + e.in_hand),
+        duration(e.oldest),
         str(e.sent.total),
         str(e.received.total),
-        str(e.lost),
+        str(e.lost) + (f" ({e.lost_by.too_large} too large)" if e.lost_by.too_large else ""),
         str(e.redelivered),
         " ".join(e.patterns),
     ]
@@ -100,12 +101,13 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     """Show all facts about a bus, or about one ENDPOINT on it."""
     with observe(bus) as view:
         look = view.look()
-        waiting = None if endpoint is None else view.waiting(endpoint)
-    if waiting is None:
+    if endpoint is None:
         if as_json:
-            print_json({**_fields(look.info), "endpoints": list(map(_fields, look.endpoints))})
+            found = {"endpoints": list(map(_fields, look.endpoints))}
+            deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
+            print_json({**_fields(look.info), **found, **deaths})
         else:
-            click.echo("\n".join(_describe_bus(look.info, look.endpoints)))
+            click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
         return
     info = next((e for e in look.endpoints if e.name == endpoint), None)
     if info is None:
@@ -116,10 +118,10 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_fields(info))
     else:
-        click.echo("\n".join(_describe_endpoint(info, waiting.max)))
+        click.echo("\n".join(_describe_endpoint(info)))
 
 
-def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
+def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) -> list[str]:
     facts = {
         "state": info.state,
         "dispatcher": f"process {info.pid}, {'alive' if info.alive else 'dead'}",
@@ -130,6 +132,7 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
         "rings": f"{size(info.ring_bytes)}, messages up to {size(info.ring_bytes // 4)}",
         "last heartbeat": _ago(info.heartbeat_age),
         "control plane ran": _ago(info.control_age),
+        "deaths": _deaths(health),
     }
     lines = [info.name, *_facts(facts)]
     rows = [
@@ -140,10 +143,34 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo]) -> list[str]:
     if rows:
         heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
         lines += ["", *columns(heads, sorted(rows), "  ")]
+    if health.last_deaths:
+        lines += ["", *_last_deaths(health.last_deaths)]
     return lines
 
 
-def _describe_endpoint(e: EndpointInfo, oldest: float) -> list[str]:
+def _deaths(health: Health) -> str:
+    return ", ".join(f"{n} {word}" for word, n in health.deaths.items()) or "none"
+
+
+def _last_deaths(deaths: tuple[PastDeath, ...]) -> list[str]:
+    """A table of the last endpoints that died."""
+    heads = ["DIED", "PID", "HOW", "WHEN", "IN HAND", "UNTOUCHED", "REQUESTS"]
+    rows = [
+        [
+            d.name,
+            str(d.pid),
+            d.reason,
+            _when(d.at),
+            str(d.in_hand),
+            str(d.untouched),
+            str(d.pending),
+        ]
+        for d in deaths
+    ]
+    return columns(heads, rows, "  ")
+
+
+def _describe_endpoint(e: EndpointInfo) -> list[str]:
     counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
     received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
     hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
@@ -158,14 +185,14 @@ def _describe_endpoint(e: EndpointInfo, oldest: float) -> list[str]:
         "incoming replies": _ring(e.incoming_replies),
         "outgoing": _ring(e.outgoing),
         "outgoing replies": _ring(e.outgoing_replies),
-        "waiting": f"{e.untouched}, the oldest for {duration(oldest)}" if oldest else e.untouched,
+        "waiting": _waiting(e.untouched, e.oldest),
         "in hand": f"{e.in_hand}{hand}",
         "held for handing on": e.held,
-        "not yet forwarded": e.unforwarded,
+        "not yet forwarded": _waiting(e.unforwarded, e.oldest_unforwarded),
         "requests under way": f"{e.pending} of {e.pending_limit}",
         "sent": ", ".join(counts) or "nothing",
         "received": ", ".join(received) or "nothing",
-        "lost": e.lost,
+        "lost": _lost(e),
         "redelivered": e.redelivered,
     }
     for name in (
@@ -187,6 +214,26 @@ def _describe_endpoint(e: EndpointInfo, oldest: float) -> list[str]:
         lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
         lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
     return lines
+
+
+def _waiting(count: int, oldest: float | None) -> str:
+    return str(count) if oldest is None else f"{count}, the oldest for {duration(oldest)}"
+
+
+_LOSSES = {
+    "dropped": "dropped as it chose",
+    "slow": "while its ring was full",
+    "too_large": "too large for its ring",
+    "ended": "as it ended",
+    "abandoned": "as their sender was quarantined",
+}
+
+
+def _lost(e: EndpointInfo) -> str:
+    """What it has lost, and why."""
+    by = msgspec.structs.asdict(e.lost_by)
+    why = ", ".join(f"{count} {_LOSSES[word]}" for word, count in by.items() if count)
+    return f"{e.lost}: {why}" if why else str(e.lost)
 
 
 def _facts(facts: dict[str, Any]) -> list[str]:
@@ -246,13 +293,22 @@ def route(type: str, bus: str | None, as_json: bool) -> None:
     metavar="SECONDS",
     help="What rates and CPU are measured over.",
 )
+@click.option(
+    "--late",
+    type=click.FloatRange(0.0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a message may wait before the bus counts as degraded.",
+)
 @json_option
-def health(bus: str | None, over: float, as_json: bool) -> None:
-    """Show whether a bus is healthy, and why not. Exit code 1 if it is not."""
+def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
+    """Show whether a bus is healthy, degraded or unhealthy, and why. Exit code 1 if it is not
+    healthy."""
     with observe(bus) as view:
         view.look()
         time.sleep(over)
-        found = view.health()
+        found = view.health(late=late)
     if as_json:
         print_json(found)
     else:
@@ -262,26 +318,30 @@ def health(bus: str | None, over: float, as_json: bool) -> None:
 
 
 def _health(h: Health) -> list[str]:
-    lines = [f"{h.bus}: {'healthy' if h.healthy else 'not healthy'}"]
+    lines = [f"{h.bus}: {h.state}"]
     lines += [f"  ! {reason}" for reason in h.reasons]
     cpu = f", {h.cpu:.0f} % CPU, {size(h.memory or 0)}" if h.cpu is not None else ""
     facts = {
-        "dispatcher": f"process {h.pid}, {h.state}, up {duration(h.uptime)}{cpu}",
+        "dispatcher": f"process {h.pid}, {h.bus_state}, up {duration(h.uptime)}{cpu}",
+        "dispatchers so far": h.serial,
         "last heartbeat": _ago(h.heartbeat_age),
         "delivered": f"{h.routed:,}, now {h.rate:,.0f} a second",
         "routing latency": f"average {duration(h.latency.mean)}, p50 {duration(h.latency.p50)}, "
         f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}"
         if h.latency.count
         else "nothing routed yet",
+        "oldest message": "none waits" if h.oldest is None else f"waits for {duration(h.oldest)}",
         "requests under way": h.pending,
         "lost": h.lost,
         "redelivered": h.redelivered,
         "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
         "dead letters": h.dead_letters,
+        "deaths": _deaths(h),
     }
     lines += _facts(facts)
     if h.endpoints:
-        heads = ["ENDPOINT", "STATE", "PID", "CPU", "MEMORY", "WAITING", "SENT", "RECEIVED", "LOST"]
+        heads = ["ENDPOINT", "STATE", "PID", "CPU", "MEMORY", "WAITING", "OLDEST"]
+        heads += ["SENT", "RECEIVED", "LOST"]
         rows = [
             [
                 e.name,
@@ -290,6 +350,7 @@ def _health(h: Health) -> list[str]:
                 "-" if e.cpu is None else f"{e.cpu:.0f} %",
                 "-" if e.memory is None else size(e.memory),
                 str(e.untouched + e.in_hand),
+                duration(e.oldest),
                 str(e.sent),
                 str(e.received),
                 str(e.lost),
@@ -297,6 +358,8 @@ def _health(h: Health) -> list[str]:
             for e in h.endpoints
         ]
         lines += ["", *columns(heads, rows, "  ")]
+    if h.last_deaths:
+        lines += ["", *_last_deaths(h.last_deaths[:5])]
     return lines
 
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from msgspec.structs import asdict
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -119,6 +120,7 @@ class BusPage(Page):
         Binding("v", "reverse", "Reverse"),
         Binding("slash", "filter", "Filter"),
         Binding("r", "routes", "Routes"),
+        Binding("d", "deaths", "Deaths"),
         Binding("t", "tail", "Tail"),
     ]
 
@@ -258,8 +260,35 @@ class BusPage(Page):
     def action_routes(self) -> None:
         self.app.push_screen(RoutesPage())
 
+    def action_deaths(self) -> None:
+        self.app.push_screen(DeathsPage())
+
     def action_tail(self) -> None:
         self.app.push_screen(TailPage())
+
+
+class DeathsPage(Page):
+    """The last endpoints that did not end in good order, and what they left undone."""
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="title", id="title")
+        with VerticalScroll(id="detail"):
+            yield Static(id="facts")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def show(self, sample: Sample) -> None:
+        health = sample.look.health
+        counts = ", ".join(f"{count} {word}" for word, count in health.deaths.items())
+        self.query_one("#title", Static).update(
+            f"Ended, but not in good order, since the bus was made: {counts or 'none'}"
+        )
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for name in ("ENDPOINT", "PID", "HOW", "AGO", "LEFT UNDONE"):
+            table.add_column(name, justify="right" if name in ("PID", "AGO") else "left")
+        for death in health.last_deaths:
+            ago = cells.since(death.at)
+            table.add_row(death.name, str(death.pid), death.reason, ago, cells.undone(death))
+        self.query_one("#facts", Static).update(table if health.last_deaths else "")
 
 
 def slots(sample: Sample) -> str:
@@ -319,9 +348,10 @@ def facts(
     parts += [rings(info, width), Text()]
     nobody = "  its messages are not taken" if info.interests and not info.receivers else ""
     busy = f" for {cells.duration(info.in_hand_seconds)}" if info.in_hand else ""
+    age = "" if info.oldest is None else f", the oldest for {cells.duration(info.oldest)}"
     parts += [
         Text.assemble(
-            f"waiting {info.untouched}  in hand {info.in_hand}{busy}  held {info.held}",
+            f"waiting {info.untouched}{age}  in hand {info.in_hand}{busy}  held {info.held}",
             f"  receiving threads {info.receivers}",
             (nobody, "bold yellow"),
             f"  last progress {cells.since(info.last_progress)} ago"
@@ -393,6 +423,7 @@ def counters(row: Row) -> Table:
         result.add_row(name, *(str(count) for count in kinds), cells.number(rate))
     pairs = [
         ("lost", info.lost),
+        *((f"lost: {word.replace('_', ' ')}", n) for word, n in asdict(info.lost_by).items() if n),
         ("redelivered", info.redelivered),
         ("undeliverable", info.undeliverable),
         ("unrouted", info.unrouted),

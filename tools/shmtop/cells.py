@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from shmbus.views import EndpointHealth, EndpointInfo, Health, Ring
+from shmbus.views import EndpointHealth, EndpointInfo, Health, PastDeath, Ring
 
 from .sampler import Rates, Sample
 
@@ -21,6 +21,11 @@ STYLES = {
     "full": "bold black on dark_orange",
     "busy": "cyan",
     "idle": "dim",
+}
+VERDICTS = {
+    "healthy": ("●", "bold green"),
+    "degraded": ("◆", "bold yellow"),
+    "unhealthy": ("▲", "bold red"),
 }
 SEVERITY = {state: rank for rank, state in enumerate(STYLES)}
 
@@ -186,13 +191,21 @@ COLUMNS = (
     Column("OUT", 8, lambda r, w: bar(_outgoing(r), w - 1), _outgoing, right=False),
     Column("HIGH", 5, lambda r, w: _plain(percent(_high(r))), _high),
     Column("MSG", 6, lambda r, w: _count(r.info.untouched), lambda r: r.info.untouched, True, 88),
-    Column("HAND", 6, lambda r, w: _count(r.info.in_hand), lambda r: r.info.in_hand, True, 96),
-    Column("PEND", 6, lambda r, w: _count(r.info.pending), lambda r: r.info.pending, True, 104),
+    Column(
+        "OLDEST",
+        8,
+        lambda r, w: _plain(duration(r.health.oldest), "" if r.health.oldest else "dim"),
+        lambda r: r.health.oldest or 0.0,
+        True,
+        96,
+    ),
+    Column("HAND", 6, lambda r, w: _count(r.info.in_hand), lambda r: r.info.in_hand, True, 104),
+    Column("PEND", 6, lambda r, w: _count(r.info.pending), lambda r: r.info.pending, True, 112),
     Column("RECV/S", 7, lambda r, w: _count(r.rates.received), lambda r: r.rates.received),
     Column("SENT/S", 7, lambda r, w: _count(r.rates.sent), lambda r: r.rates.sent),
     Column("LOST", 6, lambda r, w: _count(r.info.lost, "bold red"), lambda r: r.info.lost),
     Column(
-        "REDEL", 6, lambda r, w: _count(r.info.redelivered), lambda r: r.info.redelivered, True, 112
+        "REDEL", 6, lambda r, w: _count(r.info.redelivered), lambda r: r.info.redelivered, True, 120
     ),
     Column(
         "ERRORS",
@@ -200,7 +213,7 @@ COLUMNS = (
         lambda r, w: _count(r.info.handler_errors + r.info.decode_errors, "red"),
         lambda r: r.info.handler_errors + r.info.decode_errors,
         True,
-        120,
+        128,
     ),
     Column(
         "PROGRESS",
@@ -208,7 +221,7 @@ COLUMNS = (
         lambda r, w: _plain(since(r.info.last_progress)),
         lambda r: r.info.last_progress or 0.0,
         False,
-        130,
+        138,
     ),
 )
 
@@ -244,11 +257,8 @@ def order(found: list[Row], column: Column, reverse: bool = False) -> list[Row]:
 def headline(health: Health, remark: str = "", slots: str = "", width: int = 10_000) -> Text:
     """The bus's health in one line; what does not fit is left out, the least important first."""
     line = Text(health.bus, "bold")
-    if health.healthy:
-        line.append("  ● healthy", "bold green")
-    else:
-        word = "unhealthy" if health.dispatcher_alive else health.state
-        line.append(f"  ▲ {word}", "bold red")
+    sign, style = VERDICTS[health.state]
+    line.append(f"  {sign} {health.state if health.dispatcher_alive else health.bus_state}", style)
     if remark:
         line.append("  ").append(remark, "reverse")
     parts = [(f"dispatcher {health.pid}", ""), (slots, "dim")]
@@ -277,6 +287,24 @@ def traffic(health: Health) -> Text:
         (number(health.lost), "bold red" if health.lost else ""),
         "  dead letters ",
         (number(health.dead_letters), "bold red" if health.dead_letters else ""),
+        "  deaths ",
+        (number(sum(health.deaths.values())), "bold yellow" if health.deaths else ""),
+    )
+
+
+def undone(death: PastDeath) -> str:
+    """What a dead endpoint left undone."""
+    return f"{death.in_hand} in hand, {death.untouched} waiting, {death.pending} requests under way"
+
+
+def died(death: PastDeath) -> Text:
+    """A death in one line."""
+    return Text.assemble(
+        f"{since(death.at)} ago: ",
+        (death.name, "bold"),
+        f" (process {death.pid}) ",
+        (death.reason, "bold yellow"),
+        f" with {undone(death)}",
     )
 
 

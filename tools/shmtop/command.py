@@ -8,6 +8,7 @@ import time
 import click
 import msgspec
 from rich.console import Console
+from rich.text import Text
 from shmbus_console.options import bus_argument
 from shmbus_console.run import explain
 
@@ -15,6 +16,9 @@ from shmbus.errors import BusError
 
 from . import cells
 from .sampler import Sampler
+
+LAST = 3
+"""Deaths that are shown below the table."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +39,7 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     Everything is read from shared memory: it costs the bus nothing, and works when its dispatcher
     hangs or has died.
 
-    Exit codes: 0; with --once or --json 1 if the bus is unhealthy; 3 if it cannot be read.
+    Exit codes: 0; with --once or --json 1 if the bus is not healthy; 3 if it cannot be read.
     """
     try:
         sampler = Sampler(bus)
@@ -74,8 +78,11 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
         console.print(cells.headline(health), no_wrap=True, overflow="ellipsis")
         console.print(cells.traffic(health), no_wrap=True, overflow="ellipsis")
         for reason in health.reasons:
-            console.print(f"! {reason}", style="red", markup=False)
+            style = cells.VERDICTS[health.state][1]
+            console.print(f"! {reason}", style=style, markup=False)
         console.print(cells.table(sample, console.width))
         if not sample.look.endpoints:
             console.print(cells.nobody(sample))
+        for death in health.last_deaths[:LAST]:
+            console.print(Text("died ").append_text(cells.died(death)))
     return 0 if health.healthy else 1

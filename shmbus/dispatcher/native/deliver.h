@@ -80,7 +80,7 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
         for (uint32_t k = 0; route && k < route->observers.count; k++) {
             struct dp_port *observer = &f->ports[route->observers.list[k].slot];
             h.lost = (uint32_t)rb_load(&observer->down->lost);
-            dp_offer(f, observer, &h, parts, 3);
+            dp_offer(f, observer, true, &h, parts, 3);
         }
     }
 }

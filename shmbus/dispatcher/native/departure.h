@@ -11,6 +11,7 @@
  *         dp_awaited. */
 #pragma once
 
+#include "shmbus/dispatcher/native/deaths.h"
 #include "shmbus/dispatcher/native/forward.h"
 #include "shmbus/dispatcher/native/interests.h"
 
@@ -151,7 +152,7 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
                               "its holder died, which had let it go");
     }
     uint64_t unkept = rb_load(&port->up->let_go_unkept), most = rb_load(&port->down->incoming[SB_DATA].delivered);
-    dp_count_lost(f, port, unkept < most ? unkept : 0, NULL, 0, 0);
+    dp_count_lost(f, port, SB_LOSS_ENDED, unkept < most ? unkept : 0, NULL, 0, 0);
 }
 
 static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
@@ -179,6 +180,8 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
 {
     port->reason = reason;
     port->state = reason == SB_REASON_DETACHED ? SB_ROW_LEAVING : SB_ROW_DYING;
+    if (reason != SB_REASON_DETACHED)
+        dp_record_death(f, port); /* before the row says so: whoever adopts a row that is DYING does not come here */
     dp_row_begin(port->row);
     rb_store(&port->row->reason, reason);
     rb_store(&port->row->down_ns, f->now);
@@ -282,7 +285,7 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
     if (left & SB_PLAIN) {
         bits |= SB_PLAIN;
         if (!begun)
-            dp_count_lost(f, source, 1, span, dp_reclaimed(span->from, bits), 0);
+            dp_count_lost(f, source, SB_LOSS_ENDED, 1, span, dp_reclaimed(span->from, bits), 0);
         rb_store(dealt, dp_reclaimed(span->from, bits));
         left &= ~SB_PLAIN;
     }

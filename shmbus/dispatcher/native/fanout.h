@@ -48,6 +48,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
     struct dp_port *source = run->span.source;
     struct rb_producer *out = &target->in[SB_DATA];
     enum sb_outcome outcome = SB_OUTCOME_LOST;
+    enum sb_loss why = lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
     bool too_large = false;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < run->count; i++) {
@@ -77,10 +78,14 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
             dp_set_add(&f->active, source->slot);
         if (space != DP_LOSE)
             return false;
-        dp_count_lost(f, target, run->count, &run->span, left, index);
+        if (too_large)
+            why = SB_LOSS_TOO_LARGE;
+        dp_count_lost(f, target, why, run->count, &run->span, left, index);
     }
     rb_store(&source->todo[index].bits, left);
     RB_FAIL("todo.struck");
+    if (outcome == SB_OUTCOME_LOST && why != SB_LOSS_DROPPED)
+        dp_emit_lost(f, target, why, &run->header[0], run->type[0], source);
     if (dp_tapped(f))
         dp_tap_run(f, target, outcome);
     return true;
@@ -95,7 +100,7 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
     if (bits & SB_PLAIN) {
         bits &= ~SB_PLAIN;
         if (gone) {
-            dp_count_lost(f, gone, run->count, &run->span, bits, index);
+            dp_count_lost(f, gone, SB_LOSS_ENDED, run->count, &run->span, bits, index);
             dp_set_add(&f->active, gone->slot); /* one that closes is drained from here on */
         }
         rb_store(owed, bits);
@@ -182,7 +187,7 @@ static inline void dp_abandon_fanout(struct dp_forwarder *f, struct dp_port *sou
         struct dp_port *target = dp_port_of(f, rb_load(&source->todo[i].whom));
         if (!target || !(uint32_t)rb_load(&source->todo[i].bits))
             continue;
-        dp_count_lost(f, target, count, NULL, 0, 0);
+        dp_count_lost(f, target, SB_LOSS_ABANDONED, count, NULL, 0, 0);
         dp_set_add(&f->active, target->slot); /* its end may have waited for this */
     }
     rb_store_release(&todo->from, SB_NOWHERE);

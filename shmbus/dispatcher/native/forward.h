@@ -31,9 +31,10 @@ static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *t
     rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
-/* The run has no chance at the target: its first record is too large, or the waiting is over. */
-static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, bool too_large)
+/* The run has no chance at the target: its first record is too large, or there is no waiting for space (any more). */
+static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why)
 {
+    bool too_large = why == SB_LOSS_TOO_LARGE;
     struct dp_run *run = &f->run;
     struct dp_port *source = run->span.source;
     struct sb_record *h = &run->header[0];
@@ -48,9 +49,11 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, b
     } else if (h->kind == SB_SEND) {
         dp_dead_letter_of_run(f, 0, too_large ? "too large for its handler" : "its handler's queue stayed full");
     } else {
-        dp_count_lost(f, target, run->count, &run->span, 0, 0);
+        dp_count_lost(f, target, why, run->count, &run->span, 0, 0);
     }
     dp_finish_run(f, target, SB_OUTCOME_LOST);
+    if (h->kind == SB_EVENT && why != SB_LOSS_DROPPED)
+        dp_emit_lost(f, target, why, h, run->type[0], source);
 }
 
 /* Publish what was copied of the run: the journal first, then whom its requests were given to. */
@@ -96,7 +99,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
     uint32_t small = dp_small_enough(run, target);
     run->count = small ? small : 1;
     if (!small) {
-        dp_lose_run(f, target, true);
+        dp_lose_run(f, target, SB_LOSS_TOO_LARGE);
         return true;
     }
     for (uint32_t i = 0; i < small && ring == SB_DATA; i++)
@@ -121,7 +124,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
             return space == DP_SPACE;
         run->count = 1;
     }
-    dp_lose_run(f, target, false);
+    dp_lose_run(f, target, choice.lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW);
     return true;
 }
 

@@ -44,15 +44,18 @@ static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_span *
     dp_journal(f, SB_JOURNAL_RUN, span, target, ring, target->in[ring].published, bits, detail);
 }
 
-/* `n` messages that `target` does not get. With a span, the journal ties that to the records there. */
-static inline void dp_count_lost(struct dp_forwarder *f, struct dp_port *target, uint64_t n, const struct dp_span *span,
-                                 uint64_t bits, uint64_t detail)
+/* `n` messages that `target` does not get, and why. With a span, the journal ties that to the records there. */
+static inline void dp_count_lost(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why, uint64_t n,
+                                 const struct dp_span *span, uint64_t bits, uint64_t detail)
 {
     uint64_t after = rb_load(&target->down->lost) + n;
     if (span)
-        dp_journal(f, SB_JOURNAL_LOST, span, target, SB_DATA, after, bits, detail);
-    rb_store(&target->down->lost, after);
+        dp_journal(f, SB_JOURNAL_LOST, span, target, SB_DATA, after, bits, detail | (uint64_t)why << 32);
+    rb_store_release(&target->down->lost, after); /* before `lost_by`: dp_recover_lost() goes by that */
+    RB_FAIL("lost.counted");
+    rb_store_release(&target->down->lost_by[why], rb_load(&target->down->lost_by[why]) + n);
     rb_add(&f->bus->lost, n);
+    rb_add(&f->bus->lost_by[why], n);
 }
 
 /* The interests of one reclaimed record that are dealt with, and which record it is, in one word: so that moving

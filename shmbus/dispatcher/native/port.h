@@ -61,6 +61,7 @@ struct dp_port {
     bool slow;
 
     uint64_t taken_seen, taken_since_ns;
+    uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never */
     bool stopped, stalled;
 
     bool leaving_drained;    /* DOWN says DRAINED */

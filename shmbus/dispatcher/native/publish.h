@@ -38,13 +38,14 @@ static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, en
     dp_touch(f, target);
 }
 
-/* Publish one record among the data, or count it lost there. */
-static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, const struct sb_record *header,
+/* Publish one record among the data, or count it lost there; `lossy`: as the target chose. */
+static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool lossy, const struct sb_record *header,
                             const struct dp_part *parts, uint32_t count)
 {
-    if (header->length > rb_largest_record(target->in[SB_DATA].capacity) ||
-        dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
-        dp_count_lost(f, target, 1, NULL, 0, 0);
+    bool too_large = header->length > rb_largest_record(target->in[SB_DATA].capacity);
+    if (too_large || dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
+        enum sb_loss why = too_large ? SB_LOSS_TOO_LARGE : lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
+        dp_count_lost(f, target, why, 1, NULL, 0, 0);
         return false;
     }
     dp_publish(f, target, SB_DATA, 1);

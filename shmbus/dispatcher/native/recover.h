@@ -68,7 +68,8 @@ struct dp_unfinished { /* what the journal says was begun */
     struct dp_span span;
     uint64_t target; /* whom */
     enum sb_ring_index target_ring;
-    uint64_t head, bits, detail;
+    uint64_t head, bits, detail; /* LOST: `detail` without the reason */
+    enum sb_loss why;
     bool todo; /* an entry of the fan-out that stands there */
 };
 
@@ -93,6 +94,9 @@ static inline bool dp_read_journal(struct dp_forwarder *f, struct dp_unfinished 
                                 .target = sb_whom(target_slot, (uint32_t)rb_load(&j->target_generation)),
                                 .target_ring = (enum sb_ring_index)target_ring, .head = rb_load(&j->head),
                                 .bits = rb_load(&j->bits), .detail = rb_load(&j->detail)};
+    u->why = (enum sb_loss)(u->kind == SB_JOURNAL_LOST ? u->detail >> 32 : 0);
+    if (u->kind == SB_JOURNAL_LOST)
+        u->detail &= 0xffffffffu;
     u->todo = !u->span.reclaim && ring == SB_DATA && u->span.from != SB_NOWHERE &&
               rb_load(&port->down->todo.from) == u->span.from;
     return true;
@@ -137,14 +141,27 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
     }
 }
 
+/* The loss is counted, once: `lost` was to be raised to what the journal says, and the reason's counter after it. */
+static inline void dp_recover_lost(struct dp_port *target, const struct dp_unfinished *u)
+{
+    struct sb_down *down = target->down;
+    if (rb_load(&down->lost) < u->head)
+        rb_store_release(&down->lost, u->head);
+    uint64_t told = 0, lost = rb_load(&down->lost);
+    for (uint32_t i = 0; i < SB_LOSSES; i++)
+        told += rb_load(&down->lost_by[i]);
+    if (told < lost && u->why < SB_LOSSES)
+        rb_store_release(&down->lost_by[u->why], rb_load(&down->lost_by[u->why]) + (lost - told));
+}
+
 static inline void dp_recover_journal(struct dp_forwarder *f)
 {
     struct dp_unfinished u;
     if (!dp_read_journal(f, &u))
         return;
     struct dp_port *target = dp_port_of(f, u.target);
-    if (target && u.kind == SB_JOURNAL_LOST && rb_load(&target->down->lost) < u.head)
-        rb_store(&target->down->lost, u.head);
+    if (target && u.kind == SB_JOURNAL_LOST)
+        dp_recover_lost(target, &u);
     if (target && (u.kind == SB_JOURNAL_LOST || target->in[u.target_ring].published != u.head))
         dp_finish_unfinished(f, &u, target);
     else /* published at a target that is wholly gone, its end would have dealt with it */

@@ -16,7 +16,7 @@ struct sb_knock {
 /* What the dispatcher answers. */
 enum sb_door_code {
     SB_DOOR_ADMITTED = 0, SB_DOOR_NAME_TAKEN = 1, SB_DOOR_BUS_FULL = 2, SB_DOOR_OTHER_LAYOUT = 3,
-    SB_DOOR_REFUSED = 4, SB_DOOR_ENDING = 5, SB_DOOR_NO_SPACE = 6,
+    SB_DOOR_REFUSED = 4, SB_DOOR_NO_SPACE = 5,
 };
 
 struct sb_answer {

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000011d0033c7ull
+#define SB_LAYOUT 0x00000001bb428a54ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -107,7 +107,19 @@ SB_FIELD(sb_row, name, 104, 64);
 SB_FIELD(sb_row, down_emitted, 168, 8);
 SB_FIELD(sb_row, reserved, 176, 80);
 
-_Static_assert(sizeof(struct sb_bus) == 2816, "sb_bus");
+_Static_assert(sizeof(struct sb_death) == 136, "sb_death");
+SB_FIELD(sb_death, seq, 0, 8);
+SB_FIELD(sb_death, nth, 8, 8);
+SB_FIELD(sb_death, generation, 16, 8);
+SB_FIELD(sb_death, pid, 24, 8);
+SB_FIELD(sb_death, reason, 32, 8);
+SB_FIELD(sb_death, wall_ns, 40, 8);
+SB_FIELD(sb_death, in_hand, 48, 8);
+SB_FIELD(sb_death, untouched, 56, 8);
+SB_FIELD(sb_death, pending, 64, 8);
+SB_FIELD(sb_death, name, 72, 64);
+
+_Static_assert(sizeof(struct sb_bus) == 5120, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -138,16 +150,19 @@ SB_FIELD(sb_bus, no_route, 656, 8);
 SB_FIELD(sb_bus, dead_letters, 664, 8);
 SB_FIELD(sb_bus, orphans, 672, 8);
 SB_FIELD(sb_bus, lost, 680, 8);
-SB_FIELD(sb_bus, redelivered, 688, 8);
-SB_FIELD(sb_bus, violations, 696, 8);
-SB_FIELD(sb_bus, types_known, 704, 8);
-SB_FIELD(sb_bus, patterns, 712, 8);
-SB_FIELD(sb_bus, events_lost, 720, 8);
-SB_FIELD(sb_bus, passes, 728, 8);
-SB_FIELD(sb_bus, latency_count, 736, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 744, 8);
-SB_FIELD(sb_bus, latency_max_ns, 752, 8);
-SB_FIELD(sb_bus, latency, 760, 2048);
+SB_FIELD(sb_bus, lost_by, 688, 40);
+SB_FIELD(sb_bus, redelivered, 728, 8);
+SB_FIELD(sb_bus, violations, 736, 8);
+SB_FIELD(sb_bus, types_known, 744, 8);
+SB_FIELD(sb_bus, patterns, 752, 8);
+SB_FIELD(sb_bus, events_lost, 760, 8);
+SB_FIELD(sb_bus, passes, 768, 8);
+SB_FIELD(sb_bus, latency_count, 776, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 784, 8);
+SB_FIELD(sb_bus, latency_max_ns, 792, 8);
+SB_FIELD(sb_bus, latency, 800, 2048);
+SB_FIELD(sb_bus, deaths, 2880, 64);
+SB_FIELD(sb_bus, last_deaths, 2944, 2176);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -238,7 +253,7 @@ SB_FIELD(sb_todo, from, 0, 8);
 SB_FIELD(sb_todo, to, 8, 8);
 SB_FIELD(sb_todo, count, 16, 8);
 
-_Static_assert(sizeof(struct sb_down) == 576, "sb_down");
+_Static_assert(sizeof(struct sb_down) == 640, "sb_down");
 SB_FIELD(sb_down, prefix, 0, 64);
 SB_FIELD(sb_down, slot, 64, 8);
 SB_FIELD(sb_down, generation, 72, 8);
@@ -252,11 +267,12 @@ SB_FIELD(sb_down, interests_seen, 200, 8);
 SB_FIELD(sb_down, outgoing, 256, 128);
 SB_FIELD(sb_down, incoming, 384, 128);
 SB_FIELD(sb_down, lost, 512, 8);
-SB_FIELD(sb_down, undeliverable, 520, 8);
-SB_FIELD(sb_down, unrouted, 528, 8);
-SB_FIELD(sb_down, redelivered, 536, 8);
-SB_FIELD(sb_down, forwarded, 544, 8);
-SB_FIELD(sb_down, todo, 552, 24);
+SB_FIELD(sb_down, lost_by, 520, 40);
+SB_FIELD(sb_down, undeliverable, 560, 8);
+SB_FIELD(sb_down, unrouted, 568, 8);
+SB_FIELD(sb_down, redelivered, 576, 8);
+SB_FIELD(sb_down, forwarded, 584, 8);
+SB_FIELD(sb_down, todo, 592, 24);
 
 _Static_assert(sizeof(struct sb_interest) == 24, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);
@@ -302,6 +318,18 @@ static inline const char *sb_reason_word(enum sb_reason reason)
     case SB_REASON_EVICTED: return "evicted";
     case SB_REASON_QUARANTINED: return "quarantined";
     case SB_REASON_DIED: return "died";
+    }
+    return "unknown";
+}
+
+static inline const char *sb_loss_word(enum sb_loss loss)
+{
+    switch (loss) {
+    case SB_LOSS_DROPPED: return "dropped";
+    case SB_LOSS_SLOW: return "slow";
+    case SB_LOSS_TOO_LARGE: return "too_large";
+    case SB_LOSS_ENDED: return "ended";
+    case SB_LOSS_ABANDONED: return "abandoned";
     }
     return "unknown";
 }

@@ -31,6 +31,7 @@ enum sb_segment_kind {
 #define SB_MAX_SLOTS 1024u
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
+#define SB_DEATHS 16u    /* the last ones, which BUS remembers */
 
 /* Which of an endpoint's two rings in one direction. */
 enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
@@ -85,7 +86,8 @@ struct sb_journal {
     rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after */
     rb_word bits;              /* RUN, LOST: what the entry in todo owes after, or of a reclaimed record what is
                                 * dealt with after */
-    rb_word detail;            /* RUN, LOST: index in todo. ERROR: index of the pending entry */
+    rb_word detail;            /* RUN: index in todo. LOST: the same | enum sb_loss << 32. ERROR: index of the pending
+                                * entry */
     rb_word reserved[6];
 };
 _Static_assert(sizeof(struct sb_journal) == 128, "the journal is two cache lines");
@@ -111,6 +113,18 @@ enum sb_reason {
     SB_REASON_DIED = 7,        /* more is not known */
 };
 
+#define SB_REASONS 8u
+
+/* Why a receiver did not get a message that it should have got. Users see these words in small letters. */
+enum sb_loss {
+    SB_LOSS_DROPPED = 0,   /* there was no space, and it had rather lose than delay: drop_newest, a tap */
+    SB_LOSS_SLOW = 1,      /* its ring stayed full for block_timeout, or was full at an event of the bus's own */
+    SB_LOSS_TOO_LARGE = 2, /* larger than its ring takes */
+    SB_LOSS_ENDED = 3,     /* it ended before it had taken it */
+    SB_LOSS_ABANDONED = 4, /* its sender was quarantined in the midst of it */
+};
+#define SB_LOSSES 5u
+
 /* What keeps an endpoint from being chosen while others can be. */
 enum sb_fitness {
     SB_FIT = 0,
@@ -134,6 +148,19 @@ struct sb_row {              /* read under `seq`: odd while it changes */
     rb_word reserved[10];
 };
 _Static_assert(sizeof(struct sb_row) == 256, "a row is four cache lines");
+
+struct sb_death {        /* an endpoint that did not end in good order; read under `seq`: odd while it changes */
+    rb_word seq;         /* all words of it: dispatcher */
+    rb_word nth;         /* how many such ends the bus had had with this one; 0: there is none */
+    rb_word generation;
+    rb_word pid;
+    rb_word reason;      /* enum sb_reason */
+    rb_word wall_ns;     /* CLOCK_REALTIME when it was confirmed */
+    rb_word in_hand;     /* messages that it had begun and not done */
+    rb_word untouched;   /* messages that it had not taken */
+    rb_word pending;     /* its own requests under way */
+    char name[SB_NAME];
+};
 
 struct sb_bus { /* the segment BUS, followed by its rows */
     struct rb_prefix prefix;
@@ -175,6 +202,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word dead_letters;
     rb_word orphans;                   /* late, second or forged replies */
     rb_word lost;                      /* over all receivers */
+    rb_word lost_by[SB_LOSSES];        /* of these, by enum sb_loss */
     rb_word redelivered;
     rb_word violations;                /* ports quarantined */
     rb_word types_known;               /* entries in the cache of exact types */
@@ -183,6 +211,10 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word passes;
     rb_word latency_count, latency_sum_ns, latency_max_ns;
     rb_word latency[SB_LATENCY_BUCKETS]; /* sb_latency_bucket() */
+
+    /* Ends that were not in good order. Written by the forwarding plane, and kept when a successor adopts the bus. */
+    _Alignas(64) rb_word deaths[SB_REASONS]; /* by enum sb_reason */
+    struct sb_death last_deaths[SB_DEATHS];  /* the one with `nth` stands at (nth - 1) % SB_DEATHS */
 };
 
 /* Eight buckets an octave: bucket b begins at sb_latency_floor(b) ns. */
@@ -335,6 +367,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     struct sb_down_outgoing outgoing[SB_RINGS];
     struct sb_down_incoming incoming[SB_RINGS];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
+    rb_word lost_by[SB_LOSSES];            /* dispatcher: of these, by enum sb_loss; stored after `lost` */
     rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
     rb_word unrouted;                      /* dispatcher: its events that nobody matched */
     rb_word redelivered;                   /* dispatcher: messages handed on to it */

@@ -112,7 +112,7 @@ def test_health_of_a_bus_whose_dispatcher_died(bus_process: Any, shmbus_command:
     eventually(lambda: not shmbus.observe(bus_process.name).info().alive)
     ran = shmbus_command("health", bus_process.name, "--over", "0")
     assert ran.code == 1
-    assert f"{bus_process.name}: not healthy" in ran.out
+    assert f"{bus_process.name}: unhealthy" in ran.out
     assert "is dead; start it again" in ran.out
     ran = shmbus_command("pub", "-b", bus_process.name, "a")
     assert ran.code == 3

@@ -20,7 +20,7 @@ import pytest
 import shmbus
 from shmbus.shared import layout
 from shmbus.testing import start_python
-from shmbus.views.health import Process
+from shmbus.views.facts import Process
 from shmbus.views.observe import Processes
 from tests.by_hand import BusByHand, EndpointByHand, entry
 

@@ -1,0 +1,207 @@
+"""What health says of a bus that runs: what is lost and why, what waits, who died."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+import shmbus
+from shmbus.testing import Attach, BusProcess, StartWorker, eventually, kill
+
+SMALL = shmbus.Settings(ring_bytes=4096)
+patient = pytest.mark.bus(block_timeout=60, stall_after=60)
+
+
+def endpoint_of(view: shmbus.BusView, name: str) -> shmbus.views.EndpointInfo:
+    return next(e for e in view.endpoints() if e.name == name)
+
+
+def until_health(
+    view: shmbus.BusView, found: Callable[[shmbus.views.Health], bool], late: float = 5.0
+) -> shmbus.views.Health:
+    """Look until the health is as wanted."""
+
+    def look() -> shmbus.views.Health | None:
+        health = view.health(late=late)
+        return health if found(health) else None
+
+    return eventually(look)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("others", [0, 1])
+def test_events_too_large_for_a_receiver_are_told_as_that(
+    bus: shmbus.Bus, attach: Attach, others: int
+) -> None:
+    ear, sender = attach("ear"), attach("sender")
+    ear.subscribe("$bus.lost", payload_type=shmbus.events.Lost)
+    small = attach("small", settings=SMALL)
+    for receiver in [small, *(attach(f"large-{n}") for n in range(others))]:
+        receiver.subscribe("picture")
+    bus.health()
+    sender.publish("picture", bytes(2000))
+    message = ear.receive(60)
+    assert message is not None
+    told = message.payload
+    assert (told.name, told.reason, told.count) == ("small", "too_large", 1)
+    assert (told.type, told.source, told.size) == ("picture", "sender", 2000)
+    assert told.limit < 1024
+    sender.publish("picture", bytes(told.limit))  # that much it takes
+    assert small.receive(60) is not None
+    info = endpoint_of(bus, "small")
+    assert (info.lost, info.lost_by) == (1, shmbus.views.Losses(too_large=1))
+    health = bus.health()
+    (reason,) = (r for r in health.reasons if "too large" in r)
+    assert health.state == "unhealthy"
+    assert "1 events since the look before were too large for endpoint small" in reason
+    assert "ring_bytes" in reason
+    assert not any("slow" in r for r in health.reasons)
+    health = until_health(bus, lambda h: h.state == "degraded")  # and stays so for its settings
+    assert any("1 events so far were too large for endpoint small" in r for r in health.reasons)
+
+
+@pytest.mark.bus(block_timeout=60, stall_after=60)
+def test_a_loss_that_was_chosen_is_no_complaint_whatever_else_the_endpoint_wants(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    monitor, sender = attach("monitor", settings=SMALL), attach("sender")
+    monitor.subscribe("noise.>", overflow="drop_newest")
+    monitor.subscribe("alarm")  # which blocks
+    for number in range(100):
+        sender.publish("noise.a", bytes(500))
+        assert bus.health().state != "unhealthy", number
+    eventually(lambda: endpoint_of(bus, "sender").forwarded == 100)
+    info = endpoint_of(bus, "monitor")
+    assert info.lost == info.lost_by.dropped > 0
+    until_health(bus, lambda h: h.healthy)
+
+
+@pytest.mark.bus(block_timeout=0.05, stall_after=60)
+def test_a_receiver_that_stays_full_is_told_with_what_it_lost(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    ear, deaf, sender = attach("ear"), attach("deaf", settings=SMALL), attach("sender")
+    ear.subscribe("$bus.lost", payload_type=shmbus.events.Lost)
+    deaf.subscribe("x")
+    for _ in range(20):
+        sender.publish("x", bytes(500))
+    message = ear.receive(60)
+    assert message is not None
+    assert (message.payload.name, message.payload.reason) == ("deaf", "slow")
+    eventually(lambda: endpoint_of(bus, "sender").forwarded == 20)
+    info = endpoint_of(bus, "deaf")
+    assert info.lost == info.lost_by.slow > 0
+    (reason,) = (r for r in bus.health().reasons if "endpoint deaf" in r)
+    assert "is slow" in reason
+
+
+def test_a_message_that_has_waited_long_for_a_busy_receiver_is_told(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    worker, sender = attach("worker"), attach("sender")
+    begun, go_on = threading.Event(), threading.Event()
+
+    @worker.handle("job")
+    def job(message: shmbus.Message) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    worker.start()
+    sender.send("job")
+    assert begun.wait(60)
+    assert bus.health(late=0.05).oldest is None
+    sender.send("job")
+    sender.send("job")
+    health = until_health(bus, lambda h: h.state == "degraded", late=0.05)
+    (reason,) = health.reasons
+    assert "endpoint worker" in reason
+    assert "2 messages wait" in reason
+    assert "1 are in hand" in reason
+    assert health.oldest is not None
+    assert health.oldest > 0.05
+    info = endpoint_of(bus, "worker")
+    assert info.oldest is not None
+    assert info.oldest >= health.oldest
+    assert next(e for e in health.endpoints if e.name == "worker").oldest == health.oldest
+    go_on.set()
+    until_health(bus, lambda h: h.healthy and h.oldest is None, late=0.05)
+
+
+@pytest.mark.bus(block_timeout=60, stall_after=60)
+def test_a_message_that_has_waited_long_to_be_forwarded_is_told(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    deaf, sender = attach("deaf", settings=SMALL), attach("sender")
+    deaf.subscribe("x")
+    for _ in range(10):
+        sender.publish("x", bytes(500))
+
+    def told(health: shmbus.views.Health) -> bool:
+        return any("endpoint sender" in reason for reason in health.reasons)
+
+    health = until_health(bus, told, late=0.05)
+    (reason,) = (reason for reason in health.reasons if "endpoint sender" in reason)
+    assert health.state == "degraded"
+    assert "waits to be forwarded" in reason
+    assert reason.endswith("which receivers are full: deaf")
+    assert (endpoint_of(bus, "sender").oldest_unforwarded or 0.0) > 0.05
+    for _ in range(10):
+        assert deaf.receive(60) is not None
+    until_health(bus, lambda h: h.oldest is None)
+    assert endpoint_of(bus, "sender").oldest_unforwarded is None
+
+
+def hang(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("job", lambda message: threading.Event().wait())
+    endpoint.request_async("nobody.answers", timeout=600)
+    endpoint.run()
+
+
+@pytest.mark.smoke
+def test_a_death_leaves_who_when_how_and_what_it_left_undone_across_dispatchers(
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
+) -> None:
+    client = attach("client", reconnect=True)
+    client.handle("nobody.answers", lambda message: message.defer())
+    client.start()
+    process = worker(hang, name="worker")
+    with shmbus.observe(bus_process.name) as view:
+        assert (view.health().deaths, view.health().last_deaths) == ({}, ())
+        client.wait_for("job")
+        for _ in range(3):
+            client.send("job")
+        eventually(lambda: endpoint_of(view, "worker").in_hand == 1)
+        eventually(lambda: endpoint_of(view, "worker").untouched == 2)
+        eventually(lambda: endpoint_of(view, "worker").pending == 1)
+        generation = endpoint_of(view, "worker").generation
+        kill(process.pid)  # unreaped: how it ended can still be seen
+        health = until_health(view, lambda h: bool(h.last_deaths))
+        (death,) = health.last_deaths
+        assert health.deaths == {"killed": 1}
+        assert (death.name, death.pid, death.reason) == ("worker", process.pid, "killed")
+        assert (death.in_hand, death.untouched, death.pending) == (1, 2, 1)
+        assert death.generation == generation
+        bus_process.kill()
+        bus_process.start()
+        health = until_health(view, lambda h: h.dispatcher_alive)
+        assert (health.deaths, health.last_deaths, health.serial) == ({"killed": 1}, (death,), 2)
+        client.close()  # in good order: no death
+        eventually(lambda: not view.endpoints())
+        assert view.health().deaths == {"killed": 1}
+
+
+def test_deaths_in_quick_succession_are_complained_of_and_the_oldest_forgotten(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    for number in range(20):
+        endpoint = attach(f"e{number}")
+        bus.evict(endpoint.name)
+        eventually(lambda: bus.endpoints() == [])
+        health = bus.health()
+        assert health.deaths == {"evicted": number + 1}
+        assert health.last_deaths[0].name == f"e{number}"
+        complains = any("endpoints died within the last minute" in r for r in health.reasons)
+        assert complains == (number >= 2)
+    assert [d.name for d in health.last_deaths] == [f"e{n}" for n in range(19, 3, -1)]
