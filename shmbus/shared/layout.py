@@ -1,6 +1,8 @@
 """The layout of shared memory as Python and numpy see it, derived from native/*.h.
 
-Observers read a bus through these without touching its traffic.
+Observers read a bus through these without touching its traffic. What numpy compares with is an
+int, never a member of an enumeration: numpy asks that for attributes, and discards what a signal
+handler raises meanwhile, so Ctrl-C would be lost.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from .interest_log import InterestLog
 from .memory import copy_of, open_segment, table
 from .oldest import oldest_sent
 
+_WAITING = int(layout.PendingState.WAITING)
 _LOSSES = layout.words(layout.Loss)
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
@@ -135,7 +136,7 @@ class EndpointView:
             in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
             held=_held(up["held"]) if self.up is not None else 0,
             receivers=int(up["receivers"]),
-            pending=int(np.count_nonzero(pending["state"] == layout.PendingState.WAITING)),
+            pending=int(np.count_nonzero(pending["state"] == _WAITING)),
             pending_limit=len(pending),
             sent=sent,
             received=received,
@@ -207,7 +208,7 @@ class EndpointView:
         pending = self._pending(copy_of(self.up, layout.UP)).copy()
         down = copy_of(self.down, layout.DOWN)
         targets = table(self.down, down["target_count"], down["target_offset"], layout.TARGET)
-        for index in np.flatnonzero(pending["state"] == layout.PendingState.WAITING).tolist():
+        for index in np.flatnonzero(pending["state"] == _WAITING).tolist():
             entry, whom = pending[index], 0
             if index < len(targets) and (targets[index]["id"] == entry["id"]).all():
                 whom = int(targets[index]["whom"])

@@ -88,15 +88,16 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry cut off at byte {at}")
         entry = np.frombuffer(log, layout.INTEREST, 1, at)[0]
         length, identifier, role = int(entry["length"]), int(entry["id"]), int(entry["role"])
+        operation = int(entry["op"])
         overflow = _POLICIES.get(int(entry["flags"]) & _OVERFLOW_BITS)
         begin = at + layout.INTEREST.itemsize
         middle = begin + int(entry["pattern_length"])
         end = middle + int(entry["group_length"])
         if end - at > length or at + length > len(log):
             raise ValueError(f"entry of {length} bytes at byte {at}")
-        if entry["op"] == layout.InterestOp.REMOVE:
+        if operation == layout.InterestOp.REMOVE:
             yield identifier, None
-        elif entry["op"] == layout.InterestOp.ADD and role in _ROLES and overflow:
+        elif operation == layout.InterestOp.ADD and role in _ROLES and overflow:
             yield (
                 identifier,
                 Interest(

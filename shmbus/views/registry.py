@@ -39,8 +39,8 @@ class Registry:
         """All endpoints that hold a slot, in the order of slots."""
         clock = clock or Clock.now()
         rows, still = steady(self._rows, "seq")
-        there = still & (rows["state"] != layout.RowState.FREE)
-        there &= rows["state"] <= layout.RowState.DYING
+        there = still & (rows["state"] != int(layout.RowState.FREE))
+        there &= rows["state"] <= int(layout.RowState.DYING)
         known, found = self._known, []
         self._known = {}
         # A pid of another namespace means nothing here: such an endpoint is taken for alive.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import threading
 import time
@@ -222,3 +223,45 @@ def test_a_bus_that_has_ended_is_gone_from_the_list_and_its_view_says_ended(bus_
     assert bus_name not in [bus.name for bus in shmbus.buses()]
     with pytest.raises(errors.NoSuchBus):
         shmbus.observe(bus_name)
+
+
+def test_ctrl_c_is_never_lost_in_numpy(bus_process: BusProcess, bus_name: str) -> None:
+    """numpy asks what it does not know for attributes, and discards what a signal handler raises
+    meanwhile. Where the class is an enumeration, Python code runs then."""
+    asked: list[str] = []
+
+    def at_class(kind: type, name: str) -> object:
+        if name.startswith("__array"):
+            asked.append(f"{kind.__name__}.{name}")
+        raise AttributeError(name)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        shmbus.attach(bus_name, name="asker", timeout=60, reconnect=True) as asker,
+        shmbus.attach(bus_name, name="server", timeout=60, reconnect=True) as server,
+        shmbus.observe(bus_name) as seen,
+    ):
+        before = getattr(enum.EnumMeta, "__getattr__", at_class)
+
+        def look_up(kind: type, name: str) -> object:
+            return at_class(kind, name) if name.startswith("__array") else before(kind, name)
+
+        patch.setattr(enum.EnumMeta, "__getattr__", look_up, raising=False)
+        server.subscribe("event.>", group="workers").close()
+        server.handle("slow", lambda message: message.defer())
+        server.start()
+        asker.request_async("slow", timeout=60)
+        eventually(lambda: seen.requests("asker") and seen.requests("asker")[0].handler)
+        seen.look()
+        seen.waiting("server")
+        seen.route("event.new")
+        shmbus.buses()
+        shmbus.views.doctor.check_host(bus_name)
+        shmbus.views.leavings.find_leavings(bus_name)
+        bus_process.kill()
+        with shmbus.serve(bus_name) as adopted:  # its control plane reads and writes rows here
+            assert {e.name for e in adopted.endpoints()} == {"asker", "server"}
+            adopted.attach("third").close()
+            adopted.evict("server")
+            eventually(lambda: {e.name for e in seen.endpoints()} == {"asker"})
+    assert asked == []
