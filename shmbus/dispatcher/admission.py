@@ -87,7 +87,14 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
                 f"it is in another {kind} namespace than the dispatcher\n"
                 "Run both in one, or let the containers share it"
             )
-    if caller.owner.start != processes.start_time(caller.owner.pid):
+    started = processes.start_time(caller.owner.pid)
+    if not started and processes.there(caller.owner.pid):
+        raise Denied(
+            "/proc hides its process from the dispatcher\n"
+            "Serve the bus where /proc is mounted without hidepid= (systemd: "
+            "ProtectProc=default), or let the process be dumpable (prctl PR_SET_DUMPABLE)"
+        )
+    if caller.owner.start != started:
         raise Denied("its segment names another process\nAttach again")
     return Candidate(names.check_endpoint(layout.text(head["name"])), up, shape)
 

@@ -150,12 +150,13 @@ class Dispatcher:
                 self._unlink(endpoint)
             return False
         process = processes.open_process(owner.pid, owner.start)
+        descriptors = process or Descriptors()
         try:
-            self._start_serving(endpoint, process, door=-1, adopted=True)
+            self._start_serving(endpoint, descriptors, door=-1, adopted=True)
         except OSError as problem:
-            process.close()
+            descriptors.close()
             return self._give_up(slot, row, down_name, down, problem)
-        if process.stat < 0:
+        if process is None:
             self._kernel.mark_dead(slot, generation)
         self._unconnected.add(slot)
         return True

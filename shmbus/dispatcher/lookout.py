@@ -58,8 +58,8 @@ def _alive(owner: Owner) -> bool:
         if process.status() not in _ENDED:
             return True
         return any(_runs(thread.id) for thread in process.threads())
-    except psutil.NoSuchProcess:
-        return False
+    except psutil.NoSuchProcess:  # or /proc hides it
+        return processes.there(owner.pid)
     except (psutil.Error, OSError):  # unknown: taken for alive
         return True
 

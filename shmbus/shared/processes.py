@@ -1,8 +1,14 @@
-"""Processes by pid and start time: a pid alone may belong to another process by now."""
+"""Processes by pid and start time: a pid alone may belong to another process by now.
+
+/proc may hide a process that is alive: of other users, and of those that cannot be traced, where it
+is mounted with ``hidepid`` (systemd: ``ProtectProc=``). So what /proc does not show is asked for by
+its pid, and only where there is no such process it is dead.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -11,12 +17,14 @@ from .layout import TASK_FINISHED
 
 def process_alive(pid: int, start_time: int) -> bool:
     """Whether the process that had this pid and start time (clock ticks since boot) can still run;
-    True where that cannot be read.
+    True where that cannot be read: another may have the pid of one that /proc hides.
 
     A zombie cannot; a zombie leader with other running threads can."""
     try:
         leader = _task(f"/proc/{pid}/stat")
-        if leader is None or leader.start_time != start_time:
+        if leader is None:
+            return there(pid)
+        if leader.start_time != start_time:
             return False
         if leader.runs:
             return True
@@ -24,9 +32,36 @@ def process_alive(pid: int, start_time: int) -> bool:
         found = (_task(f"/proc/{pid}/task/{task}/stat") for task in tasks)
         return any(task is not None and task.runs for task in found)
     except FileNotFoundError:
-        return False
+        return there(pid)
     except OSError:  # such as: no descriptor left
         return True
+
+
+def there(pid: int) -> bool:
+    """Whether a process has this pid and has not ended, without asking /proc."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # this system has none, or no descriptor is left
+        return _signalled(pid)
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        return not ended.poll(0)
+    finally:
+        os.close(pidfd)
+
+
+def _signalled(pid: int) -> bool:
+    """Whether a signal would reach a process of this pid, a zombie included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there, and may not be signalled
+        pass
+    return True
 
 
 class _Task(NamedTuple):
@@ -104,13 +139,13 @@ class Descriptors(NamedTuple):
                 os.close(fd)
 
 
-def open_process(pid: int, start: int) -> Descriptors:
-    """Descriptors of the process that had this pid and start time: no pidfd where the system gives
-    none, neither where it has ended. Raises OSError (too many open files)."""
+def open_process(pid: int, start: int) -> Descriptors | None:
+    """Descriptors of the process that had this pid and start time, as far as the system gives them;
+    None: it has ended. Raises OSError (too many open files)."""
     try:
         stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return Descriptors()
+    except (FileNotFoundError, PermissionError):  # it has ended, or /proc hides it
+        stat = -1
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -119,4 +154,4 @@ def open_process(pid: int, start: int) -> Descriptors:
     if process_alive(pid, start):  # after both were opened: neither can be somebody else's
         return opened
     opened.close()
-    return Descriptors()
+    return None

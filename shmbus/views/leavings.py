@@ -238,12 +238,14 @@ class _Bus:
 
 def _nobody_began_at(start: int) -> bool:
     """Whether no process, of any pid namespace, began at this time. False unless this process is
-    in the first namespace, which shows all processes."""
+    in the first namespace, and /proc shows all processes there."""
     if processes.namespace("pid") != _INITIAL_PID_NAMESPACE:
         return False
     try:
         all_pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     except OSError:
+        return False
+    if 1 not in all_pids:  # hidden, so others may be
         return False
     return not any(
         processes.start_time(pid) == start and processes.process_alive(pid, start)

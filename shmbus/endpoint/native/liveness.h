@@ -58,15 +58,13 @@ static inline bool ep_watch_dispatcher(struct ep_endpoint *e)
     e->dispatcher_pid = who.pid;
     if (who.pid == (uint32_t)getpid())
         return true; /* it is embedded here, and cannot die without us */
-    e->stat_fd = sb_open_stat(who.pid);
-    if (e->stat_fd < 0)
-        return errno != ENOENT; /* without descriptors it goes unwatched for now, rather than for dead */
+    e->stat_fd = sb_open_stat(who.pid); /* -1: /proc hides it, or no descriptor is left, or it has ended */
     struct sb_stat stat;
     enum sb_life life = sb_read_stat(e->stat_fd, &stat);
     bool good = life == SB_UNKNOWN || (life != SB_VANISHED && stat.start_time == who.start_time);
     if (good) {
         e->pidfd = sb_pidfd_open(who.pid);
-        good = e->pidfd >= 0 || errno != ESRCH;
+        good = e->pidfd >= 0 || sb_process_there(who.pid);
     }
     if (!good)
         ep_unwatch_dispatcher(e);
@@ -80,7 +78,7 @@ struct ep_round { /* one look at all endpoints of this process */
     uint64_t again; /* when to look at it again */
 };
 
-/* For an endpoint that has its `stat` open. Task flags are read once a round and dispatcher. */
+/* For an endpoint that has its `stat` open, or its pidfd. Task flags are read once a round and dispatcher. */
 static inline bool ep_dispatcher_finished(const struct ep_endpoint *e, struct ep_round *round)
 {
     struct pollfd ended = {.fd = e->pidfd, .events = POLLIN}; /* -1 is passed over */

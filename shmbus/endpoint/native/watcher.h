@@ -87,7 +87,7 @@ static inline uint64_t ep_look_at_dispatcher(struct ep_endpoint *e, struct ep_ro
         if (!ep_watch_dispatcher(e)) /* it is being exchanged, or is gone again */
             return round->now + EP_SUCCESSOR_NS;
         ep_knock_again(e);
-    } else if (e->stat_fd >= 0) {
+    } else if (e->stat_fd >= 0 || e->pidfd >= 0) {
         dead = ep_dispatcher_finished(e, round);
         again = round->again;
     } else if (e->dispatcher_pid != (uint32_t)getpid()) {

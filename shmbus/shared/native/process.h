@@ -9,6 +9,7 @@
  *   sb_open_stat, sb_read_stat    the leader's task: its flags, its start time, its exit code
  *   sb_process_finished           is every task finished?
  *   sb_pidfd_open                 the late sign, which can be polled
+ *   sb_process_there              has any process this pid? For one that /proc hides (hidepid=)
  */
 #pragma once
 
@@ -17,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +115,7 @@ static inline bool sb_process_finished(uint32_t pid, int fd)
     char path[64];
     snprintf(path, sizeof path, "/proc/%u/task", pid);
     DIR *tasks = opendir(path);
-    bool finished = tasks || errno == ENOENT; /* what cannot be looked at is not known to be dead */
+    bool finished = tasks; /* what cannot be looked at, or is hidden, is not known to be dead */
     for (struct dirent *entry; tasks && finished && (entry = readdir(tasks));) {
         if (entry->d_name[0] == '.')
             continue;
@@ -143,3 +145,6 @@ static inline int sb_pidfd_open(uint32_t pid)
     return -1;
 #endif
 }
+
+/* A zombie is there, too. */
+static inline bool sb_process_there(uint32_t pid) { return kill((pid_t)pid, 0) == 0 || errno != ESRCH; }
