@@ -5,6 +5,7 @@ What the caller states is checked; what the system reports of it, and what BUS h
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import socket
@@ -133,10 +134,21 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
 def check_descriptors(connection: socket.socket) -> None:
     """Check that this process may open the files of one more endpoint. Raises ``Denied``."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and connection.fileno() + _SPARE_DESCRIPTORS > limit:
+    if limit != resource.RLIM_INFINITY and _lowest_free(connection) + _SPARE_DESCRIPTORS > limit:
         raise Denied(
             f"the dispatcher may open {limit} files, and each endpoint takes three\nRaise ulimit -n"
         )
+
+
+def _lowest_free(connection: socket.socket) -> float:
+    """The lowest descriptor that is free; all below it are in use."""
+    # That of the connection itself says nothing: each gets the one that the last has left.
+    try:
+        lowest = os.dup(connection.fileno())
+    except OSError:
+        return math.inf
+    os.close(lowest)
+    return lowest
 
 
 def refusal(problem: Exception) -> Answer:

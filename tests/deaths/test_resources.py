@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import shmbus
+from shmbus import errors
 from shmbus.testing import (
     Attach,
     BusProcess,
@@ -185,6 +187,35 @@ def test_who_attached_with_its_last_descriptor_is_told_of_the_dispatchers_death(
         bus_process.kill()
         last.wait(20)
         assert last.printed == "told\n"
+
+
+FULL_TABLE = """
+    import os, resource, signal, sys, shmbus
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    limit = len(os.listdir("/proc/self/fd")) + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+    with shmbus.serve(sys.argv[1]):
+        print("serving", limit)
+        while True:
+            signal.pause()
+"""
+
+
+def test_a_dispatcher_refuses_before_its_soft_limit_of_descriptors_is_reached(
+    bus_name: str,
+) -> None:
+    with start_python(FULL_TABLE, bus_name) as host, contextlib.ExitStack() as stack:
+        serving, limit = host.line().split()
+        assert serving == "serving"
+
+        def attach_many() -> None:
+            for n in range(40):
+                stack.enter_context(shmbus.attach(bus_name, name=f"e{n}", timeout=60))
+
+        with pytest.raises(errors.Refused) as caught:
+            attach_many()
+        assert f"may open {limit} files" in caught.value.reason
+        assert "ulimit -n" in str(caught.value)
 
 
 HEIR = """
