@@ -5,6 +5,7 @@ Each test gets a seed and prints it; `--seed` gives the same one again.
 
 from __future__ import annotations
 
+import faulthandler
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--long"):
         for item in items:
             item.add_marker(pytest.mark.timeout(3 * 3600))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of the soak takes longer than pytest's `faulthandler_timeout`, and hangs no sooner
+    than its own time limit says."""
+    if item.config.getoption("--long"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
