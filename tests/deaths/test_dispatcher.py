@@ -167,6 +167,39 @@ def test_a_request_begun_before_is_answered_through_the_next_dispatcher(
     assert reply.result(60).payload == "done"
 
 
+def test_one_that_drains_is_adopted_though_nobody_else_is_there(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    drains = attach("drains", reconnect=True)
+    begun, go = threading.Event(), threading.Event()
+
+    @drains.handle("slow")
+    def slow(message: Message) -> None:
+        begun.set()
+        go.wait(60)
+        drains.publish("finished", "work")
+
+    drains.start()
+    drains.send("slow")
+    begun.wait(60)
+    draining = threading.Thread(target=drains.drain)
+    draining.start()
+    view = drains.bus
+    eventually(lambda: [e.state for e in view.endpoints()] == ["leaving"])
+    bus_process.kill()
+    bus_process.start()
+    other = attach("other")
+    other.subscribe("finished")
+    with shmbus.observe(bus_process.name) as now:
+        assert {e.name for e in now.endpoints()} == {"drains", "other"}
+        go.set()
+        message = other.receive(60)
+        assert message is not None
+        assert (message.payload, message.source) == ("work", "drains")
+        draining.join(60)
+        eventually(lambda: [e.name for e in now.endpoints()] == ["other"])
+
+
 def test_who_died_meanwhile_is_seen_off_by_the_next_dispatcher(
     bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:

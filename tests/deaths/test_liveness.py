@@ -166,6 +166,31 @@ def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
     ctypes.CDLL(None).syscall(number, 0)
 
 
+def serve_under_an_odd_name(endpoint: shmbus.Endpoint) -> None:
+    """Its line in /proc reads as that of a zombie where its name is taken to end at the first
+    bracket."""
+    Path("/proc/self/comm").write_text("a) Z 1 (")
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.run()
+
+
+def test_a_process_may_have_any_name(
+    monkeypatch: pytest.MonkeyPatch,
+    bus: shmbus.Bus,
+    attach: Attach,
+    recorder: MakeRecorder,
+    worker: StartWorker,
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    worker(serve_under_an_odd_name, name="odd")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    for n in range(200):
+        assert caller.request("echo", n, timeout=60).payload == n
+        NEVER.wait(0.001)  # several looks at all processes
+    assert not downs.messages
+
+
 def state_of(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]

@@ -44,6 +44,36 @@ def test_messages_of_the_dead_still_say_who_sent_them(
     assert len(newcomers) == 5
 
 
+@pytest.mark.bus(max_endpoints=2)
+def test_a_message_does_not_say_that_it_is_of_who_had_the_slot_before(
+    bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint]
+) -> None:
+    reader = attach("reader")
+    reader.subscribe("news")
+    for name in ("first", "second"):
+        speaker = attach(name)
+        speaker.publish("news")
+        message = reader.receive(60)
+        assert message is not None
+        assert message.source == name
+        speaker.close()
+
+
+@pytest.mark.bus(max_endpoints=2)
+def test_a_message_does_not_say_that_it_is_of_who_has_the_slot_now(
+    bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint]
+) -> None:
+    reader = attach("reader")
+    reader.subscribe("news")
+    speaker = attach("first")
+    speaker.publish("news")
+    speaker.close()
+    attach("second")
+    message = reader.receive(60)
+    assert message is not None
+    assert message.source == ""
+
+
 def test_a_message_says_who_sent_it_while_what_is_said_of_that_one_changes(
     bus: shmbus.Bus, attach: Callable[..., shmbus.Endpoint]
 ) -> None:

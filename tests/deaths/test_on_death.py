@@ -9,6 +9,7 @@ import pytest
 
 import shmbus
 from shmbus import Death
+from shmbus.endpoint import deaths as watching
 from shmbus.testing import (
     Attach,
     BusProcess,
@@ -132,3 +133,17 @@ def test_on_death_is_told_of_each_end_once(
     watcher.on_death("victim", again.append)
     eventually(lambda: len(again) == 1)
     assert len(deaths) == 3
+
+
+@pytest.mark.bus(max_endpoints=2)
+def test_on_death_is_told_though_another_has_the_slot_already(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "POLL", 0.5)
+    me, victim = attach("me"), attach("victim")
+    deaths: list[Death] = []
+    me.on_death("victim", deaths.append)
+    victim.close()
+    attach("newcomer")
+    eventually(lambda: deaths)
+    assert deaths[0].name == "victim"

@@ -135,3 +135,19 @@ def test_one_whose_name_was_removed_is_left_out_by_the_next_dispatcher_and_told(
         victim.receive(60)
     attach("victim").publish("x", "anew")
     assert other.receive(60) is not None
+
+
+def test_a_request_at_one_whose_name_was_removed_ends_with_the_next_dispatcher(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    victim, caller = attach("victim", reconnect=True), attach("caller", reconnect=True)
+    victim.handle("hang", lambda message: message.defer())
+    victim.start()
+    caller.wait_for("hang")
+    reply = caller.request_async("hang", timeout=600)
+    eventually(lambda: caller.bus.find("hang")[0].in_hand == 1)
+    bus_process.kill()
+    (SHM / victim._seat.names.up(victim._seat.owner)).unlink()
+    bus_process.start()
+    with pytest.raises(errors.EndpointDied):
+        reply.result(60)

@@ -15,7 +15,7 @@ import shmbus
 from shmbus import Endpoint, events
 from shmbus.events import EndpointDown, EndpointResumed, EndpointStalled, EndpointUp, Undeliverable
 from shmbus.shared import layout
-from shmbus.testing import TIMEOUT, Attach, StartWorker, kill
+from shmbus.testing import TIMEOUT, Attach, StartWorker, eventually, kill
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -76,6 +76,16 @@ def test_a_stop_a_continuation_and_a_kill_are_told(
     kill(sleeper.pid)  # unreaped: how it ended can still be seen
     down = next_of(ear, EndpointDown, name="sleeper", pid=sleeper.pid)
     assert down.reason == "killed"
+
+
+@pytest.mark.bus(max_endpoints=2)
+def test_each_death_in_a_slot_is_told(bus: shmbus.Bus, attach: Attach, worker: StartWorker) -> None:
+    ear = listen(attach, "$bus.endpoint.down")
+    for _ in range(2):
+        victim = worker(idle, name="victim")
+        kill(victim.pid)
+        assert next_of(ear, EndpointDown, pid=victim.pid).name == "victim"
+        eventually(lambda: len(bus.endpoints()) == 1)
 
 
 @pytest.mark.parametrize(

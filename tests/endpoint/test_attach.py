@@ -1,8 +1,10 @@
 """Attaching: it waits for the bus, takes a name that is free, and leaves nothing when it fails."""
 
+import functools
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -10,10 +12,13 @@ import pytest
 import shmbus
 from ringbuf import Segment
 from shmbus import Message, errors
-from shmbus.dispatcher import admission
+from shmbus.dispatcher import admission, succession
+from shmbus.dispatcher import door as dispatcher_door
 from shmbus.endpoint import attach as attaching
 from shmbus.endpoint import door
-from shmbus.shared.names import SHM, names_of
+from shmbus.shared.layout import LAYOUT
+from shmbus.shared.names import SHM, names_of, new_owner
+from shmbus.shared.processes import start_time
 from shmbus.testing import Attach, BusProcess, eventually, in_shm
 
 
@@ -135,6 +140,54 @@ def test_a_dispatcher_that_did_not_run_meanwhile_looks_again_before_it_calls_a_n
     second.join()
     drain.join()
     assert [info.name for info in bus.endpoints()] == ["worker"]
+
+
+def test_the_name_of_one_that_drains_is_not_given_away(bus: shmbus.Bus, attach: Attach) -> None:
+    first = attach("worker")
+    begun, go = threading.Event(), threading.Event()
+
+    @first.handle("slow")
+    def slow(message: Message) -> None:
+        begun.set()
+        go.wait(60)
+
+    first.start()
+    first.send("slow")
+    begun.wait(60)
+    drain = threading.Thread(target=first.drain)
+    drain.start()
+    eventually(lambda: bus.endpoints()[0].state == "leaving")
+    with pytest.raises((errors.NameTaken, errors.AttachTimeout)):
+        shmbus.attach(bus.name, name="worker", timeout=0.2)
+    go.set()
+    drain.join()
+    attach("worker")
+
+
+def test_who_gives_another_start_time_than_its_own_is_not_admitted(
+    bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its segment bears a name that no living process can have, and would be cleared away meanwhile.
+    monkeypatch.setattr(succession, "clear_dead", lambda bus, admitted: None)
+    pid, of = os.getpid(), names_of(bus.name)
+    forged = new_owner(pid, start_time(pid) + 1)  # as one that has a dead process's pid would have
+    settings = shmbus.Settings()
+    now = time.monotonic_ns()
+    knock = functools.partial(
+        door.knock, bus.name, began_ns=now, deadline_ns=now + 60 * 10**9, start_time=forged.start
+    )
+    with attaching._make_up_segment(of, forged, "forged", settings):
+        with pytest.raises(errors.Refused, match="another process"):
+            knock(nonce=int(forged.nonce, 16))
+    assert bus.endpoints() == []
+
+
+def test_another_user_is_not_admitted() -> None:
+    me = new_owner(os.getpid(), start_time(os.getpid()))
+    caller = dispatcher_door.Caller(me, LAYOUT, os.geteuid() + 1, None)
+    with pytest.raises(admission.Denied, match=f"uid {os.geteuid() + 1} is not this bus's user"):
+        admission.check_caller(caller)
+    admission.check_caller(caller._replace(uid=os.geteuid()))
 
 
 def test_a_full_bus_says_so(bus_name: str) -> None:

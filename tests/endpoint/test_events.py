@@ -153,6 +153,47 @@ def test_payload_types_come_from_the_call_the_annotation_and_attach(
     assert got == [Change(7), Change(7), Change(7)]
 
 
+class Registered(msgspec.Struct):
+    rev: int
+
+
+class Annotated(msgspec.Struct):
+    rev: int
+
+
+class Called(msgspec.Struct):
+    rev: int
+
+
+def test_the_type_of_the_call_goes_before_the_annotation_s_and_that_before_attach_s(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    endpoint = attach("e", types={">": Registered})
+    got: list[object] = []
+
+    def annotated(message: Message[Annotated]) -> None:
+        got.append(message.payload)
+
+    def answer(message: Message[Annotated]) -> None:
+        got.append(message.payload)
+
+    endpoint.subscribe("called", annotated, payload_type=Called)
+    endpoint.subscribe("annotated", annotated)
+    endpoint.subscribe("registered", lambda message: got.append(message.payload))
+    endpoint.subscribe("iterated", payload_type=Called)
+    endpoint.handle("ask.called", answer, payload_type=Called)
+    endpoint.handle("ask.annotated", answer)
+    for type in ("called", "annotated", "registered"):
+        endpoint.publish(type, {"rev": 1})
+    for type in ("ask.called", "ask.annotated"):
+        endpoint.send(type, {"rev": 2})
+    endpoint.publish("iterated", {"rev": 3})
+    message = endpoint.receive(10)
+    assert message is not None
+    assert message.payload == Called(3)
+    assert got == [Called(1), Annotated(1), Registered(1), Called(2), Annotated(2)]
+
+
 def test_a_payload_of_another_type_is_told_to_the_receiver_and_counted(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

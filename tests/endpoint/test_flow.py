@@ -76,6 +76,27 @@ def test_a_receiver_that_does_not_read_learns_what_it_lost(bus_name: str) -> Non
         assert message.lost == 100 - len(first) == bus.endpoints()[0].lost
 
 
+def test_each_loss_is_told_once(bus_name: str) -> None:
+    settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
+    with (
+        shmbus.serve(bus_name, settings=settings) as bus,
+        shmbus.attach(bus_name, name="deaf") as deaf,
+        shmbus.attach(bus_name, name="sender") as sender,
+    ):
+        deaf.subscribe("x")
+        told = 0
+        for _ in range(3):
+            for _ in range(40):
+                sender.publish("x", bytes(1000), timeout=30)
+            eventually(lambda: bus.endpoints()[1].sent.total == bus.endpoints()[1].forwarded)
+            told += sum(message.lost for message in deaf.receive_many(100, timeout=10))
+        eventually(lambda: not bus.endpoints()[0].slow)
+        sender.publish("x")
+        for message in deaf.receive_many(2, timeout=10):
+            told += message.lost
+        assert told == bus.endpoints()[0].lost > 40
+
+
 @pytest.mark.slow
 def test_replies_are_not_stuck_behind_events_on_either_side(bus_name: str) -> None:
     settings = shmbus.Settings(ring_bytes=8192, block_timeout=600)

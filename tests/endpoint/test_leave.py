@@ -89,6 +89,38 @@ def test_what_was_sent_before_close_arrives(bus: shmbus.Bus, attach: Attach) -> 
     assert got == list(range(1000))
 
 
+@pytest.mark.bus(block_timeout=60)
+def test_what_was_sent_before_the_bus_ends_arrives(bus: shmbus.Bus, attach: Attach) -> None:
+    small = attach("small", settings=shmbus.Settings(ring_bytes=4096))
+    sender = attach("sender")
+    small.subscribe("x")
+    for n in range(30):  # more than its ring takes
+        sender.publish("x", bytes([n]) * 400)
+    eventually(lambda: bus.endpoints()[0].untouched > 1)
+    ending = threading.Thread(target=bus.close, kwargs={"timeout": 60})
+    ending.start()
+    got = [message.payload[0] for _ in range(30) if (message := small.receive(60)) is not None]
+    ending.join()
+    assert got == list(range(30))
+
+
+def test_what_was_received_is_done_when_the_endpoint_closes(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    first, sender = attach("first"), attach("sender")
+    first.subscribe("job", group="workers")
+    sender.publish("job", "received")
+    message = first.receive(60)
+    assert message is not None
+    second = attach("second")
+    second.subscribe("job", group="workers")
+    first.close()
+    sender.publish("job", "next")
+    message = second.receive(60)
+    assert message is not None
+    assert (message.payload, second.receive(0)) == ("next", None)
+
+
 def test_what_is_accepted_while_the_sender_closes_arrives(bus: shmbus.Bus, attach: Attach) -> None:
     attach("r").subscribe("x", overflow="drop_newest")
     accepted = 0

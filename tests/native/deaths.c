@@ -599,3 +599,39 @@ TEST(an_observers_copies_go_to_nobody_when_it_dies)
     EQUAL(rb_load(&observer->down->lost), 2);
     close_world(w);
 }
+
+TEST(a_dead_letter_is_not_said_to_be_of_whoever_has_the_slot_of_its_sender_now)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *ear = join(w, "ear"), *client = join(w, "client");
+    subscribe(ear, "$bus.undeliverable");
+    handle(p, "do");
+    send_to_handler(client, "do", "a send");
+    settle(w);
+    die(client, SB_REASON_KILLED);
+    struct peer *newcomer = join(w, "newcomer");
+    EQUAL(newcomer->slot, client->slot);
+    die(p, SB_REASON_KILLED);
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "a send") && !mentions(&m, "newcomer"));
+    EQUAL(rb_load(&newcomer->down->undeliverable), 0);
+    close_world(w);
+}
+
+TEST(a_request_whose_target_could_not_be_adopted_ends_with_an_error)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *client = join(w, "client");
+    handle(p, "ask");
+    ask(client, "ask", "1");
+    settle(w);
+    struct sb_row *row = &w->f->rows[p->slot];
+    close_forwarder(w->f);
+    rb_store(&row->state, SB_ROW_FREE); /* the control plane of the next dispatcher found its names removed */
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+    GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "");
+    close_world(w);
+}

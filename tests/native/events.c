@@ -372,6 +372,27 @@ TEST(one_that_reads_a_little_now_and_then_is_waited_for_on_and_on)
     close_world(w);
 }
 
+TEST(a_head_of_line_that_needs_many_takes_is_waited_for_while_there_is_progress)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = SECOND});
+    struct peer *full = join_sized(w, "full", SMALL), *source = join(w, "source");
+    subscribe(full, "x");
+    uint32_t small = 0;
+    while (small < 24 && publish_bytes(source, "x", 100))
+        small++;
+    publish_bytes(source, "x", 900); /* the space of six */
+    settle(w);
+    struct message m;
+    for (uint32_t i = 0; i < small; i++) {
+        CHECK(take(full, &m));
+        advance(w, SECOND * 9 / 10);
+    }
+    EQUAL(rb_load(&full->down->lost), 0);
+    CHECK(take(full, &m));
+    EQUAL(m.header.length, SB_HEADER + 1 + 900);
+    close_world(w);
+}
+
 TEST(drop_newest_delays_nobody_and_counts_what_it_lost)
 {
     struct world *w = new_world();
@@ -628,5 +649,38 @@ TEST(padding_that_stands_alone_does_no_harm)
     say_closed(source);
     CHECK(source->reclaimed);
     EQUAL(count_messages(a), 4);
+    close_world(w);
+}
+
+TEST(what_was_published_and_not_told_is_found_at_the_next_look)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *source = join(w, "source");
+    subscribe(a, "x");
+    advance(w, 200 * MILLISECOND);
+    CHECK(put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "x", "1", 1));
+    rb_publish(&source->out[SB_DATA]); /* stopped before it could raise its word */
+    settle(w);
+    GETS_NOTHING(a);
+    advance(w, 200 * MILLISECOND);
+    GETS(a, "1");
+    close_world(w);
+}
+
+TEST(a_sender_that_waits_for_space_in_its_own_ring_is_rung)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *source = join(w, "source");
+    subscribe(a, "x");
+    while (sem_trywait(&source->bell) == 0) {
+    }
+    rb_store(&source->up->bell, 1); /* it sleeps, */
+    rb_store(&source->up->outgoing[SB_DATA].need, 200); /* until so much of its ring was forwarded */
+    publish(source, "x", "1");
+    settle(w);
+    CHECK(sem_trywait(&source->bell) != 0);
+    publish_bytes(source, "x", 100);
+    settle(w);
+    CHECK(sem_trywait(&source->bell) == 0);
     close_world(w);
 }

@@ -24,6 +24,7 @@ SOURCES = [
     "hostile.c",
     "routing.c",
     "threads.c",
+    "endpoint.c",
 ]
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],

@@ -309,6 +309,16 @@ def test_each_side_can_be_replaced_while_the_ring_stands(name: str, producer: Pr
         assert next_one.pop_many(10) == [b"2", b"3"]
 
 
+def test_the_high_water_mark_outlives_a_producer(name: str, producer: Producer) -> None:
+    producer.push_many([b"x"] * 10)
+    producer.close()
+    with Consumer.attach(name) as consumer:
+        consumer.pop_many(10)
+        with Producer.attach(name) as second:
+            second.push(b"x")
+        assert consumer.high_water == 160
+
+
 def test_a_closed_side_says_so(producer: Producer, consumer: Consumer) -> None:
     producer.close()
     producer.close()
@@ -758,6 +768,17 @@ def test_a_position_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, 
     assert consumer.pop() == b"2"  # seen before
     with pytest.raises(RingCorrupt):
         consumer.pop()
+
+
+def test_a_tail_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, Segment]) -> None:
+    producer, consumer, segment = filled
+    fill(producer)
+    consumer.pop()
+    tail = segment.memory.load(RING_TAIL)
+    fill(producer)  # it has seen that tail
+    segment.memory.store(RING_TAIL, tail - 8)
+    with pytest.raises(RingCorrupt):
+        producer.push(b"x" * LARGEST)
 
 
 def test_valid_records_before_a_bad_one_come_first(

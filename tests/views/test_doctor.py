@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from shmbus.dispatcher import succession
 from shmbus.shared import fence, layout, names, processes
 from shmbus.testing import (
     TIMEOUT,
+    Attach,
     BusProcess,
     Program,
     StartWorker,
@@ -131,6 +133,21 @@ def test_all_buses_are_looked_at(name: str, dead: names.Owner) -> None:
 def test_a_bus_that_is_served_is_none_of_its_business(bus: shmbus.Bus) -> None:
     with bus.attach("here"):
         assert leavings_of(bus.name) == []
+
+
+def test_who_died_on_a_bus_whose_dispatcher_is_stopped_is_left_to_that(
+    bus_process: BusProcess, attach: Attach, worker: StartWorker
+) -> None:
+    one, client = worker(wait, name="one"), attach("client")
+    client.wait_for("work", timeout=60)
+    bus_process.pause()
+    one.kill()
+    there = in_shm(bus_process.name)
+    assert leavings_of(bus_process.name) == []
+    assert free(bus_process.name) == 0
+    assert in_shm(bus_process.name) == there
+    bus_process.resume()
+    eventually(lambda: [e.name for e in client.bus.endpoints()] == ["client"])
 
 
 def test_who_died_at_the_door_of_a_bus_that_is_served_is_cleared_away(
@@ -308,6 +325,15 @@ def test_what_is_wrong_with_one_bus_is_no_matter_of_another(bus: shmbus.Bus, nam
         assert f"bus {name}" in {finding.subject for finding in doctor.check_host()}
         assert f"bus {name}" in {finding.subject for finding in doctor.check_host(name)}
         assert f"bus {name}" not in {finding.subject for finding in doctor.check_host(bus.name)}
+
+
+def test_it_is_the_soft_limit_of_descriptors_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (92, 1 << 20))
+    (found,) = (finding for finding in doctor.check_host() if finding.subject == "descriptors")
+    assert found.state == "bad"
+    assert found.text.startswith("92 (1048576 at most)")
+    assert "can serve 20 endpoints" in found.text
+    assert found.remedy.startswith("ulimit -n")
 
 
 HOST = """

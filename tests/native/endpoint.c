@@ -1,0 +1,254 @@
+/* An endpoint's own half of the kernel, over a bus whose dispatcher is driven by hand. */
+#include "harness.h"
+
+#include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/open.h"
+#include "shmbus/endpoint/native/wait.h"
+
+#include <pthread.h>
+
+struct waiting { /* one thread */
+    struct ep_endpoint *e;
+    struct ep_waiter waiter;
+    uint64_t until;
+    enum rb_wake wake;
+    pthread_t thread;
+};
+
+static void open_endpoint(struct ep_endpoint *e, struct peer *p)
+{
+    CHECK(ep_fork_watch());
+    CHECK(ep_open(e, p->world->bus, p->world->ready, p->up, p->down, &p->world->bell, &p->bell, 7, 0, 16));
+}
+
+static enum rb_status push(struct ep_endpoint *e, uint64_t size, const struct ep_batch_limits *batch)
+{
+    static const char zeros[1024];
+    bool armed;
+    struct ep_message m = {.kind = SB_EVENT, .flags = SB_RAW, .type = "x", .type_length = 1, .payload = zeros,
+                           .size = size};
+    return ep_push(e, &m, ep_stamp(e), batch, &armed);
+}
+
+static bool take_one(struct ep_endpoint *e)
+{
+    struct sb_record header;
+    const uint8_t *record;
+    if (ep_peek(e, &header, &record) != RB_OK)
+        return false;
+    ep_take(e, &header, SB_HELD_DONE);
+    ep_pass_on_data(e);
+    return true;
+}
+
+static const struct ep_batch_limits NO_LIMITS = {.messages = ~0ull, .bytes = ~0ull};
+
+/* Threads that wait ------------------------------------------------------------------------------------------- */
+
+static void *wait_there(void *argument)
+{
+    struct waiting *x = argument;
+    x->wake = ep_wait(x->e, &x->waiter, x->until);
+    if (x->wake == RB_READY && x->waiter.want == EP_WANT_DATA) {
+        ep_lock(x->e);
+        CHECK(take_one(x->e));
+        ep_unlock(x->e);
+    }
+    return NULL;
+}
+
+/* Returns when it waits, or has stopped waiting. */
+static void begin_to_wait(struct waiting *x, uint32_t want, uint64_t value, uint64_t time, uint32_t inside)
+{
+    x->waiter = (struct ep_waiter){.want = want, .value = value};
+    x->until = rb_now() + time;
+    pthread_create(&x->thread, NULL, wait_there, x);
+    for (bool there = false; !there && rb_now() < x->until; sched_yield()) {
+        ep_lock(x->e);
+        there = x->e->inside >= inside;
+        ep_unlock(x->e);
+    }
+}
+
+TEST(when_the_time_of_the_one_that_leads_is_up_another_thread_gets_the_message)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    struct waiting leader = {.e = &e}, follower = {.e = &e};
+    begin_to_wait(&leader, EP_WANT_DATA, 0, 200 * MILLISECOND, 1);
+    begin_to_wait(&follower, EP_WANT_DATA, 0, 10 * SECOND, 2);
+    pthread_join(leader.thread, NULL);
+    EQUAL(leader.wake, RB_ELAPSED);
+    publish(source, "x", "to whoever leads now");
+    settle(w);
+    pthread_join(follower.thread, NULL);
+    EQUAL(follower.wake, RB_READY);
+    CHECK(rb_now() < follower.until); /* it was woken, and did not find the message at its own time */
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(a_second_message_wakes_a_second_thread)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    struct waiting leader = {.e = &e}, first = {.e = &e}, second = {.e = &e};
+    begin_to_wait(&leader, EP_WANT_STATE, SB_DOWN_DRAINED, 60 * SECOND, 1);
+    begin_to_wait(&first, EP_WANT_DATA, 0, 10 * SECOND, 2);
+    begin_to_wait(&second, EP_WANT_DATA, 0, 10 * SECOND, 3);
+    publish(source, "x", "1");
+    publish(source, "x", "2");
+    settle(w);
+    pthread_join(first.thread, NULL);
+    pthread_join(second.thread, NULL);
+    EQUAL(second.wake, RB_READY);
+    CHECK(rb_now() < second.until); /* it was woken */
+    rb_store_release(&p->down->state, SB_DOWN_DRAINED);
+    sem_post(&p->bell);
+    pthread_join(leader.thread, NULL);
+    EQUAL(leader.wake, RB_READY);
+    ep_free(&e);
+    close_world(w);
+}
+
+/* What it tells the dispatcher --------------------------------------------------------------------------------- */
+
+/* Has it raised its word, and woken the dispatcher that sleeps, since the last call? */
+static bool has_told(struct peer *p)
+{
+    struct world *w = p->world;
+    static uint32_t before;
+    uint32_t word = atomic_load(&w->ready->word[p->slot]);
+    bool told = word != before && sem_trywait(&w->bell) == 0;
+    before = word;
+    while (sem_trywait(&w->bell) == 0) {
+    }
+    rb_store(&w->bus->bell, (rb_load(&w->bus->bell) + 2) | 1); /* it sleeps again */
+    return told;
+}
+
+TEST(an_endpoint_tells_the_dispatcher_of_all_that_it_waits_for)
+{
+    struct world *w = new_world();
+    struct peer *p = join_sized(w, "p", (struct size){.data_in = 4096}), *source = join(w, "source");
+    subscribe(p, "x");
+    for (int i = 0; i < 40; i++)
+        CHECK(publish_bytes(source, "x", 200));
+    settle(w); /* the rest waits until there is space */
+    CHECK(rb_load(&p->down->incoming[SB_DATA].need) != SB_NO_NEED);
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    has_told(p);
+    while (take_one(&e)) {
+    }
+    CHECK(has_told(p));
+    CHECK(push(&e, 1, NULL) == RB_OK);
+    CHECK(has_told(p));
+    ep_commit_interests(&e, 1);
+    CHECK(has_told(p));
+    ep_set_state(&e, SB_UP_CLOSING);
+    CHECK(has_told(p));
+    CHECK(!has_told(p));
+    ep_free(&e);
+    close_world(w);
+}
+
+/* Batches ------------------------------------------------------------------------------------------------------- */
+
+TEST(a_batch_that_fills_the_ring_is_published)
+{
+    struct world *w = new_world();
+    struct peer *p = join_sized(w, "p", (struct size){.data_out = 4096});
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    while (push(&e, 200, &NO_LIMITS) == RB_OK) {
+    }
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), e.out[SB_DATA].next);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_a_batch_holds_back_does_not_wait_with_its_sender)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), 0);
+    struct ep_waiter nothing = {.want = EP_WANT_DATA};
+    EQUAL(ep_wait(&e, &nothing, rb_now() + MILLISECOND), RB_ELAPSED);
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), e.out[SB_DATA].next);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(a_message_of_a_batch_bears_its_own_time)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    uint64_t first = e.stamp, later;
+    while ((later = rb_coarse_now()) <= first) {
+    }
+    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    CHECK(e.stamp >= later);
+    ep_free(&e);
+    close_world(w);
+}
+
+/* Requests ------------------------------------------------------------------------------------------------------ */
+
+static void reply_from_the_dispatcher(struct peer *p, const uint8_t id[16])
+{
+    struct dp_port *port = &p->world->f->ports[p->slot];
+    struct sb_record h = {.length = SB_HEADER, .kind = SB_REPLY, .flags = SB_NONE};
+    memcpy(h.correlation, id, 16);
+    CHECK(dp_write(port, SB_REPLIES, &h, NULL, 0) == RB_OK);
+    rb_publish(&port->in[SB_REPLIES]);
+}
+
+TEST(a_reply_completes_only_the_request_whose_id_it_bears)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    uint8_t given_up[16], id[16];
+    uint32_t index = ep_begin_request(&e, 0, false, given_up);
+    ep_end_request(&e, index);
+    EQUAL(ep_begin_request(&e, 0, false, id), index);
+    reply_from_the_dispatcher(p, given_up);
+    ep_drain_replies(&e);
+    CHECK(ep_request_waits(&e, index));
+    EQUAL(rb_load(&p->up->orphans), 1);
+    reply_from_the_dispatcher(p, id);
+    ep_drain_replies(&e);
+    CHECK(!ep_request_waits(&e, index));
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(an_entry_is_used_again_only_after_the_reply_ring_was_drained)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    uint8_t id[16];
+    uint32_t index = ep_begin_request(&e, 0, false, id);
+    reply_from_the_dispatcher(p, id);
+    ep_end_request(&e, index);
+    EQUAL(ep_begin_request(&e, 0, false, id), index);
+    EQUAL(rb_load(&p->up->incoming[SB_REPLIES].tail), rb_load(&p->down->incoming[SB_REPLIES].head));
+    ep_free(&e);
+    close_world(w);
+}
