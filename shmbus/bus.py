@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from . import errors
 from .dispatcher.control import Dispatcher
@@ -41,7 +41,7 @@ class Bus(BusView):
         timeout: float | None = 5.0,
         settings: Settings | None = None,
         types: Mapping[str, Any] | None = None,
-        reconnect: bool = False,
+        reconnect: bool | Literal["always"] = False,
     ) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
         return attach(
@@ -66,8 +66,10 @@ class Bus(BusView):
 
     def close(self, *, timeout: float | None = 5.0, handover: bool = False) -> None:
         """End the bus. What endpoints have accepted is forwarded first, for ``timeout`` seconds at
-        most (None: no limit); then they get ``BusDown``. With ``handover`` everything is left as it
-        stands for the next `serve` to adopt. In the main thread, SIGINT and SIGTERM wait until it
+        most (None: no limit); then they get ``BusDown``, all but those attached with
+        ``reconnect="always"``: these wait for the next `serve`, which adopts the bus with them, its
+        settings included. With ``handover`` everything is left as it stands for the next `serve` to
+        adopt. In the main thread, SIGINT and SIGTERM wait until it
         has ended. Harmless if done before."""
         timeout = seconds(timeout)
         with uninterrupted(), self._ending:

@@ -276,13 +276,12 @@ class BusDown(Disconnected):
     bus: str
     reason: str
     pid: int | None = None
+    remedy: str = ""  # by default, to start the bus again
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (dispatcher {self.pid})"
-        return (
-            f"bus {self.bus!r} is down{pid}: {self.reason}. Start it again (python -m shmbus "
-            f"{self.bus}); with reconnect=True calls wait for that"
-        )
+        remedy = self.remedy or f"Start it again (python -m shmbus {self.bus})"
+        return f"bus {self.bus!r} is down{pid}: {self.reason}. {remedy}"
 
 
 class EndpointClosed(Disconnected):

@@ -437,7 +437,8 @@ class Dispatcher:
 
     def close(self, timeout: float | None, *, handover: bool = False) -> None:
         """End the bus, forwarding what is on its way for ``timeout`` seconds at most; or leave it
-        to be adopted. By one thread at a time; harmless if done before."""
+        to be adopted, with ``handover`` as it stands, else by endpoints that stay. By one thread at
+        a time; harmless if done before."""
         if os.getpid() != self._pid or self._closed:  # forked since: the parent serves
             return
         self._closed = True
@@ -449,9 +450,31 @@ class Dispatcher:
             self._drop(unlink=False)
             return
         self._kernel.stop(timeout)
-        self._table.store("state", layout.BusState.ENDED)
+        stays = any(map(self._stays, self.admitted.values()))
+        self._table.store("state", layout.BusState.HANDOVER if stays else layout.BusState.ENDED)
+        if stays:
+            self._dismiss()
         self._kernel.wake_all()
-        self._drop(unlink=True)
+        self._drop(unlink=not stays)
+
+    def _stays(self, endpoint: Admitted) -> bool:
+        """Whether this endpoint waits for the next dispatcher where the bus ends in good order."""
+        up = layout.view(endpoint.up, layout.UP)[0]
+        attached = int(self._table.rows[endpoint.slot]["state"]) == RowState.LIVE
+        attached = attached and int(up["state"]) == layout.UpState.ATTACHED
+        alive = attached and processes.process_alive(endpoint.owner.pid, endpoint.owner.start)
+        return alive and int(up["stays"]) == 1
+
+    def _dismiss(self) -> None:
+        """For all endpoints that do not stay, the bus has ended."""
+        for slot, endpoint in list(self.admitted.items()):
+            if not self._stays(endpoint):
+                state = layout.offset(layout.DOWN, "state")
+                endpoint.down.memory.store(state, layout.DownState.ENDED)
+                del self.admitted[slot]
+                self._unlink(endpoint)
+                self._table.free(slot)
+        self._table.store("attached", len(self.admitted))
 
     def _drop(self, *, unlink: bool) -> None:
         """Close all that is open. With ``unlink`` remove every name; else leave the bus to the next

@@ -44,6 +44,7 @@ def prepare_up(
     pid_namespace: int,
     time_namespace: int,
     nonce: int,
+    stays: bool,
     name: bytes,
     data_bytes: int,
     reply_bytes: int,

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import posix_ipc
 
@@ -36,19 +36,28 @@ def attach(
     timeout: float | None = 5.0,
     settings: Settings | None = None,
     types: Mapping[str, Any] | None = None,
-    reconnect: bool = False,
+    reconnect: bool | Literal["always"] = False,
 ) -> Endpoint:
     """Attach to a bus.
 
     `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
     makes one up. `timeout`: seconds to wait until the bus is there and admits this endpoint (None:
     no limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
-    of message type. `reconnect`: where the dispatcher dies, calls wait for the next one instead
-    of raising `BusDown`.
+    of message type. `reconnect`: where the dispatcher dies, or leaves the bus to a successor, calls
+    wait for the next one instead of raising `BusDown`. Where the bus is ended in good order they
+    raise it all the same: that is how a host tells everybody to go. "always" waits for the next
+    dispatcher then, too, as a host needs that is restarted under its workers.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
-    `InvalidName`, `Refused`, `NotSupported`.
+    `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`.
     """
+    if reconnect not in (True, False, "always"):
+        raise errors.InvalidSetting(
+            setting="reconnect",
+            value=reconnect,
+            reason="no such choice",
+            remedy='Give True, False or "always"',
+        )
     if name is not None:
         names.check_endpoint(name)
     if bus is not None:
@@ -76,7 +85,7 @@ class _Wanted(NamedTuple):
     name: str | None
     settings: Settings | None
     types: payloads.Types
-    reconnect: bool
+    reconnect: bool | Literal["always"]
 
 
 class _Time(NamedTuple):
@@ -108,7 +117,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
     )
     with contextlib.ExitStack() as undo:
         undo.callback(unlink, of.up(owner))
-        up = _make_up_segment(of, owner, name, settings)
+        up = _make_up_segment(of, owner, name, settings, stays=wanted.reconnect == "always")
         undo.callback(unlink, of.interests(owner, 1))
         log = InterestWriter(of, owner)
         bell = of.endpoint_bell(owner)
@@ -153,7 +162,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
 
 
 def _make_up_segment(
-    of: names.BusNames, owner: names.Owner, name: str, settings: Settings
+    of: names.BusNames, owner: names.Owner, name: str, settings: Settings, *, stays: bool
 ) -> Segment:
     """Our own segment, complete."""
     requests = settings.request_limit
@@ -169,6 +178,7 @@ def _make_up_segment(
             pid_namespace=namespace("pid"),
             time_namespace=namespace("time"),
             nonce=int(owner.nonce, 16),
+            stays=stays,
             name=name.encode(),
             data_bytes=settings.ring_bytes,
             reply_bytes=settings.ring_bytes,

@@ -14,6 +14,7 @@ from ringbuf.segment import unlink
 from shmbus import errors
 from shmbus.shared.layout import DownState, UpState
 from shmbus.shared.signals import uninterrupted
+from shmbus.views.leavings import remove_deserted
 
 from . import exits
 from .flag import Flag
@@ -188,6 +189,8 @@ class Ending:
             self._seat.log.unlink()
             unlink(self._seat.names.up(self._seat.owner))
             unlink_bell(self._seat.names.endpoint_bell(self._seat.owner)[1:])
+        else:
+            remove_deserted(self._seat.names.bus, self._seat.owner)
 
     def forked(self) -> bool:
         """Whether this is a child of the process that attached."""

@@ -191,9 +191,10 @@ class Endpoint(EndpointCore):
         """Handle the commands and requests whose type matches `pattern`: a call, or a decorator.
 
         `function` is called with each `Message` by a thread inside `run`; what it returns is the
-        reply to a request, what it raises reaches the requester as `RemoteError`. `redeliver`: a
-        command that was begun when this process died is handed on to another handler, so it may be
-        done twice. Raises `HandlerConflict` (this endpoint handles the same pattern already), and
+        reply to a request, what it raises reaches the requester as `RemoteError`. The reply may
+        overtake events that `function` published before it returned. `redeliver`: a command that
+        was begun when this process died is handed on to another handler, so it may be done twice.
+        Raises `HandlerConflict` (this endpoint handles the same pattern already), and
         like `subscribe`.
         """
         if function is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ringbuf._kernel import Mapping
 from shmbus.settings import Settings
@@ -20,7 +20,7 @@ class Seat(NamedTuple):
     name: str
     settings: Settings
     types: Types
-    reconnect: bool
+    reconnect: bool | Literal["always"]
     slot: int
     generation: int
     door_connection: int

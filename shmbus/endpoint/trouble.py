@@ -12,7 +12,7 @@ from ringbuf import layout_text
 from shmbus import errors
 from shmbus.shared import _kernel
 from shmbus.shared.failures import from_code
-from shmbus.shared.layout import BusState, FaultCode, Reason
+from shmbus.shared.layout import DOWN, BusState, DownState, FaultCode, Reason, offset
 from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
@@ -67,23 +67,33 @@ class Explanations:
     def _bus_down(self, trouble: int) -> errors.BusDown:
         """The bus has no dispatcher, for now or for good."""
         bus = self._seat.bus
+        start = f"Start it again (python -m shmbus {self._seat.names.bus})"
+        remedy = f"{start}; with reconnect=True calls wait for that"
         if trouble & Trouble.BUS_OVER:
-            mine, theirs = _kernel.layout_hash(), bus.read_prefix().superseded_by
-            reason = "it has been ended"
-            if _kernel.bus_facts(bus).state != BusState.ENDED:
-                reason = "somebody removed its names, and another bus has its place: attach anew"
-            if theirs:
-                reason = (
-                    f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
-                    f"{layout_text(mine)}"
-                )
+            reason, remedy = self._over(start)
         elif trouble & Trouble.BUS_HANDED:
             reason = "its dispatcher left it to a successor"
         else:
             reason = "its dispatcher died"
         return errors.BusDown(
-            bus=self._seat.names.bus, reason=reason, pid=_kernel.bus_facts(bus).pid
+            bus=self._seat.names.bus, reason=reason, pid=_kernel.bus_facts(bus).pid, remedy=remedy
         )
+
+    def _over(self, start: str) -> tuple[str, str]:
+        """Why the bus is over for this endpoint, and what to do."""
+        mine, theirs = _kernel.layout_hash(), self._seat.bus.read_prefix().superseded_by
+        if theirs:
+            reason = (
+                f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
+                f"{layout_text(mine)}"
+            )
+            return reason, "Install the same version of shmbus everywhere, and attach anew"
+        ended = self._seat.down.load(offset(DOWN, "state")) == DownState.ENDED
+        if not ended and _kernel.bus_facts(self._seat.bus).state != BusState.ENDED:
+            reason = "somebody removed its names, and another bus has its place"
+            return reason, "Attach anew"
+        wait = "" if self._seat.reconnect == "always" else '; with reconnect="always" calls wait'
+        return "it has been ended", f"{start} and attach anew{wait}"
 
     def no_answer(self, seconds: float) -> errors.AttachTimeout:
         """The dispatcher is there, and has not answered for so long."""

@@ -163,6 +163,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_DOWN_DRAINED
         SB_DOWN_RECLAIMED
         SB_DOWN_EVICTED
+        SB_DOWN_ENDED
     enum: # sb_interest_op; a named one could not be an index
         SB_INTEREST_ADD
         SB_INTEREST_REMOVE
@@ -309,6 +310,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_prefix prefix
         sb_identity identity
         uint64_t nonce
+        uint64_t stays
         char name[64]
         sb_ring_descriptor outgoing_ring[2]
         sb_ring_descriptor incoming_ring[2]

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001BB428A54
+LAYOUT = 0x0000000121E1DD0A
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -237,6 +237,7 @@ class DownState(IntEnum):
     DRAINED = 2
     RECLAIMED = 3
     EVICTED = 4
+    ENDED = 5  # the bus has ended for it, and stays for others, which wait for the next dispatcher
 
 
 class InterestOp(IntEnum):
@@ -483,11 +484,12 @@ UP = _structure(
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
-    ("name", "S64", 104),
-    ("outgoing_ring", (RING_DESCRIPTOR, 2), 168),
-    ("incoming_ring", (RING_DESCRIPTOR, 2), 232),
-    ("pending_count", "<u8", 296),
-    ("pending_offset", "<u8", 304),
+    ("stays", "<u8", 104),
+    ("name", "S64", 112),
+    ("outgoing_ring", (RING_DESCRIPTOR, 2), 176),
+    ("incoming_ring", (RING_DESCRIPTOR, 2), 240),
+    ("pending_count", "<u8", 304),
+    ("pending_offset", "<u8", 312),
     ("state", "<u8", 320),
     ("outgoing", (OUTGOING, 2), 384),
     ("incoming", (INCOMING, 2), 512),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from shmbus.settings import Settings
 
@@ -14,7 +14,7 @@ class WorkerOptions(TypedDict, total=False):
 
     timeout: float | None
     settings: Settings | None
-    reconnect: bool
+    reconnect: bool | Literal["always"]
 
 
 class AttachOptions(WorkerOptions, total=False):

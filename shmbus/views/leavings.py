@@ -8,6 +8,7 @@ dispatcher holds, or can take, the fence of its bus meanwhile.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import msgspec
 
 from ringbuf import RingbufError, Segment
 from shmbus.shared import fence, layout, names, processes
-from shmbus.shared.layout import BusState, RowState, SegmentKind
+from shmbus.shared.layout import BusState, RowState, SegmentKind, UpState
 from shmbus.shared.names import SHM, Entry, Owner
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+_TRIES = 50  # to take the fence, 10 ms each
 
 
 class Leaving(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,38 @@ def free_leaving(leaving: Leaving) -> int:
     return freed
 
 
+def remove_deserted(bus: str, last: Owner) -> None:
+    """Remove all of a bus that has no dispatcher now, and no endpoint but this one, which has said
+    that it is closed. No dispatcher can begin meanwhile: that needs the fence."""
+    if not _fenced(bus):
+        return
+    try:
+        found = _Bus(bus, fenced=True)
+        left = found.state == BusState.HANDOVER or not found._served()
+        if left and not found.elsewhere and not found.alive - found.closed - {last}:
+            for path, entry in found.files:
+                if entry.kind != "lock":
+                    _remove(path)
+    finally:
+        kinds = {entry.kind for _, entry in names.entries(bus)} - {"lock"}
+        fence.release(bus, remove=not kinds)
+
+
+def _fenced(bus: str) -> bool:
+    """Take the fence; False where a dispatcher has it. Others that leave have it for a moment."""
+    for _ in range(_TRIES):
+        try:
+            holder = fence.acquire(bus)
+        except OSError:
+            return False
+        if holder is None:
+            return True
+        if holder == _Bus(bus).dispatcher and processes.process_alive(*holder):
+            return False
+        time.sleep(0.01)
+    return False
+
+
 def _remove(path: Path) -> int:
     size = _size(path)
     try:
@@ -126,6 +160,7 @@ class _Bus:
         self.rows: set[Owner] = set()
         self._namespaces: dict[Owner, int] = {}
         self._names: dict[Owner, str] = {}
+        self.closed: set[Owner] = set()
         self._read()
         # While this process holds the fence, there is no dispatcher, whatever BUS contains.
         self.holder = None if fenced else fence.holder(name)
@@ -159,6 +194,8 @@ class _Bus:
                 continue
             self._namespaces[owner] = int(head["identity"]["pid_namespace"])
             self._names[owner] = layout.text(head["name"])
+            if int(head["state"]) == UpState.CLOSED:
+                self.closed.add(owner)
 
     def _dead(self, owner: Owner) -> bool:
         """Whether it is provably dead: of this pid namespace, or this is the first one, which shows

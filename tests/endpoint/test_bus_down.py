@@ -1,12 +1,13 @@
 """The bus ends, is handed over, or its dispatcher is killed: what its endpoints see of it."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.testing import BusProcess, eventually, in_shm, run_python
+from shmbus.testing import BusProcess, StartWorker, eventually, in_shm, run_python
 
 
 def test_the_end_of_the_bus_is_told(bus_name: str) -> None:
@@ -131,6 +132,102 @@ def test_a_bus_that_is_handed_over_goes_on(bus_name: str) -> None:
         assert client.request("x", "again", timeout=30).payload == "again"
         client.close()
         server.close()
+
+
+def test_the_remedy_is_one_that_helps(bus_name: str) -> None:
+    bus = shmbus.serve(bus_name)
+    with bus.attach("one") as one, bus.attach("two", reconnect=True) as two:
+        bus.close()
+        for endpoint in (one, two):
+            with pytest.raises(errors.BusDown) as caught:
+                endpoint.publish("x")
+            assert "it has been ended. Start it again" in str(caught.value)
+            assert 'with reconnect="always" calls wait' in str(caught.value)
+            assert "reconnect=True" not in str(caught.value)
+    bus = shmbus.serve(bus_name)
+    with bus.attach("one") as one:
+        bus.close(handover=True)
+        with pytest.raises(errors.BusDown, match="with reconnect=True calls wait for that"):
+            one.request("x")
+
+
+def answer(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("x", lambda message: message.payload)
+    endpoint.run()
+
+
+@pytest.mark.smoke
+def test_an_orderly_restart_is_ridden_out_by_those_who_want_to(
+    bus_name: str, bus_process: BusProcess, worker: StartWorker
+) -> None:
+    worker(answer, name="server", reconnect="always")
+    goes = shmbus.attach(bus_name, name="goes", reconnect=True)
+    goes.subscribe("x.>")
+    with (
+        shmbus.attach(bus_name, name="client", reconnect="always") as client,
+        shmbus.observe(bus_name) as view,
+    ):
+        assert client.request("x", 1, timeout=60).payload == 1
+        failed: list[errors.BusDown] = []
+
+        def receive() -> None:
+            try:
+                goes.receive(60)
+            except errors.BusDown as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        eventually(lambda: next(e for e in view.endpoints() if e.name == "goes").receivers == 1)
+        bus_process.stop()
+        thread.join()
+        assert "it has been ended" in str(failed[0])
+        answers: list[object] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(client.request("x", 2, timeout=60).payload)
+        )
+        asking.start()
+        bus_process.start()
+        asking.join()
+        assert answers == [2]
+        assert {e.name for e in view.endpoints()} == {"client", "server"}
+        with pytest.raises(errors.BusDown, match="it has been ended"):  # and stays so
+            goes.publish("x")
+        goes.close()
+        assert client.request("x", 3, timeout=60).payload == 3
+
+
+@pytest.mark.parametrize("how", ["close", "exit"])
+def test_the_last_who_stays_leaves_nothing(bus_name: str, how: str) -> None:
+    code = """
+        import sys, shmbus
+        bus = shmbus.serve(sys.argv[1])
+        endpoint = shmbus.attach(sys.argv[1], reconnect="always")
+        other = shmbus.attach(sys.argv[1], reconnect="always")
+        bus.close()
+        other.close()
+        assert shmbus.observe(sys.argv[1]).info().state == "handover"
+        if sys.argv[2] == "close":
+            endpoint.close()
+    """
+    assert run_python(code, bus_name, how) == ""
+    assert in_shm(bus_name) == []
+
+
+def test_the_last_to_go_after_a_dispatcher_was_killed_leaves_nothing(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    one, two = shmbus.attach(bus_name, name="one"), shmbus.attach(bus_name, name="two")
+    bus_process.kill()
+    one.close()
+    assert in_shm(bus_name) != []  # what "one" had sent is "two"'s
+    two.close()
+    assert in_shm(bus_name) == []
+
+
+def test_a_reconnect_that_is_none_is_refused(attach: Callable[..., shmbus.Endpoint]) -> None:
+    with pytest.raises(errors.InvalidSetting, match="always"):
+        attach("e", reconnect="sometimes")
 
 
 def test_what_a_living_process_handed_over_is_served_by_another(bus_name: str) -> None:

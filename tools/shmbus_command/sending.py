@@ -11,6 +11,8 @@ from shmbus_console.messages import envelope, payload_alone
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import flush, print_json, write
 
+from shmbus import Endpoint, errors
+
 from .attaching import attach_to
 from .payloads import Pace, payload_options, payloads
 
@@ -83,9 +85,38 @@ def send(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]
     """Send a command of TYPE to the one endpoint that handles it.
 
     {PAYLOAD}
+
+    Exit code 1 where no endpoint takes it.
     """
     with attach_to(bus, "send", type, "handle", wait) as endpoint:
         _post(endpoint.send, "sent", type, given)
+        _require_taken(endpoint, type, given["timeout"])
+
+
+def _require_taken(endpoint: Endpoint, type: str, timeout: float) -> None:
+    """Fail where commands that were sent have become dead letters; wait until that is known."""
+    end = time.monotonic() + timeout
+    while True:
+        mine = next((e for e in endpoint.bus.endpoints() if e.name == endpoint.name), None)
+        if mine is None or not mine.unforwarded or time.monotonic() >= end:
+            break
+        time.sleep(0.002)
+    if mine is None or not (mine.undeliverable or mine.unforwarded):
+        return
+    if endpoint.bus.route(type).handler is None and mine.sent.sends == 1:
+        raise errors.NoRoute(type=type)
+    if endpoint.bus.route(type).handler is None:
+        why = "no endpoint handles them. Start one that does, or wait for it: --wait"
+    elif mine.undeliverable:
+        why = "each is a dead letter, which says why: shmbus sub '$bus.undeliverable'"
+    else:
+        why = (
+            "no handler had space for them. Wait longer (--timeout), or see who is full: shmbus ls"
+        )
+    missed = mine.undeliverable or mine.unforwarded
+    raise click.ClickException(
+        f"{missed} of {mine.sent.sends} commands of {type!r} were not taken: {why}"
+    )
 
 
 def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> None:

@@ -79,6 +79,7 @@ def explain(problem: errors.BusError) -> str:
         ("bus.route()", "shmbus route"),
         ("timeout=", patience),
         ("; with reconnect=True calls wait for that", ""),
+        (' and attach anew; with reconnect="always" calls wait', ""),
         ("python -m shmbus", "shmbus serve"),
     ):
         text = text.replace(call, here)

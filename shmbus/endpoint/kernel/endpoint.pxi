@@ -80,8 +80,9 @@ cdef class EndpointCore:
         """Send a request to the endpoint that handles the most specific matching pattern, and wait
         for its reply.
 
-        `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is decoded
-        to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
+        The reply may come before events that the handler published earlier: it has a way of its
+        own. `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is
+        decoded to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
         `RequestsFull`, `BusDown`, and like `publish`.
         """
         return self._requests.ask(type, payload, timeout, reply_type)

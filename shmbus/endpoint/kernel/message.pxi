@@ -145,7 +145,8 @@ cdef class Message:
             self._endpoint._threads.count_deferred(1)
 
     def reply(self, payload=None):
-        """Answer the request. Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
+        """Answer the request. The answer may overtake events that this endpoint published before it.
+        Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
         `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` (nothing was sent:
         answer again), `EndpointClosed`."""
         self._claim_answer()

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001bb428a54ull
+#define SB_LAYOUT 0x0000000121e1dd0aull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -197,11 +197,12 @@ _Static_assert(sizeof(struct sb_up) == 9088, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
-SB_FIELD(sb_up, name, 104, 64);
-SB_FIELD(sb_up, outgoing_ring, 168, 64);
-SB_FIELD(sb_up, incoming_ring, 232, 64);
-SB_FIELD(sb_up, pending_count, 296, 8);
-SB_FIELD(sb_up, pending_offset, 304, 8);
+SB_FIELD(sb_up, stays, 104, 8);
+SB_FIELD(sb_up, name, 112, 64);
+SB_FIELD(sb_up, outgoing_ring, 176, 64);
+SB_FIELD(sb_up, incoming_ring, 240, 64);
+SB_FIELD(sb_up, pending_count, 304, 8);
+SB_FIELD(sb_up, pending_offset, 312, 8);
 SB_FIELD(sb_up, state, 320, 8);
 SB_FIELD(sb_up, outgoing, 384, 128);
 SB_FIELD(sb_up, incoming, 512, 128);

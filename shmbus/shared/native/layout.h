@@ -290,6 +290,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     struct rb_prefix prefix;
     struct sb_identity identity;
     uint64_t nonce;
+    uint64_t stays;                                /* 1: at an orderly end of the bus it waits for the next dispatcher */
     char name[SB_NAME];
     struct sb_ring_descriptor outgoing_ring[SB_RINGS]; /* in UP */
     struct sb_ring_descriptor incoming_ring[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
@@ -321,7 +322,10 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
 
 /* What the dispatcher says to an endpoint. */
-enum sb_down_state { SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_RECLAIMED = 3, SB_DOWN_EVICTED = 4 };
+enum sb_down_state {
+    SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_RECLAIMED = 3, SB_DOWN_EVICTED = 4,
+    SB_DOWN_ENDED = 5, /* the bus has ended for it, and stays for others, which wait for the next dispatcher */
+};
 
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
     _Alignas(64) rb_word head;              /* dispatcher */

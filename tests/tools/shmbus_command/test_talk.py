@@ -197,6 +197,33 @@ def test_a_command_is_sent_to_its_handler(bus: shmbus.Bus, shmbus_command: Comma
     handler.close()
 
 
+def test_a_command_that_nobody_handles_fails_with_the_remedy(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("send", "-b", bus.name, "nobody.handles", "1")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "shmbus: no endpoint handles 'nobody.handles'. Start one that does, wait for it (--wait), "
+        "or see who would get it (shmbus route)\n"
+    )
+    ran = shmbus_command("send", "-b", bus.name, "nobody.handles", "1", "--count", "3")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "3 of 3 commands of 'nobody.handles' were not taken: no endpoint handles" in ran.err
+
+
+def test_a_command_too_large_for_its_handler_fails_with_where_to_look(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("small", settings=shmbus.Settings(ring_bytes=4096)) as small:
+        small.handle("job", lambda message: None)
+        small.start()
+        ran = shmbus_command("send", "-b", bus.name, "job", "--as", "text", "x" * 2000)
+        assert (ran.code, ran.out) == (1, "")
+        assert "1 of 1 commands of 'job' were not taken" in ran.err
+        assert "$bus.undeliverable" in ran.err
+        assert shmbus_command("send", "-b", bus.name, "job", "1").code == 0
+
+
 def listen(bus: shmbus.Bus, type: str) -> None:
     """Wait until an endpoint would get it."""
     with bus.attach() as endpoint:
