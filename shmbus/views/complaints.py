@@ -125,21 +125,21 @@ def _of_losses(e: EndpointInfo, since: Losses) -> Iterator[str]:
         yield _too_large(e, since.too_large, "since the look before")
     if since.slow and e.condition != "slow":  # else that says so
         yield (
-            f"{since.slow} messages were lost at {_who(e)} since the look before: its ring was "
-            f"full; give it more threads or members, or {_LARGER.removeprefix('give it ')}"
+            f"{_who(e)} lost messages because its ring was full, {since.slow} since the look "
+            f"before; give it more threads or members, or {_LARGER.removeprefix('give it ')}"
         )
     if since.abandoned:
         yield (
-            f"{since.abandoned} messages to {_who(e)} were lost since the look before: their "
-            "sender was quarantined; see the dispatcher's log"
+            f"{_who(e)} lost messages whose sender was quarantined, {since.abandoned} since the "
+            "look before; see the dispatcher's log"
         )
 
 
 def _too_large(e: EndpointInfo, count: int, when: str) -> str:
     limit = e.incoming.capacity // 4
     return (
-        f"{count} events {when} were too large for {_who(e)}, whose ring takes at most {limit} "
-        f"bytes each, and are lost there; send less, or {_LARGER}"
+        f"{_who(e)} lost events that are too large for its ring, {count} {when}: it takes at most "
+        f"{limit} bytes each; send less, or {_LARGER}"
     )
 
 
@@ -149,9 +149,9 @@ def _waiting(endpoints: Sequence[EndpointInfo], late: float) -> Iterator[str]:
     for e in endpoints:
         if (e.oldest or 0.0) > late and not e.lossy and e.condition not in ("dead", "stalled"):
             yield (
-                f"{_who(e)} is behind: {e.untouched} messages wait, the oldest for "
-                f"{e.oldest:.1f} s, and {e.in_hand} are in hand; give it more threads or members, "
-                "or shorten its handlers"
+                f"{_who(e)} is behind: its oldest message has waited {e.oldest:.1f} s (waiting: "
+                f"{e.untouched}, in hand: {e.in_hand}); give it more threads or members, or "
+                "shorten its handlers"
             )
         if (e.oldest_unforwarded or 0.0) > late:
             whom = ", ".join(one.name for one in full) or "none is full any more"

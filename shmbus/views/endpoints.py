@@ -23,7 +23,6 @@ from .memory import copy_of, open_segment, table
 from .oldest import oldest_sent
 
 _WAITING = int(layout.PendingState.WAITING)
-_LOSSES = layout.words(layout.Loss)
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
@@ -141,7 +140,7 @@ class EndpointView:
             sent=sent,
             received=received,
             note=note or broken,
-            lost_by=_losses(down),
+            lost_by=Losses.of(down),
             **{field: int(up[field]) for field in _OF_UP},
             **{field: int(down[field]) for field in _OF_DOWN},
         )
@@ -253,12 +252,6 @@ def _lane_out(ring: int) -> _Lane:
 # Some of its messages are taken and still stand in the ring; replies leave it as they are taken.
 _RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"))
 _RINGS_OUT = (_lane_out(0), _lane_out(1))
-
-
-def _losses(counters: Any) -> Losses:
-    """What a copy of DOWN says."""
-    by = counters["lost_by"].tolist()
-    return Losses(**{word: by[number] for number, word in _LOSSES.items()})
 
 
 def _counts(up: Any, way: str) -> Counts:

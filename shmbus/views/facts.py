@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from shmbus.shared import layout
 from shmbus.shared.patterns import Interest
 
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
+_LOSSES = layout.words(layout.Loss)
 FULL = 0.75
 """A ring this full may delay its producer: a record takes a quarter of it at most."""
 
@@ -61,6 +63,17 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """It ended before it had taken them."""
     abandoned: int = 0
     """Their sender was quarantined before they were delivered."""
+
+    @classmethod
+    def of(cls, counters: Any) -> Losses:
+        """What a copy of DOWN or BUS says."""
+        by = counters["lost_by"].tolist()
+        return cls(**{word: by[number] for number, word in _LOSSES.items()})
+
+    @property
+    def unchosen(self) -> int:
+        """All but what it chose to lose."""
+        return self.slow + self.too_large + self.ended + self.abandoned
 
 
 class PastDeath(msgspec.Struct, frozen=True, kw_only=True):

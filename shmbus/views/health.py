@@ -90,6 +90,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int
     orphans: int
     lost: int
+    lost_by: Losses
     redelivered: int
     violations: int
     latency: tuple[int, ...]
@@ -102,6 +103,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
         return cls(
             seconds=seconds,
+            lost_by=Losses.of(bus),
             latency=tuple(bus["latency"].tolist()),
             latency_sum=int(bus["latency_sum_ns"]) / 1e9,
             latency_max=int(bus["latency_max_ns"]) / 1e9,
@@ -194,6 +196,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Requests under way."""
     routed: int
     lost: int
+    lost_by: Losses
+    """The same by the reason."""
     unrouted: int
     no_route: int
     dead_letters: int
@@ -257,6 +261,7 @@ def assess(
         pending=sum(e.pending for e in endpoints),
         routed=traffic.routed,
         lost=traffic.lost,
+        lost_by=traffic.lost_by,
         unrouted=traffic.unrouted,
         no_route=traffic.no_route,
         dead_letters=traffic.dead_letters,

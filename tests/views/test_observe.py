@@ -319,6 +319,7 @@ def lose(endpoint: EndpointByHand, **losses: int) -> None:
     for word, count in losses.items():
         endpoint.down["lost"] += count
         endpoint.bus.head["lost"] += count
+        endpoint.bus.head["lost_by"][layout.Loss[word.upper()]] += count
         endpoint.down["lost_by"][layout.Loss[word.upper()]] += count
 
 
@@ -329,7 +330,8 @@ def test_health_names_losses_the_slow_and_the_stalled(bus: BusByHand, seen: BusV
     reasons = " / ".join(seen.health().reasons)
     assert "endpoint snail" in reasons
     assert "no thread runs its handlers" in reasons
-    assert "3 messages were lost at endpoint sieve" in reasons
+    assert "endpoint sieve" in reasons
+    assert "lost messages because its ring was full, 3 since the look before" in reasons
 
 
 def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
@@ -344,11 +346,12 @@ def test_a_loss_that_the_loser_chose_is_counted_and_is_no_complaint(
     assert seen.health().healthy
     lose(log, dropped=5)
     health = seen.health()
-    assert (health.healthy, health.lost) == (True, 5)
+    assert (health.healthy, health.lost, health.lost_by.dropped) == (True, 5, 5)
     lose(worker, slow=2)
     lose(log, dropped=3)
     (reason,) = seen.health().reasons
-    assert reason.startswith("2 messages were lost at endpoint worker")
+    assert reason.startswith("endpoint worker")
+    assert "because its ring was full, 2 since the look before" in reason
     assert seen.health().healthy
     late = bus.endpoint(2, "late")  # and loses at once
     late.interests(entry(1, ">", flags=layout.InterestFlag.DROP_NEWEST))
@@ -364,7 +367,7 @@ def test_the_ends_of_others_are_no_loss_to_complain_of(bus: BusByHand, seen: Bus
     assert (health.state, health.lost) == ("healthy", 4)
     lose(bus.endpoint(1, "ear"), abandoned=1)
     (reason,) = seen.health().reasons
-    assert "their sender was quarantined" in reason
+    assert "whose sender was quarantined, 1 since" in reason
 
 
 def test_counters_read_at_different_moments_make_no_complaint(

@@ -18,7 +18,7 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
 from shmbus import BusError, buses, observe
-from shmbus.views import BusInfo, EndpointInfo, Health, PastDeath, Ring
+from shmbus.views import BusInfo, EndpointInfo, Health, Losses, PastDeath, Ring
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -192,7 +192,7 @@ def _describe_endpoint(e: EndpointInfo) -> list[str]:
         "requests under way": f"{e.pending} of {e.pending_limit}",
         "sent": ", ".join(counts) or "nothing",
         "received": ", ".join(received) or "nothing",
-        "lost": _lost(e),
+        "lost": _lost(e.lost, e.lost_by),
         "redelivered": e.redelivered,
     }
     for name in (
@@ -221,19 +221,19 @@ def _waiting(count: int, oldest: float | None) -> str:
 
 
 _LOSSES = {
-    "dropped": "dropped as it chose",
-    "slow": "while its ring was full",
-    "too_large": "too large for its ring",
-    "ended": "as it ended",
-    "abandoned": "as their sender was quarantined",
+    "dropped": "dropped as chosen",
+    "slow": "while a ring was full",
+    "too_large": "too large for a ring",
+    "ended": "as the receiver ended",
+    "abandoned": "as the sender was quarantined",
 }
 
 
-def _lost(e: EndpointInfo) -> str:
-    """What it has lost, and why."""
-    by = msgspec.structs.asdict(e.lost_by)
-    why = ", ".join(f"{count} {_LOSSES[word]}" for word, count in by.items() if count)
-    return f"{e.lost}: {why}" if why else str(e.lost)
+def _lost(count: int, by: Losses) -> str:
+    """What was lost, and why."""
+    reasons = msgspec.structs.asdict(by).items()
+    why = ", ".join(f"{number} {_LOSSES[word]}" for word, number in reasons if number)
+    return f"{count}: {why}" if why else str(count)
 
 
 def _facts(facts: dict[str, Any]) -> list[str]:
@@ -332,7 +332,7 @@ def _health(h: Health) -> list[str]:
         else "nothing routed yet",
         "oldest message": "none waits" if h.oldest is None else f"waits for {duration(h.oldest)}",
         "requests under way": h.pending,
-        "lost": h.lost,
+        "lost": _lost(h.lost, h.lost_by),
         "redelivered": h.redelivered,
         "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
         "dead letters": h.dead_letters,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from shmbus.views import EndpointHealth, EndpointInfo, Health, PastDeath, Ring
+from shmbus.views import EndpointHealth, EndpointInfo, Health, Losses, PastDeath, Ring
 
 from .sampler import Rates, Sample
 
@@ -135,6 +135,11 @@ def _count(value: float, style: str = "") -> Text:
     return _plain(number(value), style if value else "dim")
 
 
+def _lost(count: int, by: Losses) -> Text:
+    """Red where it was not chosen."""
+    return _count(count, "bold red" if by.unchosen else "yellow")
+
+
 def _fullest(first: Ring, second: Ring) -> float:
     return max(first.fill, second.fill)
 
@@ -203,7 +208,7 @@ COLUMNS = (
     Column("PEND", 6, lambda r, w: _count(r.info.pending), lambda r: r.info.pending, True, 112),
     Column("RECV/S", 7, lambda r, w: _count(r.rates.received), lambda r: r.rates.received),
     Column("SENT/S", 7, lambda r, w: _count(r.rates.sent), lambda r: r.rates.sent),
-    Column("LOST", 6, lambda r, w: _count(r.info.lost, "bold red"), lambda r: r.info.lost),
+    Column("LOST", 6, lambda r, w: _lost(r.info.lost, r.info.lost_by), lambda r: r.info.lost),
     Column(
         "REDEL", 6, lambda r, w: _count(r.info.redelivered), lambda r: r.info.redelivered, True, 120
     ),
@@ -284,7 +289,7 @@ def traffic(health: Health) -> Text:
         "  p99 ",
         (duration(p99), "bold"),
         f"  pending {number(health.pending)}  lost ",
-        (number(health.lost), "bold red" if health.lost else ""),
+        (number(health.lost), "bold red" if health.lost_by.unchosen else ""),
         "  dead letters ",
         (number(health.dead_letters), "bold red" if health.dead_letters else ""),
         "  deaths ",

@@ -234,6 +234,32 @@ def test_states_show_in_their_words_and_the_verdict_names_them(
     drive(bus, use)
 
 
+def test_what_is_late_and_who_died_is_shown(bus: BusByHand) -> None:
+    death = bus.head["last_deaths"][0]
+    death["nth"], death["generation"], death["pid"] = 1, 7, 4321
+    death["reason"], death["wall_ns"] = layout.Reason.KILLED, time.time_ns()
+    death["in_hand"], death["untouched"], death["pending"] = 2, 3, 4
+    death["name"] = b"the-late"
+    bus.head["deaths"][layout.Reason.KILLED] = 1
+    picky = bus.endpoint(5, "picky")
+    picky.down["lost"] = picky.down["lost_by"][layout.Loss.TOO_LARGE] = 6
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "◆ degraded")
+        assert "deaths 1" in seen
+        assert "endpoint picky" in seen
+        await pilot.press("d")
+        seen = await until(app, pilot, "the-late")
+        assert "since the bus was made: 1 killed" in seen
+        assert "2 in hand, 3 waiting, 4 requests under way" in seen
+
+    drive(bus, use, width=100)
+    arguments = [bus.name, "--once", "--interval", "0.05"]
+    result = CliRunner().invoke(shmtop, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 1
+    assert "the-late (process 4321) killed with 2 in hand" in result.output
+
+
 def test_endpoints_come_and_go_while_one_looks(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         bus.endpoint(6, "late")
