@@ -40,6 +40,9 @@ cdef extern from "<stdbool.h>" nogil:
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+    bint PyUnicode_IS_COMPACT_ASCII(object)
+    const void *PyUnicode_1BYTE_DATA(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
     const char *PyBytes_AS_STRING(object)
     Py_ssize_t PyBytes_GET_SIZE(object)
     char *PyByteArray_AS_STRING(object)
@@ -51,6 +54,9 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject *)
     void Py_XDECREF(PyObject *)
     void PyErr_Clear()
+
+cdef extern from "shmbus/shared/native/type.h" nogil:
+    bint sb_is_type(const char *, size_t)
 
 cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()

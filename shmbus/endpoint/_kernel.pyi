@@ -25,6 +25,7 @@ __all__ = [
     "EventCallback",
     "Iteration",
     "Message",
+    "PatternTable",
     "PendingReply",
     "Requests",
     "after_fork",
@@ -90,6 +91,12 @@ class EventCallback:
     def __init__(
         self, *args: Never, bit: int, function: Callable[[Message], Any], payload_type: Any
     ) -> None: ...
+
+@final
+class PatternTable:
+    def add(self, pattern: str, key: int) -> None: ...
+    def remove(self, pattern: str, key: int) -> None: ...
+    def find(self, type: str) -> tuple[int, ...]: ...
 
 @final
 class Callbacks:

@@ -63,6 +63,7 @@ __all__ = [
     "EventCallback",
     "Iteration",
     "Message",
+    "PatternTable",
     "PendingReply",
     "Requests",
     "after_fork",
@@ -79,6 +80,7 @@ include "kernel/connection.pxi"
 include "kernel/sending.pxi"
 include "kernel/message.pxi"
 include "kernel/threads.pxi"
+include "kernel/patterns.pxi"
 include "kernel/callbacks.pxi"
 include "kernel/inbox.pxi"
 include "kernel/answers.pxi"

@@ -62,7 +62,9 @@ def attach(
         names.check_endpoint(name)
     if bus is not None:
         names.check_bus(bus)
-    wanted = _Wanted(name, settings, payloads.Types(types), reconnect)  # before anything is made
+    wanted = _Wanted(
+        name, settings, payloads.check_types(types), reconnect
+    )  # before anything is made
     time_left = _Time.of(timeout)
     bus = _choose(bus, time_left)
     while True:

@@ -69,6 +69,7 @@ class Endpoint(EndpointCore):
             cls,
             seat,
             Upcalls(
+                patterns=interests.patterns,
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
                 explain_fault=explanations.fault,

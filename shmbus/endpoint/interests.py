@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from shmbus import errors
 from shmbus.limits import GROUPS
-from shmbus.shared import patterns
 from shmbus.shared.layout import InterestFlag, InterestRole
 
-from ._kernel import Callbacks, EventCallback, Message
+from ._kernel import Callbacks, EventCallback, Message, PatternTable
 from .payloads import Types
 
 Callback = Callable[[Message], Any]
@@ -33,58 +32,99 @@ class LocalInterest(msgspec.Struct, frozen=True):
     payload_type: Any = None
 
 
-class Interests(dict[int, LocalInterest]):
-    """All of one endpoint, by id. `Subscribing` changes them, under its lock.
+class Interests:
+    """All of one endpoint, in the order in which they were added. `Subscribing` changes them, under
+    its lock; nothing here takes longer the more there are.
 
-    `types`: what payloads are decoded to where an interest names no type."""
+    `types`: what payloads are decoded to where an interest names no type, by pattern."""
 
     def __init__(self, endpoint: str, types: Types) -> None:
-        self._endpoint, self._types = endpoint, types
+        self._endpoint = endpoint
+        self._by_id: dict[int, LocalInterest] = {}
+        self._handled: set[str] = set()
+        self._redelivering = 0
+        self._uncalled: dict[int, str] = {}
         self._bits: dict[str, int] = {}
+        self._members = [0] * (_GROUPS + 1)
+        self._types: list[Any] = []
+        self.patterns = PatternTable()
+        """Ids by pattern, and those of payload types, which are negative."""
+        for pattern, payload_type in types.items():
+            self._types.append(payload_type)
+            self.patterns.add(pattern, -len(self._types))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __contains__(self, interest: LocalInterest) -> bool:
+        return interest.id in self._by_id
+
+    def __iter__(self) -> Iterator[LocalInterest]:
+        return iter(self._by_id.values())
+
+    def add(self, interest: LocalInterest) -> None:
+        """One more."""
+        self._by_id[interest.id] = interest
+        self.patterns.add(interest.pattern, interest.id)
+        self._count(interest, 1)
+
+    def discard(self, interest: LocalInterest) -> None:
+        """One less, if it is there."""
+        if self._by_id.pop(interest.id, None) is not None:
+            self.patterns.remove(interest.pattern, interest.id)
+            self._count(interest, -1)
+
+    def _count(self, interest: LocalInterest, step: int) -> None:
+        if interest.function is None:
+            if step > 0:
+                self._uncalled[interest.id] = interest.pattern
+            else:
+                del self._uncalled[interest.id]
+        if interest.role == InterestRole.SUBSCRIBE:
+            self._members[interest.bit] += step
+        elif interest.role == InterestRole.HANDLE:
+            (self._handled.add if step > 0 else self._handled.discard)(interest.pattern)
+            self._redelivering += step * bool(interest.flags & InterestFlag.REDELIVER)
 
     @property
     def redeliver(self) -> bool:
         """Whether some handler is redeliver=True."""
-        return any(
-            i.role == InterestRole.HANDLE and i.flags & InterestFlag.REDELIVER
-            for i in self.values()
-        )
+        return self._redelivering > 0
 
     def handled(self, pattern: str) -> bool:
         """Whether there is a handler of exactly this pattern."""
-        return any(i.role == InterestRole.HANDLE and i.pattern == pattern for i in self.values())
+        return pattern in self._handled
 
     def uncalled(self) -> list[str]:
         """Patterns for which nothing is called."""
-        return [i.pattern for i in list(self.values()) if i.function is None]
+        return list(self._uncalled.values())
 
     def bit(self, group: str) -> int:
         """The bit that is set in messages for this group. Raises `TooManyGroups`."""
         if group in self._bits:
             return self._bits[group]
-        used = {i.bit for i in self.values() if i.role == InterestRole.SUBSCRIBE}
         # The bit of a group that was left may still be set in messages under way: reuse it last.
         fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
-        stale = [b for b in range(1, _GROUPS + 1) if b not in used]
+        stale = [b for b in range(1, _GROUPS + 1) if not self._members[b]]
         if not fresh and not stale:
             raise errors.TooManyGroups(endpoint=self._endpoint, group=group, limit=_GROUPS)
         bit = (fresh or stale)[0]
         self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
         return bit
 
-    def callbacks(self, type: str) -> Callbacks:
-        """What to call for messages of this type."""
-        default = self._types.find(type)
+    def callbacks(self, keys: tuple[int, ...]) -> Callbacks:
+        """What to call for messages of a type for which `patterns` has these keys."""
+        default = next((self._types[-key - 1] for key in keys if key < 0), None)
 
         def wanted(payload_type: Any) -> Any:
             return default if payload_type is None else payload_type
 
-        found = [i for i in list(self.values()) if patterns.matches(i.pattern, type)]
-        events = [i for i in found if i.role == InterestRole.SUBSCRIBE]
+        # One that another thread has just removed is missing.
+        found = [i for i in map(self._by_id.get, keys) if i is not None]
+        best = next((i for i in found if i.role == InterestRole.HANDLE), None)
+        events = sorted((i for i in found if i.role == InterestRole.SUBSCRIBE), key=lambda i: i.id)
         yielded = [i for i in events if i.function is None]
         types = [i.payload_type for i in yielded if i.payload_type is not None]
-        handlers = [i for i in found if i.role == InterestRole.HANDLE]
-        best = min(handlers, key=lambda i: patterns.specificity(i.pattern), default=None)
         return Callbacks(
             events=tuple(
                 EventCallback(bit=i.bit, function=i.function, payload_type=wanted(i.payload_type))

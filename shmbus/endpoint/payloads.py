@@ -20,7 +20,7 @@ import msgspec
 
 from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType
 from shmbus.shared.layout import RecordFlag
-from shmbus.shared.patterns import check_pattern, matches, specificity
+from shmbus.shared.patterns import check_pattern
 
 log = logging.getLogger("shmbus")
 
@@ -101,23 +101,16 @@ def _name(payload_type: Any) -> str:
     return str(getattr(payload_type, "__qualname__", payload_type))
 
 
-class Types:
-    """Payload types by pattern of message type; the most specific pattern decides.
+Types = Mapping[str, Any]
+"""Payload types by pattern of message type; the most specific pattern decides."""
 
-    Raises ``InvalidPattern``, ``InvalidPayloadType``.
-    """
 
-    def __init__(self, types: Mapping[str, Any] | None = None) -> None:
-        self._patterns = sorted(
-            ((check_pattern(pattern), found) for pattern, found in (types or {}).items()),
-            key=lambda item: specificity(item[0]),
-        )
-        for _, payload_type in self._patterns:
-            decoder(payload_type)
-        self.find = functools.lru_cache(maxsize=4096)(self._find)
-
-    def _find(self, type: str) -> Any:
-        return next((t for pattern, t in self._patterns if matches(pattern, type)), None)
+def check_types(types: Types | None) -> Types:
+    """The types themselves, if they can be used. Raises `InvalidPattern`, `InvalidPayloadType`."""
+    checked = {check_pattern(pattern): found for pattern, found in (types or {}).items()}
+    for payload_type in checked.values():
+        decoder(payload_type)
+    return checked
 
 
 def annotated_type(function: Callable[..., Any], namespace: Mapping[str, Any] | None = None) -> Any:

@@ -146,14 +146,14 @@ class Subscribing:
         self._endpoint._connection.require()
         if self._ending.begun:
             raise errors.EndpointClosed(endpoint=self._seat.name)
-        self._interests[interest.id] = interest
+        self._interests.add(interest)
         self._forget_callbacks()
         try:
             self._change(interest, InterestOp.ADD)
             if interest.function is not None:
                 self._runners.expect()
         except BaseException:
-            self._interests.pop(interest.id, None)
+            self._interests.discard(interest)
             self._forget_callbacks()
             with contextlib.suppress(Exception):
                 self._write(interest, InterestOp.REMOVE)
@@ -165,9 +165,9 @@ class Subscribing:
     def _remove(self, interest: LocalInterest) -> None:
         with self._lock:
             forked = self._endpoint._connection.forked()
-            if self._ending.closed or forked or interest.id not in self._interests:
+            if self._ending.closed or forked or interest not in self._interests:
                 return
-            del self._interests[interest.id]
+            self._interests.discard(interest)
             try:
                 # Without a dispatcher nobody routes by it, and the next one reads the log.
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
@@ -183,7 +183,7 @@ class Subscribing:
 
     def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
         """Write it to the log; returns the version that has it."""
-        serial = self._seat.log.write(operation, interest, self._interests.values())
+        serial = self._seat.log.write(operation, interest, self._interests)
         return self._endpoint._connection.commit_interests(serial)
 
     def _forget_callbacks(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmbus import errors
 
 if TYPE_CHECKING:
-    from ._kernel import Callbacks
+    from ._kernel import Callbacks, PatternTable
 
 
 class BadRing(NamedTuple):
@@ -41,8 +41,11 @@ class Fault(NamedTuple):
 class Upcalls(NamedTuple):
     """What the C kernel calls."""
 
-    callbacks: Callable[[str], Callbacks]
-    """What to call for messages of this type. The answer is kept until an interest changes."""
+    patterns: PatternTable
+    """What the endpoint wants, by pattern."""
+    callbacks: Callable[[tuple[int, ...]], Callbacks]
+    """What to call for messages of a type, given what `patterns` finds for it. The answer
+    is kept until an interest changes."""
     explain_trouble: Callable[[int, BadRing | None], errors.BusError]
     """The error for what keeps calls from proceeding (bits of `Trouble`)."""
     explain_fault: Callable[[Fault], errors.BusError]

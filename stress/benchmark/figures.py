@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 import shmbus
 
-from . import bare, ends, peers
+from . import bare, ends, many, peers
 from .measure import Flood, Latency, Pace
 from .stage import ENDS_SHARE, FREE, PLACEMENTS, Placement, Role, cpu_seconds, perform
 
@@ -355,6 +355,61 @@ class Bench:
             ],
         )
 
+    # Many types, many patterns
+
+    def bus_types(self, types: int) -> Sample:
+        bus, flood = self._bus(), self._flood(1_000_000)
+        cpu, rate = perform(
+            [
+                Role(many.sender, (bus, flood, types)),
+                Role(many.receiver, (bus, flood)),
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
+            ]
+        )
+        return {"rate": rate, "cpu": cpu}
+
+    def types(self) -> Figure:
+        return Figure(
+            "types",
+            {
+                "10 types": partial(self.bus_types, 10),
+                "100,000 types": partial(self.bus_types, 100_000),
+            },
+            [
+                Claim(
+                    "one-way rate: 100,000 types in turn / 10",
+                    ratio("100,000 types", "10 types", "rate"),
+                    0.5,
+                )
+            ],
+        )
+
+    def bus_patterns(self, most: int) -> Sample:
+        bus = self._bus()
+        ((few, many_),) = perform(
+            [
+                Role(many.subscriber, (bus, most)),
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
+            ]
+        )
+        return {"few": few, "many": many_}
+
+    def patterns(self) -> Figure:
+        return Figure(
+            "patterns",
+            {"5,000 patterns": partial(self.bus_patterns, 5000)},
+            [
+                Claim(
+                    "subscribe at an endpoint with 5,000 patterns / with 100",
+                    lambda medians: (
+                        medians["5,000 patterns"]["many"] / medians["5,000 patterns"]["few"]
+                    ),
+                    2,
+                    at_most=True,
+                )
+            ],
+        )
+
     # Events, paced
 
     def bus_paced(self, pace: Pace, subscribers: int, *, busy: bool = False) -> Sample:
@@ -506,6 +561,8 @@ class Bench:
             self.silent(),
             self.oneway(),
             self.typed(),
+            self.types(),
+            self.patterns(),
             self.batching(),
             self.batch_of_1(),
             self.fanout(),

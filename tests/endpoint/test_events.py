@@ -9,8 +9,8 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.endpoint import runners
-from shmbus.shared import patterns
+from shmbus.endpoint import interests, runners
+from shmbus.endpoint._kernel import EventCallback
 from shmbus.testing import Attach, eventually
 
 
@@ -48,15 +48,15 @@ def test_who_subscribes_while_another_thread_looks_for_callbacks_misses_nothing(
 ) -> None:
     endpoint, before, after = attach("e"), list[int](), list[int]()
     endpoint.subscribe("x", lambda message: before.append(message.payload))
-    matches = patterns.matches
+    make = EventCallback
 
-    def meanwhile(pattern: str, type: str) -> bool:
+    def meanwhile(**facts: Any) -> object:
         monkeypatch.undo()
         endpoint.subscribe("x", lambda message: after.append(message.payload))
-        return matches(pattern, type)
+        return make(**facts)
 
     endpoint.publish("x", 1)
-    monkeypatch.setattr(patterns, "matches", meanwhile)
+    monkeypatch.setattr(interests, "EventCallback", meanwhile)
     endpoint.start()
     eventually(lambda: before == [1])
     endpoint.publish("x", 2)

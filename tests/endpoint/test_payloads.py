@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmbus.endpoint import payloads
-from shmbus.endpoint.payloads import MSGPACK, NONE, RAW, Types, annotated_type, decode, encode
+from shmbus.endpoint.payloads import MSGPACK, NONE, RAW, annotated_type, decode, encode
 from shmbus.errors import DecodeError, EncodeError, InvalidPattern, InvalidPayloadType
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_a_type_that_cannot_be_decoded_to_is_refused_before_any_message_comes() 
     with pytest.raises(InvalidPayloadType, match="nonsense"):
         payloads.decoder(nonsense)
     with pytest.raises(InvalidPayloadType):
-        Types({"a.b": nonsense})
+        payloads.check_types({"a.b": nonsense})
     with pytest.raises(InvalidPayloadType):
         decode(MSGPACK, b"\x01", nonsense)
 
@@ -190,17 +190,11 @@ def test_the_decoder_of_a_type_is_made_once() -> None:
     assert payloads.decoder(Query).__self__ is payloads.decoder(Query).__self__  # type: ignore[attr-defined]
 
 
-def test_registered_types_are_found_by_the_most_specific_pattern() -> None:
-    types = Types({"a.>": dict, "a.*": list, "a.b": Query, ">": str, "$bus.>": bytes})
-    assert types.find("a.b") is Query
-    assert types.find("a.c") is list
-    assert types.find("a.c.d") is dict
-    assert types.find("x") is str
-    assert types.find("$bus.endpoint.up") is bytes
-    assert types.find("$other") is None
-    assert Types().find("a.b") is None
+def test_registered_types_are_checked() -> None:
+    assert payloads.check_types(None) == {}
+    assert payloads.check_types({"a.*": Query}) == {"a.*": Query}
     with pytest.raises(InvalidPattern):
-        Types({"a..b": int})
+        payloads.check_types({"a..b": int})
 
 
 # Annotations (strings all of them, as this file asks for)

@@ -1,5 +1,7 @@
 # What an endpoint calls for the messages of a type.
 
+cdef int KNOWN = 4096            # types, or sets of interests, whose callbacks an endpoint remembers
+
 
 @cython.final
 cdef class EventCallback:
@@ -39,15 +41,22 @@ cdef class Callbacks:
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class CallbackTable:
-    """The callbacks of each type that has come, until an interest changes."""
+    """The callbacks of each type that has come, until an interest changes.
 
+    They depend on nothing but the interests that match it. So a type that is not known yet costs a look into the
+    patterns, and Python is asked only for a set of interests that have not met before."""
+
+    cdef PatternTable _patterns  # Upcalls.patterns
     cdef object _resolve         # Upcalls.callbacks
-    cdef dict _known
+    cdef dict _known             # by type
+    cdef dict _of_keys           # by what `_patterns` has for it
     cdef bint redelivers         # some handler is redeliver=True
 
-    def __cinit__(self, resolve):
+    def __cinit__(self, PatternTable patterns not None, resolve):
+        self._patterns = patterns
         self._resolve = resolve
         self._known = {}
+        self._of_keys = {}
 
     cdef inline Callbacks known(self, str type):
         """None where `find` must be called first. Runs no Python code, so it may be called under the lock."""
@@ -55,14 +64,21 @@ cdef class CallbackTable:
         return <Callbacks>found if found != NULL else None
 
     cdef Callbacks find(self, str type):
-        if len(self._known) >= TYPES:
+        if len(self._known) >= KNOWN:
             self._known = {}
-        cdef dict known = self._known
-        cdef Callbacks found = self._resolve(type)
-        known[type] = found      # if an interest changed meanwhile, `known` is no longer in use
+        if len(self._of_keys) >= KNOWN:
+            self._of_keys = {}
+        # If an interest changes meanwhile, these two are no longer in use.
+        cdef dict known = self._known, of_keys = self._of_keys
+        cdef tuple keys = self._patterns.find(type)
+        cdef Callbacks found = of_keys.get(keys)
+        if found is None:
+            found = of_keys[keys] = self._resolve(keys)
+        known[type] = found
         return found
 
     cdef int forget(self, bint redelivers) except -1:
         self._known = {}
+        self._of_keys = {}
         self.redelivers = redelivers
         return 0

@@ -22,7 +22,7 @@ cdef class EndpointCore:
         self._outbox = Outbox(self._connection, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls.explain_fault)
-        self._callbacks = CallbackTable(upcalls.callbacks)
+        self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)
         self._receiving = Receiving(self._connection, self._threads, self._callbacks)
 
     @property

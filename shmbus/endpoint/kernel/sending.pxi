@@ -2,9 +2,14 @@
 
 cdef Py_ssize_t LARGE = 32768           # bytes; larger payloads are copied without the GIL
 cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew beyond is not kept
-cdef int TYPES = 4096                   # message types that one endpoint remembers
 
 cdef enum: ALONE = -1                   # the index of a message that is in no batch
+
+
+cdef inline bint is_type(str text):
+    """Whether a user may send messages of this type."""
+    return PyUnicode_IS_COMPACT_ASCII(text) and sb_is_type(<const char *>PyUnicode_1BYTE_DATA(text),
+                                                           PyUnicode_GET_LENGTH(text))
 
 
 cdef object number_of(int64_t index):
@@ -18,7 +23,6 @@ cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
 
     cdef Connection _connection
-    cdef dict _valid             # types that may be sent
     cdef object _encode_into
     cdef bytearray _scratch      # None while a thread encodes into it
     cdef bint _batching
@@ -26,7 +30,6 @@ cdef class Outbox:
 
     def __cinit__(self, Connection connection not None, batch):
         self._connection = connection
-        self._valid = {}
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._scratch = bytearray(512)
         self._batching = batch is not None
@@ -82,21 +85,13 @@ cdef class Outbox:
             self.flush()
         return 0
 
-    cdef int _accept_type(self, object type) except -1:
-        check_type(type)
-        if len(self._valid) >= TYPES:
-            self._valid = {}
-        self._valid[type] = True
-        return 0
-
     cdef object fill(self, ep_message *m, str type, object payload, int64_t index):
         """Fill in type and payload; returns what owns the payload's bytes."""
-        cdef Py_ssize_t length
         cdef bytearray scratch
-        if type not in self._valid:
-            self._accept_type(type)
-        m.type = PyUnicode_AsUTF8AndSize(type, &length)
-        m.type_length = <uint32_t>length
+        if not is_type(type):
+            check_type(type)     # raises
+        m.type = <const char *>PyUnicode_1BYTE_DATA(type)
+        m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
         if payload is None:
             m.flags = SB_NONE
             m.payload = NULL
