@@ -64,8 +64,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_after: float = 2.0
     """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
     stalled."""
-    prefetch: int = 4
-    """Messages that a group member may have waiting more than the member with the fewest."""
+    prefetch: int = 16
+    """Messages that an endpoint may have untouched and in hand for which there are others: messages
+    of a group, commands and requests that several handle. What nobody may have now waits in a
+    backlog, where whoever is free first gets it."""
+    backlog_bytes: int | None = None
+    """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
+    full, senders wait as at a full ring. ``None``: ``ring_bytes``."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
     oldest is no longer kept for handing on. At most 64."""
@@ -103,6 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _positive("block_timeout", self.block_timeout, zero=True)
         _positive("stall_after", self.stall_after)
         _between("prefetch", self.prefetch, 1, _MOST, "messages")
+        if self.backlog_bytes is not None:
+            _power_of_two("backlog_bytes", self.backlog_bytes, PAGE)
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
         _between("batch_per_pass", self.batch_per_pass, 1, _MOST, "records")
@@ -114,6 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_requests is not None:
             return self.max_requests
         return min(512, self.ring_bytes // KIB)
+
+    @property
+    def backlog_limit(self) -> int:
+        """Bytes of each backlog, with the default worked out."""
+        return self.backlog_bytes or self.ring_bytes
 
     @property
     def spin_ns(self) -> int:

@@ -193,5 +193,12 @@ def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
                 path.unlink()
 
 
+def clear_backlogs(bus: str) -> None:
+    """Remove the backlogs of a bus that has ended."""
+    for path, entry in names.entries(bus):
+        if entry.kind == "backlog":
+            path.unlink(missing_ok=True)
+
+
 def _owner_alive(entry: names.Entry) -> bool:
     return entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)

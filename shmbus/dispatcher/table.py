@@ -34,6 +34,7 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
         head["block_timeout_ns"] = int(settings.block_timeout * 1e9)
         head["stall_after_ns"] = int(settings.stall_after * 1e9)
         head["prefetch"] = settings.prefetch
+        head["backlog_bytes"] = settings.backlog_limit
         head["max_deliveries"] = settings.max_deliveries
         head["batch_per_pass"] = settings.batch_per_pass
         head["rows_offset"] = rows

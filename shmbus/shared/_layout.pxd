@@ -107,6 +107,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_SEGMENT_UP
         SB_SEGMENT_DOWN
         SB_SEGMENT_INTERESTS
+        SB_SEGMENT_BACKLOG
     enum: # sb_ring_index; a named one could not be an index
         SB_DATA
         SB_REPLIES
@@ -182,6 +183,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_KEPT
         SB_RINGS
         SB_MAX_SLOTS
+        SB_BACKLOGS
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
         SB_DEATHS
@@ -252,6 +254,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t block_timeout_ns
         uint64_t stall_after_ns
         uint64_t prefetch
+        uint64_t backlog_bytes
         uint64_t max_deliveries
         uint64_t batch_per_pass
         uint64_t rows_offset
@@ -259,12 +262,14 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         char package[32]
         rb_word state
         rb_word last_generation
+        rb_word backlogs_made
         rb_word attached
         rb_word wills
         rb_word bell
         rb_word heartbeat_ns
         rb_word control_ns
         sb_journal journal
+        rb_word backlog[64]
         rb_word routed
         rb_word unrouted
         rb_word no_route
@@ -277,6 +282,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word types_known
         rb_word patterns
         rb_word events_lost
+        rb_word backlogs_failed
         rb_word passes
         rb_word latency_count
         rb_word latency_sum_ns
@@ -348,6 +354,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word high
         rb_word reclaim
         rb_word reclaim_bits
+        rb_word wanted
     struct sb_down_outgoing:
         rb_word tail
     struct sb_target:
@@ -381,6 +388,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word redelivered
         rb_word forwarded
         sb_todo todo
+    struct sb_backlog:
+        sb_down down
+        char group[64]
+        char type[256]
     struct sb_interest:
         uint32_t length
         uint8_t op

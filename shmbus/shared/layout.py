@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000121E1DD0A
+LAYOUT = 0x00000001C61A24B5
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -62,6 +62,7 @@ FAULT_RECORD = 128
 LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived from these headers
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring
+BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
 REASONS = 8
@@ -136,6 +137,7 @@ class SegmentKind(IntEnum):
     UP = 0x5303
     DOWN = 0x5304
     INTERESTS = 0x5305
+    BACKLOG = 0x5306
 
 
 class RingIndex(IntEnum):
@@ -393,7 +395,7 @@ DEATH = _structure(
 )
 
 BUS = _structure(
-    5120,
+    5632,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -405,38 +407,42 @@ BUS = _structure(
     ("block_timeout_ns", "<u8", 144),
     ("stall_after_ns", "<u8", 152),
     ("prefetch", "<u8", 160),
-    ("max_deliveries", "<u8", 168),
-    ("batch_per_pass", "<u8", 176),
-    ("rows_offset", "<u8", 184),
-    ("name", "S64", 192),
-    ("package", "S32", 256),
+    ("backlog_bytes", "<u8", 168),
+    ("max_deliveries", "<u8", 176),
+    ("batch_per_pass", "<u8", 184),
+    ("rows_offset", "<u8", 192),
+    ("name", "S64", 200),
+    ("package", "S32", 264),
     ("state", "<u8", 320),
     ("last_generation", "<u8", 328),
-    ("attached", "<u8", 336),
-    ("wills", "<u8", 344),
+    ("backlogs_made", "<u8", 336),
+    ("attached", "<u8", 344),
+    ("wills", "<u8", 352),
     ("bell", "<u8", 384),
     ("heartbeat_ns", "<u8", 448),
     ("control_ns", "<u8", 456),
     ("journal", JOURNAL, 512),
-    ("routed", "<u8", 640),
-    ("unrouted", "<u8", 648),
-    ("no_route", "<u8", 656),
-    ("dead_letters", "<u8", 664),
-    ("orphans", "<u8", 672),
-    ("lost", "<u8", 680),
-    ("lost_by", ("<u8", 5), 688),
-    ("redelivered", "<u8", 728),
-    ("violations", "<u8", 736),
-    ("types_known", "<u8", 744),
-    ("patterns", "<u8", 752),
-    ("events_lost", "<u8", 760),
-    ("passes", "<u8", 768),
-    ("latency_count", "<u8", 776),
-    ("latency_sum_ns", "<u8", 784),
-    ("latency_max_ns", "<u8", 792),
-    ("latency", ("<u8", 256), 800),
-    ("deaths", ("<u8", 8), 2880),
-    ("last_deaths", (DEATH, 16), 2944),
+    ("backlog", ("<u8", 64), 640),
+    ("routed", "<u8", 1152),
+    ("unrouted", "<u8", 1160),
+    ("no_route", "<u8", 1168),
+    ("dead_letters", "<u8", 1176),
+    ("orphans", "<u8", 1184),
+    ("lost", "<u8", 1192),
+    ("lost_by", ("<u8", 5), 1200),
+    ("redelivered", "<u8", 1240),
+    ("violations", "<u8", 1248),
+    ("types_known", "<u8", 1256),
+    ("patterns", "<u8", 1264),
+    ("events_lost", "<u8", 1272),
+    ("backlogs_failed", "<u8", 1280),
+    ("passes", "<u8", 1288),
+    ("latency_count", "<u8", 1296),
+    ("latency_sum_ns", "<u8", 1304),
+    ("latency_max_ns", "<u8", 1312),
+    ("latency", ("<u8", 256), 1320),
+    ("deaths", ("<u8", 8), 3392),
+    ("last_deaths", (DEATH, 16), 3456),
 )
 
 READY = _structure(
@@ -525,6 +531,7 @@ DOWN_INCOMING = _structure(
     ("high", "<u8", 24),
     ("reclaim", "<u8", 32),
     ("reclaim_bits", "<u8", 40),
+    ("wanted", "<u8", 48),
 )
 
 DOWN_OUTGOING = _structure(
@@ -575,6 +582,13 @@ DOWN = _structure(
     ("todo", TODO, 592),
 )
 
+BACKLOG = _structure(
+    960,
+    ("down", DOWN, 0),
+    ("group", "S64", 640),
+    ("type", "S256", 704),
+)
+
 INTEREST = _structure(
     24,
     ("length", "<u4", 0),
@@ -621,6 +635,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_todo_target": TODO_TARGET,
     "sb_todo": TODO,
     "sb_down": DOWN,
+    "sb_backlog": BACKLOG,
     "sb_interest": INTEREST,
     "sb_interests": INTERESTS,
 }

@@ -117,6 +117,9 @@ class BusNames(NamedTuple):
     def down(self, slot: int, generation: int) -> str:
         return f"{self.prefix}down:{slot}:{generation}"
 
+    def backlog(self, slot: int, generation: int) -> str:
+        return f"{self.prefix}backlog:{slot}:{generation}"
+
     def endpoint_bell(self, owner: Owner) -> str:
         return f"/{self.prefix}bell:{owner}"
 
@@ -137,11 +140,11 @@ class Entry(NamedTuple):
 
     uid: int
     bus: str
-    kind: str  # bus, lock, door, ready, up, int, down or bell
+    kind: str  # bus, lock, door, ready, up, int, down, backlog or bell
     owner: Owner | None = None  # of up, int, and an endpoint's bell
     serial: int | None = None  # of int
-    slot: int | None = None  # of down
-    generation: int | None = None  # of down
+    slot: int | None = None  # of down, backlog
+    generation: int | None = None  # of down, backlog
     semaphore: bool = False
 
     @property
@@ -153,7 +156,7 @@ _NUMBER = r"(?:0|[1-9][0-9]{0,19})"
 _OWNER = rf"(?P<pid>{_NUMBER}):(?P<start>{_NUMBER}):(?P<nonce>[0-9a-f]{{16}})"
 _FILE = re.compile(
     rf"(?P<sem>sem\.)?shmbus:(?P<uid>{_NUMBER}):(?P<bus>{_NAME}):"
-    rf"(?P<kind>bus|lock|door|ready|bell|up|int|down)"
+    rf"(?P<kind>bus|lock|door|ready|bell|up|int|down|backlog)"
     rf"(?::{_OWNER}(?::(?P<serial>{_NUMBER}))?|:(?P<slot>{_NUMBER}):(?P<generation>{_NUMBER}))?\Z"
 )
 _PARTS: dict[str, list[tuple[str, ...]]] = {
@@ -165,6 +168,7 @@ _PARTS: dict[str, list[tuple[str, ...]]] = {
     "up": [("owner",)],
     "int": [("owner", "serial")],
     "down": [("slot",)],
+    "backlog": [("slot",)],
 }
 
 

@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 
 def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: int) -> Segment:
     """Make the DOWN of an endpoint. Raises ``SegmentError``."""
-    todo = slots
+    todo = slots + layout.BACKLOGS
     targets_at = _line(layout.DOWN.itemsize)
     todo_at = _line(targets_at + shape.requests * layout.TARGET.itemsize)
     at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)

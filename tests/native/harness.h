@@ -45,12 +45,14 @@ static inline struct sb_fault fault_of(const struct message *m)
         CHECK(strcmp(fault_.name, wanted_name) == 0);                                                           \
     } while (0)
 
+/* All that it gets, with what waits until it is free. */
 static inline uint32_t count_messages(struct peer *p)
 {
     struct message m;
     uint32_t n = 0;
-    while (take(p, &m))
-        n++;
+    for (bool more = true; more; settle(p->world))
+        for (more = false; take(p, &m); more = true)
+            n++;
     return n;
 }
 

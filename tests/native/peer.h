@@ -55,7 +55,7 @@ static inline void make_up(struct peer *p, struct size size)
 /* The control plane's half: the row and DOWN. */
 static inline void make_down(struct peer *p)
 {
-    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots;
+    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots + SB_BACKLOGS;
     uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
     uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
     uint64_t capacity[SB_RINGS] = {p->up->incoming_ring[0].capacity, p->up->incoming_ring[1].capacity};
@@ -314,6 +314,15 @@ static inline void release(struct peer *p, enum sb_ring_index ring, uint64_t pos
         raise_ready(p);
 }
 
+/* Ring the dispatcher if it waits until we are free: ep_offer_work. */
+static inline void offer_work(struct peer *p)
+{
+    const struct sb_down_incoming *down = &p->down->incoming[SB_DATA];
+    uint64_t untouched = rb_load(&down->delivered) - rb_load(&p->up->incoming[SB_DATA].taken_count);
+    if (untouched + rb_load(&p->up->in_hand) < rb_load(&down->wanted))
+        raise_ready(p);
+}
+
 /* Take the next message, and keep hold of it where `held` is a word for it. False: there is none. */
 static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb_held_state how)
 {
@@ -337,7 +346,9 @@ static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb
     c->next = position + RB_ALIGN8(head.length);
     rb_store_release(&p->up->incoming[SB_DATA].taken, c->next);
     rb_store(&p->up->incoming[SB_DATA].taken_count, rb_load(&p->up->incoming[SB_DATA].taken_count) + 1);
+    rb_store(&p->up->progress_ns, p->world->now);
     release(p, SB_DATA, least_held(p));
+    offer_work(p);
     return true;
 }
 
@@ -353,6 +364,7 @@ static inline void finish(struct peer *p, const struct message *m)
             rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) - 1);
         }
     release(p, SB_DATA, least_held(p));
+    offer_work(p);
 }
 
 static inline bool take_reply(struct peer *p, struct message *m)

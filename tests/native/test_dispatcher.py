@@ -18,6 +18,7 @@ SOURCES = [
     "events.c",
     "bus_events.c",
     "requests.c",
+    "backlogs.c",
     "closings.c",
     "deaths.c",
     "wills.c",

@@ -12,6 +12,9 @@
 #include <sys/eventfd.h>
 
 #include "check.h"
+#ifdef SHARED_WITH_CHILDREN
+#include "arena.h"
+#endif
 #include "shmbus/dispatcher/native/dispatcher.h"
 
 #define MAX_PEERS 64u
@@ -44,7 +47,7 @@ struct peer { /* an endpoint */
 
 struct plan { /* what a world is made of; zero: the default */
     uint32_t slots, prefetch, max_deliveries, batch;
-    uint64_t block_timeout_ns, stall_after_ns;
+    uint64_t block_timeout_ns, stall_after_ns, backlog_bytes;
 };
 
 struct size { /* of an endpoint */
@@ -65,25 +68,7 @@ struct world {
     uint32_t peers_count;
 };
 
-#ifdef SHARED_WITH_CHILDREN /* one piece that forked processes share, and that can be put back as it was */
-static uint8_t *arena;
-static uint64_t arena_used, arena_size = 1 << 20;
-static inline void *shared(uint64_t size)
-{
-    if (!arena)
-        arena = mmap(NULL, arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    void *at = arena + arena_used;
-    arena_used += (size + 63) & ~(uint64_t)63;
-    CHECK(arena_used <= arena_size);
-    return at;
-}
-static inline void unshare_memory(void *at) { (void)at; }
-static inline void unshare_all(void) /* the next test begins with an empty one */
-{
-    memset(arena, 0, arena_used);
-    arena_used = 0;
-}
-#else
+#ifndef SHARED_WITH_CHILDREN
 static inline void *shared(uint64_t size)
 {
     void *at = aligned_alloc(64, (size + 63) & ~(uint64_t)63);
@@ -141,7 +126,8 @@ static inline struct world *open_world(struct plan plan)
     w->bus->ring_bytes = 65536;
     w->bus->block_timeout_ns = or_default(plan.block_timeout_ns, SECOND);
     w->bus->stall_after_ns = or_default(plan.stall_after_ns, 2 * SECOND);
-    w->bus->prefetch = or_default(plan.prefetch, 4);
+    w->bus->prefetch = or_default(plan.prefetch, 16);
+    w->bus->backlog_bytes = or_default(plan.backlog_bytes, 65536);
     w->bus->max_deliveries = or_default(plan.max_deliveries, 2);
     w->bus->batch_per_pass = or_default(plan.batch, 256);
     w->bus->rows_offset = rows;
@@ -168,8 +154,20 @@ static inline void drop_log(struct peer *p)
     p->log = NULL;
 }
 
+static inline void drop_backlogs(struct world *w)
+{
+    for (uint32_t i = 0; i < SB_BACKLOGS; i++) {
+        char name[160];
+        uint64_t generation = rb_load(&w->bus->backlog[i]);
+        dp_backlog_name(w->f, SB_MAX_SLOTS + i, generation, name);
+        if (generation)
+            dp_remove_segment(name);
+    }
+}
+
 static inline void close_world(struct world *w)
 {
+    drop_backlogs(w);
     close_forwarder(w->f);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];

@@ -68,6 +68,8 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->reserve = (uint64_t)port->pending_count * SB_REQUEST_RESERVE;
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
+    if (port->out[SB_DATA].capacity > f->largest_ring)
+        f->largest_ring = port->out[SB_DATA].capacity;
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
     port->leaving_drained = rb_load(&o->down->state) == SB_DOWN_DRAINED;
     port->progress_ns = port->taken_since_ns = f->now;

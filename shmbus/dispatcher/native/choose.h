@@ -1,70 +1,123 @@
-/* Choosing: which member of a group, and which handler, gets a message: the one that has least to do.
+/* Choosing: which member of a group, and which handler, gets a message: among those who are free the one that has
+ * least to do. While nobody is free, or others wait already, the message waits in a backlog.
  *
- * Offers: dp_choose_event, dp_choose_handler, dp_choose_member. */
+ * Offers: dp_free, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
 #pragma once
 
-#include "shmbus/dispatcher/native/port.h"
+#include "shmbus/dispatcher/native/backlog.h"
 
-#define DP_NO_SLOT SB_MAX_SLOTS
+#define DP_NO_SLOT DP_PORTS
+#define DP_LAG_NS 20000000u /* who has been at one message for so long gets no more than one other */
 
-/* Fit ones before others; equals in turn. `stay` keeps its choice while it is not `prefetch` ahead of the least busy
- * other. */
+static inline uint64_t dp_load(const struct dp_forwarder *f, const struct dp_port *port)
+{
+    uint64_t untouched = dp_untouched(port); /* first: what is taken meanwhile counts twice, not never */
+    return untouched + dp_in_hand(port) + f->run.extra[port->slot];
+}
+
+/* May it have another group message, command or request? Then it has fewer than `prefetch` untouched and in hand;
+ * and behind a job that takes long no more than one message waits. */
+static inline bool dp_free(const struct dp_forwarder *f, const struct dp_port *port)
+{
+    uint64_t untouched = dp_untouched(port) + f->run.extra[port->slot], in_hand = dp_in_hand(port);
+    if (port->stalled || port->slow || untouched + in_hand >= f->prefetch)
+        return false;
+    return !untouched || !in_hand || rb_load(&port->up->progress_ns) + DP_LAG_NS > f->now;
+}
+
+/* Among those who are free; equals in turn. `stay` keeps its choice until it has half as much again to do as the
+ * least busy other: where all are busy runs are longer. NULL: nobody is free. */
 static inline const struct dp_receiver *dp_least_busy(struct dp_forwarder *f, const struct dp_receivers *among,
                                                       uint64_t *turn, uint32_t stay)
 {
-    if (among->count == 1)
-        return among->list;
     const struct dp_receiver *best = NULL, *kept = NULL;
-    uint64_t best_score = ~0ull, kept_score = 0, others = ~0ull;
-    uint32_t start = (uint32_t)(*turn % among->count);
+    uint64_t best_load = ~0ull, kept_load = 0, others = ~0ull >> 1;
+    uint32_t start = among->count > 1 ? (uint32_t)(*turn % among->count) : 0;
     for (uint32_t i = 0; i < among->count; i++) {
         const struct dp_receiver *r = &among->list[(start + i) % among->count];
         const struct dp_port *port = &f->ports[r->slot];
-        uint64_t score = dp_untouched(port) + dp_in_hand(port) + f->run.extra[r->slot];
-        if (port->stalled || port->slow)
-            score += 1ull << 40;
+        if (!dp_free(f, port))
+            continue;
+        uint64_t load = dp_load(f, port);
         if (r->slot == stay) {
             kept = r;
-            kept_score = score;
-        } else if (score < others) {
-            others = score;
+            kept_load = load;
+        } else if (load < others) {
+            others = load;
         }
-        if (score < best_score) {
-            best_score = score;
+        if (load < best_load) {
+            best_load = load;
             best = r;
         }
     }
-    if (kept && kept_score < others + f->prefetch)
+    if (kept && kept_load < others + others / 2)
         return kept;
-    *turn = (uint64_t)(best - among->list) + 1;
+    if (best)
+        *turn = (uint64_t)(best - among->list) + 1;
     return best;
 }
 
-static inline const struct dp_receiver *dp_choose_handler(struct dp_forwarder *f, struct dp_route *route)
+/* Least busy of all, free or not: where no backlog can be made. */
+static inline const struct dp_receiver *dp_overload(const struct dp_forwarder *f, const struct dp_receivers *among)
 {
-    return dp_least_busy(f, &route->handlers, &route->turn, DP_NO_SLOT);
+    const struct dp_receiver *best = among->list;
+    uint64_t best_score = ~0ull;
+    for (uint32_t i = 0; i < among->count; i++) {
+        const struct dp_port *port = &f->ports[among->list[i].slot];
+        uint64_t score = dp_load(f, port) + (port->stalled || port->slow ? 1ull << 40 : 0);
+        if (score < best_score) {
+            best_score = score;
+            best = &among->list[i];
+        }
+    }
+    return best;
+}
+
+/* One of the takers, or the backlog in which the message waits for one. */
+static inline const struct dp_receiver *dp_choose(struct dp_forwarder *f, const struct dp_route *route,
+                                                  const struct dp_group *group, const struct dp_receivers *takers,
+                                                  uint64_t *turn, uint32_t stay)
+{
+    bool waits = false;
+    struct dp_port *backlog = f->backlogs_open ? dp_find_backlog(f, group, takers, &waits) : NULL;
+    if (!waits) {
+        /* A single handler keeps nothing from others, and events and commands for it keep their order. */
+        if (!group && takers->count == 1)
+            return takers->list;
+        const struct dp_receiver *free_one = dp_least_busy(f, takers, turn, stay);
+        if (free_one)
+            return free_one;
+    }
+    if (!backlog)
+        backlog = dp_make_backlog(f, group, takers, route);
+    return backlog ? &dp_backlog_of(f, backlog)->as_target : dp_overload(f, takers);
+}
+
+/* Whom the run goes to already. */
+static inline uint32_t dp_stay(const struct dp_run *run, const struct dp_receivers *takers, bool by_bit)
+{
+    for (uint32_t i = 0; run && run->count && i < run->targets.count; i++)
+        for (uint32_t t = 0; t < takers->count; t++)
+            if (takers->list[t].slot == run->targets.list[i].slot &&
+                (!by_bit || run->targets.list[i].bits >> takers->list[t].bit & 1))
+                return run->targets.list[i].slot;
+    return DP_NO_SLOT;
+}
+
+/* Who gets a command or request of this route, which has handlers, if it may be the one that `run` (NULL: none)
+ * goes to. */
+static inline const struct dp_receiver *dp_choose_handler(struct dp_forwarder *f, struct dp_route *route,
+                                                          const struct dp_run *run)
+{
+    return dp_choose(f, route, NULL, &route->handlers, &route->turn, dp_stay(run, &route->handlers, false));
 }
 
 /* A member of a group that takes over from one that has gone; NULL: there is none. */
 static inline const struct dp_receiver *dp_choose_member(struct dp_forwarder *f, const struct dp_route *route,
                                                          struct dp_group *group)
 {
-    for (uint32_t g = 0; route && g < route->group_count; g++)
-        if (route->groups[g].group == group)
-            return dp_least_busy(f, &route->groups[g].members, &group->turn, DP_NO_SLOT);
-    return NULL;
-}
-
-/* The member to which the run goes already. */
-static inline uint32_t dp_member_of_run(const struct dp_run *run, const struct dp_receivers *members)
-{
-    uint32_t slot = DP_NO_SLOT;
-    for (uint32_t i = 0; i < run->targets.count; i++)
-        for (uint32_t m = 0; m < members->count; m++)
-            if (members->list[m].slot == run->targets.list[i].slot &&
-                run->targets.list[i].bits >> members->list[m].bit & 1)
-                slot = run->targets.list[i].slot;
-    return slot;
+    const struct dp_receivers *members = route && group ? dp_takers(route, group) : NULL;
+    return members ? dp_choose(f, route, group, members, &group->turn, DP_NO_SLOT) : NULL;
 }
 
 static inline void dp_add_choice(struct dp_choices *chosen, const struct dp_receiver *r)
@@ -90,7 +143,7 @@ static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *rout
     }
     for (uint32_t g = 0; g < route->group_count; g++) {
         struct dp_group_route *group = &route->groups[g];
-        uint32_t stay = run && run->count ? dp_member_of_run(run, &group->members) : DP_NO_SLOT;
-        dp_add_choice(chosen, dp_least_busy(f, &group->members, &group->group->turn, stay));
+        uint32_t stay = dp_stay(run, &group->members, true);
+        dp_add_choice(chosen, dp_choose(f, route, group->group, &group->members, &group->group->turn, stay));
     }
 }

@@ -25,11 +25,13 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
         *w = *h;
         w->path = 0;
         w->epoch = 0;
-        w->flags = h->flags & keep_flags;
         w->interests = bits;
-        w->peer = (uint16_t)run->span.source->slot;
-        w->peer_generation = run->span.source->generation;
         w->lost = lost;
+        if (!run->span.reclaim) { /* out of a backlog it comes with what was written here before */
+            w->flags = h->flags & keep_flags;
+            w->peer = (uint16_t)run->span.source->slot;
+            w->peer_generation = run->span.source->generation;
+        }
         uint32_t done = SB_HEADER;
         if (run->type[i]) { /* the type as it was looked up, whatever the sender's memory says now */
             memcpy(at + done, run->type[i], h->type_length);
@@ -41,7 +43,7 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
     return (int)run->count;
 }
 
-/* The position after the first `count` records of the run. */
+/* The position after the first `count` records of the run, which lie in an endpoint's ring. */
 static inline uint64_t dp_end_of_run(const struct dp_run *run, uint32_t count)
 {
     const struct rb_consumer *c = &run->span.source->out[run->span.ring];
@@ -59,6 +61,8 @@ static inline bool dp_tapped(const struct dp_forwarder *f) { return __builtin_ex
 static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *target, enum sb_outcome outcome)
 {
     const struct dp_run *run = &f->run;
+    if (target && dp_is_backlog(target)) /* it is told of when it has left there */
+        return;
     struct sb_tap tap = {.forwarded_ns = rb_now(), /* f->now may be from before they came */
                          .outcome = (uint8_t)outcome, .target = target ? (uint16_t)target->slot : SB_FROM_BUS,
                          .target_generation = target ? target->generation : 0};
@@ -75,8 +79,10 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
         h.kind = SB_TAP;
         h.extension_length += (uint16_t)sizeof tap;
         h.interests = SB_PLAIN;
-        h.peer = (uint16_t)run->span.source->slot;
-        h.peer_generation = run->span.source->generation;
+        if (!run->span.reclaim) {
+            h.peer = (uint16_t)run->span.source->slot;
+            h.peer_generation = run->span.source->generation;
+        }
         for (uint32_t k = 0; route && k < route->observers.count; k++) {
             struct dp_port *observer = &f->ports[route->observers.list[k].slot];
             h.lost = (uint32_t)rb_load(&observer->down->lost);
@@ -89,5 +95,6 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
 static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target)
 {
     dp_publish(f, target, f->run.span.ring, f->run.count);
-    rb_add(&f->bus->routed, f->run.count);
+    if (!dp_is_backlog(target))
+        rb_add(&f->bus->routed, f->run.count);
 }

@@ -7,8 +7,7 @@
  * Its incoming ring lies in DOWN, which the dispatcher itself wrote; its tail, `taken` and `held` lie in UP and
  * are believed only where they make sense.
  *
- * Offers: dp_depart, dp_continue_departure, dp_all_forwarded; for adoption dp_settle_dead, dp_taken, dp_own_record,
- *         dp_awaited. */
+ * Offers: dp_depart, dp_continue_departure, dp_all_forwarded; for adoption dp_settle_dead, dp_taken, dp_awaited. */
 #pragma once
 
 #include "shmbus/dispatcher/native/deaths.h"
@@ -38,33 +37,6 @@ static inline void dp_freeze(struct dp_port *port)
     (void)rb_refresh_tail(&port->in[SB_DATA]);
     rb_store(&down->reclaim_bits, 0);
     rb_store_release(&down->reclaim, port->in[SB_DATA].tail_seen);
-}
-
-/* Our own record at `*position` of its incoming data ring; false at the end. Moves past padding. The walk begins
- * at a tail that the endpoint wrote, which may lie in the midst of a record: what does not look like one of ours
- * is the end, too. */
-static inline bool dp_own_record(const struct dp_forwarder *f, struct dp_port *port, uint64_t *position,
-                                 struct sb_record *h, const uint8_t **record)
-{
-    struct rb_producer *in = &port->in[SB_DATA];
-    while (*position < in->published) {
-        struct rb_head8 head;
-        uint64_t offset = *position & (in->capacity - 1), to_end = in->capacity - offset;
-        memcpy(&head, in->data + offset, sizeof head);
-        uint64_t size = RB_ALIGN8(head.length);
-        if (head.length < sizeof head || size > to_end || size > in->published - *position)
-            return false;
-        if (head.kind != RB_PADDING) {
-            if (head.length < SB_HEADER)
-                return false;
-            *record = in->data + offset;
-            memcpy(h, *record, sizeof *h);
-            bool ours = h->peer < f->slots || (h->peer == SB_FROM_BUS && h->kind != SB_REQUEST);
-            return ours && sb_record_sound(h) && h->type_length;
-        }
-        *position += size;
-    }
-    return false;
 }
 
 /* Is the message at `position` among the held, begun and not done? `how`: enum sb_held_state. */
@@ -237,7 +209,7 @@ static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span
     RB_FAIL("reclaim.chosen");
     dp_publish(f, target, SB_DATA, 1);
     RB_FAIL("reclaim.published");
-    rb_add(&f->bus->routed, 1);
+    rb_add(&f->bus->routed, !dp_is_backlog(target));
     rb_add(&target->down->redelivered, 1);
     rb_add(&f->bus->redelivered, 1);
     source->refused_since_ns[DP_LINE_HANDED_ON] = 0;
@@ -261,7 +233,7 @@ static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span 
     if (h->kind == SB_REQUEST && !dp_awaited(requester, h))
         return true; /* nobody waits for it */
     if (route && route->handlers.count && !(requester && begun)) {
-        struct dp_port *target = &f->ports[dp_choose_handler(f, route)->slot];
+        struct dp_port *target = &f->ports[dp_choose_handler(f, route, NULL)->slot];
         enum dp_space space = dp_give(f, span, target, h, record, SB_PLAIN, 0);
         if (space != DP_LOSE)
             return space == DP_SPACE;

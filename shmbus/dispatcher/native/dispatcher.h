@@ -7,6 +7,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/admit.h"
+#include "shmbus/dispatcher/native/drain.h"
 #include "shmbus/dispatcher/native/recover.h"
 
 /* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,
@@ -26,7 +27,7 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
     f->batch = (uint32_t)bus->batch_per_pass;
     f->next_deadline = ~0ull;
     f->scratch = malloc(DP_EVENT_BYTES);
-    f->ports = calloc(f->slots, sizeof *f->ports);
+    f->ports = calloc(DP_PORTS, sizeof *f->ports);
     f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
     rb_bell_open(&f->bell, &bus->bell, bell, spin_ns);
     bool routes = dp_routes_open(&f->routes, f->slots), orders = dp_orders_open(&f->orders, &bus->bell, bell);
@@ -37,6 +38,9 @@ static inline void dp_forwarder_close(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; f->ports && slot < f->slots; slot++)
         dp_interests_close(&f->ports[slot]);
+    uint64_t left = f->backlogs_open;
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
+        dp_close_backlog(f, port, false);
     dp_routes_close(&f->routes);
     dp_orders_close(&f->orders);
     free(f->scratch);
@@ -52,6 +56,7 @@ static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *port, 
         return;
     port->stalled = stalled;
     dp_set_health(port, SB_STALLED, stalled);
+    dp_wake_backlogs(f);
     dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", port, reason);
 }
 
@@ -165,14 +170,34 @@ static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *por
     }
 }
 
+/* Has it taken something since the last look, or nothing to take? Then it is not stalled. */
+static inline bool dp_note_taking(struct dp_forwarder *f, struct dp_port *port)
+{
+    uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
+    if (taken == port->taken_seen && dp_untouched(port) && !dp_in_hand(port))
+        return false;
+    port->taken_seen = taken;
+    port->taken_since_ns = f->now;
+    if (!port->stopped)
+        dp_set_stalled(f, port, false, "progress");
+    return true;
+}
+
 static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
 {
     if (port->state == SB_ROW_FREE)
         return;
+    if (dp_is_backlog(port)) {
+        dp_drain_backlog(f, port);
+        return;
+    }
     uint64_t state = rb_load_acquire(&port->up->state);
     if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
         dp_listen(f, port);
     dp_look_for_space(f, port);
+    if (port->stalled)
+        dp_note_taking(f, port);
+    dp_look_for_work(f, port);
     if (port->state == SB_ROW_LIVE) {
         bool more = dp_forward_ring(f, port, SB_REPLIES);
         more |= dp_forward_ring(f, port, SB_DATA);
@@ -209,20 +234,14 @@ static inline void dp_look_around(struct dp_forwarder *f)
             continue;
         dp_set_add(&f->active, slot);
         dp_discount_late(f, port, late);
-        uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
         if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)
             dp_count_delivered(f, port); /* a kill of either side can have left the counts apart */
-        if (taken != port->taken_seen || !dp_untouched(port) || dp_in_hand(port)) {
-            port->taken_seen = taken;
-            port->taken_since_ns = f->now;
-            if (!port->stopped)
-                dp_set_stalled(f, port, false, "progress");
-        } else if (f->now - port->taken_since_ns > f->stall_after_ns) {
+        if (!dp_note_taking(f, port) && f->now - port->taken_since_ns > f->stall_after_ns)
             dp_set_stalled(f, port, true, "messages wait and nothing is in hand");
-        }
     }
     while (f->high_slot && f->ports[f->high_slot - 1].state == SB_ROW_FREE)
         f->high_slot--;
+    dp_look_at_backlogs(f);
     rb_store(&f->bus->types_known, f->routes.types_known);
     f->next_look = f->now + DP_LOOK_NS;
 }
@@ -274,10 +293,18 @@ static inline void dp_account_latency(struct dp_forwarder *f)
 
 static inline bool dp_any_active(const struct dp_forwarder *f)
 {
-    uint64_t any = 0;
+    uint64_t any = f->active.word[DP_BACKLOG_WORD];
     for (uint32_t w = 0; w <= (f->high_slot ? (f->high_slot - 1) / 64 : 0); w++)
         any |= f->active.word[w];
     return any != 0;
+}
+
+static inline void dp_visit_word(struct dp_forwarder *f, uint32_t word)
+{
+    uint64_t bits = f->active.word[word];
+    f->active.word[word] = 0;
+    for (; bits; bits &= bits - 1)
+        dp_visit(f, &f->ports[word * 64 + (uint32_t)__builtin_ctzll(bits)]);
 }
 
 static inline void dp_pass(struct dp_forwarder *f)
@@ -295,11 +322,12 @@ static inline void dp_pass(struct dp_forwarder *f)
                 dp_set_add(&f->active, slot);
     }
     uint32_t words = f->high_slot ? (f->high_slot - 1) / 64 + 1 : 0;
-    for (uint32_t w = 0; w < words; w++) {
-        uint64_t bits = f->active.word[w];
-        f->active.word[w] = 0;
-        for (; bits; bits &= bits - 1)
-            dp_visit(f, &f->ports[w * 64 + (uint32_t)__builtin_ctzll(bits)]);
+    for (uint32_t w = 0; w < words; w++)
+        dp_visit_word(f, w);
+    if (f->backlogs_open) { /* after all that may have made somebody free */
+        if (f->backlogs_version != f->routes.version)
+            dp_tend_backlogs(f);
+        dp_visit_word(f, DP_BACKLOG_WORD);
     }
     dp_ring_all(f);
     dp_account_latency(f);
@@ -316,6 +344,10 @@ static inline bool dp_quiet(struct dp_forwarder *f)
         if (port->state != SB_ROW_LIVE || !dp_all_forwarded(port))
             return false;
     }
+    uint64_t left = f->backlogs_open;
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
+        if (dp_waits(f, port))
+            return false;
     return true;
 }
 

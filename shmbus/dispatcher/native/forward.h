@@ -45,9 +45,12 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
         dp_fail_request(f, target, h->correlation, SB_FAULT_REPLY_LOST, source, limit, &run->span);
     } else if (h->kind == SB_REQUEST) {
         enum sb_fault_code code = too_large ? SB_FAULT_TOO_LARGE : SB_FAULT_HANDLER_FULL;
-        dp_fail_request(f, source, h->correlation, code, target, limit, &run->span);
+        const struct dp_port *at_fault = dp_is_backlog(target) ? NULL : target;
+        dp_fail_request(f, source, h->correlation, code, at_fault, limit, &run->span);
     } else if (h->kind == SB_SEND) {
-        dp_dead_letter_of_run(f, 0, too_large ? "too large for its handler" : "its handler's queue stayed full");
+        const char *full = dp_is_backlog(target) ? "nobody who handles it was free, and the backlog stayed full"
+                                                 : "its handler's queue stayed full";
+        dp_dead_letter_of_run(f, 0, too_large ? "too large for its handler" : full);
     } else {
         dp_count_lost(f, target, why, run->count, &run->span, 0, 0);
     }
@@ -70,7 +73,8 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
         else if (run->span.ring == SB_REPLIES)
             rb_store(&target->given[sb_index_of(h->correlation)].done,
                      1 + dp_end_of_run(run, i + 1) - RB_ALIGN8(h->length));
-        dp_note_sent(f, h->sent_ns);
+        if (!dp_is_backlog(target))
+            dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("forward.chosen");
     dp_publish_run(f, target);

@@ -5,18 +5,21 @@
  *
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
  *         dp_untouched, dp_in_hand;
- *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_row_begin, dp_row_end,
- *         dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
+ *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_wake_backlogs; dp_row_begin,
+ *         dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #pragma once
 
 #include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/dispatcher/native/routes.h"
 
-#define DP_SET_WORDS (SB_MAX_SLOTS / 64)
+#define DP_PORTS (SB_MAX_SLOTS + SB_BACKLOGS) /* those of endpoints, then those of backlogs */
+#define DP_SET_WORDS (DP_PORTS / 64)
+#define DP_BACKLOG_WORD (SB_MAX_SLOTS / 64) /* of a set: the backlogs */
+_Static_assert(SB_MAX_SLOTS % 64 == 0 && SB_BACKLOGS == 64, "the backlogs are one word of a set");
 #define DP_RUN 256u /* records of a run at the most */
 #define DP_LOOK_NS 100000000u /* all heads are looked at so often, whatever READY says */
 
-struct dp_set { uint64_t word[DP_SET_WORDS]; }; /* of slots */
+struct dp_set { uint64_t word[DP_SET_WORDS]; }; /* of slots, of endpoints and backlogs */
 static inline void dp_set_add(struct dp_set *s, uint32_t slot) { s->word[slot / 64] |= 1ull << (slot % 64); }
 static inline void dp_set_drop(struct dp_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
 static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
@@ -83,7 +86,7 @@ struct dp_choice { /* one target of a run */
 
 struct dp_choices {
     uint32_t count;
-    struct dp_choice list[SB_MAX_SLOTS];
+    struct dp_choice list[DP_PORTS];
 };
 
 struct dp_run { /* consecutive records with the same targets */
@@ -95,8 +98,16 @@ struct dp_run { /* consecutive records with the same targets */
     struct dp_choices targets;
     struct dp_route *route;        /* of the latest record; NULL: none */
     uint64_t bytes, bytes_most;    /* of a fan-out, which every target gets whole */
-    uint32_t extra[SB_MAX_SLOTS];  /* chosen in this run, not yet published, per slot */
+    uint32_t extra[DP_PORTS];      /* chosen in this run, not yet published, per slot */
     uint32_t mark[1024], number;   /* requests that this run has to do with: the run's number stands there */
+};
+
+struct dp_backlog { /* what is known of a backlog beside its port, see backlog.h */
+    struct dp_group *group;     /* whose messages wait; NULL: commands and requests */
+    struct dp_set takers;       /* the endpoints that may take them */
+    uint32_t takers_count;
+    struct dp_receiver as_target;
+    uint64_t emptied_ns;        /* since when it has been seen empty */
 };
 
 struct dp_forwarder {
@@ -110,7 +121,12 @@ struct dp_forwarder {
 
     struct rb_bell bell;
     struct dp_routes routes;
-    struct dp_port *ports;
+    struct dp_port *ports; /* DP_PORTS, most of them never touched */
+    struct dp_backlog backlogs[SB_BACKLOGS];
+    uint64_t backlogs_open;     /* a bit each */
+    uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
+    uint64_t largest_ring;      /* of all that messages came from */
+    struct sb_row no_row;       /* of backlogs: nobody reads it */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */
     struct dp_set departing;
@@ -137,7 +153,7 @@ struct dp_forwarder {
 static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
 {
     uint32_t slot = sb_whom_slot(whom);
-    if (!(whom >> 63) || slot >= f->slots)
+    if (!(whom >> 63) || slot >= DP_PORTS)
         return NULL;
     struct dp_port *port = &f->ports[slot];
     return port->state != SB_ROW_FREE && port->generation == sb_whom_generation(whom) ? port : NULL;
@@ -150,7 +166,7 @@ static inline bool dp_open_for_messages(const struct dp_port *port) { return por
 
 static inline uint64_t dp_untouched(const struct dp_port *port)
 {
-    uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
+    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count); /* before `in_hand`, see ep_take */
     return port->delivered > taken ? port->delivered - taken : 0;
 }
 
@@ -160,13 +176,19 @@ static inline uint64_t dp_in_hand(const struct dp_port *port)
     return n < 1u << 20 ? n : 1u << 20;
 }
 
+/* Something new lies there: a bell is rung after the pass, or a backlog visited in it. */
 static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port)
 {
-    if (!port->touched) {
+    if (port->slot >= SB_MAX_SLOTS) {
+        dp_set_add(&f->active, port->slot);
+    } else if (!port->touched) {
         port->touched = true;
         f->touched_slots[f->touched_count++] = port->slot;
     }
 }
+
+/* Somebody may be free who was not. */
+static inline void dp_wake_backlogs(struct dp_forwarder *f) { f->active.word[DP_BACKLOG_WORD] |= f->backlogs_open; }
 
 static inline void dp_note_moved(struct dp_forwarder *f, struct dp_port *port, enum sb_ring_index ring)
 {

@@ -1,6 +1,6 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: what stood in the journal is finished or forgotten, the interests of all who are attached
+ * In this order: backlogs are mapped, what stood in the journal is finished or forgotten, the interests of all who are attached
  * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
@@ -46,21 +46,24 @@ static inline void dp_forget_targets(struct dp_port *source, uint64_t from, uint
     }
 }
 
-/* Likewise for a request that was about to be handed on: it is the ended endpoint's still, untouched, whoever
- * else has died meanwhile. */
-static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *source, uint64_t from, uint64_t whom)
+/* Likewise for requests that were about to be handed on, or to leave a backlog: they are the ended endpoint's
+ * still, untouched, or the backlog's, whoever else has died meanwhile. */
+static inline void dp_forget_handed_on(struct dp_forwarder *f, struct dp_port *source, uint64_t from, uint64_t to,
+                                       uint64_t whom)
 {
     struct sb_record h;
     const uint8_t *record;
     uint64_t position = rb_load(&source->down->incoming[SB_DATA].reclaim);
-    if (!dp_own_record(f, source, &position, &h, &record) || position != from || h.kind != SB_REQUEST)
-        return;
-    struct dp_port *requester = dp_port_of(f, sb_whom(h.peer, h.peer_generation));
-    if (!dp_awaited(requester, &h))
-        return;
-    rb_word *given = &requester->given[sb_index_of(h.correlation)].whom;
-    if (rb_load(given) == whom)
-        rb_store_release(given, dp_whom_of(source));
+    for (; dp_own_record(f, source, &position, &h, &record) && position < to; position += RB_ALIGN8(h.length)) {
+        struct dp_port *requester = dp_port_of(f, sb_whom(h.peer, h.peer_generation));
+        if (position < from)
+            return; /* the journal is about what has been let go since */
+        if (h.kind != SB_REQUEST || !dp_awaited(requester, &h))
+            continue;
+        rb_word *given = &requester->given[sb_index_of(h.correlation)].whom;
+        if (rb_load(given) == whom)
+            rb_store_release(given, dp_whom_of(source));
+    }
 }
 
 struct dp_unfinished { /* what the journal says was begun */
@@ -81,7 +84,7 @@ static inline bool dp_read_journal(struct dp_forwarder *f, struct dp_unfinished 
     uint64_t source = rb_load(&j->source), target = rb_load(&j->target);
     uint32_t slot = (uint32_t)(source & 0xffff), ring = (uint32_t)(source >> 16 & 0xff);
     uint32_t target_slot = (uint32_t)(target & 0xffff), target_ring = (uint32_t)(target >> 16 & 0xff);
-    if (kind == SB_JOURNAL_NONE || slot >= f->slots || ring >= SB_RINGS || target_slot >= f->slots ||
+    if (kind == SB_JOURNAL_NONE || slot >= DP_PORTS || ring >= SB_RINGS || target_slot >= DP_PORTS ||
         target_ring >= SB_RINGS)
         return false;
     struct dp_port *port = dp_port_of(f, sb_whom(slot, (uint32_t)rb_load(&j->source_generation)));
@@ -109,7 +112,7 @@ static inline void dp_forget_unfinished(struct dp_forwarder *f, const struct dp_
     if (u->kind != SB_JOURNAL_RUN)
         return;
     if (u->span.reclaim)
-        dp_forget_handed_on(f, source, u->span.from, u->target);
+        dp_forget_handed_on(f, source, u->span.from, u->span.to, u->target);
     else if (dp_port_of(f, u->target) && u->span.ring == SB_DATA && !u->todo &&
              source->out[SB_DATA].released == u->span.from)
         dp_forget_targets(source, u->span.from, u->span.to);
@@ -132,7 +135,7 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
         uint64_t position = rb_load(&down->reclaim);
         if (!dp_own_record(f, source, &position, &h, &record) || position != u->span.from)
             return;
-        if (h.kind == SB_EVENT)
+        if (h.kind == SB_EVENT && !dp_is_backlog(source))
             rb_store(&down->reclaim_bits, u->bits);
         else
             dp_consume(f, &u->span);
@@ -202,9 +205,24 @@ static inline void dp_recover_port(struct dp_forwarder *f, struct dp_port *port)
     RB_FAIL("recover.port");
 }
 
+/* Records in backlogs, of whose counts a kill may have torn one. */
+static inline void dp_count_backlogs(struct dp_forwarder *f)
+{
+    uint64_t left = f->backlogs_open;
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
+        uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim), count = 0;
+        struct sb_record h;
+        const uint8_t *record;
+        for (; dp_own_record(f, port, &position, &h, &record); position += RB_ALIGN8(h.length))
+            count++;
+        rb_store(&port->down->forwarded, port->delivered - count);
+    }
+}
+
 static inline void dp_recover(struct dp_forwarder *f)
 {
     RB_FAIL("recover.begin");
+    dp_adopt_backlogs(f);
     dp_recover_journal(f);
     RB_FAIL("recover.journal");
     rb_store_release(&f->bus->journal.kind, SB_JOURNAL_NONE);
@@ -222,4 +240,6 @@ static inline void dp_recover(struct dp_forwarder *f)
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recover_port(f, &f->ports[slot]);
+    dp_count_backlogs(f);
+    dp_tend_backlogs(f);
 }

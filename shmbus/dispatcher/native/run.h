@@ -45,7 +45,7 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
     }
     if (!route->handlers.count)
         return DP_NOBODY;
-    dp_choose_one(chosen, dp_choose_handler(f, route)->slot, SB_PLAIN);
+    dp_choose_one(chosen, dp_choose_handler(f, route, &f->run)->slot, SB_PLAIN);
     return DP_DELIVER;
 }
 

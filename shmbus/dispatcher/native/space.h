@@ -26,6 +26,8 @@ static inline void dp_note_progress(struct dp_forwarder *f, struct dp_port *targ
         if (target->in[r].tail_seen != target->progress_tail[r]) {
             target->progress_tail[r] = target->in[r].tail_seen;
             target->progress_ns = f->now;
+            if (target->slow)
+                dp_wake_backlogs(f);
             dp_set_slow(target, false);
         }
 }

@@ -106,12 +106,12 @@ cdef class Inbox:
             if raw == NULL:
                 ep_unlock(e)
                 raise MemoryError
-            position = ep_take(e, &header, hold)
+            if hand == NULL:
+                self._threads.begin(thread)  # first: between the two the dispatcher must not think us free
             ep_mark_progress(e)
+            position = ep_take(e, &header, hold)
             lost = header.lost - e.lost_seen
             e.lost_seen = header.lost
-            if hand == NULL:
-                self._threads.begin(thread)
             ep_pass_on_data(e)
             ep_unlock(e)
             break

@@ -12,14 +12,17 @@
  */
 #pragma once
 
-#include "shmbus/endpoint/native/endpoint.h"
+#include "shmbus/endpoint/native/work.h"
 
 static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_t now)
 {
+    bool fewer = count < e->in_hand;
     if (e->in_hand == 0 && count)
         rb_store(&e->up->in_hand_since_ns, now);
     e->in_hand = count;
     rb_store_release(&e->up->in_hand, count);
+    if (fewer)
+        ep_offer_work(e, true);
 }
 
 /* Move the tail of an incoming ring, and ring the dispatcher if it waits for that space. A ring that was less

@@ -61,11 +61,12 @@ static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *he
     RB_FAIL("take.held");
     rb_store_release(&mine->taken, in->next); /* dp_taken loads it, then looks for it among the held */
     RB_FAIL("take.taken");
-    rb_add(&mine->taken_count, 1);
+    rb_store_release(&mine->taken_count, rb_load(&mine->taken_count) + 1); /* dp_untouched: then `in_hand` is there */
     RB_FAIL("take.counted");
     while (e->held_count && in->next - rb_load(&e->held[0]->position) > in->capacity / 4)
         ep_let_go(e);
     ep_release_data(e);
+    ep_offer_work(e, in->next == in->head_seen);
     ep_count_received(e, header->kind);
     return position;
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000121e1dd0aull
+#define SB_LAYOUT 0x00000001c61a24b5ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -119,7 +119,7 @@ SB_FIELD(sb_death, untouched, 56, 8);
 SB_FIELD(sb_death, pending, 64, 8);
 SB_FIELD(sb_death, name, 72, 64);
 
-_Static_assert(sizeof(struct sb_bus) == 5120, "sb_bus");
+_Static_assert(sizeof(struct sb_bus) == 5632, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -131,38 +131,42 @@ SB_FIELD(sb_bus, max_requests, 136, 8);
 SB_FIELD(sb_bus, block_timeout_ns, 144, 8);
 SB_FIELD(sb_bus, stall_after_ns, 152, 8);
 SB_FIELD(sb_bus, prefetch, 160, 8);
-SB_FIELD(sb_bus, max_deliveries, 168, 8);
-SB_FIELD(sb_bus, batch_per_pass, 176, 8);
-SB_FIELD(sb_bus, rows_offset, 184, 8);
-SB_FIELD(sb_bus, name, 192, 64);
-SB_FIELD(sb_bus, package, 256, 32);
+SB_FIELD(sb_bus, backlog_bytes, 168, 8);
+SB_FIELD(sb_bus, max_deliveries, 176, 8);
+SB_FIELD(sb_bus, batch_per_pass, 184, 8);
+SB_FIELD(sb_bus, rows_offset, 192, 8);
+SB_FIELD(sb_bus, name, 200, 64);
+SB_FIELD(sb_bus, package, 264, 32);
 SB_FIELD(sb_bus, state, 320, 8);
 SB_FIELD(sb_bus, last_generation, 328, 8);
-SB_FIELD(sb_bus, attached, 336, 8);
-SB_FIELD(sb_bus, wills, 344, 8);
+SB_FIELD(sb_bus, backlogs_made, 336, 8);
+SB_FIELD(sb_bus, attached, 344, 8);
+SB_FIELD(sb_bus, wills, 352, 8);
 SB_FIELD(sb_bus, bell, 384, 8);
 SB_FIELD(sb_bus, heartbeat_ns, 448, 8);
 SB_FIELD(sb_bus, control_ns, 456, 8);
 SB_FIELD(sb_bus, journal, 512, 128);
-SB_FIELD(sb_bus, routed, 640, 8);
-SB_FIELD(sb_bus, unrouted, 648, 8);
-SB_FIELD(sb_bus, no_route, 656, 8);
-SB_FIELD(sb_bus, dead_letters, 664, 8);
-SB_FIELD(sb_bus, orphans, 672, 8);
-SB_FIELD(sb_bus, lost, 680, 8);
-SB_FIELD(sb_bus, lost_by, 688, 40);
-SB_FIELD(sb_bus, redelivered, 728, 8);
-SB_FIELD(sb_bus, violations, 736, 8);
-SB_FIELD(sb_bus, types_known, 744, 8);
-SB_FIELD(sb_bus, patterns, 752, 8);
-SB_FIELD(sb_bus, events_lost, 760, 8);
-SB_FIELD(sb_bus, passes, 768, 8);
-SB_FIELD(sb_bus, latency_count, 776, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 784, 8);
-SB_FIELD(sb_bus, latency_max_ns, 792, 8);
-SB_FIELD(sb_bus, latency, 800, 2048);
-SB_FIELD(sb_bus, deaths, 2880, 64);
-SB_FIELD(sb_bus, last_deaths, 2944, 2176);
+SB_FIELD(sb_bus, backlog, 640, 512);
+SB_FIELD(sb_bus, routed, 1152, 8);
+SB_FIELD(sb_bus, unrouted, 1160, 8);
+SB_FIELD(sb_bus, no_route, 1168, 8);
+SB_FIELD(sb_bus, dead_letters, 1176, 8);
+SB_FIELD(sb_bus, orphans, 1184, 8);
+SB_FIELD(sb_bus, lost, 1192, 8);
+SB_FIELD(sb_bus, lost_by, 1200, 40);
+SB_FIELD(sb_bus, redelivered, 1240, 8);
+SB_FIELD(sb_bus, violations, 1248, 8);
+SB_FIELD(sb_bus, types_known, 1256, 8);
+SB_FIELD(sb_bus, patterns, 1264, 8);
+SB_FIELD(sb_bus, events_lost, 1272, 8);
+SB_FIELD(sb_bus, backlogs_failed, 1280, 8);
+SB_FIELD(sb_bus, passes, 1288, 8);
+SB_FIELD(sb_bus, latency_count, 1296, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 1304, 8);
+SB_FIELD(sb_bus, latency_max_ns, 1312, 8);
+SB_FIELD(sb_bus, latency, 1320, 2048);
+SB_FIELD(sb_bus, deaths, 3392, 64);
+SB_FIELD(sb_bus, last_deaths, 3456, 2176);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -236,6 +240,7 @@ SB_FIELD(sb_down_incoming, delivered, 16, 8);
 SB_FIELD(sb_down_incoming, high, 24, 8);
 SB_FIELD(sb_down_incoming, reclaim, 32, 8);
 SB_FIELD(sb_down_incoming, reclaim_bits, 40, 8);
+SB_FIELD(sb_down_incoming, wanted, 48, 8);
 
 _Static_assert(sizeof(struct sb_down_outgoing) == 64, "sb_down_outgoing");
 SB_FIELD(sb_down_outgoing, tail, 0, 8);
@@ -274,6 +279,11 @@ SB_FIELD(sb_down, unrouted, 568, 8);
 SB_FIELD(sb_down, redelivered, 576, 8);
 SB_FIELD(sb_down, forwarded, 584, 8);
 SB_FIELD(sb_down, todo, 592, 24);
+
+_Static_assert(sizeof(struct sb_backlog) == 960, "sb_backlog");
+SB_FIELD(sb_backlog, down, 0, 640);
+SB_FIELD(sb_backlog, group, 640, 64);
+SB_FIELD(sb_backlog, type, 704, 256);
 
 _Static_assert(sizeof(struct sb_interest) == 24, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);

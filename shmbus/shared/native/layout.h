@@ -5,6 +5,7 @@
  *   UP         endpoint     its outgoing rings, its side of the incoming ones, pending requests, held messages
  *   INTERESTS  endpoint     the log of what it subscribes to and handles
  *   DOWN       dispatcher   one per endpoint: its incoming rings, the dispatcher's side of the outgoing ones
+ *   BACKLOG    dispatcher   what waits until somebody who may take it is free; made on demand
  *
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
@@ -20,7 +21,7 @@
 /* Which structure follows a segment's prefix. */
 enum sb_segment_kind {
     SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303,
-    SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305,
+    SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305, SB_SEGMENT_BACKLOG = 0x5306,
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
@@ -29,6 +30,7 @@ enum sb_segment_kind {
 #define SB_KEPT 16u     /* of those, how many that left the ring */
 #define SB_RINGS 2      /* each way */
 #define SB_MAX_SLOTS 1024u
+#define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
@@ -177,6 +179,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t block_timeout_ns;
     uint64_t stall_after_ns;
     uint64_t prefetch;
+    uint64_t backlog_bytes;
     uint64_t max_deliveries;
     uint64_t batch_per_pass;
     uint64_t rows_offset;       /* struct sb_row[slots] */
@@ -185,6 +188,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     _Alignas(64) rb_word state; /* dispatcher: enum sb_bus_state */
     rb_word last_generation;    /* dispatcher */
+    rb_word backlogs_made;      /* dispatcher: how many backlogs it has made so far, which numbers them */
     rb_word attached;           /* dispatcher: how many rows are not free */
     rb_word wills;              /* dispatcher, which waits for it: 0 while it serves, see will.h */
 
@@ -194,6 +198,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word control_ns;                /* control plane, each time it has run */
 
     _Alignas(64) struct sb_journal journal;
+    rb_word backlog[SB_BACKLOGS]; /* dispatcher: the number of the backlog there, its generation; 0: none */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
@@ -208,6 +213,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word types_known;               /* entries in the cache of exact types */
     rb_word patterns;
     rb_word events_lost;               /* the bus's own events that did not fit */
+    rb_word backlogs_failed;           /* backlogs that could not be made: no memory, or too many at a time */
     rb_word passes;
     rb_word latency_count, latency_sum_ns, latency_max_ns;
     rb_word latency[SB_LATENCY_BUCKETS]; /* sb_latency_bucket() */
@@ -334,6 +340,7 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
     rb_word high;                           /* dispatcher */
     rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
     rb_word reclaim_bits;                   /* dispatcher: dp_reclaimed(): what of one record is dealt with */
+    rb_word wanted;                         /* dispatcher: ring me when less than this is untouched and in hand; 0: no */
 };
 
 struct sb_down_outgoing {                   /* the consumer's side of a ring from the endpoint */
@@ -388,6 +395,15 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 
 #define SB_NO_NEED (~(uint64_t)0)
 #define SB_NOWHERE (~(uint64_t)0)
+
+/* BACKLOG -------------------------------------------------------------------------------------------------- */
+
+/* Its ring is incoming_ring[SB_DATA] of `down`, with `reclaim` as the tail; `forwarded` counts what has left it. */
+struct sb_backlog { /* the segment BACKLOG, followed by the data of its ring */
+    struct sb_down down;
+    char group[SB_NAME]; /* the queue group whose messages wait; empty: commands and requests */
+    char type[SB_MAX_TYPE + 1]; /* of the message for which it was made */
+};
 
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,33 @@
+/* Our own records: what the dispatcher has written into a ring of DOWN or of a backlog, read again.
+ *
+ * Offers: dp_own_record. */
+#pragma once
+
+#include "shmbus/dispatcher/native/port.h"
+
+/* The record at `*position` of the port's incoming data ring; false at the end. Moves past padding. The walk may
+ * begin at a tail that an endpoint wrote, in the midst of a record: what does not look like one of ours is the
+ * end, too. */
+static inline bool dp_own_record(const struct dp_forwarder *f, const struct dp_port *port, uint64_t *position,
+                                 struct sb_record *h, const uint8_t **record)
+{
+    const struct rb_producer *in = &port->in[SB_DATA];
+    while (*position < in->published) {
+        struct rb_head8 head;
+        uint64_t offset = *position & (in->capacity - 1), to_end = in->capacity - offset;
+        memcpy(&head, in->data + offset, sizeof head);
+        uint64_t size = RB_ALIGN8(head.length);
+        if (head.length < sizeof head || size > to_end || size > in->published - *position)
+            return false;
+        if (head.kind != RB_PADDING) {
+            if (head.length < SB_HEADER)
+                return false;
+            *record = in->data + offset;
+            memcpy(h, *record, sizeof *h);
+            bool ours = h->peer < f->slots || (h->peer == SB_FROM_BUS && h->kind != SB_REQUEST);
+            return ours && sb_record_sound(h) && h->type_length;
+        }
+        *position += size;
+    }
+    return false;
+}

@@ -1,0 +1,28 @@
+/* Work: the dispatcher gives an endpoint group messages, commands and requests while it is free for them, and
+ * asks it to ring when it is free again (DOWN.wanted).
+ *
+ *   ep_offer_work         after a message was taken or is done: ring if the dispatcher asked for it
+ *
+ * Modelled in tests/models/work.py.
+ */
+#pragma once
+
+#include "shmbus/endpoint/native/endpoint.h"
+
+/* With `fence` what was taken or done comes before the look at `wanted`: at the latest with the last message that
+ * lies there, and whenever something is done. Pairs with dp_want, which stores `wanted`, then looks at those. */
+static inline void ep_offer_work(struct ep_endpoint *e, bool fence)
+{
+    const struct sb_down_incoming *down = &e->down->incoming[SB_DATA];
+    if (fence)
+        rb_fence_seq();
+    uint64_t wanted = rb_load(&down->wanted);
+    if (__builtin_expect(!wanted, 1))
+        return;
+    uint64_t delivered = rb_load(&down->delivered);
+    uint64_t untouched = delivered - rb_load(&e->up->incoming[SB_DATA].taken_count);
+    if (untouched + e->in_hand >= wanted || delivered == e->offered_at)
+        return;
+    e->offered_at = delivered; /* once, until something has come of it */
+    ep_ring_dispatcher(e);
+}
