@@ -65,9 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
     stalled."""
     prefetch: int = 16
-    """Messages that an endpoint may have untouched and in hand for which there are others: messages
-    of a group, commands and requests that several handle. What nobody may have now waits in a
-    backlog, where whoever is free first gets it."""
+    """Messages that an endpoint may have untouched and in hand while others could have them too:
+    messages of a group, and commands and requests that several handle. One that receives with more
+    threads than that may have one for each. Behind a message that takes long, only one other is put.
+    What nobody may have now waits in a backlog, and goes to whoever is free first."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
     full, senders wait as at a full ring. ``None``: ``ring_bytes``."""

@@ -139,6 +139,7 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
     if (rb_producer_open(&port->in[SB_DATA], &in->head, &in->reclaim, &in->high, data,
                          down->incoming_ring[SB_DATA].capacity) != RB_OK)
         return false;
+    snprintf(port->name, sizeof port->name, "backlog of %.32s", memory->group[0] ? memory->group : memory->type);
     if (memory->group[0])
         f->backlogs[slot - SB_MAX_SLOTS].group = dp_intern_group(&f->routes, memory->group, strlen(memory->group));
     port->delivered = rb_load(&in->delivered);

@@ -1,7 +1,7 @@
 /* Choosing: which member of a group, and which handler, gets a message: among those who are free the one that has
  * least to do. While nobody is free, or others wait already, the message waits in a backlog.
  *
- * Offers: dp_free, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
+ * Offers: dp_most, dp_free, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
@@ -15,12 +15,18 @@ static inline uint64_t dp_load(const struct dp_forwarder *f, const struct dp_por
     return untouched + dp_in_hand(port) + f->run.extra[port->slot];
 }
 
-/* May it have another group message, command or request? Then it has fewer than `prefetch` untouched and in hand;
- * and behind a job that takes long no more than one message waits. */
+/* How many messages it may have untouched and in hand: `prefetch`, or one for each of its threads. */
+static inline uint64_t dp_most(const struct dp_forwarder *f, const struct dp_port *port)
+{
+    uint64_t threads = rb_load(&port->up->receivers);
+    return threads > f->prefetch && threads < 1u << 16 ? threads : f->prefetch;
+}
+
+/* May it have another group message, command or request? Behind a job that takes long no more than one waits. */
 static inline bool dp_free(const struct dp_forwarder *f, const struct dp_port *port)
 {
     uint64_t untouched = dp_untouched(port) + f->run.extra[port->slot], in_hand = dp_in_hand(port);
-    if (port->stalled || port->slow || untouched + in_hand >= f->prefetch)
+    if (port->stalled || port->slow || untouched + in_hand >= dp_most(f, port))
         return false;
     return !untouched || !in_hand || rb_load(&port->up->progress_ns) + DP_LAG_NS > f->now;
 }

@@ -14,9 +14,8 @@ static inline bool dp_want(struct dp_forwarder *f, const struct dp_receivers *ta
 {
     bool any = false;
     for (uint32_t i = 0; i < takers->count; i++) {
-        rb_word *wanted = &f->ports[takers->list[i].slot].down->incoming[SB_DATA].wanted;
-        if (!rb_load(wanted))
-            rb_store(wanted, f->prefetch / 2 + 1);
+        const struct dp_port *port = &f->ports[takers->list[i].slot];
+        rb_store(&port->down->incoming[SB_DATA].wanted, dp_most(f, port) / 2 + 1);
     }
     rb_fence_seq(); /* with ep_offer_work: it sees `wanted`, or we see what it has taken or done */
     for (uint32_t i = 0; i < takers->count && !any; i++)
@@ -126,7 +125,7 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
         dp_fail_request(f, requester, h->correlation, target ? SB_FAULT_TOO_LARGE : SB_FAULT_NO_ROUTE, target,
                         largest > frame ? largest - frame : 0, &run->span);
     } else if (target && group) {
-        dp_count_lost(f, target, 1, &run->span, 0, 0);
+        dp_count_lost(f, target, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
     } else if (why != DP_WITHDRAWN) {
         dp_dead_letter_reclaimed(f, h, run->record[0],
                                  target  ? "too large for its handler"
