@@ -71,7 +71,8 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(
     ):
         writer.wait_for("job")
         seen.health()
-        for number in range(40):
+        writer.publish("task", "in hand when its holder is killed")
+        for number in range(39):
             writer.publish("job", [number, "x" * 100])
 
         def row(name: str) -> shmbus.views.EndpointHealth:
@@ -119,8 +120,6 @@ def test_each_fact_of_health_is_that_of_the_bus_and_its_processes(
             writer.publish("job", number)
         assert eventually(lambda: seen.health().rate) > 0
         eventually(lambda: row("busy").untouched == 139)
-        writer.publish("task", "one more may wait behind what it is at")
-        eventually(lambda: row("busy").untouched == 140)
         writer.subscribe("task", group="g")
         process.kill()
         eventually(lambda: row("writer").redelivered == 1)
