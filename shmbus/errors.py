@@ -77,6 +77,12 @@ class QueueFull(NotAccepted):
     index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
+        if self.setting == "backlog_bytes":
+            return (
+                f"{self.type!r} not accepted: nobody who handles it was free for "
+                f"{_seconds(self.seconds)}, and the backlog was full. Send more slowly, start more "
+                f"endpoints that handle it, or enlarge Settings({self.setting}=...)"
+            )
         return (
             f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
             f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
@@ -163,14 +169,19 @@ class RequestTimeout(RequestError, TimeoutError):
 
     seconds: float
     endpoint: str | None = None  # the handler, where it was chosen
+    pid: int | None = None  # its process, where it is known
+    begun: bool | None = None  # whether it had begun the request; None: not known
     hint: str = ""  # the reason, if it is known
 
     def _explain(self) -> str:
-        who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}"
+        pid = "" if self.pid is None else f" (process {self.pid})"
+        who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}{pid}"
+        begun = {None: "", True: ", which had begun it", False: ", which had not begun it"}
         hint = f": {self.hint}" if self.hint else ""
         return (
-            f"no reply to {self.type!r}{who} within {_seconds(self.seconds)}{hint}. Wait longer "
-            "(timeout=), or see that its handlers are run, in enough threads: run(threads=...)"
+            f"no reply to {self.type!r}{who}{begun[self.begun] if who else ''} within "
+            f"{_seconds(self.seconds)}{hint}. Wait longer (timeout=), or see that its handlers are "
+            "run, in enough threads (run(threads=...)) and by enough endpoints"
         )
 
 
@@ -180,9 +191,16 @@ class EndpointDied(RequestError):
     endpoint: str
     pid: int | None = None
     reason: str = "died"  # in one of the words of `shmbus.Death.reason`
+    begun: bool = True  # False: nobody had begun it, so sending it again is harmless
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"
+        if not self.begun:
+            return (
+                f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) and had not begun "
+                f"{self.type!r}, which nobody else handles. Send it again once somebody does: "
+                "that is harmless"
+            )
         return (
             f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
             "it may have been done in part. Send it again if that is harmless, and look at that "

@@ -48,6 +48,7 @@ FACTS: dict[str, object] = {
     "seconds": 1.25,
     "silent": 3.5,
     "removed": False,
+    "begun": False,
     "limit": 1000,
     "size": 2000,
     "free": 300,

@@ -447,6 +447,8 @@ def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: At
         type="x",
         seconds=0.05,
         endpoint=None,
+        pid=None,
+        begun=False,
         hint="no handler was chosen yet",
     ):
         client.request("x", timeout=0.05)
@@ -473,6 +475,7 @@ def test_a_handler_that_is_killed_over_a_request(
         endpoint="server",
         pid=server.pid,
         reason="killed",
+        begun=True,
     ):
         future.result(60)
 

@@ -144,6 +144,7 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
     bint ep_request_waits(const ep_endpoint *, uint32_t)
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
+    sb_pending *ep_pending_entry(ep_endpoint *, uint32_t)
 
 cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:
     cdef struct ep_interest_log:

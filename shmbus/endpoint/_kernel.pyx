@@ -23,7 +23,7 @@ import msgspec
 
 from shmbus.endpoint import payloads
 from shmbus.endpoint.trouble import inside_run
-from shmbus.endpoint.upcalls import BadRing, Fault
+from shmbus.endpoint.upcalls import BadRing, Fault, Unanswered
 from shmbus.errors import (
     AlreadyReplied,
     BusDown,
@@ -38,7 +38,6 @@ from shmbus.errors import (
     NotSupported,
     QueueFull,
     RequestsFull,
-    RequestTimeout,
 )
 from shmbus.settings import BatchLimits
 from shmbus.shared.failures import encode_failure, remote_error

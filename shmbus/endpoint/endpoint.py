@@ -73,6 +73,7 @@ class Endpoint(EndpointCore):
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
                 explain_fault=explanations.fault,
+                explain_timeout=explanations.timeout,
             ),
         )
         self._seat = seat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntFlag
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,14 +13,14 @@ from ringbuf import layout_text
 from shmbus import errors
 from shmbus.shared import _kernel
 from shmbus.shared.failures import from_code
-from shmbus.shared.layout import DOWN, BusState, DownState, FaultCode, Reason, offset
+from shmbus.shared.layout import BEGUN, DOWN, BusState, DownState, FaultCode, Reason, offset
 from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
     from shmbus.views.observe import BusView
 
     from .seat import Seat
-    from .upcalls import BadRing, Fault
+    from .upcalls import BadRing, Fault, Unanswered
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
@@ -113,14 +114,48 @@ class Explanations:
             type=fault.type,
             endpoint=fault.endpoint,
             pid=fault.pid or None,
-            reason=reason_word(fault.number) if died else "",
+            reason=reason_word(fault.number % BEGUN) if died else "",
+            begun=not died or fault.number >= BEGUN,
             size=fault.size,
             limit=0 if died else fault.number,
             correlation_id=UUID(bytes=fault.correlation_id) if fault.correlation_id else None,
         )
 
+    def timeout(self, asked: Unanswered) -> errors.RequestTimeout:
+        """No reply has come in time: who has the request, as far as it is known."""
+        hint, found = "", None
+        if asked.waits:
+            hint = "it still waits in the backlog, since nobody who handles it is free"
+        elif not asked.endpoint:
+            hint = "the bus has no dispatcher" if asked.down else "no handler was chosen yet"
+        elif asked.ours:
+            hint = "this endpoint handles it itself, and no thread of it was free to do so"
+        if asked.endpoint:
+            with suppress(errors.BusError):
+                found = self._view().has_begun(
+                    asked.endpoint, asked.generation, UUID(bytes=asked.correlation_id)
+                )
+        pid, begun = found or (None, None if asked.endpoint else False)
+        return errors.RequestTimeout(
+            type=asked.type,
+            seconds=asked.seconds,
+            endpoint=asked.endpoint or None,
+            pid=pid,
+            begun=begun,
+            hint=hint,
+        )
+
     def _handler_full(self, fault: Fault) -> errors.QueueFull:
         """The handler's ring stayed full for `block_timeout`."""
+        if not fault.endpoint:
+            return errors.QueueFull(
+                type=fault.type,
+                endpoint="",
+                depth=0,
+                capacity=0,
+                setting="backlog_bytes",
+                seconds=_kernel.bus_facts(self._seat.bus).block_timeout_ns / 1e9,
+            )
         endpoints = self._view().endpoints()
         ring = next((i.incoming for i in endpoints if i.name == fault.endpoint), None)
         return errors.QueueFull(

@@ -38,6 +38,23 @@ class Fault(NamedTuple):
     correlation_id: bytes = b""
 
 
+class Unanswered(NamedTuple):
+    """A request whose time is over."""
+
+    type: str
+    seconds: float
+    endpoint: str
+    """Whom the dispatcher chose; empty: nobody, or it has gone."""
+    generation: int
+    waits: bool
+    """It waits in a backlog, since nobody who handles it is free."""
+    ours: bool
+    """This endpoint handles it itself, and no thread of it is free to do so."""
+    down: bool
+    """The bus has no dispatcher."""
+    correlation_id: bytes
+
+
 class Upcalls(NamedTuple):
     """What the C kernel calls."""
 
@@ -50,3 +67,5 @@ class Upcalls(NamedTuple):
     """The error for what keeps calls from proceeding (bits of `Trouble`)."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""
+    explain_timeout: Callable[[Unanswered], errors.RequestTimeout]
+    """The error for a reply that did not come in time."""

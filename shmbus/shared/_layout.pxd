@@ -70,6 +70,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_MAX_NAME
         SB_FROM_BUS
         SB_HEADER
+        SB_BEGUN
         SB_FAULT_RECORD
         SB_REQUEST_RESERVE
     struct sb_record:

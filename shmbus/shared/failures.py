@@ -59,6 +59,7 @@ def from_code(
     endpoint: str = "?",
     pid: int | None = None,
     reason: str = "",
+    begun: bool = True,
     size: int = 0,
     limit: int = 0,
     correlation_id: UUID | None = None,
@@ -68,7 +69,9 @@ def from_code(
         case FaultCode.NO_ROUTE:
             return NoRoute(type=type)
         case FaultCode.ENDPOINT_DIED:
-            return EndpointDied(type=type, endpoint=endpoint, pid=pid, reason=reason or "died")
+            return EndpointDied(
+                type=type, endpoint=endpoint, pid=pid, reason=reason or "died", begun=begun
+            )
         case FaultCode.REPLY_LOST:
             most = f" (at most {limit} bytes do)" if limit else ""
             why = f"it did not fit{most}, or this endpoint was too slow"

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001C61A24B5
+LAYOUT = 0x0000000190A36AC8
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -58,6 +58,7 @@ PADDING = 0
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
 HEADER = 64
+BEGUN = 256  # the endpoint had begun the request, or nobody knows
 FAULT_RECORD = 128
 LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived from these headers
 NAME = 64  # bytes: a name and its end, padded

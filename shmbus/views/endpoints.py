@@ -174,8 +174,8 @@ class EndpointView:
                 ages.append(clock.age(sent))
         return max(ages, default=None)
 
-    def waiting(self) -> Iterator[int]:
-        """When each message was sent that it has not taken yet: CLOCK_MONOTONIC, nanoseconds."""
+    def untouched(self) -> Iterator[np.void]:
+        """The headers of the messages that it has not taken yet."""
         if self.up is None or self.down is None:
             return
         down = copy_of(self.down, layout.DOWN)
@@ -197,7 +197,7 @@ class EndpointView:
             if length < 8 or length > capacity:
                 return
             if kind != layout.PADDING and length >= header and start + header <= capacity:
-                yield int(np.frombuffer(data, layout.RECORD, 1, start)[0]["sent_ns"])
+                yield np.frombuffer(data, layout.RECORD, 1, start)[0]
             position += -(-length // 8) * 8
 
     def requests(self) -> Iterator[UnderWay]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import Self
+from uuid import UUID
 
 import msgspec
 import psutil
@@ -84,6 +85,19 @@ class BusView:
                 if endpoint.name == name
                 for request in self._registry.requests(endpoint.slot, endpoint.generation)
             ]
+
+    def has_begun(
+        self, name: str, generation: int, correlation_id: UUID
+    ) -> tuple[int, bool] | None:
+        """The pid of the endpoint to which a request was given, and whether it has begun that
+        request. None: it is not there any more."""
+        with self._lock:
+            for endpoint in self._registry.endpoints():
+                if (endpoint.name, endpoint.generation) == (name, generation):
+                    asked = correlation_id.bytes
+                    begun = self._registry.begun(endpoint.slot, endpoint.generation, asked)
+                    return None if begun is None else (endpoint.pid, begun)
+        return None
 
     def waiting(self, name: str) -> Latency:
         """How long the messages that wait for an endpoint have been on their way since they were

@@ -108,4 +108,12 @@ class Registry:
         """When those messages were sent that wait for one endpoint, of those that `endpoints` saw
         last: CLOCK_MONOTONIC, in nanoseconds."""
         endpoint = self._known.get((slot, generation))
-        return [] if endpoint is None else list(endpoint.waiting())
+        return [] if endpoint is None else [int(h["sent_ns"]) for h in endpoint.untouched()]
+
+    def begun(self, slot: int, generation: int, correlation_id: bytes) -> bool | None:
+        """Whether an endpoint, of those that `endpoints` saw last, has begun a request that was
+        given to it. None: it is not there."""
+        endpoint = self._known.get((slot, generation))
+        if endpoint is None:
+            return None
+        return all(h["correlation"].tobytes() != correlation_id for h in endpoint.untouched())

@@ -47,7 +47,7 @@ def test_an_untouched_request_goes_on_and_a_begun_one_ends_with_an_error(
     victim.kill()
     with pytest.raises(errors.EndpointDied) as caught:
         first.result(60)
-    assert caught.value.endpoint == "victim"
+    assert (caught.value.endpoint, caught.value.begun) == ("victim", True)
     assert second.result(60).payload == 20
     assert got == [(2, 1, True)]
 
@@ -63,10 +63,11 @@ def test_a_request_whose_only_handler_died_ends_with_its_name(
     begun.wait()
     eventually(lambda: bus.find("ask")[0].untouched == 7)
     victim.kill()
-    for reply in replies:
+    for n, reply in enumerate(replies):
         with pytest.raises(errors.EndpointDied) as caught:
             reply.result(60)
-        assert caught.value.endpoint == "victim"
+        assert (caught.value.endpoint, caught.value.begun) == ("victim", n == 0)
+        assert ("had not begun" in str(caught.value)) == (n > 0)
     with pytest.raises(errors.NoRoute):
         caller.request("ask", timeout=60)
     assert bus.requests("caller") == []

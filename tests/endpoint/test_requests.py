@@ -1,5 +1,6 @@
 """Every request ends once: with its reply, or with one error that names who failed."""
 
+import os
 import threading
 import uuid
 import weakref
@@ -181,14 +182,33 @@ def test_a_timeout_says_who_did_not_answer(bus: shmbus.Bus, attach: Attach) -> N
         go.wait(30)
 
     server.start()
-    error = time_out(client, "slow", until=lambda error: error.endpoint)
-    assert error.endpoint == "server"
+    error = time_out(client, "slow", until=lambda error: error.begun)
+    assert (error.endpoint, error.pid, error.begun) == ("server", os.getpid(), True)
+    with pytest.raises(errors.RequestTimeout, match="which had not begun it") as caught:
+        client.request("slow", timeout=0.05)  # behind the first
+    assert (caught.value.endpoint, caught.value.begun) == ("server", False)
     go.set()
     server.handle("quick", lambda message: 1)
     assert client.request("quick", timeout=10).payload == 1
     # A late reply is dropped and counted, by the dispatcher or by the requester.
-    late = int(begun.is_set())  # the request may have come too late to be begun
+    assert begun.is_set()
+    late = 1  # of those that came too late to be begun there is none
     eventually(lambda: bus.health().orphans + bus.endpoints()[0].orphans == late)
+
+
+@pytest.mark.bus(prefetch=1)
+def test_a_timeout_says_that_a_request_still_waits_for_somebody_to_be_free(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    client, hung = attach("client"), [attach("a"), attach("b")]
+    for server in hung:
+        server.handle("ask", lambda message: None)  # which nobody runs
+    first = [client.request_async("ask", n, timeout=60) for n in range(2)]
+    eventually(lambda: [e.untouched for e in bus.find("ask")] == [1, 1])
+    with pytest.raises(errors.RequestTimeout, match="waits in the backlog") as caught:
+        client.request("ask", timeout=0.1)
+    assert (caught.value.endpoint, caught.value.begun) == (None, False)
+    assert not any(future.done() for future in first)
 
 
 def test_a_request_that_nobody_waits_for_is_not_begun(bus: shmbus.Bus, attach: Attach) -> None:

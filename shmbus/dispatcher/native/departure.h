@@ -84,7 +84,7 @@ static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
             struct sb_target *given = &requester->given[i];
             if (rb_load(&given->whom) == dp_whom_of(port) && !rb_load(&given->done) &&
                 !dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
-                dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, port, port->reason, NULL);
+                dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, port, port->reason | SB_BEGUN, NULL);
         }
     }
     free(untouched.slots);
@@ -240,7 +240,8 @@ static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span 
     }
     struct dp_port *source = span->source;
     if (requester)
-        dp_fail_request(f, requester, h->correlation, SB_FAULT_ENDPOINT_DIED, source, source->reason, span);
+        dp_fail_request(f, requester, h->correlation, SB_FAULT_ENDPOINT_DIED, source,
+                        source->reason | (begun ? SB_BEGUN : 0), span);
     else
         dp_dead_letter_reclaimed(f, h, record, "its handler died");
     return true;

@@ -186,7 +186,7 @@ static inline void dp_fail_orphaned(struct dp_forwarder *f, struct dp_port *requ
         const struct sb_target *given = &requester->given[i];
         uint64_t whom = rb_load(&given->whom);
         if (whom && !rb_load(&given->done) && !dp_port_of(f, whom))
-            dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, NULL, SB_REASON_DIED, NULL);
+            dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, NULL, SB_REASON_DIED | SB_BEGUN, NULL);
     }
 }
 

@@ -21,7 +21,7 @@ cdef class EndpointCore:
         self._threads = Threads(self._connection)
         self._outbox = Outbox(self._connection, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)
-        self._requests = Requests(self._connection, self._outbox, self._threads, upcalls.explain_fault)
+        self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)
         self._receiving = Receiving(self._connection, self._threads, self._callbacks)
 

@@ -34,15 +34,17 @@ cdef class Requests:
     cdef Connection _connection
     cdef Outbox _outbox
     cdef Threads _threads
-    cdef object _explain_fault   # Upcalls.explain_fault
+    cdef object _explain_fault   # of Upcalls
+    cdef object _explain_timeout
     cdef dict _pending           # PendingReply by index
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None,
-                  explain_fault):
+                  upcalls):
         self._connection = connection
         self._outbox = outbox
         self._threads = threads
-        self._explain_fault = explain_fault
+        self._explain_fault = upcalls.explain_fault
+        self._explain_timeout = upcalls.explain_timeout
         self._pending = {}
 
     cdef Message ask(self, str type, object payload, object timeout, object reply_type):
@@ -159,18 +161,21 @@ cdef class Requests:
         cdef uint64_t whom
         ep_lock(e)
         whom = ep_chosen(e, index)
+        identity = (<const char *>ep_pending_entry(e, index).id)[:16]
         rb_add(&e.up.timeouts, 1)
         ep_unlock(e)
-        if not whom:
-            gone = self._connection.trouble() & EP_FOR_NOW
-            hint = "the bus has no dispatcher" if gone else "no handler was chosen yet"
-            return RequestTimeout(type=type, seconds=timeout, hint=hint)
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
-        hint = ""
-        if slot == e.slot and generation == e.generation and self._threads.in_hand >= <uint32_t>self._threads.runners:
-            hint = "this endpoint handles it itself, and no thread of it was free to do so"
-        endpoint = self._connection.peers.of(slot, generation) or None
-        return RequestTimeout(type=type, seconds=timeout, endpoint=endpoint, hint=hint)
+        return self._explain_timeout(Unanswered(
+            type=type,
+            seconds=timeout,
+            endpoint=self._connection.peers.of(slot, generation) if whom else "",
+            generation=generation,
+            waits=whom and slot >= SB_MAX_SLOTS,
+            ours=whom and slot == e.slot and generation == e.generation
+            and self._threads.in_hand >= <uint32_t>self._threads.runners,
+            down=self._connection.trouble() & EP_FOR_NOW,
+            correlation_id=identity,
+        ))
 
     # For the thread that completes the futures -----------------------------------------------
 
