@@ -167,9 +167,10 @@ def serve_beside_a_dead_leader(endpoint: shmbus.Endpoint) -> None:
 
 
 def serve_under_an_odd_name(endpoint: shmbus.Endpoint) -> None:
-    """Its line in /proc reads as that of a zombie where its name is taken to end at the first
-    bracket."""
-    Path("/proc/self/comm").write_text("a) Z 1 (")
+    """The lines of its threads in /proc read as those of zombies where a name is taken to end at
+    the first bracket."""
+    for task in Path("/proc/self/task").iterdir():
+        (task / "comm").write_text("a) Z 1 (")
     endpoint.handle("echo", lambda message: message.payload)
     endpoint.run()
 

@@ -281,6 +281,29 @@ def test_answers_may_come_later_from_another_thread(bus: shmbus.Bus, attach: Att
         waiting[0].reply()
 
 
+def test_a_deferred_request_is_in_hand_until_it_is_answered(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    deferred: list[Message] = []
+
+    @server.handle("later")
+    def later(message: Message) -> None:
+        message.defer()
+        deferred.append(message)
+
+    server.start()
+    client.wait_for("later")
+    reply = client.request_async("later", timeout=60)
+    eventually(lambda: deferred)
+    eventually(lambda: bus.endpoints()[0].receivers and not bus.endpoints()[0].untouched)
+    client.publish("x")  # the handler has returned once the next message is looked for
+    eventually(lambda: bus.endpoints()[0].in_hand == 1)
+    deferred[0].reply("now")
+    assert reply.result(60).payload == "now"
+    eventually(lambda: bus.endpoints()[0].in_hand == 0)
+
+
 def test_an_event_takes_no_reply(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x")

@@ -252,3 +252,33 @@ TEST(an_entry_is_used_again_only_after_the_reply_ring_was_drained)
     ep_free(&e);
     close_world(w);
 }
+
+/* What it counts and sees --------------------------------------------------------------------------------------- */
+
+TEST(a_command_that_was_taken_is_counted)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    handle(p, "do");
+    send_to_handler(source, "do", "it");
+    settle(w);
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    CHECK(take_one(&e));
+    EQUAL(rb_load(&p->up->received_sends), 1);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(a_bus_of_another_layout_that_took_the_place_is_the_end_of_this_one)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    EQUAL(ep_trouble(&e), 0);
+    rb_store(&w->bus->prefix.superseded_by, 1);
+    EQUAL(ep_trouble(&e), EP_BUS_OVER);
+    ep_free(&e);
+    close_world(w);
+}

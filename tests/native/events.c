@@ -661,3 +661,25 @@ TEST(a_sender_that_waits_for_space_in_its_own_ring_is_rung)
     CHECK(sem_trywait(&source->bell) == 0);
     close_world(w);
 }
+
+TEST(a_fan_out_of_which_a_part_fits_is_given_whole_and_once)
+{
+    struct world *w = new_world();
+    struct peer *full = join_sized(w, "full", SMALL), *other = join(w, "other"), *source = join(w, "source");
+    subscribe(full, "y");
+    subscribe(full, "x");
+    subscribe(other, "x");
+    for (int i = 0; i < 13; i++)
+        CHECK(publish_bytes(source, "y", 200));
+    settle(w);
+    for (int i = 0; i < 2; i++) /* there is space for the first of them */
+        CHECK(put(source, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "x", (char[400]){0}, 400));
+    flush(source);
+    settle(w);
+    EQUAL(count_messages(other), 2);
+    uint32_t got = 0, more;
+    while ((more = count_messages(full)))
+        got += more, settle(w);
+    EQUAL(got, 13 + 2);
+    close_world(w);
+}

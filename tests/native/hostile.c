@@ -117,6 +117,20 @@ TEST(a_record_longer_than_what_was_published) { with_record(SB_DATA, EVENT(.leng
 TEST(a_record_longer_than_a_quarter_of_its_ring) { with_record(SB_DATA, EVENT(.length = 0xffffffff), "x"); }
 TEST(a_type_longer_than_its_record) { with_record(SB_DATA, EVENT(.type_length = 200), "x"); }
 TEST(a_type_longer_than_any) { with_record(SB_DATA, EVENT(.type_length = 256), "x"); }
+TEST(an_extension_longer_than_its_record) { with_record(SB_DATA, EVENT(.extension_length = 5000), "x"); }
+TEST(a_type_longer_than_any_in_a_record_that_holds_it)
+{
+    struct scene s = scene();
+    char text[600];
+    memset(text, 'x', sizeof text);
+    struct rb_producer *out = &s.guilty->out[SB_DATA];
+    struct sb_record *there = (struct sb_record *)(void *)(out->data + out->next);
+    CHECK(put(s.guilty, SB_DATA, EVENT(0), "x", text, sizeof text));
+    there->type_length = sizeof text;
+    flush(s.guilty);
+    settle(s.w);
+    is_put_out(&s);
+}
 TEST(a_record_without_a_type) { with_record(SB_DATA, ((struct sb_record){.kind = SB_EVENT}), ""); }
 TEST(a_type_with_an_empty_token) { with_record(SB_DATA, ((struct sb_record){.kind = SB_EVENT}), "x..y"); }
 TEST(a_type_with_a_wildcard) { with_record(SB_DATA, ((struct sb_record){.kind = SB_EVENT}), "x.*"); }

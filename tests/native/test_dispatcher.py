@@ -26,6 +26,7 @@ SOURCES = [
     "routing.c",
     "threads.c",
     "endpoint.c",
+    "ring.c",
 ]
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],

@@ -770,6 +770,16 @@ def test_a_position_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, 
         consumer.pop()
 
 
+def test_a_record_larger_than_a_quarter_is_corrupt(
+    filled: tuple[Producer, Consumer, Segment],
+) -> None:
+    _, consumer, segment = filled
+    segment.memory.store(RING_DATA, 1 << 32 | CAPACITY // 4 + 8)
+    segment.memory.store(RING_HEAD, CAPACITY // 4 + 8)
+    with pytest.raises(RingCorrupt):
+        consumer.pop()
+
+
 def test_a_tail_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, Segment]) -> None:
     producer, consumer, segment = filled
     fill(producer)
