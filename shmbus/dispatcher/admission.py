@@ -9,13 +9,13 @@ import math
 import os
 import resource
 import socket
-import time
 from typing import NamedTuple
 
 from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
 from shmbus import errors
 from shmbus.shared import layout, names, processes
+from shmbus.shared._kernel import monotonic, monotonic_ns
 from shmbus.shared.door import Answer
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.segments import Shape
@@ -55,7 +55,7 @@ class Waiting(NamedTuple):
 
     @property
     def patient(self) -> bool:
-        return self.tries < _TRIES or time.monotonic() - self.since < _PATIENCE
+        return self.tries < _TRIES or monotonic() - self.since < _PATIENCE
 
 
 class Candidate(NamedTuple):
@@ -127,7 +127,7 @@ def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:
             return None
         raise Denied("", code=DoorCode.BUS_FULL, number=len(table.rows))
     left = {slot: int(table.rows[slot]["down_ns"]) for slot in free}
-    before = time.monotonic_ns() - _REMEMBERED
+    before = monotonic_ns() - _REMEMBERED
     return next((slot for slot in free if left[slot] < before), min(free, key=left.__getitem__))
 
 

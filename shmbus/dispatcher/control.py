@@ -25,6 +25,7 @@ from ringbuf.segment import unlink
 from shmbus.errors import BusError
 from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments
+from shmbus.shared._kernel import monotonic, monotonic_ns
 from shmbus.shared.door import KNOCK_SIZE, Answer
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.names import Owner
@@ -64,8 +65,8 @@ class Dispatcher:
         self._waiting: list[Waiting] = []
         self._unread: set[int] = set()  # slots whose interests could not be read, warned of once
         self._unconnected: set[int] = set()  # adopted slots whose endpoint has not knocked again
-        self._checked_exec = 0.0  # when: time.monotonic()
-        self._cleared = 0.0  # when: time.monotonic()
+        self._checked_exec = 0.0  # when: monotonic()
+        self._cleared = 0.0  # when: monotonic()
         self._lookout = Lookout()
         self._out_of_files = False  # no descriptor is left to admit with, and it was logged
         self._closed = False
@@ -179,9 +180,9 @@ class Dispatcher:
         """End adopted endpoints whose process has called exec. Usually the end of the connection
         shows it; one that has not connected to this dispatcher yet shows it by having unmapped
         its segment. Looks once a second at most."""
-        if not self._unconnected or time.monotonic() - self._checked_exec < 1.0:
+        if not self._unconnected or monotonic() - self._checked_exec < 1.0:
             return
-        self._checked_exec = time.monotonic()
+        self._checked_exec = monotonic()
         for slot in list(self._unconnected):
             endpoint = self.admitted.get(slot)
             if endpoint is None:
@@ -225,8 +226,8 @@ class Dispatcher:
     def _clear_dead(self) -> None:
         """Remove what processes left that died before they were admitted. Nothing reports those
         deaths, so look whenever something else has happened, once a second at most."""
-        if time.monotonic() - self._cleared > 1.0:
-            self._cleared = time.monotonic()
+        if monotonic() - self._cleared > 1.0:
+            self._cleared = monotonic()
             succession.clear_dead(self.bus, {endpoint.owner for endpoint in self.admitted.values()})
 
     def _pause(self) -> float:
@@ -240,7 +241,7 @@ class Dispatcher:
             self._kernel.mark_dead(slot, self.admitted[slot].generation)
 
     def _tick(self) -> None:
-        self._table.store("control_ns", time.monotonic_ns())
+        self._table.store("control_ns", monotonic_ns())
 
     # Admission --------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class Dispatcher:
         if caller is None:
             connection.close()
         else:
-            self._admit(Waiting(connection, caller, time.monotonic()))
+            self._admit(Waiting(connection, caller, monotonic()))
 
     def _retry(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -7,11 +7,10 @@ flags of the tasks; this is a second check, of what any Linux shows of a process
 
 from __future__ import annotations
 
-import time
-
 import psutil
 
 from shmbus.shared import processes
+from shmbus.shared._kernel import monotonic
 from shmbus.shared.names import Owner
 
 PACE = 0.05
@@ -39,7 +38,7 @@ class Lookout:
 
     def ended(self) -> list[int]:
         """The slots whose process has ended, each once; looks every `PACE` seconds at most."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._looked < PACE:
             return []
         self._looked = now

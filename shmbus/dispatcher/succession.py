@@ -27,6 +27,7 @@ from ringbuf.doorbell import Doorbell
 from shmbus import errors
 from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments
+from shmbus.shared._kernel import monotonic
 from shmbus.shared.layout import BusState, RowState, SegmentKind
 
 from . import table
@@ -52,9 +53,9 @@ class Standing(NamedTuple):
 def take_fence(bus: str) -> None:
     """Become the only dispatcher of a bus. One that is dead, but whose memory is still being
     freed, is waited for. Raises ``BusExists`` with the pid of one that is alive."""
-    began = time.monotonic()
+    began = monotonic()
     while (holder := fence.acquire(bus)) is not None:
-        waited = time.monotonic() - began
+        waited = monotonic() - began
         alive = holder.pid == os.getpid() or processes.process_alive(*holder)
         if waited > _TEARDOWN or (alive and (waited > _BEGINNING or _serves(bus, holder))):
             raise errors.BusExists(bus=bus, pid=holder.pid)

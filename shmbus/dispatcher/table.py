@@ -15,6 +15,7 @@ from ringbuf import Segment
 from ringbuf._kernel import Mapping
 from shmbus.settings import Settings
 from shmbus.shared import layout, names, processes, segments
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import RowState, SegmentKind
 from shmbus.shared.names import Owner
 
@@ -27,7 +28,7 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
         head = layout.view(memory, layout.BUS)[0]
         head["identity"] = processes.identity()
         head["serial"] = 1
-        head["started_ns"] = time.monotonic_ns()
+        head["started_ns"] = monotonic_ns()
         head["slots"] = settings.max_endpoints
         head["ring_bytes"] = settings.ring_bytes
         head["max_requests"] = settings.request_limit
@@ -69,7 +70,7 @@ class Table:
         with self._changing(layout.offset(layout.BUS, "identity_seq")):
             self.head["identity"] = processes.identity()
             self.head["serial"] += 1
-            self.head["started_ns"] = time.monotonic_ns()
+            self.head["started_ns"] = monotonic_ns()
             self.head["package"] = package
         for slot, row in enumerate(self.rows):
             if int(row["seq"]) % 2:
@@ -89,7 +90,7 @@ class Table:
         with self._changing_row(slot) as row:
             row["generation"] = generation
             row["reason"] = row["health"] = row["down_ns"] = row["down_emitted"] = 0
-            row["since_ns"], row["since_wall_ns"] = time.monotonic_ns(), time.time_ns()
+            row["since_ns"], row["since_wall_ns"] = monotonic_ns(), time.time_ns()
             row["identity"] = identity
             row["nonce"] = int(owner.nonce, 16)
             row["name"] = name.encode()

@@ -11,6 +11,7 @@ from ringbuf import SegmentNoSpace, layout_text
 from ringbuf.segment import REMEDIES
 from shmbus import errors
 from shmbus.shared import door, layout, segments
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
 from shmbus.shared.layout import DoorCode
 from shmbus.views import discovery, removed_names
@@ -43,7 +44,7 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
             connection.close()
             raise
         connection.close()
-        if time.monotonic_ns() >= deadline_ns:
+        if monotonic_ns() >= deadline_ns:
             raise _timeout(bus, began_ns)
         time.sleep(0.005)
 
@@ -59,7 +60,7 @@ def _knock_once(
         if problem.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN):
             return None
         raise
-    connection.settimeout(max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9))
+    connection.settimeout(max(0.001, (deadline_ns - monotonic_ns()) / 1e9))
     try:
         connection.send(record)
         answer = connection.recv(ANSWER_SIZE + 1)
@@ -73,7 +74,7 @@ def _knock_once(
 
 
 def _timeout(bus: str, began: int) -> errors.AttachTimeout:
-    seconds = (time.monotonic_ns() - began) / 1e9
+    seconds = (monotonic_ns() - began) / 1e9
     info = next((info for info in discovery.buses() if info.name == bus), None)
     if (pid := removed_names.dispatcher_of_nameless(bus)) is not None:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import heapq
 import threading
-import time
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
+from shmbus.shared._kernel import monotonic_ns
 
 from .background import Background
 
@@ -102,7 +102,7 @@ class Pump:
                 _fail(future, why)
 
     def _expire(self) -> None:
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         expired = []
         with self._lock:
             heap = self._deadlines

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from shmbus import errors
+from shmbus.shared._kernel import monotonic
 
 from . import background
 from .background import Background
@@ -94,10 +95,10 @@ class Runners:
 
     def await_others(self, timeout: float | None) -> None:
         """Wait until they have left, for `timeout` seconds at most."""
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         pause = 0.0005
         # Not by a Condition: a signal's handler that raises in one leaves its lock taken.
-        while self.others and (end is None or time.monotonic() < end):
+        while self.others and (end is None or monotonic() < end):
             time.sleep(pause)
             pause = min(pause * 1.5, 0.01)
 

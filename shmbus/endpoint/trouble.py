@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntFlag
@@ -12,6 +11,7 @@ from uuid import UUID
 from ringbuf import layout_text
 from shmbus import errors
 from shmbus.shared import _kernel
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.failures import from_code
 from shmbus.shared.layout import BEGUN, DOWN, BusState, DownState, FaultCode, Reason, offset
 from shmbus.shared.messages import reason_word
@@ -99,7 +99,7 @@ class Explanations:
     def no_answer(self, seconds: float) -> errors.AttachTimeout:
         """The dispatcher is there, and has not answered for so long."""
         facts = _kernel.bus_facts(self._seat.bus)
-        silent = (time.monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
+        silent = (monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
         return errors.AttachTimeout(
             bus=self._seat.names.bus, seconds=seconds, pid=facts.pid, silent=silent
         )

@@ -5,7 +5,7 @@ import time
 
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
-from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire
+from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire, rb_now
 from shmbus.shared._native cimport (
     NEVER, SB_LATENCY_BUCKETS, SB_LAYOUT, SB_NAME, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus,
     sb_latency_floor, sb_row, sb_whom_generation, sb_whom_slot, span_ns,
@@ -88,6 +88,16 @@ def latency_floors():
     """Where each latency bucket begins, in nanoseconds, and where the last would end."""
     cdef uint32_t bucket
     return [sb_latency_floor(bucket) for bucket in range(SB_LATENCY_BUCKETS + 1)]
+
+
+def monotonic_ns():
+    """CLOCK_MONOTONIC in nanoseconds, by the system: `time.monotonic_ns` may be frozen by a library for tests."""
+    return rb_now()
+
+
+def monotonic():
+    """The same in seconds."""
+    return rb_now() / 1e9
 
 
 def seconds(timeout):

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterable
 from typing import Any, Self
 
 import msgspec
 
 from shmbus.settings import Settings
+from shmbus.shared._kernel import monotonic
 
 from .child import Report, Task
 from .faults import pause, resume
@@ -84,11 +84,11 @@ class Child:
 
     def _line(self, timeout: float) -> bytes | None:
         """The next line that it writes; None where it ends first."""
-        end = time.monotonic() + timeout
+        end = monotonic() + timeout
         while b"\n" not in self._unread:
             if self._reader < 0:
                 return None
-            if not select.select([self._reader], [], [], max(0.0, end - time.monotonic()))[0]:
+            if not select.select([self._reader], [], [], max(0.0, end - monotonic()))[0]:
                 raise AssertionError(f"{self} wrote nothing for {timeout:g} s")
             more = os.read(self._reader, 1 << 16)
             if not more:

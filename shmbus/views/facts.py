@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from shmbus.shared import layout
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.patterns import Interest
 
 State = Literal["attached", "leaving", "dead"]
@@ -255,7 +256,7 @@ class Clock(NamedTuple):
 
     @classmethod
     def now(cls) -> Clock:
-        return cls(time.monotonic_ns(), time.time_ns())
+        return cls(monotonic_ns(), time.time_ns())
 
     def at(self, monotonic: int) -> float:
         """Seconds since the epoch of a moment on the monotonic clock."""

@@ -7,7 +7,6 @@ died, and shows so.
 from __future__ import annotations
 
 import threading
-import time
 from typing import Self
 from uuid import UUID
 
@@ -16,6 +15,7 @@ import psutil
 
 from shmbus import errors
 from shmbus.shared import names, patterns
+from shmbus.shared._kernel import monotonic, monotonic_ns
 
 from . import discovery
 from .facts import BusInfo, Clock, EndpointInfo, Losses, PendingRequest, Process
@@ -109,7 +109,7 @@ class BusView:
                 if endpoint.name == name
                 for sent in self._registry.waiting(endpoint.slot, endpoint.generation)
             ]
-        return Latency.of_times([max(time.monotonic_ns() - then, 0) / 1e9 for then in sent])
+        return Latency.of_times([max(monotonic_ns() - then, 0) / 1e9 for then in sent])
 
     def route(self, type: str) -> patterns.Route:
         """Who would get a message of this type now, and why. Raises ``InvalidType``."""
@@ -168,7 +168,7 @@ class BusView:
         self.close()
 
     def _traffic(self) -> Traffic:
-        return Traffic.of(self._registry.head[0].copy(), time.monotonic())
+        return Traffic.of(self._registry.head[0].copy(), monotonic())
 
     def _names_missing(self, info: BusInfo) -> bool:
         if not info.alive or names.names_of(self.name).complete():

@@ -5,11 +5,10 @@ Nothing here writes or locks: rows are read under their sequence numbers.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from shmbus.shared import layout, names
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.processes import namespace, process_alive
 
 from .discovery import bus_info, open_bus
@@ -94,7 +93,7 @@ class Registry:
         if endpoint is None:
             return []
         names_of = {Target.of(e.slot, e.generation): e.name for e in self._known.values()}
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         return [
             PendingRequest(
                 correlation_id=request.correlation_id,
