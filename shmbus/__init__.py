@@ -9,6 +9,11 @@ if not sys.platform.startswith("linux"):
 
 import ringbuf  # noqa: F401  (before msgspec: it refuses subinterpreters, which harm that)
 
+from .shared import green
+
+if _reason := green.replaced():
+    raise ImportError(f"shmbus cannot run here: {_reason}. {green.REMEDY}")
+
 from . import errors, events, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message

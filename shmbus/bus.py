@@ -12,7 +12,7 @@ from .dispatcher.control import Dispatcher
 from .endpoint.attach import attach
 from .endpoint.endpoint import Endpoint
 from .settings import Settings
-from .shared import names
+from .shared import green, names
 from .shared._kernel import seconds
 from .shared.signals import uninterrupted
 from .views.observe import BusView
@@ -87,8 +87,9 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     bus is served.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
-    ``InvalidName``.
+    ``InvalidName``, ``NotSupported``.
     """
+    green.refuse("serving a bus")
     names.check_bus(name)
     bus = None
     try:

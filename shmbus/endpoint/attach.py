@@ -17,7 +17,8 @@ from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
 from shmbus.settings import Settings
-from shmbus.shared import _kernel, names, segments
+from shmbus.shared import _kernel, green, names, segments
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
 from shmbus.views import discovery, removed_names
@@ -26,7 +27,7 @@ from . import door, payloads
 from ._kernel import prepare_up, up_size
 from .endpoint import Endpoint
 from .interest_log import InterestWriter
-from .seat import Seat
+from .seat import DoorConnection, Seat
 
 
 def attach(
@@ -58,6 +59,7 @@ def attach(
             reason="no such choice",
             remedy='Give True, False or "always"',
         )
+    green.refuse("attaching")
     if name is not None:
         names.check_endpoint(name)
     if bus is not None:
@@ -99,11 +101,11 @@ class _Time(NamedTuple):
 
     @classmethod
     def of(cls, timeout: float | None) -> Self:
-        seconds, now = _kernel.seconds(timeout), time.monotonic_ns()
+        seconds, now = _kernel.seconds(timeout), monotonic_ns()
         return cls(now, (1 << 62) if seconds is None else now + int(seconds * 1e9), seconds)
 
     def is_over(self) -> bool:
-        return time.monotonic_ns() >= self.deadline
+        return monotonic_ns() >= self.deadline
 
 
 def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
@@ -133,7 +135,8 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
             began_ns=time_left.began,
             deadline_ns=time_left.deadline,
         )
-        undo.callback(os.close, admission.connection)
+        connection = DoorConnection(admission.connection)
+        undo.callback(connection.close)
         # The bus may have been made anew while we waited at the door.
         bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)
         ready = segments.attach(bus, of.ready, SegmentKind.READY, writable=True)
@@ -148,7 +151,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
                 reconnect=wanted.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,
-                door_connection=admission.connection,
+                door=connection,
                 log=log,
                 bus=bus_segment.memory,
                 ready=ready.memory,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
+from shmbus.shared._kernel import monotonic
 from shmbus.shared.layout import DownState, UpState
 from shmbus.shared.signals import uninterrupted
 from shmbus.views.leavings import remove_deserted
@@ -77,14 +76,14 @@ class Ending:
                     self._draining = False
 
     def _drain(self, timeout: float | None) -> None:
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         # Other threads that run handlers take the rest. Without any, and where every subscription
         # has a callback, this thread does.
         own = not self._runners.others and not self._interests.uncalled()
         self._connection.set_state(UpState.CLOSING)
         while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             trouble = self._connection.trouble() & ~Trouble.STOPPING
-            if trouble or (end and time.monotonic() >= end):
+            if trouble or (end and monotonic() >= end):
                 break
             if own:
                 self._endpoint._receive_rest()
@@ -92,10 +91,11 @@ class Ending:
         if own:
             self._runners.run(reconnect=True, timeout=_left(end))
         self._runners.await_others(_left(end))
+        self._connection.await_answered(_left(end))
         if self.closed:  # by a handler
             return
         ran = self._interests and (own or self._runners.threads)
-        left = self._endpoint._unfinished() if ran else 0
+        left = self._endpoint._unfinished() if ran else self._endpoint._deferred()
         self._close(CLOSING)
         if left and timeout is not None:
             raise errors.DrainTimeout(endpoint=self._seat.name, left=left, seconds=timeout)
@@ -123,7 +123,7 @@ class Ending:
             taken = self._await_closer()
         try:
             if taken:
-                self._until = time.monotonic() + seconds + 3 * CLOSING
+                self._until = monotonic() + seconds + 3 * CLOSING
             yield not self.closed and (taken or not handler)
         finally:
             if taken:
@@ -131,8 +131,8 @@ class Ending:
 
     def _await_closer(self) -> bool:
         """Wait for the thread that closes, no longer than it may take: whether it has ended."""
-        grace = time.monotonic() + TURN
-        while time.monotonic() < max(grace, self._until):
+        grace = monotonic() + TURN
+        while monotonic() < max(grace, self._until):
             if self._lock.acquire(timeout=TURN / 4):
                 return True
             if self.closed:
@@ -179,13 +179,14 @@ class Ending:
             self._pump.fail(errors.EndpointClosed(endpoint=self._seat.name))
         finally:
             self._clear_up(reclaimed=reclaimed)
-            os.close(self._seat.door_connection)
+            self._seat.door.close()
             self._at_end()
 
     def _clear_up(self, *, reclaimed: bool) -> None:
-        """Remove the names in /dev/shm, unless a next dispatcher is to adopt what they name."""
-        trouble = self._connection.trouble()
-        if reclaimed or trouble & Trouble.BUS_OVER or not trouble & Trouble.FOR_NOW:
+        """Remove the names in /dev/shm where no dispatcher needs them any more. As long as this one
+        has not handed on what came here, it may die, and the next one does it; the names are
+        removed by whoever does."""
+        if reclaimed or self._connection.trouble() & (Trouble.BUS_OVER | Trouble.EVICTED):
             self._seat.log.unlink()
             unlink(self._seat.names.up(self._seat.owner))
             unlink_bell(self._seat.names.endpoint_bell(self._seat.owner)[1:])
@@ -199,9 +200,9 @@ class Ending:
     def forget_in_child(self) -> None:
         """In a forked child: close the copies of what only the parent may have open."""
         # The dispatcher sees the end of this connection only when every copy of it is closed.
-        os.close(self._seat.door_connection)
+        self._seat.door.close()
         self._connection.leave_door()
 
 
 def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - time.monotonic())
+    return None if end is None else max(0.0, end - monotonic())

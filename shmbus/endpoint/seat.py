@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, NamedTuple
 
 from ringbuf._kernel import Mapping
@@ -10,6 +11,19 @@ from shmbus.shared.names import SHM, BusNames, Owner
 
 from .interest_log import InterestWriter
 from .payloads import Types
+
+
+class DoorConnection:
+    """The connection to the door, open while one is attached. Closed once, however often that is
+    asked for: its descriptor may be another file's afterwards. Not closed when it is collected."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class Seat(NamedTuple):
@@ -23,8 +37,7 @@ class Seat(NamedTuple):
     reconnect: bool | Literal["always"]
     slot: int
     generation: int
-    door_connection: int
-    """The descriptor of the connection to the door, open while one is attached."""
+    door: DoorConnection
     log: InterestWriter
     bus: Mapping
     ready: Mapping

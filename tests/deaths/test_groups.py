@@ -246,3 +246,32 @@ def test_a_poisonous_message_kills_no_third_worker_whatever_becomes_of_the_dispa
     publisher.wait_for("job", receivers=2)
     assert sum(w.alive for w in workers) == 2
     assert len(letters) == 1
+
+
+@pytest.mark.slow  # close() waits a second for the dispatcher
+@pytest.mark.bus(ring_bytes=8192, block_timeout=60.0)
+def test_what_waits_to_be_handed_on_at_a_close_outlives_the_dispatcher(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    leaving, stays, source = (attach(n, reconnect=True) for n in ("leaving", "stays", "source"))
+    leaving.subscribe("job", group="workers")
+    waits = "x" * 1500  # more than the space that is left
+    source.publish("job", waits)
+    view = source.bus
+
+    def incoming(name: str) -> shmbus.views.EndpointInfo:
+        return next(e for e in view.endpoints() if e.name == name)
+
+    eventually(lambda: incoming("leaving").untouched == 1)
+    stays.subscribe("job", group="workers")
+    stays.subscribe("fill", overflow="drop_newest")
+    while incoming("stays").lost == 0:
+        source.publish("fill", bytes(500))
+    leaving.close()
+    bus_process.restart()
+    got: list[object] = []
+    while waits not in got:
+        message = stays.receive(20)
+        assert message is not None, "it was lost"
+        got.append(message.payload)
+    eventually(lambda: "leaving" not in [e.name for e in view.endpoints()])
