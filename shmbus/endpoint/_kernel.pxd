@@ -87,6 +87,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t lost_seen
         uint32_t request_count
         uint32_t held_count
+        uint64_t deferred
         uint32_t inside
         ep_request *requests
         bint nudge
@@ -180,6 +181,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         EP_WANT_FUTURE
         EP_WANT_ENTRY
         EP_WANT_ALONE
+        EP_WANT_ANSWERED
     cdef struct ep_waiter:
         uint32_t want
         uint32_t index

@@ -8,7 +8,6 @@ an endpoint is made of here: how its interests change (`subscribing`), who runs 
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.shared import names, patterns
-from shmbus.shared._kernel import seconds
+from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
 from shmbus.shared.messages import Death
 
@@ -28,7 +27,7 @@ from .futures import Pump
 from .interests import Callback, Interests
 from .runners import Runners
 from .seat import Seat
-from .subscribing import Subscribing, Subscription
+from .subscribing import Subscribing, Subscription, check_callable
 from .trouble import Explanations, conflict, inside_run
 from .upcalls import Upcalls
 
@@ -101,6 +100,7 @@ class Endpoint(EndpointCore):
     @property
     def bus(self) -> BusView:
         """The bus as this process sees it: endpoints, routes, health."""
+        self._connection.require_own()  # the parent's view may be locked for ever here
         from shmbus.views.observe import BusView
 
         if self._view is None:
@@ -155,6 +155,7 @@ class Endpoint(EndpointCore):
         `BusDown`, `AttachTimeout` (the dispatcher has not answered for 5 s), `Evicted`,
         `EndpointClosed`.
         """
+        self._connection.require_own()
         return self._subscribing.subscribe(
             pattern, callback, group=group, overflow=overflow, payload_type=payload_type
         )
@@ -167,6 +168,7 @@ class Endpoint(EndpointCore):
         A tap delays nobody: copies that do not fit into its ring are lost, and nothing else.
         Raises like `subscribe`.
         """
+        self._connection.require_own()
         return self._subscribing.tap(pattern)
 
     @overload
@@ -199,6 +201,7 @@ class Endpoint(EndpointCore):
         Raises `HandlerConflict` (this endpoint handles the same pattern already), and
         like `subscribe`.
         """
+        self._connection.require_own()
         if function is None:
             return lambda function: self.handle(
                 pattern, function, payload_type=payload_type, redeliver=redeliver
@@ -214,6 +217,7 @@ class Endpoint(EndpointCore):
         Callbacks of other messages run in this thread meanwhile. Raises `ReceiveConflict` while
         `run` is active, `BusDown`, `Evicted`, `EndpointClosed`.
         """
+        self._connection.require_own()
         if self._running.threads:
             raise inside_run(self.name)
         return self._receive(timeout)
@@ -221,6 +225,7 @@ class Endpoint(EndpointCore):
     def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
         """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
         there. Raises like `receive`, where nothing is there."""
+        self._connection.require_own()
         found: list[Message] = []
         wait = timeout
         while len(found) < n:
@@ -239,9 +244,9 @@ class Endpoint(EndpointCore):
     def __iter__(self) -> Iterator[Message]:
         """Messages that have no callback, until the endpoint is closed. Callbacks of others run
         meanwhile. Raises like `receive`."""
+        self._connection.require()
         if self._running.threads:
             raise inside_run(self.name)
-        self._connection.require()
         return self._messages()
 
     def run(self, *, threads: int = 1, reconnect: bool = True) -> None:
@@ -291,16 +296,17 @@ class Endpoint(EndpointCore):
         misses the first message. Subscribers count as well as handlers, so a request may still
         end with `NoRoute` where only subscribers have come. Raises `WaitTimeout` after
         `timeout` seconds, `InvalidPattern`, `BusDown`."""
+        self._connection.require_own()
         patterns.check_pattern(pattern)
         timeout = seconds(timeout)
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else monotonic() + timeout
         pause = 0.001
         while True:
             self._connection.require(served=True)
             found = sum(1 for info in self.bus.find(pattern) if info.routed)
             if found >= receivers:
                 return
-            if end is not None and time.monotonic() >= end:
+            if end is not None and monotonic() >= end:
                 raise errors.WaitTimeout(
                     pattern=pattern, receivers=receivers, found=found, seconds=timeout or 0.0
                 )
@@ -312,8 +318,9 @@ class Endpoint(EndpointCore):
         """Call `callback` once when the endpoint of this name ends, however it does, or at once if
         there is none now. It is called in a thread of this endpoint's own, with no lock held.
         Raises `InvalidName`, `NoThread`."""
-        names.check_endpoint(name)
         self._connection.require()
+        names.check_endpoint(name)
+        check_callable(callback, name)
         if self._deaths is None:
             self._deaths = DeathWatch(self.name, self._seat.bus, self._done)
         return Subscription(name, None, self._deaths.add(name, callback))
@@ -322,8 +329,9 @@ class Endpoint(EndpointCore):
 
     def drain(self, timeout: float | None = 30.0) -> None:
         """Finish what has been accepted, then close: no new messages come, those in its ring are
-        handled, what was sent is forwarded. `timeout`: seconds (None: no limit). Raises
-        `DrainTimeout` once it is closed, where messages were left."""
+        handled, deferred requests are answered, what was sent is forwarded. `timeout`: seconds
+        (None: no limit). Raises `DrainTimeout` once it is closed, where messages were left."""
+        self._connection.require_own()
         self._ending.drain(seconds(timeout))
 
     def close(self) -> None:

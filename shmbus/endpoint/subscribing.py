@@ -4,6 +4,7 @@ by it before the call returns."""
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -81,7 +82,7 @@ class Subscribing:
         payload_type: Any,
     ) -> Subscription:
         patterns.check_pattern(pattern)
-        _check_callable(callback, pattern)
+        check_callable(callback, pattern)
         if overflow not in tuple(patterns.OVERFLOWS):
             raise errors.InvalidSetting(
                 setting="overflow",
@@ -126,7 +127,7 @@ class Subscribing:
         self, pattern: str, function: Callback, *, payload_type: Any, redeliver: bool
     ) -> None:
         patterns.check_pattern(pattern)
-        _check_callable(function, pattern)
+        check_callable(function, pattern)
         payload_type = _decodable(payload_type, function)
         with self._lock:
             if self._interests.handled(pattern):
@@ -190,10 +191,22 @@ class Subscribing:
         self._endpoint._forget_callbacks(redelivers=self._interests.redeliver)
 
 
-def _check_callable(function: object, pattern: str) -> None:
-    """Raises `TypeError` now, instead of when the first message comes."""
-    if function is not None and not callable(function):
-        raise TypeError(f"the callback for {pattern!r} is not callable: {function!r}")
+def check_callable(function: object, what: str) -> None:
+    """Raises `TypeError` or `InvalidSetting` now, instead of when the first message comes."""
+    if function is None:
+        return
+    if not callable(function):
+        raise TypeError(f"the callback for {what!r} is not callable: {function!r}")
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise errors.InvalidSetting(
+                setting="callback",
+                value=function,
+                reason=f"it is to be called for {what!r} and is async: nothing would run it",
+                remedy="Give a plain function. One that needs an event loop calls "
+                "asyncio.run_coroutine_threadsafe(work(message), loop); for a request, it calls "
+                "message.defer() first, and work() answers with message.reply()",
+            )
 
 
 def _decodable(payload_type: Any, function: Callback | None) -> Any:

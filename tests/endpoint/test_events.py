@@ -1,5 +1,6 @@
 """What is published reaches those who subscribe, once each, in order, or is counted."""
 
+import functools
 import threading
 from collections import Counter
 from typing import Any
@@ -410,3 +411,24 @@ def test_who_was_started_and_has_not_come_to_run_yet_is_not_said_to_be_missing(
     go.set()
     eventually(lambda: bus.endpoints()[0].untouched == 0)
     assert caplog.records == []
+
+
+async def work(message: shmbus.Message) -> None:
+    raise AssertionError
+
+
+class Works:
+    async def __call__(self, message: shmbus.Message) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("function", [work, Works(), functools.partial(work), Works().__call__])
+@pytest.mark.parametrize("call", ["subscribe", "handle", "on_death"])
+def test_an_async_function_is_refused_since_nothing_would_run_it(
+    bus: shmbus.Bus, attach: Attach, call: str, function: Any
+) -> None:
+    endpoint = attach()
+    with pytest.raises(errors.InvalidSetting, match="nothing would run it") as caught:
+        getattr(endpoint, call)("x", function)
+    assert "run_coroutine_threadsafe" in caught.value.remedy
+    assert bus.find("x") == []

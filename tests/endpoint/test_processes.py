@@ -55,6 +55,79 @@ print("fine")
     assert printed == "fine\n"
 
 
+CALLS = """
+calls = {
+    "batch": lambda: ep.batch(),
+    "bus": lambda: ep.bus.endpoints(),
+    "drain": lambda: ep.drain(0),
+    "handle": lambda: ep.handle("handled", print),
+    "native_address": lambda: ep.native_address,
+    "on_death": lambda: ep.on_death("anybody", print),
+    "publish": lambda: ep.publish("x"),
+    "publish_many": lambda: ep.publish_many([("x", 1)]),
+    "receive": lambda: ep.receive(0),
+    "receive_many": lambda: ep.receive_many(0),
+    "request": lambda: ep.request("x"),
+    "request_async": lambda: ep.request_async("x"),
+    "run": lambda: ep.run(),
+    "send": lambda: ep.send("x"),
+    "start": lambda: ep.start(),
+    "subscribe": lambda: ep.subscribe("x"),
+    "tap": lambda: ep.tap(),
+    "wait_for": lambda: ep.wait_for("x", timeout=0),
+    "iteration": lambda: iter(ep),
+    "an iteration": lambda: next(iteration),
+    "Batch.publish": lambda: batch.publish("x"),
+    "Batch.send": lambda: batch.send("x"),
+    "Batch.flush": lambda: batch.flush(),
+    "Message.reply": lambda: message.reply(1),
+    "Message.fail": lambda: message.fail(ValueError()),
+    "Message.defer": lambda: message.defer(),
+}
+harmless = {"close", "name", "reconnect"}
+"""
+
+
+def test_every_call_of_a_forked_child_is_refused_whatever_its_parent_was_doing(
+    bus_name: str,
+) -> None:
+    code = """
+import warnings
+with shmbus.serve(NAME) as bus, bus.attach("parent") as ep:
+    taken = threading.Event()
+    kept = []
+    def keep(message):
+        message.defer()
+        kept.append(message)
+        taken.set()
+    iteration, batch = iter(ep), ep.batch()
+    ep.handle("handled", keep)
+    ep.start()
+    asked = ep.request_async("handled", timeout=60)
+    assert taken.wait(60)
+    message = kept[0]
+    warnings.simplefilter("ignore")  # from 3.12 on, of forking beside threads
+    public = {name for name in dir(ep) if not name.startswith("_")}
+    print(sorted(public - calls.keys() - harmless), flush=True)
+    if (child := os.fork()) == 0:
+        for name, call in calls.items():
+            try:
+                call()
+                print(name, "returned")
+            except shmbus.errors.ForkedEndpoint:
+                pass
+            except BaseException as error:
+                print(name, "raised", repr(error))
+        ep.close()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    message.reply("still here")
+    print(asked.result(60).payload)
+"""
+    assert run_python(HEAD + CALLS + code, bus_name) == "[]\nstill here\n"
+
+
 def test_the_interpreter_ends_cleanly_with_threads_that_wait(
     bus: shmbus.Bus, bus_name: str
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import shmbus
 from shmbus import Death, Message, errors
-from shmbus.testing import Attach, eventually
+from shmbus.testing import Attach, StartWorker, eventually
 
 
 @contextmanager
@@ -140,3 +140,43 @@ def test_a_thread_that_a_handler_would_end_goes_on(
     eventually(lambda: seen == [0, 1, 2])
     assert "SystemExit" in caplog.text
     assert "'e'" in caplog.text
+
+
+def receive_in_threads(endpoint: shmbus.Endpoint, count: int) -> None:
+    """Each thread gets one message, waits until all have one, and asks for the next."""
+    endpoint.subscribe("job", group="workers")
+    all_busy = threading.Barrier(count)
+
+    def work() -> None:
+        endpoint.receive(60)
+        all_busy.wait(60)
+        endpoint.receive()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_more_than_64_threads_have_finished_is_done_once(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    count = 70
+    crowd, source, heir = worker(receive_in_threads, count, name="crowd"), attach(), attach()
+    source.wait_for("job", timeout=60)
+    source.publish_many(("job", number) for number in range(count))
+
+    def finished() -> bool:
+        info = next(e for e in bus.endpoints() if e.name == "crowd")
+        return info.received.events == count and (info.in_hand, info.held) == (0, 0)
+
+    eventually(finished, timeout=20)
+    got: list[object] = []
+    heir.subscribe("job", lambda message: got.append(message.payload), group="workers")
+    heir.start()
+    crowd.kill()
+    eventually(lambda: "crowd" not in [e.name for e in bus.endpoints()])
+    source.publish("job", "new")
+    eventually(lambda: got)
+    assert got == ["new"]

@@ -58,6 +58,6 @@ cdef class Answers:
             m._answered = False
             m._refused = True
             raise
-        if m._deferred:
-            self._threads.count_deferred(-1)
+        if m._deferral is not None:
+            m._deferral.settle()
         return 0

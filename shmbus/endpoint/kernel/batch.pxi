@@ -30,4 +30,5 @@ cdef class Batch:
 
     def flush(self):
         """Publish what there is so far."""
+        self._endpoint._connection.check()
         self._endpoint._outbox.flush()

@@ -151,6 +151,10 @@ cdef class Connection:
         ep_unlock(self.e)
         return trouble
 
+    def require_own(self):
+        """Raise ForkedEndpoint in a forked child."""
+        self.check()
+
     def forked(self):
         """Whether this is a child of the process that attached."""
         return not self.ours()
@@ -228,6 +232,14 @@ cdef class Connection:
         cdef uint64_t minds = EP_FOR_NOW | EP_FOR_GOOD & ~<uint64_t>EP_CLOSED_HERE
         try:
             return self.wait(EP_WANT_STATE, 0, state, minds, CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
+        except BusError:
+            return False
+
+    def await_answered(self, timeout):
+        """Wait until no request is deferred any more: False at the timeout, or if there is no bus to answer on."""
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        try:
+            return self.wait(EP_WANT_ANSWERED, 0, 0, self.minds(), CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
         except BusError:
             return False
 

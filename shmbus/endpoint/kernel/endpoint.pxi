@@ -131,6 +131,10 @@ cdef class EndpointCore:
         """Messages received and not done, without the one whose handler calls this."""
         return self._threads.unfinished()
 
+    def _deferred(self):
+        """Requests that are to be answered later."""
+        return self._connection.e.deferred
+
     def _shut(self, timeout):
         """Wait until all threads have left their calls, which `Connection.finish` has ended."""
         try:

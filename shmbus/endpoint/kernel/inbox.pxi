@@ -66,6 +66,7 @@ cdef class Inbox:
         cdef uint64_t position
         cdef uint32_t lost
         cdef sb_tap tap
+        self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
         cdef Message m
@@ -96,6 +97,7 @@ cdef class Inbox:
                 if callbacks is None:
                     ep_unlock(e)
                     self._callbacks.find(name)
+                    self._threads.reserve()  # that ran Python code: other threads may have taken messages
                     hand = self._threads.hand(thread)
                     continue
                 if callbacks.redeliver:

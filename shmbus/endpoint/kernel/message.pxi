@@ -24,6 +24,27 @@ cdef inline object decoder_of(object payload_type):
 
 
 @cython.final
+cdef class Deferral:
+    """A request that is to be answered later, as long as its message lives."""
+
+    cdef Threads _threads
+    cdef str _type
+    cdef bint _open
+
+    cdef void settle(self) noexcept:
+        """It is answered."""
+        if self._open:
+            self._open = False
+            self._threads.settle()
+
+    def __del__(self):
+        if self._open and not self._threads._connection.closed():
+            log.warning("endpoint %r: a deferred request %r was dropped: nobody can answer it any more",
+                        self._threads._connection.name, self._type)
+        self.settle()
+
+
+@cython.final
 @cython.freelist(64)
 cdef class Message:
     """A message as its receiver sees it, or a reply.
@@ -45,6 +66,7 @@ cdef class Message:
     cdef bint _answered
     cdef bint _refused           # an answer was not accepted
     cdef bint _deferred
+    cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
     cdef sb_tap _tap
 
     def __init__(self):
@@ -138,11 +160,17 @@ cdef class Message:
 
     def defer(self):
         """Answer later, from any thread, with `reply` or `fail`: what the handler returns is not
-        the reply. Raises `NotARequest`."""
+        the reply. Keep the message until then; `drain` waits for the answer. Raises
+        `NotARequest`."""
+        cdef Deferral deferral
         self._must_be_request()
         if not self._deferred and not self._answered:
+            deferral = Deferral.__new__(Deferral)
+            deferral._threads, deferral._type = self._endpoint._threads, self.type
+            deferral._threads.defer()
+            deferral._open = True
+            self._deferral = deferral
             self._deferred = True
-            self._endpoint._threads.count_deferred(1)
 
     def reply(self, payload=None):
         """Answer the request. The answer may overtake events that this endpoint published before it.
@@ -163,6 +191,7 @@ cdef class Message:
         self._endpoint._answers.fail(self, exception)
 
     cdef int _must_be_request(self) except -1:
+        self._connection.check()
         if self._header.kind != SB_REQUEST:
             raise NotARequest(type=self.type, kind=self.kind)
         return 0

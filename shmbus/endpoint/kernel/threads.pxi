@@ -11,14 +11,17 @@ cdef class Threads:
     """Which threads receive, and what is in hand; written to UP for the dispatcher and observers."""
 
     cdef Connection _connection
-    cdef Hand _hands[64]
+    cdef Hand *_hands
+    cdef uint32_t _room          # for so many threads; as many as ever had a message in hand at once
     cdef uint32_t in_hand        # threads that have a message in hand
-    cdef int64_t _deferred       # requests that are to be answered later
     cdef int runners             # threads that run handlers
     cdef int _waiting            # threads that wait in an iteration or receive()
 
     def __cinit__(self, Connection connection not None):
         self._connection = connection
+
+    def __dealloc__(self):
+        free(self._hands)
 
     cdef inline Hand *hand(self, unsigned long thread) noexcept:
         cdef uint32_t i
@@ -27,17 +30,28 @@ cdef class Threads:
                 return &self._hands[i]
         return NULL
 
+    cdef inline int reserve(self) except -1:
+        """Before the lock: room for one thread more. Pointers to hands become invalid."""
+        return self._grow() if self.in_hand == self._room else 0
+
+    cdef int _grow(self) except -1:
+        cdef Hand *hands = <Hand *>realloc(self._hands, (2 * self._room + 8) * sizeof(Hand))
+        if hands == NULL:
+            raise MemoryError
+        self._hands = hands
+        self._room = 2 * self._room + 8
+        return 0
+
     cdef inline void begin(self, unsigned long thread) noexcept:
-        """Under the lock. This thread takes a message."""
-        if self.in_hand < 64:
-            self._hands[self.in_hand].thread = thread
-            self._hands[self.in_hand].held = NULL
-            self.in_hand += 1
-            self._note()
+        """Under the lock, after `reserve`. This thread takes a message."""
+        self._hands[self.in_hand].thread = thread
+        self._hands[self.in_hand].held = NULL
+        self.in_hand += 1
+        self._note()
 
     cdef inline void _note(self) noexcept:
         """Under the lock. Write the count to UP."""
-        ep_set_in_hand(self._connection.e, self.in_hand + <uint64_t>self._deferred, rb_now())
+        ep_set_in_hand(self._connection.e, self.in_hand + self._connection.e.deferred, rb_now())
 
     cdef void put_down(self, unsigned long thread) noexcept:
         """This thread has nothing in hand any more."""
@@ -69,13 +83,27 @@ cdef class Threads:
         ep_unlock(e)
         return 0
 
-    cdef int count_deferred(self, int by) except -1:
+    cdef int defer(self) except -1:
+        """A request is to be answered later."""
+        cdef ep_endpoint *e = self._connection.e
         self._connection.check()
-        ep_lock(self._connection.e)
-        self._deferred += by
+        ep_lock(e)
+        e.deferred += 1
         self._note()
-        ep_unlock(self._connection.e)
+        ep_unlock(e)
         return 0
+
+    cdef void settle(self) noexcept:
+        """It is not any more."""
+        cdef ep_endpoint *e = self._connection.e
+        if not self._connection.ours():
+            return
+        ep_lock(e)
+        e.deferred -= 1
+        self._note()
+        if e.deferred == 0:
+            ep_wake_leader(e)      # drain() may wait for it
+        ep_unlock(e)
 
     cdef int start_running(self) except -1:
         """This thread runs handlers."""
@@ -106,7 +134,7 @@ cdef class Threads:
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t delivered = rb_load_acquire(&e.down.incoming[SB_DATA].delivered)
         cdef uint64_t others = self.in_hand - (self.hand(PyThread_get_thread_ident()) != NULL)
-        return delivered - rb_load(&e.up.incoming[SB_DATA].taken_count) + others + self._deferred
+        return delivered - rb_load(&e.up.incoming[SB_DATA].taken_count) + others + self._connection.e.deferred
 
     cdef int drop_all(self) except -1:
         """The endpoint is closed."""

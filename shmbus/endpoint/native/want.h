@@ -19,6 +19,7 @@ enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_FUTURE = 32,   /* a completed one */
     EP_WANT_ENTRY = 64,    /* in the pending table */
     EP_WANT_ALONE = 128,   /* no other thread waits any more */
+    EP_WANT_ANSWERED = 256, /* no request is deferred */
 };
 
 struct ep_waiter {
@@ -54,6 +55,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_FUTURE: return e->nudge || e->completed != EP_NO_REQUEST;
     case EP_WANT_ENTRY: return e->free_count > 0;
     case EP_WANT_ALONE: return e->inside == 1;
+    case EP_WANT_ANSWERED: return e->deferred == 0;
     default: return true;
     }
 }
