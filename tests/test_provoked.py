@@ -32,6 +32,7 @@ from shmbus.testing import (
     eventually,
     run_python,
 )
+from tests.kept import Kept
 
 Error = TypeVar("Error", bound=errors.BusError)
 
@@ -456,7 +457,7 @@ def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: At
 
 
 def hold_requests(endpoint: shmbus.Endpoint) -> None:
-    endpoint.handle("x", lambda message: message.defer())
+    endpoint.handle("x", Kept())
     endpoint.run()
 
 

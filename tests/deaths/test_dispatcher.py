@@ -19,6 +19,7 @@ import shmbus
 from shmbus import Message, errors
 from shmbus.shared import names
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, kill, start_python
+from tests.kept import Kept
 
 from .roles import NEVER, echo
 
@@ -71,7 +72,7 @@ def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
 ) -> None:
     caller = attach("caller", settings=shmbus.Settings(max_requests=2, ring_bytes=8192))
     server = attach("server", reconnect=True)
-    server.handle("hang", lambda message: message.defer())
+    server.handle("hang", Kept())
     server.start()
     hung = caller.request_async("hang", timeout=60)
     eventually(lambda: server.bus.find("hang")[0].in_hand)

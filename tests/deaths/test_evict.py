@@ -13,6 +13,7 @@ from shmbus.testing import (
     MakeRecorder,
     eventually,
 )
+from tests.kept import Kept
 
 
 def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
@@ -20,7 +21,7 @@ def test_an_evicted_endpoint_is_dead_to_others_and_told_so_itself(
 ) -> None:
     downs = recorder("$bus.endpoint.down")
     victim, caller = attach("victim"), attach("caller")
-    victim.handle("ask", lambda m: m.defer())
+    victim.handle("ask", Kept())
     victim.start()
     reply = caller.request_async("ask", timeout=60)
     eventually(lambda: bus.find("ask")[0].in_hand)

@@ -17,6 +17,7 @@ from shmbus.testing import (
     in_shm,
 )
 from shmbus.views import doctor, leavings
+from tests.kept import Kept
 
 SHM = Path("/dev/shm")
 
@@ -141,7 +142,7 @@ def test_a_request_at_one_whose_name_was_removed_ends_with_the_next_dispatcher(
     bus_process: BusProcess, attach: Attach
 ) -> None:
     victim, caller = attach("victim", reconnect=True), attach("caller", reconnect=True)
-    victim.handle("hang", lambda message: message.defer())
+    victim.handle("hang", Kept())
     victim.start()
     caller.wait_for("hang")
     reply = caller.request_async("hang", timeout=600)

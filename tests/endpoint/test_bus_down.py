@@ -8,6 +8,7 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import BusProcess, StartWorker, eventually, in_shm, run_python
+from tests.kept import Kept
 
 
 def test_the_end_of_the_bus_is_told(bus_name: str) -> None:
@@ -60,7 +61,7 @@ def test_a_handler_that_the_end_of_the_bus_cut_short_is_told_in_one_line(
 
 def test_a_killed_dispatcher_is_told_to_callers(bus_name: str, bus_process: BusProcess) -> None:
     endpoint = shmbus.attach(bus_name)
-    endpoint.handle("x", lambda message: message.defer())
+    endpoint.handle("x", Kept())
     endpoint.start()
     failed: list[errors.BusDown] = []
 
