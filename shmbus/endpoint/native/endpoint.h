@@ -41,8 +41,8 @@ struct ep_endpoint {
     struct sb_held_entry *held[SB_HELD]; /* entries in use, in order of position */
     uint32_t held_count, hold_limit;
     uint64_t in_hand;                   /* messages begun and not done */
-    uint64_t offered_at;                /* ep_offer_work: how many had been delivered when it last rang */
     uint64_t deferred;                  /* of those, requests that are to be answered later */
+    uint64_t offered_at;                /* ep_offer_work: how many had been delivered when it last rang */
     uint32_t lost_seen;                 /* losses as of the last message taken */
 
     struct ep_request *requests;
