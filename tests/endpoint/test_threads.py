@@ -159,6 +159,7 @@ def receive_in_threads(endpoint: shmbus.Endpoint, count: int) -> None:
         thread.join()
 
 
+@pytest.mark.bus(prefetch=128)
 def test_what_more_than_64_threads_have_finished_is_done_once(
     bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:
