@@ -69,6 +69,7 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
         sb_record header
         uint8_t *payload
         uint64_t size
+        uint64_t serial
         uint64_t asked
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
@@ -90,7 +91,9 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint64_t deferred
         uint32_t inside
         ep_request *requests
+        uint32_t alerting
         bint nudge
+        bint resting
         uint32_t bad_ring
         uint64_t bad_position
     void ep_lock(ep_endpoint *)
@@ -143,6 +146,7 @@ cdef extern from "shmbus/endpoint/native/take.h" nogil:
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)
     bint ep_request_waits(const ep_endpoint *, uint32_t)
+    void ep_drain_replies(ep_endpoint *)
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
     sb_pending *ep_pending_entry(ep_endpoint *, uint32_t)
@@ -193,4 +197,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
 cdef extern from "shmbus/endpoint/native/wait.h" nogil:
     void ep_pass_on_data(ep_endpoint *)
     void ep_finish_request(ep_endpoint *, uint32_t)
+    void ep_give_up_request(ep_endpoint *, uint32_t)
+    bint ep_alert(ep_endpoint *, uint32_t)
+    void ep_nudge(ep_endpoint *)
     rb_wake ep_wait(ep_endpoint *, ep_waiter *, uint64_t)

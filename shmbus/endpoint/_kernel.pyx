@@ -18,6 +18,7 @@ import threading
 import traceback
 import types
 import uuid
+from concurrent.futures import CancelledError
 
 import msgspec
 
@@ -56,7 +57,6 @@ from libc.string cimport memcpy, memset
 __all__ = [
     "Batch",
     "Callbacks",
-    "CompletedReply",
     "Connection",
     "EndpointCore",
     "EventCallback",

@@ -18,6 +18,8 @@ class Background:
     def __init__(self, endpoint: str, task: str, run: Callable[[], object]) -> None:
         self._endpoint, self._task, self._call = endpoint, task, run
         self._thread: threading.Thread | None = None
+        self.runs = False
+        """Whether it runs, as far as can be told without asking the system."""
 
     @property
     def here(self) -> bool:
@@ -31,12 +33,17 @@ class Background:
             return
         thread = thread_of(self._endpoint, self._task, self._run)
         self._thread = thread
-        start(thread, self._endpoint, self._task)
+        self.runs = True
+        try:
+            start(thread, self._endpoint, self._task)
+        finally:
+            self.runs = thread.is_alive()
 
     def leave(self) -> None:
         """By the thread, before it looks for the last time whether it is needed: who needs it
         afterwards starts another."""
         if self.here:
+            self.runs = False
             self._thread = None
 
     def join(self, timeout: float) -> None:
@@ -50,6 +57,8 @@ class Background:
             self._call()
         except BaseException:
             log.exception("endpoint %r: the thread for its %s ended", self._endpoint, self._task)
+        finally:
+            self.leave()
 
 
 def thread_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -25,6 +25,7 @@ from .ending import Ending
 from .flag import Flag
 from .futures import Pump
 from .interests import Callback, Interests
+from .many import ask_many, window_of
 from .runners import Runners
 from .seat import Seat
 from .subscribing import Subscribing, Subscription, check_callable
@@ -125,9 +126,30 @@ class Endpoint(EndpointCore):
         reply_type: Any = None,
     ) -> Future[Message]:
         """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
-        only where this endpoint's ring, or its table of requests, is full."""
-        self._connection.require()
+        only where this endpoint's ring, or its table of requests, is full. `result()` waits in the
+        calling thread; callbacks are called in a thread of the endpoint's own. Raises `NoThread`,
+        and like `publish`; the future has the errors of `request`."""
         return self._pump.ask(type, payload, timeout, reply_type)
+
+    def request_many(
+        self,
+        items: Iterable[tuple[str, object]],
+        *,
+        timeout: float | None = 5.0,
+        window: int | None = None,
+        reply_type: Any = None,
+    ) -> Iterator[Message | errors.BusError]:
+        """Send requests, given as pairs of type and payload, and yield the reply of each, in their
+        order, or the error that came instead.
+
+        `window`: how many are under way at a time (by default 128, or half of `max_requests` where
+        that is fewer); the next are sent as replies are taken. `timeout`: seconds that each waits
+        for its reply. Closing the iterator gives up those under way. Raises what iterating over
+        `items` raises, after the replies of those before; `InvalidSetting`, `EndpointClosed`.
+        """
+        self._connection.require()
+        limit = window_of(window, self._requests.limit)
+        return ask_many(self, items, timeout, limit, reply_type)
 
     # Interests -------------------------------------------------------------------------------
 

@@ -1,129 +1,186 @@
-"""Requests whose caller does not wait: one thread of an endpoint completes their futures.
+"""Requests whose caller does not wait: their futures, and the thread that attends to them.
 
-It starts with the first of them and waits, in the C kernel, for a reply, a deadline or the end of
-the bus. `request` waits in its caller's thread and does not need it.
+Whoever waits for a future collects its reply, and those of others that have come, in the C kernel.
+The thread tells those who do not wait there: callbacks, and callers of `concurrent.futures.wait`.
+It takes no lock that it would have to wait for: a caller whom a signal's handler interrupts can
+leave the lock of a future taken.
 """
 
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
-from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared._kernel import monotonic
 
+from ._kernel import PendingReply
 from .background import Background
 
 if TYPE_CHECKING:
-    from ._kernel import EndpointCore, Message, PendingReply
+    from ._kernel import EndpointCore, Message
+
+log = logging.getLogger("shmbus")
 
 _MANY = 1024
 """Deadlines in the heap above which those of completed futures are removed."""
 
+_NEVER = 2**64 - 1
 
-class Reply(Future["Message"]):
+LATER = 5_000_000
+"""Nanoseconds after which a future whose condition somebody holds is told again."""
+
+FAREWELL = 1.0
+"""Seconds that an endpoint which closes waits for the callbacks of its futures."""
+
+
+class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what that does, anew
     """The future of a request. Cancelling it frees its entry in the table of requests."""
 
-    endpoint: EndpointCore | None = None
-    index = 0
+    _pump: Pump
 
-    def cancel(self) -> bool:
-        cancelled = super().cancel()
-        if cancelled and self.endpoint is not None:
-            self.endpoint._requests.withdraw(self.index, self)
-        return cancelled
+    __hash__ = object.__hash__
+
+    def add_done_callback(self, callback: Callable[[Future[Message]], object]) -> None:
+        """Call it with this future once that is done, in a thread of the endpoint's own, or here
+        and now if it is done. Raises `NoThread`."""
+        self._pump.thread.ensure()
+        if self._hook(callback):
+            self._pump.expect(self)
+        else:
+            _call(callback, self)
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        """What `concurrent.futures.wait` and `as_completed` hold to look at several at once."""
+        condition = self._guarded
+        if condition is None:
+            self._pump.thread.ensure()
+            condition = self._guard(threading.Condition())
+            if self._hook(None):
+                self._pump.expect(self)
+        return condition
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """What asyncio copies: done, cancelled, result, exception."""
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        error = self.exception()
+        return True, False, None if error else self.result(), error
+
+    def set_result(self, result: Message) -> None:
+        raise InvalidStateError("the bus sets the result of a request")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        raise InvalidStateError("the bus sets the result of a request")
+
+    def set_running_or_notify_cancel(self) -> bool:
+        raise InvalidStateError("the bus sets the result of a request")
+
+    def _tell(self) -> bool:
+        """Tell who wants to know that it is done: False if somebody holds its condition."""
+        for callback in self._unhook():
+            _call(callback, self)
+        condition = self._guarded
+        if condition is None:
+            return True
+        if not condition.acquire(blocking=False):
+            return False
+        try:
+            self._show()
+            for waiter in self._waiters:
+                if self.cancelled():
+                    waiter.add_cancelled(self)
+                elif self.exception() is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+        finally:
+            condition.release()
+        return True
+
+
+def _call(callback: Callable[[Future[Message]], object], reply: Reply) -> None:
+    try:
+        callback(reply)
+    except BaseException:  # sys.exit() included: the thread has others to tell
+        log.exception("the callback of %r raised", reply)
 
 
 class Pump:
-    """Sends the requests of one endpoint that have futures, and completes these."""
+    """Sends the requests of one endpoint that have futures, and tells who waits for several of
+    them, or has a callback."""
 
     def __init__(self, endpoint: EndpointCore) -> None:
-        self._endpoint = endpoint
         self._requests = endpoint._requests
-        self._lock = threading.RLock()
-        self._thread = Background(endpoint.name, "futures", self._run)
-        self._deadlines: list[PendingReply] = []  # a heap
+        self.thread = Background(endpoint.name, "futures", self._run)
+        self._expected: list[Reply] = []  # those that the thread has not yet in its heap
+        self._deadlines: list[Reply] = []  # a heap
+        self._late: list[Reply] = []  # those whose condition somebody held
         self._many = _MANY
-        self._until: int | None = None
+        self._until = _NEVER
 
     def ask(
         self, type: str, payload: object, timeout: float | None, reply_type: Any
     ) -> Future[Message]:
         """The future of a request, which is sent now."""
-        self._thread.ensure()
-        future = Reply()
-        pending = self._requests.begin(
-            type, payload, future, timeout=timeout, reply_type=reply_type
-        )
-        future.endpoint, future.index = self._endpoint, pending.index
-        self._watch(pending)
-        return future
+        if not self.thread.runs:
+            self.thread.ensure()
+        reply = Reply(self._requests, type, payload, timeout, reply_type)
+        reply._pump = self
+        return reply
 
-    def _watch(self, pending: PendingReply) -> None:
-        """Fail the future at its deadline, if it is not done by then."""
-        with self._lock:
-            heapq.heappush(self._deadlines, pending)
-            if len(self._deadlines) > self._many:  # most are done, but not the first
-                self._deadlines = [one for one in self._deadlines if not one.future.done()]
-                heapq.heapify(self._deadlines)
-                self._many = 2 * len(self._deadlines) + _MANY
-            late = self._until is None or pending.deadline < self._until
-            self._thread.ensure()
-        if late:
+    def expect(self, reply: Reply) -> None:
+        """End this one at its deadline, if it is not done by then."""
+        self._expected.append(reply)
+        if reply.deadline < self._until:
             self._requests.nudge()
 
     def fail(self, error: BaseException) -> None:
-        """Fail all of them."""
-        with self._lock:
-            orphaned = self._orphans()
-        for future in orphaned:
-            _fail(future, error)
-
-    def _orphans(self) -> list[Future[Message]]:
-        self._deadlines.clear()
-        return self._requests.take_all()
+        """Fail all of them: the endpoint is closed."""
+        self._requests.fail_all(error)
+        try:
+            if self._requests.tells:
+                self.thread.ensure()
+        except errors.NoThread as why:
+            log.warning("%s", why)
+        self.thread.join(FAREWELL)
 
     def _run(self) -> None:
         try:
-            while True:
-                self._expire()
-                for completed in self._requests.collect(self._until):
-                    if completed.error is not None:
-                        _fail(completed.future, completed.error)
-                    elif completed.message is not None:
-                        _succeed(completed.future, completed.message)
+            while self.thread.here:
+                until = self._next_deadline()
+                if self._expected:
+                    continue  # it may come before
+                self._tell(self._requests.attend(until, LATER if self._late else _NEVER))
         except errors.BusError as why:
-            with self._lock:
-                self._thread.leave()
-                orphaned = self._orphans()
-            for future in orphaned:
-                _fail(future, why)
+            self._requests.fail_all(why.with_traceback(None))
+            self.thread.leave()
+            self._tell(self._requests.take_told())
+            end = monotonic() + FAREWELL
+            while self._late and monotonic() < end:
+                time.sleep(LATER / 1e9)
+                self._tell([])
 
-    def _expire(self) -> None:
-        now = monotonic_ns()
-        expired = []
-        with self._lock:
-            heap = self._deadlines
-            while heap and (heap[0].deadline <= now or heap[0].future.done()):
-                expired.append(heapq.heappop(heap))
-            self._until = heap[0].deadline if heap else None
-        for pending in expired:
-            error = self._requests.expire(pending)
-            if error is not None:
-                _fail(pending.future, error)
+    def _next_deadline(self) -> int:
+        """Until when to wait, as others can see it."""
+        heap = self._deadlines
+        while self._expected:
+            heapq.heappush(heap, self._expected.pop())
+        if len(heap) > self._many:  # most are done, but not the first
+            heap[:] = [one for one in heap if not one.done()]
+            heapq.heapify(heap)
+            self._many = 2 * len(heap) + _MANY
+        while heap and heap[0].done():  # or its time has elapsed, which ends it
+            heapq.heappop(heap)
+        self._until = heap[0].deadline if heap else _NEVER
+        return self._until
 
-
-def _succeed(future: Future[Message], message: Message) -> None:
-    try:
-        future.set_result(message)
-    except InvalidStateError:
-        pass  # it was cancelled meanwhile
-
-
-def _fail(future: Future[Message], error: BaseException) -> None:
-    try:
-        future.set_exception(error)
-    except InvalidStateError:
-        pass
+    def _tell(self, replies: Iterable[Any]) -> None:
+        late, self._late = self._late, []
+        self._late += [reply for reply in [*late, *replies] if not reply._tell()]

@@ -1,29 +1,165 @@
-# Requests, and the futures of those whose caller does not wait.
+# Requests: the table of those under way, and the futures of those whose caller does not wait.
+#
+# Whoever waits for one reply collects all that have come (`Requests.collect`), under Python's lock and without
+# running Python code, so that nothing can interrupt it halfway. What runs Python code, such as the making of an
+# error, is left to whoever asks for the result. Callbacks are called by the thread that attends to the futures
+# (futures.py), which is handed those that are to be told.
+
+cdef enum:           # how far a future is
+    PENDING = 0
+    ARRIVED = 1                  # a reply or an error came
+    ELAPSED = 2
+    FAILED = 3                   # with an exception of this side
+    CANCELLED = 4
 
 
-@cython.final
 cdef class PendingReply:
-    """A request whose reply completes a future."""
+    """A request whose reply may be collected later; the base of the futures that `request_async` returns."""
 
-    cdef readonly object future
+    cdef Requests _requests
     cdef readonly uint64_t deadline   # ns, by CLOCK_MONOTONIC
-    cdef readonly uint32_t index      # of its entry in the table of requests
+    cdef uint32_t _index         # of its entry in the table of requests
+    cdef uint64_t _serial        # of its use of that entry
+    cdef int _outcome
     cdef str _type
     cdef object _reply_type
     cdef object _timeout
+    cdef Message _message        # that arrived
+    cdef uint64_t _asked         # bytes of the request's payload
+    cdef uint64_t _whom          # where its time has elapsed: who had it
+    cdef bint _gone              # and: there was no dispatcher
+    cdef uint8_t _id[16]         # and: its correlation id
+    cdef object _error
+    cdef bint _alerts            # it is to be told at once
+    cdef list _callbacks
+    cdef object _lock            # the condition of `concurrent.futures`, if anybody asked for it
+    cdef readonly list _waiters  # and who waits for several futures at once, of which this is one
+    cdef bint _shown             # who holds that has been shown that it is done
+
+    def __init__(self, Requests requests not None, str type not None, payload, timeout, reply_type):
+        """Send it. Waits only where the ring, or the table, is full."""
+        requests.begin(self, type, payload, timeout, reply_type, NULL)
 
     def __lt__(self, PendingReply other not None):
         """Whether its deadline comes first."""
         return self.deadline < other.deadline
 
+    cdef bint _look(self) except -1:
+        """Whether it is done."""
+        if self._outcome == PENDING:
+            self._requests.look(self)
+        return self._outcome != PENDING
 
-@cython.final
-cdef class CompletedReply:
-    """A future that can be completed now, with a message or an error."""
+    cdef int _wait(self, object timeout) except -1:
+        """Wait until it is done. Raises `TimeoutError`."""
+        cdef uint64_t until
+        if self._look():
+            return 0
+        until = deadline_after(span_ns(timeout), rb_now())
+        while not self._requests.wait(self, until):
+            if until != NEVER and rb_now() >= until:
+                raise TimeoutError(f"no reply to {self._type!r} within the {timeout:g} s that result() waits")
+        return 0
 
-    cdef readonly object future
-    cdef readonly Message message
-    cdef readonly object error
+    cdef object _exception(self):
+        """The error that came instead of a reply, or None. Made when it is first asked for."""
+        if self._error is None:
+            if self._outcome == ARRIVED and self._message._header.kind != SB_REPLY:
+                self._error = self._requests.error_of(self._message, self._asked)
+            elif self._outcome == ELAPSED:
+                self._error = self._requests.timeout_of(self._type, self._timeout, self._whom, self._gone,
+                                                              (<const char *>self._id)[:16])
+        return self._error
+
+    def _ended(self):
+        """Wait until it is done: its reply, or the error that came instead."""
+        if self._outcome == PENDING:
+            self._wait(None)
+        if self._outcome == ARRIVED and self._message._header.kind == SB_REPLY:
+            return self._message
+        return self._exception()
+
+    # What `concurrent.futures.Future` has, without a lock that an interrupted caller could leave taken ----------
+
+    def result(self, timeout=None):
+        """The reply; waits for it, at most `timeout` seconds (None: until the request's own timeout). Raises the
+        error that came instead, `TimeoutError`, `CancelledError`."""
+        self._wait(timeout)
+        if self._outcome == ARRIVED and self._message._header.kind == SB_REPLY:
+            return self._message
+        if self._outcome == CANCELLED:
+            raise CancelledError
+        raise self._exception()
+
+    def exception(self, timeout=None):
+        """The error that came instead of a reply, or None; waits like `result`."""
+        self._wait(timeout)
+        if self._outcome == CANCELLED:
+            raise CancelledError
+        return self._exception()
+
+    def done(self):
+        """Whether it has its reply, or has ended without."""
+        return self._look()
+
+    def running(self):
+        """False: nobody can tell."""
+        return False
+
+    def cancelled(self):
+        """Whether `cancel` ended it."""
+        return self._outcome == CANCELLED
+
+    def cancel(self):
+        """Give up the reply, and free the request's entry in the table: False if it is done."""
+        if self._outcome != CANCELLED and not self._look():
+            self._requests.end(self, CANCELLED)
+        return self._outcome == CANCELLED
+
+    def _hook(self, callback):
+        """Have it told when it is done, and `callback` called then: False if it is done now."""
+        if self._look():
+            return False
+        if callback is not None:
+            if self._callbacks is None:
+                self._callbacks = []
+            self._callbacks.append(callback)
+        self._requests.alert(self)
+        return True
+
+    def _unhook(self):
+        """The callbacks that are to be called now."""
+        cdef list callbacks = self._callbacks
+        self._callbacks = None
+        return callbacks or ()
+
+    def _guard(self, made):
+        """The condition: `made`, if it had none."""
+        if self._lock is None:
+            self._shown = self._outcome != PENDING
+            self._waiters = []
+            self._lock = made
+        return self._lock
+
+    @property
+    def _guarded(self):
+        return self._lock
+
+    def _show(self):
+        """By the holder of the condition: from here on it is seen to be done."""
+        self._shown = True
+
+    @property
+    def _state(self):
+        """In the words of `concurrent.futures`. While somebody holds the condition, only he changes it."""
+        cdef bint done = self._look() if self._lock is None else self._shown
+        if not done:
+            return "PENDING"
+        return "CANCELLED_AND_NOTIFIED" if self._outcome == CANCELLED else "FINISHED"
+
+    def __repr__(self):
+        how = ("pending", "finished", "timed out", "failed", "cancelled")[self._outcome]
+        return f"<reply to {self._type!r}, {how}>"
 
 
 @cython.final
@@ -36,7 +172,8 @@ cdef class Requests:
     cdef Threads _threads
     cdef object _explain_fault   # of Upcalls
     cdef object _explain_timeout
-    cdef dict _pending           # PendingReply by index
+    cdef list _pending           # PendingReply by index, or None
+    cdef list _told              # those that are done, and to be told
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None,
                   upcalls):
@@ -45,33 +182,67 @@ cdef class Requests:
         self._threads = threads
         self._explain_fault = upcalls.explain_fault
         self._explain_timeout = upcalls.explain_timeout
-        self._pending = {}
+        self._pending = [None] * <Py_ssize_t>connection.e.request_count
+        self._told = []
+
+    @property
+    def limit(self):
+        """How many may be under way."""
+        return self._connection.e.request_count
 
     cdef Message ask(self, str type, object payload, object timeout, object reply_type):
         """Send a request and wait for its reply."""
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        cdef uint32_t index = self._begin(type, payload, timeout, deadline, None)
+        cdef uint32_t index = self._begin(type, payload, timeout, deadline, None, NULL)
+        cdef ep_request *r = &self._connection.e.requests[index]
+        cdef Message m
         try:
             if self._connection.wait(EP_WANT_REPLY, index, 0, self._connection.minds(), CHECKS_DISPATCHER,
                                      deadline) == WAIT_ELAPSED:
                 raise self._request_timeout(index, type, timeout)
-            return self._result(index, type, reply_type)
+            m = self._message(r, type, reply_type)
+            if r.header.kind == SB_REPLY:
+                return m
+            raise self.error_of(m, r.asked)
         finally:
             self._finish(index)
 
-    def begin(self, str type not None, payload, future, *, timeout, reply_type):
+    cdef int begin(self, PendingReply pending, str type, object payload, object timeout, object reply_type,
+                   const ep_batch_limits *batch) except -1:
         """Send a request whose reply is collected later. Waits only where the ring, or the table, is full."""
-        cdef PendingReply pending = PendingReply.__new__(PendingReply)
-        pending.future = future
-        pending.deadline = deadline_after(span_ns(timeout), rb_now())
+        pending._requests = self
         pending._type = type
         pending._reply_type = reply_type
         pending._timeout = timeout
-        self._begin(type, payload, timeout, pending.deadline, pending)
-        return pending
+        pending.deadline = deadline_after(span_ns(timeout), rb_now())
+        self._begin(type, payload, timeout, pending.deadline, pending, batch)
+        return 0
 
-    cdef uint32_t _begin(self, str type, object payload, object timeout, uint64_t deadline,
-                         PendingReply pending) except? 0xffffffff:
+    def begin_many(self, source, under_way, Py_ssize_t count, timeout, reply_type):
+        """Send up to `count` requests, pairs of type and payload, with one bell, and append each to `under_way`, or
+        the error of one that was not accepted. Whether there may be more. Raises what `source` does."""
+        cdef PendingReply pending
+        cdef ep_batch_limits limits = self._outbox.limits(count, None, None)
+        try:
+            for _ in range(count):
+                try:
+                    type, payload = next(source)
+                except StopIteration:
+                    return False
+                pending = PendingReply.__new__(PendingReply)
+                try:
+                    self.begin(pending, type, payload, timeout, reply_type, &limits)
+                except BusError as why:
+                    self._connection.check()
+                    under_way.append(why)
+                else:
+                    under_way.append(pending)
+        finally:
+            self._outbox.flush()
+        return True
+
+    cdef uint32_t _begin(self, str type, object payload, object timeout, uint64_t deadline, PendingReply pending,
+                         const ep_batch_limits *batch) except? 0xffffffff:
         """Put a request into the ring; the index of its entry."""
         cdef ep_endpoint *e = self._connection.e
         cdef ep_message m
@@ -90,28 +261,36 @@ cdef class Requests:
             trouble = ep_trouble(e) & minds
             index = EP_NO_REQUEST
             if not trouble:
-                ep_flush(e)
+                if batch == NULL:
+                    ep_flush(e)
                 index = ep_begin_request(e, m.deadline_ns, pending is not None, identity)
+                if pending is not None and e.resting:
+                    ep_nudge(e)
             ep_unlock(e)
             if trouble:
                 self._outbox.give_back(owner)
                 self._connection.raise_trouble(trouble)
             if index != EP_NO_REQUEST:
                 break
-            if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
+            if self.collect() or self._expire():
+                continue
+            if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER,
+                                     min(deadline, self._earliest())) == WAIT_ELAPSED and rb_now() >= deadline:
                 raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count, seconds=timeout)
         e.requests[index].asked = m.size
         if pending is not None:
-            pending.index = index
+            pending._index = index
+            pending._serial = e.requests[index].serial
+            pending._asked = m.size
             self._pending[index] = pending
         try:
-            self._outbox.put(&m, type, timeout, NULL, ALONE)
+            if not self._outbox.put_at_once(&m, type, batch, ALONE):
+                self._outbox.put_slowly(&m, type, timeout, deadline, batch, ALONE)
         except BaseException:
-            if pending is not None:
-                if self._pending.get(index) is not pending:
-                    raise          # it has been taken, and its entry is free
-                del self._pending[index]
-            self._finish(index)
+            if pending is None:
+                self._finish(index)
+            else:
+                self.end(pending, CANCELLED)
             raise
         self._outbox.give_back(owner)
         return index
@@ -123,37 +302,35 @@ cdef class Requests:
             ep_finish_request(e, index)
             ep_unlock(e)
 
-    cdef Message _result(self, uint32_t index, str type, object reply_type):
-        """The reply that is there, or raises the error that came instead."""
-        cdef ep_request *r = &self._connection.e.requests[index]
-        cdef Message m
+    cdef Message _message(self, ep_request *r, str type, object reply_type):
+        """What has come for this entry. Runs no Python code."""
+        cdef Message m = Message.__new__(Message)
+        m._connection = self._connection
+        m.type = type
+        m.source = self._connection.peers.of(r.header.peer, r.header.peer_generation)
+        m._raw = (<const char *>r.payload)[:r.size] if r.size else b""
+        m._payload = UNDECODED
+        m._payload_type = reply_type
+        m._header = r.header
+        m._position = SB_NOWHERE
+        return m
+
+    cdef object error_of(self, Message m, uint64_t asked):
+        """The error that came in place of a reply."""
         cdef sb_fault fault
-        cdef bytes raw = (<const char *>r.payload)[:r.size] if r.size else b""
-        source = self._connection.peers.of(r.header.peer, r.header.peer_generation)
-        if r.header.kind == SB_REPLY:
-            m = Message.__new__(Message)
-            m._connection = self._connection
-            m.type = type
-            m.source = source
-            m._raw = raw
-            m._payload = UNDECODED
-            m._payload_type = reply_type
-            m._header = r.header
-            m._position = SB_NOWHERE
-            return m
-        if r.header.flags & SB_REMOTE:
-            raise remote_error(type, source, raw)
-        if r.size < sizeof(sb_fault):
-            raise self._explain_fault(Fault(type=type, endpoint=source, size=r.asked))
-        memcpy(&fault, r.payload, sizeof(sb_fault))
-        raise self._explain_fault(Fault(
-            type=type,
+        if m._header.flags & SB_REMOTE:
+            return remote_error(m.type, m.source, m._raw)
+        if len(m._raw) < <Py_ssize_t>sizeof(sb_fault):
+            return self._explain_fault(Fault(type=m.type, endpoint=m.source, size=asked))
+        memcpy(&fault, PyBytes_AS_STRING(m._raw), sizeof(sb_fault))
+        return self._explain_fault(Fault(
+            type=m.type,
             endpoint=(<const char *>fault.name)[:sizeof(fault.name)].split(b"\0", 1)[0].decode("ascii", "replace"),
-            size=r.asked,
+            size=asked,
             code=fault.code,
             pid=fault.pid,
             number=fault.limit,
-            correlation_id=(<const char *>r.header.correlation)[:16],
+            correlation_id=(<const char *>m._header.correlation)[:16],
         ))
 
     cdef object _request_timeout(self, uint32_t index, str type, object timeout):
@@ -164,6 +341,11 @@ cdef class Requests:
         identity = (<const char *>ep_pending_entry(e, index).id)[:16]
         rb_add(&e.up.timeouts, 1)
         ep_unlock(e)
+        return self.timeout_of(type, timeout, whom, self._connection.trouble() & EP_FOR_NOW, identity)
+
+    cdef object timeout_of(self, str type, object timeout, uint64_t whom, bint gone, bytes identity):
+        """The error of a request whose time has elapsed: `whom` had it, `gone`: there was no dispatcher."""
+        cdef ep_endpoint *e = self._connection.e
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
         return self._explain_timeout(Unanswered(
             type=type,
@@ -173,87 +355,164 @@ cdef class Requests:
             waits=whom and slot >= SB_MAX_SLOTS,
             ours=whom and slot == e.slot and generation == e.generation
             and self._threads.in_hand >= <uint32_t>self._threads.runners,
-            down=self._connection.trouble() & EP_FOR_NOW,
+            down=gone,
             correlation_id=identity,
         ))
 
-    # For the thread that completes the futures -----------------------------------------------
+    # Of those whose reply is collected later ---------------------------------------------------------------------
 
-    def collect(self, deadline):
-        """Wait until the reply to a future is there, or `deadline` (ns; None: never), or `nudge`; returns what
-        can be completed."""
+    cdef bint collect(self) except -1:
+        """Take the replies that have come, whoever waits for them: whether there were any."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint32_t index
-        cdef bint checks_dispatcher = CHECKS_DISPATCHER if self._pending else NO_CHECKS
-        self._connection.wait(EP_WANT_FUTURE, 0, 0, self._connection.minds(), checks_dispatcher,
-                              NEVER if deadline is None else <uint64_t>deadline)
-        cdef list found = []
         cdef PendingReply pending
-        cdef CompletedReply completed
+        cdef bint any = False
         while True:
             ep_lock(e)
-            e.nudge = False
+            ep_drain_replies(e)
             index = ep_next_completed(e)
             ep_unlock(e)
             if index == EP_NO_REQUEST:
-                return found
-            pending = self._pending.pop(index, None)
-            if pending is not None:
-                completed = CompletedReply.__new__(CompletedReply)
-                completed.future = pending.future
-                try:
-                    completed.message = self._result(index, pending._type, pending._reply_type)
-                except Exception as error:
-                    completed.error = error
-                found.append(completed)
+                return any
+            any = True
+            if self._pending[index] is not None:
+                pending = <PendingReply>self._pending[index]
+                self._pending[index] = None
+                pending._message = self._message(&e.requests[index], pending._type, pending._reply_type)
+                self._done(pending, ARRIVED)
             self._finish(index)
 
-    def nudge(self):
-        """Make `collect` return."""
+    cdef int _done(self, PendingReply pending, int outcome) except -1:
+        pending._outcome = outcome
+        if pending._alerts:
+            self._told.append(pending)
+            ep_lock(self._connection.e)
+            ep_nudge(self._connection.e)
+            ep_unlock(self._connection.e)
+        return 0
+
+    cdef bint end(self, PendingReply pending, int outcome) except -1:
+        """End one that waits: False if it is done, or its reply has just come."""
         cdef ep_endpoint *e = self._connection.e
-        ep_lock(e)
-        e.nudge = True
-        ep_wake_leader(e)
-        ep_unlock(e)
-
-    def expire(self, PendingReply pending not None):
-        """The deadline of a future has come: the exception for it, or None if it has its reply."""
-        if not self.withdraw(pending.index, pending.future):
-            return None
-        return self._request_timeout(pending.index, pending._type, pending._timeout)
-
-    def withdraw(self, uint32_t index, future):
-        """Give up this reply: False if it has come."""
-        cdef PendingReply pending = self._pending.get(index)
-        if pending is None or pending.future is not future or not self._connection.ours():
+        cdef bint waited
+        if pending._outcome != PENDING or not self._connection.ours():
             return False
-        if not self._abandon(index):
-            return False           # it has just come: the next `collect` finds it
-        del self._pending[index]
+        ep_lock(e)
+        waited = ep_request_waits(e, pending._index)
+        if waited:
+            if outcome == ELAPSED:
+                pending._whom = ep_chosen(e, pending._index)
+                pending._gone = ep_trouble(e) & EP_FOR_NOW
+                memcpy(pending._id, ep_pending_entry(e, pending._index).id, 16)
+                rb_add(&e.up.timeouts, 1)
+            ep_give_up_request(e, pending._index)
+        ep_unlock(e)
+        if not waited:
+            self.collect()
+            return False
+        self._pending[pending._index] = None
+        self._done(pending, outcome)
         return True
 
-    cdef bint _abandon(self, uint32_t index) noexcept:
-        cdef ep_endpoint *e = self._connection.e
-        cdef bint waiting
-        ep_lock(e)
-        waiting = ep_request_waits(e, index)
-        if waiting:
-            ep_finish_request(e, index)
-        ep_unlock(e)
-        return waiting
+    cdef int look(self, PendingReply pending) except -1:
+        """See whether this one is done by now, without waiting."""
+        if not self._connection.ours():
+            return 0
+        self.collect()
+        if pending._outcome != PENDING:
+            return 0
+        cdef uint64_t trouble = self._connection.trouble() & self._connection.minds()
+        if trouble:
+            self._fail(pending, trouble)
+        elif pending.deadline != NEVER and rb_now() >= pending.deadline:
+            self.end(pending, ELAPSED)
+        return 0
 
-    def take_all(self):
-        """All futures that are not completed; their entries are free again."""
+    cdef int _fail(self, PendingReply pending, uint64_t trouble) except -1:
+        try:
+            self._connection.raise_trouble(trouble)
+        except BusError as why:
+            if self.end(pending, FAILED):
+                pending._error = why.with_traceback(None)
+        return 0
+
+    cdef bint wait(self, PendingReply pending, uint64_t until) except -1:
+        """Wait until it is done, or `until`: whether it is done."""
+        try:
+            self._connection.wait(EP_WANT_REPLY, pending._index, pending._serial, self._connection.minds(),
+                                  CHECKS_DISPATCHER, min(until, pending.deadline))
+        except BusError:
+            self._connection.check()
+            self.look(pending)
+            if pending._outcome == PENDING:
+                raise
+        return pending._look()
+
+    cdef bint _expire(self) except -1:
+        """End those whose time has elapsed: whether there were any."""
+        cdef uint64_t now = rb_now()
+        cdef bint any = False
+        cdef PendingReply pending
+        for one in self._pending:
+            if one is not None:
+                pending = <PendingReply>one
+                if pending.deadline <= now:
+                    any |= self.end(pending, ELAPSED)
+        return any
+
+    cdef uint64_t _earliest(self):
+        """The earliest deadline of those whose reply is collected later."""
+        cdef uint64_t earliest = NEVER
+        for one in self._pending:
+            if one is not None and (<PendingReply>one).deadline < earliest:
+                earliest = (<PendingReply>one).deadline
+        return earliest
+
+    cdef int alert(self, PendingReply pending) except -1:
+        """Have this one told once it is done, which it was not just now."""
+        pending._alerts = True
+        ep_lock(self._connection.e)
+        ep_alert(self._connection.e, pending._index)
+        ep_unlock(self._connection.e)
+        return 0
+
+    # For the thread that attends to the futures ------------------------------------------------------------------
+
+    def attend(self, uint64_t deadline, uint64_t most):
+        """Wait until there is somebody to tell, or `deadline` (ns), or `nudge`, but `most` nanoseconds; returns
+        those that are to be told."""
         cdef ep_endpoint *e = self._connection.e
-        cdef uint32_t index
-        cdef dict taken = self._pending
-        self._pending = {}
-        for index in taken:
-            self._abandon(index)
-        while True:                # those that were completed all the same
-            ep_lock(e)
-            index = ep_next_completed(e)
-            ep_unlock(e)
-            if index == EP_NO_REQUEST:
-                return [(<PendingReply>pending).future for pending in taken.values()]
-            self._finish(index)
+        if most != NEVER:
+            deadline = min(deadline, rb_now() + most)
+        self._connection.wait(EP_WANT_FUTURE, 0, 0, self._connection.minds(),
+                              CHECKS_DISPATCHER if e.alerting else NO_CHECKS, deadline)
+        ep_lock(e)
+        e.nudge = False
+        ep_unlock(e)
+        self.collect()
+        return self.take_told()
+
+    def take_told(self):
+        """Those that are to be told."""
+        cdef list told = self._told
+        self._told = []
+        return told
+
+    def nudge(self):
+        """Make `attend` return."""
+        if self._connection.ours():
+            ep_lock(self._connection.e)
+            ep_nudge(self._connection.e)
+            ep_unlock(self._connection.e)
+
+    def fail_all(self, error not None):
+        """Fail all that are not done."""
+        self.collect()
+        for one in list(self._pending):
+            if one is not None and self.end(<PendingReply>one, FAILED):
+                (<PendingReply>one)._error = error
+
+    @property
+    def tells(self):
+        """Whether somebody is to be told."""
+        return bool(self._told)

@@ -127,6 +127,12 @@ cdef class Outbox:
             self._scratch = <bytearray>owner
 
     cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
+        if not self.put_at_once(m, type, batch, index):
+            self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
+        return 0
+
+    cdef bint put_at_once(self, ep_message *m, str type, const ep_batch_limits *batch, int64_t index) except -1:
+        """False where the ring is full."""
         cdef ep_endpoint *e = self._connection.e
         cdef flag armed = 0
         cdef rb_status status
@@ -143,19 +149,16 @@ cdef class Outbox:
             ep_lock(e)
             status = ep_push(e, m, ep_stamp(e), batch, &armed)
             ep_unlock(e)
-        if status == RB_OK:
-            if armed:
-                ep_arm_watcher(e)
-            return 0
-        return self._put_slowly(m, type, timeout, batch, index)
+        if armed:
+            ep_arm_watcher(e)
+        return status == RB_OK
 
-    cdef int _put_slowly(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch,
-                         int64_t index) except -1:
-        """The ring was full."""
+    cdef int put_slowly(self, ep_message *m, str type, object timeout, uint64_t deadline,
+                        const ep_batch_limits *batch, int64_t index) except -1:
+        """The ring was full: wait until `deadline`, which the error calls `timeout`."""
         cdef ep_endpoint *e = self._connection.e
         cdef flag armed = 0
         cdef rb_status status
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         cdef uint64_t trouble, depth
         cdef uint32_t ring = ep_ring_of(m.kind)
         while True:

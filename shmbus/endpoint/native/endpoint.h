@@ -48,8 +48,12 @@ struct ep_endpoint {
     struct ep_request *requests;
     uint16_t *free;                     /* stack of free entries */
     uint32_t free_count, request_count;
-    uint32_t completed, completed_last; /* list of futures whose reply is there */
-    bool nudge;                         /* whoever waits for futures shall come and look */
+    uint32_t completed, completed_last; /* list of futures whose reply is there, and that nobody has collected */
+    uint32_t futures, alerting;         /* that wait for their reply; of them, those that are to be told at once */
+    bool nudge;                         /* whoever attends to the futures shall come and look */
+    bool resting;                       /* that thread waits for a nudge alone */
+    uint64_t attend_until;              /* so long it attends as if one were to be told at once */
+    uint64_t nap_ns, nap_seen;          /* its last nap, and what had happened by then (ep_nap) */
     uint64_t random, counter;           /* of correlation ids */
     uint64_t drains;                    /* how often the reply ring has been seen empty */
 

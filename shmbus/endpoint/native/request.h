@@ -17,8 +17,10 @@ enum ep_request_state { EP_REQUEST_FREE = 0, EP_REQUEST_WAITING = 1, EP_REQUEST_
 
 struct ep_request {          /* the private half of an entry */
     enum ep_request_state state;
-    bool future;             /* nobody waits for this one alone */
+    bool future;             /* its reply may be collected later, by whichever thread */
+    bool alert;              /* of a future: somebody is to be told of its reply at once */
     uint32_t next;           /* in the list of completed futures */
+    uint64_t serial;         /* of this use of the entry, never 0 */
     uint64_t ended_at;       /* `drains` when it ended */
     struct sb_record header; /* of the reply */
     uint8_t *payload;        /* of the reply */
@@ -31,6 +33,20 @@ struct ep_request {          /* the private half of an entry */
 static inline struct sb_pending *ep_pending_entry(struct ep_endpoint *e, uint32_t index)
 {
     return (struct sb_pending *)((uint8_t *)e->up + e->up->pending_offset) + index;
+}
+
+static inline bool ep_request_waits(const struct ep_endpoint *e, uint32_t index)
+{
+    return e->requests[index].state == EP_REQUEST_WAITING;
+}
+
+/* A future waits no longer. */
+static inline void ep_leave_futures(struct ep_endpoint *e, uint32_t index)
+{
+    if (!e->requests[index].future || !ep_request_waits(e, index))
+        return;
+    e->futures--;
+    e->alerting -= e->requests[index].alert;
 }
 
 /* Keep the reply: without memory the request ends all the same, as one whose reply was lost here. */
@@ -58,11 +74,13 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
 {
     struct ep_request *request = &e->requests[index];
     ep_keep_reply(request, header, record);
+    ep_leave_futures(e, index);
     request->state = EP_REQUEST_DONE;
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
     rb_add(&e->up->received_replies, 1);
     if (!request->future)
         return;
+    e->nudge |= request->alert;
     request->next = EP_NO_REQUEST;
     if (e->completed == EP_NO_REQUEST)
         e->completed = index;
@@ -119,8 +137,11 @@ static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline
     e->free_count--;
     request->state = EP_REQUEST_WAITING;
     request->future = future;
+    request->alert = false;
+    e->futures += future;
     struct sb_pending *pending = ep_pending_entry(e, index);
     sb_make_id(id, e->random, e->counter++, (uint16_t)index);
+    request->serial = e->counter;
     memcpy(pending->id, id, 16);
     pending->deadline_ns = deadline_ns;
     RB_FAIL("request.begin");
@@ -132,6 +153,7 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_request *request = &e->requests[index];
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
+    ep_leave_futures(e, index);
     request->state = EP_REQUEST_FREE;
     request->ended_at = e->drains;
     if (request->capacity > EP_REPLY_BYTES) {
@@ -140,11 +162,6 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
         request->capacity = 0;
     }
     e->free[e->free_count++] = (uint16_t)index;
-}
-
-static inline bool ep_request_waits(const struct ep_endpoint *e, uint32_t index)
-{
-    return e->requests[index].state == EP_REQUEST_WAITING;
 }
 
 /* EP_NO_REQUEST where there is none. */

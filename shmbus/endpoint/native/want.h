@@ -11,13 +11,13 @@
 #include "shmbus/endpoint/native/request.h"
 
 enum ep_want {             /* bits, of which each waiter has one */
-    EP_WANT_REPLY = 1,     /* to request `index` */
+    EP_WANT_REPLY = 1,     /* to request `index`, of serial `value` where others may end it, too */
     EP_WANT_DATA = 2,      /* in the incoming data ring */
     EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
     EP_WANT_SEEN = 8,      /* interests, up to version `value` */
     EP_WANT_STATE = 16,    /* of DOWN, at least `value` */
-    EP_WANT_FUTURE = 32,   /* a completed one */
-    EP_WANT_ENTRY = 64,    /* in the pending table */
+    EP_WANT_FUTURE = 32,   /* one that is to be told at once; see ep_attend */
+    EP_WANT_ENTRY = 64,    /* in the pending table, or a completed future, whose entry can be had */
     EP_WANT_ALONE = 128,   /* no other thread waits any more */
     EP_WANT_ANSWERED = 256, /* no request is deferred */
 };
@@ -42,7 +42,10 @@ static inline bool ep_data_waits(const struct ep_endpoint *e)
 static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w)
 {
     switch (w->want) {
-    case EP_WANT_REPLY: return e->requests[w->index].state == EP_REQUEST_DONE;
+    case EP_WANT_REPLY: {
+        const struct ep_request *request = &e->requests[w->index];
+        return request->state != EP_REQUEST_WAITING || (w->value && request->serial != w->value);
+    }
     case EP_WANT_DATA: /* and somebody may take it */
         return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
     case EP_WANT_SPACE: {
@@ -52,8 +55,8 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
         return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
     case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
-    case EP_WANT_FUTURE: return e->nudge || e->completed != EP_NO_REQUEST;
-    case EP_WANT_ENTRY: return e->free_count > 0;
+    case EP_WANT_FUTURE: return e->nudge;
+    case EP_WANT_ENTRY: return e->free_count > 0 || e->completed != EP_NO_REQUEST;
     case EP_WANT_ALONE: return e->inside == 1;
     case EP_WANT_ANSWERED: return e->deferred == 0;
     default: return true;

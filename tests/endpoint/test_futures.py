@@ -1,0 +1,367 @@
+"""Futures of requests: whoever waits collects, and what a caller does to one hangs no other."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import shmbus
+from shmbus import Message, errors
+from shmbus.testing import Attach, BusProcess, eventually, run_python
+
+
+@pytest.fixture
+def client(bus: shmbus.Bus, attach: Attach) -> shmbus.Endpoint:
+    """Of a server that answers `echo` and keeps `never`."""
+    server = attach("server")
+    server.handle("echo", lambda message: message.payload)
+    server.handle("never", lambda message: message.defer())
+    server.handle("wrong", lambda message: 1 / 0)
+    server.start()
+    return attach("client")
+
+
+def in_time(call: Callable[[], Any]) -> Any:
+    """What it returns, in another thread and within a minute."""
+    returned: list[Any] = []
+    thread = threading.Thread(target=lambda: returned.append(call()), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert returned, f"{call} hangs"
+    return returned[0]
+
+
+@pytest.mark.smoke
+def test_a_future_whose_lock_was_left_taken_hangs_nobody(client: shmbus.Endpoint) -> None:
+    left = client.request_async("never", timeout=0.05)
+    left._condition.acquire()  # as a signal's handler that raises can leave it
+    assert isinstance(in_time(lambda: left.exception(30)), errors.RequestTimeout)
+    told: list[object] = []
+    left.add_done_callback(told.append)
+    answered = client.request_async("echo", 1, timeout=60)
+    answered.add_done_callback(told.append)
+    assert in_time(lambda: client.request_async("echo", 2, timeout=60).result(30)).payload == 2
+    eventually(lambda: len(told) == 2)
+    done, _ = in_time(lambda: concurrent.futures.wait([answered], 30))
+    assert done == {answered}
+    in_time(client.close)
+
+
+def test_an_exit_ends_with_a_future_whose_lock_was_left_taken(bus: shmbus.Bus) -> None:
+    code = """
+        import sys, threading, shmbus
+        ep = shmbus.attach(sys.argv[1])
+        ep.handle("never", lambda message: message.defer())
+        ep.start()
+        future = ep.request_async("never", timeout=None)
+        threading.Thread(target=future._condition.acquire).start()
+        future.add_done_callback(lambda future: print("told"))
+        print("over")
+    """
+    assert run_python(code, bus.name) == "over\ntold\n"
+
+
+class Interruption(BaseException):
+    """What the handler of a signal raises."""
+
+
+def ends(call: Callable[[], object], step: int) -> bool:
+    """Call it, and raise as a signal's handler would, at so many calls, lines and returns of
+    Python from its beginning on. Whether it came to its end before."""
+    steps = itertools.count()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if next(steps) == step:
+            raise Interruption
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except Interruption:
+        return False
+    finally:
+        sys.settrace(None)
+    return True
+
+
+CALLS: dict[str, Callable[[shmbus.Endpoint], object]] = {
+    "request": lambda ep: ep.request("echo", timeout=60),
+    "result": lambda ep: ep.request_async("echo", timeout=60).result(60),
+    "callback": lambda ep: ep.request_async("echo", timeout=60).add_done_callback(repr),
+    "wait": lambda ep: concurrent.futures.wait([ep.request_async("echo", timeout=60)], 60),
+    "many": lambda ep: list(ep.request_many([("echo", n) for n in range(3)], timeout=60)),
+    "wait_for": lambda ep: ep.wait_for("echo"),
+    "on_death": lambda ep: ep.on_death("nobody", print),
+    "receive": lambda ep: ep.receive(0),
+    "subscribe": lambda ep: ep.subscribe("x").close(),
+    "run": lambda ep: ep._running.run(reconnect=True, timeout=0.0),
+    "close": lambda ep: ep.close(),
+}
+
+
+def prove(endpoint: shmbus.Endpoint) -> None:
+    """That it works."""
+    future = in_time(lambda: endpoint.request_async("echo", 1, timeout=60))
+    told: list[object] = []
+    in_time(lambda: future.add_done_callback(told.append))
+    assert in_time(lambda: future.result(60)).payload == 1
+    eventually(lambda: told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interruption_anywhere_leaves_an_endpoint_that_works_and_closes(
+    bus: shmbus.Bus, attach: Attach, client: shmbus.Endpoint, call: str
+) -> None:
+    for step in itertools.count():
+        endpoint = attach(f"e{step}", timeout=60)
+        ended = ends(partial(CALLS[call], endpoint), step)
+        if call != "close":
+            prove(endpoint)
+        in_time(endpoint.close)
+        if ended:
+            return
+
+
+def test_a_callback_that_hangs_keeps_no_result_and_no_close(client: shmbus.Endpoint) -> None:
+    go = threading.Event()
+    client.request_async("echo", timeout=60).add_done_callback(lambda future: go.wait(60))
+    assert client.request_async("echo", 1, timeout=60).result(30).payload == 1
+    with pytest.raises(errors.RequestTimeout):
+        client.request_async("never", timeout=0.01).result(30)
+    in_time(client.close)
+    go.set()
+
+
+def test_futures_are_those_of_concurrent_futures(client: shmbus.Endpoint) -> None:
+    futures = [client.request_async("echo", n, timeout=60) for n in range(5)]
+    assert all(isinstance(future, concurrent.futures.Future) for future in futures)
+    answered = {f.result().payload for f in concurrent.futures.as_completed(futures, 60)}
+    assert answered == set(range(5))
+    done, waiting = concurrent.futures.wait(futures, 60)
+    assert (len(done), waiting) == (5, set())
+    late = client.request_async("never", timeout=60)
+    done, waiting = concurrent.futures.wait([late, *futures[:1]], 0.01)
+    assert (done, waiting) == ({futures[0]}, {late})
+    first = client.request_async("echo", timeout=60)
+    done, _ = concurrent.futures.wait([late, first], 60, concurrent.futures.FIRST_COMPLETED)
+    assert done == {first}
+    failed = client.request_async("wrong", timeout=60)
+    done, _ = concurrent.futures.wait([late, failed], 60, concurrent.futures.FIRST_EXCEPTION)
+    assert done == {failed}
+    assert isinstance(failed.exception(), errors.RemoteError)
+    with pytest.raises(TimeoutError):
+        late.result(0.01)
+    assert late.cancel()
+    assert late.cancelled()
+    assert late.done()
+    assert concurrent.futures.wait([late], 60).done == {late}
+    with pytest.raises(concurrent.futures.CancelledError):
+        late.result()
+    assert not first.cancel()
+
+
+def test_a_future_gives_the_same_result_and_the_same_error_each_time(
+    client: shmbus.Endpoint,
+) -> None:
+    future = client.request_async("echo", 1, timeout=60)
+    assert future.result(60) is future.result(0)
+    failed = client.request_async("wrong", timeout=60)
+    assert failed.exception(60) is failed.exception(0)
+
+
+def test_a_future_can_be_awaited(client: shmbus.Endpoint) -> None:
+    async def ask() -> list[int]:
+        futures = [client.request_async("echo", n, timeout=60) for n in range(10)]
+        replies = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        return [reply.payload for reply in replies]
+
+    assert asyncio.run(ask()) == list(range(10))
+
+
+def test_many_threads_may_wait_for_one_future(client: shmbus.Endpoint) -> None:
+
+    def ask(future: concurrent.futures.Future[Message[int]], answers: list[int]) -> None:
+        answers.append(future.result(60).payload)
+
+    for n in range(100):
+        future = client.request_async("echo", n, timeout=60)
+        answers: list[int] = []
+        threads = [threading.Thread(target=ask, args=(future, answers)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert answers == [n] * 3
+
+
+def test_who_waits_for_a_future_is_told_that_another_gave_it_up(client: shmbus.Endpoint) -> None:
+    future = client.request_async("never", timeout=60)
+    ended: list[str] = []
+
+    def ask() -> None:
+        try:
+            future.result(60)
+        except concurrent.futures.CancelledError:
+            ended.append("cancelled")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    eventually(lambda: client.bus.endpoints()[0].in_hand == 1)
+    future.cancel()
+    thread.join(60)
+    assert ended == ["cancelled"]
+
+
+def test_large_replies_come_while_nobody_waits(bus_process: BusProcess, attach: Attach) -> None:
+    """They are more than the reply ring holds, and the caller computes meanwhile."""
+    server, client = attach("server"), attach("client")
+    server.handle("large", lambda message: bytes(60_000))
+    server.start()
+    for _ in range(3):
+        futures = [client.request_async("large", timeout=60) for _ in range(60)]
+        eventually(lambda: client.bus.endpoints()[1].pending == 0)
+        assert {future.result(0).size for future in futures} == {60_000}
+
+
+def test_a_future_that_nobody_waits_for_frees_its_place(
+    bus: shmbus.Bus, attach: Attach, client: shmbus.Endpoint
+) -> None:
+    small = attach("small", settings=shmbus.Settings(max_requests=2))
+    for n in range(20):
+        small.request_async("echo", n, timeout=60)
+    for _ in range(2):
+        small.request_async("never", timeout=0.01)
+    assert small.request("echo", 1, timeout=60).payload == 1
+
+
+@pytest.mark.slow
+def test_a_request_waits_its_timeout_once(bus_process: BusProcess) -> None:
+    """First for an entry in the table, then for room in its ring."""
+    settings = shmbus.Settings(max_requests=1, ring_bytes=4096)
+    ended: list[str] = []
+
+    def expect(name: str, ep: shmbus.Endpoint, timeout: float) -> None:
+        with pytest.raises(errors.NotAccepted):
+            ep.request("never", bytes(500), timeout=timeout)
+        ended.append(name)
+
+    with (
+        shmbus.attach(bus_process.name, name="twice", settings=settings) as twice,
+        shmbus.attach(bus_process.name, name="once", settings=settings) as once,
+    ):
+        bus_process.pause()
+        for ep in (twice, once):
+            ep.request_async("never", timeout=None if ep is once else 1.5)
+            with contextlib.suppress(errors.QueueFull):
+                while True:
+                    ep.publish("x", bytes(500), timeout=0)
+        threads = [
+            threading.Thread(target=expect, args=("twice", twice, 2.0)),
+            threading.Thread(target=expect, args=("once", once, 2.8)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        bus_process.resume()
+    assert ended == ["twice", "once"]
+
+
+@pytest.mark.smoke
+def test_many_requests_are_answered_in_their_order(client: shmbus.Endpoint) -> None:
+    replies = client.request_many((("echo", n) for n in range(2000)), timeout=60)
+    payloads = []
+    for reply in replies:
+        assert isinstance(reply, Message)
+        payloads.append(reply.payload)
+    assert payloads == list(range(2000))
+
+
+def test_of_many_requests_each_has_its_own_error(client: shmbus.Endpoint) -> None:
+    items: list[tuple[str, object]] = [
+        ("echo", 1),
+        ("wrong", None),
+        ("nobody", None),
+        ("echo", object()),
+        ("bad..type", None),
+        ("never", None),
+        ("echo", 2),
+    ]
+    kinds = [type(reply) for reply in client.request_many(items, timeout=0.5)]
+    assert kinds == [
+        Message,
+        errors.RemoteError,
+        errors.NoRoute,
+        errors.EncodeError,
+        errors.InvalidType,
+        errors.RequestTimeout,
+        Message,
+    ]
+
+
+def test_many_requests_keep_to_their_window(
+    bus: shmbus.Bus, attach: Attach, client: shmbus.Endpoint
+) -> None:
+    taken = 0
+
+    def items() -> Iterator[tuple[str, object]]:
+        nonlocal taken
+        for n in range(100):
+            taken += 1
+            yield "echo", n
+
+    for count, _ in enumerate(client.request_many(items(), timeout=60, window=4), 1):
+        assert taken - count <= 4
+    assert taken == 100
+    with pytest.raises(errors.InvalidSetting):
+        client.request_many([], window=0)
+    assert list(client.request_many([])) == []
+
+
+def test_many_requests_that_are_given_up_leave_their_places(client: shmbus.Endpoint) -> None:
+    replies = client.request_many((("never", n) for n in range(10)), timeout=0.01)
+    assert isinstance(next(replies), errors.RequestTimeout)
+    del replies
+    assert client.request("echo", timeout=60).payload is None
+    eventually(lambda: client.bus.endpoints()[1].pending == 0)
+
+
+def test_what_the_items_of_many_requests_raise_comes_after_the_replies(
+    client: shmbus.Endpoint,
+) -> None:
+    def items() -> Iterator[tuple[str, object]]:
+        yield "echo", 1
+        yield "echo", 2
+        raise ValueError("no more")
+
+    replies = client.request_many(items(), timeout=60)
+    assert [getattr(next(replies), "payload", None) for _ in range(2)] == [1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(replies)
+
+
+def test_futures_fail_when_the_bus_goes_down(bus_process: BusProcess, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("never", lambda message: message.defer())
+    server.start()
+    told: list[object] = []
+    futures = [client.request_async("never", timeout=60) for _ in range(3)]
+    futures[0].add_done_callback(told.append)
+    eventually(lambda: client.bus.find("never")[0].in_hand == 3)
+    bus_process.kill()
+    for future in futures[:2]:
+        assert isinstance(in_time(partial(future.exception, 30)), errors.BusDown)
+    eventually(lambda: told)
+    eventually(futures[2].done)
