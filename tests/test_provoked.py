@@ -9,6 +9,7 @@ import re
 import resource
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -479,6 +480,25 @@ def test_a_handler_that_is_killed_over_a_request(
         begun=True,
     ):
         future.result(60)
+
+
+def test_no_thread_for_a_callback(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = attach("client")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with provoked(
+        errors.NoThread,
+        "Raise the limit of threads",
+        endpoint="client",
+        task=such(lambda task: "death" in task),
+        reason=such(),
+    ):
+        client.on_death("somebody", print)
+    monkeypatch.undo()
 
 
 def test_a_handler_that_raises(bus: shmbus.Bus, attach: Attach) -> None:

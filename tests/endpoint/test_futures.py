@@ -18,6 +18,7 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, BusProcess, eventually, run_python
+from tests.kept import Kept
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def client(bus: shmbus.Bus, attach: Attach) -> shmbus.Endpoint:
     """Of a server that answers `echo` and keeps `never`."""
     server = attach("server")
     server.handle("echo", lambda message: message.payload)
-    server.handle("never", lambda message: message.defer())
+    server.handle("never", Kept())
     server.handle("wrong", lambda message: 1 / 0)
     server.start()
     return attach("client")
@@ -61,7 +62,8 @@ def test_an_exit_ends_with_a_future_whose_lock_was_left_taken(bus: shmbus.Bus) -
     code = """
         import sys, threading, shmbus
         ep = shmbus.attach(sys.argv[1])
-        ep.handle("never", lambda message: message.defer())
+        kept = []
+        ep.handle("never", lambda message: (message.defer(), kept.append(message))[0])
         ep.start()
         future = ep.request_async("never", timeout=None)
         threading.Thread(target=future._condition.acquire).start()
@@ -351,7 +353,7 @@ def test_what_the_items_of_many_requests_raise_comes_after_the_replies(
 
 def test_futures_fail_when_the_bus_goes_down(bus_process: BusProcess, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
-    server.handle("never", lambda message: message.defer())
+    server.handle("never", Kept())
     server.start()
     told: list[object] = []
     futures = [client.request_async("never", timeout=60) for _ in range(3)]

@@ -69,6 +69,7 @@ calls = {
     "receive_many": lambda: ep.receive_many(0),
     "request": lambda: ep.request("x"),
     "request_async": lambda: ep.request_async("x"),
+    "request_many": lambda: list(ep.request_many([("x", None)])),
     "run": lambda: ep.run(),
     "send": lambda: ep.send("x"),
     "start": lambda: ep.start(),

@@ -109,7 +109,7 @@ TEST(a_request_begun_and_not_answered_by_one_who_closes_ends_with_an_error)
     say_closed(p);
     CHECK(take_reply(client, &m));
     EQUAL(fault_of(&m).code, SB_FAULT_ENDPOINT_DIED);
-    EQUAL(fault_of(&m).limit, SB_REASON_DETACHED);
+    EQUAL(fault_of(&m).limit, SB_REASON_DETACHED | SB_BEGUN);
     close_world(w);
 }
 

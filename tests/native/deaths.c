@@ -72,7 +72,7 @@ TEST(requests_begun_by_the_dead_end_at_once_and_untouched_ones_go_to_another_han
     CHECK(take_reply(client, &m));
     struct sb_fault fault = fault_of(&m);
     EQUAL(fault.code, SB_FAULT_ENDPOINT_DIED);
-    EQUAL(fault.limit, SB_REASON_KILLED);
+    EQUAL(fault.limit, SB_REASON_KILLED | SB_BEGUN);
     CHECK(strcmp(fault.name, "p") == 0);
     CHECK(!take_reply(client, &m));
     CHECK(take(other, &m) && strcmp(m.text, "untouched") == 0);
