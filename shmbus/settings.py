@@ -71,7 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     What nobody may have now waits in a backlog, and goes to whoever is free first."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
-    full, senders wait as at a full ring. ``None``: ``ring_bytes``."""
+    full, senders wait as at a full ring. ``None``: ``ring_bytes``; never less than the largest ring
+    of an endpoint."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
     oldest is no longer kept for handing on. At most 64."""
@@ -146,7 +147,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 2 * RINGS * self.ring_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
-        """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately."""
+        """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog
+        takes `backlog_limit` more, from when it is first needed until it has been empty for a
+        second."""
         bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
@@ -159,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         lines += [
             f"{n:5} endpoint{'s' if n > 1 else ' '}  {_size(self.bytes_for(n)):>9}" for n in counts
         ]
+        lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
         return "\n".join(lines)
 
 

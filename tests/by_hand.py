@@ -126,6 +126,7 @@ class BusByHand:
         self.head["ring_bytes"], self.head["max_requests"] = 65536, 16
         self.head["block_timeout_ns"], self.head["stall_after_ns"] = 10**9, 2 * 10**9
         self.head["prefetch"], self.head["max_deliveries"] = 4, 2
+        self.head["backlog_bytes"] = 65536
         self.head["batch_per_pass"] = 256
         self.head["package"] = b"0.1.0"
 

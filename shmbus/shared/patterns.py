@@ -138,6 +138,9 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None
     chosen: bool
     reason: str
+    waits: bool = False
+    """The message would wait in a backlog until this endpoint, or another one with ``waits`` beside
+    it, is free."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,8 +159,20 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def handler(self) -> str | None:
-        """The endpoint that would get it as a command or a request."""
+        """The endpoint that would get it as a command or a request; None also where it would wait
+        until one of several is free."""
         return next((r.endpoint for r in self.receivers if r.chosen and r.role == "handle"), None)
+
+
+def takers(group: str | None, type: str, interests: Iterable[Interest]) -> list[Interest]:
+    """Those of these by which one endpoint gets a message of this type: the members of a group, or
+    (None) the handlers of the most specific pattern."""
+    role = "handle" if group is None else "subscribe"
+    mine = [i for i in interests if (i.role, i.group) == (role, group) and matches(i.pattern, type)]
+    if group is not None:
+        return mine
+    top = min((specificity(i.pattern) for i in mine), default=())
+    return [i for i in mine if specificity(i.pattern) == top]
 
 
 def route(
@@ -165,34 +180,40 @@ def route(
     interests: Iterable[Interest],
     *,
     load: Callable[[str], int] | None = None,
-    unfit: Collection[str] = (),
+    why_not_free: Callable[[str], str] | None = None,
+    waiting: Collection[tuple[str | None, tuple[str, ...]]] = (),
 ) -> Route:
     """Who would get a message of this type.
 
     An event goes to every endpoint with a plain subscription that matches, and to one member of
-    each group. A command or request goes to one handler of the most specific pattern. Where one of
-    several is chosen, it is the one with the least ``load(endpoint)`` (messages in queue and in
-    hand); those ``unfit`` (stalled or slow) are chosen only where no other is left. Equals
-    take turns, of which this names the first by name.
+    each group. A command or request goes to one handler of the most specific pattern; a single one
+    always gets it. Else, of those who are free (``why_not_free(endpoint)`` is empty), the one with
+    the least ``load(endpoint)`` (messages in queue and in hand) is chosen; equals take turns, of
+    which this names the first by name. Where nobody is free, or others wait for the same endpoints
+    (``waiting``: group, and their names in order), it waits in a backlog until one is free.
     """
     found = [i for i in interests if matches(i.pattern, type)]
     load = load or (lambda endpoint: 0)
+    why_not_free = why_not_free or (lambda endpoint: "")
 
-    def choose(candidates: Iterable[Interest]) -> tuple[str | None, str]:
+    def choose(group: str | None, candidates: Iterable[Interest]) -> tuple[str | None, str]:
         names = sorted({i.endpoint for i in candidates})
-        if not names:
+        if (group, tuple(names)) in waiting:
             return None, ""
-        best = min(names, key=lambda name: (name in unfit, load(name), name))
+        if group is None and len(names) == 1:
+            return names[0], "the only one"
+        free = [name for name in names if not why_not_free(name)]
+        if not free:
+            return None, ""
+        best = min(free, key=lambda name: (load(name), name))
         if len(names) == 1:
             return best, "the only one"
-        if best in unfit:
-            return best, "none is fit; the least loaded"
-        alike = [n for n in names if n not in unfit and load(n) == load(best)]
-        return best, "in turn with its likes" if len(alike) > 1 else "the least loaded fit one"
+        alike = [name for name in free if load(name) == load(best)]
+        return best, "in turn with its likes" if len(alike) > 1 else "the least loaded free one"
 
     receivers: list[Receiver] = []
 
-    def add(interest: Interest, chosen: bool, reason: str) -> None:
+    def add(interest: Interest, chosen: bool, reason: str, waits: bool = False) -> None:
         receivers.append(
             Receiver(
                 endpoint=interest.endpoint,
@@ -201,14 +222,16 @@ def route(
                 group=interest.group,
                 chosen=chosen,
                 reason=reason,
+                waits=waits,
             )
         )
 
     def not_chosen(interest: Interest, best: str | None) -> str:
-        if interest.endpoint in unfit:
-            return "not fit: stalled or slow"
-        if load(interest.endpoint) == load(best or ""):
-            return f"in turn after {best}"
+        why = why_not_free(interest.endpoint)
+        if best is None:
+            return f"waits in the backlog until one is free; {why or 'others wait already'}"
+        if why or load(interest.endpoint) == load(best):
+            return why or f"in turn after {best}"
         return f"more loaded than {best}"
 
     for i in found:
@@ -216,22 +239,23 @@ def route(
             add(i, True, "subscribes")
     for group in sorted({i.group for i in found if i.role == "subscribe" and i.group is not None}):
         members = [i for i in found if i.role == "subscribe" and i.group == group]
-        best, why = choose(members)
+        best, why = choose(group, members)
         for i in sorted(members, key=lambda i: i.endpoint != best):
             chosen = i.endpoint == best
-            add(i, chosen, f"group {group}: {why if chosen else not_chosen(i, best)}")
+            reason = f"group {group}: {why if chosen else not_chosen(i, best)}"
+            add(i, chosen, reason, waits=best is None)
     handlers = sorted(
         (i for i in found if i.role == "handle"), key=lambda i: specificity(i.pattern)
     )
     if handlers:
         top = handlers[0].pattern
-        best, why = choose(i for i in handlers if i.pattern == top)
+        best, why = choose(None, (i for i in handlers if i.pattern == top))
         for i in sorted(handlers, key=lambda i: (i.pattern != top, i.endpoint != best)):
             chosen = i.pattern == top and i.endpoint == best
             if chosen:
                 add(i, True, f"most specific pattern: {why}")
             elif i.pattern == top:
-                add(i, False, not_chosen(i, best))
+                add(i, False, not_chosen(i, best), waits=best is None)
             else:
                 add(i, False, f"{top} is more specific")
     return Route(type=type, receivers=tuple(receivers))

@@ -7,12 +7,22 @@ from shmbus.shared.patterns import Interest, Receiver, Route
 
 from .discovery import buses
 from .doctor import Finding, check_host
-from .facts import BusInfo, Counts, EndpointInfo, Losses, PastDeath, PendingRequest, Ring
+from .facts import (
+    Backlog,
+    BusInfo,
+    Counts,
+    EndpointInfo,
+    Losses,
+    PastDeath,
+    PendingRequest,
+    Ring,
+)
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
 from .observe import BusView, Look, observe
 
 __all__ = [
+    "Backlog",
     "BusInfo",
     "BusView",
     "Counts",

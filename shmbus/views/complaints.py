@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .facts import BusInfo, EndpointInfo, Losses, PastDeath, Process
+from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, Process
 
 HEARTBEAT_LIMIT = 1.0
 """Seconds without a heartbeat after which the forwarding plane counts as hanging."""
@@ -75,6 +75,44 @@ def warnings(
             f"{len(recent)} endpoints died within the last minute: {names}; see their logs"
         )
     return found
+
+
+def faults_of_backlogs(
+    backlogs: Sequence[Backlog], lost: Sequence[Losses], *, failed: int
+) -> list[str]:
+    """What keeps messages from waiting there. ``lost``: what each has lost since the look before;
+    ``failed``: how many could not be made since then."""
+    found = []
+    for b, since in zip(backlogs, lost, strict=True):
+        if b.full or since.unchosen:
+            gone = f", {since.unchosen} lost since the look before" if since.unchosen else ""
+            found.append(
+                f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages{gone}); "
+                f"start more workers beside {_takers(b)}, or serve the bus with larger "
+                "Settings(backlog_bytes=...)"
+            )
+    if failed > 0:
+        found.append(
+            f"{failed} backlogs could not be made or adopted since the look before, so work waits "
+            "behind the busy; free /dev/shm (shmbus doctor), or lower Settings(backlog_bytes=...)"
+        )
+    return found
+
+
+def late_in_backlogs(backlogs: Sequence[Backlog], late: float) -> list[str]:
+    """Where a message has waited too long for somebody who is free."""
+    return [
+        f"{b.waiting} messages wait in the backlog of {b.what}, the oldest for {b.oldest:.1f} s: "
+        f"nobody who may take them is free ({_takers(b)}); start more workers, or see what those "
+        "do"
+        for b in backlogs
+        if (b.oldest or 0.0) > late
+    ]
+
+
+def _takers(b: Backlog) -> str:
+    more = f" and {len(b.takers) - 5} more" if len(b.takers) > 5 else ""
+    return ", ".join(b.takers[:5]) + more or "none is attached"
 
 
 def _who(e: EndpointInfo) -> str:

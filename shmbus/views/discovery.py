@@ -156,6 +156,8 @@ def bus_info(name: str, head: NDArray[np.void], clock: Clock) -> BusInfo:
         endpoints=int(bus["attached"]),
         slots=int(bus["slots"]),
         ring_bytes=int(bus["ring_bytes"]),
+        prefetch=int(bus["prefetch"]),
+        backlog_bytes=int(bus["backlog_bytes"]),
         serial=int(bus["serial"]),
         heartbeat_age=clock.age(heartbeat) if heartbeat else None,
         control_age=clock.age(control) if control else None,

@@ -200,6 +200,43 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages that wait in the dispatcher until somebody who may take them is free. It is made
+    when it is first needed, and removed when it has been empty for a second."""
+
+    group: str | None
+    """The queue group whose events wait; None: commands and requests."""
+    type: str
+    """The type of the message for which it was made. Others wait there, too, where the same
+    endpoints may take them."""
+    slot: int
+    generation: int
+    takers: tuple[str, ...]
+    """The attached endpoints that may take that type from it."""
+    waiting: int
+    """Messages in it."""
+    oldest: float | None
+    """For how long the first of these has been on its way: seconds since it was sent; None where
+    none waits."""
+    ring: Ring
+    lost: int
+    """Messages that should have waited here and were lost."""
+    lost_by: Losses
+    """The same by the reason."""
+
+    @property
+    def what(self) -> str:
+        """What waits there, in words."""
+        if self.group is not None:
+            return f"group {self.group}"
+        return f"commands and requests such as {self.type}"
+
+    @property
+    def full(self) -> bool:
+        """Whether senders may have to wait for space in it."""
+        return self.ring.fill >= FULL
+
+
 class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request under way."""
 
@@ -228,6 +265,10 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: int = 0
     slots: int = 0
     ring_bytes: int = 0
+    prefetch: int = 0
+    """Messages that an endpoint may have untouched and in hand while others could have them too."""
+    backlog_bytes: int = 0
+    """Of each backlog."""
     serial: int = 0
     """How many dispatchers it has had."""
     heartbeat_age: float | None = None

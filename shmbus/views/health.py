@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from shmbus.shared import _kernel, layout
 
-from .complaints import faults, warnings
-from .facts import BusInfo, EndpointInfo, Losses, PastDeath, Process
+from .complaints import faults, faults_of_backlogs, late_in_backlogs, warnings
+from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, Process
 
 LATE = 5.0
 """Seconds for which a message may wait before the bus counts as degraded: the time for which a
@@ -93,6 +93,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     lost_by: Losses
     redelivered: int
     violations: int
+    backlogs_failed: int
     latency: tuple[int, ...]
     latency_sum: float
     latency_max: float
@@ -101,6 +102,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, bus: Any, seconds: float) -> Traffic:
         """From a copy of BUS."""
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
+        names += " backlogs_failed"
         return cls(
             seconds=seconds,
             lost_by=Losses.of(bus),
@@ -167,8 +169,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     """Why it is not healthy, each with what to do; faults first."""
     oldest: float | None
-    """For how long the oldest message has waited, anywhere on the bus but at endpoints that lose
-    rather than wait: seconds; None where none waits."""
+    """For how long the oldest message has waited, anywhere on the bus (backlogs included) but at
+    endpoints that lose rather than wait: seconds; None where none waits."""
     bus_state: str
     """What the dispatcher wrote, as in `BusInfo.state`."""
     dispatcher_alive: bool
@@ -209,6 +211,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     since the bus was made."""
     last_deaths: tuple[PastDeath, ...]
     """The last of these, latest first."""
+    backlogs: tuple[Backlog, ...]
+    """What waits in the dispatcher until somebody who may take it is free."""
+    backlogs_failed: int
+    """Backlogs that could not be made, or were removed while messages waited in them."""
     endpoints: tuple[EndpointHealth, ...]
 
 
@@ -217,6 +223,7 @@ def assess(
     endpoints: Sequence[EndpointInfo],
     traffic: Traffic,
     *,
+    backlogs: Sequence[Backlog] = (),
     before: Traffic | None = None,
     lost_before: dict[tuple[int, int], Losses] | None = None,
     deaths: tuple[dict[str, int], tuple[PastDeath, ...]] = ({}, ()),
@@ -236,10 +243,18 @@ def assess(
     recent = traffic.latency_since(before)
     lost = [_since(e.lost_by, lost_before.get((e.slot, e.generation))) for e in endpoints]
     wrong = faults(info, endpoints, lost, host=host, names_missing=names_missing)
+    wrong += faults_of_backlogs(
+        backlogs,
+        [_since(b.lost_by, lost_before.get((b.slot, b.generation))) for b in backlogs],
+        failed=traffic.backlogs_failed - (before.backlogs_failed if before is not None else 0),
+    )
     slow = warnings(
         info, endpoints, lost, deaths[1], routing=(recent.p99, recent.max), late=late, now=now
     )
-    waits = [age for e in endpoints if not e.lossy and (age := _oldest(e)) is not None]
+    if info.alive:
+        slow += late_in_backlogs(backlogs, late)
+    waits = [b.oldest for b in backlogs if b.oldest is not None]
+    waits += [age for e in endpoints if not e.lossy and (age := _oldest(e)) is not None]
     return Health(
         bus=info.name,
         state="unhealthy" if wrong else "degraded" if slow else "healthy",
@@ -270,6 +285,8 @@ def assess(
         violations=traffic.violations,
         deaths=deaths[0],
         last_deaths=deaths[1],
+        backlogs=tuple(backlogs),
+        backlogs_failed=traffic.backlogs_failed,
         endpoints=tuple(_endpoint(e, processes.get(e.pid)) for e in endpoints),
     )
 

@@ -18,7 +18,8 @@ from shmbus.shared import names, patterns
 from shmbus.shared._kernel import monotonic, monotonic_ns
 
 from . import discovery
-from .facts import BusInfo, Clock, EndpointInfo, Losses, PendingRequest, Process
+from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PendingRequest, Process
+from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
 
@@ -30,6 +31,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """That moment, on the monotonic clock."""
     info: BusInfo
     endpoints: list[EndpointInfo]
+    backlogs: list[Backlog]
     health: Health
 
 
@@ -46,7 +48,8 @@ class BusView:
         self._lock = threading.Lock()
         self._open: Registry | None = Registry(name)
         self._processes = Processes()
-        self._lost = _lost(self._registry.endpoints())
+        there = self._registry.endpoints()
+        self._lost = _lost(there, self._registry.backlogs(there))
         self._before = self._traffic()
 
     @property
@@ -64,6 +67,12 @@ class BusView:
         """All endpoints that hold a slot now, dead ones that are not removed yet included."""
         with self._lock:
             return self._registry.endpoints()
+
+    def backlogs(self) -> list[Backlog]:
+        """What waits in the dispatcher until somebody who may take it is free: events of a queue
+        group, or commands and requests, whose takers all have enough to do."""
+        with self._lock:
+            return self._registry.backlogs(self._registry.endpoints())
 
     def find(self, pattern: str) -> list[EndpointInfo]:
         """The attached endpoints that subscribe to or handle what this pattern (or type) matches.
@@ -115,12 +124,17 @@ class BusView:
         """Who would get a message of this type now, and why. Raises ``InvalidType``."""
         if not type.startswith("$"):
             patterns.check_type(type)
-        there = {e.name: e for e in self.endpoints() if e.state == "attached"}
+        with self._lock:
+            clock, registry = Clock.now(), self._registry
+            prefetch, found = int(registry.head[0]["prefetch"]), registry.endpoints(clock)
+            waiting = {(b.group, b.takers) for b in registry.backlogs(found, clock) if b.waiting}
+        there = {e.name: e for e in found if e.state == "attached"}
         return patterns.route(
             type,
             [interest for endpoint in there.values() for interest in endpoint.interests],
-            load=lambda name: there[name].untouched + there[name].in_hand if name in there else 0,
-            unfit={e.name for e in there.values() if e.stalled or e.slow},
+            load=lambda name: there[name].untouched + there[name].in_hand,
+            why_not_free=lambda name: why_not_free(there[name], prefetch, clock),
+            waiting=waiting,
         )
 
     def health(self, *, late: float = LATE) -> Health:
@@ -134,10 +148,11 @@ class BusView:
         with self._lock:
             clock = Clock.now()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
+            backlogs = self._registry.backlogs(endpoints, clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
             deaths = self._registry.deaths()
-            lost, self._lost = self._lost, _lost(endpoints)
+            lost, self._lost = self._lost, _lost(endpoints, backlogs)
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
@@ -146,6 +161,7 @@ class BusView:
             info,
             endpoints,
             traffic,
+            backlogs=backlogs,
             before=before,
             lost_before=lost,
             deaths=deaths,
@@ -154,7 +170,13 @@ class BusView:
             late=late,
             names_missing=self._names_missing(info),
         )
-        return Look(seconds=traffic.seconds, info=info, endpoints=endpoints, health=health)
+        return Look(
+            seconds=traffic.seconds,
+            info=info,
+            endpoints=endpoints,
+            backlogs=backlogs,
+            health=health,
+        )
 
     def close(self) -> None:
         """Unmap the shared memory."""
@@ -185,8 +207,9 @@ def observe(bus: str | None = None) -> BusView:
     return BusView(discovery.choose(bus))
 
 
-def _lost(endpoints: list[EndpointInfo]) -> dict[tuple[int, int], Losses]:
-    return {(e.slot, e.generation): e.lost_by for e in endpoints}
+def _lost(endpoints: list[EndpointInfo], backlogs: list[Backlog]) -> dict[tuple[int, int], Losses]:
+    found = {(e.slot, e.generation): e.lost_by for e in endpoints}
+    return found | {(b.slot, b.generation): b.lost_by for b in backlogs}
 
 
 class Processes:

@@ -11,9 +11,10 @@ from shmbus.shared import layout, names
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.processes import namespace, process_alive
 
+from .backlogs import Backlogs
 from .discovery import bus_info, open_bus
 from .endpoints import REASONS, EndpointView, Target
-from .facts import BusInfo, Clock, EndpointInfo, PastDeath, PendingRequest
+from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PendingRequest
 from .memory import steady
 
 _OF_DEATH = ["pid", "generation", "in_hand", "untouched", "pending"]
@@ -29,6 +30,7 @@ class Registry:
         slots, rows = int(self.head[0]["slots"]), int(self.head[0]["rows_offset"])
         self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], EndpointView] = {}
+        self._backlogs = Backlogs(self.bus)
 
     def info(self, clock: Clock | None = None) -> BusInfo:
         """The bus itself."""
@@ -67,6 +69,10 @@ class Registry:
         now: np.void = rows[0]
         there = layout.RowState.FREE < now["state"] <= layout.RowState.DYING
         return now if there and now["generation"] == row["generation"] else None
+
+    def backlogs(self, endpoints: list[EndpointInfo], clock: Clock | None = None) -> list[Backlog]:
+        """All backlogs, in the order of slots. ``endpoints``: who may take from them."""
+        return self._backlogs.look(self.head[0]["backlog"].copy(), endpoints, clock or Clock.now())
 
     def deaths(self) -> tuple[dict[str, int], tuple[PastDeath, ...]]:
         """How many endpoints did not end in good order, by how they ended; and the last of them,

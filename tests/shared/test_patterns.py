@@ -217,7 +217,7 @@ def test_a_group_gets_an_event_once_whatever_pattern_matched() -> None:
     ]
     found = route("a.b", interests, load={"x": 3, "y": 1}.__getitem__)
     assert found.subscribers == ("y", "x")
-    assert reasons(found)["y", "a.b"] == (True, "group g: the least loaded fit one")
+    assert reasons(found)["y", "a.b"] == (True, "group g: the least loaded free one")
     assert reasons(found)["x", "a.*"] == (False, "group g: more loaded than y")
     assert reasons(found)["x", "a.b"] == (True, "group other: the only one")
 
@@ -228,7 +228,7 @@ def test_a_request_goes_to_the_most_specific_pattern_though_it_is_busier() -> No
     found = route("a.b", interests, load=load.__getitem__)
     assert found.handler == "z"
     assert reasons(found) == {
-        ("z", "a.b"): (True, "most specific pattern: the least loaded fit one"),
+        ("z", "a.b"): (True, "most specific pattern: the least loaded free one"),
         ("w", "a.b"): (False, "more loaded than z"),
         ("y", "a.*"): (False, "a.b is more specific"),
         ("x", "a.>"): (False, "a.b is more specific"),
@@ -236,13 +236,38 @@ def test_a_request_goes_to_the_most_specific_pattern_though_it_is_busier() -> No
     assert found.receivers[0].chosen
 
 
-def test_the_unfit_are_chosen_only_where_nobody_else_is() -> None:
-    interests = [handler("x", "a.b"), handler("y", "a.b")]
-    load = {"x": 0, "y": 7}
-    found = route("a.b", interests, load=load.__getitem__, unfit={"x"})
+def test_who_is_not_free_is_not_chosen_and_where_nobody_is_the_message_waits() -> None:
+    interests = [handler("x", "a.b"), handler("y", "a.b"), subscription("z", "a.b", "g")]
+    load = {"x": 0, "y": 7, "z": 0}
+    busy = {"x": "not fit: stalled or slow"}
+    found = route("a.b", interests, load=load.__getitem__, why_not_free=lambda n: busy.get(n, ""))
     assert found.handler == "y"
     assert reasons(found)["x", "a.b"] == (False, "not fit: stalled or slow")
-    assert route("a.b", interests, load=load.__getitem__, unfit={"x", "y"}).handler == "x"
+    assert not any(r.waits for r in found.receivers)
+    busy |= {"y": "not free: much to do", "z": "not free"}
+    found = route("a.b", interests, load=load.__getitem__, why_not_free=lambda n: busy.get(n, ""))
+    assert (found.handler, found.subscribers) == (None, ())
+    assert all(r.waits for r in found.receivers)
+    waits = "waits in the backlog until one is free; "
+    assert reasons(found)["y", "a.b"] == (False, f"{waits}not free: much to do")
+    assert reasons(found)["z", "a.b"] == (False, f"group g: {waits}not free")
+
+
+def test_a_single_handler_is_chosen_whatever_it_has_to_do() -> None:
+    found = route("a.b", [handler("x", "a.b")], why_not_free=lambda name: "not free")
+    assert found.handler == "x"
+
+
+@pytest.mark.parametrize("names", [("x",), ("x", "y")])
+def test_behind_others_that_wait_for_the_same_endpoints_a_message_waits(
+    names: tuple[str, ...],
+) -> None:
+    handlers = [handler(name, "a.b") for name in names]
+    found = route("a.b", handlers, waiting={(None, names)})
+    assert found.handler is None
+    assert all(r.waits and r.reason.endswith("others wait already") for r in found.receivers)
+    assert route("a.b", handlers, waiting={("g", names)}).handler == "x"
+    assert route("a.b", handlers, waiting={(None, ("w", *names))}).handler == "x"
 
 
 def test_those_alike_take_turns() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
 from shmbus import BusError, buses, observe
-from shmbus.views import BusInfo, EndpointInfo, Health, Losses, PastDeath, Ring
+from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Losses, PastDeath, Ring
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -28,27 +29,34 @@ def ls(bus: str | None, as_json: bool) -> None:
     """List the buses of this user and the endpoints on them, or those of BUS alone."""
     if bus is not None:
         with observe(bus) as view:
-            found = [(view.info(), view.endpoints())]
+            found = [(view.info(), view.endpoints(), view.backlogs())]
     else:
-        found = [(info, of) for info in buses() if (of := _endpoints(info)) is not None]
+        found = [(info, *on) for info in buses() if (on := _on(info)) is not None]
     if as_json:
-        print_json([{**_fields(info), "endpoints": list(map(_fields, of))} for info, of in found])
+        print_json(
+            [
+                {**_fields(info), "endpoints": list(map(_fields, of)), "backlogs": backlogs}
+                for info, of, backlogs in found
+            ]
+        )
         return
     if not found:
         click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
-    for info, endpoints in found:
+    for info, endpoints, backlogs in found:
         click.echo(_headline(info))
         if endpoints:
             click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
+        if lines := _backlogs(backlogs):
+            click.echo("\n".join(lines))
 
 
-def _endpoints(info: BusInfo) -> list[EndpointInfo] | None:
-    """The endpoints of a bus that was found; None where it has ended meanwhile."""
+def _on(info: BusInfo) -> tuple[list[EndpointInfo], list[Backlog]] | None:
+    """The endpoints and backlogs of a bus that was found; None where it has ended meanwhile."""
     if info.state == "unreadable":
-        return []
+        return [], []
     try:
         with observe(info.name) as view:
-            return view.endpoints()
+            return view.endpoints(), view.backlogs()
     except BusError:
         return None
 
@@ -93,6 +101,25 @@ def _row(e: EndpointInfo) -> list[str]:
     ]
 
 
+def _backlogs(backlogs: Sequence[Backlog]) -> list[str]:
+    """A table of those in which messages wait, or were lost."""
+    heads = ["BACKLOG OF", "WAITING", "OLDEST", "FULL", "SIZE", "LOST", "FOR WHOM OF THESE IS FREE"]
+    rows = [
+        [
+            b.what,
+            str(b.waiting),
+            duration(b.oldest),
+            f"{b.ring.fill:.0%}",
+            size(b.ring.capacity),
+            str(b.lost),
+            " ".join(b.takers) or "nobody is attached",
+        ]
+        for b in backlogs
+        if b.waiting or b.lost
+    ]
+    return columns(heads, rows, "  ") if rows else []
+
+
 @click.command(short_help="Show all facts about a bus or an endpoint.")
 @click.argument("endpoint", required=False, shell_complete=complete_endpoint)
 @bus_option
@@ -105,7 +132,8 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
         if as_json:
             found = {"endpoints": list(map(_fields, look.endpoints))}
             deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
-            print_json({**_fields(look.info), **found, **deaths})
+            backlogs = {"backlogs": look.backlogs}
+            print_json({**_fields(look.info), **found, **backlogs, **deaths})
         else:
             click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
         return
@@ -118,7 +146,7 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_fields(info))
     else:
-        click.echo("\n".join(_describe_endpoint(info)))
+        click.echo("\n".join(_describe_endpoint(info, look.backlogs)))
 
 
 def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) -> list[str]:
@@ -130,6 +158,7 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "package, layout": f"{info.package}, {info.layout}",
         "endpoints": f"{info.endpoints} of {info.slots}",
         "rings": f"{size(info.ring_bytes)}, messages up to {size(info.ring_bytes // 4)}",
+        "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
         "last heartbeat": _ago(info.heartbeat_age),
         "control plane ran": _ago(info.control_age),
         "deaths": _deaths(health),
@@ -143,6 +172,8 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
     if rows:
         heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
         lines += ["", *columns(heads, sorted(rows), "  ")]
+    if waiting := _backlogs(health.backlogs):
+        lines += ["", *waiting]
     if health.last_deaths:
         lines += ["", *_last_deaths(health.last_deaths)]
     return lines
@@ -170,7 +201,7 @@ def _last_deaths(deaths: tuple[PastDeath, ...]) -> list[str]:
     return columns(heads, rows, "  ")
 
 
-def _describe_endpoint(e: EndpointInfo) -> list[str]:
+def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:
     counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
     received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
     hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
@@ -186,6 +217,11 @@ def _describe_endpoint(e: EndpointInfo) -> list[str]:
         "outgoing": _ring(e.outgoing),
         "outgoing replies": _ring(e.outgoing_replies),
         "waiting": _waiting(e.untouched, e.oldest),
+        **{
+            f"in the backlog of {b.what}": _waiting(b.waiting, b.oldest)
+            for b in backlogs
+            if b.waiting and e.name in b.takers
+        },
         "in hand": f"{e.in_hand}{hand}",
         "held for handing on": e.held,
         "not yet forwarded": _waiting(e.unforwarded, e.oldest_unforwarded),
@@ -271,7 +307,13 @@ def route(type: str, bus: str | None, as_json: bool) -> None:
         print_json(found)
     elif found.receivers:
         rows = [
-            ["yes" if r.chosen else "no", r.endpoint, r.role, r.pattern, r.reason]
+            [
+                "yes" if r.chosen else "if free first" if r.waits else "no",
+                r.endpoint,
+                r.role,
+                r.pattern,
+                r.reason,
+            ]
             for r in found.receivers
         ]
         click.echo("\n".join(columns(["GETS IT", "ENDPOINT", "ROLE", "PATTERN", "WHY"], rows)))
@@ -358,6 +400,8 @@ def _health(h: Health) -> list[str]:
             for e in h.endpoints
         ]
         lines += ["", *columns(heads, rows, "  ")]
+    if waiting := _backlogs(h.backlogs):
+        lines += ["", *waiting]
     if h.last_deaths:
         lines += ["", *_last_deaths(h.last_deaths[:5])]
     return lines

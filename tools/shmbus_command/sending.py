@@ -103,9 +103,10 @@ def _require_taken(endpoint: Endpoint, type: str, timeout: float) -> None:
         time.sleep(0.002)
     if mine is None or not (mine.undeliverable or mine.unforwarded):
         return
-    if endpoint.bus.route(type).handler is None and mine.sent.sends == 1:
+    handled = any(r.role == "handle" for r in endpoint.bus.route(type).receivers)
+    if not handled and mine.sent.sends == 1:
         raise errors.NoRoute(type=type)
-    if endpoint.bus.route(type).handler is None:
+    if not handled:
         why = "no endpoint handles them. Start one that does, or wait for it: --wait"
     elif mine.undeliverable:
         why = "each is a dead letter, which says why: shmbus sub '$bus.undeliverable'"

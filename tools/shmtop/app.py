@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, RichLog, Sparkline, Static
 
 from shmbus.errors import BusError
-from shmbus.views import Counts, EndpointInfo, Latency, PendingRequest, Ring
+from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest, Ring
 
 from . import cells
 from .cells import COLUMNS, Row
@@ -137,6 +138,7 @@ class BusPage(Page):
             yield Static(id="traffic")
             yield Sparkline([], id="spark")
         yield Static(id="reasons")
+        yield Static(id="backlogs")
         yield EndpointTable(cursor_type="row", cell_padding=0)
         yield Static(id="nobody")
         yield Input(placeholder="words of a name, state, pid, pattern or group", id="filter")
@@ -158,7 +160,11 @@ class BusPage(Page):
         self.query_one(Sparkline).data = list(self.top.sampler.history)
         reasons = self.query_one("#reasons", Static)
         reasons.display = bool(health.reasons)
-        reasons.update(Text("\n").join(self._line(reason) for reason in health.reasons))
+        reasons.update(Text("\n").join(self._cut(Text(reason)) for reason in health.reasons))
+        waiting = self.query_one("#backlogs", Static)
+        lines = cells.backlogs(sample.look.backlogs)
+        waiting.display = bool(lines)
+        waiting.update(Text("\n").join(self._cut(line) for line in lines))
         words = self.query_one("#filter", Input).value
         found = [row for row in cells.rows(sample) if cells.matches(row, words)]
         self._fill(cells.order(found, self.sorted_by, self.reversed))
@@ -167,8 +173,7 @@ class BusPage(Page):
         nobody.display = not found
         nobody.update(cells.nobody(sample, words))
 
-    def _line(self, reason: str) -> Text:
-        line = Text(reason)
+    def _cut(self, line: Text) -> Text:
         line.truncate(max(self.size.width - 2, 1), overflow="ellipsis")
         return line
 
@@ -329,7 +334,7 @@ class EndpointPage(Page):
         requests = [] if gone else view.requests(info.name)
         waiting = None if gone else view.waiting(info.name)
         self.query_one("#facts", Static).update(
-            facts(row, requests, waiting, recent, self.size.width - 4)
+            facts(row, requests, waiting, recent, self.size.width - 4, sample.look.backlogs)
         )
 
 
@@ -339,6 +344,7 @@ def facts(
     waiting: Latency | None,
     routing: Latency,
     width: int,
+    backlogs: list[Backlog],
 ) -> Group:
     """An endpoint's page."""
     info = row.info
@@ -358,6 +364,7 @@ def facts(
             if info.last_progress is not None
             else "  no message taken yet",
         ),
+        *cells.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
         Text(),
@@ -515,23 +522,35 @@ class RoutesPage(Page):
         for receiver in route.receivers:
             role = "handler" if receiver.role == "handle" else "subscriber"
             table.add_row(
-                Text("✓", "bold green") if receiver.chosen else Text("·", "dim"),
+                Text("✓", "bold green")
+                if receiver.chosen
+                else Text("?", "bold yellow")
+                if receiver.waits
+                else Text("·", "dim"),
                 Text(receiver.endpoint, "bold" if receiver.chosen else "dim"),
                 receiver.pattern,
                 role if receiver.group is None else f"member of {receiver.group}",
                 Text(receiver.reason, "" if receiver.chosen else "dim"),
             )
-        nobody = ("nobody", "bold yellow")
+        members, handlers = (cells.waited_for(route, role) for role in ("subscribe", "handle"))
         return Group(
-            Text.assemble("published, it goes to ", (", ".join(events), "bold"))
-            if events
-            else Text.assemble("published, it goes to ", nobody, " (counted as unrouted)"),
-            Text.assemble("sent or requested, it goes to ", (handler, "bold"))
-            if handler is not None
-            else Text.assemble("sent or requested, it goes to ", nobody, " (NoRoute)"),
+            goes("published", events, members, "counted as unrouted"),
+            goes("sent or requested", [handler] if handler else [], handlers, "NoRoute"),
             Text(),
             table,
         )
+
+
+def goes(done: str, to: Sequence[str], waited_for: list[str], else_: str) -> Text:
+    """Whom a message goes to, now and once one of some is free."""
+    line = Text(f"{done}, it goes to ")
+    line.append(", ".join(to), "bold")
+    if waited_for:
+        line.append(" and " if to else "").append("whoever is free first of ", "bold yellow")
+        line.append(", ".join(waited_for), "bold")
+    elif not to:
+        line.append("nobody", "bold yellow").append(f" ({else_})")
+    return line
 
 
 class PatternInput(Input):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
-from shmbus.views import EndpointHealth, EndpointInfo, Health, Losses, PastDeath, Ring
+from shmbus.views import (
+    Backlog,
+    EndpointHealth,
+    EndpointInfo,
+    Health,
+    Losses,
+    PastDeath,
+    Ring,
+    Route,
+)
 
 from .sampler import Rates, Sample
 
@@ -297,9 +306,40 @@ def traffic(health: Health) -> Text:
     )
 
 
+BACKLOGS = 4
+"""Those that are shown, the ones that wait longest."""
+
+
+def backlogs(found: Sequence[Backlog]) -> list[Text]:
+    """What waits in the dispatcher until somebody is free, a line for each backlog."""
+    used = sorted((b for b in found if b.waiting), key=lambda b: -(b.oldest or 0.0))
+    lines = [backlog(b) for b in used[:BACKLOGS]]
+    if len(used) > BACKLOGS:
+        lines.append(_plain(f"and {len(used) - BACKLOGS} backlogs more", "dim"))
+    return lines
+
+
+def backlog(b: Backlog) -> Text:
+    """One backlog in a line."""
+    return Text.assemble(
+        f"backlog of {b.what}: ",
+        (number(b.waiting), "bold"),
+        " waiting, the oldest for ",
+        (duration(b.oldest), "bold"),
+        f", {percent(b.ring.fill)} of {size(b.ring.capacity)}",
+        (f", {b.lost} lost", "bold red") if b.lost else "",
+        (f"  for {' '.join(b.takers) or 'nobody'}", "dim"),
+    )
+
+
 def undone(death: PastDeath) -> str:
     """What a dead endpoint left undone."""
     return f"{death.in_hand} in hand, {death.untouched} waiting, {death.pending} requests under way"
+
+
+def waited_for(route: Route, role: str) -> list[str]:
+    """The endpoints for one of which a message would wait."""
+    return [r.endpoint for r in route.receivers if r.waits and r.role == role]
 
 
 def died(death: PastDeath) -> Text:

@@ -67,6 +67,7 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
         document = {
             "bus": sample.look.info,
             "health": health,
+            "backlogs": sample.look.backlogs,
             "endpoints": [
                 {**msgspec.to_builtins(row.info), "rates": row.rates, "condition": row.health.state}
                 for row in cells.rows(sample)
@@ -80,6 +81,8 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
         for reason in health.reasons:
             style = cells.VERDICTS[health.state][1]
             console.print(f"! {reason}", style=style, markup=False)
+        for line in cells.backlogs(sample.look.backlogs):
+            console.print(line)
         console.print(cells.table(sample, console.width))
         if not sample.look.endpoints:
             console.print(cells.nobody(sample))

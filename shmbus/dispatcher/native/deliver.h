@@ -61,8 +61,11 @@ static inline bool dp_tapped(const struct dp_forwarder *f) { return __builtin_ex
 static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *target, enum sb_outcome outcome)
 {
     const struct dp_run *run = &f->run;
-    if (target && dp_is_backlog(target)) /* it is told of when it has left there */
-        return;
+    if (target && dp_is_backlog(target)) {
+        if (outcome == SB_OUTCOME_DELIVERED) /* it is told of when it has left there */
+            return;
+        target = NULL;
+    }
     struct sb_tap tap = {.forwarded_ns = rb_now(), /* f->now may be from before they came */
                          .outcome = (uint8_t)outcome, .target = target ? (uint16_t)target->slot : SB_FROM_BUS,
                          .target_generation = target ? target->generation : 0};

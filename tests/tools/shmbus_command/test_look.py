@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,41 @@ def test_help_and_version_are_there(shmbus_command: Command) -> None:
     assert ran.code == 0
     assert "Exit codes" in ran.out
     assert shmbus_command("--version").out.startswith("shmbus, version")
+
+
+@pytest.mark.bus(prefetch=1, block_timeout=60, stall_after=60)
+def test_what_waits_until_a_worker_is_free_is_shown_by_every_command(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(message: shmbus.Message) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    with bus.attach("busy") as busy, bus.attach("sender") as sender:
+        busy.subscribe("job", work, group="workers")
+        busy.start()
+        sender.publish("job")
+        assert begun.wait(60)
+        for _ in range(3):
+            sender.publish("job")
+        eventually(lambda: [b.waiting for b in bus.backlogs()] == [3])
+        for command in (["ls", bus.name], ["describe", "-b", bus.name], ["health", bus.name]):
+            (line,) = (x for x in shmbus_command(*command).lines if "group workers" in x)
+            assert line.split()[:3] == ["group", "workers", "3"]
+            assert line.split()[-1] == "busy"
+        (found,) = shmbus_command("ls", bus.name, "--json").json
+        (backlog,) = found["backlogs"]
+        assert (backlog["group"], backlog["waiting"]) == ("workers", 3)
+        ran = shmbus_command("describe", "-b", bus.name, "busy")
+        assert "in the backlog of group workers  3, the oldest for" in ran.out
+        ran = shmbus_command("route", "-b", bus.name, "job")
+        assert ran.code == 0
+        assert "if free first" in ran.out
+        assert "not free: 1 of at most 1 untouched and in hand" in ran.out
+        ran = shmbus_command("top", bus.name, "--once", "--interval", "0.05")
+        assert "backlog of group workers: 3 waiting, the oldest for" in ran.out
+        go_on.set()
+        eventually(lambda: all(not b.waiting for b in bus.backlogs()))
+        assert "BACKLOG" not in shmbus_command("ls", bus.name).out
