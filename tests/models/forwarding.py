@@ -10,7 +10,8 @@ The words.  All but the last two lines are the dispatcher's:
     todo[p].*            of a run with several targets: from, to, and what each is still owed
     data[t], head[t]     the ring that leads to t
     lost[t]              what was counted instead of delivered (here by name); lost[$]: dead letters
-    reclaim[t], dealt[t] of t's ring, once t is dead: how far, and which of the bits of that record
+    reclaim[t], dealt[t] of t's ring, once t is dead: how far, and which of the bits of that record;
+                         of a backlog's ring always
     target[i], done[i]   the endpoint that request i was sent to; 1 + position of the reply accepted
     tail[>t], got[t]     the target's: what it took
     out[t]               the target's: its replies
@@ -40,12 +41,18 @@ member; the journal of that run names the dead one's entry, which it strikes.
 What is in its ring beyond its tail is taken by the dispatcher, through `reclaim`, with the
 journal as from any port; a record owed both ways is handled bit by bit.
 
+A *backlog* is a ring that the dispatcher fills like a target's and empties like a dead one's: what
+a group or the handlers of a request may have waits there while each of them has its most, and new
+ones wait behind it.  It leaves through `reclaim`, with the journal, in runs, for whoever is free.
+target[i] names the backlog meanwhile; of a run that was not published it does so again.
+
 What is explored: a kill at every step, so also between any two words of the journal (only a
 successor reads them, when all stores of its predecessor have arrived: so only the order of the
 program matters, and no store buffers are needed here); one and two kills of
-dispatchers and targets; runs, fan-outs, groups, full rings, requests and replies.  Shown: each
-subscriber has each event once or it is counted there once; of each group message one member has
-it, or it is one dead letter; each request ends once; no tail moves backwards.
+dispatchers and targets; runs, fan-outs, groups, backlogs, full rings, requests and replies.
+Shown: what waits keeps its order; each subscriber has each event once or it is counted there once;
+of each group message one member has it, or it is one dead letter; each request ends once; no tail
+moves backwards.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
@@ -100,6 +107,8 @@ def forwarding(
     kills: int = 2,
     mortal: tuple[str, ...] = ("d",),
     lossy: str = "",
+    backlog: str = "",
+    most: int = 1,
     replies_twice: bool = False,
     with_journal: bool = True,
     with_todo: bool = True,
@@ -125,12 +134,17 @@ def forwarding(
     todo_is_compared: bool = True,
     todo_is_ended: str = "never",
     errors_before_handing_on: bool = False,
+    new_ones_wait_behind_others: bool = True,
+    target_words_of_what_leaves_are_reset: bool = True,
+    consumed_after_published: bool = True,
+    leaving_is_in_journal: bool = True,
 ) -> Model:
     """Ports with all their records in their rings, and targets with rings of `capacity` records.
 
     Who is `lossy` may be given up when its ring is full, and what it should have got is counted.
     `sent_later`: what the next endpoint sends that is given the slot of such a port, with new
     rings, once it is empty.
+    `backlog`: where messages for groups and handlers wait while each of those has `most` untouched.
     """
     lives = {p: [ring] for p, ring in sent.items()}
     for p, ring in (sent_later or {}).items():
@@ -139,14 +153,30 @@ def forwarding(
     requests = sorted(record.request for record in records.values() if record.request >= 0)
     ports = sorted(sent)
     rings = targets + ("r" if requests else "")
+    owed_to = targets + backlog
 
     # What it sees ---------------------------------------------------------------------------------
 
     def space(words: Words, t: str) -> int:
-        return int(words[f"tail[>{t}]"]) + capacity - int(words[f"head[{t}]"])
+        tail = words[f"reclaim[{t}]" if t == backlog else f"tail[>{t}]"]
+        return int(tail) + capacity - int(words[f"head[{t}]"])
+
+    def free_ones(words: Words, members: str) -> list[str]:
+        return [
+            t
+            for t in members
+            if not words[f"dead[{t}]"] and words[f"head[{t}]"] - words[f"tail[>{t}]"] < most
+        ]
+
+    def waits(words: Words) -> bool:
+        return bool(words[f"reclaim[{backlog}]"] < words[f"head[{backlog}]"])
 
     def least_busy(words: Words, members: str) -> str:
         fit = [t for t in members if not words[f"dead[{t}]"]]
+        if fit and backlog:
+            fit = free_ones(words, members)
+            if not fit or (waits(words) and new_ones_wait_behind_others):
+                return backlog
         return min(fit, key=lambda t: words[f"head[{t}]"] - words[f"tail[>{t}]"], default="")
 
     def route(words: Words, record: Record) -> tuple[tuple[str, int], ...]:
@@ -161,7 +191,7 @@ def forwarding(
         return with_todo and begun == (words[f"tail[{p}]"] if todo_is_compared else begun or -1)
 
     def owed_by(words: Words, p: str) -> tuple[tuple[str, int], ...]:
-        return tuple((t, words[f"todo[{p}].{t}"]) for t in targets if words[f"todo[{p}].{t}"])
+        return tuple((t, words[f"todo[{p}].{t}"]) for t in owed_to if words[f"todo[{p}].{t}"])
 
     def ring_of(words: Words, p: str) -> tuple[Record, ...]:
         return lives[p][words[f"life[{p}]"]]
@@ -275,6 +305,30 @@ def forwarding(
             return None
         return Job("deliver", "<" + t, position, position + 1, "r", (Copy(f"reply {i}", PLAIN),))
 
+    def leaving(words: Words) -> Job | None:
+        """What goes from the front of the backlog to somebody who is free."""
+        start, ring = words[f"reclaim[{backlog}]"], words[f"data[{backlog}]"]
+        if not waits(words):
+            return None
+        source, members = ">" + backlog, records[ring[start - 1].name].group
+        i = records[ring[start - 1].name].request
+        if all(words[f"dead[{t}]"] for t in members):
+            if i < 0:
+                return Job("lose", source, start, start + 1, "$", (ring[start - 1],))
+            no_route = Job("fail", source, start, start + 1, "r", owed=(("", i),))
+            return no_route if space(words, "r") > 0 else None
+        for t in sorted(free_ones(words, members), key=lambda t: -space(words, t)):
+            to = start
+            while (
+                to < words[f"head[{backlog}]"]
+                and to - start < min(run, space(words, t))
+                and t in records[ring[to - 1].name].group
+            ):
+                to += 1
+            if to > start:
+                return Job("deliver", source, start, to, t, ring[start - 1 : to - 1])
+        return None
+
     def look(words: Words) -> Job | None:
         """The next thing to do; None: it waits."""
         for t in targets:
@@ -286,7 +340,7 @@ def forwarding(
         for p in ports:
             if job := forwarded(words, p):
                 return job
-        return None
+        return leaving(words) if backlog else None
 
     # What it does ---------------------------------------------------------------------------------
 
@@ -317,6 +371,9 @@ def forwarding(
             return
         if job.source[0] == ">":
             dead = job.source[1:]
+            if dead == backlog:
+                yield from release(f"reclaim[{dead}]", job.to)
+                return
             reclaim = yield load(f"reclaim[{dead}]")
             ring = yield load(f"data[{dead}]")
             if reclaim < job.to and job.bits != ring[job.start - 1].bits and dealt_bits_are_kept:
@@ -346,7 +403,7 @@ def forwarding(
         if not from_is_stored_last:
             yield store(f"{todo}.from", job.start)
         yield store(f"{todo}.to", job.to)
-        for t in targets:
+        for t in owed_to:
             yield store(f"{todo}.{t}", dict(job.owed).get(t, 0))
         if from_is_stored_last:
             yield store(f"{todo}.from", job.start)
@@ -360,7 +417,13 @@ def forwarding(
         asked = tuple(records[copy.name].request for copy in job.copies if copy.name in records)
         if not target_words_within_journal:
             yield from remember(job, asked)
-        yield from note("RUN", job, head)
+        leaves = backlog and job.source == ">" + backlog
+        if leaving_is_in_journal or not leaves:
+            yield from note("RUN", job, head)
+        else:
+            yield store("journal.kind", "")
+        if leaves and not consumed_after_published:
+            yield from finish(job)
         if target_words_within_journal:
             yield from remember(job, asked)
         if not single_publication:
@@ -445,7 +508,7 @@ def forwarding(
         kind, job, before, after = yield atomic_journal
         if kind == "":
             return
-        assert job.target in (*rings, "$"), "the journal makes no sense"
+        assert job.target in (*rings, "$", backlog), "the journal makes no sense"
         assert job.start < job.to or kind == "ERROR", "the journal makes no sense"
         if kind in ("RUN", "ERROR"):
             head = yield load(f"head[{job.target}]")
@@ -456,9 +519,13 @@ def forwarding(
                 yield from failed(job)
             elif kind == "RUN" and job.source[0] in words_are_reset:
                 names = yield atomic_names
+                leaves = backlog and job.source == ">" + backlog
+                whom = backlog if leaves else ""
+                if leaves and not target_words_of_what_leaves_are_reset:
+                    names = ()
                 for name in names:
                     if records[name].request >= 0:
-                        yield store(f"target[{records[name].request}]", "")
+                        yield store(f"target[{records[name].request}]", whom)
         elif kind == "LOST":
             if absolute_values:
                 yield store(f"lost[{job.target}]", after)
@@ -575,6 +642,12 @@ def forwarding(
             if view[f"tail[{p}]"] <= len(lives[p][-1]):
                 return f"what {p} has sent lies for ever"
         had = list(view["lost[$]"])
+        if backlog and view[f"reclaim[{backlog}]"] < view[f"head[{backlog}]"]:
+            return "what waits in the backlog lies for ever"
+        for t in targets if backlog and not {*mortal} & {*targets} else "":
+            work = [copy.name for copy in view[f"got[{t}]"] if copy.bits & GROUP]
+            if work != sorted(work):
+                return f"{t} has got {work}"
         for t in targets:
             dead = view.status(t) == "killed"
             if view[f"tail[>{t}]"] < view[f"head[{t}]"] and not dead:
@@ -607,12 +680,15 @@ def forwarding(
     words |= {"journal.bits": (0, ()), "lost[$]": ()}
     for p in ports:
         words |= {f"life[{p}]": 0, f"tail[{p}]": 1, f"todo[{p}].from": 0, f"todo[{p}].to": 0}
-        words |= {f"todo[{p}].{t}": 0 for t in targets}
+        words |= {f"todo[{p}].{t}": 0 for t in owed_to}
     for t in rings:
         words |= {f"data[{t}]": (), f"head[{t}]": 1, f"tail[>{t}]": 1, f"got[{t}]": ()}
     for t in targets:
         words |= {f"lost[{t}]": (), f"dead[{t}]": 0, f"reclaim[{t}]": 0, f"dealt[{t}]": 0}
         words |= {f"out[{t}]": (), f"tail[<{t}]": 1}
+    if backlog:
+        words |= {f"data[{backlog}]": (), f"head[{backlog}]": 1}
+        words |= {f"reclaim[{backlog}]": 1, f"dead[{backlog}]": 0}
     words |= {f"target[{i}]": "" for i in requests} | {f"done[{i}]": 0 for i in requests}
     programs: dict[str, Callable[[], Program]] = {"d": dispatcher}
     programs |= {t: partial(receiver, t) for t in targets}

@@ -70,6 +70,32 @@ EVERYTHING: dict[str, Any] = {
     "kills": 1,
     "mortal": ("a", "b", "d"),
 }
+BACKLOG: dict[str, Any] = {
+    "sent": {
+        "p": (
+            Record("e1", "", "ab"),
+            Record("e2", "", "ab"),
+            Record("e3", "", "ab"),
+            Record("e4", "a", "ab"),
+        ),
+    },
+    "targets": "ab",
+    "backlog": "z",
+    **TWO_DISPATCHERS,
+}
+REQUESTS_THAT_WAIT: dict[str, Any] = {
+    "sent": {
+        "p": (
+            Record("q1", group="ab", request=1),
+            Record("q2", group="ab", request=2),
+            Record("q3", group="ab", request=3),
+        )
+    },
+    "targets": "ab",
+    "backlog": "z",
+    "run": 1,
+    **TARGET_AND_DISPATCHER,
+}
 
 ANYONE: dict[str, Any] = {"kills": 2, "mortal": ("a", "b", "d")}
 
@@ -82,6 +108,14 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
     "events and replies of one endpoint": EVENTS_AND_REPLIES,
     "a slot given again": SLOT_GIVEN_AGAIN,
     "everything at once, anyone killed": EVERYTHING,
+    "groups that wait in a backlog, one at a time": {**BACKLOG, "run": 1},
+    "groups that wait in a backlog, two dispatchers killed": BACKLOG,
+    "groups that wait in a backlog, anyone killed": {
+        **BACKLOG,
+        "kills": 1,
+        "mortal": ("a", "b", "d"),
+    },
+    "requests that wait in a backlog": REQUESTS_THAT_WAIT,
     # `from` is compared with the tail, so what stands there from before means nothing:
     "todo.from is not cleared first": {**GROUP, "from_is_cleared_first": False},
     "todo is ended, after the tail has moved": {
@@ -119,6 +153,20 @@ WRONG: dict[str, dict[str, Any]] = {
     "a tail is moved back by what is done again": {**REQUESTS, "tails_move_forward_only": False},
     "errors for what is still to be handed on": {**REQUESTS, "errors_before_handing_on": True},
     "the journal does not name the ring": {**EVENTS_AND_REPLIES, "ring_is_in_journal": False},
+    "new ones pass what waits in the backlog": {
+        **BACKLOG,
+        "run": 1,
+        "new_ones_wait_behind_others": False,
+    },
+    "consumed in the backlog before it is published": {
+        **BACKLOG,
+        "consumed_after_published": False,
+    },
+    "what leaves the backlog is not in the journal": {**BACKLOG, "leaving_is_in_journal": False},
+    "target words of what did not leave the backlog stay": {
+        **REQUESTS_THAT_WAIT,
+        "target_words_of_what_leaves_are_reset": False,
+    },
     "the journal does not name the generation": {
         **SLOT_GIVEN_AGAIN,
         "journal_names_generation": False,
@@ -127,6 +175,7 @@ WRONG: dict[str, dict[str, Any]] = {
 SLOW = {
     "errors for what is still to be handed on",
     "a repeated reply is taken for a second",
+    "target words of what did not leave the backlog stay",
     "target words of what was not published stay",
     "target words before the journal",
 }

@@ -9,27 +9,38 @@
 
 #include "shmbus/dispatcher/native/departure.h"
 
+/* Have it ring once it is free. Each question is another one, because an endpoint rings once for each. */
+static inline void dp_ask(const struct dp_forwarder *f, struct dp_port *port)
+{
+    rb_word *wanted = &port->down->incoming[SB_DATA].wanted;
+    rb_store(wanted, ((rb_load(wanted) >> 32) + 1) << 32 | (dp_most(f, port) / 2 + 1));
+}
+
 /* Have all of them ring once they are free. True: one is by now. */
 static inline bool dp_want(struct dp_forwarder *f, const struct dp_receivers *takers)
 {
     bool any = false;
-    for (uint32_t i = 0; i < takers->count; i++) {
-        const struct dp_port *port = &f->ports[takers->list[i].slot];
-        rb_store(&port->down->incoming[SB_DATA].wanted, dp_most(f, port) / 2 + 1);
-    }
+    for (uint32_t i = 0; i < takers->count; i++)
+        dp_ask(f, &f->ports[takers->list[i].slot]);
     rb_fence_seq(); /* with ep_offer_work: it sees `wanted`, or we see what it has taken or done */
     for (uint32_t i = 0; i < takers->count && !any; i++)
         any = dp_free(f, &f->ports[takers->list[i].slot]);
     return any;
 }
 
-/* An endpoint has rung: is it wanted, and free? */
+/* An endpoint has rung: was it asked, and is it free? If it is not (any more), ask it again. */
 static inline void dp_look_for_work(struct dp_forwarder *f, struct dp_port *port)
 {
     rb_word *wanted = &port->down->incoming[SB_DATA].wanted;
-    if (!rb_load(wanted) || port->state != SB_ROW_LIVE || !dp_free(f, port))
+    if (!(uint32_t)rb_load(wanted) || port->state != SB_ROW_LIVE)
         return;
-    rb_store(wanted, 0);
+    if (!dp_free(f, port)) {
+        dp_ask(f, port);
+        rb_fence_seq(); /* as in dp_want */
+        if (!dp_free(f, port))
+            return;
+    }
+    rb_store(wanted, rb_load(wanted) >> 32 << 32);
     dp_wake_backlogs(f);
 }
 

@@ -42,7 +42,7 @@ struct ep_endpoint {
     uint32_t held_count, hold_limit;
     uint64_t in_hand;                   /* messages begun and not done */
     uint64_t deferred;                  /* of those, requests that are to be answered later */
-    uint64_t offered_at;                /* ep_offer_work: how many had been delivered when it last rang */
+    uint64_t offered_for;               /* ep_offer_work: the `wanted` for which it has last rung */
     uint32_t lost_seen;                 /* losses as of the last message taken */
 
     struct ep_request *requests;

@@ -17,12 +17,12 @@ static inline void ep_offer_work(struct ep_endpoint *e, bool fence)
     if (fence)
         rb_fence_seq();
     uint64_t wanted = rb_load(&down->wanted);
-    if (__builtin_expect(!wanted, 1))
+    uint32_t least = (uint32_t)wanted;
+    if (__builtin_expect(!least, 1))
         return;
-    uint64_t delivered = rb_load(&down->delivered);
-    uint64_t untouched = delivered - rb_load(&e->up->incoming[SB_DATA].taken_count);
-    if (untouched + e->in_hand >= wanted || delivered == e->offered_at)
+    uint64_t untouched = rb_load(&down->delivered) - rb_load(&e->up->incoming[SB_DATA].taken_count);
+    if (untouched + e->in_hand >= least || wanted == e->offered_for)
         return;
-    e->offered_at = delivered; /* once, until something has come of it */
+    e->offered_for = wanted; /* once for each question; the dispatcher asks another while we are not free after all */
     ep_ring_dispatcher(e);
 }
