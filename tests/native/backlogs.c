@@ -82,6 +82,30 @@ TEST(behind_a_job_that_takes_long_no_more_than_one_message_waits)
     close_world(w);
 }
 
+TEST(who_rang_and_was_found_behind_a_long_message_gets_what_waits_as_soon_as_that_is_done)
+{
+    struct world *w = open_world((struct plan){.prefetch = 4});
+    struct peer *worker = join(w, "worker"), *source = join(w, "source");
+    struct message m;
+    subscribe_group(worker, "job", "g", 1);
+    for (int i = 0; i < 5; i++)
+        publish(source, "job", "j");
+    settle(w);
+    EQUAL(waiting(w), 1);
+    for (int i = 0; i < 2; i++) {
+        CHECK(begin(worker, &m));
+        finish(worker, &m); /* with the second it rings */
+    }
+    CHECK(begin(worker, &m));
+    rb_store(&worker->up->progress_ns, w->now - SECOND); /* the dispatcher has not run for so long */
+    settle(w);
+    EQUAL(waiting(w), 1);
+    finish(worker, &m);
+    settle(w);
+    EQUAL(waiting(w), 0);
+    close_world(w);
+}
+
 TEST(what_waits_keeps_its_order_and_others_pass_it)
 {
     struct world *w = open_world((struct plan){.prefetch = 1});

@@ -319,8 +319,11 @@ static inline void offer_work(struct peer *p)
 {
     const struct sb_down_incoming *down = &p->down->incoming[SB_DATA];
     uint64_t untouched = rb_load(&down->delivered) - rb_load(&p->up->incoming[SB_DATA].taken_count);
-    if (untouched + rb_load(&p->up->in_hand) < rb_load(&down->wanted))
-        raise_ready(p);
+    uint64_t wanted = rb_load(&down->wanted);
+    if (untouched + rb_load(&p->up->in_hand) >= (uint32_t)wanted || wanted == p->offered_for)
+        return;
+    p->offered_for = wanted;
+    raise_ready(p);
 }
 
 /* Take the next message, and keep hold of it where `held` is a word for it. False: there is none. */

@@ -41,6 +41,7 @@ struct peer { /* an endpoint */
     struct rb_consumer in[SB_RINGS];
     struct sb_interests *log;
     uint64_t log_size, next_interest, counter;
+    uint64_t offered_for; /* the `wanted` for which it has last rung */
     char log_name[160];
     bool reclaimed, quarantined;
 };
