@@ -112,7 +112,7 @@ TEST(what_waits_keeps_its_order_and_others_pass_it)
     struct peer *worker = join(w, "worker"), *ear = join(w, "ear"), *source = join(w, "source");
     subscribe_group(worker, "job", "g", 1);
     subscribe(ear, "news");
-    char text[8];
+    char text[16];
     for (int i = 0; i < 20; i++) {
         snprintf(text, sizeof text, "%d", i);
         publish(source, "job", text);
@@ -301,7 +301,7 @@ TEST(a_single_handler_gets_events_and_commands_in_their_order)
     struct peer *only = join(w, "only"), *source = join(w, "source");
     handle(only, "do");
     subscribe(only, "news");
-    char text[8];
+    char text[16];
     for (int i = 0; i < 30; i++) {
         snprintf(text, sizeof text, "%d", i);
         CHECK(i % 3 ? send_to_handler(source, "do", text) : publish(source, "news", text));
