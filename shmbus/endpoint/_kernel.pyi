@@ -134,6 +134,7 @@ class Connection:
     def finish(self) -> None: ...
     def shut(self, timeout: float | None) -> None: ...
 
+@disjoint_base
 class PendingReply:
     def __init__(
         self,

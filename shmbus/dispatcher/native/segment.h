@@ -4,13 +4,12 @@
  * memory that they can put back in its place. */
 #pragma once
 
+#include "ringbuf/native/order.h"
+
 #ifndef DP_SEGMENTS_ELSEWHERE
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
