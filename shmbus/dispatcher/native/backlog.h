@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #define DP_BACKLOG_IDLE_NS 1000000000u /* an empty backlog is kept for so long */
+#define DP_BACKLOG_AGAIN_NS 100000000u /* without memory, another try is made after so long, not for each message */
 
 static inline bool dp_is_backlog(const struct dp_port *port) { return port->slot >= SB_MAX_SLOTS; }
 
@@ -137,8 +138,10 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
     f->backlogs[slot - SB_MAX_SLOTS] =
         (struct dp_backlog){.as_target = {.slot = (uint16_t)slot, .bit = 1}, .emptied_ns = f->now};
     if (rb_producer_open(&port->in[SB_DATA], &in->head, &in->reclaim, &in->high, data,
-                         down->incoming_ring[SB_DATA].capacity) != RB_OK)
+                         down->incoming_ring[SB_DATA].capacity) != RB_OK) {
+        port->state = SB_ROW_FREE;
         return false;
+    }
     snprintf(port->name, sizeof port->name, "backlog of %.32s", memory->group[0] ? memory->group : memory->type);
     if (memory->group[0])
         f->backlogs[slot - SB_MAX_SLOTS].group = dp_intern_group(&f->routes, memory->group, strlen(memory->group));
@@ -156,8 +159,11 @@ static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const stru
     uint64_t size = dp_backlog_data() + capacity, generation = rb_load(&f->bus->backlogs_made) + 1;
     struct sb_backlog *memory = NULL;
     uint32_t index = ~f->backlogs_open ? (uint32_t)__builtin_ctzll(~f->backlogs_open) : SB_BACKLOGS;
+    if (f->now < f->backlog_again_ns)
+        return NULL;
     dp_backlog_name(f, SB_MAX_SLOTS + index, generation, name);
     if (index == SB_BACKLOGS || !(memory = dp_make_segment(name, size))) {
+        f->backlog_again_ns = f->now + DP_BACKLOG_AGAIN_NS;
         rb_add(&f->bus->backlogs_failed, 1);
         return NULL;
     }
@@ -215,6 +221,9 @@ static inline void dp_adopt_backlogs(struct dp_forwarder *f)
             memory->down.prefix.size != size || !dp_open_backlog(f, SB_MAX_SLOTS + index, memory)) {
             rb_store(&f->bus->backlog[index], 0); /* somebody removed its name: what waited is lost */
             rb_add(&f->bus->backlogs_failed, 1);
+            if (memory)
+                dp_close_segment(memory, size);
+            dp_remove_segment(name);
         }
     }
 }

@@ -126,6 +126,7 @@ struct dp_forwarder {
     uint64_t backlogs_open;     /* a bit each */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t largest_ring;      /* of all that messages came from */
+    uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */
