@@ -28,8 +28,9 @@ pytest.importorskip("textual")
 
 from click.testing import CliRunner
 from shmtop import cells
-from shmtop.app import ShmTop, TailPage
+from shmtop.app import ShmTop
 from shmtop.command import shmtop
+from shmtop.pages.tail import TailPage
 from shmtop.sampler import Sampler
 from textual.pilot import Pilot
 from textual.widgets import Input

@@ -1,0 +1,207 @@
+"""All facts about one endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import asdict
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Footer, Static
+
+from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest, Ring
+from shmtop import cells
+from shmtop.cells import Row
+from shmtop.sampler import Sample
+
+from .page import Page
+
+
+class EndpointPage(Page):
+    """All facts about one endpoint."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self._row: Row | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="title", id="title")
+        with VerticalScroll(id="detail"):
+            yield Static(id="facts")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def show(self, sample: Sample) -> None:
+        row = next((row for row in cells.rows(sample) if row.key == self.key), None)
+        gone = row is None
+        row = self._row = row or self._row
+        if row is None:
+            return
+        info = row.info
+        title = Text.assemble(
+            (info.name, "bold"),
+            "  ",
+            ("gone", cells.STYLES["dead"]) if gone else cells.state(info),
+            f"  process {info.pid}  slot {info.slot}  generation {info.generation}",
+            f"  attached {cells.since(info.since)} ago",
+        )
+        self.query_one("#title", Static).update(title)
+        view, recent = self.top.sampler.view, sample.look.health.recent_latency
+        requests = [] if gone else view.requests(info.name)
+        waiting = None if gone else view.waiting(info.name)
+        self.query_one("#facts", Static).update(
+            facts(row, requests, waiting, recent, self.size.width - 4, sample.look.backlogs)
+        )
+
+
+def facts(
+    row: Row,
+    requests: list[PendingRequest],
+    waiting: Latency | None,
+    routing: Latency,
+    width: int,
+    backlogs: list[Backlog],
+) -> Group:
+    """An endpoint's page."""
+    info = row.info
+    parts: list[Any] = []
+    if info.note:
+        parts.append(Text(info.note, "red"))
+    parts += [rings(info, width), Text()]
+    nobody = "  its messages are not taken" if info.interests and not info.receivers else ""
+    busy = f" for {cells.duration(info.in_hand_seconds)}" if info.in_hand else ""
+    age = "" if info.oldest is None else f", the oldest for {cells.duration(info.oldest)}"
+    parts += [
+        Text.assemble(
+            f"waiting {info.untouched}{age}  in hand {info.in_hand}{busy}  held {info.held}",
+            f"  receiving threads {info.receivers}",
+            (nobody, "bold yellow"),
+            f"  last progress {cells.since(info.last_progress)} ago"
+            if info.last_progress is not None
+            else "  no message taken yet",
+        ),
+        *cells.backlogs([b for b in backlogs if info.name in b.takers]),
+        Text(),
+        counters(row),
+        Text(),
+        Text.assemble(("Patterns", "bold"), "" if info.routed else "  (not all routed yet)"),
+        *interests(info),
+        Text(),
+        Text(f"Requests under way: {info.pending} of {info.pending_limit}", "bold"),
+        *(
+            Text(
+                f"  {request.correlation_id}  {request.handler or '(none chosen yet)'}"
+                f"  deadline in {cells.duration(max(request.deadline, 0.0))}"
+            )
+            for request in requests[:20]
+        ),
+        Text(),
+        Text.assemble(("Waiting", "bold"), " for this endpoint: how long since they were sent"),
+        *histogram(waiting, width, "nothing waits"),
+        Text(),
+        Text.assemble(
+            ("Routing latency", "bold"),
+            " of the whole bus, not of this endpoint, since the look before",
+        ),
+        *histogram(routing, width, "nothing routed"),
+    ]
+    return Group(*parts)
+
+
+def rings(info: EndpointInfo, width: int) -> Table:
+    """The four rings of an endpoint."""
+    result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("RING", "", "FULL", "BYTES", "OF", "HIGH"):
+        result.add_column(name, justify="left" if name in ("RING", "") else "right")
+    four: list[tuple[str, Ring]] = [
+        ("in: messages", info.incoming),
+        ("in: replies", info.incoming_replies),
+        ("out: messages", info.outgoing),
+        ("out: replies", info.outgoing_replies),
+    ]
+    for name, ring in four:
+        result.add_row(
+            name,
+            cells.bar(ring.fill, max(min(width - 50, 40), 10)),
+            cells.percent(ring.fill),
+            cells.size(ring.depth),
+            cells.size(ring.capacity),
+            cells.size(ring.high),
+        )
+    return result
+
+
+def counters(row: Row) -> Table:
+    """What an endpoint has sent, received, and lost."""
+    info, rates = row.info, row.rates
+    result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("", "EVENTS", "SENDS", "REQUESTS", "REPLIES", "A SECOND"):
+        result.add_column(name, justify="left" if not name else "right")
+    rows: list[tuple[str, Counts, float]] = [
+        ("sent", info.sent, rates.sent),
+        ("received", info.received, rates.received),
+    ]
+    for name, counts, rate in rows:
+        kinds = (counts.events, counts.sends, counts.requests, counts.replies)
+        result.add_row(name, *(str(count) for count in kinds), cells.number(rate))
+    pairs = [
+        ("lost", info.lost),
+        *((f"lost: {word.replace('_', ' ')}", n) for word, n in asdict(info.lost_by).items() if n),
+        ("redelivered", info.redelivered),
+        ("undeliverable", info.undeliverable),
+        ("unrouted", info.unrouted),
+        ("orphans", info.orphans),
+        ("expired", info.expired),
+        ("handler errors", info.handler_errors),
+        ("decode errors", info.decode_errors),
+        ("timeouts", info.timeouts),
+        ("let go", info.let_go),
+    ]
+    bad = {"lost", "handler errors", "decode errors", "let go", "undeliverable"}
+    text = Text()
+    for name, count in pairs:
+        style = "bold red" if count and name in bad else "" if count else "dim"
+        text.append(f"{name} {count}  ", style)
+    grid = Table.grid()
+    grid.add_row(result)
+    grid.add_row(text)
+    return grid
+
+
+def interests(info: EndpointInfo) -> list[Text]:
+    """What an endpoint subscribes to and handles, a line each."""
+    if not info.interests:
+        return [Text("  none", "dim")]
+    lines = []
+    for interest in info.interests[:200]:
+        role = {"handle": "handles", "tap": "taps"}.get(interest.role, "subscribes")
+        line = Text.assemble(f"  {role:11}", (interest.pattern, "bold"))
+        if interest.group is not None:
+            line.append(f"  group {interest.group}", "cyan")
+        if interest.overflow == "drop_newest":
+            line.append("  drops the newest", "yellow")
+        lines.append(line)
+    if len(info.interests) > 200:
+        lines.append(Text(f"  and {len(info.interests) - 200} more", "dim"))
+    return lines
+
+
+def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
+    """A latency histogram, an octave a line."""
+    if latency is None or not latency.count:
+        return [Text(f"  {nothing}", "dim")]
+    most = max(count for _, count in latency.histogram)
+    longest = max(width - 26, 10)
+    lines = [
+        Text.assemble(
+            f"  from {cells.duration(floor):>7} ",
+            (cells.bar(count / most, longest).plain.rstrip("·"), "green"),
+            f" {cells.number(count)}",
+        )
+        for floor, count in latency.histogram
+    ]
+    summary = f"  p50 {cells.duration(latency.p50)}  p99 {cells.duration(latency.p99)}"
+    return [*lines, Text(f"{summary}  most {cells.duration(latency.max)}")]
