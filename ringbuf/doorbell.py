@@ -5,6 +5,7 @@ makes odd while it sleeps. The semaphore is only a hint: the waiter looks at the
 for. So a superfluous ring costs one look, and the system is called only while the waiter sleeps.
 """
 
+import errno
 import os
 import stat
 from typing import Self
@@ -13,7 +14,7 @@ import posix_ipc
 
 from ringbuf._kernel import Bell, Mapping
 from ringbuf.errors import DoorbellError, DoorbellExists, DoorbellNotFound
-from ringbuf.segment import DIRECTORY, MODE
+from ringbuf.segment import DIRECTORY, MODE, explanation
 
 
 class Doorbell(Bell):
@@ -29,20 +30,13 @@ class Doorbell(Bell):
     @classmethod
     def create(cls, name: str, mapping: Mapping, offset: int) -> Self:
         """Make the semaphore. Raises DoorbellExists, DoorbellError."""
-        made: list[posix_ipc.Semaphore] = []
+        make(name)
         try:
-            # Within one call, as in Segment.create: an exception cannot come between.
-            made.extend(map(posix_ipc.Semaphore, ("/" + name,), (posix_ipc.O_CREX,), (MODE,)))
-            made[0].close()  # `Bell` opens its own
-            os.chmod(path(name), MODE)  # the umask may have removed bits
             bell = cls(name, mapping, offset)
-        except posix_ipc.ExistentialError:
-            raise DoorbellExists(name) from None
         except BaseException as problem:
-            if made:
-                unlink(name)
-            if isinstance(problem, OSError | posix_ipc.Error | ValueError):
-                raise DoorbellError(name, f"could not be made: {problem}") from problem
+            unlink(name)
+            if isinstance(problem, OSError):
+                raise refusal(name, problem, "made") from problem
             raise
         bell.name = name
         bell.created = True
@@ -60,7 +54,7 @@ class Doorbell(Bell):
         except FileNotFoundError:
             raise DoorbellNotFound(name) from None
         except OSError as problem:
-            raise DoorbellError(name, f"could not be opened: {problem}") from problem
+            raise refusal(name, problem, "opened") from problem
         bell.name = name
         bell.created = False
         return bell
@@ -75,6 +69,36 @@ class Doorbell(Bell):
     def __exit__(self, *_: object) -> None:
         if self.created:
             self.unlink()
+
+
+def make(name: str) -> None:
+    """Make a doorbell's semaphore, which nobody has open yet. Whatever fails, nothing is left
+    behind. Raises DoorbellExists, DoorbellError."""
+    made: list[posix_ipc.Semaphore] = []
+    try:
+        # Within one call, as in Segment.create: an exception cannot come between.
+        made.extend(map(posix_ipc.Semaphore, ("/" + name,), (posix_ipc.O_CREX,), (MODE,)))
+        made[0].close()
+        os.chmod(path(name), MODE)  # the umask may have removed bits
+    except posix_ipc.ExistentialError:
+        raise DoorbellExists(name) from None
+    except BaseException as problem:
+        if made:
+            unlink(name)
+        if isinstance(problem, OSError):
+            raise refusal(name, problem, "made") from problem
+        if isinstance(problem, posix_ipc.Error | ValueError):
+            raise DoorbellError(name, f"could not be made: {problem}") from problem
+        raise
+
+
+def refusal(name: str, problem: OSError, done: str) -> DoorbellError:
+    """The error to raise where the system refused to make or open one."""
+    if problem.errno is None and "files open" in str(problem):  # posix_ipc leaves out the number
+        problem = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return DoorbellError(
+        name, f"could not be {done}: {explanation(problem)}", errno=problem.errno or 0
+    )
 
 
 def path(name: str) -> str:

@@ -99,11 +99,13 @@ class SegmentMismatch(SegmentError):
 
 
 class DoorbellError(RingbufError):
-    """A doorbell's semaphore could not be made or opened; `name` is the one meant."""
+    """A doorbell's semaphore could not be made or opened; `name` is the one meant, `errno` the
+    system's reason, if it gave one."""
 
-    def __init__(self, name: str, problem: str) -> None:
+    def __init__(self, name: str, problem: str, *, errno: int = 0) -> None:
         super().__init__(f"doorbell {name!r} {problem}")
         self.name = name
+        self.errno = errno
 
 
 class DoorbellExists(DoorbellError):

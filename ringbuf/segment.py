@@ -45,6 +45,17 @@ REMEDIES = {
 }
 
 
+ADVICE = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit on open files (sysctl fs.file-max)",
+    errno.ENOMEM: "raise the limit on address space (ulimit -v) or on memory (of this container or "
+    "cgroup), or end what takes it",
+    errno.ENOSPC: "make /dev/shm larger (in a container --shm-size, else mount -o "
+    "remount,size=...,nr_inodes=...), or remove what fills it",
+}
+SHORTAGES = frozenset(ADVICE)
+
+
 class Segment(SharedMemory):
     """A named piece of shared memory; make it with `create` or `attach`.
 
@@ -78,6 +89,7 @@ class Segment(SharedMemory):
         if size < PREFIX_SIZE or size % 8:
             raise ValueError(f"a segment has at least {PREFIX_SIZE} bytes, in eights: not {size}")
         opened: list[int] = []
+        done = "created"
         try:
             # One call makes the file and keeps its descriptor: no exception from a signal handler
             # can come in between. For the same reason nothing follows this try.
@@ -86,6 +98,7 @@ class Segment(SharedMemory):
             try:
                 os.fchmod(opened[0], MODE)
                 reserve(opened[0], size)
+                done = "mapped"
                 mapping = Mapping(opened[0], size, writable=True)
             finally:
                 os.close(opened[0])
@@ -98,11 +111,11 @@ class Segment(SharedMemory):
                 unlink(name)
             if not isinstance(problem, OSError):
                 raise
-            if opened and problem.errno in REMEDIES:
+            if opened and done == "created" and problem.errno in REMEDIES:
                 free = min(available(), unused_memory())
                 remedy = REMEDIES[problem.errno]
                 raise SegmentNoSpace(name, size, free, remedy, errno=problem.errno) from None
-            raise refusal(name, problem, "created") from problem
+            raise refusal(name, problem, done) from problem
 
     @classmethod
     def attach(
@@ -266,11 +279,12 @@ def refusal(name: str, problem: OSError, done: str) -> SegmentError:
             return SegmentForeign(name, "owner or mode", f"uid {os.geteuid()}", "another")
         case errno.ELOOP | errno.EISDIR | errno.ENXIO:
             return SegmentForeign(name, "type", "a regular file", "a link, directory or socket")
-        case errno.EMFILE | errno.ENFILE:
-            advice = "; raise the limit on open files (ulimit -n)"
-        case _:
-            advice = ""
-    code = problem.errno or 0
     return SegmentError(
-        name, f"could not be {done}: {problem.strerror or problem}{advice}", errno=code
+        name, f"could not be {done}: {explanation(problem)}", errno=problem.errno or 0
     )
+
+
+def explanation(problem: OSError) -> str:
+    """What the system says, and where there is one the remedy: "REASON; do this"."""
+    advice = ADVICE.get(problem.errno or 0)
+    return f"{problem.strerror or problem}" + (f"; {advice}" if advice else "")

@@ -12,7 +12,7 @@ from .dispatcher.control import Dispatcher
 from .endpoint.attach import attach
 from .endpoint.endpoint import Endpoint
 from .settings import Settings
-from .shared import green, names
+from .shared import green, names, shortage
 from .shared._kernel import seconds
 from .shared.signals import uninterrupted
 from .views.observe import BusView
@@ -87,13 +87,14 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     bus is served.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
-    ``InvalidName``, ``NotSupported``.
+    ``InvalidName``, ``NotSupported``; ``NoResource`` or ``NoThread`` where the system gives no
+    more. Then nothing of it is left, whoever keeps the error.
     """
     green.refuse("serving a bus")
     names.check_bus(name)
     bus = None
     try:
-        with uninterrupted():
+        with shortage.nothing_kept(), shortage.told(name, "memory to serve with"), uninterrupted():
             bus = Bus(Dispatcher(name, settings or Settings(), replace=replace))
     except BaseException:
         if bus is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Callable
 
 from .bus import Bus, serve
 from .settings import Settings
+from .shared import shortage
 from .shared.signals import awaited, uninterrupted
 
 __all__ = ["host", "summary", "uninterrupted"]
@@ -26,11 +28,15 @@ def host(
 
     Raises what `shmbus.serve` raises.
     """
-    with awaited() as signalled:
+    with contextlib.ExitStack() as block:
+        with shortage.told(name, "pipe to learn of signals by"):
+            signalled = block.enter_context(awaited())
         bus = serve(name, settings=settings, replace=replace)
         try:
             ready(bus)
-            select.select([signalled], [], [])
+            come = select.poll()  # select() takes no descriptor above 1023
+            come.register(signalled, select.POLLIN)
+            come.poll()
         finally:
             bus.close(handover=handover)
 

@@ -69,7 +69,7 @@ GROUPS: dict[type[BusError], str] = {
     "CorrelationCollision DecodeError WaitTimeout",
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
-    "SegmentError NotSupported NoThread",
+    "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied NoSuchEndpoint "
     "ForkedEndpoint",

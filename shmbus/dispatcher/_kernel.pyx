@@ -6,10 +6,12 @@ from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from shmbus.shared._native cimport SB_REASON_DIED, SB_REASON_EVICTED, sb_bus, sb_down, sb_ready, sb_up, span_ns
 
+from os import strerror
 from typing import NamedTuple
 
 from ringbuf._kernel import Mapping
 from shmbus.dispatcher.notices import Notice
+from shmbus.errors import NoThread
 from shmbus.shared.segments import Shape
 
 RECLAIMED = DP_RECLAIMED_PORT
@@ -65,12 +67,12 @@ cdef class Forwarder:
         self.check()
         return self.service.forwarder.orders.notice_fd
 
-    def start(self):
-        """Start the native threads."""
+    def start(self, str bus):
+        """Start the native threads. Raises NoThread."""
         self.check()
         cdef int failed = dp_service_start(self.service)
         if failed:
-            raise OSError(failed, "a native thread could not be started")
+            raise NoThread(bus=bus, task="forwarding", reason=strerror(failed))
 
     def stop(self, drain):
         """End the native threads. What is accepted is forwarded first, for `drain` seconds at most (None: no limit)."""
@@ -103,7 +105,7 @@ cdef class Forwarder:
                                            <sb_down *><uintptr_t>down.address, bell.encode(), pid, pidfd, stat, door,
                                            adopted)
         if failed:
-            raise OSError(failed, f"the bell {bell} could not be opened")
+            raise OSError(failed, strerror(failed), f"/dev/shm/sem.{bell[1:]}")
         self.mappings[slot] = _Mappings(generation, up, down)
 
     def evict(self, uint32_t slot, uint32_t generation):

@@ -11,7 +11,7 @@ import resource
 import socket
 from typing import NamedTuple
 
-from ringbuf import RingbufError, Segment
+from ringbuf import Segment
 from ringbuf._kernel import Mapping
 from shmbus import errors
 from shmbus.shared import layout, names, processes
@@ -161,8 +161,10 @@ def refusal(problem: Exception) -> Answer:
             return Answer(DoorCode.NO_SPACE, pid=os.getpid(), number=size, text=text)
         case errors.SegmentError():
             text = f"{problem.reason}\n{problem.remedy}"
-        case errors.BusError() | RingbufError():
-            text = f"{problem}\n{getattr(problem, 'remedy', '')}"
+        case errors.NoResource():
+            text = f"no {problem.what} could be had: {problem.reason}\n{problem.remedy}"
+        case errors.BusError():
+            text = f"{problem}\nAttach with what it asks for"
         case _:
-            text = f"the dispatcher could not admit it: {problem}"
+            text = f"the dispatcher could not admit it: {problem}\nSee the log of its process"
     return Answer(DoorCode.REFUSED, pid=os.getpid(), text=text)

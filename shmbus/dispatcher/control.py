@@ -6,7 +6,6 @@ never wait for it. What it decides is written to BUS before the C kernel gets th
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
@@ -21,10 +20,10 @@ from weakref import WeakSet
 from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
 from ringbuf.doorbell import unlink as unlink_bell
-from ringbuf.segment import unlink
-from shmbus.errors import BusError
+from ringbuf.segment import SHORTAGES, unlink
+from shmbus.errors import BusError, NoThread
 from shmbus.settings import Settings
-from shmbus.shared import fence, layout, names, processes, segments
+from shmbus.shared import fence, layout, names, processes, segments, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns
 from shmbus.shared.door import KNOCK_SIZE, Answer
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
@@ -77,16 +76,13 @@ class Dispatcher:
         self._version = version(
             "shmbus"
         ).encode()  # looked up now: later, callers would wait for it
-        try:
+        with shortage.told(bus, "memory to serve with"):
             succession.take_fence(bus)
             try:
                 self._open(replace)
             except BaseException:
                 self._drop(unlink=not self.adopting)
                 raise
-        except (OSError, RingbufError) as problem:
-            name = os.path.basename(getattr(problem, "filename", None) or self.names.bus_segment)
-            raise segments.error(bus, name, problem) from problem
 
     # Beginning --------------------------------------------------------------------------------
 
@@ -95,28 +91,35 @@ class Dispatcher:
         self.adopting = found is not None
         self._standing = found or succession.begin(self.bus, self.settings, self._version)
         self._table = Table(self._standing.bus)
-        self._kernel = _kernel.Forwarder(
-            self._standing.bus.memory,
-            self._standing.ready.memory,
-            "/" + self.names.prefix[:-1],
-            self.names.bell,
-            spin_ns=self.settings.spin_ns,
-            adopting=self.adopting,
-        )
+        with shortage.told(self.bus, "memory and descriptors to forward with"):
+            self._kernel = _kernel.Forwarder(
+                self._standing.bus.memory,
+                self._standing.ready.memory,
+                "/" + self.names.prefix[:-1],
+                self.names.bell,
+                spin_ns=self.settings.spin_ns,
+                adopting=self.adopting,
+            )
         self._opened.callback(self._kernel.close)
-        self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        with shortage.told(self.bus, "pipe"):
+            self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for fd in self._wake:
             self._opened.callback(os.close, fd)
         self._opened.callback((names.SHM / self.names.door).unlink, missing_ok=True)
-        self._door = self._opened.enter_context(door.listen(self.bus))
+        with shortage.told(self.bus, "socket for its door"):
+            self._door = self._opened.enter_context(door.listen(self.bus))
         _serving.add(self)
         if self.adopting:
             self._adopt()
         self._tick()
-        self._kernel.start()
+        self._kernel.start(self.bus)
         self._table.store("state", layout.BusState.SERVING)
         self._thread = threading.Thread(target=self._run, name=f"shmbus {self.bus}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as why:
+            del self._thread  # which refers to us
+            raise NoThread(bus=self.bus, task="control plane", reason=str(why)) from None
 
     # Adoption ---------------------------------------------------------------------------------
 
@@ -166,8 +169,8 @@ class Dispatcher:
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
         """An endpoint cannot be adopted: its names are gone. It may be alive: mark it evicted."""
-        if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
-            raise problem  # a dispatcher that may open more files can adopt all endpoints
+        if getattr(problem, "errno", None) in SHORTAGES:
+            raise problem  # a dispatcher that gets more of the system can adopt all endpoints
         # An endpoint that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
@@ -284,8 +287,12 @@ class Dispatcher:
         answer: Answer | None
         try:
             answer = self._consider(waiting)
-        except (Denied, BusError, RingbufError, OSError) as problem:
+        except (Denied, BusError) as problem:
             answer = admission.refusal(problem)
+        except (OSError, MemoryError, RingbufError) as problem:
+            answer = admission.refusal(
+                shortage.error(self.bus, "memory or descriptor for it in the dispatcher", problem)
+            )
         except Exception as problem:  # a fault of ours: the caller must not wait for an answer
             log.exception("bus %r: an endpoint could not be admitted", self.bus)
             answer = admission.refusal(problem)

@@ -24,6 +24,7 @@ from ringbuf import (
     layout_text,
 )
 from ringbuf.doorbell import Doorbell
+from ringbuf.segment import SHORTAGES
 from shmbus import errors
 from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments
@@ -121,6 +122,8 @@ def standing(bus: str, *, replace: bool) -> Standing | None:
         epoch = layout.offset(layout.BUS, "bell")
         bell = Doorbell.attach(names.names_of(bus).bell[1:], found.memory, epoch)
     except RingbufError as problem:  # somebody removed the names: those attached cannot be reached
+        if getattr(problem, "errno", 0) in SHORTAGES:
+            raise  # a dispatcher that gets more of the system can adopt the bus
         log.warning("bus %r cannot be adopted and begins anew: %s", bus, problem)
         found.memory.store(layout.offset(layout.BUS, "state"), BusState.ENDED)
         return None

@@ -35,6 +35,7 @@ from shmbus.errors import (
     Evicted,
     ForkedEndpoint,
     MessageTooLarge,
+    NoThread,
     NotARequest,
     NotSupported,
     QueueFull,
@@ -49,7 +50,7 @@ from shmbus.shared.patterns import check_type
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport PyObject
-from libc.errno cimport EINVAL, errno
+from libc.errno cimport EINVAL, EMFILE, ENFILE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset

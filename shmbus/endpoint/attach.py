@@ -9,15 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
-import posix_ipc
-
 from ringbuf import RingbufError, Segment, SegmentNotFound, SegmentNotReady
-from ringbuf.doorbell import path as doorbell_path
+from ringbuf.doorbell import make as make_bell
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
 from shmbus.settings import Settings
-from shmbus.shared import _kernel, green, names, segments
+from shmbus.shared import _kernel, green, names, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
@@ -50,7 +48,8 @@ def attach(
     dispatcher then, too, as a host needs that is restarted under its workers.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
-    `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`.
+    `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`; `NoResource` or `NoThread` where
+    the system gives no more. Then nothing of it is left, whoever keeps the error.
     """
     if reconnect not in (True, False, "always"):
         raise errors.InvalidSetting(
@@ -71,16 +70,24 @@ def attach(
     bus = _choose(bus, time_left)
     while True:
         try:
-            return _try(bus, wanted, time_left)
-        except (errors.SegmentError, FileNotFoundError) as problem:
+            with shortage.nothing_kept(), shortage.told(bus, "memory to attach with"):
+                return _try(bus, wanted, time_left)
+        except (errors.SegmentError, errors.NoResource) as problem:
             # The bus may have ended just after it admitted us; another may begin.
-            cause = problem.__cause__ or problem
-            gone = isinstance(cause, SegmentNotFound | SegmentNotReady | FileNotFoundError)
-            if not gone:
+            if not _was_gone(problem):
                 raise
             if time_left.is_over():
                 raise _too_late(bus, time_left) from problem
         time.sleep(0.005)
+
+
+def _was_gone(problem: BaseException | None) -> bool:
+    """Whether the reason is that a name of the bus is not there."""
+    while problem is not None:
+        if isinstance(problem, SegmentNotFound | SegmentNotReady | FileNotFoundError):
+            return True
+        problem = problem.__cause__
+    return False
 
 
 class _Wanted(NamedTuple):
@@ -126,8 +133,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
         log = InterestWriter(of, owner)
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
-        posix_ipc.Semaphore(bell, posix_ipc.O_CREX, mode=0o600, initial_value=0).close()
-        os.chmod(doorbell_path(bell[1:]), 0o600)  # the umask may have removed bits
+        make_bell(bell[1:])
         admission = door.knock(
             bus,
             nonce=int(owner.nonce, 16),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ringbuf import SegmentNoSpace, layout_text
 from ringbuf.segment import REMEDIES
 from shmbus import errors
-from shmbus.shared import door, layout, segments
+from shmbus.shared import door, layout, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
 from shmbus.shared.layout import DoorCode
@@ -33,7 +33,8 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
     """
     record = Knock(layout.LAYOUT, nonce, start_time).pack()
     while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with shortage.told(bus, "socket to knock with"):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             answer = _knock_once(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:

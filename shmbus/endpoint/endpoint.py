@@ -76,6 +76,17 @@ class Endpoint(EndpointCore):
                 explain_timeout=explanations.timeout,
             ),
         )
+        try:
+            self._furnish(seat, interests, explanations)
+        except BaseException:
+            # Its parts refer to it and to themselves: its segments would stay until a collection.
+            for part in (*vars(self).values(), self):
+                getattr(part, "__dict__", {}).clear()
+            del self, part
+            raise
+        return self
+
+    def _furnish(self, seat: Seat, interests: Interests, explanations: Explanations) -> None:
         self._seat = seat
         self._view = None
         self._deaths = None
@@ -96,7 +107,6 @@ class Endpoint(EndpointCore):
             seat, self, explanations, interests, self._running, self._ending
         )
         self._connection.set_state(UpState.ATTACHED)
-        return self
 
     @property
     def bus(self) -> BusView:

@@ -93,7 +93,9 @@ def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors
             bus=bus, mine=layout_text(problem.expected), theirs=layout_text(problem.found)
         )
     # ringbuf's messages read "segment NAME has such a problem; do this".
-    reason, _, remedy = str(problem).removeprefix(f"segment {name!r} ").partition("; ")
+    name = getattr(problem, "name", name)
+    said = str(problem).removeprefix("segment ").removeprefix("doorbell ")
+    reason, _, remedy = said.removeprefix(f"{name!r} ").partition("; ")
     size = free = None
     if isinstance(problem, SegmentNoSpace):
         size, free = problem.size, problem.free

@@ -16,18 +16,22 @@ Handler = Callable[[int, FrameType | None], object]
 @contextmanager
 def awaited() -> Iterator[int]:
     """A descriptor that is readable once SIGINT or SIGTERM came. They do nothing else in the block,
-    so they interrupt neither the making of a bus nor its end."""
+    so they interrupt neither the making of a bus nor its end. Raises OSError where there is no
+    descriptor to be had."""
     # Not by blocking them: a thread that a library started earlier would get them.
     signalled, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-    before = _replace(lambda *_: None)
     try:
-        yield signalled
+        wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        before: dict[signal.Signals, Any] = {}
+        try:
+            before = _replace(lambda *_: None)
+            yield signalled
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            _restore(before)
     finally:
-        signal.set_wakeup_fd(wakeup_before)
         os.close(signalled)
         os.close(wakeup)
-        _restore(before)
 
 
 @contextmanager

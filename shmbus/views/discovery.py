@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ringbuf import RingbufError, SegmentMismatch, SegmentNotFound, SegmentNotReady, layout_text
 from ringbuf._kernel import Mapping
+from ringbuf.segment import SHORTAGES
 from shmbus import errors
 from shmbus.limits import MAX_SLOTS
-from shmbus.shared import layout, names
+from shmbus.shared import layout, names, segments, shortage
 from shmbus.shared.processes import namespace, process_alive
 
 from .facts import BusInfo, Clock
@@ -27,7 +28,10 @@ def buses() -> list[BusInfo]:
 
 def _names() -> list[str]:
     """The names of this user's buses, by their segments in /dev/shm."""
-    return sorted({e.bus for _, e in names.entries() if e.kind == "bus" and e.uid == os.geteuid()})
+    with shortage.told(None, "list of buses"):  # which must not look as if there were none
+        files = os.listdir(names.SHM)
+    entries = filter(None, map(names.parse, files))
+    return sorted({e.bus for e in entries if e.kind == "bus" and e.uid == os.geteuid()})
 
 
 def _look(bus: str) -> BusInfo | None:
@@ -51,7 +55,9 @@ def running() -> tuple[str, ...]:
         name = names.names_of(bus).bus_segment
         try:
             memory = open_segment(name, layout.SegmentKind.BUS, layout.BUS.itemsize)
-        except RingbufError:
+        except RingbufError as problem:
+            if getattr(problem, "errno", 0) in SHORTAGES:
+                raise segments.error(bus, name, problem) from problem
             continue
         if bus_info(bus, layout.view(memory, layout.BUS), Clock.now()).alive:
             alive.append(bus)
@@ -91,6 +97,8 @@ def open_bus(bus: str) -> Mapping:
             pids=_users(bus),
         ) from None
     except RingbufError as problem:
+        if getattr(problem, "errno", 0) in SHORTAGES:
+            raise segments.error(bus, name, problem) from problem
         raise _untrusted(name, str(problem)) from problem
     head = layout.view(memory, layout.BUS)[0]
     slots, rows = int(head["slots"]), int(head["rows_offset"])

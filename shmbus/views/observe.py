@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from shmbus import errors
-from shmbus.shared import names, patterns
+from shmbus.shared import names, patterns, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns
 
 from . import discovery
@@ -46,11 +46,13 @@ class BusView:
     def __init__(self, name: str) -> None:
         self.name = name
         self._lock = threading.Lock()
-        self._open: Registry | None = Registry(name)
-        self._processes = Processes()
-        there = self._registry.endpoints()
-        self._lost = _lost(there, self._registry.backlogs(there))
-        self._before = self._traffic()
+        self._open: Registry | None = None
+        with shortage.nothing_kept(), shortage.told(name, "memory to look with"):
+            self._open = Registry(name)
+            self._processes = Processes()
+            there = self._registry.endpoints()
+            self._lost = _lost(there, self._registry.backlogs(there))
+            self._before = self._traffic()
 
     @property
     def _registry(self) -> Registry:
@@ -202,7 +204,7 @@ def observe(bus: str | None = None) -> BusView:
     """Look at a bus, read-only; None: the only one running.
 
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
-    ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``.
+    ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``, ``NoResource``.
     """
     return BusView(discovery.choose(bus))
 

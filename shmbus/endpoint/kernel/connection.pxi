@@ -30,7 +30,7 @@ cdef sem_t *open_bell(str name) except NULL:
     cdef bytes encoded = name.encode()
     cdef sem_t *bell = sem_open(encoded, 0)
     if bell == SEM_FAILED:
-        raise OSError(errno, f"bell {name} could not be opened")
+        raise OSError(errno, os.strerror(errno), f"/dev/shm/sem.{name[1:]}")
     return bell
 
 
@@ -69,14 +69,16 @@ cdef class Connection:
         self._own_bell = open_bell(seat.names.endpoint_bell(seat.owner))
         if not ep_fork_watch():
             if errno != EINVAL:
-                raise OSError(errno, "the page that marks forked children could not be mapped")
+                raise MemoryError("the page that marks forked children could not be mapped")
             raise NotSupported(feature="attaching", reason="this system cannot mark forked children (MADV_WIPEONFORK)",
                                remedy="Use Linux 4.14 or newer")
         self._open(seat, bus, <sb_up *>up_at, down)
         self._store_paths(seat.door_path, seat.bus_path, seat.bus_file)
         cdef int failed = ep_watcher_add(self.e)
+        if failed == EMFILE or failed == ENFILE:
+            raise OSError(failed, os.strerror(failed))
         if failed:
-            raise OSError(failed, "the watcher thread could not be started")
+            raise NoThread(endpoint=self.name, bus=seat.names.bus, task="watcher", reason=os.strerror(failed))
 
     cdef int _open(self, object seat, const sb_bus *bus, sb_up *up, const sb_down *down) except -1:
         cdef uintptr_t ready_at = seat.ready.address
