@@ -18,7 +18,7 @@ TOOLS = ("shmbus_command", "shmbus_console", "shmtop")
 
 
 def natives(room: str, *below: str) -> set[str]:
-    """The headers of these rooms, what they offer Cython, and the parts of the first one's kernel."""
+    """The headers of these rooms, what they offer Cython, and the parts of the first kernel."""
     patterns = [(each, pattern) for each in (room, *below) for pattern in ("native/*.h", "*.pxd")]
     return {
         path.relative_to(ROOT).as_posix()
