@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ringbuf import Consumer, Producer
+
+from .rings import CAPACITY
+
 Run = Callable[..., str]
 
 
@@ -58,3 +62,15 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def producer(name: str) -> Iterator[Producer]:
+    with Producer.create(name, CAPACITY) as producer:
+        yield producer
+
+
+@pytest.fixture
+def consumer(name: str, producer: Producer) -> Iterator[Consumer]:
+    with Consumer.attach(name) as consumer:
+        yield consumer

@@ -1,27 +1,13 @@
 """Rings: what goes in comes out, once and in order, and nothing else ever does."""
 
 import gc
-import inspect
-import itertools
 import os
-import subprocess
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
 
 from ringbuf import (
     Consumer,
@@ -31,7 +17,6 @@ from ringbuf import (
     Ring,
     RingBusy,
     RingClosed,
-    RingCorrupt,
     RingFull,
     Segment,
     SegmentExists,
@@ -39,38 +24,11 @@ from ringbuf import (
     SegmentNotFound,
 )
 from ringbuf._kernel import (
-    RING_CAPACITY,
     RING_CONSUMER_EPOCH,
-    RING_DATA,
-    RING_HEAD,
     RING_PRODUCER_EPOCH,
-    RING_TAIL,
 )
 
-CAPACITY = 1024
-LARGEST = 248
-
-
-@pytest.fixture
-def producer(name: str) -> Iterator[Producer]:
-    with Producer.create(name, CAPACITY) as producer:
-        yield producer
-
-
-@pytest.fixture
-def consumer(name: str, producer: Producer) -> Iterator[Consumer]:
-    with Consumer.attach(name) as consumer:
-        yield consumer
-
-
-def fill(producer: Producer) -> int:
-    for count in itertools.count():
-        try:
-            producer.push(b"x" * 24)
-        except RingFull:
-            return count
-    raise AssertionError
-
+from .rings import CAPACITY, LARGEST, fill, until_parked
 
 # One side and the other ------------------------------------------------------------------------
 
@@ -390,14 +348,6 @@ def test_another_segment_is_no_ring(name: str) -> None:
 # Waiting ---------------------------------------------------------------------------------------
 
 
-def until_parked(name: str, epoch: int) -> None:
-    with Segment.attach(name) as segment:
-        deadline = time.monotonic() + 30
-        while not segment.memory.load(epoch) & 1:
-            assert time.monotonic() < deadline
-            os.sched_yield()
-
-
 @pytest.mark.smoke
 def test_a_waiting_consumer_is_woken(name: str, producer: Producer, consumer: Consumer) -> None:
     got: list[object] = []
@@ -476,358 +426,6 @@ def test_closing_ends_a_wait_in_another_thread(
     consumer.close()
     thread.join(30)
     assert caught == [RingClosed]
-
-
-# Against a model -------------------------------------------------------------------------------
-
-
-def span(at: int, size: int) -> int:
-    """Bytes that a record takes, as ring.h explains it."""
-    record = (8 + size + 7) // 8 * 8
-    rest = CAPACITY - at % CAPACITY
-    return record if record <= rest else rest + record
-
-
-class Model(RuleBasedStateMachine):
-    """A deque, and the two positions of the ring beside it."""
-
-    payloads = st.integers(0, LARGEST).map(lambda size: bytes([size % 256]) * size)
-
-    @initialize()
-    def begin(self) -> None:
-        self.name = f"ringbuf-model-{os.getpid()}"
-        self.producer = Producer.create(self.name, CAPACITY, doorbells=False)
-        self.consumer = Consumer.attach(self.name)
-        self.queue: deque[tuple[int, bytes]] = deque()
-        self.head = self.tail = 0
-
-    def teardown(self) -> None:
-        self.producer.unlink()
-
-    def fits(self, size: int) -> bool:
-        return self.head + span(self.head, size) - self.tail <= CAPACITY
-
-    def add(self, payload: bytes) -> None:
-        self.head += span(self.head, len(payload))
-        self.queue.append((self.head, payload))
-
-    def take(self) -> bytes:
-        self.tail, payload = self.queue.popleft()
-        return payload
-
-    @rule(payload=payloads)
-    def push(self, payload: bytes) -> None:
-        if self.fits(len(payload)):
-            self.producer.push(payload)
-            self.add(payload)
-        else:
-            with pytest.raises(RingFull):
-                self.producer.push(payload)
-
-    @rule(records=st.lists(payloads, max_size=12))
-    def push_many(self, records: list[bytes]) -> None:
-        expected = 0
-        for payload in records:
-            if not self.fits(len(payload)):
-                break
-            self.add(payload)
-            expected += 1
-        assert self.producer.push_many(records) == expected
-
-    @rule(payload=payloads, fail=st.booleans())
-    def reserve(self, payload: bytes, fail: bool) -> None:
-        if not self.fits(len(payload)):
-            with pytest.raises(RingFull), self.producer.reserve(len(payload)):
-                pass
-            return
-        try:
-            with self.producer.reserve(len(payload)) as view:
-                view[:] = payload
-                if fail:
-                    raise KeyError
-            self.add(payload)
-        except KeyError:
-            pass
-
-    @rule()
-    def pop(self) -> None:
-        expected = self.take() if self.queue else None
-        assert self.consumer.pop() == expected
-
-    @rule(limit=st.integers(0, 20))
-    def pop_many(self, limit: int) -> None:
-        expected = [self.take() for _ in range(min(limit, len(self.queue)))]
-        assert self.consumer.pop_many(limit) == expected
-
-    @rule()
-    def peek(self) -> None:
-        view = self.consumer.peek()
-        assert (None if view is None else bytes(view)) == (self.queue[0][1] if self.queue else None)
-
-    @precondition(lambda self: self.queue)
-    @rule()
-    def peek_and_release(self) -> None:
-        view = self.consumer.peek()
-        assert view is not None
-        assert bytes(view) == self.take()
-        self.consumer.release()
-
-    @rule()
-    def replace_the_producer(self) -> None:
-        self.producer.close()
-        self.producer = Producer.attach(self.name)
-
-    @rule()
-    def replace_the_consumer(self) -> None:
-        self.consumer.close()
-        self.consumer = Consumer.attach(self.name)
-
-    @invariant()
-    def depth(self) -> None:
-        if hasattr(self, "producer"):
-            assert self.producer.depth == self.head - self.tail
-            assert self.consumer.high_water <= CAPACITY
-
-
-Model.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
-test_a_ring_is_a_bounded_queue = Model.TestCase
-
-
-# Between processes -----------------------------------------------------------------------------
-
-
-def payloads() -> Iterator[bytes]:
-    """Payloads whose records have every size, and begin at every position of a ring of 1024."""
-    at = count = 0
-    for target in range(0, 1024, 8):
-        for wanted in range(8, 257, 8):
-            at %= 1024
-            way = [target - at] if target >= at else [1024 - at, target]
-            for distance in way:
-                steps = [256] * (distance // 256) + [distance % 256]
-                for step in [*steps, wanted] if distance is way[-1] else steps:
-                    if step:
-                        count += 1
-                        size = max(0, step - 8 - count % 8)
-                        yield (count & 255).to_bytes(1, "big") * size
-            at = target + wanted if target + wanted <= 1024 else wanted
-
-
-SENDER = """
-import sys
-from collections.abc import Iterator
-from ringbuf import Producer
-{payloads}
-with Producer.attach(sys.argv[1]) as ring:
-    batch = int(sys.argv[2])
-    if batch:
-        assert ring.push_many(payloads(), timeout=None) == int(sys.argv[3])
-    else:
-        for payload in payloads():
-            ring.push(payload, timeout=None)
-"""
-
-
-@pytest.mark.parametrize("batch", [0, 16])
-def test_every_size_at_every_position_passes_between_processes(
-    name: str, batch: int, start: Callable[..., subprocess.Popen[str]]
-) -> None:
-    expected = list(payloads())
-    at, seen = 0, set()
-    for payload in expected:
-        seen.add((at % CAPACITY, (15 + len(payload)) // 8))
-        at += span(at, len(payload))
-    assert len(seen) == 128 * 32
-
-    with Consumer.create(name, CAPACITY) as ring:
-        source = SENDER.format(payloads=inspect.getsource(payloads))
-        sender = start(source, name, batch, len(expected))
-        got: list[bytes] = []
-        while len(got) < len(expected):
-            lives = sender.poll() is None
-            one = None if batch else ring.pop(timeout=1)
-            new = ring.pop_many(batch, timeout=1) if batch else [] if one is None else [one]
-            assert new or lives
-            got += new
-            assert got[-1:] == expected[: len(got)][-1:]
-        assert got == expected
-        assert sender.communicate(timeout=30) == ("", "")
-        assert ring.pop() is None
-
-
-KILLED = """
-import sys, time
-from ringbuf import Producer
-with Producer.attach(sys.argv[1]) as ring:
-    ring.push(b"whole")
-    with ring.reserve(100) as view:
-        view[:] = b"?" * 100
-        print("half-way", flush=True)
-        time.sleep(600)
-"""
-
-
-def test_a_producer_killed_half_way_leaves_nothing_half_written(
-    name: str,
-    producer: Producer,
-    consumer: Consumer,
-    start: Callable[..., subprocess.Popen[str]],
-) -> None:
-    producer.close()
-    victim = start(KILLED, name)
-    assert victim.stdout is not None
-    assert victim.stdout.readline() == "half-way\n"
-    victim.kill()
-    victim.wait()
-    with Producer.attach(name) as successor:
-        successor.push(b"after")
-        assert consumer.pop_many(10) == [b"whole", b"after"]
-
-
-# Garbage ---------------------------------------------------------------------------------------
-
-words = st.one_of(
-    st.integers(0, 2**64 - 1), st.integers(0, 4 * CAPACITY), st.sampled_from([2**63, 2**64 - 8])
-)
-
-
-@pytest.fixture
-def filled(name: str, producer: Producer, consumer: Consumer) -> tuple[Producer, Consumer, Segment]:
-    return producer, consumer, Segment.attach(name, writable=True)
-
-
-def drain(consumer: Consumer) -> int:
-    """Take all there is; more than a ring's worth of records would be an endless loop."""
-    for count in range(CAPACITY):
-        if consumer.pop() is None:
-            return count
-    raise AssertionError("a ring that never ends")
-
-
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    place=st.sampled_from(["head", "tail", "record"]),
-    value=words,
-    at=st.integers(0, CAPACITY // 8 - 1),
-    reattach=st.booleans(),
-)
-def test_garbage_is_found_out_and_never_followed(
-    name: str, place: str, value: int, at: int, reattach: bool
-) -> None:
-    with (
-        Producer.create(name + "-g", CAPACITY, doorbells=False) as producer,
-        Consumer.attach(name + "-g") as consumer,
-        Segment.attach(name + "-g", writable=True) as segment,
-    ):
-        producer.push_many([b"x" * 100] * 8)
-        consumer.pop_many(5)
-        producer.push_many([b"y" * 100] * 4)
-        offset = {"head": RING_HEAD, "tail": RING_TAIL, "record": RING_DATA + 8 * at}[place]
-        segment.memory.store(offset, value)
-        for side in (producer, consumer):
-            error = None
-            try:
-                used = type(side).attach(name + "-g") if reattach else side
-                if isinstance(used, Consumer):
-                    drain(used)
-                else:
-                    used.push_many([b"z" * LARGEST] * 5)
-                assert used.depth <= CAPACITY
-            except RingCorrupt as caught:
-                error = caught
-            assert error is None or error.capacity == CAPACITY
-
-
-@pytest.mark.parametrize("value", [4, 1 << 20, 2**64 - 8])
-def test_positions_that_cannot_be_put_the_ring_out_of_use(
-    filled: tuple[Producer, Consumer, Segment], value: int
-) -> None:
-    producer, consumer, segment = filled
-    producer.push(b"1")
-    segment.memory.store(RING_HEAD, value)
-    for _ in range(2):
-        with pytest.raises(RingCorrupt) as caught:
-            consumer.pop()
-        assert (caught.value.name, caught.value.head) == (consumer.name, value)
-    segment.memory.store(RING_HEAD, 16)
-    with pytest.raises(RingCorrupt):  # and it stays so
-        consumer.pop()
-    segment.memory.store(RING_TAIL, value)
-    for _ in range(2):
-        with pytest.raises(RingCorrupt):
-            producer.push_many([b"x" * LARGEST] * 5)
-
-
-def test_a_position_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, Segment]) -> None:
-    producer, consumer, segment = filled
-    producer.push_many([b"1", b"2"])
-    consumer.pop()
-    segment.memory.store(RING_HEAD, 16)
-    assert consumer.pop() == b"2"  # seen before
-    with pytest.raises(RingCorrupt):
-        consumer.pop()
-
-
-def test_a_record_larger_than_a_quarter_is_corrupt(
-    filled: tuple[Producer, Consumer, Segment],
-) -> None:
-    _, consumer, segment = filled
-    segment.memory.store(RING_DATA, 1 << 32 | CAPACITY // 4 + 8)
-    segment.memory.store(RING_HEAD, CAPACITY // 4 + 8)
-    with pytest.raises(RingCorrupt):
-        consumer.pop()
-
-
-def test_a_tail_that_goes_back_is_corrupt(filled: tuple[Producer, Consumer, Segment]) -> None:
-    producer, consumer, segment = filled
-    fill(producer)
-    consumer.pop()
-    tail = segment.memory.load(RING_TAIL)
-    fill(producer)  # it has seen that tail
-    segment.memory.store(RING_TAIL, tail - 8)
-    with pytest.raises(RingCorrupt):
-        producer.push(b"x" * LARGEST)
-
-
-def test_valid_records_before_a_bad_one_come_first(
-    filled: tuple[Producer, Consumer, Segment],
-) -> None:
-    producer, consumer, segment = filled
-    producer.push_many([b"1", b"2", b"3"])
-    segment.memory.store(RING_DATA + 32, 7)
-    assert consumer.pop_many(10) == [b"1", b"2"]
-    with pytest.raises(RingCorrupt):
-        consumer.pop_many(10)
-
-
-def test_corruption_ends_a_wait(name: str, filled: tuple[Producer, Consumer, Segment]) -> None:
-    _, consumer, segment = filled
-    caught: list[RingCorrupt] = []
-
-    def wait() -> None:
-        try:
-            consumer.pop(timeout=None)
-        except RingCorrupt as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    until_parked(name, RING_CONSUMER_EPOCH)
-    segment.memory.store(RING_HEAD, 3)
-    thread.join(30)
-    assert len(caught) == 1
-
-
-@pytest.mark.parametrize("capacity", [0, 512, 2048, 2**63, 2**64 - 1])
-def test_another_capacity_than_the_segment_has_is_corrupt(
-    name: str, filled: tuple[Producer, Consumer, Segment], capacity: int
-) -> None:
-    filled[2].memory.store(RING_CAPACITY, capacity)
-    for side in (Ring, Producer, Consumer):
-        with pytest.raises(RingCorrupt, match="capacity"):
-            side.attach(name)
 
 
 # Over time -------------------------------------------------------------------------------------
