@@ -49,7 +49,7 @@ cdef extern from "Python.h":
     bint PyBytes_CheckExact(object)
     bint PyByteArray_CheckExact(object)
     Py_ssize_t PyByteArray_GET_SIZE(object)
-    PyObject *PyDict_GetItem(object, PyObject *)
+    bytes PyBytes_FromStringAndSize(const char *, Py_ssize_t)
     unsigned long PyThread_get_thread_ident() nogil
     void Py_INCREF(PyObject *)
     void Py_XDECREF(PyObject *)
@@ -57,6 +57,29 @@ cdef extern from "Python.h":
 
 cdef extern from "shmbus/shared/native/type.h" nogil:
     bint sb_is_type(const char *, size_t)
+
+cdef extern from "shmbus/shared/native/hashtable.h" nogil:
+    uint64_t sb_hash(const void *, size_t, uint64_t)
+
+cdef extern from "shmbus/shared/native/trie.h" nogil:
+    cdef struct sb_node:
+        uint32_t patterns
+
+cdef extern from "shmbus/endpoint/native/patterns.h" nogil:
+    cdef struct ep_pattern:
+        sb_node at
+        int64_t *keys
+        uint32_t version
+        void *callbacks
+    cdef struct ep_patterns:
+        ep_pattern **found
+        uint32_t count
+    uint64_t EP_NO_MEMORY
+    bint ep_patterns_open(ep_patterns *)
+    void ep_patterns_close(ep_patterns *)
+    bint ep_add_key(ep_patterns *, const char *, size_t, int64_t)
+    bint ep_remove_key(ep_patterns *, const char *, size_t, int64_t)
+    uint64_t ep_match_type(ep_patterns *, const char *, size_t)
 
 cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()

@@ -98,6 +98,28 @@ def test_a_payload_gets_the_type_of_the_most_specific_pattern_registered(
         message.payload  # noqa: B018
 
 
+def test_a_type_that_came_before_goes_to_who_subscribes_now(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    endpoint = attach("e")
+    came: list[str] = []
+    endpoint.subscribe("a.b")
+
+    def pass_through() -> None:
+        endpoint.publish("a.b")
+        assert endpoint.receive(5.0) is not None
+
+    pass_through()
+    star = endpoint.subscribe("a.*", lambda message: came.append("a.*"))
+    pass_through()
+    endpoint.subscribe("a.b", lambda message: came.append("a.b"))
+    pass_through()
+    assert came == ["a.*", "a.*", "a.b"]
+    star.close()
+    pass_through()
+    assert came == ["a.*", "a.*", "a.b", "a.b"]
+
+
 def test_an_endpoint_remembers_a_bounded_number_of_types(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("value.>")

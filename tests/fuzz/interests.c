@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     GETS(a, "still");
     dp_remove_interests(&w->f->routes, (uint16_t)g->slot);
     EQUAL(w->f->routes.pattern_count, 1);
-    EQUAL(w->f->routes.nodes.live, 1);
+    EQUAL(w->f->routes.trie.nodes.live, 1);
     p->interests = NULL;
     p->interests_serial = 0;
     free(log);

@@ -172,8 +172,8 @@ TEST(routes_agree_with_a_naive_matcher)
         for (uint16_t slot = 0; slot < 8; slot++)
             dp_remove_interests(&r, slot);
         EQUAL(r.pattern_count, 0);
-        EQUAL(r.nodes.live, 0); /* nothing is kept of what nobody wants any more */
-        EQUAL(r.root->children, 0);
+        EQUAL(r.trie.nodes.live, 0); /* nothing is kept of what nobody wants any more */
+        EQUAL(r.trie.root->children, 0);
         dp_routes_close(&r);
     }
 }
@@ -212,11 +212,11 @@ static struct dp_route *look(struct dp_routes *r, const char *type)
 }
 
 /* How many slots a search would pass in the hash table of tokens: what a walk costs, without a clock. */
-static uint64_t longest_probe(const struct dp_table *t)
+static uint64_t longest_probe(const struct sb_table *t)
 {
     uint64_t longest = 0;
     for (uint64_t i = 0; t->slots && i <= t->mask; i++)
-        if (t->slots[i].item && t->slots[i].item != DP_TOMB) {
+        if (t->slots[i].item && t->slots[i].item != SB_TOMB) {
             uint64_t probe = (i - t->slots[i].hash) & t->mask;
             longest = probe > longest ? probe : longest;
         }
@@ -233,7 +233,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
         add_subscription(&r, (uint16_t)(i % 8), i + 1, text);
     }
     EQUAL(r.pattern_count, 10000);
-    CHECK(longest_probe(&r.nodes) < 64);
+    CHECK(longest_probe(&r.trie.nodes) < 64);
     struct dp_route *known = look(&r, "p7.q700.r");
     EQUAL(known->plain.count, 1);
     uint64_t version = known->version;
@@ -242,6 +242,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
         look(&r, text);
         if (i % 64 == 0) { /* a type in use stays known: the same entry, and it was not resolved again */
             uint64_t lookups = r.lookups;
+            CHECK(dp_is_type(known, (const uint8_t *)"p7.q700.r", 9));
             CHECK(look(&r, "p7.q700.r") == known);
             EQUAL(known->version, version);
             EQUAL(r.lookups, lookups + 2); /* the pin and one set of the cache */

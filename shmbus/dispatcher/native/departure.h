@@ -68,14 +68,14 @@ static inline bool dp_any(const void *item, const void *key) { (void)item; (void
  * on later. */
 static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
 {
-    struct dp_table untouched = {0};
+    struct sb_table untouched = {0};
     uint64_t position = dp_taken(port);
     struct sb_record h;
     const uint8_t *record;
     if (port->reason != SB_REASON_QUARANTINED)
         for (; dp_own_record(f, port, &position, &h, &record); position += RB_ALIGN8(h.length))
             if (h.kind == SB_REQUEST)
-                dp_table_put(&untouched, dp_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
+                sb_table_put(&untouched, dp_request_key(h.peer, sb_index_of(h.correlation)), (void *)(uintptr_t)2);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *requester = &f->ports[slot];
         if (requester->state == SB_ROW_FREE || requester->state == SB_ROW_DYING)
@@ -83,7 +83,7 @@ static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
         for (uint32_t i = 0; i < requester->pending_count; i++) {
             struct sb_target *given = &requester->given[i];
             if (rb_load(&given->whom) == dp_whom_of(port) && !rb_load(&given->done) &&
-                !dp_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
+                !sb_table_find(&untouched, dp_request_key(slot, i), dp_any, NULL))
                 dp_fail_request(f, requester, given->id, SB_FAULT_ENDPOINT_DIED, port, port->reason | SB_BEGUN, NULL);
         }
     }

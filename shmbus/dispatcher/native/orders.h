@@ -8,7 +8,7 @@
 #pragma once
 
 #include "ringbuf/native/bell.h"
-#include "shmbus/dispatcher/native/hashtable.h"
+#include "shmbus/shared/native/hashtable.h"
 #include "shmbus/shared/native/layout.h"
 
 #include <errno.h>
@@ -130,7 +130,7 @@ static inline struct dp_order *dp_take_list(struct dp_orders *o, bool admissions
 static inline void dp_notify(struct dp_orders *o, const struct dp_notice *notice)
 {
     pthread_mutex_lock(&o->lock);
-    struct dp_notice *fresh = dp_grown(o->notices, o->notice_count, &o->notice_capacity, sizeof *fresh);
+    struct dp_notice *fresh = sb_grown(o->notices, o->notice_count, &o->notice_capacity, sizeof *fresh);
     if (fresh) {
         o->notices = fresh;
         o->notices[o->notice_count++] = *notice;

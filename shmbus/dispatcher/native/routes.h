@@ -3,21 +3,25 @@
  * The forwarding thread alone owns all of this, so nothing is shared, copied or swapped: it applies the
  * interests that endpoints log, and every change outdates the cache by one number.
  *
- * A pattern is tokens between dots; `*` stands for one token, a final `>` for one or more. The walk takes the
- * literal branch first, then `*`, then `>`, so it meets matching patterns from the most specific to the least
- * (compared token by token), and the first with handlers is the one that handles.
+ * The trie's walk meets matching patterns from the most specific to the least, and the first with handlers is the
+ * one that handles.
+ *
+ * A look-up mostly touches memory that the processor has at hand, also where types are so many that each has been
+ * forgotten when it comes again: marks and places of a set lie in one line, what such a look-up writes in the first
+ * two of the route's, and these are fetched while the trie is walked.
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
  *         dp_intern_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
 #pragma once
 
 #include "shmbus/shared/native/layout.h"
-#include "shmbus/dispatcher/native/hashtable.h"
+#include "shmbus/shared/native/trie.h"
+#include "shmbus/shared/native/type.h"
 
 #define DP_CACHE_SETS 2048u
 #define DP_CACHE_WAYS 4u
 
-struct dp_node;
+#define DP_FEW 2u /* receivers that need no list of their own */
 
 struct dp_group { /* an interned group name */
     uint16_t length;
@@ -36,13 +40,9 @@ struct dp_interest { /* one interest of one endpoint */
 };
 
 struct dp_node {
-    struct dp_node *parent;
-    struct dp_node *star, *rest; /* `*` and `>` */
+    struct sb_node at;
     struct dp_interest *interests;      /* of patterns that end here: who came first is asked first */
     struct dp_interest **interests_end; /* where the next is linked in, if there are any */
-    uint32_t children;           /* star, rest and literal ones */
-    uint8_t token_length;
-    char token[]; /* a literal; empty for root, star and rest */
 };
 
 struct dp_receiver {
@@ -62,44 +62,38 @@ struct dp_group_route {
 };
 
 struct dp_route { /* what the trie says of one exact type */
-    uint64_t hash;
     uint64_t version;
-    uint64_t used; /* when last, in look-ups */
+    struct dp_receivers plain;
+    struct dp_receiver few[DP_FEW]; /* the list of `plain`, as long as they suffice */
+    struct dp_receivers handlers;
     uint16_t type_length;
     bool reserved; /* begins with $: only the bus itself may publish it */
-    struct dp_receivers plain, handlers, observers;
-    struct dp_group_route *groups;
     uint32_t group_count, group_capacity;
+    struct dp_receivers observers;
+    struct dp_group_route *groups;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
 };
 
+struct dp_set_of_types { /* one line of the processor's */
+    uint64_t mark[DP_CACHE_WAYS]; /* when last used, in look-ups, and 16 bits of the type's hash: dp_mark */
+    struct dp_route *route[DP_CACHE_WAYS];
+};
+_Static_assert(sizeof(struct dp_set_of_types) == RB_LINE, "a set is one line");
+
 struct dp_routes {
-    struct dp_node *root;
-    struct dp_table nodes;  /* (parent, token) -> node */
-    struct dp_table interests; /* (slot, id) -> interest */
-    struct dp_table groups; /* name -> group */
+    struct sb_trie trie;       /* of struct dp_node */
+    struct sb_table interests; /* (slot, id) -> interest */
+    struct sb_table groups; /* name -> group */
     struct dp_interest **of_slot;
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
     uint64_t pinned_from; /* routes used since this look-up belong to the run and may not be replaced */
-    struct dp_route *cache[DP_CACHE_SETS][DP_CACHE_WAYS];
+    struct dp_set_of_types *cache; /* DP_CACHE_SETS */
     struct dp_route *last; /* the route looked up before */
+    uint64_t *last_mark;
 };
-
-struct dp_token { const struct dp_node *parent; const char *text; size_t length; };
-
-static inline uint64_t dp_token_hash(const struct dp_token *k)
-{
-    return dp_hash(k->text, k->length, (uint64_t)(uintptr_t)k->parent);
-}
-static inline bool dp_same_token(const void *item, const void *key)
-{
-    const struct dp_node *n = item;
-    const struct dp_token *k = key;
-    return n->parent == k->parent && n->token_length == k->length && memcmp(n->token, k->text, k->length) == 0;
-}
 
 struct dp_interest_key { uint64_t id; uint64_t slot; };
 static inline bool dp_same_interest(const void *item, const void *key)
@@ -120,11 +114,14 @@ static inline bool dp_same_group(const void *item, const void *key)
 static inline bool dp_routes_open(struct dp_routes *r, uint32_t slots)
 {
     memset(r, 0, sizeof *r);
-    r->root = calloc(1, sizeof *r->root);
     r->of_slot = calloc(slots, sizeof *r->of_slot);
+    r->cache = aligned_alloc(RB_LINE, DP_CACHE_SETS * sizeof *r->cache);
+    if (!sb_trie_open(&r->trie, sizeof(struct dp_node)) || !r->of_slot || !r->cache)
+        return false;
+    memset(r->cache, 0, DP_CACHE_SETS * sizeof *r->cache);
     r->slots = slots;
     r->version = 1;
-    return r->root && r->of_slot;
+    return true;
 }
 
 static inline bool dp_token_char(char c)
@@ -156,60 +153,11 @@ static inline bool dp_valid_tokens(const char *text, size_t length, bool wild)
     return true;
 }
 
-static inline struct dp_node *dp_child(struct dp_routes *r, struct dp_node *parent, const char *text, size_t length,
-                                       bool make)
-{
-    struct dp_node **wild = NULL;
-    if (length == 1 && *text == '*')
-        wild = &parent->star;
-    else if (length == 1 && *text == '>')
-        wild = &parent->rest;
-    struct dp_token key = {parent, text, length};
-    uint64_t hash = wild ? 0 : dp_token_hash(&key);
-    struct dp_node *n = wild ? *wild : dp_table_find(&r->nodes, hash, dp_same_token, &key);
-    if (n || !make)
-        return n;
-    n = calloc(1, sizeof *n + (wild ? 0 : length));
-    if (!n)
-        return NULL;
-    n->parent = parent;
-    if (wild) {
-        *wild = n;
-    } else {
-        n->token_length = (uint8_t)length;
-        memcpy(n->token, text, length);
-        if (!dp_table_put(&r->nodes, hash, n)) {
-            free(n);
-            return NULL;
-        }
-    }
-    parent->children++;
-    return n;
-}
-
-static inline void dp_prune(struct dp_routes *r, struct dp_node *n)
-{
-    while (n->parent && !n->interests && !n->children) {
-        struct dp_node *parent = n->parent;
-        if (parent->star == n) {
-            parent->star = NULL;
-        } else if (parent->rest == n) {
-            parent->rest = NULL;
-        } else {
-            struct dp_token key = {parent, n->token, n->token_length};
-            dp_table_remove(&r->nodes, dp_token_hash(&key), n);
-        }
-        parent->children--;
-        free(n);
-        n = parent;
-    }
-}
-
 static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *name, size_t length)
 {
     struct dp_text key = {name, length};
-    uint64_t hash = dp_hash(name, length, 7);
-    struct dp_group *g = dp_table_find(&r->groups, hash, dp_same_group, &key);
+    uint64_t hash = sb_hash(name, length, 7);
+    struct dp_group *g = sb_table_find(&r->groups, hash, dp_same_group, &key);
     if (g)
         return g;
     g = calloc(1, sizeof *g + length + 1);
@@ -217,7 +165,7 @@ static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *
         return NULL;
     g->length = (uint16_t)length;
     memcpy(g->name, name, length);
-    if (!dp_table_put(&r->groups, hash, g)) {
+    if (!sb_table_put(&r->groups, hash, g)) {
         free(g);
         return NULL;
     }
@@ -227,7 +175,7 @@ static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *
 static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w)
 {
     struct dp_interest_key key = {w->id, w->slot};
-    dp_table_remove(&r->interests, dp_hash(&key, sizeof key, 3), w);
+    sb_table_remove(&r->interests, sb_hash(&key, sizeof key, 3), w);
     *w->link = w->next;
     *(w->next ? &w->next->link : &w->node->interests_end) = w->link;
     *w->slot_link = w->next_of_slot;
@@ -236,7 +184,8 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
     struct dp_node *n = w->node;
     r->observers -= w->role == SB_ROLE_OBSERVE;
     free(w);
-    dp_prune(r, n);
+    n->at.patterns--;
+    sb_trie_prune(&r->trie, &n->at);
     r->pattern_count--;
     r->version++;
 }
@@ -244,7 +193,7 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
 static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64_t id)
 {
     struct dp_interest_key key = {id, slot};
-    struct dp_interest *w = dp_table_find(&r->interests, dp_hash(&key, sizeof key, 3), dp_same_interest, &key);
+    struct dp_interest *w = sb_table_find(&r->interests, sb_hash(&key, sizeof key, 3), dp_same_interest, &key);
     if (w)
         dp_forget_interest(r, w);
     return w != NULL;
@@ -267,22 +216,18 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
                                    const char *group)
 {
     struct dp_interest_key key = {e->id, slot};
-    uint64_t hash = dp_hash(&key, sizeof key, 3);
-    if (!dp_interest_sound(e, pattern) || dp_table_find(&r->interests, hash, dp_same_interest, &key))
+    uint64_t hash = sb_hash(&key, sizeof key, 3);
+    if (!dp_interest_sound(e, pattern) || sb_table_find(&r->interests, hash, dp_same_interest, &key))
         return false;
     struct dp_group *g = NULL;
     if (e->role == SB_ROLE_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
         return false;
-    struct dp_node *n = r->root;
-    for (size_t start = 0; start <= e->pattern_length && n;) {
-        const char *dot = memchr(pattern + start, '.', e->pattern_length - start);
-        size_t end = dot ? (size_t)(dot - pattern) : e->pattern_length;
-        n = dp_child(r, n, pattern + start, end - start, true);
-        start = end + 1;
-    }
+    struct dp_node *n = (struct dp_node *)sb_trie_find(&r->trie, pattern, e->pattern_length, true);
     struct dp_interest *w = n ? calloc(1, sizeof *w) : NULL;
-    if (!w || !dp_table_put(&r->interests, hash, w)) {
+    if (!w || !sb_table_put(&r->interests, hash, w)) {
         free(w);
+        if (n)
+            sb_trie_prune(&r->trie, &n->at);
         return false;
     }
     *w = (struct dp_interest){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
@@ -290,6 +235,7 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     w->link = n->interests ? n->interests_end : &n->interests;
     *w->link = w;
     n->interests_end = &w->next;
+    n->at.patterns++;
     w->next_of_slot = r->of_slot[slot];
     w->slot_link = &r->of_slot[slot];
     if (w->next_of_slot)
@@ -303,8 +249,27 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
 
 /* Looking up ----------------------------------------------------------------------------------------------- */
 
+/* Is there space for one more? */
+static inline bool dp_more_receivers(struct dp_route *route, struct dp_receivers *r)
+{
+    bool few = r->list == route->few;
+    if (few && r->count == DP_FEW) {
+        uint32_t capacity = 0;
+        struct dp_receiver *fresh = sb_grown(NULL, 0, &capacity, sizeof *fresh);
+        if (!fresh)
+            return false;
+        memcpy(fresh, route->few, sizeof route->few);
+        r->list = fresh;
+        r->capacity = capacity;
+    }
+    struct dp_receiver *fresh = few ? r->list : sb_grown(r->list, r->count, &r->capacity, sizeof *fresh);
+    if (fresh)
+        r->list = fresh;
+    return fresh;
+}
+
 /* One entry an endpoint, which is lossy only if all its interests are. */
-static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_interest *w)
+static inline void dp_add_receiver(struct dp_route *route, struct dp_receivers *r, const struct dp_interest *w)
 {
     bool lossy = w->flags & SB_DROP_NEWEST;
     for (uint32_t i = 0; i < r->count; i++)
@@ -312,11 +277,8 @@ static inline void dp_add_receiver(struct dp_receivers *r, const struct dp_inter
             r->list[i].lossy &= lossy;
             return;
         }
-    struct dp_receiver *fresh = dp_grown(r->list, r->count, &r->capacity, sizeof *fresh);
-    if (!fresh)
-        return;
-    r->list = fresh;
-    r->list[r->count++] = (struct dp_receiver){w->slot, w->bit, lossy};
+    if (dp_more_receivers(route, r))
+        r->list[r->count++] = (struct dp_receiver){w->slot, w->bit, lossy};
 }
 
 /* The members of a group in this route; NULL: no memory. */
@@ -325,7 +287,7 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
     for (uint32_t i = 0; i < route->group_count; i++)
         if (route->groups[i].group == group)
             return &route->groups[i].members;
-    struct dp_group_route *fresh = dp_grown(route->groups, route->group_count, &route->group_capacity, sizeof *fresh);
+    struct dp_group_route *fresh = sb_grown(route->groups, route->group_count, &route->group_capacity, sizeof *fresh);
     if (!fresh)
         return NULL;
     route->groups = fresh;
@@ -336,10 +298,11 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
 }
 
 /* A pattern that ends at this node matches. */
-static inline void dp_match(struct dp_route *route, const struct dp_node *n)
+static inline void dp_match(void *of, struct sb_node *n)
 {
+    struct dp_route *route = of;
     bool most_specific = route->handlers.count == 0;
-    for (const struct dp_interest *w = n->interests; w; w = w->next) {
+    for (const struct dp_interest *w = ((const struct dp_node *)n)->interests; w; w = w->next) {
         struct dp_receivers *receivers = &route->plain;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
@@ -348,53 +311,85 @@ static inline void dp_match(struct dp_route *route, const struct dp_node *n)
         else if (w->bit)
             receivers = dp_members_of(route, w->group);
         if (receivers)
-            dp_add_receiver(receivers, w);
+            dp_add_receiver(route, receivers, w);
     }
-}
-
-static inline void dp_walk(struct dp_routes *r, struct dp_route *route, const struct dp_node *n, const char *type,
-                           size_t length, bool wild)
-{
-    const char *dot = memchr(type, '.', length);
-    size_t token = dot ? (size_t)(dot - type) : length;
-    struct dp_token key = {n, type, token};
-    const struct dp_node *branch[2] = {dp_table_find(&r->nodes, dp_token_hash(&key), dp_same_token, &key),
-                                       wild ? n->star : NULL};
-    for (int i = 0; i < 2; i++)
-        if (branch[i] && dot)
-            dp_walk(r, route, branch[i], dot + 1, length - token - 1, true);
-        else if (branch[i])
-            dp_match(route, branch[i]);
-    if (wild && n->rest)
-        dp_match(route, n->rest);
 }
 
 static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
 {
     route->plain.count = route->handlers.count = route->observers.count = route->group_count = 0;
-    dp_walk(r, route, r->root, (const char *)route->type, route->type_length, route->type[0] != '$');
+    sb_trie_walk(&r->trie, (const char *)route->type, route->type_length, dp_match, route);
     route->version = r->version;
 }
 
 static inline bool dp_is_type(const struct dp_route *route, const uint8_t *type, uint16_t length)
 {
-    if (route->type_length != length)
-        return false;
-    if (length < 8)
-        return memcmp(route->type, type, length) == 0;
-    for (uint32_t i = 0, last = length - 8u;; i = i + 8 < last ? i + 8 : last) { /* a call would take longer */
-        uint64_t a, b;
-        memcpy(&a, (const uint8_t *)route->type + i, 8);
-        memcpy(&b, type + i, 8);
-        if (a != b)
-            return false;
-        if (i == last)
-            return true;
-    }
+    return route->type_length == length && sb_same_bytes(route->type, type, length);
 }
 
 /* From here on, routes that are looked up stay until the next call: a run points into them. */
 static inline void dp_pin_routes(struct dp_routes *r) { r->pinned_from = ++r->lookups; }
+
+#define DP_TAG_BITS 16
+/* Look-ups are counted modulo 2^48, and ages are differences: where the count begins anew nothing happens. */
+static inline uint64_t dp_mark(const struct dp_routes *r, uint64_t hash)
+{
+    return r->lookups << DP_TAG_BITS | hash >> (64 - DP_TAG_BITS);
+}
+static inline uint64_t dp_age(uint64_t lookups, uint64_t since)
+{
+    return (lookups - since) & (~0ull >> DP_TAG_BITS);
+}
+static inline uint64_t dp_age_of_mark(const struct dp_routes *r, uint64_t mark)
+{
+    return dp_age(r->lookups, mark >> DP_TAG_BITS);
+}
+
+/* A place for another route in this set: a free one, or the one not used for longest. DP_CACHE_WAYS: all pinned. */
+static inline uint32_t dp_place(const struct dp_routes *r, const struct dp_set_of_types *set)
+{
+    uint32_t oldest = 0;
+    for (uint32_t i = 0; i < DP_CACHE_WAYS; i++) {
+        if (!set->route[i])
+            return i;
+        if (dp_age_of_mark(r, set->mark[i]) > dp_age_of_mark(r, set->mark[oldest]))
+            oldest = i;
+    }
+    bool pinned = dp_age_of_mark(r, set->mark[oldest]) <= dp_age(r->lookups, r->pinned_from);
+    return pinned ? DP_CACHE_WAYS : oldest;
+}
+
+/* The route of a type that is not in this set; `type` is a private copy, with SB_MAX_TYPE + 1 bytes. */
+static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_types *set, uint64_t hash,
+                                        const uint8_t *type, uint16_t length)
+{
+    uint32_t place = dp_place(r, set);
+    if (place == DP_CACHE_WAYS)
+        return NULL;
+    struct dp_route *route = set->route[place];
+    if (route) {
+        rb_will_write(route);
+        rb_will_write((uint8_t *)route + RB_LINE);
+    }
+    if (!sb_is_type((const char *)type, length) && !dp_valid_tokens((const char *)type, length, false))
+        return NULL;
+    if (!route) {
+        size_t size = (sizeof *route + RB_LINE - 1) / RB_LINE * RB_LINE;
+        if (!(route = aligned_alloc(RB_LINE, size)))
+            return NULL;
+        memset(route, 0, sizeof *route);
+        route->plain = (struct dp_receivers){route->few, 0, DP_FEW};
+        set->route[place] = route;
+        r->types_known++;
+    }
+    route->type_length = length;
+    route->reserved = type[0] == '$';
+    memcpy(route->type, type, length);
+    r->last_mark = &set->mark[place];
+    *r->last_mark = dp_mark(r, hash);
+    dp_resolve(r, route);
+    return r->last = route;
+}
 
 /* The route of a type, or NULL where it is none, no memory is left or its place in the cache is pinned. The
  * type is read once. */
@@ -402,49 +397,34 @@ static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *sha
 {
     struct dp_route *route = r->last;
     if (route && route->version == r->version && dp_is_type(route, shared_type, length)) {
-        route->used = r->lookups;
+        *r->last_mark = r->lookups << DP_TAG_BITS | (*r->last_mark & ((1u << DP_TAG_BITS) - 1));
         return route;
     }
     uint8_t type[SB_MAX_TYPE + 1];
     memcpy(type, shared_type, length);
-    uint64_t hash = dp_hash(type, length, 11);
-    struct dp_route **set = r->cache[hash % DP_CACHE_SETS], **oldest = &set[0];
+    uint64_t hash = sb_hash(type, length, 11);
+    struct dp_set_of_types *set = &r->cache[hash % DP_CACHE_SETS];
     r->lookups++;
+    uint64_t mark = dp_mark(r, hash);
     for (uint32_t i = 0; i < DP_CACHE_WAYS; i++) {
-        route = set[i];
-        if (route && route->hash == hash && dp_is_type(route, type, length)) {
-            if (route->version != r->version)
-                dp_resolve(r, route);
-            route->used = r->lookups;
-            return r->last = route;
-        }
-        if (*oldest && (!route || route->used < (*oldest)->used))
-            oldest = &set[i];
+        route = set->route[i];
+        if (!route || (uint16_t)(set->mark[i] ^ mark) || !dp_is_type(route, type, length))
+            continue;
+        if (route->version != r->version)
+            dp_resolve(r, route);
+        r->last_mark = &set->mark[i];
+        *r->last_mark = mark;
+        return r->last = route;
     }
-    if (!dp_valid_tokens((const char *)type, length, false))
-        return NULL;
-    if (*oldest && (*oldest)->used >= r->pinned_from)
-        return NULL;
-    if (!*oldest) {
-        if (!(*oldest = calloc(1, sizeof **oldest)))
-            return NULL;
-        r->types_known++;
-    }
-    route = *oldest;
-    route->hash = hash;
-    route->type_length = length;
-    route->reserved = type[0] == '$';
-    memcpy(route->type, type, length);
-    route->used = r->lookups;
-    dp_resolve(r, route);
-    return r->last = route;
+    return dp_learn(r, set, hash, type, length);
 }
 
 static inline void dp_free_route(struct dp_route *route)
 {
     if (!route)
         return;
-    free(route->plain.list);
+    if (route->plain.list != route->few)
+        free(route->plain.list);
     free(route->handlers.list);
     free(route->observers.list);
     for (uint32_t i = 0; i < route->group_capacity; i++)
@@ -453,19 +433,21 @@ static inline void dp_free_route(struct dp_route *route)
     free(route);
 }
 
+static inline void dp_keep_nothing(struct sb_node *n) { (void)n; /* the interests have gone already */ }
+
 static inline void dp_routes_close(struct dp_routes *r)
 {
     for (uint32_t s = 0; r->of_slot && s < r->slots; s++)
         dp_remove_interests(r, (uint16_t)s);
-    for (uint32_t i = 0; i < DP_CACHE_SETS; i++)
+    for (uint32_t i = 0; r->cache && i < DP_CACHE_SETS; i++)
         for (uint32_t k = 0; k < DP_CACHE_WAYS; k++)
-            dp_free_route(r->cache[i][k]);
+            dp_free_route(r->cache[i].route[k]);
+    free(r->cache);
     for (uint64_t i = 0; r->groups.slots && i <= r->groups.mask; i++)
-        if (r->groups.slots[i].item && r->groups.slots[i].item != DP_TOMB)
+        if (r->groups.slots[i].item && r->groups.slots[i].item != SB_TOMB)
             free(r->groups.slots[i].item);
-    free(r->nodes.slots);
     free(r->interests.slots);
     free(r->groups.slots);
     free(r->of_slot);
-    free(r->root);
+    sb_trie_close(&r->trie, dp_keep_nothing);
 }

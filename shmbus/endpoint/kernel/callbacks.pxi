@@ -1,6 +1,15 @@
 # What an endpoint calls for the messages of a type.
 
-cdef int KNOWN = 4096            # types, or sets of interests, whose callbacks an endpoint remembers
+cdef enum:
+    KNOWN_SETS = 1024            # of two types that an endpoint remembers
+    KNOWN_KEYS = 4096            # sets of interests whose callbacks it remembers
+
+
+cdef struct KnownType:
+    PyObject *type               # a string; NULL: none
+    PyObject *callbacks          # of this version; not owned
+    uint32_t version             # 0: none
+    uint32_t hash
 
 
 @cython.final
@@ -41,44 +50,111 @@ cdef class Callbacks:
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class CallbackTable:
-    """The callbacks of each type that has come, until an interest changes.
+    """The types that have come, as strings, and the callbacks of each until an interest changes.
 
-    They depend on nothing but the interests that match it. So a type that is not known yet costs a look into the
-    patterns, and Python is asked only for a set of interests that have not met before."""
+    Callbacks depend on nothing but the interests that match. So a type that is not known (any more) costs a string
+    and a look into the patterns, and Python is asked only for a set of interests that have not met before."""
 
     cdef PatternTable _patterns  # Upcalls.patterns
     cdef object _resolve         # Upcalls.callbacks
-    cdef dict _known             # by type
-    cdef dict _of_keys           # by what `_patterns` has for it
+    cdef KnownType _known[KNOWN_SETS][2]    # by hash; of each two the latest is first
+    cdef KnownType *_last        # asked for
+    cdef dict _of_keys           # by what `_patterns` has for a type. It owns all of this version
+    cdef uint32_t _version       # of the interests: what has another one must be found again
     cdef bint redelivers         # some handler is redeliver=True
 
     def __cinit__(self, PatternTable patterns not None, resolve):
         self._patterns = patterns
         self._resolve = resolve
-        self._known = {}
         self._of_keys = {}
+        self._version = 1
+        self._last = &self._known[0][0]
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(KNOWN_SETS):
+            Py_XDECREF(self._known[i][0].type)
+            Py_XDECREF(self._known[i][1].type)
+
+    cdef KnownType *_entry(self, const char *type, Py_ssize_t length, str text) noexcept:
+        """That of a type, for which `text` is the string, if there is one already. NULL: no memory."""
+        cdef KnownType *last = self._last
+        if last.type != NULL and sb_is_text(last.type, type, length):
+            return last
+        cdef uint32_t hash = <uint32_t>sb_hash(type, <size_t>length, 0)
+        cdef KnownType *two = self._known[hash % KNOWN_SETS]
+        cdef PyObject *fresh
+        cdef int i
+        for i in range(2):
+            if two[i].type != NULL and two[i].hash == hash and sb_is_text(two[i].type, type, length):
+                self._last = &two[i]
+                return &two[i]
+        if text is None:
+            fresh = sb_new_ascii(type, length)
+            if fresh == NULL:
+                PyErr_Clear()
+                return NULL
+        else:
+            fresh = <PyObject *>text
+            Py_INCREF(fresh)
+        Py_XDECREF(two[1].type)
+        two[1] = two[0]
+        two[0].type = fresh
+        two[0].hash = hash
+        two[0].version = 0
+        self._last = two
+        return two
+
+    cdef inline str type_of(self, const char *type, Py_ssize_t length):
+        """The string for a type that has come, or None: no memory. Runs no Python code, as the next."""
+        cdef KnownType *entry = self._entry(type, length, None)
+        return <str><object>entry.type if entry != NULL else None
 
     cdef inline Callbacks known(self, str type):
-        """None where `find` must be called first. Runs no Python code, so it may be called under the lock."""
-        cdef PyObject *found = PyDict_GetItem(self._known, <PyObject *>type)
-        return <Callbacks>found if found != NULL else None
+        """None where `find` must be called first."""
+        cdef KnownType *entry = self._last
+        if entry.type != <PyObject *>type:
+            entry = self._entry_of(type)
+        return <Callbacks>entry.callbacks if entry != NULL and entry.version == self._version else None
+
+    cdef KnownType *_entry_of(self, str type) noexcept:
+        return self._entry(<const char *>PyUnicode_1BYTE_DATA(type), PyUnicode_GET_LENGTH(type), type)
 
     cdef Callbacks find(self, str type):
-        if len(self._known) >= KNOWN:
-            self._known = {}
-        if len(self._of_keys) >= KNOWN:
-            self._of_keys = {}
-        # If an interest changes meanwhile, these two are no longer in use.
-        cdef dict known = self._known, of_keys = self._of_keys
-        cdef tuple keys = self._patterns.find(type)
-        cdef Callbacks found = of_keys.get(keys)
+        """The callbacks of a type, which are then known."""
+        cdef uint32_t version = self._version
+        cdef dict of_keys = self._of_keys
+        cdef bytes keys = self._patterns.match(type)
+        cdef ep_pattern *alone = self._patterns.alone()
+        cdef Callbacks found
+        if alone != NULL and alone.version == version:
+            return self._remember(type, <Callbacks>alone.callbacks)
+        found = of_keys.get(keys)
         if found is None:
-            found = of_keys[keys] = self._resolve(keys)
-        known[type] = found
+            found = self._resolve(keys_in(keys))
+            if self._version != version:
+                return found     # an interest has changed meanwhile
+            if len(of_keys) >= KNOWN_KEYS:
+                self.forget(self.redelivers)
+            self._of_keys[keys] = found
+        if self._patterns.match(type) == keys:
+            alone = self._patterns.alone()
+            if alone != NULL:
+                alone.callbacks = <PyObject *>found
+                alone.version = self._version
+        return self._remember(type, found)
+
+    cdef inline Callbacks _remember(self, str type, Callbacks found):
+        """These are its callbacks in this version, which owns them."""
+        cdef KnownType *entry = self._entry_of(type)
+        if entry != NULL:
+            entry.callbacks = <PyObject *>found
+            entry.version = self._version
         return found
 
     cdef int forget(self, bint redelivers) except -1:
-        self._known = {}
+        """An interest has changed."""
+        self._version += 1
         self._of_keys = {}
         self.redelivers = redelivers
         return 0

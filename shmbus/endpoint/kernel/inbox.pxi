@@ -9,41 +9,11 @@ cdef class Inbox:
     cdef Connection _connection
     cdef Threads _threads
     cdef CallbackTable _callbacks
-    cdef PyObject *_types[256]   # of received messages, by hash
-    cdef PyObject *_last_type    # one of them
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
         self._connection = connection
         self._threads = threads
         self._callbacks = callbacks
-
-    def __dealloc__(self):
-        cdef int i
-        for i in range(256):
-            Py_XDECREF(self._types[i])
-
-    cdef str _intern(self, const char *type, Py_ssize_t length):
-        """The string for a received type: mostly one seen before, often the last one.
-        May be called under the lock: nothing here runs Python code."""
-        if self._last_type != NULL and sb_is_text(self._last_type, type, length):
-            return <str><object>self._last_type
-        cdef uint32_t hash = <uint32_t>length
-        cdef Py_ssize_t i
-        cdef PyObject *found
-        for i in range(length):
-            hash = (hash ^ <unsigned char>type[i]) * 16777619u
-        hash = (hash ^ (hash >> 15)) & 255
-        found = self._types[hash]
-        if found != NULL and sb_is_text(found, type, length):
-            self._last_type = found
-            return <str><object>found
-        found = sb_new_ascii(type, length)
-        if found == NULL:
-            PyErr_Clear()
-            return None
-        Py_XDECREF(self._types[hash])
-        self._types[hash] = self._last_type = found
-        return <str><object>found
 
     cdef inline bint _skips(self, const sb_record *header) noexcept:
         """Under the lock. Whether to skip it: its kind is of a later version, or its deadline is over."""
@@ -92,7 +62,7 @@ cdef class Inbox:
             elif header.kind == SB_EVENT and header.interests & ~<uint32_t>SB_PLAIN:
                 hold = SB_HELD_OPEN
             if self._callbacks.redelivers and hold == SB_HELD_FINAL:
-                name = self._intern(<const char *>record + SB_HEADER, header.type_length)
+                name = self._callbacks.type_of(<const char *>record + SB_HEADER, header.type_length)
                 callbacks = self._callbacks.known(name)
                 if callbacks is None:
                     ep_unlock(e)
@@ -123,7 +93,7 @@ cdef class Inbox:
         m._raw = <bytes><object>raw
         Py_XDECREF(raw)
         m._header = header
-        m.type = self._intern(type, header.type_length)
+        m.type = self._callbacks.type_of(type, header.type_length)
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
         m.lost = lost
         m._payload = UNDECODED

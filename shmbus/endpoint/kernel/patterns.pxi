@@ -3,102 +3,58 @@
 
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
-cdef class PatternNode:
-    """Where the same tokens lead in all patterns that begin with them."""
-
-    cdef dict literals           # token -> PatternNode
-    cdef PatternNode star, rest  # `*` and `>`
-    cdef list keys               # of the patterns that end here
-
-    def __cinit__(self):
-        self.literals = {}
-        self.keys = []
-
-    cdef PatternNode child(self, str token):
-        if token == "*":
-            return self.star
-        if token == ">":
-            return self.rest
-        return self.literals.get(token)
-
-    cdef PatternNode make_child(self, str token):
-        cdef PatternNode child = PatternNode()
-        if token == "*":
-            self.star = child
-        elif token == ">":
-            self.rest = child
-        else:
-            self.literals[token] = child
-        return child
-
-    cdef int drop_child(self, str token) except -1:
-        if token == "*":
-            self.star = None
-        elif token == ">":
-            self.rest = None
-        else:
-            del self.literals[token]
-        return 0
-
-    cdef bint empty(self) noexcept:
-        return not self.keys and not self.literals and self.star is None and self.rest is None
-
-    cdef int find(self, list tokens, Py_ssize_t at, bint wild, list found) except -1:
-        """The literal branch first, then `*`, then `>`: from the most specific pattern to the least."""
-        cdef bint last = at + 1 == len(tokens)
-        cdef PatternNode child = self.literals.get(tokens[at])
-        if child is not None:
-            if last:
-                found.extend(child.keys)
-            else:
-                child.find(tokens, at + 1, True, found)
-        if not wild:
-            return 0
-        if self.star is not None:
-            if last:
-                found.extend(self.star.keys)
-            else:
-                self.star.find(tokens, at + 1, True, found)
-        if self.rest is not None:
-            found.extend(self.rest.keys)
-        return 0
-
-    cdef int remove(self, list tokens, Py_ssize_t at, object key) except -1:
-        cdef PatternNode child
-        if at == len(tokens):
-            self.keys.remove(key)
-            return 0
-        child = self.child(tokens[at])
-        child.remove(tokens, at + 1, key)
-        if child.empty():
-            self.drop_child(tokens[at])
-        return 0
-
-
-@cython.final
-@cython.no_gc_clear              # see EndpointCore
 cdef class PatternTable:
-    """Keys by pattern: one thread at a time changes it, others may look meanwhile."""
+    """Keys, which are numbers, by pattern. Nothing here runs Python code."""
 
-    cdef PatternNode _root
+    cdef ep_patterns _patterns
 
     def __cinit__(self):
-        self._root = PatternNode()
+        if not ep_patterns_open(&self._patterns):
+            raise MemoryError
 
-    def add(self, str pattern not None, key):
+    def __dealloc__(self):
+        ep_patterns_close(&self._patterns)
+
+    def add(self, str pattern not None, int64_t key):
         """Add a key under a pattern, which was checked."""
-        cdef PatternNode node = self._root, child
-        for token in pattern.split("."):
-            child = node.child(token)
-            node = node.make_child(token) if child is None else child
-        node.keys.append(key)
+        cdef Py_ssize_t length
+        cdef const char *text = PyUnicode_AsUTF8AndSize(pattern, &length)
+        if not ep_add_key(&self._patterns, text, length, key):
+            raise MemoryError
 
-    def remove(self, str pattern not None, key):
+    def remove(self, str pattern not None, int64_t key):
         """Remove what was added."""
-        self._root.remove(pattern.split("."), 0, key)
+        cdef Py_ssize_t length
+        cdef const char *text = PyUnicode_AsUTF8AndSize(pattern, &length)
+        if not ep_remove_key(&self._patterns, text, length, key):
+            raise KeyError(key)
 
-    cpdef tuple find(self, str type):
+    def find(self, str type not None):
         """The keys of all patterns that match messages of this type, the most specific pattern's first."""
-        cdef list found = []
-        self._root.find(type.split("."), 0, not type.startswith("$"), found)
-        return tuple(found)
+        return keys_in(self.match(type))
+
+    cdef bytes match(self, str type):
+        """The same, as the bytes of these numbers."""
+        cdef Py_ssize_t length
+        cdef const char *text = PyUnicode_AsUTF8AndSize(type, &length)
+        cdef uint64_t count = ep_match_type(&self._patterns, text, length)
+        cdef ep_pattern *each
+        cdef char *at
+        cdef uint32_t i
+        if count == EP_NO_MEMORY:
+            raise MemoryError
+        cdef bytes keys = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * sizeof(int64_t)))
+        at = <char *>PyBytes_AS_STRING(keys)
+        for i in range(self._patterns.count):
+            each = self._patterns.found[i]
+            memcpy(at, each.keys, each.at.patterns * sizeof(int64_t))
+            at += each.at.patterns * sizeof(int64_t)
+        return keys
+
+    cdef inline ep_pattern *alone(self) noexcept:
+        """The only pattern that matched in the latest `match`, or NULL."""
+        return self._patterns.found[0] if self._patterns.count == 1 else NULL
+
+
+cdef tuple keys_in(bytes keys):
+    return tuple(memoryview(keys).cast("q"))

@@ -1,6 +1,6 @@
 /* A hash table of pointers with open addressing: the items carry their own keys. One thread owns it.
  *
- * Offers: dp_hash; dp_table_find, dp_table_put, dp_table_remove; and dp_grown for plain arrays. */
+ * Offers: sb_hash, sb_same_bytes; sb_table_find, sb_table_put, sb_table_remove; and sb_grown for plain arrays. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,18 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct dp_slot_of_table {
+struct sb_table_slot {
     uint64_t hash;
-    void *item; /* NULL: never used; DP_TOMB: removed */
+    void *item; /* NULL: never used; SB_TOMB: removed */
 };
-struct dp_table {
-    struct dp_slot_of_table *slots;
+struct sb_table {
+    struct sb_table_slot *slots;
     uint64_t mask, used, live;
 };
-#define DP_TOMB ((void *)1)
+#define SB_TOMB ((void *)1)
 
 /* FNV-1a, eight bytes at a time where there are eight, finished by a multiply-shift. */
-static inline uint64_t dp_hash(const void *bytes, size_t n, uint64_t seed)
+static inline uint64_t sb_hash(const void *bytes, size_t n, uint64_t seed)
 {
     const uint8_t *p = bytes;
     uint64_t h = seed ^ 0x9e3779b97f4a7c15ull ^ n;
@@ -37,32 +37,53 @@ static inline uint64_t dp_hash(const void *bytes, size_t n, uint64_t seed)
     return h ^ (h >> 29);
 }
 
-typedef bool (*dp_same)(const void *item, const void *key);
+/* Texts of a few bytes, mostly: a call of memcmp would take longer. */
+static inline bool sb_same_bytes(const void *one, const void *other, size_t n)
+{
+    const uint8_t *p = one, *q = other;
+    uint64_t a, b;
+    if (n < 8) {
+        for (size_t i = 0; i < n; i++)
+            if (p[i] != q[i])
+                return false;
+        return true;
+    }
+    for (size_t i = 0, last = n - 8;; i = i + 8 < last ? i + 8 : last) {
+        memcpy(&a, p + i, 8);
+        memcpy(&b, q + i, 8);
+        if (a != b)
+            return false;
+        if (i == last)
+            return true;
+    }
+}
 
-static inline void *dp_table_find(const struct dp_table *t, uint64_t hash, dp_same same, const void *key)
+typedef bool (*sb_same)(const void *item, const void *key);
+
+static inline void *sb_table_find(const struct sb_table *t, uint64_t hash, sb_same same, const void *key)
 {
     if (!t->slots)
         return NULL;
     for (uint64_t i = hash & t->mask;; i = (i + 1) & t->mask) {
-        const struct dp_slot_of_table *s = &t->slots[i];
+        const struct sb_table_slot *s = &t->slots[i];
         if (!s->item)
             return NULL;
-        if (s->item != DP_TOMB && s->hash == hash && same(s->item, key))
+        if (s->item != SB_TOMB && s->hash == hash && same(s->item, key))
             return s->item;
     }
 }
 
-static inline bool dp_table_put(struct dp_table *t, uint64_t hash, void *item)
+static inline bool sb_table_put(struct sb_table *t, uint64_t hash, void *item)
 {
     if (!t->slots || (t->used + 1) * 4 > (t->mask + 1) * 3) {
         uint64_t capacity = 64;
         while (capacity < t->live * 3)
             capacity *= 2;
-        struct dp_slot_of_table *fresh = calloc(capacity, sizeof *fresh);
+        struct sb_table_slot *fresh = calloc(capacity, sizeof *fresh);
         if (!fresh)
             return false;
         for (uint64_t i = 0; t->slots && i <= t->mask; i++) {
-            if (!t->slots[i].item || t->slots[i].item == DP_TOMB)
+            if (!t->slots[i].item || t->slots[i].item == SB_TOMB)
                 continue;
             uint64_t k = t->slots[i].hash & (capacity - 1);
             while (fresh[k].item)
@@ -77,26 +98,26 @@ static inline bool dp_table_put(struct dp_table *t, uint64_t hash, void *item)
     uint64_t i = hash & t->mask;
     while (t->slots[i].item)
         i = (i + 1) & t->mask;
-    t->slots[i] = (struct dp_slot_of_table){hash, item};
+    t->slots[i] = (struct sb_table_slot){hash, item};
     t->used++;
     t->live++;
     return true;
 }
 
-static inline void dp_table_remove(struct dp_table *t, uint64_t hash, const void *item)
+static inline void sb_table_remove(struct sb_table *t, uint64_t hash, const void *item)
 {
     if (!t->slots)
         return;
     for (uint64_t i = hash & t->mask; t->slots[i].item; i = (i + 1) & t->mask)
         if (t->slots[i].item == item) {
-            t->slots[i].item = DP_TOMB;
+            t->slots[i].item = SB_TOMB;
             t->live--;
             return;
         }
 }
 
 /* The array with space for one more than `count`, new entries zeroed; NULL: no memory, and the array stays. */
-static inline void *dp_grown(void *list, uint32_t count, uint32_t *capacity, size_t size)
+static inline void *sb_grown(void *list, uint32_t count, uint32_t *capacity, size_t size)
 {
     if (count < *capacity)
         return list;
