@@ -11,6 +11,7 @@ from . import errors
 from .dispatcher.control import Dispatcher
 from .endpoint.attach import attach
 from .endpoint.endpoint import Endpoint
+from .endpoint.payloads import DecodeHook, EncodeHook
 from .settings import Settings
 from .shared import green, names, shortage
 from .shared._kernel import seconds
@@ -41,6 +42,8 @@ class Bus(BusView):
         timeout: float | None = 5.0,
         settings: Settings | None = None,
         types: Mapping[str, Any] | None = None,
+        encode: EncodeHook | None = None,
+        decode: DecodeHook | None = None,
         reconnect: bool | Literal["always"] = False,
     ) -> Endpoint:
         """An endpoint of this bus; the arguments are those of `shmbus.attach`."""
@@ -50,6 +53,8 @@ class Bus(BusView):
             timeout=timeout,
             settings=settings,
             types=types,
+            encode=encode,
+            decode=decode,
             reconnect=reconnect,
         )
 

@@ -137,7 +137,8 @@ class EncodeError(NotAccepted):
     def _explain(self) -> str:
         return (
             f"{_at(self.index)}payload{_of(self.size)} of {self.type!r} cannot be encoded: "
-            f"{self.reason}. Send bytes, plain values or msgspec Structs"
+            f"{self.reason}. Send bytes, plain values or msgspec Structs; for other types attach "
+            "with encode="
         )
 
 

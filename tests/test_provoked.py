@@ -395,7 +395,7 @@ def test_a_message_that_is_too_large(bus: shmbus.Bus, attach: Attach) -> None:
 def test_a_payload_that_cannot_be_encoded(bus: shmbus.Bus, attach: Attach) -> None:
     with provoked(
         errors.EncodeError,
-        "Send bytes, plain values or msgspec Structs",
+        "Send bytes, plain values or msgspec Structs; for other types attach with encode=",
         type="x",
         reason=such(lambda reason: "object" in reason),
         size=None,

@@ -34,6 +34,7 @@ from shmbus.errors import (
     EndpointClosed,
     Evicted,
     ForkedEndpoint,
+    InvalidPayloadType,
     MessageTooLarge,
     NoThread,
     NotARequest,
@@ -76,6 +77,7 @@ cdef object log = logging.getLogger("shmbus")
 
 include "kernel/segments.pxi"
 include "kernel/peers.pxi"
+include "kernel/decoding.pxi"
 include "kernel/connection.pxi"
 include "kernel/sending.pxi"
 include "kernel/message.pxi"

@@ -35,6 +35,8 @@ def attach(
     timeout: float | None = 5.0,
     settings: Settings | None = None,
     types: Mapping[str, Any] | None = None,
+    encode: payloads.EncodeHook | None = None,
+    decode: payloads.DecodeHook | None = None,
     reconnect: bool | Literal["always"] = False,
 ) -> Endpoint:
     """Attach to a bus.
@@ -42,10 +44,13 @@ def attach(
     `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
     makes one up. `timeout`: seconds to wait until the bus is there and admits this endpoint (None:
     no limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
-    of message type. `reconnect`: where the dispatcher dies, or leaves the bus to a successor, calls
-    wait for the next one instead of raising `BusDown`. Where the bus is ended in good order they
-    raise it all the same: that is how a host tells everybody to go. "always" waits for the next
-    dispatcher then, too, as a host needs that is restarted under its workers.
+    of message type. `encode`, `decode`: for types that msgspec does not know, its enc_hook and
+    dec_hook: `encode(value)` returns what to send in its place, `decode(type, value)` makes a
+    `type` of it at the receiver, where that type is expected. What they raise is an `EncodeError`
+    or a `DecodeError`. `reconnect`: where the dispatcher dies, or leaves the bus to a successor,
+    calls wait for the next one instead of raising `BusDown`. Where the bus is ended in good order
+    they raise it all the same: that is how a host tells everybody to go. "always" waits for the
+    next dispatcher then, too, as a host needs that is restarted under its workers.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
     `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`; `NoResource` or `NoThread` where
@@ -64,7 +69,7 @@ def attach(
     if bus is not None:
         names.check_bus(bus)
     wanted = _Wanted(
-        name, settings, payloads.check_types(types), reconnect
+        name, settings, payloads.check_types(types), payloads.Codec(encode, decode), reconnect
     )  # before anything is made
     time_left = _Time.of(timeout)
     bus = _choose(bus, time_left)
@@ -96,6 +101,7 @@ class _Wanted(NamedTuple):
     name: str | None
     settings: Settings | None
     types: payloads.Types
+    codec: payloads.Codec
     reconnect: bool | Literal["always"]
 
 
@@ -154,6 +160,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
                 name=name,
                 settings=settings,
                 types=wanted.types,
+                codec=wanted.codec,
                 reconnect=wanted.reconnect,
                 slot=admission.slot,
                 generation=admission.generation,

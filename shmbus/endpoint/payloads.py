@@ -3,7 +3,8 @@
 Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec; flags in the
 record's header distinguish them. A receiver gets the type that its call names (``payload_type=``),
 else the one that its handler's annotation names, else the one registered by message type
-(``attach(types=...)``), else plain values: dicts, lists, numbers, strings.
+(``attach(types=...)``), else plain values: dicts, lists, numbers, strings. What msgspec does not
+know is left to the hooks that the endpoint was attached with, if any.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType
+from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType, InvalidSetting
 from shmbus.shared.layout import RecordFlag
 from shmbus.shared.patterns import check_pattern
 
@@ -31,44 +32,87 @@ NONE = int(RecordFlag.NONE)
 
 Buffer = bytes | bytearray | memoryview
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_any = msgspec.msgpack.Decoder().decode
+EncodeHook = Callable[[Any], Any]
+"""What to send in place of a value that msgspec does not know (msgspec's ``enc_hook``)."""
+DecodeHook = Callable[[Any, Any], Any]
+"""A value of a type that msgspec does not know, given the type and what came (its ``dec_hook``)."""
+
 _BYTES: frozenset[Any] = frozenset({None, Any, object, bytes})
 
 
-def encode(payload: object, *, type: str = "?") -> tuple[int, Buffer]:
-    """How a payload travels, and its bytes; ``type`` is the message's, for ``EncodeError``."""
-    if payload is None:
-        return NONE, b""
-    if isinstance(payload, bytes | bytearray):
-        return RAW, payload
-    if isinstance(payload, memoryview):
-        # The C kernel copies from flat bytes.
-        return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
-    try:
-        return MSGPACK, _encode(payload)
-    except Exception as why:  # or whatever a value's own hooks raise
-        raise EncodeError(type=type, reason=reason_of(why)) from why
+class Codec:
+    """Payloads of one endpoint, encoded and decoded. Raises `InvalidSetting` where a hook cannot be
+    called."""
 
+    def __init__(self, encode: EncodeHook | None = None, decode: DecodeHook | None = None) -> None:
+        for name, hook in (("encode", encode), ("decode", decode)):
+            if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+                raise InvalidSetting(
+                    setting=name,
+                    value=hook,
+                    reason="no function that is called and returns the value",
+                    remedy="Give what msgspec takes as enc_hook and dec_hook: encode(value) and "
+                    "decode(type, value)",
+                )
+        encoder = msgspec.msgpack.Encoder(enc_hook=encode)
+        self._encode = encoder.encode
+        self.encode_into = encoder.encode_into
+        self._hook = decode
+        self._decode_any = msgspec.msgpack.Decoder().decode
+        self._cached = functools.lru_cache(maxsize=1024)(self._make)
 
-def decode(kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
-    """The payload that travelled as ``kind``; ``type`` is the message's, for ``DecodeError``."""
-    try:
-        if kind == MSGPACK:
-            if payload_type is None:
-                return _decode_any(data)
-            return decoder(payload_type)(data)
-        if kind == RAW:
-            value = bytes(data)
-            return value if payload_type in _BYTES else msgspec.convert(value, payload_type)
-        if kind == NONE:
-            return None if payload_type is None else msgspec.convert(None, payload_type)
-        reason = f"unknown kind {kind}"
-    except InvalidPayloadType:
-        raise
-    except Exception as why:  # the bytes may be anything, and so may what hooks raise
-        raise DecodeError(type=type, size=len(data), reason=reason_of(why)) from why
-    raise DecodeError(type=type, size=len(data), reason=reason)
+    def encode(self, payload: object, *, type: str = "?") -> tuple[int, Buffer]:
+        """How a payload travels, and its bytes; ``type`` is the message's, for ``EncodeError``."""
+        if payload is None:
+            return NONE, b""
+        if isinstance(payload, bytes | bytearray):
+            return RAW, payload
+        if isinstance(payload, memoryview):
+            # The C kernel copies from flat bytes.
+            return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
+        try:
+            return MSGPACK, self._encode(payload)
+        except Exception as why:  # or whatever a value's own hooks raise
+            raise EncodeError(type=type, reason=reason_of(why)) from why
+
+    def decode(self, kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
+        """The payload that travelled as ``kind``; ``type`` is the message's, for
+        ``DecodeError``."""
+        try:
+            if kind == MSGPACK:
+                if payload_type is None:
+                    return self._decode_any(data)
+                return self.decoder(payload_type)(data)
+            if kind == RAW:
+                value = bytes(data)
+                return value if payload_type in _BYTES else self._convert(value, payload_type)
+            if kind == NONE:
+                return None if payload_type is None else self._convert(None, payload_type)
+            reason = f"unknown kind {kind}"
+        except InvalidPayloadType:
+            raise
+        except Exception as why:  # the bytes may be anything, and so may what hooks raise
+            raise DecodeError(type=type, size=len(data), reason=reason_of(why)) from why
+        raise DecodeError(type=type, size=len(data), reason=reason)
+
+    def decoder(self, payload_type: Any) -> Callable[[Buffer], Any]:
+        """From MessagePack to ``payload_type``, cached. Raises ``InvalidPayloadType`` where msgspec
+        has no such type, and msgspec's own errors when it is called."""
+        make: Callable[[Any], Callable[[Buffer], Any]] = self._cached
+        try:
+            hash(payload_type)
+        except TypeError:  # such as Annotated with a list in it: usable, but not cached
+            make = self._make
+        try:
+            return make(payload_type)
+        except Exception as why:
+            raise InvalidPayloadType(payload_type=_name(payload_type), reason=str(why)) from why
+
+    def _make(self, payload_type: Any) -> Callable[[Buffer], Any]:
+        return msgspec.msgpack.Decoder(payload_type, dec_hook=self._hook).decode
+
+    def _convert(self, value: object, payload_type: Any) -> Any:
+        return msgspec.convert(value, payload_type, dec_hook=self._hook)
 
 
 def reason_of(why: Exception) -> str:
@@ -77,29 +121,12 @@ def reason_of(why: Exception) -> str:
     return text if isinstance(why, msgspec.MsgspecError) else f"{type(why).__name__}: {text}"
 
 
-@functools.lru_cache(maxsize=1024)
-def _cached(payload_type: Any) -> Callable[[Buffer], Any]:
-    return msgspec.msgpack.Decoder(payload_type).decode
-
-
-def decoder(payload_type: Any) -> Callable[[Buffer], Any]:
-    """From MessagePack to ``payload_type``, cached. Raises ``InvalidPayloadType`` where msgspec
-    has no such type, and msgspec's own errors when it is called."""
-    try:
-        hash(payload_type)
-    except TypeError:  # such as Annotated with a list in it: usable, but not cached
-        make = _cached.__wrapped__
-    else:
-        make = _cached
-    try:
-        return make(payload_type)
-    except Exception as why:
-        raise InvalidPayloadType(payload_type=_name(payload_type), reason=str(why)) from why
-
-
 def _name(payload_type: Any) -> str:
     return str(getattr(payload_type, "__qualname__", payload_type))
 
+
+PLAIN = Codec()
+"""Of an endpoint without hooks."""
 
 Types = Mapping[str, Any]
 """Payload types by pattern of message type; the most specific pattern decides."""
@@ -109,7 +136,7 @@ def check_types(types: Types | None) -> Types:
     """The types themselves, if they can be used. Raises `InvalidPattern`, `InvalidPayloadType`."""
     checked = {check_pattern(pattern): found for pattern, found in (types or {}).items()}
     for payload_type in checked.values():
-        decoder(payload_type)
+        PLAIN.decoder(payload_type)  # which types there are does not depend on hooks
     return checked
 
 

@@ -10,7 +10,7 @@ from shmbus.settings import Settings
 from shmbus.shared.names import SHM, BusNames, Owner
 
 from .interest_log import InterestWriter
-from .payloads import Types
+from .payloads import Codec, Types
 
 
 class DoorConnection:
@@ -34,6 +34,7 @@ class Seat(NamedTuple):
     name: str
     settings: Settings
     types: Types
+    codec: Codec
     reconnect: bool | Literal["always"]
     slot: int
     generation: int

@@ -97,7 +97,7 @@ class Subscribing:
                 self._seat.name,
                 "it is inside run(), which needs a callback for every subscription",
             )
-        payload_type = _decodable(payload_type, callback)
+        payload_type = self._decodable(payload_type, callback)
         with self._lock:
             interest = LocalInterest(
                 id=next(self._ids),
@@ -128,7 +128,7 @@ class Subscribing:
     ) -> None:
         patterns.check_pattern(pattern)
         check_callable(function, pattern)
-        payload_type = _decodable(payload_type, function)
+        payload_type = self._decodable(payload_type, function)
         with self._lock:
             if self._interests.handled(pattern):
                 raise errors.HandlerConflict(endpoint=self._seat.name, pattern=pattern)
@@ -190,6 +190,15 @@ class Subscribing:
     def _forget_callbacks(self) -> None:
         self._endpoint._forget_callbacks(redelivers=self._interests.redeliver)
 
+    def _decodable(self, payload_type: Any, function: Callback | None) -> Any:
+        """The payload type that was given, else the one that a callback's annotation names. Raises
+        `InvalidPayloadType`."""
+        if payload_type is None and function is not None:
+            payload_type = payloads.annotated_type(function, {"Message": Message})
+        if payload_type is not None:
+            self._seat.codec.decoder(payload_type)
+        return payload_type
+
 
 def check_callable(function: object, what: str) -> None:
     """Raises `TypeError` or `InvalidSetting` now, instead of when the first message comes."""
@@ -207,13 +216,3 @@ def check_callable(function: object, what: str) -> None:
                 "asyncio.run_coroutine_threadsafe(work(message), loop); for a request, it calls "
                 "message.defer() first, and work() answers with message.reply()",
             )
-
-
-def _decodable(payload_type: Any, function: Callback | None) -> Any:
-    """The payload type that was given, else the one that a callback's annotation names. Raises
-    `InvalidPayloadType`."""
-    if payload_type is None and function is not None:
-        payload_type = payloads.annotated_type(function, {"Message": Message})
-    if payload_type is not None:
-        payloads.decoder(payload_type)
-    return payload_type

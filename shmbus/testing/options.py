@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
 from shmbus.settings import Settings
@@ -21,3 +21,5 @@ class AttachOptions(WorkerOptions, total=False):
     """Arguments of `shmbus.attach`, beside `name`. Without `timeout` it is `TIMEOUT`."""
 
     types: Mapping[str, Any] | None
+    encode: Callable[[Any], Any] | None
+    decode: Callable[[Any, Any], Any] | None

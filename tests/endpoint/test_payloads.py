@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmbus.endpoint import payloads
-from shmbus.endpoint.payloads import MSGPACK, NONE, RAW, annotated_type, decode, encode
+from shmbus.endpoint.payloads import MSGPACK, NONE, PLAIN, RAW, annotated_type
 from shmbus.errors import DecodeError, EncodeError, InvalidPattern, InvalidPayloadType
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from somewhere_else import Absent  # type: ignore[import-not-found]
 
 T = TypeVar("T")
+
+encode, decode = PLAIN.encode, PLAIN.decode
 
 
 class Message(Generic[T]):
@@ -174,7 +176,7 @@ def test_a_type_that_cannot_be_decoded_to_is_refused_before_any_message_comes() 
     def nonsense() -> None: ...
 
     with pytest.raises(InvalidPayloadType, match="nonsense"):
-        payloads.decoder(nonsense)
+        PLAIN.decoder(nonsense)
     with pytest.raises(InvalidPayloadType):
         payloads.check_types({"a.b": nonsense})
     with pytest.raises(InvalidPayloadType):
@@ -187,7 +189,7 @@ def test_a_type_that_cannot_be_hashed_is_decoded_all_the_same() -> None:
 
 
 def test_the_decoder_of_a_type_is_made_once() -> None:
-    assert payloads.decoder(Query).__self__ is payloads.decoder(Query).__self__  # type: ignore[attr-defined]
+    assert PLAIN.decoder(Query).__self__ is PLAIN.decoder(Query).__self__  # type: ignore[attr-defined]
 
 
 def test_registered_types_are_checked() -> None:

@@ -21,7 +21,13 @@ cdef class Answers:
     cdef int reply(self, Message m, object payload) except -1:
         cdef ep_message answer
         self._connection.check()
-        owner = self._outbox.fill(&answer, m.type, payload, ALONE)
+        try:
+            owner = self._outbox.fill(&answer, m.type, payload, ALONE)
+        except EncodeError:
+            raise                  # the caller answers with this error instead
+        except BaseException:      # such as Ctrl-C in a hook
+            m._answered = False
+            raise
         try:
             self._put(m, SB_REPLY, &answer)
         finally:

@@ -44,6 +44,7 @@ cdef class Connection:
     cdef sem_t *_own_bell
     cdef tuple _mappings
     cdef PeerNames peers
+    cdef Decoding decoding
     cdef readonly str name
     cdef readonly bint reconnect
     cdef object _explain         # Upcalls.explain_trouble
@@ -54,6 +55,7 @@ cdef class Connection:
         self.name = seat.name
         self.reconnect = seat.reconnect
         self._explain = explain_trouble
+        self.decoding = Decoding(seat.codec)
         self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
         cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address
         cdef const sb_bus *bus = <const sb_bus *>bus_at

@@ -19,7 +19,7 @@ cdef class EndpointCore:
             raise TypeError("use shmbus.attach()")
         self._connection = Connection(seat, upcalls.explain_trouble)
         self._threads = Threads(self._connection)
-        self._outbox = Outbox(self._connection, seat.settings.batch)
+        self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)

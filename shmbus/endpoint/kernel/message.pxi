@@ -1,27 +1,9 @@
 # What a receiver, a requester or an observer gets.
 
 cdef object UNDECODED = object()
-cdef object decode_payload = payloads.decode
-cdef object make_decoder = payloads.decoder
-cdef object unpack = msgspec.msgpack.Decoder().decode
 
 cdef dict KINDS = words(Kind)
 cdef dict OUTCOMES = words(Outcome)
-
-cdef object recent_type = None          # a receiver mostly gets one type after the other
-cdef object recent_decoder = unpack
-
-
-cdef inline object decoder_of(object payload_type):
-    """From MessagePack to `payload_type`."""
-    global recent_type, recent_decoder
-    if payload_type is None:
-        return unpack
-    if payload_type is not recent_type:
-        recent_decoder = make_decoder(payload_type)
-        recent_type = payload_type
-    return recent_decoder
-
 
 @cython.final
 cdef class Deferral:
@@ -87,19 +69,15 @@ cdef class Message:
             if self._payload_type is None and self._header.flags & SB_RAW:
                 self._payload = self._raw
             else:
-                if not self._header.flags & (SB_RAW | SB_NONE):
-                    try:
-                        self._payload = decoder_of(self._payload_type)(self._raw)
-                        return self._payload
-                    except Exception:
-                        pass     # decode_payload raises it again, with the message's type
                 try:
-                    self._payload = decode_payload(
-                        self._header.flags & (SB_RAW | SB_NONE), self._raw, self._payload_type, type=self.type
-                    )
-                except DecodeError:
-                    self._connection.count(&self._connection.e.up.decode_errors)
+                    self._payload = self._connection.decoding.decode(self)
+                except InvalidPayloadType:
                     raise
+                except Exception as why:
+                    self._connection.count(&self._connection.e.up.decode_errors)
+                    if isinstance(why, DecodeError):
+                        raise
+                    raise DecodeError(type=self.type, size=len(self._raw), reason=payloads.reason_of(why)) from why
         return self._payload
 
     @property

@@ -129,7 +129,11 @@ cdef class Receiving:
         if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred):
             try:
                 m.reply(value)
-            except Exception as error:
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    if not (m._answered or m._refused):
+                        self._try_fail(m, error)
+                    raise
                 self._count_error()
                 self._log_failure(m, error)
         m.done()

@@ -23,14 +23,14 @@ cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
 
     cdef Connection _connection
-    cdef object _encode_into
+    cdef object _encode_into     # of payloads.Codec: runs the endpoint's hook, if it has one
     cdef bytearray _scratch      # None while a thread encodes into it
     cdef bint _batching
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
 
-    def __cinit__(self, Connection connection not None, batch):
+    def __cinit__(self, Connection connection not None, encode_into, batch):
         self._connection = connection
-        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._encode_into = encode_into
         self._scratch = bytearray(512)
         self._batching = batch is not None
         if batch is not None:
