@@ -503,6 +503,8 @@ class Dispatcher:
                 succession.clear_backlogs(self.bus)
                 succession.clear_dead(self.bus, set())
         self.admitted.clear()
+        self._standing = None
+        vars(self).pop("_table", None)  # whoever keeps this dispatcher keeps nothing mapped
         fence.release(self.bus, remove=unlink)
 
 

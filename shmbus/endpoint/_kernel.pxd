@@ -182,11 +182,16 @@ cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:
     uint64_t ep_commit_interests(ep_endpoint *, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/open.h" nogil:
+    cdef struct ep_span:
+        void *at
+        size_t size
+        flag writable
     uint64_t ep_up_size(uint64_t, uint64_t, uint64_t)
     void ep_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t)
     bint ep_down_sound(const sb_down *, uint64_t, const sb_up *)
     bint ep_open(ep_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
                  uint32_t, uint32_t)
+    bint ep_vacate(ep_endpoint *, const ep_span *, uint32_t)
     void ep_free(ep_endpoint *)
     void ep_set_state(ep_endpoint *, uint64_t)
 

@@ -136,7 +136,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
         undo.callback(unlink, of.up(owner))
         up = _make_up_segment(of, owner, name, settings, stays=wanted.reconnect == "always")
         undo.callback(unlink, of.interests(owner, 1))
-        log = InterestWriter(of, owner)
+        log = InterestWriter(of, owner, name)
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         make_bell(bell[1:])

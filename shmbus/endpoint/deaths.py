@@ -85,6 +85,8 @@ class DeathWatch:
                     return
             for key, one in watched:
                 reason = self._end_of(one)
+                if self._done.is_set():  # after the look: the rows are given back at the end
+                    return
                 if reason is None or not self._forget(key):
                     continue
                 try:

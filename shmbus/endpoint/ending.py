@@ -180,7 +180,9 @@ class Ending:
         finally:
             self._clear_up(reclaimed=reclaimed)
             self._seat.door.close()
+            self._seat.log.close()
             self._at_end()
+            self._connection.vacate()
 
     def _clear_up(self, *, reclaimed: bool) -> None:
         """Remove the names in /dev/shm where no dispatcher needs them any more. As long as this one

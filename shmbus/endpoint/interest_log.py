@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ringbuf._kernel import Mapping
 from ringbuf.segment import unlink
+from shmbus import errors
 from shmbus.shared import layout, names, segments
 
 from ._kernel import append_interest
@@ -39,8 +40,8 @@ class Entry(NamedTuple):
 class InterestWriter:
     """The log of an endpoint of this process, which it appends to and now and then replaces."""
 
-    def __init__(self, bus: names.BusNames, owner: names.Owner) -> None:
-        self._bus, self._owner = bus, owner
+    def __init__(self, bus: names.BusNames, owner: names.Owner, endpoint: str) -> None:
+        self._bus, self._owner, self._endpoint = bus, owner, endpoint
         self._serial = 1
         self._segment = segments.create(
             bus.interests(owner, 1), _LOG_BYTES, layout.SegmentKind.INTERESTS
@@ -50,8 +51,9 @@ class InterestWriter:
     def write(
         self, operation: layout.InterestOp, interest: LocalInterest, active: Iterable[LocalInterest]
     ) -> int:
-        """Append, or begin a new log with what is `active` then; returns the serial of the log."""
-        if not append_interest(self._segment.memory, _entry(operation, interest)):
+        """Append, or begin a new log with what is `active` then; returns the serial of the log.
+        Raises `EndpointClosed`."""
+        if not append_interest(self._memory(), _entry(operation, interest)):
             self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
         return self._serial
 
@@ -68,6 +70,9 @@ class InterestWriter:
 
         name = self._bus.interests(self._owner, self._serial + 1)
         new = segments.create(name, size, layout.SegmentKind.INTERESTS, prepare)
+        if self._segment.mapping is None:  # closed meanwhile: nobody else would remove the new one
+            new.unlink()
+        self._memory()
         self._old.append(self._segment.name)
         self._segment.close()
         self._segment = new
@@ -77,6 +82,16 @@ class InterestWriter:
         """Remove the logs that were replaced."""
         while self._old:
             unlink(self._old.pop())
+
+    def close(self) -> None:
+        """Nothing more is written: give its memory back."""
+        self._segment.close()
+
+    def _memory(self) -> Mapping:
+        memory = self._segment.mapping
+        if memory is None:
+            raise errors.EndpointClosed(endpoint=self._endpoint)
+        return memory
 
     def unlink(self) -> None:
         """Remove all of them."""

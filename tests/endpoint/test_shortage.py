@@ -214,7 +214,6 @@ FILLED = """
             try:
                 bus.attach(timeout=60).close()
                 attached += 1
-                gc.collect()  # of the endpoint that was attached
             except shmbus.errors.SetupError as error:
                 kept = error
                 assert "--shm-size" in str(error), error
@@ -298,8 +297,9 @@ MEMORY = """
             resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
             got.close()
             del got
-        gc.collect()  # of the endpoints that did attach
-        assert left() == before, (left(), before)
+        assert left()[0] == before[0], (left(), before)
+        while left() != before:  # a thread that has just ended is shown a moment longer
+            pass
     print(said <= {"SegmentError", "NoResource", "NoThread"} and len(said) > 0, sorted(said))
 """
 

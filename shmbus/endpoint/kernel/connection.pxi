@@ -49,10 +49,12 @@ cdef class Connection:
     cdef readonly bint reconnect
     cdef object _explain         # Upcalls.explain_trouble
     cdef bint closing            # no thread may take a message any more
+    cdef uint32_t _pid           # that attached
 
     def __cinit__(self, seat not None, explain_trouble):
         """Take over the segments of the seat, which were opened and checked."""
         self.name = seat.name
+        self._pid = seat.owner.pid
         self.reconnect = seat.reconnect
         self._explain = explain_trouble
         self.decoding = Decoding(seat.codec)
@@ -111,10 +113,14 @@ cdef class Connection:
                 ep_watcher_remove(self.e)
             ep_free(self.e)
             free(self.e)
+        self._close_bells()
+
+    cdef void _close_bells(self) noexcept:
         if self._dispatcher_bell != NULL:
             sem_close(self._dispatcher_bell)
         if self._own_bell != NULL:
             sem_close(self._own_bell)
+        self._dispatcher_bell = self._own_bell = NULL
 
     # Trouble ---------------------------------------------------------------------------------
 
@@ -124,7 +130,7 @@ cdef class Connection:
 
     cdef inline int check(self) except -1:
         if not self.ours():
-            raise ForkedEndpoint(endpoint=self.name, pid=self.e.up.identity.pid)
+            raise ForkedEndpoint(endpoint=self.name, pid=self._pid)
         return 0
 
     cdef inline bint closed(self) noexcept:
@@ -272,3 +278,20 @@ cdef class Connection:
             self.wait(EP_WANT_ALONE, 0, 0, 0, NO_CHECKS, deadline_after(span_ns(timeout), rb_now()))
         finally:
             ep_watcher_remove(self.e)
+
+    def vacate(self):
+        """It is closed: give its memory and its bells back, unless a thread that did not leave in time still waits
+        in it."""
+        cdef ep_span spans[4]
+        cdef uintptr_t at
+        cdef uint32_t count = 0
+        cdef bint vacated
+        for mapping in self._mappings:
+            at = mapping.address
+            spans[count] = ep_span(<void *>at, len(mapping), mapping.writable)
+            count += 1
+        ep_lock(self.e)
+        vacated = ep_vacate(self.e, spans, count)
+        ep_unlock(self.e)
+        if vacated:
+            self._close_bells()

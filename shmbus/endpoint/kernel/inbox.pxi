@@ -98,6 +98,8 @@ cdef class Inbox:
         m.lost = lost
         m._payload = UNDECODED
         m._tap = tap
+        if header.kind == SB_TAP and tap.target != SB_FROM_BUS:
+            m._target = self._connection.peers.of(tap.target, tap.target_generation)
         m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
         if hold != SB_HELD_DONE:
             hand = self._threads.hand(thread)

@@ -50,6 +50,7 @@ cdef class Message:
     cdef bint _deferred
     cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
     cdef sb_tap _tap
+    cdef str _target             # of a tap's copy: who got it
 
     def __init__(self):
         raise TypeError("messages are made by the bus; publish(), send() or request() one")
@@ -93,8 +94,7 @@ cdef class Message:
         return Tap(
             kind=KINDS.get(self._tap.kind, "other"),
             outcome=OUTCOMES.get(self._tap.outcome, "?"),
-            target=self._connection.peers.of(self._tap.target, self._tap.target_generation)
-            if self._tap.target != SB_FROM_BUS else None,
+            target=self._target,
             sent_ns=self._header.sent_ns,
             forwarded_ns=self._tap.forwarded_ns,
         )

@@ -67,6 +67,7 @@ struct ep_endpoint {
     uint32_t inside;                    /* how many those are */
     struct rb_bell bell;                /* the leader's */
     struct rb_poster self;              /* wakes the leader */
+    sem_t no_bell;                      /* takes the place of both bells once it is vacated */
 
     /* The watcher's. */
     struct ep_endpoint *watch_next;     /* under the watcher's lock */

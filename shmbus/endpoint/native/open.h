@@ -3,12 +3,21 @@
  *   ep_up_size, ep_up_prepare   its own segment, before anybody may open it
  *   ep_down_sound               does the segment that the dispatcher made for it hold what it says?
  *   ep_open, ep_free            the private half, on segments that are mapped
+ *   ep_vacate                   it is closed: its memory is given back, and nothing that it points to is
  *   ep_set_state                tell the dispatcher how far it is: attached, closing, closed
  */
 #pragma once
 
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/request.h"
+
+#include <sys/mman.h>
+
+struct ep_span { /* what is mapped of a segment */
+    void *at;
+    size_t size;
+    bool writable;
+};
 
 static inline uint64_t ep_page_align(uint64_t n) { return (n + 4095) & ~(uint64_t)4095; }
 
@@ -71,6 +80,7 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
     };
     pthread_mutex_init(&e->lock, NULL);
+    sem_init(&e->no_bell, 0, 0);
     e->fork_mark = ep_fork_mark();
     e->ready = &ready->word[e->slot];
     rb_store(&e->flush_at, SB_NOWHERE);
@@ -100,7 +110,29 @@ static inline void ep_free(struct ep_endpoint *e)
     free(e->free);
     e->requests = NULL;
     e->free = NULL;
+    sem_destroy(&e->no_bell);
     pthread_mutex_destroy(&e->lock);
+}
+
+/* It is closed and not watched any more: false while a thread still waits in it. What is called afterwards finds private
+ * memory at the same addresses, zero, in which there is no message and nobody sleeps. So neither a late thread nor an
+ * object that somebody keeps can meet an address that is not there, or another's memory. Where the system refuses that,
+ * the memory stays as it is until ep_free. */
+static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans, uint32_t count)
+{
+    if (e->inside)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        mmap(spans[i].at, spans[i].size, PROT_READ | (spans[i].writable ? PROT_WRITE : 0),
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+        struct rb_producer *out = &e->out[ring];
+        struct rb_consumer *in = &e->in[ring];
+        rb_producer_open(out, out->head, out->tail, out->high, out->data, out->capacity);
+        rb_consumer_open(in, in->head, in->tail, in->data, in->capacity);
+    }
+    e->dispatcher.semaphore = e->self.semaphore = e->bell.semaphore = &e->no_bell;
+    return true;
 }
 
 /* dp_visit acquires it. */
