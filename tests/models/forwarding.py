@@ -696,6 +696,10 @@ def forwarding(
         programs["r"] = requester
     if kills:
         programs |= {f"watcher of {t}": partial(watcher, t) for t in targets if t in mortal}
+    of_others = {f"{word}[{t}]" for t in targets for word in ("out", "dead")}
+    of_others |= {f"{word}{t}]" for t in rings for word in ("got[", "tail[>")}
+    read_by_others = {f"{word}[{t}]" for t in rings for word in ("data", "head")}
+    dispatchers = words.keys() - of_others
     return Model(
         words=words,
         programs=programs,
@@ -704,4 +708,6 @@ def forwarding(
         kills=kills,
         mortal=mortal,
         heirs={"d": successor},
+        writers=dict.fromkeys(dispatchers, "d"),
+        private=frozenset(dispatchers - read_by_others),
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from .explore import (
     Model,
     Program,
+    Step,
     View,
+    atomic,
     explore,
     fence,
     load,
@@ -18,6 +23,10 @@ from .explore import (
     until,
     until_dead,
 )
+from .forwarding import forwarding
+from .test_forwarding_model import BACKLOG, GROUP
+from .test_work_model import KILLED, TWO
+from .work import work
 
 
 def nothing_wrong(view: View) -> str | None:
@@ -164,3 +173,96 @@ def test_what_tells_two_places_apart_must_not_be_hidden() -> None:
 
     with pytest.raises(TypeError, match="something hidden"):
         explore(Model({"x": 0, "y": 0}, {"program": program}, nothing_wrong))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        work(**{**TWO, "waiting": 2, "hangs": True}),
+        work(**{**TWO, "waiting": 2, "hangs": True, "all_are_asked": False}),
+        work(**KILLED),
+        work(**KILLED, delivered_is_counted_by_the_next=False),
+        work(threads=2, fence_when_done=False),
+        forwarding(**{**BACKLOG, "kills": 1}),
+        forwarding(**{**BACKLOG, "kills": 1, "leaving_is_in_journal": False}),
+        forwarding(**GROUP, dealt_bits_are_kept=False, journal_is_adopted_first=False),
+    ],
+)
+def test_what_nobody_else_can_see_need_not_be_explored_in_every_order(model: Model) -> None:
+    fewer, all_of_them = explore(model), explore(replace(model, writers={}, private=frozenset()))
+    assert fewer.wrong == all_of_them.wrong
+    assert fewer.steps < all_of_them.steps
+
+
+def owned(*programs: Any, **more: Any) -> Model:
+    """A model in which `x` is private to the first program."""
+    named = {f"program {number}": program for number, program in enumerate(programs)}
+    return Model(
+        {"x": 0, "y": 0},
+        named,
+        nothing_wrong,
+        writers={"x": "program 0"},
+        private=frozenset({"x"}),
+        **more,
+    )
+
+
+def test_who_uses_the_private_word_of_another_is_found_out() -> None:
+    def owner() -> Program:
+        yield store_seq("x", 1)
+
+    def reader() -> Program:
+        yield load("x")
+
+    def writer() -> Program:
+        yield store("x", 2)
+
+    raising = atomic("raise x", lambda words: words.update(x=2) or True)
+    looking = atomic("look at x", lambda words: words["x"] >= 0)
+
+    def raiser() -> Program:
+        yield raising
+
+    def looker() -> Program:
+        yield looking
+
+    assert explore(owned(owner)).wrong is None
+    for other in (reader, writer):
+        with pytest.raises(TypeError, match="x is private"):
+            explore(owned(owner, other))
+    for other in (raiser, looker):
+        with pytest.raises(KeyError, match="x"):
+            explore(owned(owner, other))
+    with pytest.raises(TypeError, match="x is private"):
+        explore(owned(owner, invariant=lambda view: "raised" if view["x"] else None))
+
+
+@pytest.mark.parametrize(
+    "step", [store("x", 2), atomic("raise x", lambda words: words.update(x=2) or True)]
+)
+def test_only_its_writer_writes_a_word(step: Step) -> None:
+    def other() -> Program:
+        yield step
+
+    model = Model({"x": 0}, {"other": other}, nothing_wrong, writers={"x": "owner"})
+    with pytest.raises(TypeError, match="other writes x, whose writer is 'owner'"):
+        explore(model)
+
+
+def test_faults_befall_also_before_a_step_that_nobody_sees() -> None:
+    def owner() -> Program:
+        for value in (1, 2, 3):
+            yield store_seq("x", value)
+        yield until("y", 1)
+
+    def other() -> Program:
+        yield store_seq("y", 1)
+
+    found: set[tuple[int, str]] = set()
+
+    def at_rest(view: View) -> None:
+        found.add((view["x"], view.status("program 0")))
+
+    model = owned(owner, other, kills=1, mortal=("program 0",))
+    explore(replace(model, at_rest=at_rest))
+    assert found == {(0, "killed"), (1, "killed"), (2, "killed"), (3, "killed"), (3, "ended")}

@@ -339,9 +339,18 @@ def work(
         programs["source"] = source
     if clock:
         programs["time"] = time
+    writers = {f"{word}[{e}]": "dispatcher" for e in endpoints for word in ("delivered", "wanted")}
+    writers |= {f"head[{e}]": "dispatcher" for e in endpoints}
+    writers["sent"] = "source" if later else ""
+    private = {"lock", "head_seen", "offered_for"} if threads == 1 else set()
+    if threads == 1:
+        own = (*private, "in_hand", "taken_count", "finished")
+        writers |= {f"{word}[{e}]": f"{e}0" for e in endpoints for word in own}
     return Model(
         words=words,
         programs=programs,
+        writers=writers,
+        private=frozenset(f"{word}[{e}]" for e in endpoints for word in private),
         at_rest=at_rest,
         invariant=invariant,
         kills=kills,
