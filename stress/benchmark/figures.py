@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 import shmbus
 
-from . import bare, ends, many, peers
+from . import bare, ends, many, outstanding, peers
 from .measure import Flood, Latency, Pace
-from .stage import ENDS_SHARE, FREE, PLACEMENTS, Placement, Role, cpu_seconds, perform
+from .stage import ENDS_SHARE, FIRST, FREE, PLACEMENTS, Placement, Role, cpu_seconds, perform
 
 Sample = dict[str, float]
 Medians = dict[str, Sample]
@@ -227,6 +227,64 @@ class Bench:
                     at_most=True,
                 )
             ],
+        )
+
+    def bus_rate(
+        self,
+        way: Callable[[shmbus.Endpoint], outstanding.Take],
+        threads: int = 1,
+        core: int | None = None,
+    ) -> Sample:
+        bus = self._bus()
+        (rate,) = perform(
+            [
+                Role(ends.dispatcher, (bus, self.settings), supporting=True),
+                *(Role(outstanding.replier, (bus, n), supporting=True) for n in range(2)),
+                Role(outstanding.requester, (bus, 2, way, threads, self.scale.seconds), core),
+            ]
+        )
+        return {"rate": rate}
+
+    def pyzmq_rate(self) -> Sample:
+        address = self._address()
+        (rate,) = perform(
+            [
+                Role(peers.proxy, (address, peers.REQUESTS), supporting=True),
+                *(Role(peers.replier, (address,), supporting=True) for _ in range(2)),
+                Role(peers.dealer, (address, outstanding.OUTSTANDING, self.scale.seconds)),
+            ]
+        )
+        return {"rate": rate}
+
+    def lock_rate(self, core: int | None = None) -> Sample:
+        args = (outstanding.THREADS, self.scale.seconds)
+        (rate,) = perform([Role(outstanding.locks_handed_round, args, core)])
+        return {"rate": rate}
+
+    def outstanding(self) -> Figure:
+        one, eight = outstanding.one_after_another, outstanding.THREADS
+        claims = [
+            Claim(
+                f"requests to two repliers, rate: {way} / {other}",
+                ratio(way, other, "rate"),
+                bound,
+            )
+            for way in ("futures", "request_many")
+            for other, bound in (("one after another", 2), ("pyzmq, DEALER", 4))
+        ]
+        return Figure(
+            "outstanding",
+            {
+                "one after another": partial(self.bus_rate, one),
+                "futures": partial(self.bus_rate, outstanding.by_futures),
+                "request_many": partial(self.bus_rate, outstanding.by_request_many),
+                "eight threads": partial(self.bus_rate, one, eight),
+                "eight threads on one core": partial(self.bus_rate, one, eight, FIRST),
+                "pyzmq, DEALER": self.pyzmq_rate,
+                "locks handed round": self.lock_rate,
+                "locks handed round on one core": partial(self.lock_rate, FIRST),
+            },
+            claims,
         )
 
     # One-way
@@ -559,6 +617,7 @@ class Bench:
             self.requests(),
             self.busy(),
             self.silent(),
+            self.outstanding(),
             self.oneway(),
             self.typed(),
             self.types(),

@@ -24,6 +24,7 @@ from .measure import (
     Latency,
     Pace,
     Reading,
+    call_rate,
     receive_rate,
     receive_stamped,
     send_stamped,
@@ -103,6 +104,28 @@ def requester(stage: Stage, address: Address, seconds: float) -> Latency:
 
         stage.ready()
         return time_calls(call, seconds)
+
+
+def dealer(stage: Stage, address: Address, outstanding: int, seconds: float) -> float:
+    """Replies per second, with so many requests outstanding. Frame by frame, since
+    `send_multipart` and `recv_multipart` take twice as long."""
+    with _socket(zmq.DEALER, connect=address.front) as sock:
+        send, receive = sock.send, sock.recv
+
+        def ask() -> None:
+            send(b"", zmq.SNDMORE)  # as REQ sends it, and REP expects it
+            send(PAYLOAD)
+
+        def take(count: int) -> None:
+            for _ in repeat(None, count):
+                receive()
+                receive()
+                ask()
+
+        stage.ready()
+        for _ in repeat(None, outstanding):
+            ask()
+        return call_rate(take, seconds)
 
 
 def sender(stage: Stage, connect: str, flood: Flood, typed: bool = False) -> None:
