@@ -186,6 +186,24 @@ class RequestTimeout(RequestError, TimeoutError):
         )
 
 
+class HandlerTimeout(RequestError, TimeoutError):
+    """The handler took longer than its limit, `handle(limit=...)`. It may still finish."""
+
+    endpoint: str
+    seconds: float  # for which the handler had run
+    pid: int | None = None
+
+    def _explain(self) -> str:
+        pid = "" if self.pid is None else f" (process {self.pid})"
+        where = "" if self.pid is None else f" (py-spy dump --pid {self.pid})"
+        return (
+            f"the handler of {self.type!r} at endpoint {self.endpoint!r}{pid} has taken "
+            f"{_seconds(self.seconds)}, more than its limit; it goes on, and its reply will be "
+            f"dropped. See where it hangs{where}, shorten it, or let it take longer: "
+            "handle(limit=...)"
+        )
+
+
 class EndpointDied(RequestError):
     """The endpoint that handled the request is gone."""
 

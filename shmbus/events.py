@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "EVENTS",
     "EndpointDown",
+    "EndpointOverdue",
     "EndpointResumed",
     "EndpointStalled",
     "EndpointUp",
@@ -52,6 +53,22 @@ class EndpointResumed(EndpointUp, frozen=True, kw_only=True):
 
     reason: str
     """By what: its process was continued, or it made progress."""
+
+
+class EndpointOverdue(EndpointUp, frozen=True, kw_only=True):
+    """A handler has taken longer than its limit (`Endpoint.handle`). Published once for each
+    message, at the moment when that is so."""
+
+    type: str
+    """Of the message."""
+    kind: Literal["send", "request"]
+    """Of the message: a request has ended with `HandlerTimeout`, a command goes on."""
+    source: str
+    """The endpoint that sent it."""
+    limit: float
+    """Seconds that the handler may take."""
+    seconds: float
+    """For how long it has run."""
 
 
 class Lost(EndpointUp, frozen=True, kw_only=True):
@@ -99,6 +116,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.down": EndpointDown,
     "$bus.endpoint.stalled": EndpointStalled,
     "$bus.endpoint.resumed": EndpointResumed,
+    "$bus.endpoint.overdue": EndpointOverdue,
     "$bus.lost": Lost,
     "$bus.undeliverable": Undeliverable,
 }

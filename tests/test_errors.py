@@ -65,7 +65,7 @@ FACTS: dict[str, object] = {
 
 GROUPS: dict[type[BusError], str] = {
     errors.NotAccepted: "QueueFull RequestsFull MessageTooLarge EncodeError",
-    errors.PeerFailed: "NoRoute RequestTimeout EndpointDied RemoteError ReplyLost "
+    errors.PeerFailed: "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost "
     "CorrelationCollision DecodeError WaitTimeout",
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
@@ -107,7 +107,8 @@ def test_who_catches_a_group_catches_its_members_and_no_others(cls: type[BusErro
 
 
 def test_whatever_ends_a_request_without_its_reply_is_a_request_error() -> None:
-    ends = "NoRoute RequestTimeout EndpointDied RemoteError ReplyLost CorrelationCollision"
+    ends = "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost"
+    ends += " CorrelationCollision"
     assert {getattr(errors, name) for name in ends.split()} == set(descendants(errors.RequestError))
 
 
@@ -119,8 +120,8 @@ def test_whatever_keeps_out_an_endpoint_is_an_attach_error() -> None:
 def test_the_top_level_offers_the_groups_and_what_is_caught_by_name() -> None:
     offered = {name for name in shmbus.__all__ if hasattr(errors, name)}
     assert offered == {group.__name__ for group in GROUPS} | {
-        "AttachTimeout", "BusDown", "EndpointDied", "NoRoute", "QueueFull", "RemoteError",
-        "RequestTimeout",
+        "AttachTimeout", "BusDown", "EndpointDied", "HandlerTimeout", "NoRoute", "QueueFull",
+        "RemoteError", "RequestTimeout",
     }  # fmt: skip
     assert len(shmbus.__all__) <= 30
     for name in offered:
@@ -182,7 +183,14 @@ def test_facts_are_given_by_name_and_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [errors.AttachTimeout, errors.RequestTimeout, errors.WaitTimeout, errors.DrainTimeout]
+    "cls",
+    [
+        errors.AttachTimeout,
+        errors.RequestTimeout,
+        errors.HandlerTimeout,
+        errors.WaitTimeout,
+        errors.DrainTimeout,
+    ],
 )
 def test_whatever_took_too_long_is_a_timeout_error(cls: type[BusError]) -> None:
     with pytest.raises(TimeoutError, match=r"1\.25 s"):

@@ -161,6 +161,12 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_done(ep_endpoint *, uint64_t)
     void ep_unhold_all(ep_endpoint *)
 
+cdef extern from "shmbus/endpoint/native/limit.h" nogil:
+    enum:
+        EP_NO_LIMIT
+    uint32_t ep_begin_limit(ep_endpoint *, const sb_record *, const char *, uint64_t, uint64_t)
+    void ep_end_limit(ep_endpoint *, uint32_t, uint64_t)
+
 cdef extern from "shmbus/endpoint/native/take.h" nogil:
     rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)

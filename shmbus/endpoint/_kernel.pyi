@@ -108,6 +108,7 @@ class Callbacks:
         payload_type: Any,
         handler: Callable[[Message], Any] | None,
         handler_type: Any,
+        limit: float | None,
         redeliver: bool,
     ) -> None: ...
 

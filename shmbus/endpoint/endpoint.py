@@ -211,10 +211,17 @@ class Endpoint(EndpointCore):
         *,
         payload_type: Any = None,
         redeliver: bool = False,
+        limit: float | None = None,
     ) -> Callable[[Function], Function]: ...
     @overload
     def handle(
-        self, pattern: str, function: Function, *, payload_type: Any = None, redeliver: bool = False
+        self,
+        pattern: str,
+        function: Function,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
+        limit: float | None = None,
     ) -> Function: ...
     def handle(
         self,
@@ -223,6 +230,7 @@ class Endpoint(EndpointCore):
         *,
         payload_type: Any = None,
         redeliver: bool = False,
+        limit: float | None = None,
     ) -> Any:
         """Handle the commands and requests whose type matches `pattern`: a call, or a decorator.
 
@@ -230,15 +238,20 @@ class Endpoint(EndpointCore):
         reply to a request, what it raises reaches the requester as `RemoteError`. The reply may
         overtake events that `function` published before it returned. `redeliver`: a command that
         was begun when this process died is handed on to another handler, so it may be done twice.
-        Raises `HandlerConflict` (this endpoint handles the same pattern already), and
-        like `subscribe`.
+        `limit`: seconds that `function` may take (None: any time). When they are over, the
+        requester gets `HandlerTimeout`, and this endpoint is overdue until `function` returns, so
+        that other endpoints get what they can do instead. `function` itself goes on, and its reply
+        is dropped. What it defers is not limited. Raises `HandlerConflict` (this endpoint handles
+        the same pattern already), and like `subscribe`.
         """
         self._connection.require_own()
         if function is None:
             return lambda function: self.handle(
-                pattern, function, payload_type=payload_type, redeliver=redeliver
+                pattern, function, payload_type=payload_type, redeliver=redeliver, limit=limit
             )
-        self._subscribing.handle(pattern, function, payload_type=payload_type, redeliver=redeliver)
+        self._subscribing.handle(
+            pattern, function, payload_type=payload_type, redeliver=redeliver, limit=limit
+        )
         return function
 
     # Receiving -------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ class LocalInterest(msgspec.Struct, frozen=True):
     group: str = ""
     function: Callback | None = None
     payload_type: Any = None
+    limit: float | None = None
+    """Seconds that a handler may take."""
 
 
 class Interests:
@@ -135,5 +137,6 @@ class Interests:
             payload_type=types[0] if types else default,
             handler=best.function if best else None,
             handler_type=wanted(best.payload_type) if best else None,
+            limit=best.limit if best else None,
             redeliver=best is not None and bool(best.flags & InterestFlag.REDELIVER),
         )

@@ -124,10 +124,17 @@ class Subscribing:
             )
 
     def handle(
-        self, pattern: str, function: Callback, *, payload_type: Any, redeliver: bool
+        self,
+        pattern: str,
+        function: Callback,
+        *,
+        payload_type: Any,
+        redeliver: bool,
+        limit: float | None,
     ) -> None:
         patterns.check_pattern(pattern)
         check_callable(function, pattern)
+        _check_limit(limit)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
             if self._interests.handled(pattern):
@@ -140,6 +147,7 @@ class Subscribing:
                     flags=InterestFlag.REDELIVER if redeliver else 0,
                     function=function,
                     payload_type=payload_type,
+                    limit=limit,
                 )
             )
 
@@ -198,6 +206,16 @@ class Subscribing:
         if payload_type is not None:
             self._seat.codec.decoder(payload_type)
         return payload_type
+
+
+def _check_limit(limit: float | None) -> None:
+    if limit is not None and not limit > 0:
+        raise errors.InvalidSetting(
+            setting="limit",
+            value=limit,
+            reason="a handler takes longer",
+            remedy="Give the seconds that it may take, or None",
+        )
 
 
 def check_callable(function: object, what: str) -> None:

@@ -59,6 +59,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_FAULT_TOO_LARGE
         SB_FAULT_COLLISION
         SB_FAULT_HANDLER_FULL
+        SB_FAULT_HANDLER_TIMEOUT
     enum: # sb_outcome; a named one could not be an index
         SB_OUTCOME_DELIVERED
         SB_OUTCOME_NOBODY
@@ -182,6 +183,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_GROUPS
         SB_HELD
         SB_KEPT
+        SB_LIMITS
         SB_RINGS
         SB_MAX_SLOTS
         SB_BACKLOGS
@@ -309,6 +311,13 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     struct sb_let_go:
         rb_word at
         uint8_t record[440]
+    struct sb_limited:
+        rb_word limit_ns
+        rb_word whom
+        rb_word kind
+        rb_word type_length
+        uint8_t id[16]
+        char type[256]
     struct sb_pending:
         uint8_t id[16]
         uint64_t deadline_ns
@@ -324,6 +333,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t pending_count
         uint64_t pending_offset
         rb_word state
+        rb_word first_limit_ns
         sb_outgoing outgoing[2]
         sb_incoming incoming[2]
         rb_word bell
@@ -348,6 +358,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word let_go_unkept
         sb_held_entry held[64]
         sb_let_go kept[16]
+        rb_word limits[64]
+        sb_limited limited[64]
     struct sb_down_incoming:
         rb_word head
         rb_word need
@@ -388,6 +400,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word unrouted
         rb_word redelivered
         rb_word forwarded
+        rb_word overruns
+        rb_word limits_told[64]
         sb_todo todo
     struct sb_backlog:
         sb_down down

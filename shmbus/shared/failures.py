@@ -10,6 +10,7 @@ from shmbus.errors import (
     BusError,
     CorrelationCollision,
     EndpointDied,
+    HandlerTimeout,
     MessageTooLarge,
     NoRoute,
     RemoteError,
@@ -72,6 +73,8 @@ def from_code(
             return EndpointDied(
                 type=type, endpoint=endpoint, pid=pid, reason=reason or "died", begun=begun
             )
+        case FaultCode.HANDLER_TIMEOUT:
+            return HandlerTimeout(type=type, endpoint=endpoint, pid=pid, seconds=limit / 1e9)
         case FaultCode.REPLY_LOST:
             most = f" (at most {limit} bytes do)" if limit else ""
             why = f"it did not fit{most}, or this endpoint was too slow"

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000190A36AC8
+LAYOUT = 0x000000019B6432A1
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -63,6 +63,7 @@ FAULT_RECORD = 128
 LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived from these headers
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring
+LIMITS = 64  # messages at a time whose handlers may take so long and no longer
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
@@ -119,6 +120,7 @@ class FaultCode(IntEnum):
     TOO_LARGE = 4
     COLLISION = 5
     HANDLER_FULL = 6
+    HANDLER_TIMEOUT = 7
 
 
 class Outcome(IntEnum):
@@ -479,6 +481,16 @@ LET_GO = _structure(
     ("record", ("u1", 440), 8),
 )
 
+LIMITED = _structure(
+    304,
+    ("limit_ns", "<u8", 0),
+    ("whom", "<u8", 8),
+    ("kind", "<u8", 16),
+    ("type_length", "<u8", 24),
+    ("id", ("u1", 16), 32),
+    ("type", "S256", 48),
+)
+
 PENDING = _structure(
     32,
     ("id", ("u1", 16), 0),
@@ -487,7 +499,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    9088,
+    29056,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -498,6 +510,7 @@ UP = _structure(
     ("pending_count", "<u8", 304),
     ("pending_offset", "<u8", 312),
     ("state", "<u8", 320),
+    ("first_limit_ns", "<u8", 328),
     ("outgoing", (OUTGOING, 2), 384),
     ("incoming", (INCOMING, 2), 512),
     ("bell", "<u8", 640),
@@ -522,6 +535,8 @@ UP = _structure(
     ("let_go_unkept", "<u8", 848),
     ("held", (HELD_ENTRY, 64), 896),
     ("kept", (LET_GO, 16), 1920),
+    ("limits", ("<u8", 64), 9088),
+    ("limited", (LIMITED, 64), 9600),
 )
 
 DOWN_INCOMING = _structure(
@@ -561,7 +576,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    640,
+    1152,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -580,14 +595,16 @@ DOWN = _structure(
     ("unrouted", "<u8", 568),
     ("redelivered", "<u8", 576),
     ("forwarded", "<u8", 584),
-    ("todo", TODO, 592),
+    ("overruns", "<u8", 592),
+    ("limits_told", ("<u8", 64), 600),
+    ("todo", TODO, 1112),
 )
 
 BACKLOG = _structure(
-    960,
+    1472,
     ("down", DOWN, 0),
-    ("group", "S64", 640),
-    ("type", "S256", 704),
+    ("group", "S64", 1152),
+    ("type", "S256", 1216),
 )
 
 INTEREST = _structure(
@@ -628,6 +645,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_incoming": INCOMING,
     "sb_held_entry": HELD_ENTRY,
     "sb_let_go": LET_GO,
+    "sb_limited": LIMITED,
     "sb_pending": PENDING,
     "sb_up": UP,
     "sb_down_incoming": DOWN_INCOMING,

@@ -60,6 +60,7 @@ def warnings(
         for e, since in zip(endpoints, lost, strict=True)
         if e.lost_by.too_large and not since.too_large
     ]
+    found += [_overdue(e) for e in endpoints if e.overdue]
     if info.alive:
         found += _waiting(endpoints, late)
         if routing[0] > ROUTING_LIMIT:
@@ -178,6 +179,15 @@ def _too_large(e: EndpointInfo, count: int, when: str) -> str:
     return (
         f"{_who(e)} lost events that are too large for its ring, {count} {when}: it takes at most "
         f"{limit} bytes each; send less, or {_LARGER}"
+    )
+
+
+def _overdue(e: EndpointInfo) -> str:
+    first, more = e.overdue[0], len(e.overdue) - 1
+    return (
+        f"{_who(e)} is overdue: its handler of {first.type!r} has run for {first.seconds:.1f} s, "
+        f"its limit is {first.limit:g} s{f' ({more} more)' if more else ''}; see where it hangs "
+        f"(py-spy dump --pid {e.pid}), shorten it, or give it a larger handle(limit=...)"
     )
 
 

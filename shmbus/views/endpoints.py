@@ -17,17 +17,19 @@ from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
 from shmbus.shared import _kernel, layout, names
 
-from .facts import Clock, Counts, EndpointInfo, Losses, Ring, State
+from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
 from .interest_log import InterestLog
 from .memory import copy_of, open_segment, table
 from .oldest import oldest_sent
 
 _WAITING = int(layout.PendingState.WAITING)
+_KINDS = layout.words(layout.Kind)
+_LIMITS = layout.offset(layout.UP, "limits")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
 _OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
-_OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted"]
+_OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
 
 # These stand for a segment that cannot be opened.
 _NO_UP: Any = np.zeros(1, layout.UP)[0]
@@ -133,6 +135,7 @@ class EndpointView:
             oldest_unforwarded=self._oldest(up, down, _RINGS_OUT, clock),
             in_hand=in_hand,
             in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
+            overdue=() if state == "dead" else self._overdue(up, clock),
             held=_held(up["held"]) if self.up is not None else 0,
             receivers=int(up["receivers"]),
             pending=int(np.count_nonzero(pending["state"] == _WAITING)),
@@ -148,6 +151,22 @@ class EndpointView:
     def _pending(self, up: Any) -> NDArray[np.void]:
         """The pending table, live; empty where UP does not describe one that can be."""
         return table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
+
+    def _overdue(self, up: Any, clock: Clock) -> tuple[Overdue, ...]:
+        """What its handlers have in hand for longer than they may."""
+        if self.up is None:
+            return ()
+        over = np.flatnonzero((up["limits"] != 0) & (up["limits"] <= clock.monotonic)).tolist()
+        found = []
+        for i in over:
+            until, entry = int(up["limits"][i]), up["limited"][i]
+            limit, kind = int(entry["limit_ns"]), _KINDS.get(int(entry["kind"]), "?")
+            if self.up.load(_LIMITS + 8 * i) != until:  # it has just ended
+                continue
+            text = entry["type"].tobytes()[: int(entry["type_length"])].decode("ascii", "replace")
+            age = clock.age(until) + limit / 1e9
+            found.append(Overdue(type=text, kind=kind, seconds=age, limit=limit / 1e9))
+        return tuple(sorted(found, key=lambda one: -one.seconds))
 
     def _outgoing(self, up: Any, ring: int) -> Ring:
         # Its tail is read after its head, so that it never looks fuller than it was.

@@ -13,7 +13,7 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.patterns import Interest
 
 State = Literal["attached", "leaving", "dead"]
-Condition = Literal["dead", "leaving", "stalled", "slow", "full", "busy", "idle"]
+Condition = Literal["dead", "leaving", "stalled", "overdue", "slow", "full", "busy", "idle"]
 _LOSSES = layout.words(layout.Loss)
 FULL = 0.75
 """A ring this full may delay its producer: a record takes a quarter of it at most."""
@@ -96,6 +96,18 @@ class PastDeath(msgspec.Struct, frozen=True, kw_only=True):
     """Its own requests under way."""
 
 
+class Overdue(msgspec.Struct, frozen=True, kw_only=True):
+    """A message whose handler has taken longer than its limit, and has not returned."""
+
+    type: str
+    kind: str
+    """send or request."""
+    seconds: float
+    """For how long the handler has run."""
+    limit: float
+    """Seconds that it may take, by `handle(limit=...)`."""
+
+
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as shared memory shows it."""
 
@@ -142,6 +154,10 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Messages begun and not done."""
     in_hand_seconds: float
     """For how long something has been in hand without a break."""
+    overdue: tuple[Overdue, ...]
+    """Of these, those whose handler has taken longer than its limit, the longest first."""
+    overruns: int
+    """How many there have been of those."""
     held: int
     """Of these, how many are kept for handing on."""
     receivers: int
@@ -172,6 +188,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     handler_errors: int
     decode_errors: int
     timeouts: int
+    """Its requests that ended because their own timeout was over."""
     let_go: int
     """Held messages that left its ring undone, to free space."""
     note: str = ""
@@ -184,6 +201,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
             return self.state
         if self.stalled:
             return "stalled"
+        if self.overdue:
+            return "overdue"
         if self.slow:
             return "slow"
         rings = (self.incoming, self.incoming_replies, self.outgoing, self.outgoing_replies)

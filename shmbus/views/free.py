@@ -13,6 +13,8 @@ def why_not_free(endpoint: EndpointInfo, prefetch: int, clock: Clock) -> str:
     """Why it may not have another one; empty where it may."""
     if endpoint.stalled or endpoint.slow:
         return "not fit: stalled or slow"
+    if endpoint.overdue and len(endpoint.overdue) >= endpoint.receivers:
+        return "not fit: overdue in all of its threads"
     untouched, in_hand = endpoint.untouched, endpoint.in_hand
     most = max(endpoint.receivers, prefetch)
     if untouched + in_hand >= most:

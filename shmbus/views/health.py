@@ -130,7 +130,8 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
-    """Its most important condition: dead, leaving, stalled, slow, full, busy, idle."""
+    """Its most important condition: dead, leaving, stalled, overdue, slow, full, busy,
+    idle."""
     pid: int
     cpu: float | None
     """Of one CPU, in percent, since the look before; of the whole process."""

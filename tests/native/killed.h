@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/limit.h"
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 

@@ -109,6 +109,42 @@ static const struct scenario replies_are_forwarded = {
     "replies are forwarded", prepare_replies, forward, check_replies, false};
 PROMISE(replies_are_forwarded)
 
+static void prepare_overdue(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->ear = join_sized(s->w, "ear", TINY);
+    subscribe(s->ear, "$bus.endpoint.overdue");
+    handle(s->a, "ask");
+    uint16_t index = ask(s->b, "ask", "0");
+    settle(s->w);
+    CHECK(take(s->a, &s->m));
+    struct sb_limited *limited = &s->a->up->limited[0];
+    rb_store(&limited->limit_ns, 1);
+    rb_store(&limited->whom, sb_whom(s->b->slot, s->b->generation));
+    rb_store(&limited->kind, SB_REQUEST);
+    rb_store(&limited->type_length, 3);
+    memcpy(limited->id, s->b->pending[index].id, 16);
+    memcpy(limited->type, "ask", 3);
+    rb_store(&s->a->up->limits[0], s->w->now);
+    rb_store(&s->a->up->first_limit_ns, s->w->now);
+    raise_ready(s->a);
+}
+
+static void check_overdue(struct stage *s)
+{
+    CHECK(answer(s->a, &s->m, "late"));
+    settle(s->w);
+    ends_with_fault(s->b, SB_FAULT_HANDLER_TIMEOUT);
+    CHECK(!take_end(s->b, &s->m));
+    uint32_t told = count_messages(s->ear); /* said again rather than not */
+    CHECK(told >= 1 && told <= 2);
+    EQUAL(rb_load(&s->w->bus->orphans), 1);
+}
+static const struct scenario an_overdue_handler_is_told_of = {
+    "an overdue handler is told of", prepare_overdue, forward, check_overdue, false};
+PROMISE(an_overdue_handler_is_told_of)
+
 static void prepare_nobody(struct stage *s)
 {
     struct size size = {.data_in = 8192, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};

@@ -188,6 +188,34 @@ static const struct scenario an_endpoint_serves = {
     "an endpoint serves", prepare_serving, serve_one, check_serving, true};
 PROMISE(an_endpoint_serves)
 
+static void take_with_a_limit(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+    ep_take(&s->e, &h, SB_HELD_DONE);
+    for (int i = 0; i < 2; i++) {
+        uint32_t place = ep_begin_limit(&s->e, &h, "ask", 1000 * SECOND, s->w->now);
+        EQUAL(place, 0);
+        if (i == 0)
+            ep_end_limit(&s->e, place, s->w->now);
+    }
+}
+
+static void check_limited(struct stage *s)
+{
+    struct message m, r;
+    if (take(s->c, &m))
+        CHECK(answer(s->c, &m, "by another"));
+    settle(s->w);
+    CHECK(take_end(s->a, &r) && !take_end(s->a, &m));
+    CHECK(r.header.kind == SB_REPLY || fault_of(&r).code == SB_FAULT_ENDPOINT_DIED);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario a_handler_has_a_limit = {
+    "a handler has a limit", prepare_serving, take_with_a_limit, check_limited, true};
+PROMISE(a_handler_has_a_limit)
+
 static void prepare_subscribing(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

@@ -19,6 +19,7 @@ SOURCES = [
     "bus_events.c",
     "requests.c",
     "backlogs.c",
+    "limits.c",
     "closings.c",
     "deaths.c",
     "wills.c",

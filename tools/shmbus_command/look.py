@@ -223,6 +223,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
             if b.waiting and e.name in b.takers
         },
         "in hand": f"{e.in_hand}{hand}",
+        **({"overdue": _overdue(e)} if e.overdue else {}),
         "held for handing on": e.held,
         "not yet forwarded": _waiting(e.unforwarded, e.oldest_unforwarded),
         "requests under way": f"{e.pending} of {e.pending_limit}",
@@ -239,6 +240,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "handler_errors",
         "decode_errors",
         "timeouts",
+        "overruns",
         "let_go",
         "note",
     ):
@@ -254,6 +256,12 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
 
 def _waiting(count: int, oldest: float | None) -> str:
     return str(count) if oldest is None else f"{count}, the oldest for {duration(oldest)}"
+
+
+def _overdue(e: EndpointInfo) -> str:
+    return ", ".join(
+        f"{one.type} for {duration(one.seconds)} of {one.limit:g} s" for one in e.overdue
+    )
 
 
 _LOSSES = {

@@ -26,6 +26,7 @@ STYLES = {
     "dead": "bold white on red",
     "leaving": "blue",
     "stalled": "bold black on magenta",
+    "overdue": "bold black on bright_magenta",
     "slow": "bold black on yellow",
     "full": "bold black on dark_orange",
     "busy": "cyan",

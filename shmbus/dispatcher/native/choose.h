@@ -22,11 +22,17 @@ static inline uint64_t dp_most(const struct dp_forwarder *f, const struct dp_por
     return threads > f->prefetch && threads < 1u << 16 ? threads : f->prefetch;
 }
 
+/* Does it take messages, by the looks of it, in a thread whose handler is not overdue? */
+static inline bool dp_fit(const struct dp_port *port)
+{
+    return !port->stalled && !port->slow && (!port->overdue || port->overdue < rb_load(&port->up->receivers));
+}
+
 /* May it have another group message, command or request? Behind a job that takes long no more than one waits. */
 static inline bool dp_free(const struct dp_forwarder *f, const struct dp_port *port)
 {
     uint64_t untouched = dp_untouched(port) + f->run.extra[port->slot], in_hand = dp_in_hand(port);
-    if (port->stalled || port->slow || untouched + in_hand >= dp_most(f, port))
+    if (!dp_fit(port) || untouched + in_hand >= dp_most(f, port))
         return false;
     return !untouched || !in_hand || rb_load(&port->up->progress_ns) + DP_LAG_NS > f->now;
 }
@@ -70,7 +76,7 @@ static inline const struct dp_receiver *dp_overload(const struct dp_forwarder *f
     uint64_t best_score = ~0ull;
     for (uint32_t i = 0; i < among->count; i++) {
         const struct dp_port *port = &f->ports[among->list[i].slot];
-        uint64_t score = dp_load(f, port) + (port->stalled || port->slow ? 1ull << 40 : 0);
+        uint64_t score = dp_load(f, port) + (dp_fit(port) ? 0 : 1ull << 40);
         if (score < best_score) {
             best_score = score;
             best = &among->list[i];

@@ -8,6 +8,7 @@
 
 #include "shmbus/dispatcher/native/admit.h"
 #include "shmbus/dispatcher/native/drain.h"
+#include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
 
 /* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,
@@ -197,6 +198,7 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
     dp_look_for_space(f, port);
     if (port->stalled)
         dp_note_taking(f, port);
+    dp_look_at_limits(f, port);
     dp_look_for_work(f, port);
     if (port->state == SB_ROW_LIVE) {
         bool more = dp_forward_ring(f, port, SB_REPLIES);
@@ -318,7 +320,7 @@ static inline void dp_pass(struct dp_forwarder *f)
         f->next_deadline = ~0ull;
         for (uint32_t slot = 0; slot < f->high_slot; slot++)
             if (f->ports[slot].refused_since_ns[DP_LINE_DATA] || f->ports[slot].refused_since_ns[DP_LINE_REPLIES] ||
-                dp_set_has(&f->departing, slot))
+                dp_limit_due(f, &f->ports[slot]) || dp_set_has(&f->departing, slot))
                 dp_set_add(&f->active, slot);
     }
     uint32_t words = f->high_slot ? (f->high_slot - 1) / 64 + 1 : 0;

@@ -1,6 +1,7 @@
 /* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes.
  *
- * Offers: dp_pack_map, then as many pairs: dp_pack_text, dp_pack_string, dp_pack_number, dp_pack_bytes. */
+ * Offers: dp_pack_map, then as many pairs: dp_pack_text, dp_pack_string, dp_pack_number, dp_pack_seconds,
+ *         dp_pack_bytes. */
 #pragma once
 
 #include <stdint.h>
@@ -50,6 +51,16 @@ static inline void dp_pack_number(struct dp_pack *p, const char *key, uint64_t v
 {
     dp_pack_short(p, key, strlen(key));
     dp_pack_head(p, 0xcf, value, 8);
+}
+
+/* A time in nanoseconds, as a number of seconds. */
+static inline void dp_pack_seconds(struct dp_pack *p, const char *key, uint64_t ns)
+{
+    double seconds = (double)ns / 1e9;
+    uint64_t bits;
+    memcpy(&bits, &seconds, sizeof bits);
+    dp_pack_short(p, key, strlen(key));
+    dp_pack_head(p, 0xcb, bits, 8);
 }
 
 static inline void dp_pack_bytes(struct dp_pack *p, const char *key, const uint8_t *bytes, uint32_t n)

@@ -66,6 +66,8 @@ struct dp_port {
     uint64_t taken_seen, taken_since_ns;
     uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never */
     bool stopped, stalled;
+    uint32_t overdue;        /* its handlers that have taken longer than they may, at the last look */
+    uint64_t limit_ns;       /* when the next one will have; 0: none is known of */
 
     bool leaving_drained;    /* DOWN says DRAINED */
     uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */

@@ -35,15 +35,17 @@ cdef class Callbacks:
     cdef object payload_type     # of what is yielded
     cdef object handler          # of commands and requests, or None
     cdef object handler_type
+    cdef uint64_t limit_ns       # that the handler may take; 0: no limit
     cdef bint redeliver
 
-    def __init__(self, *, tuple events not None, uint32_t yields, payload_type, handler, handler_type,
+    def __init__(self, *, tuple events not None, uint32_t yields, payload_type, handler, handler_type, limit,
                  bint redeliver):
         self.events = events
         self.yields = yields
         self.payload_type = payload_type
         self.handler = handler
         self.handler_type = handler_type
+        self.limit_ns = 0 if limit is None else span_ns(limit)
         self.redeliver = redeliver
 
 

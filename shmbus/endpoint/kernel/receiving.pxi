@@ -114,7 +114,7 @@ cdef class Receiving:
             return 0
         m.expect(callbacks.handler_type)
         try:
-            value = callbacks.handler(m)
+            value = callbacks.handler(m) if not callbacks.limit_ns else self._call_limited(m, callbacks)
         except BaseException as error:
             self._count_error()
             if m._header.kind != SB_REQUEST or m._answered:
@@ -138,6 +138,13 @@ cdef class Receiving:
                 self._log_failure(m, error)
         m.done()
         return 0
+
+    cdef object _call_limited(self, Message m, Callbacks callbacks):
+        cdef uint32_t limit = self._threads.begin_limit(m, callbacks.limit_ns)
+        try:
+            return callbacks.handler(m)
+        finally:
+            self._threads.end_limit(limit)
 
     cdef int _try_fail(self, Message m, object error) except -1:
         try:

@@ -16,6 +16,7 @@ cdef class Threads:
     cdef uint32_t in_hand        # threads that have a message in hand
     cdef int runners             # threads that run handlers
     cdef int _waiting            # threads that wait in an iteration or receive()
+    cdef bint _limits_warned
 
     def __cinit__(self, Connection connection not None):
         self._connection = connection
@@ -103,6 +104,30 @@ cdef class Threads:
         self._note()
         if e.deferred == 0:
             ep_wake_leader(e)      # drain() may wait for it
+        ep_unlock(e)
+
+    cdef uint32_t begin_limit(self, Message m, uint64_t limit_ns) except? 0xffffffff:
+        """A handler that may take so long begins with this message; returns what `end_limit` needs."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef Py_ssize_t length
+        cdef const char *type = PyUnicode_AsUTF8AndSize(m.type, &length)
+        cdef uint32_t limit
+        ep_lock(e)
+        limit = ep_begin_limit(e, &m._header, type, limit_ns, rb_now())
+        ep_unlock(e)
+        if limit == EP_NO_LIMIT and not self._limits_warned:
+            self._limits_warned = True
+            log.warning("endpoint %r: its handler of %r runs without a limit, since %d others that have one do: run fewer "
+                        "threads in one endpoint", self._connection.name, m.type, SB_LIMITS)
+        return limit
+
+    cdef void end_limit(self, uint32_t limit) noexcept:
+        """It has returned."""
+        cdef ep_endpoint *e = self._connection.e
+        if limit == EP_NO_LIMIT or not self._connection.ours():
+            return
+        ep_lock(e)
+        ep_end_limit(e, limit, rb_now())
         ep_unlock(e)
 
     cdef int start_running(self) except -1:

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000190a36ac8ull
+#define SB_LAYOUT 0x000000019b6432a1ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -192,12 +192,20 @@ _Static_assert(sizeof(struct sb_let_go) == 448, "sb_let_go");
 SB_FIELD(sb_let_go, at, 0, 8);
 SB_FIELD(sb_let_go, record, 8, 440);
 
+_Static_assert(sizeof(struct sb_limited) == 304, "sb_limited");
+SB_FIELD(sb_limited, limit_ns, 0, 8);
+SB_FIELD(sb_limited, whom, 8, 8);
+SB_FIELD(sb_limited, kind, 16, 8);
+SB_FIELD(sb_limited, type_length, 24, 8);
+SB_FIELD(sb_limited, id, 32, 16);
+SB_FIELD(sb_limited, type, 48, 256);
+
 _Static_assert(sizeof(struct sb_pending) == 32, "sb_pending");
 SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 9088, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 29056, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -208,6 +216,7 @@ SB_FIELD(sb_up, incoming_ring, 240, 64);
 SB_FIELD(sb_up, pending_count, 304, 8);
 SB_FIELD(sb_up, pending_offset, 312, 8);
 SB_FIELD(sb_up, state, 320, 8);
+SB_FIELD(sb_up, first_limit_ns, 328, 8);
 SB_FIELD(sb_up, outgoing, 384, 128);
 SB_FIELD(sb_up, incoming, 512, 128);
 SB_FIELD(sb_up, bell, 640, 8);
@@ -232,6 +241,8 @@ SB_FIELD(sb_up, let_go, 840, 8);
 SB_FIELD(sb_up, let_go_unkept, 848, 8);
 SB_FIELD(sb_up, held, 896, 1024);
 SB_FIELD(sb_up, kept, 1920, 7168);
+SB_FIELD(sb_up, limits, 9088, 512);
+SB_FIELD(sb_up, limited, 9600, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);
@@ -259,7 +270,7 @@ SB_FIELD(sb_todo, from, 0, 8);
 SB_FIELD(sb_todo, to, 8, 8);
 SB_FIELD(sb_todo, count, 16, 8);
 
-_Static_assert(sizeof(struct sb_down) == 640, "sb_down");
+_Static_assert(sizeof(struct sb_down) == 1152, "sb_down");
 SB_FIELD(sb_down, prefix, 0, 64);
 SB_FIELD(sb_down, slot, 64, 8);
 SB_FIELD(sb_down, generation, 72, 8);
@@ -278,12 +289,14 @@ SB_FIELD(sb_down, undeliverable, 560, 8);
 SB_FIELD(sb_down, unrouted, 568, 8);
 SB_FIELD(sb_down, redelivered, 576, 8);
 SB_FIELD(sb_down, forwarded, 584, 8);
-SB_FIELD(sb_down, todo, 592, 24);
+SB_FIELD(sb_down, overruns, 592, 8);
+SB_FIELD(sb_down, limits_told, 600, 512);
+SB_FIELD(sb_down, todo, 1112, 24);
 
-_Static_assert(sizeof(struct sb_backlog) == 960, "sb_backlog");
-SB_FIELD(sb_backlog, down, 0, 640);
-SB_FIELD(sb_backlog, group, 640, 64);
-SB_FIELD(sb_backlog, type, 704, 256);
+_Static_assert(sizeof(struct sb_backlog) == 1472, "sb_backlog");
+SB_FIELD(sb_backlog, down, 0, 1152);
+SB_FIELD(sb_backlog, group, 1152, 64);
+SB_FIELD(sb_backlog, type, 1216, 256);
 
 _Static_assert(sizeof(struct sb_interest) == 24, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);

@@ -28,6 +28,7 @@ enum sb_segment_kind {
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
 #define SB_KEPT 16u     /* of those, how many that left the ring */
+#define SB_LIMITS 64u   /* messages at a time whose handlers may take so long and no longer */
 #define SB_RINGS 2      /* each way */
 #define SB_MAX_SLOTS 1024u
 #define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
@@ -283,6 +284,15 @@ struct sb_let_go {        /* a message that was held, left the ring, is not done
     uint8_t record[440];  /* written before `at` */
 };
 
+struct sb_limited {       /* a message whose handler has a limit; written between two stores of its word in `limits` */
+    rb_word limit_ns;     /* endpoint: how long it may take */
+    rb_word whom;         /* endpoint: who sent it */
+    rb_word kind;         /* endpoint: enum sb_kind */
+    rb_word type_length;  /* endpoint */
+    uint8_t id[16];       /* of a request */
+    char type[SB_MAX_TYPE + 1];
+};
+
 /* Whether an entry of the table of requests is in use. */
 enum sb_pending_state { SB_PENDING_FREE = 0, SB_PENDING_WAITING = 1 };
 
@@ -304,6 +314,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     uint64_t pending_offset;                       /* struct sb_pending[pending_count] */
 
     _Alignas(64) rb_word state;                    /* endpoint: enum sb_up_state */
+    rb_word first_limit_ns;                        /* endpoint: the earliest of `limits`; 0: there is none */
     struct sb_outgoing outgoing[SB_RINGS];
     struct sb_incoming incoming[SB_RINGS];
     _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
@@ -323,6 +334,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
     _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];
+    _Alignas(64) rb_word limits[SB_LIMITS];        /* endpoint: when the handler's time is over; 0: free */
+    struct sb_limited limited[SB_LIMITS];
 };
 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
@@ -384,6 +397,8 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word unrouted;                      /* dispatcher: its events that nobody matched */
     rb_word redelivered;                   /* dispatcher: messages handed on to it */
     rb_word forwarded;                     /* dispatcher: records taken from its rings */
+    rb_word overruns;                      /* dispatcher: messages whose handler took longer than its limit */
+    rb_word limits_told[SB_LIMITS];        /* dispatcher: the word of `limits` whose end it has told of */
     struct sb_todo todo;
 };
 

@@ -57,6 +57,7 @@ _Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 enum sb_fault_code {
     SB_FAULT_NO_ROUTE = 1, SB_FAULT_ENDPOINT_DIED = 2, SB_FAULT_REPLY_LOST = 3,
     SB_FAULT_TOO_LARGE = 4, SB_FAULT_COLLISION = 5, SB_FAULT_HANDLER_FULL = 6,
+    SB_FAULT_HANDLER_TIMEOUT = 7,
 };
 
 #define SB_BEGUN 256u /* the endpoint had begun the request, or nobody knows */
@@ -65,7 +66,7 @@ struct sb_fault { /* the payload of the dispatcher's own SB_ERROR */
     uint32_t code;   /* enum sb_fault_code */
     uint32_t pid;    /* of the endpoint at fault, 0 where none is */
     uint64_t limit;  /* TOO_LARGE, REPLY_LOST: the bytes that would have fitted. ENDPOINT_DIED: enum sb_reason, and
-                      * SB_BEGUN */
+                      * SB_BEGUN. HANDLER_TIMEOUT: for how long it has run, in ns */
     char name[SB_MAX_NAME]; /* of the endpoint at fault */
 };
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))

@@ -83,6 +83,14 @@ def facts(
             if info.last_progress is not None
             else "  no message taken yet",
         ),
+        *(
+            Text(
+                f"overdue: its handler of {one.type} has run for {cells.duration(one.seconds)}, "
+                f"its limit is {one.limit:g} s",
+                "bold magenta",
+            )
+            for one in info.overdue
+        ),
         *cells.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
@@ -158,9 +166,10 @@ def counters(row: Row) -> Table:
         ("handler errors", info.handler_errors),
         ("decode errors", info.decode_errors),
         ("timeouts", info.timeouts),
+        ("overruns", info.overruns),
         ("let go", info.let_go),
     ]
-    bad = {"lost", "handler errors", "decode errors", "let go", "undeliverable"}
+    bad = {"lost", "handler errors", "decode errors", "let go", "undeliverable", "overruns"}
     text = Text()
     for name, count in pairs:
         style = "bold red" if count and name in bad else "" if count else "dim"
