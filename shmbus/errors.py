@@ -392,7 +392,10 @@ class NoSuchBus(AttachError):
                 f"{self.bus}"
             )
         if self.running:
-            return f"several buses run on this machine: {others}. Name the one that you mean"
+            return (
+                f"several buses run on this machine: {others}. Name the one that you mean, or set "
+                "SHMBUS_BUS to it"
+            )
         return "no bus runs on this machine. Start one: python -m shmbus NAME"
 
 

@@ -41,16 +41,17 @@ def attach(
 ) -> Endpoint:
     """Attach to a bus.
 
-    `bus`: None takes the only one that runs. `name`: of this endpoint, unique on the bus; None
-    makes one up. `timeout`: seconds to wait until the bus is there and admits this endpoint (None:
-    no limit). `settings`: of this endpoint, by default the bus's. `types`: payload types by pattern
-    of message type. `encode`, `decode`: for types that msgspec does not know, its enc_hook and
-    dec_hook: `encode(value)` returns what to send in its place, `decode(type, value)` makes a
-    `type` of it at the receiver, where that type is expected. What they raise is an `EncodeError`
-    or a `DecodeError`. `reconnect`: where the dispatcher dies, or leaves the bus to a successor,
-    calls wait for the next one instead of raising `BusDown`. Where the bus is ended in good order
-    they raise it all the same: that is how a host tells everybody to go. "always" waits for the
-    next dispatcher then, too, as a host needs that is restarted under its workers.
+    `bus`: None takes the one that SHMBUS_BUS in the environment names, or else the only one that
+    runs. `name`: of this endpoint, unique on the bus; None makes one up. `timeout`: seconds to wait
+    until the bus is there and admits this endpoint (None: no limit). `settings`: of this endpoint,
+    by default the bus's. `types`: payload types by pattern of message type. `encode`, `decode`: for
+    types that msgspec does not know, its enc_hook and dec_hook: `encode(value)` returns what to
+    send in its place, `decode(type, value)` makes a `type` of it at the receiver, where that type
+    is expected. What they raise is an `EncodeError` or a `DecodeError`. `reconnect`: where the
+    dispatcher dies, or leaves the bus to a successor, calls wait for the next one instead of
+    raising `BusDown`. Where the bus is ended in good order they raise it all the same: that is how
+    a host tells everybody to go. "always" waits for the next dispatcher then, too, as a host needs
+    that is restarted under its workers.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
     `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`; `NoResource` or `NoThread` where

@@ -65,8 +65,11 @@ def running() -> tuple[str, ...]:
 
 
 def choose(bus: str | None) -> str:
-    """The bus that is meant: the one named, or else the only one running, or else the only one
-    that is there at all. Raises ``NoSuchBus``, ``InvalidName``."""
+    """The bus that is meant: the one named, here or by ``SHMBUS_BUS`` in the environment, or else
+    the only one running, or else the only one that is there at all. Raises ``NoSuchBus``,
+    ``InvalidName``."""
+    if bus is None:
+        bus = os.environ.get("SHMBUS_BUS") or None
     if bus is not None:
         return names.check_bus(bus)
     candidates = running()

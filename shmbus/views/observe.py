@@ -201,7 +201,8 @@ class BusView:
 
 
 def observe(bus: str | None = None) -> BusView:
-    """Look at a bus, read-only; None: the only one running.
+    """Look at a bus, read-only; None: the one that SHMBUS_BUS in the environment names, or else the
+    only one running.
 
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
     ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``, ``NoResource``.

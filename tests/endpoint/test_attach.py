@@ -32,6 +32,28 @@ def test_attaching_waits_for_the_bus_to_appear(bus_name: str) -> None:
         got[0].close()
 
 
+def test_the_environment_names_the_bus_where_the_call_does_not(
+    bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmbus.serve(f"{bus.name}-2") as other:
+        monkeypatch.setenv("SHMBUS_BUS", "")
+        for meant in (shmbus.attach, shmbus.observe):
+            with pytest.raises(errors.NoSuchBus, match="SHMBUS_BUS") as several:
+                meant()
+            assert {bus.name, other.name} <= set(several.value.running)
+        monkeypatch.setenv("SHMBUS_BUS", other.name)
+        with (
+            shmbus.attach() as endpoint,
+            shmbus.attach(bus.name) as named,
+            shmbus.observe() as seen,
+        ):
+            assert (endpoint.bus.name, named.bus.name) == (other.name, bus.name)
+            assert seen.name == other.name
+        monkeypatch.setenv("SHMBUS_BUS", "no bus")
+        with pytest.raises(errors.InvalidName):
+            shmbus.attach()
+
+
 @pytest.mark.slow
 def test_attaching_outlasts_buses_that_end_and_begin(bus_name: str) -> None:
     ended = threading.Event()
