@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import socket
 import time
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 import shmbus
 
-from . import bare, ends, many, outstanding, peers
+from . import bare, crowd, ends, many, outstanding, peers
 from .measure import Flood, Latency, Pace
 from .stage import ENDS_SHARE, FIRST, FREE, PLACEMENTS, Placement, Role, cpu_seconds, perform
 
@@ -527,6 +528,37 @@ class Bench:
             ],
         )
 
+    def bare_paced(self, pace: Pace, waiters: int) -> Sample:
+        with crowd.bells(waiters) as bells, mmap.mmap(-1, 8 * pace.messages) as times:
+            _, *took = perform(
+                [
+                    Role(crowd.waker, (bells, times, pace)),
+                    *(Role(crowd.waiter, (bell, times, pace)) for bell in bells),
+                ]
+            )
+        return _all_reached(took)
+
+    def crowd(self) -> Figure:
+        pace = Pace(chunks=int(100 * self.scale.seconds), chunk=1, interval=2e-2)
+        return Figure(
+            "crowd",
+            {
+                "bus, 64 subscribers": partial(self.bus_paced, pace, 64),
+                "64 processes woken without a bus": partial(self.bare_paced, pace, 64),
+            },
+            [
+                Claim(
+                    "event at the last of 64 subscribers: p99 / p50",
+                    lambda medians: (
+                        medians["bus, 64 subscribers"]["p99"]
+                        / medians["bus, 64 subscribers"]["p50"]
+                    ),
+                    3,
+                    at_most=True,
+                )
+            ],
+        )
+
     def routing(self) -> Figure:
         pace = Pace(chunks=int(10_000 * self.scale.seconds), chunk=10, interval=1e-4)
         variants = {
@@ -625,6 +657,7 @@ class Bench:
             self.batching(),
             self.batch_of_1(),
             self.fanout(),
+            self.crowd(),
             self.routing(),
             self.sustained(),
             self.idle(),
