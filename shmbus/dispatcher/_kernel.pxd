@@ -26,8 +26,8 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
     int dp_service_start(dp_service *)
     void dp_service_stop(dp_service *, uint64_t)
     void dp_service_wake_all(dp_service *)
-    int dp_service_admit(dp_service *, uint32_t, uint32_t, const sb_up *, uint64_t, sb_down *, const char *, uint32_t,
-                         int, int, int, bint)
+    int dp_service_admit(dp_service *, uint32_t, uint32_t, const sb_up *, uint64_t, const char *, sb_down *,
+                         const char *, uint32_t, int, int, int, bint)
     void dp_service_forget(dp_service *, uint32_t, uint32_t)
     void dp_service_open_door(dp_service *, uint32_t, uint32_t, int)
     void dp_service_close(dp_service *)

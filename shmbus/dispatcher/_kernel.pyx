@@ -96,12 +96,12 @@ cdef class Forwarder:
         self.mappings.clear()
         self.bus = self.ready = None
 
-    def admit(self, uint32_t slot, uint32_t generation, up, down, *, str bell, uint32_t pid, int pidfd, int stat,
-              int door, bint adopted=False):
+    def admit(self, uint32_t slot, uint32_t generation, up, down, *, str up_file, str bell, uint32_t pid, int pidfd,
+              int stat, int door, bint adopted=False):
         """Begin to serve an endpoint; takes over the descriptors."""
         self.check()
         cdef int failed = dp_service_admit(self.service, slot, generation,
-                                           <const sb_up *><uintptr_t>up.address, up.size,
+                                           <const sb_up *><uintptr_t>up.address, up.size, up_file.encode(),
                                            <sb_down *><uintptr_t>down.address, bell.encode(), pid, pidfd, stat, door,
                                            adopted)
         if failed:
@@ -112,9 +112,9 @@ cdef class Forwarder:
         """Order the eviction of an endpoint."""
         self.end(slot, generation, DP_EVICT, SB_REASON_EVICTED)
 
-    def mark_dead(self, uint32_t slot, uint32_t generation, int reason=SB_REASON_DIED):
+    def mark_dead(self, uint32_t slot, uint32_t generation):
         """Order the end of an endpoint that is known to be dead."""
-        self.end(slot, generation, DP_DEAD, reason)
+        self.end(slot, generation, DP_DEAD, SB_REASON_DIED)
 
     cdef int end(self, uint32_t slot, uint32_t generation, int kind, int reason) except -1:
         self.check()

@@ -63,8 +63,6 @@ class Dispatcher:
         self.admitted: dict[int, Admitted] = {}
         self._waiting: list[Waiting] = []
         self._unread: set[int] = set()  # slots whose interests could not be read, warned of once
-        self._unconnected: set[int] = set()  # adopted slots whose endpoint has not knocked again
-        self._checked_exec = 0.0  # when: monotonic()
         self._cleared = 0.0  # when: monotonic()
         self._lookout = Lookout()
         self._out_of_files = False  # no descriptor is left to admit with, and it was logged
@@ -162,7 +160,6 @@ class Dispatcher:
             return self._give_up(slot, row, down_name, down, problem)
         if process is None:
             self._kernel.mark_dead(slot, generation)
-        self._unconnected.add(slot)
         return True
 
     def _give_up(
@@ -179,21 +176,6 @@ class Dispatcher:
         unlink(down_name)
         return False
 
-    def _end_execed(self) -> None:
-        """End adopted endpoints whose process has called exec. Usually the end of the connection
-        shows it; one that has not connected to this dispatcher yet shows it by having unmapped
-        its segment. Looks once a second at most."""
-        if not self._unconnected or monotonic() - self._checked_exec < 1.0:
-            return
-        self._checked_exec = monotonic()
-        for slot in list(self._unconnected):
-            endpoint = self.admitted.get(slot)
-            if endpoint is None:
-                self._unconnected.discard(slot)
-            elif not processes.maps(endpoint.owner.pid, self.names.up(endpoint.owner)):
-                self._unconnected.discard(slot)
-                self._kernel.mark_dead(slot, endpoint.generation, layout.Reason.EXEC)
-
     # The control thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -206,7 +188,6 @@ class Dispatcher:
             ready = poll.poll(1e3 * self._pause())
             self._tick()
             try:
-                self._end_execed()
                 self._end_dead()
                 for fd, _ in ready:
                     if fd == wake:
@@ -315,7 +296,6 @@ class Dispatcher:
                 self._kernel.open_door(
                     endpoint.slot, endpoint.generation, os.dup(connection.fileno())
                 )
-                self._unconnected.discard(endpoint.slot)
                 if caller.pidfd is not None:
                     os.close(caller.pidfd)
                 return Answer(DoorCode.ADMITTED, endpoint.slot, endpoint.generation, os.getpid())
@@ -360,6 +340,7 @@ class Dispatcher:
                 endpoint.generation,
                 endpoint.up,
                 endpoint.down.memory,
+                up_file=self.names.up(endpoint.owner),
                 bell=self.names.endpoint_bell(endpoint.owner),
                 pid=endpoint.owner.pid,
                 pidfd=process.pidfd,
@@ -406,7 +387,6 @@ class Dispatcher:
         slot = endpoint.slot
         del self.admitted[slot]
         self._unread.discard(slot)
-        self._unconnected.discard(slot)
         self._lookout.discard(slot)
         self._kernel.forget(slot, endpoint.generation)
         self._unlink(endpoint)

@@ -356,6 +356,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word timeouts
         rb_word let_go
         rb_word let_go_unkept
+        rb_word watcher
         sb_held_entry held[64]
         sb_let_go kept[16]
         rb_word limits[64]

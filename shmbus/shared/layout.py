@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000019B6432A1
+LAYOUT = 0x00000001D250400F
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -533,6 +533,7 @@ UP = _structure(
     ("timeouts", "<u8", 832),
     ("let_go", "<u8", 840),
     ("let_go_unkept", "<u8", 848),
+    ("watcher", "<u8", 856),
     ("held", (HELD_ENTRY, 64), 896),
     ("kept", (LET_GO, 16), 1920),
     ("limits", ("<u8", 64), 9088),

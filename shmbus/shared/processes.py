@@ -78,16 +78,6 @@ def _task(stat: str) -> _Task | None:
     return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & TASK_FINISHED)
 
 
-def maps(pid: int, file: str) -> bool:
-    """Whether the process has a file of this name in its memory; True where that cannot be read."""
-    try:
-        with open(f"/proc/{pid}/maps", "rb") as maps_file:
-            mapped = maps_file.read()
-    except OSError:
-        return True
-    return not mapped or file.encode() in mapped  # an ending process has none
-
-
 def namespace(kind: str) -> int:
     """The number of this process's namespace of that kind (pid, time); 0 where there is none."""
     try:

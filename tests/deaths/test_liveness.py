@@ -130,6 +130,63 @@ def test_however_it_dies_its_caller_and_all_who_listen_are_told(
         assert "oom_kill 1" in account.splitlines()
 
 
+def exec_beside_a_child_that_c_forked(endpoint: shmbus.Endpoint) -> None:
+    """The child inherits the connection to the dispatcher: no hook of Python's runs in it."""
+    libc = ctypes.PyDLL(None)
+
+    def die(message: shmbus.Message) -> None:
+        if libc.fork() == 0:
+            libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the program that comes
+            while True:
+                libc.pause()
+        os.execvp("sleep", ["sleep", "600"])
+
+    endpoint.handle("die", die)
+    endpoint.run()
+
+
+def test_exec_is_seen_although_a_child_that_c_forked_lives_on(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    victim = worker(exec_beside_a_child_that_c_forked, name="victim")
+    caller = attach("caller")
+    caller.wait_for("die")
+    with pytest.raises(errors.EndpointDied) as caught:
+        caller.request("die", timeout=20)
+    assert (caught.value.endpoint, caught.value.reason) == ("victim", "exec")
+    downs.wait(where=lambda m: m.payload["name"] == "victim")
+    (child,) = psutil.Process(victim.pid).children()
+    assert child.status() == psutil.STATUS_SLEEPING
+    attach("victim")  # the name is free
+    victim.kill()
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def serve_beside_children_that_c_forked(endpoint: shmbus.Endpoint) -> None:
+    libc = ctypes.PyDLL(None)
+    for _ in range(3):
+        if libc.fork() == 0:
+            libc.prctl(1, signal.SIGKILL)
+            while True:
+                libc.pause()
+    endpoint.handle("echo", lambda message: message.payload)
+    endpoint.run()
+
+
+def test_who_has_children_that_c_forked_goes_on(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    downs = recorder("$bus.endpoint.down")
+    worker(serve_beside_children_that_c_forked, name="parent")
+    caller = attach("caller")
+    caller.wait_for("echo")
+    for n in range(200):
+        assert caller.request("echo", n, timeout=60).payload == n
+        NEVER.wait(0.001)  # several looks at all processes
+    assert not downs.messages
+
+
 def exit_beside_its_main_thread(endpoint: shmbus.Endpoint, code: int) -> None:
     endpoint.handle("die", lambda message: os._exit(code))
     endpoint.start()

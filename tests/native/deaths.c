@@ -1,6 +1,10 @@
 /* Endpoints that die: what goes on to others, what is emitted, what is counted, and that nothing is left. */
 #include "harness.h"
 
+#include "shmbus/dispatcher/native/liveness.h"
+
+#include <sys/wait.h>
+
 TEST(a_death_is_said_once_with_its_reason_and_frees_slot_and_name)
 {
     struct world *w = new_world();
@@ -634,5 +638,75 @@ TEST(a_request_whose_target_could_not_be_adopted_ends_with_an_error)
     dp_recover(w->f);
     settle(w);
     GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "");
+    close_world(w);
+}
+
+/* Whether it is taken for one that has called exec: a process that lives, with that watcher and UP. */
+static bool exec_is_seen(struct world *w, pid_t pid, pid_t watcher, const char *up_file)
+{
+    struct dp_liveness liveness;
+    CHECK(dp_liveness_open(&liveness, &w->f->orders, &w->bus->wills, w->f->slots));
+    rb_word tid = (uint64_t)watcher;
+    struct dp_process process = {.generation = 7, .pid = (uint32_t)pid, .pidfd = -1, .door = -1, .watcher = &tid,
+                                 .stat = sb_open_stat((uint32_t)pid), .up_file = strdup(up_file)};
+    dp_liveness_add(&liveness, 3, process);
+    CHECK(!dp_liveness_look(&liveness, 3, false));
+    bool seen = liveness.processes[3].over;
+    CHECK(!seen || liveness.processes[3].reason == SB_REASON_EXEC);
+    dp_liveness_close(&liveness);
+    return seen;
+}
+
+TEST(the_end_of_its_connection_shows_exec_also_where_nothing_else_does)
+{
+    struct world *w = new_world();
+    struct dp_liveness liveness;
+    CHECK(dp_liveness_open(&liveness, &w->f->orders, &w->bus->wills, w->f->slots));
+    int door[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, door) == 0);
+    struct dp_process process = {.generation = 7, .pid = (uint32_t)getpid(), .pidfd = -1, .door = door[0],
+                                 .stat = sb_open_stat((uint32_t)getpid())};
+    dp_liveness_add(&liveness, 3, process);
+    uint64_t event = (uint64_t)7 << 32 | (uint64_t)DP_SIGN_DOOR << 16 | 3;
+    dp_liveness_event(&liveness, event); /* it has not ended yet */
+    CHECK(!liveness.processes[3].over);
+    close(door[1]);
+    dp_liveness_event(&liveness, event);
+    CHECK(liveness.processes[3].over && liveness.processes[3].reason == SB_REASON_EXEC);
+    dp_liveness_close(&liveness);
+    close_world(w);
+}
+
+TEST(exec_is_seen_by_the_threads_and_the_memory_that_it_ends_and_by_neither_alone)
+{
+    struct world *w = new_world();
+    char here[] = "/proc/self/exe", file[256] = "";
+    ssize_t n = readlink(here, file, sizeof file - 1);
+    CHECK(n > 0); /* what this process certainly maps */
+    pid_t ended = fork();
+    if (ended == 0)
+        _exit(0);
+    EQUAL(waitpid(ended, NULL, 0), ended); /* no task has this number any more */
+    CHECK(exec_is_seen(w, getpid(), ended, "/dev/shm/no such file"));
+    CHECK(!exec_is_seen(w, getpid(), ended, file));                          /* a thread was ended, no more */
+    CHECK(!exec_is_seen(w, getpid(), getpid(), "/dev/shm/no such file"));
+    CHECK(!exec_is_seen(w, getpid(), 0, "/dev/shm/no such file"));           /* its watcher is not known yet */
+    pid_t hidden = fork();
+    if (hidden == 0) {
+        for (;;)
+            pause();
+    }
+    if (geteuid() == 0) { /* what it maps cannot be read */
+        pid_t looker = fork();
+        if (looker == 0) {
+            CHECK(setresuid(65534, 65534, 65534) == 0);
+            _exit(sb_may_map((uint32_t)hidden, "/dev/shm/no such file") ? 0 : 1);
+        }
+        int status;
+        EQUAL(waitpid(looker, &status, 0), looker);
+        EQUAL(status, 0);
+    }
+    kill(hidden, SIGKILL);
+    EQUAL(waitpid(hidden, NULL, 0), hidden);
     close_world(w);
 }

@@ -337,7 +337,7 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
     struct dp_liveness liveness;
     CHECK(dp_liveness_open(&liveness, &w->f->orders, &w->bus->wills, w->f->slots));
     int ended = eventfd(1, EFD_CLOEXEC); /* readable like the pidfd of one that has ended */
-    dp_liveness_add(&liveness, 3, 7, 0, ended, -1, -1, false);
+    dp_liveness_add(&liveness, 3, (struct dp_process){.generation = 7, .pidfd = ended, .stat = -1, .door = -1});
     liveness.processes[3].generation = 8; /* as if it were given away while the liveness thread waits for the lock */
     pthread_t thread = start(watching, &liveness);
     struct pollfd wake = {.fd = liveness.wake, .events = POLLIN};

@@ -4,8 +4,12 @@
  * Task flags tell (process.h), and a sign says when to look at them: a last will (will.h), upon which all are swept
  * at once and again at growing intervals. For those who leave none, a pidfd tells of small processes as soon; those
  * with much memory, or that dump core, show it a second and more later, so all are swept every 72 ms anyway,
- * and one that is dying is looked at every 2 ms. The end of the door connection of a process that lives means exec, or
- * a close without a word.
+ * and one that is dying is looked at every 2 ms.
+ *
+ * The end of the door connection of a process that lives means exec, or a close without a word. A child that its
+ * process forked in C may keep that connection, so the watcher (endpoint/native/watcher.h) is asked for as well: exec
+ * ends all threads but one, never that one, and leaves nothing of UP in the process's memory. Both must show, since a
+ * process that works may lose a thread to nobody knows what.
  *
  * Offers: dp_liveness_open, dp_liveness_close; dp_liveness_add, dp_liveness_open_door, dp_liveness_remove; the threads'
  *         bodies dp_liveness_run and dp_attend_wills. */
@@ -28,6 +32,8 @@ struct dp_process {
     bool used, suspect, door_ended, stopped, over; /* over: its death was ordered */
     uint32_t generation, pid;
     int pidfd, stat, door; /* -1: not to be had */
+    const rb_word *watcher; /* in UP; NULL: none to ask for */
+    char *up_file;          /* the name of UP; its own copy */
     enum sb_reason reason; /* best known so far */
 };
 
@@ -75,15 +81,15 @@ static inline void dp_liveness_listen(struct dp_liveness *w, int fd, uint32_t sl
         epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &e);
 }
 
-/* From here on the descriptors are ours, to be closed in dp_liveness_remove. */
-static inline void dp_liveness_add(struct dp_liveness *w, uint32_t slot, uint32_t generation, uint32_t pid, int pidfd,
-                                int stat, int door, bool stopped)
+/* From here on the descriptors and `up_file` are ours, and `watcher` is read, until dp_liveness_remove. */
+static inline void dp_liveness_add(struct dp_liveness *w, uint32_t slot, struct dp_process process)
 {
     pthread_mutex_lock(&w->lock);
-    w->processes[slot] = (struct dp_process){.used = true, .generation = generation, .pid = pid, .pidfd = pidfd,
-                                           .stat = stat, .door = door, .reason = SB_REASON_DIED, .stopped = stopped};
-    dp_liveness_listen(w, pidfd, slot, DP_SIGN_PIDFD);
-    dp_liveness_listen(w, door, slot, DP_SIGN_DOOR);
+    w->processes[slot] = process;
+    w->processes[slot].used = true;
+    w->processes[slot].reason = SB_REASON_DIED;
+    dp_liveness_listen(w, process.pidfd, slot, DP_SIGN_PIDFD);
+    dp_liveness_listen(w, process.door, slot, DP_SIGN_DOOR);
     pthread_mutex_unlock(&w->lock);
     dp_raise(w->wake); /* it may sleep for good while there is nobody to sweep */
 }
@@ -111,6 +117,7 @@ static inline void dp_liveness_remove(struct dp_liveness *w, uint32_t slot, uint
         for (int i = 0; i < 3; i++)
             if (fds[i] >= 0)
                 close(fds[i]);
+        free(x->up_file);
         *x = (struct dp_process){.pidfd = -1, .stat = -1, .door = -1};
     }
     pthread_mutex_unlock(&w->lock);
@@ -128,6 +135,13 @@ static inline void dp_liveness_order(struct dp_liveness *w, uint32_t slot, enum 
     }
     dp_give_order(w->orders, &(struct dp_order){.kind = kind, .slot = slot, .generation = x->generation,
                                                 .reason = x->reason});
+}
+
+/* For a process that lives. */
+static inline bool dp_has_called_exec(const struct dp_process *x)
+{
+    uint64_t watcher = x->watcher && x->up_file ? rb_load(x->watcher) : 0;
+    return watcher && sb_task_ended(x->pid, watcher) && !sb_may_map(x->pid, x->up_file);
 }
 
 /* Look at one process; `ended`: its pidfd said so. True: look again soon. */
@@ -148,7 +162,7 @@ static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool e
     }
     if (life == SB_FINISHED)
         return x->suspect = true;
-    if (x->door_ended && life != SB_UNKNOWN) { /* it lives, and has let go of the bus */
+    if (life != SB_UNKNOWN && (x->door_ended || dp_has_called_exec(x))) { /* it lives, and has let go of the bus */
         x->reason = SB_REASON_EXEC;
         dp_liveness_order(w, slot, DP_DEAD);
         return false;

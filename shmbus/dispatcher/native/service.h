@@ -109,8 +109,8 @@ static inline void dp_service_wake_all(struct dp_service *s)
 
 /* From here on the descriptors are ours. 0, or the error number. */
 static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t generation, const struct sb_up *up,
-                                   uint64_t up_size, struct sb_down *down, const char *bell, uint32_t pid, int pidfd,
-                                   int stat, int door, bool adopted)
+                                   uint64_t up_size, const char *up_file, struct sb_down *down, const char *bell,
+                                   uint32_t pid, int pidfd, int stat, int door, bool adopted)
 {
     struct dp_shape shape;
     if (!dp_read_shape(up, up_size, &shape))
@@ -126,7 +126,9 @@ static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t
     }
     s->port_bells[slot] = semaphore;
     bool stalled = rb_load(&s->forwarder.rows[slot].health) & SB_STALLED;
-    dp_liveness_add(&s->liveness, slot, generation, pid, pidfd, stat, door, adopted && stalled);
+    struct dp_process process = {.generation = generation, .pid = pid, .pidfd = pidfd, .stat = stat, .door = door,
+                                 .watcher = &up->watcher, .up_file = strdup(up_file), .stopped = adopted && stalled};
+    dp_liveness_add(&s->liveness, slot, process);
     return 0;
 }
 

@@ -5,7 +5,8 @@
  *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
  *   - finds the successor of one that has ended, and knocks at its door (door.h).
  *
- * Its own end is the sign of this process's death (will.h). Other threads call
+ * Its own end is the sign of this process's death (will.h), and that it is not there any more the sign of an exec;
+ * so its tid stands in UP. Other threads call
  *
  *   ep_watcher_add, ep_watcher_remove    have an endpoint watched, from its attach to its end
  *   ep_arm_watcher                       a batch has been begun
@@ -31,6 +32,7 @@ struct ep_watcher {
     int event;              /* wakes the thread */
     uint64_t generation;    /* ep_fork_generation of the process that started it */
     rb_word wake_at;        /* when it will look next; ~0: when woken. The watcher's */
+    rb_word tid;            /* of the thread, once it runs. The watcher's */
     struct ep_endpoint *first;
 };
 
@@ -144,6 +146,8 @@ static inline void *ep_watcher_run(void *unused)
 {
     static struct pollfd polled[EP_WATCHED_MAX];
     (void)unused;
+    rb_store_release(&ep_watcher.tid, (uint64_t)syscall(SYS_gettid));
+    (void)syscall(SYS_futex, &ep_watcher.tid, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     sb_make_will();
     for (;;) {
         nfds_t count = 1;
@@ -156,6 +160,16 @@ static inline void *ep_watcher_run(void *unused)
             continue; /* cannot be: this thread alone reads it */
     }
     return NULL;
+}
+
+/* The tid of the thread that was just started; 0 where the system lets it wait for longer than a second. */
+static inline uint64_t ep_watcher_tid(void)
+{
+    struct timespec most = {1, 0};
+    while (!rb_load_acquire(&ep_watcher.tid)) /* its low half is the futex */
+        if (syscall(SYS_futex, &ep_watcher.tid, FUTEX_WAIT_PRIVATE, 0, &most, NULL, 0) != 0 && errno == ETIMEDOUT)
+            break;
+    return rb_load_acquire(&ep_watcher.tid);
 }
 
 /* 0 or an errno. Under the watcher's lock. */
@@ -196,6 +210,7 @@ static inline int ep_watcher_add(struct ep_endpoint *e)
         if (!ep_watch_dispatcher(e))
             ep_set_trouble(e, EP_BUS_DEAD, 0);
         ep_unlock(e);
+        rb_store_release(&e->up->watcher, ep_watcher_tid());
         e->watch_next = ep_watcher.first;
         ep_watcher.first = e;
         sb_leave_will(&e->bus->wills);

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000019b6432a1ull
+#define SB_LAYOUT 0x00000001d250400full
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -239,6 +239,7 @@ SB_FIELD(sb_up, decode_errors, 824, 8);
 SB_FIELD(sb_up, timeouts, 832, 8);
 SB_FIELD(sb_up, let_go, 840, 8);
 SB_FIELD(sb_up, let_go_unkept, 848, 8);
+SB_FIELD(sb_up, watcher, 856, 8);
 SB_FIELD(sb_up, held, 896, 1024);
 SB_FIELD(sb_up, kept, 1920, 7168);
 SB_FIELD(sb_up, limits, 9088, 512);

@@ -331,6 +331,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word timeouts;                              /* endpoint: requests that ended in RequestTimeout */
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
+    rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
 
     _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];

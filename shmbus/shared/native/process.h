@@ -10,6 +10,8 @@
  *   sb_process_finished           is every task finished?
  *   sb_pidfd_open                 the late sign, which can be polled
  *   sb_process_there              has any process this pid? For one that /proc hides (hidepid=)
+ *   sb_task_ended                 has a process that lives no such thread any more? exec ends all but one
+ *   sb_may_map                    may a file be in its memory still? exec has unmapped all
  */
 #pragma once
 
@@ -148,3 +150,28 @@ static inline int sb_pidfd_open(uint32_t pid)
 
 /* A zombie is there, too. */
 static inline bool sb_process_there(uint32_t pid) { return kill((pid_t)pid, 0) == 0 || errno != ESRCH; }
+
+static inline bool sb_task_ended(uint32_t pid, uint64_t tid)
+{
+    return syscall(SYS_tgkill, (pid_t)pid, (pid_t)tid, 0) != 0 && errno == ESRCH;
+}
+
+/* True where that cannot be read, as of a program that runs as somebody else, and of a process that is ending. */
+static inline bool sb_may_map(uint32_t pid, const char *file)
+{
+    char path[40], *line = NULL;
+    size_t size = 0;
+    snprintf(path, sizeof path, "/proc/%u/maps", pid);
+    FILE *maps = fopen(path, "re");
+    if (!maps)
+        return true;
+    bool found = false, readable = false;
+    while (!found && getline(&line, &size, maps) > 0) {
+        readable = true;
+        found = strstr(line, file) != NULL;
+    }
+    readable &= !ferror(maps);
+    free(line);
+    fclose(maps);
+    return found || !readable;
+}
