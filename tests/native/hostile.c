@@ -245,6 +245,28 @@ TEST(a_tail_in_the_midst_of_a_record_leads_nowhere_when_its_writer_is_seen_off)
     }
 }
 
+TEST(what_looks_like_a_record_in_the_midst_of_one_leads_nowhere_when_its_writer_is_seen_off)
+{
+    for (uint16_t type_length = 0; type_length <= 8; type_length += 8) { /* none, and beyond its end */
+        struct scene s = scene();
+        subscribe(s.guilty, "job.done");
+        struct sb_record within = {.length = SB_HEADER, .kind = SB_SEND, .peer = (uint16_t)s.b->slot,
+                                   .type_length = type_length};
+        struct sb_record event = {.kind = SB_EVENT, .flags = SB_RAW};
+        CHECK(put(s.b, SB_DATA, event, "job.done", &within, sizeof within));
+        flush(s.b);
+        settle(s.w);
+        rb_store(&s.guilty->up->incoming[SB_DATA].tail, SB_HEADER + strlen("job.done"));
+        die(s.guilty, SB_REASON_KILLED);
+        advance(s.w, 3 * SECOND);
+        CHECK(s.guilty->reclaimed);
+        EQUAL(rb_load(&s.w->bus->dead_letters), 0);
+        count_messages(s.ear);
+        others_are_well(&s);
+        close_world(s.w);
+    }
+}
+
 /* Interests ---------------------------------------------------------------------------------------------------- */
 
 static void with_interest(struct sb_interest e, const char *pattern, const char *group)
