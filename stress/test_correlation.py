@@ -93,6 +93,7 @@ def forge(place: Place, seed: int) -> None:
     chance = random.Random(f"{seed} {place.name}")
     slots: dict[str, tuple[int, int]] = {}
     old: list[tuple[int, int, UUID]] = []
+    kept: list[Message] = []  # a deferred request that is dropped is answered with an error
     with place.attach() as endpoint, shmbus.attach(place.bus, name="impostor") as second:
         hand, impostor = Forger(endpoint), Forger(second)
 
@@ -107,6 +108,7 @@ def forge(place: Place, seed: int) -> None:
 
         def reply(message: Message) -> None:
             message.defer()
+            kept.append(message)
             if message.source not in slots:
                 slots.update({e.name: (e.slot, e.generation) for e in endpoint.bus.endpoints()})
             peer, generation = slots[message.source]

@@ -54,6 +54,7 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject *)
     void Py_XDECREF(PyObject *)
     void PyErr_Clear()
+    bint PyCoro_CheckExact(object)
 
 cdef extern from "shmbus/shared/native/type.h" nogil:
     bint sb_is_type(const char *, size_t)
@@ -112,6 +113,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t request_count
         uint32_t held_count
         uint64_t deferred
+        bint recalled
         uint32_t inside
         ep_request *requests
         uint32_t alerting

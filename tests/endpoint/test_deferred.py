@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import warnings
 
 import pytest
 
@@ -69,3 +70,92 @@ def test_a_deferred_request_that_was_dropped_leaves_nobody_busy(
     eventually(lambda: gc.collect() is not None and "dropped" in caplog.text)
     eventually(lambda: busy() == 0)
     server.drain(timeout=60)
+
+
+@pytest.mark.smoke
+def test_who_asked_for_a_deferred_request_that_was_dropped_is_told(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    server.handle("later", lambda message: message.defer())
+    server.start()
+    with pytest.raises(errors.RemoteError, match="dropped its message without a reply") as caught:
+        client.request("later", timeout=None)
+    assert caught.value.endpoint == "server"
+    eventually(lambda: bus.find("later")[0].in_hand == 0)
+
+
+def test_a_deferred_request_in_a_cycle_is_failed_by_the_collector(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+
+    class Job:
+        def __init__(self, message: shmbus.Message) -> None:
+            self.message, self.itself = message, self
+
+    def forget(message: shmbus.Message) -> None:
+        message.defer()
+        Job(message)
+
+    server.handle("later", forget)
+    server.start()
+    reply = client.request_async("later", timeout=60)
+    eventually(lambda: gc.collect() is not None and reply.done())
+    assert isinstance(reply.exception(), errors.RemoteError)
+
+
+def test_dropped_requests_that_find_no_space_at_once_are_failed_later(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server = attach("server", settings=shmbus.Settings(ring_bytes=4096, max_requests=4))
+    client, kept = attach("client"), list[shmbus.Message]()
+
+    def keep(message: shmbus.Message) -> None:
+        message.defer()
+        kept.append(message)
+
+    server.handle("later", keep)
+    server.start()
+    replies = [client.request_async("later", timeout=60) for _ in range(200)]
+    eventually(lambda: len(kept) == 200)
+    kept.clear()  # all at once
+    assert {type(reply.exception(60)) for reply in replies} == {errors.RemoteError}
+    eventually(lambda: bus.find("later")[0].in_hand == 0)
+
+
+def test_a_deferred_request_that_was_answered_is_not_failed_as_well(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+
+    def later(message: shmbus.Message) -> None:
+        message.defer()
+        message.reply("here")
+
+    server.handle("later", later)
+    server.start()
+    assert client.request("later", timeout=60).payload == "here"
+    gc.collect()
+    assert bus.health().orphans == 0
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_refused(
+    bus: shmbus.Bus, attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, client = attach("server"), attach("client")
+
+    async def work() -> int:
+        return 1
+
+    server.handle("job", lambda message: work())
+    server.subscribe("event", lambda message: work())
+    server.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(errors.RemoteError, match="returned a coroutine"):
+            client.request("job", timeout=60)
+        client.publish("event")
+        eventually(lambda: bus.find("event")[0].handler_errors == 2)
+        gc.collect()
+    assert "returned a coroutine" in caplog.text

@@ -13,6 +13,7 @@ import shmbus
 from shmbus import Death, Message, errors
 from shmbus.endpoint import door, ending, runners, subscribing
 from shmbus.testing import Attach, eventually
+from tests.kept import Kept
 
 
 def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(
@@ -44,7 +45,7 @@ def test_a_closed_endpoint_refuses_and_says_that_it_was_closed_here(
 def test_closing_ends_every_wait(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint, server = attach("e"), attach("server")
     endpoint.subscribe("x")
-    server.handle("q", lambda message: message.defer())
+    server.handle("q", Kept())
     server.start()
     ended: list[str] = []
 

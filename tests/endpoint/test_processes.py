@@ -10,6 +10,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.testing import Attach, MakeRecorder, eventually, run_python, start_python
+from tests.kept import Kept
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -186,7 +187,7 @@ def test_ctrl_c_ends_a_wait(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     server = attach("server")
-    server.handle("q", lambda message: message.defer())
+    server.handle("q", Kept())
     server.start()
     code = f"""
 ep = shmbus.attach(NAME, name="waiting")
@@ -321,7 +322,8 @@ def test_a_handler_that_forks_goes_on_in_its_parent_alone(bus: shmbus.Bus, way: 
 EXIT = """
     import sys, threading, shmbus
     ep = shmbus.attach(sys.argv[1])
-    ep.handle("never", lambda m: m.defer())
+    kept = []
+    ep.handle("never", lambda m: (m.defer(), kept.append(m))[0])
     ep.subscribe("x")
     def go(call):
         threading.Thread(target=call, daemon=True).start()

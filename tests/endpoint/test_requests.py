@@ -14,6 +14,7 @@ import pytest
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, BusProcess, eventually
+from tests.kept import Kept
 
 
 @pytest.mark.smoke
@@ -251,7 +252,7 @@ def test_a_request_to_oneself_that_is_deferred_does_not_blame_the_threads(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
     endpoint = attach("e")
-    endpoint.handle("later", lambda message: message.defer())
+    endpoint.handle("later", Kept())
     endpoint.start()
     error = time_out(endpoint, "later", until=lambda error: error.endpoint and not error.hint)
     assert (error.endpoint, error.hint) == ("e", "")
@@ -380,7 +381,7 @@ def test_futures_have_the_deadlines_and_errors_of_requests(bus: shmbus.Bus, atta
 def test_a_cancelled_future_leaves_its_place(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client", settings=shmbus.Settings(max_requests=2))
     server = attach("server")
-    server.handle("x", lambda message: message.defer())
+    server.handle("x", Kept())
     server.handle("y", lambda message: message.payload)
     server.start()
     client.request_async("x", timeout=None)
@@ -391,7 +392,7 @@ def test_a_cancelled_future_leaves_its_place(bus: shmbus.Bus, attach: Attach) ->
 
 def test_replies_are_not_kept_behind_one_that_is_late(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
-    server.handle("late", lambda message: message.defer())
+    server.handle("late", Kept())
     server.handle("quick", lambda message: message.payload)
     server.start()
     client.request_async("late", timeout=600)
@@ -405,7 +406,7 @@ def test_replies_are_not_kept_behind_one_that_is_late(bus: shmbus.Bus, attach: A
 
 def test_futures_end_when_the_endpoint_is_closed(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
-    server.handle("x", lambda message: message.defer())
+    server.handle("x", Kept())
     server.start()
     future: Future[Message] = client.request_async("x", timeout=None)
     client.close()
@@ -416,7 +417,7 @@ def test_futures_end_when_the_endpoint_is_closed(bus: shmbus.Bus, attach: Attach
 def test_requests_in_flight_are_limited(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client", settings=shmbus.Settings(max_requests=2))
     server = attach("server")
-    server.handle("x", lambda message: message.defer())
+    server.handle("x", Kept())
     server.start()
     for _ in range(2):
         client.request_async("x", timeout=60)

@@ -12,6 +12,7 @@ import pytest
 import shmbus
 from shmbus import Death, Message, errors
 from shmbus.testing import Attach, StartWorker, eventually
+from tests.kept import Kept
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def test_futures_work_once_their_thread_can_be_started(
 ) -> None:
     client, server = attach("client"), attach("server")
     server.handle("echo", lambda message: message.payload)
-    server.handle("never", lambda message: message.defer())
+    server.handle("never", Kept())
     server.start()
     with no_thread_starts(monkeypatch):
         with pytest.raises(errors.NoThread, match=r"'client'.*futures") as caught:
@@ -49,7 +50,7 @@ def test_futures_outlive_a_callback_that_exits(
 ) -> None:
     client, server = attach("client"), attach("server")
     server.handle("echo", lambda message: message.payload)
-    server.handle("never", lambda message: message.defer())
+    server.handle("never", Kept())
     server.start()
     client.request_async("echo", timeout=60).add_done_callback(lambda future: sys.exit(1))
     eventually(lambda: "SystemExit" in caplog.text)

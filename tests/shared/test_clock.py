@@ -11,6 +11,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.testing import Attach
+from tests.kept import Kept
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_every_timeout_ends_where_a_test_has_frozen_pythons_clocks(
     bus: shmbus.Bus, attach: Attach, frozen: None
 ) -> None:
     endpoint, other = attach("one"), attach("other")
-    other.handle("slow", lambda message: message.defer())
+    other.handle("slow", Kept())
     other.start()
     with pytest.raises(errors.WaitTimeout):
         endpoint.wait_for("nobody.subscribes", timeout=0.05)

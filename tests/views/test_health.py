@@ -9,6 +9,7 @@ import pytest
 
 import shmbus
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually, kill
+from tests.kept import Kept
 
 SMALL = shmbus.Settings(ring_bytes=4096)
 patient = pytest.mark.bus(block_timeout=60, stall_after=60)
@@ -164,7 +165,7 @@ def test_a_death_leaves_who_when_how_and_what_it_left_undone_across_dispatchers(
     bus_process: BusProcess, attach: Attach, worker: StartWorker
 ) -> None:
     client = attach("client", reconnect=True)
-    client.handle("nobody.answers", lambda message: message.defer())
+    client.handle("nobody.answers", Kept())
     client.start()
     process = worker(hang, name="worker")
     with shmbus.observe(bus_process.name) as view:

@@ -12,6 +12,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.testing import BusProcess, StartWorker, eventually
+from tests.kept import Kept
 
 
 def test_counters_and_queues_are_those_of_the_messages_that_passed(bus_name: str) -> None:
@@ -250,7 +251,7 @@ def test_ctrl_c_is_never_lost_in_numpy(bus_process: BusProcess, bus_name: str) -
 
         patch.setattr(enum.EnumMeta, "__getattr__", look_up, raising=False)
         server.subscribe("event.>", group="workers").close()
-        server.handle("slow", lambda message: message.defer())
+        server.handle("slow", Kept())
         server.start()
         asker.request_async("slow", timeout=60)
         eventually(lambda: seen.requests("asker") and seen.requests("asker")[0].handler)

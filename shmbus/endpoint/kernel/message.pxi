@@ -11,6 +11,7 @@ cdef class Deferral:
 
     cdef Threads _threads
     cdef str _type
+    cdef sb_record _header
     cdef bint _open
 
     cdef void settle(self) noexcept:
@@ -20,9 +21,8 @@ cdef class Deferral:
             self._threads.settle()
 
     def __del__(self):
-        if self._open and not self._threads._connection.closed():
-            log.warning("endpoint %r: a deferred request %r was dropped: nobody can answer it any more",
-                        self._threads._connection.name, self._type)
+        if self._open:
+            self._threads.fail_dropped(self._type, &self._header)
         self.settle()
 
 
@@ -138,13 +138,14 @@ cdef class Message:
 
     def defer(self):
         """Answer later, from any thread, with `reply` or `fail`: what the handler returns is not
-        the reply. Keep the message until then; `drain` waits for the answer. Raises
-        `NotARequest`."""
+        the reply. Keep the message until then: where it is dropped, its requester gets a `RemoteError`.
+        `drain` waits for the answer. Raises `NotARequest`."""
         cdef Deferral deferral
         self._must_be_request()
         if not self._deferred and not self._answered:
             deferral = Deferral.__new__(Deferral)
             deferral._threads, deferral._type = self._endpoint._threads, self.type
+            deferral._header = self._header
             deferral._threads.defer()
             deferral._open = True
             self._deferral = deferral

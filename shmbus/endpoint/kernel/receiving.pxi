@@ -5,6 +5,17 @@ cdef enum:           # how `Receiving.next` receives
     YIELD = 2                    # return messages without a callback; without this, all have one
     AWAIT_SUCCESSOR = 4          # wait where the dispatcher dies, instead of raising BusDown
 
+cdef uint64_t AGAIN = 10_000_000        # nanoseconds after which what found no space is tried again
+
+
+cdef object checked(object value):
+    """What a callback returned, which nothing here would await. Raises `TypeError`."""
+    if value is not None and PyCoro_CheckExact(value):
+        value.close()
+        raise TypeError("it returned a coroutine, and nothing would run that: let it return a value, or call "
+                        "asyncio.run_coroutine_threadsafe(work(message), loop)")
+    return value
+
 
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
@@ -31,6 +42,7 @@ cdef class Receiving:
         cdef bint yields = how & YIELD
         cdef uint64_t minds = EP_STOPPING | (EP_FOR_GOOD if how & AWAIT_SUCCESSOR else EP_FOR_GOOD | EP_FOR_NOW)
         cdef int waited
+        cdef uint64_t until
         self.begun = True
         while True:
             self._connection.check()  # a callback may have forked
@@ -47,12 +59,16 @@ cdef class Receiving:
                     return None
                 continue
             self._threads.put_down(thread)
+            until = deadline
+            if self._threads.dropped:
+                self._threads.fail_rest()
+                until = min(deadline, rb_now() + AGAIN)
             if yields:
                 self._threads.count_waiting(1)
             try:
                 waited = WAIT_STOPPED
                 if not self._connection.closing:
-                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NO_CHECKS, deadline)
+                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NO_CHECKS, until)
             finally:
                 if yields:
                     self._threads.count_waiting(-1)
@@ -60,7 +76,7 @@ cdef class Receiving:
                 if how & AT_END_RETURN:
                     return None
                 raise EndpointClosed(endpoint=self._connection.name)
-            if waited == WAIT_ELAPSED:
+            if waited == WAIT_ELAPSED and until == deadline:
                 return None
 
     cdef int run(self, EndpointCore endpoint, bint reconnect, object timeout) except -1:
@@ -90,7 +106,7 @@ cdef class Receiving:
                 served |= each.mask
                 m.expect(each.payload_type)
                 try:
-                    each.function(m)
+                    checked(each.function(m))
                 except Exception as error:
                     self._count_error()
                     self._log_failure(m, error)
@@ -114,7 +130,7 @@ cdef class Receiving:
             return 0
         m.expect(callbacks.handler_type)
         try:
-            value = callbacks.handler(m) if not callbacks.limit_ns else self._call_limited(m, callbacks)
+            value = checked(callbacks.handler(m) if not callbacks.limit_ns else self._call_limited(m, callbacks))
         except BaseException as error:
             self._count_error()
             if m._header.kind != SB_REQUEST or m._answered:

@@ -6,6 +6,15 @@ cdef struct Hand:                # a thread that has a message in hand
 
 
 @cython.final
+cdef class Failure:
+    """What the requester of a dropped request gets."""
+
+    cdef str _type
+    cdef sb_record _request
+    cdef bytes _payload
+
+
+@cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Threads:
     """Which threads receive, and what is in hand; written to UP for the dispatcher and observers."""
@@ -17,9 +26,11 @@ cdef class Threads:
     cdef int runners             # threads that run handlers
     cdef int _waiting            # threads that wait in an iteration or receive()
     cdef bint _limits_warned
+    cdef list dropped            # failures of dropped requests for which the ring had no space
 
     def __cinit__(self, Connection connection not None):
         self._connection = connection
+        self.dropped = []
 
     def __dealloc__(self):
         free(self._hands)
@@ -106,6 +117,58 @@ cdef class Threads:
             ep_wake_leader(e)      # drain() may wait for it
         ep_unlock(e)
 
+    cdef int fail_dropped(self, str type, const sb_record *request) except -1:
+        """The message of a deferred request was dropped. In the collector, so in any thread, whatever that does:
+        nothing here waits, and what finds no space is left to the threads that receive."""
+        if not self._connection.ours() or self._connection.closed():
+            return 0
+        error = RuntimeError("it deferred the request and dropped its message without a reply: keep the message until "
+                             "reply() or fail()")
+        failure = Failure.__new__(Failure)
+        (<Failure>failure)._type = type
+        (<Failure>failure)._request = request[0]
+        (<Failure>failure)._payload = encode_failure(error)
+        if not self._push(<Failure>failure):
+            self.dropped.append(failure)
+            ep_lock(self._connection.e)
+            self._connection.e.recalled = True
+            ep_wake_leader(self._connection.e)
+            ep_unlock(self._connection.e)
+        log.warning("endpoint %r: a deferred request %r was dropped: its requester gets an error",
+                    self._connection.name, type)
+        return 0
+
+    cdef int fail_rest(self) except -1:
+        """Those that found no space."""
+        ep_lock(self._connection.e)
+        self._connection.e.recalled = False
+        ep_unlock(self._connection.e)
+        while self.dropped and self._push(<Failure>self.dropped[0]):
+            del self.dropped[0]
+        return 0
+
+    cdef bint _push(self, Failure failure) except -1:
+        """False: there is no space."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef ep_message m
+        cdef flag armed = False
+        cdef Py_ssize_t length
+        cdef rb_status status
+        m.kind = SB_ERROR
+        m.flags = SB_REMOTE
+        m.peer = failure._request.peer
+        m.peer_generation = failure._request.peer_generation
+        m.deadline_ns = failure._request.deadline_ns
+        m.correlation = failure._request.correlation
+        m.type = PyUnicode_AsUTF8AndSize(failure._type, &length)
+        m.type_length = <uint32_t>length
+        m.payload = PyBytes_AS_STRING(failure._payload)
+        m.size = PyBytes_GET_SIZE(failure._payload)
+        ep_lock(e)
+        status = ep_push(e, &m, rb_now(), NULL, &armed)
+        ep_unlock(e)
+        return status == RB_OK or ep_trouble(e) & EP_FOR_GOOD
+
     cdef uint32_t begin_limit(self, Message m, uint64_t limit_ns) except? 0xffffffff:
         """A handler that may take so long begins with this message; returns what `end_limit` needs."""
         cdef ep_endpoint *e = self._connection.e
@@ -117,8 +180,8 @@ cdef class Threads:
         ep_unlock(e)
         if limit == EP_NO_LIMIT and not self._limits_warned:
             self._limits_warned = True
-            log.warning("endpoint %r: its handler of %r runs without a limit, since %d others that have one do: run fewer "
-                        "threads in one endpoint", self._connection.name, m.type, SB_LIMITS)
+            log.warning("endpoint %r: its handler of %r runs without a limit, since %d others that have one do: run "
+                        "fewer threads in one endpoint", self._connection.name, m.type, SB_LIMITS)
         return limit
 
     cdef void end_limit(self, uint32_t limit) noexcept:

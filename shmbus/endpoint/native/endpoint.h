@@ -42,6 +42,7 @@ struct ep_endpoint {
     uint32_t held_count, hold_limit;
     uint64_t in_hand;                   /* messages begun and not done */
     uint64_t deferred;                  /* of those, requests that are to be answered later */
+    bool recalled;                      /* a thread that waits for messages shall return, and see what else is to do */
     uint64_t offered_for;               /* ep_offer_work: the `wanted` for which it has last rung */
     uint32_t lost_seen;                 /* losses as of the last message taken */
 

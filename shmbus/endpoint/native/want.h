@@ -47,7 +47,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
         return request->state != EP_REQUEST_WAITING || (w->value && request->serial != w->value);
     }
     case EP_WANT_DATA: /* and somebody may take it */
-        return ep_data_waits(e) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
+        return (ep_data_waits(e) || e->recalled) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
     case EP_WANT_SPACE: {
         const struct rb_producer *out = &e->out[w->index];
         return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
