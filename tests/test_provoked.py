@@ -3,11 +3,13 @@ with what to do. An error without its case here fails the first test."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
 import resource
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -276,6 +278,23 @@ def test_shared_memory_that_cannot_be_had(bus: shmbus.Bus, worker: StartWorker) 
         told_by(worker(attach_with_larger_rings, bus.name, 1 << 20))
 
 
+def test_a_descriptor_that_cannot_be_had(bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with provoked(
+        errors.NoResource,
+        "Raise the limit on open files (ulimit -n)",
+        bus=bus.name,
+        what="socket to knock with",
+        reason="Too many open files",
+        remedy="Raise the limit on open files (ulimit -n)",
+    ):
+        bus.attach("e")
+    monkeypatch.undo()
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
     reason="only root can mount a small /dev/shm",
@@ -494,6 +513,7 @@ def test_no_thread_for_a_callback(
         errors.NoThread,
         "Raise the limit of threads",
         endpoint="client",
+        bus=None,
         task=such(lambda task: "death" in task),
         reason=such(),
     ):
