@@ -537,6 +537,22 @@ def test_a_handler_that_raises(bus: shmbus.Bus, attach: Attach) -> None:
         client.request("x", timeout=60)
 
 
+def test_a_handler_that_takes_too_long(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server, go_on = attach("client"), attach("server"), threading.Event()
+    server.handle("x", lambda message: go_on.wait(60), limit=0.05)
+    server.start()
+    with provoked(
+        errors.HandlerTimeout,
+        "shorten it, or let it take longer",
+        type="x",
+        endpoint="server",
+        pid=os.getpid(),
+        seconds=such(lambda seconds: seconds >= 0.05),
+    ):
+        client.request("x", timeout=60)
+    go_on.set()
+
+
 def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client", settings=shmbus.Settings(ring_bytes=8192)), attach("server")
     server.handle("x", lambda message: bytes(5000))

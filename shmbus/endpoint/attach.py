@@ -25,6 +25,7 @@ from . import door, payloads
 from ._kernel import prepare_up, up_size
 from .endpoint import Endpoint
 from .interest_log import InterestWriter
+from .payloads import DecodeHook, EncodeHook
 from .seat import DoorConnection, Seat
 
 
@@ -35,8 +36,8 @@ def attach(
     timeout: float | None = 5.0,
     settings: Settings | None = None,
     types: Mapping[str, Any] | None = None,
-    encode: payloads.EncodeHook | None = None,
-    decode: payloads.DecodeHook | None = None,
+    encode: EncodeHook | None = None,
+    decode: DecodeHook | None = None,
     reconnect: bool | Literal["always"] = False,
 ) -> Endpoint:
     """Attach to a bus.
