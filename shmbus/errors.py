@@ -695,6 +695,21 @@ class AlreadyReplied(UsageError):
         )
 
 
+class CannotNack(UsageError):
+    """A message cannot be given back."""
+
+    endpoint: str
+    type: str
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return (
+            f"endpoint {self.endpoint!r} cannot give {self.type!r} back: {self.reason}. "
+            f"{self.remedy}"
+        )
+
+
 class NoSuchEndpoint(UsageError, LookupError):
     """No endpoint of that name is on the bus."""
 

@@ -100,9 +100,10 @@ class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """The endpoint that sent it."""
     reason: str
-    """Why it will not be handled."""
+    """Why it will not be handled; of one that its receivers gave back, what the last of them said;
+    of one whose callback raised, by whom and what."""
     attempt: int
-    """1, and one more for each receiver that had begun it and died."""
+    """1, and one more for each receiver that had begun it and died, or gave it back."""
     format: Literal["msgpack", "raw", "none"]
     """How its payload is encoded: MessagePack, bytes as they were given, or there is none."""
     size: int

@@ -77,8 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
     oldest is no longer kept for handing on. At most 64."""
     max_deliveries: int = 2
-    """Times that a group message is begun, when those who began it die, before it becomes a dead
-    letter."""
+    """Times that a group message is begun, when those who began it die or give it back, before it
+    becomes a dead letter."""
 
     # Speed
 

@@ -71,8 +71,8 @@ GROUPS: dict[type[BusError], str] = {
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
-    "HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied NoSuchEndpoint "
-    "ForkedEndpoint",
+    "HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied CannotNack "
+    "NoSuchEndpoint ForkedEndpoint",
     BusError: "DrainTimeout",  # in no group
 }
 

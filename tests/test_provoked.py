@@ -733,6 +733,23 @@ def test_an_answer_to_an_event(bus: shmbus.Bus, attach: Attach, recorder: MakeRe
         event.reply(1)
 
 
+def test_what_nobody_shares_given_back(bus: shmbus.Bus, attach: Attach) -> None:
+    receiver = attach("r")
+    receiver.subscribe("x")
+    attach("e").publish("x")
+    event = receiver.receive(60)
+    assert event is not None
+    with provoked(
+        errors.CannotNack,
+        "Subscribe with group=",
+        endpoint="r",
+        type="x",
+        reason="it came for no group, so that every subscriber has it already",
+        remedy="Subscribe with group= to share events",
+    ):
+        event.nack()
+
+
 def test_a_second_answer(bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder) -> None:
     requests = recorder(handles=["x"])
     reply = attach("e").request("x", timeout=60)

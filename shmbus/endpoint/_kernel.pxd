@@ -161,6 +161,7 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
     void ep_release_data(ep_endpoint *)
     void ep_done(ep_endpoint *, uint64_t)
+    void ep_mark_returned(ep_endpoint *, uint64_t, uint64_t)
     void ep_unhold_all(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/limit.h" nogil:
@@ -173,6 +174,22 @@ cdef extern from "shmbus/endpoint/native/take.h" nogil:
     rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
     void ep_mark_progress(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/nack.h" nogil:
+    cdef struct ep_returned:
+        uint64_t position
+        const sb_record *header
+        uint32_t bit
+        flag final
+        flag last
+        const char *type
+        const char *reason
+        uint32_t reason_length
+        const void *payload
+        uint64_t size
+    bint ep_fit_returned(const ep_endpoint *, ep_returned *)
+    uint64_t ep_returned_length(const ep_returned *)
+    rb_status ep_nack(ep_endpoint *, const ep_returned *)
 
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)

@@ -29,12 +29,14 @@ from shmbus.errors import (
     AlreadyReplied,
     BusDown,
     BusError,
+    CannotNack,
     DecodeError,
     EncodeError,
     EndpointClosed,
     Evicted,
     ForkedEndpoint,
     InvalidPayloadType,
+    InvalidSetting,
     MessageTooLarge,
     NoThread,
     NotARequest,
@@ -86,6 +88,7 @@ include "kernel/patterns.pxi"
 include "kernel/callbacks.pxi"
 include "kernel/inbox.pxi"
 include "kernel/answers.pxi"
+include "kernel/nacks.pxi"
 include "kernel/receiving.pxi"
 include "kernel/requests.pxi"
 include "kernel/batch.pxi"

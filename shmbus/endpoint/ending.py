@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._kernel import EndpointCore
     from .futures import Pump
     from .interests import Interests
+    from .returns import Returns
     from .runners import Runners
     from .seat import Seat
 
@@ -45,12 +46,13 @@ class Ending:
         interests: Interests,
         runners: Runners,
         pump: Pump,
+        returns: Returns,
         *,
         done: Flag,
         at_end: Callable[[], None],
     ) -> None:
         self._seat, self._endpoint, self._interests = seat, endpoint, interests
-        self._runners, self._pump = runners, pump
+        self._runners, self._pump, self._returns = runners, pump, returns
         self._done, self._at_end = done, at_end
         self._connection = endpoint._connection
         self._lock = threading.RLock()
@@ -80,6 +82,7 @@ class Ending:
         # Other threads that run handlers take the rest. Without any, and where every subscription
         # has a callback, this thread does.
         own = not self._runners.others and not self._interests.uncalled()
+        self._returns.give_all(CLOSING)
         self._connection.set_state(UpState.CLOSING)
         while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             trouble = self._connection.trouble() & ~Trouble.STOPPING
@@ -152,6 +155,7 @@ class Ending:
 
     def _leave(self, patience: float) -> None:
         try:
+            self._returns.give_all(patience)
             self._connection.set_state(UpState.CLOSING)
             self._connection.await_state(DownState.DRAINED, patience)
         finally:  # what a signal's handler raises ends only the wait

@@ -26,9 +26,10 @@ from .flag import Flag
 from .futures import Pump
 from .interests import Callback, Interests
 from .many import ask_many, window_of
+from .returns import Returns
 from .runners import Runners
 from .seat import Seat
-from .subscribing import Subscribing, Subscription, check_callable
+from .subscribing import OnError, Subscribing, Subscription, check_callable
 from .trouble import Explanations, conflict, inside_run
 from .upcalls import Upcalls
 
@@ -65,6 +66,7 @@ class Endpoint(EndpointCore):
         """Make the endpoint, and set its state to attached."""
         interests = Interests(seat.name, seat.types)
         explanations = Explanations(seat, lambda: self.bus)
+        returns = Returns(seat.name)
         self = cls.__new__(
             cls,
             seat,
@@ -74,10 +76,11 @@ class Endpoint(EndpointCore):
                 explain_trouble=explanations.trouble,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
+                postpone=returns.add,
             ),
         )
         try:
-            self._furnish(seat, interests, explanations)
+            self._furnish(seat, interests, explanations, returns)
         except BaseException:
             # Its parts refer to it and to themselves: its segments would stay until a collection.
             for part in (*vars(self).values(), self):
@@ -86,7 +89,9 @@ class Endpoint(EndpointCore):
             raise
         return self
 
-    def _furnish(self, seat: Seat, interests: Interests, explanations: Explanations) -> None:
+    def _furnish(
+        self, seat: Seat, interests: Interests, explanations: Explanations, returns: Returns
+    ) -> None:
         self._seat = seat
         self._view = None
         self._deaths = None
@@ -100,6 +105,7 @@ class Endpoint(EndpointCore):
             interests,
             self._running,
             self._pump,
+            returns,
             done=self._done,
             at_end=self._forget_view,
         )
@@ -171,6 +177,7 @@ class Endpoint(EndpointCore):
         group: str | None = None,
         overflow: patterns.Overflow = "block",
         payload_type: Any = None,
+        on_error: OnError = "drop",
     ) -> Subscription:
         """Get the events whose type matches `pattern`.
 
@@ -180,7 +187,9 @@ class Endpoint(EndpointCore):
         message, and it is handed on if that one dies before it is done. `overflow`: "block" makes
         senders wait (a limited time) for this endpoint where it is full, "drop_newest" loses and
         counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
-        annotation names.
+        annotation names. `on_error`: what happens to a group's message whose callback raises:
+        "drop" makes it a dead letter, "retry" gives it back like `Message.nack`, for another
+        member to try.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,
@@ -189,7 +198,12 @@ class Endpoint(EndpointCore):
         """
         self._connection.require_own()
         return self._subscribing.subscribe(
-            pattern, callback, group=group, overflow=overflow, payload_type=payload_type
+            pattern,
+            callback,
+            group=group,
+            overflow=overflow,
+            payload_type=payload_type,
+            on_error=on_error,
         )
 
     def tap(self, pattern: str = ">") -> Subscription:

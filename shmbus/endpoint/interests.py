@@ -32,6 +32,7 @@ class LocalInterest(msgspec.Struct, frozen=True):
     payload_type: Any = None
     limit: float | None = None
     """Seconds that a handler may take."""
+    retry: bool = False
 
 
 class Interests:
@@ -129,7 +130,12 @@ class Interests:
         types = [i.payload_type for i in yielded if i.payload_type is not None]
         return Callbacks(
             events=tuple(
-                EventCallback(bit=i.bit, function=i.function, payload_type=wanted(i.payload_type))
+                EventCallback(
+                    bit=i.bit,
+                    function=i.function,
+                    payload_type=wanted(i.payload_type),
+                    retry=i.retry,
+                )
                 for i in events
                 if i.function is not None
             ),

@@ -8,7 +8,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shmbus import errors
 from shmbus.shared import names, patterns
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .runners import Runners
     from .seat import Seat
     from .trouble import Explanations
+
+OnError = Literal["drop", "retry"]
+"""What a callback that raises does to a group's message."""
 
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
@@ -80,6 +83,7 @@ class Subscribing:
         group: str | None,
         overflow: patterns.Overflow,
         payload_type: Any,
+        on_error: OnError,
     ) -> Subscription:
         patterns.check_pattern(pattern)
         check_callable(callback, pattern)
@@ -90,6 +94,7 @@ class Subscribing:
                 reason="there is no such policy",
                 remedy=f"Give {' or '.join(map(repr, patterns.OVERFLOWS))}",
             )
+        check_on_error(on_error, group, callback)
         if group is not None:
             names.check_group(group)
         if callback is None and self._runners.threads:
@@ -108,6 +113,7 @@ class Subscribing:
                 group=group or "",
                 function=callback,
                 payload_type=payload_type,
+                retry=on_error == "retry",
             )
             return self._add(interest)
 
@@ -216,6 +222,20 @@ def _check_limit(limit: float | None) -> None:
             reason="a handler takes longer",
             remedy="Give the seconds that it may take, or None",
         )
+
+
+def check_on_error(on_error: OnError, group: str | None, callback: Callback | None) -> None:
+    """Raises `InvalidSetting`."""
+    if on_error not in ("drop", "retry"):
+        reason, remedy = "there is no such way", "Give 'drop' or 'retry'"
+    elif on_error == "drop" or (group is not None and callback is not None):
+        return
+    elif group is None:
+        reason, remedy = "nobody else could try a message of no group", "Give a group="
+    else:
+        reason = "there is no callback that could raise"
+        remedy = "Give a callback, or call message.nack() where you receive"
+    raise errors.InvalidSetting(setting="on_error", value=on_error, reason=reason, remedy=remedy)
 
 
 def check_callable(function: object, what: str) -> None:

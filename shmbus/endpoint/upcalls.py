@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmbus import errors
 
 if TYPE_CHECKING:
-    from ._kernel import Callbacks, PatternTable
+    from ._kernel import Callbacks, Message, PatternTable
 
 
 class BadRing(NamedTuple):
@@ -69,3 +69,5 @@ class Upcalls(NamedTuple):
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]
     """The error for a reply that did not come in time."""
+    postpone: Callable[[Message, int, str, int], None]
+    """Give a message back later: for which interests, why, and when by the monotonic clock."""

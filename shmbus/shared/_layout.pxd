@@ -46,12 +46,14 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_CANCEL
         SB_CONTROL
         SB_TAP
+        SB_NACK
     enum: # sb_record_flag; a named one could not be an index
         SB_RAW
         SB_NONE
         SB_REDELIVERED
         SB_REMOTE
         SB_NEED_GROUPS
+        SB_FINAL
     enum: # sb_fault_code; a named one could not be an index
         SB_FAULT_NO_ROUTE
         SB_FAULT_ENDPOINT_DIED
@@ -70,6 +72,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_MAX_TYPE
         SB_MAX_NAME
         SB_FROM_BUS
+        SB_MAX_REASON
         SB_HEADER
         SB_BEGUN
         SB_FAULT_RECORD
@@ -308,9 +311,11 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     struct sb_held_entry:
         rb_word position
         rb_word done
+        rb_word returned
     struct sb_let_go:
         rb_word at
-        uint8_t record[440]
+        rb_word returned
+        uint8_t record[432]
     struct sb_limited:
         rb_word limit_ns
         rb_word whom
@@ -354,6 +359,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word handler_errors
         rb_word decode_errors
         rb_word timeouts
+        rb_word nacked
         rb_word let_go
         rb_word let_go_unkept
         rb_word watcher

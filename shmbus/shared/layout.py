@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001D250400F
+LAYOUT = 0x000000017DDA0CFA
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -57,6 +57,7 @@ MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 PADDING = 0
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
+MAX_REASON = 255  # bytes of the text that an SB_NACK has as its extension
 HEADER = 64
 BEGUN = 256  # the endpoint had begun the request, or nobody knows
 FAULT_RECORD = 128
@@ -99,6 +100,7 @@ class Kind(IntEnum):
     CANCEL = 8  # reserved
     CONTROL = 9  # reserved
     TAP = 10  # an observer's copy of a message
+    NACK = 11  # work that its receiver gives back, see endpoint/native/nack.h
 
 
 class RecordFlag(IntFlag):
@@ -109,6 +111,7 @@ class RecordFlag(IntFlag):
     REDELIVERED = 4  # handed on at a death
     REMOTE = 8  # SB_ERROR: raised by the handler; payload is its MessagePack account
     NEED_GROUPS = 16  # reserved
+    FINAL = 32  # SB_NACK: nobody shall have it any more, it is a dead letter
 
 
 class FaultCode(IntEnum):
@@ -470,15 +473,17 @@ INCOMING = _structure(
 )
 
 HELD_ENTRY = _structure(
-    16,
+    24,
     ("position", "<u8", 0),
     ("done", "<u8", 8),
+    ("returned", "<u8", 16),
 )
 
 LET_GO = _structure(
     448,
     ("at", "<u8", 0),
-    ("record", ("u1", 440), 8),
+    ("returned", "<u8", 8),
+    ("record", ("u1", 432), 16),
 )
 
 LIMITED = _structure(
@@ -499,7 +504,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    29056,
+    29568,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -531,13 +536,14 @@ UP = _structure(
     ("handler_errors", "<u8", 816),
     ("decode_errors", "<u8", 824),
     ("timeouts", "<u8", 832),
-    ("let_go", "<u8", 840),
-    ("let_go_unkept", "<u8", 848),
-    ("watcher", "<u8", 856),
+    ("nacked", "<u8", 840),
+    ("let_go", "<u8", 848),
+    ("let_go_unkept", "<u8", 856),
+    ("watcher", "<u8", 864),
     ("held", (HELD_ENTRY, 64), 896),
-    ("kept", (LET_GO, 16), 1920),
-    ("limits", ("<u8", 64), 9088),
-    ("limited", (LIMITED, 64), 9600),
+    ("kept", (LET_GO, 16), 2432),
+    ("limits", ("<u8", 64), 9600),
+    ("limited", (LIMITED, 64), 10112),
 )
 
 DOWN_INCOMING = _structure(

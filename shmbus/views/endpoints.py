@@ -28,7 +28,7 @@ _LIMITS = layout.offset(layout.UP, "limits")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
-_OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go"]
+_OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go", "nacked"]
 _OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
 
 # These stand for a segment that cannot be opened.

@@ -176,7 +176,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     lost_by: Losses
     """The same by the reason."""
     redelivered: int
-    """Messages handed on to it when another endpoint ended."""
+    """Messages handed on to it when another endpoint ended, or gave them back."""
     undeliverable: int
     """Its sends that no endpoint handled, and its dead letters."""
     unrouted: int
@@ -191,6 +191,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Its requests that ended because their own timeout was over."""
     let_go: int
     """Held messages that left its ring undone, to free space."""
+    nacked: int
+    """Messages that it gave back for others to have (`Message.nack`, ``on_error="retry"``)."""
     note: str = ""
     """What could not be read, and why."""
 

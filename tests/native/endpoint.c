@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include "shmbus/endpoint/native/interest_log.h"
+#include "shmbus/endpoint/native/nack.h"
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 
@@ -279,6 +280,92 @@ TEST(a_bus_of_another_layout_that_took_the_place_is_the_end_of_this_one)
     EQUAL(ep_trouble(&e), 0);
     rb_store(&w->bus->prefix.superseded_by, 1);
     EQUAL(ep_trouble(&e), EP_BUS_OVER);
+    ep_free(&e);
+    close_world(w);
+}
+
+/* Giving back ------------------------------------------------------------------------------------------------- */
+
+static uint64_t take_job(struct ep_endpoint *e, struct sb_record *header)
+{
+    const uint8_t *record;
+    CHECK(ep_peek(e, header, &record) == RB_OK);
+    return ep_take(e, header, SB_HELD_OPEN);
+}
+
+static struct ep_returned returned(uint64_t position, const struct sb_record *header, const void *payload, uint64_t size)
+{
+    return (struct ep_returned){.position = position, .header = header, .bit = 2, .last = true, .type = "job",
+                                .reason = "why", .reason_length = 3, .payload = payload, .size = size};
+}
+
+TEST(who_has_given_a_message_back_does_not_give_back_the_next_in_its_place)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source"), *heir = join(w, "heir");
+    subscribe_group(p, "job", "g", 1);
+    publish(source, "job", "1");
+    publish(source, "job", "2");
+    settle(w);
+    subscribe_group(heir, "job", "g", 1);
+    struct ep_endpoint e;
+    struct sb_record h;
+    open_endpoint(&e, p);
+    uint64_t position = take_job(&e, &h);
+    struct ep_returned r = returned(position, &h, "1", 1);
+    CHECK(ep_fit_returned(&e, &r) && ep_nack(&e, &r) == RB_OK);
+    EQUAL(e.held_count, 0);
+    take_job(&e, &h);
+    settle(w);
+    GETS(heir, "1");
+    die(p, SB_REASON_KILLED);
+    settle(w);
+    GETS(heir, "2");
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_is_to_be_given_back_stays_held_when_all_else_is_done)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    for (int i = 0; i < 4; i++)
+        publish(source, "job", "x");
+    settle(w);
+    struct ep_endpoint e;
+    struct sb_record h;
+    open_endpoint(&e, p);
+    e.hold_limit = 3;
+    uint64_t kept = take_job(&e, &h), done = take_job(&e, &h), held = take_job(&e, &h);
+    ep_mark_returned(&e, kept, SB_NOWHERE);
+    ep_mark_returned(&e, held, SB_NOWHERE);
+    take_job(&e, &h); /* and the first is let go */
+    ep_unhold_all(&e);
+    EQUAL(e.held_count, 1);
+    EQUAL(rb_load(&e.held[0]->position), held);
+    EQUAL(rb_load(&p->up->kept[0].at), kept + 1);
+    CHECK(done < held);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(a_message_is_given_back_whole_and_a_dead_letter_in_part)
+{
+    struct world *w = new_world();
+    struct peer *p = join_sized(w, "p", (struct size){.data_out = 1024});
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    struct sb_record h = {.kind = SB_EVENT, .type_length = 3, .interests = 2, .attempt = 1};
+    struct ep_returned r = returned(0, &h, "", 256 - 64 - 3);
+    CHECK(ep_fit_returned(&e, &r));
+    EQUAL(r.reason_length, 0); /* rather than none of it */
+    r = returned(0, &h, "", 256 - 64 - 3 + 1);
+    CHECK(!ep_fit_returned(&e, &r));
+    r.final = true;
+    CHECK(ep_fit_returned(&e, &r));
+    EQUAL(r.size, 256 - 64 - 3 - 3);
+    EQUAL(ep_returned_length(&r), 256);
     ep_free(&e);
     close_world(w);
 }

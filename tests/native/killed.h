@@ -17,6 +17,7 @@
 
 #include "shmbus/endpoint/native/interest_log.h"
 #include "shmbus/endpoint/native/limit.h"
+#include "shmbus/endpoint/native/nack.h"
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 

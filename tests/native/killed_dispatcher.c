@@ -478,3 +478,44 @@ static void check_empty(struct stage *s)
 static const struct scenario an_empty_backlog_is_removed = {
     "an empty backlog is removed", prepare_empty, wait_two_seconds, check_empty, false};
 PROMISE(an_empty_backlog_is_removed)
+
+/* b has given two jobs back, the second as a dead letter; who is free has one, and there are no more. */
+static void put_nacks(struct stage *s)
+{
+    for (int i = 0; i < 2; i++) {
+        struct sb_record h = {.kind = SB_NACK, .flags = (uint16_t)(SB_RAW | (i ? SB_FINAL : 0)), .interests = 2,
+                              .peer = (uint16_t)s->a->slot, .peer_generation = s->a->generation, .attempt = 2,
+                              .extension_length = 3};
+        CHECK(put(s->b, SB_DATA, h, "job", "whyx", 4));
+    }
+    flush(s->b);
+}
+
+static void prepare_returning(struct stage *s)
+{
+    s->ear = join_sized(s->w, "ear", (struct size){.data_in = 8192, .requests = 1});
+    subscribe(s->ear, "$bus.undeliverable");
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->b, "job", "g", 1);
+    subscribe_group(s->c, "job", "g", 3);
+    put_nacks(s);
+}
+
+static void check_returning(struct stage *s)
+{
+    struct message m;
+    CHECK(take(s->c, &m));
+    EQUAL(m.header.attempt, 2);
+    EQUAL(m.header.peer, s->a->slot);
+    EQUAL(m.header.interests, 8);
+    CHECK(strcmp(m.text, "x") == 0);
+    EQUAL(count_messages(s->b) + count_messages(s->c), 0);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    uint32_t letters = count_messages(s->ear); /* said again rather than not */
+    CHECK(letters >= 1 && letters <= 3);
+}
+static const struct scenario what_is_given_back_is_forwarded = {
+    "what is given back is forwarded", prepare_returning, forward, check_returning, false};
+PROMISE(what_is_given_back_is_forwarded)

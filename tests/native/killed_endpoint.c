@@ -151,6 +151,66 @@ static const struct scenario an_endpoint_lets_go = {
     "an endpoint lets go", prepare_letting_go, take_more_than_it_holds, check_letting_go, true};
 PROMISE(an_endpoint_lets_go)
 
+/* Two jobs are in hand, of which the first is given back: after its time, then as one that has left the ring. */
+static void prepare_giving_back(struct stage *s, uint32_t hold_limit)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    s->ear = join_sized(s->w, "ear", (struct size){.data_in = 8192, .requests = 1});
+    subscribe(s->ear, "$bus.undeliverable");
+    prepare_taking(s);
+    s->e.hold_limit = hold_limit;
+    for (uint64_t i = 1; i <= 2; i++) {
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+        uint64_t position = ep_take(&s->e, &h, SB_HELD_OPEN);
+        ep_set_in_hand(&s->e, i, 5);
+        if (i == 1) {
+            s->m.header = h;
+            s->m.position = position;
+        }
+    }
+}
+
+static void prepare_giving_held_back(struct stage *s) { prepare_giving_back(s, 16); }
+static void prepare_giving_kept_back(struct stage *s) { prepare_giving_back(s, 1); }
+
+static void give_back_one(struct stage *s)
+{
+    struct ep_returned r = {.position = s->m.position, .header = &s->m.header, .bit = 2, .last = true, .type = "job",
+                            .reason = "why", .reason_length = 3, .payload = "0", .size = 1};
+    ep_mark_returned(&s->e, r.position, SB_NOWHERE);
+    CHECK(ep_fit_returned(&s->e, &r));
+    CHECK(ep_nack(&s->e, &r) == RB_OK);
+    ep_set_in_hand(&s->e, 1, 5);
+}
+
+/* Each goes on once, the first as a dead letter where it had left the ring and was not given back. */
+static void check_giving_back(struct stage *s, bool kept)
+{
+    bool published = rb_load(&s->b->up->outgoing[SB_DATA].head) > 0;
+    uint32_t got[2] = {0, 0}, letters = kept && !published;
+    struct message m;
+    while (take(s->c, &m)) {
+        got[atoi(m.text) & 1]++;
+        EQUAL(m.header.attempt, 2);
+        EQUAL(m.header.peer, s->a->slot);
+    }
+    EQUAL(got[0], 1 - letters);
+    EQUAL(got[1], 1);
+    EQUAL(rb_load(&s->w->bus->dead_letters), letters);
+    EQUAL(count_messages(s->ear), letters);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static void check_giving_held_back(struct stage *s) { check_giving_back(s, false); }
+static void check_giving_kept_back(struct stage *s) { check_giving_back(s, true); }
+static const struct scenario an_endpoint_gives_back = {
+    "an endpoint gives back", prepare_giving_held_back, give_back_one, check_giving_held_back, true};
+PROMISE(an_endpoint_gives_back)
+static const struct scenario an_endpoint_gives_back_what_it_let_go = {
+    "an endpoint gives back what it let go", prepare_giving_kept_back, give_back_one, check_giving_kept_back, true};
+PROMISE(an_endpoint_gives_back_what_it_let_go)
+
 static void prepare_serving(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

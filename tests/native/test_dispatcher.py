@@ -20,6 +20,7 @@ SOURCES = [
     "requests.c",
     "backlogs.c",
     "limits.c",
+    "nacks.c",
     "closings.c",
     "deaths.c",
     "wills.c",

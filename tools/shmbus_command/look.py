@@ -242,6 +242,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "timeouts",
         "overruns",
         "let_go",
+        "nacked",
         "note",
     ):
         if value := getattr(e, name):

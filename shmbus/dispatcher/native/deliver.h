@@ -27,7 +27,7 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
         w->epoch = 0;
         w->interests = bits;
         w->lost = lost;
-        if (!run->span.reclaim) { /* out of a backlog it comes with what was written here before */
+        if (!run->span.reclaim && !run->returned) { /* else it comes with what was written here before */
             w->flags = h->flags & keep_flags;
             w->peer = (uint16_t)run->span.source->slot;
             w->peer_generation = run->span.source->generation;
@@ -47,6 +47,8 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
 static inline uint64_t dp_end_of_run(const struct dp_run *run, uint32_t count)
 {
     const struct rb_consumer *c = &run->span.source->out[run->span.ring];
+    if (run->returned)
+        return run->span.to; /* it has one record */
     uint64_t offset = (uint64_t)(run->record[count - 1] - c->data);
     uint64_t position = (c->next & ~(c->capacity - 1)) + offset;
     if (position < c->next)
@@ -82,7 +84,7 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
         h.kind = SB_TAP;
         h.extension_length += (uint16_t)sizeof tap;
         h.interests = SB_PLAIN;
-        if (!run->span.reclaim) {
+        if (!run->span.reclaim && !run->returned) {
             h.peer = (uint16_t)run->span.source->slot;
             h.peer_generation = run->span.source->generation;
         }

@@ -30,6 +30,7 @@ static inline uint64_t dp_taken(struct dp_port *port)
 static inline void dp_freeze(struct dp_port *port)
 {
     struct sb_down_incoming *down = &port->down->incoming[SB_DATA];
+    rb_fence_seq(); /* with ep_nack: we see what it has published, or it sees that it was evicted */
     for (int ring = 0; ring < SB_RINGS; ring++)
         port->last[ring] = rb_load_acquire(&port->up->outgoing[ring].head);
     if (rb_load(&down->reclaim) != SB_NOWHERE)
@@ -39,13 +40,21 @@ static inline void dp_freeze(struct dp_port *port)
     rb_store_release(&down->reclaim, port->in[SB_DATA].tail_seen);
 }
 
+/* Has it given a message back, of which it says `returned`? Then that is in its outgoing ring, or was. Of one that was
+ * quarantined nothing more is read there. */
+static inline bool dp_gave_back(const struct dp_port *port, uint64_t returned)
+{
+    uint64_t end = port->corrupt ? port->out[SB_DATA].released : port->last[SB_DATA];
+    return returned && returned <= end;
+}
+
 /* Is the message at `position` among the held, begun and not done? `how`: enum sb_held_state. */
 static inline bool dp_holds(const struct dp_port *port, uint64_t position, uint64_t *how)
 {
     for (uint32_t i = 0; i < SB_HELD; i++)
         if (rb_load_acquire(&port->up->held[i].position) == position &&
             (*how = rb_load(&port->up->held[i].done)) != SB_HELD_DONE)
-            return true;
+            return !dp_gave_back(port, rb_load(&port->up->held[i].returned));
     return false;
 }
 
@@ -90,13 +99,6 @@ static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
     free(untouched.slots);
 }
 
-static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb_record *h)
-{
-    if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
-        return "";
-    return f->rows[h->peer].name; /* which stands there until the slot is given away again */
-}
-
 /* A message of its incoming ring will not be handled. */
 static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record,
                                             const char *reason)
@@ -113,7 +115,8 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
         uint8_t record[sizeof port->up->kept[i].record];
         struct sb_record h;
         uint64_t at = rb_load_acquire(&port->up->kept[i].at), how;
-        if (!at || dp_holds(port, at - 1, &how)) /* it was killed as it let it go */
+        if (!at || dp_gave_back(port, rb_load(&port->up->kept[i].returned)) ||
+            dp_holds(port, at - 1, &how)) /* it was killed as it let it go */
             continue;
         memcpy(record, port->up->kept[i].record, sizeof record);
         memcpy(&h, record, sizeof h);
@@ -342,6 +345,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     if (port->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, port);
         dp_fail_begun(f, port);
+        dp_dead_letter_kept(f, port);
         dp_emit_down(f, port);
     }
     RB_FAIL("departure.end");

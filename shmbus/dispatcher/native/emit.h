@@ -1,7 +1,8 @@
 /* What the bus itself emits: events on $bus..., dead letters, and errors in place of replies. None of it ever
  * waits; what does not fit is counted.
  *
- * Offers: dp_emit, dp_emit_endpoint, dp_emit_lost; dp_dead_letter, dp_dead_letter_of; dp_fail_request. */
+ * Offers: dp_emit, dp_emit_endpoint, dp_emit_lost; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
+ *         dp_fail_request. */
 #pragma once
 
 #include "shmbus/dispatcher/native/choose.h"
@@ -83,6 +84,13 @@ static inline uint64_t dp_letter_space(struct dp_forwarder *f)
         }
     }
     return fits > frame ? fits - frame : 0;
+}
+
+static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb_record *h)
+{
+    if (h->peer >= f->slots || rb_load(&f->rows[h->peer].generation) != h->peer_generation)
+        return "";
+    return f->rows[h->peer].name; /* which stands there until the slot is given away again */
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is

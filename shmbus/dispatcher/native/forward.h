@@ -28,7 +28,8 @@ static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *t
     dp_consume(f, &f->run.span);
     RB_FAIL("forward.consumed");
     f->run.span.source->refused_since_ns[f->run.span.ring] = 0; /* the next head of line has not waited */
-    rb_add(&f->run.span.source->down->forwarded, f->run.count);
+    if (!f->run.returned) /* it was not sent by who gives it back */
+        rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
 /* The run has no chance at the target: its first record is too large, or there is no waiting for space (any more). */
@@ -47,6 +48,9 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
         enum sb_fault_code code = too_large ? SB_FAULT_TOO_LARGE : SB_FAULT_HANDLER_FULL;
         const struct dp_port *at_fault = dp_is_backlog(target) ? NULL : target;
         dp_fail_request(f, source, h->correlation, code, at_fault, limit, &run->span);
+    } else if (run->returned) {
+        dp_dead_letter_nacked(f, too_large ? "given back, and too large for who was to have it next"
+                                           : "given back, and nobody else had space for it");
     } else if (h->kind == SB_SEND) {
         const char *full = dp_is_backlog(target) ? "nobody who handles it was free, and the backlog stayed full"
                                                  : "its handler's queue stayed full";
@@ -55,7 +59,7 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
         dp_count_lost(f, target, why, run->count, &run->span, 0, 0);
     }
     dp_finish_run(f, target, SB_OUTCOME_LOST);
-    if (h->kind == SB_EVENT && why != SB_LOSS_DROPPED)
+    if (h->kind == SB_EVENT && why != SB_LOSS_DROPPED && !run->returned)
         dp_emit_lost(f, target, why, h, run->type[0], source);
 }
 
@@ -73,12 +77,16 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
         else if (run->span.ring == SB_REPLIES)
             rb_store(&target->given[sb_index_of(h->correlation)].done,
                      1 + dp_end_of_run(run, i + 1) - RB_ALIGN8(h->length));
-        if (!dp_is_backlog(target))
+        if (!dp_is_backlog(target) && !run->returned)
             dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("forward.chosen");
     dp_publish_run(f, target);
     RB_FAIL("forward.published");
+    if (run->returned) {
+        rb_add(&target->down->redelivered, 1);
+        rb_add(&f->bus->redelivered, 1);
+    }
     dp_finish_run(f, target, SB_OUTCOME_DELIVERED);
 }
 
@@ -106,7 +114,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         dp_lose_run(f, target, SB_LOSS_TOO_LARGE);
         return true;
     }
-    for (uint32_t i = 0; i < small && ring == SB_DATA; i++)
+    for (uint32_t i = 0; i < small && ring == SB_DATA && !run->returned; i++)
         run->header[i].attempt = 1;
     int fitted = dp_copy_run(run, target, choice.bits);
     if (fitted > 0) {
@@ -144,12 +152,16 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
             dp_fail_request(f, source, h->correlation, SB_FAULT_NO_ROUTE, NULL, 0, &run->span);
         else
             dp_dead_letter_of_run(f, 0, "nobody handles it");
+    } else if (verdict == DP_RETURNED) {
+        dp_dead_letter_nacked(f, h->interests == SB_PLAIN ? "nobody handles it" : "its queue group has no member left");
+        dp_restore(h);
     } else if (verdict == DP_COLLIDES) {
         dp_fail_request(f, source, h->correlation, SB_FAULT_COLLISION, source, 0, &run->span);
     } else {
         rb_add(&f->bus->orphans, run->span.ring == SB_REPLIES);
     }
-    dp_finish_run(f, NULL, verdict == DP_NOBODY ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);
+    bool nobody = verdict == DP_NOBODY || verdict == DP_RETURNED;
+    dp_finish_run(f, NULL, nobody ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);
 }
 
 /* True: go on with this ring. */

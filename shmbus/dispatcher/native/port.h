@@ -97,6 +97,7 @@ struct dp_run { /* consecutive records with the same targets */
     struct sb_record header[DP_RUN]; /* checked copies */
     const uint8_t *record[DP_RUN];
     const uint8_t *type[DP_RUN]; /* the cache's copy; NULL: there is none */
+    bool returned;                 /* its only record is one that its source gives back, see nack.h */
     struct dp_choices targets;
     struct dp_route *route;        /* of the latest record; NULL: none */
     uint64_t bytes, bytes_most;    /* of a fan-out, which every target gets whole */

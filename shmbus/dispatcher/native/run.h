@@ -6,21 +6,16 @@
  * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
 #pragma once
 
-#include "shmbus/dispatcher/native/emit.h"
+#include "shmbus/dispatcher/native/nack.h"
 
 enum dp_verdict { /* of one record */
     DP_DELIVER,   /* to the chosen targets, of which there may be none */
     DP_DROP,      /* nothing is owed: a late reply, a request nobody waits for any more */
     DP_NOBODY,    /* a send or request without a handler */
     DP_COLLIDES,  /* a request whose id is under way already */
+    DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
-
-static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint32_t bits)
-{
-    chosen->list[0] = (struct dp_choice){(uint16_t)slot, false, bits};
-    chosen->count = 1;
-}
 
 /* Of an event, send or request: `h` is a private copy, and its type stands in `route`. */
 static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
@@ -46,6 +41,25 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
     if (!route->handlers.count)
         return DP_NOBODY;
     dp_choose_one(chosen, dp_choose_handler(f, route, &f->run)->slot, SB_PLAIN);
+    return DP_DELIVER;
+}
+
+/* Of what its source gives back, which is always a run of its own: that record alone is changed to what it was. */
+static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_run *run, struct dp_route *route,
+                                            struct dp_choices *chosen)
+{
+    struct sb_record *h = &run->header[run->count];
+    if (run->count)
+        return DP_DROP; /* it ends the run, and is looked at again as the first of the next */
+    if (route->reserved || !dp_is_nack(f, run->span.source, h))
+        return DP_VIOLATION;
+    run->returned = true;
+    if (h->flags & SB_FINAL || h->attempt > f->max_deliveries || !dp_choose_again(f, run->span.source, route, h, chosen))
+        return DP_RETURNED;
+    dp_restore(h);
+    run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes on */
+    h->length -= h->extension_length;
+    h->extension_length = 0;
     return DP_DELIVER;
 }
 
@@ -91,10 +105,13 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
     if (run->span.ring == SB_REPLIES)
         return h->kind == SB_REPLY || h->kind == SB_ERROR ? dp_judge_reply(f, source, h, position, chosen)
                                                           : DP_VIOLATION;
-    if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST) || !h->type_length ||
+    bool nack = h->kind == SB_NACK;
+    if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST && !nack) || !h->type_length ||
         !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length)))
         return DP_VIOLATION;
     run->type[run->count] = route->type;
+    if (nack)
+        return dp_judge_nack(f, run, route, chosen);
     *same = route == run->route && h->kind == SB_EVENT && run->header[0].kind == SB_EVENT && !route->group_count;
     run->route = route;
     return *same ? DP_DELIVER : dp_judge_data(f, source, h, route, chosen);
@@ -155,6 +172,7 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
     uint64_t position = source->out[ring].next;
     run->span = (struct dp_span){.source = source, .ring = ring, .from = position, .to = position};
     run->count = 0;
+    run->returned = false;
     run->targets.count = 0;
     run->route = NULL;
     run->bytes = 0;
@@ -173,7 +191,7 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
     struct dp_run *run = &f->run;
     enum dp_verdict first = DP_DELIVER;
     dp_begin_run(f, run, source, ring);
-    for (uint64_t position = run->span.from; run->count < limit; position = run->span.to) {
+    for (uint64_t position = run->span.from; run->count < limit && !run->returned; position = run->span.to) {
         struct rb_head8 head;
         const uint8_t *record = NULL;
         struct dp_choices *chosen = run->count ? &f->choices : &run->targets;

@@ -19,11 +19,13 @@ cdef class EventCallback:
     cdef uint32_t mask           # the bit of the subscription in a message's interests
     cdef object function
     cdef object payload_type
+    cdef bint retry              # what it raises gives the message of a group back
 
-    def __init__(self, *, uint8_t bit, function, payload_type):
+    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False):
         self.mask = <uint32_t>1 << bit
         self.function = function
         self.payload_type = payload_type
+        self.retry = retry
 
 
 @cython.final

@@ -12,6 +12,7 @@ cdef class EndpointCore:
     cdef CallbackTable _callbacks
     cdef Outbox _outbox
     cdef Answers _answers
+    cdef Nacks _nacks
 
     def __cinit__(self, seat=None, upcalls=None, **_):
         """Make its parts; from here on the watcher thread serves it."""
@@ -23,7 +24,8 @@ cdef class EndpointCore:
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)
-        self._receiving = Receiving(self._connection, self._threads, self._callbacks)
+        self._nacks = Nacks(self._connection, self._threads, upcalls.postpone)
+        self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks)
 
     @property
     def name(self):

@@ -48,6 +48,10 @@ cdef class Message:
     cdef bint _answered
     cdef bint _refused           # an answer was not accepted
     cdef bint _deferred
+    cdef bint _nacked            # given back, or to be
+    cdef uint32_t _calling       # the interest whose callback runs; 0: none
+    cdef uint32_t _settled       # of its interests as work: those that were given back
+    cdef uint32_t _delayed       # those that are to be given back later
     cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
     cdef sb_tap _tap
     cdef str _target             # of a tap's copy: who got it
@@ -122,19 +126,49 @@ cdef class Message:
 
     @property
     def redelivered(self):
-        """Whether it was handed on when another receiver died."""
+        """Whether another receiver had it before, and died or gave it back."""
         return bool(self._header.flags & SB_REDELIVERED)
 
     @property
     def attempt(self):
-        """1, and one more for each receiver that had begun it and died."""
+        """1, and one more for each receiver that had begun it and died, or gave it back."""
         return self._header.attempt
+
+    cdef inline uint32_t work(self) noexcept:
+        """For which of its interests it is work that somebody else could do: groups, or a command."""
+        if self._header.kind == SB_EVENT:
+            return self._header.interests & ~<uint32_t>SB_PLAIN
+        return SB_PLAIN if self._header.kind == SB_SEND else 0
+
+    cdef inline uint32_t owed(self) noexcept:
+        """For which of them it was not given back."""
+        return self.work() & ~self._settled
 
     def done(self):
         """This group message needs no handing on any more. Happens by itself when its callback
-        returns or raises, and at the next receive in this thread."""
+        returns or raises, and at the next receive in this thread. Nothing happens after `nack`."""
         if self._position != SB_NOWHERE:
             self._endpoint._threads.done(self)
+
+    def nack(self, delay=0.0, str reason not None=""):
+        """Give this group message or command back, for another endpoint to have it, or this one
+        where nobody else takes it. Its `attempt` is one higher then; after
+        `Settings(max_deliveries=)` attempts it becomes a dead letter instead, with `reason`.
+        `delay`: seconds before it is given on; so long it is in hand here. From any thread, until
+        it is finished.
+
+        Raises `CannotNack` (no group, a request, finished or given back already), `InvalidSetting`,
+        `QueueFull` (nothing was done: call it again), `MessageTooLarge`, `NoThread`, `Evicted`,
+        `BusDown`, `EndpointClosed`."""
+        self._connection.check()
+        if self._endpoint is None:
+            raise CannotNack(endpoint=self._connection.name, type=self.type, reason=f"it is a {self.kind}",
+                             remedy="Give back only what a queue group or several handlers share")
+        self._endpoint._nacks.nack(self, delay, reason)
+
+    def _give_back(self, uint32_t bits, str reason not None, double timeout):
+        """What is to be given back later is given back now."""
+        self._endpoint._nacks.give_delayed(self, bits, reason, timeout)
 
     def defer(self):
         """Answer later, from any thread, with `reply` or `fail`: what the handler returns is not

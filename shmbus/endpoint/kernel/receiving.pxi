@@ -25,13 +25,16 @@ cdef class Receiving:
     cdef Connection _connection
     cdef Threads _threads
     cdef CallbackTable _callbacks
+    cdef Nacks _nacks
     cdef Inbox _inbox
     cdef bint begun              # a thread has received at least once
 
-    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
+    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None,
+                  Nacks nacks not None):
         self._connection = connection
         self._threads = threads
         self._callbacks = callbacks
+        self._nacks = nacks
         self._inbox = Inbox(connection, threads, callbacks)
 
     cdef Message next(self, EndpointCore endpoint, uint64_t deadline, int how):
@@ -94,6 +97,8 @@ cdef class Receiving:
         """Run the callbacks for a message; true if it is for the caller to see, too."""
         cdef uint32_t interests = m._header.interests
         cdef uint32_t served = callbacks.yields | SB_PLAIN
+        cdef uint32_t again = 0, failed = 0
+        cdef object why = None
         cdef EventCallback each
         if m._header.kind == SB_TAP:
             return True
@@ -105,11 +110,22 @@ cdef class Receiving:
             if interests & each.mask:
                 served |= each.mask
                 m.expect(each.payload_type)
+                m._calling = each.mask
                 try:
                     checked(each.function(m))
                 except Exception as error:
                     self._count_error()
                     self._log_failure(m, error)
+                    if m._position != SB_NOWHERE and each.mask != SB_PLAIN:
+                        why = error
+                        if each.retry:
+                            again |= each.mask
+                        else:
+                            failed |= each.mask
+                finally:
+                    m._calling = 0
+        if why is not None and not m.type.startswith("$") and not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
+            self._give_up(m, again, failed & ~again, why)
         if interests & ~served:        # of a group that has been left meanwhile
             self._count_error()
             self._log_unhandled(m)
@@ -119,6 +135,24 @@ cdef class Receiving:
         if m._position != SB_NOWHERE:
             self._threads.done(m)
         return False
+
+    cdef int _give_up(self, Message m, uint32_t again, uint32_t failed, object why) except -1:
+        """Callbacks raised: these groups get the message again, those a dead letter."""
+        cdef str text = f"its callback at {self._connection.name!r} raised {describe(why)}"
+        cdef bytes reason = encode_reason(text)
+        cdef uint32_t left = m.owed() & ~m._delayed
+        try:
+            if not m._delayed:
+                m._settled |= left & ~(again | failed)  # their callbacks have run
+            try:
+                self._nacks.give(m, again & left, reason, False, ANSWER_TIMEOUT)
+            except QueueFull:
+                self._nacks.delay(m, again & m.owed(), LATER, text)
+            self._nacks.give(m, failed & left, reason, True, ANSWER_TIMEOUT)
+        except BusError as error:
+            log.error("endpoint %r: what becomes of %s %r could not be said: %s", self._connection.name, m.kind, m.type,
+                      error)
+        return 0
 
     cdef int _handle(self, Message m, Callbacks callbacks) except -1:
         if callbacks.handler is None:

@@ -77,9 +77,8 @@ cdef class Threads:
         hand[0] = self._hands[self.in_hand]
         if self._connection.ours():
             ep_lock(e)
-            if held != NULL and (<Message>held)._position != SB_NOWHERE:
-                ep_done(e, (<Message>held)._position)
-                (<Message>held)._position = SB_NOWHERE
+            if held != NULL:
+                self._finish(<Message>held)
             self._note()
             ep_unlock(e)
         Py_XDECREF(held)
@@ -89,14 +88,21 @@ cdef class Threads:
         if not self._connection.ours():
             return 0
         ep_lock(e)
-        if m._position != SB_NOWHERE and not ep_trouble(e) & EP_CLOSED_HERE:
-            ep_done(e, m._position)
-        m._position = SB_NOWHERE
+        self._finish(m)
         ep_unlock(e)
         return 0
 
+    cdef void _finish(self, Message m) noexcept:
+        """Under the lock. It is done, except for what is to be given back later."""
+        if m._delayed:
+            m._settled |= m.work() & ~m._delayed
+            return
+        if m._position != SB_NOWHERE and not ep_trouble(self._connection.e) & EP_CLOSED_HERE:
+            ep_done(self._connection.e, m._position)
+        m._position = SB_NOWHERE
+
     cdef int defer(self) except -1:
-        """A request is to be answered later."""
+        """A request is to be answered later, or a message to be given back."""
         cdef ep_endpoint *e = self._connection.e
         self._connection.check()
         ep_lock(e)

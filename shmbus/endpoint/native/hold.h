@@ -3,7 +3,8 @@
  * pins more than a quarter of the ring: the oldest is let go, and leaves the ring undone.
  *
  *   ep_hold, ep_done      a message was taken; it is done
- *   ep_unhold_all         at the end, all are
+ *   ep_mark_returned      it is given back, or will be
+ *   ep_unhold_all         at the end, all are done but those that are still to be given back
  *   ep_let_go             the oldest leaves the ring undone
  *   ep_set_in_hand        how many were begun and are not done, held or not
  *   ep_release, ep_release_data     move the tail of an incoming ring
@@ -79,6 +80,7 @@ static inline void ep_let_go(struct ep_endpoint *e)
     struct rb_head8 head;
     memcpy(&head, record, sizeof head);
     memcpy(kept->record, record, head.length < sizeof kept->record ? head.length : sizeof kept->record);
+    rb_store(&kept->returned, rb_load(&e->held[0]->returned));
     RB_FAIL("take.kept");
     rb_store_release(&kept->at, position + 1);
     rb_add(&e->up->let_go, 1);
@@ -94,6 +96,7 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
         if (rb_load(&entry->position) != SB_NOWHERE)
             continue;
         rb_store(&entry->done, how);
+        rb_store(&entry->returned, 0);
         RB_FAIL("take.hold");
         rb_store_release(&entry->position, position); /* before ep_take moves `taken`; dp_holds looks for it */
         e->held[e->held_count++] = entry;
@@ -103,11 +106,24 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
 
 static inline void ep_unhold_all(struct ep_endpoint *e)
 {
-    while (e->held_count)
-        ep_unhold(e, 0);
+    for (uint32_t i = e->held_count; i-- > 0;)
+        if (rb_load(&e->held[i]->returned) != SB_NOWHERE)
+            ep_unhold(e, i);
     for (uint32_t i = 0; i < SB_KEPT; i++)
-        rb_store_release(&e->up->kept[i].at, 0);
+        if (rb_load(&e->up->kept[i].returned) != SB_NOWHERE)
+            rb_store_release(&e->up->kept[i].at, 0);
     rb_store(&e->up->let_go_unkept, 0);
+}
+
+/* `returned` of the message that was taken at `position`: it leaves this endpoint by the SB_NACK that ends there. */
+static inline void ep_mark_returned(struct ep_endpoint *e, uint64_t position, uint64_t end)
+{
+    for (uint32_t i = 0; i < e->held_count; i++)
+        if (rb_load(&e->held[i]->position) == position)
+            rb_store_release(&e->held[i]->returned, end);
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        if (rb_load(&e->up->kept[i].at) == position + 1)
+            rb_store_release(&e->up->kept[i].returned, end);
 }
 
 /* The message that was taken at `position` is done, whether it is held, kept or only counted. */

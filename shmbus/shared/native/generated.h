@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001d250400full
+#define SB_LAYOUT 0x000000017dda0cfaull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -184,13 +184,15 @@ SB_FIELD(sb_incoming, tail, 0, 8);
 SB_FIELD(sb_incoming, taken, 8, 8);
 SB_FIELD(sb_incoming, taken_count, 16, 8);
 
-_Static_assert(sizeof(struct sb_held_entry) == 16, "sb_held_entry");
+_Static_assert(sizeof(struct sb_held_entry) == 24, "sb_held_entry");
 SB_FIELD(sb_held_entry, position, 0, 8);
 SB_FIELD(sb_held_entry, done, 8, 8);
+SB_FIELD(sb_held_entry, returned, 16, 8);
 
 _Static_assert(sizeof(struct sb_let_go) == 448, "sb_let_go");
 SB_FIELD(sb_let_go, at, 0, 8);
-SB_FIELD(sb_let_go, record, 8, 440);
+SB_FIELD(sb_let_go, returned, 8, 8);
+SB_FIELD(sb_let_go, record, 16, 432);
 
 _Static_assert(sizeof(struct sb_limited) == 304, "sb_limited");
 SB_FIELD(sb_limited, limit_ns, 0, 8);
@@ -205,7 +207,7 @@ SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 29056, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 29568, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -237,13 +239,14 @@ SB_FIELD(sb_up, expired, 808, 8);
 SB_FIELD(sb_up, handler_errors, 816, 8);
 SB_FIELD(sb_up, decode_errors, 824, 8);
 SB_FIELD(sb_up, timeouts, 832, 8);
-SB_FIELD(sb_up, let_go, 840, 8);
-SB_FIELD(sb_up, let_go_unkept, 848, 8);
-SB_FIELD(sb_up, watcher, 856, 8);
-SB_FIELD(sb_up, held, 896, 1024);
-SB_FIELD(sb_up, kept, 1920, 7168);
-SB_FIELD(sb_up, limits, 9088, 512);
-SB_FIELD(sb_up, limited, 9600, 19456);
+SB_FIELD(sb_up, nacked, 840, 8);
+SB_FIELD(sb_up, let_go, 848, 8);
+SB_FIELD(sb_up, let_go_unkept, 856, 8);
+SB_FIELD(sb_up, watcher, 864, 8);
+SB_FIELD(sb_up, held, 896, 1536);
+SB_FIELD(sb_up, kept, 2432, 7168);
+SB_FIELD(sb_up, limits, 9600, 512);
+SB_FIELD(sb_up, limited, 10112, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);
@@ -328,6 +331,7 @@ static inline const char *sb_kind_word(enum sb_kind kind)
     case SB_CANCEL: return "cancel";
     case SB_CONTROL: return "control";
     case SB_TAP: return "tap";
+    case SB_NACK: return "nack";
     }
     return "unknown";
 }

@@ -277,11 +277,14 @@ enum sb_held_state {
 struct sb_held_entry {    /* a message begun and not done, kept for handing on */
     rb_word position;     /* endpoint: in the ring; SB_NOWHERE: free */
     rb_word done;         /* endpoint: enum sb_held_state */
+    rb_word returned;     /* endpoint: where the SB_NACK that gives it back ends in the outgoing data ring; 0: none does;
+                           * SB_NOWHERE: it is to be given back later */
 };
 
 struct sb_let_go {        /* a message that was held, left the ring, is not done: the first bytes of its record */
     rb_word at;           /* endpoint: its position plus one; 0: free */
-    uint8_t record[440];  /* written before `at` */
+    rb_word returned;     /* endpoint: as in struct sb_held_entry */
+    uint8_t record[432];  /* written before `at` */
 };
 
 struct sb_limited {       /* a message whose handler has a limit; written between two stores of its word in `limits` */
@@ -329,6 +332,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word expired;                               /* endpoint: requests not begun because nobody waits any more */
     rb_word handler_errors, decode_errors;         /* endpoint */
     rb_word timeouts;                              /* endpoint: requests that ended in RequestTimeout */
+    rb_word nacked;                                /* endpoint: messages that it gave back for others to have */
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */

@@ -17,6 +17,7 @@ enum sb_kind {
     SB_CANCEL = 8,  /* reserved */
     SB_CONTROL = 9, /* reserved */
     SB_TAP = 10,    /* an observer's copy of a message */
+    SB_NACK = 11,   /* work that its receiver gives back, see endpoint/native/nack.h */
 };
 
 /* What else is to be known of a record. */
@@ -26,12 +27,14 @@ enum sb_record_flag {
     SB_REDELIVERED = 1 << 2, /* handed on at a death */
     SB_REMOTE = 1 << 3,      /* SB_ERROR: raised by the handler; payload is its MessagePack account */
     SB_NEED_GROUPS = 1 << 4, /* reserved */
+    SB_FINAL = 1 << 5,       /* SB_NACK: nobody shall have it any more, it is a dead letter */
 };
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
 #define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
 #define SB_MAX_NAME 48u     /* characters; the bus's name must fit into a socket's path, of 108 bytes */
 #define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself sends */
+#define SB_MAX_REASON 255u  /* bytes of the text that an SB_NACK has as its extension */
 
 struct sb_record { /* the header of a message */
     uint32_t length;          /* header, type, extension and payload */
@@ -40,11 +43,12 @@ struct sb_record { /* the header of a message */
     uint16_t flags;           /* enum sb_record_flag */
     uint16_t epoch;           /* of the path; reserved */
     uint32_t interests;       /* for which of its interests the receiver gets it */
-    uint16_t peer;            /* towards a receiver: the source; in a reply towards the dispatcher: the requester */
+    uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher: the
+                               * requester */
     uint16_t attempt;         /* 1, and one more each time it had been begun */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
-    uint64_t deadline_ns;     /* 0: none */
+    uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there */
     uint8_t correlation[16];  /* zero where there is none */
     uint16_t type_length;
     uint16_t extension_length;

@@ -168,6 +168,7 @@ def counters(row: Row) -> Table:
         ("timeouts", info.timeouts),
         ("overruns", info.overruns),
         ("let go", info.let_go),
+        ("nacked", info.nacked),
     ]
     bad = {"lost", "handler errors", "decode errors", "let go", "undeliverable", "overruns"}
     text = Text()

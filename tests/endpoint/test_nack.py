@@ -1,0 +1,381 @@
+"""Work that its receiver gives back: `message.nack`, `subscribe(on_error=)`, and dead letters of
+callbacks that raised."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import BusView, Message
+from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting
+from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually
+from shmbus.views.facts import EndpointInfo
+
+pytestmark = pytest.mark.usefixtures("bus")
+
+
+def info(view: shmbus.Bus | BusView, name: str) -> EndpointInfo:
+    return next(each for each in view.endpoints() if each.name == name)
+
+
+def seen(message: Message | None) -> tuple[object, int, bool, str]:
+    assert message is not None
+    return message.payload, message.attempt, message.redelivered, message.source
+
+
+@pytest.mark.smoke
+def test_what_one_gives_back_goes_to_another(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", group="workers")
+    sender.publish("job", {"n": 1})
+    mine = one.receive(60)
+    assert mine is not None
+    other.subscribe("job", group="workers")
+    mine.nack()
+    assert seen(other.receive(60)) == ({"n": 1}, 2, True, "sender")
+    assert one.receive(0) is None
+    assert other.receive(0) is None
+
+
+def test_it_comes_back_where_there_is_nobody_else(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("job", group="workers")
+    sender.publish("job", b"raw")
+    message = one.receive(60)
+    assert message is not None
+    message.nack()
+    assert seen(one.receive(60)) == (b"raw", 2, True, "sender")
+
+
+def test_a_command_is_given_to_another_handler(attach: Attach, recorder: MakeRecorder) -> None:
+    done = recorder("done")
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.handle("work", lambda message: message.nack(reason="not mine"))
+    one.start()
+    sender.send("work", None)
+    eventually(lambda: info(one.bus, "one").nacked >= 1)
+    other.handle("work", lambda message: other.publish("done", message.attempt))
+    other.start()
+    sender.send("work", None)
+    assert done.wait()[-1].payload >= 2
+
+
+@pytest.mark.smoke
+def test_at_max_deliveries_it_is_a_dead_letter_with_the_reason(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters = recorder("$bus.undeliverable")
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("job", lambda m: m.nack(reason=f"no disk, try {m.attempt}"), group="workers")
+    one.start()
+    sender.publish("job", [1, 2])
+    (letter,) = letters.wait()
+    assert (letter.payload["type"], letter.payload["kind"]) == ("job", "event")
+    assert (letter.payload["source"], letter.payload["attempt"]) == ("sender", 3)
+    assert letter.payload["reason"] == "no disk, try 2"
+    assert msgspec.msgpack.decode(letter.payload["payload"]) == [1, 2]
+    assert info(bus, "one").nacked == 2
+    eventually(lambda: info(bus, "one").in_hand == 0)
+    assert bus.health().dead_letters == 1
+
+
+@pytest.mark.smoke
+def test_a_callback_that_raises_makes_a_dead_letter(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters, ran = recorder("$bus.undeliverable"), list[int]()
+
+    def fails(message: Message) -> None:
+        ran.append(message.payload)
+        raise ValueError("no such job: ä")
+
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("job", fails, group="workers")
+    one.start()
+    sender.publish("job", 7)
+    (letter,) = letters.wait()
+    assert letter.payload["reason"] == "its callback at 'one' raised ValueError: no such job: ä"
+    assert (letter.payload["attempt"], letter.payload["source"]) == (1, "sender")
+    assert msgspec.msgpack.decode(letter.payload["payload"]) == 7
+    assert ran == [7]
+    assert info(bus, "one").handler_errors == 1
+
+
+def test_a_plain_subscriber_that_raises_makes_none(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters, plain = recorder("$bus.undeliverable"), attach("plain")
+    plain.subscribe("job", lambda message: 1 / 0)
+    plain.start()
+    attach("sender").publish("job", 7)
+    eventually(lambda: info(bus, "plain").handler_errors == 1)
+    assert not letters.messages
+
+
+def test_with_retry_another_tries_it(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters, tried = recorder("$bus.undeliverable"), list[tuple[str, int]]()
+    sender, workers = attach("sender"), [attach("one"), attach("two")]
+
+    def fails(name: str, message: Message) -> None:
+        tried.append((name, message.attempt))
+        if message.payload == "hopeless" or message.attempt == 1:
+            raise OSError("no disk")
+
+    for worker in workers:
+        worker.subscribe("job", partial(fails, worker.name), group="workers", on_error="retry")
+        worker.start()
+    sender.publish("job", "once")
+    eventually(lambda: len(tried) == 2)
+    assert [attempt for _, attempt in tried] == [1, 2]
+    assert tried[0][0] != tried[1][0]
+    assert not letters.messages
+    sender.publish("job", "hopeless")
+    (letter,) = letters.wait()
+    assert "raised OSError: no disk" in letter.payload["reason"]
+    assert len(tried) == 4
+    assert sum(info(bus, w.name).handler_errors for w in workers) == 3
+
+
+def test_of_two_groups_only_the_one_whose_callback_raised_gets_it_again(attach: Attach) -> None:
+    good, bad = list[int](), list[int]()
+    sender, one = attach("sender"), attach("one")
+
+    def fails(message: Message) -> None:
+        bad.append(message.attempt)
+        if message.attempt == 1:
+            raise OSError
+
+    one.subscribe("job", fails, group="a", on_error="retry")
+    one.subscribe("job", lambda m: good.append(m.attempt), group="b", on_error="retry")
+    one.start()
+    sender.publish("job", 1)
+    eventually(lambda: len(bad) == 2)
+    sender.publish("job", 2)
+    eventually(lambda: len(bad) == 4 and len(good) == 2)
+    assert (bad, good) == ([1, 2, 1, 2], [1, 1])
+
+
+def test_a_delay_passes_before_it_is_given_on(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", group="workers")
+    sender.publish("job", "late")
+    message = one.receive(60)
+    assert message is not None
+    other.subscribe("job", group="workers")
+    before = time.monotonic()
+    message.nack(delay=0.2)
+    sender.publish("job", "soon")
+    first, second = other.receive(60), other.receive(60)
+    assert time.monotonic() - before >= 0.2
+    assert [seen(m)[:2] for m in (first, second)] == [("soon", 1), ("late", 2)]
+    assert one.receive(0) is None
+    assert info(bus, "one").in_hand == 0
+
+
+def test_what_is_delayed_is_in_hand_and_given_back_at_a_close(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", lambda m: m.nack(delay=1000.0), group="workers")
+    one.start()
+    sender.publish("job", 1)
+    eventually(lambda: info(bus, "one").in_hand == 1 and info(bus, "one").untouched == 0)
+    other.subscribe("job", group="workers")
+    one.close()
+    assert seen(other.receive(60))[:2] == (1, 2)
+
+
+def test_what_is_delayed_is_given_back_at_a_drain(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    nacked = threading.Event()
+
+    def later(message: Message) -> None:
+        message.nack(delay=1000.0)
+        nacked.set()
+
+    one.subscribe("job", later, group="workers")
+    one.start()
+    sender.publish("job", 1)
+    assert nacked.wait(60)
+    other.subscribe("job", group="workers")
+    one.drain(60)
+    assert seen(other.receive(60))[:2] == (1, 2)
+
+
+def nack_late_and_hang(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("job", lambda m: m.nack(delay=1000.0), group="workers")
+    endpoint.run()
+
+
+def test_what_is_delayed_goes_on_where_its_holder_dies(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    victim, sender, other = worker(nack_late_and_hang, name="victim"), attach("s"), attach("other")
+    sender.wait_for("job")
+    sender.publish("job", 1)
+    eventually(lambda: info(bus, "victim").untouched == 0)
+    eventually(lambda: info(bus, "victim").in_hand == 1)
+    other.subscribe("job", group="workers")
+    victim.kill()
+    assert seen(other.receive(60))[:2] == (1, 2)
+
+
+def test_another_thread_gives_it_back_while_its_callback_runs(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    got, go = list[Message](), threading.Event()
+
+    def hold(message: Message) -> None:
+        got.append(message)
+        go.wait(60)
+
+    one.subscribe("job", hold, group="workers")
+    one.start()
+    sender.publish("job", 1)
+    eventually(lambda: got)
+    other.subscribe("job", group="workers")
+    got[0].nack()
+    again = other.receive(60)
+    go.set()
+    assert seen(again)[:2] == (1, 2)
+
+
+def test_what_cannot_be_given_back_says_why(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("plain")
+    one.subscribe("job", group="workers")
+    sender.publish("plain", 1)
+    plain = one.receive(60)
+    assert plain is not None
+    with pytest.raises(CannotNack, match=r"'plain'.*no group.*group="):
+        plain.nack()
+    sender.publish("job", 1)
+    job = one.receive(60)
+    assert job is not None
+    with pytest.raises(InvalidSetting, match="delay"):
+        job.nack(delay=-1.0)
+    job.done()
+    with pytest.raises(CannotNack, match=r"'job'.*finished.*before done\(\)"):
+        job.nack()
+    sender.publish("job", 2)
+    job = one.receive(60)
+    assert job is not None
+    job.nack()
+    with pytest.raises(CannotNack, match="given back"):
+        job.nack()
+    job = one.receive(60)
+    one.close()
+    assert job is not None
+    with pytest.raises(EndpointClosed):
+        job.nack()
+
+
+def test_a_request_is_not_given_back(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.handle("ask", lambda message: message.nack())
+    one.start()
+    with pytest.raises(shmbus.errors.RemoteError, match=r"fail\(\)") as raised:
+        sender.request("ask")
+    assert raised.value.error == "shmbus.errors.CannotNack"
+    one.handle("answer", lambda message: 1)
+    with pytest.raises(CannotNack, match="reply"):
+        sender.request("answer").nack()
+
+
+def test_a_forked_child_gives_nothing_back(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("job", group="workers")
+    sender.publish("job", 1)
+    job = one.receive(60)
+    assert job is not None
+    pid = os.fork()
+    if not pid:
+        try:
+            job.nack()
+        except ForkedEndpoint:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    job.nack()
+    assert seen(one.receive(60))[:2] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"on_error": "again", "group": "g", "callback": print},
+        {"on_error": "retry", "callback": print},
+        {"on_error": "retry", "group": "g"},
+    ],
+)
+def test_on_error_is_checked(attach: Attach, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSetting, match="on_error"):
+        attach("one").subscribe("job", **wrong)
+
+
+def test_a_long_reason_is_cut(attach: Attach, recorder: MakeRecorder) -> None:
+    letters, one = recorder("$bus.undeliverable"), attach("one")
+    one.subscribe("job", lambda m: m.nack(reason="ä" * 1000), group="workers")
+    one.start()
+    attach("sender").publish("job", None)
+    (letter,) = letters.wait()
+    assert set(letter.payload["reason"]) == {"ä"}
+    assert 100 < len(letter.payload["reason"]) <= 127
+
+
+def test_the_largest_message_can_be_given_back(attach: Attach, recorder: MakeRecorder) -> None:
+    letters = recorder("$bus.undeliverable")
+    small = shmbus.Settings(ring_bytes=16384)
+    sender, one = attach("sender", settings=small), attach("one", settings=small)
+    tried = list[int]()
+
+    def fails(message: Message) -> None:
+        tried.append(len(message.payload))
+        message.nack(reason="too heavy")
+
+    one.subscribe("job", fails, group="workers")
+    one.start()
+    largest = 16384 // 4 - 64 - len("job")
+    sender.publish("job", bytes(largest))
+    (letter,) = letters.wait()
+    assert tried == [largest, largest]
+    assert (letter.payload["size"], letter.payload["payload"]) == (largest, bytes(largest))
+
+
+def test_an_error_of_the_bus_in_the_midst_is_logged(
+    attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback that finishes its message, then raises: it is finished, and no dead letter."""
+    sender, one = attach("sender"), attach("one")
+
+    def fails(message: Message) -> None:
+        message.done()
+        raise OSError("afterwards")
+
+    one.subscribe("job", fails, group="workers", on_error="retry")
+    one.start()
+    with caplog.at_level(logging.ERROR, "shmbus"):
+        sender.publish("job", 1)
+        eventually(lambda: info(one.bus, "one").handler_errors == 1)
+        eventually(lambda: info(one.bus, "one").in_hand == 0)
+    assert info(one.bus, "one").nacked == 0
+
+
+def test_an_event_of_the_bus_s_own_is_not_given_back(bus: shmbus.Bus, attach: Attach) -> None:
+    one = attach("one")
+    one.subscribe("$bus.endpoint.up", lambda m: 1 / 0, group="watchers", on_error="retry")
+    one.start()
+    attach("other")
+    eventually(lambda: info(bus, "one").handler_errors == 1)
+    attach("another")
+    eventually(lambda: info(bus, "one").handler_errors == 2)
+    assert info(bus, "one").nacked == 0

@@ -1,0 +1,126 @@
+"""Giving work back: who has a message whose receiver dies, or is evicted, while it gives it back.
+
+Describes ep_nack in shmbus/endpoint/native/nack.h, and dp_freeze, dp_gave_back and dp_holds in
+shmbus/dispatcher/native/departure.h.
+
+The words:
+
+    head       endpoint: 1 once the copy of the message is published in its outgoing ring
+    returned   endpoint: where that copy ends, 1; 0: there is none; 2: it is to be given back later
+    held       endpoint: whether the message is begun and not done
+    evicted    dispatcher: the endpoint is not to be listened to any more
+    tail       dispatcher: 1 once it has taken the copy
+
+The steps:
+
+    give back      returned = 1; head = 1; fence; not evicted? held = 0
+    later          returned = 2, until then
+    its end        evicted = 1 (of one that lives); fence; last = head
+                   what lies in the ring up to `last` is forwarded
+                   held, and not returned up to `last`? handed on
+
+Why in this order.  `returned` comes before `head`: after a kill in between the copy was not
+published, and `returned` is beyond `last`, so the message is handed on as one begun; the other way
+round it would be forwarded *and* handed on.  It is done only once the copy is published: else a
+kill in between would lose it.  One that is evicted lives on: of the endpoint's look at `evicted`
+and the dispatcher's at `head` at least one sees what the other has stored.
+
+What is explored: kills at every step; evictions with store buffers; a dispatcher that forwards
+before; messages that wait for their time when the end comes.  Shown: whoever dies or is evicted,
+the message is given on exactly once.
+
+The keyword parameters are the ways to do it wrong, one each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .explore import Model, Part, Program, View, atomic, choose, fence, load, store, until
+
+LATER = 2
+
+
+def returning(
+    *,
+    evicted: bool = False,
+    later: bool = False,
+    marked_before_published: bool = True,
+    published_before_done: bool = True,
+    eviction_is_looked_for: bool = True,
+    endpoint_fences: bool = True,
+    dispatcher_fences: bool = True,
+    mark_is_compared: bool = True,
+) -> Model:
+    """One message, in hand; its receiver is killed at any step, or `evicted`."""
+
+    def forward(words: dict[str, Any]) -> bool:
+        words["given on"] += 1 - words["tail"]
+        words["tail"] = 1
+        return True
+
+    def hand_on(words: dict[str, Any]) -> bool:
+        words["given on"] += 1
+        return True
+
+    forwarding, handing_on = atomic("forward", forward), atomic("hand on", hand_on)
+
+    def endpoint() -> Program:
+        if later:
+            yield store("returned", LATER)
+        if marked_before_published:
+            yield store("returned", 1)
+        if not published_before_done:
+            yield store("held", 0)
+        yield store("head", 1)
+        if not marked_before_published:
+            yield store("returned", 1)
+        if endpoint_fences:
+            yield fence()
+        if not (eviction_is_looked_for and (yield load("evicted"))):
+            yield store("held", 0)
+
+    def end() -> Part[None]:
+        last = yield load("head")
+        if last:
+            yield forwarding
+        if (yield load("held")):
+            returned = yield load("returned")
+            if not (returned and (returned <= last or not mark_is_compared)):
+                yield handing_on
+
+    def undertaker() -> Program:
+        yield from end()
+
+    def forwarder() -> Program:
+        yield until("head", 1)
+        yield forwarding
+
+    def evictor() -> Program:
+        early = yield choose("look before", (False, True))
+        if early and (yield load("head")):
+            yield forwarding
+        yield store("evicted", 1)
+        if dispatcher_fences:
+            yield fence()
+        yield from end()
+
+    def at_rest(view: View) -> str | None:
+        if view["given on"] != 1:
+            return f"it was given on {view['given on']} times"
+        return None
+
+    words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "tail": 0, "given on": 0}
+    if evicted:
+        return Model(
+            words=words, programs={"endpoint": endpoint, "dispatcher": evictor}, at_rest=at_rest
+        )
+    return Model(
+        words=words,
+        programs={"endpoint": endpoint, "dispatcher": forwarder},
+        at_rest=at_rest,
+        buffered=False,
+        kills=1,
+        mortal=("endpoint",),
+        heirs={"endpoint": undertaker},
+    )

@@ -1,0 +1,41 @@
+"""What a receiver gives back while it dies or is evicted goes on exactly once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .explore import explore
+from .returning import returning
+
+RIGHT: dict[str, dict[str, Any]] = {
+    "killed": {},
+    "killed while it waits for its time": {"later": True},
+    "evicted": {"evicted": True},
+    "evicted while it waits for its time": {"evicted": True, "later": True},
+}
+
+WRONG: dict[str, dict[str, Any]] = {
+    "published before it is marked": {"marked_before_published": False},
+    "done before it is published": {"published_before_done": False},
+    "what waits for its time counts as given back": {"later": True, "mark_is_compared": False},
+    "what is not published counts as given back": {"mark_is_compared": False},
+    "done though evicted": {"evicted": True, "eviction_is_looked_for": False},
+    "no fence at the endpoint": {"evicted": True, "endpoint_fences": False},
+    "no fence in the dispatcher": {"evicted": True, "dispatcher_fences": False},
+}
+
+
+@pytest.mark.parametrize("how", RIGHT)
+def test_it_is_given_on_exactly_once(how: str) -> None:
+    found = explore(returning(**RIGHT[how]))
+    print(found)
+    assert found.wrong is None, str(found)
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_way_to_give_back_is_found_out(how: str) -> None:
+    found = explore(returning(**WRONG[how]))
+    print(found)
+    assert found.wrong is not None, str(found)
