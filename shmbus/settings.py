@@ -67,8 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: int = 16
     """Messages that an endpoint may have untouched and in hand while others could have them too:
     messages of a group, and commands and requests that several handle. One that receives with more
-    threads than that may have one for each. Behind a message that takes long only one is put.
-    What nobody may have now waits in a backlog, and goes to whoever is free first."""
+    threads than that may have one for each. Untouched are one for each thread that has nothing in
+    hand, one at least, and as many as were finished in the last 10 to 30 ms. What nobody may
+    have now waits in a backlog, and goes to whoever is free first."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
     full, senders wait as at a full ring. ``None``: ``ring_bytes``; never less than the largest ring

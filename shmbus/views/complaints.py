@@ -79,19 +79,16 @@ def warnings(
 
 
 def faults_of_backlogs(
-    backlogs: Sequence[Backlog], lost: Sequence[Losses], *, failed: int
+    backlogs: Sequence[Backlog], lost: Sequence[Losses], *, failed: int, late: float
 ) -> list[str]:
     """What keeps messages from waiting there. ``lost``: what each has lost since the look before;
-    ``failed``: how many could not be made since then."""
+    ``failed``: how many could not be made since then; ``late``: a full one whose first message has
+    waited longer does not get on."""
     found = []
     for b, since in zip(backlogs, lost, strict=True):
-        if b.full or since.unchosen:
+        if since.unchosen or (b.full and (b.oldest or 0.0) > late):
             gone = f", {since.unchosen} lost since the look before" if since.unchosen else ""
-            found.append(
-                f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages{gone}); "
-                f"start more workers beside {_takers(b)}, or serve the bus with larger "
-                "Settings(backlog_bytes=...)"
-            )
+            found.append(_full(b, gone))
     if failed > 0:
         found.append(
             f"{failed} backlogs could not be made or adopted since the look before, so work waits "
@@ -100,9 +97,23 @@ def faults_of_backlogs(
     return found
 
 
-def late_in_backlogs(backlogs: Sequence[Backlog], late: float) -> list[str]:
-    """Where a message has waited too long for somebody who is free."""
-    return [
+def _full(b: Backlog, gone: str) -> str:
+    return (
+        f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages{gone}); "
+        f"start more workers beside {_takers(b)}, or serve the bus with larger "
+        "Settings(backlog_bytes=...)"
+    )
+
+
+def late_in_backlogs(backlogs: Sequence[Backlog], lost: Sequence[Losses], late: float) -> list[str]:
+    """Where a message has waited too long for somebody who is free, and what is full but gets
+    on."""
+    full = [
+        _full(b, "")
+        for b, since in zip(backlogs, lost, strict=True)
+        if b.full and not since.unchosen and (b.oldest or 0.0) <= late
+    ]
+    return full + [
         f"{b.waiting} messages wait in the backlog of {b.what}, the oldest for {b.oldest:.1f} s: "
         f"nobody who may take them is free ({_takers(b)}); start more workers, or see what those "
         "do"

@@ -244,16 +244,18 @@ def assess(
     recent = traffic.latency_since(before)
     lost = [_since(e.lost_by, lost_before.get((e.slot, e.generation))) for e in endpoints]
     wrong = faults(info, endpoints, lost, host=host, names_missing=names_missing)
+    waiting_lost = [_since(b.lost_by, lost_before.get((b.slot, b.generation))) for b in backlogs]
     wrong += faults_of_backlogs(
         backlogs,
-        [_since(b.lost_by, lost_before.get((b.slot, b.generation))) for b in backlogs],
+        waiting_lost,
         failed=traffic.backlogs_failed - (before.backlogs_failed if before is not None else 0),
+        late=late,
     )
     slow = warnings(
         info, endpoints, lost, deaths[1], routing=(recent.p99, recent.max), late=late, now=now
     )
     if info.alive:
-        slow += late_in_backlogs(backlogs, late)
+        slow += late_in_backlogs(backlogs, waiting_lost, late)
     waits = [b.oldest for b in backlogs if b.oldest is not None]
     waits += [age for e in endpoints if not e.lossy and (age := _oldest(e)) is not None]
     return Health(

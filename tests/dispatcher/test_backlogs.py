@@ -4,6 +4,7 @@ one could do. What nobody can take now waits in the dispatcher."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import wait as wait_for_futures
 from pathlib import Path
 
@@ -77,6 +78,94 @@ def test_short_jobs_do_not_wait_behind_a_long_one_that_another_worker_could_do(
     long.go_on.set()
     eventually(lambda: len(idle.done) + len(long.done) == 42)
     assert sorted(map(str, [*idle.done, *long.done])) == sorted(["long", *map(str, range(41))])
+
+
+@pytest.mark.smoke
+def test_of_one_burst_at_most_one_short_job_waits_behind_the_long_one(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    desks, sender = [Desk(attach("one")), Desk(attach("two"))], attach("sender")
+    sender.publish_many([("job.long", "long"), *(("job.short", n) for n in range(40))])
+    # While the long job still runs:
+    eventually(lambda: sum(len(desk.done) for desk in desks) >= 39)
+    (long,) = (desk for desk in desks if desk.begun and desk.begun[0] == "long")
+    (other,) = (desk for desk in desks if desk is not long)
+    assert long.begun == ["long"]
+    assert other.done == [n for n in range(40) if n in other.done]  # in their order
+    assert endpoint_of(bus, long.endpoint.name).untouched <= 1
+    long.go_on.set()
+    eventually(lambda: len(long.done) + len(other.done) == 41)
+
+
+@pytest.mark.parametrize("kind", ["request", "send"])
+def test_of_one_burst_for_two_handlers_at_most_one_waits_behind_the_long_one(
+    bus: shmbus.Bus, attach: Attach, kind: str
+) -> None:
+    go_on, done = threading.Event(), {"one": list[object](), "two": list[object]()}
+
+    def handler(name: str) -> Callable[[shmbus.Message], object]:
+        def work(message: shmbus.Message) -> object:
+            assert message.payload != "long" or go_on.wait(60)
+            done[name].append(message.payload)
+            return message.payload
+
+        return work
+
+    for name in done:
+        endpoint = attach(name)
+        endpoint.handle("job", handler(name))
+        endpoint.start()
+    sender = attach("sender")
+    payloads: list[object] = ["long", *range(40)]
+    if kind == "send":
+        for payload in payloads:
+            sender.send("job", payload)
+    else:
+        futures = [sender.request_async("job", payload, timeout=600) for payload in payloads]
+    eventually(lambda: sum(map(len, done.values())) >= 39)
+    assert sorted(map(len, done.values()))[0] == 0  # of whoever has the long one in hand
+    assert max(e.untouched for e in bus.endpoints()) <= 1
+    go_on.set()
+    if kind == "request":
+        assert [future.result(60).payload for future in futures] == payloads
+    eventually(lambda: sum(map(len, done.values())) == 41)
+
+
+@pytest.mark.bus(prefetch=4)
+def test_requests_that_are_answered_later_are_given_up_to_prefetch_and_one_more_for_each_answer(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    kept = {"one": list[shmbus.Message](), "two": list[shmbus.Message]()}
+
+    def keeper(name: str) -> Callable[[shmbus.Message], None]:
+        def keep(message: shmbus.Message) -> None:
+            message.defer()
+            kept[name].append(message)
+
+        return keep
+
+    for name in kept:
+        endpoint = attach(name)
+        endpoint.handle("job", keeper(name))
+        endpoint.start()
+    sender = attach("sender")
+    futures = [sender.request_async("job", number, timeout=600) for number in range(12)]
+    eventually(lambda: [len(messages) for messages in kept.values()] == [4, 4])
+    kept["one"][0].reply("done")
+    eventually(lambda: [len(messages) for messages in kept.values()] == [5, 4])
+    answered = {"one": 1, "two": 0}
+    while any(answered[name] < len(messages) for name, messages in kept.items()):
+        for name, messages in kept.items():
+            for message in messages[answered[name] :]:
+                message.reply("done")
+                answered[name] += 1
+        eventually(
+            lambda: (
+                sum(answered.values()) == 12
+                or any(answered[name] < len(messages) for name, messages in kept.items())
+            )
+        )
+    assert [future.result(60).payload for future in futures] == ["done"] * 12
 
 
 def hang_once_asked(endpoint: shmbus.Endpoint) -> None:
@@ -165,7 +254,7 @@ def test_health_tells_for_how_long_work_has_waited_and_whom_it_waits_for(
 
 
 @pytest.mark.bus(prefetch=1, ring_bytes=4096, **patient)
-def test_a_full_backlog_keeps_senders_waiting_and_is_told_as_a_fault(
+def test_a_full_backlog_keeps_senders_waiting_and_is_a_fault_once_it_does_not_get_on(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
     busy, sender = Desk(attach("busy")), attach("sender")
@@ -174,11 +263,13 @@ def test_a_full_backlog_keeps_senders_waiting_and_is_told_as_a_fault(
     for _ in range(9):
         sender.publish("job.short", bytes(500))
 
-    def unhealthy() -> shmbus.views.Health | None:
-        health = bus.health()
-        return health if health.state == "unhealthy" else None
+    def full(state: str, late: float) -> str | None:
+        health = bus.health(late=late)
+        told = [reason for reason in health.reasons if "is full" in reason]
+        return told[0] if told and health.state == state else None
 
-    (reason,) = eventually(unhealthy).reasons
+    assert eventually(lambda: full("degraded", late=60.0))
+    reason = eventually(lambda: full("unhealthy", late=0.01))
     assert reason.startswith("the backlog of group workers is full")
     assert "beside busy" in reason
     assert "backlog_bytes" in reason

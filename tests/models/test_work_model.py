@@ -13,19 +13,13 @@ TWO: dict[str, Any] = {"endpoints": "ab", "waiting": 3}
 THREADS: dict[str, Any] = {"threads": 2, "waiting": 3}
 KILLED: dict[str, Any] = {"waiting": 2, "kills": 1}
 TWO_AT_ONE: dict[str, Any] = {"prefetch": 2, "waiting": 3}
-LONG: dict[str, Any] = {"prefetch": 4, "waiting": 5, "given": 3, "clock": 1}
-HUNG: dict[str, Any] = {
-    "prefetch": 4,
-    "threads": 2,
-    "waiting": 3,
-    "given": 2,
-    "clock": 1,
-    "hangs": True,
-}
+QUICK: dict[str, Any] = {"prefetch": 2, "waiting": 3, "clock": 1}
+FOUND_BUSY: dict[str, Any] = {"prefetch": 3, "threads": 2, "waiting": 3}
+HUNG: dict[str, Any] = {**FOUND_BUSY, "hangs": True}
 
 EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
     "one endpoint": {"waiting": 3},
-    "one endpoint that may have two": {**TWO_AT_ONE, "waiting": 4},
+    "one endpoint that may have two": TWO_AT_ONE,
     "one endpoint, some come later": {"waiting": 1, "later": 2},
     "two endpoints": TWO,
     "two endpoints, one comes later": {**TWO, "waiting": 2, "later": 1},
@@ -33,12 +27,13 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
     "a killed dispatcher": KILLED,
     "a killed dispatcher, two at an endpoint": {**TWO_AT_ONE, "kills": 1},
     "a killed dispatcher, two endpoints": {**TWO, "waiting": 2, "kills": 1},
-    "a message that takes long": LONG,
+    "one that has finished some lately": QUICK,
     "messages that never end, two endpoints": {**TWO, "waiting": 2, "hangs": True},
     "messages that never end, two threads": HUNG,
 }
 
 WRONG: dict[str, dict[str, Any]] = {
+    "what is untouched is not bound": {**FOUND_BUSY, "untouched_are_bound": False},
     "in hand after taken": {"in_hand_before_taken": False},
     "in hand after taken, two may be there": {**TWO_AT_ONE, "in_hand_before_taken": False},
     "in hand is read before taken": {"taken_read_before_in_hand": False},
@@ -51,8 +46,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "only the first is asked": {**TWO, "hangs": True, "all_are_asked": False},
     "every question is the same": {"waiting": 3, "each_question_is_new": False},
     "rung once for ever": {"waiting": 3, "rung_once_for": "ever"},
-    "rung once for what was delivered": {**LONG, "rung_once_for": "what was delivered"},
-    "not asked again when it is not free": {**LONG, "asked_again_when_not_free": False},
+    "rung once for what was delivered": {**FOUND_BUSY, "rung_once_for": "what was delivered"},
+    "not asked again when it is not free": {**FOUND_BUSY, "asked_again_when_not_free": False},
     "the question ends after the drain": {"waiting": 3, "question_ends": "after the drain"},
     "what was delivered is not counted anew": {
         **KILLED,

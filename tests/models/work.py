@@ -7,33 +7,35 @@ The words, and who writes each; the dispatcher's of an endpoint e are in its DOW
 
     head[e]         dispatcher   what was given to e; what was sent and is in no ring waits
     delivered[e]    dispatcher   the same, counted; stored before the head
-    wanted[e]       dispatcher   which question this is, and how little e is to have left when it
+    wanted[e]       dispatcher   which question this is, and how little is to be untouched when e
                                  rings (0: it need not)
     in_hand[e]      endpoint     messages begun and not done
     taken_count[e]  endpoint     messages taken
-    progress[e]     endpoint     whether e has taken something lately; a clock ends that
 
 and private to the endpoint, under its lock: how far it knows the head (`head_seen`), and for which
-question it has rung (`offered_for`).
+question it has rung (`offered_for`); to the dispatcher: what e had finished when time was last
+found to have passed, and which time that was (`before`).
 
 The steps:
 
     take        in_hand + 1; taken_count + 1 (release); with the last that it knows of: fence
     done        in_hand - 1; fence
-    both then   wanted asks, for the first time, and untouched + in_hand is less: ring
-    free?       taken_count.load (acquire), then in_hand: fewer than `prefetch`, or than one for
-                each thread; and behind one that takes long no more than one waits
+    both then   wanted asks, for the first time, less is untouched, and one more may be there: ring
+    free?       taken_count.load (acquire), then in_hand: untouched and in hand are fewer than
+                `prefetch`, or than one for each thread; and untouched fewer than threads with
+                nothing in hand, one at least, and what was finished lately
     drain       somebody is free: give it the first message
                 nobody: a new question to each, fence; free? to each; still nobody: sleep
     e has rung  it was asked: is it free? No question any more, drain. Is it not? Ask it again
 
 Why it holds.  Either the endpoint's look sees the question, or the dispatcher's second look sees
 what was taken or done: a fence stands between store and look on both sides.  The endpoint
-needs one only where it may become free: with each that is done, and with the last taken, since
-until then taking only moves a message from untouched to in hand.
+needs one only where it may become free for good: with each that is done, and with the last taken,
+since until then whoever takes the next one looks again.
 
 Why `in_hand` goes up first and is read last: a message that is taken in between is counted
-twice, not never, so that nobody ever has more than may be.
+twice, not never, and is not finished: so nobody ever has more than may be, and behind a message
+that takes long no more than one waits, and what was finished lately.
 
 Why each question is another one: an endpoint that rang *once for what was delivered to it*, as it
 was at first, is silent for ever when the dispatcher finds it at a message that takes long, or
@@ -43,7 +45,8 @@ What is explored: store buffers as on x86-TSO; one and two endpoints, two thread
 lock; at most 1, 2 and 4 messages at each; one that comes later, takes long, or never ends; a
 kill of the dispatcher at every step.  Shown: whenever nothing can move any more, nobody is free
 while something waits in the backlog, without the look at every backlog now and then; and nobody
-ever has more than `prefetch`, or one for each thread, untouched and in hand.
+ever has more than `prefetch`, or one for each thread, untouched and in hand, nor more
+untouched than threads with nothing in hand, one at least, and what it has finished.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
@@ -69,6 +72,7 @@ def work(
     clock: int = 0,
     hangs: bool = False,
     kills: int = 0,
+    untouched_are_bound: bool = True,
     in_hand_before_taken: bool = True,
     taken_read_before_in_hand: bool = True,
     fence_with_the_last_taken: bool = True,
@@ -85,13 +89,12 @@ def work(
     delivered_is_counted_by_the_next: bool = True,
     the_next_drains: bool = True,
 ) -> Model:
-    """`waiting` messages in a backlog and `later` that come; `clock`: how often 20 ms pass.
+    """`waiting` messages in a backlog and `later` that come; `clock`: how often time passes.
 
     `given`: so many of them the first endpoint has got already.  With `hangs` any message may be
     one that never ends.
     """
     most = max(prefetch, threads)
-    little = most // 2 + 1
 
     def rings(e: str, words: Words) -> bool:
         words[f"rung[{e}]"] = 1
@@ -114,6 +117,7 @@ def work(
                 return None
             words[f"head_seen[{e}]"] = words[f"head[{e}]"]
         words[f"lock[{e}]"] = 1
+        words[f"begun[{e}]"] += 1
         return int(taken)
 
     def lock_when_done(e: str, words: Words) -> bool | None:
@@ -140,7 +144,7 @@ def work(
         delivered = yield load(f"delivered[{e}]")
         taken = yield load(f"taken_count[{e}]")
         in_hand = yield load(f"in_hand[{e}]")
-        if delivered - taken + in_hand >= least:
+        if delivered - taken >= least or delivered - taken + in_hand >= most:
             return
         about = question if rung_once_for == "a question" else delivered
         for_what = yield load(f"offered_for[{e}]")
@@ -156,8 +160,6 @@ def work(
     def thread(e: str) -> Program:
         while True:
             taken = yield locking_to_take[e]
-            if clock:
-                yield store(f"progress[{e}]", 1)
             if in_hand_before_taken:
                 yield from change_in_hand(e, 1)
             yield store(f"taken_count[{e}]", taken + 1)
@@ -182,7 +184,8 @@ def work(
 
     # The dispatcher -------------------------------------------------------------------------------
 
-    def is_free(e: str) -> Part[bool]:
+    def room(e: str) -> Part[tuple[int, int]]:
+        """How much is untouched, and how much may be."""
         delivered = yield load(f"delivered[{e}]")
         if taken_read_before_in_hand:
             taken = yield load(f"taken_count[{e}]")
@@ -190,13 +193,21 @@ def work(
         else:
             in_hand = yield load(f"in_hand[{e}]")
             taken = yield load(f"taken_count[{e}]")
-        untouched = delivered - taken
-        if untouched + in_hand >= most:
-            return False
-        if not untouched or not in_hand or not clock:
-            return True
-        lately = yield load(f"progress[{e}]")
-        return bool(lately)
+        untouched, finished = delivered - taken, max(taken - in_hand, 0)
+        if not untouched_are_bound:
+            return untouched, most - in_hand
+        if clock:
+            time = yield load("clock")
+            seen, before = yield load(f"before[{e}]")
+            if time != seen:
+                before = max(finished, before)
+                yield store(f"before[{e}]", (time, before))
+            finished = max(finished - before, 0)
+        return untouched, max(min(max(threads - in_hand, 1) + finished, most - in_hand), 0)
+
+    def is_free(e: str) -> Part[bool]:
+        untouched, may = yield from room(e)
+        return untouched < may
 
     def somebody_free() -> Part[str]:
         for e in endpoints:
@@ -220,7 +231,8 @@ def work(
 
     def ask(e: str) -> Part[None]:
         question, _ = yield load(f"wanted[{e}]")
-        yield store(f"wanted[{e}]", (question + each_question_is_new, little))
+        _, may = yield from room(e)
+        yield store(f"wanted[{e}]", (question + each_question_is_new, may // 2 + 1))
 
     def want() -> Part[str]:
         """Answers who is free by now."""
@@ -298,11 +310,10 @@ def work(
             yield ringing["source"]
 
     def passing(words: Words) -> bool:
-        for e in endpoints:
-            words[f"progress[{e}]"] = 0
+        words["clock"] += 1
         return True
 
-    time_passes = atomic("20 ms pass", passing)
+    time_passes = atomic("time passes", passing)
 
     def time() -> Program:
         for _ in range(clock):
@@ -310,8 +321,11 @@ def work(
 
     def invariant(view: View) -> str | None:
         for e in endpoints:
-            if view[f"head[{e}]"] - view[f"finished[{e}]"] > most:
+            head, begun, finished = (view[f"{w}[{e}]"] for w in ("head", "begun", "finished"))
+            if head - finished > most:
                 return f"{e} has more than {most}"
+            if not given and head - begun > max(threads - (begun - finished), 1) + finished:
+                return f"{head - begun} wait behind what {e} has in hand"
         return None
 
     def at_rest(view: View) -> str | None:
@@ -321,17 +335,18 @@ def work(
             untouched = view[f"head[{e}]"] - view[f"taken_count[{e}]"]
             if untouched and hanging < threads:
                 return f"{e} sleeps over a message"
-            lately = view[f"progress[{e}]"] or not clock
-            if waits and untouched + hanging < most and (not untouched or not hanging or lately):
+            if waits and untouched < min(max(threads - hanging, 1), most - hanging):
                 return f"{e} is free, and {waits} wait in the backlog for ever"
         return None
 
     words: Words = {"sent": waiting, "rung[source]": 0}
     for e in endpoints:
         words |= {f"{word}[{e}]": 0 for word in ("head", "delivered", "in_hand", "taken_count")}
-        words |= {f"{word}[{e}]": 0 for word in ("head_seen", "offered_for", "finished")}
-        words |= {f"{word}[{e}]": 0 for word in ("lock", "rung", "progress")}
+        words |= {f"{word}[{e}]": 0 for word in ("head_seen", "offered_for", "begun")}
+        words |= {f"{word}[{e}]": 0 for word in ("finished", "lock", "rung")}
         words[f"wanted[{e}]"] = (0, 0)
+        if clock:
+            words |= {"clock": 0, f"before[{e}]": (0, 0)}
     words |= {f"{word}[{endpoints[0]}]": given for word in ("head", "delivered", "head_seen")}
     programs = {"dispatcher": dispatcher}
     programs |= {f"{e}{n}": partial(thread, e) for e in endpoints for n in range(threads)}

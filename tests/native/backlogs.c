@@ -63,22 +63,55 @@ TEST(with_a_prefetch_of_one_nothing_waits_behind_a_message_in_hand)
     close_world(w);
 }
 
-TEST(behind_a_job_that_takes_long_no_more_than_one_message_waits)
+/* A worker with one thread. */
+static struct peer *join_worker(struct world *w, const char *name)
+{
+    struct peer *p = join(w, name);
+    rb_store(&p->up->receivers, 1);
+    subscribe_group(p, "job", "g", 1);
+    return p;
+}
+
+TEST(of_one_burst_no_more_than_one_message_waits_behind_the_long_one)
 {
     struct world *w = new_world();
-    struct peer *busy = join(w, "busy"), *idle = join(w, "idle"), *source = join(w, "source");
-    struct message m;
-    subscribe_group(busy, "job", "g", 1);
-    publish(source, "job", "long");
+    struct peer *busy = join_worker(w, "busy"), *idle = join_worker(w, "idle"), *source = join(w, "source");
+    struct message m, job;
+    for (int i = 0; i < 41; i++)
+        publish(source, "job", i ? "short" : "long");
     settle(w);
     CHECK(begin(busy, &m));
-    advance(w, SECOND);
-    subscribe_group(idle, "job", "g", 1);
-    for (int i = 0; i < 40; i++)
+    CHECK(strcmp(m.text, "long") == 0);
+    settle(w);
+    uint32_t done = 0;
+    for (; begin(idle, &job); done++) {
+        settle(w);
+        finish(idle, &job);
+        settle(w);
+    }
+    EQUAL(done, 39);
+    EQUAL(dp_untouched(&w->f->ports[busy->slot]), 1);
+    EQUAL(waiting(w), 0);
+    close_world(w);
+}
+
+TEST(who_finishes_many_gets_more_at_once_and_who_has_lately_finished_none_gets_one)
+{
+    struct world *w = open_world((struct plan){.prefetch = 8});
+    struct peer *worker = join_worker(w, "worker"), *source = join(w, "source");
+    for (int i = 0; i < 100; i++)
         publish(source, "job", "j");
     settle(w);
-    EQUAL(dp_untouched(&w->f->ports[busy->slot]), 1);
-    EQUAL(count_messages(idle), 39);
+    const uint32_t rooms[] = {1, 2, 4, 8, 8};
+    for (int i = 0; i < 5; i++) {
+        EQUAL(dp_untouched(&w->f->ports[worker->slot]), rooms[i]);
+        for (struct message m; take(worker, &m);)
+            ;
+        if (i == 4)
+            w->now += SECOND / 10;
+        settle(w);
+    }
+    EQUAL(dp_untouched(&w->f->ports[worker->slot]), 1);
     close_world(w);
 }
 
@@ -87,20 +120,16 @@ TEST(who_rang_and_was_found_behind_a_long_message_gets_what_waits_as_soon_as_tha
     struct world *w = open_world((struct plan){.prefetch = 4});
     struct peer *worker = join(w, "worker"), *source = join(w, "source");
     struct message m;
+    rb_store(&worker->up->receivers, 2);
     subscribe_group(worker, "job", "g", 1);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 3; i++)
         publish(source, "job", "j");
     settle(w);
-    EQUAL(waiting(w), 1);
-    for (int i = 0; i < 2; i++) {
-        CHECK(begin(worker, &m));
-        finish(worker, &m); /* with the second it rings */
-    }
-    CHECK(begin(worker, &m));
-    rb_store(&worker->up->progress_ns, w->now - SECOND); /* the dispatcher has not run for so long */
+    EQUAL(dp_untouched(&w->f->ports[worker->slot]), 2);
+    CHECK(begin(worker, &m)); /* it rings; its other thread has nothing in hand, and one message to take */
     settle(w);
     EQUAL(waiting(w), 1);
-    finish(worker, &m);
+    CHECK(take(worker, &m));
     settle(w);
     EQUAL(waiting(w), 0);
     close_world(w);

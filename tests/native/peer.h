@@ -124,6 +124,7 @@ static inline struct peer *make_peer(struct world *w, const char *name, struct s
     make_up(p, size);
     make_down(p);
     open_rings(p);
+    rb_store(&p->up->receivers, w->bus->prefetch); /* it may have as much as anybody, at once */
     open_log(p, 1, 8192);
     admit(p, false);
     rb_store_release(&p->up->state, SB_UP_ATTACHED);
@@ -320,7 +321,9 @@ static inline void offer_work(struct peer *p)
     const struct sb_down_incoming *down = &p->down->incoming[SB_DATA];
     uint64_t untouched = rb_load(&down->delivered) - rb_load(&p->up->incoming[SB_DATA].taken_count);
     uint64_t wanted = rb_load(&down->wanted);
-    if (untouched + rb_load(&p->up->in_hand) >= (uint32_t)wanted || wanted == p->offered_for)
+    uint64_t threads = rb_load(&p->up->receivers), prefetch = p->world->bus->prefetch;
+    uint64_t most = threads > prefetch ? threads : prefetch;
+    if (untouched >= (uint32_t)wanted || untouched + rb_load(&p->up->in_hand) >= most || wanted == p->offered_for)
         return;
     p->offered_for = wanted;
     raise_ready(p);

@@ -1,6 +1,8 @@
 /* The trie and its cache against a matcher that a child could check, and what a look-up costs. */
 #include "harness.h"
 
+#include <regex.h>
+
 #define MOST 64
 
 struct naive { /* an interest, as text */
@@ -183,7 +185,7 @@ TEST(tokens_are_valid_exactly_as_documented)
     const struct { const char *text; bool type, pattern; } cases[] = {
         {"a", 1, 1}, {"a.b-c_D.9", 1, 1}, {"$bus.x", 1, 1}, {"*", 0, 1}, {">", 0, 1}, {"a.*.b", 0, 1}, {"a.>", 0, 1},
         {"", 0, 0}, {".", 0, 0}, {"a.", 0, 0}, {".a", 0, 0}, {"a..b", 0, 0}, {">.a", 0, 0}, {"a*", 0, 0},
-        {"a.b>", 0, 0},
+        {"a.b>", 0, 0}, {"a.$b", 0, 0}, {"$a.$b", 0, 0},
         {"$", 0, 0}, {"a b", 0, 0}, {"a/b", 0, 0}, {"\xc3\xa4", 0, 0}, {"a$b", 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -194,6 +196,30 @@ TEST(tokens_are_valid_exactly_as_documented)
     char text[300];
     memset(text, 'a', sizeof text);
     CHECK(dp_valid_tokens(text, 255, false) && !dp_valid_tokens(text, 256, false));
+}
+
+/* The expressions of shmbus/shared/patterns.py; a type may be the bus's own here. */
+TEST(every_short_text_is_a_type_or_a_pattern_here_exactly_if_it_is_one_in_python)
+{
+    const char letters[] = "a9.$*> ";
+    const size_t base = sizeof letters - 1;
+    regex_t type, pattern;
+    CHECK(!regcomp(&type, "^\\$?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$", REG_EXTENDED | REG_NOSUB));
+    CHECK(!regcomp(&pattern, "^(>|(\\*|\\$?[A-Za-z0-9_-]+)(\\.(\\*|[A-Za-z0-9_-]+))*(\\.>)?)$",
+                   REG_EXTENDED | REG_NOSUB));
+    for (size_t length = 0, texts = 1; length <= 5; length++, texts *= base)
+        for (size_t i = 0; i < texts; i++) {
+            char text[8] = {0};
+            for (size_t k = 0, rest = i; k < length; k++, rest /= base)
+                text[k] = letters[rest % base];
+            bool is_type = !regexec(&type, text, 0, NULL, 0), is_pattern = !regexec(&pattern, text, 0, NULL, 0);
+            if (dp_valid_tokens(text, length, false) != is_type || dp_valid_tokens(text, length, true) != is_pattern)
+                fprintf(stderr, "%s\n", text);
+            EQUAL(dp_valid_tokens(text, length, false), is_type);
+            EQUAL(dp_valid_tokens(text, length, true), is_pattern);
+        }
+    regfree(&type);
+    regfree(&pattern);
 }
 
 static void add_subscription(struct dp_routes *r, uint16_t slot, uint64_t id, const char *pattern)

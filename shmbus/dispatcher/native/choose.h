@@ -1,25 +1,42 @@
 /* Choosing: which member of a group, and which handler, gets a message: among those who are free the one that has
  * least to do. While nobody is free, or others wait already, the message waits in a backlog.
  *
- * Offers: dp_most, dp_free, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
+ * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
 
 #define DP_NO_SLOT DP_PORTS
-#define DP_LAG_NS 20000000u /* who has been at one message for so long gets no more than one other */
+#define DP_LATELY_NS 10000000u /* what was finished within one to three of these was finished lately */
 
-static inline uint64_t dp_load(const struct dp_forwarder *f, const struct dp_port *port)
+struct dp_load {
+    uint64_t untouched, in_hand;
+    int64_t finished;
+};
+
+/* What the run being collected gives it included. `in_hand` comes last: what is taken meanwhile counts twice, not
+ * never, and is not finished. */
+static inline struct dp_load dp_load_of(const struct dp_forwarder *f, const struct dp_port *port)
 {
-    uint64_t untouched = dp_untouched(port); /* first: what is taken meanwhile counts twice, not never */
-    return untouched + dp_in_hand(port) + f->run.extra[port->slot];
+    struct dp_load load;
+    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count); /* before `in_hand`, see ep_take */
+    load.untouched = (port->delivered > taken ? port->delivered - taken : 0) + f->run.extra[port->slot];
+    load.in_hand = dp_in_hand(port);
+    load.finished = (int64_t)(taken - load.in_hand);
+    return load;
 }
 
-/* How many messages it may have untouched and in hand: `prefetch`, or one for each of its threads. */
-static inline uint64_t dp_most(const struct dp_forwarder *f, const struct dp_port *port)
+/* How many messages it has finished lately. What is being taken was counted twice, so what was seen before stands. */
+static inline uint64_t dp_finished_lately(const struct dp_forwarder *f, struct dp_port *port, int64_t finished)
 {
-    uint64_t threads = rb_load(&port->up->receivers);
-    return threads > f->prefetch && threads < 1u << 16 ? threads : f->prefetch;
+    uint64_t age = f->now - port->finished_since_ns;
+    if (age >= DP_LATELY_NS) {
+        int64_t now = finished > port->finished_then ? finished : port->finished_then;
+        port->finished_before = age < 2 * (uint64_t)DP_LATELY_NS ? port->finished_then : now;
+        port->finished_then = now;
+        port->finished_since_ns = f->now;
+    }
+    return finished > port->finished_before ? (uint64_t)(finished - port->finished_before) : 0;
 }
 
 /* Does it take messages, by the looks of it, in a thread whose handler is not overdue? */
@@ -28,13 +45,30 @@ static inline bool dp_fit(const struct dp_port *port)
     return !port->stalled && !port->slow && (!port->overdue || port->overdue < rb_load(&port->up->receivers));
 }
 
-/* May it have another group message, command or request? Behind a job that takes long no more than one waits. */
-static inline bool dp_free(const struct dp_forwarder *f, const struct dp_port *port)
+/* How many it may have untouched: one for each thread that has nothing in hand, one at least, and as many again as it
+ * has finished lately; with those in hand no more than `prefetch`, or than its threads. So what is put behind a
+ * message that may take long is no more than it has just shown to do in no time. */
+static inline uint64_t dp_room(const struct dp_forwarder *f, struct dp_port *port, const struct dp_load *load)
 {
-    uint64_t untouched = dp_untouched(port) + f->run.extra[port->slot], in_hand = dp_in_hand(port);
-    if (!dp_fit(port) || untouched + in_hand >= dp_most(f, port))
-        return false;
-    return !untouched || !in_hand || rb_load(&port->up->progress_ns) + DP_LAG_NS > f->now;
+    uint64_t threads = rb_load(&port->up->receivers) & 0xffff;
+    uint64_t most = threads > f->prefetch ? threads : f->prefetch;
+    uint64_t room = threads > load->in_hand ? threads - load->in_hand : 1;
+    room += dp_finished_lately(f, port, load->finished);
+    if (load->in_hand >= most)
+        return 0;
+    return room < most - load->in_hand ? room : most - load->in_hand;
+}
+
+/* May it have another group message, command or request? */
+static inline bool dp_free(const struct dp_forwarder *f, struct dp_port *port, const struct dp_load *load)
+{
+    return dp_fit(port) && load->untouched < dp_room(f, port, load);
+}
+
+static inline bool dp_free_now(const struct dp_forwarder *f, struct dp_port *port)
+{
+    struct dp_load load = dp_load_of(f, port);
+    return dp_free(f, port, &load);
 }
 
 /* Among those who are free; equals in turn. `stay` keeps its choice until it has half as much again to do as the
@@ -47,10 +81,10 @@ static inline const struct dp_receiver *dp_least_busy(struct dp_forwarder *f, co
     uint32_t start = among->count > 1 ? (uint32_t)(*turn % among->count) : 0;
     for (uint32_t i = 0; i < among->count; i++) {
         const struct dp_receiver *r = &among->list[(start + i) % among->count];
-        const struct dp_port *port = &f->ports[r->slot];
-        if (!dp_free(f, port))
+        struct dp_load has = dp_load_of(f, &f->ports[r->slot]);
+        if (!dp_free(f, &f->ports[r->slot], &has))
             continue;
-        uint64_t load = dp_load(f, port);
+        uint64_t load = has.untouched + has.in_hand;
         if (r->slot == stay) {
             kept = r;
             kept_load = load;
@@ -76,7 +110,8 @@ static inline const struct dp_receiver *dp_overload(const struct dp_forwarder *f
     uint64_t best_score = ~0ull;
     for (uint32_t i = 0; i < among->count; i++) {
         const struct dp_port *port = &f->ports[among->list[i].slot];
-        uint64_t score = dp_load(f, port) + (dp_fit(port) ? 0 : 1ull << 40);
+        struct dp_load has = dp_load_of(f, port);
+        uint64_t score = has.untouched + has.in_hand + (dp_fit(port) ? 0 : 1ull << 40);
         if (score < best_score) {
             best_score = score;
             best = &among->list[i];

@@ -9,11 +9,13 @@
 
 #include "shmbus/dispatcher/native/departure.h"
 
-/* Have it ring once it is free. Each question is another one, because an endpoint rings once for each. */
+/* Have it ring once half of what it may have untouched is taken. Each question is another one, because an endpoint
+ * rings once for each. */
 static inline void dp_ask(const struct dp_forwarder *f, struct dp_port *port)
 {
     rb_word *wanted = &port->down->incoming[SB_DATA].wanted;
-    rb_store(wanted, ((rb_load(wanted) >> 32) + 1) << 32 | (dp_most(f, port) / 2 + 1));
+    struct dp_load load = dp_load_of(f, port);
+    rb_store(wanted, ((rb_load(wanted) >> 32) + 1) << 32 | (uint32_t)(dp_room(f, port, &load) / 2 + 1));
 }
 
 /* Have all of them ring once they are free. True: one is by now. */
@@ -24,7 +26,7 @@ static inline bool dp_want(struct dp_forwarder *f, const struct dp_receivers *ta
         dp_ask(f, &f->ports[takers->list[i].slot]);
     rb_fence_seq(); /* with ep_offer_work: it sees `wanted`, or we see what it has taken or done */
     for (uint32_t i = 0; i < takers->count && !any; i++)
-        any = dp_free(f, &f->ports[takers->list[i].slot]);
+        any = dp_free_now(f, &f->ports[takers->list[i].slot]);
     return any;
 }
 
@@ -34,10 +36,10 @@ static inline void dp_look_for_work(struct dp_forwarder *f, struct dp_port *port
     rb_word *wanted = &port->down->incoming[SB_DATA].wanted;
     if (!(uint32_t)rb_load(wanted) || port->state != SB_ROW_LIVE)
         return;
-    if (!dp_free(f, port)) {
+    if (!dp_free_now(f, port)) {
         dp_ask(f, port);
         rb_fence_seq(); /* as in dp_want */
-        if (!dp_free(f, port))
+        if (!dp_free_now(f, port))
             return;
     }
     rb_store(wanted, rb_load(wanted) >> 32 << 32);

@@ -17,11 +17,12 @@ static inline void ep_offer_work(struct ep_endpoint *e, bool fence)
     if (fence)
         rb_fence_seq();
     uint64_t wanted = rb_load(&down->wanted);
-    uint32_t least = (uint32_t)wanted;
-    if (__builtin_expect(!least, 1))
+    uint32_t fewer = (uint32_t)wanted;
+    if (__builtin_expect(!fewer, 1))
         return;
     uint64_t untouched = rb_load(&down->delivered) - rb_load(&e->up->incoming[SB_DATA].taken_count);
-    if (untouched + e->in_hand >= least || wanted == e->offered_for)
+    uint64_t threads = rb_load(&e->up->receivers), most = threads > e->bus->prefetch ? threads : e->bus->prefetch;
+    if (untouched >= fewer || untouched + e->in_hand >= most || wanted == e->offered_for)
         return;
     e->offered_for = wanted; /* once for each question; the dispatcher asks another while we are not free after all */
     ep_ring_dispatcher(e);

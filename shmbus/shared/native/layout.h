@@ -358,8 +358,8 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
     rb_word high;                           /* dispatcher */
     rb_word reclaim;                        /* dispatcher: after the endpoint's end, its tail; SB_NOWHERE before */
     rb_word reclaim_bits;                   /* dispatcher: dp_reclaimed(): what of one record is dealt with */
-    rb_word wanted;                         /* dispatcher: ring me when less is untouched and in hand than the low half
-                                             * says, 0: no; the high half counts the questions */
+    rb_word wanted;                         /* dispatcher: ring me when less is untouched than the low half says and
+                                             * you may have more; 0: no; the high half counts the questions */
 };
 
 struct sb_down_outgoing {                   /* the consumer's side of a ring from the endpoint */
