@@ -100,6 +100,9 @@ TEST(what_is_given_back_waits_until_somebody_is_free)
 {
     struct scene s = scene();
     s.w->bus->prefetch = s.w->f->prefetch = 1;
+    struct peer *workers[] = {s.b, s.c, s.d};
+    for (int i = 0; i < 3; i++)
+        rb_store(&workers[i]->up->receivers, 1);
     others_join(&s);
     struct message m;
     for (int i = 0; i < 3; i++)
