@@ -29,17 +29,11 @@ from .roles import NEVER, echo
 def test_a_request_under_way_raises_bus_down_with_the_pid(
     bus_process: BusProcess, attach: Attach
 ) -> None:
-    server, caller = attach("server"), attach("caller")
-    begun = threading.Event()
-
-    def hang(message: Message) -> None:
-        begun.set()
-        message.defer()
-
-    server.handle("hang", hang)
+    server, caller, kept = attach("server"), attach("caller"), Kept()
+    server.handle("hang", kept)
     server.start()
     reply = caller.request_async("hang", timeout=60)
-    assert begun.wait(60)
+    eventually(lambda: kept)
     raised: list[errors.BusDown] = []
 
     def ask() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import functools
 import logging
+import re
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_encoded_is_told_by_type_and_reason(value: object, reason
     with pytest.raises(EncodeError, match=r"'a\.b'") as caught:
         encode(value, type="a.b")
     assert caught.value.type == "a.b"
-    assert reason in caught.value.reason
+    assert re.search(reason, caught.value.reason)
 
 
 def test_what_goes_round_in_circles_cannot_be_encoded() -> None:
@@ -137,7 +138,7 @@ def test_what_goes_round_in_circles_cannot_be_encoded() -> None:
         (MSGPACK, b"\x80", Query, "missing required field `text`"),
         (MSGPACK, b"\x93", None, "truncated"),
         (MSGPACK, b"\xdd\xff\xff\xff\xff", None, "truncated"),
-        (MSGPACK, b"\xa2\xff\xff", None, "UnicodeDecodeError"),
+        (MSGPACK, b"\xa2\xff\xff", None, "(?i)utf-8"),
         (MSGPACK, b"\x91" * 100_000, None, "RecursionError"),
         (RAW, b"abc", Query, "got `bytes`"),
         (NONE, b"", Query, "got `null`"),
@@ -150,7 +151,7 @@ def test_what_cannot_be_decoded_is_told_by_type_size_and_reason(
     with pytest.raises(DecodeError, match=r"'a\.b'") as caught:
         decode(kind, data, payload_type, type="a.b")
     assert (caught.value.type, caught.value.size) == ("a.b", len(data))
-    assert reason in caught.value.reason
+    assert re.search(reason, caught.value.reason)
 
 
 @given(st.integers(0, 3), st.binary(), st.sampled_from([None, Query, int, bytes, list[Query]]))
