@@ -285,10 +285,10 @@ cdef class Connection:
         cdef ep_span spans[4]
         cdef uintptr_t at
         cdef uint32_t count = 0
-        cdef bint vacated
+        cdef bint vacated, writable
         for mapping in self._mappings:
-            at = mapping.address
-            spans[count] = ep_span(<void *>at, len(mapping), mapping.writable)
+            at, writable = mapping.address, mapping.writable
+            spans[count] = ep_span(<void *>at, len(mapping), writable)
             count += 1
         ep_lock(self.e)
         vacated = ep_vacate(self.e, spans, count)
