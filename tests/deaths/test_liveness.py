@@ -23,6 +23,7 @@ from shmbus.shared import names, processes
 from shmbus.testing import (
     Attach,
     MakeRecorder,
+    Recorder,
     StartWorker,
     eventually,
     start_python,
@@ -174,17 +175,22 @@ def serve_beside_children_that_c_forked(endpoint: shmbus.Endpoint) -> None:
     endpoint.run()
 
 
+def answers_on(attach: Attach, downs: Recorder) -> None:
+    """Its requests are answered through several looks at all processes, and nobody is down."""
+    caller = attach("caller")
+    caller.wait_for("echo")
+    for n in range(200):
+        assert caller.request("echo", n, timeout=60).payload == n
+        NEVER.wait(0.001)
+    assert not downs.messages
+
+
 def test_who_has_children_that_c_forked_goes_on(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     downs = recorder("$bus.endpoint.down")
     worker(serve_beside_children_that_c_forked, name="parent")
-    caller = attach("caller")
-    caller.wait_for("echo")
-    for n in range(200):
-        assert caller.request("echo", n, timeout=60).payload == n
-        NEVER.wait(0.001)  # several looks at all processes
-    assert not downs.messages
+    answers_on(attach, downs)
 
 
 def exit_beside_its_main_thread(endpoint: shmbus.Endpoint, code: int) -> None:
@@ -241,12 +247,7 @@ def test_a_process_may_have_any_name(
 ) -> None:
     downs = recorder("$bus.endpoint.down")
     worker(serve_under_an_odd_name, name="odd")
-    caller = attach("caller")
-    caller.wait_for("echo")
-    for n in range(200):
-        assert caller.request("echo", n, timeout=60).payload == n
-        NEVER.wait(0.001)  # several looks at all processes
-    assert not downs.messages
+    answers_on(attach, downs)
 
 
 def state_of(pid: int) -> str:
