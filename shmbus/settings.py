@@ -92,7 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Look for messages for a moment before sleeping, while they have lately come close
     together."""
     spin_us: int = 40
-    """How long that moment is, at most: microseconds."""
+    """How long that moment is, at most: microseconds. It is twice as long while every message has
+    lately come within it."""
 
     def __post_init__(self) -> None:
         _power_of_two("ring_bytes", self.ring_bytes, PAGE)

@@ -14,10 +14,15 @@
  *
  * Spinning: while what is waited for has lately come soon, bursts of `pause` with a look at each and a
  * sched_yield between bursts, for some tens of microseconds. Where the yields let somebody else run, it may be whom
- * we wait for, and a single look replaces the burst. There is no spinning for a while after a yield that returned
- * late (somebody else needs this CPU), nor when waits have lately been long (it would only use up a container's CPU
+ * we wait for, and a single look replaces the burst. There is no spinning for a while when yields return late again
+ * and again (a CPU hog is beside us), nor when waits have lately been long (it would only use up a container's CPU
  * quota): what comes every 100 us, say, is waited for parked. A thread that is pinned to one CPU spins like any
  * other: the yield lets whoever it waits for run there, and parking would cost several times as much.
+ *
+ * Of those who wait for each other in turn, each that parks makes the others' waits longer. So that they do not all
+ * go on parking for that reason alone: one late yield is a blip, a wait that was parked counts as short up to what a
+ * round takes while all of them park, and who has lately spun with success every time spins twice as long, so that
+ * another's timer interrupt does not make it park.
  *
  *   rb_bell_open, rb_bell_wait   the waiter: wait until `look` says yes, until rung, or until a time
  *   rb_ring_bell                 a poster: wake the waiter if it is parked
@@ -40,13 +45,15 @@
 #endif
 #endif
 
-#define RB_SPIN_NS 40000u         /* longest spin, unless told otherwise */
+#define RB_SPIN_NS 40000u         /* longest spin, unless told otherwise; twice as long with the most credit */
+#define RB_ROUND 8u               /* times that: the longest round of waiters who are all parked, and woken in turn */
 #define RB_BURST_NS 150u          /* of pauses between two yields */
 #define RB_CREDIT_MOST 24         /* credit is at most this; +1 for a wait that spinning shortened, or would have */
 #define RB_CREDIT_SPIN 12         /* spin while credit is at least this */
 #define RB_CREDIT_FAR 10          /* taken off for a wait that spinning did not shorten, or would not have */
 #define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
-#define RB_HOG_NS 100000u         /* a yield that took longer: a CPU hog is beside us */
+#define RB_HOG_NS 100000u         /* a yield that took longer was late: a CPU hog may be beside us, and is, */
+#define RB_HOG_AGAIN 32u          /* where the last was, or the rest after it ended, less than times as long ago */
 #define RB_HOG_REST_NS 1000000u   /* then park at once for so long at first, twice as long while it stays there, */
 #define RB_HOG_MOST_NS 100000000u /* and so long at the most */
 
@@ -72,8 +79,8 @@ struct rb_bell {        /* private to the waiter */
     int credit;         /* of spinning: how well it has lately done */
     uint32_t pauses;    /* a burst's worth, measured at start */
     bool shared;        /* the last yield let somebody else run here: perhaps whom we wait for */
-    uint64_t hog_until; /* no spinning before */
-    uint64_t hog_rest;  /* how long the last such rest was */
+    uint64_t hog_until; /* no spinning before: when the last late yield returned, or the rest after it ends */
+    uint64_t hog_rest;  /* how long that rest is; 0: it was a blip */
     uint64_t parks;     /* statistics */
 };
 
@@ -110,19 +117,20 @@ static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaph
         rb_store_seq(epoch, rb_load(epoch) + 1);
 }
 
-/* Somebody else needs this CPU, for a moment or for long. */
-static inline void rb_rest(struct rb_bell *b, uint64_t now)
+/* A yield from `before` to `now` returned late: is a hog beside us? Then there is no spinning for a while. */
+static inline bool rb_note_late(struct rb_bell *b, uint64_t before, uint64_t now)
 {
-    bool again = now < b->hog_until + 16 * b->hog_rest;
-    b->hog_rest = again ? 2 * b->hog_rest : RB_HOG_REST_NS;
+    bool hog = before < b->hog_until + RB_HOG_AGAIN * (now - before);
+    b->hog_rest = !hog ? 0 : b->hog_rest ? 2 * b->hog_rest : RB_HOG_REST_NS;
     if (b->hog_rest > RB_HOG_MOST_NS)
         b->hog_rest = RB_HOG_MOST_NS;
     b->hog_until = now + b->hog_rest;
+    return hog;
 }
 
 static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint64_t start)
 {
-    uint64_t now = start;
+    uint64_t now = start, longest = b->credit == RB_CREDIT_MOST ? 2 * (uint64_t)b->spin_ns : b->spin_ns;
     do {
         uint32_t looks = b->shared ? 1 : b->pauses;
         do {
@@ -136,11 +144,9 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
         b->shared = now - before > RB_ALONE_NS;
         if (look(context))
             return true;
-        if (now - before > RB_HOG_NS) {
-            rb_rest(b, now);
+        if (now - before > RB_HOG_NS && rb_note_late(b, before, now))
             return false;
-        }
-    } while (now - start < b->spin_ns);
+    } while (now - start < longest);
     return false;
 }
 
@@ -199,7 +205,7 @@ static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *c
         return RB_READY;
     }
     enum rb_wake wake = rb_park(b, look, context, until);
-    if (!spin && rb_now() - start <= 2 * (uint64_t)b->spin_ns) /* a park is slower to end */
+    if (!spin && rb_now() - start <= RB_ROUND * (uint64_t)b->spin_ns)
         b->credit += b->credit < RB_CREDIT_MOST;
     else
         b->credit = b->credit > RB_CREDIT_FAR ? b->credit - RB_CREDIT_FAR : 0;

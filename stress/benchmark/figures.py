@@ -185,6 +185,14 @@ class Bench:
             )
             for p in ("p50", "p99")
         ]
+        claims.append(
+            Claim(
+                "request, free: p99 / p50",
+                lambda medians: medians["bus, free"]["p99"] / medians["bus, free"]["p50"],
+                3,
+                at_most=True,
+            )
+        )
         claims += [
             Claim(
                 f"request p50, {place.name}: bus / its bare C kernel",

@@ -28,6 +28,7 @@ SOURCES = [
     "routing.c",
     "threads.c",
     "endpoint.c",
+    "bell.c",
     "ring.c",
 ]
 VARIANTS = {
