@@ -29,8 +29,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from benchmark import bare, plot
-from benchmark.figures import FULL, QUICK, Bench, Claim, Figure, Medians, Scale
+from benchmark import figures, plot
+from benchmark.claims import FULL, QUICK, Bench, Claim, Figure, Medians, Scale
+from benchmark.roles import bare
 from benchmark.stage import CORES, RunFailed
 
 # Running and reporting
@@ -47,7 +48,7 @@ class Verdict:
         return self.asserted and not self.claim.kept(self.value)
 
 
-def run(figures: list[Figure], scale: Scale, console: Console) -> tuple[dict[str, Any], list[str]]:
+def run(chosen: list[Figure], scale: Scale, console: Console) -> tuple[dict[str, Any], list[str]]:
     """Every sample of every figure, by figure, variant and measure; and what failed to run."""
     samples: dict[str, dict[str, dict[str, list[float]]]] = {}
     failures: list[str] = []
@@ -57,11 +58,11 @@ def run(figures: list[Figure], scale: Scale, console: Console) -> tuple[dict[str
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    total = sum((figure.runs or scale.runs) * len(figure.variants) for figure in figures)
+    total = sum((figure.runs or scale.runs) * len(figure.variants) for figure in chosen)
     # Nothing of the display may run beside a measurement.
     with Progress(*columns, console=console, auto_refresh=False) as progress:
         task = progress.add_task("", total=total)
-        for figure in figures:
+        for figure in chosen:
             collected = samples[figure.name] = {variant: {} for variant in figure.variants}
             for _ in range(figure.runs or scale.runs):
                 for variant, play in figure.variants.items():
@@ -135,7 +136,7 @@ def batch_table(medians: Medians) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    names = [figure.name for figure in Bench(QUICK, "", None).figures()]
+    names = [figure.name for figure in figures.every(Bench(QUICK, "", None))]
     parser = argparse.ArgumentParser(
         description="Measure the bus against pyzmq, a socket pair and its bare C kernel."
     )
@@ -153,9 +154,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.runs:
         scale = scale._replace(runs=options.runs)
     with tempfile.TemporaryDirectory(prefix="shmbus-bench-") as directory:
-        figures = Bench(scale, directory, bare.build(directory)).figures()
-        figures = [figure for figure in figures if figure.name in (options.only or names)]
-        samples, failures = run(figures, scale, console)
+        chosen = [
+            figure
+            for figure in figures.every(Bench(scale, directory, bare.build(directory)))
+            if figure.name in (options.only or names)
+        ]
+        samples, failures = run(chosen, scale, console)
 
     medians: dict[str, Medians] = {
         name: {
@@ -164,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         for name, variants in samples.items()
     }
-    verdicts = [v for f in figures for v in judge(f, medians[f.name], options.quick)]
+    verdicts = [v for f in chosen for v in judge(f, medians[f.name], options.quick)]
 
     console.print(measured_table(samples))
     if "batching" in medians and all(medians["batching"].values()):

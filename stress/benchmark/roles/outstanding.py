@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 
 import shmbus
-
-from .measure import PAYLOAD, call_rate
-from .stage import Stage
+from benchmark.measure import PAYLOAD, call_rate
+from benchmark.stage import Stage
 
 OUTSTANDING = 256
 THREADS = 8

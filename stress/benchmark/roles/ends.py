@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import shmbus
-
-from .measure import (
+from benchmark.measure import (
     PAYLOAD,
     READING,
     Flood,
@@ -26,7 +25,7 @@ from .measure import (
     sender_turns,
     time_calls,
 )
-from .stage import Stage, busy_thread
+from benchmark.stage import Stage, busy_thread
 
 
 def dispatcher(

@@ -7,9 +7,8 @@ from itertools import count, cycle, islice
 from time import perf_counter_ns
 
 import shmbus
-
-from .measure import PAYLOAD, Flood, receive_rate, sender_cpu
-from .stage import Stage
+from benchmark.measure import PAYLOAD, Flood, receive_rate, sender_cpu
+from benchmark.stage import Stage
 
 
 def sender(stage: Stage, bus: str, flood: Flood, types: int) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from .measure import (
+from benchmark.measure import (
     PAYLOAD,
     READING,
     Flood,
@@ -32,7 +32,7 @@ from .measure import (
     time_calls,
     warm_up,
 )
-from .stage import Stage, busy_thread
+from benchmark.stage import Stage, busy_thread
 
 
 class Address:

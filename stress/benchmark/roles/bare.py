@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import shmbus
-
-from .measure import PAYLOAD, WARM_CALLS, Latency, latency
-from .stage import Stage
+from benchmark.measure import PAYLOAD, WARM_CALLS, Latency, latency
+from benchmark.stage import Stage
 
 MOST = 2_000_000  # requests a run
 

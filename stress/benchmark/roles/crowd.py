@@ -16,8 +16,8 @@ from time import monotonic_ns
 import numpy as np
 import numpy.typing as npt
 
-from .measure import Pace
-from .stage import Stage
+from benchmark.measure import Pace
+from benchmark.stage import Stage
 
 
 @contextmanager

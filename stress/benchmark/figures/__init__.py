@@ -1,0 +1,13 @@
+"""The figures, by kind: each file plays its variants and says what is claimed of them."""
+
+from __future__ import annotations
+
+from benchmark.claims import Bench, Figure
+
+from . import events, idle, many, oneway, outstanding, requests
+
+KINDS = (requests, outstanding, oneway, many, events, idle)
+
+
+def every(bench: Bench) -> list[Figure]:
+    return [figure for kind in KINDS for figure in kind.figures(bench)]

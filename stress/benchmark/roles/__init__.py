@@ -1,0 +1,1 @@
+"""What the processes of a measurement do: each function is a role (stage.py)."""
