@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import get_type_hints
 
 import pytest
@@ -49,6 +50,24 @@ def test_a_worker_gives_back_what_its_function_returned(
     assert process.result() == 100
     assert process.wait() == 0
     assert [m.payload for m in seen.wait(100)] == list(range(100))
+
+
+def test_a_worker_may_be_started_beside_a_thousand_open_files(
+    bus: shmbus.Bus, worker: StartWorker
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2048:
+        pytest.skip("this machine allows no more files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    files: list[int] = []
+    try:
+        while not files or files[-1] < 1100:
+            files.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        assert worker(count, 3).result() == 3
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_what_a_worker_raised_is_told(bus: shmbus.Bus, worker: StartWorker) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable
+from multiprocessing.connection import wait
 from typing import Any, Self
 
 import msgspec
@@ -88,7 +88,7 @@ class Child:
         while b"\n" not in self._unread:
             if self._reader < 0:
                 return None
-            if not select.select([self._reader], [], [], max(0.0, end - monotonic()))[0]:
+            if not wait([self._reader], max(0.0, end - monotonic())):
                 raise AssertionError(f"{self} wrote nothing for {timeout:g} s")
             more = os.read(self._reader, 1 << 16)
             if not more:
@@ -99,7 +99,7 @@ class Child:
 
     def _collect(self) -> None:
         """Keep what it has written so far."""
-        while self._reader >= 0 and select.select([self._reader], [], [], 0)[0]:
+        while self._reader >= 0 and wait([self._reader], 0):
             more = os.read(self._reader, 1 << 16)
             if not more:
                 break
