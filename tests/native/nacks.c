@@ -194,6 +194,30 @@ TEST(what_does_not_fit_the_next_receiver_is_a_dead_letter_and_not_lost)
     is_a_letter(&s, "too large for who was to have it next");
 }
 
+static void is_seen_as_it_was(struct peer *observer)
+{
+    struct message m;
+    do
+        CHECK(take(observer, &m));
+    while (m.type[0] == '$');
+    CHECK(strcmp(m.type, "job") == 0 && strncmp(m.text, "payload", 7) == 0);
+}
+
+TEST(an_observer_sees_the_type_of_what_is_given_back_whatever_the_reason)
+{
+    struct scene s = scene();
+    struct size size = {.data_in = 1024, .data_out = 1024, .replies_in = 1024, .replies_out = 1024, .requests = 1};
+    struct peer *narrow = join_sized(s.w, "narrow", size), *observer = join(s.w, "observer");
+    commit_interest(observer, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
+    subscribe_group(narrow, "job", "g", 1);
+    give_back_as(&s, 0, 2, "\xc3\xa4, because");
+    is_seen_as_it_was(observer);
+    snprintf(s.m.text, sizeof s.m.text, "payload%0200d", 0); /* too large for the next */
+    give_back(&s);
+    is_seen_as_it_was(observer);
+    close_world(s.w);
+}
+
 /* Deaths ------------------------------------------------------------------------------------------------------- */
 
 static void mark(struct scene *s, uint64_t returned)

@@ -76,7 +76,7 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
         const uint8_t *record = run->record[i], *type = run->type[i] ? run->type[i] : sb_type_of(record);
         struct dp_route *route = h.type_length ? dp_lookup(&f->routes, type, h.type_length) : NULL;
         uint32_t front = SB_HEADER + h.type_length;
-        const struct dp_part parts[3] = {{record + SB_HEADER, h.type_length},
+        const struct dp_part parts[3] = {{type, h.type_length}, /* as it was looked up, too */
                                          {&tap, (uint32_t)sizeof tap},
                                          {record + front, h.length - front}};
         tap.kind = (uint8_t)h.kind;
