@@ -218,6 +218,74 @@ TEST(an_observer_sees_the_type_of_what_is_given_back_whatever_the_reason)
     close_world(s.w);
 }
 
+/* A successor ------------------------------------------------------------------------------------------------- */
+
+static void adopt(struct world *w)
+{
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+}
+
+/* It has replaced its log of interests, or (`unread`) that has no name any more. */
+static void is_adopted(struct scene *s, bool unread)
+{
+    struct sb_interests *old = s->b->log;
+    uint64_t size = s->b->log_size;
+    shm_unlink(s->b->log_name);
+    if (!unread)
+        open_log(s->b, 2, 4096);
+    rb_word *version = &s->b->up->outgoing[SB_DATA].interests_version;
+    rb_store_release(version, rb_load(version) + 1);
+    adopt(s->w);
+    if (unread)
+        s->b->log = NULL;
+    munmap(old, size);
+}
+
+TEST(what_is_given_back_to_a_successor_for_a_group_that_was_left_is_a_dead_letter)
+{
+    struct scene s = scene();
+    handle(s.d, "job"); /* commands, it does not take part in the group */
+    is_adopted(&s, false);
+    give_back(&s);
+    CHECK(!s.b->quarantined);
+    is_a_letter(&s, "no member left");
+}
+
+TEST(what_is_given_back_before_a_successor_can_read_the_interests_waits_until_it_can)
+{
+    struct scene s = scene();
+    others_join(&s);
+    is_adopted(&s, true);
+    CHECK(publish(s.b, "job", "before"));
+    give_back(&s);
+    CHECK(publish(s.b, "job", "after"));
+    advance(s.w, SECOND / 2);
+    CHECK(!s.b->quarantined);
+    EQUAL(count_messages(s.c) + count_messages(s.d), 1);
+    open_log(s.b, 1, 8192);
+    log_interest(s.b, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = 2}, "job", "g");
+    advance(s.w, SECOND / 2);
+    EQUAL(count_messages(s.b) + count_messages(s.c) + count_messages(s.d), 2);
+    EQUAL(rb_load(&s.w->bus->redelivered), 1);
+    EQUAL(rb_load(&s.w->bus->dead_letters), 0);
+    close_world(s.w);
+}
+
+TEST(what_is_given_back_waits_for_interests_no_longer_than_for_space)
+{
+    struct scene s = scene();
+    others_join(&s);
+    is_adopted(&s, true);
+    give_back(&s);
+    advance(s.w, 2 * SECOND);
+    CHECK(!s.b->quarantined);
+    is_a_letter(&s, "no member left");
+}
+
 /* Deaths ------------------------------------------------------------------------------------------------------- */
 
 static void mark(struct scene *s, uint64_t returned)
@@ -323,7 +391,6 @@ static void is_refused(struct sb_record bad, const char *type, uint64_t size)
 
 TEST(what_came_for_nothing) { is_refused((struct sb_record){.attempt = 2}, "job", 3); }
 TEST(what_came_for_two_interests) { is_refused((struct sb_record){.interests = 5, .attempt = 2}, "job", 3); }
-TEST(what_came_for_a_group_that_it_is_not_in) { is_refused((struct sb_record){.interests = 8}, "job", 3); }
 TEST(what_came_from_a_slot_that_does_not_exist)
 {
     is_refused((struct sb_record){.interests = 4, .peer = 999, .attempt = 2}, "job", 3);

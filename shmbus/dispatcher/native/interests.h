@@ -1,7 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * Offers: dp_read_interests, dp_interests_close. */
+ * Offers: dp_read_interests, dp_interests_unread, dp_interests_close. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -79,6 +79,12 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *por
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit)
         port->group_of_bit[e.bit] = dp_intern_group(&f->routes, group, e.group_length);
     return true;
+}
+
+/* Has the endpoint logged what we have not read? */
+static inline bool dp_interests_unread(const struct dp_port *port)
+{
+    return rb_load_acquire(&port->up->outgoing[SB_DATA].interests_version) != port->interests_seen;
 }
 
 /* Bring the routes up to what the endpoint has logged. */

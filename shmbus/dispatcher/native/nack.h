@@ -4,10 +4,11 @@
  * nobody is free it waits in their backlog. What it was, who had sent it and how often it was begun stands in the record,
  * since only who gives it back knows: `peer` of a message that was given back may be wrong where that endpoint is.
  *
- * Offers: dp_choose_one; dp_is_nack, dp_restore, dp_choose_again, dp_dead_letter_nacked. */
+ * Offers: dp_choose_one; dp_is_nack, dp_may_learn_group, dp_restore, dp_choose_again, dp_dead_letter_nacked. */
 #pragma once
 
 #include "shmbus/dispatcher/native/emit.h"
+#include "shmbus/dispatcher/native/interests.h"
 
 static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint32_t bits)
 {
@@ -16,12 +17,29 @@ static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint3
 }
 
 /* Does it name one interest of work, and a sender? */
-static inline bool dp_is_nack(const struct dp_forwarder *f, const struct dp_port *source, const struct sb_record *h)
+static inline bool dp_is_nack(const struct dp_forwarder *f, const struct sb_record *h)
 {
     uint32_t bit = h->interests;
-    if (!bit || bit & (bit - 1) || h->peer >= f->slots || h->extension_length > SB_MAX_REASON)
+    return bit && !(bit & (bit - 1)) && h->peer < f->slots && h->extension_length <= SB_MAX_REASON;
+}
+
+/* The group that it had this for; NULL: that stands in no interests that we have read. It may have left it before an
+ * earlier dispatcher died. */
+static inline struct dp_group *dp_group_of_nack(const struct dp_port *source, const struct sb_record *h)
+{
+    return source->group_of_bit[__builtin_ctz(h->interests)];
+}
+
+/* Its group is not known, and may yet be: the interests could not be read. This waits no longer than for space. */
+static inline bool dp_may_learn_group(const struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h)
+{
+    uint64_t *since = &source->refused_since_ns[DP_LINE_DATA];
+    if (h->interests == SB_PLAIN || dp_group_of_nack(source, h) || source->state != SB_ROW_LIVE ||
+        !dp_interests_unread(source))
         return false;
-    return bit == SB_PLAIN || source->group_of_bit[__builtin_ctz(bit)];
+    if (!*since)
+        *since = f->now;
+    return f->now - *since < f->block_timeout_ns;
 }
 
 /* The header as it goes to the next. */
@@ -39,8 +57,8 @@ static inline bool dp_choose_again(struct dp_forwarder *f, const struct dp_port 
                                    const struct sb_record *h, struct dp_choices *chosen)
 {
     bool command = h->interests == SB_PLAIN;
-    struct dp_group *group = command ? NULL : source->group_of_bit[__builtin_ctz(h->interests)];
-    const struct dp_receivers *takers = dp_takers(route, group);
+    struct dp_group *group = command ? NULL : dp_group_of_nack(source, h);
+    const struct dp_receivers *takers = command || group ? dp_takers(route, group) : NULL;
     const uint32_t aside = takers && takers->count > 1 ? 1u << 20 : 0; /* more than anybody may have */
     if (!takers)
         return false;

@@ -13,6 +13,7 @@ enum dp_verdict { /* of one record */
     DP_DROP,      /* nothing is owed: a late reply, a request nobody waits for any more */
     DP_NOBODY,    /* a send or request without a handler */
     DP_COLLIDES,  /* a request whose id is under way already */
+    DP_UNREAD,    /* given back, for a group that may stand in interests which could not be read yet */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
@@ -51,10 +52,14 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     struct sb_record *h = &run->header[run->count];
     if (run->count)
         return DP_DROP; /* it ends the run, and is looked at again as the first of the next */
-    if (route->reserved || !dp_is_nack(f, run->span.source, h))
+    if (route->reserved || !dp_is_nack(f, h))
         return DP_VIOLATION;
     run->returned = true;
-    if (h->flags & SB_FINAL || h->attempt > f->max_deliveries || !dp_choose_again(f, run->span.source, route, h, chosen))
+    if (h->flags & SB_FINAL || h->attempt > f->max_deliveries)
+        return DP_RETURNED;
+    if (dp_may_learn_group(f, run->span.source, h))
+        return DP_UNREAD;
+    if (!dp_choose_again(f, run->span.source, route, h, chosen))
         return DP_RETURNED;
     dp_restore(h);
     run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes on */
