@@ -131,7 +131,10 @@ async def look(bus: str) -> str:
 
 def shmtop() -> None:
     spawn = multiprocessing.get_context("spawn")
-    with shmbus.serve("symphony", settings=shmbus.Settings(ring_bytes=1 << 15)) as bus:
+    with shmbus.serve(
+        "symphony",
+        settings=shmbus.Settings(in_bytes=1 << 15, out_bytes=1 << 15, reply_bytes=1 << 15),
+    ) as bus:
         parts: list[BaseProcess] = [
             spawn.Process(target=index, args=(bus.name,)),
             spawn.Process(target=monitor, args=(bus.name,)),

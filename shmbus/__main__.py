@@ -19,13 +19,18 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="The command `shmbus`, of the extra `tools`, does more: pip install 'shmbus[tools]'",
     )
     parser.add_argument("name", metavar="NAME", help="of the bus")
-    parser.add_argument(
-        "--ring-bytes",
-        type=int,
-        default=Settings().ring_bytes,
-        metavar="BYTES",
-        help="of each ring, four an endpoint; a power of two (default: %(default)s)",
-    )
+    for option, default, what in (
+        ("--in-bytes", Settings().in_bytes, "of each endpoint's ring for what it gets"),
+        ("--out-bytes", Settings().out_bytes, "of that for what it sends"),
+        ("--reply-bytes", Settings().reply_bytes, "of each of its two rings for replies"),
+    ):
+        parser.add_argument(
+            option,
+            type=int,
+            default=default,
+            metavar="BYTES",
+            help=f"{what}; a power of two (default: %(default)s)",
+        )
     parser.add_argument(
         "--max-endpoints",
         type=int,
@@ -47,7 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         host(
             options.name,
-            settings=Settings(ring_bytes=options.ring_bytes, max_endpoints=options.max_endpoints),
+            settings=Settings(
+                in_bytes=options.in_bytes,
+                out_bytes=options.out_bytes,
+                reply_bytes=options.reply_bytes,
+                max_endpoints=options.max_endpoints,
+            ),
             replace=options.replace,
             handover=options.handover,
             ready=lambda bus: print(summary(bus), flush=True),

@@ -73,7 +73,7 @@ class QueueFull(NotAccepted):
     depth: int  # bytes waiting in it
     capacity: int  # bytes
     seconds: float
-    setting: str = "ring_bytes"
+    setting: str = "out_bytes"
     index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
@@ -115,7 +115,7 @@ class MessageTooLarge(NotAccepted):
     size: int  # bytes
     limit: int  # bytes
     endpoint: str  # whose ring is too small
-    setting: str = "ring_bytes"
+    setting: str = "out_bytes"
     index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
@@ -252,7 +252,7 @@ class ReplyLost(RequestError):
     def _explain(self) -> str:
         return (
             f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
-            f"{self.reason}. Enlarge this endpoint's Settings(ring_bytes=...), or make fewer "
+            f"{self.reason}. Enlarge this endpoint's Settings(reply_bytes=...), or make fewer "
             "requests at a time"
         )
 

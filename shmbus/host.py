@@ -44,6 +44,8 @@ def host(
 def summary(bus: Bus) -> str:
     """One line about what is served."""
     info = bus.info()
-    rings = f"rings of {info.ring_bytes // 1024} KiB, up to {info.slots} endpoints"
+    messages = min(info.in_bytes, info.out_bytes) // 4096
+    room = f"messages up to {messages} KiB, replies up to {info.reply_bytes // 4096} KiB"
     began = time.strftime("%H:%M:%S", time.localtime(info.since))
-    return f"bus {info.name} is served by process {info.pid} since {began}: {rings}"
+    served = f"bus {info.name} is served by process {info.pid} since {began}"
+    return f"{served}: up to {info.slots} endpoints, {room}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from .errors import InvalidSetting
-from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE, RINGS
+from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE
 
 PAGE = 4096
 KIB = 1024
@@ -39,21 +39,26 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
-    ``ring_bytes`` and ``max_requests`` of a bus are the defaults of its endpoints. ``hold_limit``,
-    ``batch``, ``spin`` and ``spin_us`` apply to the endpoint that is given them; ``spin`` and
-    ``spin_us`` of a bus apply to its dispatcher. The rest applies to the bus.
+    ``in_bytes``, ``out_bytes``, ``reply_bytes`` and ``max_requests`` of a bus are the defaults of
+    its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the endpoint that is
+    given them; ``spin`` and ``spin_us`` of a bus apply to its dispatcher. The rest applies to the
+    bus.
     """
 
     # Sizes
 
-    ring_bytes: int = 512 * KIB
-    """Bytes of each of the four rings of an endpoint: a power of two. A message takes at most a
-    quarter of it."""
+    in_bytes: int = 512 * KIB
+    """Bytes of the ring of an endpoint for the events, commands and requests that it gets: a power
+    of two, like those below. A message takes at most a quarter of each ring that it passes."""
+    out_bytes: int = 512 * KIB
+    """Of the ring for the events, commands and requests that it sends."""
+    reply_bytes: int = 256 * KIB
+    """Of its two rings for replies: one for those that it gets, one for those that it sends."""
     max_endpoints: int = 256
     """Endpoints at a time; one more gets ``BusFull``."""
     max_requests: int | None = None
-    """Requests of one endpoint in flight at a time. ``None``: 512, or fewer where ``ring_bytes``
-    holds no more."""
+    """Requests of one endpoint in flight at a time. ``None``: 512, or fewer where
+    ``reply_bytes`` holds no more."""
 
     # Flow
 
@@ -72,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     have now waits in a backlog, and goes to whoever is free first."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
-    full, senders wait as at a full ring. ``None``: ``ring_bytes``; never less than the largest ring
+    full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest ring
     of an endpoint."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
@@ -96,18 +101,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lately come within it."""
 
     def __post_init__(self) -> None:
-        _power_of_two("ring_bytes", self.ring_bytes, PAGE)
+        for setting in ("in_bytes", "out_bytes", "reply_bytes"):
+            _power_of_two(setting, getattr(self, setting), PAGE)
         _between("max_endpoints", self.max_endpoints, 1, MAX_SLOTS, "endpoints")
         if self.max_requests is not None:
             _between("max_requests", self.max_requests, 1, MAX_REQUESTS, "requests")
-            if self.max_requests * REQUEST_RESERVE > self.ring_bytes // 2:
+            if self.max_requests * REQUEST_RESERVE > self.reply_bytes // 2:
                 enough = _power_above(2 * REQUEST_RESERVE * self.max_requests)
                 raise InvalidSetting(
                     setting="max_requests",
                     value=self.max_requests,
-                    reason=f"rings of {self.ring_bytes} bytes keep space for the errors of "
-                    f"{self.ring_bytes // 2 // REQUEST_RESERVE} requests",
-                    remedy=f"Lower it, or set ring_bytes={enough}",
+                    reason=f"a ring for replies of {self.reply_bytes} bytes keeps space for the "
+                    f"errors of {self.reply_bytes // 2 // REQUEST_RESERVE} requests",
+                    remedy=f"Lower it, or set reply_bytes={enough}",
                 )
         _positive("block_timeout", self.block_timeout, zero=True)
         _positive("stall_after", self.stall_after)
@@ -124,12 +130,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Requests of one endpoint in flight at a time, with the default worked out."""
         if self.max_requests is not None:
             return self.max_requests
-        return min(512, self.ring_bytes // KIB)
+        return min(512, self.reply_bytes // 2 // REQUEST_RESERVE)
 
     @property
     def backlog_limit(self) -> int:
         """Bytes of each backlog, with the default worked out."""
-        return self.backlog_bytes or self.ring_bytes
+        return self.backlog_bytes or self.in_bytes
 
     @property
     def spin_ns(self) -> int:
@@ -138,15 +144,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def record_limit(self) -> int:
-        """Bytes of the largest record: header, type and payload together."""
-        return self.ring_bytes // 4
+        """Bytes of the largest event, command or request that it can both send and get: header,
+        type and payload together."""
+        return min(self.in_bytes, self.out_bytes) // 4
+
+    @property
+    def reply_limit(self) -> int:
+        """Bytes of the largest reply: header, type and payload together."""
+        return self.reply_bytes // 4
 
     @property
     def endpoint_bytes(self) -> int:
         """Bytes of /dev/shm that one endpoint takes, approximately: its rings and its tables."""
         # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
         tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
-        return 2 * RINGS * self.ring_bytes + _pages(tables)
+        return self.in_bytes + self.out_bytes + 2 * self.reply_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog
@@ -157,7 +169,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """A table of what a bus with these settings takes of /dev/shm."""
-        lines = [f"rings of {_size(self.ring_bytes)}, messages up to {_size(self.record_limit)}"]
+        lines = [
+            f"messages up to {_size(self.record_limit)}, replies up to {_size(self.reply_limit)}"
+        ]
         counts = [n for n in (1, 4, 16, 64, 256, 1024) if n < self.max_endpoints] + [
             self.max_endpoints
         ]

@@ -123,7 +123,8 @@ class BusByHand:
             time.monotonic_ns() + 10**12
         )  # in the future, so that it stays recent while a test runs
         self.head["state"] = layout.BusState.SERVING
-        self.head["ring_bytes"], self.head["max_requests"] = 65536, 16
+        self.head["in_bytes"] = self.head["out_bytes"] = self.head["reply_bytes"] = 65536
+        self.head["max_requests"] = 16
         self.head["block_timeout_ns"], self.head["stall_after_ns"] = 10**9, 2 * 10**9
         self.head["prefetch"], self.head["max_deliveries"] = 4, 2
         self.head["backlog_bytes"] = 65536

@@ -31,7 +31,7 @@ FACTS: dict[str, object] = {
     "kind": "event",
     "ring": "data",
     "feature": "fork",
-    "setting": "ring_bytes",
+    "setting": "out_bytes",
     "value": 5,
     "reason": "it was killed",
     "remedy": "Do something else",
@@ -234,7 +234,7 @@ def test_an_error_in_a_batch_says_which_message() -> None:
         (FaultCode.ENDPOINT_DIED, errors.EndpointDied(type="a.b", endpoint="e", pid=7)),
         (
             FaultCode.TOO_LARGE,
-            errors.MessageTooLarge(type="a.b", endpoint="e", size=9, limit=8),
+            errors.MessageTooLarge(type="a.b", endpoint="e", size=9, limit=8, setting="in_bytes"),
         ),
         (
             FaultCode.COLLISION,

@@ -166,12 +166,12 @@ def test_a_setting_that_cannot_be(bus_name: str) -> None:
     with provoked(
         errors.InvalidSetting,
         "Set 65536 or 131072 bytes",
-        setting="ring_bytes",
+        setting="in_bytes",
         value=100_000,
         reason="not a power of two",
         remedy="Set 65536 or 131072 bytes",
     ):
-        shmbus.serve(bus_name, settings=shmbus.Settings(ring_bytes=100_000))
+        shmbus.serve(bus_name, settings=shmbus.Settings(in_bytes=100_000))
 
 
 # Serving and attaching --------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_bus_that_is_served_already(bus: shmbus.Bus) -> None:
 def attach_with_larger_rings(endpoint: shmbus.Endpoint, bus: str, size: int) -> str | None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
-        shmbus.attach(bus, settings=shmbus.Settings(ring_bytes=size))
+        shmbus.attach(bus, settings=shmbus.Settings(out_bytes=size))
     except errors.BusError as error:
         return pickle.dumps(error).hex()
     return None
@@ -271,7 +271,7 @@ def test_shared_memory_that_cannot_be_had(bus: shmbus.Bus, worker: StartWorker) 
         "raise the limit on file sizes (ulimit -f)",
         name=such(lambda name: name.startswith(f"{names.names_of(bus.name).prefix}up:")),
         reason="not enough shared memory",
-        remedy=such(lambda remedy: "smaller ring_bytes" in remedy),
+        remedy=such(lambda remedy: "smaller in_bytes" in remedy),
         size=such(lambda size: size > 1 << 20),
         free=such(),
     ):
@@ -306,7 +306,7 @@ def test_shared_memory_of_a_container_that_is_too_small(bus_name: str) -> None:
         "--shm-size",
         name=names.names_of(bus_name).bus_segment,
         reason="not enough shared memory",
-        remedy=such(lambda remedy: "smaller ring_bytes" in remedy),
+        remedy=such(lambda remedy: "smaller in_bytes" in remedy),
         size=such(lambda size: size > 65536),
         free=such(lambda free: 0 < free <= 65536),
     ):
@@ -355,19 +355,19 @@ def test_a_system_that_is_too_old(bus: shmbus.Bus) -> None:
 # Sending ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.bus(ring_bytes=8192, block_timeout=60)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192, block_timeout=60)
 def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
     sender, deaf = attach("sender"), attach("deaf")  # closed in the other order
     deaf.subscribe("x")
     with provoked(
         errors.QueueFull,
-        "Settings(ring_bytes=",
+        "Settings(out_bytes=",
         type="x",
         endpoint="sender",
         depth=such(lambda depth: 0 < depth <= 8192),
         capacity=8192,
         seconds=0.05,
-        setting="ring_bytes",
+        setting="out_bytes",
         index=such(lambda index: index > 0),
     ):
         sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
@@ -390,22 +390,23 @@ def test_too_many_requests_at_a_time(bus: shmbus.Bus, attach: Attach) -> None:
         client.request("x", timeout=0.05)
 
 
-@pytest.mark.bus(ring_bytes=8192)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192)
 def test_a_message_that_is_too_large(bus: shmbus.Bus, attach: Attach) -> None:
-    large = attach("large", settings=shmbus.Settings(ring_bytes=65536))
+    large = attach("large", settings=shmbus.Settings(out_bytes=65536))
     attach("small").handle("x", print)
-    for index, refuse in (
-        (2, lambda: attach("sender").publish_many([("x", b""), ("x", b""), ("x", bytes(5000))])),
-        (None, lambda: large.request("x", bytes(5000), timeout=60)),
+    sender, batch = attach("sender"), [("x", b""), ("x", b""), ("x", bytes(5000))]
+    for index, setting, refuse in (
+        (2, "out_bytes", lambda: sender.publish_many(batch)),
+        (None, "in_bytes", lambda: large.request("x", bytes(5000), timeout=60)),
     ):
         with provoked(
             errors.MessageTooLarge,
-            "Settings(ring_bytes=",
+            f"Settings({setting}=",
             type="x",
             size=5000,
             limit=such(lambda limit: 1900 < limit <= 2048),
             endpoint="small" if index is None else "sender",
-            setting="ring_bytes",
+            setting=setting,
             index=index,
         ):
             refuse()
@@ -554,12 +555,12 @@ def test_a_handler_that_takes_too_long(bus: shmbus.Bus, attach: Attach) -> None:
 
 
 def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach) -> None:
-    client, server = attach("client", settings=shmbus.Settings(ring_bytes=8192)), attach("server")
+    client, server = attach("client", settings=shmbus.Settings(reply_bytes=8192)), attach("server")
     server.handle("x", lambda message: bytes(5000))
     server.start()
     with provoked(
         errors.ReplyLost,
-        "Enlarge this endpoint's Settings(ring_bytes=",
+        "Enlarge this endpoint's Settings(reply_bytes=",
         type="x",
         endpoint="server",
         reason=such(lambda reason: "did not fit" in reason and "bytes" in reason),

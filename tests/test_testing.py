@@ -133,9 +133,15 @@ def test_a_misspelt_option_is_an_error_at_once(
     assert bus.endpoints() == []
 
 
-@pytest.mark.bus(ring_bytes=8192)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192)
 def test_a_worker_is_attached_with_its_options(bus: shmbus.Bus, worker: StartWorker) -> None:
-    worker(answer, "", settings=shmbus.Settings(ring_bytes=4096), timeout=None, reconnect=True)
+    worker(
+        answer,
+        "",
+        settings=shmbus.Settings(in_bytes=4096, out_bytes=4096),
+        timeout=None,
+        reconnect=True,
+    )
     assert bus.endpoints()[0].incoming.capacity == 4096
 
 
@@ -188,7 +194,7 @@ def test_a_dispatcher_can_be_killed_and_its_successor_adopts_the_bus(
     assert [m.payload for m in seen.wait(10)] == list(range(10))
 
 
-@pytest.mark.bus(ring_bytes=8192)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192)
 def test_the_marker_gives_the_settings(bus: shmbus.Bus, attach: Attach) -> None:
     attach("one")
     assert bus.endpoints()[0].incoming.capacity == 8192

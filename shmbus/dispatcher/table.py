@@ -30,7 +30,8 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
         head["serial"] = 1
         head["started_ns"] = monotonic_ns()
         head["slots"] = settings.max_endpoints
-        head["ring_bytes"] = settings.ring_bytes
+        head["in_bytes"], head["out_bytes"] = settings.in_bytes, settings.out_bytes
+        head["reply_bytes"] = settings.reply_bytes
         head["max_requests"] = settings.request_limit
         head["block_timeout_ns"] = int(settings.block_timeout * 1e9)
         head["stall_after_ns"] = int(settings.stall_after * 1e9)

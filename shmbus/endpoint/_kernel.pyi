@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 def after_fork() -> None: ...
-def up_size(data_bytes: int, reply_bytes: int, requests: int) -> int: ...
+def up_size(out_bytes: int, reply_bytes: int, requests: int) -> int: ...
 def prepare_up(
     mapping: Mapping,
     *,
@@ -47,7 +47,8 @@ def prepare_up(
     nonce: int,
     stays: bool,
     name: bytes,
-    data_bytes: int,
+    in_bytes: int,
+    out_bytes: int,
     reply_bytes: int,
     requests: int,
 ) -> None: ...

@@ -132,7 +132,10 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
     settings = wanted.settings or Settings(
-        ring_bytes=facts.ring_bytes, max_requests=facts.max_requests
+        in_bytes=facts.in_bytes,
+        out_bytes=facts.out_bytes,
+        reply_bytes=facts.reply_bytes,
+        max_requests=facts.max_requests,
     )
     with contextlib.ExitStack() as undo:
         undo.callback(unlink, of.up(owner))
@@ -188,7 +191,7 @@ def _make_up_segment(
     requests = settings.request_limit
     return segments.create(
         of.up(owner),
-        up_size(settings.ring_bytes, settings.ring_bytes, requests),
+        up_size(settings.out_bytes, settings.reply_bytes, requests),
         SegmentKind.UP,
         lambda mapping: prepare_up(
             mapping,
@@ -200,8 +203,9 @@ def _make_up_segment(
             nonce=int(owner.nonce, 16),
             stays=stays,
             name=name.encode(),
-            data_bytes=settings.ring_bytes,
-            reply_bytes=settings.ring_bytes,
+            in_bytes=settings.in_bytes,
+            out_bytes=settings.out_bytes,
+            reply_bytes=settings.reply_bytes,
             requests=requests,
         ),
     )

@@ -255,7 +255,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t serial
         uint64_t started_ns
         uint64_t slots
-        uint64_t ring_bytes
+        uint64_t in_bytes
+        uint64_t out_bytes
+        uint64_t reply_bytes
         uint64_t max_requests
         uint64_t block_timeout_ns
         uint64_t stall_after_ns

@@ -11,7 +11,9 @@ class BusFacts(NamedTuple):
     state: int
     """A `layout.BusState`."""
     slots: int
-    ring_bytes: int
+    in_bytes: int
+    out_bytes: int
+    reply_bytes: int
     max_requests: int
     pid: int
     """The dispatcher's."""

@@ -80,7 +80,9 @@ def from_code(
             why = f"it did not fit{most}, or this endpoint was too slow"
             return ReplyLost(type=type, endpoint=endpoint, reason=reason or why)
         case FaultCode.TOO_LARGE:
-            return MessageTooLarge(type=type, size=size, limit=limit, endpoint=endpoint)
+            return MessageTooLarge(
+                type=type, size=size, limit=limit, endpoint=endpoint, setting="in_bytes"
+            )
         case FaultCode.COLLISION:
             return CorrelationCollision(type=type, correlation_id=correlation_id)
         case _:

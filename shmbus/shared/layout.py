@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000017DDA0CFA
+LAYOUT = 0x00000001FDD4576A
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -408,17 +408,19 @@ BUS = _structure(
     ("serial", "<u8", 104),
     ("started_ns", "<u8", 112),
     ("slots", "<u8", 120),
-    ("ring_bytes", "<u8", 128),
-    ("max_requests", "<u8", 136),
-    ("block_timeout_ns", "<u8", 144),
-    ("stall_after_ns", "<u8", 152),
-    ("prefetch", "<u8", 160),
-    ("backlog_bytes", "<u8", 168),
-    ("max_deliveries", "<u8", 176),
-    ("batch_per_pass", "<u8", 184),
-    ("rows_offset", "<u8", 192),
-    ("name", "S64", 200),
-    ("package", "S32", 264),
+    ("in_bytes", "<u8", 128),
+    ("out_bytes", "<u8", 136),
+    ("reply_bytes", "<u8", 144),
+    ("max_requests", "<u8", 152),
+    ("block_timeout_ns", "<u8", 160),
+    ("stall_after_ns", "<u8", 168),
+    ("prefetch", "<u8", 176),
+    ("backlog_bytes", "<u8", 184),
+    ("max_deliveries", "<u8", 192),
+    ("batch_per_pass", "<u8", 200),
+    ("rows_offset", "<u8", 208),
+    ("name", "S64", 216),
+    ("package", "S32", 280),
     ("state", "<u8", 320),
     ("last_generation", "<u8", 328),
     ("backlogs_made", "<u8", 336),

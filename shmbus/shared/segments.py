@@ -100,7 +100,7 @@ def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors
     if isinstance(problem, SegmentNoSpace):
         size, free = problem.size, problem.free
         reason = "not enough shared memory"
-        remedy = f"Set a smaller ring_bytes, or {remedy}"
+        remedy = f"Set a smaller in_bytes, out_bytes or reply_bytes, or {remedy}"
     remedy = remedy[:1].upper() + remedy[1:] or "See shmbus doctor"
     return errors.SegmentError(name=name, reason=reason, remedy=remedy, size=size, free=free)
 

@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "bus(**settings): the shmbus.Settings of this test's bus, e.g. ring_bytes=4096"
+        "markers", "bus(**settings): the shmbus.Settings of this test's bus, e.g. in_bytes=4096"
     )
 
 

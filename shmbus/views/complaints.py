@@ -18,7 +18,7 @@ DEATHS_LIMIT = 3
 """Deaths within a minute that are worth a look."""
 _MINUTE = 60.0
 
-_LARGER = "give it a larger Settings(ring_bytes=...)"
+_LARGER = "give it a larger Settings(in_bytes=...)"
 
 
 def faults(
@@ -165,7 +165,7 @@ def _of_endpoint(e: EndpointInfo) -> Iterator[str]:
         case "slow":
             yield (
                 f"{who} is slow: its ring stayed full and messages were lost there; give it "
-                "more threads or members, or a larger ring_bytes"
+                "more threads or members, or a larger in_bytes"
             )
 
 

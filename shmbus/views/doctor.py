@@ -84,7 +84,7 @@ def _shm() -> Iterator[Finding]:
             "bad" if fit < 4 else "note",
             text,
             "make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
-            "/dev/shm), or serve with smaller rings (--ring-bytes)",
+            "/dev/shm), or serve with smaller rings (--in-bytes, --out-bytes, --reply-bytes)",
         )
 
 

@@ -59,7 +59,7 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """Its ring stayed full for the whole ``block_timeout``, or was full at one of the bus's own
     events, which never wait."""
     too_large: int = 0
-    """They are larger than its ring takes, which is a quarter of its ``ring_bytes``."""
+    """They are larger than its ring takes, which is a quarter of its ``in_bytes``."""
     ended: int = 0
     """It ended before it had taken them."""
     abandoned: int = 0
@@ -285,7 +285,12 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     layout: str = ""
     endpoints: int = 0
     slots: int = 0
-    ring_bytes: int = 0
+    in_bytes: int = 0
+    """Of an endpoint's ring for what it gets, unless that has settings of its own; likewise:"""
+    out_bytes: int = 0
+    """Of that for what it sends."""
+    reply_bytes: int = 0
+    """Of each of its two for replies."""
     prefetch: int = 0
     """Messages that an endpoint may have untouched and in hand while others could have them too."""
     backlog_bytes: int = 0

@@ -19,8 +19,8 @@ from shmbus.host import host
 from shmbus.shared import fence
 
 TIMEOUT = 30.0  # seconds without what must come, after which a figure is not measured
-SMALL = shmbus.Settings(ring_bytes=16 << 10)
-TINY = shmbus.Settings(ring_bytes=4 << 10)
+SMALL = shmbus.Settings(in_bytes=16 << 10, out_bytes=16 << 10, reply_bytes=16 << 10)
+TINY = shmbus.Settings(in_bytes=4 << 10, out_bytes=4 << 10, reply_bytes=4 << 10)
 LOSSLESS = shmbus.Settings(block_timeout=TIMEOUT)  # also if a receiver does not run for a second
 now = time.monotonic_ns
 

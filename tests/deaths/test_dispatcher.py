@@ -64,7 +64,10 @@ def test_a_request_under_way_raises_bus_down_with_the_pid(
 def test_requests_that_ended_with_a_dispatcher_leave_their_places_to_others(
     bus_process: BusProcess, attach: Attach
 ) -> None:
-    caller = attach("caller", settings=shmbus.Settings(max_requests=2, ring_bytes=8192))
+    caller = attach(
+        "caller",
+        settings=shmbus.Settings(max_requests=2, in_bytes=8192, out_bytes=8192, reply_bytes=8192),
+    )
     server = attach("server", reconnect=True)
     server.handle("hang", Kept())
     server.start()
@@ -361,7 +364,13 @@ STANDSTILL = 1.0
 
 
 @pytest.mark.slow
-@pytest.mark.bus(stall_after=STANDSTILL, block_timeout=STANDSTILL, ring_bytes=4096)
+@pytest.mark.bus(
+    stall_after=STANDSTILL,
+    block_timeout=STANDSTILL,
+    in_bytes=4096,
+    out_bytes=4096,
+    reply_bytes=4096,
+)
 @pytest.mark.parametrize("told", ["stalled", "lost"])
 def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
     bus_process: BusProcess, attach: Attach, told: str

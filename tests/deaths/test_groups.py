@@ -172,7 +172,7 @@ def test_a_message_that_never_gets_done_does_not_keep_the_ring_full(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:
     begun, letters = recorder("begun"), recorder("$bus.undeliverable")
-    small = shmbus.Settings(ring_bytes=8192)
+    small = shmbus.Settings(in_bytes=8192, out_bytes=8192)
     victim = worker(hang_at_the_first, name="victim", settings=small)
     publisher = attach("publisher")
     publisher.wait_for("job")
@@ -249,7 +249,7 @@ def test_a_poisonous_message_kills_no_third_worker_whatever_becomes_of_the_dispa
 
 
 @pytest.mark.slow  # close() waits a second for the dispatcher
-@pytest.mark.bus(ring_bytes=8192, block_timeout=60.0)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192, block_timeout=60.0)
 def test_what_waits_to_be_handed_on_at_a_close_outlives_the_dispatcher(
     bus_process: BusProcess, attach: Attach
 ) -> None:

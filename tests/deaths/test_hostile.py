@@ -73,7 +73,9 @@ def attached(endpoint: shmbus.Endpoint) -> list[shmbus.views.EndpointInfo]:
     return [info for info in endpoint.bus.endpoints() if info.state == "attached"]
 
 
-@pytest.mark.bus(ring_bytes=4096, block_timeout=60.0)  # longer than its garbage may take
+@pytest.mark.bus(
+    in_bytes=4096, out_bytes=4096, reply_bytes=4096, block_timeout=60.0
+)  # longer than its garbage may take
 @pytest.mark.parametrize("how", LIES)
 def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker, how: str

@@ -96,12 +96,14 @@ def test_a_begun_command_is_a_dead_letter_and_an_untouched_one_goes_on(
     assert got == [(1, 1, True), (2, 1, True)]
 
 
-@pytest.mark.bus(ring_bytes=1 << 20)
+@pytest.mark.bus(in_bytes=1 << 20, out_bytes=1 << 20)
 @pytest.mark.parametrize(("ring", "kept"), [(4096, 256), (1 << 20, 64768)])
 def test_a_dead_letter_has_as_much_of_its_payload_as_fits(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, ring: int, kept: int
 ) -> None:
-    letters = recorder("$bus.undeliverable", settings=shmbus.Settings(ring_bytes=ring))
+    letters = recorder(
+        "$bus.undeliverable", settings=shmbus.Settings(in_bytes=ring, out_bytes=ring)
+    )
     sender, payload = attach("sender"), os.urandom(200_000)
     for size in (0, 10, kept, kept + 1, len(payload)):
         sender.send("nobody.handles.it", payload[:size])
@@ -234,7 +236,7 @@ def fill(sender: shmbus.Endpoint) -> int:
     raise AssertionError
 
 
-@pytest.mark.bus(block_timeout=60.0, ring_bytes=4096)
+@pytest.mark.bus(block_timeout=60.0, in_bytes=4096, out_bytes=4096)
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_sender_that_waits_for_room_goes_on_when_the_full_one_goes(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker, how: str

@@ -35,15 +35,15 @@ namespaces = pytest.mark.skipif(
 FULL = """
     import os, shmbus
     from shmbus.testing import eventually
-    assert os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize == 8 << 20
+    assert os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize == 10 << 20
     with shmbus.serve("full") as bus:
         attached = []
         try:
             while True:
                 attached.append(bus.attach(f"e{len(attached)}"))
         except shmbus.errors.SegmentError as error:
-            print(len(attached), error.size > 1 << 20, error.free < error.size,
-                  "--shm-size" in error.remedy, "ring_bytes" in error.remedy)
+            print(len(attached), error.size > 700_000, error.free < error.size,
+                  "--shm-size" in error.remedy, "in_bytes" in error.remedy)
         first = attached[0]
         first.subscribe("x")
         for n in range(1000):  # endpoints on the bus are not affected
@@ -58,7 +58,8 @@ FULL = """
                 return None
 
         attached.append(eventually(again))
-        small = bus.attach("small", settings=shmbus.Settings(ring_bytes=4096))
+        small = bus.attach("small", settings=shmbus.Settings(
+            in_bytes=4096, out_bytes=4096, reply_bytes=4096))
         small.publish("x")
     assert os.listdir("/dev/shm") == [], os.listdir("/dev/shm")
 """
@@ -71,8 +72,8 @@ def small(size: str) -> tuple[str, ...]:
 
 @namespaces
 def test_a_full_dev_shm_is_an_error_that_says_what_to_do_and_no_signal() -> None:
-    printed = run_python(FULL, before=small("8m")).split()
-    assert printed == ["3", "True", "True", "True", "True"]
+    printed = run_python(FULL, before=small("10m")).split()
+    assert printed == ["6", "True", "True", "True", "True"]
 
 
 @namespaces

@@ -253,7 +253,7 @@ def test_health_tells_for_how_long_work_has_waited_and_whom_it_waits_for(
     eventually(lambda: bus.health(late=0.05).healthy)
 
 
-@pytest.mark.bus(prefetch=1, ring_bytes=4096, **patient)
+@pytest.mark.bus(prefetch=1, in_bytes=4096, out_bytes=4096, **patient)
 def test_a_full_backlog_keeps_senders_waiting_and_is_a_fault_once_it_does_not_get_on(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

@@ -108,7 +108,7 @@ def test_a_deferred_request_in_a_cycle_is_failed_by_the_collector(
 def test_dropped_requests_that_find_no_space_at_once_are_failed_later(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
-    server = attach("server", settings=shmbus.Settings(ring_bytes=4096, max_requests=4))
+    server = attach("server", settings=shmbus.Settings(reply_bytes=4096, max_requests=4))
     client, kept = attach("client"), list[shmbus.Message]()
 
     def keep(message: shmbus.Message) -> None:

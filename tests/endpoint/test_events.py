@@ -339,19 +339,19 @@ def test_what_cannot_be_encoded_is_told_to_its_maker(bus: shmbus.Bus, attach: At
 
 
 def test_too_large_is_told_to_its_maker_with_the_limit(bus: shmbus.Bus, attach: Attach) -> None:
-    endpoint = attach("e", settings=shmbus.Settings(ring_bytes=65536))
+    endpoint = attach("e", settings=shmbus.Settings(in_bytes=65536, out_bytes=65536))
     endpoint.subscribe("x")
     with pytest.raises(errors.MessageTooLarge) as caught:
         endpoint.publish("x", bytes(20_000))
     assert caught.value.size == 20_000
     assert caught.value.endpoint == "e"
-    assert caught.value.setting == "ring_bytes"
+    assert caught.value.setting == "out_bytes"
     endpoint.publish("x", bytes(caught.value.limit))
     assert endpoint.receive(10) is not None
 
 
 def test_large_messages_where_the_rings_are_made_for_them(bus: shmbus.Bus, attach: Attach) -> None:
-    endpoint = attach("e", settings=shmbus.Settings(ring_bytes=32 << 20))
+    endpoint = attach("e", settings=shmbus.Settings(in_bytes=32 << 20, out_bytes=32 << 20))
     endpoint.subscribe("x")
     payload = bytes(range(256)) * 16384
     endpoint.publish("x", payload)

@@ -9,11 +9,11 @@ import shmbus
 from shmbus import errors
 from shmbus.testing import Attach, eventually
 
-SMALL = shmbus.Settings(ring_bytes=8192)
+SMALL = shmbus.Settings(in_bytes=8192, out_bytes=8192)
 
 
 def test_a_full_ring_makes_the_sender_wait_and_then_says_so(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=60)
     with (
         shmbus.serve(bus_name, settings=settings),
         shmbus.attach(bus_name, name="sender") as sender,
@@ -23,14 +23,14 @@ def test_a_full_ring_makes_the_sender_wait_and_then_says_so(bus_name: str) -> No
         with pytest.raises(errors.QueueFull) as caught:
             sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
         error = caught.value
-        assert (error.endpoint, error.type, error.setting) == ("sender", "x", "ring_bytes")
+        assert (error.endpoint, error.type, error.setting) == ("sender", "x", "out_bytes")
         assert 0 < error.depth <= error.capacity == 8192
         assert error.seconds == 0.05
 
 
 @pytest.mark.smoke
 def test_a_waiting_sender_goes_on_when_there_is_room(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=60)
     with (
         shmbus.serve(bus_name, settings=settings),
         shmbus.attach(bus_name, name="slow") as slow,
@@ -57,7 +57,7 @@ def test_a_waiting_sender_goes_on_when_there_is_room(bus_name: str) -> None:
 
 @pytest.mark.smoke
 def test_a_receiver_that_does_not_read_learns_what_it_lost(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=0.05)
     with (
         shmbus.serve(bus_name, settings=settings) as bus,
         shmbus.attach(bus_name, name="deaf") as deaf,
@@ -77,7 +77,7 @@ def test_a_receiver_that_does_not_read_learns_what_it_lost(bus_name: str) -> Non
 
 
 def test_each_loss_is_told_once(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=0.05)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=0.05)
     with (
         shmbus.serve(bus_name, settings=settings) as bus,
         shmbus.attach(bus_name, name="deaf") as deaf,
@@ -99,7 +99,7 @@ def test_each_loss_is_told_once(bus_name: str) -> None:
 
 @pytest.mark.slow
 def test_replies_are_not_stuck_behind_events_on_either_side(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=600)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=600)
     with (
         shmbus.serve(bus_name, settings=settings),
         shmbus.attach(bus_name, name="deaf") as deaf,
@@ -118,7 +118,7 @@ def test_replies_are_not_stuck_behind_events_on_either_side(bus_name: str) -> No
 
 
 def test_drop_newest_delays_nobody(bus_name: str) -> None:
-    settings = shmbus.Settings(ring_bytes=8192, block_timeout=60)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, block_timeout=60)
     with (
         shmbus.serve(bus_name, settings=settings) as bus,
         shmbus.attach(bus_name, name="deaf") as deaf,
@@ -266,3 +266,32 @@ def test_many_threads_share_an_endpoint(bus: shmbus.Bus, attach: Attach) -> None
         last[thread] = i
     for worker in workers:
         worker.join()
+
+
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192, reply_bytes=8192)
+def test_each_way_has_a_limit_of_its_own_and_the_error_names_its_setting(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    def attached(name: str, data: int = 8192, replies: int = 8192) -> shmbus.Endpoint:
+        sizes = shmbus.Settings(in_bytes=data, out_bytes=data, reply_bytes=replies)
+        return attach(name, settings=sizes)
+
+    small, large = attach("small"), attached("large", data=65536)
+    speaker, mute = attached("speaker", replies=65536), attach("mute")
+    for server in (small, speaker, mute):
+        server.handle(server.name, lambda message: bytes(10_000))
+        server.start()
+    large.subscribe("event")
+    large.publish("event", bytes(10_000))  # out of large rings, into large rings
+    received = large.receive(60)
+    assert received is not None
+    assert received.size == 10_000
+    with pytest.raises(errors.MessageTooLarge, match=r"'small' .*out_bytes"):
+        small.publish("event", bytes(10_000))
+    with pytest.raises(errors.MessageTooLarge, match=r"'small' .*in_bytes"):
+        large.request("small", bytes(10_000), timeout=60)
+    with pytest.raises(errors.RemoteError, match=r"'mute' .*reply_bytes"):
+        speaker.request("mute", timeout=60)
+    with pytest.raises(errors.ReplyLost, match="reply_bytes"):
+        large.request("speaker", timeout=60)
+    assert speaker.request("speaker", timeout=60).size == 10_000

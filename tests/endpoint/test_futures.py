@@ -248,7 +248,7 @@ def test_a_future_that_nobody_waits_for_frees_its_place(
 @pytest.mark.slow
 def test_a_request_waits_its_timeout_once(bus_process: BusProcess) -> None:
     """First for an entry in the table, then for room in its ring."""
-    settings = shmbus.Settings(max_requests=1, ring_bytes=4096)
+    settings = shmbus.Settings(max_requests=1, in_bytes=4096, out_bytes=4096, reply_bytes=4096)
     ended: list[str] = []
 
     def expect(name: str, ep: shmbus.Endpoint, timeout: float) -> None:

@@ -92,7 +92,7 @@ def test_what_was_sent_before_close_arrives(bus: shmbus.Bus, attach: Attach) -> 
 
 @pytest.mark.bus(block_timeout=60)
 def test_what_was_sent_before_the_bus_ends_arrives(bus: shmbus.Bus, attach: Attach) -> None:
-    small = attach("small", settings=shmbus.Settings(ring_bytes=4096))
+    small = attach("small", settings=shmbus.Settings(in_bytes=4096, out_bytes=4096))
     sender = attach("sender")
     small.subscribe("x")
     for n in range(30):  # more than its ring takes

@@ -334,7 +334,7 @@ def test_a_long_reason_is_cut(attach: Attach, recorder: MakeRecorder) -> None:
 
 def test_the_largest_message_can_be_given_back(attach: Attach, recorder: MakeRecorder) -> None:
     letters = recorder("$bus.undeliverable")
-    small = shmbus.Settings(ring_bytes=16384)
+    small = shmbus.Settings(in_bytes=16384, out_bytes=16384)
     sender, one = attach("sender", settings=small), attach("one", settings=small)
     tried = list[int]()
 

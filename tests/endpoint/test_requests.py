@@ -140,7 +140,9 @@ def test_a_reply_too_large_for_the_replier(bus: shmbus.Bus, attach: Attach) -> N
 def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
-    client = attach("client", settings=shmbus.Settings(ring_bytes=8192))
+    client = attach(
+        "client", settings=shmbus.Settings(in_bytes=8192, out_bytes=8192, reply_bytes=8192)
+    )
     server = attach("server")
     server.handle("big", lambda message: bytes(5000))
     server.start()
@@ -151,7 +153,9 @@ def test_a_reply_too_large_for_the_requester_is_lost_and_says_so(
 
 def test_a_request_too_large_for_its_handler_names_it(bus: shmbus.Bus, attach: Attach) -> None:
     client = attach("client")
-    server = attach("server", settings=shmbus.Settings(ring_bytes=8192))
+    server = attach(
+        "server", settings=shmbus.Settings(in_bytes=8192, out_bytes=8192, reply_bytes=8192)
+    )
     server.handle("x", lambda message: None)
     server.start()
     with pytest.raises(errors.MessageTooLarge) as caught:
@@ -337,7 +341,7 @@ def test_an_answer_that_was_not_accepted_can_be_given_again(bus_process: BusProc
         for message in deferred:
             message.reply(bytes(900))
 
-    small = shmbus.Settings(ring_bytes=4096)
+    small = shmbus.Settings(in_bytes=4096, out_bytes=4096, reply_bytes=4096)
     with (
         shmbus.attach(bus_process.name, name="client") as client,
         shmbus.attach(bus_process.name, name="server", settings=small) as server,

@@ -197,7 +197,7 @@ def test_a_view_that_is_refused_something_says_so(
 
 FILLED = """
     import gc, os, shmbus
-    settings = shmbus.Settings(ring_bytes=8192, max_requests=16)
+    settings = shmbus.Settings(in_bytes=8192, out_bytes=8192, reply_bytes=8192, max_requests=16)
     page = os.sysconf("SC_PAGE_SIZE")
     said, attached = set(), 0
 

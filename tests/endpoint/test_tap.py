@@ -65,7 +65,7 @@ def test_nothing_is_dealt_with_before_it_was_sent(bus_name: str) -> None:
 
 
 def test_a_full_tap_delays_nobody_and_counts_what_it_missed(bus_name: str) -> None:
-    small = shmbus.Settings(ring_bytes=4096)
+    small = shmbus.Settings(in_bytes=4096, out_bytes=4096)
     with (
         shmbus.serve(bus_name) as bus,
         bus.attach("asker") as asker,

@@ -124,7 +124,7 @@ static inline struct world *open_world(struct plan plan)
     w->bus = shared(size);
     w->ready = shared(ready);
     w->bus->slots = slots;
-    w->bus->ring_bytes = 65536;
+    w->bus->in_bytes = w->bus->out_bytes = w->bus->reply_bytes = 65536;
     w->bus->block_timeout_ns = or_default(plan.block_timeout_ns, SECOND);
     w->bus->stall_after_ns = or_default(plan.stall_after_ns, 2 * SECOND);
     w->bus->prefetch = or_default(plan.prefetch, 16);

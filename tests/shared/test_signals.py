@@ -18,7 +18,7 @@ def test_signals_do_not_tear_the_end_of_a_bus_apart(bus_name: str, handler: str)
         + f"""
 from signal import default_int_handler
 signal.signal(signal.SIGINT, {handler})
-bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+bus = shmbus.serve(NAME, settings=shmbus.Settings(in_bytes=4096, out_bytes=4096, block_timeout=60))
 with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     deaf.subscribe("x")
     try:
@@ -48,7 +48,8 @@ import asyncio
 async def main():
     loop, told = asyncio.get_running_loop(), []
     loop.add_signal_handler(signal.SIGTERM, told.append, "told")
-    bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+    settings = shmbus.Settings(in_bytes=4096, out_bytes=4096, block_timeout=60)
+    bus = shmbus.serve(NAME, settings=settings)
     with bus.attach("deaf") as deaf, bus.attach("e") as ep:
         deaf.subscribe("x")
         for _ in range(6):
@@ -73,7 +74,7 @@ def test_no_signal_that_waits_for_the_end_of_a_bus_is_lost(bus_name: str) -> Non
         + """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, lambda *_: print("told"))
-bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+bus = shmbus.serve(NAME, settings=shmbus.Settings(in_bytes=4096, out_bytes=4096, block_timeout=60))
 with bus.attach("deaf") as deaf, bus.attach("e") as ep:
     deaf.subscribe("x")
     for _ in range(6):
@@ -118,7 +119,7 @@ def test_what_a_signal_s_handler_raises_comes_when_the_endpoint_is_closed(bus_na
 def late(*_):
     raise RuntimeError("late")
 signal.signal(signal.SIGALRM, late)
-bus = shmbus.serve(NAME, settings=shmbus.Settings(ring_bytes=4096, block_timeout=60))
+bus = shmbus.serve(NAME, settings=shmbus.Settings(in_bytes=4096, out_bytes=4096, block_timeout=60))
 with bus.attach("deaf") as deaf:
     ep = bus.attach("e")
     deaf.subscribe("x")

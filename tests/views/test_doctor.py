@@ -369,8 +369,8 @@ namespaces = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("mount", "state", "expected", "remedy"),
     [
-        ("mount -t tmpfs -o size=4m none", "bad", "4 MiB, 4 free: space for 1 ", "--shm-size"),
-        ("mount -t tmpfs -o size=24m none", "note", "24 MiB", "--ring-bytes"),
+        ("mount -t tmpfs -o size=4m none", "bad", "4 MiB, 4 free: space for 2 ", "--shm-size"),
+        ("mount -t tmpfs -o size=24m none", "note", "24 MiB", "--in-bytes"),
         ("mount -t tmpfs -o size=64m none", "good", "64 MiB", ""),
         ("mount -t tmpfs -o ro none", "bad", "may not write", "remount,rw"),
         ("mount --bind /usr", "bad", "not in memory", "mount -t tmpfs"),

@@ -11,7 +11,7 @@ import shmbus
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually, kill
 from tests.kept import Kept
 
-SMALL = shmbus.Settings(ring_bytes=4096)
+SMALL = shmbus.Settings(in_bytes=4096, out_bytes=4096)
 patient = pytest.mark.bus(block_timeout=60, stall_after=60)
 
 
@@ -58,7 +58,7 @@ def test_events_too_large_for_a_receiver_are_told_as_that(
     assert health.state == "unhealthy"
     assert reason.startswith("endpoint small")
     assert "1 since the look before: it takes at most 1024 bytes" in reason
-    assert "ring_bytes" in reason
+    assert "in_bytes" in reason
     assert not any("slow" in r for r in health.reasons)
     health = until_health(bus, lambda h: h.state == "degraded")  # and stays so for its settings
     assert any("too large for its ring, 1 so far" in r for r in health.reasons)

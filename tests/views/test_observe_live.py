@@ -158,7 +158,7 @@ def test_a_request_under_way_is_seen_with_its_handler(bus_name: str) -> None:
 
 
 def test_how_long_messages_have_waited_for_an_endpoint_is_seen(bus_name: str) -> None:
-    small = shmbus.Settings(ring_bytes=4096)
+    small = shmbus.Settings(in_bytes=4096, out_bytes=4096)
     with (
         shmbus.serve(bus_name) as bus,
         bus.attach("reader", settings=small) as reader,

@@ -33,6 +33,7 @@ PAYLOAD = b"\0" * 64
 PACE = 10_000  # messages a second
 BATCH = 256
 PATIENCE = 60.0
+RING = 4 << 20
 
 Step = Callable[[float], None]
 
@@ -246,7 +247,7 @@ def far(bus: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     times = array.array("q")
     count = 0
-    settings = Settings(ring_bytes=4 * 1024 * 1024)
+    settings = Settings(in_bytes=RING, out_bytes=RING, reply_bytes=RING)
     with attach(bus, name="far", timeout=PATIENCE, settings=settings) as endpoint:
 
         def paced(message: Message) -> None:
@@ -272,7 +273,8 @@ def _children(bus: str) -> Iterator[None]:
     python = [sys.executable, "-P"]
     # Rings into which a batch of the largest messages fits; no message is lost to a full ring.
     serve = f"from shmbus import Settings, host; host.host({bus!r}, "
-    serve += f"settings=Settings(ring_bytes={4 * 1024 * 1024}, block_timeout={PATIENCE}))"
+    serve += f"settings=Settings(in_bytes={RING}, out_bytes={RING}, reply_bytes={RING}, "
+    serve += f"block_timeout={PATIENCE}))"
     commands = [
         [*python, "-c", serve],
         [*python, "-c", f"from shmbus_command import bench; bench.far({bus!r})"],

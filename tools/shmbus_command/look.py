@@ -76,8 +76,14 @@ def _headline(info: BusInfo) -> str:
     state = info.state if info.alive or info.state != "serving" else "dead"
     return (
         f"{info.name}  {state}  process {info.pid}  since {up}  "
-        f"{info.endpoints} of {info.slots} endpoints  rings of {size(info.ring_bytes)}"
+        f"{info.endpoints} of {info.slots} endpoints  {_limits(info)}"
     )
+
+
+def _limits(info: BusInfo) -> str:
+    """What an endpoint can send and get, unless it has settings of its own."""
+    largest = min(info.in_bytes, info.out_bytes) // 4
+    return f"messages up to {size(largest)}, replies up to {size(info.reply_bytes // 4)}"
 
 
 _HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST"]
@@ -157,7 +163,8 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "dispatchers so far": info.serial,
         "package, layout": f"{info.package}, {info.layout}",
         "endpoints": f"{info.endpoints} of {info.slots}",
-        "rings": f"{size(info.ring_bytes)}, messages up to {size(info.ring_bytes // 4)}",
+        "rings": f"{size(info.in_bytes)} in, {size(info.out_bytes)} out, {size(info.reply_bytes)} "
+        f"each for replies; {_limits(info)}",
         "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
         "last heartbeat": _ago(info.heartbeat_age),
         "control plane ran": _ago(info.control_age),

@@ -14,13 +14,29 @@ _DEFAULT = Settings()
 @click.command()
 @click.argument("name")
 @click.option(
-    "--ring-bytes",
+    "--in-bytes",
     metavar="BYTES",
     type=int,
-    default=_DEFAULT.ring_bytes,
+    default=_DEFAULT.in_bytes,
     show_default=True,
-    help="Bytes of each ring (four per endpoint); a power of two. A message takes at most a "
-    "quarter.",
+    help="Bytes of each endpoint's ring for what it gets; a power of two. A message takes at most "
+    "a quarter of each ring that it passes.",
+)
+@click.option(
+    "--out-bytes",
+    metavar="BYTES",
+    type=int,
+    default=_DEFAULT.out_bytes,
+    show_default=True,
+    help="Bytes of the ring for what it sends.",
+)
+@click.option(
+    "--reply-bytes",
+    metavar="BYTES",
+    type=int,
+    default=_DEFAULT.reply_bytes,
+    show_default=True,
+    help="Bytes of each of its two rings for replies.",
 )
 @click.option(
     "--max-endpoints",
@@ -49,7 +65,9 @@ _DEFAULT = Settings()
 @click.option("--quiet", "-q", is_flag=True, help="Do not print what is served.")
 def serve(
     name: str,
-    ring_bytes: int,
+    in_bytes: int,
+    out_bytes: int,
+    reply_bytes: int,
     max_endpoints: int,
     block_timeout: float,
     stall_after: float,
@@ -62,7 +80,9 @@ def serve(
     A bus whose dispatcher was killed is adopted as it stands: nothing that was accepted is lost.
     """
     settings = Settings(
-        ring_bytes=ring_bytes,
+        in_bytes=in_bytes,
+        out_bytes=out_bytes,
+        reply_bytes=reply_bytes,
         max_endpoints=max_endpoints,
         block_timeout=block_timeout,
         stall_after=stall_after,

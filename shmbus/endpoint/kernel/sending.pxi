@@ -5,6 +5,8 @@ cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew be
 
 cdef enum: ALONE = -1                   # the index of a message that is in no batch
 
+cdef tuple SETTINGS = ("out_bytes", "reply_bytes")  # of the outgoing rings, by ring
+
 
 cdef inline bint is_type(str text):
     """Whether a user may send messages of this type."""
@@ -136,10 +138,11 @@ cdef class Outbox:
         cdef ep_endpoint *e = self._connection.e
         cdef flag armed = 0
         cdef rb_status status
-        cdef uint64_t limit = rb_largest_record(e.out[ep_ring_of(m.kind)].capacity)
+        cdef uint32_t ring = ep_ring_of(m.kind)
+        cdef uint64_t limit = rb_largest_record(e.out[ring].capacity)
         if ep_record_length(m) > limit:
             raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
-                                  endpoint=self._connection.name, index=number_of(index))
+                                  endpoint=self._connection.name, setting=SETTINGS[ring], index=number_of(index))
         if m.size > <uint64_t>LARGE:
             with nogil:
                 ep_lock(e)
@@ -176,4 +179,4 @@ cdef class Outbox:
             if self._connection.wait(EP_WANT_SPACE, ring, ep_record_length(m), self._connection.minds(),
                                      CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
                 raise QueueFull(type=type, endpoint=self._connection.name, depth=depth, capacity=e.out[ring].capacity,
-                                seconds=timeout, index=number_of(index))
+                                seconds=timeout, setting=SETTINGS[ring], index=number_of(index))

@@ -27,17 +27,17 @@ static inline uint64_t ep_rings_offset(uint64_t requests)
     return ep_page_align(sizeof(struct sb_up) + requests * sizeof(struct sb_pending));
 }
 
-static inline uint64_t ep_up_size(uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
+static inline uint64_t ep_up_size(uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests)
 {
-    return ep_rings_offset(requests) + data_bytes + reply_bytes;
+    return ep_rings_offset(requests) + out_bytes + reply_bytes;
 }
 
 /* All but the prefix. Its memory is zero so far. */
 static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *identity, uint64_t nonce, const char *name,
-                                 uint64_t data_bytes, uint64_t reply_bytes, uint64_t requests)
+                                 uint64_t in_bytes, uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests)
 {
     uint64_t offset = ep_rings_offset(requests);
-    uint64_t capacity[SB_RINGS] = {data_bytes, reply_bytes};
+    uint64_t in[SB_RINGS] = {in_bytes, reply_bytes}, out[SB_RINGS] = {out_bytes, reply_bytes};
     up->identity = *identity;
     up->nonce = nonce;
     strncpy(up->name, name, SB_NAME - 1);
@@ -45,10 +45,10 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
     up->pending_offset = sizeof *up;
     for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
         up->outgoing_ring[ring] =
-            (struct sb_ring_descriptor){.offset = offset, .capacity = capacity[ring], .kind = ring};
-        up->incoming_ring[ring] = (struct sb_ring_descriptor){.capacity = capacity[ring], .kind = ring};
+            (struct sb_ring_descriptor){.offset = offset, .capacity = out[ring], .kind = ring};
+        up->incoming_ring[ring] = (struct sb_ring_descriptor){.capacity = in[ring], .kind = ring};
         rb_store(&up->outgoing[ring].need, SB_NO_NEED);
-        offset += capacity[ring];
+        offset += out[ring];
     }
     rb_store(&up->outgoing[SB_DATA].interests_serial, 1);
     for (uint32_t i = 0; i < SB_HELD; i++)

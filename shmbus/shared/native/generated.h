@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000017dda0cfaull
+#define SB_LAYOUT 0x00000001fdd4576aull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -126,17 +126,19 @@ SB_FIELD(sb_bus, identity, 72, 32);
 SB_FIELD(sb_bus, serial, 104, 8);
 SB_FIELD(sb_bus, started_ns, 112, 8);
 SB_FIELD(sb_bus, slots, 120, 8);
-SB_FIELD(sb_bus, ring_bytes, 128, 8);
-SB_FIELD(sb_bus, max_requests, 136, 8);
-SB_FIELD(sb_bus, block_timeout_ns, 144, 8);
-SB_FIELD(sb_bus, stall_after_ns, 152, 8);
-SB_FIELD(sb_bus, prefetch, 160, 8);
-SB_FIELD(sb_bus, backlog_bytes, 168, 8);
-SB_FIELD(sb_bus, max_deliveries, 176, 8);
-SB_FIELD(sb_bus, batch_per_pass, 184, 8);
-SB_FIELD(sb_bus, rows_offset, 192, 8);
-SB_FIELD(sb_bus, name, 200, 64);
-SB_FIELD(sb_bus, package, 264, 32);
+SB_FIELD(sb_bus, in_bytes, 128, 8);
+SB_FIELD(sb_bus, out_bytes, 136, 8);
+SB_FIELD(sb_bus, reply_bytes, 144, 8);
+SB_FIELD(sb_bus, max_requests, 152, 8);
+SB_FIELD(sb_bus, block_timeout_ns, 160, 8);
+SB_FIELD(sb_bus, stall_after_ns, 168, 8);
+SB_FIELD(sb_bus, prefetch, 176, 8);
+SB_FIELD(sb_bus, backlog_bytes, 184, 8);
+SB_FIELD(sb_bus, max_deliveries, 192, 8);
+SB_FIELD(sb_bus, batch_per_pass, 200, 8);
+SB_FIELD(sb_bus, rows_offset, 208, 8);
+SB_FIELD(sb_bus, name, 216, 64);
+SB_FIELD(sb_bus, package, 280, 32);
 SB_FIELD(sb_bus, state, 320, 8);
 SB_FIELD(sb_bus, last_generation, 328, 8);
 SB_FIELD(sb_bus, backlogs_made, 336, 8);

@@ -175,7 +175,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t serial;            /* counts the dispatchers that this bus has had */
     uint64_t started_ns;        /* of this dispatcher */
     uint64_t slots;
-    uint64_t ring_bytes;
+    uint64_t in_bytes, out_bytes, reply_bytes; /* of its endpoints' rings, unless they say otherwise */
     uint64_t max_requests;
     uint64_t block_timeout_ns;
     uint64_t stall_after_ns;

@@ -22,7 +22,7 @@ def bus_requests(
     settings: shmbus.Settings | None = None,
 ) -> Sample:
     bus = bench.bus()
-    small = shmbus.Settings(ring_bytes=4096)
+    small = shmbus.Settings(in_bytes=4096, out_bytes=4096, reply_bytes=4096)
     roles = [
         Role(
             ends.dispatcher,

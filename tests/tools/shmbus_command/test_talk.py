@@ -214,7 +214,7 @@ def test_a_command_that_nobody_handles_fails_with_the_remedy(
 def test_a_command_too_large_for_its_handler_fails_with_where_to_look(
     bus: shmbus.Bus, shmbus_command: Command
 ) -> None:
-    with bus.attach("small", settings=shmbus.Settings(ring_bytes=4096)) as small:
+    with bus.attach("small", settings=shmbus.Settings(in_bytes=4096, out_bytes=4096)) as small:
         small.handle("job", lambda message: None)
         small.start()
         ran = shmbus_command("send", "-b", bus.name, "job", "--as", "text", "x" * 2000)

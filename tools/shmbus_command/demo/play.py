@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 import shmbus
-from shmbus import Bus, Message, Settings
+from shmbus import Bus, Message
 from shmbus.host import uninterrupted
 
-from .roles import PATIENCE, SHOWN, Hits, Part, Status
+from .roles import PATIENCE, SHOWN, Hits, Part, Status, rings_of
 from .sources import Index, find, tokenise
 
 SEARCHES = 2000
@@ -88,7 +88,7 @@ def play(root: Path, *, workers: int = 3, progress: Progress = lambda *_: None) 
     plain, sizes, plain_seconds = _plain(root, progress)
     plan = _plan(sizes, plain, workers)
     name = f"demo-{os.getpid()}"
-    settings = Settings(ring_bytes=_LEAST_RING, block_timeout=PATIENCE)
+    settings = rings_of(_LEAST_RING, block_timeout=PATIENCE)
     with shmbus.serve(name, settings=settings) as bus:
         outcome = _Play(bus, root, plan, plain, sizes, plain_seconds, progress).run()
     left = [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
@@ -124,9 +124,9 @@ def _plan(sizes: list[int], plain: Index, workers: int) -> Plan:
     free = shutil.disk_usage("/dev/shm").free
     for count in range(max(workers, 2), 1, -1):
         needed = (
-            Settings(ring_bytes=_LEAST_RING).bytes_for(1)
-            + (1 + count) * Settings(ring_bytes=ring).endpoint_bytes
-            + Settings(ring_bytes=index_ring).endpoint_bytes
+            rings_of(_LEAST_RING).bytes_for(1)
+            + (1 + count) * rings_of(ring).endpoint_bytes
+            + rings_of(index_ring).endpoint_bytes
         )
         if needed <= free:
             return Plan(workers=count, ring_bytes=ring, index_ring_bytes=index_ring, needed=needed)

@@ -22,6 +22,11 @@ WINDOW = 32
 SHOWN = 20  # of the files that a search finds
 
 
+def rings_of(size: int, *, block_timeout: float = Settings().block_timeout) -> Settings:
+    """All rings of one size, in bytes."""
+    return Settings(in_bytes=size, out_bytes=size, reply_bytes=size, block_timeout=block_timeout)
+
+
 class Part(msgspec.Struct, frozen=True):
     """What a process does, as its command line has it."""
 
@@ -165,8 +170,9 @@ def index(part: Part) -> None:
 
 
 def _attach(part: Part) -> shmbus.Endpoint:
-    settings = Settings(ring_bytes=part.ring_bytes)
-    return shmbus.attach(part.bus, name=part.name, settings=settings, timeout=PATIENCE)
+    return shmbus.attach(
+        part.bus, name=part.name, settings=rings_of(part.ring_bytes), timeout=PATIENCE
+    )
 
 
 ROLES = {"walker": walk, "worker": work, "index": index}
