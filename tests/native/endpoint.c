@@ -160,6 +160,33 @@ TEST(an_endpoint_tells_the_dispatcher_of_all_that_it_waits_for)
     close_world(w);
 }
 
+TEST(a_reply_that_waits_beside_the_space_kept_for_errors_goes_on_as_soon_as_there_is_space)
+{
+    struct world *w = new_world();
+    struct peer *server = join(w, "server");
+    struct peer *client = join_sized(w, "client", (struct size){.replies_in = 4096, .requests = 8});
+    handle(server, "x");
+    static char text[900];
+    memset(text, 'z', sizeof text - 1);
+    struct message m;
+    for (int i = 0; i < 3; i++)
+        ask(client, "x", "1");
+    settle(w);
+    for (int i = 0; i < 3; i++)
+        CHECK(take(server, &m) && answer(server, &m, text));
+    settle(w); /* two fit */
+    CHECK(rb_load(&client->down->incoming[SB_REPLIES].need) != SB_NO_NEED);
+    struct ep_endpoint e;
+    open_endpoint(&e, client);
+    has_told(client);
+    ep_drain_replies(&e);
+    CHECK(has_told(client));
+    settle(w);
+    CHECK(rb_load(&client->down->incoming[SB_REPLIES].head) > e.in[SB_REPLIES].next);
+    ep_free(&e);
+    close_world(w);
+}
+
 /* Batches ------------------------------------------------------------------------------------------------------- */
 
 TEST(a_batch_that_fills_the_ring_is_published)

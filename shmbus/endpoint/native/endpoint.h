@@ -33,6 +33,7 @@ struct ep_endpoint {
     struct rb_producer out[SB_RINGS];
     struct rb_consumer in[SB_RINGS];
     struct rb_poster dispatcher;
+    uint64_t crowded[SB_RINGS];         /* bytes in an incoming ring from which on something may wait for space there */
     uint64_t rung_for[SB_RINGS];        /* the `need` for which the dispatcher has been rung */
     uint64_t batched;                   /* messages committed and not published */
     uint64_t stamp;                     /* the time that the last message bears */

@@ -27,14 +27,13 @@ static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_
 }
 
 /* Move the tail of an incoming ring, and ring the dispatcher if it waits for that space. A ring that was less
- * than half full when we last looked keeps nobody waiting; the dispatcher's own look is the backstop. */
+ * crowded when we last looked keeps nobody waiting; the dispatcher's own look is the backstop. */
 static inline void ep_release(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
     struct rb_consumer *in = &e->in[ring];
     if (position == in->released)
         return;
-    bool full = in->head_seen - in->released >= in->capacity / 2;
-    if (!full) {
+    if (in->head_seen - in->released < e->crowded[ring]) {
         rb_release_to(in, position);
         return;
     }

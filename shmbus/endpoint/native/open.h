@@ -91,6 +91,9 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
                          (const uint8_t *)down + down->incoming_ring[ring].offset, down->incoming_ring[ring].capacity);
     }
     e->request_count = (uint32_t)up->pending_count;
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++)
+        e->crowded[ring] = e->in[ring].capacity / 2; /* what waits takes a quarter at the most, and as much of padding */
+    e->crowded[SB_REPLIES] -= e->request_count * (uint64_t)SB_REQUEST_RESERVE; /* a reply leaves space for the errors */
     e->requests = calloc(e->request_count, sizeof *e->requests);
     e->free = calloc(e->request_count, sizeof *e->free);
     if (!e->requests || !e->free)
