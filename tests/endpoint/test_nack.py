@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import shmbus
-from shmbus import BusView, Message
+from shmbus import BusView, Message, errors
 from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting
 from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually
 from shmbus.views.facts import EndpointInfo
@@ -349,6 +349,33 @@ def test_the_largest_message_can_be_given_back(attach: Attach, recorder: MakeRec
     (letter,) = letters.wait()
     assert tried == [largest, largest]
     assert (letter.payload["size"], letter.payload["payload"]) == (largest, bytes(largest))
+
+
+def test_what_its_own_rings_do_not_take_is_not_given_back_and_becomes_a_dead_letter(
+    attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters = recorder("$bus.undeliverable")
+    sizes = shmbus.Settings(in_bytes=65536, out_bytes=8192)
+    sender, one = attach("sender"), attach("one", settings=sizes)
+    refused = list[errors.MessageTooLarge]()
+
+    def fails(message: Message) -> None:
+        try:
+            message.nack()
+        except errors.MessageTooLarge as error:
+            refused.append(error)
+            raise OSError("too heavy") from error
+
+    one.subscribe("job", fails, group="workers", on_error="retry")
+    one.start()
+    sender.publish("job", bytes(10_000))
+    (letter,) = letters.wait()
+    (error,) = refused
+    assert (error.endpoint, error.setting, error.size) == ("one", "out_bytes", 10_000)
+    assert "too large to be given back" in letter.payload["reason"]
+    assert (letter.payload["attempt"], letter.payload["size"]) == (1, 10_000)
+    assert bytes(1000) < letter.payload["payload"] < bytes(2048)
+    eventually(lambda: info(one.bus, "one").in_hand == 0)
 
 
 def test_an_error_of_the_bus_in_the_midst_is_logged(

@@ -148,6 +148,9 @@ cdef class Receiving:
                 self._nacks.give(m, again & left, reason, False, ANSWER_TIMEOUT)
             except QueueFull:
                 self._nacks.delay(m, again & m.owed(), LATER, text)
+            except MessageTooLarge:    # the ring that it came in by is larger than the one it would go out by
+                self._nacks.give(m, again & m.owed(), encode_reason(f"too large to be given back (out_bytes): {text}"),
+                                 True, ANSWER_TIMEOUT)
             self._nacks.give(m, failed & left, reason, True, ANSWER_TIMEOUT)
         except BusError as error:
             log.error("endpoint %r: what becomes of %s %r could not be said: %s", self._connection.name, m.kind, m.type,
