@@ -77,8 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     have now waits in a backlog, and goes to whoever is free first."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
-    full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest ring
-    of an endpoint."""
+    full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest
+    ``out_bytes`` of an endpoint."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
     oldest is no longer kept for handing on. At most 64."""

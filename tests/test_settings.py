@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import shmbus
 from shmbus.errors import InvalidSetting
 from shmbus.limits import REQUEST_RESERVE
 from shmbus.settings import BatchLimits, Settings
+from shmbus.testing import Attach, in_shm
+
+CONTAINER = 64 << 20  # bytes that Docker gives /dev/shm of a container
 
 
 @pytest.mark.smoke
@@ -118,5 +123,15 @@ def test_the_table_says_what_endpoints_take() -> None:
     assert "MiB" in table
 
 
-def test_a_container_s_64_mb_hold_40_endpoints_by_default() -> None:
-    assert Settings().bytes_for(40) < 64 << 20
+def test_a_container_s_64_mb_hold_40_endpoints_by_default(bus: shmbus.Bus, attach: Attach) -> None:
+    def taken() -> int:
+        return sum((Path("/dev/shm") / name).stat().st_blocks * 512 for name in in_shm(bus.name))
+
+    alone = taken()
+    attach("one")
+    with_one = taken()
+    attach("two")
+    each = taken() - with_one
+    assert (CONTAINER - alone) // each == 40
+    settings = Settings()
+    assert (CONTAINER - settings.bytes_for(0)) // settings.endpoint_bytes == 40
