@@ -39,6 +39,7 @@ cdef extern from "ringbuf/native/bell.h" nogil:
 cdef extern from "ringbuf/native/ring.h" nogil:
     enum rb_status:
         RB_OK
+        RB_FULL
         RB_CORRUPT
     cdef struct rb_head8:
         uint32_t length

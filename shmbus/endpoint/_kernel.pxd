@@ -117,6 +117,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t inside
         ep_request *requests
         uint32_t alerting
+        uint32_t completed
         bint nudge
         bint resting
         uint32_t bad_ring

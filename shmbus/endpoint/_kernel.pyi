@@ -1,5 +1,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from threading import Condition
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, final
@@ -11,6 +12,7 @@ from ringbuf._kernel import Mapping
 from shmbus import errors
 from shmbus.shared.messages import Tap
 
+from .futures import Pump
 from .interest_log import Entry
 from .seat import Seat
 from .upcalls import BadRing, Upcalls
@@ -146,14 +148,9 @@ class Connection:
 
 @disjoint_base
 class PendingReply:
-    def __init__(
-        self,
-        requests: Requests,
-        type: str,
-        payload: object,
-        timeout: float | None,
-        reply_type: Any,
-    ) -> None: ...
+    def __init__(self) -> None: ...
+    @property
+    def _pump(self) -> Pump: ...
     @property
     def deadline(self) -> int: ...
     @property
@@ -179,6 +176,7 @@ class PendingReply:
 @final
 class Requests:
     def __new__(cls, *args: Any) -> Self: ...
+    def serve(self, future: type[PendingReply], pump: Pump) -> None: ...
     @property
     def limit(self) -> int: ...
     @property
@@ -254,6 +252,14 @@ class EndpointCore:
         timeout: float | None = 5.0,
         reply_type: Any = None,
     ) -> Message: ...
+    def request_async(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        reply_type: Any = None,
+    ) -> Future[Message]: ...
     def _run(self, *, reconnect: bool, timeout: float | None = None) -> None: ...
     def _receive(self, timeout: float | None) -> Message | None: ...
     def _receive_rest(self) -> Message | None: ...

@@ -52,6 +52,7 @@ from shmbus.shared.patterns import check_type
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
@@ -132,20 +131,6 @@ class Endpoint(EndpointCore):
         return f"<endpoint {self.name!r} on bus {self._seat.names.bus!r}{closed}>"
 
     # Requests --------------------------------------------------------------------------------
-
-    def request_async(
-        self,
-        type: str,
-        payload: object = None,
-        *,
-        timeout: float | None = 5.0,
-        reply_type: Any = None,
-    ) -> Future[Message]:
-        """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
-        only where this endpoint's ring, or its table of requests, is full. `result()` waits in the
-        calling thread; callbacks are called in a thread of the endpoint's own. Raises `NoThread`,
-        and like `publish`; the future has the errors of `request`."""
-        return self._pump.ask(type, payload, timeout, reply_type)
 
     def request_many(
         self,

@@ -42,8 +42,6 @@ FAREWELL = 1.0
 class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what that does, anew
     """The future of a request. Cancelling it frees its entry in the table of requests."""
 
-    _pump: Pump
-
     __hash__ = object.__hash__
 
     def add_done_callback(self, callback: Callable[[Future[Message]], object]) -> None:
@@ -113,8 +111,8 @@ def _call(callback: Callable[[Future[Message]], object], reply: Reply) -> None:
 
 
 class Pump:
-    """Sends the requests of one endpoint that have futures, and tells who waits for several of
-    them, or has a callback."""
+    """Attends to the futures of one endpoint: ends them at their deadlines, and tells who waits for
+    several of them, or has a callback."""
 
     def __init__(self, endpoint: EndpointCore) -> None:
         self._requests = endpoint._requests
@@ -124,16 +122,7 @@ class Pump:
         self._late: list[Reply] = []  # those whose condition somebody held
         self._many = _MANY
         self._until = _NEVER
-
-    def ask(
-        self, type: str, payload: object, timeout: float | None, reply_type: Any
-    ) -> Future[Message]:
-        """The future of a request, which is sent now."""
-        if not self.thread.runs:
-            self.thread.ensure()
-        reply = Reply(self._requests, type, payload, timeout, reply_type)
-        reply._pump = self
-        return reply
+        self._requests.serve(Reply, self)
 
     def expect(self, reply: Reply) -> None:
         """End this one at its deadline, if it is not done by then."""

@@ -89,6 +89,13 @@ cdef class EndpointCore:
         """
         return self._requests.ask(type, payload, timeout, reply_type)
 
+    def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+        """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
+        only where this endpoint's ring, or its table of requests, is full. `result()` waits in the
+        calling thread; callbacks are called in a thread of the endpoint's own. Raises `NoThread`,
+        and like `publish`; the future has the errors of `request`."""
+        return self._requests.ask_later(type, payload, timeout, reply_type)
+
     # Receiving -------------------------------------------------------------------------------
 
     def _run(self, *, bint reconnect, timeout=None):

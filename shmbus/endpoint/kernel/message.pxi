@@ -144,7 +144,7 @@ cdef class Message:
         """For which of them it was not given back."""
         return self.work() & ~self._settled
 
-    def done(self):
+    cpdef done(self):
         """This group message needs no handing on any more. Happens by itself when its callback
         returns or raises, and at the next receive in this thread. Nothing happens after `nack`."""
         if self._position != SB_NOWHERE:
@@ -185,7 +185,7 @@ cdef class Message:
             self._deferral = deferral
             self._deferred = True
 
-    def reply(self, payload=None):
+    cpdef reply(self, payload=None):
         """Answer the request. The answer may overtake events that this endpoint published before it.
         Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
         `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` (nothing was sent:

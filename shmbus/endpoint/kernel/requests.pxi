@@ -13,6 +13,9 @@ cdef enum:           # how far a future is
     CANCELLED = 4
 
 
+cdef tuple NO_ARGUMENTS = ()
+
+
 cdef class PendingReply:
     """A request whose reply may be collected later; the base of the futures that `request_async` returns."""
 
@@ -36,9 +39,13 @@ cdef class PendingReply:
     cdef readonly list _waiters  # and who waits for several futures at once, of which this is one
     cdef bint _shown             # who holds that has been shown that it is done
 
-    def __init__(self, Requests requests not None, str type not None, payload, timeout, reply_type):
-        """Send it. Waits only where the ring, or the table, is full."""
-        requests.begin(self, type, payload, timeout, reply_type, NULL)
+    def __init__(self):
+        raise TypeError("made by the bus; call request_async() or request_many()")
+
+    @property
+    def _pump(self):
+        """What attends to it where nobody waits."""
+        return self._requests.pump
 
     def __lt__(self, PendingReply other not None):
         """Whether its deadline comes first."""
@@ -174,6 +181,9 @@ cdef class Requests:
     cdef object _explain_timeout
     cdef list _pending           # PendingReply by index, or None
     cdef list _told              # those that are done, and to be told
+    cdef type _future            # futures.Reply
+    cdef object pump             # futures.Pump
+    cdef object _thread          # of the pump
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None,
                   upcalls):
@@ -184,6 +194,10 @@ cdef class Requests:
         self._explain_timeout = upcalls.explain_timeout
         self._pending = [None] * <Py_ssize_t>connection.e.request_count
         self._told = []
+
+    def serve(self, type future not None, pump not None):
+        """From here on there may be futures: of this class, a subclass of PendingReply, attended to by this pump."""
+        self._future, self.pump, self._thread = future, pump, pump.thread
 
     @property
     def limit(self):
@@ -206,6 +220,14 @@ cdef class Requests:
             raise self.error_of(m, r.asked)
         finally:
             self._finish(index)
+
+    cdef object ask_later(self, str type, object payload, object timeout, object reply_type):
+        """Send a request; returns its future."""
+        if not self._thread.runs:
+            self._thread.ensure()
+        future = (<PyTypeObject *>self._future).tp_new(self._future, <PyObject *>NO_ARGUMENTS, NULL)
+        self.begin(<PendingReply>future, type, payload, timeout, reply_type, NULL)
+        return future
 
     cdef int begin(self, PendingReply pending, str type, object payload, object timeout, object reply_type,
                    const ep_batch_limits *batch) except -1:
@@ -248,6 +270,8 @@ cdef class Requests:
         cdef ep_message m
         cdef uint8_t identity[16]
         cdef uint32_t index
+        cdef flag armed = 0
+        cdef rb_status status = RB_FULL
         cdef uint64_t trouble, minds = self._connection.minds()
         self._connection.check()
         m.kind = SB_REQUEST
@@ -256,6 +280,7 @@ cdef class Requests:
         m.deadline_ns = 0 if deadline == NEVER else deadline
         m.correlation = identity
         owner = self._outbox.fill(&m, type, payload, ALONE)
+        self._outbox.check_size(&m, type, ALONE)
         while True:
             ep_lock(e)
             trouble = ep_trouble(e) & minds
@@ -264,6 +289,8 @@ cdef class Requests:
                 if batch == NULL:
                     ep_flush(e)
                 index = ep_begin_request(e, m.deadline_ns, pending is not None, identity)
+                if index != EP_NO_REQUEST and m.size <= <uint64_t>LARGE:
+                    status = ep_push(e, &m, ep_stamp(e), batch, &armed)
                 if pending is not None and e.resting:
                     ep_nudge(e)
             ep_unlock(e)
@@ -283,8 +310,10 @@ cdef class Requests:
             pending._serial = e.requests[index].serial
             pending._asked = m.size
             self._pending[index] = pending
+        if armed:
+            ep_arm_watcher(e)
         try:
-            if not self._outbox.put_at_once(&m, type, batch, ALONE):
+            if status != RB_OK and not self._outbox.put_at_once(&m, batch):
                 self._outbox.put_slowly(&m, type, timeout, deadline, batch, ALONE)
         except BaseException:
             if pending is None:
@@ -364,12 +393,15 @@ cdef class Requests:
     cdef bint collect(self) except -1:
         """Take the replies that have come, whoever waits for them: whether there were any."""
         cdef ep_endpoint *e = self._connection.e
-        cdef uint32_t index
+        cdef uint32_t index = EP_NO_REQUEST
         cdef PendingReply pending
         cdef bint any = False
         while True:
             ep_lock(e)
-            ep_drain_replies(e)
+            if index != EP_NO_REQUEST:
+                ep_finish_request(e, index)
+            if e.completed == EP_NO_REQUEST:
+                ep_drain_replies(e)
             index = ep_next_completed(e)
             ep_unlock(e)
             if index == EP_NO_REQUEST:
@@ -380,7 +412,6 @@ cdef class Requests:
                 self._pending[index] = None
                 pending._message = self._message(&e.requests[index], pending._type, pending._reply_type)
                 self._done(pending, ARRIVED)
-            self._finish(index)
 
     cdef int _done(self, PendingReply pending, int outcome) except -1:
         pending._outcome = outcome

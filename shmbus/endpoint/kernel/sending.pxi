@@ -129,20 +129,24 @@ cdef class Outbox:
             self._scratch = <bytearray>owner
 
     cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
-        if not self.put_at_once(m, type, batch, index):
+        self.check_size(m, type, index)
+        if not self.put_at_once(m, batch):
             self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
         return 0
 
-    cdef bint put_at_once(self, ep_message *m, str type, const ep_batch_limits *batch, int64_t index) except -1:
+    cdef inline int check_size(self, const ep_message *m, str type, int64_t index) except -1:
+        cdef uint32_t ring = ep_ring_of(m.kind)
+        cdef uint64_t limit = rb_largest_record(self._connection.e.out[ring].capacity)
+        if ep_record_length(m) > limit:
+            raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
+                                  endpoint=self._connection.name, setting=SETTINGS[ring], index=number_of(index))
+        return 0
+
+    cdef bint put_at_once(self, ep_message *m, const ep_batch_limits *batch) noexcept:
         """False where the ring is full."""
         cdef ep_endpoint *e = self._connection.e
         cdef flag armed = 0
         cdef rb_status status
-        cdef uint32_t ring = ep_ring_of(m.kind)
-        cdef uint64_t limit = rb_largest_record(e.out[ring].capacity)
-        if ep_record_length(m) > limit:
-            raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
-                                  endpoint=self._connection.name, setting=SETTINGS[ring], index=number_of(index))
         if m.size > <uint64_t>LARGE:
             with nogil:
                 ep_lock(e)
