@@ -15,7 +15,7 @@ The steps:
 
     give back      returned = 1; head = 1; fence; not evicted? held = 0
     later          returned = 2, until then
-    its end        evicted = 1 (of one that lives); fence; last = head
+    its end        evicted = 1 (it may live); fence; last = head
                    what lies in the ring up to `last` is forwarded
                    held, and not returned up to `last`? handed on
 

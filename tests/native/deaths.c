@@ -411,6 +411,36 @@ TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
     close_world(w);
 }
 
+TEST(who_is_taken_for_dead_and_lives_is_told_before_anything_of_it_is_handed_on)
+{
+    static const enum sb_reason reasons[] = {SB_REASON_EXITED, SB_REASON_KILLED, SB_REASON_DIED, SB_REASON_EXEC};
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        struct world *w = new_world();
+        struct peer *p = join(w, "p");
+        struct dp_order order = {.kind = DP_DEAD, .slot = p->slot, .generation = p->generation, .reason = reasons[i]};
+        CHECK(dp_give_order(&w->f->orders, &order));
+        dp_take_orders(w->f, false);
+        EQUAL(rb_load(&p->down->state), SB_DOWN_EVICTED);
+        settle(w);
+        EQUAL(rb_load(&p->down->state), SB_DOWN_RECLAIMED);
+        close_world(w);
+    }
+}
+
+TEST(who_is_evicted_as_the_dispatcher_dies_is_told_by_the_successor)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    rb_store(&w->f->rows[p->slot].reason, SB_REASON_EVICTED);
+    rb_store(&w->f->rows[p->slot].state, SB_ROW_DYING); /* killed here */
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    EQUAL(rb_load(&p->down->state), SB_DOWN_EVICTED);
+    close_world(w);
+}
+
 TEST(whoever_is_evicted_is_told_and_what_it_had_sent_is_forwarded)
 {
     struct world *w = new_world();

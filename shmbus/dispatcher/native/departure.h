@@ -136,9 +136,13 @@ static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
     dp_row_set(port, &port->row->down_emitted, 1);
 }
 
-/* Its last replies go out, and all who wait for it, or want to know, hear of its end; twice does no harm. */
+/* It is told that it takes part no more, for whatever the reason: only an exec was seen, or what looked like one, its
+ * process may live. Its last replies go out, and all who wait for it, or want to know, hear of its end; twice does no
+ * harm. */
 static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
 {
+    rb_store_release(&port->down->state, SB_DOWN_EVICTED);
+    dp_touch(f, port);
     dp_freeze(port);
     dp_forward_replies(f, port);
     dp_fail_begun(f, port);
@@ -169,10 +173,6 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
     dp_wake_waiters(f, port);
     if (reason == SB_REASON_DETACHED)
         return;
-    if (reason == SB_REASON_EVICTED || reason == SB_REASON_QUARANTINED) {
-        rb_store_release(&port->down->state, SB_DOWN_EVICTED);
-        dp_touch(f, port);
-    }
     dp_settle_dead(f, port);
     if (reason == SB_REASON_QUARANTINED)
         dp_notify_of(f, DP_QUARANTINED_PORT, port);
