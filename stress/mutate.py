@@ -88,7 +88,9 @@ class Trial:
     def _try(self, change: Change) -> tuple[str, str]:
         native = [test for test in change.tests if test.startswith("tests/native/")]
         others = [test for test in change.tests if test not in native]
-        if native and (by := _noticed(self.run(native))):
+        if native and (by := _noticed(ran := self.run(native))):
+            if ran.uncompiled:
+                raise BuildFailed(ran.uncompiled)
             return "caught", by
         self._workshop.build()
         if others and (by := _noticed(self.run(others))):

@@ -31,6 +31,8 @@ class Ran(NamedTuple):
     hung: bool = False
     trouble: str = ""
     """What kept pytest from running them; empty: nothing."""
+    uncompiled: str = ""
+    """The errors of a C program that does not compile; empty: all do."""
 
     @property
     def good(self) -> bool:
@@ -46,6 +48,7 @@ def pytest(python: Path, directory: Path, arguments: list[str], *, limit: float)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment.pop("VIRTUAL_ENV", None)
     environment.pop("PYTHONPATH", None)
+    environment["CC"] = f"{os.environ.get('CC', 'cc')} -w"  # a warning is no test that notices
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open in whoever is left over
         process = subprocess.Popen(
             command,
@@ -72,7 +75,8 @@ def pytest(python: Path, directory: Path, arguments: list[str], *, limit: float)
     found = re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.M)
     known = (0, _CODE_FAILED) if found else (0,)
     trouble = "" if hung or process.returncode in known else printed[-1500:]
-    return Ran(tuple(dict.fromkeys(found)), time.monotonic() - began, hung, trouble)
+    errors = "\n".join(re.findall(r"\S+\.[ch]:\d+:\d+: error: .*", printed))
+    return Ran(tuple(dict.fromkeys(found)), time.monotonic() - began, hung, trouble, errors)
 
 
 class _Kin:
