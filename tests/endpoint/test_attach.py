@@ -121,6 +121,22 @@ def test_a_dispatcher_that_does_not_answer_is_named(bus_process: BusProcess) -> 
 
 
 @pytest.mark.smoke
+def test_no_two_endpoints_of_a_bus_have_the_same_generation(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    """By slot and generation a process is known to the others, also when it has gone."""
+    given: list[int] = []
+    for name in ("a", "b", "c"):
+        endpoint = attach(name)
+        given.append(bus.endpoints()[0].generation)
+        endpoint.close()
+    attach("d")
+    attach("e")
+    given += [endpoint.generation for endpoint in bus.endpoints()]
+    assert given == sorted(set(given))
+    assert len(given) == 5
+
+
 def test_names_are_unique_and_free_again_after_close(bus: shmbus.Bus, attach: Attach) -> None:
     first = attach("worker")
     with pytest.raises(errors.NameTaken) as caught:

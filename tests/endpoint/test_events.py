@@ -274,6 +274,20 @@ def test_what_comes_for_a_group_that_has_been_left_is_counted(
     assert "nothing here handles it any more" in caplog.text
 
 
+def test_what_comes_for_a_group_that_has_been_left_is_not_for_the_next_group(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    sender, member = attach("s"), attach("m")
+    got: list[Message] = []
+    left = member.subscribe("job", print, group="workers")
+    sender.publish("job")
+    eventually(lambda: bus.endpoints()[1].untouched == 1)
+    left.close()
+    member.subscribe("job", got.append, group="others")
+    member.receive(0)
+    assert got == []
+
+
 def test_groups_are_limited_to_31_and_a_left_one_makes_room(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
@@ -363,7 +377,11 @@ def test_large_messages_where_the_rings_are_made_for_them(bus: shmbus.Bus, attac
 def test_run_and_iteration_exclude_each_other(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.subscribe("x", print)
+    begun = iter(endpoint)
     endpoint.start()
+    eventually(lambda: bus.endpoints()[0].receivers == 1)
+    with pytest.raises(errors.ReceiveConflict):
+        next(begun)
     with pytest.raises(errors.ReceiveConflict):
         next(iter(endpoint))
     with pytest.raises(errors.ReceiveConflict):

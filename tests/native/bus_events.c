@@ -57,6 +57,23 @@ TEST(who_lets_messages_wait_with_nothing_in_hand_is_stalled_until_it_goes_on)
     close_world(w);
 }
 
+TEST(what_the_dispatcher_slept_through_is_not_counted_against_anybody)
+{
+    struct world *w = open_world((struct plan){.stall_after_ns = SECOND});
+    struct peer *ear = join(w, "ear"), *p = join(w, "p"), *source = join(w, "source");
+    subscribe(ear, "$bus.endpoint.stalled");
+    subscribe(p, "x");
+    publish(source, "x", "1");
+    settle(w);
+    w->now += 60 * SECOND; /* the machine was too busy to run any of them */
+    settle(w);
+    GETS_NOTHING(ear);
+    advance(w, 2 * SECOND); /* by now the dispatcher runs, and p does not */
+    struct message m;
+    CHECK(take(ear, &m) && mentions(&m, "p"));
+    close_world(w);
+}
+
 TEST(a_long_running_handler_and_an_idle_endpoint_are_not_stalled)
 {
     struct world *w = open_world((struct plan){.stall_after_ns = SECOND});

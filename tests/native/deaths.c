@@ -394,7 +394,7 @@ TEST(many_types_in_use_do_not_keep_group_messages_from_being_handed_on)
 
 TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
 {
-    struct world *w = new_world();
+    struct world *w = open_world((struct plan){.batch = 1});
     struct peer *a = join(w, "a"), *p = join(w, "p");
     subscribe(a, "x");
     for (int i = 0; i < 10; i++)
@@ -404,7 +404,7 @@ TEST(who_lets_go_of_its_door_and_writes_on_is_seen_off_all_the_same)
     CHECK(dp_give_order(&w->f->orders, &order));
     for (int i = 0; i < 50; i++) {
         one_pass(w);
-        publish(p, "x", "2"); /* something is always there when the dispatcher looks */
+        publish(p, "x", "2"), publish(p, "x", "2"); /* more than the dispatcher takes meanwhile */
     }
     CHECK(p->reclaimed);
     CHECK(count_messages(a) <= 12);
@@ -477,6 +477,8 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     handle(p, "ask");
     ask(client, "ask", "1");
     settle(w);
+    struct peer *other = join(w, "other");
+    handle(other, "ask");
     struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation,
                              .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(&w->f->orders, &order));
@@ -485,6 +487,7 @@ TEST(a_request_that_the_evicted_takes_before_it_is_handed_on_ends_with_an_error)
     CHECK(take(p, &m)); /* it lives, and has not looked yet */
     settle(w);
     CHECK(p->reclaimed);
+    GETS_NOTHING(other); /* it may have been done in part */
     GETS_FAULT(client, SB_FAULT_ENDPOINT_DIED, "p");
     CHECK(!take_reply(client, &m));
     close_world(w);
@@ -738,5 +741,28 @@ TEST(exec_is_seen_by_the_threads_and_the_memory_that_it_ends_and_by_neither_alon
     }
     kill(hidden, SIGKILL);
     EQUAL(waitpid(hidden, NULL, 0), hidden);
+    close_world(w);
+}
+
+TEST(a_death_that_the_next_dispatcher_finishes_is_told_once)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *full = join_sized(w, "full", (struct size){.data_in = 4096});
+    struct peer *victim = join(w, "victim");
+    subscribe(ear, "$bus.endpoint.down");
+    subscribe(full, "news");
+    for (int i = 0; i < 40; i++)
+        CHECK(publish_bytes(victim, "news", 200));
+    settle(w);
+    die(victim, SB_REASON_KILLED);
+    CHECK(!victim->reclaimed); /* what it published waits for space */
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+    EQUAL(count_messages(full), 40);
+    CHECK(victim->reclaimed);
+    EQUAL(count_messages(ear), 1);
     close_world(w);
 }

@@ -167,6 +167,21 @@ TEST(limits_that_hold_garbage_harm_nobody)
     close_world(s.w);
 }
 
+TEST(a_limit_longer_than_the_clock_has_run_is_told_of_to_nobody)
+{
+    struct scene s = begun(SB_REQUEST);
+    uint32_t i = begin_limit(s.server, &s.m, SECOND);
+    rb_store(&s.server->up->limited[i].limit_ns, s.w->now + 2 * SECOND); /* and it is over in a second */
+    advance(s.w, 2 * SECOND);
+    GETS_NOTHING(s.ear); /* it would say that the handler has run for longer than this machine */
+    struct message m;
+    CHECK(!take_reply(s.client, &m));
+    CHECK(answer(s.server, &s.m, "all the same"));
+    settle(s.w);
+    GETS_REPLY(s.client, "all the same");
+    close_world(s.w);
+}
+
 TEST(a_successor_tells_of_what_became_overdue_meanwhile_and_of_nothing_twice)
 {
     struct scene s = begun(SB_REQUEST);
