@@ -337,6 +337,27 @@ def test_many_requests_that_are_given_up_leave_their_places(client: shmbus.Endpo
     eventually(lambda: client.bus.endpoints()[1].pending == 0)
 
 
+def test_while_one_reply_is_worked_on_the_next_requests_are_under_way(
+    attach: Attach, client: shmbus.Endpoint
+) -> None:
+    begun: list[object] = []
+    other = attach("other")
+    other.handle("count", lambda message: begun.append(message.payload))
+    other.start()
+    replies = client.request_many((("count", n) for n in range(10)), timeout=60, window=8)
+    next(replies)
+
+    def all_have_come() -> bool:
+        (server,) = client.bus.find("count")
+        return server.sent.replies == 8 and server.outgoing_replies.depth == 0
+
+    eventually(all_have_come)
+    for _ in range(4):  # of which none has to wait
+        next(replies)
+    eventually(lambda: begun == list(range(10)))
+    assert len(list(replies)) == 5
+
+
 def test_what_the_items_of_many_requests_raise_comes_after_the_replies(
     client: shmbus.Endpoint,
 ) -> None:

@@ -115,6 +115,65 @@ TEST(who_finishes_many_gets_more_at_once_and_who_has_lately_finished_none_gets_o
     close_world(w);
 }
 
+TEST(what_is_being_taken_is_not_taken_for_finished)
+{
+    struct world *w = open_world((struct plan){.prefetch = 8});
+    struct peer *worker = join_worker(w, "worker"), *source = join(w, "source");
+    struct message m;
+    for (int i = 0; i < 10; i++)
+        publish(source, "job", "j");
+    settle(w);
+    rb_store(&worker->up->in_hand, 1); /* it has locked to take, and not yet counted it as taken */
+    advance(w, SECOND);
+    rb_store(&worker->up->in_hand, 0);
+    CHECK(begin(worker, &m));
+    settle(w);
+    EQUAL(dp_untouched(&w->f->ports[worker->slot]), 1); /* behind one that may take long, as none is finished */
+    close_world(w);
+}
+
+TEST(who_has_more_in_hand_than_it_may_gets_no_more)
+{
+    struct world *w = open_world((struct plan){.prefetch = 2});
+    struct peer *busy = join(w, "busy"), *idle = join(w, "idle"), *source = join(w, "source");
+    struct message m;
+    subscribe_group(busy, "job", "g", 1);
+    subscribe_group(idle, "job", "g", 1);
+    handle(busy, "ask");
+    for (int i = 0; i < 4; i++)
+        ask(source, "ask", "answered later"); /* as it is the only one who handles that, it has all of them */
+    settle(w);
+    for (int i = 0; i < 4; i++)
+        CHECK(begin(busy, &m));
+    for (int i = 0; i < 20; i++)
+        publish(source, "job", "j");
+    settle(w);
+    EQUAL(dp_untouched(&w->f->ports[busy->slot]), 0);
+    EQUAL(count_messages(idle), 20);
+    close_world(w);
+}
+
+TEST(who_is_stalled_gets_no_more_until_it_goes_on)
+{
+    struct world *w = new_world();
+    struct peer *hung = join(w, "hung"), *worker = join(w, "worker"), *source = join(w, "source");
+    struct message m;
+    subscribe_group(hung, "job", "g", 1);
+    subscribe_group(worker, "job", "g", 1);
+    publish(source, "job", "1"), publish(source, "job", "2");
+    settle(w);
+    CHECK(take(worker, &m));
+    advance(w, 3 * SECOND);
+    for (int i = 0; i < 40; i++)
+        publish(source, "job", "j");
+    settle(w);
+    EQUAL(dp_untouched(&w->f->ports[hung->slot]), 1);
+    CHECK(take(hung, &m));
+    settle(w);
+    CHECK(count_messages(hung) > 0);
+    close_world(w);
+}
+
 TEST(who_rang_and_was_found_behind_a_long_message_gets_what_waits_as_soon_as_that_is_done)
 {
     struct world *w = open_world((struct plan){.prefetch = 4});
@@ -156,6 +215,29 @@ TEST(what_waits_keeps_its_order_and_others_pass_it)
     }
     GETS_NOTHING(worker);
     close_world(w);
+}
+
+TEST(what_comes_as_somebody_becomes_free_does_not_pass_what_waits)
+{
+    for (int before = 0; before < 2; before++) { /* whichever of them the dispatcher visits first */
+        struct world *w = open_world((struct plan){.prefetch = 1});
+        struct peer *one = before ? join(w, "source") : NULL;
+        struct peer *worker = join(w, "worker"), *source = one ? one : join(w, "source");
+        subscribe_group(worker, "job", "g", 1);
+        publish(source, "job", "1"), publish(source, "job", "2"), publish(source, "job", "3");
+        settle(w);
+        GETS(worker, "1");
+        publish(source, "job", "4");
+        settle(w);
+        GETS(worker, "2");
+        publish(source, "job", "5");
+        settle(w);
+        for (int i = 3; i <= 5; i++) {
+            GETS(worker, ((char[]){(char)('0' + i), 0}));
+            settle(w);
+        }
+        close_world(w);
+    }
 }
 
 TEST(a_request_that_waits_is_answered_by_whoever_is_free_first)

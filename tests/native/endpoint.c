@@ -311,6 +311,58 @@ TEST(a_bus_of_another_layout_that_took_the_place_is_the_end_of_this_one)
     close_world(w);
 }
 
+/* Its end ------------------------------------------------------------------------------------------------------- */
+
+TEST(memory_in_which_a_thread_waits_is_not_given_back)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    struct waiting late = {.e = &e};
+    begin_to_wait(&late, EP_WANT_STATE, SB_DOWN_DRAINED, 60 * SECOND, 1);
+    ep_lock(&e);
+    CHECK(!ep_vacate(&e, NULL, 0));
+    ep_unlock(&e);
+    rb_store_release(&p->down->state, SB_DOWN_DRAINED);
+    sem_post(&p->bell);
+    pthread_join(late.thread, NULL);
+    EQUAL(late.wake, RB_READY);
+    CHECK(ep_vacate(&e, NULL, 0));
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_is_called_after_the_end_finds_no_message_and_rings_nobody)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "y");
+    publish(source, "y", "1");
+    publish(source, "y", "2");
+    settle(w);
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    CHECK(take_one(&e));
+    for (int times = 0; times < 2; times++, settle(w))
+        while (push(&e, 200, NULL) == RB_OK) {
+        }
+    memset(p->up, 0, p->up_size); /* as the memory that takes its place is */
+    memset(p->down, 0, p->down_size);
+    CHECK(ep_vacate(&e, NULL, 0));
+    has_told(p);
+    struct sb_record header;
+    const uint8_t *record;
+    EQUAL(ep_peek(&e, &header, &record), RB_EMPTY);
+    enum rb_status status;
+    while ((status = push(&e, 200, NULL)) == RB_OK) {
+    }
+    EQUAL(status, RB_FULL);
+    CHECK(!has_told(p));
+    ep_free(&e);
+    close_world(w);
+}
+
 /* Giving back ------------------------------------------------------------------------------------------------- */
 
 static uint64_t take_job(struct ep_endpoint *e, struct sb_record *header)

@@ -281,6 +281,47 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
     dp_routes_close(&r);
 }
 
+TEST(subscribing_and_unsubscribing_for_ever_takes_no_more_memory)
+{
+    struct dp_routes r;
+    CHECK(dp_routes_open(&r, 1));
+    char text[64];
+    for (uint64_t id = 1; id <= 20000; id++) {
+        snprintf(text, sizeof text, "view.%d.>", (int)id);
+        add_subscription(&r, 0, id, text);
+        CHECK(r.trie.nodes.used <= r.trie.nodes.mask); /* else a search for what is not there never ends */
+        CHECK(dp_remove_interest(&r, 0, id));
+    }
+    EQUAL(r.trie.nodes.live, 0);
+    CHECK(r.trie.nodes.mask < 256);
+    dp_routes_close(&r);
+}
+
+static void drop_nothing(struct sb_node *n) { (void)n; }
+
+TEST(tokens_that_somebody_made_to_have_the_same_hash_are_two)
+{
+    struct sb_trie t;
+    CHECK(sb_trie_open(&t, sizeof(struct sb_node)));
+    struct { uint64_t words[3]; } a, b; /* of the second word follows from the others that the hashes are the same */
+    memcpy(&a, "aaaaaaaabbbbbbbbcccccccc", sizeof a);
+    memcpy(&b, "dddddddd........cccccccc", sizeof b);
+    uint64_t seed = (uint64_t)(uintptr_t)t.root ^ 0x9e3779b97f4a7c15ull ^ sizeof a;
+    for (; memchr(&b, '.', sizeof b); a.words[1]++) {
+        uint64_t one = (seed ^ a.words[0]) * 0x9fb21c651e98df25ull, other = (seed ^ b.words[0]) * 0x9fb21c651e98df25ull;
+        b.words[1] = a.words[1] ^ one ^ one >> 32 ^ other ^ other >> 32;
+        if (!memchr(&b, '.', sizeof b))
+            break;
+    }
+    EQUAL(sb_hash(&a, sizeof a, (uint64_t)(uintptr_t)t.root), sb_hash(&b, sizeof b, (uint64_t)(uintptr_t)t.root));
+    struct sb_node *first = sb_trie_find(&t, (const char *)&a, sizeof a, true);
+    struct sb_node *second = sb_trie_find(&t, (const char *)&b, sizeof b, true);
+    CHECK(first && second && first != second);
+    CHECK(sb_trie_find(&t, (const char *)&a, sizeof a, false) == first);
+    CHECK(sb_trie_find(&t, (const char *)&b, sizeof b, false) == second);
+    sb_trie_close(&t, drop_nothing);
+}
+
 TEST(routes_of_a_run_stay_until_the_next)
 {
     struct dp_routes r;

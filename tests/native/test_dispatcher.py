@@ -29,6 +29,7 @@ SOURCES = [
     "threads.c",
     "endpoint.c",
     "bell.c",
+    "spinning.c",
     "ring.c",
 ]
 VARIANTS = {

@@ -352,3 +352,38 @@ TEST(the_end_of_a_process_is_not_reported_of_whoever_has_its_slot_by_then)
     dp_liveness_close(&liveness);
     close_world(w);
 }
+
+struct taking { /* an endpoint that takes messages one by one, and works on each for a moment */
+    struct peer *p;
+    rb_word finished, over;
+};
+
+static void *taking(void *argument)
+{
+    struct taking *t = argument;
+    uint64_t until = rb_now() + 400 * MILLISECOND;
+    for (uint64_t n = 1; n % 64 || rb_now() < until; n++) { /* as ep_take, ep_set_in_hand */
+        rb_store_release(&t->p->up->in_hand, 1);
+        rb_store_release(&t->p->up->incoming[SB_DATA].taken_count, n);
+        for (int i = 0; i < 5; i++)
+            rb_pause();
+        rb_store_release(&t->finished, n);
+        rb_store_release(&t->p->up->in_hand, 0);
+    }
+    rb_store_release(&t->over, 1);
+    return NULL;
+}
+
+TEST(what_is_taken_as_the_dispatcher_looks_does_not_count_as_finished)
+{
+    struct world *w = new_world();
+    struct taking t = {.p = join(w, "p")};
+    const struct dp_port *port = &w->f->ports[t.p->slot];
+    pthread_t thread = start(taking, &t);
+    while (!rb_load_acquire(&t.over)) {
+        struct dp_load load = dp_load_of(w->f, port);
+        CHECK(load.finished <= (int64_t)rb_load_acquire(&t.finished));
+    }
+    pthread_join(thread, NULL);
+    close_world(w);
+}
