@@ -160,6 +160,7 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
 
 cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
+    void ep_set_work_done(ep_endpoint *, uint64_t)
     void ep_release_data(ep_endpoint *)
     void ep_done(ep_endpoint *, uint64_t)
     void ep_mark_returned(ep_endpoint *, uint64_t, uint64_t)

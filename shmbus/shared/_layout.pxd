@@ -346,6 +346,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word bell
         rb_word in_hand
         rb_word in_hand_since_ns
+        rb_word work_done
         rb_word receivers
         rb_word progress_ns
         rb_word sent_events

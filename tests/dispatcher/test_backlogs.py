@@ -97,6 +97,44 @@ def test_of_one_burst_at_most_one_short_job_waits_behind_the_long_one(
     eventually(lambda: len(long.done) + len(other.done) == 41)
 
 
+def test_events_for_the_workers_themselves_earn_them_no_jobs(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    desks, sender, ticks = [Desk(attach("one")), Desk(attach("two"))], attach("sender"), [0, 0]
+
+    def counting(worker: int) -> Callable[[shmbus.Message], None]:
+        def tick(message: shmbus.Message) -> None:
+            ticks[worker] += 1
+
+        return tick
+
+    for worker, desk in enumerate(desks):
+        desk.endpoint.subscribe("tick", counting(worker))
+    over, jobs = threading.Event(), list[str]()
+
+    def trickle() -> None:
+        with attach("clock") as clock:
+            while not over.wait(0.001):
+                clock.publish("tick")
+                if ticks[0] % 20 == 0:
+                    clock.publish("job.short", "now and then")
+                    jobs.append("now and then")
+
+    clock = threading.Thread(target=trickle)
+    clock.start()
+    try:
+        eventually(lambda: min(ticks) > 200)
+    finally:
+        over.set()
+        clock.join()
+    sender.publish_many([("job.long", "long"), *(("job.short", n) for n in range(40))])
+    # While the long job still runs; the few jobs that they did between the ticks earned some:
+    eventually(lambda: sum(len(desk.done) for desk in desks) >= len(jobs) + 39 - 5)
+    for desk in desks:
+        desk.go_on.set()
+    eventually(lambda: sum(len(desk.done) for desk in desks) == len(jobs) + 41)
+
+
 @pytest.mark.parametrize("kind", ["request", "send"])
 def test_of_one_burst_for_two_handlers_at_most_one_waits_behind_the_long_one(
     bus: shmbus.Bus, attach: Attach, kind: str

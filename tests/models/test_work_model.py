@@ -35,7 +35,11 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
 WRONG: dict[str, dict[str, Any]] = {
     "what is untouched is not bound": {**FOUND_BUSY, "untouched_are_bound": False},
     "in hand after taken": {"in_hand_before_taken": False},
-    "in hand after taken, two may be there": {**TWO_AT_ONE, "in_hand_before_taken": False},
+    "work counts as done when it is taken": {
+        "prefetch": 3,
+        "waiting": 3,
+        "done_when_it_is_done": False,
+    },
     "in hand is read before taken": {"taken_read_before_in_hand": False},
     "no fence with the last taken": {**HUNG, "fence_with_the_last_taken": False},
     "no look with the last taken": {**HUNG, "looks_when_taken": False},

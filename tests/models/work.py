@@ -11,19 +11,20 @@ The words, and who writes each; the dispatcher's of an endpoint e are in its DOW
                                  rings (0: it need not)
     in_hand[e]      endpoint     messages begun and not done
     taken_count[e]  endpoint     messages taken
+    work_done[e]    endpoint     messages that were work, begun and done
 
 and private to the endpoint, under its lock: how far it knows the head (`head_seen`), and for which
-question it has rung (`offered_for`); to the dispatcher: what e had finished when time was last
-found to have passed, and which time that was (`before`).
+question it has rung (`offered_for`); to the dispatcher: `work_done` when time was last found to
+have passed, and which time that was (`before`).
 
 The steps:
 
     take        in_hand + 1; taken_count + 1 (release); with the last that it knows of: fence
-    done        in_hand - 1; fence
+    done        work_done + 1; in_hand - 1; fence
     both then   wanted asks, for the first time, less is untouched, and one more may be there: ring
     free?       taken_count.load (acquire), then in_hand: untouched and in hand are fewer than
                 `prefetch`, or than one for each thread; and untouched fewer than threads with
-                nothing in hand, one at least, and what was finished lately
+                nothing in hand, one at least, and what was done lately
     drain       somebody is free: give it the first message
                 nobody: a new question to each, fence; free? to each; still nobody: sleep
     e has rung  it was asked: is it free? No question any more, drain. Is it not? Ask it again
@@ -34,8 +35,8 @@ needs one only where it may become free for good: with each that is done, and wi
 since until then whoever takes the next one looks again.
 
 Why `in_hand` goes up first and is read last: a message that is taken in between is counted
-twice, not never, and is not finished: so nobody ever has more than may be, and behind a message
-that takes long no more than one waits, and what was finished lately.
+twice, not never: so nobody ever has more than may be.  `work_done` is a word of its own, and not
+what was taken less what is in hand: events for the endpoint itself would then earn it work.
 
 Why each question is another one: an endpoint that rang *once for what was delivered to it*, as it
 was at first, is silent for ever when the dispatcher finds it at a message that takes long, or
@@ -46,7 +47,7 @@ lock; at most 1, 2 and 4 messages at each; one that comes later, takes long, or 
 kill of the dispatcher at every step.  Shown: whenever nothing can move any more, nobody is free
 while something waits in the backlog, without the look at every backlog now and then; and nobody
 ever has more than `prefetch`, or one for each thread, untouched and in hand, nor more
-untouched than threads with nothing in hand, one at least, and what it has finished.
+untouched than threads with nothing in hand, one at least, and what it has done.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
@@ -74,6 +75,7 @@ def work(
     kills: int = 0,
     untouched_are_bound: bool = True,
     in_hand_before_taken: bool = True,
+    done_when_it_is_done: bool = True,
     taken_read_before_in_hand: bool = True,
     fence_with_the_last_taken: bool = True,
     fence_when_done: bool = True,
@@ -157,12 +159,18 @@ def work(
         in_hand = yield load(f"in_hand[{e}]")
         yield store(f"in_hand[{e}]", in_hand + by)
 
+    def count_done(e: str) -> Part[None]:
+        done = yield load(f"work_done[{e}]")
+        yield store(f"work_done[{e}]", done + 1)
+
     def thread(e: str) -> Program:
         while True:
             taken = yield locking_to_take[e]
             if in_hand_before_taken:
                 yield from change_in_hand(e, 1)
             yield store(f"taken_count[{e}]", taken + 1)
+            if not done_when_it_is_done:
+                yield from count_done(e)
             if not in_hand_before_taken:
                 yield from change_in_hand(e, 1)
             seen = yield load(f"head_seen[{e}]")
@@ -175,6 +183,8 @@ def work(
             if hangs and (yield it_hangs):
                 return
             yield locking_done[e]
+            if done_when_it_is_done:
+                yield from count_done(e)
             yield from change_in_hand(e, -1)
             if fence_when_done:
                 yield fence()
@@ -193,17 +203,18 @@ def work(
         else:
             in_hand = yield load(f"in_hand[{e}]")
             taken = yield load(f"taken_count[{e}]")
-        untouched, finished = delivered - taken, max(taken - in_hand, 0)
+        untouched = delivered - taken
         if not untouched_are_bound:
             return untouched, most - in_hand
+        done = yield load(f"work_done[{e}]")
         if clock:
             time = yield load("clock")
             seen, before = yield load(f"before[{e}]")
             if time != seen:
-                before = max(finished, before)
+                before = done
                 yield store(f"before[{e}]", (time, before))
-            finished = max(finished - before, 0)
-        return untouched, max(min(max(threads - in_hand, 1) + finished, most - in_hand), 0)
+            done -= before
+        return untouched, max(min(max(threads - in_hand, 1) + done, most - in_hand), 0)
 
     def is_free(e: str) -> Part[bool]:
         untouched, may = yield from room(e)
@@ -343,7 +354,7 @@ def work(
     for e in endpoints:
         words |= {f"{word}[{e}]": 0 for word in ("head", "delivered", "in_hand", "taken_count")}
         words |= {f"{word}[{e}]": 0 for word in ("head_seen", "offered_for", "begun")}
-        words |= {f"{word}[{e}]": 0 for word in ("finished", "lock", "rung")}
+        words |= {f"{word}[{e}]": 0 for word in ("finished", "work_done", "lock", "rung")}
         words[f"wanted[{e}]"] = (0, 0)
         if clock:
             words |= {"clock": 0, f"before[{e}]": (0, 0)}
@@ -359,7 +370,7 @@ def work(
     writers["sent"] = "source" if later else ""
     private = {"lock", "head_seen", "offered_for"} if threads == 1 else set()
     if threads == 1:
-        own = (*private, "in_hand", "taken_count", "finished")
+        own = (*private, "in_hand", "taken_count", "work_done", "finished")
         writers |= {f"{word}[{e}]": f"{e}0" for e in endpoints for word in own}
     return Model(
         words=words,

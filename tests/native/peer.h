@@ -329,6 +329,19 @@ static inline void offer_work(struct peer *p)
     raise_ready(p);
 }
 
+/* Is it for a group, a command or a request? */
+static inline bool is_work(const struct message *m)
+{
+    uint16_t kind = m->header.kind;
+    return kind == SB_SEND || kind == SB_REQUEST || (kind == SB_EVENT && m->header.interests & ~SB_PLAIN);
+}
+
+static inline void note_done(struct peer *p, const struct message *m)
+{
+    if (is_work(m))
+        rb_store(&p->up->work_done, rb_load(&p->up->work_done) + 1);
+}
+
 /* Take the next message, and keep hold of it where `held` is a word for it. False: there is none. */
 static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb_held_state how)
 {
@@ -353,6 +366,8 @@ static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb
     rb_store_release(&p->up->incoming[SB_DATA].taken, c->next);
     rb_store(&p->up->incoming[SB_DATA].taken_count, rb_load(&p->up->incoming[SB_DATA].taken_count) + 1);
     rb_store(&p->up->progress_ns, p->world->now);
+    if (!hold)
+        note_done(p, m);
     release(p, SB_DATA, least_held(p));
     offer_work(p);
     return true;
@@ -368,6 +383,7 @@ static inline void finish(struct peer *p, const struct message *m)
             rb_store_release(&p->up->held[i].done, SB_HELD_DONE);
             rb_store_release(&p->up->held[i].position, SB_NOWHERE);
             rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) - 1);
+            note_done(p, m);
         }
     release(p, SB_DATA, least_held(p));
     offer_work(p);

@@ -11,32 +11,29 @@
 
 struct dp_load {
     uint64_t untouched, in_hand;
-    int64_t finished;
 };
 
 /* What the run being collected gives it included. `in_hand` comes last: what is taken meanwhile counts twice, not
- * never, and is not finished. */
+ * never. */
 static inline struct dp_load dp_load_of(const struct dp_forwarder *f, const struct dp_port *port)
 {
     struct dp_load load;
-    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count); /* before `in_hand`, see ep_take */
-    load.untouched = (port->delivered > taken ? port->delivered - taken : 0) + f->run.extra[port->slot];
+    load.untouched = dp_untouched(port) + f->run.extra[port->slot];
     load.in_hand = dp_in_hand(port);
-    load.finished = (int64_t)(taken - load.in_hand);
     return load;
 }
 
-/* How many messages it has finished lately. What is being taken was counted twice, so what was seen before stands. */
-static inline uint64_t dp_finished_lately(const struct dp_forwarder *f, struct dp_port *port, int64_t finished)
+/* How many group messages, commands and requests it has finished lately: not the events for itself, which say nothing
+ * of how soon it does work. */
+static inline uint64_t dp_finished_lately(const struct dp_forwarder *f, struct dp_port *port)
 {
-    uint64_t age = f->now - port->finished_since_ns;
+    uint64_t done = rb_load(&port->up->work_done), age = f->now - port->done_since_ns;
     if (age >= DP_LATELY_NS) {
-        int64_t now = finished > port->finished_then ? finished : port->finished_then;
-        port->finished_before = age < 2 * (uint64_t)DP_LATELY_NS ? port->finished_then : now;
-        port->finished_then = now;
-        port->finished_since_ns = f->now;
+        port->done_before = age < 2 * (uint64_t)DP_LATELY_NS ? port->done_then : done;
+        port->done_then = done;
+        port->done_since_ns = f->now;
     }
-    return finished > port->finished_before ? (uint64_t)(finished - port->finished_before) : 0;
+    return done > port->done_before ? done - port->done_before : 0;
 }
 
 /* Does it take messages, by the looks of it, in a thread whose handler is not overdue? */
@@ -53,7 +50,7 @@ static inline uint64_t dp_room(const struct dp_forwarder *f, struct dp_port *por
     uint64_t threads = rb_load(&port->up->receivers) & 0xffff;
     uint64_t most = threads > f->prefetch ? threads : f->prefetch;
     uint64_t room = threads > load->in_hand ? threads - load->in_hand : 1;
-    room += dp_finished_lately(f, port, load->finished);
+    room += dp_finished_lately(f, port);
     if (load->in_hand >= most)
         return 0;
     return room < most - load->in_hand ? room : most - load->in_hand;

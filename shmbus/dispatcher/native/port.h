@@ -64,8 +64,7 @@ struct dp_port {
     bool slow;
 
     uint64_t taken_seen, taken_since_ns;
-    int64_t finished_before, finished_then; /* see dp_finished_lately */
-    uint64_t finished_since_ns;
+    uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
     uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never */
     bool stopped, stalled;
     uint32_t overdue;        /* its handlers that have taken longer than they may, at the last look */

@@ -79,9 +79,10 @@ cdef class Inbox:
                 ep_unlock(e)
                 raise MemoryError
             if hand == NULL:
-                self._threads.begin(thread)  # first: between the two the dispatcher must not think us free
+                hand = self._threads.begin(thread)  # first: in between the dispatcher must not think us free
             ep_mark_progress(e)
             position = ep_take(e, &header, hold)
+            self._threads.took(hand, hold != SB_HELD_DONE or header.kind == SB_REQUEST)
             lost = header.lost - e.lost_seen
             e.lost_seen = header.lost
             ep_pass_on_data(e)

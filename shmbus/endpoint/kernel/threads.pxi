@@ -3,6 +3,7 @@
 cdef struct Hand:                # a thread that has a message in hand
     unsigned long thread
     PyObject *held               # that message, if it is held for handing on
+    bint work                    # it is for a group, a command or a request
 
 
 @cython.final
@@ -23,6 +24,8 @@ cdef class Threads:
     cdef Hand *_hands
     cdef uint32_t _room          # for so many threads; as many as ever had a message in hand at once
     cdef uint32_t in_hand        # threads that have a message in hand
+    cdef uint32_t _at_work       # those of them whose message is work
+    cdef uint64_t _work_taken    # messages that were
     cdef int runners             # threads that run handlers
     cdef int _waiting            # threads that wait in an iteration or receive()
     cdef bint _limits_warned
@@ -54,16 +57,29 @@ cdef class Threads:
         self._room = 2 * self._room + 8
         return 0
 
-    cdef inline void begin(self, unsigned long thread) noexcept:
+    cdef inline Hand *begin(self, unsigned long thread) noexcept:
         """Under the lock, after `reserve`. This thread takes a message."""
-        self._hands[self.in_hand].thread = thread
-        self._hands[self.in_hand].held = NULL
+        cdef Hand *hand = &self._hands[self.in_hand]
+        hand.thread, hand.held, hand.work = thread, NULL, False
         self.in_hand += 1
         self._note()
+        return hand
+
+    cdef inline void took(self, Hand *hand, bint work) noexcept:
+        """Under the lock. It has been taken; what the thread had in hand before is done."""
+        if work or hand.work:
+            self._work_taken += work
+            self._at_work += <uint32_t>work - <uint32_t>hand.work
+            hand.work = work
+            self._note_work()
 
     cdef inline void _note(self) noexcept:
-        """Under the lock. Write the count to UP."""
+        """Under the lock. Write the counts to UP."""
+        self._note_work()
         ep_set_in_hand(self._connection.e, self.in_hand + self._connection.e.deferred, rb_now())
+
+    cdef inline void _note_work(self) noexcept:
+        ep_set_work_done(self._connection.e, self._work_taken - self._at_work - self._connection.e.deferred)
 
     cdef void put_down(self, unsigned long thread) noexcept:
         """This thread has nothing in hand any more."""
@@ -74,6 +90,7 @@ cdef class Threads:
             return
         held = hand.held
         self.in_hand -= 1
+        self._at_work -= hand.work
         hand[0] = self._hands[self.in_hand]
         if self._connection.ours():
             ep_lock(e)

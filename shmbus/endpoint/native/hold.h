@@ -7,6 +7,7 @@
  *   ep_unhold_all         at the end, all are done but those that are still to be given back
  *   ep_let_go             the oldest leaves the ring undone
  *   ep_set_in_hand        how many were begun and are not done, held or not
+ *   ep_set_work_done      how much work was begun and is done
  *   ep_release, ep_release_data     move the tail of an incoming ring
  *
  * Modelled in tests/models/holding.py.
@@ -24,6 +25,13 @@ static inline void ep_set_in_hand(struct ep_endpoint *e, uint64_t count, uint64_
     rb_store_release(&e->up->in_hand, count);
     if (fewer)
         ep_offer_work(e, true);
+}
+
+/* Never back: what is put off counts twice for a moment. */
+static inline void ep_set_work_done(struct ep_endpoint *e, uint64_t count)
+{
+    if ((int64_t)(count - rb_load(&e->up->work_done)) > 0)
+        rb_store(&e->up->work_done, count);
 }
 
 /* Move the tail of an incoming ring, and ring the dispatcher if it waits for that space. A ring that was less

@@ -324,6 +324,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
     _Alignas(64) rb_word in_hand;                  /* endpoint: messages begun and not done */
     rb_word in_hand_since_ns;                      /* endpoint: when in_hand last rose from 0 */
+    rb_word work_done;                             /* endpoint: group messages, commands and requests that it began
+                                                    * and that are done */
     rb_word receivers;                             /* endpoint: threads inside receive, iteration or run */
     rb_word progress_ns;                           /* endpoint: when it last took a message, to some 10 ms */
     rb_word sent_events, sent_sends, sent_requests, sent_replies;          /* endpoint */
