@@ -1,5 +1,20 @@
 /* Handlers that may take so long and no longer. */
+#include "ringbuf/native/fail.h"
+#undef RB_FAIL
+static void at_point(const char *point);
+#define RB_FAIL(point) at_point(point) /* others go on while the dispatcher does */
+
 #include "harness.h"
+
+static struct peer *forger; /* writes another reply whenever one was dropped */
+static struct message forged;
+static uint32_t forgeries;
+
+static void at_point(const char *point)
+{
+    if (forger && strcmp(point, "forward.consumed") == 0 && forgeries < 100000)
+        forgeries += answer(forger, &forged, "x");
+}
 
 /* A handler with a limit begins with a message: ep_begin_limit. */
 static uint32_t begin_limit(struct peer *p, const struct message *m, uint64_t limit_ns)
@@ -179,6 +194,52 @@ TEST(a_limit_longer_than_the_clock_has_run_is_told_of_to_nobody)
     CHECK(answer(s.server, &s.m, "all the same"));
     settle(s.w);
     GETS_REPLY(s.client, "all the same");
+    close_world(s.w);
+}
+
+TEST(who_writes_replies_as_fast_as_they_are_dropped_keeps_nobody_waiting)
+{
+    struct scene s = begun(SB_REQUEST);
+    begin_limit(s.server, &s.m, SECOND);
+    forged = s.m;
+    forged.header.correlation[0] ^= 1; /* of no request */
+    CHECK(answer(s.server, &forged, "x"));
+    forger = s.server;
+    s.w->now += 2 * SECOND;
+    one_pass(s.w);
+    forger = NULL;
+    CHECK(forgeries < 4 * s.w->bus->batch_per_pass);
+    GETS_FAULT(s.client, SB_FAULT_HANDLER_TIMEOUT, "server");
+    close_world(s.w);
+}
+
+/* In all places, something new that was over long ago. */
+static void many_are_over(struct scene *s, uint64_t round)
+{
+    for (uint32_t i = 0; i < SB_LIMITS; i++) {
+        rb_store(&s->server->up->limits[i], 0);
+        begin_limit(s->server, &s->m, 1);
+        rb_store(&s->server->up->limits[i], s->w->now - SECOND - round);
+    }
+    rb_store(&s->server->up->first_limit_ns, 1);
+    raise_ready(s->server);
+    settle(s->w);
+}
+
+TEST(of_one_endpoint_no_more_is_told_in_a_second_than_it_can_have_in_hand)
+{
+    struct scene s = begun(SB_SEND);
+    uint32_t told = 0;
+    for (uint64_t round = 0; round < 10; round++) {
+        many_are_over(&s, round);
+        told += count_messages(s.ear);
+    }
+    EQUAL(told, SB_LIMITS);
+    EQUAL(rb_load(&s.server->down->overruns), 10 * SB_LIMITS);
+    EQUAL(rb_load(&s.w->bus->events_lost), 9 * SB_LIMITS);
+    advance(s.w, SECOND);
+    many_are_over(&s, 10);
+    EQUAL(count_messages(s.ear), SB_LIMITS);
     close_world(s.w);
 }
 

@@ -60,11 +60,14 @@ static inline bool dp_holds(const struct dp_port *port, uint64_t position, uint6
 
 /* Who waits for it, or wants to know ------------------------------------------------------------------------- */
 
-/* What it had answered is no loss of those who asked. */
+/* What it had answered by now is no loss of those who asked. One that lives may answer on: that is for later. */
 static inline void dp_forward_replies(struct dp_forwarder *f, struct dp_port *port)
 {
+    uint64_t last = port->last[SB_REPLIES], head = rb_load_acquire(&port->up->outgoing[SB_REPLIES].head);
+    port->last[SB_REPLIES] = head < last ? head : last;
     while (port->reason != SB_REASON_QUARANTINED && dp_forward_ring(f, port, SB_REPLIES)) {
     }
+    port->last[SB_REPLIES] = last;
 }
 
 static inline uint64_t dp_request_key(uint32_t slot, uint32_t index)

@@ -40,22 +40,39 @@ static inline bool dp_read_limited(struct dp_forwarder *f, const struct dp_port 
     return true;
 }
 
-/* Unless it has been answered, or given up by its requester. */
-static inline void dp_fail_overdue(struct dp_forwarder *f, struct dp_port *port, const struct dp_limited *l)
+/* Does its sender wait for this endpoint's reply? */
+static inline bool dp_owes_reply(const struct dp_port *port, const struct dp_limited *l)
 {
     struct sb_record h = {.kind = SB_REQUEST};
     memcpy(h.correlation, l->id, 16);
-    dp_forward_replies(f, port);
     if (!dp_awaited(l->sender, &h) || l->sender->state == SB_ROW_DYING)
-        return;
+        return false;
     uint16_t index = sb_index_of(l->id);
-    if (rb_load(&l->sender->given[index].whom) == dp_whom_of(port) &&
-        rb_load_acquire(&l->sender->pending[index].state) == SB_PENDING_WAITING)
+    return rb_load(&l->sender->given[index].whom) == dp_whom_of(port) &&
+           rb_load_acquire(&l->sender->pending[index].state) == SB_PENDING_WAITING;
+}
+
+/* Unless it has been answered, or given up by its requester. */
+static inline void dp_fail_overdue(struct dp_forwarder *f, struct dp_port *port, const struct dp_limited *l)
+{
+    if (!dp_owes_reply(port, l)) /* garbage has nothing forwarded out of turn */
+        return;
+    dp_forward_replies(f, port);
+    if (dp_owes_reply(port, l))
         dp_fail_request(f, l->sender, l->id, SB_FAULT_HANDLER_TIMEOUT, port, l->ran_ns, NULL);
 }
 
-static inline void dp_emit_overdue(struct dp_forwarder *f, const struct dp_port *port, const struct dp_limited *l)
+/* At most as often in a second as it can have handlers with a limit: garbage crowds out none of the bus's other events. */
+static inline void dp_emit_overdue(struct dp_forwarder *f, struct dp_port *port, const struct dp_limited *l)
 {
+    if (f->now - port->overdue_told_since_ns >= 1000000000u) {
+        port->overdue_told_since_ns = f->now;
+        port->overdue_told = 0;
+    }
+    if (port->overdue_told++ >= SB_LIMITS) {
+        rb_add(&f->bus->events_lost, 1);
+        return;
+    }
     struct dp_pack pack = {.bytes = f->scratch, .capacity = DP_EVENT_BYTES};
     dp_pack_map(&pack, 8);
     dp_pack_string(&pack, "name", port->name);

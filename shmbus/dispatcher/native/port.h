@@ -68,6 +68,8 @@ struct dp_port {
     uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never */
     bool stopped, stalled;
     uint32_t overdue;        /* its handlers that have taken longer than they may, at the last look */
+    uint64_t overdue_told_since_ns; /* $bus.endpoint.overdue was emitted `overdue_told` times in the second from here */
+    uint32_t overdue_told;
     uint64_t limit_ns;       /* when the next one will have; 0: none is known of */
 
     bool leaving_drained;    /* DOWN says DRAINED */
