@@ -108,7 +108,7 @@ class RecordFlag(IntFlag):
 
     RAW = 1  # the payload is bytes as they are
     NONE = 2  # there is no payload (otherwise MessagePack)
-    REDELIVERED = 4  # handed on at a death
+    REDELIVERED = 4  # came to another before, who left, died or gave it back
     REMOTE = 8  # SB_ERROR: raised by the handler; payload is its MessagePack account
     NEED_GROUPS = 16  # reserved
     FINAL = 32  # SB_NACK: nobody shall have it any more, it is a dead letter

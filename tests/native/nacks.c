@@ -112,6 +112,9 @@ TEST(what_is_given_back_waits_until_somebody_is_free)
     give_back(&s);
     GETS(s.b, "other"); /* first in, first out */
     settle(s.w);
+    EQUAL(rb_load(&s.b->down->redelivered), 1);
+    EQUAL(rb_load(&s.w->bus->redelivered), 1);
+    EQUAL(rb_load(&s.w->bus->latency_count), 4); /* how long it was in hand is no latency */
     GETS(s.b, "payload");
     close_world(s.w);
 }

@@ -216,7 +216,7 @@ static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span
     dp_publish(f, target, SB_DATA, 1);
     RB_FAIL("reclaim.published");
     rb_add(&f->bus->routed, !dp_is_backlog(target));
-    rb_add(&target->down->redelivered, 1);
+    rb_add(&target->down->redelivered, !dp_is_backlog(target)); /* of who gets it out of there, see drain.h */
     rb_add(&f->bus->redelivered, 1);
     source->refused_since_ns[DP_LINE_HANDED_ON] = 0;
     return DP_SPACE;

@@ -93,6 +93,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
     enum dp_leaving first = DP_STAYS;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
     run->count = 0;
+    run->returned = false;
     dp_pin_routes(&f->routes);
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];
@@ -183,7 +184,10 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
         const struct sb_record *h = &run->header[i];
         if (h->kind == SB_REQUEST)
             rb_store(&f->ports[h->peer].given[sb_index_of(h->correlation)].whom, dp_whom_of(target));
-        dp_note_sent(f, h->sent_ns);
+        if (h->flags & SB_REDELIVERED) /* somebody had it before */
+            rb_add(&target->down->redelivered, 1);
+        else
+            dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("drain.chosen");
     dp_publish_run(f, target);

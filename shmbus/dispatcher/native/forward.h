@@ -84,7 +84,7 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
     dp_publish_run(f, target);
     RB_FAIL("forward.published");
     if (run->returned) {
-        rb_add(&target->down->redelivered, 1);
+        rb_add(&target->down->redelivered, !dp_is_backlog(target)); /* of who gets it out of there, see drain.h */
         rb_add(&f->bus->redelivered, 1);
     }
     dp_finish_run(f, target, SB_OUTCOME_DELIVERED);

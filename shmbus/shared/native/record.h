@@ -24,7 +24,7 @@ enum sb_kind {
 enum sb_record_flag {
     SB_RAW = 1 << 0,         /* the payload is bytes as they are */
     SB_NONE = 1 << 1,        /* there is no payload (otherwise MessagePack) */
-    SB_REDELIVERED = 1 << 2, /* handed on at a death */
+    SB_REDELIVERED = 1 << 2, /* came to another before, who left, died or gave it back */
     SB_REMOTE = 1 << 3,      /* SB_ERROR: raised by the handler; payload is its MessagePack account */
     SB_NEED_GROUPS = 1 << 4, /* reserved */
     SB_FINAL = 1 << 5,       /* SB_NACK: nobody shall have it any more, it is a dead letter */
