@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import warnings
 
@@ -122,6 +123,70 @@ def test_dropped_requests_that_find_no_space_at_once_are_failed_later(
     kept.clear()  # all at once
     assert {type(reply.exception(60)) for reply in replies} == {errors.RemoteError}
     eventually(lambda: bus.find("later")[0].in_hand == 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_warning_that_fails_leaves_nobody_busy(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    server, client, failed = attach("server"), attach("client"), list[str]()
+
+    def fails(record: logging.LogRecord) -> bool:
+        if "dropped" in record.msg:
+            failed.append(record.msg)
+            raise error
+        return True
+
+    monkeypatch.setattr(logging.getLogger("shmbus"), "filters", [fails])
+    server.handle("later", lambda message: message.defer())
+    server.start()
+    with pytest.raises(errors.RemoteError, match="dropped"):
+        client.request("later", timeout=60)
+    eventually(lambda: failed)
+    eventually(lambda: bus.find("later")[0].in_hand == 0)
+    server.drain(timeout=60)
+
+
+@pytest.mark.usefixtures("bus")
+def test_the_collector_logs_nothing(attach: Attach, caplog: pytest.LogCaptureFixture) -> None:
+    """It runs in any thread, maybe inside the handler of logging that would be called."""
+    server, client, kept = attach("server"), attach("client"), list[shmbus.Message]()
+
+    def keep(message: shmbus.Message) -> None:
+        message.defer()
+        kept.append(message)
+
+    server.handle("later", keep)
+    server.start()
+    reply = client.request_async("later", timeout=60)
+    eventually(lambda: kept)
+    kept.clear()  # in this thread
+    assert isinstance(reply.exception(60), errors.RemoteError)
+    eventually(lambda: "dropped" in caplog.text)
+    (record,) = [record for record in caplog.records if "dropped" in record.getMessage()]
+    assert record.threadName is not None
+    assert "handlers" in record.threadName
+
+
+@pytest.mark.usefixtures("bus")
+def test_what_was_dropped_is_logged_at_the_end_where_nobody_receives(
+    attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, client, kept = attach("server"), attach("client"), list[shmbus.Message]()
+
+    def keep(message: shmbus.Message) -> None:
+        message.defer()
+        kept.append(message)
+
+    server.handle("later", keep)
+    reply = client.request_async("later", timeout=60)
+    server.subscribe("other")
+    eventually(lambda: server.receive(0.01) is None and kept)
+    kept.clear()
+    assert isinstance(reply.exception(60), errors.RemoteError)
+    assert "dropped" not in caplog.text
+    server.close()
+    assert "dropped" in caplog.text
 
 
 def test_a_deferred_request_that_was_answered_is_not_failed_as_well(

@@ -21,9 +21,11 @@ cdef class Deferral:
             self._threads.settle()
 
     def __del__(self):
-        if self._open:
-            self._threads.fail_dropped(self._type, &self._header)
-        self.settle()
+        try:
+            if self._open:
+                self._threads.fail_dropped(self._type, &self._header)
+        finally:
+            self.settle()
 
 
 @cython.final

@@ -64,8 +64,9 @@ cdef class Receiving:
             self._threads.put_down(thread)
             until = deadline
             if self._threads.dropped:
-                self._threads.fail_rest()
-                until = min(deadline, rb_now() + AGAIN)
+                self._threads.end_dropped()
+                if self._threads.dropped:
+                    until = min(deadline, rb_now() + AGAIN)
             if yields:
                 self._threads.count_waiting(1)
             try:

@@ -6,13 +6,19 @@ cdef struct Hand:                # a thread that has a message in hand
     bint work                    # it is for a group, a command or a request
 
 
+# What the requester of a dropped request gets.
+cdef bytes DROPPED = encode_failure(RuntimeError(
+    "it deferred the request and dropped its message without a reply: keep the message until reply() or fail()"
+))
+
+
 @cython.final
 cdef class Failure:
-    """What the requester of a dropped request gets."""
+    """The failure of a dropped request."""
 
     cdef str _type
     cdef sb_record _request
-    cdef bytes _payload
+    cdef bint _sent
 
 
 @cython.final
@@ -29,7 +35,7 @@ cdef class Threads:
     cdef int runners             # threads that run handlers
     cdef int _waiting            # threads that wait in an iteration or receive()
     cdef bint _limits_warned
-    cdef list dropped            # failures of dropped requests for which the ring had no space
+    cdef list dropped            # failures of dropped requests, until a warning has been logged of each
 
     def __cinit__(self, Connection connection not None):
         self._connection = connection
@@ -142,32 +148,35 @@ cdef class Threads:
 
     cdef int fail_dropped(self, str type, const sb_record *request) except -1:
         """The message of a deferred request was dropped. In the collector, so in any thread, whatever that does:
-        nothing here waits, and what finds no space is left to the threads that receive."""
+        nothing here waits or runs Python code. What finds no space is left to the threads that receive, and so is
+        the warning, because a handler of logging may take a lock that this thread has."""
+        cdef Failure failure
         if not self._connection.ours() or self._connection.closed():
             return 0
-        error = RuntimeError("it deferred the request and dropped its message without a reply: keep the message until "
-                             "reply() or fail()")
         failure = Failure.__new__(Failure)
-        (<Failure>failure)._type = type
-        (<Failure>failure)._request = request[0]
-        (<Failure>failure)._payload = encode_failure(error)
-        if not self._push(<Failure>failure):
-            self.dropped.append(failure)
-            ep_lock(self._connection.e)
-            self._connection.e.recalled = True
-            ep_wake_leader(self._connection.e)
-            ep_unlock(self._connection.e)
-        log.warning("endpoint %r: a deferred request %r was dropped: its requester gets an error",
-                    self._connection.name, type)
+        failure._type = type
+        failure._request = request[0]
+        failure._sent = self._push(failure)
+        self.dropped.append(failure)
+        ep_lock(self._connection.e)
+        self._connection.e.recalled = True
+        ep_wake_leader(self._connection.e)
+        ep_unlock(self._connection.e)
         return 0
 
-    cdef int fail_rest(self) except -1:
-        """Those that found no space."""
+    cdef int end_dropped(self) except -1:
+        """By a thread that receives, or the one that closes: send those that found no space, and log all."""
+        cdef Failure failure
         ep_lock(self._connection.e)
         self._connection.e.recalled = False
         ep_unlock(self._connection.e)
-        while self.dropped and self._push(<Failure>self.dropped[0]):
-            del self.dropped[0]
+        while self.dropped:
+            failure = <Failure>self.dropped.pop(0)
+            if not failure._sent and not self._push(failure):
+                self.dropped.insert(0, failure)
+                break
+            log.warning("endpoint %r: a deferred request %r was dropped: its requester gets an error",
+                        self._connection.name, failure._type)
         return 0
 
     cdef bint _push(self, Failure failure) except -1:
@@ -185,8 +194,8 @@ cdef class Threads:
         m.correlation = failure._request.correlation
         m.type = PyUnicode_AsUTF8AndSize(failure._type, &length)
         m.type_length = <uint32_t>length
-        m.payload = PyBytes_AS_STRING(failure._payload)
-        m.size = PyBytes_GET_SIZE(failure._payload)
+        m.payload = PyBytes_AS_STRING(DROPPED)
+        m.size = PyBytes_GET_SIZE(DROPPED)
         ep_lock(e)
         status = ep_push(e, &m, rb_now(), NULL, &armed)
         ep_unlock(e)
@@ -252,4 +261,4 @@ cdef class Threads:
         while self.in_hand:
             self.in_hand -= 1
             Py_XDECREF(self._hands[self.in_hand].held)
-        return 0
+        return self.end_dropped()
