@@ -75,12 +75,22 @@ class Returns:
             self._asleep.release()
 
     def _run(self) -> None:
-        while self._thread.here and not (self._leaving and not self._delayed):
+        while True:
+            if self._leaving and not self._delayed:
+                self._thread.leave()
+                if not self._delayed:  # who adds one from now on starts another thread
+                    return
             self._asleep.acquire(timeout=self._pause())
             now = monotonic_ns()
             for one in list(self._delayed):
                 if one.at <= now or self._leaving:
-                    self._give(one, PATIENCE)
+                    self._give_or_log(one)
+
+    def _give_or_log(self, one: Delayed) -> None:
+        try:
+            self._give(one, PATIENCE)
+        except BaseException:  # the thread has others to give back
+            log.exception("endpoint %r: a message could not be given back yet", self._endpoint)
 
     def _pause(self) -> float:
         """Seconds until the first of them, -1 where there is none."""
@@ -95,9 +105,15 @@ class Returns:
         try:
             one.message._give_back(one.bits, one.reason, timeout)
         except (errors.QueueFull, errors.BusDown):
-            self._delayed.append(one._replace(at=monotonic_ns() + AGAIN))
+            self._try_again(one)
         except errors.BusError as why:  # whoever deals with the endpoint's end hands it on
             log.warning("endpoint %r: a message stays in hand: %s", self._endpoint, why)
+        except BaseException:  # Ctrl-C while it waited, or no memory
+            self._try_again(one)
+            raise
+
+    def _try_again(self, one: Delayed) -> None:
+        self._delayed.append(one._replace(at=monotonic_ns() + AGAIN))
 
     def _take(self, one: Delayed) -> bool:
         try:

@@ -8,13 +8,15 @@ import os
 import threading
 import time
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 import shmbus
 from shmbus import BusView, Message, errors
+from shmbus.endpoint.background import Background
+from shmbus.endpoint.returns import Returns
 from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting
 from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually
 from shmbus.views.facts import EndpointInfo
@@ -406,3 +408,67 @@ def test_an_event_of_the_bus_s_own_is_not_given_back(bus: shmbus.Bus, attach: At
     attach("another")
     eventually(lambda: info(bus, "one").handler_errors == 2)
     assert info(bus, "one").nacked == 0
+
+
+class Given:
+    """In the place of a message, for `Returns`: counts how often it was given back."""
+
+    def __init__(self, *raises: type[BaseException]) -> None:
+        self.times, self._raises = 0, list(raises)
+
+    def _give_back(self, bits: int, reason: str, timeout: float) -> None:
+        if self._raises:
+            raise self._raises.pop(0)
+        self.times += 1
+
+    @property
+    def message(self) -> Message:
+        return cast(Message, self)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_delayed_as_the_thread_for_that_leaves_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    returns, first, second = Returns("one"), Given(), Given()
+    leave = Background.leave
+
+    def leaves(thread: Background) -> None:
+        late = first.times and not second.times
+        if late and when == "before":
+            returns.add(second.message, 2, "", 0)
+        leave(thread)
+        if late and when == "after":
+            returns.add(second.message, 2, "", 0)
+
+    monkeypatch.setattr(Background, "leave", leaves)
+    returns.add(first.message, 2, "", time.monotonic_ns() + 10**12)
+    returns.give_all(60)
+    eventually(lambda: second.times)
+    assert (first.times, second.times) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemExit])
+def test_what_fails_as_it_is_given_back_is_tried_again_and_keeps_no_other_waiting(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    returns, first, second = Returns("one"), Given(error, error), Given()
+    now = time.monotonic_ns()
+    returns.add(first.message, 2, "", now)
+    returns.add(second.message, 2, "", now)
+    eventually(lambda: first.times and second.times)
+    assert (first.times, second.times) == (1, 1)
+    assert "could not be given back yet" in caplog.text
+    returns.give_all(60)
+
+
+def test_an_interrupt_as_all_is_given_back_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Background, "ensure", lambda thread: None)
+    returns, one = Returns("one"), Given(KeyboardInterrupt)
+    returns.add(one.message, 2, "", time.monotonic_ns() + 10**12)
+    with pytest.raises(KeyboardInterrupt):
+        returns.give_all(60)
+    returns.give_all(60)
+    assert one.times == 1
