@@ -17,7 +17,7 @@ import shmbus
 from shmbus import BusView, Message, errors
 from shmbus.endpoint.background import Background
 from shmbus.endpoint.returns import Returns
-from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting
+from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting, NoThread
 from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually
 from shmbus.views.facts import EndpointInfo
 
@@ -472,3 +472,55 @@ def test_an_interrupt_as_all_is_given_back_leaves_nothing_behind(
         returns.give_all(60)
     returns.give_all(60)
     assert one.times == 1
+
+
+def put_off_and_wait(endpoint: shmbus.Endpoint) -> None:
+    endpoint.handle("work", lambda m: m.nack(delay=1000.0))
+    endpoint.run()
+
+
+def test_a_command_that_is_delayed_goes_on_where_its_holder_dies(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker, recorder: MakeRecorder
+) -> None:
+    letters, got = recorder("$bus.undeliverable"), list[tuple[object, int]]()
+    victim, sender, other = worker(put_off_and_wait, name="victim"), attach("s"), attach("other")
+    sender.wait_for("work")
+    sender.send("work", 1)
+    eventually(lambda: info(bus, "victim").untouched == 0)
+    eventually(lambda: info(bus, "victim").in_hand == 1)
+    other.handle("work", lambda m: got.append((m.payload, m.attempt)))
+    other.start()
+    victim.kill()
+    eventually(lambda: got or letters.messages)
+    assert got == [(1, 2)]
+
+
+def test_a_command_that_could_not_be_put_off_is_handled_at_most_once(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker, recorder: MakeRecorder
+) -> None:
+    letters = recorder("$bus.undeliverable")
+    victim, sender, other = worker(fail_to_put_off, name="victim"), attach("s"), attach("other")
+    sender.wait_for("work")
+    sender.send("work", 1)
+    sender.wait_for("failed")
+    other.handle("work", lambda m: None)
+    other.start()
+    victim.kill()
+    (letter,) = letters.wait()
+    assert letter.payload["reason"] == "its handler died"
+
+
+def fail_to_put_off(endpoint: shmbus.Endpoint) -> None:
+    def work(message: Message) -> None:
+        threading.Thread.start = no_thread  # type: ignore[method-assign]
+        with pytest.raises(NoThread):
+            message.nack(delay=1000.0)
+        endpoint.subscribe("failed", print)
+        time.sleep(1000)
+
+    endpoint.handle("work", work)
+    endpoint.run()
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

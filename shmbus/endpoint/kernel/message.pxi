@@ -54,6 +54,7 @@ cdef class Message:
     cdef uint32_t _calling       # the interest whose callback runs; 0: none
     cdef uint32_t _settled       # of its interests as work: those that were given back
     cdef uint32_t _delayed       # those that are to be given back later
+    cdef uint64_t _held_as       # enum sb_held_state, for when it is not to be given back later any more
     cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
     cdef sb_tap _tap
     cdef str _target             # of a tap's copy: who got it

@@ -97,7 +97,7 @@ cdef class Nacks:
         if not settled:
             m._delayed |= bits
             m._nacked = True
-            ep_mark_returned(e, m._position, SB_NOWHERE)
+            m._held_as = ep_postpone(e, m._position)
         ep_unlock(e)
         try:
             if settled:
@@ -108,7 +108,7 @@ cdef class Nacks:
                 ep_lock(e)
                 m._delayed &= ~bits
                 m._nacked = False
-                ep_mark_returned(e, m._position, 0)
+                ep_resume(e, m._position, m._held_as)
                 ep_unlock(e)
             self._threads.settle()
             raise
@@ -122,7 +122,7 @@ cdef class Nacks:
         ep_lock(e)
         m._delayed &= ~bits
         if not m._delayed and m._position != SB_NOWHERE:
-            ep_mark_returned(e, m._position, 0)  # the callback of another group's runs still
+            ep_resume(e, m._position, m._held_as)  # the callback of another group's runs still
         ep_unlock(e)
         self._threads.settle()
         return 0

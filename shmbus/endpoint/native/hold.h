@@ -3,7 +3,8 @@
  * pins more than a quarter of the ring: the oldest is let go, and leaves the ring undone.
  *
  *   ep_hold, ep_done      a message was taken; it is done
- *   ep_mark_returned      it is given back, or will be
+ *   ep_mark_returned      it is given back
+ *   ep_postpone, ep_resume    it is to be given back later; it is not any more
  *   ep_unhold_all         at the end, all are done but those that are still to be given back
  *   ep_let_go             the oldest leaves the ring undone
  *   ep_set_in_hand        how many were begun and are not done, held or not
@@ -131,6 +132,28 @@ static inline void ep_mark_returned(struct ep_endpoint *e, uint64_t position, ui
     for (uint32_t i = 0; i < SB_KEPT; i++)
         if (rb_load(&e->up->kept[i].at) == position + 1)
             rb_store_release(&e->up->kept[i].returned, end);
+}
+
+/* It is to be given back later, and goes on even if we die before; so does a command, whose handler says that it is
+ * not done. Returns what ep_resume needs. */
+static inline uint64_t ep_postpone(struct ep_endpoint *e, uint64_t position)
+{
+    uint64_t how = SB_HELD_OPEN;
+    for (uint32_t i = 0; i < e->held_count; i++)
+        if (rb_load(&e->held[i]->position) == position) {
+            how = rb_load(&e->held[i]->done);
+            rb_store(&e->held[i]->done, SB_HELD_OPEN);
+        }
+    ep_mark_returned(e, position, SB_NOWHERE);
+    return how;
+}
+
+static inline void ep_resume(struct ep_endpoint *e, uint64_t position, uint64_t how)
+{
+    ep_mark_returned(e, position, 0);
+    for (uint32_t i = 0; i < e->held_count; i++)
+        if (rb_load(&e->held[i]->position) == position)
+            rb_store(&e->held[i]->done, how);
 }
 
 /* The message that was taken at `position` is done, whether it is held, kept or only counted. */
