@@ -184,7 +184,6 @@ cdef extern from "shmbus/endpoint/native/nack.h" nogil:
         const sb_record *header
         uint32_t bit
         flag final
-        flag last
         const char *type
         const char *reason
         uint32_t reason_length
@@ -192,7 +191,7 @@ cdef extern from "shmbus/endpoint/native/nack.h" nogil:
         uint64_t size
     bint ep_fit_returned(const ep_endpoint *, ep_returned *)
     uint64_t ep_returned_length(const ep_returned *)
-    rb_status ep_nack(ep_endpoint *, const ep_returned *)
+    rb_status ep_nack(ep_endpoint *, const ep_returned *, uint32_t, bint)
 
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)

@@ -1,29 +1,32 @@
 """Giving work back: who has a message whose receiver dies, or is evicted, while it gives it back.
 
 Describes ep_nack in shmbus/endpoint/native/nack.h, and dp_freeze, dp_gave_back and dp_holds in
-shmbus/dispatcher/native/departure.h.
+shmbus/dispatcher/native/departure.h. The message came for two groups of the endpoint, which gives
+it back for both: each has a copy.
 
 The words:
 
-    head       endpoint: 1 once the copy of the message is published in its outgoing ring
-    returned   endpoint: where that copy ends, 1; 0: there is none; 2: it is to be given back later
+    head       endpoint: 2 once both copies of the message are published in its outgoing ring
+    returned   endpoint: where the last copy ends, 2; 0: there is none; 9: it is to be given back
+               later
     held       endpoint: whether the message is begun and not done
     evicted    dispatcher: the endpoint is not to be listened to any more
-    tail       dispatcher: 1 once it has taken the copy
+    tail       dispatcher: how many copies it has taken
 
 The steps:
 
-    give back      returned = 1; head = 1; fence; not evicted? held = 0
-    later          returned = 2, until then
+    give back      returned = 2; head = 2; fence; not evicted? held = 0
+    later          returned = 9, until then
     its end        evicted = 1 (it may live); fence; last = head
                    what lies in the ring up to `last` is forwarded
                    held, and not returned up to `last`? handed on
 
 Why in this order.  `returned` comes before `head`: after a kill in between the copy was not
 published, and `returned` is beyond `last`, so the message is handed on as one begun; the other way
-round it would be forwarded *and* handed on.  It is done only once the copy is published: else a
-kill in between would lose it.  One that is evicted lives on: of the endpoint's look at `evicted`
-and the dispatcher's at `head` at least one sees what the other has stored.
+round it would be forwarded *and* handed on.  Both copies are published at once, for the same
+reason: a kill after the first would hand on the whole, too.  It is done only once they are
+published: else a kill in between would lose it.  One that is evicted lives on: of the endpoint's
+look at `evicted` and the dispatcher's at `head` at least one sees what the other has stored.
 
 What is explored: kills at every step; evictions with store buffers; a dispatcher that forwards
 before; messages that wait for their time when the end comes.  Shown: whoever dies or is evicted,
@@ -38,7 +41,9 @@ from typing import Any
 
 from .explore import Model, Part, Program, View, atomic, choose, fence, load, store, until
 
-LATER = 2
+COPIES = 2
+LATER = 9
+GIVEN_ON = ("given on to the one", "given on to the other")
 
 
 def returning(
@@ -46,6 +51,7 @@ def returning(
     evicted: bool = False,
     later: bool = False,
     marked_before_published: bool = True,
+    published_at_once: bool = True,
     published_before_done: bool = True,
     eviction_is_looked_for: bool = True,
     endpoint_fences: bool = True,
@@ -55,12 +61,14 @@ def returning(
     """One message, in hand; its receiver is killed at any step, or `evicted`."""
 
     def forward(words: dict[str, Any]) -> bool:
-        words["given on"] += 1 - words["tail"]
-        words["tail"] = 1
+        for group in GIVEN_ON[words["tail"] : words["head"]]:
+            words[group] += 1
+        words["tail"] = words["head"]
         return True
 
     def hand_on(words: dict[str, Any]) -> bool:
-        words["given on"] += 1
+        for group in GIVEN_ON:
+            words[group] += 1
         return True
 
     forwarding, handing_on = atomic("forward", forward), atomic("hand on", hand_on)
@@ -68,13 +76,15 @@ def returning(
     def endpoint() -> Program:
         if later:
             yield store("returned", LATER)
+        if not published_at_once:
+            yield store("head", 1)
         if marked_before_published:
-            yield store("returned", 1)
+            yield store("returned", COPIES)
         if not published_before_done:
             yield store("held", 0)
-        yield store("head", 1)
+        yield store("head", COPIES)
         if not marked_before_published:
-            yield store("returned", 1)
+            yield store("returned", COPIES)
         if endpoint_fences:
             yield fence()
         if not (eviction_is_looked_for and (yield load("evicted"))):
@@ -93,7 +103,7 @@ def returning(
         yield from end()
 
     def forwarder() -> Program:
-        yield until("head", 1)
+        yield until("head", COPIES)
         yield forwarding
 
     def evictor() -> Program:
@@ -106,11 +116,13 @@ def returning(
         yield from end()
 
     def at_rest(view: View) -> str | None:
-        if view["given on"] != 1:
-            return f"it was given on {view['given on']} times"
+        for group in GIVEN_ON:
+            if view[group] != 1:
+                return f"it was {group} group {view[group]} times"
         return None
 
-    words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "tail": 0, "given on": 0}
+    words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "tail": 0}
+    words |= dict.fromkeys(GIVEN_ON, 0)
     if evicted:
         return Model(
             words=words, programs={"endpoint": endpoint, "dispatcher": evictor}, at_rest=at_rest

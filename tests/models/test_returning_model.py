@@ -18,6 +18,7 @@ RIGHT: dict[str, dict[str, Any]] = {
 
 WRONG: dict[str, dict[str, Any]] = {
     "published before it is marked": {"marked_before_published": False},
+    "published one by one": {"published_at_once": False},
     "done before it is published": {"published_before_done": False},
     "what waits for its time counts as given back": {"later": True, "mark_is_compared": False},
     "what is not published counts as given back": {"mark_is_compared": False},

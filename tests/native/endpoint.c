@@ -374,7 +374,7 @@ static uint64_t take_job(struct ep_endpoint *e, struct sb_record *header)
 
 static struct ep_returned returned(uint64_t position, const struct sb_record *header, const void *payload, uint64_t size)
 {
-    return (struct ep_returned){.position = position, .header = header, .bit = 2, .last = true, .type = "job",
+    return (struct ep_returned){.position = position, .header = header, .bit = 2, .type = "job",
                                 .reason = "why", .reason_length = 3, .payload = payload, .size = size};
 }
 
@@ -392,7 +392,7 @@ TEST(who_has_given_a_message_back_does_not_give_back_the_next_in_its_place)
     open_endpoint(&e, p);
     uint64_t position = take_job(&e, &h);
     struct ep_returned r = returned(position, &h, "1", 1);
-    CHECK(ep_fit_returned(&e, &r) && ep_nack(&e, &r) == RB_OK);
+    CHECK(ep_fit_returned(&e, &r) && ep_nack(&e, &r, 1, true) == RB_OK);
     EQUAL(e.held_count, 0);
     take_job(&e, &h);
     settle(w);

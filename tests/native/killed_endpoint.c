@@ -176,11 +176,11 @@ static void prepare_giving_kept_back(struct stage *s) { prepare_giving_back(s, 1
 
 static void give_back_one(struct stage *s)
 {
-    struct ep_returned r = {.position = s->m.position, .header = &s->m.header, .bit = 2, .last = true, .type = "job",
+    struct ep_returned r = {.position = s->m.position, .header = &s->m.header, .bit = 2, .type = "job",
                             .reason = "why", .reason_length = 3, .payload = "0", .size = 1};
     ep_mark_returned(&s->e, r.position, SB_NOWHERE);
     CHECK(ep_fit_returned(&s->e, &r));
-    CHECK(ep_nack(&s->e, &r) == RB_OK);
+    CHECK(ep_nack(&s->e, &r, 1, true) == RB_OK);
     ep_set_in_hand(&s->e, 1, 5);
 }
 

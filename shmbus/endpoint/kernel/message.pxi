@@ -52,9 +52,12 @@ cdef class Message:
     cdef bint _deferred
     cdef bint _nacked            # given back, or to be
     cdef uint32_t _calling       # the interest whose callback runs; 0: none
-    cdef uint32_t _settled       # of its interests as work: those that were given back
+    cdef uint32_t _settled       # of its interests as work: those that need nothing more, or are among `_copies`
     cdef uint32_t _delayed       # those that are to be given back later
-    cdef uint64_t _held_as       # enum sb_held_state, for when it is not to be given back later any more
+    cdef Copies _copies          # those that go back once nothing else of it is in hand
+    cdef uint32_t _gone          # those of which the copy is out before the others
+    cdef bint _postponed         # ep_postpone was called,
+    cdef uint64_t _held_as       # and returned this
     cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
     cdef sb_tap _tap
     cdef str _target             # of a tap's copy: who got it
@@ -144,21 +147,22 @@ cdef class Message:
         return SB_PLAIN if self._header.kind == SB_SEND else 0
 
     cdef inline uint32_t owed(self) noexcept:
-        """For which of them it was not given back."""
+        """For which of them it is in hand, or to be given back later."""
         return self.work() & ~self._settled
 
     cpdef done(self):
         """This group message needs no handing on any more. Happens by itself when its callback
         returns or raises, and at the next receive in this thread. Nothing happens after `nack`."""
         if self._position != SB_NOWHERE:
-            self._endpoint._threads.done(self)
+            self._endpoint._threads.done(self, 0.0)
 
     def nack(self, delay=0.0, str reason not None=""):
         """Give this group message or command back, for another endpoint to have it, or this one
         where nobody else takes it. Its `attempt` is one higher then; after
         `Settings(max_deliveries=)` attempts it becomes a dead letter instead, with `reason`.
         `delay`: seconds before it is given on; so long it is in hand here. From any thread, until
-        it is finished.
+        it is finished. What came for several groups of this endpoint is given on when its callbacks for all of
+        them have returned, and the longest delay has passed.
 
         Raises `CannotNack` (no group, a request, finished or given back already), `InvalidSetting`,
         `QueueFull` (nothing was done: call it again), `MessageTooLarge`, `NoThread`, `Evicted`,

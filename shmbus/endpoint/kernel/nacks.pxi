@@ -1,6 +1,23 @@
 # Giving work back: another endpoint is to have it, or nobody any more.
 
 cdef uint64_t LATER = 100000000         # ns until another try where this endpoint's ring stays full
+cdef uint64_t GLANCE = 1000000          # ns until another look for space for several large copies
+
+
+@cython.final
+cdef class Copies:
+    """In which a message goes back: one for each of these interests."""
+
+    cdef uint32_t bits
+    cdef bytes reason
+    cdef bint final
+    cdef Copies next             # promised before
+
+
+cdef Copies copies_of(uint32_t bits, bytes reason, bint final):
+    cdef Copies copies = Copies.__new__(Copies)
+    copies.bits, copies.reason, copies.final = bits, reason, final
+    return copies
 
 
 @cython.final
@@ -25,91 +42,176 @@ cdef class Nacks:
                                  remedy="Give seconds, or leave it out to give the message on at once")
         self._connection.require()
         self._require_work(m)
-        bits = m.owed() & (m._calling if m._calling else ~<uint32_t>0)
-        if not bits or m._delayed & bits or m._position == SB_NOWHERE:
+        bits = m.owed() & ~m._delayed & (m._calling if m._calling else ~<uint32_t>0)
+        if not bits or m._position == SB_NOWHERE:
             self._refuse_settled(m)
-        cdef ep_returned r
-        self._fill(&r, m, bits, b"", False)
         if delay > 0:
+            self._require_fit(m, copies_of(bits, b"", False))
             self.delay(m, bits, span_ns(delay), reason)
         else:
-            self.give(m, bits, encode_reason(reason), False, ANSWER_TIMEOUT)
+            self.give(m, copies_of(bits, encode_reason(reason), False), ANSWER_TIMEOUT)
         return 0
 
-    cdef int give(self, Message m, uint32_t bits, bytes reason, bint final, double timeout) except -1:
-        """Give it back now, for each of these interests; `final`: as a dead letter."""
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        cdef uint32_t bit
-        while bits:
-            bit = bits & (~bits + 1)
-            bits &= ~bit
-            self._put(m, bit, reason, final, timeout, deadline)
+    cdef int promise(self, Message m, uint32_t bits, bytes reason, bint final) except -1:
+        """Give it back for these interests once nothing else of it is in hand; `final`: as a dead letter."""
+        cdef Copies copies
+        if bits:
+            copies = copies_of(bits, reason, final)
+            self._require_fit(m, copies)
+            ep_lock(self._connection.e)
+            if m._position != SB_NOWHERE and not bits & ~m.owed():
+                self._promise(m, copies)
+            ep_unlock(self._connection.e)
         return 0
 
-    cdef int _fill(self, ep_returned *r, Message m, uint32_t bit, bytes reason, bint final) except -1:
-        cdef uint64_t limit = rb_largest_record(self._connection.e.out[SB_DATA].capacity)
-        r.position, r.header, r.bit, r.final, r.last = m._position, &m._header, bit, final, False
-        r.type = <const char *>PyUnicode_1BYTE_DATA(m.type)
-        r.reason, r.reason_length = PyBytes_AS_STRING(reason), <uint32_t>PyBytes_GET_SIZE(reason)
-        r.payload, r.size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
-        if not ep_fit_returned(self._connection.e, r):
-            raise MessageTooLarge(type=m.type, size=r.size, limit=limit - SB_HEADER - m._header.type_length,
-                                  endpoint=self._connection.name)
-        return 0
+    cdef void _promise(self, Message m, Copies copies) noexcept:
+        """Under the lock."""
+        copies.next = m._copies
+        m._copies = copies
+        m._settled |= copies.bits
+        m._delayed &= ~copies.bits
+        m._nacked = True
+        self._postpone_held(m)
 
-    cdef int _put(self, Message m, uint32_t bit, bytes reason, bint final, double timeout, uint64_t deadline) except -1:
+    cdef int give(self, Message m, Copies copies, double timeout) except -1:
+        """Give it back now, together with what was promised; where something else of it is still in hand, that is
+        promised, too. `copies` may be None."""
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now()), until
+        cdef uint32_t bits = 0
+        if copies is not None:
+            self._require_fit(m, copies)
+            bits = copies.bits
         cdef ep_endpoint *e = self._connection.e
-        cdef ep_returned r
+        cdef ep_returned r[32]
+        cdef uint32_t count
         cdef rb_status status
-        cdef uint64_t trouble, depth
-        self._fill(&r, m, bit, reason, final)
+        cdef uint64_t trouble, depth, space = 0
         while True:
             ep_lock(e)
-            if m._position == SB_NOWHERE or not m.owed() & bit:
+            if m._position == SB_NOWHERE or bits & ~m.owed():
                 ep_unlock(e)       # by another thread, meanwhile
+                if copies is None:
+                    return 0
                 self._refuse_settled(m)
-            r.last = m.owed() == bit
-            status = ep_nack(e, &r)
+            if m.owed() & ~bits:
+                if copies is not None:
+                    self._promise(m, copies)
+                ep_unlock(e)
+                return 0
+            count = self._fill(r, self._fill(r, 0, m, m._copies), m, copies)
+            status = self._put(m, r, count, &space)
             depth = e.out[SB_DATA].next - e.out[SB_DATA].tail_seen
             trouble = ep_trouble(e)
             if status == RB_OK:
-                m._settled |= bit
+                m._settled |= bits
+                m._delayed = 0
                 m._nacked = True
-                if r.last:
-                    m._position = SB_NOWHERE
+                m._position = SB_NOWHERE
             ep_unlock(e)
             if status == RB_OK:
+                m._copies = None
                 return 0
             if trouble & EP_FOR_GOOD:
                 self._connection.raise_trouble(trouble & EP_FOR_GOOD)
-            if self._connection.wait(EP_WANT_SPACE, SB_DATA, ep_returned_length(&r), self._connection.minds(),
-                                     CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
+            # A whole ring may be asked for and not be had at its present place: look again before long.
+            until = deadline if space < e.out[SB_DATA].capacity else min(deadline, rb_now() + GLANCE)
+            if self._connection.wait(EP_WANT_SPACE, SB_DATA, space, self._connection.minds(), CHECKS_DISPATCHER,
+                                     until) == WAIT_ELAPSED and until == deadline:
                 raise QueueFull(type=m.type, endpoint=self._connection.name, depth=depth,
                                 capacity=e.out[SB_DATA].capacity, seconds=timeout)
 
+    cdef rb_status _put(self, Message m, ep_returned *r, uint32_t count, uint64_t *space) noexcept:
+        """Under the lock. All at once, but for those that even an empty ring does not take beside the others. RB_FULL:
+        there must be `space`."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t capacity = e.out[SB_DATA].capacity, length, total = 0, most = 0
+        cdef rb_status status
+        cdef uint32_t i
+        for i in range(count):
+            length = (ep_returned_length(&r[i]) + 7) & ~<uint64_t>7
+            total += length
+            most = max(most, length)
+        while count > 1 and total + most > capacity:  # four or more, each of nearly a quarter of the ring
+            space[0] = most
+            status = ep_nack(e, r, 1, False)
+            if status != RB_OK:
+                return status
+            m._gone |= r.bit
+            total -= (ep_returned_length(r) + 7) & ~<uint64_t>7
+            count -= 1
+            r += 1
+        space[0] = total if count == 1 else total + most if 2 * (total + most) <= capacity else capacity
+        return ep_nack(e, r, count, True)
+
+    cdef uint32_t _fill(self, ep_returned *r, uint32_t count, Message m, Copies copies) noexcept:
+        """One for each interest, behind the first `count`; returns how many there are then, 0 if one is too large."""
+        cdef uint32_t bits
+        while copies is not None:
+            bits = copies.bits & ~m._gone
+            while bits:
+                r[count].position, r[count].header, r[count].final = m._position, &m._header, copies.final
+                r[count].bit = bits & (~bits + 1)
+                r[count].type = <const char *>PyUnicode_1BYTE_DATA(m.type)
+                r[count].reason = PyBytes_AS_STRING(copies.reason)
+                r[count].reason_length = <uint32_t>PyBytes_GET_SIZE(copies.reason)
+                r[count].payload, r[count].size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
+                if not ep_fit_returned(self._connection.e, &r[count]):
+                    return 0
+                bits &= bits - 1
+                count += 1
+            copies = copies.next
+        return count
+
+    cdef int _require_fit(self, Message m, Copies copies) except -1:
+        cdef ep_returned r[32]
+        cdef uint64_t limit = rb_largest_record(self._connection.e.out[SB_DATA].capacity)
+        if not self._fill(r, 0, m, copies):
+            raise MessageTooLarge(type=m.type, size=PyBytes_GET_SIZE(m._raw), endpoint=self._connection.name,
+                                  limit=limit - SB_HEADER - m._header.type_length)
+        return 0
+
+    cdef int give_rest(self, Message m, double timeout) except -1:
+        """All else of it is done: give back what was promised, now or as soon as there is space."""
+        try:
+            try:
+                self.give(m, None, timeout)
+            except QueueFull:
+                self.delay(m, 0, LATER, "")
+        except BusError as error:
+            log.error("endpoint %r: what becomes of %s %r could not be said: %s", self._connection.name, m.kind, m.type,
+                      error)
+        return 0
+
+    cdef void _postpone_held(self, Message m) noexcept:
+        """Under the lock."""
+        if not m._postponed:
+            m._postponed = True
+            m._held_as = ep_postpone(self._connection.e, m._position)
+
     cdef int delay(self, Message m, uint32_t bits, uint64_t delay, str reason) except -1:
-        """Keep it in hand for so long."""
+        """Keep it in hand for so long. Without bits, it is what was promised."""
         cdef ep_endpoint *e = self._connection.e
         cdef bint settled
         self._threads.defer()
         ep_lock(e)
-        settled = m._position == SB_NOWHERE or m._delayed & bits
+        settled = m._position == SB_NOWHERE or bits & ~(m.owed() & ~m._delayed)
         if not settled:
             m._delayed |= bits
             m._nacked = True
-            m._held_as = ep_postpone(e, m._position)
+            self._postpone_held(m)
         ep_unlock(e)
         try:
-            if settled:
+            if settled and bits:
                 self._refuse_settled(m)
             self._postpone(m, bits, reason, deadline_after(delay, rb_now()))
         except BaseException:
-            if not settled:
-                ep_lock(e)
+            ep_lock(e)
+            if not settled and m._position != SB_NOWHERE:
                 m._delayed &= ~bits
-                m._nacked = False
-                ep_resume(e, m._position, m._held_as)
-                ep_unlock(e)
+                if not m._delayed and m._copies is None:
+                    m._nacked = m._postponed = False
+                    ep_resume(e, m._position, m._held_as)
+            ep_unlock(e)
             self._threads.settle()
             raise
         return 0
@@ -117,13 +219,8 @@ cdef class Nacks:
     cdef int give_delayed(self, Message m, uint32_t bits, str reason, double timeout) except -1:
         """Its time has come."""
         self._connection.check()
-        cdef ep_endpoint *e = self._connection.e
-        self.give(m, bits & m.owed(), encode_reason(reason), False, timeout)
-        ep_lock(e)
-        m._delayed &= ~bits
-        if not m._delayed and m._position != SB_NOWHERE:
-            ep_resume(e, m._position, m._held_as)  # the callback of another group's runs still
-        ep_unlock(e)
+        bits &= m.owed()
+        self.give(m, copies_of(bits, encode_reason(reason), False) if bits else None, timeout)
         self._threads.settle()
         return 0
 

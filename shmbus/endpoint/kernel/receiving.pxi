@@ -125,8 +125,11 @@ cdef class Receiving:
                             failed |= each.mask
                 finally:
                     m._calling = 0
-        if why is not None and not m.type.startswith("$") and not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
-            self._give_up(m, again, failed & ~again, why)
+        if not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
+            if why is not None and not m.type.startswith("$"):
+                self._give_up(m, again, failed & ~again, why)
+            if m._copies is not None:
+                self._threads.done(m, ANSWER_TIMEOUT)
         if interests & ~served:        # of a group that has been left meanwhile
             self._count_error()
             self._log_unhandled(m)
@@ -134,7 +137,7 @@ cdef class Receiving:
             m.expect(callbacks.payload_type)
             return True
         if m._position != SB_NOWHERE:
-            self._threads.done(m)
+            self._threads.done(m, ANSWER_TIMEOUT)
         return False
 
     cdef int _give_up(self, Message m, uint32_t again, uint32_t failed, object why) except -1:
@@ -143,16 +146,12 @@ cdef class Receiving:
         cdef bytes reason = encode_reason(text)
         cdef uint32_t left = m.owed() & ~m._delayed
         try:
-            if not m._delayed:
-                m._settled |= left & ~(again | failed)  # their callbacks have run
             try:
-                self._nacks.give(m, again & left, reason, False, ANSWER_TIMEOUT)
-            except QueueFull:
-                self._nacks.delay(m, again & m.owed(), LATER, text)
+                self._nacks.promise(m, again & left, reason, False)
             except MessageTooLarge:    # the ring that it came in by is larger than the one it would go out by
-                self._nacks.give(m, again & m.owed(), encode_reason(f"too large to be given back (out_bytes): {text}"),
-                                 True, ANSWER_TIMEOUT)
-            self._nacks.give(m, failed & left, reason, True, ANSWER_TIMEOUT)
+                self._nacks.promise(m, again & left, encode_reason(f"too large to be given back (out_bytes): {text}"),
+                                    True)
+            self._nacks.promise(m, failed & left, reason, True)
         except BusError as error:
             log.error("endpoint %r: what becomes of %s %r could not be said: %s", self._connection.name, m.kind, m.type,
                       error)

@@ -87,13 +87,14 @@ cdef class Threads:
     cdef inline void _note_work(self) noexcept:
         ep_set_work_done(self._connection.e, self._work_taken - self._at_work - self._connection.e.deferred)
 
-    cdef void put_down(self, unsigned long thread) noexcept:
+    cdef int put_down(self, unsigned long thread) except -1:
         """This thread has nothing in hand any more."""
         cdef ep_endpoint *e = self._connection.e
         cdef Hand *hand = self.hand(thread)
         cdef PyObject *held
+        cdef bint rest = False
         if hand == NULL:
-            return
+            return 0
         held = hand.held
         self.in_hand -= 1
         self._at_work -= hand.work
@@ -101,28 +102,39 @@ cdef class Threads:
         if self._connection.ours():
             ep_lock(e)
             if held != NULL:
-                self._finish(<Message>held)
+                rest = self._finish(<Message>held)
             self._note()
             ep_unlock(e)
-        Py_XDECREF(held)
+        try:
+            if rest:
+                (<Message>held)._endpoint._nacks.give_rest(<Message>held, 0.0)
+        finally:
+            Py_XDECREF(held)
+        return 0
 
-    cdef int done(self, Message m) except -1:
+    cdef int done(self, Message m, double timeout) except -1:
+        """`timeout`: seconds to wait for space where it is given back; later, if there is none by then."""
         cdef ep_endpoint *e = self._connection.e
+        cdef bint rest
         if not self._connection.ours():
             return 0
         ep_lock(e)
-        self._finish(m)
+        rest = self._finish(m)
         ep_unlock(e)
+        if rest:
+            m._endpoint._nacks.give_rest(m, timeout)
         return 0
 
-    cdef void _finish(self, Message m) noexcept:
-        """Under the lock. It is done, except for what is to be given back later."""
-        if m._delayed:
+    cdef bint _finish(self, Message m) noexcept:
+        """Under the lock. It is done, except for what is to be given back. True: that is due, by `Nacks.give_rest`."""
+        cdef bint open = not ep_trouble(self._connection.e) & EP_CLOSED_HERE
+        if m._delayed or m._copies is not None:
             m._settled |= m.work() & ~m._delayed
-            return
-        if m._position != SB_NOWHERE and not ep_trouble(self._connection.e) & EP_CLOSED_HERE:
+            return open and not m._delayed and m._position != SB_NOWHERE
+        if open and m._position != SB_NOWHERE:
             ep_done(self._connection.e, m._position)
         m._position = SB_NOWHERE
+        return False
 
     cdef int defer(self) except -1:
         """A request is to be answered later, or a message to be given back."""

@@ -6,6 +6,9 @@
  * different, but we live on: so the message is done here only if we have not been evicted by the time the copy is
  * published (with dp_freeze: it sees the copy, or we see the eviction).
  *
+ * What came for several groups of this endpoint goes out in a copy for each that gives it back, all published at once
+ * and when nothing else of it is in hand. With the first copy alone, our death would hand on the whole as well.
+ *
  * A copy has the source and the time of the message, its attempt plus one, and the text of the reason as extension.
  *
  *   ep_nack               give it back
@@ -22,7 +25,6 @@ struct ep_returned {             /* what is given back */
     const struct sb_record *header; /* as it came */
     uint32_t bit;                /* which of its interests: that of a group, or SB_PLAIN, a command's */
     bool final;                  /* as a dead letter */
-    bool last;                   /* nothing else of it is in hand: it is done */
     const char *type;
     const char *reason;
     uint32_t reason_length;
@@ -69,15 +71,31 @@ static inline void ep_write_returned(uint8_t *at, const struct ep_returned *r)
         memcpy(at + SB_HEADER + length + r->reason_length, r->payload, r->size);
 }
 
-/* RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble). After ep_fit_returned. */
-static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_returned *r)
+/* All copies, unpublished, or none. */
+static inline enum rb_status ep_write_copies(struct rb_producer *out, const struct ep_returned *r, uint32_t count)
+{
+    uint64_t start = out->next;
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *at;
+        enum rb_status status = rb_claim(out, ep_returned_length(&r[i]), 0, &at);
+        if (status != RB_OK) {
+            out->next = start;
+            return status;
+        }
+        ep_write_returned(at, &r[i]);
+        rb_commit(out, ep_returned_length(&r[i]));
+    }
+    return RB_OK;
+}
+
+/* Give it back in `count` copies; `last`: nothing else of it is in hand, so it is done. RB_OK, RB_FULL, or RB_CORRUPT
+ * where something else is in the way (ep_trouble). After ep_fit_returned of each. */
+static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_returned *r, uint32_t count, bool last)
 {
     struct rb_producer *out = &e->out[SB_DATA];
-    uint64_t length = ep_returned_length(r);
-    uint8_t *at;
     if (ep_trouble(e) & EP_FOR_GOOD)
         return RB_CORRUPT;
-    enum rb_status status = rb_claim(out, length, 0, &at);
+    enum rb_status status = ep_write_copies(out, r, count);
     if (status != RB_OK) {
         if (status == RB_CORRUPT)
             ep_found_bad(e, SB_RINGS + SB_DATA, rb_load(out->tail));
@@ -85,16 +103,15 @@ static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_retu
             ep_flush(e); /* only what is published can make space */
         return status;
     }
-    ep_write_returned(at, r);
-    rb_commit(out, length);
-    if (r->last)
+    if (last)
         ep_mark_returned(e, r->position, out->next);
     RB_FAIL("nack.marked");
     ep_publish(e, SB_DATA);
     RB_FAIL("nack.published");
     rb_fence_seq(); /* with the fence in dp_freeze, which stands between its store of EVICTED and its look at our head */
-    rb_add(&e->up->nacked, !r->final);
-    if (r->last && !(ep_trouble(e) & EP_EVICTED))
+    for (uint32_t i = 0; i < count; i++)
+        rb_add(&e->up->nacked, !r[i].final);
+    if (last && !(ep_trouble(e) & EP_EVICTED))
         ep_done(e, r->position);
     return RB_OK;
 }
