@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from .seat import Seat
 
 CLOSING = 5.0
-"""Seconds that close() waits for handlers at work, and again for the dispatcher."""
+"""Seconds that close() waits for handlers at work, again for the dispatcher, and again for threads
+in its calls."""
+
+FAREWELL = 1.0
+"""Seconds that close() waits until the dispatcher has dealt with what is left."""
 
 TURN = 1.0
 """Seconds that close() waits for a thread that seems to be closing and has not said for how long:
@@ -82,7 +86,9 @@ class Ending:
         # Other threads that run handlers take the rest. Without any, and where every subscription
         # has a callback, this thread does.
         own = not self._runners.others and not self._interests.uncalled()
-        self._returns.give_all(CLOSING)
+        self._returns.give_all(
+            CLOSING if end is None else min(CLOSING, max(0.0, end - monotonic()))
+        )
         self._connection.set_state(UpState.CLOSING)
         while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             trouble = self._connection.trouble() & ~Trouble.STOPPING
@@ -126,7 +132,7 @@ class Ending:
             taken = self._await_closer()
         try:
             if taken:
-                self._until = monotonic() + seconds + 3 * CLOSING
+                self._until = monotonic() + seconds + 3 * CLOSING + FAREWELL
             yield not self.closed and (taken or not handler)
         finally:
             if taken:
@@ -154,10 +160,11 @@ class Ending:
                     self._leave(patience)
 
     def _leave(self, patience: float) -> None:
+        end = monotonic() + patience
         try:
             self._returns.give_all(patience)
             self._connection.set_state(UpState.CLOSING)
-            self._connection.await_state(DownState.DRAINED, patience)
+            self._connection.await_state(DownState.DRAINED, max(0.0, end - monotonic()))
         finally:  # what a signal's handler raises ends only the wait
             self._connection.finish()
             self._go(patience)
@@ -166,7 +173,7 @@ class Ending:
         gone = False
         try:
             try:
-                gone = self._connection.await_state(DownState.RECLAIMED, min(patience, 1.0))
+                gone = self._connection.await_state(DownState.RECLAIMED, min(patience, FAREWELL))
             finally:
                 self._endpoint._shut(patience)
         finally:

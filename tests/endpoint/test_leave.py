@@ -12,6 +12,7 @@ import pytest
 import shmbus
 from shmbus import Death, Message, errors
 from shmbus.endpoint import door, ending, runners, subscribing
+from shmbus.endpoint.returns import Returns
 from shmbus.testing import Attach, eventually
 from tests.kept import Kept
 
@@ -352,3 +353,13 @@ def test_an_endpoint_that_is_forgotten_leaves_the_bus(
     with pytest.warns(ResourceWarning, match="forgotten"):
         forget()
     eventually(lambda: bus.endpoints() == [])
+
+
+@pytest.mark.usefixtures("bus")
+def test_what_is_to_be_given_back_takes_no_longer_than_the_drain_may(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[float]()
+    monkeypatch.setattr(Returns, "give_all", lambda returns, timeout: given.append(timeout))
+    attach("one").drain(timeout=0.1)
+    assert given[0] <= 0.1
