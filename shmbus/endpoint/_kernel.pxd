@@ -112,6 +112,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t lost_seen
         uint32_t request_count
         uint32_t held_count
+        uint64_t postponed
         uint64_t deferred
         bint recalled
         uint32_t inside

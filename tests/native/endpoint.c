@@ -417,14 +417,37 @@ TEST(what_is_to_be_given_back_stays_held_when_all_else_is_done)
     open_endpoint(&e, p);
     e.hold_limit = 3;
     uint64_t kept = take_job(&e, &h), done = take_job(&e, &h), held = take_job(&e, &h);
-    ep_mark_returned(&e, kept, SB_NOWHERE);
-    ep_mark_returned(&e, held, SB_NOWHERE);
+    ep_postpone(&e, kept);
+    ep_postpone(&e, held);
     take_job(&e, &h); /* and the first is let go */
     ep_unhold_all(&e);
     EQUAL(e.held_count, 1);
     EQUAL(rb_load(&e.held[0]->position), held);
     EQUAL(rb_load(&p->up->kept[0].at), kept + 1);
     CHECK(done < held);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_is_to_be_given_back_and_was_let_go_unkept_stays_counted)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe_group(p, "job", "g", 1);
+    struct ep_endpoint e;
+    struct sb_record h;
+    open_endpoint(&e, p);
+    e.hold_limit = 1;
+    for (uint32_t i = 0; i < SB_KEPT + 3; i++) {
+        publish(source, "job", "x");
+        settle(w);
+        uint64_t position = take_job(&e, &h);
+        if (i == 0)
+            ep_postpone(&e, position);
+    }
+    EQUAL(rb_load(&p->up->let_go_unkept), 2); /* that one, and the next, which is done by the end */
+    ep_unhold_all(&e);
+    EQUAL(rb_load(&p->up->let_go_unkept), 1);
     ep_free(&e);
     close_world(w);
 }

@@ -107,6 +107,8 @@ cdef class Nacks:
                 m._delayed = 0
                 m._nacked = True
                 m._position = SB_NOWHERE
+                if m._postponed:
+                    e.postponed -= 1
             ep_unlock(e)
             if status == RB_OK:
                 m._copies = None

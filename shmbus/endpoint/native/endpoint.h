@@ -41,6 +41,7 @@ struct ep_endpoint {
 
     struct sb_held_entry *held[SB_HELD]; /* entries in use, in order of position */
     uint32_t held_count, hold_limit;
+    uint64_t postponed;                 /* messages that are to be given back later */
     uint64_t in_hand;                   /* messages begun and not done */
     uint64_t deferred;                  /* of those, requests that are to be answered later */
     bool recalled;                      /* a thread that waits for messages shall return, and see what else is to do */

@@ -114,13 +114,18 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
 
 static inline void ep_unhold_all(struct ep_endpoint *e)
 {
+    uint64_t unkept = e->postponed; /* without those that are held or kept */
     for (uint32_t i = e->held_count; i-- > 0;)
         if (rb_load(&e->held[i]->returned) != SB_NOWHERE)
             ep_unhold(e, i);
+        else
+            unkept--;
     for (uint32_t i = 0; i < SB_KEPT; i++)
         if (rb_load(&e->up->kept[i].returned) != SB_NOWHERE)
             rb_store_release(&e->up->kept[i].at, 0);
-    rb_store(&e->up->let_go_unkept, 0);
+        else if (rb_load(&e->up->kept[i].at))
+            unkept--;
+    rb_store(&e->up->let_go_unkept, unkept);
 }
 
 /* `returned` of the message that was taken at `position`: it leaves this endpoint by the SB_NACK that ends there. */
@@ -145,12 +150,14 @@ static inline uint64_t ep_postpone(struct ep_endpoint *e, uint64_t position)
             rb_store(&e->held[i]->done, SB_HELD_OPEN);
         }
     ep_mark_returned(e, position, SB_NOWHERE);
+    e->postponed++;
     return how;
 }
 
 static inline void ep_resume(struct ep_endpoint *e, uint64_t position, uint64_t how)
 {
     ep_mark_returned(e, position, 0);
+    e->postponed--;
     for (uint32_t i = 0; i < e->held_count; i++)
         if (rb_load(&e->held[i]->position) == position)
             rb_store(&e->held[i]->done, how);
