@@ -29,7 +29,6 @@ cdef class Inbox:
         cdef ep_endpoint *e = self._connection.e
         cdef sb_record header
         cdef const uint8_t *record
-        cdef char type[SB_MAX_TYPE + 1]
         cdef Py_ssize_t offset
         cdef PyObject *raw
         cdef uint64_t hold
@@ -56,13 +55,16 @@ cdef class Inbox:
                 ep_take(e, &header, SB_HELD_DONE)
                 ep_unlock(e)
                 continue
+            name = self._callbacks.type_of(<const char *>record + SB_HEADER, header.type_length)
+            if name is None:
+                ep_unlock(e)
+                raise MemoryError
             hold = SB_HELD_DONE
             if header.kind == SB_SEND:
                 hold = SB_HELD_FINAL
             elif header.kind == SB_EVENT and header.interests & ~<uint32_t>SB_PLAIN:
                 hold = SB_HELD_OPEN
             if self._callbacks.redelivers and hold == SB_HELD_FINAL:
-                name = self._callbacks.type_of(<const char *>record + SB_HEADER, header.type_length)
                 callbacks = self._callbacks.known(name)
                 if callbacks is None:
                     ep_unlock(e)
@@ -72,7 +74,6 @@ cdef class Inbox:
                     continue
                 if callbacks.redeliver:
                     hold = SB_HELD_OPEN
-            memcpy(type, record + SB_HEADER, header.type_length)
             offset = <Py_ssize_t>sb_payload_offset(&header)
             raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
             if raw == NULL:
@@ -94,7 +95,7 @@ cdef class Inbox:
         m._raw = <bytes><object>raw
         Py_XDECREF(raw)
         m._header = header
-        m.type = self._callbacks.type_of(type, header.type_length)
+        m.type = name
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
         m.lost = lost
         m._payload = UNDECODED
