@@ -102,13 +102,14 @@ class Interests:
         """Patterns for which nothing is called."""
         return list(self._uncalled.values())
 
-    def bit(self, group: str) -> int:
-        """The bit that is set in messages for this group. Raises `TooManyGroups`."""
+    def bit(self, group: str, in_hand: int) -> int:
+        """The bit that is set in messages for this group. `in_hand`: those of messages in
+        hand, which must not be given back to it. Raises `TooManyGroups`."""
         if group in self._bits:
             return self._bits[group]
         # The bit of a group that was left may still be set in messages under way: reuse it last.
         fresh = [b for b in range(1, _GROUPS + 1) if b not in self._bits.values()]
-        stale = [b for b in range(1, _GROUPS + 1) if not self._members[b]]
+        stale = [b for b in range(1, _GROUPS + 1) if not self._members[b] and not in_hand >> b & 1]
         if not fresh and not stale:
             raise errors.TooManyGroups(endpoint=self._endpoint, group=group, limit=_GROUPS)
         bit = (fresh or stale)[0]

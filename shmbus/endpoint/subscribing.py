@@ -108,7 +108,9 @@ class Subscribing:
                 id=next(self._ids),
                 role=InterestRole.SUBSCRIBE,
                 pattern=pattern,
-                bit=0 if group is None else self._interests.bit(group),
+                bit=0
+                if group is None
+                else self._interests.bit(group, self._endpoint._work_in_hand()),
                 flags=patterns.OVERFLOWS[overflow],
                 group=group or "",
                 function=callback,

@@ -18,6 +18,7 @@ from shmbus import BusView, Message, errors
 from shmbus.endpoint.background import Background
 from shmbus.endpoint.returns import Returns
 from shmbus.errors import CannotNack, EndpointClosed, ForkedEndpoint, InvalidSetting, NoThread
+from shmbus.limits import GROUPS
 from shmbus.testing import Attach, MakeRecorder, StartWorker, eventually
 from shmbus.views.facts import EndpointInfo
 
@@ -645,3 +646,29 @@ def test_large_messages_for_many_groups_are_given_back_for_each(attach: Attach) 
     again = [one.receive(60) for _ in "abcdef"]
     assert {(len(each.payload), each.attempt) for each in again if each} == {(4000, 2)}
     assert one.receive(0) is None
+
+
+@pytest.mark.parametrize("delay", [0.0, 1000.0])
+def test_what_came_for_a_group_that_was_left_is_given_back_to_no_other_group(
+    attach: Attach, delay: float
+) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    first = one.subscribe("job", group="first")
+    sender.publish("job", 1)
+    message = one.receive(60)
+    assert message is not None
+    if delay:
+        message.nack(delay=delay)
+        assert one.receive(0) is None
+    first.close()
+    kept = [one.subscribe("job", group=f"g{n}") for n in range(GROUPS - 2)]
+    with pytest.raises(errors.TooManyGroups):
+        one.subscribe("job", group="one.too.many")
+    kept.pop().close()
+    one.subscribe("job", group="new")
+    other.subscribe("job", group="first")
+    if delay:
+        one.drain(60)
+    else:
+        message.nack()
+    assert seen(other.receive(60))[:2] == (1, 2)

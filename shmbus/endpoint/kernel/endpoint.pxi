@@ -140,6 +140,10 @@ cdef class EndpointCore:
         """Messages received and not done, without the one whose handler calls this."""
         return self._threads.unfinished()
 
+    def _work_in_hand(self):
+        """The bits of all groups of which messages are in hand, or to be given back later."""
+        return self._threads.work_in_hand() | self._nacks.work_postponed()
+
     def _deferred(self):
         """Requests that are to be answered later."""
         return self._connection.e.deferred

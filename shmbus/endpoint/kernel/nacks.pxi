@@ -28,6 +28,7 @@ cdef class Nacks:
     cdef Connection _connection
     cdef Threads _threads
     cdef object _postpone        # Upcalls.postpone
+    cdef uint32_t _postponed[32] # messages that are to be given back later, by interest
 
     def __cinit__(self, Connection connection not None, Threads threads not None, postpone):
         self._connection = connection
@@ -109,6 +110,7 @@ cdef class Nacks:
                 m._position = SB_NOWHERE
                 if m._postponed:
                     e.postponed -= 1
+                    self._count_postponed(m, -1)
             ep_unlock(e)
             if status == RB_OK:
                 m._copies = None
@@ -189,6 +191,21 @@ cdef class Nacks:
         if not m._postponed:
             m._postponed = True
             m._held_as = ep_postpone(self._connection.e, m._position)
+            self._count_postponed(m, 1)
+
+    cdef void _count_postponed(self, Message m, int step) noexcept:
+        cdef uint32_t bit
+        for bit in range(32):
+            if m.work() >> bit & 1:
+                self._postponed[bit] += step
+
+    cdef uint32_t work_postponed(self):
+        """The interests of all group messages that are to be given back later."""
+        cdef uint32_t bits = 0, bit
+        for bit in range(32):
+            if self._postponed[bit]:
+                bits |= <uint32_t>1 << bit
+        return bits
 
     cdef int delay(self, Message m, uint32_t bits, uint64_t delay, str reason) except -1:
         """Keep it in hand for so long. Without bits, it is what was promised."""
@@ -213,6 +230,7 @@ cdef class Nacks:
                 if not m._delayed and m._copies is None:
                     m._nacked = m._postponed = False
                     ep_resume(e, m._position, m._held_as)
+                    self._count_postponed(m, -1)
             ep_unlock(e)
             self._threads.settle()
             raise

@@ -268,6 +268,14 @@ cdef class Threads:
         cdef uint64_t others = self.in_hand - (self.hand(PyThread_get_thread_ident()) != NULL)
         return delivered - rb_load(&e.up.incoming[SB_DATA].taken_count) + others + self._connection.e.deferred
 
+    cdef uint32_t work_in_hand(self):
+        """The interests of all group messages that threads have in hand."""
+        cdef uint32_t bits = 0, i
+        for i in range(self.in_hand):
+            if self._hands[i].held != NULL:
+                bits |= (<Message>self._hands[i].held).work()
+        return bits
+
     cdef int drop_all(self) except -1:
         """The endpoint is closed."""
         while self.in_hand:
