@@ -149,6 +149,43 @@ def test_with_retry_another_tries_it(
     assert sum(info(bus, w.name).handler_errors for w in workers) == 3
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_a_group_message_whose_callback_is_interrupted_goes_to_another(
+    attach: Attach, interruption: type[BaseException]
+) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+
+    def interrupted(message: Message) -> None:
+        other.subscribe("job", group="workers")
+        raise interruption
+
+    one.subscribe("job", interrupted, group="workers")
+    sender.publish("job", 1)
+    with pytest.raises(interruption):
+        one.receive(60)
+    one.close()
+    assert seen(other.receive(60)) == (1, 2, True, "sender")
+    assert other.receive(0) is None
+
+
+def test_a_command_whose_handler_is_interrupted_is_a_dead_letter(
+    attach: Attach, recorder: MakeRecorder
+) -> None:
+    letters = recorder("$bus.undeliverable")
+    sender, one = attach("sender"), attach("one")
+
+    def interrupted(message: Message) -> None:
+        raise KeyboardInterrupt
+
+    one.handle("do", interrupted)
+    sender.send("do", 1)
+    with pytest.raises(KeyboardInterrupt):
+        one.receive(60)
+    (letter,) = letters.wait(1)
+    assert letter.payload["type"] == "do"
+    assert "KeyboardInterrupt" in letter.payload["reason"]
+
+
 def test_of_two_groups_only_the_one_whose_callback_raised_gets_it_again(attach: Attach) -> None:
     good, bad = list[int](), list[int]()
     sender, one = attach("sender"), attach("one")

@@ -98,7 +98,7 @@ cdef class Receiving:
         """Run the callbacks for a message; true if it is for the caller to see, too."""
         cdef uint32_t interests = m._header.interests
         cdef uint32_t served = callbacks.yields | SB_PLAIN
-        cdef uint32_t again = 0, failed = 0
+        cdef uint32_t ran = 0, again = 0, failed = 0
         cdef object why = None
         cdef EventCallback each
         if m._header.kind == SB_TAP:
@@ -123,8 +123,16 @@ cdef class Receiving:
                             again |= each.mask
                         else:
                             failed |= each.mask
+                except BaseException as error:
+                    m._calling = 0
+                    self._count_error()
+                    self._give_up(m, m.owed() & ~(ran | failed) | again, failed & ~again, error)
+                    if m._position != SB_NOWHERE:
+                        self._threads.done(m, ANSWER_TIMEOUT)
+                    raise
                 finally:
                     m._calling = 0
+                ran |= each.mask
         if not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
             if why is not None and not m.type.startswith("$"):
                 self._give_up(m, again, failed & ~again, why)
@@ -141,7 +149,9 @@ cdef class Receiving:
         return False
 
     cdef int _give_up(self, Message m, uint32_t again, uint32_t failed, object why) except -1:
-        """Callbacks raised: these groups get the message again, those a dead letter."""
+        """Callbacks raised: these groups or handlers get the message again, those a dead letter."""
+        if m._position == SB_NOWHERE:
+            return 0
         cdef str text = f"its callback at {self._connection.name!r} raised {describe(why)}"
         cdef bytes reason = encode_reason(text)
         cdef uint32_t left = m.owed() & ~m._delayed
@@ -175,9 +185,12 @@ cdef class Receiving:
                     self._log_failure(m, error)
             else:
                 self._try_fail(m, error)
-            m.done()
             if not isinstance(error, Exception):
+                if m._header.kind == SB_SEND:  # as if it had died of it
+                    self._give_up(m, SB_PLAIN if callbacks.redeliver else 0, SB_PLAIN, error)
+                m.done()
                 raise
+            m.done()
             return 0
         if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred):
             try:
