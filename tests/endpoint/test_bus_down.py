@@ -117,6 +117,26 @@ def test_a_killed_dispatchers_successor_takes_over(bus_name: str, bus_process: B
         client.close()
 
 
+def test_who_was_told_that_its_dispatcher_died_goes_on_with_the_next(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    with shmbus.attach(bus_name, name="server") as server, shmbus.attach(bus_name) as client:
+        server.handle("x", lambda message: message.payload)
+        server.start()
+        bus_process.kill()
+        with pytest.raises(errors.BusDown):
+            client.request("x", timeout=60)
+
+        def answers() -> bool:
+            try:
+                return client.request("x", 1, timeout=60).payload == 1
+            except errors.BusDown:
+                return False
+
+        with shmbus.serve(bus_name):
+            eventually(answers)
+
+
 @pytest.mark.smoke
 def test_a_bus_that_is_handed_over_goes_on(bus_name: str) -> None:
     bus = shmbus.serve(bus_name)

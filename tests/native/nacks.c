@@ -87,6 +87,22 @@ TEST(what_is_given_back_comes_to_another_as_it_was_sent)
     close_world(s.w);
 }
 
+TEST(what_is_given_back_comes_to_another_though_it_is_the_turn_of_who_gave_it_back)
+{
+    struct scene s = scene();
+    struct message m;
+    others_join(&s);
+    CHECK(publish(s.a, "job", "c's turn"));
+    CHECK(publish(s.a, "job", "d's turn"));
+    settle(s.w);
+    CHECK(take(s.c, &m) && take(s.d, &m));
+    settle(s.w);
+    give_back(&s);
+    GETS_NOTHING(s.b);
+    CHECK(take(s.c, &m) || take(s.d, &m));
+    close_world(s.w);
+}
+
 TEST(what_is_given_back_comes_again_where_nobody_else_takes_it)
 {
     struct scene s = scene();
