@@ -12,7 +12,7 @@ import shmbus
 from shmbus import Message, errors
 from shmbus.endpoint import interests, runners
 from shmbus.endpoint._kernel import EventCallback
-from shmbus.testing import Attach, eventually
+from shmbus.testing import Attach, eventually, in_shm
 
 
 @pytest.mark.smoke
@@ -307,6 +307,7 @@ def test_many_patterns_of_one_endpoint(bus: shmbus.Bus, attach: Attach) -> None:
     assert endpoint.receive(10) is not None
     for subscription in subscriptions[:-1]:
         subscription.close()
+    assert len([name for name in in_shm(bus.name) if ":int:" in name]) == 1  # log of interests
     endpoint.publish(f"type.{'x' * 50}.0", 1)
     endpoint.publish(f"type.{'x' * 50}.499", 2)
     message = endpoint.receive(10)
