@@ -261,6 +261,28 @@ def test_processes_of_multiprocessing_attach_like_any_other(
     eventually(lambda: {e.name for e in bus.endpoints()} == {"server"})
 
 
+def test_a_forked_child_does_not_keep_its_parents_connection_to_the_door(bus: shmbus.Bus) -> None:
+    """Whose end alone shows an exec where nothing else of a process may be read."""
+    code = """
+        import os, sys, warnings, shmbus
+        warnings.simplefilter("ignore")
+        endpoint = shmbus.attach(sys.argv[1])
+
+        def sockets():
+            links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            return sum(os.readlink(l).startswith("socket:") for l in links if os.path.islink(l))
+
+        print(sockets())
+        sys.stdout.flush()
+        if not os.fork():
+            print(sockets())
+            sys.stdout.flush()
+            os._exit(0)
+        os.wait()
+    """
+    assert run_python(code, bus.name) == "1\n0\n"
+
+
 def test_a_forked_childs_end_is_not_its_parents(bus: shmbus.Bus, recorder: MakeRecorder) -> None:
     downs = recorder("$bus.endpoint.down")
     code = """
