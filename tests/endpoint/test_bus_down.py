@@ -129,7 +129,7 @@ def test_who_was_told_that_its_dispatcher_died_goes_on_with_the_next(
 
         def answers() -> bool:
             try:
-                return client.request("x", 1, timeout=60).payload == 1
+                return bool(client.request("x", 1, timeout=60).payload == 1)
             except errors.BusDown:
                 return False
 

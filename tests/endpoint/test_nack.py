@@ -222,6 +222,26 @@ def test_a_delay_passes_before_it_is_given_on(bus: shmbus.Bus, attach: Attach) -
     assert info(bus, "one").in_hand == 0
 
 
+def delay_all(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("job", lambda message: message.nack(delay=1000.0), group="workers")
+    endpoint.run()
+
+
+def test_what_is_delayed_is_handed_on_where_its_holder_is_killed(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    sender, other = attach("sender"), attach("other")
+    holder = worker(delay_all, name="one")
+    sender.wait_for("job")
+    sender.publish("job", 1)
+    sender.publish("job", 2)
+    eventually(lambda: info(bus, "one").in_hand == 2)  # the callback of the first has returned
+    other.subscribe("job", group="workers")
+    holder.kill()
+    got = [seen(other.receive(60))[:2] for _ in range(2)]
+    assert sorted(got) == [(1, 2), (2, 2)]
+
+
 def test_what_is_delayed_is_in_hand_and_given_back_at_a_close(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

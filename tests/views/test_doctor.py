@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import secrets
@@ -174,6 +175,25 @@ def test_what_belongs_to_the_living_is_kept(name: str) -> None:
     assert leavings.free_leaving(leaving) == 0
     assert up.exists()
     up.unlink()
+
+
+def test_a_fence_whose_file_is_replaced_as_it_is_taken_still_excludes_others(
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = names.SHM / names.names_of(bus_name).lock
+    take = fcntl.lockf
+
+    def take_too_late(fd: int, how: int) -> None:
+        take(fd, how)
+        monkeypatch.setattr(fcntl, "lockf", take)
+        path.unlink()
+        path.touch(0o600)
+
+    monkeypatch.setattr(fcntl, "lockf", take_too_late)
+    assert fence.acquire(bus_name) is None
+    code = "import sys; from shmbus.shared import fence; print(fence.acquire(sys.argv[1]).pid)"
+    assert run_python(code, bus_name) == f"{os.getpid()}\n"
+    fence.release(bus_name, remove=True)
 
 
 def test_a_lock_file_that_nobody_holds_is_freed_and_one_that_is_held_is_not(name: str) -> None:
