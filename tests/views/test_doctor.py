@@ -91,7 +91,8 @@ def test_a_bus_of_which_nobody_lives_is_found_and_freed(
     assert leaving.removable
     assert "endpoints one" in leaving.owner
     assert "its dispatcher, process" in leaving.owner
-    assert leaving.bytes > 2 * 1024 * 1024
+    rings = shmbus.Settings()
+    assert leaving.bytes > rings.in_bytes + rings.out_bytes + 2 * rings.reply_bytes
     assert set(leaving.files) == set(in_shm(bus_process.name))
     ran = run(bus_process.name)
     assert ran.returncode == 1
