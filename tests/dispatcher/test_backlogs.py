@@ -86,6 +86,7 @@ def test_of_one_burst_at_most_one_short_job_waits_behind_the_long_one(
 ) -> None:
     desks, sender = [Desk(attach("one")), Desk(attach("two"))], attach("sender")
     sender.publish_many([("job.long", "long"), *(("job.short", n) for n in range(40))])
+    eventually(lambda: any(desk.begun[:1] == ["long"] for desk in desks))
     # While the long job still runs:
     eventually(lambda: sum(len(desk.done) for desk in desks) >= 39)
     (long,) = (desk for desk in desks if desk.begun and desk.begun[0] == "long")

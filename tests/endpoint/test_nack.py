@@ -235,7 +235,9 @@ def test_what_is_delayed_is_handed_on_where_its_holder_is_killed(
     sender.wait_for("job")
     sender.publish("job", 1)
     sender.publish("job", 2)
-    eventually(lambda: info(bus, "one").in_hand == 2)  # the callback of the first has returned
+    eventually(
+        lambda: info(bus, "one").received.events == 2
+    )  # the callback of the first has returned
     other.subscribe("job", group="workers")
     holder.kill()
     got = [seen(other.receive(60))[:2] for _ in range(2)]
