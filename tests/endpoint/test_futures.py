@@ -67,7 +67,7 @@ def test_an_exit_ends_with_a_future_whose_lock_was_left_taken(bus: shmbus.Bus) -
         ep.start()
         future = ep.request_async("never", timeout=None)
         threading.Thread(target=future._condition.acquire).start()
-        future.add_done_callback(lambda future: print("told"))
+        future.add_done_callback(lambda future: print("told\\n", end=""))  # in one write
         print("over")
     """
     assert run_python(code, bus.name) == "over\ntold\n"
