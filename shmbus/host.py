@@ -44,8 +44,8 @@ def host(
 def summary(bus: Bus) -> str:
     """One line about what is served."""
     info = bus.info()
-    messages = min(info.in_bytes, info.out_bytes) // 4096
-    room = f"messages up to {messages} KiB, replies up to {info.reply_bytes // 4096} KiB"
+    messages, replies = info.record_limit // 1024, info.reply_limit // 1024
+    room = f"messages up to {messages} KiB, replies up to {replies} KiB"
     began = time.strftime("%H:%M:%S", time.localtime(info.since))
     served = f"bus {info.name} is served by process {info.pid} since {began}"
     return f"{served}: up to {info.slots} endpoints, {room}"

@@ -18,6 +18,11 @@ MIB = 1024 * KIB
 _MOST = (1 << 31) - 1  # of what the C kernel counts in 32 bits
 
 
+def largest_record(ring_bytes: int) -> int:
+    """Bytes of the largest message in a ring of that size, header and type included."""
+    return ring_bytes // 4
+
+
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When a batch is flushed: whichever comes first. ``None`` sets no such limit."""
 
@@ -146,12 +151,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def record_limit(self) -> int:
         """Bytes of the largest event, command or request that it can both send and get: header,
         type and payload together."""
-        return min(self.in_bytes, self.out_bytes) // 4
+        return largest_record(min(self.in_bytes, self.out_bytes))
 
     @property
     def reply_limit(self) -> int:
         """Bytes of the largest reply: header, type and payload together."""
-        return self.reply_bytes // 4
+        return largest_record(self.reply_bytes)
 
     @property
     def endpoint_bytes(self) -> int:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from shmbus.settings import largest_record
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.patterns import Interest
@@ -303,6 +304,16 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the control plane last ran."""
     note: str = ""
     """What could not be read, and why."""
+
+    @property
+    def record_limit(self) -> int:
+        """Bytes of the largest event, command or request that an endpoint can both send and get."""
+        return largest_record(min(self.in_bytes, self.out_bytes))
+
+    @property
+    def reply_limit(self) -> int:
+        """Bytes of the largest reply."""
+        return largest_record(self.reply_bytes)
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,8 +82,7 @@ def _headline(info: BusInfo) -> str:
 
 def _limits(info: BusInfo) -> str:
     """What an endpoint can send and get, unless it has settings of its own."""
-    largest = min(info.in_bytes, info.out_bytes) // 4
-    return f"messages up to {size(largest)}, replies up to {size(info.reply_bytes // 4)}"
+    return f"messages up to {size(info.record_limit)}, replies up to {size(info.reply_limit)}"
 
 
 _HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST"]
