@@ -168,6 +168,27 @@ def test_a_group_message_whose_callback_is_interrupted_goes_to_another(
     assert other.receive(0) is None
 
 
+def test_an_event_of_the_bus_whose_callback_is_interrupted_puts_nobody_out(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    one, came = attach("one"), list[Message]()
+
+    def interrupted(message: Message) -> None:
+        came.append(message)
+        if len(came) == 1:
+            raise KeyboardInterrupt
+
+    one.subscribe("$bus.endpoint.up", interrupted, group="watchers")
+    attach("two")
+    with pytest.raises(KeyboardInterrupt):
+        one.receive(60)
+    one.subscribe("job")
+    attach("sender").publish("job", 1)
+    message = one.receive(60)
+    assert message is not None
+    assert message.payload == 1
+
+
 def test_a_command_whose_handler_is_interrupted_is_a_dead_letter(
     attach: Attach, recorder: MakeRecorder
 ) -> None:
@@ -290,6 +311,21 @@ def test_what_is_delayed_goes_on_where_its_holder_dies(
     other.subscribe("job", group="workers")
     victim.kill()
     assert seen(other.receive(60))[:2] == (1, 2)
+
+
+def test_ctrl_c_just_after_it_was_given_back_ends_the_delay_once(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", group="workers")
+    sender.publish("job", 1)
+    message = one.receive(60)
+    assert message is not None
+    other.subscribe("job", group="workers")
+    message.nack(delay=600)
+    for _ in range(2):  # the second time as it is found in the list again
+        message._give_back(0xFFFFFFFF, "", 60.0)
+    assert one._deferred() == 0
+    assert seen(other.receive(60)) == (1, 2, True, "sender")
+    assert other.receive(0) is None
 
 
 def test_another_thread_gives_it_back_while_its_callback_runs(attach: Attach) -> None:

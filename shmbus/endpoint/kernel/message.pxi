@@ -54,6 +54,7 @@ cdef class Message:
     cdef uint32_t _calling       # the interest whose callback runs; 0: none
     cdef uint32_t _settled       # of its interests as work: those that need nothing more, or are among `_copies`
     cdef uint32_t _delayed       # those that are to be given back later
+    cdef uint32_t _delays        # how often it is deferred for that
     cdef Copies _copies          # those that go back once nothing else of it is in hand
     cdef uint32_t _gone          # those of which the copy is out before the others
     cdef bint _postponed         # ep_postpone was called,

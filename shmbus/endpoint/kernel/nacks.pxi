@@ -212,6 +212,7 @@ cdef class Nacks:
         cdef ep_endpoint *e = self._connection.e
         cdef bint settled
         self._threads.defer()
+        m._delays += 1
         ep_lock(e)
         settled = m._position == SB_NOWHERE or bits & ~(m.owed() & ~m._delayed)
         if not settled:
@@ -232,16 +233,22 @@ cdef class Nacks:
                     ep_resume(e, m._position, m._held_as)
                     self._count_postponed(m, -1)
             ep_unlock(e)
-            self._threads.settle()
+            self._end_delay(m)
             raise
         return 0
+
+    cdef void _end_delay(self, Message m) noexcept:
+        """Once for each: it is given back a second time where Ctrl-C came just after the first."""
+        if m._delays:
+            m._delays -= 1
+            self._threads.settle()
 
     cdef int give_delayed(self, Message m, uint32_t bits, str reason, double timeout) except -1:
         """Its time has come."""
         self._connection.check()
         bits &= m.owed()
         self.give(m, copies_of(bits, encode_reason(reason), False) if bits else None, timeout)
-        self._threads.settle()
+        self._end_delay(m)
         return 0
 
     cdef int _require_work(self, Message m) except -1:

@@ -134,7 +134,7 @@ cdef class Receiving:
                     m._calling = 0
                 ran |= each.mask
         if not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
-            if why is not None and not m.type.startswith("$"):
+            if why is not None:
                 self._give_up(m, again, failed & ~again, why)
             if m._copies is not None:
                 self._threads.done(m, ANSWER_TIMEOUT)
@@ -149,8 +149,9 @@ cdef class Receiving:
         return False
 
     cdef int _give_up(self, Message m, uint32_t again, uint32_t failed, object why) except -1:
-        """Callbacks raised: these groups or handlers get the message again, those a dead letter."""
-        if m._position == SB_NOWHERE:
+        """Callbacks raised: these groups or handlers get the message again, those a dead letter. But the bus takes none
+        of its own events back."""
+        if m._position == SB_NOWHERE or m.type.startswith("$"):
             return 0
         cdef str text = f"its callback at {self._connection.name!r} raised {describe(why)}"
         cdef bytes reason = encode_reason(text)
