@@ -28,7 +28,6 @@ SOURCES = [
     "routing.c",
     "threads.c",
     "endpoint.c",
-    "bell.c",
     "spinning.c",
     "ring.c",
 ]
