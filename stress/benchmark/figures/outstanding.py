@@ -16,11 +16,12 @@ def bus_rate(
     way: Callable[[shmbus.Endpoint], outstanding.Take],
     threads: int = 1,
     core: int | None = None,
+    settings: shmbus.Settings | None = None,
 ) -> Sample:
     bus = bench.bus()
     (rate,) = perform(
         [
-            Role(ends.dispatcher, (bus, bench.settings), supporting=True),
+            Role(ends.dispatcher, (bus, settings or bench.settings), supporting=True),
             *(Role(outstanding.replier, (bus, n), supporting=True) for n in range(2)),
             Role(outstanding.requester, (bus, 2, way, threads, bench.scale.seconds), core),
         ]

@@ -43,8 +43,17 @@ def sender(stage: Stage, bus: str, flood: Flood, put: Put, receivers: int) -> No
         stage.wait_until_stopped()
 
 
-def member(stage: Stage, bus: str, number: int, group: str | None) -> Share:
-    """Receives events one by one, in a group or for itself."""
+def subscriber(stage: Stage, bus: str, number: int) -> Share:
+    """Receives events for itself."""
+    return _receive(stage, bus, number, None)
+
+
+def member(stage: Stage, bus: str, number: int) -> Share:
+    """Receives a group's events."""
+    return _receive(stage, bus, number, "members")
+
+
+def _receive(stage: Stage, bus: str, number: int, group: str | None) -> Share:
     with shmbus.attach(bus, name=f"member-{number}", timeout=20.0) as endpoint:
         endpoint.subscribe(TYPE, group=group)
         stage.ready()
