@@ -1,9 +1,11 @@
-"""What /proc does not show is not taken for dead (hidepid=2, systemd's ProtectProc=invisible)."""
+"""What /proc hides (hidepid=2, ProtectProc=invisible) is not taken for dead, nor for alive."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +96,39 @@ def test_who_is_hidden_from_the_dispatcher_is_refused_with_the_remedy_that_helps
     assert "/proc hides its process" in printed
     assert "hidepid" in printed
     assert "ProtectProc" in printed
+
+
+def test_who_becomes_a_program_that_may_not_be_looked_at_is_gone_for_the_next_dispatcher(
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "sleep"
+    shutil.copy(shutil.which("sleep") or "", theirs)
+    os.chown(theirs, 65534, 65534)
+    theirs.chmod(0o4755)  # who runs it becomes somebody whose memory the dispatcher cannot read
+    code = """
+    THEIRS = sys.argv[1]
+    GUEST = '''
+    import os, sys, shmbus
+    endpoint = shmbus.attach("hidden", name="guest", reconnect=True, timeout=60)
+    endpoint.subscribe("go.on")
+    print("attached")
+    endpoint.receive(60)
+    os.execv(sys.argv[1], [sys.argv[1], "600"])
+    '''
+    host = start_python(HOST)
+    assert host.line() == "serving"
+    with start_python(GUEST, THEIRS) as guest:
+        assert guest.line() == "attached"
+        host.kill()
+        with shmbus.serve("hidden") as bus, bus.attach("watcher") as watcher:
+            watcher.subscribe("$bus.endpoint.down")
+            watcher.wait_for("go.on", timeout=60)
+            watcher.publish("go.on")
+            down = watcher.receive(20)
+            print(down and (down.payload["name"], down.payload["reason"]), guest.alive)
+    """
+    printed = run_python(COMMON + _unindented(code), theirs, before=HIDING, timeout=60)
+    assert printed == "('guest', 'exec') True\n"
 
 
 def test_a_dispatcher_that_proc_hides_is_alive_until_it_is_dead() -> None:
