@@ -134,17 +134,16 @@ class Segment(SharedMemory):
         """
         # Not blocking: the name might be a pipe's.
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
+        opened: list[int] = []
         try:
-            fd = _posixshmem.shm_open("/" + name, flags)
+            opened.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,)))  # as in `create`
+            found = check_file(name, opened[0])
+            mapping = Mapping(opened[0], found, writable=writable)
         except OSError as problem:
-            raise refusal(name, problem, "opened") from problem
-        try:
-            found = check_file(name, fd)
-            mapping = Mapping(fd, found, writable=writable)
-        except OSError as problem:
-            raise refusal(name, problem, "mapped") from problem
+            raise refusal(name, problem, "mapped" if opened else "opened") from problem
         finally:
-            os.close(fd)
+            for fd in opened:
+                os.close(fd)
         prefix = mapping.read_prefix()
         if prefix.magic == 0:
             raise SegmentNotReady(name)
@@ -191,6 +190,10 @@ class Segment(SharedMemory):
         self.close()
         if self.created:
             self.unlink()
+
+    # Does nothing, and is no Python code as that of SharedMemory is: what a signal's handler raises
+    # in a finalizer is lost. The mapping goes when nothing refers to it.
+    __del__ = object.__init__
 
     def __reduce__(self) -> Any:
         raise TypeError("segments are not pickled: pass the name and attach to it")

@@ -74,8 +74,8 @@ class Bus(BusView):
         most (None: no limit); then they get ``BusDown``, all but those attached with
         ``reconnect="always"``: these wait for the next `serve`, which adopts the bus with them, its
         settings included. With ``handover`` everything is left as it stands for the next `serve` to
-        adopt. In the main thread, SIGINT and SIGTERM wait until it
-        has ended. Harmless if done before."""
+        adopt. In the main thread, what signals call waits until it has ended. Harmless if done
+        before."""
         timeout = seconds(timeout)
         with uninterrupted(), self._ending:
             self._dispatcher.close(timeout, handover=handover)
@@ -88,7 +88,7 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
 
     ``settings`` hold for the bus; their sizes are the defaults of its endpoints. ``replace`` puts a
     bus of another layout, which another version of this package left running, out of service;
-    without it that is a ``LayoutMismatch``. In the main thread, SIGINT and SIGTERM wait until the
+    without it that is a ``LayoutMismatch``. In the main thread, what signals call waits until the
     bus is served.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,

@@ -19,6 +19,7 @@ from shmbus.shared import _kernel, green, names, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
+from shmbus.shared.signals import uninterrupted
 from shmbus.views import discovery, removed_names
 
 from . import door, payloads
@@ -75,17 +76,25 @@ def attach(
     )  # before anything is made
     time_left = _Time.of(timeout)
     bus = _choose(bus, time_left)
-    while True:
-        try:
-            with shortage.nothing_kept(), shortage.told(bus, "memory to attach with"):
-                return _try(bus, wanted, time_left)
-        except (errors.SegmentError, errors.NoResource) as problem:
-            # The bus may have ended just after it admitted us; another may begin.
-            if not _was_gone(problem):
-                raise
-            if time_left.is_over():
-                raise _too_late(bus, time_left) from problem
-        time.sleep(0.005)
+    seated: list[Endpoint] = []
+    try:
+        while not seated:
+            try:
+                with shortage.nothing_kept(), shortage.told(bus, "memory to attach with"):
+                    _try(bus, wanted, time_left, seated)
+                    break
+            except (errors.SegmentError, errors.NoResource) as problem:
+                # The bus may have ended just after it admitted us; another may begin.
+                if not _was_gone(problem):
+                    raise
+                if time_left.is_over():
+                    raise _too_late(bus, time_left) from problem
+            time.sleep(0.005)
+    except BaseException:
+        for endpoint in seated:  # a signal's handler raised, and the caller does not get it
+            endpoint.close()
+        raise
+    return seated[0]
 
 
 def _was_gone(problem: BaseException | None) -> bool:
@@ -123,8 +132,9 @@ class _Time(NamedTuple):
         return monotonic_ns() >= self.deadline
 
 
-def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
-    """Attach, or raise; the caller tries again where the bus was just being replaced."""
+def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) -> None:
+    """Attach and append the endpoint to `seated`, or raise; the caller tries again where the bus
+    was just being replaced."""
     of = names.names_of(bus)
     owner = names.new_owner(os.getpid(), start_time(os.getpid()))
     name = wanted.name or _make_up(owner)
@@ -145,43 +155,43 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time) -> Endpoint:
         bell = of.endpoint_bell(owner)
         undo.callback(unlink_bell, bell[1:])
         make_bell(bell[1:])
+        connection = DoorConnection()
+        undo.callback(connection.close)
         admission = door.knock(
             bus,
+            connection,
             nonce=int(owner.nonce, 16),
             start_time=owner.start,
             began_ns=time_left.began,
             deadline_ns=time_left.deadline,
         )
-        connection = DoorConnection(admission.connection)
-        undo.callback(connection.close)
         # The bus may have been made anew while we waited at the door.
         bus_segment = segments.attach(bus, of.bus_segment, SegmentKind.BUS)
         ready = segments.attach(bus, of.ready, SegmentKind.READY, writable=True)
         down = segments.attach(bus, of.down(admission.slot, admission.generation), SegmentKind.DOWN)
-        endpoint = Endpoint._seated(
-            Seat(
-                names=of,
-                owner=owner,
-                name=name,
-                settings=settings,
-                types=wanted.types,
-                codec=wanted.codec,
-                reconnect=wanted.reconnect,
-                slot=admission.slot,
-                generation=admission.generation,
-                door=connection,
-                log=log,
-                bus=bus_segment.memory,
-                ready=ready.memory,
-                up=up.memory,
-                down=down.memory,
-                bus_file=(names.SHM / of.bus_segment).stat().st_ino,
-            )
+        seat = Seat(
+            names=of,
+            owner=owner,
+            name=name,
+            settings=settings,
+            types=wanted.types,
+            codec=wanted.codec,
+            reconnect=wanted.reconnect,
+            slot=admission.slot,
+            generation=admission.generation,
+            door=connection,
+            log=log,
+            bus=bus_segment.memory,
+            ready=ready.memory,
+            up=up.memory,
+            down=down.memory,
+            bus_file=(names.SHM / of.bus_segment).stat().st_ino,
         )
-        undo.pop_all()
+        with uninterrupted():
+            seated.append(Endpoint._seated(seat))
+            undo.pop_all()
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the connection keeps the mappings
-    return endpoint
 
 
 def _make_up_segment(

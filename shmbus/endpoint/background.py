@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from shmbus import errors
+from shmbus.shared.signals import uninterrupted
 
 log = logging.getLogger("shmbus")
 
@@ -71,6 +72,10 @@ def thread_of(
 def start(thread: threading.Thread, endpoint: str, task: str) -> None:
     """Start it. Raises `NoThread`."""
     try:
-        thread.start()
+        # What a signal's handler raises in the midst of it can leave a lock of CPython's own taken.
+        with uninterrupted():
+            thread.start()
     except RuntimeError as why:
+        if thread.ident is not None:  # raised by a signal's handler, afterwards
+            raise
         raise errors.NoThread(endpoint=endpoint, task=task, reason=str(why)) from None

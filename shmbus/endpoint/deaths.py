@@ -49,7 +49,7 @@ class DeathWatch:
 
     def __init__(self, label: str, rows: Mapping, done: Flag) -> None:
         self._label, self._rows, self._done = label, rows, done
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call `add` in the midst of it
         self._keys = count()
         self._watched: dict[int, _Watched] = {}
         self._thread = Background(label, "deaths", self._watch)

@@ -16,18 +16,27 @@ from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
 from shmbus.shared.layout import DoorCode
 from shmbus.views import discovery, removed_names
 
+from .seat import DoorConnection
+
 
 class Admission(NamedTuple):
-    """What an admitted endpoint gets. The connection stays open while it is attached. It is a
-    descriptor, because a socket object could be collected, and closed, before the endpoint."""
+    """What an admitted endpoint gets."""
 
     slot: int
     generation: int
-    connection: int
 
 
-def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: int) -> Admission:
-    """Knock until there is an answer. ``began_ns`` and ``deadline_ns`` are of the monotonic clock.
+def knock(
+    bus: str,
+    kept: DoorConnection,
+    *,
+    nonce: int,
+    start_time: int,
+    began_ns: int,
+    deadline_ns: int,
+) -> Admission:
+    """Knock until there is an answer. ``kept`` takes the connection, which stays open while the
+    endpoint is attached. ``began_ns`` and ``deadline_ns`` are of the monotonic clock.
 
     Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
     """
@@ -39,7 +48,8 @@ def knock(bus: str, *, nonce: int, start_time: int, began_ns: int, deadline_ns: 
             answer = _knock_once(connection, bus, record, began_ns, deadline_ns)
             if answer is not None:
                 if answer.code == DoorCode.ADMITTED:
-                    return Admission(answer.slot, answer.generation, connection.detach())
+                    kept.take(connection)
+                    return Admission(answer.slot, answer.generation)
                 raise _refusal(bus, answer)
         except BaseException:
             connection.close()
@@ -66,6 +76,8 @@ def _knock_once(
         connection.send(record)
         answer = connection.recv(ANSWER_SIZE + 1)
     except TimeoutError:
+        if monotonic_ns() < deadline_ns:  # a signal's handler raised it
+            raise
         raise _timeout(bus, began) from None
     except (ConnectionError, BrokenPipeError):
         return None

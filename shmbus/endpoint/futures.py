@@ -8,6 +8,7 @@ leave the lock of a future taken.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import threading
@@ -39,8 +40,46 @@ FAREWELL = 1.0
 """Seconds that an endpoint which closes waits for the callbacks of its futures."""
 
 
+class _Told:
+    """What a caller of `concurrent.futures.wait` waits at: like `threading.Event`, but nobody can
+    leave a lock taken that `set` needs."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def is_set(self) -> bool:
+        return not self._gate.locked()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is open
+            self._gate.release()
+
+    def clear(self) -> None:
+        self._gate.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        came = self._gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        if came:
+            self.set()
+        return came
+
+
+class _Waiters(list[Any]):
+    """Those of one future. They come while it is held, and so are all others that they wait for:
+    nobody has told them of anything."""
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, _Told):
+            waiter.event = _Told()
+        super().append(waiter)
+
+
 class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what that does, anew
     """The future of a request. Cancelling it frees its entry in the table of requests."""
+
+    _watched = False
+    """Whether its condition is told when it is done."""
 
     __hash__ = object.__hash__
 
@@ -50,18 +89,22 @@ class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what 
         self._pump.thread.ensure()
         if self._hook(callback):
             self._pump.expect(self)
-        else:
-            _call(callback, self)
+            return
+        try:
+            callback(self)
+        except Exception:  # what else a signal's handler raises here is the caller's
+            log.exception("the callback of %r raised", self)
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         """What `concurrent.futures.wait` and `as_completed` hold to look at several at once."""
         condition = self._guarded
-        if condition is None:
+        if condition is None or not self._watched:  # it was interrupted in the midst of this
             self._pump.thread.ensure()
-            condition = self._guard(threading.Condition())
+            condition = self._guard(threading.Condition(), _Waiters())
             if self._hook(None):
                 self._pump.expect(self)
+            self._watched = True
         return condition
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
@@ -83,7 +126,10 @@ class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what 
     def _tell(self) -> bool:
         """Tell who wants to know that it is done: False if somebody holds its condition."""
         for callback in self._unhook():
-            _call(callback, self)
+            try:
+                callback(self)
+            except BaseException:  # sys.exit() included: the thread has others to tell
+                log.exception("the callback of %r raised", self)
         condition = self._guarded
         if condition is None:
             return True
@@ -101,13 +147,6 @@ class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what 
         finally:
             condition.release()
         return True
-
-
-def _call(callback: Callable[[Future[Message]], object], reply: Reply) -> None:
-    try:
-        callback(reply)
-    except BaseException:  # sys.exit() included: the thread has others to tell
-        log.exception("the callback of %r raised", reply)
 
 
 class Pump:

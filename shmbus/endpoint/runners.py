@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shmbus import errors
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.signals import uninterrupted
 
 from . import background
 from .background import Background
@@ -58,6 +59,19 @@ class Runners:
     def start(self, count: int, *, reconnect: bool) -> list[threading.Thread]:
         """Run handlers in so many other threads: in all of them, or it raises `NoThread`."""
         name, gate, wanted = self._endpoint.name, Flag(), list[threading.Thread]()
+        # Else what a signal's handler raises in `gate.set` would leave them waiting for ever.
+        with uninterrupted():
+            self._start(count, name, gate, wanted, reconnect)
+        return wanted
+
+    def _start(
+        self,
+        count: int,
+        name: str,
+        gate: Flag,
+        wanted: list[threading.Thread],
+        reconnect: bool,
+    ) -> None:
         try:
             for _ in range(count):
                 thread = background.thread_of(
@@ -72,26 +86,30 @@ class Runners:
             raise
         finally:
             gate.set()
-        return wanted
 
     def _run_thread(self, gate: Flag, wanted: list[threading.Thread], reconnect: bool) -> None:
         gate.wait(threading.TIMEOUT_MAX)
-        while threading.current_thread() in wanted:
-            try:
-                self.run(reconnect=reconnect)
-                return
-            except errors.BusError as why:
-                log.warning("%s", why)
-                return
-            except BaseException:  # sys.exit() in a handler: the next message needs this thread
-                if self._endpoint._connection.forked():
-                    return
-                log.exception(
-                    "endpoint %r: a handler would have ended the thread that runs it; it goes on",
-                    self._endpoint.name,
-                )
-                if self._done.wait(REST):
-                    return
+        try:
+            while threading.current_thread() in wanted and self._runs_on(reconnect):
+                pass
+        finally:  # also where `start` was interrupted when it had counted this thread
+            self.threads.discard(threading.get_ident())
+
+    def _runs_on(self, reconnect: bool) -> bool:
+        """Run handlers in this thread; whether what ended that is no reason to stop."""
+        try:
+            self.run(reconnect=reconnect)
+        except errors.BusError as why:
+            log.warning("%s", why)
+        except BaseException:  # sys.exit() in a handler: the next message needs this thread
+            if self._endpoint._connection.forked():
+                return False
+            log.exception(
+                "endpoint %r: a handler would have ended the thread that runs it; it goes on",
+                self._endpoint.name,
+            )
+            return not self._done.wait(REST)
+        return False
 
     def await_others(self, timeout: float | None) -> None:
         """Wait until they have left, for `timeout` seconds at most."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Literal, NamedTuple
 
 from ringbuf._kernel import Mapping
 from shmbus.settings import Settings
 from shmbus.shared.names import SHM, BusNames, Owner
+from shmbus.shared.signals import uninterrupted
 
 from .interest_log import InterestWriter
 from .payloads import Codec, Types
@@ -15,10 +17,16 @@ from .payloads import Codec, Types
 
 class DoorConnection:
     """The connection to the door, open while one is attached. Closed once, however often that is
-    asked for: its descriptor may be another file's afterwards. Not closed when it is collected."""
+    asked for: its descriptor may be another file's afterwards. Not closed when it is collected:
+    a socket object could be, before the endpoint is."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self) -> None:
+        self._descriptor = -1
+
+    def take(self, connection: socket.socket) -> None:
+        """Keep the descriptor of this one, whatever a signal's handler raises meanwhile."""
+        with uninterrupted():
+            self._descriptor = connection.detach()
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -24,6 +24,8 @@ def told(bus: str | None, what: str) -> Iterator[None]:
     except errors.BusError:
         raise
     except (OSError, MemoryError, RingbufError) as problem:
+        if isinstance(problem, OSError) and problem.errno is None:
+            raise  # the system numbers its own: this is a signal's handler's, such as TimeoutError
         raise error(bus, what, problem) from problem
 
 

@@ -1,11 +1,11 @@
-"""SIGINT and SIGTERM while something must be done as a whole."""
+"""Signals while something must be done as a whole."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ def awaited() -> Iterator[int]:
         wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         before: dict[signal.Signals, Any] = {}
         try:
-            before = _replace(lambda *_: None)
+            _replace(_ENDS, lambda *_: None, before)
             yield signalled
         finally:
             signal.set_wakeup_fd(wakeup_before)
@@ -36,37 +36,75 @@ def awaited() -> Iterator[int]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block in which SIGINT and SIGTERM are put off until its end. So a process that is started
+    """A block in which SIGINT, SIGTERM and every signal with a handler in Python are put off until
+    its end: no handler raises in its midst, and each is called then. So a process that is started
     in it is always stored where it can be ended. Does nothing outside the main thread, since
     signals interrupt no other."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    # An ignored one interrupts nothing, and a process that is started must ignore it, too.
-    before = _replace(lambda number, _: came.append(number), but=signal.SIG_IGN)
+    before: dict[signal.Signals, Any] = {}
     try:
+        # An ignored one interrupts nothing, and a process that is started must ignore it, too.
+        _replace(_ALL, lambda number, _: came.append(number), before, but=signal.SIG_IGN)
         yield
     finally:
-        _restore(before)
-        for interruption in dict.fromkeys(came):
-            waits = before[signal.Signals(interruption)]
+        try:
+            _restore(before)
+        finally:
+            _make_up(list(dict.fromkeys(came)), before)
+
+
+def _make_up(came: list[int], before: dict[signal.Signals, Any]) -> None:
+    """Have each signal that came dealt with as it would have been, whatever the handlers raise."""
+    try:
+        while came:
+            number = came[0]
+            del came[0]  # and no call in between: what is not made up for is still there
+            waits = before[signal.Signals(number)]
             if callable(waits):  # raised anew, it would reach an event loop's descriptor twice
-                waits(interruption, None)
+                waits(number, None)
             else:
-                signal.raise_signal(interruption)
+                signal.raise_signal(number)
+    finally:
+        if came:
+            _make_up(came, before)
 
 
-def _replace(handler: Handler, *, but: signal.Handlers | None = None) -> dict[signal.Signals, Any]:
-    """Install the handler, and return those before it. ``but`` stays, and so does a handler that
-    was not installed from Python, because it could not be restored."""
-    return {
-        number: signal.signal(number, handler)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) not in (None, but)
-    }
+_ENDS = (signal.SIGINT, signal.SIGTERM)
+"""That end a process, even where it has no handler for them."""
+
+_ALL = (*sorted(signal.valid_signals() - {*_ENDS}), *_ENDS)
+
+
+def _replace(
+    numbers: Iterable[int],
+    handler: Handler,
+    before: dict[signal.Signals, Any],
+    *,
+    but: signal.Handlers | None = None,
+) -> None:
+    """Install the handler, and keep those before it in ``before``, also where one of them raises
+    meanwhile. ``but`` stays, and so does a handler that was not installed from Python, because it
+    could not be restored; of signals other than SIGINT and SIGTERM, all but Python's functions."""
+    for number in numbers:
+        found = signal.getsignal(number)
+        if callable(found) if number not in _ENDS else found not in (None, but):
+            before[signal.Signals(number)] = found
+            signal.signal(number, handler)
 
 
 def _restore(before: dict[signal.Signals, Any]) -> None:
-    for number, handler in reversed(before.items()):  # SIGINT last: its handler raises
-        signal.signal(number, handler)
+    """Install the handlers that were before: all of them, also where one of them raises."""
+    raised = None
+    for number, handler in before.items():
+        while True:
+            try:
+                if signal.getsignal(number) is handler:
+                    break
+                signal.signal(number, handler)
+            except BaseException as why:  # of the handler of a signal that came just now
+                raised = why
+    if raised is not None:
+        raise raised

@@ -16,6 +16,7 @@ from shmbus.dispatcher import admission, succession
 from shmbus.dispatcher import door as dispatcher_door
 from shmbus.endpoint import attach as attaching
 from shmbus.endpoint import door
+from shmbus.endpoint.seat import DoorConnection
 from shmbus.shared.layout import LAYOUT
 from shmbus.shared.names import SHM, names_of, new_owner
 from shmbus.shared.processes import start_time
@@ -212,7 +213,12 @@ def test_who_gives_another_start_time_than_its_own_is_not_admitted(
     settings = shmbus.Settings()
     now = time.monotonic_ns()
     knock = functools.partial(
-        door.knock, bus.name, began_ns=now, deadline_ns=now + 60 * 10**9, start_time=forged.start
+        door.knock,
+        bus.name,
+        DoorConnection(),
+        began_ns=now,
+        deadline_ns=now + 60 * 10**9,
+        start_time=forged.start,
     )
     with attaching._make_up_segment(of, forged, "forged", settings, stays=False):
         with pytest.raises(errors.Refused, match="another process"):

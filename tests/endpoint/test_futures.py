@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import itertools
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from types import FrameType
-from typing import Any
 
 import pytest
 
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, BusProcess, eventually, run_python
+from tests.in_time import in_time
 from tests.kept import Kept
 
 
@@ -30,16 +27,6 @@ def client(bus: shmbus.Bus, attach: Attach) -> shmbus.Endpoint:
     server.handle("wrong", lambda message: 1 / 0)
     server.start()
     return attach("client")
-
-
-def in_time(call: Callable[[], Any]) -> Any:
-    """What it returns, in another thread and within a minute."""
-    returned: list[Any] = []
-    thread = threading.Thread(target=lambda: returned.append(call()), daemon=True)
-    thread.start()
-    thread.join(60)
-    assert returned, f"{call} hangs"
-    return returned[0]
 
 
 @pytest.mark.smoke
@@ -71,66 +58,6 @@ def test_an_exit_ends_with_a_future_whose_lock_was_left_taken(bus: shmbus.Bus) -
         print("over")
     """
     assert run_python(code, bus.name) == "over\ntold\n"
-
-
-class Interruption(BaseException):
-    """What the handler of a signal raises."""
-
-
-def ends(call: Callable[[], object], step: int) -> bool:
-    """Call it, and raise as a signal's handler would, at so many calls, lines and returns of
-    Python from its beginning on. Whether it came to its end before."""
-    steps = itertools.count()
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if next(steps) == step:
-            raise Interruption
-        return trace
-
-    sys.settrace(trace)
-    try:
-        call()
-    except Interruption:
-        return False
-    finally:
-        sys.settrace(None)
-    return True
-
-
-CALLS: dict[str, Callable[[shmbus.Endpoint], object]] = {
-    "request": lambda ep: ep.request("echo", timeout=60),
-    "result": lambda ep: ep.request_async("echo", timeout=60).result(60),
-    "callback": lambda ep: ep.request_async("echo", timeout=60).add_done_callback(repr),
-    "many": lambda ep: list(ep.request_many([("echo", n) for n in range(3)], timeout=60)),
-    "receive": lambda ep: ep.receive(0),
-    "subscribe": lambda ep: ep.subscribe("x").close(),
-}
-
-
-def prove(endpoint: shmbus.Endpoint) -> None:
-    """That it works."""
-    future = in_time(lambda: endpoint.request_async("echo", 1, timeout=60))
-    told: list[object] = []
-    in_time(lambda: future.add_done_callback(told.append))
-    assert in_time(lambda: future.result(60)).payload == 1
-    eventually(lambda: told)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("call", CALLS)
-def test_an_interruption_anywhere_leaves_an_endpoint_that_works_and_closes(
-    bus: shmbus.Bus, attach: Attach, client: shmbus.Endpoint, call: str
-) -> None:
-    for step in itertools.count():
-        endpoint = attach(f"e{step}", timeout=60)
-        prove(
-            endpoint
-        )  # its threads run: in Thread.start, CPython can leave a lock of its own taken
-        ended = ends(partial(CALLS[call], endpoint), step)
-        prove(endpoint)
-        in_time(endpoint.close)
-        if ended:
-            return
 
 
 def test_a_callback_that_hangs_keeps_no_result_and_no_close(client: shmbus.Endpoint) -> None:

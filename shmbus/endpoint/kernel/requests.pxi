@@ -36,7 +36,7 @@ cdef class PendingReply:
     cdef bint _alerts            # it is to be told at once
     cdef list _callbacks
     cdef object _lock            # the condition of `concurrent.futures`, if anybody asked for it
-    cdef readonly list _waiters  # and who waits for several futures at once, of which this is one
+    cdef readonly object _waiters     # and who waits for several futures at once, of which this is one
     cdef bint _shown             # who holds that has been shown that it is done
 
     def __init__(self):
@@ -140,11 +140,11 @@ cdef class PendingReply:
         self._callbacks = None
         return callbacks or ()
 
-    def _guard(self, made):
-        """The condition: `made`, if it had none."""
+    def _guard(self, made, waiters):
+        """The condition: `made`, if it had none, with an empty list of waiters."""
         if self._lock is None:
             self._shown = self._outcome != PENDING
-            self._waiters = []
+            self._waiters = waiters
             self._lock = made
         return self._lock
 
