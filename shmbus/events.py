@@ -73,17 +73,20 @@ class EndpointOverdue(EndpointUp, frozen=True, kw_only=True):
 
 class Lost(EndpointUp, frozen=True, kw_only=True):
     """An endpoint does not get events that it subscribes to, and has not chosen so. It is published
-    with the first loss, then once a second at most for each reason."""
+    with the first loss, then once a second at most for each reason, and within about a second of
+    the last loss: then ``count`` is their sum. Where a group's backlog was full, ``name`` is
+    ``backlog of GROUP`` and ``pid`` 0."""
 
-    reason: Literal["slow", "too_large"]
-    """Why: its ring stayed full for the whole ``block_timeout``, or the event is larger than its
-    ring takes."""
+    reason: Literal["slow", "too_large", "abandoned"]
+    """Why: its ring stayed full for the whole ``block_timeout``, the event is larger than its
+    ring takes, or its sender was quarantined in the midst of it."""
     count: int
     """How many messages it has lost for this reason by now."""
     type: str
-    """Of the event that was lost last."""
+    """Of the event that was lost last; empty where it is not known any more, because many others
+    have lost since."""
     source: str
-    """The endpoint that published it."""
+    """The endpoint that published it, likewise."""
     size: int
     """Bytes of its payload."""
     limit: int

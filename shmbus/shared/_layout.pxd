@@ -193,6 +193,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
         SB_DEATHS
+        SB_LAST_LOSSES
         SB_REASONS
         SB_LOSSES
     const uint64_t SB_DONE_BY_ERROR
@@ -248,6 +249,18 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word untouched
         rb_word pending
         char name[64]
+    struct sb_last_loss:
+        rb_word seq
+        rb_word whom
+        rb_word why
+        rb_word pid
+        rb_word count
+        rb_word at_ns
+        rb_word size
+        rb_word limit
+        char name[64]
+        char source[64]
+        char type[256]
     struct sb_bus:
         rb_prefix prefix
         rb_word identity_seq
@@ -298,6 +311,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word latency[256]
         rb_word deaths[8]
         sb_death last_deaths[16]
+        sb_last_loss last_losses[16]
     struct sb_ready:
         rb_prefix prefix
     struct sb_outgoing:
@@ -406,6 +420,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_down_incoming incoming[2]
         rb_word lost
         rb_word lost_by[5]
+        rb_word lost_untold
         rb_word undeliverable
         rb_word unrouted
         rb_word redelivered

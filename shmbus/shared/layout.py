@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000165BE5470
+LAYOUT = 0x00000001273CE5F5
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -68,6 +68,7 @@ LIMITS = 64  # messages at a time whose handlers may take so long and no longer
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
+LAST_LOSSES = 16  # likewise
 REASONS = 8
 LOSSES = 5
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
@@ -400,8 +401,23 @@ DEATH = _structure(
     ("name", "S64", 72),
 )
 
+LAST_LOSS = _structure(
+    448,
+    ("seq", "<u8", 0),
+    ("whom", "<u8", 8),
+    ("why", "<u8", 16),
+    ("pid", "<u8", 24),
+    ("count", "<u8", 32),
+    ("at_ns", "<u8", 40),
+    ("size", "<u8", 48),
+    ("limit", "<u8", 56),
+    ("name", "S64", 64),
+    ("source", "S64", 128),
+    ("type", "S256", 192),
+)
+
 BUS = _structure(
-    5632,
+    12800,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -451,6 +467,7 @@ BUS = _structure(
     ("latency", ("<u8", 256), 1320),
     ("deaths", ("<u8", 8), 3392),
     ("last_deaths", (DEATH, 16), 3456),
+    ("last_losses", (LAST_LOSS, 16), 5632),
 )
 
 READY = _structure(
@@ -601,13 +618,14 @@ DOWN = _structure(
     ("incoming", (DOWN_INCOMING, 2), 384),
     ("lost", "<u8", 512),
     ("lost_by", ("<u8", 5), 520),
-    ("undeliverable", "<u8", 560),
-    ("unrouted", "<u8", 568),
-    ("redelivered", "<u8", 576),
-    ("forwarded", "<u8", 584),
-    ("overruns", "<u8", 592),
-    ("limits_told", ("<u8", 64), 600),
-    ("todo", TODO, 1112),
+    ("lost_untold", "<u8", 560),
+    ("undeliverable", "<u8", 568),
+    ("unrouted", "<u8", 576),
+    ("redelivered", "<u8", 584),
+    ("forwarded", "<u8", 592),
+    ("overruns", "<u8", 600),
+    ("limits_told", ("<u8", 64), 608),
+    ("todo", TODO, 1120),
 )
 
 BACKLOG = _structure(
@@ -649,6 +667,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_journal": JOURNAL,
     "sb_row": ROW,
     "sb_death": DEATH,
+    "sb_last_loss": LAST_LOSS,
     "sb_bus": BUS,
     "sb_ready": READY,
     "sb_outgoing": OUTGOING,

@@ -15,6 +15,7 @@ from .facts import (
     Losses,
     Overdue,
     PastDeath,
+    PastLoss,
     PendingRequest,
     Ring,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Losses",
     "Overdue",
     "PastDeath",
+    "PastLoss",
     "PendingRequest",
     "Receiver",
     "Ring",

@@ -6,9 +6,9 @@ moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, Process
+from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, PastLoss, Process
 
 HEARTBEAT_LIMIT = 1.0
 """Seconds without a heartbeat after which the forwarding plane counts as hanging."""
@@ -16,7 +16,12 @@ ROUTING_LIMIT = 1.0
 """Seconds that routing may take for 99 of 100 messages."""
 DEATHS_LIMIT = 3
 """Deaths within a minute that are worth a look."""
+RECENT = 300.0
+"""Seconds for which a loss that nobody chose is told of."""
 _MINUTE = 60.0
+
+Known = Mapping[tuple[int, int, str], PastLoss]
+"""What was lost last, by slot, generation and reason."""
 
 _LARGER = "give it a larger Settings(in_bytes=...)"
 
@@ -26,11 +31,13 @@ def faults(
     endpoints: Sequence[EndpointInfo],
     lost: Sequence[Losses],
     *,
+    known: Known,
+    now: float,
     host: Process | None = None,
     names_missing: bool = False,
 ) -> list[str]:
     """What is wrong: messages are lost, or do not get on. ``lost``: what each endpoint has lost
-    since the look before; ``host``: the dispatcher's process."""
+    since the look before; ``host``: the dispatcher's process; ``now``: seconds since the epoch."""
     found = list(_of_bus(info, bool(endpoints), host))
     if names_missing:
         found.append(
@@ -38,7 +45,7 @@ def faults(
             "attach; restart the bus, and keep a cleaner or logind (RemoveIPC=no) from /dev/shm"
         )
     for e, since in zip(endpoints, lost, strict=True):
-        found += [*_of_endpoint(e), *_of_losses(e, since)]
+        found += [*_of_endpoint(e, known, now), *_of_losses(e, since, known, now)]
     return found
 
 
@@ -48,6 +55,7 @@ def warnings(
     lost: Sequence[Losses],
     deaths: Sequence[PastDeath],
     *,
+    known: Known,
     routing: tuple[float, float],
     late: float,
     now: float,
@@ -56,7 +64,7 @@ def warnings(
     latest first; ``routing``: the seconds that it took since the look before, at p99 and at most;
     ``late``: those for which a message may wait; ``now``: seconds since the epoch."""
     found = [
-        _too_large(e, e.lost_by.too_large, "so far")
+        _too_large(e, e.lost_by.too_large, "so far" + _last(_of(known, e, "too_large"), now))
         for e, since in zip(endpoints, lost, strict=True)
         if e.lost_by.too_large and not since.too_large
     ]
@@ -78,8 +86,38 @@ def warnings(
     return found
 
 
+def past_losses(
+    losses: Sequence[PastLoss],
+    endpoints: Sequence[EndpointInfo],
+    lost: Sequence[tuple[int, int, Losses]],
+    now: float,
+) -> list[str]:
+    """What was lost lately and nobody had chosen so, where nothing else tells of it: before the
+    look before, or at one who has gone. ``lost``: what each slot and generation has lost since
+    that look."""
+    told = {
+        (slot, generation, reason)
+        for slot, generation, since in lost
+        for reason in Losses.__struct_fields__
+        if getattr(since, reason)
+    }
+    told |= {(e.slot, e.generation, "too_large") for e in endpoints}  # for as long as it is there
+    told |= {(e.slot, e.generation, "slow") for e in endpoints if e.condition == "slow"}
+    return [
+        _past_loss(p, now)
+        for p in losses
+        if now - p.at < RECENT and (p.slot, p.generation, p.reason) not in told
+    ]
+
+
 def faults_of_backlogs(
-    backlogs: Sequence[Backlog], lost: Sequence[Losses], *, failed: int, late: float
+    backlogs: Sequence[Backlog],
+    lost: Sequence[Losses],
+    *,
+    known: Known,
+    now: float,
+    failed: int,
+    late: float,
 ) -> list[str]:
     """What keeps messages from waiting there. ``lost``: what each has lost since the look before;
     ``failed``: how many could not be made since then; ``late``: a full one whose first message has
@@ -87,8 +125,7 @@ def faults_of_backlogs(
     found = []
     for b, since in zip(backlogs, lost, strict=True):
         if since.unchosen or (b.full and (b.oldest or 0.0) > late):
-            gone = f", {since.unchosen} lost since the look before" if since.unchosen else ""
-            found.append(_full(b, gone))
+            found.append(_full(b, since.unchosen, _last(_of(known, b, "slow"), now)))
     if failed > 0:
         found.append(
             f"{failed} backlogs could not be made or adopted since the look before, so work waits "
@@ -97,19 +134,24 @@ def faults_of_backlogs(
     return found
 
 
-def _full(b: Backlog, gone: str) -> str:
-    return (
-        f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages{gone}); "
+def _full(b: Backlog, gone: int = 0, last: str = "") -> str:
+    remedy = (
         f"start more workers beside {_takers(b)}, or serve the bus with larger "
         "Settings(backlog_bytes=...)"
     )
+    if gone:
+        return (
+            f"the backlog of {b.what} was full, and messages for it were lost, {gone} since the "
+            f"look before{last} ({b.waiting} wait there); {remedy}"
+        )
+    return f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages); {remedy}"
 
 
 def late_in_backlogs(backlogs: Sequence[Backlog], lost: Sequence[Losses], late: float) -> list[str]:
     """Where a message has waited too long for somebody who is free, and what is full but gets
     on."""
     full = [
-        _full(b, "")
+        _full(b)
         for b, since in zip(backlogs, lost, strict=True)
         if b.full and not since.unchosen and (b.oldest or 0.0) <= late
     ]
@@ -147,7 +189,50 @@ def _of_bus(info: BusInfo, used: bool, host: Process | None) -> Iterator[str]:
         )
 
 
-def _of_endpoint(e: EndpointInfo) -> Iterator[str]:
+def _of(known: Known, where: EndpointInfo | Backlog, reason: str) -> PastLoss | None:
+    return known.get((where.slot, where.generation, reason))
+
+
+def _last(loss: PastLoss | None, now: float) -> str:
+    """When the last one was lost, and what it was."""
+    if loss is None:
+        return ""
+    what = f" {loss.type!r} from {loss.source}" if loss.type else ""
+    return f", the last{what} {max(now - loss.at, 0.0):.1f} s ago"
+
+
+def _past_loss(p: PastLoss, now: float) -> str:
+    who = f"endpoint {p.name} (process {p.pid})" if p.pid else f"the {p.name}"
+    lost = f"{p.count} in all{_last(p, now)}"
+    match p.reason:
+        case "slow" if not p.pid:
+            return (
+                f"{who} was full, and messages for it were lost, {lost}; start more workers, or "
+                "serve the bus with larger Settings(backlog_bytes=...)"
+            )
+        case "slow":
+            return (
+                f"{who} lost messages because its ring was full, {lost}; give it more threads or "
+                f"members, or {_LARGER.removeprefix('give it ')}"
+            )
+        case "too_large":
+            return (
+                f"{who} lost events that are too large for its ring, {lost}: it takes at most "
+                f"{p.limit} bytes of that type; send less, or {_LARGER}"
+            )
+        case "ended":
+            return (
+                f"{who} ended with messages that nobody else could have, {lost}; see what it "
+                "died of, or let a queue group have them"
+            )
+        case _:
+            return (
+                f"{who} lost messages whose sender was quarantined, {lost}; see the dispatcher's "
+                "log"
+            )
+
+
+def _of_endpoint(e: EndpointInfo, known: Known, now: float) -> Iterator[str]:
     who, age = _who(e), "" if e.oldest is None else f" (the oldest for {e.oldest:.1f} s)"
     match e.condition:
         case "dead":
@@ -164,19 +249,22 @@ def _of_endpoint(e: EndpointInfo) -> Iterator[str]:
             )
         case "slow":
             yield (
-                f"{who} is slow: its ring stayed full and messages were lost there; give it "
-                "more threads or members, or a larger in_bytes"
+                f"{who} is slow: its ring stayed full and messages were lost there, "
+                f"{e.lost_by.slow} so far{_last(_of(known, e, 'slow'), now)}; give it more threads "
+                "or members, or a larger in_bytes"
             )
 
 
-def _of_losses(e: EndpointInfo, since: Losses) -> Iterator[str]:
+def _of_losses(e: EndpointInfo, since: Losses, known: Known, now: float) -> Iterator[str]:
     """What it has lost since the look before, and did not choose to lose."""
     if since.too_large:
-        yield _too_large(e, since.too_large, "since the look before")
+        when = "since the look before" + _last(_of(known, e, "too_large"), now)
+        yield _too_large(e, since.too_large, when)
     if since.slow and e.condition != "slow":  # else that says so
         yield (
             f"{_who(e)} lost messages because its ring was full, {since.slow} since the look "
-            f"before; give it more threads or members, or {_LARGER.removeprefix('give it ')}"
+            f"before{_last(_of(known, e, 'slow'), now)}; give it more threads or members, or "
+            f"{_LARGER.removeprefix('give it ')}"
         )
     if since.abandoned:
         yield (

@@ -97,6 +97,32 @@ class PastDeath(msgspec.Struct, frozen=True, kw_only=True):
     """Its own requests under way."""
 
 
+class PastLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a receiver did not get for one reason, and had not chosen so. The bus keeps the last 16
+    of them, also when the receiver has gone and across its dispatchers."""
+
+    name: str
+    """The endpoint, or ``backlog of`` a group."""
+    pid: int
+    """Its process; 0: it is a backlog."""
+    slot: int
+    generation: int
+    reason: str
+    """Why, in one of the words of `Losses`."""
+    count: int
+    """How many messages it has lost for this reason."""
+    at: float
+    """When it lost the last of them: seconds since the epoch."""
+    type: str
+    """Of the last; empty where that is not known, as are the facts below."""
+    source: str
+    """The endpoint that sent it."""
+    size: int
+    """Bytes of its payload."""
+    limit: int
+    """Bytes of the largest payload of that type that the receiver's ring takes."""
+
+
 class Overdue(msgspec.Struct, frozen=True, kw_only=True):
     """A message whose handler has taken longer than its limit, and has not returned."""
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from shmbus.shared import _kernel, layout
 
-from .complaints import faults, faults_of_backlogs, late_in_backlogs, warnings
-from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, Process
+from .complaints import faults, faults_of_backlogs, late_in_backlogs, past_losses, warnings
+from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, PastLoss, Process
 
 LATE = 5.0
 """Seconds for which a message may wait before the bus counts as degraded: the time for which a
@@ -164,7 +164,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     bus: str
     state: State
     """``unhealthy``: messages are lost or do not get on. ``degraded``: they do, but late, or not
-    all is as it should be."""
+    all is as it should be; or some were lost within the last five minutes. What a receiver chose
+    to lose does not count."""
     healthy: bool
     """Whether ``state`` is that: there is nothing to complain of."""
     reasons: tuple[str, ...]
@@ -201,6 +202,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     lost_by: Losses
     """The same by the reason."""
+    last_losses: tuple[PastLoss, ...]
+    """What was lost last and nobody had chosen so, latest first: where, why, and of which type.
+    Those of the last five minutes are among the reasons."""
     unrouted: int
     no_route: int
     dead_letters: int
@@ -228,6 +232,7 @@ def assess(
     before: Traffic | None = None,
     lost_before: dict[tuple[int, int], Losses] | None = None,
     deaths: tuple[dict[str, int], tuple[PastDeath, ...]] = ({}, ()),
+    losses: tuple[PastLoss, ...] = (),
     processes: dict[int, Process] | None = None,
     now: float,
     late: float = LATE,
@@ -243,17 +248,32 @@ def assess(
     host = processes.get(info.pid) if info.pid is not None else None
     recent = traffic.latency_since(before)
     lost = [_since(e.lost_by, lost_before.get((e.slot, e.generation))) for e in endpoints]
-    wrong = faults(info, endpoints, lost, host=host, names_missing=names_missing)
+    known = {(loss.slot, loss.generation, loss.reason): loss for loss in losses}
+    wrong = faults(
+        info, endpoints, lost, known=known, now=now, host=host, names_missing=names_missing
+    )
     waiting_lost = [_since(b.lost_by, lost_before.get((b.slot, b.generation))) for b in backlogs]
     wrong += faults_of_backlogs(
         backlogs,
         waiting_lost,
+        known=known,
+        now=now,
         failed=traffic.backlogs_failed - (before.backlogs_failed if before is not None else 0),
         late=late,
     )
     slow = warnings(
-        info, endpoints, lost, deaths[1], routing=(recent.p99, recent.max), late=late, now=now
+        info,
+        endpoints,
+        lost,
+        deaths[1],
+        known=known,
+        routing=(recent.p99, recent.max),
+        late=late,
+        now=now,
     )
+    since = [(e.slot, e.generation, gone) for e, gone in zip(endpoints, lost, strict=True)]
+    since += [(b.slot, b.generation, gone) for b, gone in zip(backlogs, waiting_lost, strict=True)]
+    slow += past_losses(losses, endpoints, since, now)
     if info.alive:
         slow += late_in_backlogs(backlogs, waiting_lost, late)
     waits = [b.oldest for b in backlogs if b.oldest is not None]
@@ -280,6 +300,7 @@ def assess(
         routed=traffic.routed,
         lost=traffic.lost,
         lost_by=traffic.lost_by,
+        last_losses=losses,
         unrouted=traffic.unrouted,
         no_route=traffic.no_route,
         dead_letters=traffic.dead_letters,

@@ -18,7 +18,7 @@ from shmbus.shared import names, patterns, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns
 
 from . import discovery
-from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PendingRequest, Process
+from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, PendingRequest, Process
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
@@ -75,6 +75,12 @@ class BusView:
         group, or commands and requests, whose takers all have enough to do."""
         with self._lock:
             return self._registry.backlogs(self._registry.endpoints())
+
+    def losses(self) -> tuple[PastLoss, ...]:
+        """What was lost last though its receiver had not chosen so, latest first: where, why, and
+        of which type."""
+        with self._lock:
+            return self._registry.losses(Clock.now())
 
     def find(self, pattern: str) -> list[EndpointInfo]:
         """The attached endpoints that subscribe to or handle what this pattern (or type) matches.
@@ -153,7 +159,7 @@ class BusView:
             backlogs = self._registry.backlogs(endpoints, clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
-            deaths = self._registry.deaths()
+            deaths, losses = self._registry.deaths(), self._registry.losses(clock)
             lost, self._lost = self._lost, _lost(endpoints, backlogs)
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
@@ -167,6 +173,7 @@ class BusView:
             before=before,
             lost_before=lost,
             deaths=deaths,
+            losses=losses,
             processes=processes,
             now=clock.wall / 1e9,
             late=late,

@@ -14,9 +14,11 @@ from shmbus.shared.processes import namespace, process_alive
 from .backlogs import Backlogs
 from .discovery import bus_info, open_bus
 from .endpoints import REASONS, EndpointView, Target
-from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PendingRequest
+from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PastLoss, PendingRequest
 from .memory import steady
 
+_LOSSES = layout.words(layout.Loss)
+_OF_LOSS = ["pid", "count", "size", "limit"]
 _OF_DEATH = ["pid", "generation", "in_hand", "untouched", "pending"]
 
 
@@ -91,6 +93,25 @@ class Registry:
                 )
                 for death in found[np.argsort(found["nth"])[::-1]]
             ),
+        )
+
+    def losses(self, clock: Clock) -> tuple[PastLoss, ...]:
+        """What was lost last and nobody had chosen so, latest first."""
+        last, whole = steady(self.head[0]["last_losses"], "seq")
+        found = last[whole & (last["whom"] != 0)]
+        return tuple(
+            PastLoss(
+                name=layout.text(loss["name"]),
+                slot=target.slot,
+                generation=target.generation,
+                reason=_LOSSES.get(int(loss["why"]), "lost"),
+                at=clock.at(int(loss["at_ns"])),
+                type=layout.text(loss["type"]),
+                source=layout.text(loss["source"]),
+                **{field: int(loss[field]) for field in _OF_LOSS},
+            )
+            for loss in found[np.argsort(found["at_ns"])[::-1]]
+            if (target := Target.unpack(int(loss["whom"]))) is not None
         )
 
     def requests(self, slot: int, generation: int) -> list[PendingRequest]:

@@ -1,6 +1,15 @@
 /* The bus's own events: what they say, and that nothing waits for them. */
 #include "harness.h"
 
+/* Is its `count` this one? */
+static inline bool counts(const struct message *m, uint64_t count)
+{
+    uint8_t bytes[32];
+    struct dp_pack pack = {.bytes = bytes, .capacity = sizeof bytes};
+    dp_pack_number(&pack, "count", count);
+    return memmem(m->text, sizeof m->text, bytes, pack.length) != NULL;
+}
+
 TEST(the_latency_of_each_record_is_counted)
 {
     struct world *w = new_world();
@@ -151,6 +160,80 @@ TEST(losses_that_nobody_chose_are_told_once_a_second_for_each_reason)
     settle(w);
     CHECK(rb_load(&lossy->down->lost_by[SB_LOSS_DROPPED]) > 0);
     EQUAL(rb_load(&lossy->down->lost), rb_load(&lossy->down->lost_by[SB_LOSS_DROPPED]));
+    GETS_NOTHING(ear);
+    close_world(w);
+}
+
+TEST(after_a_burst_of_losses_their_sum_is_told_within_a_second)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *small = join_sized(w, "small", (struct size){.data_in = 1024});
+    struct peer *source = join(w, "source");
+    struct message m;
+    subscribe(ear, "$bus.lost");
+    subscribe(small, "x");
+    for (int i = 0; i < 50; i++) {
+        CHECK(publish_bytes(source, "x", 900));
+        settle(w);
+    }
+    CHECK(take(ear, &m) && counts(&m, 1));
+    GETS_NOTHING(ear);
+    advance(w, SECOND + SECOND / 5);
+    CHECK(take(ear, &m) && counts(&m, 50) && mentions(&m, "small") && mentions(&m, "source"));
+    advance(w, 5 * SECOND);
+    GETS_NOTHING(ear);
+    close_world(w);
+}
+
+TEST(the_sum_of_losses_is_told_where_the_receiver_ends_and_by_a_successor)
+{
+    for (int successor = 0; successor < 2; successor++) {
+        struct world *w = new_world();
+        struct peer *ear = join(w, "ear"), *small = join_sized(w, "small", (struct size){.data_in = 1024});
+        struct peer *source = join(w, "source");
+        struct message m;
+        subscribe(ear, "$bus.lost");
+        subscribe(small, "x");
+        for (int i = 0; i < 50; i++) {
+            CHECK(publish_bytes(source, "x", 900));
+            settle(w);
+        }
+        CHECK(take(ear, &m) && counts(&m, 1));
+        if (successor) {
+            close_forwarder(w->f);
+            reopen(w);
+            dp_take_orders(w->f, true);
+            dp_recover(w->f);
+            advance(w, SECOND / 5);
+        } else {
+            die(small, SB_REASON_KILLED);
+        }
+        CHECK(take(ear, &m) && counts(&m, 50) && mentions(&m, "source"));
+        GETS_NOTHING(ear);
+        close_world(w);
+    }
+}
+
+TEST(what_is_lost_at_more_receivers_than_are_remembered_is_told_all_the_same)
+{
+    struct world *w = open_world((struct plan){.slots = 40});
+    struct peer *ear = join(w, "ear"), *source = join(w, "source"), *small[SB_LAST_LOSSES + 4];
+    struct message m;
+    subscribe(ear, "$bus.lost");
+    for (uint32_t i = 0; i < SB_LAST_LOSSES + 4; i++) {
+        small[i] = join_sized(w, "small", (struct size){.data_in = 1024});
+        subscribe(small[i], "x");
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(publish_bytes(source, "x", 900));
+        settle(w);
+    }
+    for (uint32_t i = 0; i < SB_LAST_LOSSES + 4; i++)
+        CHECK(take(ear, &m) && counts(&m, 1));
+    GETS_NOTHING(ear);
+    advance(w, SECOND + SECOND / 5);
+    for (uint32_t i = 0; i < SB_LAST_LOSSES + 4; i++)
+        CHECK(take(ear, &m) && counts(&m, 3));
     GETS_NOTHING(ear);
     close_world(w);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -13,6 +14,12 @@ from tests.kept import Kept
 
 SMALL = shmbus.Settings(in_bytes=4096, out_bytes=4096)
 patient = pytest.mark.bus(block_timeout=60, stall_after=60)
+
+
+def first_look(bus: str) -> shmbus.views.Health:
+    """What somebody sees who has not looked before."""
+    with shmbus.observe(bus) as view:
+        return view.health()
 
 
 def endpoint_of(view: shmbus.BusView, name: str) -> shmbus.views.EndpointInfo:
@@ -57,11 +64,147 @@ def test_events_too_large_for_a_receiver_are_told_as_that(
     (reason,) = (r for r in health.reasons if "too large" in r)
     assert health.state == "unhealthy"
     assert reason.startswith("endpoint small")
-    assert "1 since the look before: it takes at most 1024 bytes" in reason
+    assert "1 since the look before, the last 'picture' from sender" in reason
+    assert ": it takes at most 1024 bytes" in reason
     assert "in_bytes" in reason
     assert not any("slow" in r for r in health.reasons)
     health = until_health(bus, lambda h: h.state == "degraded")  # and stays so for its settings
     assert any("too large for its ring, 1 so far" in r for r in health.reasons)
+
+
+@pytest.mark.slow  # the sum is told after a second
+def test_after_a_burst_of_losses_their_sum_is_told_also_by_a_successor(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    ear, sender = attach("ear", reconnect=True), attach("sender", reconnect=True)
+    ear.subscribe("$bus.lost", payload_type=shmbus.events.Lost)
+    small = attach("small", settings=SMALL, reconnect=True)
+    small.subscribe("picture")
+    for _ in range(50):
+        sender.publish("picture", bytes(2000))
+
+    def told() -> list[int]:
+        counts = list[int]()
+        while not counts or counts[-1] < 50:
+            message = ear.receive(60)
+            assert message is not None
+            counts.append(message.payload.count)
+        return counts
+
+    assert told() == [1, 50]
+    for _ in range(49):
+        sender.publish("picture", bytes(2000))
+    bus_process.kill()
+    bus_process.start()
+    sender.publish("picture", bytes(2000))
+    message = ear.receive(60)
+    while message is not None and message.payload.count < 100:
+        message = ear.receive(60)
+    assert message is not None
+    assert (message.payload.name, message.payload.type) == ("small", "picture")
+
+
+@pytest.mark.bus(block_timeout=0.05, stall_after=60)
+def test_a_first_look_tells_that_events_were_lost_where_when_and_why(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    small, deaf, sender = attach("small", settings=SMALL), attach("deaf"), attach("sender")
+    small.subscribe("picture")
+    sender.publish("picture", bytes(2000))
+    eventually(lambda: endpoint_of(bus, "small").lost == 1)
+    health = first_look(bus.name)
+    (reason,) = health.reasons
+    assert health.state == "degraded"
+    assert reason.startswith(
+        f"endpoint small (process {os.getpid()}) lost events that are too large"
+    )
+    assert "the last 'picture' from sender" in reason
+    small.close()  # and it is still told when the receiver has gone
+    eventually(lambda: len(bus.endpoints()) == 2)
+    (again,) = first_look(bus.name).reasons
+    assert again.startswith("endpoint small")
+    deaf.subscribe("x")
+    for _ in range(200):
+        sender.publish("x", bytes(10_000))
+    eventually(lambda: endpoint_of(bus, "deaf").slow)
+    reason = next(r for r in first_look(bus.name).reasons if "deaf" in r)
+    assert f"messages were lost there, {endpoint_of(bus, 'deaf').lost} so far" in reason
+    assert "the last 'x' from sender" in reason
+    while deaf.receive(0) is not None:
+        pass
+    eventually(lambda: not endpoint_of(bus, "deaf").slow)
+    health = first_look(bus.name)
+    (reason,) = (r for r in health.reasons if "deaf" in r)
+    assert "lost messages because its ring was full" in reason
+    assert [loss.name for loss in health.last_losses] == ["deaf", "small"]
+    lost = health.last_losses[0]
+    assert (lost.reason, lost.type, lost.source, lost.size) == ("slow", "x", "sender", 10_000)
+
+
+@pytest.mark.bus(block_timeout=0.05, stall_after=60, prefetch=1, in_bytes=4096, out_bytes=4096)
+def test_a_first_look_tells_of_what_a_full_backlog_lost_also_when_it_has_gone(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(message: shmbus.Message) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    busy, sender = attach("busy"), attach("sender")
+    busy.subscribe("job", work, group="workers")
+    busy.start()
+    sender.publish("job")
+    assert begun.wait(60)
+    for _ in range(30):
+        sender.publish("job", bytes(500), timeout=60)
+    eventually(lambda: any(b.lost for b in bus.backlogs()))
+    (told,) = (r for r in bus.health().reasons if "backlog of group workers" in r)
+    assert "messages for it were lost" in told
+    assert "senders wait" not in told
+    go_on.set()
+    eventually(lambda: not bus.backlogs())
+    health = first_look(bus.name)
+    (reason,) = health.reasons
+    assert reason.startswith("the backlog of workers was full, and messages for it were lost")
+    assert "the last 'job' from sender" in reason
+    assert "backlog_bytes" in reason
+    (lost,) = health.last_losses
+    assert (lost.name, lost.pid, lost.reason) == ("backlog of workers", 0, "slow")
+    assert lost.count == health.lost
+
+
+def collect(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("x")
+    threading.Event().wait()
+
+
+def test_a_first_look_tells_of_what_one_who_died_had_not_taken(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    sender, victim = attach("sender"), worker(collect, name="victim")
+    sender.wait_for("x")
+    for _ in range(3):
+        sender.publish("x")
+    eventually(lambda: endpoint_of(bus, "victim").untouched == 3)
+    kill(victim.pid)
+    eventually(lambda: len(bus.endpoints()) == 1)
+    (lost,) = bus.losses()
+    assert (lost.name, lost.reason, lost.count, lost.type) == ("victim", "ended", 3, "x")
+    (reason,) = first_look(bus.name).reasons
+    assert reason.startswith(f"endpoint victim (process {victim.pid}) ended with messages")
+
+
+def test_what_one_who_left_in_good_order_had_not_taken_is_no_reason(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    leaver, sender = attach("leaver"), attach("sender")
+    leaver.subscribe("x")
+    sender.publish("x")
+    eventually(lambda: endpoint_of(bus, "leaver").untouched == 1)
+    leaver.close()
+    eventually(lambda: len(bus.endpoints()) == 1)
+    assert first_look(bus.name).healthy
 
 
 @pytest.mark.bus(block_timeout=60, stall_after=60)
@@ -78,6 +221,7 @@ def test_a_loss_that_was_chosen_is_no_complaint_whatever_else_the_endpoint_wants
     info = endpoint_of(bus, "monitor")
     assert info.lost == info.lost_by.dropped > 0
     until_health(bus, lambda h: h.healthy)
+    assert first_look(bus.name).healthy
 
 
 @pytest.mark.bus(block_timeout=0.05, stall_after=60)

@@ -18,8 +18,10 @@ from shmbus_console.options import (
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
-from shmbus import BusError, buses, observe
-from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Losses, PastDeath, Ring
+from shmbus import BusError, BusView, buses, observe
+from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Losses, PastDeath, PastLoss, Ring
+
+_Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -29,34 +31,44 @@ def ls(bus: str | None, as_json: bool) -> None:
     """List the buses of this user and the endpoints on them, or those of BUS alone."""
     if bus is not None:
         with observe(bus) as view:
-            found = [(view.info(), view.endpoints(), view.backlogs())]
+            found = [(view.info(), *_seen(view))]
     else:
         found = [(info, *on) for info in buses() if (on := _on(info)) is not None]
     if as_json:
         print_json(
             [
-                {**_fields(info), "endpoints": list(map(_fields, of)), "backlogs": backlogs}
-                for info, of, backlogs in found
+                {
+                    **_fields(info),
+                    "endpoints": list(map(_fields, of)),
+                    "backlogs": backlogs,
+                    "last_losses": losses,
+                }
+                for info, of, backlogs, losses in found
             ]
         )
         return
     if not found:
         click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
-    for info, endpoints, backlogs in found:
+    for info, endpoints, backlogs, losses in found:
         click.echo(_headline(info))
         if endpoints:
             click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
-        if lines := _backlogs(backlogs):
-            click.echo("\n".join(lines))
+        for lines in (_backlogs(backlogs), _last_losses(losses)):
+            if lines:
+                click.echo("\n".join(lines))
 
 
-def _on(info: BusInfo) -> tuple[list[EndpointInfo], list[Backlog]] | None:
-    """The endpoints and backlogs of a bus that was found; None where it has ended meanwhile."""
+def _seen(view: BusView) -> _Seen:
+    return view.endpoints(), view.backlogs(), view.losses()
+
+
+def _on(info: BusInfo) -> _Seen | None:
+    """What is on a bus that was found; None where it has ended meanwhile."""
     if info.state == "unreadable":
-        return [], []
+        return [], [], ()
     try:
         with observe(info.name) as view:
-            return view.endpoints(), view.backlogs()
+            return _seen(view)
     except BusError:
         return None
 
@@ -137,7 +149,7 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
         if as_json:
             found = {"endpoints": list(map(_fields, look.endpoints))}
             deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
-            backlogs = {"backlogs": look.backlogs}
+            backlogs = {"backlogs": look.backlogs, "last_losses": look.health.last_losses}
             print_json({**_fields(look.info), **found, **backlogs, **deaths})
         else:
             click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
@@ -180,9 +192,29 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         lines += ["", *columns(heads, sorted(rows), "  ")]
     if waiting := _backlogs(health.backlogs):
         lines += ["", *waiting]
+    if gone := _last_losses(health.last_losses):
+        lines += ["", *gone]
     if health.last_deaths:
         lines += ["", *_last_deaths(health.last_deaths)]
     return lines
+
+
+def _last_losses(losses: Sequence[PastLoss]) -> list[str]:
+    """A table of what was lost last and nobody had chosen so."""
+    heads = ["LOST AT", "PID", "MESSAGES", "WHY", "LAST", "FROM", "WHEN"]
+    rows = [
+        [
+            p.name,
+            str(p.pid or "-"),
+            str(p.count),
+            _LOSSES.get(p.reason, p.reason),
+            p.type or "-",
+            p.source or "-",
+            _when(p.at),
+        ]
+        for p in losses
+    ]
+    return columns(heads, rows, "  ") if rows else []
 
 
 def _deaths(health: Health) -> str:
@@ -417,6 +449,8 @@ def _health(h: Health) -> list[str]:
         lines += ["", *columns(heads, rows, "  ")]
     if waiting := _backlogs(h.backlogs):
         lines += ["", *waiting]
+    if gone := _last_losses(h.last_losses[:5]):
+        lines += ["", *gone]
     if h.last_deaths:
         lines += ["", *_last_deaths(h.last_deaths[:5])]
     return lines

@@ -3,6 +3,7 @@
  * Offers: dp_copy_run, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
 #pragma once
 
+#include "shmbus/dispatcher/native/losses.h"
 #include "shmbus/dispatcher/native/space.h"
 #include "shmbus/dispatcher/native/run.h"
 

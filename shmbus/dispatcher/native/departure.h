@@ -263,8 +263,11 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
     uint32_t bits = dp_reclaimed_of(span->from, rb_load(dealt)), left = h->interests & ~bits;
     if (left & SB_PLAIN) {
         bits |= SB_PLAIN;
-        if (!begun)
+        if (!begun) {
             dp_count_lost(f, source, SB_LOSS_ENDED, 1, span, dp_reclaimed(span->from, bits), 0);
+            if (source->state == SB_ROW_DYING)
+                dp_remember_loss(f, source, SB_LOSS_ENDED, h, sb_type_of(record), dp_sender_name(f, h));
+        }
         rb_store(dealt, dp_reclaimed(span->from, bits));
         left &= ~SB_PLAIN;
     }
@@ -345,6 +348,7 @@ static inline bool dp_all_forwarded(const struct dp_port *port)
 
 static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
 {
+    dp_tell_rest(f, port, true);
     if (port->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, port);
         dp_fail_begun(f, port);

@@ -140,6 +140,7 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
                         largest > frame ? largest - frame : 0, &run->span);
     } else if (target && group) {
         dp_count_lost(f, target, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
+        dp_emit_lost(f, target, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_sender_name(f, h));
     } else if (why != DP_WITHDRAWN) {
         dp_dead_letter_reclaimed(f, h, run->record[0],
                                  target  ? "too large for its handler"
@@ -257,9 +258,13 @@ static inline void dp_drain_backlog(struct dp_forwarder *f, struct dp_port *port
 static inline void dp_look_at_backlogs(struct dp_forwarder *f)
 {
     uint64_t left = f->backlogs_open;
-    for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
-        if (dp_waits(f, port))
-            dp_set_add(&f->active, port->slot);
-        else if (f->now - dp_backlog_of(f, port)->emptied_ns > DP_BACKLOG_IDLE_NS && !dp_owed(f, port))
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
+        bool over = !dp_waits(f, port) && f->now - dp_backlog_of(f, port)->emptied_ns > DP_BACKLOG_IDLE_NS &&
+                    !dp_owed(f, port);
+        dp_tell_rest(f, port, over);
+        if (over)
             dp_close_backlog(f, port, true);
+        else if (dp_waits(f, port))
+            dp_set_add(&f->active, port->slot);
+    }
 }

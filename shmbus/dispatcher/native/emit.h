@@ -1,7 +1,7 @@
 /* What the bus itself emits: events on $bus..., dead letters, and errors in place of replies. None of it ever
  * waits; what does not fit is counted.
  *
- * Offers: dp_emit, dp_emit_endpoint, dp_emit_lost; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
+ * Offers: dp_emit, dp_emit_endpoint; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
  *         dp_fail_request. */
 #pragma once
 
@@ -45,29 +45,6 @@ static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, co
     if (reason)
         dp_pack_string(&pack, "reason", reason);
     dp_emit(f, type, &pack);
-}
-
-/* $bus.lost: the target does not get events from `source` such as this one, though it did not choose so. At most once
- * a second for each reason, after the loss was counted, and never about one of the bus's own. */
-static inline void dp_emit_lost(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why,
-                                const struct sb_record *h, const uint8_t *type, const struct dp_port *source)
-{
-    if (target->lost_told_ns[why] && f->now - target->lost_told_ns[why] < 1000000000u)
-        return;
-    target->lost_told_ns[why] = f->now;
-    uint64_t largest = rb_largest_record(target->in[SB_DATA].capacity), frame = sb_payload_offset(h);
-    struct dp_pack pack = {.bytes = f->scratch, .capacity = DP_EVENT_BYTES};
-    dp_pack_map(&pack, 9);
-    dp_pack_string(&pack, "name", target->name);
-    dp_pack_number(&pack, "pid", target->pid);
-    dp_pack_number(&pack, "generation", target->generation);
-    dp_pack_string(&pack, "reason", sb_loss_word(why));
-    dp_pack_number(&pack, "count", rb_load(&target->down->lost_by[why]));
-    dp_pack_text(&pack, "type", (const char *)type, h->type_length);
-    dp_pack_string(&pack, "source", source->name);
-    dp_pack_number(&pack, "size", h->length - frame);
-    dp_pack_number(&pack, "limit", largest > frame ? largest - frame : 0);
-    dp_emit(f, "$bus.lost", &pack);
 }
 
 /* How large a payload every subscriber's ring takes beside the rest of a dead letter. */

@@ -85,7 +85,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
     rb_store(&source->todo[index].bits, left);
     RB_FAIL("todo.struck");
     if (outcome == SB_OUTCOME_LOST && why != SB_LOSS_DROPPED)
-        dp_emit_lost(f, target, why, &run->header[0], run->type[0], source);
+        dp_emit_lost(f, target, why, &run->header[0], run->type[0], source->name);
     if (dp_tapped(f))
         dp_tap_run(f, target, outcome);
     return true;
@@ -101,6 +101,8 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
         bits &= ~SB_PLAIN;
         if (gone) {
             dp_count_lost(f, gone, SB_LOSS_ENDED, run->count, &run->span, bits, index);
+            if (gone->state == SB_ROW_DYING)
+                dp_remember_loss(f, gone, SB_LOSS_ENDED, &run->header[0], run->type[0], run->span.source->name);
             dp_set_add(&f->active, gone->slot); /* one that closes is drained from here on */
         }
         rb_store(owed, bits);
@@ -182,12 +184,15 @@ static inline void dp_abandon_fanout(struct dp_forwarder *f, struct dp_port *sou
     struct sb_todo *todo = &source->down->todo;
     if (!dp_todo_stands(source))
         return;
-    uint32_t count = dp_collect_todo(f, source) ? f->run.count : 1;
+    bool known = dp_collect_todo(f, source);
+    uint32_t count = known ? f->run.count : 1;
+    const struct sb_record *h = known ? &f->run.header[0] : NULL;
     for (uint64_t i = 0; i < rb_load(&todo->count); i++) {
         struct dp_port *target = dp_port_of(f, rb_load(&source->todo[i].whom));
         if (!target || !(uint32_t)rb_load(&source->todo[i].bits))
             continue;
         dp_count_lost(f, target, SB_LOSS_ABANDONED, count, NULL, 0, 0);
+        dp_emit_lost(f, target, SB_LOSS_ABANDONED, h, known ? f->run.type[0] : NULL, source->name);
         dp_set_add(&f->active, target->slot); /* its end may have waited for this */
     }
     rb_store_release(&todo->from, SB_NOWHERE);

@@ -65,7 +65,7 @@ struct dp_port {
 
     uint64_t taken_seen, taken_since_ns;
     uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
-    uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never */
+    uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never, see losses.h */
     bool stopped, stalled;
     uint32_t overdue;        /* its handlers that have taken longer than they may, at the last look */
     uint64_t overdue_told_since_ns; /* $bus.endpoint.overdue was emitted `overdue_told` times in the second from here */

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000165be5470ull
+#define SB_LAYOUT 0x00000001273ce5f5ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -119,7 +119,20 @@ SB_FIELD(sb_death, untouched, 56, 8);
 SB_FIELD(sb_death, pending, 64, 8);
 SB_FIELD(sb_death, name, 72, 64);
 
-_Static_assert(sizeof(struct sb_bus) == 5632, "sb_bus");
+_Static_assert(sizeof(struct sb_last_loss) == 448, "sb_last_loss");
+SB_FIELD(sb_last_loss, seq, 0, 8);
+SB_FIELD(sb_last_loss, whom, 8, 8);
+SB_FIELD(sb_last_loss, why, 16, 8);
+SB_FIELD(sb_last_loss, pid, 24, 8);
+SB_FIELD(sb_last_loss, count, 32, 8);
+SB_FIELD(sb_last_loss, at_ns, 40, 8);
+SB_FIELD(sb_last_loss, size, 48, 8);
+SB_FIELD(sb_last_loss, limit, 56, 8);
+SB_FIELD(sb_last_loss, name, 64, 64);
+SB_FIELD(sb_last_loss, source, 128, 64);
+SB_FIELD(sb_last_loss, type, 192, 256);
+
+_Static_assert(sizeof(struct sb_bus) == 12800, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -169,6 +182,7 @@ SB_FIELD(sb_bus, latency_max_ns, 1312, 8);
 SB_FIELD(sb_bus, latency, 1320, 2048);
 SB_FIELD(sb_bus, deaths, 3392, 64);
 SB_FIELD(sb_bus, last_deaths, 3456, 2176);
+SB_FIELD(sb_bus, last_losses, 5632, 7168);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -292,13 +306,14 @@ SB_FIELD(sb_down, outgoing, 256, 128);
 SB_FIELD(sb_down, incoming, 384, 128);
 SB_FIELD(sb_down, lost, 512, 8);
 SB_FIELD(sb_down, lost_by, 520, 40);
-SB_FIELD(sb_down, undeliverable, 560, 8);
-SB_FIELD(sb_down, unrouted, 568, 8);
-SB_FIELD(sb_down, redelivered, 576, 8);
-SB_FIELD(sb_down, forwarded, 584, 8);
-SB_FIELD(sb_down, overruns, 592, 8);
-SB_FIELD(sb_down, limits_told, 600, 512);
-SB_FIELD(sb_down, todo, 1112, 24);
+SB_FIELD(sb_down, lost_untold, 560, 8);
+SB_FIELD(sb_down, undeliverable, 568, 8);
+SB_FIELD(sb_down, unrouted, 576, 8);
+SB_FIELD(sb_down, redelivered, 584, 8);
+SB_FIELD(sb_down, forwarded, 592, 8);
+SB_FIELD(sb_down, overruns, 600, 8);
+SB_FIELD(sb_down, limits_told, 608, 512);
+SB_FIELD(sb_down, todo, 1120, 24);
 
 _Static_assert(sizeof(struct sb_backlog) == 1472, "sb_backlog");
 SB_FIELD(sb_backlog, down, 0, 1152);

@@ -35,6 +35,7 @@ enum sb_segment_kind {
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
+#define SB_LAST_LOSSES 16u /* likewise */
 
 /* Which of an endpoint's two rings in one direction. */
 enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
@@ -165,6 +166,20 @@ struct sb_death {        /* an endpoint that did not end in good order; read und
     char name[SB_NAME];
 };
 
+struct sb_last_loss {    /* what a receiver did not get, and did not choose so; read under `seq`: odd while it changes */
+    rb_word seq;         /* all words of it: dispatcher */
+    rb_word whom;        /* the receiver, an endpoint or a backlog: sb_whom(); 0: there is none */
+    rb_word why;         /* enum sb_loss */
+    rb_word pid;         /* 0: a backlog */
+    rb_word count;       /* how many it had lost for this reason by then */
+    rb_word at_ns;       /* CLOCK_MONOTONIC of the last */
+    rb_word size;        /* bytes of the payload of the last */
+    rb_word limit;       /* bytes of the largest payload of that type that the receiver's ring takes */
+    char name[SB_NAME];  /* the receiver's */
+    char source[SB_NAME];       /* who sent the last; empty: it is not known, nor what follows */
+    char type[SB_MAX_TYPE + 1]; /* of the last */
+};
+
 struct sb_bus { /* the segment BUS, followed by its rows */
     struct rb_prefix prefix;
 
@@ -222,6 +237,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     /* Ends that were not in good order. Written by the forwarding plane, and kept when a successor adopts the bus. */
     _Alignas(64) rb_word deaths[SB_REASONS]; /* by enum sb_reason */
     struct sb_death last_deaths[SB_DEATHS];  /* the one with `nth` stands at (nth - 1) % SB_DEATHS */
+    struct sb_last_loss last_losses[SB_LAST_LOSSES]; /* one for each receiver and reason; written and kept likewise */
 };
 
 /* Eight buckets an octave: bucket b begins at sb_latency_floor(b) ns. */
@@ -400,6 +416,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     struct sb_down_incoming incoming[SB_RINGS];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
     rb_word lost_by[SB_LOSSES];            /* dispatcher: of these, by enum sb_loss; stored after `lost` */
+    rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of these */
     rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
     rb_word unrouted;                      /* dispatcher: its events that nobody matched */
     rb_word redelivered;                   /* dispatcher: messages handed on to it */
