@@ -165,14 +165,15 @@ class Dispatcher:
     def _give_up(
         self, slot: int, row: Any, down_name: str, down: Segment | None, problem: Exception
     ) -> bool:
-        """An endpoint cannot be adopted: its names are gone. It may be alive: mark it evicted."""
+        """An endpoint cannot be adopted: its names are gone. It may be alive: say that it has
+        ended, and that what is left of them is its own to remove."""
         if getattr(problem, "errno", None) in SHORTAGES:
             raise problem  # a dispatcher that gets more of the system can adopt all endpoints
         # An endpoint that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
         if down is not None:
-            down.memory.store(layout.offset(layout.DOWN, "state"), layout.DownState.EVICTED)
+            down.memory.store(layout.offset(layout.DOWN, "state"), layout.DownState.RECLAIMED)
         unlink(down_name)
         return False
 

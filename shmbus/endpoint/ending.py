@@ -198,8 +198,8 @@ class Ending:
     def _clear_up(self, *, reclaimed: bool) -> None:
         """Remove the names in /dev/shm where no dispatcher needs them any more. As long as this one
         has not handed on what came here, it may die, and the next one does it; the names are
-        removed by whoever does."""
-        if reclaimed or self._connection.trouble() & (Trouble.BUS_OVER | Trouble.EVICTED):
+        removed by whoever does, also those of an endpoint that was evicted."""
+        if reclaimed or self._connection.trouble() & Trouble.BUS_OVER:
             self._seat.log.unlink()
             unlink(self._seat.names.up(self._seat.owner))
             unlink_bell(self._seat.names.endpoint_bell(self._seat.owner)[1:])

@@ -167,8 +167,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     enum: # sb_down_state; a named one could not be an index
         SB_DOWN_LIVE
         SB_DOWN_DRAINED
-        SB_DOWN_RECLAIMED
         SB_DOWN_EVICTED
+        SB_DOWN_RECLAIMED
         SB_DOWN_ENDED
     enum: # sb_interest_op; a named one could not be an index
         SB_INTEREST_ADD
@@ -394,6 +394,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word wanted
     struct sb_down_outgoing:
         rb_word tail
+        rb_word last
     struct sb_target:
         uint8_t id[16]
         rb_word whom

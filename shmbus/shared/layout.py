@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001273CE5F5
+LAYOUT = 0x0000000161F2AA72
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -240,12 +240,13 @@ class PendingState(IntEnum):
 
 
 class DownState(IntEnum):
-    """What the dispatcher says to an endpoint."""
+    """What the dispatcher says to an endpoint. From RECLAIMED on it needs nothing of it any
+    more."""
 
     LIVE = 1
     DRAINED = 2
-    RECLAIMED = 3
-    EVICTED = 4
+    EVICTED = 3
+    RECLAIMED = 4
     ENDED = 5  # the bus has ended for it, and stays for others, which wait for the next dispatcher
 
 
@@ -580,6 +581,7 @@ DOWN_INCOMING = _structure(
 DOWN_OUTGOING = _structure(
     64,
     ("tail", "<u8", 0),
+    ("last", "<u8", 8),
 )
 
 TARGET = _structure(

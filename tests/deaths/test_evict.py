@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -12,6 +14,8 @@ from shmbus.testing import (
     Attach,
     MakeRecorder,
     eventually,
+    kill,
+    start_python,
 )
 from tests.kept import Kept
 
@@ -83,3 +87,50 @@ def test_an_evicted_endpoint_begins_nothing_that_was_handed_on(
     evicted.set()
     eventually(lambda: not first._running.threads)
     assert (done["first"], sorted(done["second"])) == ([0], list(range(1, 20)))
+
+
+HOST = """
+    import shmbus, signal, sys
+
+    settings = shmbus.Settings(block_timeout=600)
+    with shmbus.serve(sys.argv[1], settings=settings) as bus:
+        signal.signal(signal.SIGUSR1, lambda *_: bus.evict("victim"))
+        print("serves")
+        while True:
+            signal.pause()
+    """
+
+
+def is_evicted(endpoint: shmbus.Endpoint) -> bool:
+    try:
+        endpoint.publish("nothing")
+    except errors.Evicted:
+        return True
+    return False
+
+
+def test_what_it_had_goes_on_though_it_closes_and_its_dispatcher_is_killed_meanwhile(
+    bus_name: str,
+) -> None:
+    small = shmbus.Settings(in_bytes=4096)
+    with start_python(HOST, bus_name) as host:
+        host.line()
+        victim = shmbus.attach(bus_name, name="victim", reconnect=True)
+        other = shmbus.attach(bus_name, name="other", reconnect=True, settings=small)
+        sender = shmbus.attach(bus_name, name="sender", reconnect=True)
+        done = list[str]()
+        victim.handle("job", print)  # no thread of it does
+        sender.send("job", "work")
+        eventually(lambda: victim.bus.find("job")[0].untouched == 1)
+        other.subscribe("x", lambda message: None)
+        other.handle("job", lambda message: done.append(message.payload))
+        for _ in range(8):  # more than the other's ring takes
+            sender.publish("x", bytes(950))
+        eventually(lambda: victim.bus.find("x")[0].incoming.fill > 0.95)
+        os.kill(host.pid, signal.SIGUSR1)
+        eventually(lambda: is_evicted(victim))
+        victim.close()  # while its message waits for space
+        kill(host.pid)
+    with shmbus.serve(bus_name), other, sender:
+        other.start()
+        eventually(lambda: done == ["work"])

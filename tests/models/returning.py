@@ -11,25 +11,31 @@ The words:
                later
     held       endpoint: whether the message is begun and not done
     evicted    dispatcher: the endpoint is not to be listened to any more
+    last       dispatcher: the head up to which it was listened to; NOWHERE before its end
     tail       dispatcher: how many copies it has taken
+    dealt      dispatcher: 1 once the held message was handed on, or seen to be done or given back
+    reclaimed  dispatcher: 1 once all of it is over
 
 The steps:
 
     give back      returned = 2; head = 2; fence; not evicted? held = 0
     later          returned = 9, until then
-    its end        evicted = 1 (it may live); fence; last = head
+    its end        evicted = 1 (it may live); fence; last = head, unless it stands there already
                    what lies in the ring up to `last` is forwarded
-                   held, and not returned up to `last`? handed on
+                   held, and not returned up to `last`? handed on; dealt = 1, by the journal at once
 
 Why in this order.  `returned` comes before `head`: after a kill in between the copy was not
 published, and `returned` is beyond `last`, so the message is handed on as one begun; the other way
 round it would be forwarded *and* handed on.  Both copies are published at once, for the same
 reason: a kill after the first would hand on the whole, too.  It is done only once they are
 published: else a kill in between would lose it.  One that is evicted lives on: of the endpoint's
-look at `evicted` and the dispatcher's at `head` at least one sees what the other has stored.
+look at `evicted` and the dispatcher's at `head` at least one sees what the other has stored.  What
+it publishes later does not count, for a successor of that dispatcher neither: so `last` stands in
+shared memory before anything is handed on.
 
 What is explored: kills at every step; evictions with store buffers; a dispatcher that forwards
-before; messages that wait for their time when the end comes.  Shown: whoever dies or is evicted,
+before, or is killed while it evicts, and a successor; messages that wait for their time when the
+end comes.  Shown: whoever dies or is evicted,
 the message is given on exactly once.
 
 The keyword parameters are the ways to do it wrong, one each.
@@ -37,18 +43,21 @@ The keyword parameters are the ways to do it wrong, one each.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from .explore import Model, Part, Program, View, atomic, choose, fence, load, store, until
+from .explore import Model, Part, Program, Step, View, atomic, choose, fence, load, store, until
 
 COPIES = 2
 LATER = 9
+NOWHERE = 99
 GIVEN_ON = ("given on to the one", "given on to the other")
 
 
 def returning(
     *,
     evicted: bool = False,
+    adopted: bool = False,
     later: bool = False,
     marked_before_published: bool = True,
     published_at_once: bool = True,
@@ -57,21 +66,31 @@ def returning(
     endpoint_fences: bool = True,
     dispatcher_fences: bool = True,
     mark_is_compared: bool = True,
+    last_is_kept: bool = True,
+    last_before_handing_on: bool = True,
 ) -> Model:
-    """One message, in hand; its receiver is killed at any step, or `evicted`."""
+    """One message, in hand; its receiver is killed at any step, or `evicted`, by a dispatcher that
+    may be killed meanwhile and `adopted`."""
 
-    def forward(words: dict[str, Any]) -> bool:
-        for group in GIVEN_ON[words["tail"] : words["head"]]:
-            words[group] += 1
-        words["tail"] = words["head"]
-        return True
+    @cache  # a step is the same at the same place
+    def forward(last: int) -> Step:
+        def move(words: dict[str, Any]) -> bool:
+            for group in GIVEN_ON[words["tail"] : last]:
+                words[group] += 1
+            words["tail"] = max(words["tail"], last)
+            return True
 
-    def hand_on(words: dict[str, Any]) -> bool:
-        for group in GIVEN_ON:
-            words[group] += 1
-        return True
+        return atomic(f"forward up to {last}", move)
 
-    forwarding, handing_on = atomic("forward", forward), atomic("hand on", hand_on)
+    @cache
+    def deal(on: bool) -> Step:
+        def hand_on(words: dict[str, Any]) -> bool:
+            for group in GIVEN_ON if on and not words["dealt"] else ():
+                words[group] += 1
+            words["dealt"] = 1
+            return True
+
+        return atomic("hand on" if on else "it is not here any more", hand_on)
 
     def endpoint() -> Program:
         if later:
@@ -91,25 +110,33 @@ def returning(
             yield store("held", 0)
 
     def end() -> Part[None]:
-        last = yield load("head")
-        if last:
-            yield forwarding
-        if (yield load("held")):
-            returned = yield load("returned")
-            if not (returned and (returned <= last or not mark_is_compared)):
-                yield handing_on
+        last = yield load("last")
+        if last == NOWHERE or not last_is_kept:
+            last = yield load("head")
+            if last_before_handing_on:
+                yield store("last", last)
+        yield forward(last)
+        held = yield load("held")
+        returned = yield load("returned")
+        given = returned and (returned <= last or not mark_is_compared)
+        yield deal(bool(held and not given))
+        if not last_before_handing_on:
+            yield store("last", last)
+        yield store("reclaimed", 1)
 
     def undertaker() -> Program:
         yield from end()
 
     def forwarder() -> Program:
         yield until("head", COPIES)
-        yield forwarding
+        yield forward(COPIES)
 
     def evictor() -> Program:
         early = yield choose("look before", (False, True))
-        if early and (yield load("head")):
-            yield forwarding
+        begun = yield load("evicted")
+        if early and not begun:
+            head = yield load("head")
+            yield forward(head)
         yield store("evicted", 1)
         if dispatcher_fences:
             yield fence()
@@ -121,11 +148,17 @@ def returning(
                 return f"it was {group} group {view[group]} times"
         return None
 
-    words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "tail": 0}
+    words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "last": NOWHERE}
+    words |= {"tail": 0, "dealt": 0, "reclaimed": 0}
     words |= dict.fromkeys(GIVEN_ON, 0)
     if evicted:
         return Model(
-            words=words, programs={"endpoint": endpoint, "dispatcher": evictor}, at_rest=at_rest
+            words=words,
+            programs={"endpoint": endpoint, "dispatcher": evictor},
+            at_rest=at_rest,
+            kills=adopted,
+            mortal=("dispatcher",),
+            heirs={"dispatcher": evictor},
         )
     return Model(
         words=words,

@@ -14,6 +14,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "killed while it waits for its time": {"later": True},
     "evicted": {"evicted": True},
     "evicted while it waits for its time": {"evicted": True, "later": True},
+    "evicted, and the dispatcher killed": {"evicted": True, "adopted": True},
+    "the same while it waits for its time": {"evicted": True, "adopted": True, "later": True},
 }
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -25,6 +27,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "done though evicted": {"evicted": True, "eviction_is_looked_for": False},
     "no fence at the endpoint": {"evicted": True, "endpoint_fences": False},
     "no fence in the dispatcher": {"evicted": True, "dispatcher_fences": False},
+    "a successor looks anew": {"evicted": True, "adopted": True, "last_is_kept": False},
+    "a successor cannot know": {"evicted": True, "adopted": True, "last_before_handing_on": False},
 }
 
 

@@ -333,6 +333,23 @@ TEST(memory_in_which_a_thread_waits_is_not_given_back)
     close_world(w);
 }
 
+TEST(who_is_put_out_while_it_closes_is_told_that_until_it_is_closed)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    rb_store_release(&p->up->state, SB_UP_CLOSING);
+    rb_store_release(&p->down->state, SB_DOWN_EVICTED);
+    EQUAL(ep_trouble(&e), EP_EVICTED);
+    rb_store_release(&p->down->state, SB_DOWN_RECLAIMED);
+    EQUAL(ep_trouble(&e), EP_EVICTED); /* what came here has gone to others */
+    rb_store_release(&p->up->state, SB_UP_CLOSED);
+    EQUAL(ep_trouble(&e), 0);
+    ep_free(&e);
+    close_world(w);
+}
+
 TEST(what_is_called_after_the_end_finds_no_message_and_rings_nobody)
 {
     struct world *w = new_world();

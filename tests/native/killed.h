@@ -29,6 +29,7 @@ struct stage {
     struct ep_endpoint e; /* where the victim is an endpoint: its real self */
     struct message m;
     int number;
+    void (*meanwhile)(struct stage *); /* what others do before the next dispatcher comes; NULL: nothing */
 };
 
 struct scenario {
@@ -83,6 +84,8 @@ static inline void reborn(struct stage *s, const struct scenario *x)
     if (x->endpoint) {
         die(s->b, SB_REASON_KILLED);
     } else {
+        if (s->meanwhile)
+            s->meanwhile(s);
         adopt(s->w, false);
         settle(s->w);
     }

@@ -304,6 +304,51 @@ static const struct scenario a_request_behind_padding_is_handed_on = {
     "a request behind padding is handed on", prepare_padded_request, b_dies, check_padded, false};
 PROMISE(a_request_behind_padding_is_handed_on)
 
+static void b_gives_back(struct stage *s) /* as ep_nack does */
+{
+    struct sb_record nack = {.kind = SB_NACK, .flags = SB_RAW, .interests = s->m.header.interests,
+                             .peer = s->m.header.peer, .peer_generation = s->m.header.peer_generation, .attempt = 2};
+    CHECK(put(s->b, SB_DATA, nack, "job", s->m.text, 1));
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load(&s->b->up->held[i].position) == s->m.position)
+            rb_store(&s->b->up->held[i].returned, s->b->out[SB_DATA].next);
+    flush(s->b);
+    if (rb_load(&s->b->down->state) == SB_DOWN_LIVE)
+        finish(s->b, &s->m);
+}
+
+/* b is evicted in the midst of that. */
+static void prepare_eviction(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe_group(s->b, "job", "g", 2);
+    put_events(s->a, "job", 1);
+    settle(s->w);
+    CHECK(begin(s->b, &s->m));
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 1);
+    s->meanwhile = b_gives_back;
+}
+
+static void b_is_evicted(struct stage *s) { die(s->b, SB_REASON_EVICTED); }
+
+static void check_eviction(struct stage *s)
+{
+    struct message m;
+    b_is_evicted(s); /* again, where that was not heard */
+    advance(s->w, SECOND);
+    CHECK(take(s->c, &m));
+    EQUAL(m.header.attempt, 2);
+    EQUAL(m.header.peer, s->a->slot);
+    GETS_NOTHING(s->c);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    EQUAL(rb_load(&s->w->bus->dead_letters), 0);
+}
+static const struct scenario an_eviction_is_dealt_with_while_one_gives_back = {
+    "an eviction is dealt with while one gives back", prepare_eviction, b_is_evicted, check_eviction, false};
+PROMISE(an_eviction_is_dealt_with_while_one_gives_back)
+
 static void prepare_close(struct stage *s)
 {
     prepare_death(s);

@@ -380,6 +380,30 @@ TEST(one_who_closes_with_what_it_was_to_give_back_later_has_it_begun)
     goes_on_once(&s);
 }
 
+TEST(what_one_gives_back_after_its_end_has_begun_goes_on_once_for_a_successor_too)
+{
+    struct scene s = scene();
+    struct message m;
+    others_join(&s);
+    struct peer *full = join_sized(s.w, "full", (struct size){.data_in = 1024});
+    subscribe(full, "fill");
+    for (int i = 0; i < 20; i++)
+        CHECK(publish_bytes(s.b, "fill", 100));
+    settle(s.w);
+    die(s.b, SB_REASON_EVICTED);
+    CHECK(take(s.c, &m) || take(s.d, &m));
+    CHECK(!s.b->reclaimed); /* what it has sent waits for space */
+    put_nack(&s);
+    flush(s.b);
+    adopt(s.w);
+    EQUAL(count_messages(full), 20);
+    settle(s.w);
+    GETS_NOTHING(s.c);
+    GETS_NOTHING(s.d);
+    CHECK(s.b->reclaimed);
+    close_world(s.w);
+}
+
 TEST(of_one_who_wrote_garbage_what_was_not_read_is_not_given_back)
 {
     struct scene s = scene();

@@ -26,18 +26,24 @@ static inline uint64_t dp_taken(struct dp_port *port)
 }
 
 /* One that was evicted or quarantined, or let go of its door, may go on writing: what it had sent and released by
- * now is all that counts. */
+ * now is all that counts, for whoever adopts this end, too. */
 static inline void dp_freeze(struct dp_port *port)
 {
-    struct sb_down_incoming *down = &port->down->incoming[SB_DATA];
+    struct sb_down *down = port->down;
+    bool frozen = rb_load(&down->incoming[SB_DATA].reclaim) != SB_NOWHERE;
     rb_fence_seq(); /* with ep_nack: we see what it has published, or it sees that it was evicted */
-    for (int ring = 0; ring < SB_RINGS; ring++)
-        port->last[ring] = rb_load_acquire(&port->up->outgoing[ring].head);
-    if (rb_load(&down->reclaim) != SB_NOWHERE)
+    for (int ring = 0; ring < SB_RINGS; ring++) {
+        if (!frozen)
+            rb_store(&down->outgoing[ring].last, rb_load_acquire(&port->up->outgoing[ring].head));
+        port->last[ring] = rb_load(&down->outgoing[ring].last);
+    }
+    if (frozen)
         return;
+    RB_FAIL("departure.freezing");
     (void)rb_refresh_tail(&port->in[SB_DATA]);
-    rb_store(&down->reclaim_bits, 0);
-    rb_store_release(&down->reclaim, port->in[SB_DATA].tail_seen);
+    rb_store(&down->incoming[SB_DATA].reclaim_bits, 0);
+    rb_store_release(&down->incoming[SB_DATA].reclaim, port->in[SB_DATA].tail_seen); /* last: nothing was handed on yet */
+    RB_FAIL("departure.frozen");
 }
 
 /* Has it given a message back, of which it says `returned`? Then that is in its outgoing ring, or was. Of one that was

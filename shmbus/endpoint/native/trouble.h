@@ -46,8 +46,8 @@ static inline uint64_t ep_trouble(struct ep_endpoint *e)
     uint64_t bus_state = rb_load_acquire(&e->bus->state), down_state = rb_load_acquire(&e->down->state);
     if (__builtin_expect(bus_state >= SB_BUS_ENDED, 0))
         trouble |= bus_state == SB_BUS_ENDED ? EP_BUS_OVER : EP_BUS_HANDED;
-    if (__builtin_expect(down_state >= SB_DOWN_RECLAIMED, 0)) {
-        bool reclaimed = down_state == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSING;
+    if (__builtin_expect(down_state >= SB_DOWN_EVICTED, 0)) {
+        bool reclaimed = down_state == SB_DOWN_RECLAIMED && rb_load(&e->up->state) < SB_UP_CLOSED;
         if (down_state == SB_DOWN_ENDED)
             trouble |= EP_BUS_OVER;
         else if (down_state == SB_DOWN_EVICTED || reclaimed)

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001273ce5f5ull
+#define SB_LAYOUT 0x0000000161f2aa72ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -276,6 +276,7 @@ SB_FIELD(sb_down_incoming, wanted, 48, 8);
 
 _Static_assert(sizeof(struct sb_down_outgoing) == 64, "sb_down_outgoing");
 SB_FIELD(sb_down_outgoing, tail, 0, 8);
+SB_FIELD(sb_down_outgoing, last, 8, 8);
 
 _Static_assert(sizeof(struct sb_target) == 32, "sb_target");
 SB_FIELD(sb_target, id, 0, 16);

@@ -363,9 +363,9 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
 /* DOWN ----------------------------------------------------------------------------------------------------- */
 
-/* What the dispatcher says to an endpoint. */
+/* What the dispatcher says to an endpoint. From RECLAIMED on it needs nothing of it any more. */
 enum sb_down_state {
-    SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_RECLAIMED = 3, SB_DOWN_EVICTED = 4,
+    SB_DOWN_LIVE = 1, SB_DOWN_DRAINED = 2, SB_DOWN_EVICTED = 3, SB_DOWN_RECLAIMED = 4,
     SB_DOWN_ENDED = 5, /* the bus has ended for it, and stays for others, which wait for the next dispatcher */
 };
 
@@ -382,6 +382,8 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
 
 struct sb_down_outgoing {                   /* the consumer's side of a ring from the endpoint */
     _Alignas(64) rb_word tail;              /* dispatcher */
+    rb_word last;                           /* dispatcher: where the endpoint's head was at its end: what it publishes
+                                             * later does not count. Written before `reclaim` of its data ring */
 };
 
 struct sb_target {        /* whom the dispatcher chose for the request in pending entry i */
