@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import psutil
+
 CORES = sorted(os.sched_getaffinity(0))[:2]
 FIRST, SECOND = CORES[0], CORES[-1]
 
@@ -203,6 +205,12 @@ def _end(actors: list[_Actor]) -> None:
 def cpu_seconds(pid: int) -> float:
     """CPU time of all threads of a process, to the nanosecond (clock_getcpuclockid(3))."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def stolen_seconds() -> float:
+    """CPU time that the host of this virtual machine has taken from the cores (proc_stat(5))."""
+    times = psutil.cpu_times(percpu=True)
+    return float(sum(times[core].steal for core in CORES))
 
 
 @contextlib.contextmanager

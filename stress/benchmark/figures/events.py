@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.claims import Bench, Claim, Figure, Sample, metric, ratio
+from benchmark.claims import Bench, Claim, Figure, Sample, metric, ratio, within
 from benchmark.measure import Pace
 from benchmark.roles import crowd, ends, peers
 from benchmark.stage import Role, perform
@@ -96,9 +96,7 @@ def _crowd(bench: Bench) -> Figure:
         [
             Claim(
                 "event at the last of 64 subscribers: p99 / p50",
-                lambda medians: (
-                    medians["bus, 64 subscribers"]["p99"] / medians["bus, 64 subscribers"]["p50"]
-                ),
+                within("bus, 64 subscribers", "p99", "p50"),
                 3,
                 at_most=True,
             )

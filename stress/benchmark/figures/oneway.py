@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from benchmark.claims import Bench, Claim, Figure, Sample, ratio
+from benchmark.claims import Bench, Claim, Figure, Sample, ratio, within
 from benchmark.roles import ends, peers
 from benchmark.stage import Role, perform
 
@@ -135,7 +135,7 @@ def _batch_of_1(bench: Bench) -> Figure:
         [
             Claim(
                 "one-way rate: batch of 1 / no batch, in turns (equal within 3 % of noise)",
-                lambda medians: medians["taking turns"]["one"] / medians["taking turns"]["none"],
+                within("taking turns", "one", "none"),
                 0.97,
             )
         ],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import shmbus
-from benchmark.claims import Bench, Claim, Figure, Sample, ratio
+from benchmark.claims import Bench, Claim, Figure, Sample, most, ratio
 from benchmark.measure import Latency
 from benchmark.roles import bare, ends, peers
 from benchmark.stage import ENDS_SHARE, FREE, PLACEMENTS, Placement, Role, perform
@@ -84,7 +84,7 @@ def _requests(bench: Bench) -> Figure:
     for place in PLACEMENTS:
         variants[f"bus, {place.name}"] = partial(bus_requests, bench, place)
         variants[f"pyzmq, {place.name}"] = partial(pyzmq_requests, bench, place)
-        if bench.library:
+        if bench.library and place is not FREE:
             variants[f"bare kernel, {place.name}"] = partial(bare_requests, bench, place)
     variants["socket pair"] = partial(pair_requests, bench)
     claims = [
@@ -103,14 +103,6 @@ def _requests(bench: Bench) -> Figure:
         )
         for p in ("p50", "p99")
     ]
-    claims.append(
-        Claim(
-            "request, free: p99 / p50",
-            lambda medians: medians["bus, free"]["p99"] / medians["bus, free"]["p50"],
-            3,
-            at_most=True,
-        )
-    )
     claims += [
         Claim(
             f"request p50, {place.name}: bus / its bare C kernel",
@@ -119,8 +111,31 @@ def _requests(bench: Bench) -> Figure:
             at_most=True,
         )
         for place in PLACEMENTS
+        if place is not FREE
     ]
     return Figure("requests", variants, claims)
+
+
+def _placement(bench: Bench) -> Figure:
+    """Where the scheduler puts the three is luck; what they make of it must not be."""
+    variants = {"bus, free": partial(bus_requests, bench, FREE)}
+    if bench.library:
+        variants["bare kernel, free"] = partial(bare_requests, bench, FREE)
+    claims = [
+        Claim(
+            "request, free: p99 / p50, in the run where that is most",
+            most("bus, free", "p99", "p50"),
+            3,
+            at_most=True,
+        ),
+        Claim(
+            "request p50, free: bus / its bare C kernel",
+            ratio("bus, free", "bare kernel, free", "p50"),
+            1.4,
+            at_most=True,
+        ),
+    ]
+    return Figure("placement", variants, claims, each=True)
 
 
 def _busy(bench: Bench) -> Figure:
@@ -164,4 +179,4 @@ def _latency(measured: Latency) -> Sample:
 
 
 def figures(bench: Bench) -> list[Figure]:
-    return [_requests(bench), _busy(bench), _silent(bench)]
+    return [_requests(bench), _placement(bench), _busy(bench), _silent(bench)]
