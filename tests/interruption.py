@@ -8,8 +8,7 @@ import opcode
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
@@ -26,38 +25,72 @@ _AFTER = frozenset(
 """Instructions after which it runs them. What a call may be specialised to is shown as these."""
 
 
-_PASSED = (os.path.dirname(__file__), _weakrefset.__file__)
-"""Ourselves, and what is called in a finalizer, whose exceptions Python only prints."""
+_OURSELVES = os.path.dirname(__file__)
+
+_FORGET = next(
+    code
+    for code in _weakrefset.WeakSet.__init__.__code__.co_consts
+    if isinstance(code, CodeType) and code.co_name == "_remove"
+)
+"""What a weak set calls when one of its members is collected: what is raised in there, Python only
+prints, whoever's set it is."""
 
 
 class Interruption(BaseException):
-    """What the signal's handler raises."""
+    """What the signal's handler raises, if nothing else is said."""
 
 
-@contextmanager
-def handled() -> Iterator[list[int]]:
-    """A block in which the signal's handler raises; the list has the signals for which it did."""
-    came: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise Interruption
-
-    before = signal.signal(SIGNAL, handler)
-    try:
-        yield came
-    finally:
-        signal.signal(SIGNAL, before)
+class TimeIsUp(Exception):
+    """What it raises where it puts an end to what takes too long."""
 
 
-class Alarm:
+KINDS = (Interruption, KeyboardInterrupt, TimeIsUp)
+
+
+class Interrupter:
+    """Has a signal come while a call is made, whose handler raises."""
+
+    def __init__(self, raised: type[BaseException]) -> None:
+        self._raised = raised
+
+    def comes_out_of(self, call: Callable[[], object]) -> bool:
+        """Whether the signal came; then what its handler raised came out of the call."""
+        came = False
+        why: BaseException | None = None
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            nonlocal came
+            came = True
+            raise self._raised
+
+        before = signal.signal(SIGNAL, handler)
+        try:
+            self._through(call)
+        except BaseException as raised:
+            why = raised
+        finally:
+            signal.signal(SIGNAL, before)
+        # A `threading.Condition` that is interrupted may complain about its lock instead.
+        while type(why) is RuntimeError:
+            why = why.__context__
+        if why is not None and not isinstance(why, self._raised):
+            raise why
+        assert (why is not None) == came, "it was swallowed"
+        return came
+
+    def _through(self, call: Callable[[], object]) -> None:
+        """Make the call."""
+        raise NotImplementedError
+
+
+class Alarm(Interrupter):
     """The signal comes so many seconds after a call has begun, if it has not ended by then."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, raised: type[BaseException] = Interruption) -> None:
+        super().__init__(raised)
         self._seconds = seconds
 
-    def through(self, call: Callable[[], object]) -> None:
-        """Call it."""
+    def _through(self, call: Callable[[], object]) -> None:
         try:
             signal.setitimer(signal.ITIMER_REAL, self._seconds)
             call()
@@ -65,16 +98,18 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class Journey:
+class Journey(Interrupter):
     """The places that a call comes to. At `until` the signal comes."""
 
-    def __init__(self, until: Place | None = None) -> None:
+    def __init__(
+        self, until: Place | None = None, raised: type[BaseException] = Interruption
+    ) -> None:
+        super().__init__(raised)
         self._until = until
         self._over = False
         self.places: dict[Place, None] = {}
 
-    def through(self, call: Callable[[], object]) -> None:
-        """Call it."""
+    def _through(self, call: Callable[[], object]) -> None:
         before = sys.gettrace()
         sys.settrace(self._begin)
         try:
@@ -83,7 +118,7 @@ class Journey:
             sys.settrace(before)
 
     def _begin(self, frame: FrameType, event: str, argument: object) -> Any:
-        if self._over or frame.f_code.co_filename.startswith(_PASSED):
+        if self._over or frame.f_code.co_filename.startswith(_OURSELVES) or frame.f_code is _FORGET:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         code = frame.f_code.co_code

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -39,6 +40,10 @@ LATER = 5_000_000
 FAREWELL = 1.0
 """Seconds that an endpoint which closes waits for the callbacks of its futures."""
 
+SLICE = 0.25
+"""The longest sleep, in seconds, of who waits for several futures: a signal may come between the
+check for it and the sleep."""
+
 
 class _Told:
     """What a caller of `concurrent.futures.wait` waits at: like `threading.Event`, but nobody can
@@ -59,10 +64,12 @@ class _Told:
         self._gate.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
-        came = self._gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
-        if came:
-            self.set()
-        return came
+        end = math.inf if timeout is None else monotonic() + timeout
+        while not self._gate.acquire(timeout=min(SLICE, max(0.0, end - monotonic()))):
+            if monotonic() >= end:
+                return False
+        self.set()
+        return True
 
 
 class _Waiters(list[Any]):
