@@ -268,6 +268,21 @@ def test_many_threads_share_an_endpoint(bus: shmbus.Bus, attach: Attach) -> None
         worker.join()
 
 
+@pytest.mark.bus(in_bytes=8192, out_bytes=65536, reply_bytes=16384)
+@pytest.mark.usefixtures("bus")
+def test_an_endpoint_has_the_sizes_that_its_bus_has_each_way(attach: Attach) -> None:
+    asks, answers = attach("asks"), attach("answers")
+    answers.handle("size", lambda message: bytes(message.payload))
+    answers.start()
+    assert asks.request("size", 3000, timeout=60).size == 3000
+    with pytest.raises(errors.RemoteError, match=r"'answers' .*reply_bytes"):
+        asks.request("size", 5000, timeout=60)
+    with pytest.raises(errors.MessageTooLarge, match=r"'answers' .*in_bytes"):
+        asks.request("size", bytes(10_000), timeout=60)
+    with pytest.raises(errors.MessageTooLarge, match=r"'asks' .*out_bytes"):
+        asks.request("size", bytes(20_000), timeout=60)
+
+
 @pytest.mark.bus(in_bytes=8192, out_bytes=8192, reply_bytes=8192)
 def test_each_way_has_a_limit_of_its_own_and_the_error_names_its_setting(
     bus: shmbus.Bus, attach: Attach
