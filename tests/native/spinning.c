@@ -136,6 +136,17 @@ TEST(a_single_late_yield_does_not_stop_spinning)
     }
 }
 
+TEST(how_late_a_yield_was_says_for_how_long_another_one_makes_a_hog)
+{
+    uint64_t now = 1000 * MS, slice = 3 * MS, blip = 2 * RB_HOG_NS, apart = 60 * MS;
+    struct rb_bell beside_long = {0}, beside_short = {0};
+    CHECK(!rb_note_late(&beside_long, now, now + slice));
+    CHECK(!rb_note_late(&beside_short, now, now + blip));
+    now += slice + apart;
+    CHECK(rb_note_late(&beside_long, now, now + slice));
+    CHECK(!rb_note_late(&beside_short, now, now + blip));
+}
+
 TEST(a_hog_that_stays_stops_spinning_longer_and_longer)
 {
     struct rb_bell b = {0};
