@@ -41,13 +41,24 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
             _positive("batch.max_delay", self.max_delay)
 
 
+OF_BUS = {
+    "max_endpoints": "slots",
+    "block_timeout": "block_timeout_ns",
+    "stall_after": "stall_after_ns",
+    "backlog_bytes": "backlog_bytes",
+    "max_deliveries": "max_deliveries",
+    "batch_per_pass": "batch_per_pass",
+}
+"""Settings of which an endpoint has none of its own, and the words of the bus that have them."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
-    ``in_bytes``, ``out_bytes``, ``reply_bytes`` and ``max_requests`` of a bus are the defaults of
-    its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the endpoint that is
-    given them; ``spin`` and ``spin_us`` of a bus apply to its dispatcher. The rest applies to the
-    bus.
+    ``in_bytes``, ``out_bytes``, ``reply_bytes``, ``max_requests`` and ``prefetch`` of a bus are the
+    defaults of its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the
+    endpoint that is given them; ``spin`` and ``spin_us`` of a bus apply to its dispatcher. The rest
+    applies to the bus: `attach` refuses what is neither the default nor the bus's own.
     """
 
     # Sizes
@@ -74,12 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_after: float = 2.0
     """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
     stalled."""
-    prefetch: int = 16
+    prefetch: int | None = None
     """Messages that an endpoint may have untouched and in hand while others could have them too:
     messages of a group, and commands and requests that several handle. One that receives with more
     threads than that may have one for each. Untouched are one for each thread that has nothing in
     hand, one at least, and as many as were finished in the last 10 to 30 ms. What nobody may
-    have now waits in a backlog, and goes to whoever is free first."""
+    have now waits in a backlog, and goes to whoever is free first. ``None``: 16 of a bus, and of an
+    endpoint what its bus has."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
     full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest
@@ -122,13 +134,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 )
         _positive("block_timeout", self.block_timeout, zero=True)
         _positive("stall_after", self.stall_after)
-        _between("prefetch", self.prefetch, 1, _MOST, "messages")
+        if self.prefetch is not None:
+            _between("prefetch", self.prefetch, 1, _MOST, "messages")
         if self.backlog_bytes is not None:
             _power_of_two("backlog_bytes", self.backlog_bytes, PAGE)
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
         _between("batch_per_pass", self.batch_per_pass, 1, _MOST, "records")
         _between("spin_us", self.spin_us, 0, 1000, "microseconds")
+
+    @property
+    def prefetch_limit(self) -> int:
+        """``prefetch`` of a bus, with the default worked out."""
+        return 16 if self.prefetch is None else self.prefetch
 
     @property
     def request_limit(self) -> int:
@@ -141,6 +159,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def backlog_limit(self) -> int:
         """Bytes of each backlog, with the default worked out."""
         return self.backlog_bytes or self.in_bytes
+
+    def bus_words(self) -> dict[str, int]:
+        """What a bus says of its settings, by the words of its segment."""
+        return {
+            "slots": self.max_endpoints,
+            "in_bytes": self.in_bytes,
+            "out_bytes": self.out_bytes,
+            "reply_bytes": self.reply_bytes,
+            "max_requests": self.request_limit,
+            "block_timeout_ns": int(self.block_timeout * 1e9),
+            "stall_after_ns": int(self.stall_after * 1e9),
+            "prefetch": self.prefetch_limit,
+            "backlog_bytes": self.backlog_limit,
+            "max_deliveries": self.max_deliveries,
+            "batch_per_pass": self.batch_per_pass,
+        }
 
     @property
     def spin_ns(self) -> int:

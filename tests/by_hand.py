@@ -49,6 +49,7 @@ class EndpointByHand:
         self.up["name"], self.up["state"] = name.encode(), layout.UpState.ATTACHED
         self.up["pending_count"], self.up["pending_offset"] = 16, layout.UP.itemsize + 2 * RING
         self.up["held"]["position"] = layout.NOWHERE
+        self.up["prefetch"] = int(bus.head["prefetch"])
         self.up["outgoing_ring"]["capacity"] = RING
         down = bus.names.down(slot, generation)
         size = layout.DOWN.itemsize + 2 * RING + 16 * layout.TARGET.itemsize

@@ -29,16 +29,8 @@ def create(bus: str, settings: Settings, package: bytes) -> Segment:
         head["identity"] = processes.identity()
         head["serial"] = 1
         head["started_ns"] = monotonic_ns()
-        head["slots"] = settings.max_endpoints
-        head["in_bytes"], head["out_bytes"] = settings.in_bytes, settings.out_bytes
-        head["reply_bytes"] = settings.reply_bytes
-        head["max_requests"] = settings.request_limit
-        head["block_timeout_ns"] = int(settings.block_timeout * 1e9)
-        head["stall_after_ns"] = int(settings.stall_after * 1e9)
-        head["prefetch"] = settings.prefetch
-        head["backlog_bytes"] = settings.backlog_limit
-        head["max_deliveries"] = settings.max_deliveries
-        head["batch_per_pass"] = settings.batch_per_pass
+        for word, value in settings.bus_words().items():
+            head[word] = value
         head["rows_offset"] = rows
         head["name"] = bus.encode()
         head["package"] = package

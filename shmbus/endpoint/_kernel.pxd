@@ -216,7 +216,7 @@ cdef extern from "shmbus/endpoint/native/open.h" nogil:
         flag writable
     uint64_t ep_up_size(uint64_t, uint64_t, uint64_t)
     void ep_up_prepare(sb_up *, const sb_identity *, uint64_t, const char *, uint64_t, uint64_t, uint64_t,
-                       uint64_t)
+                       uint64_t, uint64_t)
     bint ep_down_sound(const sb_down *, uint64_t, const sb_up *)
     bint ep_open(ep_endpoint *, const sb_bus *, sb_ready *, sb_up *, const sb_down *, sem_t *, sem_t *, uint64_t,
                  uint32_t, uint32_t)

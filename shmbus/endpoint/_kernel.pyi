@@ -53,6 +53,7 @@ def prepare_up(
     out_bytes: int,
     reply_bytes: int,
     requests: int,
+    prefetch: int,
 ) -> None: ...
 def append_interest(log: Mapping, entry: Entry) -> bool: ...
 

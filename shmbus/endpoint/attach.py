@@ -14,7 +14,7 @@ from ringbuf.doorbell import make as make_bell
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
-from shmbus.settings import Settings
+from shmbus.settings import OF_BUS, Settings
 from shmbus.shared import _kernel, green, names, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
@@ -141,15 +141,20 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
     with _await_bus(bus, of, time_left) as segment:
         facts = _kernel.bus_facts(segment.memory)
         _check_namespace(bus, segment)
+        if wanted.settings is not None:
+            _check_scope(wanted.settings, segment)
     settings = wanted.settings or Settings(
         in_bytes=facts.in_bytes,
         out_bytes=facts.out_bytes,
         reply_bytes=facts.reply_bytes,
         max_requests=facts.max_requests,
     )
+    prefetch = settings.prefetch or facts.prefetch
     with contextlib.ExitStack() as undo:
         undo.callback(unlink, of.up(owner))
-        up = _make_up_segment(of, owner, name, settings, stays=wanted.reconnect == "always")
+        up = _make_up_segment(
+            of, owner, name, settings, prefetch=prefetch, stays=wanted.reconnect == "always"
+        )
         undo.callback(unlink, of.interests(owner, 1))
         log = InterestWriter(of, owner, name)
         bell = of.endpoint_bell(owner)
@@ -195,7 +200,13 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
 
 
 def _make_up_segment(
-    of: names.BusNames, owner: names.Owner, name: str, settings: Settings, *, stays: bool
+    of: names.BusNames,
+    owner: names.Owner,
+    name: str,
+    settings: Settings,
+    *,
+    prefetch: int,
+    stays: bool,
 ) -> Segment:
     """Our own segment, complete."""
     requests = settings.request_limit
@@ -217,8 +228,23 @@ def _make_up_segment(
             out_bytes=settings.out_bytes,
             reply_bytes=settings.reply_bytes,
             requests=requests,
+            prefetch=prefetch,
         ),
     )
+
+
+def _check_scope(settings: Settings, segment: Segment) -> None:
+    """Raises `InvalidSetting` for what only a bus can be given, and this one was not."""
+    theirs, ours = view(segment.memory, BUS)[0], settings.bus_words()
+    for setting, word in OF_BUS.items():
+        value = getattr(settings, setting)
+        if value != getattr(Settings(), setting) and ours[word] != int(theirs[word]):
+            raise errors.InvalidSetting(
+                setting=setting,
+                value=value,
+                reason="it is the bus's, not of one endpoint",
+                remedy="Give it to serve(settings=), or leave it out here",
+            )
 
 
 def _check_namespace(bus: str, segment: Segment) -> None:

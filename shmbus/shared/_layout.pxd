@@ -348,6 +348,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_identity identity
         uint64_t nonce
         uint64_t stays
+        uint64_t prefetch
         char name[64]
         sb_ring_descriptor outgoing_ring[2]
         sb_ring_descriptor incoming_ring[2]

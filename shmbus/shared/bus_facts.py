@@ -15,6 +15,7 @@ class BusFacts(NamedTuple):
     out_bytes: int
     reply_bytes: int
     max_requests: int
+    prefetch: int
     pid: int
     """The dispatcher's."""
     control_ns: int

@@ -137,6 +137,7 @@ class EndpointView:
             in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
             overdue=() if state == "dead" else self._overdue(up, clock),
             held=_held(up["held"]) if self.up is not None else 0,
+            prefetch=int(up["prefetch"]),
             receivers=int(up["receivers"]),
             pending=int(np.count_nonzero(pending["state"] == _WAITING)),
             pending_limit=len(pending),

@@ -187,6 +187,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How many there have been of those."""
     held: int
     """Of these, how many are kept for handing on."""
+    prefetch: int
+    """Messages that it may have untouched and in hand while others could have them too."""
     receivers: int
     """Threads that receive, iterate or run. 0: its messages are not taken, its handlers
     are not run."""

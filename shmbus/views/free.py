@@ -9,14 +9,14 @@ _LAG = 0.02
 """Seconds at one message after which no more than one other is put behind it."""
 
 
-def why_not_free(endpoint: EndpointInfo, prefetch: int, clock: Clock) -> str:
+def why_not_free(endpoint: EndpointInfo, clock: Clock) -> str:
     """Why it may not have another one; empty where it may."""
     if endpoint.stalled or endpoint.slow:
         return "not fit: stalled or slow"
     if endpoint.overdue and len(endpoint.overdue) >= endpoint.receivers:
         return "not fit: overdue in all of its threads"
     untouched, in_hand = endpoint.untouched, endpoint.in_hand
-    most = max(endpoint.receivers, prefetch)
+    most = max(endpoint.receivers, endpoint.prefetch)
     if untouched + in_hand >= most:
         return f"not free: {untouched + in_hand} of at most {most} untouched and in hand"
     progress = endpoint.last_progress or 0.0

@@ -134,14 +134,14 @@ class BusView:
             patterns.check_type(type)
         with self._lock:
             clock, registry = Clock.now(), self._registry
-            prefetch, found = int(registry.head[0]["prefetch"]), registry.endpoints(clock)
+            found = registry.endpoints(clock)
             waiting = {(b.group, b.takers) for b in registry.backlogs(found, clock) if b.waiting}
         there = {e.name: e for e in found if e.state == "attached"}
         return patterns.route(
             type,
             [interest for endpoint in there.values() for interest in endpoint.interests],
             load=lambda name: there[name].untouched + there[name].in_hand,
-            why_not_free=lambda name: why_not_free(there[name], prefetch, clock),
+            why_not_free=lambda name: why_not_free(there[name], clock),
             waiting=waiting,
         )
 

@@ -207,6 +207,21 @@ def test_requests_that_are_answered_later_are_given_up_to_prefetch_and_one_more_
     assert [future.result(60).payload for future in futures] == ["done"] * 12
 
 
+@pytest.mark.bus(prefetch=8, **patient)
+def test_a_worker_may_have_a_prefetch_of_its_own(bus: shmbus.Bus, attach: Attach) -> None:
+    one_by_one = Desk(attach("one-by-one", settings=shmbus.Settings(prefetch=1)))
+    other, sender = Desk(attach("other")), attach("sender")
+    for number in range(20):
+        sender.publish("job.long", number)
+    eventually(lambda: one_by_one.begun and other.begun and one_backlog(bus))
+    eventually(lambda: endpoint_of(bus, "other").untouched > 0)
+    assert endpoint_of(bus, "one-by-one").untouched == 0
+    assert [endpoint_of(bus, name).prefetch for name in ("one-by-one", "other")] == [1, 8]
+    for desk in (one_by_one, other):
+        desk.go_on.set()
+    eventually(lambda: len(one_by_one.done + other.done) == 20)
+
+
 def hang_once_asked(endpoint: shmbus.Endpoint) -> None:
     endpoint.handle("job", lambda message: threading.Event().wait())
     endpoint.run()
@@ -229,7 +244,7 @@ def test_a_hung_worker_holds_no_more_of_a_burst_of_requests_than_prefetch_allows
     )
     eventually(lambda: one_backlog(bus) is None and endpoint_of(bus, "able").untouched == 0)
     held = endpoint_of(bus, "hung")
-    assert held.untouched + held.in_hand <= shmbus.Settings().prefetch
+    assert held.untouched + held.in_hand <= held.prefetch
     assert not first.done()
     assert all(f.result().payload == futures.index(f) for f in answered)
     kill(hung.pid)  # what it held unbegun goes to the other, or its caller is told

@@ -220,7 +220,7 @@ def test_who_gives_another_start_time_than_its_own_is_not_admitted(
         deadline_ns=now + 60 * 10**9,
         start_time=forged.start,
     )
-    with attaching._make_up_segment(of, forged, "forged", settings, stays=False):
+    with attaching._make_up_segment(of, forged, "forged", settings, prefetch=1, stays=False):
         with pytest.raises(errors.Refused, match="another process"):
             knock(nonce=int(forged.nonce, 16))
     assert bus.endpoints() == []
@@ -232,6 +232,30 @@ def test_another_user_is_not_admitted() -> None:
     with pytest.raises(admission.Denied, match=f"uid {os.geteuid() + 1} is not this bus's user"):
         admission.check_caller(caller)
     admission.check_caller(caller._replace(uid=os.geteuid()))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"max_endpoints": 3},
+        {"block_timeout": 3.0},
+        {"stall_after": 3.0},
+        {"backlog_bytes": 4096},
+        {"max_deliveries": 3},
+        {"batch_per_pass": 3},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_setting_of_the_bus_alone_is_refused_of_an_endpoint_unless_it_is_the_bus_s(
+    bus_name: str, setting: dict[str, Any]
+) -> None:
+    settings = shmbus.Settings(**setting)
+    with shmbus.serve(bus_name) as bus, pytest.raises(errors.InvalidSetting) as caught:
+        bus.attach("e", settings=settings)
+    assert "Give it to serve(settings=)" in str(caught.value)
+    assert caught.value.setting == next(iter(setting))
+    with shmbus.serve(bus_name, settings=settings) as bus:
+        bus.attach("e", settings=settings).close()
 
 
 def test_a_full_bus_says_so(bus_name: str) -> None:

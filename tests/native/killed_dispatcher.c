@@ -432,7 +432,7 @@ PROMISE(a_fan_out_owed_to_the_dead_is_chosen_anew)
 static void prepare_busy(struct stage *s)
 {
     reserve_segments();
-    s->w->bus->prefetch = s->w->f->prefetch = 1;
+    s->w->bus->prefetch = 1;
     s->w->bus->backlog_bytes = 2048;
     s->a = join_sized(s->w, "a", TINY);
     s->b = join_sized(s->w, "b", TINY);

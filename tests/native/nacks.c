@@ -115,10 +115,11 @@ TEST(what_is_given_back_comes_again_where_nobody_else_takes_it)
 TEST(what_is_given_back_waits_until_somebody_is_free)
 {
     struct scene s = scene();
-    s.w->bus->prefetch = s.w->f->prefetch = 1;
     struct peer *workers[] = {s.b, s.c, s.d};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         rb_store(&workers[i]->up->receivers, 1);
+        workers[i]->up->prefetch = s.w->f->ports[workers[i]->slot].prefetch = 1;
+    }
     others_join(&s);
     struct message m;
     for (int i = 0; i < 3; i++)

@@ -41,6 +41,7 @@ static inline void make_up(struct peer *p, struct size size)
     place_rings(p->up->incoming_ring, 0, in);
     p->up->pending_count = requests;
     p->up->pending_offset = pending;
+    p->up->prefetch = p->world->bus->prefetch;
     p->pending = (struct sb_pending *)((uint8_t *)p->up + pending);
     for (uint32_t i = 0; i < SB_HELD; i++)
         rb_store(&p->up->held[i].position, SB_NOWHERE);
@@ -321,7 +322,7 @@ static inline void offer_work(struct peer *p)
     const struct sb_down_incoming *down = &p->down->incoming[SB_DATA];
     uint64_t untouched = rb_load(&down->delivered) - rb_load(&p->up->incoming[SB_DATA].taken_count);
     uint64_t wanted = rb_load(&down->wanted);
-    uint64_t threads = rb_load(&p->up->receivers), prefetch = p->world->bus->prefetch;
+    uint64_t threads = rb_load(&p->up->receivers), prefetch = p->up->prefetch;
     uint64_t most = threads > prefetch ? threads : prefetch;
     if (untouched >= (uint32_t)wanted || untouched + rb_load(&p->up->in_hand) >= most || wanted == p->offered_for)
         return;

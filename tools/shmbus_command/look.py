@@ -250,6 +250,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "since": _when(e.since),
         "last took a message": _when(e.last_progress),
         "threads that receive": e.receivers,
+        "prefetch": f"{e.prefetch} messages",
         "incoming": _ring(e.incoming),
         "incoming replies": _ring(e.incoming_replies),
         "outgoing": _ring(e.outgoing),

@@ -22,10 +22,11 @@ static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct d
         shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_ring[r].capacity;
     shape->pending_offset = *(const volatile uint64_t *)&up->pending_offset;
     shape->pending_count = *(const volatile uint64_t *)&up->pending_count;
+    shape->prefetch = *(const volatile uint64_t *)&up->prefetch;
     for (int r = 0; r < SB_RINGS; r++)
         if (!dp_descriptor_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
             return false;
-    return shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS && shape->pending_offset % 8 == 0 &&
+    return shape->prefetch >= 1 && shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS && shape->pending_offset % 8 == 0 &&
            shape->pending_offset <= size &&
            shape->pending_count <= (size - shape->pending_offset) / sizeof(struct sb_pending) &&
            shape->pending_count * SB_REQUEST_RESERVE <= shape->incoming[SB_REPLIES] / 2;
@@ -56,7 +57,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     *port = (struct dp_port){.slot = o->slot, .generation = o->generation, .up = o->up, .down = o->down, .row = row,
                              .pid = row->identity.pid, .confirmed = o->adopted,
                              .state = (enum sb_row_state)rb_load(&row->state),
-                             .reason = (enum sb_reason)rb_load(&row->reason),
+                             .reason = (enum sb_reason)rb_load(&row->reason), .prefetch = o->shape.prefetch,
                              .bell = {.epoch = &o->up->bell, .semaphore = o->bell}};
     memcpy(port->name, row->name, sizeof port->name - 1);
     /* DOWN was made from another reading of UP: both have to have space. */

@@ -48,7 +48,7 @@ static inline bool dp_fit(const struct dp_port *port)
 static inline uint64_t dp_room(const struct dp_forwarder *f, struct dp_port *port, const struct dp_load *load)
 {
     uint64_t threads = rb_load(&port->up->receivers) & 0xffff;
-    uint64_t most = threads > f->prefetch ? threads : f->prefetch;
+    uint64_t most = threads > port->prefetch ? threads : port->prefetch;
     uint64_t room = threads > load->in_hand ? threads - load->in_hand : 1;
     room += dp_finished_lately(f, port);
     if (load->in_hand >= most)

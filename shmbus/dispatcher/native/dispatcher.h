@@ -23,7 +23,6 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
     snprintf(f->prefix, sizeof f->prefix, "%s", prefix);
     f->block_timeout_ns = bus->block_timeout_ns;
     f->stall_after_ns = bus->stall_after_ns;
-    f->prefetch = (uint32_t)bus->prefetch;
     f->max_deliveries = (uint32_t)bus->max_deliveries;
     f->batch = (uint32_t)bus->batch_per_pass;
     f->next_deadline = ~0ull;

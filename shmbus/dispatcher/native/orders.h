@@ -23,6 +23,7 @@ struct dp_shape { /* what UP says of itself, copied out once and checked */
     struct sb_ring_descriptor outgoing[SB_RINGS];
     uint64_t incoming[SB_RINGS]; /* capacities wanted */
     uint64_t pending_offset, pending_count;
+    uint64_t prefetch;
 };
 
 struct dp_order {

@@ -45,6 +45,7 @@ struct dp_port {
     struct sb_target *given; /* by pending entry: to whom that request was given */
     struct sb_todo_target *todo;
     uint32_t pending_count;
+    uint64_t prefetch;
 
     struct rb_consumer out[SB_RINGS]; /* head in UP, tail in DOWN */
     struct rb_producer in[SB_RINGS];  /* head in DOWN, tail in UP */
@@ -123,7 +124,7 @@ struct dp_forwarder {
     uint32_t slots, high_slot; /* slots in use lie below high_slot */
     char prefix[96];           /* of the names of this bus's segments: "/shmbus:UID:BUS" */
     uint64_t block_timeout_ns, stall_after_ns;
-    uint32_t prefetch, max_deliveries, batch;
+    uint32_t max_deliveries, batch;
 
     struct rb_bell bell;
     struct dp_routes routes;

@@ -34,12 +34,14 @@ static inline uint64_t ep_up_size(uint64_t out_bytes, uint64_t reply_bytes, uint
 
 /* All but the prefix. Its memory is zero so far. */
 static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *identity, uint64_t nonce, const char *name,
-                                 uint64_t in_bytes, uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests)
+                                 uint64_t in_bytes, uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests,
+                                 uint64_t prefetch)
 {
     uint64_t offset = ep_rings_offset(requests);
     uint64_t in[SB_RINGS] = {in_bytes, reply_bytes}, out[SB_RINGS] = {out_bytes, reply_bytes};
     up->identity = *identity;
     up->nonce = nonce;
+    up->prefetch = prefetch;
     strncpy(up->name, name, SB_NAME - 1);
     up->pending_count = requests;
     up->pending_offset = sizeof *up;

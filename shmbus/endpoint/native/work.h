@@ -21,7 +21,7 @@ static inline void ep_offer_work(struct ep_endpoint *e, bool fence)
     if (__builtin_expect(!fewer, 1))
         return;
     uint64_t untouched = rb_load(&down->delivered) - rb_load(&e->up->incoming[SB_DATA].taken_count);
-    uint64_t threads = rb_load(&e->up->receivers), most = threads > e->bus->prefetch ? threads : e->bus->prefetch;
+    uint64_t threads = rb_load(&e->up->receivers), most = threads > e->up->prefetch ? threads : e->up->prefetch;
     if (untouched >= fewer || untouched + e->in_hand >= most || wanted == e->offered_for)
         return;
     e->offered_for = wanted; /* once for each question; the dispatcher asks another while we are not free after all */

@@ -194,7 +194,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t max_requests;
     uint64_t block_timeout_ns;
     uint64_t stall_after_ns;
-    uint64_t prefetch;
+    uint64_t prefetch;          /* of its endpoints, unless they say otherwise */
     uint64_t backlog_bytes;
     uint64_t max_deliveries;
     uint64_t batch_per_pass;
@@ -326,6 +326,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     struct sb_identity identity;
     uint64_t nonce;
     uint64_t stays;                                /* 1: at an orderly end of the bus it waits for the next dispatcher */
+    uint64_t prefetch;                             /* what it may have untouched and in hand: at least 1 */
     char name[SB_NAME];
     struct sb_ring_descriptor outgoing_ring[SB_RINGS]; /* in UP */
     struct sb_ring_descriptor incoming_ring[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
