@@ -684,6 +684,7 @@ static bool exec_is_seen(struct world *w, pid_t pid, pid_t watcher, const char *
                                  .stat = sb_open_stat((uint32_t)pid), .up_file = strdup(up_file)};
     dp_liveness_add(&liveness, 3, process);
     CHECK(!dp_liveness_look(&liveness, 3, false));
+    dp_look_into_doubts(&liveness);
     bool seen = liveness.processes[3].over;
     CHECK(!seen || liveness.processes[3].reason == SB_REASON_EXEC);
     dp_liveness_close(&liveness);

@@ -1,6 +1,6 @@
 /* Last wills: a process that is killed wakes who waits for it. */
 #include "harness.h"
-#include "shmbus/shared/native/will.h"
+#include "shmbus/dispatcher/native/liveness.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -51,4 +51,18 @@ TEST(a_killed_process_wakes_who_waits_for_its_will)
     CHECK(!sb_await_will(wills));
     pthread_join(closer, NULL);
     munmap(wills, 4096);
+}
+
+TEST(whether_one_without_its_watcher_has_called_exec_is_looked_at_ever_more_seldom)
+{
+    rb_word watcher = 0x7ffffffe; /* no thread */
+    struct dp_process x = {.used = true, .pid = (uint32_t)getpid(), .watcher = &watcher, .up_file = (char *)"up"};
+    uint32_t looks = 0;
+    CHECK(dp_doubt(&x, SECOND));
+    CHECK(!dp_doubt(&x, SECOND + 1));
+    for (uint64_t sweep = 1; sweep < 1000; sweep++)
+        looks += dp_doubt(&x, SECOND + sweep * DP_SWEEP_NS);
+    CHECK(looks > 15 && looks < 40);
+    watcher = (uint64_t)getpid();
+    CHECK(!dp_doubt(&x, 1000 * SECOND));
 }

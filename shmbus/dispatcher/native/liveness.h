@@ -9,7 +9,9 @@
  * The end of the door connection of a process that lives means exec, or a close without a word. A child that its
  * process forked in C may keep that connection, so the watcher (endpoint/native/watcher.h) is asked for as well: exec
  * ends all threads but one, never that one, and leaves nothing of UP in the process's memory. Both must show, since a
- * process that works may lose a thread to nobody knows what.
+ * process that works may lose a thread to nobody knows what, or name one that never was. To look through its memory
+ * takes long, and waits where that is being changed: so it is done without the lock, and ever more seldom. Not only
+ * once, because while `exec` goes on the thread ends first.
  *
  * Offers: dp_liveness_open, dp_liveness_close; dp_liveness_add, dp_liveness_open_door, dp_liveness_remove; the threads'
  *         bodies dp_liveness_run and dp_attend_wills. */
@@ -24,12 +26,15 @@
 
 #define DP_SWEEP_NS 72000000u
 #define DP_SUSPECT_NS 2000000u
+#define DP_DOUBT_NS 4608000000u /* at the most, from one look at its memory to the next */
 #define DP_SIGN_NS 1000000u /* from the sweep upon a will to the next, then twice as long each time */
 
 enum dp_sign { DP_SIGN_PIDFD = 0, DP_SIGN_DOOR = 1, DP_SIGN_WAKE = 2 };
 
 struct dp_process {
     bool used, suspect, door_ended, stopped, over; /* over: its death was ordered */
+    bool doubted; /* its watcher has ended: to be looked at, whether it has called exec */
+    uint64_t doubt_again_ns, doubt_pause_ns; /* not before; and after that for how long not */
     uint32_t generation, pid;
     int pidfd, stat, door; /* -1: not to be had */
     const rb_word *watcher; /* in UP; NULL: none to ask for */
@@ -137,11 +142,22 @@ static inline void dp_liveness_order(struct dp_liveness *w, uint32_t slot, enum 
                                                 .reason = x->reason});
 }
 
-/* For a process that lives. */
-static inline bool dp_has_called_exec(const struct dp_process *x)
+/* Of a process that lives: may it have called exec? */
+static inline bool dp_doubt(struct dp_process *x, uint64_t now)
 {
     uint64_t watcher = x->watcher && x->up_file ? rb_load(x->watcher) : 0;
-    return watcher && sb_task_ended(x->pid, watcher) && !sb_may_map(x->pid, x->up_file);
+    if (!watcher || now < x->doubt_again_ns || !sb_task_ended(x->pid, watcher))
+        return false;
+    uint64_t pause = 2 * x->doubt_pause_ns < DP_DOUBT_NS ? 2 * x->doubt_pause_ns : DP_DOUBT_NS;
+    x->doubt_pause_ns = pause ? pause : DP_SIGN_NS;
+    x->doubt_again_ns = now + x->doubt_pause_ns;
+    return true;
+}
+
+static inline void dp_order_exec(struct dp_liveness *w, uint32_t slot)
+{
+    w->processes[slot].reason = SB_REASON_EXEC;
+    dp_liveness_order(w, slot, DP_DEAD);
 }
 
 /* Look at one process; `ended`: its pidfd said so. True: look again soon. */
@@ -162,16 +178,37 @@ static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool e
     }
     if (life == SB_FINISHED)
         return x->suspect = true;
-    if (life != SB_UNKNOWN && (x->door_ended || dp_has_called_exec(x))) { /* it lives, and has let go of the bus */
-        x->reason = SB_REASON_EXEC;
-        dp_liveness_order(w, slot, DP_DEAD);
+    if (life != SB_UNKNOWN && x->door_ended) { /* it lives, and has let go of the bus */
+        dp_order_exec(w, slot);
         return false;
     }
+    x->doubted |= life != SB_UNKNOWN && dp_doubt(x, rb_now());
     if ((life == SB_STOPPED) != x->stopped && life != SB_UNKNOWN) {
         x->stopped = life == SB_STOPPED;
         dp_liveness_order(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
     }
     return x->suspect = false;
+}
+
+/* Those in doubt, without the lock but for a moment each: have they called exec? */
+static inline void dp_look_into_doubts(struct dp_liveness *w)
+{
+    for (uint32_t slot = 0; slot < w->slots; slot++) {
+        struct dp_process *x = &w->processes[slot], copy;
+        pthread_mutex_lock(&w->lock);
+        copy = *x;
+        x->doubted = false;
+        char *file = copy.used && !copy.over && copy.doubted ? strdup(copy.up_file) : NULL;
+        pthread_mutex_unlock(&w->lock);
+        if (!file)
+            continue;
+        bool gone = !sb_may_map(copy.pid, file);
+        free(file);
+        pthread_mutex_lock(&w->lock);
+        if (gone && x->used && !x->over && x->generation == copy.generation)
+            dp_order_exec(w, slot);
+        pthread_mutex_unlock(&w->lock);
+    }
 }
 
 /* Deal with one event of epoll. */
@@ -222,7 +259,7 @@ static inline void *dp_liveness_run(void *liveness)
             next_sweep = 0;
         }
         uint64_t now = rb_now();
-        bool sweep = now >= next_sweep;
+        bool sweep = now >= next_sweep, doubts = false;
         suspects = anyone = false;
         for (uint32_t slot = 0; slot < w->slots; slot++) {
             struct dp_process *x = &w->processes[slot];
@@ -231,12 +268,15 @@ static inline void *dp_liveness_run(void *liveness)
             anyone = true;
             if (sweep || x->suspect)
                 suspects |= dp_liveness_look(w, slot, false);
+            doubts |= x->doubted;
         }
         if (sweep) {
             next_sweep = now + pace;
             pace = 2 * pace < DP_SWEEP_NS ? 2 * pace : DP_SWEEP_NS;
         }
         pthread_mutex_unlock(&w->lock);
+        if (doubts)
+            dp_look_into_doubts(w);
     }
     return NULL;
 }
