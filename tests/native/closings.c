@@ -42,6 +42,21 @@ TEST(who_is_closing_gets_nothing_new)
     close_world(w);
 }
 
+TEST(a_command_that_nobody_handles_any_more_names_who_closed_and_did_not_die)
+{
+    struct world *w = new_world();
+    struct peer *ear = join(w, "ear"), *p = join(w, "p"), *client = join(w, "client");
+    struct message m;
+    subscribe(ear, "$bus.undeliverable");
+    handle(p, "do");
+    send_to_handler(client, "do", "command");
+    settle(w);
+    say_closing(p);
+    say_closed(p);
+    CHECK(take(ear, &m) && mentions(&m, "command") && mentions(&m, "its handler closed"));
+    close_world(w);
+}
+
 TEST(what_who_closes_had_not_touched_is_handed_on_and_the_rest_is_counted)
 {
     struct world *w = new_world();

@@ -382,3 +382,50 @@ TEST(what_an_interest_costs_does_not_grow_with_those_for_the_same_pattern)
     dp_routes_close(r);
     free(r);
 }
+
+/* Groups ------------------------------------------------------------------------------------------------------ */
+
+TEST(a_group_in_which_nobody_is_any_more_takes_no_memory)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *other = join(w, "other"), *source = join(w, "source");
+    open_log(p, 2, 1 << 20);
+    for (int i = 0; i < 2000; i++) {
+        char group[32];
+        snprintf(group, sizeof group, "results-of-%d", i);
+        uint64_t id = subscribe_group(p, "result", group, (uint8_t)(1 + i % 31));
+        if (i == 0)
+            subscribe_group(other, "result", group, 1);
+        CHECK(publish(source, "result", "1"));
+        settle(w);
+        EQUAL(count_messages(p) + count_messages(other), 1 + (i > 0));
+        remove_interest(p, id);
+    }
+    EQUAL(w->f->routes.groups.live, 31 + 1); /* the last 31 of p's: messages for them might be in hand */
+    die(p, SB_REASON_KILLED);
+    EQUAL(w->f->routes.groups.live, 1);
+    CHECK(publish(source, "result", "stays"));
+    settle(w);
+    GETS(other, "stays");
+    die(other, SB_REASON_KILLED);
+    EQUAL(w->f->routes.groups.live, 0);
+    close_world(w);
+}
+
+TEST(a_group_stays_while_work_for_it_waits_in_a_backlog)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    rb_store(&p->up->receivers, 1);
+    subscribe_group(p, "job", "g", 1);
+    for (int i = 0; i < 3; i++)
+        CHECK(publish(source, "job", "1"));
+    settle(w);
+    CHECK(rb_load(&w->bus->backlog[0]));
+    die(p, SB_REASON_KILLED);
+    advance(w, 3 * SECOND); /* a backlog that is empty goes, too */
+    EQUAL(rb_load(&w->bus->backlog[0]), 0);
+    EQUAL(w->f->routes.groups.live, 0);
+    EQUAL(rb_load(&w->bus->dead_letters), 3);
+    close_world(w);
+}

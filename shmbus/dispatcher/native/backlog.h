@@ -201,6 +201,7 @@ static inline void dp_close_backlog(struct dp_forwarder *f, struct dp_port *port
         RB_FAIL("backlog.left");
         dp_remove_segment(name);
     }
+    dp_drop_group(&f->routes, dp_backlog_of(f, port)->group);
     f->backlogs_open &= ~(1ull << index);
     port->state = SB_ROW_FREE;
     dp_close_segment(memory, memory->down.prefix.size);

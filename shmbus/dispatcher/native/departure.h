@@ -42,7 +42,7 @@ static inline void dp_freeze(struct dp_port *port)
     RB_FAIL("departure.freezing");
     (void)rb_refresh_tail(&port->in[SB_DATA]);
     rb_store(&down->incoming[SB_DATA].reclaim_bits, 0);
-    rb_store_release(&down->incoming[SB_DATA].reclaim, port->in[SB_DATA].tail_seen); /* last: nothing was handed on yet */
+    rb_store_release(&down->incoming[SB_DATA].reclaim, port->in[SB_DATA].tail_seen); /* last: see sb_down_outgoing */
     RB_FAIL("departure.frozen");
 }
 
@@ -108,6 +108,12 @@ static inline void dp_fail_begun(struct dp_forwarder *f, struct dp_port *port)
     free(untouched.slots);
 }
 
+/* The reason of a dead letter. */
+static inline const char *dp_why_ended(const struct dp_port *port, const char *died, const char *closed)
+{
+    return port->state == SB_ROW_LEAVING ? closed : died;
+}
+
 /* A message of its incoming ring will not be handled. */
 static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record,
                                             const char *reason)
@@ -133,7 +139,8 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
             dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
             dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_sender_name(f, &h), NULL,
-                              "its holder died, which had let it go");
+                              dp_why_ended(port, "its holder died, which had let it go",
+                                           "its holder closed, which had let it go"));
     }
     uint64_t unkept = rb_load(&port->up->let_go_unkept), most = rb_load(&port->down->incoming[SB_DATA].delivered);
     dp_count_lost(f, port, SB_LOSS_ENDED, unkept < most ? unkept : 0, NULL, 0, 0);
@@ -255,7 +262,7 @@ static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span 
         dp_fail_request(f, requester, h->correlation, SB_FAULT_ENDPOINT_DIED, source,
                         source->reason | (begun ? SB_BEGUN : 0), span);
     else
-        dp_dead_letter_reclaimed(f, h, record, "its handler died");
+        dp_dead_letter_reclaimed(f, h, record, dp_why_ended(source, "its handler died", "its handler closed"));
     return true;
 }
 
@@ -306,7 +313,8 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
             return true; /* finished */
         bool final = how == SB_HELD_FINAL;
         if (final || ++h->attempt > f->max_deliveries) {
-            dp_dead_letter_reclaimed(f, h, record, final ? "its handler died" : "its receivers died of it");
+            const char *often = dp_why_ended(span->source, "its receivers died of it", "its receivers gave it back");
+            dp_dead_letter_reclaimed(f, h, record, final ? "its handler died" : often);
             return true;
         }
     }
@@ -366,6 +374,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     RB_FAIL("departure.reclaimed");
     dp_set_drop(&f->departing, port->slot);
     dp_interests_close(port);
+    dp_drop_groups(f, port);
     dp_touch(f, port);
     port->state = SB_ROW_FREE;
     f->ended_slots[f->ended_count++] = port->slot; /* the notice goes once its bell has been rung for the last time */

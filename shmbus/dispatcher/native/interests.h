@@ -1,7 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * Offers: dp_read_interests, dp_interests_unread, dp_interests_close. */
+ * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -55,6 +55,20 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
     return DP_READ_ALL;
 }
 
+/* The group that messages have come to it for with this bit, from now on. It stays when that is left: such messages may
+ * be in hand. */
+static inline void dp_set_group(struct dp_forwarder *f, struct dp_port *port, uint32_t bit, struct dp_group *group)
+{
+    dp_drop_group(&f->routes, port->group_of_bit[bit]);
+    port->group_of_bit[bit] = group;
+}
+
+static inline void dp_drop_groups(struct dp_forwarder *f, struct dp_port *port)
+{
+    for (uint32_t bit = 0; bit < SB_GROUPS; bit++)
+        dp_set_group(f, port, bit, NULL);
+}
+
 /* One entry at `offset` of the log. False: it is none. */
 static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
                                      uint64_t *size)
@@ -77,7 +91,7 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *por
     if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
         return false;
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit)
-        port->group_of_bit[e.bit] = dp_intern_group(&f->routes, group, e.group_length);
+        dp_set_group(f, port, e.bit, dp_intern_group(&f->routes, group, e.group_length));
     return true;
 }
 

@@ -11,7 +11,7 @@
  * two of the route's, and these are fetched while the trie is walked.
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
- *         dp_intern_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
+ *         dp_intern_group, dp_drop_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
 #pragma once
 
 #include "shmbus/shared/native/layout.h"
@@ -24,6 +24,7 @@
 #define DP_FEW 2u /* receivers that need no list of their own */
 
 struct dp_group { /* an interned group name */
+    uint32_t uses; /* by interests, bits of endpoints, backlogs; without any it goes */
     uint16_t length;
     uint64_t turn; /* rotates among equals */
     char name[];
@@ -153,16 +154,20 @@ static inline bool dp_valid_tokens(const char *text, size_t length, bool wild)
     return true;
 }
 
+/* For one more use, until dp_drop_group. NULL: no memory. */
 static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *name, size_t length)
 {
     struct dp_text key = {name, length};
     uint64_t hash = sb_hash(name, length, 7);
     struct dp_group *g = sb_table_find(&r->groups, hash, dp_same_group, &key);
-    if (g)
+    if (g) {
+        g->uses++;
         return g;
+    }
     g = calloc(1, sizeof *g + length + 1);
     if (!g)
         return NULL;
+    g->uses = 1;
     g->length = (uint16_t)length;
     memcpy(g->name, name, length);
     if (!sb_table_put(&r->groups, hash, g)) {
@@ -170,6 +175,15 @@ static inline struct dp_group *dp_intern_group(struct dp_routes *r, const char *
         return NULL;
     }
     return g;
+}
+
+/* One use less; NULL is none. Routes that name it still are outdated: its last interest has gone. */
+static inline void dp_drop_group(struct dp_routes *r, struct dp_group *g)
+{
+    if (!g || --g->uses)
+        return;
+    sb_table_remove(&r->groups, sb_hash(g->name, g->length, 7), g);
+    free(g);
 }
 
 static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w)
@@ -183,6 +197,7 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
         w->next_of_slot->slot_link = w->slot_link;
     struct dp_node *n = w->node;
     r->observers -= w->role == SB_ROLE_OBSERVE;
+    dp_drop_group(r, w->group);
     free(w);
     n->at.patterns--;
     sb_trie_prune(&r->trie, &n->at);
@@ -226,6 +241,7 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     struct dp_interest *w = n ? calloc(1, sizeof *w) : NULL;
     if (!w || !sb_table_put(&r->interests, hash, w)) {
         free(w);
+        dp_drop_group(r, g);
         if (n)
             sb_trie_prune(&r->trie, &n->at);
         return false;
