@@ -138,6 +138,22 @@ def test_one_whose_name_was_removed_is_left_out_by_the_next_dispatcher_and_told(
     assert other.receive(60) is not None
 
 
+def test_what_was_published_waits_for_interests_that_cannot_be_read_yet(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    reader, sender = attach("reader", reconnect=True), attach("sender", reconnect=True)
+    reader.subscribe("x")
+    bus_process.kill()
+    sender.publish("x", "meanwhile")
+    log = SHM / reader._seat.names.interests(reader._seat.owner, 1)
+    away = log.rename(log.with_suffix(".away"))
+    with shmbus.serve(bus_process.name), reader, sender:
+        away.rename(log)
+        message = reader.receive(10)
+        assert message is not None
+        assert message.payload == "meanwhile"
+
+
 def test_a_request_at_one_whose_name_was_removed_ends_with_the_next_dispatcher(
     bus_process: BusProcess, attach: Attach
 ) -> None:

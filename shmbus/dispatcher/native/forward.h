@@ -194,8 +194,6 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *sourc
             dp_quarantine(f, source);
             return false;
         }
-        if (verdict == DP_UNREAD)
-            return false;
         if (verdict != DP_DELIVER) {
             dp_refuse(f, verdict);
             left--;

@@ -4,7 +4,7 @@
  * nobody is free it waits in their backlog. What it was, who had sent it and how often it was begun stands in the record,
  * since only who gives it back knows: `peer` of a message that was given back may be wrong where that endpoint is.
  *
- * Offers: dp_choose_one; dp_is_nack, dp_may_learn_group, dp_restore, dp_choose_again, dp_dead_letter_nacked. */
+ * Offers: dp_choose_one; dp_is_nack, dp_restore, dp_choose_again, dp_dead_letter_nacked. */
 #pragma once
 
 #include "shmbus/dispatcher/native/emit.h"
@@ -24,22 +24,10 @@ static inline bool dp_is_nack(const struct dp_forwarder *f, const struct sb_reco
 }
 
 /* The group that it had this for; NULL: that stands in no interests that we have read. It may have left it before an
- * earlier dispatcher died. */
+ * earlier dispatcher died, or they can never be read. */
 static inline struct dp_group *dp_group_of_nack(const struct dp_port *source, const struct sb_record *h)
 {
     return source->group_of_bit[__builtin_ctz(h->interests)];
-}
-
-/* Its group is not known, and may yet be: the interests could not be read. This waits no longer than for space. */
-static inline bool dp_may_learn_group(const struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h)
-{
-    uint64_t *since = &source->refused_since_ns[DP_LINE_DATA];
-    if (h->interests == SB_PLAIN || dp_group_of_nack(source, h) || source->state != SB_ROW_LIVE ||
-        !dp_interests_unread(source))
-        return false;
-    if (!*since)
-        *since = f->now;
-    return f->now - *since < f->block_timeout_ns;
 }
 
 /* The header as it goes to the next. */

@@ -5,10 +5,14 @@
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
  *
- * Offers: dp_recover, dp_count_delivered. */
+ * Offers: dp_recover and its parts dp_recover_rings, dp_recover_interests, dp_recover_ports; dp_count_delivered. */
 #pragma once
 
 #include "shmbus/dispatcher/native/departure.h"
+
+#include <time.h>
+
+#define DP_LOOKS 20u /* for interests that cannot be read, DP_LOOK_NS apart */
 
 /* Records in its incoming data ring that it has not taken; its own two words may be torn by a kill. */
 static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *port)
@@ -171,12 +175,35 @@ static inline void dp_recover_journal(struct dp_forwarder *f)
         dp_forget_unfinished(f, &u);
 }
 
-/* Those of an endpoint that is ending, too: its groups have to be known to hand its messages on. */
-static inline void dp_recover_interests(struct dp_forwarder *f, struct dp_port *port)
+/* Those of an endpoint that is ending, too: its groups have to be known to hand its messages on. False: some could not
+ * be read, which is nobody's fault. */
+static inline bool dp_recover_interests(struct dp_forwarder *f)
 {
-    (void)dp_read_interests(f, port);
-    if (port->state != SB_ROW_LIVE)
-        dp_remove_interests(&f->routes, (uint16_t)port->slot);
+    bool all = true;
+    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
+        struct dp_port *port = &f->ports[slot];
+        if (port->state == SB_ROW_FREE)
+            continue;
+        enum dp_reading reading = dp_read_interests(f, port);
+        if (reading == DP_READ_LATER)
+            dp_notify_of(f, DP_UNREAD_INTERESTS, port);
+        all &= reading == DP_READ_GARBAGE || !dp_interests_unread(port);
+        if (port->state != SB_ROW_LIVE)
+            dp_remove_interests(&f->routes, (uint16_t)port->slot);
+        RB_FAIL("recover.read");
+    }
+    return all;
+}
+
+/* With interests that are not known, messages would go to nobody, and those of groups be dead letters: so nothing is
+ * forwarded before all are read. But where a name was removed, they never will be. */
+static inline void dp_await_interests(struct dp_forwarder *f)
+{
+    for (uint32_t looks = DP_LOOKS; !dp_recover_interests(f) && looks && rb_load_acquire(&f->stop) != 2; looks--) {
+        rb_store(&f->bus->heartbeat_ns, f->now);
+        nanosleep(&(struct timespec){0, DP_LOOK_NS}, NULL);
+        f->now = rb_now();
+    }
 }
 
 /* Requests whose target is not there any more at all. */
@@ -219,7 +246,8 @@ static inline void dp_count_backlogs(struct dp_forwarder *f)
     }
 }
 
-static inline void dp_recover(struct dp_forwarder *f)
+/* What the journal says was begun, and how far all had come. */
+static inline void dp_recover_rings(struct dp_forwarder *f)
 {
     RB_FAIL("recover.begin");
     dp_adopt_backlogs(f);
@@ -234,12 +262,22 @@ static inline void dp_recover(struct dp_forwarder *f)
         if (dp_todo_stands(port) && rb_load(&port->down->todo.from) != port->out[SB_DATA].released)
             rb_store_release(&port->down->todo.from, SB_NOWHERE);
         dp_count_delivered(f, port);
-        dp_recover_interests(f, port);
-        RB_FAIL("recover.read");
     }
+}
+
+/* All else, with everybody's interests known. */
+static inline void dp_recover_ports(struct dp_forwarder *f)
+{
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recover_port(f, &f->ports[slot]);
     dp_count_backlogs(f);
     dp_tend_backlogs(f);
+}
+
+static inline void dp_recover(struct dp_forwarder *f)
+{
+    dp_recover_rings(f);
+    dp_await_interests(f);
+    dp_recover_ports(f);
 }

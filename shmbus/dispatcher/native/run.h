@@ -13,7 +13,6 @@ enum dp_verdict { /* of one record */
     DP_DROP,      /* nothing is owed: a late reply, a request nobody waits for any more */
     DP_NOBODY,    /* a send or request without a handler */
     DP_COLLIDES,  /* a request whose id is under way already */
-    DP_UNREAD,    /* given back, for a group that may stand in interests which could not be read yet */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
@@ -57,8 +56,6 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     run->returned = true;
     if (h->flags & SB_FINAL || h->attempt > f->max_deliveries)
         return DP_RETURNED;
-    if (dp_may_learn_group(f, run->span.source, h))
-        return DP_UNREAD;
     if (!dp_choose_again(f, run->span.source, route, h, chosen))
         return DP_RETURNED;
     dp_restore(h);
