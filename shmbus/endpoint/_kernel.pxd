@@ -164,6 +164,7 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_set_work_done(ep_endpoint *, uint64_t)
     void ep_release_data(ep_endpoint *)
     void ep_done(ep_endpoint *, uint64_t)
+    void ep_settle(ep_endpoint *, uint64_t, uint32_t)
     uint64_t ep_postpone(ep_endpoint *, uint64_t)
     void ep_resume(ep_endpoint *, uint64_t, uint64_t)
     void ep_unhold_all(ep_endpoint *)

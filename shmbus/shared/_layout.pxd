@@ -328,6 +328,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word position
         rb_word done
         rb_word returned
+        rb_word settled
     struct sb_let_go:
         rb_word at
         rb_word returned

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000181539E13
+LAYOUT = 0x000000010652F727
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -493,10 +493,11 @@ INCOMING = _structure(
 )
 
 HELD_ENTRY = _structure(
-    24,
+    32,
     ("position", "<u8", 0),
     ("done", "<u8", 8),
     ("returned", "<u8", 16),
+    ("settled", "<u8", 24),
 )
 
 LET_GO = _structure(
@@ -524,7 +525,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    29632,
+    30144,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -563,9 +564,9 @@ UP = _structure(
     ("let_go_unkept", "<u8", 928),
     ("watcher", "<u8", 936),
     ("held", (HELD_ENTRY, 64), 960),
-    ("kept", (LET_GO, 16), 2496),
-    ("limits", ("<u8", 64), 9664),
-    ("limited", (LIMITED, 64), 10176),
+    ("kept", (LET_GO, 16), 3008),
+    ("limits", ("<u8", 64), 10176),
+    ("limited", (LIMITED, 64), 10688),
 )
 
 DOWN_INCOMING = _structure(

@@ -154,6 +154,21 @@ def test_what_was_published_waits_for_interests_that_cannot_be_read_yet(
         assert message.payload == "meanwhile"
 
 
+@pytest.mark.slow
+def test_interests_that_can_never_be_read_keep_nobody_waiting_for_ever(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    gone = attach("gone", reconnect=True)
+    reader, sender = attach("reader", reconnect=True), attach("sender", reconnect=True)
+    gone.subscribe("y")
+    reader.subscribe("x")
+    bus_process.kill()
+    (SHM / gone._seat.names.interests(gone._seat.owner, 1)).unlink()
+    with shmbus.serve(bus_process.name), gone, reader, sender:
+        sender.publish("x")
+        assert reader.receive(60) is not None
+
+
 def test_a_request_at_one_whose_name_was_removed_ends_with_the_next_dispatcher(
     bus_process: BusProcess, attach: Attach
 ) -> None:

@@ -49,6 +49,34 @@ def test_what_one_group_gives_back_goes_on_once_though_the_callback_of_another_i
     assert sorted(got) == [("a", 1, 2), ("a", 2, 1), ("b", 1, 2), ("b", 2, 1)]
 
 
+def put_off_for_one_group(endpoint: shmbus.Endpoint) -> None:
+    endpoint.subscribe("job", lambda m: m.nack(delay=1000.0), group="a")
+    endpoint.subscribe("job", lambda m: None, group="b")
+    endpoint.subscribe("ready", print)
+    endpoint.run()
+
+
+def test_what_one_group_puts_off_and_another_has_done_comes_to_the_one_when_it_is_killed(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    got = list[tuple[str, object, int]]()
+    victim = worker(put_off_for_one_group, name="victim")
+    sender, other = attach("sender"), attach("other")
+    sender.wait_for("ready")
+    sender.publish("job", 1)
+    eventually(lambda: info(bus, "victim").held and not info(bus, "victim").untouched)
+    sender.publish("ready")
+    eventually(lambda: info(bus, "victim").received.events == 2)
+    other.subscribe("job", lambda m: got.append(("a", m.payload, m.attempt)), group="a")
+    other.subscribe("job", lambda m: got.append(("b", m.payload, m.attempt)), group="b")
+    other.start()
+    victim.kill()
+    eventually(lambda: all(each.name != "victim" for each in bus.endpoints()))
+    sender.publish("job", 2)
+    eventually(lambda: len(got) >= 3)
+    assert sorted(got) == [("a", 1, 2), ("a", 2, 1), ("b", 2, 1)]
+
+
 def test_what_both_groups_give_back_comes_to_both_again(attach: Attach) -> None:
     got = list[tuple[str, int]]()
     sender, one = attach("sender"), attach("one")

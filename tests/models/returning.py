@@ -2,7 +2,7 @@
 
 Describes ep_nack in shmbus/endpoint/native/nack.h, and dp_freeze, dp_gave_back and dp_holds in
 shmbus/dispatcher/native/departure.h. The message came for two groups of the endpoint, which gives
-it back for both: each has a copy.
+it back for both: each has a copy; or it gives it back for the one later, and does it for the other.
 
 The words:
 
@@ -10,6 +10,7 @@ The words:
     returned   endpoint: where the last copy ends, 2; 0: there is none; 9: it is to be given back
                later
     held       endpoint: whether the message is begun and not done
+    settled    endpoint: whether it is done for the other group, and only one copy is given back
     evicted    dispatcher: the endpoint is not to be listened to any more
     last       dispatcher: the head up to which it was listened to; NOWHERE before its end
     tail       dispatcher: how many copies it has taken
@@ -59,6 +60,7 @@ def returning(
     evicted: bool = False,
     adopted: bool = False,
     later: bool = False,
+    one_is_done: bool = False,
     marked_before_published: bool = True,
     published_at_once: bool = True,
     published_before_done: bool = True,
@@ -66,11 +68,13 @@ def returning(
     endpoint_fences: bool = True,
     dispatcher_fences: bool = True,
     mark_is_compared: bool = True,
+    settled_is_heeded: bool = True,
     last_is_kept: bool = True,
     last_before_handing_on: bool = True,
 ) -> Model:
     """One message, in hand; its receiver is killed at any step, or `evicted`, by a dispatcher that
     may be killed meanwhile and `adopted`."""
+    copies = 1 if one_is_done else COPIES
 
     @cache  # a step is the same at the same place
     def forward(last: int) -> Step:
@@ -85,7 +89,8 @@ def returning(
     @cache
     def deal(on: bool) -> Step:
         def hand_on(words: dict[str, Any]) -> bool:
-            for group in GIVEN_ON if on and not words["dealt"] else ():
+            groups = GIVEN_ON[:1] if words["settled"] and settled_is_heeded else GIVEN_ON
+            for group in groups if on and not words["dealt"] else ():
                 words[group] += 1
             words["dealt"] = 1
             return True
@@ -95,15 +100,17 @@ def returning(
     def endpoint() -> Program:
         if later:
             yield store("returned", LATER)
+        if one_is_done:
+            yield store("settled", 1)
         if not published_at_once:
             yield store("head", 1)
         if marked_before_published:
-            yield store("returned", COPIES)
+            yield store("returned", copies)
         if not published_before_done:
             yield store("held", 0)
-        yield store("head", COPIES)
+        yield store("head", copies)
         if not marked_before_published:
-            yield store("returned", COPIES)
+            yield store("returned", copies)
         if endpoint_fences:
             yield fence()
         if not (eviction_is_looked_for and (yield load("evicted"))):
@@ -128,8 +135,8 @@ def returning(
         yield from end()
 
     def forwarder() -> Program:
-        yield until("head", COPIES)
-        yield forward(COPIES)
+        yield until("head", copies)
+        yield forward(copies)
 
     def evictor() -> Program:
         early = yield choose("look before", (False, True))
@@ -144,12 +151,14 @@ def returning(
 
     def at_rest(view: View) -> str | None:
         for group in GIVEN_ON:
-            if view[group] != 1:
+            done_here = bool(view["settled"]) and group == GIVEN_ON[1]
+            # One that is evicted may have done it after that had gone on.
+            if view[group] != 1 - done_here and not (done_here and evicted and view[group] == 1):
                 return f"it was {group} group {view[group]} times"
         return None
 
     words = {"head": 0, "returned": 0, "held": 1, "evicted": 0, "last": NOWHERE}
-    words |= {"tail": 0, "dealt": 0, "reclaimed": 0}
+    words |= {"tail": 0, "dealt": 0, "reclaimed": 0, "settled": 0}
     words |= dict.fromkeys(GIVEN_ON, 0)
     if evicted:
         return Model(

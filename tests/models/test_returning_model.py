@@ -12,7 +12,14 @@ from .returning import returning
 RIGHT: dict[str, dict[str, Any]] = {
     "killed": {},
     "killed while it waits for its time": {"later": True},
+    "killed when it has done it for one group": {"later": True, "one_is_done": True},
     "evicted": {"evicted": True},
+    "evicted when it has done it for one group": {
+        "evicted": True,
+        "adopted": True,
+        "later": True,
+        "one_is_done": True,
+    },
     "evicted while it waits for its time": {"evicted": True, "later": True},
     "evicted, and the dispatcher killed": {"evicted": True, "adopted": True},
     "the same while it waits for its time": {"evicted": True, "adopted": True, "later": True},
@@ -24,6 +31,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "done before it is published": {"published_before_done": False},
     "what waits for its time counts as given back": {"later": True, "mark_is_compared": False},
     "what is not published counts as given back": {"mark_is_compared": False},
+    "what is done for one group is handed on": {
+        "later": True,
+        "one_is_done": True,
+        "settled_is_heeded": False,
+    },
     "done though evicted": {"evicted": True, "eviction_is_looked_for": False},
     "no fence at the endpoint": {"evicted": True, "endpoint_fences": False},
     "no fence in the dispatcher": {"evicted": True, "dispatcher_fences": False},

@@ -211,6 +211,70 @@ static const struct scenario an_endpoint_gives_back_what_it_let_go = {
     "an endpoint gives back what it let go", prepare_giving_kept_back, give_back_one, check_giving_kept_back, true};
 PROMISE(an_endpoint_gives_back_what_it_let_go)
 
+/* A job is in hand that came for two groups of b; c is in both. */
+static void prepare_two_groups(struct stage *s)
+{
+    const uint8_t *record;
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe_group(s->b, "job", "g", 1);
+    subscribe_group(s->b, "job", "h", 2);
+    put_events(s->a, "job", 1);
+    settle(s->w);
+    open_real(s);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe_group(s->c, "job", "g", 1);
+    subscribe_group(s->c, "job", "h", 2);
+    CHECK(ep_peek(&s->e, &s->m.header, &record) == RB_OK);
+    EQUAL(s->m.header.interests, 6);
+    s->m.position = ep_take(&s->e, &s->m.header, SB_HELD_OPEN);
+    ep_set_in_hand(&s->e, 1, 5);
+}
+
+static void give_back_for(struct stage *s, const uint32_t *bits, uint32_t count)
+{
+    struct ep_returned r[2];
+    for (uint32_t i = 0; i < count; i++)
+        r[i] = (struct ep_returned){.position = s->m.position, .header = &s->m.header, .bit = bits[i], .type = "job",
+                                    .reason = "", .payload = "0", .size = 1};
+    CHECK(ep_nack(&s->e, r, count, true) == RB_OK);
+}
+
+static void give_both_back(struct stage *s) { give_back_for(s, (const uint32_t[]){2, 4}, 2); }
+
+/* For h it is done, for g it is given back after its time. */
+static void give_one_back(struct stage *s)
+{
+    ep_postpone(&s->e, s->m.position);
+    ep_settle(&s->e, s->m.position, 4);
+    give_back_for(s, (const uint32_t[]){2}, 1);
+}
+
+/* Each group has it once, without the one for which it was done. */
+static void check_two_groups(struct stage *s)
+{
+    uint32_t got[2] = {0, 0}, done = 0;
+    struct message m;
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        done |= (uint32_t)rb_load(&s->b->up->held[i].settled) >> 2 & 1;
+    while (take(s->c, &m)) {
+        EQUAL(m.header.attempt, 2);
+        for (int g = 0; g < 2; g++)
+            got[g] += m.header.interests >> (1 + g) & 1;
+        settle(s->w);
+    }
+    EQUAL(got[0], 1);
+    EQUAL(got[1], 1 - done);
+    EQUAL(rb_load(&s->w->bus->lost) + rb_load(&s->w->bus->dead_letters), 0);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_gives_back_for_two_groups = {
+    "an endpoint gives back for two groups", prepare_two_groups, give_both_back, check_two_groups, true};
+PROMISE(an_endpoint_gives_back_for_two_groups)
+static const struct scenario an_endpoint_gives_back_for_one_of_two_groups = {
+    "an endpoint gives back for one of two groups", prepare_two_groups, give_one_back, check_two_groups, true};
+PROMISE(an_endpoint_gives_back_for_one_of_two_groups)
+
 static void prepare_serving(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

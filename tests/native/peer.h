@@ -360,6 +360,7 @@ static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb
         while (rb_load(&p->up->held[i].position) != SB_NOWHERE)
             CHECK(++i < SB_HELD);
         rb_store(&p->up->held[i].done, how);
+        rb_store(&p->up->held[i].settled, 0);
         rb_store_release(&p->up->held[i].position, position);
         rb_store(&p->up->in_hand, rb_load(&p->up->in_hand) + 1);
     }

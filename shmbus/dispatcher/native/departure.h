@@ -54,13 +54,21 @@ static inline bool dp_gave_back(const struct dp_port *port, uint64_t returned)
     return returned && returned <= end;
 }
 
-/* Is the message at `position` among the held, begun and not done? `how`: enum sb_held_state. */
-static inline bool dp_holds(const struct dp_port *port, uint64_t position, uint64_t *how)
+struct dp_held { /* of a message that is begun and not done */
+    uint64_t how; /* enum sb_held_state */
+    uint32_t settled;
+};
+
+/* Is the message at `position` among the held? */
+static inline bool dp_holds(const struct dp_port *port, uint64_t position, struct dp_held *held)
 {
-    for (uint32_t i = 0; i < SB_HELD; i++)
-        if (rb_load_acquire(&port->up->held[i].position) == position &&
-            (*how = rb_load(&port->up->held[i].done)) != SB_HELD_DONE)
-            return !dp_gave_back(port, rb_load(&port->up->held[i].returned));
+    for (uint32_t i = 0; i < SB_HELD; i++) {
+        const struct sb_held_entry *entry = &port->up->held[i];
+        if (rb_load_acquire(&entry->position) != position || (held->how = rb_load(&entry->done)) == SB_HELD_DONE)
+            continue;
+        held->settled = (uint32_t)rb_load(&entry->settled);
+        return !dp_gave_back(port, rb_load(&entry->returned));
+    }
     return false;
 }
 
@@ -129,9 +137,10 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
     for (uint32_t i = 0; i < SB_KEPT; i++) {
         uint8_t record[sizeof port->up->kept[i].record];
         struct sb_record h;
-        uint64_t at = rb_load_acquire(&port->up->kept[i].at), how;
+        struct dp_held held;
+        uint64_t at = rb_load_acquire(&port->up->kept[i].at);
         if (!at || dp_gave_back(port, rb_load(&port->up->kept[i].returned)) ||
-            dp_holds(port, at - 1, &how)) /* it was killed as it let it go */
+            dp_holds(port, at - 1, &held)) /* it was killed as it let it go */
             continue;
         memcpy(record, port->up->kept[i].record, sizeof record);
         memcpy(&h, record, sizeof h);
@@ -308,10 +317,12 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
 {
     bool begun = span->from < taken;
     if (begun && h->kind != SB_REQUEST) {
-        uint64_t how;
-        if (!dp_holds(span->source, span->from, &how))
+        struct dp_held held;
+        if (!dp_holds(span->source, span->from, &held))
             return true; /* finished */
-        bool final = how == SB_HELD_FINAL;
+        if (h->kind == SB_EVENT && !((h->interests &= ~held.settled) & ~SB_PLAIN))
+            return true; /* for all its groups */
+        bool final = held.how == SB_HELD_FINAL;
         if (final || ++h->attempt > f->max_deliveries) {
             const char *often = dp_why_ended(span->source, "its receivers died of it", "its receivers gave it back");
             dp_dead_letter_reclaimed(f, h, record, final ? "its handler died" : often);

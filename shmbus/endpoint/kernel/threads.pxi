@@ -129,6 +129,8 @@ cdef class Threads:
         """Under the lock. It is done, except for what is to be given back. True: that is due, by `Nacks.give_rest`."""
         cdef bint open = not ep_trouble(self._connection.e) & EP_CLOSED_HERE
         if m._delayed or m._copies is not None:
+            if open and m._position != SB_NOWHERE:
+                ep_settle(self._connection.e, m._position, m.owed() & ~m._delayed)
             m._settled |= m.work() & ~m._delayed
             return open and not m._delayed and m._position != SB_NOWHERE
         if open and m._position != SB_NOWHERE:

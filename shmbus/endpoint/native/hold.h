@@ -3,6 +3,7 @@
  * pins more than a quarter of the ring: the oldest is let go, and leaves the ring undone.
  *
  *   ep_hold, ep_done      a message was taken; it is done
+ *   ep_settle             it is done for some of the groups for which it came
  *   ep_mark_returned      it is given back
  *   ep_postpone, ep_resume    it is to be given back later; it is not any more
  *   ep_unhold_all         at the end, all are done but those that are still to be given back
@@ -105,6 +106,7 @@ static inline void ep_hold(struct ep_endpoint *e, uint64_t position, uint64_t ho
             continue;
         rb_store(&entry->done, how);
         rb_store(&entry->returned, 0);
+        rb_store(&entry->settled, 0);
         RB_FAIL("take.hold");
         rb_store_release(&entry->position, position); /* before ep_take moves `taken`; dp_holds looks for it */
         e->held[e->held_count++] = entry;
@@ -126,6 +128,14 @@ static inline void ep_unhold_all(struct ep_endpoint *e)
         else if (rb_load(&e->up->kept[i].at))
             unkept--;
     rb_store(&e->up->let_go_unkept, unkept);
+}
+
+/* For these interests nobody else is to have it if we die. */
+static inline void ep_settle(struct ep_endpoint *e, uint64_t position, uint32_t bits)
+{
+    for (uint32_t i = 0; i < e->held_count; i++)
+        if (rb_load(&e->held[i]->position) == position)
+            rb_store_release(&e->held[i]->settled, rb_load(&e->held[i]->settled) | bits);
 }
 
 /* `returned` of the message that was taken at `position`: it leaves this endpoint by the SB_NACK that ends there. */

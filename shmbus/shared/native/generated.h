@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000181539e13ull
+#define SB_LAYOUT 0x000000010652f727ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -200,10 +200,11 @@ SB_FIELD(sb_incoming, tail, 0, 8);
 SB_FIELD(sb_incoming, taken, 8, 8);
 SB_FIELD(sb_incoming, taken_count, 16, 8);
 
-_Static_assert(sizeof(struct sb_held_entry) == 24, "sb_held_entry");
+_Static_assert(sizeof(struct sb_held_entry) == 32, "sb_held_entry");
 SB_FIELD(sb_held_entry, position, 0, 8);
 SB_FIELD(sb_held_entry, done, 8, 8);
 SB_FIELD(sb_held_entry, returned, 16, 8);
+SB_FIELD(sb_held_entry, settled, 24, 8);
 
 _Static_assert(sizeof(struct sb_let_go) == 448, "sb_let_go");
 SB_FIELD(sb_let_go, at, 0, 8);
@@ -223,7 +224,7 @@ SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 29632, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 30144, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -261,10 +262,10 @@ SB_FIELD(sb_up, nacked, 912, 8);
 SB_FIELD(sb_up, let_go, 920, 8);
 SB_FIELD(sb_up, let_go_unkept, 928, 8);
 SB_FIELD(sb_up, watcher, 936, 8);
-SB_FIELD(sb_up, held, 960, 1536);
-SB_FIELD(sb_up, kept, 2496, 7168);
-SB_FIELD(sb_up, limits, 9664, 512);
-SB_FIELD(sb_up, limited, 10176, 19456);
+SB_FIELD(sb_up, held, 960, 2048);
+SB_FIELD(sb_up, kept, 3008, 7168);
+SB_FIELD(sb_up, limits, 10176, 512);
+SB_FIELD(sb_up, limited, 10688, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);

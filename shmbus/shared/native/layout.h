@@ -295,6 +295,7 @@ struct sb_held_entry {    /* a message begun and not done, kept for handing on *
     rb_word done;         /* endpoint: enum sb_held_state */
     rb_word returned;     /* endpoint: where the SB_NACK that gives it back ends in the outgoing data ring; 0: none does;
                            * SB_NOWHERE: it is to be given back later */
+    rb_word settled;      /* endpoint: of its interests those for which it is done */
 };
 
 struct sb_let_go {        /* a message that was held, left the ring, is not done: the first bytes of its record */
