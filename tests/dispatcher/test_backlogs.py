@@ -222,6 +222,42 @@ def test_a_worker_may_have_a_prefetch_of_its_own(bus: shmbus.Bus, attach: Attach
     eventually(lambda: len(one_by_one.done + other.done) == 20)
 
 
+@pytest.mark.bus(prefetch=64)
+def test_requests_that_are_put_off_earn_their_handler_no_more_behind_a_long_one(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    go_on, kept, done = threading.Event(), list[shmbus.Message](), list[object]()
+    long = list[str]()
+
+    def handler(name: str) -> Callable[[shmbus.Message], object]:
+        def work(message: shmbus.Message) -> object:
+            if message.payload == "later":
+                message.defer()
+                kept.append(message)
+                return None
+            if message.payload == "long":
+                long.append(name)
+                assert go_on.wait(60)
+            done.append(message.payload)
+            return message.payload
+
+        return work
+
+    for name in ("one", "two"):
+        endpoint = attach(name)
+        endpoint.handle("job", handler(name))
+        endpoint.start()
+    sender, payloads = attach("sender"), [*["later"] * 60, "long", *range(40)]
+    futures = [sender.request_async("job", payload, timeout=600) for payload in payloads]
+    eventually(lambda: len(done) >= 39)
+    assert endpoint_of(bus, long[0]).untouched <= 1
+    go_on.set()
+    eventually(lambda: len(kept) == 60)
+    for message in kept:
+        message.reply("later")
+    assert [future.result(60).payload for future in futures] == payloads
+
+
 def hang_once_asked(endpoint: shmbus.Endpoint) -> None:
     endpoint.handle("job", lambda message: threading.Event().wait())
     endpoint.run()

@@ -159,6 +159,7 @@ def test_large_replies_come_while_nobody_waits(bus_process: BusProcess, attach: 
         futures = [client.request_async("large", timeout=60) for _ in range(60)]
         eventually(lambda: client.bus.endpoints()[1].pending == 0)
         assert {future.result(0).size for future in futures} == {60_000}
+        assert client.receive(0.2) is None  # for a while there is nothing to attend to
 
 
 def test_a_future_that_nobody_waits_for_frees_its_place(
