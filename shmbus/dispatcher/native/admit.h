@@ -26,8 +26,8 @@ static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct d
     for (int r = 0; r < SB_RINGS; r++)
         if (!dp_descriptor_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
             return false;
-    return shape->prefetch >= 1 && shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS && shape->pending_offset % 8 == 0 &&
-           shape->pending_offset <= size &&
+    return shape->prefetch >= 1 && shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS &&
+           shape->pending_offset % 8 == 0 && shape->pending_offset <= size &&
            shape->pending_count <= (size - shape->pending_offset) / sizeof(struct sb_pending) &&
            shape->pending_count * SB_REQUEST_RESERVE <= shape->incoming[SB_REPLIES] / 2;
 }
