@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from .errors import BusError
-from .host import host, summary
+from .host import OPTIONS, host, summary
 from .settings import Settings
 
 
@@ -19,25 +19,15 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="The command `shmbus`, of the extra `tools`, does more: pip install 'shmbus[tools]'",
     )
     parser.add_argument("name", metavar="NAME", help="of the bus")
-    for option, default, what in (
-        ("--in-bytes", Settings().in_bytes, "of each endpoint's ring for what it gets"),
-        ("--out-bytes", Settings().out_bytes, "of that for what it sends"),
-        ("--reply-bytes", Settings().reply_bytes, "of each of its two rings for replies"),
-    ):
+    for option in OPTIONS:
+        default = "" if option.default is None else f" (default: {option.default})"
         parser.add_argument(
-            option,
-            type=int,
-            default=default,
-            metavar="BYTES",
-            help=f"{what}; a power of two (default: %(default)s)",
+            option.name,
+            type=option.type,
+            default=option.default,
+            metavar=option.unit,
+            help=f"{option.help.rstrip('.')}{default}",
         )
-    parser.add_argument(
-        "--max-endpoints",
-        type=int,
-        default=Settings().max_endpoints,
-        metavar="N",
-        help="at a time (default: %(default)s)",
-    )
     parser.add_argument(
         "--replace",
         action="store_true",
@@ -52,12 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         host(
             options.name,
-            settings=Settings(
-                in_bytes=options.in_bytes,
-                out_bytes=options.out_bytes,
-                reply_bytes=options.reply_bytes,
-                max_endpoints=options.max_endpoints,
-            ),
+            settings=Settings(**{o.setting: getattr(options, o.setting) for o in OPTIONS}),
             replace=options.replace,
             handover=options.handover,
             ready=lambda bus: print(summary(bus), flush=True),

@@ -12,6 +12,7 @@ import pytest
 
 import shmbus
 from ringbuf import layout_text
+from shmbus.host import OPTIONS
 from shmbus.shared.layout import LAYOUT, PREFIX, offset
 from shmbus.shared.names import names_of
 
@@ -45,6 +46,39 @@ def test_a_signal_ends_the_bus_cleanly(
                 guest.receive(timeout=60)
     assert (process.returncode, printed) == (0, "")
     assert not [file for file in os.listdir("/dev/shm") if f":{name}:" in file]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_settings_are_options(command: list[str], name: str, start: Start) -> None:
+    wanted = shmbus.Settings(
+        in_bytes=16384,
+        out_bytes=8192,
+        reply_bytes=32768,
+        max_endpoints=3,
+        max_requests=4,
+        block_timeout=0.25,
+        stall_after=7.5,
+        prefetch=5,
+        backlog_bytes=65536,
+        max_deliveries=6,
+    )
+    assert all(getattr(wanted, option.setting) != option.default for option in OPTIONS)
+    given = [f"{option.name}={getattr(wanted, option.setting)}" for option in OPTIONS]
+    with start(name, *given, command=command) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with shmbus.observe(name) as view:
+            info = view.info()
+            head = view._registry.head[0]
+        with shmbus.attach(name) as guest:
+            assert guest._seat.settings.max_requests == 4
+        process.terminate()
+    found = (info.in_bytes, info.out_bytes, info.reply_bytes, info.slots, info.prefetch)
+    assert found == (16384, 8192, 32768, 3, 5)
+    assert info.backlog_bytes == 65536
+    assert int(head["max_deliveries"]) == 6
+    assert (int(head["block_timeout_ns"]), int(head["stall_after_ns"])) == (250000000, 7500000000)
 
 
 @pytest.mark.slow
