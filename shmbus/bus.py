@@ -12,7 +12,7 @@ from .dispatcher.control import Dispatcher
 from .endpoint.attach import attach
 from .endpoint.endpoint import Endpoint
 from .endpoint.payloads import DecodeHook, EncodeHook
-from .settings import Settings
+from .settings import Settings, check_settings
 from .shared import green, names, shortage
 from .shared._kernel import seconds
 from .shared.signals import uninterrupted
@@ -97,10 +97,11 @@ def serve(name: str, *, settings: Settings | None = None, replace: bool = False)
     """
     green.refuse("serving a bus")
     names.check_bus(name)
+    settings = check_settings(settings) or Settings()
     bus = None
     try:
         with shortage.nothing_kept(), shortage.told(name, "memory to serve with"), uninterrupted():
-            bus = Bus(Dispatcher(name, settings or Settings(), replace=replace))
+            bus = Bus(Dispatcher(name, settings, replace=replace))
     except BaseException:
         if bus is not None:
             bus.close()

@@ -58,6 +58,26 @@ def _at(index: int | None) -> str:
     return "" if index is None else f"message {index} of the batch: "
 
 
+def _named_by(variable: str, remedy: str = "set that to another, or unset it") -> str:
+    """That a name comes from the environment, to be added to a message."""
+    return f". {variable} in the environment names it: {remedy}" if variable else ""
+
+
+def _go_on(dispatcher: int, stopped: bool) -> str:
+    """What to do about a dispatcher that does not get on."""
+    if stopped:
+        return f"Let it go on: kill -CONT {dispatcher}"
+    return f"See what blocks that process: py-spy dump --pid {dispatcher}"
+
+
+def _standstill(dispatcher: int, silent: float, stopped: bool) -> str:
+    """That it does not get on, and what to do."""
+    return (
+        f"dispatcher {dispatcher} {'is stopped' if stopped else 'hangs'} and has forwarded nothing "
+        f"for {_seconds(silent)}. {_go_on(dispatcher, stopped)}"
+    )
+
+
 # Not accepted: nothing was sent.
 
 
@@ -75,8 +95,17 @@ class QueueFull(NotAccepted):
     seconds: float
     setting: str = "out_bytes"
     index: int | None = None  # which message of a batch
+    dispatcher: int | None = None  # the dispatcher's pid, where that does not get on
+    silent: float = 0.0  # if so: seconds since it last forwarded anything
+    stopped: bool = False  # and whether its process is stopped
 
     def _explain(self) -> str:
+        if self.dispatcher is not None:
+            return (
+                f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint "
+                f"{self.endpoint!r} stayed full for {_seconds(self.seconds)}, since "
+                f"{_standstill(self.dispatcher, self.silent, self.stopped)}"
+            )
         if self.setting == "backlog_bytes":
             return (
                 f"{self.type!r} not accepted: nobody who handles it was free for "
@@ -173,16 +202,22 @@ class RequestTimeout(RequestError, TimeoutError):
     pid: int | None = None  # its process, where it is known
     begun: bool | None = None  # whether it had begun the request; None: not known
     hint: str = ""  # the reason, if it is known
+    dispatcher: int | None = None  # the dispatcher's pid, where that does not get on
+    silent: float = 0.0  # if so: seconds since it last forwarded anything
+    stopped: bool = False  # and whether its process is stopped
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"
         who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}{pid}"
         begun = {None: "", True: ", which had begun it", False: ", which had not begun it"}
         hint = f": {self.hint}" if self.hint else ""
+        lead = f"no reply to {self.type!r}{who}{begun[self.begun] if who else ''} within "
+        if self.dispatcher is not None:
+            still = _standstill(self.dispatcher, self.silent, self.stopped)
+            return f"{lead}{_seconds(self.seconds)}: {still}"
         return (
-            f"no reply to {self.type!r}{who}{begun[self.begun] if who else ''} within "
-            f"{_seconds(self.seconds)}{hint}. Wait longer (timeout=), or see that its handlers are "
-            "run, in enough threads (run(threads=...)) and by enough endpoints"
+            f"{lead}{_seconds(self.seconds)}{hint}. Wait longer (timeout=), or see that its "
+            "handlers are run, in enough threads (run(threads=...)) and by enough endpoints"
         )
 
 
@@ -382,6 +417,7 @@ class NoSuchBus(AttachError):
     """No bus was named, and there is not exactly one; or the bus that was named does not run."""
 
     running: tuple[str, ...] = ()  # the buses that do run
+    variable: str = ""  # of the environment, where that named the bus
 
     def _explain(self) -> str:
         others = ", ".join(self.running)
@@ -389,7 +425,7 @@ class NoSuchBus(AttachError):
             seen = f"; running: {others}" if self.running else ""
             return (
                 f"no bus {self.bus!r} runs on this machine{seen}. Start it: python -m shmbus "
-                f"{self.bus}"
+                f"{self.bus}{_named_by(self.variable)}"
             )
         if self.running:
             return (
@@ -406,6 +442,8 @@ class AttachTimeout(AttachError, TimeoutError):
     pid: int | None = None  # the dispatcher's, if there is one
     silent: float | None = None  # seconds since its control plane last ran
     removed: bool = False  # somebody removed its names from /dev/shm
+    stopped: bool = False  # the dispatcher's process is stopped
+    variable: str = ""  # of the environment, where that named the bus
 
     def _explain(self) -> str:
         if self.removed:
@@ -419,16 +457,22 @@ class AttachTimeout(AttachError, TimeoutError):
             return (
                 f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. Start it "
                 f"(python -m shmbus {self.bus}), or attach with a longer timeout"
+                f"{_named_by(self.variable)}"
             )
         silent = (
             ""
             if self.silent is None
             else f", its control plane has not run for {_seconds(self.silent)}"
         )
+        if self.stopped:
+            return (
+                f"bus {self.bus!r}: dispatcher {self.pid} is stopped{silent}; it did not answer "
+                f"within {_seconds(self.seconds)}. {_go_on(self.pid, self.stopped)}"
+            )
         return (
             f"bus {self.bus!r}: dispatcher {self.pid} is alive{silent}; it did not answer within "
-            f"{_seconds(self.seconds)}. See what blocks that process (stopped? GIL held by "
-            "native code?), or attach with a longer timeout"
+            f"{_seconds(self.seconds)}. See what blocks that process (GIL held by native code?): "
+            f"py-spy dump --pid {self.pid}; or attach with a longer timeout"
         )
 
 
@@ -572,11 +616,13 @@ class InvalidName(UsageError, ValueError):
     name: str
     what: str = "endpoint"  # whose name: bus, endpoint or group
     reason: str
+    variable: str = ""  # of the environment, where that gave it
 
     def _explain(self) -> str:
         return (
             f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
             f"{self.reason}. Use 1 to {MAX_NAME} of A-Z a-z 0-9 '_' '-' '.'"
+            f"{_named_by(self.variable)}"
         )
 
 

@@ -56,17 +56,17 @@ class EndpointResumed(EndpointUp, frozen=True, kw_only=True):
 
 
 class EndpointOverdue(EndpointUp, frozen=True, kw_only=True):
-    """A handler has taken longer than its limit (`Endpoint.handle`). Published once for each
-    message, at the moment when that is so."""
+    """A handler or callback has taken longer than its limit (`handle(limit=...)`,
+    `subscribe(limit=...)`). Published once for each message, at the moment when that is so."""
 
     type: str
     """Of the message."""
-    kind: Literal["send", "request"]
-    """Of the message: a request has ended with `HandlerTimeout`, a command goes on."""
+    kind: Literal["event", "send", "request"]
+    """Of the message: a request has ended with `HandlerTimeout`, an event or a command goes on."""
     source: str
     """The endpoint that sent it."""
     limit: float
-    """Seconds that the handler may take."""
+    """Seconds that it may take."""
     seconds: float
     """For how long it has run."""
 

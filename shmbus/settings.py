@@ -140,6 +140,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _power_of_two("backlog_bytes", self.backlog_bytes, PAGE)
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
+        if not isinstance(self.batch, BatchLimits | None):
+            raise InvalidSetting(
+                setting="batch",
+                value=self.batch,
+                reason=f"it is of type {type(self.batch).__name__}",
+                remedy="Give shmbus.BatchLimits(max_messages=...)",
+            )
         _between("batch_per_pass", self.batch_per_pass, 1, _MOST, "records")
         _between("spin_us", self.spin_us, 0, 1000, "microseconds")
 
@@ -219,6 +226,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
         return "\n".join(lines)
+
+
+def check_settings(settings: Settings | None) -> Settings | None:
+    """The settings themselves, if they are that. Raises `InvalidSetting`."""
+    if isinstance(settings, Settings | None):
+        return settings
+    raise InvalidSetting(
+        setting="settings",
+        value=settings,
+        reason=f"it is of type {type(settings).__name__}",
+        remedy="Give shmbus.Settings(in_bytes=...)",
+    )
 
 
 def _size(size: int) -> str:

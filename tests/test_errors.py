@@ -60,6 +60,9 @@ FACTS: dict[str, object] = {
     "left": 7,
     "index": 3,
     "correlation_id": UUID(int=5),
+    "dispatcher": None,
+    "stopped": False,
+    "variable": "",
 }
 
 
@@ -212,6 +215,21 @@ def test_attach_timeout_tells_a_missing_dispatcher_from_a_silent_one() -> None:
     removed = errors.AttachTimeout(bus="symphony", seconds=5.0, pid=12, removed=True)
     assert "its dispatcher 12 is alive" in str(removed)
     assert "removed its names" in str(removed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.RequestTimeout(type="x", seconds=5.0, dispatcher=12, silent=4.2),
+        errors.QueueFull(
+            type="x", endpoint="e", depth=9, capacity=9, seconds=5.0, dispatcher=12, silent=4.2
+        ),
+    ],
+)
+def test_a_dispatcher_that_hangs_is_named_with_what_to_do(error: BusError) -> None:
+    assert "dispatcher 12 hangs and has forwarded nothing for 4.2 s" in str(error)
+    assert str(error).endswith("See what blocks that process: py-spy dump --pid 12")
+    assert "Wait longer" not in str(error)
 
 
 def test_no_such_bus_lists_those_that_run() -> None:

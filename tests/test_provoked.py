@@ -137,11 +137,11 @@ def repeat_first_message(endpoint: shmbus.Endpoint) -> None:
 
 def test_names_that_cannot_be(bus: shmbus.Bus, attach: Attach) -> None:
     use = "Use 1 to 48 of A-Z"
-    with provoked(errors.InvalidName, use, name="a b", what="bus", reason=such()):
+    with provoked(errors.InvalidName, use, name="a b", what="bus", reason=such(), variable=""):
         shmbus.serve("a b")
-    with provoked(errors.InvalidName, use, name="a:b", what="endpoint", reason=such()):
+    with provoked(errors.InvalidName, use, name="a:b", what="endpoint", reason=such(), variable=""):
         attach("a:b")
-    with provoked(errors.InvalidName, use, name="", what="group", reason=such()):
+    with provoked(errors.InvalidName, use, name="", what="group", reason=such(), variable=""):
         attach("e").subscribe("x", group="")
 
 
@@ -180,7 +180,11 @@ def test_a_setting_that_cannot_be(bus_name: str) -> None:
 def test_a_bus_that_does_not_run(bus_name: str) -> None:
     running = such(lambda value: isinstance(value, tuple))
     with provoked(
-        errors.NoSuchBus, f"Start it: python -m shmbus {bus_name}", bus=bus_name, running=running
+        errors.NoSuchBus,
+        f"Start it: python -m shmbus {bus_name}",
+        bus=bus_name,
+        running=running,
+        variable="",
     ):
         shmbus.observe(bus_name)
 
@@ -189,12 +193,14 @@ def test_a_dispatcher_that_stands_still(bus_process: BusProcess) -> None:
     bus_process.pause()
     with provoked(
         errors.AttachTimeout,
-        "See what blocks that process",
+        "Let it go on: kill -CONT",
         bus=bus_process.name,
         seconds=such(lambda seconds: seconds >= 0.05),
         pid=bus_process.pid,
         silent=such(lambda seconds: seconds > 0),
         removed=False,
+        stopped=True,
+        variable="",
     ):
         shmbus.attach(bus_process.name, timeout=0.05)
     bus_process.resume()
@@ -369,6 +375,9 @@ def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
         seconds=0.05,
         setting="out_bytes",
         index=such(lambda index: index > 0),
+        dispatcher=None,
+        silent=0.0,
+        stopped=False,
     ):
         sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
 
@@ -465,13 +474,16 @@ def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: At
     bus_process.pause()
     with provoked(
         errors.RequestTimeout,
-        "Wait longer",
+        "Let it go on: kill -CONT",
         type="x",
         seconds=0.05,
         endpoint=None,
         pid=None,
         begun=False,
         hint="no handler was chosen yet",
+        dispatcher=bus_process.pid,
+        silent=such(lambda seconds: seconds > 0),
+        stopped=True,
     ):
         client.request("x", timeout=0.05)
     bus_process.resume()

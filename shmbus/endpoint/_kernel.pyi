@@ -15,7 +15,7 @@ from shmbus.shared.messages import Tap
 from .futures import Pump
 from .interest_log import Entry
 from .seat import Seat
-from .upcalls import BadRing, Upcalls
+from .upcalls import BadRing, Full, Upcalls
 
 _Payload = TypeVar("_Payload", default=Any)
 
@@ -101,6 +101,7 @@ class EventCallback:
         function: Callable[[Message], Any],
         payload_type: Any,
         retry: bool = False,
+        limit: float | None = None,
     ) -> None: ...
 
 @final
@@ -126,7 +127,10 @@ class Callbacks:
 @final
 class Connection:
     def __new__(
-        cls, seat: Seat, explain_trouble: Callable[[int, BadRing | None], errors.BusError]
+        cls,
+        seat: Seat,
+        explain_trouble: Callable[[int, BadRing | None], errors.BusError],
+        explain_full: Callable[[Full], errors.QueueFull],
     ) -> Self: ...
     @property
     def name(self) -> str: ...

@@ -24,7 +24,7 @@ import msgspec
 
 from shmbus.endpoint import payloads
 from shmbus.endpoint.trouble import inside_run
-from shmbus.endpoint.upcalls import BadRing, Fault, Unanswered
+from shmbus.endpoint.upcalls import BadRing, Fault, Full, Unanswered
 from shmbus.errors import (
     AlreadyReplied,
     BusDown,

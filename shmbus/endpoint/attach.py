@@ -14,7 +14,7 @@ from ringbuf.doorbell import make as make_bell
 from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
-from shmbus.settings import OF_BUS, Settings
+from shmbus.settings import OF_BUS, Settings, check_settings
 from shmbus.shared import _kernel, green, names, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
@@ -72,9 +72,17 @@ def attach(
     if bus is not None:
         names.check_bus(bus)
     wanted = _Wanted(
-        name, settings, payloads.check_types(types), payloads.Codec(encode, decode), reconnect
+        name,
+        check_settings(settings),
+        payloads.check_types(types),
+        payloads.Codec(encode, decode),
+        reconnect,
     )  # before anything is made
-    time_left = _Time.of(timeout)
+    with discovery.named(bus):
+        return _attach(bus, wanted, _Time.of(timeout))
+
+
+def _attach(bus: str | None, wanted: _Wanted, time_left: _Time) -> Endpoint:
     bus = _choose(bus, time_left)
     seated: list[Endpoint] = []
     try:

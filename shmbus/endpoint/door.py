@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ringbuf import SegmentNoSpace, layout_text
 from ringbuf.segment import REMEDIES
 from shmbus import errors
-from shmbus.shared import door, layout, segments, shortage
+from shmbus.shared import door, layout, processes, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.door import ANSWER_SIZE, Answer, Knock
 from shmbus.shared.layout import DoorCode
@@ -93,7 +93,13 @@ def _timeout(bus: str, began: int) -> errors.AttachTimeout:
         return errors.AttachTimeout(bus=bus, seconds=seconds, pid=pid, removed=True)
     if info is None or not info.alive:
         return errors.AttachTimeout(bus=bus, seconds=seconds)
-    return errors.AttachTimeout(bus=bus, seconds=seconds, pid=info.pid, silent=info.control_age)
+    return errors.AttachTimeout(
+        bus=bus,
+        seconds=seconds,
+        pid=info.pid,
+        silent=info.control_age,
+        stopped=info.pid is not None and processes.stopped(info.pid),
+    )
 
 
 def _refusal(bus: str, answer: Answer) -> errors.BusError:

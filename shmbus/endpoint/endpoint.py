@@ -73,6 +73,7 @@ class Endpoint(EndpointCore):
                 patterns=interests.patterns,
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
+                explain_full=explanations.full,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
                 postpone=returns.add,
@@ -163,6 +164,7 @@ class Endpoint(EndpointCore):
         overflow: patterns.Overflow = "block",
         payload_type: Any = None,
         on_error: OnError = "drop",
+        limit: float | None = None,
     ) -> Subscription:
         """Get the events whose type matches `pattern`.
 
@@ -174,7 +176,8 @@ class Endpoint(EndpointCore):
         counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
         annotation names. `on_error`: what happens to a group's message whose callback raises:
         "drop" makes it a dead letter, "retry" gives it back like `Message.nack`, for another
-        member to try.
+        member to try. `limit`: seconds that `callback` may take (None: any time). When they are
+        over, this endpoint is overdue until it returns, as with `handle`.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,
@@ -189,6 +192,7 @@ class Endpoint(EndpointCore):
             overflow=overflow,
             payload_type=payload_type,
             on_error=on_error,
+            limit=limit,
         )
 
     def tap(self, pattern: str = ">") -> Subscription:
@@ -244,6 +248,7 @@ class Endpoint(EndpointCore):
         the same pattern already), and like `subscribe`.
         """
         self._connection.require_own()
+        patterns.check_pattern(pattern)
         if function is None:
             return lambda function: self.handle(
                 pattern, function, payload_type=payload_type, redeliver=redeliver, limit=limit
@@ -298,7 +303,8 @@ class Endpoint(EndpointCore):
         closed or drained.
 
         `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C finishes
-        what was accepted (`drain`) and is raised again; so is what else ends a thread, such as
+        what was accepted (`drain`, 30 s at most; a warning says how much is left) and is raised
+        again; a second one ends it at once. Raised again is what else ends a thread, too, such as
         `sys.exit()` in a handler, where it is the calling one. Raises `ReceiveConflict` where a
         subscription has no callback, `NoThread`, `BusDown`, `Evicted`.
         """
@@ -308,12 +314,27 @@ class Endpoint(EndpointCore):
             self._running.run(reconnect=reconnect)
         except KeyboardInterrupt:
             try:
-                self.drain()
-            except errors.DrainTimeout as why:
-                log.warning("%s", why)
+                self._drain_at_interruption()
+            except KeyboardInterrupt:
+                left = self._unfinished()
+                log.warning("endpoint %r ends at once, with %d messages undone", self.name, left)
+                self._ending.close_at_once()
             raise
         for thread in others:
             thread.join()
+
+    def _drain_at_interruption(self) -> None:
+        if left := self._unfinished():
+            log.warning(
+                "endpoint %r is interrupted: it finishes the messages that it has (%d), for 30 s "
+                "at most; Ctrl-C again ends it at once",
+                self.name,
+                left,
+            )
+        try:
+            self.drain()
+        except errors.DrainTimeout as why:
+            log.warning("%s", why)
 
     def start(self, *, threads: int = 1, reconnect: bool = True) -> None:
         """Like `run`, but in threads of its own; returns at once. Nothing that a handler raises
@@ -323,9 +344,9 @@ class Endpoint(EndpointCore):
 
     def _runnable(self, threads: int) -> None:
         self._connection.require()
-        if threads < 1:
+        if not isinstance(threads, int) or threads < 1:
             raise errors.InvalidSetting(
-                setting="threads", value=threads, reason="too small", remedy="Give at least 1"
+                setting="threads", value=threads, reason="no such number", remedy="Give at least 1"
             )
         if uncalled := self._interests.uncalled():
             raise conflict(

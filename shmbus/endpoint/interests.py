@@ -31,7 +31,7 @@ class LocalInterest(msgspec.Struct, frozen=True):
     function: Callback | None = None
     payload_type: Any = None
     limit: float | None = None
-    """Seconds that a handler may take."""
+    """Seconds that the function may take."""
     retry: bool = False
 
 
@@ -136,6 +136,7 @@ class Interests:
                     function=i.function,
                     payload_type=wanted(i.payload_type),
                     retry=i.retry,
+                    limit=i.limit,
                 )
                 for i in events
                 if i.function is not None

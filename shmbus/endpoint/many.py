@@ -21,9 +21,9 @@ def window_of(window: int | None, limit: int) -> int:
     """How many may be under way, of an endpoint with `limit` entries. Raises `InvalidSetting`."""
     if window is None:
         return min(WINDOW, max(1, limit // 2))
-    if window < 1:
+    if not isinstance(window, int) or window < 1:
         raise errors.InvalidSetting(
-            setting="window", value=window, reason="too small", remedy="Give at least 1"
+            setting="window", value=window, reason="no such number", remedy="Give at least 1"
         )
     return min(window, limit)
 

@@ -133,7 +133,15 @@ Types = Mapping[str, Any]
 
 
 def check_types(types: Types | None) -> Types:
-    """The types themselves, if they can be used. Raises `InvalidPattern`, `InvalidPayloadType`."""
+    """The types themselves, if they can be used. Raises `InvalidPattern`, `InvalidPayloadType`,
+    `InvalidSetting`."""
+    if not isinstance(types, Mapping | None):
+        raise InvalidSetting(
+            setting="types",
+            value=types,
+            reason=f"it is of type {_name(type(types))}",
+            remedy='Give a dict from patterns to types, such as {"buffer.>": Buffer}',
+        )
     checked = {check_pattern(pattern): found for pattern, found in (types or {}).items()}
     for payload_type in checked.values():
         PLAIN.decoder(payload_type)  # which types there are does not depend on hooks

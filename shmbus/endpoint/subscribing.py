@@ -84,9 +84,11 @@ class Subscribing:
         overflow: patterns.Overflow,
         payload_type: Any,
         on_error: OnError,
+        limit: float | None,
     ) -> Subscription:
         patterns.check_pattern(pattern)
         check_callable(callback, pattern)
+        _check_limit(limit, callback)
         if overflow not in tuple(patterns.OVERFLOWS):
             raise errors.InvalidSetting(
                 setting="overflow",
@@ -116,6 +118,7 @@ class Subscribing:
                 function=callback,
                 payload_type=payload_type,
                 retry=on_error == "retry",
+                limit=limit,
             )
             return self._add(interest)
 
@@ -142,7 +145,7 @@ class Subscribing:
     ) -> None:
         patterns.check_pattern(pattern)
         check_callable(function, pattern)
-        _check_limit(limit)
+        _check_limit(limit, function)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
             if self._interests.handled(pattern):
@@ -216,14 +219,19 @@ class Subscribing:
         return payload_type
 
 
-def _check_limit(limit: float | None) -> None:
-    if limit is not None and not limit > 0:
-        raise errors.InvalidSetting(
-            setting="limit",
-            value=limit,
-            reason="a handler takes longer",
-            remedy="Give the seconds that it may take, or None",
-        )
+def _check_limit(limit: object, function: Callback | None) -> None:
+    if limit is None:
+        return
+    remedy = "Give the seconds that it may take, or None"
+    if function is None:
+        reason, remedy = "there is no callback that could take so long", "Give a callback"
+    elif not isinstance(limit, int | float):
+        reason = f"it is of type {type(limit).__name__}"
+    elif not limit > 0:
+        reason = "whatever is called takes longer"
+    else:
+        return
+    raise errors.InvalidSetting(setting="limit", value=limit, reason=reason, remedy=remedy)
 
 
 def check_on_error(on_error: OnError, group: str | None, callback: Callback | None) -> None:

@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from ringbuf import layout_text
 from shmbus import errors
-from shmbus.shared import _kernel
+from shmbus.shared import _kernel, processes
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.failures import from_code
-from shmbus.shared.layout import BEGUN, DOWN, BusState, DownState, FaultCode, Reason, offset
+from shmbus.shared.layout import BEGUN, BUS, DOWN, BusState, DownState, FaultCode, Reason, offset
 from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
     from shmbus.views.observe import BusView
 
     from .seat import Seat
-    from .upcalls import BadRing, Fault, Unanswered
+    from .upcalls import BadRing, Fault, Full, Unanswered
+
+
+SILENCE = 0.5
+"""Seconds without a heartbeat (there is one every 0.1 s) after which a dispatcher hangs."""
+
+
+class Standstill(NamedTuple):
+    """A dispatcher that does not get on."""
+
+    pid: int
+    silent: float
+    """Seconds since its last heartbeat."""
+    stopped: bool
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
@@ -101,7 +114,34 @@ class Explanations:
         facts = _kernel.bus_facts(self._seat.bus)
         silent = (monotonic_ns() - facts.control_ns) / 1e9 if facts.control_ns else None
         return errors.AttachTimeout(
-            bus=self._seat.names.bus, seconds=seconds, pid=facts.pid, silent=silent
+            bus=self._seat.names.bus,
+            seconds=seconds,
+            pid=facts.pid,
+            silent=silent,
+            stopped=processes.stopped(facts.pid),
+        )
+
+    def _standstill(self) -> Standstill | None:
+        """The dispatcher, where it is there and does not get on."""
+        pid = _kernel.bus_facts(self._seat.bus).pid
+        silent = (monotonic_ns() - self._seat.bus.load(offset(BUS, "heartbeat_ns"))) / 1e9
+        stopped = processes.stopped(pid)
+        return Standstill(pid, silent, stopped) if stopped or silent > SILENCE else None
+
+    def full(self, full: Full) -> errors.QueueFull:
+        """Its own ring stayed full: nothing has left it, or too little."""
+        still = self._standstill()
+        return errors.QueueFull(
+            endpoint=self._seat.name,
+            dispatcher=still and still.pid,
+            silent=still.silent if still else 0.0,
+            stopped=still is not None and still.stopped,
+            type=full.type,
+            depth=full.depth,
+            capacity=full.capacity,
+            seconds=full.seconds,
+            setting=full.setting,
+            index=full.number,
         )
 
     def fault(self, fault: Fault) -> errors.BusError:
@@ -124,6 +164,7 @@ class Explanations:
     def timeout(self, asked: Unanswered) -> errors.RequestTimeout:
         """No reply has come in time: who has the request, as far as it is known."""
         hint, found = "", None
+        still = None if asked.down else self._standstill()
         if asked.waits:
             hint = "it still waits in the backlog, since nobody who handles it is free"
         elif not asked.endpoint:
@@ -143,6 +184,9 @@ class Explanations:
             pid=pid,
             begun=begun,
             hint=hint,
+            dispatcher=still and still.pid,
+            silent=still.silent if still else 0.0,
+            stopped=still is not None and still.stopped,
         )
 
     def _handler_full(self, fault: Fault) -> errors.QueueFull:

@@ -38,6 +38,21 @@ class Fault(NamedTuple):
     correlation_id: bytes = b""
 
 
+class Full(NamedTuple):
+    """This endpoint's own ring, which stayed full."""
+
+    type: str
+    """Of what was to be sent."""
+    depth: int
+    """Bytes in it."""
+    capacity: int
+    seconds: float
+    setting: str
+    """Its size."""
+    number: int | None
+    """Which message of a batch."""
+
+
 class Unanswered(NamedTuple):
     """A request whose time is over."""
 
@@ -65,6 +80,8 @@ class Upcalls(NamedTuple):
     is kept until an interest changes."""
     explain_trouble: Callable[[int, BadRing | None], errors.BusError]
     """The error for what keeps calls from proceeding (bits of `Trouble`)."""
+    explain_full: Callable[[Full], errors.QueueFull]
+    """The error where its own ring stayed full."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]

@@ -152,6 +152,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_FIT
         SB_STALLED
         SB_SLOW
+        SB_STOPPED
     enum: # sb_up_state; a named one could not be an index
         SB_UP_ATTACHING
         SB_UP_ATTACHED

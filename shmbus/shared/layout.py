@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000010652F727
+LAYOUT = 0x00000001D0813C69
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -213,6 +213,7 @@ class Fitness(IntFlag):
     FIT = 0
     STALLED = 1  # it is stopped, or takes no messages
     SLOW = 2  # its ring stayed full for block_timeout
+    STOPPED = 4  # its process is stopped; it is stalled, too
 
 
 class UpState(IntEnum):

@@ -78,6 +78,16 @@ def _task(stat: str) -> _Task | None:
     return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & TASK_FINISHED)
 
 
+def stopped(pid: int) -> bool:
+    """Whether the process of this pid is stopped (SIGSTOP, Ctrl-Z, a debugger), as far as it can be
+    seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(1024).rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
+
+
 def namespace(kind: str) -> int:
     """The number of this process's namespace of that kind (pid, time); 0 where there is none."""
     try:

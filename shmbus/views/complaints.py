@@ -237,6 +237,11 @@ def _of_endpoint(e: EndpointInfo, known: Known, now: float) -> Iterator[str]:
     match e.condition:
         case "dead":
             yield f"{who} is dead{f' ({e.reason})' if e.reason else ''}; restart it"
+        case "stopped":
+            yield (
+                f"{who} is stopped: {e.untouched} messages wait{age}; let it go on: "
+                f"kill -CONT {e.pid}"
+            )
         case "stalled" if e.receivers == 0:
             yield (
                 f"{who} is stalled: {e.untouched} messages wait{age}, no thread runs its handlers; "
@@ -245,7 +250,8 @@ def _of_endpoint(e: EndpointInfo, known: Known, now: float) -> Iterator[str]:
         case "stalled":
             yield (
                 f"{who} is stalled: {e.untouched} messages wait{age} and it takes none; "
-                "is it stopped, or blocked?"
+                "see where it is blocked: py-spy dump --pid "
+                f"{e.pid}"
             )
         case "slow":
             yield (
@@ -283,18 +289,20 @@ def _too_large(e: EndpointInfo, count: int, when: str) -> str:
 
 def _overdue(e: EndpointInfo) -> str:
     first, more = e.overdue[0], len(e.overdue) - 1
+    what, call = ("callback", "subscribe") if first.kind == "event" else ("handler", "handle")
     return (
-        f"{_who(e)} is overdue: its handler of {first.type!r} has run for {first.seconds:.1f} s, "
+        f"{_who(e)} is overdue: its {what} of {first.type!r} has run for {first.seconds:.1f} s, "
         f"its limit is {first.limit:g} s{f' ({more} more)' if more else ''}; see where it hangs "
-        f"(py-spy dump --pid {e.pid}), shorten it, or give it a larger handle(limit=...)"
+        f"(py-spy dump --pid {e.pid}), shorten it, or give it a larger {call}(limit=...)"
     )
 
 
 def _waiting(endpoints: Sequence[EndpointInfo], late: float) -> Iterator[str]:
     """What has waited too long: at a receiver, and at the front of what a sender has sent."""
-    full = [e for e in endpoints if e.condition in ("stalled", "slow", "full")]
+    full = [e for e in endpoints if e.condition in ("stopped", "stalled", "slow", "full")]
     for e in endpoints:
-        if (e.oldest or 0.0) > late and not e.lossy and e.condition not in ("dead", "stalled"):
+        told = e.condition in ("dead", "stopped", "stalled")
+        if (e.oldest or 0.0) > late and not e.lossy and not told:
             yield (
                 f"{_who(e)} is behind: its oldest message has waited {e.oldest:.1f} s (waiting: "
                 f"{e.untouched}, in hand: {e.in_hand}); give it more threads or members, or "

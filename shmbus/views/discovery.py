@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from shmbus.shared.processes import namespace, process_alive
 
 from .facts import BusInfo, Clock
 from .memory import open_segment, steady
+
+VARIABLE = "SHMBUS_BUS"
+"""Of the environment: it names the bus where a call or a command names none."""
 
 
 def buses() -> list[BusInfo]:
@@ -69,7 +74,7 @@ def choose(bus: str | None) -> str:
     the only one running, or else the only one that is there at all. Raises ``NoSuchBus``,
     ``InvalidName``."""
     if bus is None:
-        bus = os.environ.get("SHMBUS_BUS") or None
+        bus = os.environ.get(VARIABLE) or None
     if bus is not None:
         return names.check_bus(bus)
     candidates = running()
@@ -78,6 +83,17 @@ def choose(bus: str | None) -> str:
     if len(candidates) != 1:
         raise errors.NoSuchBus(bus=None, running=candidates)
     return candidates[0]
+
+
+@contextmanager
+def named(bus: str | None) -> Iterator[None]:
+    """Errors say so where ``SHMBUS_BUS`` named the bus and a caller did not (``bus`` is None)."""
+    try:
+        yield
+    except (errors.NoSuchBus, errors.AttachTimeout, errors.InvalidName) as problem:
+        if bus is not None or not os.environ.get(VARIABLE):
+            raise
+        raise type(problem)(**{**problem.data, "variable": VARIABLE}) from problem.__cause__
 
 
 def open_bus(bus: str) -> Mapping:

@@ -118,6 +118,7 @@ class EndpointView:
             state=state,
             reason=REASONS.get(int(row["reason"]), "unknown"),
             stalled=bool(health & layout.Fitness.STALLED),
+            stopped=bool(health & layout.Fitness.STOPPED),
             slow=bool(health & layout.Fitness.SLOW),
             since=int(row["since_wall_ns"]) / 1e9,
             last_progress=clock.at(progress) if progress else None,

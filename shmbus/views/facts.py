@@ -14,7 +14,9 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.patterns import Interest
 
 State = Literal["attached", "leaving", "dead"]
-Condition = Literal["dead", "leaving", "stalled", "overdue", "slow", "full", "busy", "idle"]
+Condition = Literal[
+    "dead", "leaving", "stopped", "stalled", "overdue", "slow", "full", "busy", "idle"
+]
 _LOSSES = layout.words(layout.Loss)
 FULL = 0.75
 """A ring this full may delay its producer: a record takes a quarter of it at most."""
@@ -124,15 +126,15 @@ class PastLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overdue(msgspec.Struct, frozen=True, kw_only=True):
-    """A message whose handler has taken longer than its limit, and has not returned."""
+    """A message whose handler or callback has taken longer than its limit, and has not returned."""
 
     type: str
     kind: str
-    """send or request."""
+    """event, send or request."""
     seconds: float
-    """For how long the handler has run."""
+    """For how long it has run."""
     limit: float
-    """Seconds that it may take, by `handle(limit=...)`."""
+    """Seconds that it may take, by `handle(limit=...)` or `subscribe(limit=...)`."""
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +150,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     attached."""
     stalled: bool
     """It has messages, none in hand, and takes none; or its process is stopped."""
+    stopped: bool
+    """Its process is stopped: SIGSTOP, Ctrl-Z, a debugger."""
     slow: bool
     """A sender waited for it for the whole ``block_timeout``, and it has not moved since."""
     since: float
@@ -230,6 +234,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         """Its most important condition now."""
         if self.state != "attached":
             return self.state
+        if self.stopped:
+            return "stopped"
         if self.stalled:
             return "stalled"
         if self.overdue:

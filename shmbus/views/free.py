@@ -11,6 +11,8 @@ _LAG = 0.02
 
 def why_not_free(endpoint: EndpointInfo, clock: Clock) -> str:
     """Why it may not have another one; empty where it may."""
+    if endpoint.stopped:
+        return "not fit: stopped"
     if endpoint.stalled or endpoint.slow:
         return "not fit: stalled or slow"
     if endpoint.overdue and len(endpoint.overdue) >= endpoint.receivers:

@@ -130,7 +130,7 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
-    """Its most important condition: dead, leaving, stalled, overdue, slow, full, busy,
+    """Its most important condition: dead, leaving, stopped, stalled, overdue, slow, full, busy,
     idle."""
     pid: int
     cpu: float | None
@@ -144,7 +144,7 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """The most bytes that were ever in its incoming data ring."""
     outgoing_high: int
     untouched: int
-    """Messages that wait for it."""
+    """Messages that wait for it, in its rings and not taken."""
     oldest: float | None
     """For how long the oldest message has waited for it, or its own to be forwarded: seconds; None
     where none waits."""

@@ -130,7 +130,7 @@ class BusView:
 
     def route(self, type: str) -> patterns.Route:
         """Who would get a message of this type now, and why. Raises ``InvalidType``."""
-        if not type.startswith("$"):
+        if not isinstance(type, str) or not type.startswith("$"):
             patterns.check_type(type)
         with self._lock:
             clock, registry = Clock.now(), self._registry
@@ -214,7 +214,8 @@ def observe(bus: str | None = None) -> BusView:
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
     ``SegmentError`` (it belongs to another user, or is broken), ``InvalidName``, ``NoResource``.
     """
-    return BusView(discovery.choose(bus))
+    with discovery.named(bus):
+        return BusView(discovery.choose(bus))
 
 
 def _lost(endpoints: list[EndpointInfo], backlogs: list[Backlog]) -> dict[tuple[int, int], Losses]:

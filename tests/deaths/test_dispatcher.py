@@ -17,6 +17,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.endpoint import subscribing
 from shmbus.shared import names
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, kill, start_python
 from tests.kept import Kept
@@ -342,20 +343,33 @@ def test_a_dispatcher_that_stands_still_is_named_by_attach(
     finally:
         bus_process.resume()
     assert caught.value.pid == bus_process.pid
-    assert str(bus_process.pid) in str(caught.value)
+    assert f"dispatcher {bus_process.pid} is stopped" in str(caught.value)
+    assert str(caught.value).endswith(f"Let it go on: kill -CONT {bus_process.pid}")
     attach("later")
 
 
 def test_those_who_are_attached_survive_that_their_dispatcher_stands_still(
-    bus_process: BusProcess, attach: Attach, worker: StartWorker
+    bus_process: BusProcess,
+    attach: Attach,
+    worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(subscribing, "CONFIRM", 0.3)
     worker(echo, name="server")
     caller = attach("caller")
     caller.wait_for("echo")
     bus_process.pause()
-    with pytest.raises(errors.RequestTimeout):
+    with pytest.raises(errors.RequestTimeout) as caught:
         caller.request("echo", timeout=0.3)
+    with pytest.raises(errors.AttachTimeout) as unheard:
+        caller.subscribe("x")
+    with pytest.raises(errors.QueueFull) as full:
+        caller.publish_many([("x", bytes(10_000))] * 100, timeout=0.1)
     bus_process.resume()
+    assert (caught.value.dispatcher, caught.value.stopped) == (bus_process.pid, True)
+    assert f"dispatcher {bus_process.pid} is stopped" in str(caught.value)
+    for error in (caught.value, unheard.value, full.value):
+        assert str(error).endswith(f"Let it go on: kill -CONT {bus_process.pid}")
     assert caller.request("echo", 1, timeout=60).payload == 1
 
 

@@ -53,7 +53,12 @@ def test_a_stopped_process_is_stalled_then_resumes_and_answers(
     assert not reply.done()
     (info,) = bus.find("stop")
     assert info.stalled
-    assert bus.health().healthy is False
+    assert (info.stopped, info.condition) == (True, "stopped")
+    health = bus.health()
+    assert health.healthy is False
+    (reason,) = health.reasons
+    assert reason.startswith(f"endpoint server (process {server.pid}) is stopped")
+    assert reason.endswith(f"let it go on: kill -CONT {server.pid}")
     server.resume()
     assert reply.result(60).payload == "at last"
     told.wait(where=lambda m: told_of(m) == ("resumed", "server"))

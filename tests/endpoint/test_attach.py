@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,8 +52,64 @@ def test_the_environment_names_the_bus_where_the_call_does_not(
             assert (endpoint.bus.name, named.bus.name) == (other.name, bus.name)
             assert seen.name == other.name
         monkeypatch.setenv("SHMBUS_BUS", "no bus")
-        with pytest.raises(errors.InvalidName):
+        with pytest.raises(errors.InvalidName, match="SHMBUS_BUS in the environment names it"):
             shmbus.attach()
+        monkeypatch.setenv("SHMBUS_BUS", f"{bus.name}-3")
+        for unserved in (lambda: shmbus.attach(timeout=0.05), shmbus.observe):
+            with pytest.raises(errors.BusError) as caught:
+                unserved()
+            assert isinstance(caught.value, errors.NoSuchBus | errors.AttachTimeout)
+            assert caught.value.variable == "SHMBUS_BUS"
+            assert "SHMBUS_BUS in the environment names it" in str(caught.value)
+        with pytest.raises(errors.AttachTimeout) as caught:
+            shmbus.attach(f"{bus.name}-3", timeout=0.05)
+        assert "SHMBUS_BUS" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"types": [int]}, "Give a dict from patterns to types"),
+        ({"types": "buffer.>"}, "Give a dict from patterns to types"),
+        ({"settings": {"in_bytes": 4096}}, "Give shmbus.Settings("),
+        ({"settings": 4096}, "Give shmbus.Settings("),
+    ],
+)
+def test_an_argument_of_a_wrong_kind_is_named_with_what_to_give(
+    bus: shmbus.Bus, wrong: dict[str, Any], remedy: str
+) -> None:
+    (name,) = wrong
+    with pytest.raises(errors.InvalidSetting, match=f"^{name}=.* it is of type ") as caught:
+        shmbus.attach(bus.name, **wrong)
+    assert remedy in str(caught.value)
+    if name == "settings":
+        with pytest.raises(errors.InvalidSetting, match=r"Give shmbus\.Settings\("):
+            shmbus.serve(f"{bus.name}-2", **wrong)
+    assert bus.endpoints() == []
+
+
+def test_arguments_of_a_wrong_kind_to_calls_are_named_with_what_to_give(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    endpoint: Any = attach("e")
+    endpoint.handle("x", lambda message: None)
+    view: Any = bus
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: shmbus.Settings(batch=256), "Give shmbus.BatchLimits("),  # type: ignore[arg-type]
+        (lambda: endpoint.handle("y", print, limit="5"), "Give the seconds"),
+        (lambda: endpoint.handle(lambda message: None), "Use a message type"),
+        (lambda: endpoint.subscribe("y", print, limit="5"), "Give the seconds"),
+        (lambda: endpoint.publish_many(["y"]), "Give pairs of type and payload"),
+        (lambda: endpoint.publish_many([("y", 1, 2)]), "Give pairs of type and payload"),
+        (lambda: list(endpoint.request_many(["y"])), "Give pairs of type and payload"),
+        (lambda: endpoint.request_many([], window="1"), "Give at least 1"),
+        (lambda: endpoint.run(threads="2"), "Give at least 1"),
+        (lambda: view.route(5), "Use tokens"),
+    ]
+    for call, remedy in wrong:
+        with pytest.raises(errors.UsageError) as caught:
+            call()
+        assert remedy in str(caught.value)
 
 
 @pytest.mark.slow

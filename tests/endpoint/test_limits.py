@@ -194,8 +194,46 @@ def test_what_a_handler_answered_in_time_is_its_reply(bus: shmbus.Bus, attach: A
     assert client.request("job", timeout=60).payload == "early"
 
 
-@pytest.mark.parametrize("limit", [0, -1, float("nan")])
-def test_a_limit_that_is_none(attach: Attach, bus: shmbus.Bus, limit: float) -> None:
+@pytest.mark.smoke
+def test_a_callback_of_a_group_that_hangs_is_told_of_and_the_others_get_its_work(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    told, done = recorder("$bus.endpoint.overdue"), list[object]()
+    hung, other, sender, go_on = (
+        attach("hung"),
+        attach("other"),
+        attach("sender"),
+        threading.Event(),
+    )
+    hung.subscribe("job", lambda message: go_on.wait(60), group="workers", limit=0.05)
+    hung.start()
+    sender.publish("job", "hang")
+    [event] = told.wait(1)
+    about = told_of(event)
+    assert (about.name, about.type, about.kind, about.source) == ("hung", "job", "event", "sender")
+    [late] = overdue_of(bus, "hung")
+    assert (late.type, late.kind, late.limit) == ("job", "event", 0.05)
+    assert bus.find("job")[0].condition == "overdue"
+    health = bus.health()
+    assert health.state == "degraded"
+    assert any("its callback of 'job'" in r and "subscribe(limit=" in r for r in health.reasons)
+    other.subscribe("job", lambda message: done.append(message.payload), group="workers", limit=60)
+    other.start()
+    for number in range(20):
+        sender.publish("job", number)
+    eventually(lambda: sorted(done) == list(range(20)))  # type: ignore[type-var]
+    go_on.set()
+    eventually(lambda: not overdue_of(bus, "hung"))
+    eventually(lambda: bus.health().healthy)
+
+
+def test_a_limit_needs_a_callback(attach: Attach, bus: shmbus.Bus) -> None:
+    with pytest.raises(errors.InvalidSetting, match="there is no callback"):
+        attach("e").subscribe("x", limit=1.0)
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "5", []])
+def test_a_limit_that_is_none(attach: Attach, bus: shmbus.Bus, limit: Any) -> None:
     with pytest.raises(errors.InvalidSetting) as caught:
         attach("server").handle("job", print, limit=limit)
     assert "limit" in str(caught.value)

@@ -178,6 +178,37 @@ except KeyboardInterrupt:
         assert child.printed == "interrupted\n"
 
 
+def test_ctrl_c_says_what_it_finishes_and_a_second_one_ends_it_at_once(
+    bus: shmbus.Bus, bus_name: str, attach: Attach, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = attach("c")
+    code = """
+ep = shmbus.attach(NAME, name="worker")
+ep.handle("x", lambda message: threading.Event().wait())
+with ep:
+    ep.run(threads=2)
+"""
+    said = ""
+
+    def says(text: str) -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return text in said
+
+    with start_python(HEAD + code, bus_name) as child:
+        client.wait_for("x", timeout=60)
+        for _ in range(3):
+            client.send("x")
+        eventually(lambda: bus.find("x")[0].in_hand == 2)
+        os.kill(child.pid, signal.SIGINT)
+        eventually(lambda: says("for 30 s at most; Ctrl-C again ends it at once"))
+        assert "endpoint 'worker' is interrupted" in said
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait() != 0
+        assert says("endpoint 'worker' ends at once, with ")
+        assert says("KeyboardInterrupt")
+
+
 @pytest.mark.parametrize("wait", ["receive(None)", "request('q', timeout=None)", "run()"])
 def test_ctrl_c_ends_a_wait(
     bus: shmbus.Bus,

@@ -110,6 +110,7 @@ TEST(a_stopped_process_is_stalled_at_once_and_resumes_when_it_is_continued)
     settle(w);
     struct message m;
     CHECK(take(ear, &m) && strcmp(m.type, "$bus.endpoint.stalled") == 0 && mentions(&m, "stopped"));
+    EQUAL(rb_load(&w->f->rows[p->slot].health), SB_STALLED | SB_STOPPED);
     publish(source, "x", "1");
     advance(w, 5 * SECOND);
     GETS_NOTHING(ear);

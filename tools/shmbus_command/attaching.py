@@ -30,7 +30,7 @@ def attach_now(
             problem = errors.BusDown(bus=info.name, reason="its dispatcher is dead", pid=info.pid)
         except errors.NoSuchBus as missing:
             problem = missing
-            if bus is None and missing.running:  # several
+            if missing.bus is None and missing.running:  # several
                 raise
         if time.monotonic() >= end:
             raise problem

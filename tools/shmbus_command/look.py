@@ -97,7 +97,7 @@ def _limits(info: BusInfo) -> str:
     return f"messages up to {size(info.record_limit)}, replies up to {size(info.reply_limit)}"
 
 
-_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST"]
+_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST", "IN HAND"]
 _HEADS += ["SENT", "RECEIVED", "LOST", "REDELIVERED", "PATTERNS"]
 
 
@@ -108,8 +108,9 @@ def _row(e: EndpointInfo) -> list[str]:
         str(e.pid),
         f"{e.incoming.fill:.0%}",
         f"{e.outgoing.fill:.0%}",
-        str(e.untouched + e.in_hand),
+        str(e.untouched),
         duration(e.oldest),
+        str(e.in_hand),
         str(e.sent.total),
         str(e.received.total),
         str(e.lost) + (f" ({e.lost_by.too_large} too large)" if e.lost_by.too_large else ""),
@@ -431,7 +432,7 @@ def _health(h: Health) -> list[str]:
     lines += _facts(facts)
     if h.endpoints:
         heads = ["ENDPOINT", "STATE", "PID", "CPU", "MEMORY", "WAITING", "OLDEST"]
-        heads += ["SENT", "RECEIVED", "LOST"]
+        heads += ["IN HAND", "SENT", "RECEIVED", "LOST"]
         rows = [
             [
                 e.name,
@@ -439,8 +440,9 @@ def _health(h: Health) -> list[str]:
                 str(e.pid),
                 "-" if e.cpu is None else f"{e.cpu:.0f} %",
                 "-" if e.memory is None else size(e.memory),
-                str(e.untouched + e.in_hand),
+                str(e.untouched),
                 duration(e.oldest),
+                str(e.in_hand),
                 str(e.sent),
                 str(e.received),
                 str(e.lost),

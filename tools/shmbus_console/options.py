@@ -12,6 +12,9 @@ from shmbus import buses, observe
 from shmbus.errors import BusError
 from shmbus.views import EndpointInfo
 
+VARIABLE = "SHMBUS_BUS"
+"""Of the environment: it names the bus where a command line names none."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -72,23 +75,32 @@ def _endpoints(context: click.Context) -> list[EndpointInfo]:
 bus_option: Callable[[F], F] = click.option(
     "--bus",
     "-b",
-    envvar="SHMBUS_BUS",
+    envvar=VARIABLE,
     shell_complete=complete_bus,
     metavar="NAME",
     help="By default the only one running.",
 )
 
 
+_NAMED = "shmbus.bus"
+"""Where the option -b keeps its value for the argument BUS."""
+
+
+def from_environment(context: click.Context) -> bool:
+    """Whether the environment named the argument BUS, and the command line did not."""
+    environment = click.core.ParameterSource.ENVIRONMENT
+    return _NAMED not in context.meta and context.get_parameter_source("bus") is environment
+
+
 def bus_argument(command: F) -> F:
     """The argument BUS, which may be given as the option -b as well, as elsewhere."""
-    key = "shmbus.bus"
 
     def keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
-            context.meta[key] = value
+            context.meta[_NAMED] = value
 
     def take(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        named: str | None = context.meta.get(key, value)
+        named: str | None = context.meta.get(_NAMED, value)
         return named
 
     for add in (
@@ -106,7 +118,7 @@ def bus_argument(command: F) -> F:
         click.argument(
             "bus",
             required=False,
-            envvar="SHMBUS_BUS",
+            envvar=VARIABLE,
             callback=take,
             shell_complete=complete_bus,
         ),

@@ -12,6 +12,8 @@ from click.shell_completion import shell_complete
 
 from shmbus import errors
 
+from .options import VARIABLE
+
 FAILED, USAGE, NO_BUS, TIMED_OUT, INTERRUPTED, PIPE, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 
 EXIT_CODES = """\b
@@ -38,9 +40,9 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     completing = f"_{name.upper()}_COMPLETE"
     if instruction := os.environ.get(completing):
         return shell_complete(command, {}, name, completing, instruction)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         # Not command.main(), which prints errors and exits by itself.
-        given = sys.argv[1:] if arguments is None else arguments
         with command.make_context(name, list(given)) as context:
             command.invoke(context)
         sys.stdout.flush()
@@ -60,7 +62,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
     except click.ClickException as problem:
         return _fail(problem.format_message(), problem.exit_code, name)
     except errors.BusError as problem:
-        return _fail(explain(problem), exit_code(problem), name)
+        return _fail(explain(blamed(problem, given)), exit_code(problem), name)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return PIPE
@@ -68,6 +70,20 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         where = "" if problem.filename is None else f"{problem.filename}: "
         return _fail(f"{where}{problem.strerror or problem}{full}", FAILED, name)
+
+
+def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
+    """The error, which says so where the environment named the bus, not the command line."""
+    match problem:
+        case errors.NoSuchBus(bus=name) | errors.AttachTimeout(bus=name):
+            pass
+        case errors.InvalidName(name=name, what="bus"):
+            pass
+        case _:
+            return problem
+    if name is None or name != os.environ.get(VARIABLE) or any(name in each for each in given):
+        return problem
+    return type(problem)(**{**problem.data, "variable": VARIABLE})
 
 
 def explain(problem: errors.BusError) -> str:

@@ -25,6 +25,7 @@ from .sampler import Rates, Sample
 STYLES = {
     "dead": "bold white on red",
     "leaving": "blue",
+    "stopped": "bold white on magenta",
     "stalled": "bold black on magenta",
     "overdue": "bold black on bright_magenta",
     "slow": "bold black on yellow",
@@ -205,7 +206,7 @@ COLUMNS = (
     Column("IN", 8, lambda r, w: bar(_incoming(r), w - 1), _incoming, right=False),
     Column("OUT", 8, lambda r, w: bar(_outgoing(r), w - 1), _outgoing, right=False),
     Column("HIGH", 5, lambda r, w: _plain(percent(_high(r))), _high),
-    Column("MSG", 6, lambda r, w: _count(r.info.untouched), lambda r: r.info.untouched, True, 88),
+    Column("WAIT", 6, lambda r, w: _count(r.info.untouched), lambda r: r.info.untouched, True, 88),
     Column(
         "OLDEST",
         8,

@@ -9,8 +9,8 @@ import click
 import msgspec
 from rich.console import Console
 from rich.text import Text
-from shmbus_console.options import bus_argument
-from shmbus_console.run import explain
+from shmbus_console.options import bus_argument, from_environment
+from shmbus_console.run import blamed, explain
 
 from shmbus.errors import BusError
 
@@ -44,8 +44,9 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     try:
         sampler = Sampler(bus)
     except BusError as problem:
-        who = click.get_current_context().info_name
-        click.echo(f"{who}: {explain(problem)}", err=True)
+        context = click.get_current_context()
+        problem = blamed(problem, [] if bus is None or from_environment(context) else [bus])
+        click.echo(f"{context.info_name}: {explain(problem)}", err=True)
         sys.exit(3)
     try:
         if once or as_json:

@@ -76,7 +76,8 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->progress_ns = port->taken_since_ns = f->now;
     if (o->adopted) { /* it may still need $bus.endpoint.resumed, and its slow flag cleared */
         uint64_t health = rb_load(&row->health);
-        port->stalled = port->stopped = health & SB_STALLED;
+        port->stalled = health & SB_STALLED;
+        port->stopped = health & SB_STOPPED;
         port->slow = health & SB_SLOW;
     }
     if (f->high_slot <= o->slot)

@@ -60,6 +60,14 @@ static inline void dp_set_stalled(struct dp_forwarder *f, struct dp_port *port, 
     dp_emit_endpoint(f, stalled ? "$bus.endpoint.stalled" : "$bus.endpoint.resumed", port, reason);
 }
 
+static inline void dp_set_stopped(struct dp_forwarder *f, struct dp_port *port, bool stopped)
+{
+    port->stopped = stopped;
+    if (port->state == SB_ROW_LIVE) /* both at once: a successor takes one that is stopped for stalled */
+        dp_set_health(port, stopped ? SB_STOPPED | SB_STALLED : SB_STOPPED, stopped);
+    dp_set_stalled(f, port, stopped, stopped ? "stopped" : "continued");
+}
+
 static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
 {
     struct dp_port *port = &f->ports[o->slot];
@@ -76,12 +84,10 @@ static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
         else
             dp_depart(f, port, o->reason);
     } else if (o->kind == DP_STOPPED_TASK) {
-        port->stopped = true;
-        dp_set_stalled(f, port, true, "stopped");
+        dp_set_stopped(f, port, true);
     } else if (o->kind == DP_CONTINUED_TASK) {
-        port->stopped = false;
         port->taken_since_ns = f->now; /* it could not take anything meanwhile */
-        dp_set_stalled(f, port, false, "continued");
+        dp_set_stopped(f, port, false);
     }
 }
 

@@ -1,5 +1,6 @@
-/* Limits: a handler that has taken longer than it may is overdue. Its caller is told at once, its endpoint is free for
- * no more than its other threads can do, and `$bus.endpoint.overdue` says so. What it replies later is an orphan.
+/* Limits: a handler or callback that has taken longer than it may is overdue. Who waits for its reply is told at once,
+ * its endpoint is free for no more than its other threads can do, and `$bus.endpoint.overdue` says so. What it replies
+ * later is an orphan.
  *
  * When each limit is over stands in UP (endpoint/native/limit.h). One that comes before the next look at all ports is
  * waited for (`next_deadline`). What was told of stands in DOWN, so that a successor does not tell of it again.
@@ -28,7 +29,8 @@ static inline bool dp_read_limited(struct dp_forwarder *f, const struct dp_port 
     memcpy(l->id, entry->id, 16);
     memcpy(l->type, entry->type, sizeof l->type);
     rb_fence_acquire(); /* with ep_end_limit, which stores the word before it writes the next one there */
-    if (rb_load(&port->up->limits[i]) != until || (kind != SB_REQUEST && kind != SB_SEND) || l->limit_ns > until ||
+    bool known = kind == SB_REQUEST || kind == SB_SEND || kind == SB_EVENT;
+    if (rb_load(&port->up->limits[i]) != until || !known || l->limit_ns > until ||
         length > SB_MAX_TYPE || !dp_valid_tokens(l->type, (uint32_t)length, false))
         return false;
     l->ran_ns = f->now - (until - l->limit_ns);

@@ -183,8 +183,8 @@ static inline bool dp_liveness_look(struct dp_liveness *w, uint32_t slot, bool e
         return false;
     }
     x->doubted |= life != SB_UNKNOWN && dp_doubt(x, rb_now());
-    if ((life == SB_STOPPED) != x->stopped && life != SB_UNKNOWN) {
-        x->stopped = life == SB_STOPPED;
+    if ((life == SB_TASK_STOPPED) != x->stopped && life != SB_UNKNOWN) {
+        x->stopped = life == SB_TASK_STOPPED;
         dp_liveness_order(w, slot, x->stopped ? DP_STOPPED_TASK : DP_CONTINUED_TASK);
     }
     return x->suspect = false;

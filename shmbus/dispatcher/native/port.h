@@ -226,11 +226,11 @@ static inline void dp_row_set(struct dp_port *port, rb_word *word, uint64_t valu
     dp_row_end(port->row);
 }
 
-/* One bit of enum sb_fitness. */
-static inline void dp_set_health(struct dp_port *port, uint64_t bit, bool on)
+/* Bits of enum sb_fitness. */
+static inline void dp_set_health(struct dp_port *port, uint64_t bits, bool on)
 {
-    uint64_t health = rb_load(&port->row->health) & ~bit;
-    dp_row_set(port, &port->row->health, health | (on ? bit : 0));
+    uint64_t health = rb_load(&port->row->health) & ~bits;
+    dp_row_set(port, &port->row->health, health | (on ? bits : 0));
 }
 
 static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *port)

@@ -125,9 +125,9 @@ static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t
         return ENOMEM;
     }
     s->port_bells[slot] = semaphore;
-    bool stalled = rb_load(&s->forwarder.rows[slot].health) & SB_STALLED;
+    bool stopped = rb_load(&s->forwarder.rows[slot].health) & SB_STOPPED;
     struct dp_process process = {.generation = generation, .pid = pid, .pidfd = pidfd, .stat = stat, .door = door,
-                                 .watcher = &up->watcher, .up_file = strdup(up_file), .stopped = adopted && stalled};
+                                 .watcher = &up->watcher, .up_file = strdup(up_file), .stopped = adopted && stopped};
     dp_liveness_add(&s->liveness, slot, process);
     return 0;
 }

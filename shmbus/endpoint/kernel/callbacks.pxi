@@ -20,12 +20,14 @@ cdef class EventCallback:
     cdef object function
     cdef object payload_type
     cdef bint retry              # what it raises gives the message of a group back
+    cdef uint64_t limit_ns       # that it may take; 0: no limit
 
-    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False):
+    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False, limit=None):
         self.mask = <uint32_t>1 << bit
         self.function = function
         self.payload_type = payload_type
         self.retry = retry
+        self.limit_ns = 0 if limit is None else span_ns(limit)
 
 
 @cython.final

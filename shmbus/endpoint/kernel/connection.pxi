@@ -48,15 +48,17 @@ cdef class Connection:
     cdef readonly str name
     cdef readonly bint reconnect
     cdef object _explain         # Upcalls.explain_trouble
+    cdef object _explain_full    # of Upcalls
     cdef bint closing            # no thread may take a message any more
     cdef uint32_t _pid           # that attached
 
-    def __cinit__(self, seat not None, explain_trouble):
+    def __cinit__(self, seat not None, explain_trouble, explain_full):
         """Take over the segments of the seat, which were opened and checked."""
         self.name = seat.name
         self._pid = seat.owner.pid
         self.reconnect = seat.reconnect
         self._explain = explain_trouble
+        self._explain_full = explain_full
         self.decoding = Decoding(seat.codec)
         self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
         cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address

@@ -113,7 +113,7 @@ cdef class Receiving:
                 m.expect(each.payload_type)
                 m._calling = each.mask
                 try:
-                    checked(each.function(m))
+                    checked(self._call(each.function, m, each.limit_ns))
                 except Exception as error:
                     self._count_error()
                     self._log_failure(m, error)
@@ -178,7 +178,7 @@ cdef class Receiving:
             return 0
         m.expect(callbacks.handler_type)
         try:
-            value = checked(callbacks.handler(m) if not callbacks.limit_ns else self._call_limited(m, callbacks))
+            value = checked(self._call(callbacks.handler, m, callbacks.limit_ns))
         except BaseException as error:
             self._count_error()
             if m._header.kind != SB_REQUEST or m._answered:
@@ -206,10 +206,13 @@ cdef class Receiving:
         m.done()
         return 0
 
-    cdef object _call_limited(self, Message m, Callbacks callbacks):
-        cdef uint32_t limit = self._threads.begin_limit(m, callbacks.limit_ns)
+    cdef inline object _call(self, object function, Message m, uint64_t limit_ns):
+        return function(m) if not limit_ns else self._call_limited(function, m, limit_ns)
+
+    cdef object _call_limited(self, object function, Message m, uint64_t limit_ns):
+        cdef uint32_t limit = self._threads.begin_limit(m, limit_ns)
         try:
-            return callbacks.handler(m)
+            return function(m)
         finally:
             self._threads.end_limit(limit)
 

@@ -248,9 +248,10 @@ cdef class Requests:
         try:
             for _ in range(count):
                 try:
-                    type, payload = next(source)
+                    item = next(source)
                 except StopIteration:
                     return False
+                type, payload = pair_of(item)
                 pending = PendingReply.__new__(PendingReply)
                 try:
                     self.begin(pending, type, payload, timeout, reply_type, &limits)

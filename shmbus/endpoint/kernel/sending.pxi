@@ -19,6 +19,14 @@ cdef object number_of(int64_t index):
     return None if index == ALONE else index
 
 
+cdef tuple pair_of(object item):
+    """Type and payload of what is to be sent with others."""
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return tuple(item)
+    raise InvalidSetting(setting="items", value=item, reason="this one is no pair",
+                         remedy='Give pairs of type and payload, such as ("buffer.changed", 12)')
+
+
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Outbox:
@@ -80,7 +88,8 @@ cdef class Outbox:
         cdef ep_batch_limits limits = self.limits(256, None, None)
         cdef int64_t index = 0
         try:
-            for type, payload in items:
+            for item in items:
+                type, payload = pair_of(item)
                 self.post(SB_EVENT, type, payload, timeout, &limits, index)
                 index += 1
         finally:
@@ -182,5 +191,6 @@ cdef class Outbox:
                 self._connection.raise_trouble(trouble & EP_FOR_GOOD)
             if self._connection.wait(EP_WANT_SPACE, ring, ep_record_length(m), self._connection.minds(),
                                      CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:
-                raise QueueFull(type=type, endpoint=self._connection.name, depth=depth, capacity=e.out[ring].capacity,
-                                seconds=timeout, setting=SETTINGS[ring], index=number_of(index))
+                raise self._connection._explain_full(Full(
+                    type=type, depth=depth, capacity=e.out[ring].capacity, seconds=timeout, setting=SETTINGS[ring],
+                    number=number_of(index)))

@@ -226,7 +226,7 @@ cdef class Threads:
         ep_unlock(e)
         if limit == EP_NO_LIMIT and not self._limits_warned:
             self._limits_warned = True
-            log.warning("endpoint %r: its handler of %r runs without a limit, since %d others that have one do: run "
+            log.warning("endpoint %r: what handles %r runs without a limit, since %d others that have one do: run "
                         "fewer threads in one endpoint", self._connection.name, m.type, SB_LIMITS)
         return limit
 

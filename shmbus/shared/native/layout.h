@@ -134,6 +134,7 @@ enum sb_fitness {
     SB_FIT = 0,
     SB_STALLED = 1 << 0, /* it is stopped, or takes no messages */
     SB_SLOW = 1 << 1,    /* its ring stayed full for block_timeout */
+    SB_STOPPED = 1 << 2, /* its process is stopped; it is stalled, too */
 };
 
 struct sb_row {              /* read under `seq`: odd while it changes */

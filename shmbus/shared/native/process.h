@@ -34,7 +34,7 @@
 
 enum sb_life {
     SB_RUNS = 0,
-    SB_STOPPED = 1,  /* state T or t */
+    SB_TASK_STOPPED = 1,  /* state T or t */
     SB_FINISHED = 2, /* this task is */
     SB_VANISHED = 3, /* reaped */
     SB_UNKNOWN = 4,  /* could not be read */
@@ -89,7 +89,7 @@ static inline enum sb_life sb_parse_stat(const char *text, struct sb_stat *s)
     }
     if (sb_seek_field(&field, &number, 24))
         s->resident = strtoull(field, NULL, 10);
-    return s->state == 'T' || s->state == 't' ? SB_STOPPED : SB_RUNS;
+    return s->state == 'T' || s->state == 't' ? SB_TASK_STOPPED : SB_RUNS;
 }
 
 static inline enum sb_life sb_read_stat(int fd, struct sb_stat *s)

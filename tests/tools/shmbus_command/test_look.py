@@ -247,6 +247,11 @@ def test_a_bus_is_named_by_argument_option_or_environment(
         monkeypatch.setenv("SHMBUS_BUS", bus.name)
         by_environment = shmbus_command(*command)
         monkeypatch.setenv("SHMBUS_BUS", "no-such-bus")
+        missing = shmbus_command(*command)
+        assert (missing.code == 3 and "SHMBUS_BUS in the environment" in missing.err) or (
+            command == ["doctor"]  # which looks for what such a bus has left
+        )
+        assert "SHMBUS_BUS" not in shmbus_command(*command, "-b", "no-such-bus").err
         over_environment = shmbus_command(*command, "-b", bus.name)
         monkeypatch.delenv("SHMBUS_BUS")
         for ran in (by_argument, by_option, by_environment, over_environment):
