@@ -13,7 +13,7 @@ from .settings import Settings
 from .shared import shortage
 from .shared.signals import awaited, uninterrupted
 
-__all__ = ["OPTIONS", "Option", "host", "summary", "uninterrupted"]
+__all__ = ["host", "summary", "uninterrupted"]
 
 
 class Option(NamedTuple):

@@ -101,9 +101,10 @@ def test_who_returns_in_time_is_never_overdue(bus: shmbus.Bus, attach: Attach) -
 def test_a_handler_that_hangs_in_c_and_holds_the_gil(
     bus: shmbus.Bus, attach: Attach, worker: StartWorker
 ) -> None:
-    hung = worker(hang_in_c, 0.1, name="server")
+    hung, client = worker(hang_in_c, 0.1, name="server"), attach("client")
+    client.wait_for("hang", timeout=60)
     with pytest.raises(HandlerTimeout) as caught:
-        attach("client").request("hang", timeout=None)
+        client.request("hang", timeout=None)
     assert caught.value.pid == hung.pid
     assert [late.type for late in overdue_of(bus)] == ["hang"]
     hung.kill()
@@ -137,6 +138,7 @@ def test_work_goes_to_others_while_one_is_overdue(
 ) -> None:
     worker(work, 0.05, name="one")
     client = attach("client")
+    client.wait_for("job", timeout=60)
     with pytest.raises(HandlerTimeout):
         client.request("job", "hang", timeout=None)
     worker(work, 60, name="two")

@@ -185,6 +185,8 @@ def test_ctrl_c_says_what_it_finishes_and_a_second_one_ends_it_at_once(
     code = """
 ep = shmbus.attach(NAME, name="worker")
 ep.handle("x", lambda message: threading.Event().wait())
+from shmbus.endpoint import ending
+ending.CLOSING = 3600.0  # the test never waits for so long
 with ep:
     ep.run(threads=2)
 """
