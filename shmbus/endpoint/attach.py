@@ -78,31 +78,32 @@ def attach(
         payloads.Codec(encode, decode),
         reconnect,
     )  # before anything is made
-    with discovery.named(bus):
-        return _attach(bus, wanted, _Time.of(timeout))
-
-
-def _attach(bus: str | None, wanted: _Wanted, time_left: _Time) -> Endpoint:
-    bus = _choose(bus, time_left)
     seated: list[Endpoint] = []
     try:
-        while not seated:
-            try:
-                with shortage.nothing_kept(), shortage.told(bus, "memory to attach with"):
-                    _try(bus, wanted, time_left, seated)
-                    break
-            except (errors.SegmentError, errors.NoResource) as problem:
-                # The bus may have ended just after it admitted us; another may begin.
-                if not _was_gone(problem):
-                    raise
-                if time_left.is_over():
-                    raise _too_late(bus, time_left) from problem
-            time.sleep(0.005)
+        with discovery.named(bus):
+            _attach(bus, wanted, _Time.of(timeout), seated)
     except BaseException:
         for endpoint in seated:  # a signal's handler raised, and the caller does not get it
             endpoint.close()
         raise
     return seated[0]
+
+
+def _attach(bus: str | None, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) -> None:
+    """Seat one endpoint, or raise."""
+    bus = _choose(bus, time_left)
+    while not seated:
+        try:
+            with shortage.nothing_kept(), shortage.told(bus, "memory to attach with"):
+                _try(bus, wanted, time_left, seated)
+                break
+        except (errors.SegmentError, errors.NoResource) as problem:
+            # The bus may have ended just after it admitted us; another may begin.
+            if not _was_gone(problem):
+                raise
+            if time_left.is_over():
+                raise _too_late(bus, time_left) from problem
+        time.sleep(0.005)
 
 
 def _was_gone(problem: BaseException | None) -> bool:
