@@ -389,6 +389,7 @@ TEST(a_group_in_which_nobody_is_any_more_takes_no_memory)
 {
     struct world *w = new_world();
     struct peer *p = join(w, "p"), *other = join(w, "other"), *source = join(w, "source");
+    drop_log(p);
     open_log(p, 2, 1 << 20);
     for (int i = 0; i < 2000; i++) {
         char group[32];
