@@ -89,6 +89,7 @@ def warnings(
 def past_losses(
     losses: Sequence[PastLoss],
     endpoints: Sequence[EndpointInfo],
+    backlogs: Sequence[Backlog],
     lost: Sequence[tuple[int, int, Losses]],
     now: float,
 ) -> list[str]:
@@ -103,6 +104,7 @@ def past_losses(
     }
     told |= {(e.slot, e.generation, "too_large") for e in endpoints}  # for as long as it is there
     told |= {(e.slot, e.generation, "slow") for e in endpoints if e.condition == "slow"}
+    told |= {(b.slot, b.generation, "slow") for b in backlogs if b.full}
     return [
         _past_loss(p, now)
         for p in losses
@@ -144,14 +146,21 @@ def _full(b: Backlog, gone: int = 0, last: str = "") -> str:
             f"the backlog of {b.what} was full, and messages for it were lost, {gone} since the "
             f"look before{last} ({b.waiting} wait there); {remedy}"
         )
+    if b.lost_by.slow:
+        return (
+            f"the backlog of {b.what} is full ({b.waiting} messages wait): what comes is lost, "
+            f"after block_timeout at the latest, {b.lost_by.slow} so far{last}; {remedy}"
+        )
     return f"the backlog of {b.what} is full, its senders wait ({b.waiting} messages); {remedy}"
 
 
-def late_in_backlogs(backlogs: Sequence[Backlog], lost: Sequence[Losses], late: float) -> list[str]:
+def late_in_backlogs(
+    backlogs: Sequence[Backlog], lost: Sequence[Losses], *, known: Known, now: float, late: float
+) -> list[str]:
     """Where a message has waited too long for somebody who is free, and what is full but gets
     on."""
     full = [
-        _full(b)
+        _full(b, last=_last(_of(known, b, "slow"), now))
         for b, since in zip(backlogs, lost, strict=True)
         if b.full and not since.unchosen and (b.oldest or 0.0) <= late
     ]

@@ -273,9 +273,9 @@ def assess(
     )
     since = [(e.slot, e.generation, gone) for e, gone in zip(endpoints, lost, strict=True)]
     since += [(b.slot, b.generation, gone) for b, gone in zip(backlogs, waiting_lost, strict=True)]
-    slow += past_losses(losses, endpoints, since, now)
+    slow += past_losses(losses, endpoints, backlogs, since, now)
     if info.alive:
-        slow += late_in_backlogs(backlogs, waiting_lost, late)
+        slow += late_in_backlogs(backlogs, waiting_lost, known=known, now=now, late=late)
     waits = [b.oldest for b in backlogs if b.oldest is not None]
     waits += [age for e in endpoints if not e.lossy and (age := _oldest(e)) is not None]
     return Health(

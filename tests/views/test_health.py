@@ -162,6 +162,11 @@ def test_a_first_look_tells_of_what_a_full_backlog_lost_also_when_it_has_gone(
     (told,) = (r for r in bus.health().reasons if "backlog of group workers" in r)
     assert "messages for it were lost" in told
     assert "senders wait" not in told
+    eventually(lambda: endpoint_of(bus, "sender").unforwarded == 0)
+    bus.health()
+    (told,) = (r for r in bus.health().reasons if "backlog of" in r and "full" in r)
+    assert "what comes is lost, after block_timeout at the latest" in told
+    assert "the last 'job' from sender" in told
     go_on.set()
     eventually(lambda: not bus.backlogs())
     health = first_look(bus.name)
