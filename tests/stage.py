@@ -13,6 +13,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.endpoint import ending
 from shmbus.testing import Attach, eventually, in_shm
 from tests.in_time import in_time
 from tests.interruption import Alarm, Interruption, Journey, Place, shown
@@ -257,13 +258,15 @@ def staged(bus: shmbus.Bus, attach: Attach) -> Iterator[Stage]:
     """A block in which there is one."""
     gc.disable()  # what a collection finds is none of the interrupted call's
     gc.freeze()  # and collecting that itself takes long
-    stage = Stage(bus, attach)
-    try:
-        yield stage
-    finally:
-        stage.full.set()
-        gc.unfreeze()
-        gc.enable()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ending, "CLOSING", 600.0)  # who waits for it in vain does not end in time
+        stage = Stage(bus, attach)
+        try:
+            yield stage
+        finally:
+            stage.full.set()
+            gc.unfreeze()
+            gc.enable()
 
 
 @contextlib.contextmanager

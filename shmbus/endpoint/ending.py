@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ringbuf.doorbell import unlink as unlink_bell
@@ -73,13 +72,18 @@ class Ending:
 
     def drain(self, timeout: float | None) -> None:
         """Finish what has been accepted, then close; `timeout` in seconds, None: no limit."""
-        with self._as_closer(CLOSING if timeout is None else timeout) as may:
-            if may and not self._draining:  # not when a handler that this runs drains, too
-                self._draining = True
-                try:
-                    self._drain(timeout)
-                finally:
-                    self._draining = False
+        self._as_closer(
+            CLOSING if timeout is None else timeout, lambda: self._drain_once(timeout)
+        )
+
+    def _drain_once(self, timeout: float | None) -> None:
+        if self._draining:  # a handler that this runs drains, too
+            return
+        self._draining = True
+        try:
+            self._drain(timeout)
+        finally:
+            self._draining = False
 
     def _drain(self, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + timeout
@@ -111,29 +115,27 @@ class Ending:
 
     def close(self) -> None:
         """Leave, once."""
-        with self._as_closer(0.0) as may:
-            if may:
-                self._close(CLOSING)
+        self._as_closer(0.0, lambda: self._close(CLOSING))
 
     def close_at_once(self) -> None:
         """Leave without waiting for handlers or the dispatcher: the endpoint was collected."""
         self._close(0.0)
 
-    @contextlib.contextmanager
-    def _as_closer(self, seconds: float) -> Iterator[bool]:
+    def _as_closer(self, seconds: float, leave: Callable[[], None]) -> None:
         """One thread closes, and others wait for it; handlers do not, as it waits for them.
         `seconds`: what it may take besides the closing itself."""
         handler = threading.get_ident() in self._runners.threads
         if self.closed or self.forked():
-            yield False
             return
-        taken = self._lock.acquire(blocking=False)
-        if not taken and not handler:
-            taken = self._await_closer()
-        try:
+        taken = False
+        try:  # no generator: an interrupted one keeps the lock until the exception is dropped
+            taken = self._lock.acquire(blocking=False)
+            if not taken and not handler:
+                taken = self._await_closer()
             if taken:
                 self._until = monotonic() + seconds + 3 * CLOSING + FAREWELL
-            yield not self.closed and (taken or not handler)
+            if not self.closed and (taken or not handler):
+                leave()
         finally:
             if taken:
                 self._lock.release()
