@@ -94,14 +94,15 @@ class Segment(SharedMemory):
             # One call makes the file and keeps its descriptor: no exception from a signal handler
             # can come in between. For the same reason nothing follows this try.
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
-            opened.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (MODE,)))
             try:
+                opened.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (MODE,)))
                 os.fchmod(opened[0], MODE)
                 reserve(opened[0], size)
                 done = "mapped"
                 mapping = Mapping(opened[0], size, writable=True)
             finally:
-                os.close(opened[0])
+                for fd in opened:
+                    os.close(fd)
             if prepare is not None:
                 prepare(mapping)
             mapping.write_prefix(layout, kind, generation)

@@ -315,8 +315,14 @@ def attach_and_close(stage: Stage) -> None:
 
 
 def serve_and_close(stage: Stage) -> None:
-    with shmbus.serve(f"{stage.bus.name}-2", settings=shmbus.Settings(in_bytes=4096)) as bus:
+    bus = shmbus.serve(f"{stage.bus.name}-2", settings=shmbus.Settings(in_bytes=4096))
+    try:
         bus.attach("e").close()
+    finally:
+        try:
+            bus.close()
+        finally:  # that may be interrupted where it begins
+            bus.close()
 
 
 BEGINNINGS = (attach_and_close, serve_and_close)

@@ -72,9 +72,7 @@ class Ending:
 
     def drain(self, timeout: float | None) -> None:
         """Finish what has been accepted, then close; `timeout` in seconds, None: no limit."""
-        self._as_closer(
-            CLOSING if timeout is None else timeout, lambda: self._drain_once(timeout)
-        )
+        self._as_closer(CLOSING if timeout is None else timeout, lambda: self._drain_once(timeout))
 
     def _drain_once(self, timeout: float | None) -> None:
         if self._draining:  # a handler that this runs drains, too

@@ -401,8 +401,9 @@ class Endpoint(EndpointCore):
 
     def close(self) -> None:
         """Leave the bus. What was sent is forwarded; handlers at work are waited for (a limited
-        time); messages not begun are handed on where that is possible, else counted as lost. In the
-        main thread, what signals call waits while it leaves. Harmless if done before."""
+        time); messages not begun are handed on where that is possible, else counted as lost.
+        Harmless if done before. In the main thread, an exception from a signal's handler ends the
+        wait for handlers; what signals call after that waits until it has left, 12 s at most."""
         self._ending.close()
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from _signal import getsignal  # that of `signal` makes an enumeration's member of what it finds
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -38,8 +39,10 @@ def awaited() -> Iterator[int]:
 def uninterrupted() -> Iterator[None]:
     """A block in which SIGINT, SIGTERM and every signal with a handler in Python are put off until
     its end: no handler raises in its midst, and each is called then. So a process that is started
-    in it is always stored where it can be ended. Does nothing outside the main thread, since
-    signals interrupt no other."""
+    in it is always stored where it can be ended. What is done in it must take a bounded time, since
+    neither Ctrl-C nor an alarm ends it. Event loops hear of a signal by a descriptor, and so as
+    ever. Python forgets what `signal.siginterrupt` said of a signal. Does nothing outside the main
+    thread, since signals interrupt no other."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -75,7 +78,7 @@ def _make_up(came: list[int], before: dict[signal.Signals, Any]) -> None:
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 """That end a process, even where it has no handler for them."""
 
-_ALL = (*sorted(signal.valid_signals() - {*_ENDS}), *_ENDS)
+_ALL = (*sorted({*map(int, signal.valid_signals())} - {*_ENDS}), *_ENDS)
 
 
 def _replace(
@@ -89,7 +92,7 @@ def _replace(
     meanwhile. ``but`` stays, and so does a handler that was not installed from Python, because it
     could not be restored; of signals other than SIGINT and SIGTERM, all but Python's functions."""
     for number in numbers:
-        found = signal.getsignal(number)
+        found = getsignal(number)
         if callable(found) if number not in _ENDS else found not in (None, but):
             before[signal.Signals(number)] = found
             signal.signal(number, handler)
@@ -101,7 +104,7 @@ def _restore(before: dict[signal.Signals, Any]) -> None:
     for number, handler in before.items():
         while True:
             try:
-                if signal.getsignal(number) is handler:
+                if getsignal(number) is handler:
                     break
                 signal.signal(number, handler)
             except BaseException as why:  # of the handler of a signal that came just now

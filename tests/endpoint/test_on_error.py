@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 from functools import partial
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 import shmbus
 from shmbus import Message
-from shmbus.errors import InvalidSetting
+from shmbus.errors import InvalidSetting, QueueFull
 from shmbus.testing import Attach, MakeRecorder, eventually
 
 from .looks import info, seen
@@ -114,6 +116,44 @@ def test_a_group_message_whose_callback_is_interrupted_goes_to_another(
     one.close()
     assert seen(other.receive(60)) == (1, 2, True, "sender")
     assert other.receive(0) is None
+
+
+@pytest.mark.bus(in_bytes=4096, out_bytes=4096, block_timeout=3600)
+def test_what_an_interrupted_callback_had_is_given_back_though_that_is_interrupted_too(
+    attach: Attach,
+) -> None:
+    deaf, one, came = attach("deaf"), attach("one"), list[Message]()
+    deaf.subscribe("flood")
+
+    class Interruption(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    def interrupted(message: Message) -> None:
+        came.append(message)
+        if message.attempt == 1:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # while this waits for space
+            raise Interruption
+
+    one.subscribe("job", interrupted, group="workers")
+    one.publish("job", 1)
+    with contextlib.suppress(QueueFull):
+        while True:
+            one.publish("flood", bytes(500), timeout=0.05)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interruption):
+            one.receive(60)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    one.start()
+    while len(came) == 1 and deaf.receive(0.1):
+        pass
+    eventually(lambda: len(came) == 2)
+    assert [seen(message) for message in came] == [(1, 1, False, "one"), (1, 2, True, "one")]
 
 
 def test_an_event_of_the_bus_whose_callback_is_interrupted_puts_nobody_out(

@@ -175,12 +175,17 @@ cdef class Nacks:
         return 0
 
     cdef int give_rest(self, Message m, double timeout) except -1:
-        """All else of it is done: give back what was promised, now or as soon as there is space."""
+        """All else of it is done: give back what was promised, now or as soon as there is space; also where a signal's
+        handler raises while this waits for that."""
         try:
             try:
                 self.give(m, None, timeout)
-            except QueueFull:
+            except BaseException as why:
+                if isinstance(why, BusError) and not isinstance(why, QueueFull):
+                    raise
                 self.delay(m, 0, LATER, "")
+                if not isinstance(why, QueueFull):
+                    raise
         except BusError as error:
             log.error("endpoint %r: what becomes of %s %r could not be said: %s", self._connection.name, m.kind, m.type,
                       error)
