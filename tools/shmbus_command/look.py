@@ -55,7 +55,7 @@ def ls(bus: str | None, as_json: bool) -> None:
             click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
         for lines in (_backlogs(backlogs), _last_losses(losses)):
             if lines:
-                click.echo("\n".join(lines))
+                click.echo("\n".join(["", *lines]))
 
 
 def _seen(view: BusView) -> _Seen:
