@@ -34,6 +34,9 @@ cdef extern from "ringbuf/native/prefix.h" nogil:
         rb_word superseded_by
         uint32_t kind
 
+cdef extern from "ringbuf/native/reserve.h" nogil:
+    int rb_reserve(int, long, long)
+
 cdef extern from "ringbuf/native/standalone.h" nogil:
     const uint32_t RB_STANDALONE_KIND
     cdef struct rb_standalone:

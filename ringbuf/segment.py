@@ -10,13 +10,13 @@ mapped as long as it is viewed, so that closing never raises BufferError.
 import _posixshmem
 import errno
 import os
-import signal
 import stat
 import sys
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, Self
 
+from ringbuf import _kernel
 from ringbuf._kernel import MAGIC, PREFIX_SIZE, Mapping
 from ringbuf.errors import (
     SegmentError,
@@ -219,23 +219,11 @@ def reserve(fd: int, size: int) -> None:
     )  # quick to read, and at most what is unused
     if size > idle and size > unused_memory():
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-    # Beyond the limit on file sizes the system also sends a signal, which by default kills.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXFSZ})
-    try:
-        for start in range(0, size, PIECE):
-            allocate(fd, start, min(PIECE, size - start))
-    finally:
-        if signal.SIGXFSZ not in before:
-            signal.sigtimedwait({signal.SIGXFSZ}, 0)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGXFSZ})
-
-
-def allocate(fd: int, start: int, length: int) -> None:
-    while True:
-        try:
-            return os.posix_fallocate(fd, start, length)
-        except InterruptedError:
-            continue
+    for start in range(0, size, PIECE):
+        while (error := _kernel.reserve(fd, start, min(PIECE, size - start))) == errno.EINTR:
+            pass
+        if error:
+            raise OSError(error, os.strerror(error))
 
 
 def available() -> int:

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import gc
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -240,8 +241,9 @@ class Stage:
 
     @contextlib.contextmanager
     def nothing_left(self, how: Journey | Alarm) -> Iterator[None]:
-        """A block that leaves no name, no descriptor, and closes none twice."""
+        """A block that leaves no name, descriptor or blocked signal, and closes nothing twice."""
         gc.collect()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         names, descriptors = {*in_shm(self.bus.name)}, _descriptors()
         # An alarm could ring in the midst of the Python code that looks.
         with contextlib.ExitStack() as looking:
@@ -251,6 +253,7 @@ class Stage:
             eventually(lambda: names.issuperset(in_shm(self.bus.name)), "its names are gone")
             eventually(lambda: _descriptors() <= descriptors, "its descriptors are closed")
         assert twice == []
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
 
 
 @contextlib.contextmanager

@@ -1,4 +1,13 @@
-# A segment, mapped into memory.
+# The memory of a segment: reserved, and mapped.
+
+
+def reserve(int fd, long start, long length):
+    """Give so many bytes of the file from `start` memory of their own. An error number: EINTR where a signal came
+    first and nothing was done; 0: it is done."""
+    cdef int error
+    with nogil:
+        error = rb_reserve(fd, start, length)
+    return error
 
 
 @cython.final

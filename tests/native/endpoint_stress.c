@@ -253,7 +253,7 @@ int main(int count, char **arguments)
     memset(down, 0, rings + 2 * CAPACITY);
     rb_store(&bus->state, SB_BUS_SERVING);
     rb_store(&down->state, SB_DOWN_LIVE);
-    ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, CAPACITY, REQUESTS);
+    ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, CAPACITY, REQUESTS, 16);
     for (uint32_t r = 0; r < SB_RINGS; r++) {
         uint64_t offset = rings + r * CAPACITY;
         down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = offset, .capacity = CAPACITY, .kind = r};

@@ -402,6 +402,7 @@ for _ in range(400):
         made[0].unlink()
     left = [entry for entry in os.listdir("/dev/shm") if name in entry]
     assert not left, (seed, left)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(), seed
 print(interrupts)
 """
 
