@@ -123,6 +123,7 @@ def test_there_are_no_dead_letters_about_dead_letters(
     begun, letters = recorder("begun"), recorder("$bus.undeliverable")
     victims = [worker(take_and_hang, "$bus.undeliverable", "readers", name=n) for n in "ab"]
     sender = attach("sender")
+    eventually(lambda: len(bus.find("$bus.undeliverable")) == 3)  # both victims, and the recorder
     sender.send("nobody.handles.it", 1)
     for count in (1, 2):  # every receiver dies of it; two are enough
         begun.wait(count)
