@@ -248,7 +248,7 @@ OFFENDERS = {
     "shmbus/host.py": "from .testing import eventually",
     "tools/shmbus_console/text.py": "from shmtop import app",
     "tools/shmbus_command/demo/play.py": "from shmbus.shared import names",
-    "tools/shmbus_command/look.py": "from shmbus.views.facts import BusInfo",
+    "tools/shmbus_command/ls.py": "from shmbus.views.facts import BusInfo",
     "tools/shmtop/app.py": "from shmbus import bus",
     "tools/shmtop/cells.py": "from ringbuf import Segment",
 }

@@ -55,7 +55,7 @@ def test_ls_leaves_out_a_bus_that_ended_while_it_looked(
 ) -> None:
     with shmbus.serve(bus_name):
         found = shmbus.buses()
-    monkeypatch.setattr("shmbus_command.look.buses", lambda: found)
+    monkeypatch.setattr("shmbus_command.ls.buses", lambda: found)
     ran = shmbus_command("ls")
     assert ran.code == 0
     assert bus_name not in ran.out
@@ -144,7 +144,7 @@ def test_ls_leaves_out_a_bus_whose_name_another_takes_while_it_looks(
     name, path = broken
     with shmbus.serve(name):
         found = shmbus.buses()
-    monkeypatch.setattr("shmbus_command.look.buses", lambda: found)
+    monkeypatch.setattr("shmbus_command.ls.buses", lambda: found)
     with Segment.create(path.name, 4096, kind=layout.SegmentKind.BUS, layout=layout.LAYOUT ^ 1):
         ran = shmbus_command("ls")
     assert ran.code == 0

@@ -1,0 +1,150 @@
+"""``shmbus describe``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+from shmbus_console.options import bus_option, complete_endpoint, json_option
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, duration, size
+
+from shmbus import observe
+from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Ring
+
+from .facts import ago, deaths, facts_of, fields, limits, lost, when
+from .tables import backlog_table, death_table, loss_table
+
+
+@click.command(short_help="Show all facts about a bus or an endpoint.")
+@click.argument("endpoint", required=False, shell_complete=complete_endpoint)
+@bus_option
+@json_option
+def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
+    """Show all facts about a bus, or about one ENDPOINT on it."""
+    with observe(bus) as view:
+        look = view.look()
+    if endpoint is None:
+        if as_json:
+            found = {"endpoints": list(map(fields, look.endpoints))}
+            deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
+            backlogs = {"backlogs": look.backlogs, "last_losses": look.health.last_losses}
+            print_json({**fields(look.info), **found, **backlogs, **deaths})
+        else:
+            click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
+        return
+    info = next((e for e in look.endpoints if e.name == endpoint), None)
+    if info is None:
+        there = ", ".join(e.name for e in look.endpoints) or "none"
+        raise click.ClickException(
+            f"no endpoint {endpoint!r} on bus {look.info.name!r}; attached: {there}"
+        )
+    if as_json:
+        print_json(fields(info))
+    else:
+        click.echo("\n".join(_describe_endpoint(info, look.backlogs)))
+
+
+def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) -> list[str]:
+    facts = {
+        "state": info.state,
+        "dispatcher": f"process {info.pid}, {'alive' if info.alive else 'dead'}",
+        "since": when(info.since),
+        "dispatchers so far": info.serial,
+        "package, layout": f"{info.package}, {info.layout}",
+        "endpoints": f"{info.endpoints} of {info.slots}",
+        "rings": f"{size(info.in_bytes)} in, {size(info.out_bytes)} out, {size(info.reply_bytes)} "
+        f"each for replies; {limits(info)}",
+        "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
+        "last heartbeat": ago(info.heartbeat_age),
+        "control plane ran": ago(info.control_age),
+        "deaths": deaths(health),
+    }
+    lines = [info.name, *facts_of(facts)]
+    rows = [
+        [i.pattern, i.role, i.group or "-", i.overflow if i.role == "subscribe" else "-", e.name]
+        for e in endpoints
+        for i in e.interests
+    ]
+    if rows:
+        heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
+        lines += ["", *columns(heads, sorted(rows), "  ")]
+    if waiting := backlog_table(health.backlogs):
+        lines += ["", *waiting]
+    if gone := loss_table(health.last_losses):
+        lines += ["", *gone]
+    if health.last_deaths:
+        lines += ["", *death_table(health.last_deaths)]
+    return lines
+
+
+def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:
+    counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
+    received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
+    hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
+    facts: dict[str, Any] = {
+        "state": f"{e.state}, {e.condition}" + (f" ({e.reason})" if e.reason else ""),
+        "process": e.pid,
+        "slot, generation": f"{e.slot}, {e.generation}",
+        "since": when(e.since),
+        "last took a message": when(e.last_progress),
+        "threads that receive": e.receivers,
+        "prefetch": f"{e.prefetch} messages",
+        "incoming": _ring(e.incoming),
+        "incoming replies": _ring(e.incoming_replies),
+        "outgoing": _ring(e.outgoing),
+        "outgoing replies": _ring(e.outgoing_replies),
+        "waiting": _waiting(e.untouched, e.oldest),
+        **{
+            f"in the backlog of {b.what}": _waiting(b.waiting, b.oldest)
+            for b in backlogs
+            if b.waiting and e.name in b.takers
+        },
+        "in hand": f"{e.in_hand}{hand}",
+        **({"overdue": _overdue(e)} if e.overdue else {}),
+        "held for handing on": e.held,
+        "not yet forwarded": _waiting(e.unforwarded, e.oldest_unforwarded),
+        "requests under way": f"{e.pending} of {e.pending_limit}",
+        "sent": ", ".join(counts) or "nothing",
+        "received": ", ".join(received) or "nothing",
+        "lost": lost(e.lost, e.lost_by),
+        "redelivered": e.redelivered,
+    }
+    for name in (
+        "undeliverable",
+        "unrouted",
+        "orphans",
+        "expired",
+        "handler_errors",
+        "decode_errors",
+        "timeouts",
+        "overruns",
+        "let_go",
+        "nacked",
+        "note",
+    ):
+        if value := getattr(e, name):
+            facts[name.replace("_", " ")] = value
+    lines = [e.name, *facts_of(facts)]
+    for i in e.interests:
+        group = f", group {i.group}" if i.group else ""
+        lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
+        lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
+    return lines
+
+
+def _waiting(count: int, oldest: float | None) -> str:
+    return str(count) if oldest is None else f"{count}, the oldest for {duration(oldest)}"
+
+
+def _overdue(e: EndpointInfo) -> str:
+    return ", ".join(
+        f"{one.type} for {duration(one.seconds)} of {one.limit:g} s" for one in e.overdue
+    )
+
+
+def _ring(ring: Ring) -> str:
+    high = f", at most {size(ring.high)}" if ring.high else ""
+    return f"{size(ring.depth)} of {size(ring.capacity)}{high}"

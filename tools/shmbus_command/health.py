@@ -1,0 +1,101 @@
+"""``shmbus health``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from shmbus_console.options import bus_argument, json_option
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, duration, size
+
+from shmbus import observe
+from shmbus.views import Health
+
+from .facts import ago, deaths, facts_of, lost
+from .tables import backlog_table, death_table, loss_table
+
+
+@click.command()
+@bus_argument
+@click.option(
+    "--over",
+    type=click.FloatRange(0.0, 3600.0),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="What rates and CPU are measured over.",
+)
+@click.option(
+    "--late",
+    type=click.FloatRange(0.0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a message may wait before the bus counts as degraded.",
+)
+@json_option
+def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
+    """Show whether a bus is healthy, degraded or unhealthy, and why. Exit code 1 if it is not
+    healthy."""
+    with observe(bus) as view:
+        view.look()
+        time.sleep(over)
+        found = view.health(late=late)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(_health(found)))
+    if not found.healthy:
+        click.get_current_context().exit(1)
+
+
+def _health(h: Health) -> list[str]:
+    lines = [f"{h.bus}: {h.state}"]
+    lines += [f"  ! {reason}" for reason in h.reasons]
+    cpu = f", {h.cpu:.0f} % CPU, {size(h.memory or 0)}" if h.cpu is not None else ""
+    facts = {
+        "dispatcher": f"process {h.pid}, {h.bus_state}, up {duration(h.uptime)}{cpu}",
+        "dispatchers so far": h.serial,
+        "last heartbeat": ago(h.heartbeat_age),
+        "delivered": f"{h.routed:,}, now {h.rate:,.0f} a second",
+        "routing latency": f"average {duration(h.latency.mean)}, p50 {duration(h.latency.p50)}, "
+        f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}"
+        if h.latency.count
+        else "nothing routed yet",
+        "oldest message": "none waits" if h.oldest is None else f"waits for {duration(h.oldest)}",
+        "requests under way": h.pending,
+        "lost": lost(h.lost, h.lost_by),
+        "redelivered": h.redelivered,
+        "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
+        "dead letters": h.dead_letters,
+        "deaths": deaths(h),
+    }
+    lines += facts_of(facts)
+    if h.endpoints:
+        heads = ["ENDPOINT", "STATE", "PID", "CPU", "MEMORY", "WAITING", "OLDEST"]
+        heads += ["IN HAND", "SENT", "RECEIVED", "LOST"]
+        rows = [
+            [
+                e.name,
+                e.state,
+                str(e.pid),
+                "-" if e.cpu is None else f"{e.cpu:.0f} %",
+                "-" if e.memory is None else size(e.memory),
+                str(e.untouched),
+                duration(e.oldest),
+                str(e.in_hand),
+                str(e.sent),
+                str(e.received),
+                str(e.lost),
+            ]
+            for e in h.endpoints
+        ]
+        lines += ["", *columns(heads, rows, "  ")]
+    if waiting := backlog_table(h.backlogs):
+        lines += ["", *waiting]
+    if gone := loss_table(h.last_losses[:5]):
+        lines += ["", *gone]
+    if h.last_deaths:
+        lines += ["", *death_table(h.last_deaths[:5])]
+    return lines

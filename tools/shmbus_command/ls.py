@@ -1,0 +1,100 @@
+"""``shmbus ls``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from shmbus_console.options import bus_argument, json_option
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, duration
+
+from shmbus import BusError, BusView, buses, observe
+from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss
+
+from .facts import fields, limits
+from .tables import backlog_table, loss_table
+
+_Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
+
+
+@click.command(short_help="List the buses of this user, and the endpoints on them.")
+@bus_argument
+@json_option
+def ls(bus: str | None, as_json: bool) -> None:
+    """List the buses of this user and the endpoints on them, or those of BUS alone."""
+    if bus is not None:
+        with observe(bus) as view:
+            found = [(view.info(), *_seen(view))]
+    else:
+        found = [(info, *on) for info in buses() if (on := _on(info)) is not None]
+    if as_json:
+        print_json(
+            [
+                {
+                    **fields(info),
+                    "endpoints": list(map(fields, of)),
+                    "backlogs": backlogs,
+                    "last_losses": losses,
+                }
+                for info, of, backlogs, losses in found
+            ]
+        )
+        return
+    if not found:
+        click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
+    for info, endpoints, backlogs, losses in found:
+        click.echo(_headline(info))
+        if endpoints:
+            click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
+        for lines in (backlog_table(backlogs), loss_table(losses)):
+            if lines:
+                click.echo("\n".join(["", *lines]))
+
+
+def _seen(view: BusView) -> _Seen:
+    return view.endpoints(), view.backlogs(), view.losses()
+
+
+def _on(info: BusInfo) -> _Seen | None:
+    """What is on a bus that was found; None where it has ended meanwhile."""
+    if info.state == "unreadable":
+        return [], [], ()
+    try:
+        with observe(info.name) as view:
+            return _seen(view)
+    except BusError:
+        return None
+
+
+def _headline(info: BusInfo) -> str:
+    if info.state == "unreadable":
+        return f"{info.name}  {info.note}"
+    up = duration(time.time() - info.since) if info.since is not None else "-"
+    state = info.state if info.alive or info.state != "serving" else "dead"
+    return (
+        f"{info.name}  {state}  process {info.pid}  since {up}  "
+        f"{info.endpoints} of {info.slots} endpoints  {limits(info)}"
+    )
+
+
+_HEADS = ["NAME", "STATE", "PID", "IN", "OUT", "WAITING", "OLDEST", "IN HAND"]
+_HEADS += ["SENT", "RECEIVED", "LOST", "REDELIVERED", "PATTERNS"]
+
+
+def _row(e: EndpointInfo) -> list[str]:
+    return [
+        e.name,
+        e.condition,
+        str(e.pid),
+        f"{e.incoming.fill:.0%}",
+        f"{e.outgoing.fill:.0%}",
+        str(e.untouched),
+        duration(e.oldest),
+        str(e.in_hand),
+        str(e.sent.total),
+        str(e.received.total),
+        str(e.lost) + (f" ({e.lost_by.too_large} too large)" if e.lost_by.too_large else ""),
+        str(e.redelivered),
+        " ".join(e.patterns),
+    ]

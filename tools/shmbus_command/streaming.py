@@ -1,0 +1,77 @@
+"""What the commands that print what comes, sub and tap, have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
+from shmbus_console.output import flush, note
+from shmbus_console.run import TIMED_OUT
+
+from shmbus import Endpoint, Message, errors
+
+from .attaching import wait_for_bus
+
+_AT_ONCE = 256  # messages that are printed before the output is flushed
+_DOZE = 0.2  # seconds that a receive waits; so long a closed pipe may go unnoticed
+
+
+def receiving_options(command: Any) -> Any:
+    """What sub and tap have in common."""
+    for option in (
+        json_option,
+        click.option(
+            "--reconnect", is_flag=True, help="Wait for the next dispatcher where one dies."
+        ),
+        wait_for_bus,
+        seconds_option(
+            "--timeout",
+            help="End after so long; with exit code 4 if --count is given and fewer came.",
+        ),
+        click.option(
+            "--count", "-n", type=click.IntRange(1), metavar="N", help="End after so many."
+        ),
+        bus_option,
+        click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_type),
+    ):
+        command = option(command)
+    return command
+
+
+def stream(
+    who: str,
+    endpoint: Endpoint,
+    count: int | None,
+    timeout: float | None,
+    each: Callable[[Message[Any]], None],
+    tick: Callable[[], None] | None = None,
+) -> None:
+    """Pass on what comes until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C."""
+    left = count
+    end = None if timeout is None else time.monotonic() + timeout
+    try:
+        while left != 0 and (end is None or time.monotonic() < end):
+            most = _AT_ONCE if left is None else min(left, _AT_ONCE)
+            for message in endpoint.receive_many(most, _doze(end)):
+                left = None if left is None else left - 1
+                if message.lost:
+                    note(who, f"{message.lost} lost here")
+                try:
+                    each(message)
+                except errors.DecodeError as problem:
+                    note(who, str(problem))
+            if tick is not None:
+                tick()
+            flush()
+        if left:
+            click.get_current_context().exit(TIMED_OUT)
+    except KeyboardInterrupt:
+        pass  # the usual end
+    flush()
+
+
+def _doze(end: float | None) -> float:
+    return _DOZE if end is None else max(min(_DOZE, end - time.monotonic()), 0.0)

@@ -1,0 +1,66 @@
+"""Tables that several commands show: of what waits, was lost, and died."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shmbus_console.text import columns, duration, size
+
+from shmbus.views import Backlog, PastDeath, PastLoss
+
+from .facts import LOSSES, when
+
+
+def backlog_table(backlogs: Sequence[Backlog]) -> list[str]:
+    """A table of those in which messages wait, or were lost."""
+    heads = ["BACKLOG OF", "WAITING", "OLDEST", "FULL", "SIZE", "LOST", "FOR WHOM OF THESE IS FREE"]
+    rows = [
+        [
+            b.what,
+            str(b.waiting),
+            duration(b.oldest),
+            f"{b.ring.fill:.0%}",
+            size(b.ring.capacity),
+            str(b.lost),
+            " ".join(b.takers) or "nobody is attached",
+        ]
+        for b in backlogs
+        if b.waiting or b.lost
+    ]
+    return columns(heads, rows, "  ") if rows else []
+
+
+def loss_table(losses: Sequence[PastLoss]) -> list[str]:
+    """A table of what was lost last and nobody had chosen so."""
+    heads = ["LOST AT", "PID", "MESSAGES", "WHY", "LAST", "FROM", "WHEN"]
+    rows = [
+        [
+            p.name,
+            str(p.pid or "-"),
+            str(p.count),
+            LOSSES.get(p.reason, p.reason),
+            p.type or "-",
+            p.source or "-",
+            when(p.at),
+        ]
+        for p in losses
+    ]
+    return columns(heads, rows, "  ") if rows else []
+
+
+def death_table(deaths: tuple[PastDeath, ...]) -> list[str]:
+    """A table of the last endpoints that died."""
+    heads = ["DIED", "PID", "HOW", "WHEN", "IN HAND", "UNTOUCHED", "REQUESTS"]
+    rows = [
+        [
+            d.name,
+            str(d.pid),
+            d.reason,
+            when(d.at),
+            str(d.in_hand),
+            str(d.untouched),
+            str(d.pending),
+        ]
+        for d in deaths
+    ]
+    return columns(heads, rows, "  ")
