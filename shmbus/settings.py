@@ -240,6 +240,15 @@ def check_settings(settings: Settings | None) -> Settings | None:
     )
 
 
+def check_count(setting: str, value: object, *, least: int = 1) -> int:
+    """A number of things, for an argument of that name. Raises `InvalidSetting`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise InvalidSetting(
+        setting=setting, value=value, reason="no such number", remedy=f"Give at least {least}"
+    )
+
+
 def _size(size: int) -> str:
     for unit, name in ((1024 * MIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:

@@ -52,6 +52,7 @@ from shmbus.shared.patterns import check_type
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_CheckExact
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, errno

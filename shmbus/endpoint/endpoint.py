@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
+from shmbus.settings import check_count
 from shmbus.shared import names, patterns
 from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
@@ -151,7 +152,7 @@ class Endpoint(EndpointCore):
         """
         self._connection.require()
         limit = window_of(window, self._requests.limit)
-        return ask_many(self, items, timeout, limit, reply_type)
+        return ask_many(self, items, seconds(timeout), limit, reply_type)
 
     # Interests -------------------------------------------------------------------------------
 
@@ -275,6 +276,7 @@ class Endpoint(EndpointCore):
         """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
         there. Raises like `receive`, where nothing is there."""
         self._connection.require_own()
+        check_count("n", n, least=0)
         found: list[Message] = []
         wait = timeout
         while len(found) < n:
@@ -344,10 +346,7 @@ class Endpoint(EndpointCore):
 
     def _runnable(self, threads: int) -> None:
         self._connection.require()
-        if not isinstance(threads, int) or threads < 1:
-            raise errors.InvalidSetting(
-                setting="threads", value=threads, reason="no such number", remedy="Give at least 1"
-            )
+        check_count("threads", threads)
         if uncalled := self._interests.uncalled():
             raise conflict(
                 self.name,
@@ -363,6 +362,7 @@ class Endpoint(EndpointCore):
         `timeout` seconds, `InvalidPattern`, `BusDown`."""
         self._connection.require_own()
         patterns.check_pattern(pattern)
+        check_count("receivers", receivers, least=0)
         timeout = seconds(timeout)
         end = None if timeout is None else monotonic() + timeout
         pause = 0.001

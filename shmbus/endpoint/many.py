@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
+from shmbus.settings import check_count
 
 from ._kernel import PendingReply
 
@@ -21,11 +22,7 @@ def window_of(window: int | None, limit: int) -> int:
     """How many may be under way, of an endpoint with `limit` entries. Raises `InvalidSetting`."""
     if window is None:
         return min(WINDOW, max(1, limit // 2))
-    if not isinstance(window, int) or window < 1:
-        raise errors.InvalidSetting(
-            setting="window", value=window, reason="no such number", remedy="Give at least 1"
-        )
-    return min(window, limit)
+    return min(check_count("window", window), limit)
 
 
 def ask_many(

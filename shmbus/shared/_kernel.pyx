@@ -102,6 +102,7 @@ def monotonic():
     return rb_now() / 1e9
 
 
-def seconds(timeout):
-    """A timeout as a caller gave it, in seconds; None where it never comes."""
-    return None if span_ns(timeout) == NEVER else max(0.0, float(timeout))
+def seconds(timeout, what="timeout"):
+    """A timeout as a caller gave it, in seconds; None where it never comes. Raises `InvalidSetting`,
+    which calls it `what`."""
+    return None if span_ns(timeout, what) == NEVER else max(0.0, float(timeout))

@@ -1,5 +1,6 @@
 """What both sides agree on, as far as Cython calls it."""
 
+from libc.math cimport NAN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from ringbuf._native cimport rb_word
 from shmbus.shared._layout cimport *
@@ -34,15 +35,21 @@ cdef inline const sb_row *row_at(object mapping, uint64_t slot) except? NULL:
     return <const sb_row *>(<const char *>bus + bus.rows_offset) + slot
 
 
-cdef inline uint64_t span_ns(object timeout) except? 0:
-    """Seconds to nanoseconds; None, and what no clock reaches, for ever."""
-    if timeout is None:
+cdef inline uint64_t span_ns(object seconds, str what="timeout") except? 0:
+    """Seconds to nanoseconds; None, and what no clock reaches, for ever. Raises `InvalidSetting`."""
+    if seconds is None:
         return NEVER
-    cdef double seconds = timeout
-    if seconds != seconds:
-        raise ValueError("a timeout is a number of seconds, or None")
-    if seconds <= 0:
+    cdef double number
+    try:
+        number = seconds
+    except TypeError:
+        number = NAN
+    if number != number:
+        from shmbus.errors import InvalidSetting
+        raise InvalidSetting(setting=what, value=seconds, reason="it is no number of seconds",
+                             remedy="Give a number such as 1.5")
+    if number <= 0:
         return 0
-    if seconds > 3.2e8:
+    if number > 3.2e8:
         return NEVER
-    return <uint64_t>(seconds * 1e9)
+    return <uint64_t>(number * 1e9)

@@ -15,7 +15,7 @@ import psutil
 
 from shmbus import errors
 from shmbus.shared import names, patterns, shortage
-from shmbus.shared._kernel import monotonic, monotonic_ns
+from shmbus.shared._kernel import monotonic, monotonic_ns, seconds
 
 from . import discovery
 from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, PendingRequest, Process
@@ -153,6 +153,7 @@ class BusView:
 
     def look(self, *, late: float = LATE) -> Look:
         """Everything at one moment; counts as a call of `health`."""
+        seconds(late, "late")  # raises where it is none
         with self._lock:
             clock = Clock.now()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)

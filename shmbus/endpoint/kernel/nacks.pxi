@@ -38,7 +38,8 @@ cdef class Nacks:
     cdef int nack(self, Message m, object delay, str reason) except -1:
         """What `Message.nack` does."""
         cdef uint32_t bits
-        if delay is None or not 0 <= delay < float("inf"):
+        cdef uint64_t delay_ns = span_ns(delay, "delay")
+        if delay_ns == NEVER or delay < 0:
             raise InvalidSetting(setting="delay", value=delay, reason="it is no number of seconds from 0 on",
                                  remedy="Give seconds, or leave it out to give the message on at once")
         self._connection.require()
@@ -46,9 +47,9 @@ cdef class Nacks:
         bits = m.owed() & ~m._delayed & (m._calling if m._calling else ~<uint32_t>0)
         if not bits or m._position == SB_NOWHERE:
             self._refuse_settled(m)
-        if delay > 0:
+        if delay_ns:
             self._require_fit(m, copies_of(bits, b"", False))
-            self.delay(m, bits, span_ns(delay), reason)
+            self.delay(m, bits, delay_ns, reason)
         else:
             self.give(m, copies_of(bits, encode_reason(reason), False), ANSWER_TIMEOUT)
         return 0

@@ -72,6 +72,8 @@ cdef class Outbox:
         """Send an event or a command."""
         cdef ep_message m
         self._connection.check()
+        if not PyFloat_CheckExact(timeout):
+            span_ns(timeout)     # raises, also where nothing is waited for
         m.kind = kind
         m.peer = 0
         m.peer_generation = 0
