@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from .errors import BusError
-from .host import OPTIONS, host, summary
+from .host import host, summary
+from .options import OPTIONS, Option
 from .settings import Settings
 
 
@@ -16,14 +18,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m shmbus",
         description="Serve a bus until Ctrl-C or SIGTERM.",
-        epilog="The command `shmbus`, of the extra `tools`, does more: pip install 'shmbus[tools]'",
+        epilog="A TIME is 500ms, 2m, 1h30m or 1.5 (seconds). The command `shmbus`, of the extra "
+        "`tools`, does more: pip install 'shmbus[tools]'",
     )
     parser.add_argument("name", metavar="NAME", help="of the bus")
     for option in OPTIONS:
-        default = "" if option.default is None else f" (default: {option.default})"
+        default = "" if option.shown is None else f" (default: {option.shown})"
         parser.add_argument(
             option.name,
-            type=option.type,
+            type=_reader(option),
             default=option.default,
             metavar=option.unit,
             help=f"{option.help.rstrip('.')}{default}",
@@ -51,6 +54,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"shmbus: {problem}", file=sys.stderr)
         return 1
     return 0
+
+
+def _reader(option: Option) -> Callable[[str], float]:
+    """What reads its value, with errors as argparse prints them."""
+
+    def read(text: str) -> float:
+        try:
+            return option.type(text)
+        except ValueError as problem:
+            whole = f"{text!r} is not a whole number"
+            raise argparse.ArgumentTypeError(
+                whole if option.type is int else str(problem)
+            ) from None
+
+    return read
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import pytest
 
 import ringbuf
 import shmbus.host
+import shmbus.options
 from shmbus import errors, events
 from shmbus.shared import layout
 from shmbus.testing import eventually
@@ -213,7 +214,7 @@ def generated() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("module", [shmbus, shmbus.views, shmbus.host, ringbuf])
+@pytest.mark.parametrize("module", [shmbus, shmbus.views, shmbus.host, shmbus.options, ringbuf])
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
     text = "".join(page.read_text() for page in PAGES)
     documented = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))

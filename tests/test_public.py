@@ -26,7 +26,8 @@ def test_an_endpoint_of_a_served_bus_is_attached_with_the_same_arguments() -> No
 
 
 @pytest.mark.parametrize(
-    "module", ["shmbus", "shmbus.events", "shmbus.views", "shmbus.host", "ringbuf"]
+    "module",
+    ["shmbus", "shmbus.events", "shmbus.views", "shmbus.host", "shmbus.options", "ringbuf"],
 )
 def test_what_a_module_offers_is_there_documented_and_sorted(module: str) -> None:
     offering = importlib.import_module(module)
@@ -36,7 +37,9 @@ def test_what_a_module_offers_is_there_documented_and_sorted(module: str) -> Non
         assert inspect.getdoc(offered) or not callable(offered), name
 
 
-@pytest.mark.parametrize("module", ["shmbus", "shmbus.views", "shmbus.host", "shmbus.testing"])
+@pytest.mark.parametrize(
+    "module", ["shmbus", "shmbus.views", "shmbus.host", "shmbus.options", "shmbus.testing"]
+)
 def test_what_is_offered_takes_named_arguments_only_where_their_names_are_listed(
     module: str,
 ) -> None:

@@ -60,7 +60,7 @@ def shmbus(context: click.Context) -> None:
     """The message bus for the processes of one machine.
 
     Where a command takes a bus (-b, or SHMBUS_BUS in the environment) and none is given, it takes
-    the only one running.
+    the only one running. A TIME is 500ms, 2m, 1h30m or 1.5 (seconds).
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

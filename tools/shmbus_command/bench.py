@@ -18,7 +18,7 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from shmbus_console.options import json_option
+from shmbus_console.options import json_option, seconds_option
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration
 
@@ -98,14 +98,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(short_help="Measure latency and throughput of a bus on this machine.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(1.0, 3600.0),
-    metavar="SECONDS",
-    default=30.0,
-    show_default=True,
-    help="About how long it takes.",
-)
+@seconds_option("--seconds", "30s", least="1s", most="1h", help="About how long it takes.")
 @click.option("--svg", type=click.Path(dir_okay=False, writable=True), help="Write the plot there.")
 @json_option
 def bench(seconds: float, svg: str | None, as_json: bool) -> None:

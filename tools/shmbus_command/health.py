@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import click
-from shmbus_console.options import bus_argument, json_option
+from shmbus_console.options import bus_argument, json_option, seconds_option
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
@@ -18,20 +18,10 @@ from .tables import backlog_table, death_table, loss_table
 
 @click.command()
 @bus_argument
-@click.option(
-    "--over",
-    type=click.FloatRange(0.0, 3600.0),
-    default=0.5,
-    show_default=True,
-    metavar="SECONDS",
-    help="What rates and CPU are measured over.",
-)
-@click.option(
+@seconds_option("--over", "500ms", most="1h", help="What rates and CPU are measured over.")
+@seconds_option(
     "--late",
-    type=click.FloatRange(0.0),
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
+    "5s",
     help="For how long a message may wait before the bus counts as degraded.",
 )
 @json_option

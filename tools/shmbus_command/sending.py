@@ -66,7 +66,7 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_common
-@seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
+@seconds_option("--timeout", "5s", help="How long to wait while the ring is full.")
 @_with_payload
 def pub(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
@@ -79,7 +79,7 @@ def pub(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given])
 
 @click.command()
 @_common
-@seconds_option("--timeout", 5.0, help="How long to wait while the ring is full.")
+@seconds_option("--timeout", "5s", help="How long to wait while the ring is full.")
 @_with_payload
 def send(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]) -> None:
     """Send a command of TYPE to the one endpoint that handles it.
@@ -133,7 +133,7 @@ def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> Non
 
 @click.command()
 @_common
-@seconds_option("--timeout", 5.0, help="For which each reply is waited for.")
+@seconds_option("--timeout", "5s", help="For which each reply is waited for.")
 @click.option("--raw", "as_raw", is_flag=True, help="Print the payload alone, bytes as they are.")
 @_with_payload
 def request(

@@ -9,13 +9,14 @@ import click
 from shmbus_console.options import seconds_option
 
 from shmbus import Settings
-from shmbus.host import OPTIONS, host, summary
+from shmbus.host import host, summary
+from shmbus.options import OPTIONS
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(OPTIONS):
-        if option.unit == "SECONDS":
-            add = seconds_option(option.name, option.default, help=option.help)
+        if option.unit == "TIME":
+            add = seconds_option(option.name, option.shown, help=option.help)
         else:
             add = click.option(
                 option.name,

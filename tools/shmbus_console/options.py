@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from shmbus import buses, observe
 from shmbus.errors import BusError
+from shmbus.options import seconds
 from shmbus.views import EndpointInfo
 
 VARIABLE = "SHMBUS_BUS"
@@ -18,21 +19,43 @@ VARIABLE = "SHMBUS_BUS"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def seconds_option(name: str, default: float | None = None, *, help: str) -> Callable[[F], F]:
-    """An option for a time of at most a year: more would overflow in the waiting call."""
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # a generic one only since click 8.3
+    """A time, as `shmbus.options.seconds` reads it: 500ms, 2m, 1.5 (seconds)."""
 
-    def check(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
-        if value is not None and not 0.0 <= value <= 3e7:
-            raise click.BadParameter(f"{value:g} is not from 0 to 30000000 seconds")
-        return value
+    name = "TIME"
 
+    def __init__(self, least: str = "0", most: str | None = None) -> None:
+        self._least, self._most = least, most
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        try:
+            found = seconds(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), parameter, context)
+        if found < seconds(self._least):
+            self.fail(f"{value!r} is shorter than {self._least}", parameter, context)
+        if self._most is not None and found > seconds(self._most):
+            self.fail(f"{value!r} is longer than {self._most}", parameter, context)
+        return found
+
+
+def seconds_option(
+    name: str,
+    default: str | None = None,
+    *,
+    least: str = "0",
+    most: str | None = None,
+    help: str,
+) -> Callable[[F], F]:
+    """An option for a time, with bounds; the value is in seconds."""
     return click.option(
         name,
-        type=float,
+        type=Seconds(least, most),
         default=default,
         show_default=default is not None,
-        metavar="SECONDS",
-        callback=check,
+        metavar=Seconds.name,
         help=help,
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 import shmbus
 from ringbuf import layout_text
-from shmbus.host import OPTIONS
+from shmbus.options import OPTIONS
 from shmbus.shared.layout import LAYOUT, PREFIX, offset
 from shmbus.shared.names import names_of
 
@@ -64,7 +64,8 @@ def test_settings_are_options(command: list[str], name: str, start: Start) -> No
         max_deliveries=6,
     )
     assert all(getattr(wanted, option.setting) != option.default for option in OPTIONS)
-    given = [f"{option.name}={getattr(wanted, option.setting)}" for option in OPTIONS]
+    unit = {option.setting: "s" if option.unit == "TIME" else "" for option in OPTIONS}
+    given = [f"{o.name}={getattr(wanted, o.setting)}{unit[o.setting]}" for o in OPTIONS]
     with start(name, *given, command=command) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -99,6 +99,13 @@ def test_the_only_bus_may_be_named_by_the_environment(
         (["pub"], "Missing argument 'TYPE'"),
         (["pub", "a", "--rate", "0"], "Invalid value for '--rate'"),
         (["sub", "--count", "x"], "Invalid value for '--count'"),
+        (
+            ["sub", "--timeout", "soon"],
+            "'soon' is not a time: write 500ms, 2m, 1h30m or 1.5 (seconds)",
+        ),
+        (["health", "--over", "2h"], "'2h' is longer than 1h"),
+        (["bench", "--seconds", "10ms"], "'10ms' is shorter than 1s"),
+        (["serve", "x", "--stall-after", "1.5.5"], "'1.5.5' is not a time"),
         (["nonsense"], "No such command 'nonsense'"),
         (["sub", "--nonsense"], "No such option"),
     ],
