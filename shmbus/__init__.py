@@ -14,7 +14,7 @@ from .shared import green
 if _reason := green.replaced():
     raise ImportError(f"shmbus cannot run here: {_reason}. {green.REMEDY}")
 
-from . import errors, events, views
+from . import errors, events, fields, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message
 from .endpoint.attach import attach
@@ -73,3 +73,5 @@ __all__ = [
     "serve",
     "views",
 ]
+
+fields.explain(sys.modules[__name__], events, views)

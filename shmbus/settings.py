@@ -27,11 +27,13 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When a batch is flushed: whichever comes first. ``None`` sets no such limit."""
 
     max_messages: int = 256
-    """Messages."""
+    """Messages. Lower it where the first of a batch must not wait for the last."""
     max_bytes: int | None = None
-    """Bytes of payload and headers; at most a quarter of the ring in any case."""
+    """Bytes of payload and headers; at most a quarter of the ring in any case. Lower it so that
+    receivers get large messages evenly."""
     max_delay: float | None = None
-    """Seconds since the first message of the batch, also while the caller computes."""
+    """Seconds since the first message of the batch, also while the caller computes. Give it where
+    messages come now and then: without it they wait until the batch is full or ends."""
 
     def __post_init__(self) -> None:
         _between("batch.max_messages", self.max_messages, 1, _MOST, "messages")
@@ -64,58 +66,72 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Sizes
 
     in_bytes: int = 512 * KIB
-    """Bytes of the ring of an endpoint for the events, commands and requests that it gets: a power
-    of two, like those below. A message takes at most a quarter of each ring that it passes."""
+    """Bytes of an endpoint's ring for the events, commands and requests that it gets: a power of
+    two, like those below. A message takes at most a quarter of each ring that it passes, so this is
+    128 KiB with the default. Raise it for larger messages, and where bursts make senders wait;
+    lower it where /dev/shm is small."""
     out_bytes: int = 512 * KIB
-    """Of the ring for the events, commands and requests that it sends."""
+    """Bytes of an endpoint's ring for the events, commands and requests that it sends. Raise it,
+    together with ``in_bytes``, for larger messages, and where ``QueueFull`` names it."""
     reply_bytes: int = 256 * KIB
-    """Of its two rings for replies: one for those that it gets, one for those that it sends."""
+    """Bytes of each of an endpoint's two rings for replies: one for those that it gets, one for
+    those that it sends. A reply takes at most a quarter: 64 KiB with the default. Raise it for
+    larger replies and for more requests in flight."""
     max_endpoints: int = 256
-    """Endpoints at a time; one more gets ``BusFull``."""
+    """Endpoints of the bus at a time, 1024 at most; one more gets ``BusFull``. Raise it for more
+    endpoints: one that is not there costs 292 bytes of the bus and of each endpoint."""
     max_requests: int | None = None
     """Requests of one endpoint in flight at a time. ``None``: 512, or fewer where
-    ``reply_bytes`` holds no more."""
+    ``reply_bytes`` holds no more. Raise it, and ``reply_bytes`` as the error says, where
+    ``RequestsFull`` names it."""
 
     # Flow
 
     block_timeout: float = 1.0
     """Seconds for which a receiver whose ring is full may delay its senders, counted from its last
     progress. Then the message is counted as lost there, and no sender waits for it until it takes
-    messages again."""
+    messages again. Lower it where senders have deadlines of their own; raise it where a receiver
+    may pause for long and must lose nothing."""
     stall_after: float = 2.0
     """Seconds after which an endpoint that has messages, none in hand, and takes none counts as
-    stalled."""
+    stalled. Raise it where programs do other work between two calls of ``receive``."""
     prefetch: int | None = None
     """Messages that an endpoint may have untouched and in hand while others could have them too:
     messages of a group, and commands and requests that several handle. One that receives with more
     threads than that may have one for each. Untouched are one for each thread that has nothing in
     hand, one at least, and as many as were finished in the last 10 to 30 ms. What nobody may
     have now waits in a backlog, and goes to whoever is free first. ``None``: 16 of a bus, and of an
-    endpoint what its bus has."""
+    endpoint what its bus has. Lower it to 1 where jobs take long and none may wait behind another;
+    raise it (128) for floods of tiny events and commands."""
     backlog_bytes: int | None = None
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
     full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest
-    ``out_bytes`` of an endpoint."""
+    ``out_bytes`` of an endpoint. Raise it where more work comes at times than is done in time."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
-    oldest is no longer kept for handing on. At most 64."""
+    oldest is no longer kept for handing on. At most 64. Lower it where a worker that begins many at
+    a time needs the space of its ring for new ones."""
     max_deliveries: int = 2
     """Times that a group message is begun, when those who began it die or give it back, before it
-    becomes a dead letter."""
+    becomes a dead letter; 1 to 255. Raise it where jobs fail now and then for reasons that pass; 1
+    hands on nothing that was begun."""
 
     # Speed
 
     batch_per_pass: int = 256
-    """Records that the dispatcher takes from one endpoint before it looks at the next."""
+    """Records that the dispatcher takes from one endpoint before it looks at the next. Lower it
+    where one endpoint floods the bus and others must not wait for it."""
     batch: BatchLimits | None = None
     """Batching of everything that an endpoint publishes. ``None``: each message is in the ring when
-    ``publish`` returns, and the bell is rung only where a thread sleeps."""
+    ``publish`` returns, and the bell is rung only where a thread sleeps. Give it where an endpoint
+    publishes tiny messages by the thousand, one by one."""
     spin: bool = True
     """Look for messages for a moment before sleeping, while they have lately come close
-    together."""
+    together. Switch it off where processes need every core, or CPU time has a quota."""
     spin_us: int = 40
-    """How long that moment is, at most: microseconds. It is twice as long while every message has
-    lately come within it."""
+    """How long that moment is, at most: microseconds, 0 to 1000. It is twice as long while every
+    message has lately come within it. Raise it where messages come a little more seldom and cores
+    are free; lower it to save CPU."""
 
     def __post_init__(self) -> None:
         for setting in ("in_bytes", "out_bytes", "reply_bytes"):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pydoc
+import re
+import types
 
+import msgspec
 import pytest
 
 import shmbus
+from shmbus import fields
 
 
 @pytest.mark.smoke
@@ -55,3 +60,37 @@ def test_what_is_offered_takes_named_arguments_only_where_their_names_are_listed
             for parameter in inspect.signature(function).parameters.values():
                 if parameter.kind == inspect.Parameter.VAR_KEYWORD:
                     assert str(parameter.annotation).startswith("Unpack["), (name, what)
+
+
+STRUCTS = [
+    getattr(module, name)
+    for module in (shmbus, shmbus.events, shmbus.views)
+    for name in module.__all__
+    if hasattr(getattr(module, name), "__struct_fields__")
+]
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_help_explains_every_field_of_a_struct(struct: type[msgspec.Struct]) -> None:
+    helped = re.sub(r"^ \|  ?", "", pydoc.plain(pydoc.render_doc(struct)), flags=re.MULTILINE)
+    shown = inspect.getdoc(struct)
+    assert shown is not None
+    assert shown in helped
+    for field in msgspec.structs.fields(struct):
+        assert re.search(rf"^{field.name}: .+\n    \S.+", shown, re.MULTILINE), field.name
+
+
+def test_help_of_a_setting_has_its_default_and_all_of_its_explanation() -> None:
+    shown = inspect.getdoc(shmbus.Settings) or ""
+    assert "Sizes, limits and times" in shown
+    assert "\nblock_timeout: float = 1.0\n    Seconds for which a receiver" in shown
+    assert "must lose nothing.\n" in shown
+
+
+def test_a_struct_whose_source_is_not_there_says_what_it_is() -> None:
+    module = types.ModuleType("made")
+    module.__all__ = ["Made"]  # type: ignore[attr-defined]
+    made = msgspec.defstruct("Made", [("one", int)], namespace={"__doc__": "What it is."})
+    module.Made = made  # type: ignore[attr-defined]
+    fields.explain(module)
+    assert inspect.getdoc(made) == "What it is."

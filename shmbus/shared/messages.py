@@ -13,8 +13,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     """The end of an endpoint, as far as it is known."""
 
     name: str
+    """The endpoint's."""
     pid: int | None
-    """None where it was not attached in the first place."""
+    """Its process; None where it was not attached in the first place."""
     reason: str
     """detached (in good order), killed (by a signal), exited (without detaching), exec (the process
     runs another program), evicted (`Bus.evict`), quarantined (its rings held what no endpoint

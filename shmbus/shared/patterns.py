@@ -123,21 +123,32 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription, handler or tap of one endpoint."""
 
     endpoint: str
+    """Its name."""
     pattern: str
+    """Of the types that it wants."""
     role: Role = "subscribe"
+    """How it wants them: subscribe (events), handle (commands and requests) or tap (copies)."""
     group: str | None = None
+    """Of a subscription: the group whose members share the events; None: it gets all."""
     overflow: Overflow = "block"
+    """What happens where its ring is full: block (senders wait, a limited time) or drop_newest."""
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):
     """One interest that matches a type, and whether its endpoint would get the message."""
 
     endpoint: str
+    """Its name."""
     pattern: str
+    """By which it matches."""
     role: Role
+    """How it wants the type: subscribe, handle or tap."""
     group: str | None
+    """The group that it is a member of here; None: none."""
     chosen: bool
+    """Whether its endpoint would get the message by this interest."""
     reason: str
+    """Why, or why not, in words."""
     waits: bool = False
     """The message would wait in a backlog until this endpoint, or another one with ``waits`` beside
     it, is free."""
@@ -147,6 +158,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Who would get a message of this type now, and why."""
 
     type: str
+    """Of the message."""
     receivers: tuple[Receiver, ...]
     """All whose pattern matches: subscribers, then group members, then handlers; in each the chosen
     first."""

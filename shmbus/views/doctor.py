@@ -31,8 +31,11 @@ class Finding(msgspec.Struct, frozen=True):
     """What one check found."""
 
     subject: str
+    """What was checked."""
     state: Literal["good", "note", "bad"]
+    """good, note (worth knowing) or bad."""
     text: str
+    """What was found."""
     remedy: str = ""
     """What to do about it; empty where nothing need be done."""
 

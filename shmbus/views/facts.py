@@ -42,9 +42,13 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Messages by kind."""
 
     events: int = 0
+    """Published with ``publish``."""
     sends: int = 0
+    """Commands, sent with ``send``."""
     requests: int = 0
+    """Made with ``request``."""
     replies: int = 0
+    """Answers to requests, errors included."""
 
     @property
     def total(self) -> int:
@@ -85,8 +89,11 @@ class PastDeath(msgspec.Struct, frozen=True, kw_only=True):
     last 16, also across its dispatchers."""
 
     name: str
+    """The endpoint's."""
     pid: int
+    """Its process."""
     generation: int
+    """A number that no other endpoint of this bus has or had."""
     reason: str
     """How it ended, in one of the words of `Death.reason`."""
     at: float
@@ -108,7 +115,9 @@ class PastLoss(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     """Its process; 0: it is a backlog."""
     slot: int
+    """Its place on the bus, which others get after it."""
     generation: int
+    """A number that no other endpoint of this bus has or had."""
     reason: str
     """Why, in one of the words of `Losses`."""
     count: int
@@ -129,6 +138,7 @@ class Overdue(msgspec.Struct, frozen=True, kw_only=True):
     """A message whose handler or callback has taken longer than its limit, and has not returned."""
 
     type: str
+    """Of the message."""
     kind: str
     """event, send or request."""
     seconds: float
@@ -141,10 +151,15 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as shared memory shows it."""
 
     name: str
+    """Its name, the only one of that name on the bus."""
     pid: int
+    """Its process."""
     slot: int
+    """Its place on the bus, which others get after it."""
     generation: int
+    """A number that no other endpoint of this bus has or had."""
     state: State
+    """attached, leaving or dead, as the dispatcher sees it."""
     reason: str
     """Why it is leaving or dead, in one of the words of `Death.reason`; empty while it is
     attached."""
@@ -162,15 +177,20 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     patterns: tuple[str, ...]
     """What it subscribes to and handles, each once."""
     groups: tuple[str, ...]
+    """The groups that it is a member of."""
     interests: tuple[Interest, ...]
     """Each on its own, taps among them."""
     routed: bool
     """Whether the dispatcher routes by all of these interests already."""
 
     incoming: Ring
+    """Its ring for the events, commands and requests that it gets."""
     incoming_replies: Ring
+    """Its ring for the replies that it gets."""
     outgoing: Ring
+    """Its ring for the events, commands and requests that it sends."""
     outgoing_replies: Ring
+    """Its ring for the replies that it sends."""
     untouched: int
     """Messages in its incoming rings that it has not taken."""
     oldest: float | None
@@ -199,9 +219,12 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     """Its requests under way."""
     pending_limit: int
+    """How many there may be: ``Settings.max_requests``."""
 
     sent: Counts
+    """Messages that it has sent."""
     received: Counts
+    """Messages that it has taken."""
     forwarded: int
     """Messages that the dispatcher took from it."""
     lost: int
@@ -219,7 +242,9 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     expired: int
     """Requests that it did not begin because their deadline was over."""
     handler_errors: int
+    """Messages whose handler or callback raised."""
     decode_errors: int
+    """Messages whose payload was not of the expected type."""
     timeouts: int
     """Its requests that ended because their own timeout was over."""
     let_go: int
@@ -266,7 +291,9 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """The type of the message for which it was made. Others wait there, too, where the same
     endpoints may take them."""
     slot: int
+    """Its place on the bus, which others get after it."""
     generation: int
+    """A number that no other backlog or endpoint of this bus has or had."""
     takers: tuple[str, ...]
     """The attached endpoints that may take that type from it."""
     waiting: int
@@ -275,6 +302,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """For how long the first of these has been on its way: seconds since it was sent; None where
     none waits."""
     ring: Ring
+    """Where they wait, and how full that is."""
     lost: int
     """Messages that should have waited here and were lost."""
     lost_by: Losses
@@ -297,6 +325,7 @@ class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request under way."""
 
     correlation_id: UUID
+    """As its `Message.correlation_id`."""
     deadline: float
     """Seconds until its deadline; negative where that is over."""
     handler: str | None
@@ -307,6 +336,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A bus found on this machine."""
 
     name: str
+    """The bus's."""
     state: Literal["starting", "serving", "closing", "ended", "handover", "dead", "unreadable"]
     """As its dispatcher wrote it; ``dead`` where the dispatcher is dead and did not end the bus."""
     alive: bool
@@ -318,18 +348,21 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     package: str = ""
     """The version of the package that serves."""
     layout: str = ""
+    """Of its shared memory: versions of this package that agree in it work together."""
     endpoints: int = 0
+    """Endpoints that are on it now."""
     slots: int = 0
+    """Endpoints that may be on it at a time: ``Settings.max_endpoints``."""
     in_bytes: int = 0
-    """Of an endpoint's ring for what it gets, unless that has settings of its own; likewise:"""
+    """Bytes of an endpoint's ring for what it gets, unless that has settings of its own."""
     out_bytes: int = 0
-    """Of that for what it sends."""
+    """Bytes of that for what it sends, likewise."""
     reply_bytes: int = 0
-    """Of each of its two for replies."""
+    """Bytes of each of its two for replies, likewise."""
     prefetch: int = 0
     """Messages that an endpoint may have untouched and in hand while others could have them too."""
     backlog_bytes: int = 0
-    """Of each backlog."""
+    """Bytes of each backlog."""
     serial: int = 0
     """How many dispatchers it has had."""
     heartbeat_age: float | None = None

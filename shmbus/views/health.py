@@ -32,12 +32,19 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     in the sender's ring to that in the receiver's. Seconds; percentiles are exact to an eighth."""
 
     count: int
+    """How many were measured."""
     mean: float
+    """Their average."""
     p50: float
+    """Half of them took no longer."""
     p90: float
+    """90 % of them took no longer."""
     p99: float
+    """99 % of them took no longer."""
     p999: float
+    """99.9 % of them took no longer."""
     max: float
+    """The longest."""
     histogram: tuple[tuple[float, int], ...] = ()
     """Where each octave begins and how many were in it, from the first with any to the last."""
 
@@ -129,10 +136,12 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint, as `Health` shows it."""
 
     name: str
+    """The endpoint's."""
     state: str
     """Its most important condition: dead, leaving, stopped, stalled, overdue, slow, full, busy,
     idle."""
     pid: int
+    """Its process."""
     cpu: float | None
     """Of one CPU, in percent, since the look before; of the whole process."""
     memory: int | None
@@ -140,20 +149,28 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     incoming: int
     """Bytes in its incoming rings, both together."""
     outgoing: int
+    """Bytes in its outgoing rings, both together."""
     incoming_high: int
     """The most bytes that were ever in its incoming data ring."""
     outgoing_high: int
+    """The most bytes that were ever in its outgoing data ring."""
     untouched: int
     """Messages that wait for it, in its rings and not taken."""
     oldest: float | None
     """For how long the oldest message has waited for it, or its own to be forwarded: seconds; None
     where none waits."""
     in_hand: int
+    """Messages begun and not done."""
     sent: int
+    """Messages that it has sent."""
     received: int
+    """Messages that it has taken."""
     lost: int
+    """Messages that it should have got and did not."""
     lost_by: Losses
+    """The same by the reason."""
     redelivered: int
+    """Messages handed on to it when another endpoint ended, or gave them back."""
     last_progress: float | None
     """When it last took a message, to about 10 ms: seconds since the epoch."""
 
@@ -162,6 +179,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """A bus at one moment."""
 
     bus: str
+    """Its name."""
     state: State
     """``unhealthy``: messages are lost or do not get on. ``degraded``: they do, but late, or not
     all is as it should be; or some were lost within the last five minutes. What a receiver chose
@@ -176,7 +194,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     bus_state: str
     """What the dispatcher wrote, as in `BusInfo.state`."""
     dispatcher_alive: bool
+    """Whether the dispatcher's process is alive."""
     pid: int | None
+    """The dispatcher's process; None: there is none."""
     serial: int
     """How many dispatchers the bus has had."""
     uptime: float | None
@@ -199,18 +219,27 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     """Requests under way."""
     routed: int
+    """Messages that the bus has delivered, an event to several once for each."""
     lost: int
+    """Messages that a receiver should have got and did not, of all endpoints that the bus ever
+    had."""
     lost_by: Losses
     """The same by the reason."""
     last_losses: tuple[PastLoss, ...]
     """What was lost last and nobody had chosen so, latest first: where, why, and of which type.
     Those of the last five minutes are among the reasons."""
     unrouted: int
+    """Events that no subscription matched."""
     no_route: int
+    """Commands and requests that no endpoint handled."""
     dead_letters: int
+    """Messages published on ``$bus.undeliverable`` because no endpoint will handle them."""
     orphans: int
+    """Replies that no request waited for."""
     redelivered: int
+    """Messages handed on when an endpoint ended, or gave them back."""
     violations: int
+    """Endpoints that were quarantined, since they wrote what no endpoint writes."""
     deaths: dict[str, int]
     """How many endpoints did not end in good order, by how they ended (a word of `Death.reason`),
     since the bus was made."""
@@ -221,6 +250,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     backlogs_failed: int
     """Backlogs that could not be made, or were removed while messages waited in them."""
     endpoints: tuple[EndpointHealth, ...]
+    """Each on its own."""
 
 
 def assess(

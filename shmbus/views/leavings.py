@@ -27,11 +27,13 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
     """Something in /dev/shm whose owner is dead."""
 
     bus: str
+    """Of which bus it is."""
     owner: str
     """Whose it was."""
     bytes: int
     """What it takes of /dev/shm."""
     files: tuple[str, ...]
+    """The names that it has there."""
     removable: bool
     """Whether it is provably unused."""
     reason: str
@@ -42,8 +44,11 @@ class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     """What another user has in /dev/shm; whether it is in use is not checked."""
 
     uid: int
+    """The user."""
     buses: tuple[str, ...]
+    """The buses that it has names of."""
     bytes: int
+    """What they take of /dev/shm."""
 
 
 def find_leavings(bus: str | None = None) -> list[Leaving]:

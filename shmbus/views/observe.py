@@ -30,9 +30,13 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """That moment, on the monotonic clock."""
     info: BusInfo
+    """The bus itself."""
     endpoints: list[EndpointInfo]
+    """All that hold a slot, dead ones that are not removed yet included."""
     backlogs: list[Backlog]
+    """What waits in the dispatcher until somebody is free."""
     health: Health
+    """What is wrong, and the traffic."""
 
 
 class BusView:
