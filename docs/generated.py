@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,44 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace `{{ name }}` by what the function of that name makes."""
-    return re.sub(r"^\{\{ (\w+) \}\}$", lambda m: MAKERS[m[1]](), markdown, flags=re.MULTILINE)
+    """Show what stands in a comment `<!-- site ... -->`, leave out what stands between
+    `<!-- checkout -->` and `<!-- end -->`, and replace `{{ name }}` by what the function of that
+    name makes."""
+    shown = re.sub(r"^<!-- checkout -->\n.*?^<!-- end -->$", "", markdown, flags=_LINES)
+    shown = re.sub(r"^<!-- site\n(.*?)^-->$", r"\1", shown, flags=_LINES)
+    return re.sub(r"^\{\{ (\w+) \}\}$", lambda m: MAKERS[m[1]](), shown, flags=re.MULTILINE)
+
+
+_LINES = re.MULTILINE | re.DOTALL
+
+
+# Pages that stand at the top of the checkout ----------------------------------------------------
+
+
+def readme() -> str:
+    """README's beginning, up to its second section."""
+    return _as_page("README.md").partition("\n## ")[0].partition("\n")[2]
+
+
+def contributing() -> str:
+    """All of CONTRIBUTING."""
+    return _as_page("CONTRIBUTING.md")
+
+
+def changes() -> str:
+    """All of CHANGELOG."""
+    return _as_page("CHANGELOG.md")
+
+
+def _as_page(name: str) -> str:
+    """With its links as those of a page in docs; what is not on the site loses its link."""
+    text = (
+        (ROOT / name)
+        .read_text()
+        .replace("](docs/", "](")
+        .replace("](CONTRIBUTING.md", "](contributing.md")
+    )
+    return re.sub(r"\[([^\]]+)\]\((?:LICENSE|examples)[^)]*\)", r"\1", text)
 
 
 # The layout -------------------------------------------------------------------------------------
@@ -63,56 +95,6 @@ def _prose(comment: str) -> str:
     return re.sub(r"\b(?:enum |struct )?(sb_\w+|SB_\w+)(\(\))?", r"`\1`", text)
 
 
-# The bus's own events ---------------------------------------------------------------------------
-
-
-def events() -> str:
-    """What the bus publishes: a table of the fields of each."""
-    from shmbus.events import EVENTS
-
-    parts = []
-    for type, event in EVENTS.items():
-        parts += [f"### {type}\n", f"`shmbus.events.{event.__name__}`: {inspect.getdoc(event)}\n"]
-        parts.append("| field | | |\n|---|---|---|")
-        for name, (kind, meaning) in _attributes(event).items():
-            parts.append(f"| `{name}` | `{kind}` | {meaning} |")
-        parts.append("")
-    return "\n".join(parts)
-
-
-def _attributes(owner: type) -> dict[str, tuple[str, str]]:
-    """The annotated attributes of a class and of those that it builds on, with type and meaning."""
-    found: dict[str, tuple[str, str]] = {}
-    for base in reversed([base for base in owner.__mro__ if base.__module__ == owner.__module__]):
-        (definition,) = ast.parse(inspect.getsource(base)).body
-        assert isinstance(definition, ast.ClassDef)
-        for attribute, text in itertools.pairwise(definition.body):
-            if isinstance(attribute, ast.AnnAssign) and isinstance(text, ast.Expr):
-                kind, meaning = ast.unparse(attribute.annotation), ast.literal_eval(text.value)
-                meaning = " ".join(meaning.split())
-                found[ast.unparse(attribute.target)] = (kind.replace("|", "\\|"), meaning)
-    return found
-
-
-# The errors -------------------------------------------------------------------------------------
-
-
-def errors() -> str:
-    """Every class: what it means, and the facts that it carries."""
-    from shmbus.errors import BusError
-
-    return "\n".join(_error(BusError, 0))
-
-
-def _error(error: type[BaseException], depth: int) -> Iterator[str]:
-    facts = [field.name for field in dataclasses.fields(error)] if depth else []  # type: ignore[arg-type]
-    known = f" Facts: {', '.join(f'`{fact}`' for fact in facts)}." if facts else ""
-    meaning = (inspect.getdoc(error) or "").partition("\n\n")[0].replace("\n", " ")
-    yield f"{'    ' * depth}- **`{error.__name__}`**: {meaning}{known}"
-    for child in error.__subclasses__():
-        yield from _error(child, depth + 1)
-
-
 # The command line -------------------------------------------------------------------------------
 
 
@@ -136,8 +118,9 @@ def cli() -> str:
 
 
 MAKERS: dict[str, Callable[[], str]] = {
+    "readme": readme,
+    "contributing": contributing,
+    "changes": changes,
     "layout": layout,
-    "events": events,
-    "errors": errors,
     "cli": cli,
 }

@@ -42,6 +42,9 @@ class BusError(Exception):
         return _restore, (type(self), self.data), self.__dict__  # the notes, too
 
 
+_BESIDE_PAYLOAD = 64 + MAX_TYPE  # bytes that a message takes beside its payload: header, type
+
+
 def _restore(error: type[BusError], data: dict[str, Any]) -> BusError:
     return error(**data)
 
@@ -148,10 +151,17 @@ class MessageTooLarge(NotAccepted):
     index: int | None = None  # which message of a batch
 
     def _explain(self) -> str:
+        ring = max(1 << (4 * (self.size + _BESIDE_PAYLOAD) - 1).bit_length(), 4096)
+        one = f"Settings({self.setting}={ring})"
+        way = "reply_bytes={0}" if self.setting == "reply_bytes" else "in_bytes={0}, out_bytes={0}"
+        remedy = (
+            f"attach that endpoint with {one}, or serve the bus with Settings({way.format(ring)})"
+        )
+        if ring > 1 << 31:
+            remedy = "send a file's name, or parts"
         return (
             f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
-            f"carries at most {self.limit}. Send less, or give it a Settings({self.setting}=...) "
-            "of at least four times the message"
+            f"carries at most {self.limit}: a quarter of its {self.setting}. Send less, or {remedy}"
         )
 
 

@@ -1,17 +1,18 @@
 """The documentation is true: its programs, its commands and what they print.
 
-On each page, a Python block with a title is a file; the others are one script, block after block. A
-`console` block is a terminal: its commands are run, and must print what is shown (a number may be
-another number, `...` is anything). The last command may go on running; a later block of the same
-terminal shows what it has printed since, or what it does at `^C`. A comment `<!-- python ... -->`
-holds what the script needs and readers do not. The bus is always called symphony there; here it has
-a name of its own.
+A Python block on a page is a program, whole: whoever pastes it alone can run it. What it prints
+stands behind `print` as a comment, where that is always the same. A block with a title is a file,
+which a `console` block runs. That is a terminal: its commands are run, and must print what is shown
+(a number may be another number, `...` is anything). The last command may go on running; a later
+block of the same terminal shows what it has printed since, or what it does at `^C`. The bus is
+always called symphony there; here it has a name of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import os
 import re
 import signal
@@ -29,20 +30,21 @@ import pytest
 import ringbuf
 import shmbus.host
 import shmbus.options
+from docs import payload_types, written
 from shmbus import errors, events
 from shmbus.shared import layout
-from shmbus.testing import eventually
+from shmbus.testing import Attach, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 PAGES = [
-    ROOT / "README.md",
+    README,
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 _BLOCK = re.compile(
-    r"^(?P<indent> *)(?:```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$"
-    r"|<!-- (?P<hidden>python|console)\n(?P<hidden_body>.*?)^(?P=indent)-->$)",
+    r"^(?P<indent> *)```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -57,12 +59,11 @@ class Block(NamedTuple):
 def blocks(page: Path) -> Iterator[Block]:
     source = page.read_text()
     for match in _BLOCK.finditer(source):
-        body = match["body"] if match["language"] else match["hidden_body"]
-        title = re.search(r'title="([^"]*)"', match["info"] or "")
+        title = re.search(r'title="([^"]*)"', match["info"])
         yield Block(
-            match["language"] or match["hidden"],
+            match["language"],
             title[1] if title else "",
-            textwrap.dedent(body),
+            textwrap.dedent(match["body"]),
             source.count("\n", 0, match.start()) + 1,
         )
 
@@ -146,54 +147,108 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-README, *OTHERS = PAGES
+def pages_with(*, programs: bool) -> list[object]:
+    """Those that have programs to be pasted, or files and terminals; README for every save."""
+    return [
+        pytest.param(page, marks=pytest.mark.smoke, id="README.md") if page == README else page
+        for page in PAGES
+        if any(is_program(block) == programs and is_run(block) for block in blocks(page))
+    ]
+
+
+def is_run(block: Block) -> bool:
+    return block.language in ("python", "console")
+
+
+def is_program(block: Block) -> bool:
+    return block.language == "python" and not block.title
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [pytest.param(README, marks=pytest.mark.smoke), *OTHERS], ids=page_id
-)
-def test_the_page_says_what_happens(page: Path, bus_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", pages_with(programs=False), ids=page_id)
+def test_the_terminals_on_a_page_show_what_happens(
+    page: Path, bus_name: str, tmp_path: Path
+) -> None:
     terminals: dict[str, Terminal] = {}
-    script: dict[int, str] = {}
     try:
         for block in blocks(page):
             text = block.text.replace("symphony", bus_name)
             if block.language == "python" and block.title:
                 (tmp_path / block.title).write_text(text)
-            elif block.language == "python":
-                script |= dict(enumerate(text.splitlines(), block.line))
             elif block.language == "console":
                 log = tmp_path / f".terminal-{len(terminals)}"
                 terminals.setdefault(block.title, Terminal(tmp_path, log)).show(text)
     finally:
         for terminal in reversed(terminals.values()):
             terminal.end()
-    if script:
-        lines = [script.get(number, "") for number in range(max(script) + 1)]
-        file = tmp_path / "the_page.py"  # its line numbers are those of the page
-        file.write_text("\n".join(lines))
-        done = subprocess.run(
-            [sys.executable, "-W", "error", str(file)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+
+
+ONE_AFTER_ANOTHER = """
+import json, sys, types
+
+for page, line, text in json.load(sys.stdin):
+    print("program at line", line)
+    module = sys.modules["__main__"] = types.ModuleType("__main__")  # nothing of the one before
+    exec(compile("\\n" * line + text, page, "exec"), module.__dict__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with(programs=True), ids=page_id)
+def test_each_program_on_a_page_runs_when_it_is_pasted_alone(
+    page: Path, bus_name: str, tmp_path: Path
+) -> None:
+    # One process for all of a page: Python takes longer to start than most of them to run.
+    programs = [block for block in blocks(page) if is_program(block)]
+    given = [(str(page), block.line, block.text) for block in programs]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ONE_AFTER_ANOTHER],
+        input=json.dumps(given).replace("symphony", bus_name),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for block in programs:
+        printed = done.stdout.partition(f"program at line {block.line}\n")[2]
+        printed = printed.partition("program at line ")[0]
+        for shown in re.findall(r"^ *print\(.*\)  # (.+)$", block.text, re.MULTILINE):
+            assert shown.replace("symphony", bus_name) in printed, (
+                f"line {block.line}: {done.stdout}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_all_python_on_a_page_is_run(page: Path) -> None:
-    fences = re.findall(r"^ *```(?:python|py|pycon)\b", page.read_text(), re.MULTILINE)
-    visible = [b for b in blocks(page) if b.language == "python"]
-    assert len(fences) <= len(visible)
+    text = page.read_text()
+    fences = re.findall(r"^ *```(?:python|py|pycon)\b", text, re.MULTILINE)
+    assert len(fences) == len([b for b in blocks(page) if b.language == "python"])
+    assert "<!-- python" not in text  # what readers cannot see, they cannot paste
+    named = {word for b in blocks(page) if b.language == "console" for word in b.text.split()}
+    for block in blocks(page):
+        assert not block.title or block.title in named or block.language != "python", block.title
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as sites that show a checkout make them."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {written.anchor_of(title) for title in titles}
 
 
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page_id(page)}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text()):
+            file = (page.parent / target).resolve() if target else page
+            assert file.exists(), f"{page_id(page)}: {target}"
+            if anchor:
+                assert anchor in headings(file), f"{page_id(page)}: {target}#{anchor}"
+
+
+def test_readme_has_only_pictures_that_show_wherever_it_is_shown() -> None:
+    # PyPI has none of the files, and removes what no address of http leads to.
+    assert not re.search(r"!\[|<img|<svg|<picture", README.read_text())
 
 
 def test_the_files_that_are_named_exist() -> None:
@@ -203,6 +258,48 @@ def test_the_files_that_are_named_exist() -> None:
             assert (ROOT / path).exists() or (page.parent / path).exists(), (
                 f"{page_id(page)}: {path}"
             )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_what_is_made_from_the_code_and_stands_in_a_page_is_up_to_date(page: Path) -> None:
+    text = page.read_text()
+    assert written.rewritten(text) == text, "run: python docs/written.py"
+
+
+def test_every_public_name_is_explained_on_a_page_of_the_checkout() -> None:
+    table = (ROOT / "docs/reference/api.md").read_text()
+    for name, member in written.public():
+        called = f"{name}()" if callable(member) else name
+        row = re.search(rf"^\| `{re.escape(called)}` \| .+ \| \[.+\]\(.+\) \|$", table, re.M)
+        assert row is not None, name
+
+
+def test_each_payload_that_is_shown_comes_over_a_bus_as_is_shown(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    sent = {
+        f"x.{number}": (payload_types.value(value), payload_types.value(kind))
+        for number, (value, kind) in enumerate(payload_types.SENT)
+    }
+    sender, plain, typed = attach("sender"), attach("plain"), attach("typed")
+    plain.subscribe("x.*")
+    for type, (_, kind) in sent.items():
+        typed.subscribe(type, payload_type=kind)
+    for type, (value, kind) in sent.items():
+        try:
+            expected = payload_types.received(value)
+        except errors.EncodeError:
+            with pytest.raises(errors.EncodeError):
+                sender.publish(type, value)
+            continue
+        sender.publish(type, value)
+        for endpoint, shown in (
+            (plain, expected),
+            (typed, payload_types.received(value, kind)),
+        ):
+            message = endpoint.receive(60)
+            assert message is not None
+            assert (message.type, repr(message.payload)) == (type, repr(shown))
 
 
 def generated() -> ModuleType:
@@ -235,17 +332,17 @@ def test_every_structure_in_shared_memory_is_in_the_documentation() -> None:
 
 
 def test_every_field_of_every_event_is_in_the_documentation() -> None:
-    made = generated().events()
+    made = written.events()
     for type, event in events.EVENTS.items():
         part = made.partition(f"### {type}\n")[2].partition("###")[0]
         for field in msgspec.structs.fields(event):
             row = re.search(rf"^\| `{field.name}` \| `.+` \| .+ \|$", part, re.MULTILINE)
             assert row is not None, f"{type}: {field.name}"
-    assert "{{ events }}" in (ROOT / "docs/reference/api.md").read_text()
+    assert made.strip() in (ROOT / "docs/reference/api.md").read_text()
 
 
 def test_every_error_and_every_command_is_in_the_documentation() -> None:
-    made = generated().errors()
+    made = written.errors()
     for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, errors.BusError):
             assert f"**`{name}`**" in made

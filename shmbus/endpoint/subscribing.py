@@ -33,7 +33,11 @@ CONFIRM = 5.0
 
 
 class Subscription:
-    """What `subscribe` and `on_death` return; `close` ends it."""
+    """What `subscribe` and `on_death` return; `close` ends it. A context manager.
+
+    `pattern`: what was subscribed to, or the name of the endpoint that is watched.
+    `group`: the group that was given, or None.
+    """
 
     def __init__(self, pattern: str, group: str | None, close: Callable[[], object]) -> None:
         self.pattern = pattern

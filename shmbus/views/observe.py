@@ -43,6 +43,8 @@ class BusView:
     """One bus, observed. Thread-safe; a context manager. Once it is closed, looking
     raises ``ViewClosed``.
 
+    `name`: the bus's.
+
     Raises ``NoSuchBus`` (names the buses that run), ``LayoutMismatch`` (names both layouts),
     ``SegmentError`` (it belongs to another user, or is broken).
     """

@@ -1,6 +1,7 @@
 """What is published reaches those who subscribe, once each, in order, or is counted."""
 
 import functools
+import re
 import threading
 from collections import Counter
 from typing import Any
@@ -363,6 +364,25 @@ def test_too_large_is_told_to_its_maker_with_the_limit(bus: shmbus.Bus, attach: 
     assert caught.value.setting == "out_bytes"
     endpoint.publish("x", bytes(caught.value.limit))
     assert endpoint.receive(10) is not None
+
+
+def test_a_message_that_is_too_large_is_taken_with_the_settings_that_its_error_names(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    payload = bytes(200_000)
+    with pytest.raises(errors.MessageTooLarge, match="Send less, or attach that") as caught:
+        attach("small").publish("x", payload)
+    named = re.search(
+        r"serve the bus with Settings\(in_bytes=(\d+), out_bytes=(\d+)\)", str(caught.value)
+    )
+    assert named is not None
+    settings = shmbus.Settings(in_bytes=int(named[1]), out_bytes=int(named[2]))
+    endpoint = attach("large", settings=settings)
+    endpoint.subscribe("x")
+    endpoint.publish("x", payload)
+    message = endpoint.receive(60)
+    assert message is not None
+    assert message.payload == payload
 
 
 def test_large_messages_where_the_rings_are_made_for_them(bus: shmbus.Bus, attach: Attach) -> None:

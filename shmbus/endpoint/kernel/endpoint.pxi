@@ -29,10 +29,12 @@ cdef class EndpointCore:
 
     @property
     def name(self):
+        """The only one of that name on the bus."""
         return self._connection.name
 
     @property
     def reconnect(self):
+        """Whether calls wait for the next dispatcher where one dies, as `attach` was told."""
         return self._connection.reconnect
 
     @property
@@ -47,8 +49,9 @@ cdef class EndpointCore:
     def publish(self, str type not None, payload=None, *, timeout=5.0):
         """Send an event to all who subscribe to a matching pattern.
 
-        It is accepted when this returns. `timeout`: seconds to wait while this endpoint's ring is
-        full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
+        It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes; 128 KiB at
+        most, unless the rings are larger, `Settings(in_bytes=, out_bytes=)`. `timeout`: seconds to
+        wait while this endpoint's ring is full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
         `InvalidType`, `BusDown`, `EndpointClosed`.
         """
         self._outbox.post(SB_EVENT, type, payload, timeout, self._outbox.always(), ALONE)
@@ -83,7 +86,8 @@ cdef class EndpointCore:
         for its reply.
 
         The reply may come before events that the handler published earlier: it has a way of its
-        own. `timeout`: seconds; None waits for ever. `reply_type`: what the reply's payload is
+        own; it has 64 KiB at most, unless `Settings(reply_bytes=)` is larger. `timeout`: seconds; None
+        waits for ever. `reply_type`: what the reply's payload is
         decoded to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
         `RequestsFull`, `BusDown`, and like `publish`.
         """

@@ -33,6 +33,10 @@ cdef class Deferral:
 cdef class Message:
     """A message as its receiver sees it, or a reply.
 
+    `type`: what it is, and by what it was routed.
+    `source`: the endpoint that sent it.
+    `lost`: how many messages this endpoint has lost since the one before.
+
     `payload` is decoded when it is first read, to the type that the call, the callback's
     annotation or `attach(types=...)` names, and raises `DecodeError` where it is not of that type.
     """
