@@ -22,6 +22,7 @@ from .facts import (
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
 from .observe import BusView, Look, observe
+from .shm import Holder, SharedMemory, shared_memory
 
 __all__ = [
     "Backlog",
@@ -33,6 +34,7 @@ __all__ = [
     "Finding",
     "Foreign",
     "Health",
+    "Holder",
     "Interest",
     "Latency",
     "Leaving",
@@ -45,10 +47,12 @@ __all__ = [
     "Receiver",
     "Ring",
     "Route",
+    "SharedMemory",
     "buses",
     "check_host",
     "find_foreign",
     "find_leavings",
     "free_leaving",
     "observe",
+    "shared_memory",
 ]

@@ -68,7 +68,7 @@ def find_foreign() -> list[Foreign]:
         Foreign(
             uid=uid,
             buses=tuple(sorted({entry.bus for _, entry in files})),
-            bytes=sum(_size(path) for path, _ in files),
+            bytes=sum(bytes_of(path) for path, _ in files),
         )
         for uid, files in sorted(found.items())
     ]
@@ -129,7 +129,7 @@ def _fenced(bus: str) -> bool:
 
 
 def _remove(path: Path) -> int:
-    size = _size(path)
+    size = bytes_of(path)
     try:
         path.unlink()
     except FileNotFoundError:
@@ -137,7 +137,8 @@ def _remove(path: Path) -> int:
     return size
 
 
-def _size(path: Path) -> int:
+def bytes_of(path: Path) -> int:
+    """What a file takes; 0 where it has gone."""
     try:
         return os.lstat(path).st_blocks * 512
     except OSError:
@@ -250,7 +251,7 @@ class _Bus:
         yield Leaving(
             bus=self.name,
             owner=owner,
-            bytes=sum(map(_size, files)),
+            bytes=sum(map(bytes_of, files)),
             files=tuple(path.name for path in files),
             removable=not self.alive,
             reason=reason,
@@ -271,7 +272,7 @@ class _Bus:
                 yield Leaving(
                     bus=self.name,
                     owner=f"{f'endpoint {name}, ' if name else ''}process {owner.pid}",
-                    bytes=sum(map(_size, files)),
+                    bytes=sum(map(bytes_of, files)),
                     files=tuple(path.name for path in files),
                     removable=True,
                     reason="it died before it was admitted",

@@ -7,7 +7,7 @@ died, and shows so.
 from __future__ import annotations
 
 import threading
-from typing import Self
+from typing import Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -88,15 +88,21 @@ class BusView:
         with self._lock:
             return self._registry.losses(Clock.now())
 
-    def find(self, pattern: str) -> list[EndpointInfo]:
-        """The attached endpoints that subscribe to or handle what this pattern (or type) matches.
-        Raises ``InvalidPattern``."""
+    def find(
+        self, pattern: str, *, role: Literal["subscribe", "handle"] | None = None
+    ) -> list[EndpointInfo]:
+        """The attached endpoints that subscribe to or handle what this pattern (or type) matches;
+        with ``role`` those that do that. Raises ``InvalidPattern``."""
         patterns.check_pattern(pattern)
+        roles = ("subscribe", "handle") if role is None else (role,)
         return [
             endpoint
             for endpoint in self.endpoints()
             if endpoint.state == "attached"
-            and any(patterns.overlaps(pattern, mine) for mine in endpoint.patterns)
+            and any(
+                interest.role in roles and patterns.overlaps(pattern, interest.pattern)
+                for interest in endpoint.interests
+            )
         ]
 
     def requests(self, name: str) -> list[PendingRequest]:

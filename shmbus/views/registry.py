@@ -72,6 +72,15 @@ class Registry:
         there = layout.RowState.FREE < now["state"] <= layout.RowState.DYING
         return now if there and now["generation"] == row["generation"] else None
 
+    def owners(self) -> dict[names.Owner, tuple[int, int]]:
+        """Slot and generation of each endpoint, by who owns its segments."""
+        rows, still = steady(self._rows, "seq")
+        there = still & (rows["state"] != int(layout.RowState.FREE))
+        return {
+            names.owner_in(row): (slot, int(row["generation"]))
+            for slot, row in zip(np.flatnonzero(there).tolist(), rows[there], strict=True)
+        }
+
     def backlogs(self, endpoints: list[EndpointInfo], clock: Clock | None = None) -> list[Backlog]:
         """All backlogs, in the order of slots. ``endpoints``: who may take from them."""
         return self._backlogs.look(self.head[0]["backlog"].copy(), endpoints, clock or Clock.now())

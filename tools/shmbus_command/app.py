@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": "doctor:doctor",
     "health": "health:health",
     "ls": "ls:ls",
+    "mem": "mem:mem",
     "pub": "sending:pub",
     "reply": "replying:reply",
     "request": "sending:request",
@@ -22,6 +23,8 @@ COMMANDS = {
     "sub": "receiving:sub",
     "tap": "tapping:tap",
     "top": "top:top",
+    "types": "flowing:types",
+    "wait": "wait:wait",
     "demo": "demo.command:demo",
     "serve": "serve:serve",
 }

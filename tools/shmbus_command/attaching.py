@@ -9,13 +9,18 @@ from contextlib import contextmanager
 
 from shmbus_console.options import seconds_option
 
-from shmbus import BusView, Endpoint, attach, errors, observe
+from shmbus import BusView, Endpoint, Settings, attach, errors, observe
 
 wait_for_bus = seconds_option("--wait", help="First wait so long at most until the bus runs.")
 
 
 def attach_now(
-    bus: str | None, role: str, wait: float | None = None, *, reconnect: bool = False
+    bus: str | None,
+    role: str,
+    wait: float | None = None,
+    *,
+    reconnect: bool = False,
+    settings: Settings | None = None,
 ) -> Endpoint:
     """Attach. Unlike `shmbus.attach`, which waits for the bus, fail at once where there is none,
     unless ``wait`` is given."""
@@ -35,7 +40,8 @@ def attach_now(
         if time.monotonic() >= end:
             raise problem
         time.sleep(0.05)
-    return attach(info.name, name=f"shmbus-{role}-{os.getpid()}", reconnect=reconnect)
+    name = f"shmbus-{role}-{os.getpid()}"
+    return attach(info.name, name=name, reconnect=reconnect, settings=settings)
 
 
 def _received(bus: BusView, type: str, role: str) -> bool:

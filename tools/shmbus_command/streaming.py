@@ -46,23 +46,31 @@ def stream(
     endpoint: Endpoint,
     count: int | None,
     timeout: float | None,
-    each: Callable[[Message[Any]], None],
+    each: Callable[[Message[Any]], object],
     tick: Callable[[], None] | None = None,
+    *,
+    copies: bool = False,
+    tell_lost: bool = True,
 ) -> None:
-    """Pass on what comes until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C."""
+    """Pass on what comes until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C.
+    What ``each`` returns False for does not count. ``copies``: more may be received than are passed
+    on, since others have got them."""
     left = count
     end = None if timeout is None else time.monotonic() + timeout
     try:
         while left != 0 and (end is None or time.monotonic() < end):
-            most = _AT_ONCE if left is None else min(left, _AT_ONCE)
+            most = _AT_ONCE if left is None or copies else min(left, _AT_ONCE)
             for message in endpoint.receive_many(most, _doze(end)):
-                left = None if left is None else left - 1
-                if message.lost:
+                if message.lost and tell_lost:
                     note(who, f"{message.lost} lost here")
                 try:
-                    each(message)
+                    counts = each(message) is not False
                 except errors.DecodeError as problem:
                     note(who, str(problem))
+                    counts = True
+                left = left - 1 if left is not None and counts else left
+                if left == 0:
+                    break
             if tick is not None:
                 tick()
             flush()

@@ -11,13 +11,13 @@ from shmbus_console.output import note, print_json, write
 from shmbus import Message
 
 from .attaching import attach_now
+from .filtering import Filter, filter_options, watch
 from .streaming import receiving_options, stream
-
-_REQUESTS = 10_000  # whose times a tap keeps until their replies come
 
 
 @click.command(short_help="Print copies of all messages between other endpoints.")
 @receiving_options
+@filter_options
 def tap(
     patterns: tuple[str, ...],
     bus: str | None,
@@ -26,38 +26,41 @@ def tap(
     wait: float | None,
     reconnect: bool,
     as_json: bool,
+    **wanted: Any,
 ) -> None:
     """Print copies of what passes between other endpoints: events, commands, requests, replies and
-    errors.
+    errors. PATTERN is by default all, the bus's own events ('$bus.>') included.
 
     Each is shown with where it came from and went to, what became of it, and how long the bus took;
     a reply also with the time since its request. An event to several is shown once for each. A tap
-    delays nobody: copies that it does not read in time are lost, and nothing else.
+    delays nobody: copies that it does not read in time are lost, and nothing else. It costs the
+    dispatcher one more copy of each message that matches PATTERN, wanted by the other options or
+    not.
     """
-    requested: dict[Any, int] = {}
+    filter = Filter(**wanted)
+    seen = shown = 0
 
-    def each(message: Message[Any]) -> None:
-        seen = message.tap
-        if seen is None:
-            return
-        took = (seen.forwarded_ns - seen.sent_ns) / 1e9
-        after = None
-        if message.correlation_id is not None:
-            if seen.kind == "request":
-                requested[message.correlation_id] = seen.sent_ns
-                if len(requested) > _REQUESTS:
-                    requested.pop(next(iter(requested)))
-            elif message.correlation_id in requested:
-                after = (seen.forwarded_ns - requested.pop(message.correlation_id)) / 1e9
+    def each(message: Message[Any]) -> bool:
+        nonlocal seen, shown
+        seen += 1
+        passed = filter.passed(message)
+        if passed is None:
+            return False
+        shown += 1
         if as_json:
-            facts = {"kind": seen.kind, "outcome": seen.outcome, "target": seen.target}
-            times = {"routing_seconds": took, "seconds_since_request": after}
+            became = passed.tap
+            facts = {"kind": became.kind, "outcome": became.outcome, "target": became.target}
+            times = {"routing_seconds": passed.took, "seconds_since_request": passed.after}
             print_json({**envelope(message), **facts, **times})
         else:
-            write(tapped(message, seen, took, after))
+            write(tapped(message, passed.tap, passed.took, passed.after))
+        return True
 
     with attach_now(bus, "tap", wait, reconnect=reconnect) as endpoint:
-        for pattern in patterns or (">", "$bus.>"):
-            endpoint.tap(pattern)
+        watch(endpoint, patterns or (">", "$bus.>"))
         note("tap", f"tapping {endpoint.bus.name}")
-        stream("tap", endpoint, count, timeout, each)
+        try:
+            stream("tap", endpoint, count, timeout, each, copies=True)
+        finally:
+            if not filter.all:
+                note("tap", f"{shown:,} of {seen:,} were wanted")

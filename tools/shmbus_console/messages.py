@@ -83,7 +83,7 @@ def pretty(message: Message[Any]) -> bytes:
 _OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta"}
 
 
-def tapped(message: Message[Any], seen: Tap, took: float, after: float | None) -> bytes:
+def tapped(message: Message[Any], seen: Tap, took: float | None, after: float | None) -> bytes:
     """A message that passed between others, as a line for people."""
     outcome = "" if seen.outcome == "delivered" else seen.outcome
     parts = [
@@ -92,7 +92,7 @@ def tapped(message: Message[Any], seen: Tap, took: float, after: float | None) -
         click.style(message.type, fg="cyan", bold=True),
         click.style(f"{message.source} -> {seen.target or '-'}", fg="green"),
         *([click.style(outcome, fg=_OUTCOMES.get(outcome))] if outcome else []),
-        click.style(f"in {duration(took)}", dim=True),
+        *([click.style(f"in {duration(took)}", dim=True)] if took is not None else []),
         *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
         shown(message),
     ]

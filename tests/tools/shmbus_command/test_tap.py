@@ -1,0 +1,270 @@
+"""tap and types: what passes between others, as it comes and counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from shmbus_command import flow
+from shmbus_command.filtering import Passed
+from shmbus_command.flow import Flows
+
+import shmbus
+from shmbus.testing import eventually
+
+from .conftest import Ran
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def traffic(bus: shmbus.Bus) -> Iterator[Callable[[], None]]:
+    """`traffic()`: an event for somebody and one for nobody, a request that is answered, one that
+    fails, a slow one, and a command without a handler."""
+    slow = threading.Event()
+
+    def fail(message: shmbus.Message) -> None:
+        raise ValueError("no such sum")
+
+    with bus.attach("worker-1") as worker, bus.attach("sensor") as sensor:
+        worker.subscribe("camera.frame", lambda message: None)
+        worker.handle("calc.add", lambda message: message.payload)
+        worker.handle("calc.bad", fail)
+        worker.handle("calc.slow", lambda message: slow.wait(0.05))
+        worker.start()
+
+        def traffic() -> None:
+            sensor.publish("camera.frame", b"x" * 100)
+            sensor.publish("camera.gone", b"x" * 10)
+            assert sensor.request("calc.add", 41, timeout=60).payload == 41
+            with pytest.raises(shmbus.errors.RemoteError):
+                sensor.request("calc.bad", timeout=60)
+            sensor.request("calc.slow", timeout=60)
+            sensor.send("calc.none")
+
+        yield traffic
+
+
+@contextmanager
+def once_tapped(bus: shmbus.Bus, then: Callable[[], None], most: int = 1) -> Iterator[None]:
+    """Calls `then` in a thread when an endpoint taps, with so many interests."""
+
+    def wait() -> None:
+        eventually(
+            lambda: any(
+                e.routed and any(i.role == "tap" for i in e.interests) and len(e.interests) >= most
+                for e in bus.endpoints()
+            )
+        )
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
+
+
+def tap(bus: shmbus.Bus, command: Command, traffic: Callable[[], None], *options: object) -> Ran:
+    """What a tap of everything with these options prints, until it has seen the last message."""
+    with once_tapped(bus, traffic, 2):
+        return command("tap", "-b", bus.name, "--json", "--timeout", "30s", *options)
+
+
+def kinds(ran: Ran) -> list[tuple[str, str]]:
+    assert ran.code == 0, ran.err
+    return [(f["kind"], f["type"]) for f in map(msgspec.json.decode, ran.lines)]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--kind", "reply", "-n", 2], [("reply", "calc.add"), ("reply", "calc.slow")]),
+        (
+            ["--kind", "reply", "--kind", "error", "-n", 2],
+            [("reply", "calc.add"), ("error", "calc.bad")],
+        ),
+        (
+            ["--source", "work*", "--target", "sensor", "-n", 3],
+            [("reply", "calc.add"), ("error", "calc.bad"), ("reply", "calc.slow")],
+        ),
+        (["--target", "worker-?", "-n", 1], [("event", "camera.frame")]),
+        (["--slower", "40ms", "--kind", "reply", "-n", 1], [("reply", "calc.slow")]),
+        (
+            ["--failed", "-n", 4],
+            [
+                ("event", "camera.gone"),
+                ("error", "calc.bad"),
+                ("event", "$bus.undeliverable"),
+                ("send", "calc.none"),
+            ],
+        ),
+    ],
+)
+def test_a_tap_shows_what_is_wanted_and_counts_that_alone(
+    bus: shmbus.Bus,
+    shmbus_command: Command,
+    traffic: Callable[[], None],
+    options: list[object],
+    expected: list[tuple[str, str]],
+) -> None:
+    ran = tap(bus, shmbus_command, traffic, *options)
+    assert kinds(ran) == expected
+    assert f"shmbus tap: {len(expected)} of " in ran.err
+
+
+def test_a_reply_is_measured_from_its_request_though_only_replies_are_wanted(
+    bus: shmbus.Bus, shmbus_command: Command, traffic: Callable[[], None]
+) -> None:
+    ran = tap(bus, shmbus_command, traffic, "--kind", "reply", "--slower", "40ms", "-n", 1)
+    assert ran.json["seconds_since_request"] > 0.04
+
+
+def test_a_kind_that_there_is_not_is_a_bad_command_line(shmbus_command: Command) -> None:
+    ran = shmbus_command("tap", "--kind", "answer")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "'event', 'send', 'request', 'reply', 'error'" in ran.err
+
+
+def test_names_and_kinds_are_completed(
+    bus: shmbus.Bus,
+    traffic: Callable[[], None],
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def complete(*words: str) -> str:
+        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        return shmbus_command().out
+
+    assert "plain,worker-1" in complete("tap", "-b", bus.name, "--source", "wo")
+    assert "plain,sensor" in complete("types", "-b", bus.name, "--target", "se")
+    assert "plain,request" in complete("tap", "--kind", "req")
+
+
+# types ------------------------------------------------------------------------------------------
+
+
+def flows(bus: shmbus.Bus, command: Command, traffic: Callable[[], None], *options: object) -> Any:
+    with once_tapped(bus, traffic):
+        ran = command("types", "-b", bus.name, "--over", "0.5", "--json", *options)
+    assert ran.code == 0, ran.err
+    return ran.json
+
+
+@pytest.mark.smoke
+def test_types_says_what_flows_from_whom_and_how_much(
+    bus: shmbus.Bus, shmbus_command: Command, traffic: Callable[[], None]
+) -> None:
+    found = flows(bus, shmbus_command, traffic)
+    by_type = {f["type"]: f for f in found["flows"]}
+    frame = by_type["camera.frame"]
+    assert (frame["count"], frame["bytes"], frame["of"]) == (1, 100, ["sensor"])
+    assert frame["bytes_per_second"] == pytest.approx(100 * frame["rate"])
+    assert by_type["calc.bad"]["kinds"] == {"request": 1, "error": 1}
+    assert by_type["calc.bad"]["of"] == ["sensor", "worker-1"]
+    assert {type for type, f in by_type.items() if f["failed"]} == {
+        "camera.gone",
+        "calc.bad",
+        "calc.none",
+    }
+    assert (found["count"], found["missed"], found["others"]) == (9, 0, 0)
+    assert not any(type.startswith("$") for type in by_type)
+
+
+def test_types_may_be_asked_by_source_and_of_some_messages(
+    bus: shmbus.Bus, shmbus_command: Command, traffic: Callable[[], None]
+) -> None:
+    found = flows(bus, shmbus_command, traffic, "--by", "source", "--failed")
+    assert {f["source"]: f["of"] for f in found["flows"]} == {
+        "sensor": ["camera.gone", "calc.none"],
+        "worker-1": ["calc.bad"],
+    }
+
+
+def test_types_shows_the_busiest_first_and_counts_the_others(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("sensor") as sensor:
+
+        def publish() -> None:
+            for number in range(10):
+                for _ in range(number + 1):
+                    sensor.publish(f"job.{number}")
+
+        with once_tapped(bus, publish):
+            ran = shmbus_command("types", "-b", bus.name, "--over", "0.5", "--most", 2)
+    assert ran.lines[0].startswith(f"{bus.name}: ")
+    assert ran.lines[0].endswith(", 55 in all")
+    assert [line.split()[0] for line in ran.lines[1:4]] == ["TYPE", "job.9", "job.8"]
+    assert ran.lines[4] == "  and 8 others: 36 messages"
+
+
+def test_without_over_types_shows_a_new_table_until_it_is_interrupted(
+    bus: shmbus.Bus, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    def interrupt(document: Any) -> None:
+        shown.append(document)
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("shmbus_command.flowing.print_json", interrupt)
+    ran = shmbus_command("types", "-b", bus.name, "--interval", "10ms", "--json")
+    assert ran.code == 0
+    assert len(shown) == 3
+
+
+@pytest.mark.bus(in_bytes=4096, out_bytes=65536)
+def test_what_a_tap_missed_is_said(
+    bus: shmbus.Bus, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shmbus_command.flowing._RING", shmbus.Settings(in_bytes=4096))
+    with bus.attach("sensor") as sensor:
+        missed = threading.Event()
+
+        def publish() -> None:
+            observer = next(e.name for e in bus.endpoints() if e.name != "sensor")
+            while not missed.is_set():
+                sensor.publish_many([("news", b"x" * 900)] * 50)
+                if any(e.name == observer and e.lost for e in bus.endpoints()):
+                    missed.set()
+            sensor.publish("news")
+
+        with once_tapped(bus, publish):
+            ran = shmbus_command("types", "-b", bus.name, "--over", "0.5")
+    assert f"{bus.name}: at least " in ran.lines[0]
+    assert "copies were missed" in ran.lines[1]
+    assert "lower bounds" in ran.lines[1]
+
+
+def test_a_type_for_each_message_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "KEPT", 10)
+
+    class Copy:
+        kind, size, source = "event", 5, "sensor"
+
+        def __init__(self, type: str) -> None:
+            self.type = type
+
+    counted = Flows("symphony", "type", 0.0)
+    for number in range(1000):
+        for type in ("often", f"job.{number}"):
+            message: Any = Copy(type)
+            tap = shmbus.Tap(
+                kind="event", outcome="delivered", target="t", sent_ns=0, forwarded_ns=1
+            )
+            counted.add(Passed(message, tap, 0.0, None))
+        assert len(counted._rows) <= 20
+    report = counted.report(10.0, 3)
+    assert (report.flows[0].type, report.flows[0].count) == ("often", 1000)
+    assert report.rate == 200.0
+    assert report.bytes_per_second == 1000.0
+    assert report.count == 2000
+    assert report.others_count == 2000 - sum(f.count for f in report.flows)

@@ -1,0 +1,91 @@
+"""``shmbus mem``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import msgspec
+from shmbus_console.options import bus_argument, json_option
+from shmbus_console.output import print_json
+from shmbus_console.text import columns, size
+
+from shmbus import observe
+from shmbus.views import Holder, Ring, SharedMemory, shared_memory
+
+_RINGS = {
+    "incoming": "IN",
+    "incoming_replies": "REPLIES IN",
+    "outgoing": "OUT",
+    "outgoing_replies": "REPLIES OUT",
+}
+
+
+@click.command(short_help="Show who holds how much of /dev/shm.")
+@bus_argument
+@json_option
+def mem(bus: str | None, as_json: bool) -> None:
+    """Show who holds how much of /dev/shm: each bus of this user, its endpoints and backlogs, what
+    dead processes left, buses of other users, and all else; or BUS alone. Read-only.
+
+    MEMORY is what is taken, whatever is in the rings: that is reserved when they are made. Behind
+    the size of each ring stands the largest part of it that was ever used.
+    """
+    found = shared_memory()
+    if bus is not None:
+        found = msgspec.structs.replace(
+            found,
+            holders=tuple(h for h in found.holders if h.bus == bus),
+            leavings=tuple(left for left in found.leavings if left.bus == bus),
+        )
+        if not found.holders and not found.leavings:
+            observe(bus).close()  # which says why it is not there
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(_lines(found, alone=bus is not None)))
+
+
+def _lines(found: SharedMemory, *, alone: bool) -> Iterator[str]:
+    limit = "of no limited size" if found.size is None else f"{size(found.size)}"
+    yield f"/dev/shm: {limit}, {size(found.used)} used, {size(found.free)} free"
+    for bus in dict.fromkeys(holder.bus for holder in found.holders):
+        its = [holder for holder in found.holders if holder.bus == bus]
+        yield f"bus {bus}: {size(sum(holder.bytes for holder in its))}"
+        heads = ["WHO", "PID", "MEMORY", "FILES", *_RINGS.values()]
+        yield from columns(heads, list(map(_row, its)), "  ")
+    for left in found.leavings:
+        remedy = "shmbus doctor --fix frees it" if left.removable else f"kept: {left.reason}"
+        yield f"left of bus {left.bus}: {size(left.bytes)}; {left.owner}; {remedy}"
+    if alone:
+        return
+    for user in found.foreign:
+        yield f"buses of user {user.uid}: {size(user.bytes)}; {', '.join(user.buses)}"
+    yield f"not of shmbus: {size(found.other_bytes)} in {found.other_files} files"
+    if found.unseen:
+        yield (
+            f"without a name: {size(found.unseen)}, of removed files that are still mapped or "
+            "open, or in directories that you may not read"
+        )
+
+
+def _row(holder: Holder) -> list[str]:
+    match holder.what:
+        case "bus":
+            who = "the bus itself"
+        case "backlog":
+            who = f"backlog of {holder.name}"
+        case _:
+            who = holder.name or "(being admitted)"
+    rings = [holder.rings.get(ring) for ring in _RINGS]
+    if "backlog" in holder.rings:
+        rings[0] = holder.rings["backlog"]
+    pid = "-" if holder.pid is None else str(holder.pid)
+    return [who, pid, size(holder.bytes), str(holder.files), *map(_ring, rings)]
+
+
+def _ring(ring: Ring | None) -> str:
+    if ring is None:
+        return "-"
+    most = ring.high / ring.capacity if ring.capacity else 0.0
+    return f"{size(ring.capacity)}, {most:.0%}"
