@@ -198,12 +198,19 @@ def errors() -> str:
 
 
 def _error(error: type[BaseException], depth: int) -> Iterator[str]:
-    facts = [field.name for field in dataclasses.fields(error)] if depth else []  # type: ignore[arg-type]
-    known = f" Facts: {', '.join(f'`{fact}`' for fact in facts)}." if facts else ""
+    about = fields.meanings(error)
+    names = [field.name for field in dataclasses.fields(error)] if depth else []  # type: ignore[arg-type]
+    facts = (f"`{name}` ({_fact(about[name])})" if name in about else f"`{name}`" for name in names)
+    known = f" Facts: {', '.join(facts)}." if names else ""
     meaning = (inspect.getdoc(error) or "").partition("\n\n")[0].replace("\n", " ")
     yield f"{'    ' * depth}- **`{error.__name__}`**: {meaning}{known}"
     for child in error.__subclasses__():
         yield from _error(child, depth + 1)
+
+
+def _fact(meaning: str) -> str:
+    text = _in_table(meaning).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 # Pictures of terminals, in characters ------------------------------------------------------------

@@ -74,4 +74,4 @@ __all__ = [
     "views",
 ]
 
-fields.explain(sys.modules[__name__], events, views)
+fields.explain(sys.modules[__name__], errors, events, views)

@@ -29,7 +29,7 @@ class BusError(Exception):
 
     def _explain(self) -> str:
         """The message: what happened, to whom, and what to do."""
-        return (type(self).__doc__ or type(self).__name__).splitlines()[0]
+        return str(vars(type(self)).get("__doc__") or type(self).__name__).splitlines()[0]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -92,15 +92,22 @@ class QueueFull(NotAccepted):
     """A ring stayed full: the message was not accepted."""
 
     type: str
-    endpoint: str  # whose ring is full
-    depth: int  # bytes waiting in it
-    capacity: int  # bytes
+    endpoint: str
+    """Whose ring is full."""
+    depth: int
+    """Bytes waiting in it."""
+    capacity: int
+    """Bytes that it holds."""
     seconds: float
     setting: str = "out_bytes"
-    index: int | None = None  # which message of a batch
-    dispatcher: int | None = None  # the dispatcher's pid, where that does not get on
-    silent: float = 0.0  # if so: seconds since it last forwarded anything
-    stopped: bool = False  # and whether its process is stopped
+    index: int | None = None
+    """Which message of a batch."""
+    dispatcher: int | None = None
+    """The dispatcher's pid, where that does not get on."""
+    silent: float = 0.0
+    """Of such a dispatcher: seconds since it last forwarded anything."""
+    stopped: bool = False
+    """Of such a dispatcher: whether its process is stopped."""
 
     def _explain(self) -> str:
         if self.dispatcher is not None:
@@ -144,11 +151,15 @@ class MessageTooLarge(NotAccepted):
     """A message does not fit the rings it has to pass."""
 
     type: str
-    size: int  # bytes
-    limit: int  # bytes
-    endpoint: str  # whose ring is too small
+    size: int
+    """Bytes of its payload."""
+    limit: int
+    """Bytes of the largest payload that fits."""
+    endpoint: str
+    """Whose ring is too small."""
     setting: str = "out_bytes"
-    index: int | None = None  # which message of a batch
+    index: int | None = None
+    """Which message of a batch."""
 
     def _explain(self) -> str:
         ring = max(1 << (4 * (self.size + _BESIDE_PAYLOAD) - 1).bit_length(), 4096)
@@ -170,8 +181,10 @@ class EncodeError(NotAccepted):
 
     type: str
     reason: str
-    size: int | None = None  # bytes, where known
-    index: int | None = None  # which message of a batch
+    size: int | None = None
+    """Bytes, where known."""
+    index: int | None = None
+    """Which message of a batch."""
 
     def _explain(self) -> str:
         return (
@@ -208,13 +221,20 @@ class RequestTimeout(RequestError, TimeoutError):
     """The reply did not come in time."""
 
     seconds: float
-    endpoint: str | None = None  # the handler, where it was chosen
-    pid: int | None = None  # its process, where it is known
-    begun: bool | None = None  # whether it had begun the request; None: not known
-    hint: str = ""  # the reason, if it is known
-    dispatcher: int | None = None  # the dispatcher's pid, where that does not get on
-    silent: float = 0.0  # if so: seconds since it last forwarded anything
-    stopped: bool = False  # and whether its process is stopped
+    endpoint: str | None = None
+    """The handler, where it was chosen."""
+    pid: int | None = None
+    """Its process, where it is known."""
+    begun: bool | None = None
+    """Whether it had begun the request; None: not known."""
+    hint: str = ""
+    """The reason, if it is known."""
+    dispatcher: int | None = None
+    """The dispatcher's pid, where that does not get on."""
+    silent: float = 0.0
+    """Of such a dispatcher: seconds since it last forwarded anything."""
+    stopped: bool = False
+    """Of such a dispatcher: whether its process is stopped."""
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"
@@ -235,7 +255,8 @@ class HandlerTimeout(RequestError, TimeoutError):
     """The handler took longer than its limit, `handle(limit=...)`. It may still finish."""
 
     endpoint: str
-    seconds: float  # for which the handler had run
+    seconds: float
+    """For which the handler had run."""
     pid: int | None = None
 
     def _explain(self) -> str:
@@ -254,8 +275,10 @@ class EndpointDied(RequestError):
 
     endpoint: str
     pid: int | None = None
-    reason: str = "died"  # in one of the words of `shmbus.Death.reason`
-    begun: bool = True  # False: nobody had begun it, so sending it again is harmless
+    reason: str = "died"
+    """In one of the words of `shmbus.Death.reason`."""
+    begun: bool = True
+    """False: nobody had begun it, so sending it again is harmless."""
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"
@@ -276,7 +299,8 @@ class RemoteError(RequestError):
     """The handler raised: its exception's type, message and traceback, as text."""
 
     endpoint: str
-    error: str  # the exception's type, by its qualified name
+    error: str
+    """The exception's type, by its qualified name."""
     message: str
     traceback: str = ""
 
@@ -320,7 +344,8 @@ class DecodeError(PeerFailed):
 
     type: str
     reason: str
-    size: int | None = None  # bytes, where known
+    size: int | None = None
+    """Bytes, where known."""
 
     def _explain(self) -> str:
         return (
@@ -333,7 +358,8 @@ class WaitTimeout(PeerFailed, TimeoutError):
     """Too few endpoints came that would receive a pattern."""
 
     pattern: str
-    receivers: int  # wanted
+    receivers: int
+    """How many were wanted."""
     found: int
     seconds: float
 
@@ -358,7 +384,8 @@ class BusDown(Disconnected):
     bus: str
     reason: str
     pid: int | None = None
-    remedy: str = ""  # by default, to start the bus again
+    remedy: str = ""
+    """By default, to start the bus again."""
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (dispatcher {self.pid})"
@@ -426,8 +453,10 @@ class AttachError(SetupError):
 class NoSuchBus(AttachError):
     """No bus was named, and there is not exactly one; or the bus that was named does not run."""
 
-    running: tuple[str, ...] = ()  # the buses that do run
-    variable: str = ""  # of the environment, where that named the bus
+    running: tuple[str, ...] = ()
+    """The buses that do run."""
+    variable: str = ""
+    """The environment variable that named the bus, if one did."""
 
     def _explain(self) -> str:
         others = ", ".join(self.running)
@@ -449,11 +478,16 @@ class AttachTimeout(AttachError, TimeoutError):
     """The dispatcher did not admit this endpoint in time."""
 
     seconds: float
-    pid: int | None = None  # the dispatcher's, if there is one
-    silent: float | None = None  # seconds since its control plane last ran
-    removed: bool = False  # somebody removed its names from /dev/shm
-    stopped: bool = False  # the dispatcher's process is stopped
-    variable: str = ""  # of the environment, where that named the bus
+    pid: int | None = None
+    """The dispatcher's, if there is one."""
+    silent: float | None = None
+    """Seconds since its control plane last ran."""
+    removed: bool = False
+    """Somebody removed its names from /dev/shm."""
+    stopped: bool = False
+    """The dispatcher's process is stopped."""
+    variable: str = ""
+    """The environment variable that named the bus, if one did."""
 
     def _explain(self) -> str:
         if self.removed:
@@ -517,7 +551,8 @@ class LayoutMismatch(AttachError):
 
     mine: str
     theirs: str
-    pids: tuple[int, ...] = ()  # processes that use the other layout
+    pids: tuple[int, ...] = ()
+    """Processes that use the other layout."""
 
     def _explain(self) -> str:
         who = f" (processes {', '.join(map(str, self.pids))})" if self.pids else ""
@@ -560,8 +595,10 @@ class SegmentError(SetupError):
     name: str
     reason: str
     remedy: str
-    size: int | None = None  # bytes asked for
-    free: int | None = None  # bytes free in /dev/shm
+    size: int | None = None
+    """Bytes asked for."""
+    free: int | None = None
+    """Bytes free in /dev/shm."""
 
     def _explain(self) -> str:
         size = "" if self.size is None else f" ({self.size} bytes)"
@@ -601,7 +638,8 @@ class NoThread(SetupError, RuntimeError):
     task: str
     """What the thread was for."""
     reason: str
-    bus: str | None = None  # whose dispatcher's, where it is no endpoint's
+    bus: str | None = None
+    """Whose dispatcher's, where it is no endpoint's."""
 
     def _explain(self) -> str:
         bus = "" if self.bus is None else f"bus {self.bus!r}: "
@@ -624,9 +662,11 @@ class InvalidName(UsageError, ValueError):
     """A bus, endpoint or group name that cannot be used."""
 
     name: str
-    what: str = "endpoint"  # whose name: bus, endpoint or group
+    what: str = "endpoint"
+    """Whose name: bus, endpoint or group."""
     reason: str
-    variable: str = ""  # of the environment, where that gave it
+    variable: str = ""
+    """The environment variable that gave it, if one did."""
 
     def _explain(self) -> str:
         return (
@@ -730,7 +770,8 @@ class NotARequest(UsageError):
     """An event or a command cannot be answered."""
 
     type: str
-    kind: str  # event or send
+    kind: str
+    """Event or send."""
 
     def _explain(self) -> str:
         return (
@@ -771,7 +812,8 @@ class NoSuchEndpoint(UsageError, LookupError):
 
     bus: str
     endpoint: str
-    there: tuple[str, ...] = ()  # endpoints that are
+    there: tuple[str, ...] = ()
+    """Endpoints that are."""
 
     def _explain(self) -> str:
         there = ", ".join(self.there) or "none"
@@ -785,7 +827,8 @@ class ForkedEndpoint(UsageError):
     """An endpoint was used in a forked child."""
 
     endpoint: str
-    pid: int  # of the process that attached it
+    pid: int
+    """Of the process that attached it."""
 
     def _explain(self) -> str:
         return (
@@ -801,7 +844,8 @@ class DrainTimeout(BusError, TimeoutError):
     """An endpoint could not finish in time what it had accepted."""
 
     endpoint: str
-    left: int  # messages
+    left: int
+    """Messages."""
     seconds: float
 
     def _explain(self) -> str:

@@ -1,4 +1,4 @@
-"""What the fields of a public struct mean, for `help()`.
+"""What the fields of a public struct or error mean, for `help()`.
 
 A field is explained once, by the string below it in the source: editors show that, and so do the
 pages of the documentation. Python itself does not keep it, so `help()` of a struct would say
@@ -12,6 +12,7 @@ import ast
 import functools
 import inspect
 import itertools
+import sys
 import textwrap
 from types import ModuleType
 from typing import Any, SupportsIndex
@@ -22,30 +23,40 @@ def meanings(owner: type) -> dict[str, str]:
     where there is no source."""
     found: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        if not any("__annotations__" in vars(each) for each in (base, type(base))):
-            continue
-        try:
-            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError, SyntaxError):
-            continue
-        assert isinstance(definition, ast.ClassDef)
-        for field, text in itertools.pairwise(definition.body):
+        definition = _classes(base.__module__).get(base.__qualname__)
+        for field, text in itertools.pairwise(definition.body if definition else ()):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 meaning = ast.literal_eval(text.value)
                 found[ast.unparse(field.target)] = inspect.cleandoc(meaning)
     return found
 
 
+@functools.lru_cache(maxsize=8)
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes at the top of a module, by name, as they stand in its source."""
+    if module.partition(".")[0] != __package__:
+        return {}
+    try:
+        parsed = ast.parse(inspect.getsource(sys.modules[module]))
+    except (KeyError, OSError):
+        return {}
+    return {node.name: node for node in parsed.body if isinstance(node, ast.ClassDef)}
+
+
 def explain(*modules: ModuleType) -> None:
-    """Let `help()` tell the fields of all structs that these modules offer."""
+    """Let `help()` tell the fields of all structs and errors that these modules offer."""
     for module in modules:
-        for name in module.__all__:
+        for name in getattr(module, "__all__", vars(module)):
             offered = getattr(module, name)
-            if isinstance(offered, type) and hasattr(offered, "__struct_fields__"):
+            if isinstance(offered, type) and any(hasattr(offered, name) for name in _KEPT):
                 about = vars(offered).get("__doc__")
-                if isinstance(about, str):
+                if isinstance(about, str) and not isinstance(about, _Docstring):
                     offered.__doc__ = made = _Docstring(about)
                     made.owner = offered
+
+
+_KEPT = ("__struct_fields__", "__dataclass_fields__")
+"""By which a class with fields is known, of msgspec and of dataclasses."""
 
 
 class _Docstring(str):
@@ -68,14 +79,16 @@ class _Docstring(str):
 
 
 def _fields(owner: type) -> str:
-    parameters = inspect.signature(owner).parameters
+    about = meanings(owner)
+    if not about:
+        return ""
     parts = ["Fields:"]
-    for name, meaning in meanings(owner).items():
-        parameter = parameters[name]
+    for name, parameter in inspect.signature(owner).parameters.items():
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         kind = inspect.get_annotations(owner).get(name, parameter.annotation)
-        parts.append(f"{name}: {_written(kind)}{default}\n{textwrap.indent(meaning, '    ')}")
-    return "\n\n".join(parts) if len(parts) > 1 else ""
+        meaning = textwrap.indent(about.get(name, ""), "    ")
+        parts.append(f"{name}: {_written(kind)}{default}\n{meaning}".strip())
+    return "\n\n".join(parts)
 
 
 def _written(annotation: Any) -> str:

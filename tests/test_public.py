@@ -80,6 +80,16 @@ def test_help_explains_every_field_of_a_struct(struct: type[msgspec.Struct]) -> 
         assert re.search(rf"^{field.name}: .+\n    \S.+", shown, re.MULTILINE), field.name
 
 
+def test_help_explains_the_facts_of_an_error_and_its_message_does_not_need_it() -> None:
+    shown = inspect.getdoc(shmbus.QueueFull) or ""
+    assert "\ndepth: int\n    Bytes waiting in it.\n" in shown
+    assert "\nseconds: float\n" in shown
+    assert str(shmbus.errors.RequestError(type="x")) == "A request ended without a reply."
+    assert (
+        str(shmbus.errors.NotAccepted()) == "A message was not accepted: no endpoint will get it."
+    )
+
+
 def test_help_of_a_setting_has_its_default_and_all_of_its_explanation() -> None:
     shown = inspect.getdoc(shmbus.Settings) or ""
     assert "Sizes, limits and times" in shown
