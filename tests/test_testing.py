@@ -111,6 +111,33 @@ def test_a_worker_may_be_a_program(
     assert process.wait() == 0
 
 
+def test_a_program_learns_the_bus_of_its_test(
+    bus: shmbus.Bus, worker: StartWorker, recorder: MakeRecorder, tmp_path: os.PathLike[str]
+) -> None:
+    code = "import shmbus\nwith shmbus.attach() as e: e.publish('ran', e.bus.name)\n"
+    program = os.path.join(tmp_path, "program.py")
+    with open(program, "w") as file:
+        file.write(code)
+    seen = recorder("ran")
+    worker(program)
+    testing.run_python(code, bus=bus.name)
+    with testing.start_python(code, bus=bus.name):
+        assert [m.payload for m in seen.wait(3)] == [bus.name] * 3
+
+
+def test_who_names_no_bus_is_told_at_once(
+    bus_name: str, worker: StartWorker, attach: Attach, recorder: MakeRecorder
+) -> None:
+    for start in (lambda: worker(count, 1), attach, lambda: recorder("x")):
+        with pytest.raises(AssertionError, match="name `bus` or `bus_process` among the fixtures"):
+            start()
+    with pytest.raises(shmbus.errors.AttachTimeout):
+        attach(timeout=0.01)
+    with shmbus.serve(bus_name):
+        assert worker(count, 2).result() == 2
+        attach("one").close()
+
+
 def test_attach_and_recorder_take_what_shmbus_attach_takes() -> None:
     taken = get_type_hints(shmbus.attach)
     for own in ("bus", "name", "return"):

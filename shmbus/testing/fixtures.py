@@ -17,6 +17,7 @@ from shmbus.bus import Bus, serve
 from shmbus.endpoint import attach as attaching
 from shmbus.endpoint.endpoint import Endpoint
 from shmbus.settings import Settings
+from shmbus.views.observe import observe
 
 from .child import Task, function_of
 from .leavings import fail_for, in_shm, no_leavings, of_this_process
@@ -119,20 +120,39 @@ def bus_process(bus_name: str, bus_settings: Settings) -> Iterator[BusProcess]:
 
 
 @pytest.fixture
-def _served(request: pytest.FixtureRequest) -> None:
-    """The bus comes before what attaches to it, and goes after it, however a test lists them."""
-    for fixture in ("bus", "bus_process"):
-        if fixture in request.fixturenames:
-            request.getfixturevalue(fixture)
+def _served(request: pytest.FixtureRequest) -> bool:
+    """The bus comes before what attaches to it, and goes after it, however a test lists them.
+    False: the test is to serve it."""
+    named = [one for one in ("bus", "bus_process") if one in request.fixturenames]
+    for fixture in named:
+        request.getfixturevalue(fixture)
+    return bool(named)
+
+
+def _require_bus(name: str, served: bool, options: WorkerOptions) -> None:
+    """Fail at once where nobody serves the test's bus, unless the test says how long to wait."""
+    if served or "timeout" in options:
+        return
+    try:
+        with observe(name) as view:
+            if view.info().alive:
+                return
+    except errors.NoSuchBus:
+        pass
+    raise AssertionError(
+        f"nobody serves bus {name!r}: name `bus` or `bus_process` among the fixtures of the test, "
+        "serve `bus_name` before, or give a timeout= for which to wait until somebody does"
+    )
 
 
 @pytest.fixture
-def attach(bus_name: str, _served: None) -> Iterator[Attach]:
+def attach(bus_name: str, _served: bool) -> Iterator[Attach]:
     """`attach(name, **options)`: an endpoint of this process on the test's bus, with the arguments
     of `shmbus.attach`; closed when the test ends."""
     with contextlib.ExitStack() as stack:
 
         def attach(name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint:
+            _require_bus(bus_name, _served, options)
             options.setdefault("timeout", TIMEOUT)
             endpoint = attaching.attach(bus_name, name=name, **options)
             stack.callback(_close, endpoint)
@@ -158,14 +178,15 @@ def recorder(attach: Attach) -> MakeRecorder:
 
 
 @pytest.fixture
-def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
+def worker(bus_name: str, _served: bool) -> Iterator[StartWorker]:
     """`worker(function, *arguments, name=None, **options)`: calls `function(endpoint, *arguments)`
     in a process of its own, with an endpoint on the test's bus (`name`, `timeout`, `settings` and
     `reconnect`: see `shmbus.attach`); returns when that is attached. The function stands at the top
     of its module; arguments and result are plain values. What it raises is printed on standard
     error. It gets SIGTERM when the test ends, as a SystemExit in its main thread.
 
-    `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once."""
+    `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once. Its
+    SHMBUS_BUS is the test's bus, so `shmbus.attach()` and the command `shmbus` take that."""
     with contextlib.ExitStack() as stack:  # ends every one, also where ending another fails
 
         def worker(
@@ -178,11 +199,13 @@ def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
                 if name is not None or options:
                     raise TypeError("a program attaches by itself: give it arguments, no options")
                 command = [sys.executable, str(function), *map(str, arguments)]
-                program = Worker(f"program {Path(function).name!r}", command)
+                what = f"program {Path(function).name!r}"
+                program = Worker(what, command, bus=bus_name)
                 return stack.enter_context(program)
             for option in options.keys() - WorkerOptions.__optional_keys__:
                 known = ", ".join(["name", *WorkerOptions.__annotations__])
                 raise TypeError(f"worker() has no option {option!r}; it has {known}")
+            _require_bus(bus_name, _served, options)
             options.setdefault("timeout", TIMEOUT)
             task = Task(
                 bus=bus_name,
@@ -192,7 +215,7 @@ def worker(bus_name: str, _served: None) -> Iterator[StartWorker]:
                 name=name,
                 options=options,
             )
-            process = Worker(f"worker {name or function.__name__!r}", task.command())
+            process = Worker(f"worker {name or function.__name__!r}", task.command(), bus=bus_name)
             stack.enter_context(process)
             process._await_ready()
             return process

@@ -25,19 +25,33 @@ class WorkerFailed(Exception):
     """The function of a worker raised, or its process ended before it returned."""
 
 
+def _environment(bus: str | None) -> dict[str, str]:
+    """Of a process that is to take part in a bus."""
+    return os.environ | ({} if bus is None else {"SHMBUS_BUS": bus})
+
+
 class Child:
     """A process that a test started. It ends with the test, or with the `with` block it is used
     in."""
 
-    def __init__(self, what: str, command: list[str], *, read_output: bool = False) -> None:
-        """`read_output`: read its standard output, and not the reports of `child.main`."""
+    def __init__(
+        self,
+        what: str,
+        command: list[str],
+        *,
+        bus: str | None = None,
+        read_output: bool = False,
+    ) -> None:
+        """`bus`: the one that it finds as SHMBUS_BUS; None: as in this process. `read_output`:
+        read its standard output, and not the reports of `child.main`."""
         self.what = what
         reader, writer = os.pipe()
+        env = _environment(bus)
         try:
             if read_output:
-                self._process = subprocess.Popen(command, stdout=writer)
+                self._process = subprocess.Popen(command, stdout=writer, env=env)
             else:
-                env = os.environ | {"SHMBUS_TESTING_FD": str(writer)}
+                env |= {"SHMBUS_TESTING_FD": str(writer)}
                 self._process = subprocess.Popen(command, pass_fds=[writer], env=env)
         except BaseException:
             os.close(reader)
@@ -161,13 +175,18 @@ def run_python(
     before: Iterable[str] = (),
     quiet: bool = True,
     timeout: float = 120.0,
+    bus: str | None = None,
 ) -> str:
     """Run Python code in a process of its own until it ends, and return what it printed. Fails the
     test where it does not end by itself with exit code 0, or, if it is to be `quiet`, prints
     anything on standard error. `arguments` are its `sys.argv[1:]`; `before` is put before the
-    command, as in `before=["unshare", "-m"]`."""
+    command, as in `before=["unshare", "-m"]`; `bus` is what `shmbus.attach()` without a name takes
+    there (SHMBUS_BUS)."""
     command = [*before, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    env = _environment(bus)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, env=env
+    )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr}"
     assert not quiet or done.stderr == "", done.stderr
     return done.stdout
@@ -192,12 +211,13 @@ class Program(Child):
         return self._unread.decode()
 
 
-def start_python(code: str, *arguments: object) -> Program:
+def start_python(code: str, *arguments: object, bus: str | None = None) -> Program:
     """Start Python code in a process of its own, and return at once. `with start_python(code) as
     program:` ends it with the block, by SIGTERM. `arguments` are its `sys.argv[1:]`; its standard
-    output is read with `line` and `printed`, its standard error is the test's."""
+    output is read with `line` and `printed`, its standard error is the test's. `bus`: as of
+    `run_python`."""
     command = [sys.executable, "-u", "-c", textwrap.dedent(code), *map(str, arguments)]
-    return Program("program", command, read_output=True)
+    return Program("program", command, bus=bus, read_output=True)
 
 
 class BusProcess:

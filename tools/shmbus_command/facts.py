@@ -18,6 +18,14 @@ LOSSES = {
     "abandoned": "as the sender was quarantined",
 }
 
+_TROUBLE = ("dead", "stopped", "stalled", "slow", "overdue", "full", "leaving")
+"""Conditions of an endpoint, the worst first; none of the others is one."""
+
+
+def trouble(condition: str) -> int:
+    """How little wrong is with an endpoint: to sort by."""
+    return _TROUBLE.index(condition) if condition in _TROUBLE else len(_TROUBLE)
+
 
 def lost(count: int, by: Losses) -> str:
     """What was lost, and why."""

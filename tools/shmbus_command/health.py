@@ -10,15 +10,15 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
 from shmbus import observe
-from shmbus.views import Health
+from shmbus.views import Health, Latency
 
-from .facts import ago, deaths, facts_of, lost
+from .facts import ago, deaths, facts_of, lost, trouble
 from .tables import backlog_table, death_table, loss_table
 
 
 @click.command()
 @bus_argument
-@seconds_option("--over", "500ms", most="1h", help="What rates and CPU are measured over.")
+@seconds_option("--over", "500ms", most="1h", help="What rates, CPU and recent latency are of.")
 @seconds_option(
     "--late",
     "5s",
@@ -26,8 +26,8 @@ from .tables import backlog_table, death_table, loss_table
 )
 @json_option
 def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
-    """Show whether a bus is healthy, degraded or unhealthy, and why. Exit code 1 if it is not
-    healthy."""
+    """Show whether a bus is healthy, degraded or unhealthy, and why, and its endpoints, those in
+    trouble first. Exit code 1 if it is not healthy."""
     with observe(bus) as view:
         view.look()
         time.sleep(over)
@@ -35,12 +35,12 @@ def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo("\n".join(_health(found)))
+        click.echo("\n".join(_health(found, over)))
     if not found.healthy:
         click.get_current_context().exit(1)
 
 
-def _health(h: Health) -> list[str]:
+def _health(h: Health, over: float) -> list[str]:
     lines = [f"{h.bus}: {h.state}"]
     lines += [f"  ! {reason}" for reason in h.reasons]
     cpu = f", {h.cpu:.0f} % CPU, {size(h.memory or 0)}" if h.cpu is not None else ""
@@ -49,10 +49,8 @@ def _health(h: Health) -> list[str]:
         "dispatchers so far": h.serial,
         "last heartbeat": ago(h.heartbeat_age),
         "delivered": f"{h.routed:,}, now {h.rate:,.0f} a second",
-        "routing latency": f"average {duration(h.latency.mean)}, p50 {duration(h.latency.p50)}, "
-        f"p99 {duration(h.latency.p99)}, at most {duration(h.latency.max)}"
-        if h.latency.count
-        else "nothing routed yet",
+        f"routing, last {duration(over)}": _latency(h.recent_latency),
+        "routing, from the beginning": _latency(h.latency),
         "oldest message": "none waits" if h.oldest is None else f"waits for {duration(h.oldest)}",
         "requests under way": h.pending,
         "lost": lost(h.lost, h.lost_by),
@@ -79,7 +77,7 @@ def _health(h: Health) -> list[str]:
                 str(e.received),
                 str(e.lost),
             ]
-            for e in h.endpoints
+            for e in sorted(h.endpoints, key=lambda e: trouble(e.state))
         ]
         lines += ["", *columns(heads, rows, "  ")]
     if waiting := backlog_table(h.backlogs):
@@ -89,3 +87,12 @@ def _health(h: Health) -> list[str]:
     if h.last_deaths:
         lines += ["", *death_table(h.last_deaths[:5])]
     return lines
+
+
+def _latency(of: Latency) -> str:
+    if not of.count:
+        return "nothing"
+    return (
+        f"average {duration(of.mean)}, p50 {duration(of.p50)}, p99 {duration(of.p99)}, "
+        f"at most {duration(of.max)}"
+    )

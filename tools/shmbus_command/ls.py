@@ -12,7 +12,7 @@ from shmbus_console.text import columns, duration
 from shmbus import BusError, BusView, buses, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss
 
-from .facts import fields, limits
+from .facts import fields, limits, trouble
 from .tables import backlog_table, loss_table
 
 _Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
@@ -22,7 +22,8 @@ _Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
 @bus_argument
 @json_option
 def ls(bus: str | None, as_json: bool) -> None:
-    """List the buses of this user and the endpoints on them, or those of BUS alone."""
+    """List the buses of this user and the endpoints on them, or those of BUS alone; endpoints in
+    trouble first."""
     if bus is not None:
         with observe(bus) as view:
             found = [(view.info(), *_seen(view))]
@@ -46,7 +47,8 @@ def ls(bus: str | None, as_json: bool) -> None:
     for info, endpoints, backlogs, losses in found:
         click.echo(_headline(info))
         if endpoints:
-            click.echo("\n".join(columns(_HEADS, list(map(_row, endpoints)), "  ")))
+            worst_first = sorted(endpoints, key=lambda e: trouble(e.condition))
+            click.echo("\n".join(columns(_HEADS, list(map(_row, worst_first)), "  ")))
         for lines in (backlog_table(backlogs), loss_table(losses)):
             if lines:
                 click.echo("\n".join(["", *lines]))

@@ -107,6 +107,39 @@ def test_health_of_a_healthy_bus(
     assert (ran.json["healthy"], ran.json["bus"]) == (True, bus.name)
 
 
+def test_health_tells_recent_latency_apart_from_that_since_the_beginning(
+    bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
+) -> None:
+    with bus.attach("client") as client:
+        client.request("index.query", timeout=60)
+    ran = shmbus_command("health", bus.name, "--over", "20ms")
+    (recent,) = (line for line in ran.lines if "routing, last 20.0 ms" in line)
+    (ever,) = (line for line in ran.lines if "routing, from the beginning" in line)
+    assert recent.endswith("nothing")
+    assert "p99" in ever
+
+
+def test_endpoints_in_trouble_are_shown_first(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(message: shmbus.Message) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    with bus.attach("well") as well, bus.attach("hangs") as hangs:
+        well.subscribe("a", lambda message: None)
+        hangs.handle("job", work, limit=0.01)
+        hangs.start()
+        well.send("job")
+        assert begun.wait(60)
+        eventually(lambda: bus.find("job")[0].condition == "overdue")
+        for command in ("ls", "health"):
+            lines = shmbus_command(command, bus.name).lines
+            names = [line.split()[0] for line in lines if line.split()[:1] in (["well"], ["hangs"])]
+            assert names == ["hangs", "well"]
+        go_on.set()
+
+
 @pytest.mark.slow
 def test_health_of_a_bus_whose_dispatcher_died(bus_process: Any, shmbus_command: Command) -> None:
     bus_process.kill()
