@@ -246,6 +246,7 @@ def test_the_last_to_go_after_a_dispatcher_was_killed_leaves_nothing(
     assert in_shm(bus_name) == []
 
 
+@pytest.mark.usefixtures("bus")
 def test_a_reconnect_that_is_none_is_refused(attach: Callable[..., shmbus.Endpoint]) -> None:
     with pytest.raises(errors.InvalidSetting, match="always"):
         attach("e", reconnect="sometimes")
