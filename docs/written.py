@@ -71,7 +71,8 @@ def _in_table(docstring: str) -> str:
 _CLASSES = (shmbus.Bus, shmbus.BusView, shmbus.Endpoint, shmbus.Message, shmbus.Subscription)
 
 _EXPLAINED = {
-    "howto/embed.md": "serve Bus.close Endpoint.reconnect",
+    "howto/embed.md": "serve",
+    "howto/embed.md#hand-it-over": "Bus.close Endpoint.reconnect",
     "howto/embed.md#the-hosts-own-endpoint": "Bus.attach",
     "tutorial.md#a-bus-and-who-attaches-to-it": "attach",
     "howto/observe.md": "observe buses BusView.info BusView.endpoints BusView.find BusView.route "
@@ -132,6 +133,8 @@ def api() -> str:
             parts += ["", f"**{owner}**\n", "| name | | explained in |", "|---|---|---|"]
             before = owner
         called = f"`{name}{'()' if callable(member) else ''}`"
+        if name not in places:
+            raise LookupError(f"{name} has no place in the guide: _EXPLAINED, here")
         parts.append(f"| {called} | {_first(name, member)} | {explained(name, places[name])} |")
     return "\n".join(parts)
 
