@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
-from .errors import BusError
+from . import streams
+from .errors import BusDown, BusError, LayoutMismatch, NoSuchBus, UsageError
 from .host import host, summary
 from .options import OPTIONS, Option
 from .settings import Settings
@@ -14,7 +17,8 @@ from .settings import Settings
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM. Exit codes: 0 ended by one of them, 1 could not serve, 2 bad
-    command line."""
+    command line, 3 the bus is of another version."""
+    streams.prepare()
     parser = argparse.ArgumentParser(
         prog="python -m shmbus",
         description="Serve a bus until Ctrl-C or SIGTERM.",
@@ -48,12 +52,22 @@ def main(arguments: list[str] | None = None) -> int:
             settings=Settings(**{o.setting: getattr(options, o.setting) for o in OPTIONS}),
             replace=options.replace,
             handover=options.handover,
-            ready=lambda bus: print(summary(bus), flush=True),
+            ready=lambda bus: _say(summary(bus), sys.stdout),
         )
     except (BusError, OSError) as problem:
-        print(f"shmbus: {problem}", file=sys.stderr)
-        return 1
+        _say(f"shmbus: {problem}", sys.stderr)
+        if isinstance(problem, UsageError):
+            return 2
+        return 3 if isinstance(problem, NoSuchBus | LayoutMismatch | BusDown) else 1
+    finally:
+        streams.leave()
     return 0
+
+
+def _say(text: str, to: TextIO) -> None:
+    """Print a line. A bus is served also where nobody can be told."""
+    with contextlib.suppress(OSError):
+        print(text, file=to, flush=True)
 
 
 def _reader(option: Option) -> Callable[[str], float]:

@@ -32,7 +32,15 @@ def test_an_endpoint_of_a_served_bus_is_attached_with_the_same_arguments() -> No
 
 @pytest.mark.parametrize(
     "module",
-    ["shmbus", "shmbus.events", "shmbus.views", "shmbus.host", "shmbus.options", "ringbuf"],
+    [
+        "shmbus",
+        "shmbus.events",
+        "shmbus.views",
+        "shmbus.host",
+        "shmbus.options",
+        "shmbus.streams",
+        "ringbuf",
+    ],
 )
 def test_what_a_module_offers_is_there_documented_and_sorted(module: str) -> None:
     offering = importlib.import_module(module)

@@ -11,7 +11,7 @@ from shmbus_console.options import bus_option, complete_endpoint, json_option
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration, size
 
-from shmbus import observe
+from shmbus import errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Ring
 
 from .facts import ago, deaths, facts_of, fields, limits, lost, when
@@ -37,10 +37,8 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
         return
     info = next((e for e in look.endpoints if e.name == endpoint), None)
     if info is None:
-        there = ", ".join(e.name for e in look.endpoints) or "none"
-        raise click.ClickException(
-            f"no endpoint {endpoint!r} on bus {look.info.name!r}; attached: {there}"
-        )
+        there = tuple(e.name for e in look.endpoints)
+        raise errors.NoSuchEndpoint(bus=look.info.name, endpoint=endpoint, there=there)
     if as_json:
         print_json(fields(info))
     else:

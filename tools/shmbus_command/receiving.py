@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from shmbus_console.messages import envelope, payload_alone, pretty
+from shmbus_console.options import raw_options, refuse_both
 from shmbus_console.output import flush, note, print_json, write
 
 from shmbus import Message
@@ -28,7 +29,7 @@ from .streaming import receiving_options, stream
     "losing events.",
 )
 @click.option("--rate", is_flag=True, help="Each second, how many came and how far apart.")
-@click.option("--raw", "as_raw", is_flag=True, help="Print payloads alone, bytes as they are.")
+@raw_options
 def sub(
     patterns: tuple[str, ...],
     bus: str | None,
@@ -39,6 +40,7 @@ def sub(
     lossless: bool,
     rate: bool,
     as_raw: bool,
+    delimiter: bytes,
     reconnect: bool,
     as_json: bool,
 ) -> None:
@@ -47,6 +49,7 @@ def sub(
     PATTERN is a type of message in which a token may be * (any one) and the last > (one or more);
     by default >, which is everything but the bus's own events ('$bus.>').
     """
+    refuse_both(as_json, as_raw, delimiter)
     meter = Meter(as_json) if rate else None
 
     def each(message: Message[Any]) -> None:
@@ -55,7 +58,7 @@ def sub(
         elif as_json:
             print_json(envelope(message))
         else:
-            write(payload_alone(message, as_raw=True) if as_raw else pretty(message))
+            write(payload_alone(message), delimiter) if as_raw else write(pretty(message))
 
     with attach_now(bus, "sub", wait, reconnect=reconnect) as endpoint:
         for pattern in patterns or (">",):

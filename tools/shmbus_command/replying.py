@@ -19,7 +19,7 @@ from shmbus import Message
 from .attaching import attach_now, wait_for_bus
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @click.argument("pattern")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @bus_option

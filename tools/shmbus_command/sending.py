@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import click
 from shmbus_console.messages import envelope, payload_alone
-from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
+from shmbus_console.options import (
+    bus_option,
+    complete_type,
+    json_option,
+    raw_options,
+    refuse_both,
+    seconds_option,
+)
 from shmbus_console.output import flush, print_json, write
+from shmbus_console.run import Failure
 
 from shmbus import Endpoint, errors
 
 from .attaching import attach_to
-from .payloads import Pace, payload_options, payloads
+from .payloads import PAYLOAD, Given, Pace, payload_options, payloads
 
 
 def _common(command: Any) -> Any:
@@ -26,15 +34,6 @@ def _common(command: Any) -> Any:
             help="First wait so long at most until the bus runs and an endpoint would get it.",
         ),
         click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second."),
-        click.option(
-            "--count",
-            "-n",
-            type=click.IntRange(1),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="Send each payload so many times.",
-        ),
         payload_options,
         click.argument("type", shell_complete=complete_type),
         bus_option,
@@ -43,24 +42,16 @@ def _common(command: Any) -> Any:
     return command
 
 
-class _Given(TypedDict):
+class _Given(Given):
     """What pub and send hand on of it."""
 
-    payload: str | None
-    kind: str
-    count: int
     rate: float | None
     timeout: float
     as_json: bool
 
 
-_PAYLOAD = """PAYLOAD is JSON (or, with --as, text or bytes): itself, @FILE for the content of a
-    file, or - for the standard input, of which every line is a message of its own (with --as bytes
-    all of it is one). Without it the message has none."""
-
-
 def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
-    command.__doc__ = (command.__doc__ or "").replace("{PAYLOAD}", _PAYLOAD)
+    command.__doc__ = (command.__doc__ or "").replace("{PAYLOAD}", PAYLOAD)
     return command
 
 
@@ -115,38 +106,41 @@ def _require_taken(endpoint: Endpoint, type: str, timeout: float) -> None:
             "no handler had space for them. Wait longer (--timeout), or see who is full: shmbus ls"
         )
     missed = mine.undeliverable or mine.unforwarded
-    raise click.ClickException(
-        f"{missed} of {mine.sent.sends} commands of {type!r} were not taken: {why}"
+    raise Failure(
+        f"{missed} of {mine.sent.sends} commands of {type!r} were not taken: {why}",
+        type=type,
+        sent=mine.sent.sends,
+        not_taken=missed,
     )
 
 
 def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> None:
     number, pace, began = 0, Pace(given["rate"]), time.monotonic()
-    for value in payloads(given["payload"], given["kind"]):
-        for _ in range(given["count"]):
+    try:
+        for value in payloads(given):
             pace.wait()
             post(type, value, timeout=given["timeout"])
             number += 1
-    if given["as_json"]:
-        print_json({done: number, "seconds": time.monotonic() - began})
+    finally:  # also before a failure
+        if given["as_json"]:
+            print_json({done: number, "seconds": time.monotonic() - began})
 
 
 @click.command()
 @_common
 @seconds_option("--timeout", "5s", help="For which each reply is waited for.")
-@click.option("--raw", "as_raw", is_flag=True, help="Print the payload alone, bytes as they are.")
+@raw_options
 @_with_payload
 def request(
     bus: str | None,
     type: str,
-    payload: str | None,
-    kind: str,
-    count: int,
     rate: float | None,
     wait: float | None,
     timeout: float,
     as_json: bool,
     as_raw: bool,
+    delimiter: bytes,
+    **given: Unpack[Given],
 ) -> None:
     """Make a request of TYPE and print the payload of the reply.
 
@@ -154,15 +148,15 @@ def request(
 
     Exit code 4 where no reply comes in time, 1 where no endpoint handles it or its handler fails.
     """
+    refuse_both(as_json, as_raw, delimiter)
     with attach_to(bus, "request", type, "handle", wait) as endpoint:
         pace = Pace(rate)
-        for value in payloads(payload, kind):
-            for _ in range(count):
-                pace.wait()
-                began = time.monotonic()
-                reply = endpoint.request(type, value, timeout=timeout)
-                if as_json:
-                    print_json({**envelope(reply), "seconds": time.monotonic() - began})
-                else:
-                    write(payload_alone(reply, as_raw=as_raw))
-                flush()
+        for value in payloads(given):
+            pace.wait()
+            began = time.monotonic()
+            reply = endpoint.request(type, value, timeout=timeout)
+            if as_json:
+                print_json({**envelope(reply), "seconds": time.monotonic() - began})
+            else:
+                write(payload_alone(reply), delimiter if as_raw else b"\n")
+            flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -50,5 +51,11 @@ def serve(name: str, replace: bool, handover: bool, quiet: bool, **settings: Any
         settings=Settings(**settings),
         replace=replace,
         handover=handover,
-        ready=lambda bus: None if quiet else click.echo(summary(bus)),
+        ready=lambda bus: None if quiet else _say(summary(bus)),
     )
+
+
+def _say(text: str) -> None:
+    """Print a line. A bus is served also where nobody can be told."""
+    with contextlib.suppress(OSError):
+        click.echo(text)

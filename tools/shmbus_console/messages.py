@@ -11,7 +11,8 @@ import click
 
 from shmbus import Message, Tap
 
-from .output import to_json
+from . import letters
+from .output import encoded, to_json
 from .text import duration
 
 
@@ -22,11 +23,16 @@ def raw(payload: object) -> bytes:
     return payload.encode() if isinstance(payload, str) else to_json(payload)
 
 
-def payload_alone(message: Message[Any], *, as_raw: bool) -> bytes:
-    """A line: the payload, or nothing where there is none; ``as_raw`` as `raw` has it."""
-    if as_raw or isinstance(message.payload, bytes | str):
-        return raw(message.payload)
-    return b"" if message.payload is None else raw(message.payload)
+def payload_alone(message: Message[Any]) -> bytes:
+    """The payload of a message, or nothing where it has none."""
+    return raw(_payload(message)) if message.size else b""
+
+
+def _payload(message: Message[Any]) -> Any:
+    """Its payload, of a dead letter with that of the message decoded."""
+    if message.type == letters.TYPE and isinstance(message.payload, dict):
+        return letters.document(message.payload)
+    return message.payload
 
 
 def shown(message: Message[Any]) -> str:
@@ -35,12 +41,9 @@ def shown(message: Message[Any]) -> str:
     if payload is None:
         return ""
     if isinstance(payload, bytes):
-        text = payload.decode("ascii", "replace").rstrip("\n")
-        if text.isprintable() and "\ufffd" not in text:
-            return text
-        return (
-            f"<{len(payload)} bytes: {payload[:16].hex(' ')}{' ..' if len(payload) > 16 else ''}>"
-        )
+        return letters.text_or_bytes(payload)
+    if message.type == letters.TYPE and isinstance(payload, dict):
+        return letters.line(payload)
     if message.tap is not None and message.tap.kind == "error" and isinstance(payload, list):
         return ": ".join(map(str, payload[:2]))  # what a handler raised, without its traceback
     return to_json(payload).decode()
@@ -48,7 +51,7 @@ def shown(message: Message[Any]) -> str:
 
 def envelope(message: Message[Any]) -> dict[str, Any]:
     """A message as a JSON document."""
-    payload = message.payload
+    payload = _payload(message)
     document = {
         "type": message.type,
         "kind": message.kind,
@@ -77,7 +80,7 @@ def pretty(message: Message[Any]) -> bytes:
         click.style(message.source + again, fg="green"),
         shown(message),
     ]
-    return _plain(" ".join(parts)).rstrip().encode()
+    return encoded(_plain(" ".join(parts)).rstrip())
 
 
 _OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta"}
@@ -96,7 +99,7 @@ def tapped(message: Message[Any], seen: Tap, took: float | None, after: float | 
         *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
         shown(message),
     ]
-    return _plain(" ".join(parts)).rstrip().encode()
+    return encoded(_plain(" ".join(parts)).rstrip())
 
 
 def _plain(text: str) -> str:

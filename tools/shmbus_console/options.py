@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -109,12 +111,6 @@ _NAMED = "shmbus.bus"
 """Where the option -b keeps its value for the argument BUS."""
 
 
-def from_environment(context: click.Context) -> bool:
-    """Whether the environment named the argument BUS, and the command line did not."""
-    environment = click.core.ParameterSource.ENVIRONMENT
-    return _NAMED not in context.meta and context.get_parameter_source("bus") is environment
-
-
 def bus_argument(command: F) -> F:
     """The argument BUS, which may be given as the option -b as well, as elsewhere."""
 
@@ -153,3 +149,47 @@ def bus_argument(command: F) -> F:
 json_option: Callable[[F], F] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one document a line."
 )
+
+
+# What is printed --------------------------------------------------------------------------------
+
+_ESCAPED = re.compile(rb"\\([nrt0\\]|x[0-9A-Fa-f]{2})")
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
+
+
+def raw_options(command: F) -> F:
+    """The options for printing payloads alone."""
+
+    def unescape(context: click.Context, parameter: click.Parameter, value: str) -> bytes:
+        return _ESCAPED.sub(
+            lambda found: _ESCAPES.get(found[1]) or bytes.fromhex(found[1][1:].decode()),
+            os.fsencode(value),
+        )
+
+    for add in (
+        click.option(
+            "--delimiter",
+            "-D",
+            default="",
+            callback=unescape,
+            metavar="TEXT",
+            help="With --raw, print this after each; \\n, \\t, \\0 and \\xNN are as in C.",
+        ),
+        click.option(
+            "--raw",
+            "as_raw",
+            is_flag=True,
+            help="Print payloads alone and nothing else, not even ends of lines (see --delimiter): "
+            "bytes and text as they are, the rest as JSON.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def refuse_both(as_json: bool, as_raw: bool, delimiter: bytes) -> None:
+    """Refuse ``--json`` with ``--raw``, and ``--delimiter`` without."""
+    if as_json and as_raw:
+        raise click.UsageError("--json and --raw exclude each other")
+    if delimiter and not as_raw:
+        raise click.UsageError("--delimiter is for --raw")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import signal
 import sys
+from typing import Any
 
 import click
 from click.shell_completion import shell_complete
 
-from shmbus import errors
+from shmbus import errors, streams
 
 from .options import VARIABLE
+from .output import to_json
 
 FAILED, USAGE, NO_BUS, TIMED_OUT, INTERRUPTED, PIPE, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 
@@ -20,11 +24,15 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    it failed, was refused, or is not healthy
-  2    bad command line
+  2    bad command line: also a name, type, pattern or setting that cannot be one
   3    no such bus: none runs, several do, or it is dead or of another version
   4    timed out
   130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, reply and top end so with 0
   141  the reader of its output closed the pipe
+
+\b
+With --json, what fails is the last document on standard output:
+  {"error": {"class": "NoRoute", "message": "...", "exit_code": 1, "facts": {...}}}
 """
 
 
@@ -32,24 +40,50 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
 
 
+class Failure(click.ClickException):
+    """What a command ends with, with facts for --json."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
-    """Run a command line; print an error in one line; returns the exit code."""
+    """Run a command line; print an error in one line, or as JSON; returns the exit code."""
+    streams.prepare()
     signal.signal(signal.SIGTERM, _stop)
     # Also where a script started this in the background, and so with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    completing = f"_{name.upper()}_COMPLETE"
-    if instruction := os.environ.get(completing):
-        return shell_complete(command, {}, name, completing, instruction)
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        return _invoke(command, name, given)
+    except OSError as problem:
+        streams.leave()
+        if problem.filename != streams.OUTPUT:
+            return _fail(_refused(problem), FAILED, name, given, problem)
+        if isinstance(problem, BrokenPipeError):
+            return PIPE
+        return _fail(_refused(problem), FAILED, name, [], problem)  # beside the output
+    finally:
+        streams.leave()
+
+
+def _invoke(command: click.Command, name: str, given: list[str]) -> int:
+    """Run it; returns the exit code. Raises ``OSError``."""
+    completing = f"_{name.upper()}_COMPLETE"
+    try:
+        if instruction := os.environ.get(completing):
+            return shell_complete(command, {}, name, completing, instruction)
         # Not command.main(), which prints errors and exits by itself.
         with command.make_context(name, list(given)) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0
     except click.exceptions.Exit as end:
+        sys.stdout.flush()
         return end.exit_code
     except SystemExit as end:
+        sys.stdout.flush()
         return end.code if isinstance(end.code, int) else FAILED if end.code else 0
     except Stopped:
         return TERMINATED
@@ -57,19 +91,13 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
         return INTERRUPTED
     except click.UsageError as problem:
         where = problem.ctx.command_path if problem.ctx else name
-        text = problem.format_message().rstrip(".")
-        return _fail(f"{text}. See {where} --help", USAGE, where)
+        text = f"{problem.format_message().rstrip('.')}. See {where} --help"
+        return _fail(text, USAGE, where, given, problem)
     except click.ClickException as problem:
-        return _fail(problem.format_message(), problem.exit_code, name)
+        return _fail(problem.format_message(), problem.exit_code, name, given, problem)
     except errors.BusError as problem:
-        return _fail(explain(blamed(problem, given)), exit_code(problem), name)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
-        return PIPE
-    except OSError as problem:
-        full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        where = "" if problem.filename is None else f"{problem.filename}: "
-        return _fail(f"{where}{problem.strerror or problem}{full}", FAILED, name)
+        told = blamed(problem, given)
+        return _fail(explain(told), exit_code(told), name, given, told)
 
 
 def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
@@ -93,13 +121,25 @@ def explain(problem: errors.BusError) -> str:
     for call, here in (
         (f"ep.wait_for({getattr(problem, 'type', '')!r})", "--wait"),
         ("bus.route()", "shmbus route"),
+        ("bus.endpoints()", "shmbus ls"),
         ("timeout=", patience),
         ("; with reconnect=True calls wait for that", ""),
         (' and attach anew; with reconnect="always" calls wait', ""),
         ("python -m shmbus", "shmbus serve"),
     ):
         text = text.replace(call, here)
-    return text
+    text = re.sub(r"attach that endpoint with Settings\([^)]*\), or ", "", text)
+    text = re.sub(r"nlarge (?:this endpoint's )?Settings", "nlarge the bus's Settings", text)
+    return re.sub(r"Settings\(([^)]*)\)", _options, text)
+
+
+def _options(found: re.Match[str]) -> str:
+    """Settings as options of `shmbus serve`."""
+    given = (each.split("=") for each in found[1].split(", "))
+    return " ".join(
+        f"--{name.replace('_', '-')}{'' if value == '...' else f' {value}'}"
+        for name, value in given
+    )
 
 
 def exit_code(problem: errors.BusError) -> int:
@@ -109,14 +149,50 @@ def exit_code(problem: errors.BusError) -> int:
             return TIMED_OUT
         case errors.NoSuchBus() | errors.LayoutMismatch() | errors.BusDown():
             return NO_BUS
+        case errors.UsageError():
+            return USAGE
         case _:
             return FAILED
 
 
-def _fail(text: str, code: int, who: str) -> int:
-    """Print one line on standard error; returns the exit code."""
-    click.echo(f"{who}: {' '.join(text.split())}", err=True)
+def _refused(problem: OSError) -> str:
+    """What the system refused."""
+    full = "; free some space there" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    where = "" if problem.filename is None else f"{problem.filename}: "
+    return f"{where}{problem.strerror or problem}{full}"
+
+
+def _fail(text: str, code: int, who: str, given: list[str], problem: Exception) -> int:
+    """Print one line on standard error, or with --json a document; returns the exit code."""
+    text = " ".join(text.split())
+    with contextlib.suppress(OSError):
+        if wants_json(given):
+            sys.stdout.buffer.write(to_json({"error": _document(text, code, problem)}) + b"\n")
+            sys.stdout.flush()
+            return code
+    with contextlib.suppress(OSError):
+        click.echo(f"{who}: {text}", err=True)
     return code
+
+
+def _document(text: str, code: int, problem: Exception) -> dict[str, Any]:
+    """A failure as JSON."""
+    name, facts = type(problem).__name__, {}
+    match problem:
+        case errors.BusError():
+            facts = problem.data
+        case OSError():
+            facts = {"errno": problem.errno, "file": problem.filename}
+        case Failure():
+            facts = problem.facts
+        case click.UsageError():
+            name = "UsageError"
+    return {"class": name, "message": text, "exit_code": code, "facts": facts}
+
+
+def wants_json(given: list[str]) -> bool:
+    """Whether a command line has the option --json."""
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -9,10 +9,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.text import Text
-from shmbus_console.options import bus_argument, from_environment
-from shmbus_console.run import blamed, explain
-
-from shmbus.errors import BusError
+from shmbus_console.options import bus_argument
 
 from . import cells
 from .sampler import Sampler
@@ -39,23 +36,16 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     Everything is read from shared memory: it costs the bus nothing, and works when its dispatcher
     hangs or has died.
 
-    Exit codes: 0; with --once or --json 1 if the bus is not healthy; 3 if it cannot be read.
+    Exit codes: 0; with --once or --json 1 if the bus is not healthy; 3 if it cannot be read; as
+    those of `shmbus --help` otherwise.
     """
-    try:
-        sampler = Sampler(bus)
-    except BusError as problem:
-        context = click.get_current_context()
-        problem = blamed(problem, [] if bus is None or from_environment(context) else [bus])
-        click.echo(f"{context.info_name}: {explain(problem)}", err=True)
-        sys.exit(3)
+    sampler = Sampler(bus)
     try:
         if once or as_json:
             sys.exit(_print_once(sampler, as_json, interval))
         from .app import ShmTop
 
         ShmTop(sampler, interval).run()
-    except KeyboardInterrupt:
-        sys.exit(130)
     finally:
         sampler.close()
 

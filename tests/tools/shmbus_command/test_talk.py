@@ -134,7 +134,7 @@ def test_a_bad_type_or_pattern_is_told_in_one_line(
 ) -> None:
     command, *rest = arguments
     ran = shmbus_command(command, "-b", bus.name, *rest)
-    assert ran.code == 1
+    assert ran.code == 2
     assert rest[0] in ran.err
     assert ran.err.count("\n") == 1
 
