@@ -70,6 +70,9 @@ def _in_table(docstring: str) -> str:
 
 _CLASSES = (shmbus.Bus, shmbus.BusView, shmbus.Endpoint, shmbus.Message, shmbus.Subscription)
 
+_OF_INSTANCES = {shmbus.BusView: ["name"], shmbus.Subscription: ["pattern", "group"]}
+"""What only an instance has, and the docstring of its class explains."""
+
 _EXPLAINED = {
     "howto/embed.md": "serve",
     "howto/embed.md#hand-it-over": "Bus.close Endpoint.reconnect",
@@ -116,11 +119,8 @@ def public() -> Iterator[tuple[str, Any]]:
             )
             if not (name.startswith("_") or known or name == "native_address"):
                 yield f"{owner.__name__}.{name}", member
-    yield from (
-        ("BusView.name", None),
-        ("Subscription.pattern", None),
-        ("Subscription.group", None),
-    )
+        for name in _OF_INSTANCES.get(owner, ()):
+            yield f"{owner.__name__}.{name}", None
 
 
 def api() -> str:
@@ -132,7 +132,7 @@ def api() -> str:
         if owner != before:
             parts += ["", f"**{owner}**\n", "| name | | explained in |", "|---|---|---|"]
             before = owner
-        called = f"`{name}{'()' if callable(member) else ''}`"
+        called = f"`{name.rpartition('.')[2]}{'()' if callable(member) else ''}`"
         if name not in places:
             raise LookupError(f"{name} has no place in the guide: _EXPLAINED, here")
         parts.append(f"| {called} | {_first(name, member)} | {explained(name, places[name])} |")
