@@ -1,4 +1,5 @@
 """Make the pictures of shmtop and of the demonstration in docs/images, from a real run of both.
+README has them in characters: run docs/written.py after it.
 
 python docs/pictures.py [PATH]        PATH: the tree for the demonstration, as in `shmbus demo`
 """
@@ -165,3 +166,4 @@ def shmtop() -> None:
 if __name__ == "__main__":
     demo(sys.argv[1:])
     shmtop()
+    print("README shows both in characters: python docs/written.py")

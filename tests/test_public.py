@@ -80,7 +80,7 @@ STRUCTS = [
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 def test_help_explains_every_field_of_a_struct(struct: type[msgspec.Struct]) -> None:
-    helped = re.sub(r"^ \|  ?", "", pydoc.plain(pydoc.render_doc(struct)), flags=re.MULTILINE)
+    helped = re.sub(r"^ \|(?:  )?", "", pydoc.plain(pydoc.render_doc(struct)), flags=re.MULTILINE)
     shown = inspect.getdoc(struct)
     assert shown is not None
     assert shown in helped
