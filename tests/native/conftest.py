@@ -14,11 +14,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CC = os.environ.get("CC", "cc").split()
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-pthread", f"-I{ROOT}"]
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-g1", "-pthread", f"-I{ROOT}"]
 SANITIZERS = {
     "thread": ["-fsanitize=thread"],
-    "address": ["-fsanitize=address"],
-    "undefined": ["-fsanitize=undefined", "-fno-sanitize-recover=all"],
+    "address": ["-Og", "-fsanitize=address"],
+    "undefined": ["-Og", "-fsanitize=undefined", "-fno-sanitize-recover=all"],
     "plain": ["-O2"],
 }
 

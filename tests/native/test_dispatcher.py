@@ -34,7 +34,7 @@ SOURCES = [
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],
     "plain": ["-O2"],
-    "sanitized": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "sanitized": ["-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 SMOKE = ("plain", "an_event_reaches_everyone_whose_pattern_matches_and_nobody_else")
 PROMISES = [

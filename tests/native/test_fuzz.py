@@ -14,7 +14,7 @@ TARGETS = sorted(path.name for path in (FUZZ / "corpus").iterdir())
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus_does_no_harm(program: Program, target: str) -> None:
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     replay = program(f"fuzz-{target}", [f"../fuzz/{target}.c", "../fuzz/replay.c"], flags)
     corpus = sorted((FUZZ / "corpus" / target).iterdir())
     assert len(corpus) > 10
