@@ -246,6 +246,13 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert anchor in headings(file), f"{page_id(page)}: {target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_a_page_can_be_read_without_the_site_being_built(page: Path) -> None:
+    read = re.sub(r"^<!-- site\n.*?^-->$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"^(:::|\{\{|--8<--)", read, re.MULTILINE)
+    assert read.strip().count("\n") > 1
+
+
 def test_readme_has_only_pictures_that_show_wherever_it_is_shown() -> None:
     # PyPI has none of the files, and removes what no address of http leads to.
     assert not re.search(r"!\[|<img|<svg|<picture", README.read_text())
