@@ -18,6 +18,7 @@ COMMANDS = {
     "pub": "sending:pub",
     "reply": "replying:reply",
     "request": "sending:request",
+    "resend": "resending:resend",
     "route": "route:route",
     "send": "sending:send",
     "sub": "receiving:sub",

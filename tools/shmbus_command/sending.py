@@ -22,6 +22,7 @@ from shmbus_console.run import Failure
 from shmbus import Endpoint, errors
 
 from .attaching import attach_to
+from .outcome import forwarded
 from .payloads import PAYLOAD, Given, Pace, payload_options, payloads
 
 
@@ -86,12 +87,7 @@ def send(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]
 
 def _require_taken(endpoint: Endpoint, type: str, timeout: float) -> None:
     """Fail where commands that were sent have become dead letters; wait until that is known."""
-    end = time.monotonic() + timeout
-    while True:
-        mine = next((e for e in endpoint.bus.endpoints() if e.name == endpoint.name), None)
-        if mine is None or not mine.unforwarded or time.monotonic() >= end:
-            break
-        time.sleep(0.002)
+    mine = forwarded(endpoint, timeout)
     if mine is None or not (mine.undeliverable or mine.unforwarded):
         return
     handled = any(r.role == "handle" for r in endpoint.bus.route(type).receivers)
