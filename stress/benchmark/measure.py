@@ -127,13 +127,17 @@ class Pace(NamedTuple):
     def messages(self) -> int:
         return self.chunks * self.chunk
 
-    def ticks(self) -> Iterator[None]:
-        """Sleep until each chunk is due. A chunk that comes late does not delay the next."""
+    def delays(self) -> Iterator[float]:
+        """Seconds until each chunk is due. A chunk that comes late does not delay the next."""
         due = time.monotonic()
         for _ in repeat(None, self.chunks):
             due += self.interval
-            delay = due - time.monotonic()
-            if delay > 0:
+            yield max(0.0, due - time.monotonic())
+
+    def ticks(self) -> Iterator[None]:
+        """Sleep until each chunk is due."""
+        for delay in self.delays():
+            if delay:
                 time.sleep(delay)
             yield
 
@@ -147,9 +151,14 @@ class Paced(NamedTuple):
 _stamp = struct.Struct("<qq48x")
 
 
+def stamped(number: int) -> bytes:
+    """64 bytes with a sequence number, -1 where it only warms up, and the time."""
+    return _stamp.pack(number, monotonic_ns())
+
+
 def warm_up(pace: Pace, send: Callable[[bytes], object]) -> None:
     """One message that is not measured, and the pause after it."""
-    send(_stamp.pack(-1, monotonic_ns()))
+    send(stamped(-1))
     time.sleep(pace.interval)
 
 
@@ -161,24 +170,41 @@ def send_stamped(pace: Pace, send: Callable[[bytes], object], warm: int = 0) -> 
     number = 0
     for _ in pace.ticks():
         for _ in repeat(None, pace.chunk):
-            send(_stamp.pack(number, monotonic_ns()))
+            send(stamped(number))
             number += 1
     return Paced(pace.messages * 1e9 / (perf_counter_ns() - start))
 
 
-def receive_stamped(pace: Pace, messages: Iterator[bytes]) -> npt.NDArray[np.int64]:
+class Arrivals:
     """Nanoseconds from send to receipt of each message; ``ValueError`` if one is missing."""
-    took = np.empty(pace.messages, dtype=np.int64)
-    expected = 0
-    for payload in messages:
+
+    def __init__(self, pace: Pace) -> None:
+        self.took = np.empty(pace.messages, dtype=np.int64)
+        self._expected = 0
+
+    def take(self, payload: bytes) -> bool:
+        """A message has come: False once it was the last."""
         now = monotonic_ns()
         number, sent = _stamp.unpack(payload)
         if number < 0:
-            continue
-        if number != expected:
-            raise ValueError(f"message {number} came in place of {expected}")
-        took[number] = now - sent
-        expected += 1
-        if expected == pace.messages:
+            return True
+        if number != self._expected:
+            raise ValueError(f"message {number} came in place of {self._expected}")
+        self.took[number] = now - sent
+        self._expected += 1
+        return self._expected < self.took.size
+
+
+def receive_stamped(pace: Pace, messages: Iterator[bytes]) -> npt.NDArray[np.int64]:
+    """Nanoseconds from send to receipt of each message; ``ValueError`` if one is missing."""
+    arrivals = Arrivals(pace)
+    for payload in messages:
+        if not arrivals.take(payload):
             break
-    return took
+    return arrivals.took
+
+
+def at_the_last(took: list[npt.NDArray[np.int64]]) -> dict[str, float]:
+    """Latency of each event at the subscriber that had it last."""
+    p50, p99, most = np.percentile(np.max(took, axis=0), [50, 99, 100]) / 1e3
+    return {"p50": float(p50), "p99": float(p99), "max": float(most)}

@@ -5,11 +5,8 @@ from __future__ import annotations
 import mmap
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-
 from benchmark.claims import Bench, Claim, Figure, Sample, metric, ratio, within
-from benchmark.measure import Pace
+from benchmark.measure import Pace, at_the_last
 from benchmark.roles import crowd, ends, peers
 from benchmark.stage import Role, perform
 
@@ -25,7 +22,7 @@ def bus_paced(bench: Bench, pace: Pace, subscribers: int, *, busy: bool = False)
         timeout=60.0 + pace.chunks * pace.interval,
     )
     return {
-        **_all_reached(took),
+        **at_the_last(took),
         "rate": held.rate,
         "routing": routing,
         "lost": float(lost),
@@ -41,7 +38,7 @@ def pyzmq_paced(bench: Bench, pace: Pace, subscribers: int) -> Sample:
             Role(peers.proxy, (address, peers.FAN_OUT), supporting=True),
         ]
     )
-    return {**_all_reached(took), "rate": held.rate}
+    return {**at_the_last(took), "rate": held.rate}
 
 
 def bare_paced(bench: Bench, pace: Pace, waiters: int) -> Sample:
@@ -52,7 +49,7 @@ def bare_paced(bench: Bench, pace: Pace, waiters: int) -> Sample:
                 *(Role(crowd.waiter, (bell, times, pace)) for bell in bells),
             ]
         )
-    return _all_reached(took)
+    return at_the_last(took)
 
 
 def _fanout(bench: Bench) -> Figure:
@@ -154,12 +151,6 @@ def _sustained(bench: Bench) -> Figure:
         ],
         runs=1,
     )
-
-
-def _all_reached(took: list[npt.NDArray[np.int64]]) -> Sample:
-    """Latency of each event at the subscriber that had it last."""
-    p50, p99, most = np.percentile(np.max(took, axis=0), [50, 99, 100]) / 1e3
-    return {"p50": float(p50), "p99": float(p99), "max": float(most)}
 
 
 def figures(bench: Bench) -> list[Figure]:

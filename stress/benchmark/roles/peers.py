@@ -88,8 +88,10 @@ def proxy(stage: Stage, address: Address, kinds: tuple[int, int], busy: bool = F
             context.destroy(linger=0)
 
 
-def replier(stage: Stage, address: Address) -> None:
-    with _socket(zmq.REP, connect=address.back) as sock:
+def replier(stage: Stage, address: Address, direct: bool = False) -> None:
+    """Behind the proxy; or `direct`, in its place."""
+    here = {"bind": address.front} if direct else {"connect": address.back}
+    with _socket(zmq.REP, **here) as sock:
         stage.ready()
         while True:
             sock.send(sock.recv())
@@ -171,9 +173,10 @@ def receiver(
         return receive_rate(flood, take_typed if typed else take_raw)
 
 
-def publisher(stage: Stage, address: Address, pace: Pace) -> None:
-    """The rate that it held: Paced."""
-    with _socket(zmq.PUB, connect=address.front) as sock:
+def publisher(stage: Stage, address: Address, pace: Pace, direct: bool = False) -> None:
+    """The rate that it held, Paced; `direct`, where the subscribers find the proxy otherwise."""
+    here = {"bind": address.back} if direct else {"connect": address.front}
+    with _socket(zmq.PUB, **here) as sock:
         # What is sent before the subscriptions arrive is lost: it only warms up.
         stage.ready(meanwhile=lambda: warm_up(pace, sock.send))
         stage.report(send_stamped(pace, sock.send, warm=20))
