@@ -17,8 +17,10 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -55,9 +57,8 @@ class Runs:
         for measure, value in sample.items():
             kept.setdefault(measure, []).append(value)
 
-    def middle(self, row: Row, figure: str, measure: str) -> float | None:
-        values = self.samples.get(row.name, {}).get(figure, {}).get(measure)
-        return median(values) if values else None
+    def values(self, row: Row, figure: str, measure: str) -> list[float]:
+        return self.samples.get(row.name, {}).get(figure, {}).get(measure, [])
 
 
 def run(rows: list[Row], rounds: int, scale: Scale, runs: Runs, console: Console) -> None:
@@ -68,9 +69,12 @@ def run(rows: list[Row], rounds: int, scale: Scale, runs: Runs, console: Console
                 for row in rows:
                     if figure not in row.figures:
                         continue
-                    console.print(f"round {number + 1} of {rounds}: {figure}: {row.name}")
-                    known = len(runs.failures)
+                    known, began = len(runs.failures), time.monotonic()
                     runs.add(row, figure, bench)
+                    took = time.monotonic() - began
+                    console.print(
+                        f"round {number + 1} of {rounds}: {figure}: {row.name}, {took:.1f} s"
+                    )
                     for failure in runs.failures[known:]:
                         console.print(failure, style="red", markup=False)
 
@@ -92,11 +96,16 @@ def number(value: float) -> str:
 
 
 def cell(runs: Runs, row: Row, figure: str, measure: str) -> str:
-    value = runs.middle(row, figure, measure)
-    if value is None:
+    """The median, with the least and the most of all rounds; of a p99 the median alone."""
+    values = runs.values(row, figure, measure)
+    if not values:
         return "failed" if figure in row.figures else "-"
-    shown = number(value / 1000 if measure == "rate" else value)
-    return shown + (BY_HAND if figure in row.by_hand else "")
+    if measure == "rate":
+        values = [value / 1000 for value in values]
+    shown = number(median(values)) + (BY_HAND if figure in row.by_hand else "")
+    if len(values) > 1 and measure != "p99":
+        shown += f" ({number(min(values))} to {number(max(values))})"
+    return shown
 
 
 def lines(runs: Runs, rows: list[Row]) -> list[list[str]]:
@@ -104,7 +113,7 @@ def lines(runs: Runs, rows: list[Row]) -> list[list[str]]:
 
 
 def table(runs: Runs, rows: list[Row]) -> Table:
-    shown = Table("", title=f"Medians ({BY_HAND}: made by hand of what it has)")
+    shown = Table("", title=f"Medians, least to most ({BY_HAND}: made by hand of what it has)")
     for *_, title in COLUMNS:
         shown.add_column(title, justify="right")
     for line in lines(runs, rows):
@@ -119,11 +128,16 @@ def markdown(runs: Runs, rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in body)
 
 
-def machine() -> dict[str, Any]:
+def report(peers: list[Peer], runs: Runs) -> dict[str, Any]:
     return {
-        "cores": os.cpu_count(),
-        "linux": platform.release(),
-        "python": platform.python_version(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "linux": platform.release(),
+            "python": platform.python_version(),
+        },
+        "versions": {peer.name: peer.version() for peer in peers},
+        "samples": runs.samples,
+        "failures": runs.failures,
     }
 
 
@@ -142,6 +156,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what runs, and removes it
     console = Console(stderr=options.markdown, highlight=False)
     peers: list[Peer] = []
     for peer in PEERS:
@@ -155,21 +170,17 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json and options.json.exists():
         runs.samples = json.loads(options.json.read_text())["samples"]
     scale, rounds = (QUICK, 1) if options.quick else (FULL, ROUNDS)
-    run(rows, options.rounds or rounds, scale, runs, console)
+    try:
+        run(rows, options.rounds or rounds, scale, runs, console)
+    finally:
+        if options.json:
+            options.json.write_text(json.dumps(report(peers, runs), indent=1))
 
     console.print(*(f"{row.name}: {row.options}" for row in rows), sep="\n", markup=False)
     if options.markdown:
         print(markdown(runs, rows))
     else:
         console.print(table(runs, rows))
-    if options.json:
-        report = {
-            "machine": machine(),
-            "versions": {peer.name: peer.version() for peer in peers},
-            "samples": runs.samples,
-            "failures": runs.failures,
-        }
-        options.json.write_text(json.dumps(report, indent=1))
     return 1 if runs.failures else 0
 
 

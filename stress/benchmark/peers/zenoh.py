@@ -28,6 +28,8 @@ def _session(socket: str, *, listen: bool) -> Iterator[zenoh.Session]:
     config.insert_json5("mode", '"peer"')
     config.insert_json5("scouting/multicast/enabled", "false")
     config.insert_json5("scouting/gossip/enabled", "false")
+    # For larger payloads only, and it leaves files where a process is killed.
+    config.insert_json5("transport/shared_memory/enabled", "false")
     endpoints = "listen" if listen else "connect"
     config.insert_json5("listen/endpoints", "[]")
     config.insert_json5(f"{endpoints}/endpoints", json.dumps([f"unixsock-stream/{socket}"]))
