@@ -72,6 +72,23 @@ def test_a_plot_shows_every_curve_and_its_scale() -> None:
     assert any("+" in line for line in lines[:-3])
 
 
+def test_a_drawing_has_every_curve_and_every_bar_and_its_title_is_text() -> None:
+    curves = {"one": [(0.0, 1e-6), (99.0, 1e-4)], "two": [(50.0, 1e-5), (99.999, 2e-3)]}
+    drawing = plot.svg(curves, [("64 B", 1000.0), ("1 KiB", 500.0)], "CPU <fast> & Co")
+    root = ET.fromstring(drawing)
+    texts = set(root.itertext())
+    assert {"one", "two", "64 B", "1 KiB", "1,000", "500", "99.9 %", "1 µs"} <= texts
+    assert "shmbus bench: CPU <fast> & Co" in texts
+    lines = [element for element in root.iter() if element.tag.endswith("polyline")]
+    assert [len((line.get("points") or "").split()) for line in lines] == [2, 1]
+    widths = [
+        float(element.get("width") or 0)
+        for element in root.iter()
+        if element.tag.endswith("rect") and element.get("height") == "26"
+    ]
+    assert widths == [240.0, 120.0]
+
+
 # An earlier run beside this one ------------------------------------------------------------------
 
 

@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from shmbus_command.demo.play import Outcome
 
-from .conftest import COMMAND, Start
+from .conftest import COMMAND, Ran, Start
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -63,3 +66,56 @@ def test_a_directory_without_source_files_is_a_bad_command_line(tmp_path: Path) 
     assert run.returncode == 2
     assert run.stderr.startswith("shmbus demo: there are no source files below")
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_index_is_told_by_line_and_by_the_exit_code(
+    shmbus_command: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    as_json: bool,
+) -> None:
+    outcome = Outcome(
+        path=str(tmp_path),
+        files=10,
+        bytes=1_000_000,
+        words=5000,
+        workers=3,
+        ring_bytes=65536,
+        seconds=1.0,
+        plain_seconds=0.5,
+        messages=20,
+        rate=20.0,
+        latency_mean=1e-5,
+        latency_p50=1e-5,
+        latency_p99=1e-4,
+        requests=2000,
+        correct=1999,
+        lost=0,
+        redelivered=1,
+        killed="worker-2",
+        death_seen=None,
+        taken_over=0.002,
+        handed_on=1,
+        differences=("a.py is missing", "1 of 2000 requests was wrong"),
+    )
+
+    def play(root: Path, *, workers: int, progress: Callable[[str, int, int], None]) -> Any:
+        progress("index", 1, 2)
+        return outcome
+
+    monkeypatch.setattr("shmbus_command.demo.command.play", play)
+    ran = shmbus_command("demo", tmp_path, *(["--json"] if as_json else []))
+    assert ran.code == 1
+    assert ran.err.splitlines() == [
+        "shmbus: a.py is missing",
+        "shmbus: 1 of 2000 requests was wrong",
+    ]
+    if as_json:
+        assert ran.json["differences"] == list(outcome.differences)
+    else:
+        cells = [[cell.strip() for cell in line.split("│")] for line in ran.lines]
+        shown = {cell[1]: cell[2] for cell in cells if len(cell) == 4}
+        assert shown["same index"] == "no"
+        assert shown["death of worker-2 seen after"] == "-"
+        assert shown["requests correct"] == "1,999 of 2,000"
