@@ -31,7 +31,7 @@ from shmbus import Message
 from shmbus.errors import BusDown, QueueFull
 
 IMAGES = Path(__file__).resolve().parent / "images"
-WIDTH, HEIGHT = 100, 16  # characters
+WIDTH, HEIGHT = 100, 19  # characters
 
 
 def save(name: str, picture: str) -> None:

@@ -216,6 +216,21 @@ def _fact(meaning: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+# shmtop -----------------------------------------------------------------------------------------
+
+
+def shmtop() -> str:
+    """A table of the keys of each page, one of the columns, one of the states."""
+    from shmtop.help import sections
+
+    parts = []
+    for title, facts in sections():
+        parts += [f"## {title}\n", "| | |\n|---|---|"]
+        parts += [f"| `{word}` | {_in_table(meaning)} |" for word, meaning in facts]
+        parts.append("")
+    return "\n".join(parts)
+
+
 # Pictures of terminals, in characters ------------------------------------------------------------
 
 
@@ -253,6 +268,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "payload_types": payload_types,
     "events": events,
     "errors": errors,
+    "shmtop": shmtop,
     "demo_screen": demo_screen,
     "shmtop_screen": shmtop_screen,
 }

@@ -19,10 +19,13 @@ from shmbus.shared import _kernel, layout, names
 
 from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
 from .interest_log import InterestLog
-from .memory import copy_of, open_segment, table
+from .memory import Numbers, copy_of, open_segment, table
 from .oldest import oldest_sent
 
 _WAITING = int(layout.PendingState.WAITING)
+_LIVE, _DYING = int(layout.RowState.LIVE), int(layout.RowState.DYING)
+_STALLED, _STOPPED = int(layout.Fitness.STALLED), int(layout.Fitness.STOPPED)
+_SLOW = int(layout.Fitness.SLOW)
 _KINDS = layout.words(layout.Kind)
 _LIMITS = layout.offset(layout.UP, "limits")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
@@ -30,6 +33,33 @@ REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 # Fields of the segments that have the same name in `EndpointInfo`.
 _OF_UP = ["orphans", "expired", "handler_errors", "decode_errors", "timeouts", "let_go", "nacked"]
 _OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
+
+Found = dict[str, int]
+"""Numbers of a segment, by their paths."""
+
+
+def _of_rings(way: str, *fields: str) -> list[str]:
+    found = [f"{way}.{ring}.{field}" for ring in (0, 1) for field in fields]
+    where = [f"{way}_ring.{ring}.{what}" for ring in (0, 1) for what in ("offset", "capacity")]
+    return found + where
+
+
+_IN_UP = Numbers(
+    layout.UP,
+    *_OF_UP,
+    *(f"{way}_{kind}" for way in ("sent", "received") for kind in Counts.__struct_fields__),
+    *_of_rings("outgoing", "head", "high"),
+    *(f"outgoing.0.interests_{what}" for what in ("version", "serial")),
+    *(f"incoming.{ring}.{field}" for ring in (0, 1) for field in ("tail", "taken_count")),
+    *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers"),
+    *("pending_count", "pending_offset"),
+)
+_IN_DOWN = Numbers(
+    layout.DOWN,
+    *_OF_DOWN,
+    *_of_rings("incoming", "head", "high", "reclaim", "delivered"),
+    "interests_seen",
+)
 
 # These stand for a segment that cannot be opened.
 _NO_UP: Any = np.zeros(1, layout.UP)[0]
@@ -94,22 +124,20 @@ class EndpointView:
             down = copy_of(self.down, layout.DOWN)
         if self.up is not None:
             up = copy_of(self.up, layout.UP)
-        outgoing, incoming = up["outgoing"], up["incoming"]
-        version = int(outgoing[0]["interests_version"])
-        serial = int(outgoing[0]["interests_serial"])
+        mine, its = _IN_UP.of(up), _IN_DOWN.of(down)
+        version, serial = mine["outgoing.0.interests_version"], mine["outgoing.0.interests_serial"]
         interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
 
         row_state = int(row["state"])
-        state: State = "attached" if row_state == layout.RowState.LIVE else "leaving"
-        if row_state == layout.RowState.DYING or not alive:
+        state: State = "attached" if row_state == _LIVE else "leaving"
+        if row_state == _DYING or not alive:
             state = "dead"
         health = int(row["health"])
-        in_hand = int(up["in_hand"])
-        progress = int(up["progress_ns"])
-        sent, received = _counts(up, "sent"), _counts(up, "received")
-        taken = int(incoming["taken_count"].sum())
-        delivered = int(down["incoming"]["delivered"].sum())
-        pending = self._pending(up)
+        in_hand, progress = mine["in_hand"], mine["progress_ns"]
+        sent, received = _counts(mine, "sent"), _counts(mine, "received")
+        taken = mine["incoming.0.taken_count"] + mine["incoming.1.taken_count"]
+        delivered = its["incoming.0.delivered"] + its["incoming.1.delivered"]
+        pending = self._pending(mine)
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,
@@ -117,46 +145,48 @@ class EndpointView:
             generation=self.generation,
             state=state,
             reason=REASONS.get(int(row["reason"]), "unknown"),
-            stalled=bool(health & layout.Fitness.STALLED),
-            stopped=bool(health & layout.Fitness.STOPPED),
-            slow=bool(health & layout.Fitness.SLOW),
+            stalled=bool(health & _STALLED),
+            stopped=bool(health & _STOPPED),
+            slow=bool(health & _SLOW),
             since=int(row["since_wall_ns"]) / 1e9,
             last_progress=clock.at(progress) if progress else None,
             patterns=tuple(dict.fromkeys(i.pattern for i in interests if i.role != "tap")),
             groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
             interests=interests,
-            routed=int(down["interests_seen"]) >= version,
-            incoming=_incoming(up, down, 0),
-            incoming_replies=_incoming(up, down, 1),
-            outgoing=self._outgoing(up, 0),
-            outgoing_replies=self._outgoing(up, 1),
+            routed=its["interests_seen"] >= version,
+            incoming=_incoming(mine, its, 0),
+            incoming_replies=_incoming(mine, its, 1),
+            outgoing=self._outgoing(mine, 0),
+            outgoing_replies=self._outgoing(mine, 1),
             untouched=max(delivered - taken, 0),
-            oldest=None if state == "dead" else self._oldest(up, down, _RINGS_IN, clock),
-            unforwarded=max(sent.total - int(down["forwarded"]), 0),
-            oldest_unforwarded=self._oldest(up, down, _RINGS_OUT, clock),
+            oldest=None if state == "dead" else self._oldest(mine, its, _RINGS_IN, clock),
+            unforwarded=max(sent.total - its["forwarded"], 0),
+            oldest_unforwarded=self._oldest(mine, its, _RINGS_OUT, clock),
             in_hand=in_hand,
-            in_hand_seconds=clock.age(int(up["in_hand_since_ns"])) if in_hand else 0.0,
+            in_hand_seconds=clock.age(mine["in_hand_since_ns"]) if in_hand else 0.0,
             overdue=() if state == "dead" else self._overdue(up, clock),
             held=_held(up["held"]) if self.up is not None else 0,
-            prefetch=int(up["prefetch"]),
-            receivers=int(up["receivers"]),
+            prefetch=mine["prefetch"],
+            receivers=mine["receivers"],
             pending=int(np.count_nonzero(pending["state"] == _WAITING)),
             pending_limit=len(pending),
             sent=sent,
             received=received,
             note=note or broken,
             lost_by=Losses.of(down),
-            **{field: int(up[field]) for field in _OF_UP},
-            **{field: int(down[field]) for field in _OF_DOWN},
+            **{field: mine[field] for field in _OF_UP},
+            **{field: its[field] for field in _OF_DOWN},
         )
 
-    def _pending(self, up: Any) -> NDArray[np.void]:
+    def _pending(self, up: Any | Found) -> NDArray[np.void]:
         """The pending table, live; empty where UP does not describe one that can be."""
         return table(self.up, up["pending_count"], up["pending_offset"], layout.PENDING)
 
     def _overdue(self, up: Any, clock: Clock) -> tuple[Overdue, ...]:
         """What its handlers have in hand for longer than they may."""
         if self.up is None:
+            return ()
+        if not up["limits"].any():
             return ()
         over = np.flatnonzero((up["limits"] != 0) & (up["limits"] <= clock.monotonic)).tolist()
         found = []
@@ -170,10 +200,10 @@ class EndpointView:
             found.append(Overdue(type=text, kind=kind, seconds=age, limit=limit / 1e9))
         return tuple(sorted(found, key=lambda one: -one.seconds))
 
-    def _outgoing(self, up: Any, ring: int) -> Ring:
+    def _outgoing(self, up: Found, ring: int) -> Ring:
         # Its tail is read after its head, so that it never looks fuller than it was.
         tail = 0 if self.down is None else self.down.load(_tail_out(ring))
-        return _ring(up["outgoing"][ring], tail, up["outgoing_ring"][ring])
+        return _ring(up, "outgoing", ring, tail)
 
     def _oldest(self, up: Any, down: Any, rings: tuple[_Lane, ...], clock: Clock) -> float | None:
         """The age of the oldest message at the front of these rings, in seconds."""
@@ -182,12 +212,12 @@ class EndpointView:
         ages = []
         for ring in rings:
             to_it = ring.way == "incoming"
-            descriptor = (down if to_it else up)[f"{ring.way}_ring"][ring.ring]
+            numbers, descriptor = down if to_it else up, f"{ring.way}_ring.{ring.ring}"
             producer, consumer = (self.down, self.up) if to_it else (self.up, self.down)
             sent = oldest_sent(
                 producer,
-                int(descriptor["offset"]),
-                int(descriptor["capacity"]),
+                numbers[f"{descriptor}.offset"],
+                numbers[f"{descriptor}.capacity"],
                 next=lambda memory=consumer, at=ring.next: memory.load(at),  # type: ignore[misc]
                 head=lambda memory=producer, at=ring.head: memory.load(at),  # type: ignore[misc]
             )
@@ -275,29 +305,28 @@ _RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"))
 _RINGS_OUT = (_lane_out(0), _lane_out(1))
 
 
-def _counts(up: Any, way: str) -> Counts:
-    return Counts(**{kind: int(up[f"{way}_{kind}"]) for kind in Counts.__struct_fields__})
+def _counts(up: Found, way: str) -> Counts:
+    return Counts(**{kind: up[f"{way}_{kind}"] for kind in Counts.__struct_fields__})
 
 
 def _held(held: NDArray[np.void]) -> int:
     return int(np.count_nonzero((held["position"] != layout.NOWHERE) & (held["done"] == 0)))
 
 
-def _incoming(up: Any, down: Any, ring: int) -> Ring:
+def _incoming(up: Found, down: Found, ring: int) -> Ring:
     """A ring that the endpoint consumes; after the endpoint's end, the dispatcher does."""
-    producer = down["incoming"][ring]
-    tail = int(producer["reclaim"])
+    tail = down[f"incoming.{ring}.reclaim"]
     if tail == layout.NOWHERE:
-        tail = int(up["incoming"][ring]["tail"])
-    return _ring(producer, tail, down["incoming_ring"][ring])
+        tail = up[f"incoming.{ring}.tail"]
+    return _ring(down, "incoming", ring, tail)
 
 
-def _ring(producer: Any, tail: int, descriptor: Any) -> Ring:
-    capacity = int(descriptor["capacity"])
-    depth = int(producer["head"]) - tail
+def _ring(producer: Found, way: str, ring: int, tail: int) -> Ring:
+    capacity = producer[f"{way}_ring.{ring}.capacity"]
+    depth = producer[f"{way}.{ring}.head"] - tail
     # The two sides were read at different moments, and either may hold garbage.
     return Ring(
         depth=min(max(depth, 0), capacity),
         capacity=capacity,
-        high=min(int(producer["high"]), capacity),
+        high=min(producer[f"{way}.{ring}.high"], capacity),
     )

@@ -268,8 +268,9 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         if self.slow:
             return "slow"
         rings = (self.incoming, self.incoming_replies, self.outgoing, self.outgoing_replies)
-        if any(ring.fill >= FULL for ring in rings):
-            return "full"
+        for ring in rings:
+            if ring.depth >= FULL * ring.capacity > 0:
+                return "full"
         return "busy" if self.in_hand else "idle"
 
     @property

@@ -11,17 +11,17 @@ from typing import Literal, Self
 from uuid import UUID
 
 import msgspec
-import psutil
 
 from shmbus import errors
 from shmbus.shared import names, patterns, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns, seconds
 
 from . import discovery
-from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, PendingRequest, Process
+from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, PendingRequest
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
+from .usage import Processes
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,31 +234,3 @@ def observe(bus: str | None = None) -> BusView:
 def _lost(endpoints: list[EndpointInfo], backlogs: list[Backlog]) -> dict[tuple[int, int], Losses]:
     found = {(e.slot, e.generation): e.lost_by for e in endpoints}
     return found | {(b.slot, b.generation): b.lost_by for b in backlogs}
-
-
-class Processes:
-    """Processes, as the system shows them. CPU is of the time since the look before."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, psutil.Process] = {}
-
-    def look(self, pids: set[int]) -> dict[int, Process]:
-        """CPU and memory of these processes; those that are gone are left out."""
-        result: dict[int, Process] = {}
-        known, self._known = self._known, {}
-        for pid in pids:
-            try:
-                process = known.get(pid)
-                if process is None or not process.is_running():
-                    process = psutil.Process(pid)
-                with process.oneshot():
-                    result[pid] = Process(
-                        cpu=process.cpu_percent(),
-                        memory=process.memory_info().rss,
-                        stopped=process.status()
-                        in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP),
-                    )
-            except psutil.Error:
-                continue
-            self._known[pid] = process
-        return result

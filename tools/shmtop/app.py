@@ -1,4 +1,4 @@
-"""The terminal application: a table of endpoints, a page for each, routes, and a live tail."""
+"""The terminal application: a table of endpoints, a page for each, routes, deaths, a live tail."""
 
 from __future__ import annotations
 
@@ -12,6 +12,5 @@ class ShmTop(SamplingApp):
     CSS_PATH = "shmtop.tcss"
     ENABLE_COMMAND_PALETTE = False
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.push_screen(BusPage())
+    async def on_mount(self) -> None:
+        await self.push_screen(BusPage())

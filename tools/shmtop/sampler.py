@@ -1,4 +1,4 @@
-"""Samples of a bus, and rates between two of them."""
+"""Samples of a bus, and what shows only between two of them: rates, and what is lost now."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import msgspec
 from shmbus.errors import BusError
 from shmbus.views import BusView, EndpointInfo, Look, observe
 
-HISTORY = 120
-"""Samples whose rate the sparkline shows."""
+from .rows import HELD, Rates, Row, Severities
+from .states import LATE, word
 
-
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages a second of one endpoint between two looks."""
-
-    received: float = 0.0
-    sent: float = 0.0
-    lost: float = 0.0
+HISTORY = 240
+"""Samples whose rate is kept."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One look, and the rates since the look before."""
 
     look: Look
-    rates: tuple[Rates, ...]
-    """One for each of the look's endpoints."""
+    rows: list[Row]
+    """One for each of the look's endpoints, in the order of slots."""
 
 
 class Sampler:
@@ -35,8 +30,11 @@ class Sampler:
     def __init__(self, bus: str | None = None) -> None:
         self._view = observe(bus)
         self.name = self._view.name
-        self.history: deque[float] = deque(maxlen=HISTORY)
-        self._before = self._view.look()
+        self.history: deque[tuple[float, float]] = deque(maxlen=HISTORY)
+        """When, and how many messages a second there were."""
+        self._before = self._view.look(late=LATE)
+        self._lost: dict[tuple[int, int], float] = {}
+        self._severities = Severities()
 
     @property
     def view(self) -> BusView:
@@ -46,17 +44,33 @@ class Sampler:
     def sample(self) -> Sample:
         """Take a sample now."""
         self._follow()
-        look, before = self._view.look(), self._before
+        look, before = self._view.look(late=LATE), self._before
         self._before = look
         elapsed = look.seconds - before.seconds
         earlier = {(e.slot, e.generation): e for e in before.endpoints}
-        self.history.append(look.health.rate)
-        return Sample(
-            look=look,
-            rates=tuple(
-                _rates(earlier.get((e.slot, e.generation)), e, elapsed) for e in look.endpoints
-            ),
-        )
+        self.history.append((look.seconds, look.health.rate))
+        keys = [(e.slot, e.generation) for e in look.endpoints]
+        self._note_losses(look, earlier)
+        states = [
+            word(info, health, key in self._lost)
+            for key, info, health in zip(keys, look.endpoints, look.health.endpoints, strict=True)
+        ]
+        worst = self._severities.note(look.seconds, dict(zip(keys, states, strict=True)))
+        rows = [
+            Row(info, health, _rates(earlier.get(key), info, elapsed), state, worst.get(key, 0))
+            for key, info, health, state in zip(
+                keys, look.endpoints, look.health.endpoints, states, strict=True
+            )
+        ]
+        return Sample(look=look, rows=rows)
+
+    def _note_losses(self, look: Look, earlier: dict[tuple[int, int], EndpointInfo]) -> None:
+        """Remember who has just lost messages, and had not chosen so."""
+        self._lost = {key: at for key, at in self._lost.items() if look.seconds - at < HELD}
+        for e in look.endpoints:
+            before = earlier.get((e.slot, e.generation))
+            if before is not None and e.lost_by.unchosen > before.lost_by.unchosen:
+                self._lost[e.slot, e.generation] = look.seconds
 
     def _follow(self) -> None:
         if self._before.info.alive:

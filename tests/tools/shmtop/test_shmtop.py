@@ -21,17 +21,21 @@ import shmbus
 from shmbus.shared import layout
 from shmbus.testing import start_python
 from shmbus.views.facts import Process
-from shmbus.views.observe import Processes
+from shmbus.views.usage import Processes
 from tests.by_hand import BusByHand, EndpointByHand, entry
 
 pytest.importorskip("textual")
 
 from click.testing import CliRunner
-from shmtop import cells
+from shmtop import columns, figures, keys
 from shmtop.app import ShmTop
 from shmtop.command import shmtop
-from shmtop.pages.tail import TailPage
+from shmtop.pages.attached import AttachedPage
+from shmtop.pages.table import EndpointTable
+from shmtop.rows import HELD, Severities
 from shmtop.sampler import Sampler
+from shmtop.states import SEVERITY, STATES
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -85,6 +89,8 @@ def drive(
         async with app.run_test(size=(width, height)) as pilot:
             await pilot.pause()
             await use(app, pilot)
+        if app.attached is not None:
+            app.attached.join()
         sampler.close()
 
     asyncio.run(run())
@@ -150,7 +156,7 @@ def test_the_bus_looks_as_it_did(staged: BusByHand) -> None:
 
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, "pipe")
-        app.action_pause()
+        app.pause()
         await until(app, pilot, "PAUSED")
         await until_snapshot(app, pilot, "bus-80x24", staged)
 
@@ -281,9 +287,15 @@ def test_the_table_sorts_by_any_column(bus: BusByHand) -> None:
             return lines[at + 1].split()[0]
 
         assert first(await until(app, pilot, "pipe")) == "indexer"
-        await pilot.press("S")
+        await pilot.press("s")
+        await until(app, pilot, "PID▲")
+        while "LOST▼" not in text_of(app):
+            await pilot.press("s")
         await until(app, pilot, lambda seen: first(seen) == "pipe")
+        await pilot.press("S", "s")
+        await until(app, pilot, "LOST▼")
         await pilot.press("v")
+        await until(app, pilot, "LOST▲")
         await until(app, pilot, lambda seen: first(seen) != "pipe")
 
     drive(bus, use)
@@ -300,6 +312,144 @@ def test_the_table_is_filtered_by_words_of_name_state_or_pattern(bus: BusByHand)
         await until(app, pilot, "indexer")
 
     drive(bus, use)
+
+
+def at_once(app: ShmTop, keys: str) -> None:
+    """Press all these keys, before any of them has done anything."""
+    for key in keys:
+        name = {"/": "slash", "?": "question_mark", "\n": "enter"}.get(key, key)
+        app.post_message(events.Key(name, key if key.isprintable() else None))
+
+
+@pytest.mark.parametrize("opening", ["/", "r", "t"])
+def test_what_is_typed_fast_goes_to_the_prompt_that_was_opened(
+    bus: BusByHand, opening: str
+) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "indexer")
+        at_once(app, opening + "svrdtq.w")
+        await until(app, pilot, "svrdtq.w")
+        assert app.screen.query_one(Input).value == "svrdtq.w"
+
+    drive(bus, use)
+
+
+def test_what_ends_a_prompt_counts_after_what_was_typed_before(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "indexer")
+        at_once(app, "/worker-1\ns")
+        await until(app, pilot, "indexer", there=False)
+        await until(app, pilot, "PID▲")
+        assert app.screen.query_one(Input).value == "worker-1"
+        at_once(app, "/q\nq")
+        await until(app, pilot, lambda seen: app.return_code == 0)
+
+    drive(bus, use)
+
+
+def test_what_is_wrong_comes_first_and_a_key_goes_from_the_worst_to_the_next(
+    bus: BusByHand,
+) -> None:
+    bus.rows[1]["health"] = layout.Fitness.SLOW
+    bus.rows[3]["health"] = layout.Fitness.STALLED
+    picky = bus.endpoint(5, "picky")
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        def names(seen: str) -> list[str]:
+            lines = seen.splitlines()
+            at = next(i for i, line in enumerate(lines) if line.startswith("ENDPOINT"))
+            return [line.split()[0] for line in lines[at + 1 : at + 5]]
+
+        wanted = ["log", "worker-1", "indexer", "picky"]
+        await until(app, pilot, lambda seen: names(seen) == wanted)
+        table = app.screen.query_one(EndpointTable)
+        await pilot.press("end")
+        for name in ("log", "worker-1", "log"):
+            await pilot.press("w")
+            assert table.selected is not None
+            assert table.selected.info.name == name
+        picky.down["lost_by"][layout.Loss.TOO_LARGE] = 3
+        await until(app, pilot, "picky       losing")
+        assert names(text_of(app)) == ["log", "worker-1", "picky", "indexer"]
+
+    drive(bus, use)
+
+
+def test_a_row_keeps_its_place_for_a_while_after_its_trouble() -> None:
+    severities = Severities()
+    key = 0, 1
+    assert severities.note(0.0, {key: "full"}) == {key: SEVERITY["full"]}
+    assert severities.note(1.0, {key: "stalled"}) == {key: SEVERITY["stalled"]}
+    assert severities.note(2.0, {key: "full"}) == {key: SEVERITY["stalled"]}
+    assert severities.note(1.0 + HELD, {key: "idle"}) == {key: SEVERITY["full"]}
+    assert severities.note(2.0 + HELD, {key: "idle"}) == {}
+
+
+def test_the_age_of_the_oldest_and_the_time_of_a_handler_stand_in_80_columns(
+    bus: BusByHand,
+) -> None:
+    busy = bus.endpoint(4, "busy")
+    busy.up["in_hand"] = 2
+    busy.up["in_hand_since_ns"] = time.monotonic_ns() - 3_000 * 10**9
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "50m")
+        (row,) = (line for line in seen.splitlines() if line.startswith("busy"))
+        assert re.search(r"busy +busy .* 50m\d\d ", row)
+        assert "OLDEST" in seen
+        assert "HANDLER" in seen
+
+    drive(bus, use)
+
+
+@pytest.mark.parametrize("page", ["enter", "r", "d", "t", "question_mark"])
+def test_every_page_begins_with_the_state_of_the_bus(bus: BusByHand, page: str) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "indexer")
+        await pilot.press(page)
+        await until(app, pilot, "ENDPOINT  ", there=False)
+        await until(app, pilot, lambda seen: "● healthy  0/s" in seen.splitlines()[0])
+        bus.head["identity"]["start_time"] += 1
+        await until(app, pilot, lambda seen: "▲ dead" in seen.splitlines()[0])
+
+    drive(bus, use)
+
+
+def test_the_help_explains_every_key_column_and_state(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("question_mark")
+        seen = await until(app, pilot, "Keys, columns and states")
+        for words in (*(key.shown for key in keys.BUS), *columns.BY_TITLE, *STATES):
+            assert words in seen
+        await pilot.press("escape")
+        await until(app, pilot, "ENDPOINT  ")
+
+    drive(bus, use, width=120, height=100)
+
+
+def test_deaths_losses_and_events_have_a_page_and_events_come_live() -> None:
+    name = f"live-{secrets.token_hex(4)}"
+    small = shmbus.Settings(in_bytes=4096)
+    with shmbus.serve(name) as bus, bus.attach("writer") as writer:
+        with bus.attach("picky", settings=small) as picky:
+            picky.subscribe("big")
+            writer.publish("big", b"x" * 5000)
+
+            async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+                await until(app, pilot, "picky")
+                await pilot.press("d")
+                await until(app, pilot, "for the bus's own events")
+                seen = await until(app, pilot, "LOST AT")
+                assert re.search(r"picky +\d+ +1 +too large .* big +writer", seen)
+                with bus.attach("late"):
+                    await until(app, pilot, "endpoint.up       late (process")
+                await until(app, pilot, "endpoint.down     late (process")
+                await pilot.press("ctrl+l")
+                await until(app, pilot, "late", there=False)
+                await pilot.press("escape")
+                await until(app, pilot, "ENDPOINT  ")
+
+            drive(name, use, width=120, height=40)
 
 
 def test_an_empty_table_says_why_and_what_to_do(stack: ExitStack) -> None:
@@ -436,13 +586,6 @@ def test_json_is_one_document_with_all_that_is_known(bus: BusByHand) -> None:
     assert document["bus"]["pid"] == os.getpid()
 
 
-def test_a_bus_that_is_not_there_gets_one_line_and_no_traceback() -> None:
-    result = CliRunner().invoke(shmtop, ["no-such-bus", "--once"])
-    assert result.exit_code == 3
-    assert result.stderr.startswith("shmtop: no bus 'no-such-bus'")
-    assert len(result.stderr.splitlines()) == 1
-
-
 def test_without_the_extra_one_line_says_how_to_install_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -498,13 +641,13 @@ def test_the_tail_shows_every_kind_and_goes_on_when_the_bus_is_served_anew(
 ) -> None:
     name = f"live-{secrets.token_hex(4)}"
     came: list[str] = []
-    show = TailPage.on_tail_page_came
+    show = AttachedPage.on_attached_page_came
 
-    def on_tail_page_came(page: TailPage, message: TailPage.Came) -> None:
+    def note(page: AttachedPage, message: AttachedPage.Came) -> None:
         show(page, message)
         came.extend(line.plain for line in message.lines)
 
-    monkeypatch.setattr(TailPage, "on_tail_page_came", on_tail_page_came)
+    monkeypatch.setattr(AttachedPage, "on_attached_page_came", note)
 
     async def talk(bus: shmbus.Bus, number: int, app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, "lossy observer of >")
@@ -589,7 +732,7 @@ def test_the_tail_says_why_it_cannot_attach(bus: BusByHand) -> None:
     ],
 )
 def test_numbers_take_at_most_four_characters(value: float, shown: str) -> None:
-    assert cells.number(value) == shown
+    assert figures.number(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -597,7 +740,7 @@ def test_numbers_take_at_most_four_characters(value: float, shown: str) -> None:
     [(0, "0"), (512, "512"), (1536, "1.5K"), (65536, "64K"), (128 << 20, "128M")],
 )
 def test_sizes_are_short(value: int, shown: str) -> None:
-    assert cells.size(value) == shown
+    assert figures.size(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -612,11 +755,11 @@ def test_sizes_are_short(value: int, shown: str) -> None:
     ],
 )
 def test_times_show_the_digits_that_matter(seconds: float | None, shown: str) -> None:
-    assert cells.duration(seconds) == shown
+    assert figures.duration(seconds) == shown
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.001, 0.3, 0.5, 0.99, 1.0, 7.0])
 def test_a_bar_fills_its_width_and_shows_the_least(fill: float) -> None:
-    bar = cells.bar(fill, 8)
-    assert bar.cell_len == 8
-    assert (bar.plain[0] == "·") == (fill == 0)
+    drawn = "".join(text for text, _ in figures.bar(fill, 8))
+    assert len(drawn) == 8
+    assert (drawn[0] == "·") == (fill == 0)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import asdict
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widget import Widget
+from textual.widgets import Static
 
 from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest, Ring
-from shmtop import cells
-from shmtop.cells import Row
+from shmtop import figures, lines
+from shmtop.rows import Row
 from shmtop.sampler import Sample
+from shmtop.states import STATES
 
+from .line import Line
 from .page import Page
 
 
@@ -28,14 +31,16 @@ class EndpointPage(Page):
         self.key = key
         self._row: Row | None = None
 
-    def compose(self) -> ComposeResult:
-        yield Static(classes="title", id="title")
+    def body(self) -> Iterable[Widget]:
+        yield Line(classes="title", id="title")
         with VerticalScroll(id="detail"):
             yield Static(id="facts")
-        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one("#detail"))
 
     def show(self, sample: Sample) -> None:
-        row = next((row for row in cells.rows(sample) if row.key == self.key), None)
+        row = next((row for row in sample.rows if row.key == self.key), None)
         gone = row is None
         row = self._row = row or self._row
         if row is None:
@@ -44,16 +49,24 @@ class EndpointPage(Page):
         title = Text.assemble(
             (info.name, "bold"),
             "  ",
-            ("gone", cells.STYLES["dead"]) if gone else cells.state(info),
+            ("gone", STATES["dead"].style) if gone else (row.state, STATES[row.state].style),
             f"  process {info.pid}  slot {info.slot}  generation {info.generation}",
-            f"  attached {cells.since(info.since)} ago",
+            f"  attached {figures.since(info.since)} ago",
         )
-        self.query_one("#title", Static).update(title)
-        view, recent = self.top.sampler.view, sample.look.health.recent_latency
+        self.query_one("#title", Line).put(title)
+        view, health = self.top.sampler.view, sample.look.health
         requests = [] if gone else view.requests(info.name)
         waiting = None if gone else view.waiting(info.name)
         self.query_one("#facts", Static).update(
-            facts(row, requests, waiting, recent, self.size.width - 4, sample.look.backlogs)
+            facts(
+                row,
+                requests,
+                waiting,
+                health.recent_latency,
+                self.size.width - 4,
+                sample.look.backlogs,
+                [] if gone else [r for r in health.reasons if f"endpoint {info.name} (" in r],
+            )
         )
 
 
@@ -64,34 +77,35 @@ def facts(
     routing: Latency,
     width: int,
     backlogs: list[Backlog],
+    reasons: list[str],
 ) -> Group:
     """An endpoint's page."""
     info = row.info
-    parts: list[Any] = []
+    parts: list[Any] = [Text(f"! {reason}", "bold yellow") for reason in reasons]
     if info.note:
         parts.append(Text(info.note, "red"))
     parts += [rings(info, width), Text()]
     nobody = "  its messages are not taken" if info.interests and not info.receivers else ""
-    busy = f" for {cells.duration(info.in_hand_seconds)}" if info.in_hand else ""
-    age = "" if info.oldest is None else f", the oldest for {cells.duration(info.oldest)}"
+    busy = f" for {figures.duration(info.in_hand_seconds)}" if info.in_hand else ""
+    age = "" if info.oldest is None else f", the oldest for {figures.duration(info.oldest)}"
     parts += [
         Text.assemble(
             f"waiting {info.untouched}{age}  in hand {info.in_hand}{busy}  held {info.held}",
             f"  receiving threads {info.receivers}",
             (nobody, "bold yellow"),
-            f"  last progress {cells.since(info.last_progress)} ago"
+            f"  last progress {figures.since(info.last_progress)} ago"
             if info.last_progress is not None
             else "  no message taken yet",
         ),
         *(
             Text(
-                f"overdue: its handler of {one.type} has run for {cells.duration(one.seconds)}, "
+                f"overdue: its handler of {one.type} has run for {figures.duration(one.seconds)}, "
                 f"its limit is {one.limit:g} s",
                 "bold magenta",
             )
             for one in info.overdue
         ),
-        *cells.backlogs([b for b in backlogs if info.name in b.takers]),
+        *lines.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
         Text(),
@@ -102,7 +116,7 @@ def facts(
         *(
             Text(
                 f"  {request.correlation_id}  {request.handler or '(none chosen yet)'}"
-                f"  deadline in {cells.duration(max(request.deadline, 0.0))}"
+                f"  deadline in {figures.duration(max(request.deadline, 0.0))}"
             )
             for request in requests[:20]
         ),
@@ -133,11 +147,11 @@ def rings(info: EndpointInfo, width: int) -> Table:
     for name, ring in four:
         result.add_row(
             name,
-            cells.bar(ring.fill, max(min(width - 50, 40), 10)),
-            cells.percent(ring.fill),
-            cells.size(ring.depth),
-            cells.size(ring.capacity),
-            cells.size(ring.high),
+            Text.assemble(*figures.bar(ring.fill, max(min(width - 50, 40), 10))),
+            figures.percent(ring.fill),
+            figures.size(ring.depth),
+            figures.size(ring.capacity),
+            figures.size(ring.high),
         )
     return result
 
@@ -154,7 +168,7 @@ def counters(row: Row) -> Table:
     ]
     for name, counts, rate in rows:
         kinds = (counts.events, counts.sends, counts.requests, counts.replies)
-        result.add_row(name, *(str(count) for count in kinds), cells.number(rate))
+        result.add_row(name, *(str(count) for count in kinds), figures.number(rate))
     pairs = [
         ("lost", info.lost),
         *((f"lost: {word.replace('_', ' ')}", n) for word, n in asdict(info.lost_by).items() if n),
@@ -185,7 +199,7 @@ def interests(info: EndpointInfo) -> list[Text]:
     """What an endpoint subscribes to and handles, a line each."""
     if not info.interests:
         return [Text("  none", "dim")]
-    lines = []
+    found = []
     for interest in info.interests[:200]:
         role = {"handle": "handles", "tap": "taps"}.get(interest.role, "subscribes")
         line = Text.assemble(f"  {role:11}", (interest.pattern, "bold"))
@@ -193,10 +207,10 @@ def interests(info: EndpointInfo) -> list[Text]:
             line.append(f"  group {interest.group}", "cyan")
         if interest.overflow == "drop_newest":
             line.append("  drops the newest", "yellow")
-        lines.append(line)
+        found.append(line)
     if len(info.interests) > 200:
-        lines.append(Text(f"  and {len(info.interests) - 200} more", "dim"))
-    return lines
+        found.append(Text(f"  and {len(info.interests) - 200} more", "dim"))
+    return found
 
 
 def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
@@ -205,13 +219,13 @@ def histogram(latency: Latency | None, width: int, nothing: str) -> list[Text]:
         return [Text(f"  {nothing}", "dim")]
     most = max(count for _, count in latency.histogram)
     longest = max(width - 26, 10)
-    lines = [
+    octaves = [
         Text.assemble(
-            f"  from {cells.duration(floor):>7} ",
-            (cells.bar(count / most, longest).plain.rstrip("·"), "green"),
-            f" {cells.number(count)}",
+            f"  from {figures.duration(floor):>7} ",
+            (figures.bar(count / most, longest)[0][0], "green"),
+            f" {figures.number(count)}",
         )
         for floor, count in latency.histogram
     ]
-    summary = f"  p50 {cells.duration(latency.p50)}  p99 {cells.duration(latency.p99)}"
-    return [*lines, Text(f"{summary}  most {cells.duration(latency.max)}")]
+    summary = f"  p50 {figures.duration(latency.p50)}  p99 {figures.duration(latency.p99)}"
+    return [*octaves, Text(f"{summary}  most {figures.duration(latency.max)}")]

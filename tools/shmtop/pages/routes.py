@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Input, Static
+from textual.widget import Widget
+from textual.widgets import Input, Static
 
 from shmbus.errors import BusError
-from shmtop import cells
+from shmbus.views import Route
+from shmtop import keys
 from shmtop.sampler import Sample
 
+from .line import Line
 from .page import Page
+from .prompt import Prompt
 
 
 class RoutesPage(Page):
     """Which endpoints would get a message of a type, and why."""
 
-    def compose(self) -> ComposeResult:
-        yield Static("Who would get a message of this type, and why?", classes="title")
-        yield Input(placeholder="a message type, as in buffer.3.changed", id="type")
+    KEYS = keys.ROUTES
+
+    def body(self) -> Iterable[Widget]:
+        yield Line(classes="title", id="title")
+        yield Prompt(placeholder="a message type, as in buffer.3.changed")
         with VerticalScroll(id="detail"):
             yield Static(id="facts")
-        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(Input).focus()
+        self.action_prompt()
+
+    def action_prompt(self) -> None:
+        self.set_focus(self.query_one(Prompt))
+
+    def action_take(self) -> None:
+        self.set_focus(self.query_one("#detail"))
 
     @on(Input.Changed)
     def changed(self) -> None:
         self.show(self.top.sample)
 
     def show(self, sample: Sample) -> None:
-        type = self.query_one(Input).value.strip()
+        title = Text("Who would get a message of this type, and why?", "bold")
+        self.query_one("#title", Line).put(title)
+        type = self.query_one(Prompt).value.strip()
         self.query_one("#facts", Static).update(self.answer(type) if type else "")
 
     def answer(self, type: str) -> Group | Text:
@@ -63,7 +75,7 @@ class RoutesPage(Page):
                 role if receiver.group is None else f"member of {receiver.group}",
                 Text(receiver.reason, "" if receiver.chosen else "dim"),
             )
-        members, handlers = (cells.waited_for(route, role) for role in ("subscribe", "handle"))
+        members, handlers = (waited_for(route, role) for role in ("subscribe", "handle"))
         return Group(
             goes("published", events, members, "counted as unrouted"),
             goes("sent or requested", [handler] if handler else [], handlers, "NoRoute"),
@@ -82,3 +94,8 @@ def goes(done: str, to: Sequence[str], waited_for: list[str], else_: str) -> Tex
     elif not to:
         line.append("nobody", "bold yellow").append(f" ({else_})")
     return line
+
+
+def waited_for(route: Route, role: str) -> list[str]:
+    """The endpoints for one of which a message would wait."""
+    return [r.endpoint for r in route.receivers if r.waits and r.role == role]
