@@ -258,6 +258,7 @@ def _screen(name: str) -> str:
     rows = (lines.get(number, {}) for number in range(max(lines) + 1))
     shown = ("".join(row.get(at, " ") for at in range(max(row, default=-1) + 1)) for row in rows)
     text = re.sub(r"\n{2,}", "\n", "\n".join(line.rstrip() for line in shown))
+    text = re.sub(r"(?<=\d)[▀-█]$", "", text, flags=re.MULTILINE)  # where a scroll bar ends
     return f"```text\n{text.strip(chr(10))}\n```"
 
 
