@@ -129,7 +129,7 @@ def filter_options(command: F) -> F:
             multiple=True,
             metavar="NAME",
             shell_complete=complete_endpoint,
-            help="Only what goes to this endpoint; worker-* is a pattern. Repeatable.",
+            help="Only what goes to this endpoint, likewise.",
         ),
         click.option(
             "--source",
@@ -137,7 +137,7 @@ def filter_options(command: F) -> F:
             multiple=True,
             metavar="NAME",
             shell_complete=complete_endpoint,
-            help="Only what comes from this endpoint, likewise.",
+            help="Only what comes from this endpoint; worker-* is a pattern. Repeatable.",
         ),
         click.option(
             "--kind",

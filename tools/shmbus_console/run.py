@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -97,7 +98,7 @@ def _invoke(command: click.Command, name: str, given: list[str]) -> int:
         return _fail(problem.format_message(), problem.exit_code, name, given, problem)
     except errors.BusError as problem:
         told = blamed(problem, given)
-        return _fail(explain(told), exit_code(told), name, given, told)
+        return _fail(explain(told, given), exit_code(told), name, given, told)
 
 
 def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
@@ -114,10 +115,11 @@ def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
     return type(problem)(**{**problem.data, "variable": VARIABLE})
 
 
-def explain(problem: errors.BusError) -> str:
+def explain(problem: errors.BusError, given: Sequence[str] = ()) -> str:
     """An error's message, with options and commands where it names calls as remedies."""
     text = str(problem).partition("\n\nRemote traceback")[0]
-    patience = "--wait" if isinstance(problem, errors.WaitTimeout) else "--timeout"
+    waited = isinstance(problem, errors.WaitTimeout) and any(o.startswith("--wait") for o in given)
+    patience = "--wait" if waited else "--timeout"
     for call, here in (
         (f"ep.wait_for({getattr(problem, 'type', '')!r})", "--wait"),
         ("bus.route()", "shmbus route"),

@@ -165,6 +165,7 @@ def test_wait_tells_by_its_exit_code_that_nobody_came(
         for more, found in ((["--role", "handle"], "0 of 1"), (["--receivers", 2], "1 of 2")):
             ran = shmbus_command(*ask, *more)
             assert ran.code == 4
+            assert "wait longer (--timeout)" in ran.err
             assert ran.err.count("\n") == 1
             assert f"{found} receivers of 'calc.add'" in ran.err
 
