@@ -19,12 +19,22 @@ _ERRORS = "shmbus.plain"
 _PLAIN = {"µ": "u", "μ": "u", "…": "..."}
 
 
-class _Output(io.FileIO):
-    """Standard output, which says so in its errors."""
+class _Output(io.BufferedWriter):
+    """Standard output, which says so in its errors.
+
+    A signal's handler that raises in here does so beside the buffer's own steps, never between the
+    writing of bytes and their removal from the buffer: nothing is printed twice."""
 
     def write(self, content: Any, /) -> int:
         try:
             return super().write(content)
+        except OSError as problem:
+            problem.filename = OUTPUT
+            raise
+
+    def flush(self) -> None:
+        try:
+            super().flush()
         except OSError as problem:
             problem.filename = OUTPUT
             raise
@@ -70,7 +80,7 @@ def _opened(flags: int) -> int:
 
 
 def _output(file: int, encoding: str) -> io.TextIOWrapper:
-    buffer = io.BufferedWriter(_Output(file, "w", closefd=False))
+    buffer = _Output(io.FileIO(file, "w", closefd=False))
     terminal = os.isatty(file)
     return io.TextIOWrapper(buffer, encoding, errors=_ERRORS, line_buffering=terminal)
 
