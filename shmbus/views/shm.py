@@ -139,7 +139,7 @@ def _holders(bus: str, files: list[tuple[Path, Entry]]) -> list[Holder]:
             )
         )
     first, *rest = holders
-    return [first, *sorted(rest, key=lambda holder: -holder.bytes)]
+    return [first, *sorted(rest, key=lambda holder: (-holder.bytes, holder.name))]
 
 
 _What = Literal["bus", "endpoint", "backlog"]

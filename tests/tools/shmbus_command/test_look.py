@@ -15,7 +15,7 @@ import pytest
 import shmbus
 from ringbuf import Segment
 from shmbus.shared import layout, names
-from shmbus.testing import eventually
+from shmbus.testing import eventually, start_python
 
 from .conftest import COMMAND, Ran
 
@@ -119,6 +119,30 @@ def test_health_tells_recent_latency_apart_from_that_since_the_beginning(
     (ever,) = (line for line in ran.lines if "routing, from the beginning" in line)
     assert recent.endswith("nothing")
     assert "p99" in ever
+
+
+def test_who_died_is_shown_with_what_was_left_undone(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    code = """
+        import shmbus, time
+        endpoint = shmbus.attach(name="victim")
+        print("ready")
+        time.sleep(600)
+    """
+    with start_python(code, bus=bus.name) as victim:
+        assert victim.line() == "ready"
+        victim.kill()
+        eventually(lambda: bus.health().last_deaths)
+        for command in (["health", bus.name], ["describe", "-b", bus.name]):
+            ran = shmbus_command(*command)
+            rows = [
+                line.split() for line in ran.lines if line.split()[:1] in (["DIED"], ["victim"])
+            ]
+            assert rows[0][:3] == ["DIED", "PID", "HOW"]
+            assert rows[1][:3] == ["victim", str(victim.pid), "killed"]
+            assert rows[1][-3:] == ["0", "0", "0"]
+            assert any(line.endswith("1 killed") for line in ran.lines)
 
 
 def test_endpoints_in_trouble_are_shown_first(bus: shmbus.Bus, shmbus_command: Command) -> None:
