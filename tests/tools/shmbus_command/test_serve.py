@@ -127,6 +127,6 @@ def test_a_bus_of_another_layout_is_replaced_only_where_it_is_asked_for(
 def test_a_bad_name_is_told_in_one_line(command: list[str], start: Start) -> None:
     with start("a:b", command=command) as process:
         _, printed = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert printed.startswith("shmbus: 'a:b' cannot name a bus")
     assert printed.count("\n") == 1
