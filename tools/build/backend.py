@@ -1,10 +1,13 @@
-"""The PEP 517 backend: setuptools' own, with three additions.
+"""The PEP 517 backend: setuptools' own, with these additions.
 
 - Where no C compiler is installed, PyPI's `ziglang` becomes a build requirement and is used.
 - Every build uses a fresh temporary directory, so that no object file of an earlier one, such as
   a test variant's, gets into an installation.
 - `SHMBUS_VARIANT=failpoints|asan|ubsan|tsan` (joined with `+`) builds a variant for tests, and
   `shmbus.shared._kernel.build_info()` names it.
+- A wheel's kernels are stripped, unless CFLAGS has a `-g`: with the interpreter's own `-g`, four
+  fifths of a wheel were debug information. An editable installation keeps it.
+- No kernel names a path of the machine that built it, and two builds are equal (`archives.py`).
 """
 
 import os
@@ -17,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from archives import settle_sdist, settle_wheel
 from setuptools import build_meta
 
 Config = Mapping[str, str | list[str] | None] | None
@@ -54,9 +58,18 @@ def variant() -> tuple[str, str]:
     return name, " ".join(VARIANTS[part] for part in parts)
 
 
+def link_command(cc: str) -> str:
+    """The interpreter's command to link with, by this compiler. The interpreter's directory is left
+    out, as a kernel links with nothing of it."""
+    own, link = (str(sysconfig.get_config_var(name) or "") for name in ("CC", "LDSHARED"))
+    flags = shlex.split(link.removeprefix(own))
+    return f"{cc} {shlex.join(flag for flag in flags if not flag.startswith(('-L', '-Wl,-rpath')))}"
+
+
 @contextmanager
-def build_environment() -> Iterator[None]:
-    """Point setuptools at a fresh directory and at a compiler that exists."""
+def build_environment(*, distributed: bool) -> Iterator[None]:
+    """Point setuptools at a fresh directory and at a compiler that exists. What is distributed has
+    no debug information and no path of this machine."""
     name, flags = variant()
     with tempfile.TemporaryDirectory(prefix="shmbus-build-") as directory:
         extra = Path(directory, "extra.cfg")
@@ -70,17 +83,23 @@ def build_environment() -> Iterator[None]:
             # The interpreter's own flags are for the compiler that built it; zig has few of them.
             cc = f"{shlex.quote(sys.executable)} -m ziglang cc -mcpu=baseline"
             sysconfig.get_config_vars().update(CFLAGS="-DNDEBUG -fwrapv", OPT="", LDFLAGS="")
-            changes["LDSHARED"] = f"{cc} -shared"
+            link = f"{cc} -shared"
             changes["ZIG_GLOBAL_CACHE_DIR"] = changes["ZIG_LOCAL_CACHE_DIR"] = directory
-            changes["CC"] = cc
-        elif cc != sysconfig.get_config_var("CC"):
-            changes["CC"] = cc
-        if name:  # CFLAGS replaces the interpreter's own, so keep those
-            cflags = os.environ.get("CFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
-            define = shlex.quote(f'-DSB_VARIANT="{name}"')
-            changes["CFLAGS"] = f"{cflags} {flags} {define}"
+        else:
+            link = os.environ.get("LDSHARED") or link_command(cc)
+        wanted = os.environ.get("CFLAGS")
+        # CFLAGS replaces the interpreter's own, so keep those.
+        cflags = wanted or sysconfig.get_config_var("CFLAGS") or ""
+        if name:
+            cflags += " " + flags + " " + shlex.quote(f'-DSB_VARIANT="{name}"')
+        if distributed and not any(flag.startswith("-g") for flag in shlex.split(wanted or flags)):
+            cflags += " -g0"
+            link += " -Wl,-s"
+        if distributed:
+            for path in (directory, os.getcwd()):
+                cflags += " " + shlex.quote(f"-ffile-prefix-map={path}=.")
         before = dict(os.environ)
-        os.environ.update(changes)
+        os.environ.update(changes, CC=cc, LDSHARED=link, CFLAGS=cflags)
         try:
             yield
         finally:
@@ -99,18 +118,25 @@ get_requires_for_build_editable = get_requires_for_build_wheel
 get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
 prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
 prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable
-build_sdist = build_meta.build_sdist
+
+
+def build_sdist(sdist_directory: str, config_settings: Config = None) -> str:
+    name = str(build_meta.build_sdist(sdist_directory, config_settings))
+    settle_sdist(Path(sdist_directory, name))
+    return name
 
 
 def build_wheel(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
-    with build_environment():
-        return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
+    with build_environment(distributed=True):
+        name = str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
+    settle_wheel(Path(wheel_directory, name))
+    return name
 
 
 def build_editable(
     wheel_directory: str, config_settings: Config = None, metadata_directory: str | None = None
 ) -> str:
-    with build_environment():
+    with build_environment(distributed=False):
         return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
