@@ -99,7 +99,12 @@ def _shown(as_json: bool) -> Iterator[Callable[[Report], None]]:
         yield print_json
     elif sys.stdout.isatty():
         with Live(auto_refresh=False, vertical_overflow="crop") as live:
-            yield lambda report: live.update(Text("\n".join(_table(report))), refresh=True)
+
+            def draw(report: Report) -> None:
+                lines = "\n".join(_table(report))
+                live.update(Text(lines, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+            yield draw
     else:
         yield lambda report: click.echo("\n".join([*_table(report), ""]))
 

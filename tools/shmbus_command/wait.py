@@ -34,7 +34,9 @@ _PAUSE = 0.02
     metavar="N",
     help="Wait for so many endpoints.",
 )
-@seconds_option("--timeout", "30s", help="Exit code 4 after so long; 0: look once.")
+@seconds_option(
+    "--timeout", "30s", help="Exit code 4 after so long (3 without a bus); 0: look once."
+)
 @json_option
 def wait(
     pattern: str,
