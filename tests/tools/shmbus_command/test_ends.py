@@ -37,7 +37,7 @@ ON_A_BUS = {
     "send": ["-b", "BUS", "a"],
     "sub": ["-b", "BUS"],
     "tap": ["-b", "BUS"],
-    "top": ["BUS"],
+    "top": ["BUS", "--once"],
     "mem": ["BUS"],
     "types": ["-b", "BUS"],
     "wait": ["-b", "BUS", "a", "--timeout", "0"],
