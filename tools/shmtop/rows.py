@@ -58,6 +58,8 @@ def trouble(row: Row) -> tuple[int, int]:
 
 def matches(row: Row, words: str) -> bool:
     """Whether each of the words is in the endpoint's name, state, pid, patterns or groups."""
+    if not words:
+        return True
     info = row.info
     text = " ".join(
         (info.name, row.state, info.condition, str(info.pid), *info.patterns, *info.groups)

@@ -198,6 +198,8 @@ def test_the_routes_page_looks_as_it_did(staged: BusByHand) -> None:
 def test_the_bus_is_shown_in_80_by_24_with_its_keys(bus: BusByHand) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         seen = await until(app, pilot, "worker-2")
+        assert seen.splitlines()[3].startswith("ENDPOINT")  # no line is wasted
+        assert app.screen.query_one(EndpointTable).size.height == 20
         for word in (bus.name, "healthy", "ENDPOINT", "LOST", "indexer", "Sort", "Filter", "Tail"):
             assert word in seen
         assert all(len(line.rstrip()) <= 80 for line in seen.splitlines())
@@ -438,7 +440,7 @@ def test_deaths_losses_and_events_have_a_page_and_events_come_live() -> None:
             async def use(app: ShmTop, pilot: Pilot[None]) -> None:
                 await until(app, pilot, "picky")
                 await pilot.press("d")
-                await until(app, pilot, "for the bus's own events")
+                await until(app, pilot, "to see the bus's events")
                 seen = await until(app, pilot, "LOST AT")
                 assert re.search(r"picky +\d+ +1 +too large .* big +writer", seen)
                 with bus.attach("late"):

@@ -107,7 +107,7 @@ class AttachedPage(Page):
         if self.endpoint is None:
             return
         try:
-            self._say(f"attached to the bus as {self.endpoint.name}, {self.ask_for(self.endpoint)}")
+            self._say(f"attached as {self.endpoint.name}, {self.ask_for(self.endpoint)}")
         except BusError as problem:
             self._say(str(problem), "bold red")
 

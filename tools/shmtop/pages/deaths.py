@@ -47,7 +47,7 @@ class DeathsPage(AttachedPage):
 
     def ask_for(self, endpoint: shmbus.Endpoint) -> str:
         endpoint.subscribe("$bus.>", overflow="drop_newest")
-        return "for the bus's own events, as they come; what is above costs the bus nothing"
+        return "to see the bus's events; all above costs it nothing"
 
     def line(self, message: shmbus.Message[Any]) -> Text:
         return event_line(message)

@@ -25,10 +25,10 @@ class Line(Widget):
         for line in lines:
             line.truncate(max(self.screen.size.width - 2, 1), overflow="ellipsis")
         text = Text("\n").join(lines)
-        if text == self._text:
-            return
         if self.display != bool(lines):
             self.display = bool(lines)
+        if text == self._text:
+            return
         if len(lines) != self._text.plain.count("\n") + 1:
             self.styles.height = max(len(lines), 1)
         self._text = text

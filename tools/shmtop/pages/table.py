@@ -54,7 +54,7 @@ class EndpointTable(ScrollView, can_focus=True):
         self._followed: str | None = None
         self._columns: list[Column] = []
         self._sorted: tuple[Column, bool] | None = None
-        self._drawn: dict[int, Strip] = {}
+        self._lines: list[Strip] = []
 
     def put(self, rows: list[Row], sorted_by: Column, reverse: bool) -> None:
         """Show these rows, in this order."""
@@ -93,13 +93,22 @@ class EndpointTable(ScrollView, can_focus=True):
 
     def _draw(self) -> None:
         """Draw the lines that have changed."""
-        changed = [y for y in range(self.size.height) if self._line(y) != self._drawn.get(y)]
+        before, self._lines = self._lines, [self._line(y) for y in range(self.size.height)]
+        changed = [y for y, line in enumerate(self._lines) if y >= len(before) or line != before[y]]
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._drawn[y] = self._line(y)
-        return strip
+        return self._lines[y] if y < len(self._lines) else self._line(y)
+
+    def on_resize(self) -> None:
+        self._lines = []
+        if self._sorted is not None:
+            self.put(self.rows, *self._sorted)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._lines = []
 
     def _line(self, y: int) -> Strip:
         width, base = self.size.width, self.rich_style
@@ -116,6 +125,7 @@ class EndpointTable(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
+        self._lines = []
         self.refresh()
 
     # Keys and clicks ------------------------------------------------------------------------------
