@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 import click
+from shmbus_console.options import complete_bus
 from shmbus_console.run import EXIT_CODES, USAGE
 
 COMMANDS = {
@@ -38,6 +39,14 @@ class Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A bus that is named before the command is the command's."""
+        name, command, rest = super().resolve_command(context, arguments)
+        bus = context.params.get("bus")
+        return name, command, rest if bus is None else ["--bus", bus, *rest]
+
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
@@ -59,8 +68,15 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="shmbus")
+@click.option(
+    "--bus",
+    "-b",
+    metavar="NAME",
+    shell_complete=complete_bus,
+    help="For the command: the same as after it.",
+)
 @click.pass_context
-def shmbus(context: click.Context) -> None:
+def shmbus(context: click.Context, bus: str | None) -> None:
     """The message bus for the processes of one machine.
 
     Where a command takes a bus (-b, or SHMBUS_BUS in the environment) and none is given, it takes

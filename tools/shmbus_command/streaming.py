@@ -10,6 +10,7 @@ import click
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import flush, note
 from shmbus_console.run import TIMED_OUT
+from shmbus_console.text import duration
 
 from shmbus import Endpoint, Message, errors
 
@@ -75,6 +76,8 @@ def stream(
                 tick()
             flush()
         if left:
+            assert count is not None
+            note(who, f"{count - left} of {count} came within {duration(timeout)}")
             click.get_current_context().exit(TIMED_OUT)
     except KeyboardInterrupt:
         pass  # the usual end

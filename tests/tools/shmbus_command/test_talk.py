@@ -91,6 +91,20 @@ def test_the_only_bus_may_be_named_by_the_environment(
     assert seen.receive(60) is not None
 
 
+def test_the_bus_may_be_named_before_the_command(
+    bus: shmbus.Bus,
+    seen: shmbus.Endpoint,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHMBUS_BUS", "no-such-bus")
+    assert shmbus_command("-b", bus.name, "pub", "a").code == 0
+    assert seen.receive(60) is not None
+    assert shmbus_command("--bus", bus.name, "ls", "--json").json[0]["name"] == bus.name
+    assert shmbus_command("-b", "no-such-bus", "ls", bus.name).code == 3
+    assert shmbus_command("-b", bus.name, "completion", "bash").code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -444,7 +458,11 @@ def test_fewer_than_were_to_come_in_time_is_told_by_the_exit_code(
 ) -> None:
     receive = (command, "-b", bus.name, "--timeout", "0.05")
     assert shmbus_command(*receive).code == 0
-    assert shmbus_command(*receive, "--count", "1").code == 4
+    ran = shmbus_command(*receive, "--count", "2")
+    assert (ran.code, ran.err.splitlines()[1]) == (
+        4,
+        f"shmbus {command}: 0 of 2 came within 50.0 ms",
+    )
 
 
 def test_a_command_that_fails_over_a_send_is_told_without_our_traceback(
