@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
-from typing import Any
 
 import click
 import msgspec
@@ -14,24 +14,8 @@ def to_json(value: object) -> bytes:
     """As one line of JSON. What JSON has not is text."""
     try:
         return msgspec.json.encode(value, enc_hook=repr)
-    except (TypeError, RecursionError):  # a key of a map that is no text, or nested too deep
-        return msgspec.json.encode(_plain(value, 100), enc_hook=repr)
-
-
-def _plain(value: object, depth: int) -> Any:
-    """The same with text as keys, and cut off at a depth."""
-    if depth == 0:
-        return "..."
-    if isinstance(value, msgspec.Struct):
-        value = msgspec.structs.asdict(value)
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else repr(key): _plain(each, depth - 1)
-            for key, each in value.items()
-        }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each, depth - 1) for each in value]
-    return value
+    except UnicodeEncodeError:  # bytes of a command line that are no text
+        return json.dumps(msgspec.to_builtins(value, enc_hook=repr, str_keys=True)).encode()
 
 
 def print_json(value: object) -> None:

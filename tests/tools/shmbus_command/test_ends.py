@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -124,6 +125,7 @@ def test_without_extras_what_was_typed_wrong_ends_with_2(
         (["request", "fails"], 1, "RemoteError", ("message", "not today")),
         (["send", "nobody.there"], 1, "NoRoute", ("type", "nobody.there")),
         (["pub", "a..b"], 2, "InvalidType", ("type", "a..b")),
+        (["pub", "\udcff"], 2, "InvalidType", ("type", "\udcff")),
         (["pub", "a", "{oops"], 2, "UsageError", None),
         (["health", "--over", "soon"], 2, "UsageError", None),
         (["describe", "nobody"], 2, "NoSuchEndpoint", ("endpoint", "nobody")),
@@ -148,7 +150,7 @@ def test_with_json_a_failure_is_a_document_on_standard_output(
         server.handle("fails", fail)
         server.start()
         ran = shmbus_command(*arguments, "--json")
-    error = msgspec.json.decode(ran.lines[-1])["error"]
+    error = json.loads(ran.lines[-1])["error"]
     assert (ran.code, error["exit_code"], error["class"], ran.err) == (code, code, name, "")
     assert error["message"]
     assert fact is None or fact in error["facts"].items()
