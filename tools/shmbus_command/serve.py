@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import click
 from shmbus_console.options import seconds_option
 
-from shmbus import Settings
+from shmbus import Settings, streams
 from shmbus.host import host, summary
 from shmbus.options import OPTIONS
 
@@ -57,5 +56,7 @@ def serve(name: str, replace: bool, handover: bool, quiet: bool, **settings: Any
 
 def _say(text: str) -> None:
     """Print a line. A bus is served also where nobody can be told."""
-    with contextlib.suppress(OSError):
+    try:
         click.echo(text)
+    except OSError:
+        streams.leave()
