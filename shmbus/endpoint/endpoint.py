@@ -201,8 +201,9 @@ class Endpoint(EndpointCore):
         any endpoint, each with what became of it (`message.tap`). Iteration and `receive` yield
         them.
 
-        A tap delays nobody: copies that do not fit into its ring are lost, and nothing else.
-        Raises like `subscribe`.
+        A tap delays nobody: copies that do not fit into its ring are lost, and nothing else. The
+        bus's own events pass by no tap: subscribe to `$bus.>`. Raises like `subscribe`, and
+        `InvalidSetting` for a pattern of those.
         """
         self._connection.require_own()
         return self._subscribing.tap(pattern)

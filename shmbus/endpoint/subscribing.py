@@ -128,6 +128,13 @@ class Subscribing:
 
     def tap(self, pattern: str) -> Subscription:
         patterns.check_pattern(pattern)
+        if pattern.startswith("$"):
+            raise errors.InvalidSetting(
+                setting="pattern",
+                value=pattern,
+                reason="a tap does not see the bus's own events",
+                remedy=f"Subscribe to them: ep.subscribe({pattern!r})",
+            )
         if self._runners.threads:
             raise conflict(
                 self._seat.name,

@@ -3,6 +3,7 @@
 import pytest
 
 import shmbus
+from shmbus import errors
 
 
 def observed(observer: shmbus.Endpoint, count: int) -> list[tuple[shmbus.Message, shmbus.Tap]]:
@@ -97,3 +98,11 @@ def test_a_tap_is_nobody_who_would_get_the_message(bus_name: str) -> None:
         (seen,) = (e for e in bus.endpoints() if e.name == "observer")
         assert seen.patterns == ()
         assert [(i.pattern, i.role) for i in seen.interests] == [("file.read", "tap")]
+
+
+def test_a_tap_of_the_bus_s_own_events_is_refused_since_it_would_see_none(
+    bus: shmbus.Bus,
+) -> None:
+    with bus.attach("spy") as spy, pytest.raises(errors.InvalidSetting) as caught:
+        spy.tap("$bus.>")
+    assert "ep.subscribe('$bus.>')" in str(caught.value)
