@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -74,6 +75,7 @@ def live(sampler: Sampler, interval: float) -> None:
     from .app import ShmTop
 
     app = ShmTop(sampler, interval)
+    gc.freeze()  # what was imported stays: do not search all of it after every few looks
     with contextlib.suppress(KeyboardInterrupt):  # before it could take signals, or after
         app.run()
     if app.attached is not None:
