@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 import msgspec
@@ -69,7 +70,11 @@ class BeforeFile(click.ParamType):  # type: ignore[type-arg]  # a generic one on
     metavar="RATIO",
     help="With --compare: exit code 1 if a median or a rate is this many times worse.",
 )
-@click.option("--svg", type=click.Path(dir_okay=False, writable=True), help="Write the plot there.")
+@click.option(
+    "--svg",
+    type=click.File("w", encoding="utf-8", lazy=False, atomic=True),
+    help="Write the plot there.",
+)
 @json_option
 def bench(
     seconds: float,
@@ -77,7 +82,7 @@ def bench(
     clients: int | None,
     before: Before | None,
     fail_above: float | None,
-    svg: str | None,
+    svg: TextIO | None,
     as_json: bool,
 ) -> None:
     """Measure latency and throughput of a bus on this machine, in half a minute.
@@ -91,7 +96,7 @@ def bench(
     figures = _measured(seconds, size, clients, quiet=as_json)
     compared = compare(before, figures) if before is not None else None
     if svg is not None:
-        Path(svg).write_text(plot.svg(_curves(figures), _rates(figures), figures.machine))
+        svg.write(plot.svg(_curves(figures), _rates(figures), figures.machine))
     if as_json:
         more = {} if compared is None else {"compared": compared}
         print_json({**msgspec.to_builtins(figures), **more})

@@ -21,6 +21,8 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
     """Check this machine, and find what dead buses and endpoints left in /dev/shm: all of this
     user's, or BUS alone.
 
+    BUS need not run: what is left of it is looked for.
+
     Exit code 1 if something is bad or such leavings are there; with --fix, if some remain.
     """
     findings = check_host(bus)

@@ -47,13 +47,11 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     healthy; 2 without a terminal; 3 if the bus cannot be read; as those of `shmbus --help`
     otherwise.
     """
-    printed = once or as_json
-    if not printed:
-        require_terminal()
     sampler = Sampler(bus)
     try:
-        if printed:
+        if once or as_json:
             sys.exit(_print_once(sampler, as_json, interval))
+        require_terminal()
         live(sampler, interval)
     finally:
         sampler.close()

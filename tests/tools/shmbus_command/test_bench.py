@@ -197,3 +197,11 @@ def test_what_is_measured_may_be_of_one_size(
     assert ran.json["size"] == 5000
     assert [(f["size"], f["batch"]) for f in ran.json["floods"]] == [(5000, 1), (5000, 256)]
     assert ran.json["crowd"] is None
+
+
+def test_where_the_plot_cannot_be_written_is_told_before_anything_is_measured(
+    shmbus_command: Callable[..., Ran], tmp_path: Path
+) -> None:
+    ran = shmbus_command("bench", "--svg", tmp_path / "nowhere" / "bench.svg")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nowhere" in ran.err

@@ -38,7 +38,7 @@ ON_A_BUS = {
     "send": ["-b", "BUS", "a"],
     "sub": ["-b", "BUS"],
     "tap": ["-b", "BUS"],
-    "top": ["BUS", "--once"],
+    "top": ["BUS"],
     "mem": ["BUS"],
     "types": ["-b", "BUS"],
     "wait": ["-b", "BUS", "a", "--timeout", "0"],
