@@ -14,9 +14,47 @@ from uuid import UUID
 from .limits import GROUPS, MAX_NAME, MAX_TYPE
 
 
+class Wording:
+    """How messages name what their readers can do: by the calls of this package. A program whose
+    users have options and commands instead has a wording of its own, see `BusError.told`."""
+
+    longer = "timeout="
+    """What makes a call wait longer."""
+    endpoints = "bus.endpoints()"
+    """What lists the endpoints of a bus."""
+    route = "bus.route()"
+    """What says whom a type goes to."""
+    whose = ""
+    """Whose the settings are, where they are not the reader's own."""
+    traceback = True
+    """Whether a traceback is of use."""
+
+    def wait_for(self, type: str) -> str:
+        """What waits until an endpoint receives this type."""
+        return f"ep.wait_for({type!r})"
+
+    def serve(self, bus: str) -> str:
+        """What serves a bus."""
+        return f"python -m shmbus {bus}"
+
+    def reconnect(self, how: str) -> str:
+        """That calls would wait for the next dispatcher, to be added to how to start it."""
+        return {
+            "": "",
+            "True": "; with reconnect=True calls wait for that",
+            "always": ' and attach anew; with reconnect="always" calls wait',
+        }[how]
+
+    def setting(self, *names: str, to: int | None = None) -> str:
+        """Settings, with the value that they need, where it is known."""
+        return "Settings(" + ", ".join(f"{name}={to or '...'}" for name in names) + ")"
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BusError(Exception):
     """Anything that went wrong on a bus. Subclasses declare their facts as fields."""
+
+    _by = Wording()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -30,6 +68,16 @@ class BusError(Exception):
     def _explain(self) -> str:
         """The message: what happened, to whom, and what to do."""
         return str(vars(type(self)).get("__doc__") or type(self).__name__).splitlines()[0]
+
+    def told(self, by: Wording) -> str:
+        """The message in other words than those of this package's calls."""
+        if type(self) is BusError:  # made by hand, with a plain message
+            return str(self)
+        self._by = by
+        try:
+            return self._explain()
+        finally:
+            del self._by
 
     @property
     def data(self) -> dict[str, Any]:
@@ -120,13 +168,14 @@ class QueueFull(NotAccepted):
             return (
                 f"{self.type!r} not accepted: nobody who handles it was free for "
                 f"{_seconds(self.seconds)}, and the backlog was full. Send more slowly, start more "
-                f"endpoints that handle it, or enlarge Settings({self.setting}=...)"
+                "endpoints that handle it, or enlarge "
+                f"{self._by.whose}{self._by.setting(self.setting)}"
             )
         return (
             f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint {self.endpoint!r} "
             f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
-            "Send more slowly, wait longer (timeout=), find the slow receiver (shmbus ls), or "
-            f"enlarge Settings({self.setting}=...)"
+            f"Send more slowly, wait longer ({self._by.longer}), find the slow receiver (shmbus "
+            f"ls), or enlarge {self._by.whose}{self._by.setting(self.setting)}"
         )
 
 
@@ -143,7 +192,7 @@ class RequestsFull(NotAccepted):
         return (
             f"{self.type!r} not accepted: {self.limit} requests of endpoint {self.endpoint!r} are "
             f"in flight, none ended within {_seconds(self.seconds)}. Wait for replies, or enlarge "
-            f"Settings({self.setting}=...)"
+            f"{self._by.whose}{self._by.setting(self.setting)}"
         )
 
 
@@ -163,11 +212,12 @@ class MessageTooLarge(NotAccepted):
 
     def _explain(self) -> str:
         ring = max(1 << (4 * (self.size + _BESIDE_PAYLOAD) - 1).bit_length(), 4096)
-        one = f"Settings({self.setting}={ring})"
-        way = "reply_bytes={0}" if self.setting == "reply_bytes" else "in_bytes={0}, out_bytes={0}"
-        remedy = (
-            f"attach that endpoint with {one}, or serve the bus with Settings({way.format(ring)})"
-        )
+        replies = self.setting == "reply_bytes"
+        rings = ("reply_bytes",) if replies else ("in_bytes", "out_bytes")
+        remedy = f"serve the bus with {self._by.setting(*rings, to=ring)}"
+        if not self._by.whose:
+            one = self._by.setting(self.setting, to=ring)
+            remedy = f"attach that endpoint with {one}, or {remedy}"
         if ring > 1 << 31:
             remedy = "send a file's name, or parts"
         return (
@@ -213,7 +263,7 @@ class NoRoute(RequestError):
     def _explain(self) -> str:
         return (
             f"no endpoint handles {self.type!r}. Start one that does, wait for it "
-            f"(ep.wait_for({self.type!r})), or see who would get it (bus.route())"
+            f"({self._by.wait_for(self.type)}), or see who would get it ({self._by.route})"
         )
 
 
@@ -246,8 +296,8 @@ class RequestTimeout(RequestError, TimeoutError):
             still = _standstill(self.dispatcher, self.silent, self.stopped)
             return f"{lead}{_seconds(self.seconds)}: {still}"
         return (
-            f"{lead}{_seconds(self.seconds)}{hint}. Wait longer (timeout=), or see that its "
-            "handlers are run, in enough threads (run(threads=...)) and by enough endpoints"
+            f"{lead}{_seconds(self.seconds)}{hint}. Wait longer ({self._by.longer}), or see that "
+            "its handlers are run, in enough threads (run(threads=...)) and by enough endpoints"
         )
 
 
@@ -305,7 +355,9 @@ class RemoteError(RequestError):
     traceback: str = ""
 
     def _explain(self) -> str:
-        trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else ""
+        trace = ""
+        if self.traceback and self._by.traceback:
+            trace = f"\n\nRemote traceback:\n{self.traceback.rstrip()}"
         return (
             f"the handler of {self.type!r} at endpoint {self.endpoint!r} raised {self.error}: "
             f"{self.message}. Fix it there{trace}"
@@ -319,9 +371,10 @@ class ReplyLost(RequestError):
     reason: str
 
     def _explain(self) -> str:
+        whose = self._by.whose or "this endpoint's "
         return (
             f"{self.type!r} was handled by endpoint {self.endpoint!r}, but its reply was lost: "
-            f"{self.reason}. Enlarge this endpoint's Settings(reply_bytes=...), or make fewer "
+            f"{self.reason}. Enlarge {whose}{self._by.setting('reply_bytes')}, or make fewer "
             "requests at a time"
         )
 
@@ -367,7 +420,7 @@ class WaitTimeout(PeerFailed, TimeoutError):
         return (
             f"{self.found} of {self.receivers} receivers of {self.pattern!r} within "
             f"{_seconds(self.seconds)}. Start those that subscribe to it or handle it, or wait "
-            "longer (timeout=)"
+            f"longer ({self._by.longer})"
         )
 
 
@@ -386,10 +439,14 @@ class BusDown(Disconnected):
     pid: int | None = None
     remedy: str = ""
     """By default, to start the bus again."""
+    reconnect: str = ""
+    """The `attach(reconnect=)` with which calls would wait for the next dispatcher: True or always;
+    empty where none would."""
 
     def _explain(self) -> str:
         pid = "" if self.pid is None else f" (dispatcher {self.pid})"
-        remedy = self.remedy or f"Start it again (python -m shmbus {self.bus})"
+        start = f"Start it again ({self._by.serve(self.bus)})"
+        remedy = self.remedy or start + self._by.reconnect(self.reconnect)
         return f"bus {self.bus!r} is down{pid}: {self.reason}. {remedy}"
 
 
@@ -463,15 +520,15 @@ class NoSuchBus(AttachError):
         if self.bus is not None:
             seen = f"; running: {others}" if self.running else ""
             return (
-                f"no bus {self.bus!r} runs on this machine{seen}. Start it: python -m shmbus "
-                f"{self.bus}{_named_by(self.variable)}"
+                f"no bus {self.bus!r} runs on this machine{seen}. Start it: "
+                f"{self._by.serve(self.bus)}{_named_by(self.variable)}"
             )
         if self.running:
             return (
                 f"several buses run on this machine: {others}. Name the one that you mean, or set "
                 "SHMBUS_BUS to it"
             )
-        return "no bus runs on this machine. Start one: python -m shmbus NAME"
+        return f"no bus runs on this machine. Start one: {self._by.serve('NAME')}"
 
 
 class AttachTimeout(AttachError, TimeoutError):
@@ -500,7 +557,7 @@ class AttachTimeout(AttachError, TimeoutError):
         if self.pid is None:
             return (
                 f"bus {self.bus!r}: no dispatcher within {_seconds(self.seconds)}. Start it "
-                f"(python -m shmbus {self.bus}), or attach with a longer timeout"
+                f"({self._by.serve(self.bus or 'NAME')}), or attach with a longer timeout"
                 f"{_named_by(self.variable)}"
             )
         silent = (
@@ -542,7 +599,7 @@ class BusFull(AttachError):
     def _explain(self) -> str:
         return (
             f"bus {self.bus!r} is full: {self.limit} endpoints. Close some, or serve it with a "
-            f"larger Settings({self.setting}=...)"
+            f"larger {self._by.setting(self.setting)}"
         )
 
 
@@ -819,7 +876,7 @@ class NoSuchEndpoint(UsageError, LookupError):
         there = ", ".join(self.there) or "none"
         return (
             f"no endpoint {self.endpoint!r} on bus {self.bus!r}; attached: {there}. "
-            "Name one of those that bus.endpoints() lists"
+            f"Name one of those that {self._by.endpoints} lists"
         )
 
 

@@ -63,6 +63,7 @@ FACTS: dict[str, object] = {
     "dispatcher": None,
     "stopped": False,
     "variable": "",
+    "reconnect": "",
 }
 
 

@@ -80,34 +80,36 @@ class Explanations:
 
     def _bus_down(self, trouble: int) -> errors.BusDown:
         """The bus has no dispatcher, for now or for good."""
-        bus = self._seat.bus
-        start = f"Start it again (python -m shmbus {self._seat.names.bus})"
-        remedy = f"{start}; with reconnect=True calls wait for that"
+        remedy, reconnect = "", "True"
         if trouble & Trouble.BUS_OVER:
-            reason, remedy = self._over(start)
+            reason, remedy, reconnect = self._over()
         elif trouble & Trouble.BUS_HANDED:
             reason = "its dispatcher left it to a successor"
         else:
             reason = "its dispatcher died"
         return errors.BusDown(
-            bus=self._seat.names.bus, reason=reason, pid=_kernel.bus_facts(bus).pid, remedy=remedy
+            bus=self._seat.names.bus,
+            reason=reason,
+            pid=_kernel.bus_facts(self._seat.bus).pid,
+            remedy=remedy,
+            reconnect=reconnect,
         )
 
-    def _over(self, start: str) -> tuple[str, str]:
-        """Why the bus is over for this endpoint, and what to do."""
+    def _over(self) -> tuple[str, str, str]:
+        """Why the bus is over for this endpoint, what to do where another one does not help, and
+        which `reconnect=` lets calls wait for another."""
         mine, theirs = _kernel.layout_hash(), self._seat.bus.read_prefix().superseded_by
         if theirs:
             reason = (
                 f"a bus of layout {layout_text(theirs)} took the place of this one of layout "
                 f"{layout_text(mine)}"
             )
-            return reason, "Install the same version of shmbus everywhere, and attach anew"
+            return reason, "Install the same version of shmbus everywhere, and attach anew", ""
         ended = self._seat.down.load(offset(DOWN, "state")) == DownState.ENDED
         if not ended and _kernel.bus_facts(self._seat.bus).state != BusState.ENDED:
             reason = "somebody removed its names, and another bus has its place"
-            return reason, "Attach anew"
-        wait = "" if self._seat.reconnect == "always" else '; with reconnect="always" calls wait'
-        return "it has been ended", f"{start} and attach anew{wait}"
+            return reason, "Attach anew", ""
+        return "it has been ended", "", "" if self._seat.reconnect == "always" else "always"
 
     def no_answer(self, seconds: float) -> errors.AttachTimeout:
         """The dispatcher is there, and has not answered for so long."""

@@ -12,7 +12,7 @@ import msgspec
 from shmbus_console import letters
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import encoded, flush, note, print_json, write
-from shmbus_console.run import explain
+from shmbus_console.wording import explain
 
 from shmbus import Endpoint, errors
 

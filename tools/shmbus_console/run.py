@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from shmbus import errors, streams
 
 from .options import VARIABLE
 from .output import to_json
+from .wording import explain
 
 FAILED, USAGE, NO_BUS, TIMED_OUT, INTERRUPTED, PIPE, TERMINATED = 1, 2, 3, 4, 130, 141, 143
 
@@ -113,35 +112,6 @@ def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
     if name is None or name != os.environ.get(VARIABLE) or any(name in each for each in given):
         return problem
     return type(problem)(**{**problem.data, "variable": VARIABLE})
-
-
-def explain(problem: errors.BusError, given: Sequence[str] = ()) -> str:
-    """An error's message, with options and commands where it names calls as remedies."""
-    text = str(problem).partition("\n\nRemote traceback")[0]
-    waited = isinstance(problem, errors.WaitTimeout) and any(o.startswith("--wait") for o in given)
-    patience = "--wait" if waited else "--timeout"
-    for call, here in (
-        (f"ep.wait_for({getattr(problem, 'type', '')!r})", "--wait"),
-        ("bus.route()", "shmbus route"),
-        ("bus.endpoints()", "shmbus ls"),
-        ("timeout=", patience),
-        ("; with reconnect=True calls wait for that", ""),
-        (' and attach anew; with reconnect="always" calls wait', ""),
-        ("python -m shmbus", "shmbus serve"),
-    ):
-        text = text.replace(call, here)
-    text = re.sub(r"attach that endpoint with Settings\([^)]*\), or ", "", text)
-    text = re.sub(r"nlarge (?:this endpoint's )?Settings", "nlarge the bus's Settings", text)
-    return re.sub(r"Settings\(([^)]*)\)", _options, text)
-
-
-def _options(found: re.Match[str]) -> str:
-    """Settings as options of `shmbus serve`."""
-    given = (each.split("=") for each in found[1].split(", "))
-    return " ".join(
-        f"--{name.replace('_', '-')}{'' if value == '...' else f' {value}'}"
-        for name, value in given
-    )
 
 
 def exit_code(problem: errors.BusError) -> int:

@@ -171,6 +171,22 @@ def test_with_json_the_replies_before_a_failure_are_printed(
     assert last["error"]["facts"]["error"] == "ZeroDivisionError"
 
 
+def test_what_a_handler_raised_is_told_in_its_own_words(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    words = "give bus.route() a timeout=5, or Settings(spin=False)"
+
+    def fail(message: shmbus.Message) -> None:
+        raise ValueError(words)
+
+    with bus.attach("server") as server:
+        server.handle("fails", fail)
+        server.start()
+        ran = shmbus_command("request", "-b", bus.name, "fails")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert f"raised ValueError: {words}. Fix it there" in ran.err
+
+
 def test_a_failure_of_another_command_that_has_an_option_of_that_name_is_a_line(
     bus: shmbus.Bus, shmbus_command: Command
 ) -> None:
