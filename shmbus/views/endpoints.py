@@ -212,8 +212,10 @@ class EndpointView:
         ages = []
         for ring in rings:
             to_it = ring.way == "incoming"
-            numbers, descriptor = down if to_it else up, f"{ring.way}_ring.{ring.ring}"
             producer, consumer = (self.down, self.up) if to_it else (self.up, self.down)
+            if consumer.load(ring.next) == producer.load(ring.head):
+                continue  # nothing is in it: most often so, and there may be hundreds
+            numbers, descriptor = down if to_it else up, f"{ring.way}_ring.{ring.ring}"
             sent = oldest_sent(
                 producer,
                 numbers[f"{descriptor}.offset"],
