@@ -78,8 +78,8 @@ def _why(text: object, *, pattern: bool) -> str:
 
 
 def matches(pattern: str, type: str) -> bool:
-    """Whether this pattern matches messages of this type."""
-    return covers(pattern, type)
+    """Whether this pattern matches messages of this type. Raises ``InvalidPattern``."""
+    return covers(check_pattern(pattern), type)
 
 
 def covers(pattern: str, other: str) -> bool:
@@ -180,7 +180,7 @@ def takers(group: str | None, type: str, interests: Iterable[Interest]) -> list[
     """Those of these by which one endpoint gets a message of this type: the members of a group, or
     (None) the handlers of the most specific pattern."""
     role = "handle" if group is None else "subscribe"
-    mine = [i for i in interests if (i.role, i.group) == (role, group) and matches(i.pattern, type)]
+    mine = [i for i in interests if (i.role, i.group) == (role, group) and covers(i.pattern, type)]
     if group is not None:
         return mine
     top = min((specificity(i.pattern) for i in mine), default=())
@@ -204,7 +204,7 @@ def route(
     which this names the first by name. Where nobody is free, or others wait for the same endpoints
     (``waiting``: group, and their names in order), it waits in a backlog until one is free.
     """
-    found = [i for i in interests if matches(i.pattern, type)]
+    found = [i for i in interests if covers(i.pattern, type)]
     load = load or (lambda endpoint: 0)
     why_not_free = why_not_free or (lambda endpoint: "")
 

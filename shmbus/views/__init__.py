@@ -3,7 +3,7 @@
 Public: import from here. Within the package, modules import from the module that defines a name.
 """
 
-from shmbus.shared.patterns import Interest, Receiver, Route
+from shmbus.shared.patterns import Interest, Receiver, Route, check_pattern, matches
 
 from .discovery import buses
 from .doctor import Finding, check_host
@@ -50,9 +50,11 @@ __all__ = [
     "SharedMemory",
     "buses",
     "check_host",
+    "check_pattern",
     "find_foreign",
     "find_leavings",
     "free_leaving",
+    "matches",
     "observe",
     "shared_memory",
 ]

@@ -17,13 +17,15 @@ from .facts import Backlog, BusInfo, EndpointInfo, Ring
 from .leavings import Foreign, Leaving, bytes_of, find_foreign, find_leavings
 from .registry import Registry
 
+What = Literal["bus", "endpoint", "backlog"]
+
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """A bus itself, an endpoint or a backlog, and what it takes of /dev/shm."""
 
     bus: str
     """Its name."""
-    what: Literal["bus", "endpoint", "backlog"]
+    what: What
     """Which of these it is."""
     name: str
     """Of the endpoint; of a backlog, what waits there; empty of the bus, and of an endpoint that is
@@ -142,12 +144,9 @@ def _holders(bus: str, files: list[tuple[Path, Entry]]) -> list[Holder]:
     return [first, *sorted(rest, key=lambda holder: (-holder.bytes, holder.name))]
 
 
-_What = Literal["bus", "endpoint", "backlog"]
-
-
 def _who(
     found: _Bus, key: tuple[int, int] | Owner | None
-) -> tuple[_What, str, int | None, dict[str, Ring]]:
+) -> tuple[What, str, int | None, dict[str, Ring]]:
     """What holds it, its name and pid, and its rings."""
     if key is None:
         return "bus", "", found.info.pid if found.info else None, {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from shmbus_console.text import duration, size
+from shmtop.states import SEVERITY
 
 from shmbus.views import BusInfo, EndpointInfo, Health, Losses
 
@@ -18,13 +19,10 @@ LOSSES = {
     "abandoned": "as the sender was quarantined",
 }
 
-_TROUBLE = ("dead", "stopped", "stalled", "slow", "overdue", "full", "leaving")
-"""Conditions of an endpoint, the worst first; none of the others is one."""
-
 
 def trouble(condition: str) -> int:
-    """How little wrong is with an endpoint: to sort by."""
-    return _TROUBLE.index(condition) if condition in _TROUBLE else len(_TROUBLE)
+    """How little wrong is with an endpoint: to sort by, in the order of shmtop."""
+    return -SEVERITY.get(condition, 0)
 
 
 def lost(count: int, by: Losses) -> str:

@@ -1,11 +1,10 @@
-"""Payloads as they are given on a command line, and the pace at which they are sent."""
+"""Payloads as they are given on a command line."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -165,16 +164,3 @@ def _parse(content: bytes | None, kind: str, where: str) -> Any:
         if kind == "json" and where.startswith("line"):
             other = "each line is a message of its own (jq -c); of text give --as text"
         raise click.UsageError(f"{where} is not {what} ({problem}); {other}") from None
-
-
-class Pace:
-    """So many a second, without bursts to catch up."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._gap = 1 / rate if rate else 0.0
-        self._next = time.monotonic()
-
-    def wait(self) -> None:
-        if self._gap:
-            time.sleep(max(self._next - time.monotonic(), 0.0))
-            self._next = max(self._next + self._gap, time.monotonic())

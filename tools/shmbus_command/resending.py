@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,10 +14,11 @@ from shmbus_console.output import encoded, flush, note, print_json, write
 from shmbus_console.wording import explain
 
 from shmbus import Endpoint, errors
+from shmbus.views import check_pattern, matches
 
 from .attaching import attach_now, wait_for_bus
 from .outcome import forwarded
-from .payloads import Pace
+from .pace import Pace
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,11 +102,11 @@ def resend(
 
     Exit code 1 where one could not be sent or was not taken.
     """
-    match = _matcher(pattern)
+    check_pattern(pattern)
     chosen = (
         letter
         for letter in _read(file)
-        if match.fullmatch(letter.type) and (reason is None or reason in letter.reason)
+        if matches(pattern, letter.type) and (reason is None or reason in letter.reason)
     )
     sent = failed = 0
     if dry_run:
@@ -128,17 +128,6 @@ def resend(
         note("resend", f"{sent} resent" + (f", {failed} not" if failed else ""))
     if failed:
         click.get_current_context().exit(1)
-
-
-def _matcher(pattern: str) -> re.Pattern[str]:
-    """What a pattern of the bus matches. Raises ``UsageError``."""
-    if not re.fullmatch(r"(>|([\w-]+|\*)(\.([\w-]+|\*))*(\.>)?)", pattern, re.ASCII):
-        raise click.UsageError(
-            f"{pattern!r} is not a pattern. Use tokens between dots; * stands for any one, > at "
-            "the end for one or more, as in 'job.*.>'"
-        )
-    tokens = {"*": r"[^.]+", ">": r".+"}
-    return re.compile(r"\.".join(tokens.get(t, re.escape(t)) for t in pattern.split(".")))
 
 
 def _read(file: str) -> Iterator[Letter]:

@@ -1,4 +1,4 @@
-"""Commands that send: pub, send, request."""
+"""The commands that send: pub, send and request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from shmbus import Endpoint, errors
 
 from .attaching import attach_to
 from .outcome import forwarded
-from .payloads import PAYLOAD, Given, Pace, payload_options, payloads
+from .pace import Pace
+from .payloads import PAYLOAD, Given, payload_options, payloads
 
 
 def _common(command: Any) -> Any:

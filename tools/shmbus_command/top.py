@@ -11,5 +11,6 @@ def top(arguments: tuple[str, ...]) -> None:
     """Watch a bus live: what shmtop shows."""
     from shmtop import command
 
-    with command.shmtop.make_context("shmbus top", list(arguments)) as context:
+    shmbus = click.get_current_context().parent
+    with command.shmtop.make_context("top", list(arguments), parent=shmbus) as context:
         command.shmtop.invoke(context)

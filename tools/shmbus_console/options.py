@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from shmbus import buses, observe
@@ -97,10 +98,28 @@ def _endpoints(context: click.Context) -> list[EndpointInfo]:
         return []
 
 
+_FROM_VARIABLE = "shmbus.variable"
+"""Where it is kept whether the environment has named the bus."""
+
+
+def named_by_variable(context: click.Context) -> bool:
+    """Whether the environment has named the bus of this command line."""
+    return bool(context.meta.get(_FROM_VARIABLE))
+
+
+def _note_source(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    source = context.get_parameter_source(parameter.name or "")
+    context.meta[_FROM_VARIABLE] = source is ParameterSource.ENVIRONMENT
+    return value
+
+
 bus_option: Callable[[F], F] = click.option(
     "--bus",
     "-b",
     envvar=VARIABLE,
+    callback=_note_source,
     shell_complete=complete_bus,
     metavar="NAME",
     help="By default the only one running.",
@@ -119,8 +138,8 @@ def bus_argument(command: F) -> F:
             context.meta[_NAMED] = value
 
     def take(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        named: str | None = context.meta.get(_NAMED, value)
-        return named
+        named: str | None = context.meta.get(_NAMED)
+        return _note_source(context, parameter, value) if named is None else named
 
     for add in (
         click.option(

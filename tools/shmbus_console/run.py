@@ -14,7 +14,7 @@ from click.shell_completion import shell_complete
 
 from shmbus import errors, streams
 
-from .options import VARIABLE
+from .options import VARIABLE, named_by_variable
 from .output import to_json
 from .wording import explain
 
@@ -96,22 +96,17 @@ def _invoke(command: click.Command, name: str, given: list[str]) -> int:
     except click.ClickException as problem:
         return _fail(problem.format_message(), problem.exit_code, name, given, problem)
     except errors.BusError as problem:
-        told = blamed(problem, given)
+        told = blamed(problem) if named_by_variable(context) else problem
         return _fail(explain(told, given), exit_code(told), name, given, told)
 
 
-def blamed(problem: errors.BusError, given: list[str]) -> errors.BusError:
-    """The error, which says so where the environment named the bus, not the command line."""
+def blamed(problem: errors.BusError) -> errors.BusError:
+    """The error, with the variable of the environment that named the bus."""
     match problem:
-        case errors.NoSuchBus(bus=name) | errors.AttachTimeout(bus=name):
-            pass
-        case errors.InvalidName(name=name, what="bus"):
-            pass
+        case errors.NoSuchBus(bus=str()) | errors.AttachTimeout() | errors.InvalidName(what="bus"):
+            return type(problem)(**{**problem.data, "variable": VARIABLE})
         case _:
             return problem
-    if name is None or name != os.environ.get(VARIABLE) or any(name in each for each in given):
-        return problem
-    return type(problem)(**{**problem.data, "variable": VARIABLE})
 
 
 def exit_code(problem: errors.BusError) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .pages.bus import BusPage
+from .pages.help import HelpPage
 from .pages.page import SamplingApp
 
 
@@ -14,3 +15,6 @@ class ShmTop(SamplingApp):
 
     async def on_mount(self) -> None:
         await self.push_screen(BusPage())
+
+    def help(self) -> None:
+        self.push_screen(HelpPage())

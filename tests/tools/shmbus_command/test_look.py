@@ -311,6 +311,8 @@ def test_a_bus_is_named_by_argument_option_or_environment(
             command == ["doctor"]  # which looks for what such a bus has left
         )
         assert "SHMBUS_BUS" not in shmbus_command(*command, "-b", "no-such-bus").err
+        monkeypatch.setenv("SHMBUS_BUS", "o")  # which is in the name of each of these commands
+        assert command == ["doctor"] or "SHMBUS_BUS in the" in shmbus_command(*command).err
         over_environment = shmbus_command(*command, "-b", bus.name)
         monkeypatch.delenv("SHMBUS_BUS")
         for ran in (by_argument, by_option, by_environment, over_environment):

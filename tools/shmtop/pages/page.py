@@ -54,6 +54,10 @@ class SamplingApp(App[None]):
             if isinstance(self.screen, Page):
                 self.screen.bring_up()
 
+    def help(self) -> None:
+        """Open the help."""
+        raise NotImplementedError
+
     def pause(self) -> None:
         """Look no more, or go on."""
         self.paused = not self.paused
@@ -154,9 +158,7 @@ class Page(Screen[None]):
         )
 
     def action_help(self) -> None:
-        from .help import HelpPage  # which is a page itself
-
-        self.app.push_screen(HelpPage())
+        self.top.help()
 
     def action_pause(self) -> None:
         self.top.pause()
