@@ -148,8 +148,10 @@ def _rates(figures: Figures) -> list[tuple[str, float]]:
 def _show(figures: Figures) -> None:
     click.echo(f"{figures.machine}; {figures.seconds:.0f} s\n")
     heads = ["LATENCY", "COUNT", "MEAN", *(f"p{p:g}" if p < 100 else "MAX" for p in PERCENTILES)]
-    shown: list[tuple[str, Latency]] = [("request and reply", figures.request)]
-    shown.append(("event", figures.event))
+    shown: list[tuple[str, Latency]] = [
+        ("request and reply", figures.request),
+        ("event", figures.event),
+    ]
     if (crowd := figures.crowd) is not None:
         shown.append((f"request of {crowd.clients} clients", crowd.request))
     rows = [

@@ -150,22 +150,50 @@ def test_names_and_kinds_are_completed(
 # types ------------------------------------------------------------------------------------------
 
 
-def flows(bus: shmbus.Bus, command: Command, traffic: Callable[[], None], *options: object) -> Any:
-    with once_tapped(bus, traffic):
-        ran = command("types", "-b", bus.name, "--over", "0.5", "--json", *options)
-    assert ran.code == 0, ran.err
-    return ran.json
+Flow = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def flow_until(
+    bus: shmbus.Bus,
+    shmbus_command: Command,
+    traffic: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Flow:
+    """`flow_until(count, *options)`: all that `types` reports until it has counted so many."""
+
+    def flow_until(count: int, *options: object) -> list[Any]:
+        reports: list[Any] = []
+
+        def show(report: flow.Report) -> None:
+            reports.append(msgspec.to_builtins(report))
+            if report.count >= count:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("shmbus_command.flowing.print_json", show)
+        with once_tapped(bus, traffic):
+            ran = shmbus_command("types", "-b", bus.name, "--interval", "50ms", "--json", *options)
+        assert ran.code == 0, ran.err
+        return reports
+
+    return flow_until
 
 
 @pytest.mark.smoke
-def test_types_says_what_flows_from_whom_and_how_much(
-    bus: shmbus.Bus, shmbus_command: Command, traffic: Callable[[], None]
-) -> None:
-    found = flows(bus, shmbus_command, traffic)
+def test_types_says_what_flows_from_whom_and_how_much(flow_until: Flow) -> None:
+    reports = flow_until(9)
+    found = reports[-1]
     by_type = {f["type"]: f for f in found["flows"]}
     frame = by_type["camera.frame"]
     assert (frame["count"], frame["bytes"], frame["of"]) == (1, 100, ["sensor"])
-    assert frame["bytes_per_second"] == pytest.approx(100 * frame["rate"])
+    for fact, expected in (("rate", 1), ("bytes_per_second", 100)):
+        parts = (
+            f[fact] * report["seconds"]
+            for report in reports
+            for f in report["flows"]
+            if f["type"] == "camera.frame"
+        )
+        assert sum(parts) == pytest.approx(expected)
     assert by_type["calc.bad"]["kinds"] == {"request": 1, "error": 1}
     assert by_type["calc.bad"]["of"] == ["sensor", "worker-1"]
     assert {type for type, f in by_type.items() if f["failed"]} == {
@@ -177,10 +205,8 @@ def test_types_says_what_flows_from_whom_and_how_much(
     assert not any(type.startswith("$") for type in by_type)
 
 
-def test_types_may_be_asked_by_source_and_of_some_messages(
-    bus: shmbus.Bus, shmbus_command: Command, traffic: Callable[[], None]
-) -> None:
-    found = flows(bus, shmbus_command, traffic, "--by", "source", "--failed")
+def test_types_may_be_asked_by_source_and_of_some_messages(flow_until: Flow) -> None:
+    found = flow_until(3, "--by", "source", "--failed")[-1]
     assert {f["source"]: f["of"] for f in found["flows"]} == {
         "sensor": ["camera.gone", "calc.none"],
         "worker-1": ["calc.bad"],
