@@ -51,14 +51,17 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Of the earlier one."""
     same_machine: bool
     machine: str
-    """Of the earlier one, as is all else here but `now`."""
+    """Of the earlier one."""
     seconds: float
+    """For which the earlier one ran."""
     size: int
+    """Bytes of the earlier one's payloads."""
     figures: tuple[Ratio, ...]
     """Of what both have measured with payloads of the same size."""
     now: str
     """This machine."""
     size_now: int
+    """Bytes of this run's payloads."""
 
 
 def compare(before: Before, now: Figures) -> Compared:

@@ -15,7 +15,7 @@ from shmbus import errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Ring
 
 from .facts import ago, deaths, facts_of, fields, limits, lost, when
-from .tables import backlog_table, death_table, loss_table
+from .tables import below
 
 
 @click.command(short_help="Show all facts about a bus or an endpoint.")
@@ -69,13 +69,7 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
     if rows:
         heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
         lines += ["", *columns(heads, sorted(rows), "  ")]
-    if waiting := backlog_table(health.backlogs):
-        lines += ["", *waiting]
-    if gone := loss_table(health.last_losses):
-        lines += ["", *gone]
-    if health.last_deaths:
-        lines += ["", *death_table(health.last_deaths)]
-    return lines
+    return lines + below(health.backlogs, health.last_losses, health.last_deaths)
 
 
 def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:

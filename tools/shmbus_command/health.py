@@ -13,7 +13,7 @@ from shmbus import observe
 from shmbus.views import Health, Latency
 
 from .facts import ago, deaths, facts_of, lost, trouble
-from .tables import backlog_table, death_table, loss_table
+from .tables import below
 
 
 @click.command()
@@ -80,13 +80,7 @@ def _health(h: Health, over: float) -> list[str]:
             for e in sorted(h.endpoints, key=lambda e: trouble(e.state))
         ]
         lines += ["", *columns(heads, rows, "  ")]
-    if waiting := backlog_table(h.backlogs):
-        lines += ["", *waiting]
-    if gone := loss_table(h.last_losses[:5]):
-        lines += ["", *gone]
-    if h.last_deaths:
-        lines += ["", *death_table(h.last_deaths[:5])]
-    return lines
+    return lines + below(h.backlogs, h.last_losses[:5], h.last_deaths[:5])
 
 
 def _latency(of: Latency) -> str:

@@ -13,7 +13,7 @@ from shmbus import BusError, BusView, buses, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss
 
 from .facts import fields, limits, trouble
-from .tables import backlog_table, loss_table
+from .tables import below
 
 _Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
 
@@ -49,9 +49,8 @@ def ls(bus: str | None, as_json: bool) -> None:
         if endpoints:
             worst_first = sorted(endpoints, key=lambda e: trouble(e.condition))
             click.echo("\n".join(columns(_HEADS, list(map(_row, worst_first)), "  ")))
-        for lines in (backlog_table(backlogs), loss_table(losses)):
-            if lines:
-                click.echo("\n".join(["", *lines]))
+        for line in below(backlogs, losses):
+            click.echo(line)
 
 
 def _seen(view: BusView) -> _Seen:

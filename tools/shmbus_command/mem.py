@@ -47,7 +47,7 @@ def mem(bus: str | None, as_json: bool) -> None:
 
 
 def _lines(found: SharedMemory, *, alone: bool) -> Iterator[str]:
-    limit = "of no limited size" if found.size is None else f"{size(found.size)}"
+    limit = "of no limited size" if found.size is None else size(found.size)
     yield f"/dev/shm: {limit}, {size(found.used)} used, {size(found.free)} free"
     for bus in dict.fromkeys(holder.bus for holder in found.holders):
         its = [holder for holder in found.holders if holder.bus == bus]

@@ -11,7 +11,15 @@ from shmbus.views import Backlog, PastDeath, PastLoss
 from .facts import LOSSES, when
 
 
-def backlog_table(backlogs: Sequence[Backlog]) -> list[str]:
+def below(
+    backlogs: Sequence[Backlog], losses: Sequence[PastLoss], deaths: Sequence[PastDeath] = ()
+) -> list[str]:
+    """Those that have rows, each after an empty line."""
+    tables = (_backlogs(backlogs), _losses(losses), _deaths(deaths))
+    return [line for table in tables if table for line in ("", *table)]
+
+
+def _backlogs(backlogs: Sequence[Backlog]) -> list[str]:
     """A table of those in which messages wait, or were lost."""
     heads = ["BACKLOG OF", "WAITING", "OLDEST", "FULL", "SIZE", "LOST", "FOR WHOM OF THESE IS FREE"]
     rows = [
@@ -30,7 +38,7 @@ def backlog_table(backlogs: Sequence[Backlog]) -> list[str]:
     return columns(heads, rows, "  ") if rows else []
 
 
-def loss_table(losses: Sequence[PastLoss]) -> list[str]:
+def _losses(losses: Sequence[PastLoss]) -> list[str]:
     """A table of what was lost last and nobody had chosen so."""
     heads = ["LOST AT", "PID", "MESSAGES", "WHY", "LAST", "FROM", "WHEN"]
     rows = [
@@ -48,7 +56,7 @@ def loss_table(losses: Sequence[PastLoss]) -> list[str]:
     return columns(heads, rows, "  ") if rows else []
 
 
-def death_table(deaths: tuple[PastDeath, ...]) -> list[str]:
+def _deaths(deaths: Sequence[PastDeath]) -> list[str]:
     """A table of the last endpoints that died."""
     heads = ["DIED", "PID", "HOW", "WHEN", "IN HAND", "UNTOUCHED", "REQUESTS"]
     rows = [
@@ -63,4 +71,4 @@ def death_table(deaths: tuple[PastDeath, ...]) -> list[str]:
         ]
         for d in deaths
     ]
-    return columns(heads, rows, "  ")
+    return columns(heads, rows, "  ") if rows else []

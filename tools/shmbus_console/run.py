@@ -70,6 +70,7 @@ def run(command: click.Command, name: str, arguments: list[str] | None = None) -
 
 def _invoke(command: click.Command, name: str, given: list[str]) -> int:
     """Run it; returns the exit code. Raises ``OSError``."""
+    context: click.Context | None = None
     completing = f"_{name.upper()}_COMPLETE"
     try:
         if instruction := os.environ.get(completing):
@@ -96,7 +97,7 @@ def _invoke(command: click.Command, name: str, given: list[str]) -> int:
     except click.ClickException as problem:
         return _fail(problem.format_message(), problem.exit_code, name, given, problem)
     except errors.BusError as problem:
-        told = blamed(problem) if named_by_variable(context) else problem
+        told = blamed(problem) if context and named_by_variable(context) else problem
         return _fail(explain(told, given), exit_code(told), name, given, told)
 
 
