@@ -15,13 +15,14 @@ from typing import NamedTuple
 from .layout import TASK_FINISHED
 
 
-def process_alive(pid: int, start_time: int) -> bool:
+def process_alive(pid: int, start_time: int, leader: Task | None = None) -> bool:
     """Whether the process that had this pid and start time (clock ticks since boot) can still run;
-    True where that cannot be read: another may have the pid of one that /proc hides.
+    True where that cannot be read: another may have the pid of one that /proc hides. ``leader``:
+    its first thread, if that was just read.
 
     A zombie cannot; a zombie leader with other running threads can."""
     try:
-        leader = _task(f"/proc/{pid}/stat")
+        leader = leader or _task(f"/proc/{pid}/stat")
         if leader is None:
             return there(pid)
         if leader.start_time != start_time:
@@ -64,28 +65,45 @@ def _signalled(pid: int) -> bool:
     return True
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
+    """A thread, as its line in /proc has it."""
+
     start_time: int
     runs: bool
+    stopped: bool
+    ticks: int
+    """Of the CPU; of a process's first thread: all that its threads took."""
+    pages: int
+    """Of its process in memory."""
 
 
-def _task(stat: str) -> _Task | None:
+def leader_of(pid: int) -> Task | None:
+    """The first thread of a process; None where there is none, or it cannot be read."""
+    with suppress(OSError, IndexError):
+        return _task(f"/proc/{pid}/stat")
+    return None
+
+
+def _task(stat: str) -> Task | None:
     try:
         with open(stat, "rb", buffering=0) as file:
             fields = file.read(1024).rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return _Task(int(fields[19]), fields[0] not in b"ZXx" and not int(fields[6]) & TASK_FINISHED)
+    return Task(
+        start_time=int(fields[19]),
+        runs=fields[0] not in b"ZXx" and not int(fields[6]) & TASK_FINISHED,
+        stopped=fields[0] in b"Tt",
+        ticks=int(fields[11]) + int(fields[12]),
+        pages=int(fields[21]),
+    )
 
 
 def stopped(pid: int) -> bool:
     """Whether the process of this pid is stopped (SIGSTOP, Ctrl-Z, a debugger), as far as it can be
     seen."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(1024).rpartition(b")")[2].split()[0] in (b"T", b"t")
-    except (OSError, IndexError):
-        return False
+    task = leader_of(pid)
+    return task is not None and task.stopped
 
 
 def namespace(kind: str) -> int:
@@ -99,10 +117,8 @@ def namespace(kind: str) -> int:
 def start_time(pid: int) -> int:
     """When the process started, in clock ticks since boot; 0 where there is none, or it cannot be
     read."""
-    with suppress(OSError):
-        if task := _task(f"/proc/{pid}/stat"):
-            return task.start_time
-    return 0
+    task = leader_of(pid)
+    return 0 if task is None else task.start_time
 
 
 class Identity(NamedTuple):

@@ -21,7 +21,7 @@ from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, Pend
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
-from .usage import Processes
+from .usage import Leaders, Processes
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +168,8 @@ class BusView:
         seconds(late, "late")  # raises where it is none
         with self._lock:
             clock = Clock.now()
-            info, endpoints = self._registry.info(clock), self._registry.endpoints(clock)
+            leaders = Leaders()
+            info, endpoints = self._registry.info(clock), self._registry.endpoints(clock, leaders)
             backlogs = self._registry.backlogs(endpoints, clock)
             traffic, before = self._traffic(), self._before
             self._before = traffic
@@ -177,7 +178,7 @@ class BusView:
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
-            processes = self._processes.look(pids)
+            processes = self._processes.look(pids, leaders)
         health = assess(
             info,
             endpoints,

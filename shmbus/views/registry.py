@@ -16,6 +16,7 @@ from .discovery import bus_info, open_bus
 from .endpoints import REASONS, EndpointView, Target
 from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PastLoss, PendingRequest
 from .memory import steady
+from .usage import Leaders
 
 _LOSSES = layout.words(layout.Loss)
 _OF_LOSS = ["pid", "count", "size", "limit"]
@@ -38,9 +39,11 @@ class Registry:
         """The bus itself."""
         return bus_info(self.bus.bus, self.head, clock or Clock.now())
 
-    def endpoints(self, clock: Clock | None = None) -> list[EndpointInfo]:
+    def endpoints(
+        self, clock: Clock | None = None, leaders: Leaders | None = None
+    ) -> list[EndpointInfo]:
         """All endpoints that hold a slot, in the order of slots."""
-        clock = clock or Clock.now()
+        clock, leaders = clock or Clock.now(), Leaders() if leaders is None else leaders
         rows, still = steady(self._rows, "seq")
         there = still & (rows["state"] != int(layout.RowState.FREE))
         there &= rows["state"] <= int(layout.RowState.DYING)
@@ -54,7 +57,8 @@ class Registry:
             row = rows[slot]
             process = int(row["identity"]["pid"]), int(row["identity"]["start_time"])
             if process not in alive:
-                alive[process] = bool(foreign[slot]) or process_alive(*process)
+                leader = leaders[process[0]]
+                alive[process] = bool(foreign[slot]) or process_alive(*process, leader)
             if not alive[process] and (row := self._again(slot, row)) is None:
                 continue  # it left in good order, and its process ended, after we had read its row
             key = slot, int(row["generation"])

@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.processes import Task, leader_of
 
 from .facts import Process
 
@@ -13,47 +14,36 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+class Leaders(dict[int, Task | None]):
+    """The first thread of each process by its pid, each read once; for one look."""
+
+    def __missing__(self, pid: int) -> Task | None:
+        task = self[pid] = leader_of(pid)
+        return task
+
+
 class Processes:
     """Processes, as the system shows them. CPU is of the time since the look before."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Usage] = {}
+        self._known: dict[int, _Seen] = {}
 
-    def look(self, pids: set[int]) -> dict[int, Process]:
+    def look(self, pids: set[int], leaders: Leaders) -> dict[int, Process]:
         """CPU and memory of these processes; those that are gone are left out."""
-        now = {pid: usage for pid in pids if (usage := _usage(pid)) is not None}
+        at = monotonic()
+        now = {pid: _Seen(at, task) for pid in pids if (task := leaders[pid]) is not None}
         before, self._known = self._known, now
-        return {pid: usage.since(before.get(pid)) for pid, usage in now.items()}
+        return {pid: seen.since(before.get(pid)) for pid, seen in now.items()}
 
 
-class _Usage(NamedTuple):
+class _Seen(NamedTuple):
     at: float
     """Seconds of the monotonic clock."""
-    began: bytes
-    """The process's start time, as /proc has it: its pid may have been another's before."""
-    ticks: int
-    memory: int
-    stopped: bool
+    task: Task
 
-    def since(self, before: _Usage | None) -> Process:
-        cpu = 0.0
-        if before is not None and before.began == self.began and self.at > before.at:
-            cpu = 100.0 * (self.ticks - before.ticks) / _TICK / (self.at - before.at)
-        return Process(cpu=max(cpu, 0.0), memory=self.memory, stopped=self.stopped)
-
-
-def _usage(pid: int) -> _Usage | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(1024).rpartition(b")")[2].split()
-    except OSError:  # it has gone, or /proc hides it
-        return None
-    if len(fields) < 22:
-        return None
-    return _Usage(
-        at=monotonic(),
-        began=fields[19],
-        ticks=int(fields[11]) + int(fields[12]),
-        memory=int(fields[21]) * _PAGE,
-        stopped=fields[0] in (b"T", b"t"),
-    )
+    def since(self, before: _Seen | None) -> Process:
+        cpu, task = 0.0, self.task
+        # A pid may have been another process's before.
+        if before is not None and before.task.start_time == task.start_time and self.at > before.at:
+            cpu = 100.0 * (task.ticks - before.task.ticks) / _TICK / (self.at - before.at)
+        return Process(cpu=max(cpu, 0.0), memory=task.pages * _PAGE, stopped=task.stopped)

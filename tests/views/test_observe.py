@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shmbus import errors
 from shmbus.shared import _kernel, layout, names
-from shmbus.shared.processes import start_time
+from shmbus.shared.processes import Task, start_time
 from shmbus.testing import Program, kill, start_python
 from shmbus.views import discovery, endpoints, facts, interest_log, registry
 from shmbus.views.observe import BusView, observe
@@ -392,7 +392,7 @@ def test_one_that_left_while_it_was_looked_at_is_not_called_dead(
 ) -> None:
     worker = bus.endpoint(0, "worker")
 
-    def ends(pid: int, start: int) -> bool:
+    def ends(pid: int, start: int, leader: Task | None) -> bool:
         if left:  # in good order, and then its process ended
             worker.row["seq"] += 2
             worker.row["state"] = layout.RowState.FREE

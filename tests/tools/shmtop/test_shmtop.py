@@ -140,7 +140,7 @@ def comparable(seen: str, bus: BusByHand) -> str:
 def staged(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> BusByHand:
     """A bus that looks the same at each run."""
     process = Process(cpu=12.0, memory=64 << 20)
-    monkeypatch.setattr(Processes, "look", lambda self, pids: dict.fromkeys(pids, process))
+    monkeypatch.setattr(Processes, "look", lambda self, pids, leaders: dict.fromkeys(pids, process))
     for module in ("registry", "discovery"):
         monkeypatch.setattr(f"shmbus.views.{module}.process_alive", lambda pid, start_time: True)
     return populated(BusByHand(stack, f"staged-{secrets.token_hex(3)}", pid=4242))
