@@ -20,7 +20,16 @@ if _interpreters.get_current() != _interpreters.get_main():
         "processes, or threads of the main interpreter"
     )
 
-from ringbuf._kernel import Mapping, layout_hash
+try:
+    from ringbuf._kernel import Mapping, layout_hash
+except ModuleNotFoundError as error:
+    if error.name != "ringbuf._kernel":
+        raise
+    raise ImportError(
+        f"{__path__[0]} has the sources of ringbuf, not compiled for this Python. If shmbus is "
+        "installed, run Python in another directory than this checkout; to work on the sources, "
+        "install them: pip install -e ."
+    ) from None
 from ringbuf.doorbell import Doorbell
 from ringbuf.errors import (
     DoorbellError,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import ringbuf
+import shmbus
 from shmbus.testing import run_python, start_python
 
 SHM = Path("/dev/shm")
@@ -57,6 +62,29 @@ def test_other_systems_and_a_python_without_gil_are_refused_at_import(
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert expected in last
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("package", ["shmbus", "ringbuf"])
+def test_sources_that_are_not_compiled_say_so_at_import_and_what_to_do(
+    package: str, tmp_path: Path
+) -> None:
+    compiled = shutil.ignore_patterns("*.so", "__pycache__")
+    for each in (ringbuf, shmbus):
+        shutil.copytree(each.__path__[0], tmp_path / each.__name__, ignore=compiled)
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", f"import {package}"],  # -S: no editable installation helps
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path}")
+    assert "not compiled" in last
+    assert "in another directory" in last
+    assert "pip install -e ." in last
 
 
 def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import(
