@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="put a bus of that name, left running by another version, out of service",
+        help="Put a bus of that name, left running by another version, out of service",
     )
     parser.add_argument(
         "--handover",
         action="store_true",
-        help="at the end, leave the bus as it stands for the next to adopt",
+        help="At the end, leave the bus as it stands for the next to adopt",
     )
     options = parser.parse_args(arguments)
     try:

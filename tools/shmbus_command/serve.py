@@ -34,7 +34,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("name")
 @_options
 @click.option(
-    "--replace", is_flag=True, help="Put a bus of that name, of another layout, out of service."
+    "--replace",
+    is_flag=True,
+    help="Put a bus of that name, left running by another version, out of service.",
 )
 @click.option(
     "--handover", is_flag=True, help="At the end, leave the bus as it stands for the next to adopt."

@@ -31,7 +31,7 @@ LEAVING = 3.0
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and end.")
 @seconds_option(
     "--interval",
-    "1",
+    "1s",
     least="50ms",
     most="1m",
     help="Time between two looks; with --once and --json what rates are measured over.",
