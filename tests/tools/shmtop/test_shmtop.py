@@ -142,7 +142,7 @@ def staged(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> BusByHand:
     process = Process(cpu=12.0, memory=64 << 20)
     monkeypatch.setattr(Processes, "look", lambda self, pids, leaders: dict.fromkeys(pids, process))
     for module in ("registry", "discovery"):
-        monkeypatch.setattr(f"shmbus.views.{module}.process_alive", lambda pid, start_time: True)
+        monkeypatch.setattr(f"shmbus.views.{module}.process_alive", lambda *process: True)
     return populated(BusByHand(stack, f"staged-{secrets.token_hex(3)}", pid=4242))
 
 
