@@ -23,7 +23,7 @@ _MINUTE = 60.0
 Known = Mapping[tuple[int, int, str], PastLoss]
 """What was lost last, by slot, generation and reason."""
 
-_LARGER = "give it a larger Settings(in_bytes=...)"
+_LARGER = "a larger Settings(in_bytes=...)"
 
 
 def faults(
@@ -222,12 +222,12 @@ def _past_loss(p: PastLoss, now: float) -> str:
         case "slow":
             return (
                 f"{who} lost messages because its ring was full, {lost}; give it more threads or "
-                f"members, or {_LARGER.removeprefix('give it ')}"
+                f"members, or {_LARGER}"
             )
         case "too_large":
             return (
                 f"{who} lost events that are too large for its ring, {lost}: it takes at most "
-                f"{p.limit} bytes of that type; send less, or {_LARGER}"
+                f"{p.limit} bytes of that type; send less, or give it {_LARGER}"
             )
         case "ended":
             return (
@@ -279,7 +279,7 @@ def _of_losses(e: EndpointInfo, since: Losses, known: Known, now: float) -> Iter
         yield (
             f"{_who(e)} lost messages because its ring was full, {since.slow} since the look "
             f"before{_last(_of(known, e, 'slow'), now)}; give it more threads or members, or "
-            f"{_LARGER.removeprefix('give it ')}"
+            f"{_LARGER}"
         )
     if since.abandoned:
         yield (
@@ -292,7 +292,7 @@ def _too_large(e: EndpointInfo, count: int, when: str) -> str:
     limit = e.incoming.capacity // 4
     return (
         f"{_who(e)} lost events that are too large for its ring, {count} {when}: it takes at most "
-        f"{limit} bytes each; send less, or {_LARGER}"
+        f"{limit} bytes each; send less, or give it {_LARGER}"
     )
 
 

@@ -61,6 +61,21 @@ def shmbus_command(
 
 
 @pytest.fixture
+def complete(
+    shmbus_command: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """What bash is told to complete the last of these words to: `complete("health", "sy")`."""
+
+    def complete(*words: str) -> str:
+        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        return shmbus_command().out
+
+    return complete
+
+
+@pytest.fixture
 def start() -> Iterator[Start]:
     """Start a command as a process with pipes: `start("sub", "-b", bus.name)`."""
     started: list[subprocess.Popen[str]] = []

@@ -265,15 +265,8 @@ def test_completion_is_there_for_each_shell(shmbus_command: Command) -> None:
 def test_buses_endpoints_and_types_are_completed(
     bus: shmbus.Bus,
     worker: shmbus.Endpoint,
-    shmbus_command: Command,
-    monkeypatch: pytest.MonkeyPatch,
+    complete: Callable[..., str],
 ) -> None:
-    def complete(*words: str) -> str:
-        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
-        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        return shmbus_command().out
-
     assert "plain,health" in complete("he")
     assert bus.name in complete("health", bus.name[:3])
     assert "plain,indexer" in complete("describe", "-b", bus.name, "in")

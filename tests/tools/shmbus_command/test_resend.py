@@ -200,7 +200,9 @@ def test_what_are_no_dead_letters_is_told(
     assert "as shmbus sub --json prints it" in ran.err
 
 
-def test_resend_without_a_bus_or_a_file(shmbus_command: Command, tmp_path: Path) -> None:
+def test_resend_without_a_bus_or_a_file(
+    bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "letters").write_text(letter())
     assert shmbus_command("resend", "-b", "no-such-bus", tmp_path / "letters").code == 3
-    assert shmbus_command("resend", "-b", "no-such-bus", tmp_path / "none").code in (2, 3)
+    assert shmbus_command("resend", "-b", bus.name, tmp_path / "none").code == 2

@@ -133,15 +133,8 @@ def test_a_kind_that_there_is_not_is_a_bad_command_line(shmbus_command: Command)
 def test_names_and_kinds_are_completed(
     bus: shmbus.Bus,
     traffic: Callable[[], None],
-    shmbus_command: Command,
-    monkeypatch: pytest.MonkeyPatch,
+    complete: Callable[..., str],
 ) -> None:
-    def complete(*words: str) -> str:
-        monkeypatch.setenv("_SHMBUS_COMPLETE", "bash_complete")
-        monkeypatch.setenv("COMP_WORDS", " ".join(["shmbus", *words]))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        return shmbus_command().out
-
     assert "plain,worker-1" in complete("tap", "-b", bus.name, "--source", "wo")
     assert "plain,sensor" in complete("types", "-b", bus.name, "--target", "se")
     assert "plain,request" in complete("tap", "--kind", "req")
