@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import log2
 from typing import NamedTuple
 
@@ -41,9 +42,15 @@ class Row(NamedTuple):
 
     @property
     def handling(self) -> float:
-        """For how long something has been in hand: seconds; of what is overdue, the longest."""
-        overdue = self.info.overdue
-        return overdue[0].seconds if overdue else self.info.in_hand_seconds
+        """Seconds that a handler has taken so far. Of what is overdue, the longest; else since the
+        last message was taken, where one thread takes them all, and where several do, since
+        something has been in hand without a break."""
+        info = self.info
+        if info.overdue:
+            return info.overdue[0].seconds
+        if info.receivers > 1 or info.last_progress is None:
+            return info.in_hand_seconds
+        return min(info.in_hand_seconds, max(time.time() - info.last_progress, 0.0))
 
 
 def trouble(row: Row) -> tuple[int, int]:

@@ -404,6 +404,22 @@ def test_the_age_of_the_oldest_and_the_time_of_a_handler_stand_in_80_columns(
     drive(bus, use)
 
 
+def test_the_time_of_the_only_handler_begins_with_its_message(bus: BusByHand) -> None:
+    for slot, (name, receivers) in enumerate({"alone": 1, "several": 2}.items(), 4):
+        up = bus.endpoint(slot, name).up
+        up["in_hand"], up["receivers"] = 1, receivers
+        up["in_hand_since_ns"] = time.monotonic_ns() - 3_000 * 10**9
+        up["progress_ns"] = time.monotonic_ns() - 120 * 10**9
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "several")
+        times = {line.split()[0]: line for line in seen.splitlines() if " busy " in line}
+        assert re.search(r" 2m\d\d ", times["alone"])
+        assert re.search(r" 50m\d\d ", times["several"])
+
+    drive(bus, use)
+
+
 @pytest.mark.parametrize("page", ["enter", "r", "d", "t", "question_mark"])
 def test_every_page_begins_with_the_state_of_the_bus(bus: BusByHand, page: str) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
