@@ -146,8 +146,8 @@ COLUMNS = (
     ),
     Column(
         "HANDLER",
-        "for how long its handler has been at work, where several threads receive, for how long "
-        "something has been in hand without a break; with ! a handler is overdue, and this is its time",
+        "for how long its handler has been at work; where several threads receive, for how long "
+        "something has been in hand without a break; with ! one is overdue, and this is its time",
         9,
         _handler,
         lambda r: r.handling,
