@@ -51,8 +51,8 @@ cdef class EndpointCore:
 
         It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes; 128 KiB at
         most, unless the rings are larger, `Settings(in_bytes=, out_bytes=)`. `timeout`: seconds to
-        wait while this endpoint's ring is full; None waits for ever. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`,
-        `InvalidType`, `BusDown`, `EndpointClosed`.
+        wait while this endpoint's ring is full; None waits for ever. Raises `QueueFull`,
+        `MessageTooLarge`, `EncodeError`, `InvalidType`, `BusDown`, `EndpointClosed`.
         """
         self._outbox.post(SB_EVENT, type, payload, timeout, self._outbox.always(), ALONE)
 
@@ -87,9 +87,9 @@ cdef class EndpointCore:
 
         The reply may come before events that the handler published earlier: it has a way of its
         own; it has 64 KiB at most, unless `Settings(reply_bytes=)` is larger. `timeout`: seconds; None
-        waits for ever. `reply_type`: what the reply's payload is
-        decoded to. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
-        `RequestsFull`, `BusDown`, and like `publish`.
+        waits for ever. `reply_type`: what the reply's payload is decoded to. Raises
+        `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`, `RequestsFull`,
+        `BusDown`, and like `publish`.
         """
         return self._requests.ask(type, payload, timeout, reply_type)
 
