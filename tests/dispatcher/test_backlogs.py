@@ -368,6 +368,22 @@ def test_a_full_backlog_keeps_senders_waiting_and_is_a_fault_once_it_does_not_ge
     eventually(lambda: bus.health().healthy)
 
 
+@pytest.mark.bus(in_bytes=4096, out_bytes=4096, **patient)
+def test_jobs_beyond_a_full_backlog_are_refused_and_none_is_lost_where_senders_are_to_wait(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    worker, sender = Desk(attach("worker")), attach("sender")
+    sender.publish("job.long", "long")
+    eventually(lambda: worker.begun == ["long"])
+    with pytest.raises(shmbus.QueueFull) as refused:
+        sender.publish_many((("job.short", n) for n in range(10_000)), timeout=0.2)
+    accepted = refused.value.index
+    assert accepted is not None
+    worker.go_on.set()
+    eventually(lambda: worker.done == ["long", *range(accepted)])
+    assert bus.losses() == ()
+
+
 @pytest.mark.bus(prefetch=1)
 def test_a_request_that_its_requester_gave_up_leaves_the_backlog_unasked(
     bus: shmbus.Bus, attach: Attach
