@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from shmbus_console.options import json_option, seconds_option
+from shmbus_console.options import Number, json_option, seconds_option
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration
 
@@ -34,7 +34,7 @@ class BeforeFile(click.ParamType):  # type: ignore[type-arg]  # a generic one on
             return Before(str(path), msgspec.json.decode(path.read_bytes(), type=Figures))
         except OSError as problem:
             self.fail(f"{path}: {problem.strerror}", parameter, context)
-        except msgspec.DecodeError as problem:
+        except (ValueError, RecursionError) as problem:
             self.fail(
                 f"{path} is not what `shmbus bench --json` prints ({problem}); make one: "
                 "shmbus bench --json > FILE",
@@ -66,7 +66,7 @@ class BeforeFile(click.ParamType):  # type: ignore[type-arg]  # a generic one on
 )
 @click.option(
     "--fail-above",
-    type=click.FloatRange(1.0),
+    type=Number(1.0),
     metavar="RATIO",
     help="With --compare: exit code 1 if a median or a rate is this many times worse.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -104,13 +105,20 @@ def _of_latency(what: str, then: Latency, now: Latency) -> Iterator[Ratio]:
             yield _time(f"{what}, p{percentile}", before, after, steady=percentile == "50")
 
 
+def _times(more: float, less: float) -> float:
+    """How many times more it is; of nothing, what is more is infinitely more."""
+    if less:
+        return more / less
+    return math.inf if more else 1.0
+
+
 def _time(figure: str, then: float, now: float, *, steady: bool = True) -> Ratio:
-    worse = now / then if then else 1.0
+    worse = _times(now, then)
     return Ratio(figure=figure, before=then, now=now, worse=worse, steady=steady, is_time=True)
 
 
 def _rate(figure: str, then: float, now: float) -> Ratio:
-    worse = then / now if now else 1.0
+    worse = _times(then, now)
     return Ratio(figure=figure, before=then, now=now, worse=worse, steady=True, is_time=False)
 
 
@@ -131,7 +139,7 @@ def table(compared: Compared) -> list[str]:
             one.figure,
             duration(one.before) if one.is_time else f"{one.before:,.0f}",
             duration(one.now) if one.is_time else f"{one.now:,.0f}",
-            f"{one.now / one.before if one.before else 1.0:.2f}",
+            f"{_times(one.now, one.before):.2f}",
             _verdict(one),
         ]
         for one in compared.figures
@@ -149,5 +157,5 @@ def table(compared: Compared) -> list[str]:
 def _verdict(one: Ratio) -> str:
     if one.noise:
         return "noise"
-    times = max(one.worse, 1 / one.worse)
+    times = max(one.worse, _times(1.0, one.worse))
     return f"{times:.2f} times {'worse' if one.worse > 1 else 'better'}"

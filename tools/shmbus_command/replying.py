@@ -102,5 +102,5 @@ def _run(command: tuple[str, ...], message: Message[Any]) -> Any:
         raise CommandFailed(f"{command[0]} ended with {done.returncode}: {printed}")
     try:
         return msgspec.json.decode(done.stdout)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return done.stdout.decode(errors="replace").removesuffix("\n")

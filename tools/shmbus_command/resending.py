@@ -9,8 +9,15 @@ from typing import Any, Literal
 import click
 import msgspec
 from shmbus_console import letters
-from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
+from shmbus_console.options import (
+    Number,
+    bus_option,
+    complete_type,
+    json_option,
+    seconds_option,
+)
 from shmbus_console.output import encoded, flush, note, print_json, write
+from shmbus_console.text import one_line
 from shmbus_console.wording import explain
 
 from shmbus import Endpoint, errors
@@ -55,8 +62,10 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Document(msgspec.Struct):
-    type: str
+    type: str = ""
     payload: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw()
+    """What sub ended with, instead of the others."""
 
 
 @click.command(short_help="Send dead letters anew.")
@@ -73,7 +82,7 @@ class _Document(msgspec.Struct):
 @click.option("--reason", metavar="TEXT", help="Only letters in whose reason TEXT occurs.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent; needs no bus.")
 @wait_for_bus
-@click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second.")
+@click.option("--rate", type=Number(0.001), metavar="N", help="So many a second.")
 @seconds_option("--timeout", "5s", help="How long to wait for each until the bus has taken it.")
 @json_option
 def resend(
@@ -145,7 +154,9 @@ def _read(file: str) -> Iterator[Letter]:
                 document = msgspec.json.decode(line, type=_Document)
                 if document.type == letters.TYPE:
                     yield msgspec.json.decode(document.payload, type=Letter)
-            except ValueError as problem:
+                elif not document.type and not document.error:
+                    raise ValueError("Object missing required field `type`")
+            except (ValueError, RecursionError) as problem:
                 raise click.UsageError(
                     f"line {number} of {where} is not an event as shmbus sub --json prints it "
                     f"({problem})"
@@ -179,5 +190,5 @@ def _show(letter: Letter, outcome: str, why: str | None, as_json: bool) -> None:
         print_json({**facts, **reason, "outcome": outcome.replace(" ", "_"), "why": why})
     else:
         about = f"{outcome}: {letter.kind} {letter.type} from {letter.source}, {letter.size} bytes"
-        write(encoded(f"{about}: {why}" if why else f"{about} ({letter.reason})"))
+        write(encoded(one_line(f"{about}: {why}" if why else f"{about} ({letter.reason})")))
     flush()

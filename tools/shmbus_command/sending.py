@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import click
 from shmbus_console.messages import envelope, payload_alone
 from shmbus_console.options import (
+    Number,
     bus_option,
     complete_type,
     json_option,
@@ -35,7 +36,7 @@ def _common(command: Any) -> Any:
             "--wait",
             help="First wait so long at most until the bus runs and an endpoint would get it.",
         ),
-        click.option("--rate", type=click.FloatRange(0.001), metavar="N", help="So many a second."),
+        click.option("--rate", type=Number(0.001), metavar="N", help="So many a second."),
         payload_options,
         click.argument("type", shell_complete=complete_type),
         bus_option,

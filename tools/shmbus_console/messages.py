@@ -13,7 +13,7 @@ from shmbus import Message, Tap
 
 from . import letters
 from .output import encoded, to_json
-from .text import duration
+from .text import duration, one_line
 
 
 def raw(payload: object) -> bytes:
@@ -36,7 +36,11 @@ def _payload(message: Message[Any]) -> Any:
 
 
 def shown(message: Message[Any]) -> str:
-    """A message's payload for people."""
+    """A message's payload for people, on one line."""
+    return one_line(_shown(message))
+
+
+def _shown(message: Message[Any]) -> str:
     payload = message.payload
     if payload is None:
         return ""

@@ -22,6 +22,18 @@ VARIABLE = "SHMBUS_BUS"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Number(click.FloatRange):
+    """A number of at least so much; NaN is none, which compares as neither less nor more."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        found = super().convert(value, parameter, context)
+        if found != found:
+            self.fail(f"{value!r} is not a number", parameter, context)
+        return found
+
+
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # a generic one only since click 8.3
     """A time, as `shmbus.options.seconds` reads it: 500ms, 2m, 1.5 (seconds)."""
 

@@ -9,6 +9,8 @@ import sys
 import click
 import msgspec
 
+from .text import one_line
+
 
 def to_json(value: object) -> bytes:
     """As one line of JSON. What JSON has not is text."""
@@ -39,4 +41,4 @@ def flush() -> None:
 def note(who: str, text: str) -> None:
     """A line for people, beside the output; never a reason to fail."""
     with contextlib.suppress(OSError):
-        click.echo(f"shmbus {who}: {text}", err=True)
+        click.echo(one_line(f"shmbus {who}: {text}"), err=True)

@@ -16,6 +16,7 @@ from shmbus import errors, streams
 
 from .options import VARIABLE, named_by_variable
 from .output import to_json
+from .text import one_line
 from .wording import explain
 
 FAILED, USAGE, NO_BUS, TIMED_OUT, INTERRUPTED, PIPE, TERMINATED = 1, 2, 3, 4, 130, 141, 143
@@ -139,7 +140,7 @@ def _fail(text: str, code: int, who: str, given: list[str], problem: Exception) 
             sys.stdout.flush()
             return code
     with contextlib.suppress(OSError):
-        click.echo(f"{who}: {text}", err=True)
+        click.echo(one_line(f"{who}: {text}"), err=True)
     return code
 
 

@@ -22,6 +22,14 @@ def columns(heads: list[str], rows: list[list[str]], indent: str = "") -> list[s
     return [line(row) for row in table]
 
 
+def one_line(text: str) -> str:
+    """Text that others wrote, as it may stand in a line for people: what would end the line, or
+    make a terminal do something else than show it, is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def size(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):

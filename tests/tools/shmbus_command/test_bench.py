@@ -174,13 +174,44 @@ def test_a_run_that_is_worse_than_it_may_be_fails(
     assert (ran.code, ran.err.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("content", ['{"a": 1}', "no JSON", None])
+def test_a_figure_that_was_or_is_nothing_is_compared_too(
+    now: Callable[..., None], tmp_path: Path, shmbus_command: Callable[..., Ran]
+) -> None:
+    some = figures()
+    flood = msgspec.structs.replace(some.floods[0], rate=0.0)
+    none = msgspec.structs.replace(some, floods=(flood, *some.floods[1:]))
+    before = earlier(tmp_path / "before.json", none)
+    now(some)
+    ran = shmbus_command("bench", "--compare", before, "--fail-above", 1.5)
+    assert ran.code == 0
+    assert "inf times better" in ran.out
+    before = earlier(tmp_path / "before.json", some)
+    now(none)
+    ran = shmbus_command("bench", "--compare", before, "--fail-above", 1.5)
+    assert ran.code == 1
+    assert "inf times worse" in ran.out
+    ran = shmbus_command("bench", "--compare", before, "--fail-above", "nan")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'nan' is not a number" in ran.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a": 1}',
+        b"no JSON",
+        b'{"machine": "\xff"}',
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        None,
+    ],
+    ids=["other", "none", "latin", "deep", "missing"],
+)
 def test_what_is_no_earlier_run_is_refused_before_anything_is_measured(
-    tmp_path: Path, shmbus_command: Callable[..., Ran], content: str | None
+    tmp_path: Path, shmbus_command: Callable[..., Ran], content: bytes | None
 ) -> None:
     file = tmp_path / "other.json"
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content)
     ran = shmbus_command("bench", "--compare", file)
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert str(file) in ran.err

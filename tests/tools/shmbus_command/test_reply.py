@@ -71,6 +71,9 @@ def test_what_a_command_prints_is_the_reply_as_text_where_it_is_not_json(
     script = 'read line; echo "$line from $SHMBUS_SOURCE"'
     shmbus_command("reply", "-b", bus.name, "-n", 1, "calc.*", "--", "sh", "-c", script)
     eventually(lambda: found == ["some text from client"])
+    latin = asking("")
+    shmbus_command("reply", "-b", bus.name, "-n", 1, "calc.*", "--", "printf", r'"\377"')
+    eventually(lambda: latin[-1:] == ['"\ufffd"'])
 
 
 def test_a_command_that_fails_fails_the_request(

@@ -123,6 +123,7 @@ def test_what_was_not_taken_again_is_named(
         + letter(kind="request", type="asked")
         + letter(type="a..b")
         + '{"type": "$bus.lost", "payload": {}}\n\n{"type": "other"}\n'
+        + '{"error": {"class": "BusDown"}}\n'  # with which sub ended
     )
     ran = shmbus_command("resend", "-b", bus.name, tmp_path / "letters", "--json")
     found = [msgspec.json.decode(line) for line in ran.lines]
@@ -161,6 +162,9 @@ def test_what_is_to_be_resent_is_chosen_and_may_be_looked_at_first(
     assert chosen("--type", "*") == ["other"]
     assert chosen("--reason", "large") == ["job.b.c"]
     assert shmbus_command("resend", file, "--type", "a.>.b").code == 2
+    ran = shmbus_command("resend", file, "--rate", "nan")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'nan' is not a number" in ran.err
 
 
 def test_a_letter_that_it_sent_itself_goes_round_no_more(
@@ -188,6 +192,8 @@ def test_a_letter_that_it_sent_itself_goes_round_no_more(
         ("\n[1]\n", "line 2 of"),
         (letter(kind="reply"), "Invalid enum value 'reply'"),
         (letter(payload_base64="!"), "payload_base64"),
+        ('{"type": "x", "payload": ' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
+        ("{}", "missing required field `type`"),
     ],
 )
 def test_what_are_no_dead_letters_is_told(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -115,6 +115,32 @@ def test_a_tap_shows_what_is_wanted_and_counts_that_alone(
     ran = tap(bus, shmbus_command, traffic, *options)
     assert kinds(ran) == expected
     assert f"shmbus tap: {len(expected)} of " in ran.err
+
+
+def test_what_others_wrote_stays_on_its_line_and_does_nothing_to_the_terminal(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("worker") as worker, bus.attach("client") as client:
+
+        def fail(message: shmbus.Message[Any]) -> None:
+            raise ValueError("one\ntwo \x1b[2J")
+
+        worker.handle("bad", fail)
+        worker.start()
+        ran = shmbus_command("request", "-b", bus.name, "bad")
+        assert (ran.code, ran.err.count("\n")) == (1, 1)
+        assert "\x1b" not in ran.err
+
+        def traffic() -> None:
+            with suppress(shmbus.errors.RemoteError):
+                client.request("bad", timeout=60)
+            client.publish("told", "\x9b2J")
+
+        with once_tapped(bus, traffic, 1):
+            ran = shmbus_command("tap", "-b", bus.name, ">", "-n", 3)
+    assert (ran.code, len(ran.lines)) == (0, 3)
+    assert ran.lines[1].endswith(r"ValueError: one\ntwo \x1b[2J")
+    assert ran.lines[2].endswith(r'"\x9b2J"')
 
 
 def test_a_reply_is_measured_from_its_request_though_only_replies_are_wanted(
