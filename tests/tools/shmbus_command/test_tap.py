@@ -243,7 +243,7 @@ def test_types_shows_the_busiest_first_and_counts_the_others(
                     sensor.publish(f"job.{number}")
 
         with once_tapped(bus, publish):
-            ran = shmbus_command("types", "-b", bus.name, "--over", "0.5", "--most", 2)
+            ran = shmbus_command("types", "-b", bus.name, "--over", "2s", "--most", 2)
     assert ran.lines[0].startswith(f"{bus.name}: ")
     assert ran.lines[0].endswith(", 55 in all")
     assert [line.split()[0] for line in ran.lines[1:4]] == ["TYPE", "job.9", "job.8"]
@@ -283,7 +283,7 @@ def test_what_a_tap_missed_is_said(
             sensor.publish("news")
 
         with once_tapped(bus, publish):
-            ran = shmbus_command("types", "-b", bus.name, "--over", "0.5")
+            ran = shmbus_command("types", "-b", bus.name, "--over", "2s")
     assert f"{bus.name}: at least " in ran.lines[0]
     assert "copies were missed" in ran.lines[1]
     assert "lower bounds" in ran.lines[1]
