@@ -70,14 +70,16 @@ def require_terminal() -> None:
 
 def live(sampler: Sampler, interval: float) -> None:
     """Until somebody ends it, by a key or a signal."""
-    from .app import ShmTop
-
-    app = ShmTop(sampler, interval)
-    gc.freeze()  # what was imported stays: do not search all of it after every few looks
     with contextlib.suppress(KeyboardInterrupt):  # before it could take signals, or after
-        app.run()
-    if app.attached is not None:
-        app.attached.join(LEAVING)
+        from .app import ShmTop
+
+        app = ShmTop(sampler, interval)
+        gc.freeze()  # what was imported stays: do not search all of it after every few looks
+        try:
+            app.run()
+        finally:
+            if app.attached is not None:
+                app.attached.join(LEAVING)
 
 
 def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:

@@ -25,7 +25,9 @@ from shmbus.testing import eventually
 pytest.importorskip("textual")
 
 from shmbus_console.run import run
-from shmtop.command import shmtop
+from shmtop.app import ShmTop
+from shmtop.command import live, shmtop
+from shmtop.sampler import Sampler
 
 
 class Terminal:
@@ -123,6 +125,18 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_ctrl_c_while_it_starts_is_the_usual_end_too(
+    bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ShmTop, "__init__", interrupted)
+    sampler = Sampler(bus.name)
+    live(sampler, 1.0)
+    sampler.close()
 
 
 @pytest.mark.usefixtures("handlers")
