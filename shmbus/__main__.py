@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable
-from typing import TextIO
 
 from . import streams
 from .errors import BusDown, BusError, LayoutMismatch, NoSuchBus, UsageError
@@ -52,22 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
             settings=Settings(**{o.setting: getattr(options, o.setting) for o in OPTIONS}),
             replace=options.replace,
             handover=options.handover,
-            ready=lambda bus: _say(summary(bus), sys.stdout),
+            ready=lambda bus: streams.say(summary(bus), sys.stdout),
         )
     except (BusError, OSError) as problem:
-        _say(f"shmbus: {problem}", sys.stderr)
+        streams.say(f"shmbus: {problem}", sys.stderr)
         if isinstance(problem, UsageError):
             return 2
         return 3 if isinstance(problem, NoSuchBus | LayoutMismatch | BusDown) else 1
     finally:
         streams.leave()
     return 0
-
-
-def _say(text: str, to: TextIO) -> None:
-    """Print a line. A bus is served also where nobody can be told."""
-    with contextlib.suppress(OSError):
-        print(text, file=to, flush=True)
 
 
 def _reader(option: Option) -> Callable[[str], float]:

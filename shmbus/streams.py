@@ -8,9 +8,9 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
-__all__ = ["OUTPUT", "leave", "prepare"]
+__all__ = ["OUTPUT", "leave", "prepare", "say"]
 
 OUTPUT = "standard output"
 """The file that an ``OSError`` names where standard output does not take what is printed."""
@@ -70,6 +70,14 @@ def leave() -> None:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 stream.flush()
+
+
+def say(text: str, to: TextIO) -> None:
+    """Print a line at once. Where nobody can be told, the program goes on."""
+    try:
+        print(text, file=to, flush=True)
+    except OSError:
+        leave()
 
 
 def _opened(flags: int) -> int:

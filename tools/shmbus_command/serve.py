@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,13 +53,5 @@ def serve(name: str, replace: bool, handover: bool, quiet: bool, **settings: Any
         settings=Settings(**settings),
         replace=replace,
         handover=handover,
-        ready=lambda bus: None if quiet else _say(summary(bus)),
+        ready=lambda bus: None if quiet else streams.say(summary(bus), sys.stdout),
     )
-
-
-def _say(text: str) -> None:
-    """Print a line. A bus is served also where nobody can be told."""
-    try:
-        click.echo(text)
-    except OSError:
-        streams.leave()
