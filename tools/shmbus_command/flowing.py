@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import note, print_json
+from shmbus_console.run import usual_end
 from shmbus_console.text import columns, size
 
 from shmbus import Message, Settings
@@ -67,7 +68,7 @@ def types(
     the figures are lower bounds then. PATTERN is by default >, all but the bus's own ('$bus.>').
     """
     filter = Filter(**wanted)
-    with attach_now(bus, "types", wait, settings=_RING) as endpoint:
+    with attach_now(bus, "types", wait, settings=_RING) as endpoint, usual_end():
         watch(endpoint, patterns or (">",))
         flows = Flows(endpoint.bus.name, by, time.monotonic())
         due = time.monotonic() + interval

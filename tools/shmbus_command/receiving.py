@@ -10,6 +10,7 @@ import click
 from shmbus_console.messages import envelope, payload_alone, pretty
 from shmbus_console.options import raw_options, refuse_both
 from shmbus_console.output import flush, note, print_json, write
+from shmbus_console.run import usual_end
 
 from shmbus import Message
 
@@ -60,7 +61,7 @@ def sub(
         else:
             write(payload_alone(message), delimiter) if as_raw else write(pretty(message))
 
-    with attach_now(bus, "sub", wait, reconnect=reconnect) as endpoint:
+    with attach_now(bus, "sub", wait, reconnect=reconnect) as endpoint, usual_end():
         for pattern in patterns or (">",):
             endpoint.subscribe(
                 pattern, group=group, overflow="block" if lossless else "drop_newest"

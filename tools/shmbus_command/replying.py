@@ -13,6 +13,7 @@ import msgspec
 from shmbus_console.messages import envelope, pretty, raw
 from shmbus_console.options import bus_option, json_option
 from shmbus_console.output import flush, note, print_json, write
+from shmbus_console.run import usual_end
 
 from shmbus import Message
 
@@ -58,7 +59,7 @@ def reply(
     answered = 0
     lock = threading.Lock()
     logging.getLogger("shmbus").addFilter(_brief)
-    with attach_now(bus, "reply", wait) as endpoint:
+    with attach_now(bus, "reply", wait) as endpoint, usual_end():
 
         def answer(message: Message[Any]) -> Any:
             nonlocal answered
@@ -77,10 +78,7 @@ def reply(
 
         endpoint.handle(pattern, answer)
         note("reply", f"answering {pattern} on {endpoint.bus.name}")
-        try:
-            endpoint.run(threads=threads, reconnect=False)
-        except KeyboardInterrupt:
-            pass  # the usual end
+        endpoint.run(threads=threads, reconnect=False)
 
 
 class CommandFailed(Exception):

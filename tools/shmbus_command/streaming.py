@@ -9,7 +9,7 @@ from typing import Any
 import click
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import flush, note
-from shmbus_console.run import TIMED_OUT
+from shmbus_console.run import TIMED_OUT, usual_end
 from shmbus_console.text import duration
 
 from shmbus import Endpoint, Message, errors
@@ -58,7 +58,7 @@ def stream(
     on, since others have got them."""
     left = count
     end = None if timeout is None else time.monotonic() + timeout
-    try:
+    with usual_end():
         while left != 0 and (end is None or time.monotonic() < end):
             most = _AT_ONCE if left is None or copies else min(left, _AT_ONCE)
             for message in endpoint.receive_many(most, _doze(end)):
@@ -79,8 +79,6 @@ def stream(
             assert count is not None
             note(who, f"{count - left} of {count} came within {duration(timeout)}")
             click.get_current_context().exit(TIMED_OUT)
-    except KeyboardInterrupt:
-        pass  # the usual end
     flush()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from shmbus_console.messages import envelope, tapped
 from shmbus_console.output import note, print_json, write
+from shmbus_console.run import usual_end
 
 from shmbus import Message
 
@@ -56,7 +57,7 @@ def tap(
             write(tapped(message, passed.tap, passed.took, passed.after))
         return True
 
-    with attach_now(bus, "tap", wait, reconnect=reconnect) as endpoint:
+    with attach_now(bus, "tap", wait, reconnect=reconnect) as endpoint, usual_end():
         watch(endpoint, patterns or (">", "$bus.>"))
         note("tap", f"tapping {endpoint.bus.name}")
         try:

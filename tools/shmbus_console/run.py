@@ -41,6 +41,11 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
 
 
+def usual_end() -> contextlib.suppress:
+    """To be around what goes on until Ctrl-C or SIGTERM: it ends then, and nothing has failed."""
+    return contextlib.suppress(KeyboardInterrupt)
+
+
 class Failure(click.ClickException):
     """What a command ends with, with facts for --json."""
 

@@ -316,3 +316,23 @@ def test_every_help_fits_a_locale_without_unicode() -> None:
         command = shmbus_group.get_command(context, name)
         assert command is not None
         assert command.get_help(click.Context(command, info_name=name)).isascii()
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("sub", "receiving"), ("tap", "tapping"), ("types", "flowing"), ("reply", "replying")],
+)
+def test_ctrl_c_ends_what_goes_on_with_0_from_the_moment_it_has_attached(
+    bus: shmbus.Bus,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    module: str,
+) -> None:
+    def interrupt(who: str, text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"shmbus_command.{module}.note", interrupt)
+    ran = shmbus_command(command, *(["a"] if command == "reply" else []), "-b", bus.name)
+    assert (ran.code, ran.out) == (0, "")
+    assert bus.endpoints() == []
