@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -132,7 +133,7 @@ def test_who_died_is_shown_with_what_was_left_undone(
     """
     with start_python(code, bus=bus.name) as victim:
         assert victim.line() == "ready"
-        victim.kill()
+        os.kill(victim.pid, signal.SIGKILL)  # reaped once the bus has seen how it ended
         eventually(lambda: bus.health().last_deaths)
         for command in (["health", bus.name], ["describe", "-b", bus.name]):
             ran = shmbus_command(*command)
