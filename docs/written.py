@@ -98,7 +98,7 @@ _EXPLAINED = {
     "howto/request.md#a-request-and-its-reply": "Endpoint.handle Endpoint.request",
     "howto/request.md#many-at-a-time": "Endpoint.request_async Endpoint.request_many",
     "howto/request.md#answer-later": "Message.defer Message.reply Message.fail",
-    "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns",
+    "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns deadline within",
     "howto/share.md#jobs-that-fail": "Message.nack",
 }
 """Where the guide explains each name, with an example."""

@@ -18,7 +18,9 @@ from . import errors, events, fields, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message
 from .endpoint.attach import attach
+from .endpoint.deadlines import deadline, within
 from .endpoint.endpoint import Endpoint
+from .endpoint.retry import Retry
 from .endpoint.subscribing import Subscription
 from .errors import (
     AttachTimeout,
@@ -60,6 +62,7 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "RequestTimeout",
+    "Retry",
     "Settings",
     "SetupError",
     "Subscription",
@@ -67,11 +70,13 @@ __all__ = [
     "UsageError",
     "attach",
     "buses",
+    "deadline",
     "errors",
     "events",
     "observe",
     "serve",
     "views",
+    "within",
 ]
 
 fields.explain(sys.modules[__name__], errors, events, views)

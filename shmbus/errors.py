@@ -285,8 +285,28 @@ class RequestTimeout(RequestError, TimeoutError):
     """Of such a dispatcher: seconds since it last forwarded anything."""
     stopped: bool = False
     """Of such a dispatcher: whether its process is stopped."""
+    inherited: str | None = None
+    """Where another deadline was sooner than the timeout: the type of the request whose handler
+    made this one, or nothing where it is that of `within`."""
+    sent: bool = True
+    """False: that deadline had passed before, and nothing was sent."""
 
     def _explain(self) -> str:
+        if self.inherited is None:
+            return self._unanswered(_seconds(self.seconds))
+        whose, giver = "shmbus.within", "within"
+        if self.inherited:
+            whose, giver = f"the request {self.inherited!r} that it serves", repr(self.inherited)
+        remedy = (
+            f"Give {giver} more time ({self._by.longer}), or let this request outlive it "
+            "(inherit_deadline=False)"
+        )
+        if not self.sent:
+            return f"{self.type!r} was not sent: the deadline of {whose} has passed. {remedy}"
+        left = f"{_seconds(self.seconds)}, what was left of the deadline of {whose}"
+        return self._unanswered(left, remedy)
+
+    def _unanswered(self, time: str, remedy: str = "") -> str:
         pid = "" if self.pid is None else f" (process {self.pid})"
         who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}{pid}"
         begun = {None: "", True: ", which had begun it", False: ", which had not begun it"}
@@ -294,9 +314,9 @@ class RequestTimeout(RequestError, TimeoutError):
         lead = f"no reply to {self.type!r}{who}{begun[self.begun] if who else ''} within "
         if self.dispatcher is not None:
             still = _standstill(self.dispatcher, self.silent, self.stopped)
-            return f"{lead}{_seconds(self.seconds)}: {still}"
+            return f"{lead}{time}: {still}"
         return (
-            f"{lead}{_seconds(self.seconds)}{hint}. Wait longer ({self._by.longer}), or see that "
+            f"{lead}{time}{hint}. {remedy or f'Wait longer ({self._by.longer})'}, or see that "
             "its handlers are run, in enough threads (run(threads=...)) and by enough endpoints"
         )
 

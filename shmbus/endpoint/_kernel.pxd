@@ -142,6 +142,7 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
         uint16_t kind
         uint16_t flags
         uint16_t peer
+        uint16_t attempt
         uint32_t peer_generation
         uint64_t deadline_ns
         const uint8_t *correlation

@@ -1,6 +1,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextvars import ContextVar
 from threading import Condition
 from types import TracebackType
 from typing import Any, Generic, Never, Self, TypeVar, final
@@ -14,6 +15,7 @@ from shmbus.shared.messages import Tap
 
 from .futures import Pump
 from .interest_log import Entry
+from .retry import Retry
 from .seat import Seat
 from .upcalls import BadRing, Full, Upcalls
 
@@ -23,6 +25,7 @@ __all__ = [
     "Batch",
     "Callbacks",
     "Connection",
+    "Deadline",
     "EndpointCore",
     "EventCallback",
     "Iteration",
@@ -32,7 +35,11 @@ __all__ = [
     "Requests",
     "after_fork",
     "append_interest",
+    "deadline_in_context",
+    "deadline_of",
+    "in_force",
     "prepare_up",
+    "until",
     "up_size",
 ]
 
@@ -56,6 +63,24 @@ def prepare_up(
     prefetch: int,
 ) -> None: ...
 def append_interest(log: Mapping, entry: Entry) -> bool: ...
+
+deadline_in_context: ContextVar[Deadline | None]
+
+def in_force() -> Deadline | None: ...
+def until(timeout: float | None, outer: Deadline | None, origin: str | None = None) -> Deadline: ...
+def deadline_of(m: Message) -> Deadline | None: ...
+
+@final
+class Deadline:
+    def __init__(self, *args: Never, **kwargs: Never) -> Never: ...
+    @property
+    def ns(self) -> int: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def origin(self) -> str | None: ...
+    @property
+    def left(self) -> float | None: ...
 
 @final
 class Message(Generic[_Payload]):
@@ -192,8 +217,12 @@ class Requests:
         under_way: deque[PendingReply | errors.BusError],
         count: int,
         timeout: float | None,
+        outer: Deadline | None,
         reply_type: Any,
     ) -> bool: ...
+    def ask_once(
+        self, type: str, payload: object, deadline: Deadline, reply_type: Any, attempt: int
+    ) -> Message: ...
     def attend(self, deadline: int, most: int) -> list[PendingReply]: ...
     def take_told(self) -> list[PendingReply]: ...
     def nudge(self) -> None: ...
@@ -256,6 +285,8 @@ class EndpointCore:
         *,
         timeout: float | None = 5.0,
         reply_type: Any = None,
+        retry: Retry | None = None,
+        inherit_deadline: bool = True,
     ) -> Message: ...
     def request_async(
         self,
@@ -264,6 +295,7 @@ class EndpointCore:
         *,
         timeout: float | None = 5.0,
         reply_type: Any = None,
+        inherit_deadline: bool = True,
     ) -> Future[Message]: ...
     def _run(self, *, reconnect: bool, timeout: float | None = None) -> None: ...
     def _receive(self, timeout: float | None) -> Message | None: ...

@@ -12,6 +12,7 @@ those that it needs:
 What it needs from the Python half it is given as `upcalls.Upcalls`.
 """
 
+import contextvars
 import logging
 import os
 import threading
@@ -23,6 +24,7 @@ from concurrent.futures import CancelledError
 import msgspec
 
 from shmbus.endpoint import payloads
+from shmbus.endpoint.retry import ask as ask_again
 from shmbus.endpoint.trouble import inside_run
 from shmbus.endpoint.upcalls import BadRing, Fault, Full, Unanswered
 from shmbus.errors import (
@@ -43,6 +45,7 @@ from shmbus.errors import (
     NotSupported,
     QueueFull,
     RequestsFull,
+    RequestTimeout,
 )
 from shmbus.settings import BatchLimits
 from shmbus.shared.failures import encode_failure, remote_error
@@ -51,6 +54,7 @@ from shmbus.shared.messages import Tap
 from shmbus.shared.patterns import check_type
 
 cimport cython
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
 from cpython.object cimport PyTypeObject
@@ -64,6 +68,7 @@ __all__ = [
     "Batch",
     "Callbacks",
     "Connection",
+    "Deadline",
     "EndpointCore",
     "EventCallback",
     "Iteration",
@@ -73,7 +78,11 @@ __all__ = [
     "Requests",
     "after_fork",
     "append_interest",
+    "deadline_in_context",
+    "deadline_of",
+    "in_force",
     "prepare_up",
+    "until",
     "up_size",
 ]
 
@@ -85,6 +94,7 @@ include "kernel/decoding.pxi"
 include "kernel/connection.pxi"
 include "kernel/sending.pxi"
 include "kernel/message.pxi"
+include "kernel/deadlines.pxi"
 include "kernel/threads.pxi"
 include "kernel/patterns.pxi"
 include "kernel/callbacks.pxi"

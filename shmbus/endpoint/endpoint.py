@@ -19,7 +19,7 @@ from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
 from shmbus.shared.messages import Death
 
-from ._kernel import EndpointCore, Message
+from ._kernel import EndpointCore, Message, in_force
 from .deaths import DeathWatch
 from .ending import Ending
 from .flag import Flag
@@ -141,18 +141,21 @@ class Endpoint(EndpointCore):
         timeout: float | None = 5.0,
         window: int | None = None,
         reply_type: Any = None,
+        inherit_deadline: bool = True,
     ) -> Iterator[Message | errors.BusError]:
         """Send requests, given as pairs of type and payload, and yield the reply of each, in their
         order, or the error that came instead.
 
         `window`: how many are under way at a time (by default 128, or half of `max_requests` where
         that is fewer); the next are sent as replies are taken. `timeout`: seconds that each waits
-        for its reply. Closing the iterator gives up those under way. Raises what iterating over
-        `items` raises, after the replies of those before; `InvalidSetting`, `EndpointClosed`.
+        for its reply. `inherit_deadline`: called inside a handler, all end at the latest with the
+        request that it serves. Closing the iterator gives up those under way. Raises what iterating
+        over `items` raises, after the replies of those before; `InvalidSetting`, `EndpointClosed`.
         """
         self._connection.require()
         limit = window_of(window, self._requests.limit)
-        return ask_many(self, items, seconds(timeout), limit, reply_type)
+        outer = in_force() if inherit_deadline else None
+        return ask_many(self, items, seconds(timeout), outer, limit, reply_type)
 
     # Interests -------------------------------------------------------------------------------
 

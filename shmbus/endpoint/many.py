@@ -12,7 +12,7 @@ from shmbus.settings import check_count
 from ._kernel import PendingReply
 
 if TYPE_CHECKING:
-    from ._kernel import EndpointCore, Message
+    from ._kernel import Deadline, EndpointCore, Message
 
 WINDOW = 128
 """Requests under way, where the caller does not say."""
@@ -29,6 +29,7 @@ def ask_many(
     endpoint: EndpointCore,
     items: Iterable[tuple[str, object]],
     timeout: float | None,
+    outer: Deadline | None,
     window: int,
     reply_type: Any,
 ) -> Iterator[Message | errors.BusError]:
@@ -41,7 +42,7 @@ def ask_many(
             if more and len(under_way) <= window // 2:  # so that many go with one bell
                 try:
                     more = requests.begin_many(
-                        source, under_way, window - len(under_way), timeout, reply_type
+                        source, under_way, window - len(under_way), timeout, outer, reply_type
                     )
                 except Exception as why:  # of the items: first the replies of those before
                     more, failure = False, why

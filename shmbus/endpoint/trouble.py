@@ -182,6 +182,7 @@ class Explanations:
         return errors.RequestTimeout(
             type=asked.type,
             seconds=asked.seconds,
+            inherited=asked.inherited,
             endpoint=asked.endpoint or None,
             pid=pid,
             begun=begun,

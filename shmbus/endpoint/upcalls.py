@@ -58,6 +58,8 @@ class Unanswered(NamedTuple):
 
     type: str
     seconds: float
+    inherited: str | None
+    """Whose deadline it was, as in `RequestTimeout`."""
     endpoint: str
     """Whom the dispatcher chose; empty: nobody, or it has gone."""
     generation: int

@@ -258,8 +258,8 @@ static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size
     return fitted;
 }
 
-/* Ask, with a pending entry of ours; its index. */
-static inline uint16_t ask(struct peer *p, const char *type, const char *text)
+/* Ask for what it calls the `attempt`-th time, with a pending entry of ours; its index. */
+static inline uint16_t ask_again(struct peer *p, const char *type, const char *text, uint16_t attempt)
 {
     uint16_t index = 0;
     while (rb_load(&p->pending[index].state) != SB_PENDING_FREE)
@@ -267,12 +267,14 @@ static inline uint16_t ask(struct peer *p, const char *type, const char *text)
     struct sb_pending *w = &p->pending[index];
     sb_make_id(w->id, p->generation, ++p->counter, index);
     rb_store_release(&w->state, SB_PENDING_WAITING);
-    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW};
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW, .attempt = attempt};
     memcpy(h.correlation, w->id, 16);
     CHECK(put(p, SB_DATA, h, type, text, strlen(text)));
     flush(p);
     return index;
 }
+
+static inline uint16_t ask(struct peer *p, const char *type, const char *text) { return ask_again(p, type, text, 1); }
 
 static inline bool answer(struct peer *p, const struct message *m, const char *text)
 {

@@ -64,6 +64,22 @@ TEST(many_requests_in_flight_each_get_their_own_reply_in_any_order)
     close_world(w);
 }
 
+TEST(a_handler_is_told_the_attempt_that_its_requester_says)
+{
+    struct world *w = new_world();
+    struct peer *server = join(w, "server"), *client = join(w, "client");
+    handle(server, "ask");
+    const uint16_t said[] = {1, 2, 0, 0xffff}, told[] = {1, 2, 1, 0xffff};
+    for (uint32_t i = 0; i < 4; i++) {
+        ask_again(client, "ask", "", said[i]);
+        settle(w);
+        struct message m;
+        CHECK(take(server, &m));
+        EQUAL(m.header.attempt, told[i]);
+    }
+    close_world(w);
+}
+
 TEST(the_most_specific_pattern_handles)
 {
     struct world *w = new_world();

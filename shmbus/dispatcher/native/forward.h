@@ -90,6 +90,13 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
     dp_finish_run(f, target, SB_OUTCOME_DELIVERED);
 }
 
+/* What counts as the attempt of a record that its sender wrote: of a request what that says, since nobody but the
+ * handler goes by it. */
+static inline uint16_t dp_first_attempt(const struct sb_record *h)
+{
+    return h->kind == SB_REQUEST && h->attempt ? h->attempt : 1;
+}
+
 /* As many records of the run, from the first on, as none is larger than what the target takes. */
 static inline uint32_t dp_small_enough(const struct dp_run *run, const struct dp_port *target)
 {
@@ -115,7 +122,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         return true;
     }
     for (uint32_t i = 0; i < small && ring == SB_DATA && !run->returned; i++)
-        run->header[i].attempt = 1;
+        run->header[i].attempt = dp_first_attempt(&run->header[i]);
     int fitted = dp_copy_run(run, target, choice.bits);
     if (fitted > 0) {
         run->count = (uint32_t)fitted;

@@ -38,8 +38,8 @@ cdef class Answers:
         cdef ep_message answer
         self._connection.check()
         trace = error.__traceback__
-        if trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
-            trace = trace.tb_next  # without our own frame
+        while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
+            trace = trace.tb_next  # without our own frames
         text = "".join(traceback.format_exception(error.__class__, error, trace))
         limit = min(MAX_FAILURE, rb_largest_record(self._connection.e.out[SB_REPLIES].capacity) - 512)
         failure = encode_failure(error, text, limit=limit)

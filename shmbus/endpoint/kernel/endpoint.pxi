@@ -81,24 +81,33 @@ cdef class EndpointCore:
         batch._limits = self._outbox.limits(max_messages, max_bytes, max_delay)
         return batch
 
-    def request(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+    def request(self, str type not None, payload=None, *, timeout=5.0, reply_type=None, retry=None,
+                bint inherit_deadline=True):
         """Send a request to the endpoint that handles the most specific matching pattern, and wait
         for its reply.
 
         The reply may come before events that the handler published earlier: it has a way of its
         own; it has 64 KiB at most, unless `Settings(reply_bytes=)` is larger. `timeout`: seconds; None
-        waits for ever. `reply_type`: what the reply's payload is decoded to. Raises
-        `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`, `RequestsFull`,
-        `BusDown`, and like `publish`.
+        waits for ever. `reply_type`: what the reply's payload is decoded to. `retry`: a `Retry`, for
+        requests that may be handled more than once: the errors after which to ask again, all within
+        the one timeout. `inherit_deadline`: inside a handler, end at the latest with the request that
+        it serves. Raises `RequestTimeout`, `NoRoute`, `EndpointDied`, `RemoteError`, `ReplyLost`,
+        `RequestsFull`, `BusDown`, `InvalidSetting`, and like `publish`.
         """
-        return self._requests.ask(type, payload, timeout, reply_type)
+        cdef Deadline deadline = until(timeout, in_force() if inherit_deadline else None)
+        if retry is not None:
+            return ask_again(self, type, payload, deadline, reply_type, retry)
+        return self._requests.ask(type, payload, deadline, reply_type, 1)
 
-    def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None):
+    def request_async(self, str type not None, payload=None, *, timeout=5.0, reply_type=None,
+                      bint inherit_deadline=True):
         """Like `request`, but returns a `concurrent.futures.Future` of the reply at once; waits
         only where this endpoint's ring, or its table of requests, is full. `result()` waits in the
-        calling thread; callbacks are called in a thread of the endpoint's own. Raises `NoThread`,
-        and like `publish`; the future has the errors of `request`."""
-        return self._requests.ask_later(type, payload, timeout, reply_type)
+        calling thread; callbacks are called in a thread of the endpoint's own. There is no `retry`: a
+        thread that waits can use `request`. Raises `NoThread`, `RequestTimeout` (the deadline that it
+        inherits has passed), and like `publish`; the future has the errors of `request`."""
+        return self._requests.ask_later(type, payload, until(timeout, in_force() if inherit_deadline else None),
+                                        reply_type)
 
     # Receiving -------------------------------------------------------------------------------
 

@@ -142,7 +142,8 @@ cdef class Message:
 
     @property
     def attempt(self):
-        """1, and one more for each receiver that had begun it and died, or gave it back."""
+        """1, and one more for each receiver that had begun it and died, or gave it back. Of a request that is made
+        with `retry=`, which attempt this is, as its requester says."""
         return self._header.attempt
 
     cdef inline uint32_t work(self) noexcept:

@@ -207,7 +207,17 @@ cdef class Receiving:
         return 0
 
     cdef inline object _call(self, object function, Message m, uint64_t limit_ns):
+        if m._header.kind == SB_REQUEST or in_force() is not None:
+            return self._call_in_time(function, m, limit_ns)
         return function(m) if not limit_ns else self._call_limited(function, m, limit_ns)
+
+    cdef object _call_in_time(self, object function, Message m, uint64_t limit_ns):
+        """With the deadline of this message in force, and no other."""
+        token = PyContextVar_Set(IN_FORCE, deadline_of(m))
+        try:
+            return function(m) if not limit_ns else self._call_limited(function, m, limit_ns)
+        finally:
+            PyContextVar_Reset(IN_FORCE, token)
 
     cdef object _call_limited(self, object function, Message m, uint64_t limit_ns):
         cdef uint32_t limit = self._threads.begin_limit(m, limit_ns)

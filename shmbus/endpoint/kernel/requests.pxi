@@ -26,7 +26,7 @@ cdef class PendingReply:
     cdef int _outcome
     cdef str _type
     cdef object _reply_type
-    cdef object _timeout
+    cdef Deadline _deadline
     cdef Message _message        # that arrived
     cdef uint64_t _asked         # bytes of the request's payload
     cdef uint64_t _whom          # where its time has elapsed: who had it
@@ -74,7 +74,7 @@ cdef class PendingReply:
             if self._outcome == ARRIVED and self._message._header.kind != SB_REPLY:
                 self._error = self._requests.error_of(self._message, self._asked)
             elif self._outcome == ELAPSED:
-                self._error = self._requests.timeout_of(self._type, self._timeout, self._whom, self._gone,
+                self._error = self._requests.timeout_of(self._type, self._deadline, self._whom, self._gone,
                                                               (<const char *>self._id)[:16])
         return self._error
 
@@ -204,16 +204,15 @@ cdef class Requests:
         """How many may be under way."""
         return self._connection.e.request_count
 
-    cdef Message ask(self, str type, object payload, object timeout, object reply_type):
+    cdef Message ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt):
         """Send a request and wait for its reply."""
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        cdef uint32_t index = self._begin(type, payload, timeout, deadline, None, NULL)
+        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL)
         cdef ep_request *r = &self._connection.e.requests[index]
         cdef Message m
         try:
             if self._connection.wait(EP_WANT_REPLY, index, 0, self._connection.minds(), CHECKS_DISPATCHER,
-                                     deadline) == WAIT_ELAPSED:
-                raise self._request_timeout(index, type, timeout)
+                                     deadline.ns) == WAIT_ELAPSED:
+                raise self._request_timeout(index, type, deadline)
             m = self._message(r, type, reply_type)
             if r.header.kind == SB_REPLY:
                 return m
@@ -221,28 +220,33 @@ cdef class Requests:
         finally:
             self._finish(index)
 
-    cdef object ask_later(self, str type, object payload, object timeout, object reply_type):
+    def ask_once(self, str type not None, object payload, Deadline deadline not None, object reply_type, attempt):
+        """Send a request for the `attempt`-th time, and wait for its reply."""
+        return self.ask(type, payload, deadline, reply_type, <uint16_t>min(attempt, 0xffff))
+
+    cdef object ask_later(self, str type, object payload, Deadline deadline, object reply_type):
         """Send a request; returns its future."""
         if not self._thread.runs:
             self._thread.ensure()
         future = (<PyTypeObject *>self._future).tp_new(self._future, <PyObject *>NO_ARGUMENTS, NULL)
-        self.begin(<PendingReply>future, type, payload, timeout, reply_type, NULL)
+        self.begin(<PendingReply>future, type, payload, deadline, reply_type, 1, NULL)
         return future
 
-    cdef int begin(self, PendingReply pending, str type, object payload, object timeout, object reply_type,
-                   const ep_batch_limits *batch) except -1:
+    cdef int begin(self, PendingReply pending, str type, object payload, Deadline deadline, object reply_type,
+                   uint16_t attempt, const ep_batch_limits *batch) except -1:
         """Send a request whose reply is collected later. Waits only where the ring, or the table, is full."""
         pending._requests = self
         pending._type = type
         pending._reply_type = reply_type
-        pending._timeout = timeout
-        pending.deadline = deadline_after(span_ns(timeout), rb_now())
-        self._begin(type, payload, timeout, pending.deadline, pending, batch)
+        pending._deadline = deadline
+        pending.deadline = deadline.ns
+        self._begin(type, payload, deadline, attempt, pending, batch)
         return 0
 
-    def begin_many(self, source, under_way, Py_ssize_t count, timeout, reply_type):
+    def begin_many(self, source, under_way, Py_ssize_t count, timeout, Deadline outer, reply_type):
         """Send up to `count` requests, pairs of type and payload, with one bell, and append each to `under_way`, or
-        the error of one that was not accepted. Whether there may be more. Raises what `source` does."""
+        the error of one that was not accepted. All end with `outer`. Whether there may be more. Raises what `source`
+        does."""
         cdef PendingReply pending
         cdef ep_batch_limits limits = self._outbox.limits(count, None, None)
         try:
@@ -254,7 +258,7 @@ cdef class Requests:
                 type, payload = pair_of(item)
                 pending = PendingReply.__new__(PendingReply)
                 try:
-                    self.begin(pending, type, payload, timeout, reply_type, &limits)
+                    self.begin(pending, type, payload, until(timeout, outer), reply_type, 1, &limits)
                 except BusError as why:
                     self._connection.check()
                     under_way.append(why)
@@ -264,7 +268,7 @@ cdef class Requests:
             self._outbox.flush()
         return True
 
-    cdef uint32_t _begin(self, str type, object payload, object timeout, uint64_t deadline, PendingReply pending,
+    cdef uint32_t _begin(self, str type, object payload, Deadline deadline, uint16_t attempt, PendingReply pending,
                          const ep_batch_limits *batch) except? 0xffffffff:
         """Put a request into the ring; the index of its entry."""
         cdef ep_endpoint *e = self._connection.e
@@ -275,12 +279,15 @@ cdef class Requests:
         cdef rb_status status = RB_FULL
         cdef uint64_t trouble, minds = self._connection.minds()
         self._connection.check()
+        if deadline.origin is not None and rb_now() >= deadline.ns:
+            raise RequestTimeout(type=type, seconds=0.0, begun=False, inherited=deadline.origin, sent=False)
         m.kind = SB_REQUEST
         m.peer = 0
         m.peer_generation = 0
-        m.deadline_ns = 0 if deadline == NEVER else deadline
+        m.deadline_ns = 0 if deadline.ns == NEVER else deadline.ns
         m.correlation = identity
         owner = self._outbox.fill(&m, type, payload, ALONE)
+        m.attempt = attempt
         self._outbox.check_size(&m, type, ALONE)
         while True:
             ep_lock(e)
@@ -303,8 +310,9 @@ cdef class Requests:
             if self.collect() or self._expire():
                 continue
             if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER,
-                                     min(deadline, self._earliest())) == WAIT_ELAPSED and rb_now() >= deadline:
-                raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count, seconds=timeout)
+                                     min(deadline.ns, self._earliest())) == WAIT_ELAPSED and rb_now() >= deadline.ns:
+                raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count,
+                                   seconds=deadline.seconds)
         e.requests[index].asked = m.size
         if pending is not None:
             pending._index = index
@@ -315,7 +323,7 @@ cdef class Requests:
             ep_arm_watcher(e)
         try:
             if status != RB_OK and not self._outbox.put_at_once(&m, batch):
-                self._outbox.put_slowly(&m, type, timeout, deadline, batch, ALONE)
+                self._outbox.put_slowly(&m, type, deadline.seconds, deadline.ns, batch, ALONE)
         except BaseException:
             if pending is None:
                 self._finish(index)
@@ -363,7 +371,7 @@ cdef class Requests:
             correlation_id=(<const char *>m._header.correlation)[:16],
         ))
 
-    cdef object _request_timeout(self, uint32_t index, str type, object timeout):
+    cdef object _request_timeout(self, uint32_t index, str type, Deadline deadline):
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t whom
         ep_lock(e)
@@ -371,15 +379,16 @@ cdef class Requests:
         identity = (<const char *>ep_pending_entry(e, index).id)[:16]
         rb_add(&e.up.timeouts, 1)
         ep_unlock(e)
-        return self.timeout_of(type, timeout, whom, self._connection.trouble() & EP_FOR_NOW, identity)
+        return self.timeout_of(type, deadline, whom, self._connection.trouble() & EP_FOR_NOW, identity)
 
-    cdef object timeout_of(self, str type, object timeout, uint64_t whom, bint gone, bytes identity):
+    cdef object timeout_of(self, str type, Deadline deadline, uint64_t whom, bint gone, bytes identity):
         """The error of a request whose time has elapsed: `whom` had it, `gone`: there was no dispatcher."""
         cdef ep_endpoint *e = self._connection.e
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
         return self._explain_timeout(Unanswered(
             type=type,
-            seconds=timeout,
+            seconds=deadline.seconds,
+            inherited=deadline.origin,
             endpoint=self._connection.peers.of(slot, generation) if whom else "",
             generation=generation,
             waits=whom and slot >= SB_MAX_SLOTS,

@@ -105,6 +105,7 @@ cdef class Outbox:
             check_type(type)     # raises
         m.type = <const char *>PyUnicode_1BYTE_DATA(type)
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
+        m.attempt = 1
         if payload is None:
             m.flags = SB_NONE
             m.payload = NULL

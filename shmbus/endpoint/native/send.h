@@ -12,6 +12,7 @@
 struct ep_message {          /* what a caller wants sent */
     uint16_t kind, flags;
     uint16_t peer;           /* of a reply: the requester */
+    uint16_t attempt;        /* of a request: 1, and one more each time that it was asked before */
     uint32_t peer_generation;
     uint64_t deadline_ns;
     const uint8_t *correlation;
@@ -73,7 +74,7 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
 {
     struct sb_record header = {
         .length = (uint32_t)length, .kind = m->kind, .flags = m->flags, .peer = m->peer,
-        .attempt = 1, .peer_generation = m->peer_generation, .sent_ns = now, .deadline_ns = m->deadline_ns,
+        .attempt = m->attempt, .peer_generation = m->peer_generation, .sent_ns = now, .deadline_ns = m->deadline_ns,
         .type_length = (uint16_t)m->type_length,
     };
     if (m->correlation)

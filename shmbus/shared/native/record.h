@@ -45,7 +45,7 @@ struct sb_record { /* the header of a message */
     uint32_t interests;       /* for which of its interests the receiver gets it */
     uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher: the
                                * requester */
-    uint16_t attempt;         /* 1, and one more each time it had been begun */
+    uint16_t attempt;         /* 1, and one more each time it had been begun; a request's requester says which it is */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
     uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there */
