@@ -30,6 +30,7 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
                          const char *, uint32_t, int, int, int, bint)
     void dp_service_forget(dp_service *, uint32_t, uint32_t)
     void dp_service_open_door(dp_service *, uint32_t, uint32_t, int)
+    bint dp_service_open_event(dp_service *, uint32_t, uint32_t, int)
     void dp_service_close(dp_service *)
     bint dp_give_order(dp_orders *, dp_order *)
     dp_notice *dp_take_notices(dp_orders *, uint32_t *)

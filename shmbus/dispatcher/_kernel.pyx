@@ -144,6 +144,12 @@ cdef class Forwarder:
         self.check()
         dp_service_open_door(self.service, slot, generation, door)
 
+    def open_event(self, uint32_t slot, uint32_t generation, int event):
+        """Ring this event of an endpoint, too; takes over the descriptor."""
+        self.check()
+        if not dp_service_open_event(self.service, slot, generation, event):
+            raise MemoryError
+
     def forget(self, uint32_t slot, uint32_t generation):
         """Unmap the segments of a reclaimed endpoint."""
         self.check()

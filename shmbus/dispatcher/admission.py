@@ -74,6 +74,21 @@ def check_caller(caller: Caller) -> None:
         raise Denied(f"uid {caller.uid} is not this bus's user\nServe a bus as that user")
 
 
+def event_of(caller: Caller) -> int:
+    """The event that an attached endpoint passes. Raises ``Denied``."""
+    passed, more = caller.passed
+    if more and not passed:
+        raise Denied("the dispatcher may open no more files\nRaise ulimit -n")
+    if more or len(passed) != 1 or not _is_event(passed[0]):
+        raise Denied("what it passed is not one eventfd that does not block\nAttach again")
+    return passed[0]
+
+
+def _is_event(fd: int) -> bool:
+    # It stays as it is: its owner is trusted not to change it, as with what it has in /dev/shm.
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]" and not os.get_blocking(fd)
+
+
 def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
     """Read its segment UP. Raises ``Denied``, ``InvalidName``, ``RingbufError``."""
     name = bus.up(caller.owner)

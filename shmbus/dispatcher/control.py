@@ -25,7 +25,7 @@ from shmbus.errors import BusError, NoThread
 from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns
-from shmbus.shared.door import KNOCK_SIZE, Answer
+from shmbus.shared.door import Answer
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.names import Owner
 from shmbus.shared.processes import Descriptors
@@ -251,7 +251,7 @@ class Dispatcher:
     def _read_knock(self, connection: socket.socket) -> None:
         caller = None
         with suppress(OSError):
-            caller = door.identify(connection, connection.recv(KNOCK_SIZE + 1))
+            caller = door.read(connection)
         if caller is None:
             connection.close()
         else:
@@ -278,8 +278,9 @@ class Dispatcher:
         except Exception as problem:  # a fault of ours: the caller must not wait for an answer
             log.exception("bus %r: an endpoint could not be admitted", self.bus)
             answer = admission.refusal(problem)
+        caller.passed.close()
         if answer is None:
-            self._waiting.append(waiting)
+            self._waiting.append(waiting._replace(caller=caller._replace(passed=door.Passed())))
             return
         if answer.code != DoorCode.ADMITTED and caller.pidfd is not None:
             os.close(caller.pidfd)
@@ -291,21 +292,29 @@ class Dispatcher:
         connection, caller = waiting.connection, waiting.caller
         admission.check_caller(caller)
         for endpoint in self.admitted.values():
-            if (
-                endpoint.owner == caller.owner
-            ):  # adopted: this is its connection to the new dispatcher
-                self._kernel.open_door(
-                    endpoint.slot, endpoint.generation, os.dup(connection.fileno())
-                )
-                if caller.pidfd is not None:
-                    os.close(caller.pidfd)
-                return Answer(DoorCode.ADMITTED, endpoint.slot, endpoint.generation, os.getpid())
+            if endpoint.owner == caller.owner:
+                return self._recognise(endpoint, waiting)
+        if caller.passed:
+            raise Denied("it passed a descriptor, and is not attached\nAttach again")
         candidate = admission.examine(caller, self.names, self._table)
         slot = admission.choose_slot(self._table, candidate.name, patient=waiting.patient)
         if slot is None:
             return None
         admission.check_descriptors(connection)
         return self._enter(slot, waiting, candidate)
+
+    def _recognise(self, endpoint: Admitted, waiting: Waiting) -> Answer:
+        """An endpoint that is attached passes its event, or, having been adopted, shows its
+        connection to the new dispatcher."""
+        connection, caller = waiting.connection, waiting.caller
+        slot, generation = endpoint.slot, endpoint.generation
+        if caller.passed:
+            self._kernel.open_event(slot, generation, os.dup(admission.event_of(caller)))
+        else:
+            self._kernel.open_door(slot, generation, os.dup(connection.fileno()))
+        if caller.pidfd is not None:
+            os.close(caller.pidfd)
+        return Answer(DoorCode.ADMITTED, slot, generation, os.getpid())
 
     def _enter(self, slot: int, waiting: Waiting, candidate: Candidate) -> Answer:
         owner, pidfd = waiting.caller.owner, waiting.caller.pidfd
@@ -436,6 +445,8 @@ class Dispatcher:
         self._thread.join()
         if handover:
             self._kernel.stop(0)
+            self._table.store("state", layout.BusState.HANDOVER)
+            self._kernel.wake_all()
             self._drop(unlink=False)
             return
         self._kernel.stop(timeout)

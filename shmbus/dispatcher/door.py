@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 import struct
@@ -14,6 +15,21 @@ from shmbus.shared.names import Owner
 _SO_PEERPIDFD = 77
 
 
+class Passed(NamedTuple):
+    """The descriptors that came with a knock; whoever gets it closes them."""
+
+    descriptors: tuple[int, ...] = ()
+    more: bool = False
+    """Others were passed, too, and there was none left for them, or no space."""
+
+    def __bool__(self) -> bool:
+        return bool(self.descriptors) or self.more
+
+    def close(self) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
+
+
 class Caller(NamedTuple):
     """Who knocked, as the system reports it."""
 
@@ -22,6 +38,7 @@ class Caller(NamedTuple):
     uid: int
     pidfd: int | None
     """None where the system gives none."""
+    passed: Passed = Passed()
 
 
 def listen(bus: str) -> socket.socket:
@@ -44,8 +61,25 @@ def listen(bus: str) -> socket.socket:
     return listener
 
 
-def identify(connection: socket.socket, record: bytes) -> Caller | None:
-    """Who sent this record; None where it is malformed or its sender has ended already."""
+def read(connection: socket.socket) -> Caller | None:
+    """Who knocks; None where that is malformed or its sender has ended already. Raises OSError."""
+    passed = array.array("i")
+    space = socket.CMSG_SPACE(passed.itemsize)
+    record, ancillary, flags, _ = connection.recvmsg(KNOCK_SIZE + 1, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
+    came = Passed(tuple(passed), bool(flags & socket.MSG_CTRUNC))
+    caller = None
+    try:
+        caller = _identify(connection, record, came)
+    finally:
+        if caller is None:
+            came.close()
+    return caller
+
+
+def _identify(connection: socket.socket, record: bytes, passed: Passed) -> Caller | None:
     if len(record) != KNOCK_SIZE:
         return None
     theirs, nonce, start = Knock.unpack(record)
@@ -56,7 +90,7 @@ def identify(connection: socket.socket, record: bytes) -> Caller | None:
         pidfd = _open_pidfd(connection, pid)
     except ProcessLookupError:
         return None
-    return Caller(Owner(pid, start, f"{nonce:016x}"), theirs, uid, pidfd)
+    return Caller(Owner(pid, start, f"{nonce:016x}"), theirs, uid, pidfd, passed)
 
 
 def _open_pidfd(connection: socket.socket, pid: int) -> int | None:

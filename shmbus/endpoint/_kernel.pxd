@@ -121,11 +121,12 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t completed
         bint nudge
         bint resting
+        int event_fd
         uint32_t bad_ring
         uint64_t bad_position
     void ep_lock(ep_endpoint *)
     void ep_unlock(ep_endpoint *)
-    void ep_wake_leader(ep_endpoint *)
+    void ep_wake(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:
@@ -229,7 +230,17 @@ cdef extern from "shmbus/endpoint/native/open.h" nogil:
 cdef extern from "shmbus/endpoint/native/door.h" nogil:
     void ep_leave_door(ep_endpoint *)
 
+cdef extern from "shmbus/endpoint/native/show.h" nogil:
+    int ep_event_open(ep_endpoint *)
+    void ep_drop_event(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/event.h" nogil:
+    void ep_event_need(ep_endpoint *, uint32_t, uint64_t)
+    void ep_event_disarm(ep_endpoint *)
+    bint ep_event_arm(ep_endpoint *, uint64_t)
+
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
+    void ep_wake_watcher()
     int ep_watcher_add(ep_endpoint *)
     void ep_watcher_remove(ep_endpoint *)
     void ep_arm_watcher(const ep_endpoint *)
@@ -245,6 +256,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         EP_WANT_ENTRY
         EP_WANT_ALONE
         EP_WANT_ANSWERED
+        EP_WANT_EVENT
     cdef struct ep_waiter:
         uint32_t want
         uint32_t index

@@ -75,6 +75,7 @@ class Endpoint(EndpointCore):
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
+                explain_silence=explanations.no_answer,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
                 postpone=returns.add,

@@ -158,6 +158,11 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_UP_ATTACHED
         SB_UP_CLOSING
         SB_UP_CLOSED
+    enum: # sb_event_want; a named one could not be an index
+        SB_EVENT_DATA
+        SB_EVENT_REPLIES
+        SB_EVENT_SPACE
+        SB_EVENT_STATE
     enum: # sb_held_state; a named one could not be an index
         SB_HELD_OPEN
         SB_HELD_DONE
@@ -197,6 +202,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_LAST_LOSSES
         SB_REASONS
         SB_LOSSES
+    const uint64_t SB_EVENT_ANY
     const uint64_t SB_DONE_BY_ERROR
     const uint64_t SB_NO_NEED
     const uint64_t SB_NOWHERE
@@ -361,6 +367,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_outgoing outgoing[2]
         sb_incoming incoming[2]
         rb_word bell
+        rb_word event
+        rb_word event_wants
         rb_word in_hand
         rb_word in_hand_since_ns
         rb_word work_done

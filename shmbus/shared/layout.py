@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001D0813C69
+LAYOUT = 0x00000001286172AF
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -71,6 +71,7 @@ DEATHS = 16  # the last ones, which BUS remembers
 LAST_LOSSES = 16  # likewise
 REASONS = 8
 LOSSES = 5
+EVENT_ANY = 0xFFFFFFFFFFFFFFFF
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
@@ -223,6 +224,15 @@ class UpState(IntEnum):
     ATTACHED = 1
     CLOSING = 2
     CLOSED = 3
+
+
+class EventWant(IntEnum):
+    """What an endpoint's event is written for: bits."""
+
+    DATA = 1  # something new in its incoming data ring
+    REPLIES = 2  # in its incoming reply ring
+    SPACE = 4  # a tail of its outgoing rings has reached `need`
+    STATE = 8  # anything else for which its doorbell is rung
 
 
 class HeldState(IntEnum):
@@ -542,6 +552,8 @@ UP = _structure(
     ("outgoing", (OUTGOING, 2), 448),
     ("incoming", (INCOMING, 2), 576),
     ("bell", "<u8", 704),
+    ("event", "<u8", 712),
+    ("event_wants", "<u8", 720),
     ("in_hand", "<u8", 768),
     ("in_hand_since_ns", "<u8", 776),
     ("work_done", "<u8", 784),

@@ -167,7 +167,7 @@ static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
 static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
 {
     rb_store_release(&port->down->state, SB_DOWN_EVICTED);
-    dp_touch(f, port);
+    dp_touch(f, port, SB_EVENT_STATE);
     dp_freeze(port);
     dp_forward_replies(f, port);
     dp_fail_begun(f, port);
@@ -386,7 +386,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     dp_set_drop(&f->departing, port->slot);
     dp_interests_close(port);
     dp_drop_groups(f, port);
-    dp_touch(f, port);
+    dp_touch(f, port, SB_EVENT_STATE);
     port->state = SB_ROW_FREE;
     f->ended_slots[f->ended_count++] = port->slot; /* the notice goes once its bell has been rung for the last time */
 }
@@ -398,7 +398,7 @@ static inline bool dp_drained(struct dp_forwarder *f, struct dp_port *port)
         port->leaving_drained = true;
         rb_store_release(&port->down->state, SB_DOWN_DRAINED);
         RB_FAIL("departure.drained");
-        dp_touch(f, port);
+        dp_touch(f, port, SB_EVENT_STATE);
     }
     if (rb_load_acquire(&port->up->state) != SB_UP_CLOSED || !dp_all_forwarded(port)) /* it sent while it drained */
         return false;

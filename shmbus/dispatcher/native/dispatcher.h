@@ -36,8 +36,10 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
 
 static inline void dp_forwarder_close(struct dp_forwarder *f)
 {
-    for (uint32_t slot = 0; f->ports && slot < f->slots; slot++)
+    for (uint32_t slot = 0; f->ports && slot < f->slots; slot++) {
         dp_interests_close(&f->ports[slot]);
+        dp_close_event(&f->ports[slot]);
+    }
     uint64_t left = f->backlogs_open;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
         dp_close_backlog(f, port, false);
@@ -68,6 +70,14 @@ static inline void dp_set_stopped(struct dp_forwarder *f, struct dp_port *port, 
     dp_set_stalled(f, port, stopped, stopped ? "stopped" : "continued");
 }
 
+/* It has passed its event. It is rung at once, because a dispatcher that has died may have owed it. */
+static inline void dp_open_event(struct dp_forwarder *f, struct dp_port *port, int fd)
+{
+    dp_close_event(port);
+    port->event = sb_event_open(port->up, fd);
+    dp_touch(f, port, SB_EVENT_ANY);
+}
+
 static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
 {
     struct dp_port *port = &f->ports[o->slot];
@@ -75,14 +85,19 @@ static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)
         dp_open_port(f, o);
         return;
     }
-    if (port->state == SB_ROW_FREE || port->generation != o->generation)
+    if (port->state == SB_ROW_FREE || port->generation != o->generation) {
+        if (o->kind == DP_EVENT)
+            close(o->event);
         return;
+    }
     if ((o->kind == DP_DEAD || o->kind == DP_EVICT) && (port->state == SB_ROW_LIVE || port->state == SB_ROW_LEAVING)) {
         /* One that said CLOSED before it went has gone in good order. */
         if (o->kind == DP_DEAD && rb_load_acquire(&port->up->state) == SB_UP_CLOSED)
             dp_set_add(&f->active, port->slot);
         else
             dp_depart(f, port, o->reason);
+    } else if (o->kind == DP_EVENT) {
+        dp_open_event(f, port, o->event);
     } else if (o->kind == DP_STOPPED_TASK) {
         dp_set_stopped(f, port, true);
     } else if (o->kind == DP_CONTINUED_TASK) {
@@ -260,8 +275,8 @@ static inline void dp_ring_all(struct dp_forwarder *f)
     rb_fence_seq(); /* with the endpoint's need.store and epoch := odd, then its look: one of the two sees the other */
     for (uint32_t i = 0; i < f->touched_count; i++) {
         struct dp_port *port = &f->ports[f->touched_slots[i]];
-        port->touched = false;
-        rb_ring_bell(&port->bell);
+        dp_ring(port, port->touched);
+        port->touched = 0;
     }
     f->touched_count = 0;
     for (uint32_t i = 0; i < f->moved_count; i++) {
@@ -269,13 +284,14 @@ static inline void dp_ring_all(struct dp_forwarder *f)
         for (int r = 0; r < SB_RINGS; r++) {
             uint64_t need = rb_load_seq(&port->up->outgoing[r].need);
             if (port->tail_moved[r] && need != SB_NO_NEED && port->out[r].released >= need)
-                rb_ring_bell(&port->bell);
+                dp_ring(port, SB_EVENT_SPACE);
             port->tail_moved[r] = false;
         }
     }
     f->moved_count = 0;
     for (uint32_t i = 0; i < f->ended_count; i++) {
         struct dp_port *port = &f->ports[f->ended_slots[i]];
+        dp_close_event(port);
         dp_row_set(port, &port->row->state, SB_ROW_GONE); /* the control plane frees the row once the names are gone */
         dp_notify_of(f, DP_RECLAIMED_PORT, port);
     }

@@ -129,6 +129,6 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
     port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     rb_store_release(&port->down->interests_seen, version);
-    dp_touch(f, port);
+    dp_touch(f, port, SB_EVENT_STATE);
     return DP_READ_ALL;
 }

@@ -17,7 +17,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum dp_order_kind { DP_ADMIT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_CONTINUED_TASK };
+enum dp_order_kind { DP_ADMIT, DP_EVENT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_CONTINUED_TASK };
 
 struct dp_shape { /* what UP says of itself, copied out once and checked */
     struct sb_ring_descriptor outgoing[SB_RINGS];
@@ -30,6 +30,7 @@ struct dp_order {
     enum dp_order_kind kind;
     uint32_t slot, generation;
     enum sb_reason reason;
+    int event;              /* DP_EVENT: whose taker owns it */
     const struct sb_up *up; /* from here on DP_ADMIT alone */
     struct dp_shape shape;
     struct sb_down *down;
@@ -69,6 +70,8 @@ static inline void dp_orders_close(struct dp_orders *o)
 {
     while (o->first) {
         struct dp_order *next = o->first->next;
+        if (o->first->kind == DP_EVENT)
+            close(o->first->event);
         free(o->first);
         o->first = next;
     }

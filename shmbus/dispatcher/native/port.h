@@ -5,12 +5,13 @@
  *
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
  *         dp_untouched, dp_in_hand;
- *         dp_touch and dp_note_moved (whose bell is rung after the pass), dp_note_sent; dp_wake_backlogs; dp_row_begin,
+ *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent; dp_wake_backlogs; dp_row_begin,
  *         dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #pragma once
 
 #include "shmbus/dispatcher/native/orders.h"
 #include "shmbus/dispatcher/native/routes.h"
+#include "shmbus/shared/native/event.h"
 
 #define DP_PORTS (SB_MAX_SLOTS + SB_BACKLOGS) /* those of endpoints, then those of backlogs */
 #define DP_SET_WORDS (DP_PORTS / 64)
@@ -34,7 +35,7 @@ struct dp_port {
     enum sb_reason reason;
     bool confirmed;          /* UP says ATTACHED: `up` was emitted */
     bool corrupt;            /* its outgoing rings are not read any more */
-    bool touched;            /* something new lies in its incoming rings in this pass */
+    uint64_t touched;        /* what is new for it in this pass: enum sb_event_want */
     bool tail_moved[SB_RINGS];
     char name[SB_NAME];
 
@@ -52,6 +53,7 @@ struct dp_port {
     uint64_t reserve;                 /* of in[SB_REPLIES], for errors alone */
     uint64_t delivered;               /* into in[SB_DATA] */
     struct rb_poster bell;
+    struct sb_event event;            /* its second bell, if it has passed one */
 
     uint64_t interests_seen, interests_serial, interests_applied, interests_size;
     uint64_t interests_again_ns; /* its log could not be opened: not before */
@@ -184,15 +186,31 @@ static inline uint64_t dp_in_hand(const struct dp_port *port)
     return n < 1u << 20 ? n : 1u << 20;
 }
 
-/* Something new lies there: a bell is rung after the pass, or a backlog visited in it. */
-static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port)
+/* Something is new for it, enum sb_event_want: its bells are rung after the pass, or a backlog is visited in it. */
+static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port, uint64_t what)
 {
     if (port->slot >= SB_MAX_SLOTS) {
         dp_set_add(&f->active, port->slot);
-    } else if (!port->touched) {
-        port->touched = true;
-        f->touched_slots[f->touched_count++] = port->slot;
+        return;
     }
+    if (!port->touched)
+        f->touched_slots[f->touched_count++] = port->slot;
+    port->touched |= what;
+}
+
+/* After one rb_fence_seq. */
+static inline void dp_ring(struct dp_port *port, uint64_t what)
+{
+    rb_ring_bell(&port->bell);
+    if (__builtin_expect(port->event.epoch != NULL, 0))
+        sb_ring_event(&port->event, what);
+}
+
+static inline void dp_close_event(struct dp_port *port)
+{
+    if (port->event.epoch)
+        close(port->event.fd);
+    port->event = (struct sb_event){0};
 }
 
 /* Somebody may be free who was not. */

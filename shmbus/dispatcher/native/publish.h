@@ -35,7 +35,7 @@ static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, en
         rb_store(&target->down->incoming[SB_DATA].delivered, target->delivered);
     }
     rb_publish(&target->in[ring]);
-    dp_touch(f, target);
+    dp_touch(f, target, ring == SB_DATA ? SB_EVENT_DATA : SB_EVENT_REPLIES);
 }
 
 /* Publish one record among the data, or count it lost there; `lossy`: as the target chose. */

@@ -225,7 +225,7 @@ static inline void dp_recover_port(struct dp_forwarder *f, struct dp_port *port)
     if (port->state != SB_ROW_LIVE)
         dp_set_add(&f->departing, port->slot);
     port->corrupt |= port->state == SB_ROW_DYING && port->reason == SB_REASON_QUARANTINED;
-    dp_touch(f, port);
+    dp_touch(f, port, SB_EVENT_ANY);
     for (int r = 0; r < SB_RINGS; r++)
         dp_note_moved(f, port, (enum sb_ring_index)r);
     dp_set_add(&f->active, port->slot);

@@ -2,7 +2,7 @@
  * thread, the one of liveness and the one that waits for its signs. None of them takes signals or the GIL.
  *
  * Offers: dp_service_open, dp_service_close; dp_service_start, dp_service_stop, dp_service_wake_all;
- *         dp_service_admit, dp_service_open_door, dp_service_forget. */
+ *         dp_service_admit, dp_service_open_door, dp_service_open_event, dp_service_forget. */
 #pragma once
 
 #include "shmbus/dispatcher/native/dispatcher.h"
@@ -102,9 +102,16 @@ static inline struct dp_service *dp_service_open(struct sb_bus *bus, struct sb_r
 /* Wake everybody, so that they look at the state of the bus. After the threads have ended. */
 static inline void dp_service_wake_all(struct dp_service *s)
 {
-    for (uint32_t slot = 0; slot < s->forwarder.slots; slot++)
+    struct dp_forwarder *f = &s->forwarder;
+    for (uint32_t slot = 0; slot < f->slots; slot++) {
         if (s->port_bells[slot])
             sem_post(s->port_bells[slot]);
+        if (f->ports[slot].event.epoch)
+            sb_write_event(f->ports[slot].event.fd);
+    }
+    for (const struct dp_order *o = f->orders.first; o; o = o->next) /* no thread takes it any more */
+        if (o->kind == DP_EVENT)
+            sb_write_event(o->event);
 }
 
 /* From here on the descriptors are ours. 0, or the error number. */
@@ -135,6 +142,16 @@ static inline int dp_service_admit(struct dp_service *s, uint32_t slot, uint32_t
 static inline void dp_service_open_door(struct dp_service *s, uint32_t slot, uint32_t generation, int door)
 {
     dp_liveness_open_door(&s->liveness, slot, generation, door);
+}
+
+/* An endpoint has passed its event; from here on the descriptor is ours. False: no memory. */
+static inline bool dp_service_open_event(struct dp_service *s, uint32_t slot, uint32_t generation, int event)
+{
+    struct dp_order order = {.kind = DP_EVENT, .slot = slot, .generation = generation, .event = event};
+    bool given = dp_give_order(&s->forwarder.orders, &order);
+    if (!given)
+        close(event);
+    return given;
 }
 
 /* The port was reclaimed: nothing of it is used any more. */

@@ -49,16 +49,18 @@ cdef class Connection:
     cdef readonly bint reconnect
     cdef object _explain         # Upcalls.explain_trouble
     cdef object _explain_full    # of Upcalls
+    cdef object _explain_silence # likewise
     cdef bint closing            # no thread may take a message any more
     cdef uint32_t _pid           # that attached
 
-    def __cinit__(self, seat not None, explain_trouble, explain_full):
+    def __cinit__(self, seat not None, explain_trouble, explain_full, explain_silence):
         """Take over the segments of the seat, which were opened and checked."""
         self.name = seat.name
         self._pid = seat.owner.pid
         self.reconnect = seat.reconnect
         self._explain = explain_trouble
         self._explain_full = explain_full
+        self._explain_silence = explain_silence
         self.decoding = Decoding(seat.codec)
         self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
         cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address
@@ -172,8 +174,9 @@ cdef class Connection:
         return not self.ours()
 
     def leave_door(self):
-        """In a forked child: close its copy of the connection to a dispatcher that adopted us."""
+        """In a forked child: close its copies of the event, and of the connection to a dispatcher that adopted us."""
         ep_leave_door(self.e)
+        ep_drop_event(self.e)
 
     # Waiting, counting -----------------------------------------------------------------------
 
@@ -214,6 +217,53 @@ cdef class Connection:
     cdef bint data_waits(self) noexcept:
         return rb_load_acquire(&self.e.down.incoming[SB_DATA].head) != self.e.incoming[SB_DATA].next
 
+    # The event -------------------------------------------------------------------------------
+
+    def open_event(self, timeout) -> int:
+        """Have an event, a descriptor that becomes readable where `arm` asks for it: which the dispatcher knows when
+        this returns. Closed at the end. Raises OSError, the error of a trouble, and `AttachTimeout`."""
+        self.check()
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        ep_lock(self.e)
+        cdef int failed = ep_event_open(self.e)
+        ep_unlock(self.e)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+        ep_wake_watcher()
+        if self.wait(EP_WANT_EVENT, 0, 0, self.minds(), CHECKS_DISPATCHER, deadline) != WAIT_GRANTED:
+            raise self._explain_silence(timeout)
+        return self.e.event_fd
+
+    @property
+    def event(self):
+        """The descriptor that `open_event` returned; -1: there is none."""
+        return self.e.event_fd if self.ours() else -1
+
+    cpdef bint arm(self, uint64_t wants):
+        """About to sleep until the event is readable: for `wants`, bits of EventWant. True: what is wanted is there
+        already, so look instead. What was written is taken. STATE: anything else has changed since `disarm`, or
+        since this returned True."""
+        if not self.ours():
+            return True
+        ep_lock(self.e)
+        cdef bint due = ep_event_arm(self.e, wants)
+        ep_unlock(self.e)
+        return due
+
+    cpdef void disarm(self) noexcept:
+        """Awake again, and about to look: nothing is written until `arm`."""
+        if self.ours():
+            ep_lock(self.e)
+            ep_event_disarm(self.e)
+            ep_unlock(self.e)
+
+    cdef void need(self, uint32_t ring, uint64_t length) noexcept:
+        """What EventWant.SPACE means for this outgoing ring: that a record of `length` bytes fits; 0: nothing."""
+        if self.ours():
+            ep_lock(self.e)
+            ep_event_need(self.e, ring, length)
+            ep_unlock(self.e)
+
     # Interests -------------------------------------------------------------------------------
 
     def commit_interests(self, uint64_t serial):
@@ -235,7 +285,7 @@ cdef class Connection:
         ep_lock(self.e)
         ep_flush(self.e)
         ep_set_state(self.e, state)
-        ep_wake_leader(self.e)
+        ep_wake(self.e)
         ep_unlock(self.e)
 
     def await_state(self, uint64_t state, timeout):

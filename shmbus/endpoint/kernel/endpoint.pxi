@@ -18,7 +18,8 @@ cdef class EndpointCore:
         """Make its parts; from here on the watcher thread serves it."""
         if seat is None or upcalls is None:
             raise TypeError("use shmbus.attach()")
-        self._connection = Connection(seat, upcalls.explain_trouble, upcalls.explain_full)
+        self._connection = Connection(seat, upcalls.explain_trouble, upcalls.explain_full,
+                                      upcalls.explain_silence)
         self._threads = Threads(self._connection)
         self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)

@@ -5,6 +5,7 @@
  *                         which holds Python's lock may take it. What is named in the headers is called under it
  *   ep_ring_dispatcher    the dispatcher shall look at this endpoint
  *   ep_wake_leader        the thread of this endpoint that sleeps shall look again
+ *   ep_wake               so shall whoever sleeps at its event
  *
  * trouble.h says what keeps calls from proceeding; send.h, take.h, hold.h and request.h are what calls do;
  * interest_log.h is what it subscribes to; open.h begins and ends it; threads wait in wait.h; watcher.h is the one
@@ -13,7 +14,7 @@
 #pragma once
 
 #include "ringbuf/native/bell.h"
-#include "shmbus/shared/native/layout.h"
+#include "shmbus/shared/native/event.h"
 
 #include <pthread.h>
 
@@ -72,12 +73,22 @@ struct ep_endpoint {
     struct rb_poster self;              /* wakes the leader */
     sem_t no_bell;                      /* takes the place of both bells once it is vacated */
 
+    int event_fd;                       /* the second bell (event.h, show.h); -1: none */
+    struct sb_event event;              /* by which this process rings it */
+    uint64_t event_need[SB_RINGS];      /* the tail for which it is to be rung; SB_NO_NEED: none */
+    uint64_t event_seen[4];             /* what ep_event_state said when the loop last looked */
+    uint64_t event_known;               /* the serial of the dispatcher that has it */
+    int event_door;                     /* where it was shown, and the answer is to come; -1: none */
+    uint64_t event_shown;               /* the serial of the dispatcher to which it was shown last */
+    uint64_t event_again;               /* not to be shown to that one before */
+
     /* The watcher's. */
     struct ep_endpoint *watch_next;     /* under the watcher's lock */
     int pidfd, stat_fd;                 /* of the dispatcher; -1: none */
     uint32_t dispatcher_pid;
     uint64_t serial;                    /* of the dispatcher they are of */
     bool watched;
+    bool absent;                        /* there was no dispatcher at the last look */
     int door;                           /* connection to a dispatcher that adopted us; -1: none */
     char door_path[108];                /* empty: not to be knocked at again */
     char bus_path[108];                 /* where the bus's segment stood, */
@@ -104,4 +115,12 @@ static inline void ep_wake_leader(struct ep_endpoint *e)
 {
     rb_store_seq(&e->wakes, rb_load(&e->wakes) + 1);
     rb_ring_bell(&e->self);
+}
+
+/* Pairs with ep_event_arm, too. */
+static inline void ep_wake(struct ep_endpoint *e)
+{
+    ep_wake_leader(e);
+    if (e->event.epoch)
+        sb_ring_event(&e->event, SB_EVENT_STATE);
 }

@@ -10,6 +10,7 @@
 
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/request.h"
+#include "shmbus/endpoint/native/show.h"
 
 #include <sys/mman.h>
 
@@ -80,6 +81,8 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         .dispatcher = {.epoch = &bus->bell, .semaphore = dispatcher}, .self = {.epoch = &up->bell, .semaphore = own},
         .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = EP_NO_REQUEST,
         .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
+        .event_fd = -1, .event_door = -1, .event_known = SB_NOWHERE, .event_shown = SB_NOWHERE,
+        .event_need = {SB_NO_NEED, SB_NO_NEED},
     };
     pthread_mutex_init(&e->lock, NULL);
     sem_init(&e->no_bell, 0, 0);
@@ -111,6 +114,7 @@ static inline void ep_free(struct ep_endpoint *e)
 {
     for (uint32_t i = 0; e->requests && i < e->request_count; i++)
         free(e->requests[i].payload);
+    ep_drop_event(e);
     free(e->requests);
     free(e->free);
     e->requests = NULL;

@@ -104,17 +104,16 @@ static inline void ep_pass_on_data(struct ep_endpoint *e)
 static inline void ep_finish_request(struct ep_endpoint *e, uint32_t index)
 {
     ep_end_request(e, index);
-    if (e->free_count == 1 && e->first)
-        ep_wake_leader(e);
+    if (e->free_count == 1)
+        ep_wake(e);
 }
 
 static inline void ep_give_up_request(struct ep_endpoint *e, uint32_t index)
 {
     ep_end_request(e, index);
-    if (e->first) {
+    if (e->first)
         ep_wake_followers(e, 0, false);
-        ep_wake_leader(e);
-    }
+    ep_wake(e);
 }
 
 static inline void ep_nudge(struct ep_endpoint *e)

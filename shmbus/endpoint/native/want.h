@@ -20,6 +20,7 @@ enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_ENTRY = 64,    /* in the pending table, or a completed future, whose entry can be had */
     EP_WANT_ALONE = 128,   /* no other thread waits any more */
     EP_WANT_ANSWERED = 256, /* no request is deferred */
+    EP_WANT_EVENT = 512,   /* the dispatcher has our event */
 };
 
 struct ep_waiter {
@@ -59,15 +60,16 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_ENTRY: return e->free_count > 0 || e->completed != EP_NO_REQUEST;
     case EP_WANT_ALONE: return e->inside == 1;
     case EP_WANT_ANSWERED: return e->deferred == 0;
+    case EP_WANT_EVENT: return e->event_known == e->serial;
     default: return true;
     }
 }
 
-/* Ask for the least tail that serves one of those who wait for space. Stored before the view is taken, whose seq
+/* Ask for the least tail that serves one of those who wait for space, the event among them. Stored before the view is taken, whose seq
  * loads of the tails come after it; dp_ring_all stores the tails, then looks at the need. */
 static inline void ep_store_need(struct ep_endpoint *e, uint32_t ring)
 {
-    uint64_t need = SB_NO_NEED;
+    uint64_t need = e->event_need[ring];
     for (struct ep_waiter *w = e->first; w; w = w->next)
         if (w->want == EP_WANT_SPACE && w->index == ring) {
             uint64_t tail = rb_end_after(&e->out[ring], w->value) - e->out[ring].capacity;

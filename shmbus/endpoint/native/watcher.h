@@ -3,7 +3,8 @@
  *
  *   - publishes a batch whose time has come while its maker computes,
  *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
- *   - finds the successor of one that has ended, and knocks at its door (door.h).
+ *   - finds the successor of one that has ended, and knocks at its door (door.h),
+ *   - shows its event, if it has one, to the dispatcher that serves (show.h).
  *
  * Its own end is the sign of this process's death (will.h), and that it is not there any more the sign of an exec;
  * so its tid stands in UP. Other threads call
@@ -14,14 +15,13 @@
  */
 #pragma once
 
-#include "shmbus/endpoint/native/door.h"
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/liveness.h"
 #include "shmbus/endpoint/native/send.h"
+#include "shmbus/endpoint/native/show.h"
 #include "shmbus/shared/native/will.h"
 
 #include <signal.h>
-#include <sys/eventfd.h>
 
 #define EP_SUCCESSOR_NS 10000000u /* how often to look for a successor */
 #define EP_WATCHED_MAX 1024
@@ -111,10 +111,14 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
         ep_set_trouble(e, trouble & EP_FOR_GOOD, 0);
         if (e->pidfd >= 0)
             ep_unwatch_dispatcher(e);
-    } else if (trouble & EP_FOR_NOW) {
-        again = ep_look_for_successor(e, round->now);
     } else {
-        again = ep_look_at_dispatcher(e, round);
+        bool absent = trouble & EP_FOR_NOW;
+        if (absent && !e->absent) /* it left the bus to a successor, and may not have rung */
+            ep_wake(e);
+        e->absent = absent;
+        again = absent ? ep_look_for_successor(e, round->now) : ep_look_at_dispatcher(e, round);
+        uint64_t shown = ep_trouble(e) & EP_FOR_NOW ? SB_NOWHERE : ep_show_event(e, round->now);
+        again = shown < again ? shown : again;
     }
     ep_unlock(e);
     return again < due ? again : due;
@@ -132,6 +136,8 @@ static inline uint64_t ep_watcher_round(struct pollfd *polled, nfds_t *count)
         bool live = !(rb_load(&e->trouble) & (EP_FOR_GOOD | EP_FOR_NOW));
         if (live && e->pidfd >= 0 && *count < EP_WATCHED_MAX)
             polled[(*count)++] = (struct pollfd){.fd = e->pidfd, .events = POLLIN};
+        if (live && e->event_door >= 0 && *count < EP_WATCHED_MAX)
+            polled[(*count)++] = (struct pollfd){.fd = e->event_door, .events = POLLIN};
     }
     rb_store_seq(&ep_watcher.wake_at, next); /* then look at what may have been armed before it could be seen */
     for (struct ep_endpoint *e = ep_watcher.first; e; e = e->watch_next) {
@@ -236,6 +242,7 @@ static inline void ep_watcher_remove(struct ep_endpoint *e)
     ep_lock(e);
     ep_unwatch_dispatcher(e);
     ep_leave_door(e);
+    ep_drop_event(e);
     ep_unlock(e);
     e->watched = false;
     pthread_mutex_unlock(&ep_watcher.lock);

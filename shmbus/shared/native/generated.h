@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001d0813c69ull
+#define SB_LAYOUT 0x00000001286172afull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -240,6 +240,8 @@ SB_FIELD(sb_up, first_limit_ns, 392, 8);
 SB_FIELD(sb_up, outgoing, 448, 128);
 SB_FIELD(sb_up, incoming, 576, 128);
 SB_FIELD(sb_up, bell, 704, 8);
+SB_FIELD(sb_up, event, 712, 8);
+SB_FIELD(sb_up, event_wants, 720, 8);
 SB_FIELD(sb_up, in_hand, 768, 8);
 SB_FIELD(sb_up, in_hand_since_ns, 776, 8);
 SB_FIELD(sb_up, work_done, 784, 8);

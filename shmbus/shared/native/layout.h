@@ -270,6 +270,15 @@ struct sb_ready { /* the segment READY */
 /* What an endpoint says of itself. */
 enum sb_up_state { SB_UP_ATTACHING = 0, SB_UP_ATTACHED = 1, SB_UP_CLOSING = 2, SB_UP_CLOSED = 3 };
 
+/* What an endpoint's event is written for: bits. */
+enum sb_event_want {
+    SB_EVENT_DATA = 1,    /* something new in its incoming data ring */
+    SB_EVENT_REPLIES = 2, /* in its incoming reply ring */
+    SB_EVENT_SPACE = 4,   /* a tail of its outgoing rings has reached `need` */
+    SB_EVENT_STATE = 8,   /* anything else for which its doorbell is rung */
+};
+#define SB_EVENT_ANY (~(uint64_t)0)
+
 struct sb_outgoing {                        /* the producer's side of a ring to the dispatcher */
     _Alignas(64) rb_word head;              /* endpoint */
     rb_word need;                           /* endpoint: ring me when the tail has reached this; ~0: no need */
@@ -340,6 +349,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     struct sb_outgoing outgoing[SB_RINGS];
     struct sb_incoming incoming[SB_RINGS];
     _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
+    rb_word event;                                 /* endpoint: epoch of its event, odd while that is to be written */
+    rb_word event_wants;                           /* endpoint: for what, enum sb_event_want; stored before `event` */
 
     _Alignas(64) rb_word in_hand;                  /* endpoint: messages begun and not done */
     rb_word in_hand_since_ns;                      /* endpoint: when in_hand last rose from 0 */

@@ -1,0 +1,75 @@
+/* Sleeping at the event of an endpoint that is served from an event loop: its second bell
+ * (shmbus/shared/native/event.h), where nobody waits in a call of ours. Nothing of it exists until it is asked for
+ * (show.h).
+ *
+ *   ep_event_need         ask to be told of space in an outgoing ring
+ *   ep_event_disarm       awake: nothing needs to be written; what the caller finds from now on counts as seen
+ *   ep_event_arm          about to sleep at the descriptor: false. True: what is wanted is there, so do not sleep
+ *
+ * The descriptor is readable from the first thing that is wanted on until the next ep_event_arm, and written once
+ * meanwhile. It may be readable in vain; it is not silent while what is wanted is there.
+ */
+#pragma once
+
+#include "shmbus/endpoint/native/want.h"
+#include "shmbus/endpoint/native/watcher.h"
+
+/* Tell when a record of `length` bytes fits into this ring; 0: no more. */
+static inline void ep_event_need(struct ep_endpoint *e, uint32_t ring, uint64_t length)
+{
+    e->event_need[ring] = length ? rb_end_after(&e->out[ring], length) - e->out[ring].capacity : SB_NO_NEED;
+    ep_store_need(e, ring);
+}
+
+static inline void ep_event_state(const struct ep_endpoint *e, uint64_t seen[4])
+{
+    seen[0] = rb_load_seq(&e->wakes);
+    seen[1] = rb_load_seq(&e->down->state);
+    seen[2] = rb_load_seq(&e->bus->state);
+    seen[3] = rb_load_seq(&e->down->interests_seen);
+}
+
+static inline bool ep_event_due(struct ep_endpoint *e, uint64_t wants)
+{
+    if (wants & SB_EVENT_DATA && (rb_load_seq(e->in[SB_DATA].head) != e->in[SB_DATA].next || e->recalled) &&
+        !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED)))
+        return true;
+    if (wants & SB_EVENT_REPLIES && rb_load_seq(e->in[SB_REPLIES].head) != e->in[SB_REPLIES].next)
+        return true;
+    for (uint32_t ring = 0; wants & SB_EVENT_SPACE && ring < SB_RINGS; ring++)
+        if (e->event_need[ring] != SB_NO_NEED && rb_load_seq(e->out[ring].tail) >= e->event_need[ring])
+            return true;
+    if (wants & SB_EVENT_STATE) {
+        uint64_t now[4];
+        ep_event_state(e, now);
+        if (memcmp(now, e->event_seen, sizeof now) != 0)
+            return true;
+    }
+    return false;
+}
+
+static inline void ep_event_disarm(struct ep_endpoint *e)
+{
+    uint64_t epoch = rb_load(&e->up->event);
+    if (epoch & 1)
+        rb_store_release(&e->up->event, epoch + 1);
+    ep_event_state(e, e->event_seen);
+}
+
+/* `wants`: enum sb_event_want. DATA: there is a message; REPLIES: there is a reply that nobody has drained; SPACE: as
+ * asked by ep_event_need; STATE: something else has changed since ep_event_disarm, or since this said true. */
+static inline bool ep_event_arm(struct ep_endpoint *e, uint64_t wants)
+{
+    uint64_t tokens, epoch = rb_load(&e->up->event);
+    if (e->event_fd < 0)
+        return true;
+    (void)!read(e->event_fd, &tokens, sizeof tokens); /* all of them, and before the epoch is odd */
+    rb_store(&e->up->event_wants, wants);
+    rb_store_seq(&e->up->event, (epoch + 1) | 1); /* then look; sb_ring_event looks here after what is new is stored */
+    if (e->serial != e->bus->serial || (!e->absent && ep_trouble(e) & EP_FOR_NOW))
+        ep_wake_watcher(); /* it sleeps for good beside a dispatcher in this very process */
+    bool due = ep_event_due(e, wants);
+    if (due)
+        ep_event_disarm(e);
+    return due;
+}
