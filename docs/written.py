@@ -99,6 +99,8 @@ _EXPLAINED = {
     "howto/request.md#many-at-a-time": "Endpoint.request_async Endpoint.request_many",
     "howto/request.md#answer-later": "Message.defer Message.reply Message.fail",
     "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns deadline within",
+    "howto/services.md#a-class-served": "Endpoint.offer Endpoint.client",
+    "howto/services.md#see-what-is-offered": "BusView.services",
     "howto/share.md#jobs-that-fail": "Message.nack",
 }
 """Where the guide explains each name, with an example."""

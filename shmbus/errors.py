@@ -384,6 +384,16 @@ class RemoteError(RequestError):
         )
 
 
+class InvalidArguments(RemoteError):
+    """A service refused a call, because its arguments are not of the types that it expects."""
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type}: {self.message} (refused by endpoint {self.endpoint!r}). Make the caller "
+            "and its class agree with the service (shmbus describe), or restart the older of both"
+        )
+
+
 class ReplyLost(RequestError):
     """The request was handled, but its reply could not be delivered."""
 
@@ -424,6 +434,20 @@ class DecodeError(PeerFailed):
         return (
             f"payload{_of(self.size)} of {self.type!r} cannot be decoded: {self.reason}. Make "
             "sender and receiver agree: the annotation, payload_type= or attach(types=...)"
+        )
+
+
+class InvalidResult(DecodeError):
+    """What a service returned is not of the type that the caller's class names."""
+
+    endpoint: str
+    """That served it."""
+
+    def _explain(self) -> str:
+        return (
+            f"{self.type}: {self.reason} (payload{_of(self.size)} from endpoint "
+            f"{self.endpoint!r}). Make the service and the caller's class agree, or restart the "
+            "older of both"
         )
 
 
@@ -803,6 +827,20 @@ class InvalidPayloadType(UsageError, TypeError):
             f"no payload can be decoded to {self.payload_type}: {self.reason}. Use a msgspec "
             "Struct, a dataclass, or plain types such as dict[str, int]"
         )
+
+
+class InvalidService(UsageError, TypeError):
+    """A class or a method that cannot be offered to others, or called through a bus."""
+
+    service: str
+    """The prefix under which it was to be offered or called."""
+    method: str | None = None
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        what = self.service if self.method is None else f"{self.service}.{self.method}"
+        return f"{what} cannot be offered or called: {self.reason}. {self.remedy}"
 
 
 class HandlerConflict(UsageError):

@@ -26,11 +26,13 @@ def entry(
     role: layout.InterestRole = layout.InterestRole.SUBSCRIBE,
     group: str = "",
     flags: int = 0,
+    description: bytes = b"",
 ) -> bytes:
-    body = pattern.encode() + group.encode()
+    body = pattern.encode() + group.encode() + description
     length = layout.INTEREST.itemsize + len(body)
     head = np.zeros(1, layout.INTEREST)
-    head[0] = (length, op, role, int(bool(group)), flags, identifier, len(pattern), len(group), 0)
+    fixed = (length, op, role, int(bool(group)), flags, identifier)
+    head[0] = (*fixed, len(pattern), len(group), len(description))
     return (head.tobytes() + body).ljust(-(-length // 8) * 8, b"\0")
 
 

@@ -44,9 +44,9 @@ NAMED = ("bus", "name", "endpoint", "type", "pattern", "group", "limit", "size",
 
 
 def concrete(error: type[errors.BusError]) -> set[type[errors.BusError]]:
-    """Those of the tree that are raised: the leaves."""
-    below = error.__subclasses__()
-    return set().union(*map(concrete, below)) if below else {error}
+    """Those of the tree that are raised: with an explanation of their own."""
+    found = {error} if "_explain" in vars(error) and error is not errors.BusError else set()
+    return found.union(*map(concrete, error.__subclasses__()))
 
 
 class such:
@@ -548,6 +548,53 @@ def test_a_handler_that_raises(bus: shmbus.Bus, attach: Attach) -> None:
         traceback=such(lambda traceback: "server.handle" in traceback),
     ):
         client.request("x", timeout=60)
+
+
+class Calculator:
+    def add(self, a: int, b: int) -> int:
+        return str(a + b)  # type: ignore[return-value]  # on purpose
+
+
+def test_a_service_called_with_other_types(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.offer(Calculator(), "calc")
+    server.start()
+    calculator: Any = client.client(Calculator, "calc", timeout=60)
+    with provoked(
+        errors.InvalidArguments,
+        "Make the caller and its class agree",
+        type="calc.add",
+        endpoint="server",
+        error="shmbus.shared.failures.Mismatch",
+        message="argument b: Expected int, got str",
+        traceback="",
+    ):
+        calculator.add(1, "2")
+    with provoked(
+        errors.InvalidResult,
+        "Make the service and the caller's class agree",
+        type="calc.add",
+        endpoint="server",
+        reason="result: Expected int, got str",
+        size=2,
+    ):
+        calculator.add(1, 2)
+
+
+def test_a_class_that_cannot_be_offered(bus: shmbus.Bus, attach: Attach) -> None:
+    class Open:
+        def add(self, *numbers: int) -> int:
+            return sum(numbers)
+
+    with provoked(
+        errors.InvalidService,
+        "Name them",
+        service="calc",
+        method="add",
+        reason="*numbers stands for any arguments, whose names and types nobody knows",
+        remedy="Name them, or take one argument that is a list or a dict",
+    ):
+        attach("server").offer(Open(), "calc")
 
 
 def test_a_handler_that_takes_too_long(bus: shmbus.Bus, attach: Attach) -> None:

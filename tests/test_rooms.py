@@ -27,15 +27,22 @@ PUBLIC = {
 """What programs may import of the package: these modules, nothing below them."""
 
 BASE = {"ringbuf", "shmbus.errors", "shmbus.limits", "shmbus.settings"}
-SIDES = {"shmbus.shared", "shmbus.views", "shmbus.endpoint", "shmbus.dispatcher"}
+SIDES = {
+    "shmbus.shared",
+    "shmbus.services",
+    "shmbus.views",
+    "shmbus.endpoint",
+    "shmbus.dispatcher",
+}
 ROOMS = {
     "ringbuf": set(),
     "shmbus.limits": set(),
     "shmbus.errors": {"ringbuf", "shmbus.limits"},
     "shmbus.settings": {"ringbuf", "shmbus.errors", "shmbus.limits"},
     "shmbus.shared": BASE,
+    "shmbus.services": {"shmbus.errors", "shmbus.limits", "shmbus.shared"},
     "shmbus.views": BASE | {"shmbus.shared"},
-    "shmbus.endpoint": BASE | {"shmbus.shared", "shmbus.views"},
+    "shmbus.endpoint": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views"},
     "shmbus.dispatcher": BASE | {"shmbus.shared"},
     "shmbus.bus": BASE | SIDES,
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},

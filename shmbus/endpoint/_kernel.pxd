@@ -209,7 +209,7 @@ cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:
     cdef struct ep_interest_log:
         sb_interests *segment
         uint64_t size
-    bint ep_append_interest(ep_interest_log *, const sb_interest *, const char *, const char *)
+    bint ep_append_interest(ep_interest_log *, const sb_interest *, const char *, const char *, const char *)
     uint64_t ep_commit_interests(ep_endpoint *, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/open.h" nogil:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
+from shmbus.services.calling import caller, client
+from shmbus.services.serving import operations
 from shmbus.settings import check_count
 from shmbus.shared import names, patterns
 from shmbus.shared._kernel import monotonic, seconds
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("shmbus")
 
 Function = TypeVar("Function", bound=Callback)
+T = TypeVar("T")
 
 
 class Endpoint(EndpointCore):
@@ -263,6 +266,49 @@ class Endpoint(EndpointCore):
             pattern, function, payload_type=payload_type, redeliver=redeliver, limit=limit
         )
         return function
+
+    # Services --------------------------------------------------------------------------------
+
+    def offer(self, instance: object, service: str, *, redeliver: bool = False) -> Subscription:
+        """Serve the public methods of `instance`: requests of type ``calc.add`` call its method
+        ``add``, where `service` is ``calc``.
+
+        Arguments and results are of the types that the methods' annotations name. What a method
+        raises reaches the caller as `RemoteError`; a call whose arguments are of other types is
+        answered with `InvalidArguments`. `redeliver`: as with `handle`. Closing what is returned
+        ends it. Raises `InvalidService` (a method takes ``*args`` or ``**kwargs``, yields, is
+        async, or has a type that msgspec does not know), `InvalidType`, `HandlerConflict`, and
+        like `subscribe`.
+        """
+        self._connection.require_own()
+        codec = self._seat.codec
+        found = operations(
+            instance, service, encodes=codec.encodes, decodes=codec.decodes, tasks=False
+        )
+        return self._subscribing.offer(service, found, redeliver=redeliver)
+
+    def client(
+        self, interface: Callable[..., T], service: str, *, timeout: float | None = 5.0
+    ) -> T:
+        """An object with the methods of the class `interface`: calling ``add`` makes a request of
+        type ``calc.add``, where `service` is ``calc``, and returns what the method there returns.
+
+        `interface`: the class that is offered, or a protocol or base class with methods of the same
+        names; nobody makes an instance of it. `timeout`: seconds that each call waits. Raises
+        `InvalidService`, `InvalidType`. The methods raise `TypeError` for arguments that do not fit
+        the signature, `InvalidArguments` where the server expects other types, `InvalidResult`
+        where it returns another, and like `request`.
+        """
+        self._connection.require()
+        codec, wait = self._seat.codec, seconds(timeout)
+        made: T = client(
+            interface,
+            service,
+            lambda method: caller(method, self.request, wait),
+            encodes=codec.encodes,
+            decodes=codec.decodes,
+        )
+        return made
 
     # Receiving -------------------------------------------------------------------------------
 

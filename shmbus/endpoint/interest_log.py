@@ -30,11 +30,13 @@ class Entry(NamedTuple):
     id: int
     pattern: bytes
     group: bytes
+    description: bytes
 
     @property
     def size(self) -> int:
         """Bytes in the log, at most."""
-        return layout.INTEREST.itemsize + len(self.pattern) + len(self.group) + 8
+        text = len(self.pattern) + len(self.group) + len(self.description)
+        return layout.INTEREST.itemsize + text + 8
 
 
 class InterestWriter:
@@ -49,12 +51,17 @@ class InterestWriter:
         self._old: list[str] = []
 
     def write(
-        self, operation: layout.InterestOp, interest: LocalInterest, active: Iterable[LocalInterest]
+        self,
+        operation: layout.InterestOp,
+        interests: Iterable[LocalInterest],
+        active: Iterable[LocalInterest],
     ) -> int:
-        """Append, or begin a new log with what is `active` then; returns the serial of the log.
-        Raises `EndpointClosed`."""
-        if not append_interest(self._memory(), _entry(operation, interest)):
-            self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
+        """Append them, or begin a new log with what is `active` then; returns the serial of the
+        log. Raises `EndpointClosed`."""
+        for interest in interests:
+            if not append_interest(self._memory(), _entry(operation, interest)):
+                self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
+                break
         return self._serial
 
     def _replace(self, entries: list[Entry]) -> None:
@@ -109,4 +116,5 @@ def _entry(operation: layout.InterestOp, interest: LocalInterest) -> Entry:
         id=interest.id,
         pattern=b"" if removes else interest.pattern.encode(),
         group=b"" if removes else interest.group.encode(),
+        description=b"" if removes else interest.description,
     )

@@ -33,6 +33,8 @@ class LocalInterest(msgspec.Struct, frozen=True):
     limit: float | None = None
     """Seconds that the function may take."""
     retry: bool = False
+    description: bytes = b""
+    """What observers are told about it."""
 
 
 class Interests:

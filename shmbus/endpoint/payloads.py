@@ -54,6 +54,7 @@ class Codec:
                     remedy="Give what msgspec takes as enc_hook and dec_hook: encode(value) and "
                     "decode(type, value)",
                 )
+        self.encodes, self.decodes = encode is not None, decode is not None
         encoder = msgspec.msgpack.Encoder(enc_hook=encode)
         self._encode = encoder.encode
         self.encode_into = encoder.encode_into

@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shmbus import errors
+from shmbus.services.serving import Operation
 from shmbus.shared import names, patterns
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
 
@@ -159,8 +160,7 @@ class Subscribing:
         _check_limit(limit, function)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
-            if self._interests.handled(pattern):
-                raise errors.HandlerConflict(endpoint=self._seat.name, pattern=pattern)
+            self._check_unhandled(pattern)
             self._add(
                 LocalInterest(
                     id=next(self._ids),
@@ -173,48 +173,80 @@ class Subscribing:
                 )
             )
 
-    def _add(self, interest: LocalInterest) -> Subscription:
+    def offer(
+        self, service: str, operations: Iterable[Operation], *, redeliver: bool
+    ) -> Subscription:
+        for each in operations:
+            self._seat.codec.decoder(each.arguments)
+        with self._lock:
+            for each in operations:
+                self._check_unhandled(each.type)
+            interests = [
+                LocalInterest(
+                    id=next(self._ids),
+                    role=InterestRole.HANDLE,
+                    pattern=each.type,
+                    flags=InterestFlag.REDELIVER if redeliver else 0,
+                    function=each.handler,
+                    payload_type=each.arguments,
+                    description=each.description,
+                )
+                for each in operations
+            ]
+            return self._add(*interests, name=service)
+
+    def _check_unhandled(self, pattern: str) -> None:
+        if self._interests.handled(pattern):
+            raise errors.HandlerConflict(endpoint=self._seat.name, pattern=pattern)
+
+    def _add(self, *interests: LocalInterest, name: str | None = None) -> Subscription:
+        """Add them all, or none. `name`: of all together."""
         self._endpoint._connection.require()
         if self._ending.begun:
             raise errors.EndpointClosed(endpoint=self._seat.name)
-        self._interests.add(interest)
+        for each in interests:
+            self._interests.add(each)
         self._forget_callbacks()
         try:
-            self._change(interest, InterestOp.ADD)
-            if interest.function is not None:
+            self._change(interests, InterestOp.ADD)
+            if any(each.function is not None for each in interests):
                 self._runners.expect()
         except BaseException:
-            self._interests.discard(interest)
+            for each in interests:
+                self._interests.discard(each)
             self._forget_callbacks()
             with contextlib.suppress(Exception):
-                self._write(interest, InterestOp.REMOVE)
+                self._write(interests, InterestOp.REMOVE)
             raise
+        first = interests[0]
         return Subscription(
-            interest.pattern, interest.group or None, lambda: self._remove(interest)
+            name or first.pattern, first.group or None, lambda: self._remove(interests)
         )
 
-    def _remove(self, interest: LocalInterest) -> None:
+    def _remove(self, interests: Sequence[LocalInterest]) -> None:
         with self._lock:
             forked = self._endpoint._connection.forked()
-            if self._ending.closed or forked or interest not in self._interests:
+            there = [each for each in interests if each in self._interests]
+            if self._ending.closed or forked or not there:
                 return
-            self._interests.discard(interest)
+            for each in there:
+                self._interests.discard(each)
             try:
                 # Without a dispatcher nobody routes by it, and the next one reads the log.
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
-                    self._change(interest, InterestOp.REMOVE)
+                    self._change(there, InterestOp.REMOVE)
             finally:
                 self._forget_callbacks()
 
-    def _change(self, interest: LocalInterest, operation: InterestOp) -> None:
-        version = self._write(interest, operation)
+    def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> None:
+        version = self._write(interests, operation)
         if not self._endpoint._connection.await_interests(version, CONFIRM):
             raise self._explanations.no_answer(CONFIRM)
         self._seat.log.drop_old()  # the dispatcher has opened the new one
 
-    def _write(self, interest: LocalInterest, operation: InterestOp) -> int:
-        """Write it to the log; returns the version that has it."""
-        serial = self._seat.log.write(operation, interest, self._interests)
+    def _write(self, interests: Sequence[LocalInterest], operation: InterestOp) -> int:
+        """Write them to the log; returns the version that has them."""
+        serial = self._seat.log.write(operation, interests, self._interests)
         return self._endpoint._connection.commit_interests(serial)
 
     def _forget_callbacks(self) -> None:

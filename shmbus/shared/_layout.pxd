@@ -453,7 +453,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t id
         uint16_t pattern_length
         uint16_t group_length
-        uint32_t reserved
+        uint32_t description_length
     struct sb_interests:
         rb_prefix prefix
         rb_word bytes

@@ -11,6 +11,7 @@ from shmbus.errors import (
     CorrelationCollision,
     EndpointDied,
     HandlerTimeout,
+    InvalidArguments,
     MessageTooLarge,
     NoRoute,
     RemoteError,
@@ -18,6 +19,11 @@ from shmbus.errors import (
 )
 
 from .layout import FaultCode
+
+
+class Mismatch(TypeError):
+    """Raised by the handler of a method whose arguments it cannot take: `InvalidArguments` to its
+    caller."""
 
 
 class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
@@ -28,15 +34,19 @@ class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
     traceback: str = ""
 
 
+def _name(kind: type[BaseException]) -> str:
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_MISMATCH = _name(Mismatch)
+
+
 def encode_failure(exception: BaseException, traceback: str = "", *, limit: int = 1 << 16) -> bytes:
     """The payload of an error record that a handler answers with, at most about ``limit`` bytes:
     a traceback is cut at its start."""
-    kind = type(exception)
-    error = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    error = _name(type(exception))
     try:
         message = str(exception)
     except Exception as why:  # a broken __str__ must not leave the requester without an answer
@@ -97,6 +107,10 @@ def remote_error(type: str, endpoint: str, payload: bytes) -> RemoteError:
         failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
     except Exception:  # garbage
         failure = RemoteFailure("an exception", f"{len(payload)} bytes that are no error message")
+    if failure.error == _MISMATCH:  # whoever asked is at fault, not the code there
+        return InvalidArguments(
+            type=type, endpoint=endpoint, error=failure.error, message=failure.message
+        )
     return RemoteError(
         type=type,
         endpoint=endpoint,

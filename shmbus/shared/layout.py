@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001286172AF
+LAYOUT = 0x0000000142808EF9
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -662,7 +662,7 @@ INTEREST = _structure(
     ("id", "<u8", 8),
     ("pattern_length", "<u2", 16),
     ("group_length", "<u2", 18),
-    ("reserved", "<u4", 20),
+    ("description_length", "<u4", 20),
 )
 
 INTERESTS = _structure(

@@ -20,6 +20,7 @@ from shmbus.errors import InvalidPattern, InvalidType
 from shmbus.limits import MAX_TYPE
 
 from .layout import InterestFlag
+from .methods import MethodInfo
 
 Role = Literal["subscribe", "handle", "tap"]
 Overflow = Literal["block", "drop_newest"]
@@ -132,6 +133,8 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     """Of a subscription: the group whose members share the events; None: it gets all."""
     overflow: Overflow = "block"
     """What happens where its ring is full: block (senders wait, a limited time) or drop_newest."""
+    method: MethodInfo | None = None
+    """Of a handler that is a method of a service: what it takes and returns."""
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 Public: import from here. Within the package, modules import from the module that defines a name.
 """
 
+from shmbus.shared.methods import MethodInfo
 from shmbus.shared.patterns import Interest, Receiver, Route, check_pattern, matches
 
 from .discovery import buses
@@ -18,6 +19,7 @@ from .facts import (
     PastLoss,
     PendingRequest,
     Ring,
+    ServiceInfo,
 )
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
@@ -40,6 +42,7 @@ __all__ = [
     "Leaving",
     "Look",
     "Losses",
+    "MethodInfo",
     "Overdue",
     "PastDeath",
     "PastLoss",
@@ -47,6 +50,7 @@ __all__ = [
     "Receiver",
     "Ring",
     "Route",
+    "ServiceInfo",
     "SharedMemory",
     "buses",
     "check_host",

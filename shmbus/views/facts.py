@@ -11,6 +11,7 @@ import msgspec
 from shmbus.settings import largest_record
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared.methods import MethodInfo
 from shmbus.shared.patterns import Interest
 
 State = Literal["attached", "leaving", "dead"]
@@ -280,6 +281,19 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.interests) and all(
             i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
         )
+
+
+class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Methods that an endpoint offers under one prefix (`Endpoint.offer`)."""
+
+    name: str
+    """The prefix: ``calc`` of ``calc.add``."""
+    endpoint: str
+    """Who offers them."""
+    interface: str
+    """The class whose methods they are."""
+    methods: tuple[MethodInfo, ...]
+    """What they take and return, by name."""
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ringbuf import RingbufError, Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
-from shmbus.shared import layout, names
+from shmbus.shared import layout, methods, names
 from shmbus.shared.patterns import OVERFLOWS, Interest, Role, check_pattern
 
 _POLICIES = {flags: policy for policy, flags in OVERFLOWS.items()}
@@ -93,7 +93,8 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
         begin = at + layout.INTEREST.itemsize
         middle = begin + int(entry["pattern_length"])
         end = middle + int(entry["group_length"])
-        if end - at > length or at + length > len(log):
+        last = end + int(entry["description_length"])
+        if last - at > length or at + length > len(log):
             raise ValueError(f"entry of {length} bytes at byte {at}")
         if operation == layout.InterestOp.REMOVE:
             yield identifier, None
@@ -108,6 +109,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     if end > middle
                     else None,
                     overflow=overflow,
+                    method=methods.decode(log[end:last]) if last > end else None,
                 ),
             )
         else:

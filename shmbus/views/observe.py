@@ -17,10 +17,20 @@ from shmbus.shared import names, patterns, shortage
 from shmbus.shared._kernel import monotonic, monotonic_ns, seconds
 
 from . import discovery
-from .facts import Backlog, BusInfo, Clock, EndpointInfo, Losses, PastLoss, PendingRequest
+from .facts import (
+    Backlog,
+    BusInfo,
+    Clock,
+    EndpointInfo,
+    Losses,
+    PastLoss,
+    PendingRequest,
+    ServiceInfo,
+)
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
+from .services import services_of
 from .usage import Leaders, Processes
 
 
@@ -103,6 +113,17 @@ class BusView:
                 interest.role in roles and patterns.overlaps(pattern, interest.pattern)
                 for interest in endpoint.interests
             )
+        ]
+
+    def services(self, pattern: str = ">") -> list[ServiceInfo]:
+        """What attached endpoints offer (`Endpoint.offer`): of each service the methods whose
+        requests this pattern (or type) matches. Raises ``InvalidPattern``."""
+        patterns.check_pattern(pattern)
+        return [
+            service
+            for endpoint in self.endpoints()
+            if endpoint.state == "attached"
+            for service in services_of(endpoint, pattern)
         ]
 
     def requests(self, name: str) -> list[PendingRequest]:

@@ -57,12 +57,18 @@ print("fine")
 
 
 CALLS = """
+class Calculator:
+    def add(self, a: int) -> int:
+        return a
+
 calls = {
     "batch": lambda: ep.batch(),
     "bus": lambda: ep.bus.endpoints(),
     "drain": lambda: ep.drain(0),
     "handle": lambda: ep.handle("handled", print),
     "native_address": lambda: ep.native_address,
+    "offer": lambda: ep.offer(Calculator(), "calc"),
+    "client": lambda: ep.client(Calculator, "calc"),
     "on_death": lambda: ep.on_death("anybody", print),
     "publish": lambda: ep.publish("x"),
     "publish_many": lambda: ep.publish_many([("x", 1)]),

@@ -304,6 +304,8 @@ static void with_log(uint64_t offset, uint64_t value, unsigned size)
 TEST(an_interest_longer_than_the_log) { with_log(offsetof(struct sb_interest, length), 5000, 4); }
 TEST(an_interest_of_no_length) { with_log(offsetof(struct sb_interest, length), 0, 4); }
 TEST(a_pattern_longer_than_its_entry) { with_log(offsetof(struct sb_interest, pattern_length), 200, 2); }
+TEST(a_description_longer_than_its_entry) { with_log(offsetof(struct sb_interest, description_length), 9000, 4); }
+TEST(a_description_longer_than_any_log) { with_log(offsetof(struct sb_interest, description_length), ~0u, 4); }
 TEST(a_group_longer_than_its_entry) { with_log(offsetof(struct sb_interest, group_length), 60000, 2); }
 
 TEST(a_log_that_says_it_is_longer_than_its_segment)

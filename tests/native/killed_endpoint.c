@@ -353,7 +353,7 @@ static void subscribe_one(struct stage *s)
     struct ep_interest_log log = {s->b->log, s->b->log_size};
     rb_store(&s->b->log->bytes, 0);
     struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .id = 9, .pattern_length = 1};
-    CHECK(ep_append_interest(&log, &e, "x", ""));
+    CHECK(ep_append_interest(&log, &e, "x", "", ""));
     ep_commit_interests(&s->e, 1);
     ep_set_state(&s->e, SB_UP_CLOSING);
 }

@@ -78,11 +78,11 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *por
     if (left < sizeof e)
         return false;
     memcpy(&e, at, sizeof e);
-    if (e.length != sizeof e + (uint64_t)e.pattern_length + e.group_length || e.pattern_length > SB_MAX_TYPE ||
-        e.group_length >= SB_NAME || RB_ALIGN8(e.length) > left)
+    uint64_t length = sizeof e + (uint64_t)e.pattern_length + e.group_length + e.description_length;
+    if (e.length != length || e.pattern_length > SB_MAX_TYPE || e.group_length >= SB_NAME || RB_ALIGN8(length) > left)
         return false;
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
-    *size = RB_ALIGN8(e.length);
+    *size = RB_ALIGN8(length);
     if (e.op == SB_INTEREST_REMOVE) {
         dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
         return true;

@@ -27,9 +27,11 @@ def append_interest(log, entry):
     cdef sb_interest fixed
     cdef bytes pattern = entry.pattern
     cdef bytes group = entry.group
+    cdef bytes description = entry.description
     cdef uintptr_t address = log.address
     at.segment = <sb_interests *>address
     at.size = len(log)
     fixed.op, fixed.role, fixed.bit, fixed.flags, fixed.id = entry.op, entry.role, entry.bit, entry.flags, entry.id
     fixed.pattern_length, fixed.group_length = len(pattern), len(group)
-    return ep_append_interest(&at, &fixed, pattern, group)
+    fixed.description_length = len(description)
+    return ep_append_interest(&at, &fixed, pattern, group, description)

@@ -15,9 +15,10 @@ struct ep_interest_log {
 
 /* False where the segment is full. Not under the endpoint's lock: an endpoint's calls append one at a time. */
 static inline bool ep_append_interest(struct ep_interest_log *log, const struct sb_interest *entry,
-                                      const char *pattern, const char *group)
+                                      const char *pattern, const char *group, const char *description)
 {
-    uint64_t length = sizeof *entry + entry->pattern_length + entry->group_length;
+    uint64_t length =
+        sizeof *entry + (uint64_t)entry->pattern_length + entry->group_length + entry->description_length;
     uint64_t bytes = rb_load(&log->segment->bytes);
     if (sizeof *log->segment + bytes + RB_ALIGN8(length) > log->size)
         return false;
@@ -25,8 +26,12 @@ static inline bool ep_append_interest(struct ep_interest_log *log, const struct 
     copy.length = (uint32_t)length;
     uint8_t *to = (uint8_t *)(log->segment + 1) + bytes;
     memcpy(to, &copy, sizeof copy);
-    memcpy(to + sizeof copy, pattern, entry->pattern_length);
-    memcpy(to + sizeof copy + entry->pattern_length, group, entry->group_length);
+    to += sizeof copy;
+    memcpy(to, pattern, entry->pattern_length);
+    to += entry->pattern_length;
+    memcpy(to, group, entry->group_length);
+    to += entry->group_length;
+    memcpy(to, description, entry->description_length);
     RB_FAIL("interests.written");
     rb_store_release(&log->segment->bytes, bytes + RB_ALIGN8(length)); /* dp_read_interests acquires it */
     RB_FAIL("interests.logged");

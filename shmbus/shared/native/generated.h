@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001286172afull
+#define SB_LAYOUT 0x0000000142808ef9ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -334,7 +334,7 @@ SB_FIELD(sb_interest, flags, 7, 1);
 SB_FIELD(sb_interest, id, 8, 8);
 SB_FIELD(sb_interest, pattern_length, 16, 2);
 SB_FIELD(sb_interest, group_length, 18, 2);
-SB_FIELD(sb_interest, reserved, 20, 4);
+SB_FIELD(sb_interest, description_length, 20, 4);
 
 _Static_assert(sizeof(struct sb_interests) == 128, "sb_interests");
 SB_FIELD(sb_interests, prefix, 0, 64);

@@ -479,12 +479,12 @@ enum sb_interest_flag {
     SB_REDELIVER = 1 << 1,   /* handle: hold a send until done */
 };
 
-struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern and group name */
+struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern, group name and description */
     uint32_t length;     /* of the entry, before alignment */
     uint8_t op, role, bit, flags; /* bit: 0 plain, 1-31 group, ignored for handlers */
     uint64_t id;         /* of the endpoint's choosing; a removal names it alone */
     uint16_t pattern_length, group_length;
-    uint32_t reserved;
+    uint32_t description_length; /* of what observers are told about it; the dispatcher does not read that */
 };
 _Static_assert(sizeof(struct sb_interest) == 24, "an entry has no holes");
 
