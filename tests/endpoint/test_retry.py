@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -93,10 +94,24 @@ def test_what_it_does_not_name_ends_the_request(bus: shmbus.Bus, attach: Attach)
 
 
 def test_closing_the_endpoint_ends_a_pause(bus: shmbus.Bus, attach: Attach) -> None:
-    client = attach("client")
-    threading.Timer(0.05, client.close).start()
+    client, end = attach("client"), threading.Event()
+
+    class Long(Retry, frozen=True):
+        def pauses(self) -> Iterator[float]:
+            end.set()
+            yield 60.0
+
+    def close() -> None:
+        end.wait(60)
+        client.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    begin = time.monotonic()
     with pytest.raises(errors.EndpointClosed):
-        client.request("nobody", timeout=None, retry=Retry(attempts=2, backoff=60))
+        client.request("nobody", timeout=None, retry=Long())
+    assert time.monotonic() - begin < 30
+    closer.join()
 
 
 def test_pauses_double_up_to_a_second_and_differ() -> None:

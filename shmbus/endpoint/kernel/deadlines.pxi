@@ -7,6 +7,7 @@ deadline_in_context = IN_FORCE   # for Python
 
 @cython.final
 @cython.freelist(64)
+@cython.no_gc
 cdef class Deadline:
     """Until when something may take.
 

@@ -207,13 +207,14 @@ cdef class Receiving:
         return 0
 
     cdef inline object _call(self, object function, Message m, uint64_t limit_ns):
-        if m._header.kind == SB_REQUEST or in_force() is not None:
-            return self._call_in_time(function, m, limit_ns)
+        cdef Deadline deadline = deadline_of(m)
+        if deadline is not None or in_force() is not None:
+            return self._call_in_time(function, m, limit_ns, deadline)
         return function(m) if not limit_ns else self._call_limited(function, m, limit_ns)
 
-    cdef object _call_in_time(self, object function, Message m, uint64_t limit_ns):
-        """With the deadline of this message in force, and no other."""
-        token = PyContextVar_Set(IN_FORCE, deadline_of(m))
+    cdef object _call_in_time(self, object function, Message m, uint64_t limit_ns, Deadline deadline):
+        """With this deadline in force, and no other."""
+        token = PyContextVar_Set(IN_FORCE, deadline)
         try:
             return function(m) if not limit_ns else self._call_limited(function, m, limit_ns)
         finally:
