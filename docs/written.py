@@ -101,6 +101,7 @@ _EXPLAINED = {
     "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns deadline within",
     "howto/services.md#a-class-served": "Endpoint.offer Endpoint.client",
     "howto/services.md#see-what-is-offered": "BusView.services",
+    "howto/request.md#when-nobody-waits-any-more": "Message.cancelled",
     "howto/share.md#jobs-that-fail": "Message.nack",
 }
 """Where the guide explains each name, with an example."""

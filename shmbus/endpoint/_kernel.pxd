@@ -97,6 +97,8 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
         uint64_t asked
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
+    enum:
+        EP_CANCELS
     cdef struct ep_endpoint:
         char door_path[108]
         char bus_path[108]
@@ -118,6 +120,8 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t inside
         ep_request *requests
         uint32_t alerting
+        uint64_t cancels_seen
+        uint8_t cancels[EP_CANCELS][16]
         uint32_t completed
         bint nudge
         bint resting
@@ -161,6 +165,10 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
     uint64_t ep_stamp(ep_endpoint *)
     rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)
 
+cdef extern from "shmbus/endpoint/native/cancel.h" nogil:
+    bint ep_cancelled_since(const ep_endpoint *, const uint8_t *, uint64_t)
+    bint ep_withdrawn(const ep_endpoint *, const sb_record *)
+
 cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     void ep_set_in_hand(ep_endpoint *, uint64_t, uint64_t)
     void ep_set_work_done(ep_endpoint *, uint64_t)
@@ -200,7 +208,9 @@ cdef extern from "shmbus/endpoint/native/nack.h" nogil:
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)
     bint ep_request_waits(const ep_endpoint *, uint32_t)
+    void ep_sent_request(ep_endpoint *, uint32_t, const uint8_t *)
     void ep_drain_replies(ep_endpoint *)
+    void ep_drain_new_replies(ep_endpoint *)
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
     sb_pending *ep_pending_entry(ep_endpoint *, uint32_t)

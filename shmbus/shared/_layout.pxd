@@ -311,6 +311,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word patterns
         rb_word events_lost
         rb_word backlogs_failed
+        rb_word cancels
+        rb_word cancels_lost
         rb_word passes
         rb_word latency_count
         rb_word latency_sum_ns
@@ -384,6 +386,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word received_replies
         rb_word orphans
         rb_word expired
+        rb_word withdrawn
         rb_word handler_errors
         rb_word decode_errors
         rb_word timeouts

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000142808EF9
+LAYOUT = 0x00000001A8FD3FDA
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -99,7 +99,7 @@ class Kind(IntEnum):
     ERROR = 5  # instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE)
     PART = 6  # reserved: replies in parts
     END = 7  # reserved
-    CANCEL = 8  # reserved
+    CANCEL = 8  # a request is not waited for any more: a header alone, see endpoint/native/cancel.h
     CONTROL = 9  # reserved
     TAP = 10  # an observer's copy of a message
     NACK = 11  # work that its receiver gives back, see endpoint/native/nack.h
@@ -472,11 +472,13 @@ BUS = _structure(
     ("patterns", "<u8", 1264),
     ("events_lost", "<u8", 1272),
     ("backlogs_failed", "<u8", 1280),
-    ("passes", "<u8", 1288),
-    ("latency_count", "<u8", 1296),
-    ("latency_sum_ns", "<u8", 1304),
-    ("latency_max_ns", "<u8", 1312),
-    ("latency", ("<u8", 256), 1320),
+    ("cancels", "<u8", 1288),
+    ("cancels_lost", "<u8", 1296),
+    ("passes", "<u8", 1304),
+    ("latency_count", "<u8", 1312),
+    ("latency_sum_ns", "<u8", 1320),
+    ("latency_max_ns", "<u8", 1328),
+    ("latency", ("<u8", 256), 1336),
     ("deaths", ("<u8", 8), 3392),
     ("last_deaths", (DEATH, 16), 3456),
     ("last_losses", (LAST_LOSS, 16), 5632),
@@ -569,13 +571,14 @@ UP = _structure(
     ("received_replies", "<u8", 864),
     ("orphans", "<u8", 872),
     ("expired", "<u8", 880),
-    ("handler_errors", "<u8", 888),
-    ("decode_errors", "<u8", 896),
-    ("timeouts", "<u8", 904),
-    ("nacked", "<u8", 912),
-    ("let_go", "<u8", 920),
-    ("let_go_unkept", "<u8", 928),
-    ("watcher", "<u8", 936),
+    ("withdrawn", "<u8", 888),
+    ("handler_errors", "<u8", 896),
+    ("decode_errors", "<u8", 904),
+    ("timeouts", "<u8", 912),
+    ("nacked", "<u8", 920),
+    ("let_go", "<u8", 928),
+    ("let_go_unkept", "<u8", 936),
+    ("watcher", "<u8", 944),
     ("held", (HELD_ENTRY, 64), 960),
     ("kept", (LET_GO, 16), 3008),
     ("limits", ("<u8", 64), 10176),

@@ -242,6 +242,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Replies to it that no request waited for."""
     expired: int
     """Requests that it did not begin because their deadline was over."""
+    withdrawn: int
+    """Requests that it did not begin because their requesters had withdrawn them."""
     handler_errors: int
     """Messages whose handler or callback raised."""
     decode_errors: int

@@ -136,6 +136,18 @@ TEST(a_type_with_an_empty_token) { with_record(SB_DATA, ((struct sb_record){.kin
 TEST(a_type_with_a_wildcard) { with_record(SB_DATA, ((struct sb_record){.kind = SB_EVENT}), "x.*"); }
 TEST(a_type_with_a_space) { with_record(SB_DATA, ((struct sb_record){.kind = SB_EVENT}), "x y"); }
 TEST(a_type_that_is_the_buss_own) { with_record(SB_DATA, EVENT(0), "$bus.endpoint.down"); }
+TEST(a_cancel_with_a_payload) { with_record(SB_DATA, (struct sb_record){.kind = SB_CANCEL}, ""); }
+TEST(a_cancel_with_a_type) { with_record(SB_DATA, (struct sb_record){.kind = SB_CANCEL}, "x"); }
+TEST(a_cancel_among_the_replies) { with_record(SB_REPLIES, (struct sb_record){.kind = SB_CANCEL}, ""); }
+TEST(a_cancel_of_an_entry_that_does_not_exist)
+{
+    struct scene s = scene();
+    struct sb_record h = {.kind = SB_CANCEL, .correlation = {[15] = 4}};
+    CHECK(put(s.guilty, SB_DATA, h, "", "", 0));
+    flush(s.guilty);
+    is_put_out(&s);
+}
+
 TEST(a_kind_that_does_not_exist) { with_record(SB_DATA, (struct sb_record){.kind = 77}, "x"); }
 TEST(a_tap_from_an_endpoint) { with_record(SB_DATA, (struct sb_record){.kind = SB_TAP}, "x"); }
 TEST(a_reply_among_the_data) { with_record(SB_DATA, (struct sb_record){.kind = SB_REPLY}, "x"); }

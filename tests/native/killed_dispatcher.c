@@ -109,6 +109,37 @@ static const struct scenario replies_are_forwarded = {
     "replies are forwarded", prepare_replies, forward, check_replies, false};
 PROMISE(replies_are_forwarded)
 
+static void prepare_withdrawing(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->a, "ask");
+    s->number = ask(s->b, "ask", "0");
+    settle(s->w);
+    CHECK(take(s->a, &s->m));
+    withdraw(s->b, (uint16_t)s->number);
+    EQUAL(ask(s->b, "ask", "0"), s->number); /* with the same entry */
+}
+
+static void check_withdrawing(struct stage *s)
+{
+    struct message m;
+    uint32_t told = 0;
+    for (; take_reply(s->a, &m); told++) {
+        EQUAL(m.header.kind, SB_CANCEL);
+        CHECK(memcmp(m.header.correlation, s->m.header.correlation, 16) == 0);
+    }
+    CHECK(told >= 1 && told <= 3); /* said again rather than not */
+    CHECK(take(s->a, &m) && answer(s->a, &m, "still"));
+    GETS_NOTHING(s->a);
+    settle(s->w);
+    ends_with_reply(s->b, "still");
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario a_withdrawn_request_is_told_of = {
+    "a withdrawn request is told of", prepare_withdrawing, forward, check_withdrawing, false};
+PROMISE(a_withdrawn_request_is_told_of)
+
 static void prepare_overdue(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

@@ -76,6 +76,37 @@ static void check_asking(struct stage *s)
 static const struct scenario an_endpoint_asks = {"an endpoint asks", prepare_asking, ask_one, check_asking, true};
 PROMISE(an_endpoint_asks)
 
+static void prepare_withdrawing(struct stage *s)
+{
+    prepare_asking(s);
+    uint8_t id[16];
+    uint32_t index = ep_begin_request(&s->e, 0, false, id);
+    push_real(s, SB_REQUEST, "ask", TEXT, id, NULL);
+    ep_sent_request(&s->e, index, id);
+    s->number = (int)index;
+    settle(s->w);
+    CHECK(take(s->a, &s->m));
+}
+
+static void withdraw_one(struct stage *s) { ep_end_request(&s->e, (uint32_t)s->number); }
+
+/* Its end says it if it has not. */
+static void check_withdrawing(struct stage *s)
+{
+    struct message m;
+    uint32_t told = 0;
+    for (; take_reply(s->a, &m); told++) {
+        EQUAL(m.header.kind, SB_CANCEL);
+        CHECK(memcmp(m.header.correlation, s->m.header.correlation, 16) == 0);
+    }
+    CHECK(told >= 1 && told <= 2);
+    GETS_NOTHING(s->a);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_withdraws_a_request = {
+    "an endpoint withdraws a request", prepare_withdrawing, withdraw_one, check_withdrawing, true};
+PROMISE(an_endpoint_withdraws_a_request)
+
 static void prepare_taking(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

@@ -276,6 +276,16 @@ static inline uint16_t ask_again(struct peer *p, const char *type, const char *t
 
 static inline uint16_t ask(struct peer *p, const char *type, const char *text) { return ask_again(p, type, text, 1); }
 
+/* Wait no longer for what was asked with this entry, and say so: ep_end_request. */
+static inline void withdraw(struct peer *p, uint16_t index)
+{
+    struct sb_record h = {.kind = SB_CANCEL};
+    memcpy(h.correlation, p->pending[index].id, 16);
+    rb_store_release(&p->pending[index].state, SB_PENDING_FREE);
+    CHECK(put(p, SB_DATA, h, "", "", 0));
+    flush(p);
+}
+
 static inline bool answer(struct peer *p, const struct message *m, const char *text)
 {
     struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer,

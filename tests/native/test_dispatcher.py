@@ -18,6 +18,7 @@ SOURCES = [
     "events.c",
     "bus_events.c",
     "requests.c",
+    "cancels.c",
     "backlogs.c",
     "limits.c",
     "nacks.c",

@@ -109,6 +109,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "unrouted",
         "orphans",
         "expired",
+        "withdrawn",
         "handler_errors",
         "decode_errors",
         "timeouts",

@@ -171,6 +171,7 @@ static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
     dp_freeze(port);
     dp_forward_replies(f, port);
     dp_fail_begun(f, port);
+    dp_withdraw_all(f, port);
     RB_FAIL("departure.answered");
     if (rb_load(&port->row->down_emitted))
         return;
@@ -252,13 +253,22 @@ static inline bool dp_awaited(const struct dp_port *requester, const struct sb_r
            memcmp(requester->given[index].id, h->correlation, 16) == 0 && !rb_load(&requester->given[index].done);
 }
 
+/* And has not withdrawn it? */
+static inline bool dp_still_wanted(const struct dp_port *requester, const struct sb_record *h)
+{
+    if (!dp_awaited(requester, h))
+        return false;
+    const struct sb_pending *pending = &requester->pending[sb_index_of(h->correlation)];
+    return rb_load_acquire(&pending->state) == SB_PENDING_WAITING && memcmp(pending->id, h->correlation, 16) == 0;
+}
+
 /* A request or send goes to another handler; without one, a request ends with an error, and so does one that was
  * begun. False: it must wait. */
 static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span *span, bool begun,
                                    struct dp_route *route, const struct sb_record *h, const uint8_t *record)
 {
     struct dp_port *requester = h->kind == SB_REQUEST ? dp_port_of(f, sb_whom(h->peer, h->peer_generation)) : NULL;
-    if (h->kind == SB_REQUEST && !dp_awaited(requester, h))
+    if (h->kind == SB_REQUEST && !dp_still_wanted(requester, h))
         return true; /* nobody waits for it */
     if (route && route->handlers.count && !(requester && begun)) {
         struct dp_port *target = &f->ports[dp_choose_handler(f, route, NULL)->slot];
@@ -377,6 +387,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     if (port->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, port);
         dp_fail_begun(f, port);
+        dp_withdraw_all(f, port);
         dp_dead_letter_kept(f, port);
         dp_emit_down(f, port);
     }

@@ -46,16 +46,6 @@ static inline void dp_look_for_work(struct dp_forwarder *f, struct dp_port *port
     dp_wake_backlogs(f);
 }
 
-/* Does somebody still wait for the reply to this request, which is in the backlog? */
-static inline bool dp_still_wanted(struct dp_forwarder *f, const struct sb_record *h)
-{
-    const struct dp_port *requester = dp_port_of(f, sb_whom(h->peer, h->peer_generation));
-    if (!dp_awaited(requester, h))
-        return false;
-    const struct sb_pending *pending = &requester->pending[sb_index_of(h->correlation)];
-    return rb_load_acquire(&pending->state) == SB_PENDING_WAITING && memcmp(pending->id, h->correlation, 16) == 0;
-}
-
 enum dp_leaving { /* of one record in a backlog */
     DP_LEAVES,    /* one endpoint may have it now */
     DP_STAYS,     /* nobody may */
@@ -69,7 +59,7 @@ static inline enum dp_leaving dp_judge_waiting(struct dp_forwarder *f, struct dp
                                                const uint8_t *record, uint32_t stay,
                                                const struct dp_receiver **target, const struct dp_receivers **takers)
 {
-    if (h->kind == SB_REQUEST && !dp_still_wanted(f, h))
+    if (h->kind == SB_REQUEST && !dp_still_wanted(dp_port_of(f, sb_whom(h->peer, h->peer_generation)), h))
         return DP_WITHDRAWN;
     struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
     if (!route) /* its place in the cache is taken: it begins the next run */

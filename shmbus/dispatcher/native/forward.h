@@ -28,7 +28,7 @@ static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *t
     dp_consume(f, &f->run.span);
     RB_FAIL("forward.consumed");
     f->run.span.source->refused_since_ns[f->run.span.ring] = 0; /* the next head of line has not waited */
-    if (!f->run.returned) /* it was not sent by who gives it back */
+    if (!f->run.returned && f->run.header[0].kind != SB_CANCEL) /* its source has not counted it as sent */
         rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
@@ -162,6 +162,8 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
     } else if (verdict == DP_RETURNED) {
         dp_dead_letter_nacked(f, h->interests == SB_PLAIN ? "nobody handles it" : "its queue group has no member left");
         dp_restore(h);
+    } else if (verdict == DP_CANCEL) {
+        dp_cancel(f, source, h);
     } else if (verdict == DP_COLLIDES) {
         dp_fail_request(f, source, h->correlation, SB_FAULT_COLLISION, source, 0, &run->span);
     } else {

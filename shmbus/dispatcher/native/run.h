@@ -6,6 +6,7 @@
  * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
 #pragma once
 
+#include "shmbus/dispatcher/native/cancel.h"
 #include "shmbus/dispatcher/native/nack.h"
 
 enum dp_verdict { /* of one record */
@@ -14,6 +15,7 @@ enum dp_verdict { /* of one record */
     DP_NOBODY,    /* a send or request without a handler */
     DP_COLLIDES,  /* a request whose id is under way already */
     DP_RETURNED,  /* given back, and nobody will have it any more */
+    DP_CANCEL,    /* no message: a request is withdrawn */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
 
@@ -107,6 +109,8 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
     if (run->span.ring == SB_REPLIES)
         return h->kind == SB_REPLY || h->kind == SB_ERROR ? dp_judge_reply(f, source, h, position, chosen)
                                                           : DP_VIOLATION;
+    if (h->kind == SB_CANCEL) /* ends the run, and is looked at again as the first of the next */
+        return dp_is_cancel(source, h) ? DP_CANCEL : DP_VIOLATION;
     bool nack = h->kind == SB_NACK;
     if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST && !nack) || !h->type_length ||
         !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length)))

@@ -16,11 +16,19 @@ cdef class Inbox:
         self._callbacks = callbacks
 
     cdef inline bint _skips(self, const sb_record *header) noexcept:
-        """Under the lock. Whether to skip it: its kind is of a later version, or its deadline is over."""
+        """Under the lock. Whether to skip it: its kind is of a later version, its deadline is over, or it was
+        withdrawn."""
+        cdef ep_endpoint *e = self._connection.e
         if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
             return True
-        if header.kind == SB_REQUEST and header.deadline_ns and header.deadline_ns < rb_now():
-            rb_add(&self._connection.e.up.expired, 1)
+        if header.kind != SB_REQUEST:
+            return False
+        if header.deadline_ns and header.deadline_ns < rb_now():
+            rb_add(&e.up.expired, 1)
+            return True
+        ep_drain_new_replies(e)
+        if ep_withdrawn(e, header):
+            rb_add(&e.up.withdrawn, 1)
             return True
         return False
 
@@ -34,6 +42,7 @@ cdef class Inbox:
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
+        cdef uint64_t cancels
         cdef sb_tap tap
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
@@ -86,6 +95,7 @@ cdef class Inbox:
             self._threads.took(hand, hold != SB_HELD_DONE or header.kind == SB_REQUEST)
             lost = header.lost - e.lost_seen
             e.lost_seen = header.lost
+            cancels = e.cancels_seen
             ep_pass_on_data(e)
             ep_unlock(e)
             break
@@ -98,6 +108,7 @@ cdef class Inbox:
         m.type = name
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
         m.lost = lost
+        m._cancels = cancels
         m._payload = UNDECODED
         m._tap = tap
         if header.kind == SB_TAP and tap.target != SB_FROM_BUS:

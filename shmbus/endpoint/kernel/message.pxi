@@ -51,6 +51,8 @@ cdef class Message:
     cdef sb_record _header
     cdef uint64_t _position      # in the ring while it is held for handing on
     cdef readonly uint32_t lost
+    cdef uint64_t _cancels       # of a request: so many of the ids that are withdrawn are not its own
+    cdef bint _cancelled
     cdef bint _answered
     cdef bint _refused           # an answer was not accepted
     cdef bint _deferred
@@ -145,6 +147,30 @@ cdef class Message:
         """1, and one more for each receiver that had begun it and died, or gave it back. Of a request that is made
         with `retry=`, which attempt this is, as its requester says."""
         return self._header.attempt
+
+    @property
+    def cancelled(self):
+        """Of a request: whether nobody waits for its reply any more. Its requester has withdrawn it
+        (`cancel()`, a timeout, an exception while it waited), its deadline is over, or its requester has
+        ended. Of anything else False. Cheap enough to be asked in a loop."""
+        if self._header.kind != SB_REQUEST or self._endpoint is None:
+            return False
+        if not self._cancelled and self._connection.ours():
+            self._cancelled = (
+                0 < self._header.deadline_ns <= rb_now()
+                or not self._connection.peers.attached(self._header.peer, self._header.peer_generation)
+                or self._withdrawn())
+        return self._cancelled
+
+    cdef bint _withdrawn(self) noexcept:
+        cdef ep_endpoint *e = self._connection.e
+        cdef bint withdrawn
+        ep_lock(e)
+        ep_drain_new_replies(e)
+        withdrawn = ep_cancelled_since(e, self._header.correlation, self._cancels)
+        self._cancels = e.cancels_seen
+        ep_unlock(e)
+        return withdrawn
 
     cdef inline uint32_t work(self) noexcept:
         """For which of its interests it is work that somebody else could do: groups, or a command."""

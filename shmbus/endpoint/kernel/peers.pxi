@@ -34,6 +34,14 @@ cdef class PeerNames:
             self._generations[slot] = generation
         return <str>self._names[slot]
 
+    cdef bint attached(self, uint32_t slot, uint32_t generation):
+        """Whether it has not ended, as far as the bus knows."""
+        cdef const sb_row *row = row_at(self._bus, slot)
+        if row == NULL:
+            return False
+        cdef uint64_t state = rb_load_acquire(&row.state)
+        return rb_load(&row.generation) == generation and (state == SB_ROW_LIVE or state == SB_ROW_LEAVING)
+
     cdef object _read(self, uint32_t slot, uint32_t generation):
         """A name changes only with its generation, so the generation shows whether the copy is whole."""
         cdef const sb_row *row = row_at(self._bus, slot)

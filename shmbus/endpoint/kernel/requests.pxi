@@ -118,7 +118,8 @@ cdef class PendingReply:
         return self._outcome == CANCELLED
 
     def cancel(self):
-        """Give up the reply, and free the request's entry in the table: False if it is done."""
+        """Withdraw the request, without waiting: nobody waits for the reply any more, and its server
+        is told (`Message.cancelled`). False if it is done."""
         if self._outcome != CANCELLED and not self._look():
             self._requests.end(self, CANCELLED)
         return self._outcome == CANCELLED
@@ -181,6 +182,7 @@ cdef class Requests:
     cdef object _explain_timeout
     cdef list _pending           # PendingReply by index, or None
     cdef list _told              # those that are done, and to be told
+    cdef uint64_t _cancels_taken # of the ids of withdrawn requests: how many `take_cancelled` has returned
     cdef type _future            # futures.Reply
     cdef object pump             # futures.Pump
     cdef object _thread          # of the pump
@@ -299,6 +301,8 @@ cdef class Requests:
                 index = ep_begin_request(e, m.deadline_ns, pending is not None, identity)
                 if index != EP_NO_REQUEST and m.size <= <uint64_t>LARGE:
                     status = ep_push(e, &m, ep_stamp(e), batch, &armed)
+                    if status == RB_OK:
+                        ep_sent_request(e, index, identity)
                 if pending is not None and e.resting:
                     ep_nudge(e)
             ep_unlock(e)
@@ -322,8 +326,12 @@ cdef class Requests:
         if armed:
             ep_arm_watcher(e)
         try:
-            if status != RB_OK and not self._outbox.put_at_once(&m, batch):
-                self._outbox.put_slowly(&m, type, deadline.seconds, deadline.ns, batch, ALONE)
+            if status != RB_OK:
+                if not self._outbox.put_at_once(&m, batch):
+                    self._outbox.put_slowly(&m, type, deadline.seconds, deadline.ns, batch, ALONE)
+                ep_lock(e)
+                ep_sent_request(e, index, identity)
+                ep_unlock(e)
         except BaseException:
             if pending is None:
                 self._finish(index)
@@ -516,6 +524,25 @@ cdef class Requests:
         ep_alert(self._connection.e, pending._index)
         ep_unlock(self._connection.e)
         return 0
+
+    # For who serves ---------------------------------------------------------------------------------------------
+
+    def take_cancelled(self):
+        """The correlation ids of requests to this endpoint that were withdrawn since last asked, of the last ones.
+        Does not wait."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint8_t ids[EP_CANCELS][16]
+        cdef uint64_t count, i
+        if not self._connection.ours():
+            return []
+        ep_lock(e)
+        ep_drain_new_replies(e)
+        count = min(e.cancels_seen - self._cancels_taken, <uint64_t>EP_CANCELS)
+        for i in range(count):
+            memcpy(ids[i], e.cancels[(e.cancels_seen - count + i) % EP_CANCELS], 16)
+        self._cancels_taken = e.cancels_seen
+        ep_unlock(e)
+        return [(<const char *>ids[i])[:16] for i in range(count)]
 
     # For the thread that attends to the futures ------------------------------------------------------------------
 

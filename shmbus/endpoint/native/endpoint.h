@@ -21,6 +21,8 @@
 struct ep_request;
 struct ep_waiter;
 
+#define EP_CANCELS 1024u /* of the requests that were withdrawn after they came here, so many are remembered */
+
 struct ep_endpoint {
     pthread_mutex_t lock;
     uint64_t fork_mark;
@@ -60,6 +62,12 @@ struct ep_endpoint {
     uint64_t nap_ns, nap_seen;          /* its last nap, and what had happened by then (ep_nap) */
     uint64_t random, counter;           /* of correlation ids */
     uint64_t drains;                    /* how often the reply ring has been seen empty */
+    uint32_t untold;                    /* list of entries whose request was withdrawn, of which the server is still to
+                                         * be told */
+
+    uint8_t cancels[EP_CANCELS][16];    /* ids of requests to this endpoint that were withdrawn, the last ones, */
+    uint64_t cancels_seen;              /* and how many there were */
+    uint64_t cancels_before;            /* in the incoming data ring they lie before this position */
 
     rb_word trouble;                    /* enum ep_trouble; changed under the lock */
     uint32_t bad_ring;                  /* EP_RING_BAD: which, 0-1 incoming, 2-3 outgoing */

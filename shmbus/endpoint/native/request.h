@@ -1,14 +1,17 @@
 /* Requests: the pending table, of which half lies in UP for the dispatcher and half here, and the reply ring.
  *
  *   ep_begin_request      an entry for a request about to be sent; its index is in the correlation id
+ *   ep_sent_request       it is in the outgoing ring now
  *   ep_drain_replies      empty the reply ring: each reply completes the request that waits for it
  *   ep_request_waits      has it not completed yet?
  *   ep_next_completed     the next future whose reply is there
- *   ep_end_request        the caller has what it wants, or gives up (wait.h has ep_finish_request, which also wakes)
+ *   ep_end_request        the caller has what it wants, or withdraws it (wait.h has ep_finish_request, which also wakes)
+ *   ep_tell_withdrawn     tell servers of withdrawn requests for which there was no space
  *   ep_chosen             whom the dispatcher chose for it
  */
 #pragma once
 
+#include "shmbus/endpoint/native/cancel.h"
 #include "shmbus/endpoint/native/take.h"
 
 #include <stdlib.h>
@@ -17,9 +20,10 @@ enum ep_request_state { EP_REQUEST_FREE = 0, EP_REQUEST_WAITING = 1, EP_REQUEST_
 
 struct ep_request {          /* the private half of an entry */
     enum ep_request_state state;
+    bool sent;               /* it is in the outgoing ring, or was */
     bool future;             /* its reply may be collected later, by whichever thread */
     bool alert;              /* of a future: somebody is to be told of its reply at once */
-    uint32_t next;           /* in the list of completed futures */
+    uint32_t next;           /* in the list of completed futures, or of those of whose end the server is to be told */
     uint64_t serial;         /* of this use of the entry, never 0 */
     uint64_t ended_at;       /* `drains` when it ended */
     struct sb_record header; /* of the reply */
@@ -89,10 +93,12 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     e->completed_last = index;
 }
 
-/* A reply goes to the request whose id it bears, if that still waits. */
+/* A reply goes to the request whose id it bears, if that still waits; a cancel is of one that came here. */
 static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
 {
     uint32_t index = sb_index_of(header->correlation);
+    if (header->kind == SB_CANCEL)
+        ep_note_cancel(e, header);
     if (header->kind != SB_REPLY && header->kind != SB_ERROR)
         return;
     if (index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
@@ -124,18 +130,49 @@ static inline void ep_drain_replies(struct ep_endpoint *e)
         e->drains++;
 }
 
+/* Only if something has come. */
+static inline void ep_drain_new_replies(struct ep_endpoint *e)
+{
+    if (rb_load_acquire(e->in[SB_REPLIES].head) != e->in[SB_REPLIES].next)
+        ep_drain_replies(e);
+}
+
+static inline void ep_free_untold(struct ep_endpoint *e)
+{
+    uint32_t index = e->untold;
+    e->untold = e->requests[index].next;
+    e->free[e->free_count++] = (uint16_t)index;
+}
+
+/* Until then their entries are in use, so there are no more of them than entries. */
+static inline void ep_tell_withdrawn(struct ep_endpoint *e)
+{
+    while (e->untold != EP_NO_REQUEST && ep_push_cancel(e, ep_pending_entry(e, e->untold)->id) != RB_FULL)
+        ep_free_untold(e);
+}
+
+static inline bool ep_entry_to_be_had(const struct ep_endpoint *e)
+{
+    return e->free_count || e->untold != EP_NO_REQUEST;
+}
+
 /* A free entry of the table, filled in: its index, or EP_NO_REQUEST. An entry is used again only after the reply
  * ring was drained since its end, since space there is kept for the errors of each. */
 static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline_ns, bool future, uint8_t id[16])
 {
-    if (!e->free_count)
+    if (!ep_entry_to_be_had(e))
         return EP_NO_REQUEST;
+    if (!e->free_count)
+        ep_tell_withdrawn(e);
+    if (!e->free_count) /* rather than do without a request, one server is not told */
+        ep_free_untold(e);
     uint32_t index = e->free[e->free_count - 1];
     struct ep_request *request = &e->requests[index];
     if (request->ended_at == e->drains)
         ep_drain_replies(e);
     e->free_count--;
     request->state = EP_REQUEST_WAITING;
+    request->sent = false;
     request->future = future;
     request->alert = false;
     e->futures += future;
@@ -149,10 +186,19 @@ static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline
     return index;
 }
 
+/* Unless it has ended meanwhile, and its entry is another's. */
+static inline void ep_sent_request(struct ep_endpoint *e, uint32_t index, const uint8_t id[16])
+{
+    if (ep_request_waits(e, index) && memcmp(ep_pending_entry(e, index)->id, id, 16) == 0)
+        e->requests[index].sent = true;
+}
+
+/* One that has been sent and has no reply is withdrawn: its server is told at once, or when there is space. */
 static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_request *request = &e->requests[index];
-    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
+    bool withdrawn = ep_request_waits(e, index) && request->sent;
+    rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE); /* before the cancel, see dp_cancel */
     ep_leave_futures(e, index);
     request->state = EP_REQUEST_FREE;
     request->ended_at = e->drains;
@@ -161,7 +207,12 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
         request->payload = NULL;
         request->capacity = 0;
     }
-    e->free[e->free_count++] = (uint16_t)index;
+    if (withdrawn && ep_push_cancel(e, ep_pending_entry(e, index)->id) == RB_FULL) {
+        request->next = e->untold;
+        e->untold = index;
+    } else {
+        e->free[e->free_count++] = (uint16_t)index;
+    }
 }
 
 /* EP_NO_REQUEST where there is none. */

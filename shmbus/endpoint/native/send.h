@@ -57,6 +57,7 @@ static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
     case SB_EVENT: rb_add(&e->up->sent_events, 1); break;
     case SB_SEND: rb_add(&e->up->sent_sends, 1); break;
     case SB_REQUEST: rb_add(&e->up->sent_requests, 1); break;
+    case SB_CANCEL: break;
     default: rb_add(&e->up->sent_replies, 1); break;
     }
 }

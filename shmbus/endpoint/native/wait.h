@@ -101,16 +101,26 @@ static inline void ep_pass_on_data(struct ep_endpoint *e)
         ep_wake_followers(e, 0, true);
 }
 
+/* Where its server could not be told of its end, the watcher tries on. */
+static inline void ep_end_or_withdraw(struct ep_endpoint *e, uint32_t index)
+{
+    bool none = e->untold == EP_NO_REQUEST;
+    ep_end_request(e, index);
+    if (none && e->untold != EP_NO_REQUEST)
+        ep_wake_watcher();
+}
+
 static inline void ep_finish_request(struct ep_endpoint *e, uint32_t index)
 {
-    ep_end_request(e, index);
-    if (e->free_count == 1)
+    bool full = !ep_entry_to_be_had(e);
+    ep_end_or_withdraw(e, index);
+    if (full)
         ep_wake(e);
 }
 
 static inline void ep_give_up_request(struct ep_endpoint *e, uint32_t index)
 {
-    ep_end_request(e, index);
+    ep_end_or_withdraw(e, index);
     if (e->first)
         ep_wake_followers(e, 0, false);
     ep_wake(e);
@@ -240,6 +250,7 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
         if (w->want == EP_WANT_SPACE)
             ep_store_need(e, w->index);
         ep_take_view(&view, e);
+        ep_tell_withdrawn(e);
         ep_drain_replies(e);
         uint64_t trouble = ep_trouble(e);
         if (ep_satisfied(e, w))

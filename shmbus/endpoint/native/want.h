@@ -57,7 +57,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
         return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
     case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
     case EP_WANT_FUTURE: return e->nudge;
-    case EP_WANT_ENTRY: return e->free_count > 0 || e->completed != EP_NO_REQUEST;
+    case EP_WANT_ENTRY: return ep_entry_to_be_had(e) || e->completed != EP_NO_REQUEST;
     case EP_WANT_ALONE: return e->inside == 1;
     case EP_WANT_ANSWERED: return e->deferred == 0;
     case EP_WANT_EVENT: return e->event_known == e->serial;

@@ -2,6 +2,7 @@
  * touches Python. For every endpoint of the process, under that endpoint's lock, this thread
  *
  *   - publishes a batch whose time has come while its maker computes,
+ *   - tells servers of withdrawn requests once there is space for that,
  *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
  *   - finds the successor of one that has ended, and knocks at its door (door.h),
  *   - shows its event, if it has one, to the dispatcher that serves (show.h).
@@ -17,13 +18,14 @@
 
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/liveness.h"
-#include "shmbus/endpoint/native/send.h"
+#include "shmbus/endpoint/native/request.h"
 #include "shmbus/endpoint/native/show.h"
 #include "shmbus/shared/native/will.h"
 
 #include <signal.h>
 
 #define EP_SUCCESSOR_NS 10000000u /* how often to look for a successor */
+#define EP_UNTOLD_NS 10000000u    /* how often to look for space to tell a server of a withdrawn request */
 #define EP_WATCHED_MAX 1024
 
 struct ep_watcher {
@@ -62,6 +64,12 @@ static inline uint64_t ep_flush_due(struct ep_endpoint *e, uint64_t now)
         return due;
     ep_flush(e);
     return SB_NOWHERE;
+}
+
+static inline uint64_t ep_tell_due(struct ep_endpoint *e, uint64_t now)
+{
+    ep_tell_withdrawn(e);
+    return e->untold == EP_NO_REQUEST ? SB_NOWHERE : now + EP_UNTOLD_NS;
 }
 
 /* The dispatcher is gone. */
@@ -105,7 +113,7 @@ static inline uint64_t ep_look_at_dispatcher(struct ep_endpoint *e, struct ep_ro
 static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *round)
 {
     ep_lock(e);
-    uint64_t due = ep_flush_due(e, round->now), again = SB_NOWHERE;
+    uint64_t due = ep_flush_due(e, round->now), tell = ep_tell_due(e, round->now), again = SB_NOWHERE;
     uint64_t trouble = ep_trouble(e);
     if (trouble & EP_FOR_GOOD) {
         ep_set_trouble(e, trouble & EP_FOR_GOOD, 0);
@@ -121,6 +129,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
         again = shown < again ? shown : again;
     }
     ep_unlock(e);
+    due = tell < due ? tell : due;
     return again < due ? again : due;
 }
 

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000142808ef9ull
+#define SB_LAYOUT 0x00000001a8fd3fdaull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -175,11 +175,13 @@ SB_FIELD(sb_bus, types_known, 1256, 8);
 SB_FIELD(sb_bus, patterns, 1264, 8);
 SB_FIELD(sb_bus, events_lost, 1272, 8);
 SB_FIELD(sb_bus, backlogs_failed, 1280, 8);
-SB_FIELD(sb_bus, passes, 1288, 8);
-SB_FIELD(sb_bus, latency_count, 1296, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 1304, 8);
-SB_FIELD(sb_bus, latency_max_ns, 1312, 8);
-SB_FIELD(sb_bus, latency, 1320, 2048);
+SB_FIELD(sb_bus, cancels, 1288, 8);
+SB_FIELD(sb_bus, cancels_lost, 1296, 8);
+SB_FIELD(sb_bus, passes, 1304, 8);
+SB_FIELD(sb_bus, latency_count, 1312, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 1320, 8);
+SB_FIELD(sb_bus, latency_max_ns, 1328, 8);
+SB_FIELD(sb_bus, latency, 1336, 2048);
 SB_FIELD(sb_bus, deaths, 3392, 64);
 SB_FIELD(sb_bus, last_deaths, 3456, 2176);
 SB_FIELD(sb_bus, last_losses, 5632, 7168);
@@ -257,13 +259,14 @@ SB_FIELD(sb_up, received_requests, 856, 8);
 SB_FIELD(sb_up, received_replies, 864, 8);
 SB_FIELD(sb_up, orphans, 872, 8);
 SB_FIELD(sb_up, expired, 880, 8);
-SB_FIELD(sb_up, handler_errors, 888, 8);
-SB_FIELD(sb_up, decode_errors, 896, 8);
-SB_FIELD(sb_up, timeouts, 904, 8);
-SB_FIELD(sb_up, nacked, 912, 8);
-SB_FIELD(sb_up, let_go, 920, 8);
-SB_FIELD(sb_up, let_go_unkept, 928, 8);
-SB_FIELD(sb_up, watcher, 936, 8);
+SB_FIELD(sb_up, withdrawn, 888, 8);
+SB_FIELD(sb_up, handler_errors, 896, 8);
+SB_FIELD(sb_up, decode_errors, 904, 8);
+SB_FIELD(sb_up, timeouts, 912, 8);
+SB_FIELD(sb_up, nacked, 920, 8);
+SB_FIELD(sb_up, let_go, 928, 8);
+SB_FIELD(sb_up, let_go_unkept, 936, 8);
+SB_FIELD(sb_up, watcher, 944, 8);
 SB_FIELD(sb_up, held, 960, 2048);
 SB_FIELD(sb_up, kept, 3008, 7168);
 SB_FIELD(sb_up, limits, 10176, 512);

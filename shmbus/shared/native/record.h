@@ -14,7 +14,7 @@ enum sb_kind {
     SB_ERROR = 5,   /* instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE) */
     SB_PART = 6,    /* reserved: replies in parts */
     SB_END = 7,     /* reserved */
-    SB_CANCEL = 8,  /* reserved */
+    SB_CANCEL = 8,  /* a request is not waited for any more: a header alone, see endpoint/native/cancel.h */
     SB_CONTROL = 9, /* reserved */
     SB_TAP = 10,    /* an observer's copy of a message */
     SB_NACK = 11,   /* work that its receiver gives back, see endpoint/native/nack.h */

@@ -177,6 +177,7 @@ def counters(row: Row) -> Table:
         ("unrouted", info.unrouted),
         ("orphans", info.orphans),
         ("expired", info.expired),
+        ("withdrawn", info.withdrawn),
         ("handler errors", info.handler_errors),
         ("decode errors", info.decode_errors),
         ("timeouts", info.timeouts),

@@ -1,0 +1,65 @@
+/* Withdrawn requests: who was given a request learns that nobody waits for its reply any more.
+ *
+ * Its requester says so in a record behind it (endpoint/native/cancel.h), and whom it was given to stands in
+ * `given`, so an endpoint can name requests of its own only. The server is told among its replies, never out of the
+ * space that is kept for errors. Nothing of it is in the journal: a successor that finds the record again tells it
+ * again. What waits in a backlog is dropped there, because its entry in UP is free by then.
+ *
+ * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all. */
+#pragma once
+
+#include "shmbus/dispatcher/native/emit.h"
+
+/* It has nothing but a header, and names one of its source's entries. */
+static inline bool dp_is_cancel(const struct dp_port *source, const struct sb_record *h)
+{
+    return h->length == SB_HEADER && sb_index_of(h->correlation) < source->pending_count;
+}
+
+/* Tell `server`; never waits. */
+static inline void dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
+                                  const uint8_t id[16])
+{
+    struct sb_record h = {.length = SB_HEADER, .kind = SB_CANCEL, .flags = SB_NONE, .peer = (uint16_t)requester->slot,
+                          .attempt = 1, .peer_generation = requester->generation, .sent_ns = f->now};
+    struct rb_producer *out = &server->in[SB_REPLIES];
+    uint8_t *at;
+    memcpy(h.correlation, id, 16);
+    enum rb_status status = rb_claim(out, SB_HEADER, server->reserve, &at);
+    if (status == RB_CORRUPT)
+        dp_quarantine(f, server);
+    rb_add(status == RB_OK ? &f->bus->cancels : &f->bus->cancels_lost, 1);
+    if (status != RB_OK)
+        return;
+    memcpy(at, &h, sizeof h);
+    rb_commit(out, SB_HEADER);
+    RB_FAIL("cancel.written");
+    dp_publish(f, server, SB_REPLIES, 1);
+    RB_FAIL("cancel.published");
+}
+
+/* The requester does not wait any more for what its entry `index` was given away for, if that was `id` (NULL:
+ * whatever it was) and has not ended. */
+static inline void dp_withdraw(struct dp_forwarder *f, struct dp_port *requester, uint32_t index, const uint8_t *id)
+{
+    const struct sb_target *given = &requester->given[index];
+    struct dp_port *server = dp_port_of(f, rb_load(&given->whom));
+    if (!server || dp_is_backlog(server) || server->corrupt || server->state == SB_ROW_DYING ||
+        rb_load(&given->done) || (id && memcmp(given->id, id, 16) != 0))
+        return;
+    dp_tell_cancel(f, server, requester, given->id);
+}
+
+/* The record says so. */
+static inline void dp_cancel(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h)
+{
+    dp_withdraw(f, source, sb_index_of(h->correlation), h->correlation);
+}
+
+/* It has ended, and waits for nothing. */
+static inline void dp_withdraw_all(struct dp_forwarder *f, struct dp_port *requester)
+{
+    for (uint32_t i = 0; i < requester->pending_count; i++)
+        if (rb_load(&requester->given[i].whom) != dp_whom_of(requester))
+            dp_withdraw(f, requester, i, NULL);
+}
