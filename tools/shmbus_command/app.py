@@ -10,6 +10,7 @@ from shmbus_console.run import EXIT_CODES, USAGE
 
 COMMANDS = {
     "bench": "bench:bench",
+    "call": "calling:call",
     "completion": "shell:completion",
     "describe": "describe:describe",
     "doctor": "doctor:doctor",

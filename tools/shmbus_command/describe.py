@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import click
 import msgspec
 from shmbus_console.options import bus_option, complete_endpoint, json_option
 from shmbus_console.output import print_json
-from shmbus_console.text import columns, duration, size
+from shmbus_console.schemas import definitions, signature
+from shmbus_console.text import columns, duration, one_line, size
 
 from shmbus import errors, observe
-from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, Ring
+from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
 from .facts import ago, deaths, facts_of, fields, limits, lost, when
 from .tables import below
@@ -69,6 +71,9 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
     if rows:
         heads = ["PATTERN", "ROLE", "GROUP", "OVERFLOW", "ENDPOINT"]
         lines += ["", *columns(heads, sorted(rows), "  ")]
+    methods = [i.method for e in endpoints for i in e.interests if i.method is not None]
+    if methods:
+        lines += ["", "  METHODS", *_methods(methods)]
     return lines + below(health.backlogs, health.last_losses, health.last_deaths)
 
 
@@ -122,10 +127,29 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
             facts[name.replace("_", " ")] = value
     lines = [e.name, *facts_of(facts)]
     for i in e.interests:
+        if i.method is not None:
+            continue
         group = f", group {i.group}" if i.group else ""
         lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
         lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
+    methods = [i.method for i in e.interests if i.method is not None]
+    if methods:
+        lines += ["  offers", *_methods(methods)]
     return lines
+
+
+def _methods(methods: Iterable[MethodInfo]) -> list[str]:
+    """What they take and return, and what the names in that stand for."""
+    lines = []
+    ordered = sorted(methods, key=lambda one: (one.service, one.type, signature(one)))
+    for _, alike in groupby(ordered, lambda one: one.service):
+        named: dict[str, str] = {}
+        for one in alike:
+            about = f"  {one.summary}" if one.summary else ""
+            lines.append(f"    {signature(one)}{about}")
+            named |= definitions(one)
+        lines += [f"      {name}: {text}" for name, text in sorted(named.items())]
+    return [one_line(line) for line in dict.fromkeys(lines)]
 
 
 def _waiting(count: int, oldest: float | None) -> str:

@@ -123,7 +123,7 @@ def exit_code(problem: errors.BusError) -> int:
             return TIMED_OUT
         case errors.NoSuchBus() | errors.LayoutMismatch() | errors.BusDown():
             return NO_BUS
-        case errors.UsageError():
+        case errors.UsageError() | errors.InvalidArguments():
             return USAGE
         case _:
             return FAILED

@@ -28,6 +28,7 @@ from .conftest import COMMAND, Ran
 Command = Callable[..., Ran]
 
 ON_A_BUS = {
+    "call": ["-b", "BUS", "a"],
     "describe": ["-b", "BUS"],
     "health": ["BUS"],
     "ls": ["BUS"],
@@ -88,6 +89,8 @@ def test_a_missing_bus_ends_any_command_with_3_and_a_name_that_is_none_with_2(
         ["pub", "$bus.lost"],
         ["send", "*"],
         ["request", ""],
+        ["call", "a.b", "c=1"],
+        ["call", "a.*"],
         ["reply", "a b"],
         ["pub", os.fsdecode(b"\xff.a")],
         ["ls", "--bus", os.fsdecode(b"\xff")],

@@ -19,6 +19,7 @@ import pytest
 
 import shmbus
 from shmbus.shared import layout
+from shmbus.shared.methods import MethodInfo, encode
 from shmbus.testing import start_python
 from shmbus.views.facts import Process
 from shmbus.views.usage import Processes
@@ -178,6 +179,30 @@ def test_an_endpoint_s_page_looks_as_it_did(staged: BusByHand) -> None:
         await pilot.press("enter")
         await until(app, pilot, "log.*")
         await until_snapshot(app, pilot, "endpoint-80x40", staged)
+
+    drive(staged, use, height=40)
+
+
+def test_an_endpoint_s_page_tells_what_it_offers(staged: BusByHand) -> None:
+    integer = {"type": "integer"}
+    add = MethodInfo(
+        service="calc",
+        name="add",
+        interface="Calculator",
+        arguments={"type": "object", "properties": {"a": integer}, "required": ["a"]},
+        result=integer,
+    )
+    staged.endpoint(7, "a-worker").interests(
+        entry(1, "calc.add", role=layout.InterestRole.HANDLE, description=encode(add)),
+        entry(2, "calc.old", role=layout.InterestRole.HANDLE, description=b"of another version"),
+    )
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "a-worker")
+        await pilot.press("enter")
+        seen = await until(app, pilot, "calc.old")
+        assert "offers     calc.add(a: integer) -> integer" in seen
+        assert "handles    calc.old" in seen
 
     drive(staged, use, height=40)
 

@@ -9,6 +9,8 @@ from msgspec.structs import asdict
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from shmbus_console.schemas import takes
+from shmbus_console.text import one_line
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
@@ -203,6 +205,10 @@ def interests(info: EndpointInfo) -> list[Text]:
     found = []
     for interest in info.interests[:200]:
         role = {"handle": "handles", "tap": "taps"}.get(interest.role, "subscribes")
+        if interest.method is not None:
+            text = one_line(takes(interest.method))
+            found.append(Text.assemble("  offers     ", (interest.pattern, "bold"), (text, "dim")))
+            continue
         line = Text.assemble(f"  {role:11}", (interest.pattern, "bold"))
         if interest.group is not None:
             line.append(f"  group {interest.group}", "cyan")
