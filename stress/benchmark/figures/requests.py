@@ -20,6 +20,7 @@ def bus_requests(
     busy: bool = False,
     silent: int = 0,
     settings: shmbus.Settings | None = None,
+    typed: bool = False,
 ) -> Sample:
     bus = bench.bus()
     small = shmbus.Settings(in_bytes=4096, out_bytes=4096, reply_bytes=4096)
@@ -30,8 +31,8 @@ def bus_requests(
             place.middle,
             supporting=True,
         ),
-        Role(ends.replier, (bus,), place.server, supporting=True),
-        Role(ends.requester, (bus, bench.scale.seconds), place.client),
+        Role(ends.offerer if typed else ends.replier, (bus,), place.server, supporting=True),
+        Role(ends.requester, (bus, bench.scale.seconds, typed), place.client),
     ]
     roles += [
         Role(ends.silent, (bus, first, silent // 8, small), supporting=True)
@@ -155,6 +156,24 @@ def _busy(bench: Bench) -> Figure:
     )
 
 
+def _services(bench: Bench) -> Figure:
+    return Figure(
+        "services",
+        {
+            "request": partial(bus_requests, bench, ENDS_SHARE),
+            "call of a service": partial(bus_requests, bench, ENDS_SHARE, typed=True),
+        },
+        [
+            Claim(
+                "request p50, the ends share a core: a typed call of a service / a plain request",
+                ratio("call of a service", "request", "p50"),
+                1.6,
+                at_most=True,
+            )
+        ],
+    )
+
+
 def _silent(bench: Bench) -> Figure:
     settings = shmbus.Settings(max_endpoints=258)
     return Figure(
@@ -179,4 +198,10 @@ def _latency(measured: Latency) -> Sample:
 
 
 def figures(bench: Bench) -> list[Figure]:
-    return [_requests(bench), _placement(bench), _busy(bench), _silent(bench)]
+    return [
+        _requests(bench),
+        _placement(bench),
+        _busy(bench),
+        _services(bench),
+        _silent(bench),
+    ]

@@ -51,7 +51,19 @@ def replier(stage: Stage, bus: str) -> None:
         endpoint.run()
 
 
-def requester(stage: Stage, bus: str, seconds: float) -> Latency:
+class Echo:
+    def echo(self, payload: bytes) -> bytes:
+        return payload
+
+
+def offerer(stage: Stage, bus: str) -> None:
+    with shmbus.attach(bus, name="offerer", timeout=20.0) as endpoint:
+        endpoint.offer(Echo(), "bench")
+        stage.ready()
+        endpoint.run()
+
+
+def requester(stage: Stage, bus: str, seconds: float, typed: bool = False) -> Latency:
     with shmbus.attach(bus, name="requester", timeout=20.0) as endpoint:
         endpoint.wait_for("bench.echo", timeout=20.0)
         request = endpoint.request
@@ -60,7 +72,7 @@ def requester(stage: Stage, bus: str, seconds: float) -> Latency:
             return request("bench.echo", payload).payload
 
         stage.ready()
-        return time_calls(call, seconds)
+        return time_calls(endpoint.client(Echo, "bench").echo if typed else call, seconds)
 
 
 def sender(
