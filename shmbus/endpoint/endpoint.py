@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
@@ -28,6 +29,7 @@ from .flag import Flag
 from .futures import Pump
 from .interests import Callback, Interests
 from .many import ask_many, window_of
+from .retry import Retry, check_retry
 from .returns import Returns
 from .runners import Runners
 from .seat import Seat
@@ -269,42 +271,56 @@ class Endpoint(EndpointCore):
 
     # Services --------------------------------------------------------------------------------
 
-    def offer(self, instance: object, service: str, *, redeliver: bool = False) -> Subscription:
+    def offer(
+        self,
+        instance: object,
+        service: str,
+        *,
+        redeliver: bool = False,
+        limit: float | None = None,
+    ) -> Subscription:
         """Serve the public methods of `instance`: requests of type ``calc.add`` call its method
         ``add``, where `service` is ``calc``.
 
         Arguments and results are of the types that the methods' annotations name. What a method
         raises reaches the caller as `RemoteError`; a call whose arguments are of other types is
-        answered with `InvalidArguments`. `redeliver`: as with `handle`. Closing what is returned
-        ends it. Raises `InvalidService` (a method takes ``*args`` or ``**kwargs``, yields, is
-        async, or has a type that msgspec does not know), `InvalidType`, `HandlerConflict`, and
-        like `subscribe`.
+        answered with `InvalidArguments`. `redeliver`, `limit`: of each method, as with `handle`.
+        Closing what is returned ends it. Raises `InvalidService` (a method takes ``*args`` or
+        ``**kwargs``, yields, is async, or has a type that msgspec does not know), `InvalidType`,
+        `HandlerConflict`, and like `subscribe`.
         """
         self._connection.require_own()
         codec = self._seat.codec
         found = operations(
             instance, service, encodes=codec.encodes, decodes=codec.decodes, tasks=False
         )
-        return self._subscribing.offer(service, found, redeliver=redeliver)
+        return self._subscribing.offer(service, found, redeliver=redeliver, limit=limit)
 
     def client(
-        self, interface: Callable[..., T], service: str, *, timeout: float | None = 5.0
+        self,
+        interface: Callable[..., T],
+        service: str,
+        *,
+        timeout: float | None = 5.0,
+        retry: Retry | None = None,
     ) -> T:
         """An object with the methods of the class `interface`: calling ``add`` makes a request of
         type ``calc.add``, where `service` is ``calc``, and returns what the method there returns.
 
         `interface`: the class that is offered, or a protocol or base class with methods of the same
-        names; nobody makes an instance of it. `timeout`: seconds that each call waits. Raises
-        `InvalidService`, `InvalidType`. The methods raise `TypeError` for arguments that do not fit
-        the signature, `InvalidArguments` where the server expects other types, `InvalidResult`
-        where it returns another, and like `request`.
+        names; nobody makes an instance of it. `timeout`: seconds that each call waits. `retry`:
+        when it is made again, as with `request`. Raises `InvalidService`, `InvalidType`,
+        `InvalidSetting`. The methods raise `TypeError` for arguments that do not fit the signature,
+        `InvalidArguments` where the server expects other types, `InvalidResult` where it returns
+        another, and like `request`.
         """
         self._connection.require()
         codec, wait = self._seat.codec, seconds(timeout)
+        ask = self.request if retry is None else partial(self.request, retry=check_retry(retry))
         made: T = client(
             interface,
             service,
-            lambda method: caller(method, self.request, wait),
+            lambda method: caller(method, ask, wait),
             encodes=codec.encodes,
             decodes=codec.decodes,
         )

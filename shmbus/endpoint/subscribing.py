@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -174,9 +174,15 @@ class Subscribing:
             )
 
     def offer(
-        self, service: str, operations: Iterable[Operation], *, redeliver: bool
+        self,
+        service: str,
+        operations: Sequence[Operation],
+        *,
+        redeliver: bool,
+        limit: float | None,
     ) -> Subscription:
         for each in operations:
+            _check_limit(limit, each.handler)
             self._seat.codec.decoder(each.arguments)
         with self._lock:
             for each in operations:
@@ -189,6 +195,7 @@ class Subscribing:
                     flags=InterestFlag.REDELIVER if redeliver else 0,
                     function=each.handler,
                     payload_type=each.arguments,
+                    limit=limit,
                     description=each.description,
                 )
                 for each in operations
@@ -204,10 +211,10 @@ class Subscribing:
         self._endpoint._connection.require()
         if self._ending.begun:
             raise errors.EndpointClosed(endpoint=self._seat.name)
-        for each in interests:
-            self._interests.add(each)
-        self._forget_callbacks()
         try:
+            for each in interests:
+                self._interests.add(each)
+            self._forget_callbacks()
             self._change(interests, InterestOp.ADD)
             if any(each.function is not None for each in interests):
                 self._runners.expect()

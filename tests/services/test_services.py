@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import functools
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -205,6 +206,28 @@ def test_a_method_may_be_a_command_that_is_handed_on(server: Server, client: Cli
     client.send("jobs.work", {"n": 7})
     client.client(Jobs, "jobs").work(8)
     assert done == [7, 8]
+
+
+def test_a_call_may_be_made_again_and_a_method_may_have_a_limit(
+    server: Server, client: Client
+) -> None:
+    tried: list[int] = []
+    hang = threading.Event()
+
+    class Flaky:
+        def work(self) -> int:
+            tried.append(1)
+            if len(tried) == 1:
+                hang.wait(60)
+            return len(tried)
+
+    server.offer(Flaky(), "flaky", limit=0.05)
+    server.start(threads=2)
+    again = shmbus.Retry(attempts=2, on=(shmbus.HandlerTimeout,))
+    assert client.client(Flaky, "flaky", timeout=60, retry=again).work() == 2
+    hang.set()
+    with pytest.raises(shmbus.errors.InvalidSetting):
+        client.client(Flaky, "flaky", retry=3)  # type: ignore[arg-type]
 
 
 # What does not fit ------------------------------------------------------------------------------
