@@ -90,6 +90,7 @@ _EXPLAINED = {
     "howto/receive.md#callbacks": "Endpoint.subscribe Endpoint.run Endpoint.start "
     "Subscription.close Subscription.pattern Subscription.group",
     "howto/receive.md#asking": "Endpoint.receive Endpoint.receive_many",
+    "howto/loops.md": "Endpoint.fileno",
     "howto/receive.md#what-a-message-says": "Message.type Message.payload Message.source "
     "Message.kind Message.size Message.sent_ns Message.lost Message.attempt "
     "Message.redelivered Message.correlation_id Message.done Endpoint.name",

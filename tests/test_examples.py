@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,26 +40,65 @@ worker-2 died \(killed\), and was started again with another pid
 worker-1 died \(killed\), and was started again with another pid
 3 deaths, 2 workers at the end
 """,
+    "other_loops/selectors_loop.py": """client reads: HELLO 0
+client reads: HELLO 1
+client reads: HELLO 2
+""",
+    "other_loops/trio_loop.py": r"""temperatures: 20\.0 21\.0 22\.0
+nobody measures any more: True
+the loop went on meanwhile: True
+""",
+    "other_loops/gevent_loop.py": r"""temperatures: 20\.0 21\.0 22\.0
+answers: 20\.0 21\.0 22\.0
+the loop went on meanwhile: True
+""",
+    "other_loops/tkinter_loop.py": """the window shows 1
+the window shows 2
+the window shows 3
+""",
 }
 
 
 def test_every_example_is_run() -> None:
-    assert {file.name for file in EXAMPLES.glob("*.py")} == set(SHOWN)
+    assert {str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.py")} == set(SHOWN)
+
+
+@contextlib.contextmanager
+def display() -> Iterator[str]:
+    """A display that nobody sees. Skips the test where there is none."""
+    if shutil.which("Xvfb") is None or importlib.util.find_spec("_tkinter") is None:
+        pytest.skip("there is no Xvfb, or no tkinter")
+    shown, number = os.pipe()
+    command = ["Xvfb", "-displayfd", str(number), "-nolisten", "tcp", "-screen", "0", "64x64x24"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=[number]) as server:
+        os.close(number)
+        try:
+            with open(shown) as line:
+                yield ":" + line.readline().strip()
+        finally:
+            server.terminate()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", SHOWN)
 def test_the_example_prints_what_it_promises(example: str) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / example)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
-    try:
-        printed, complaints = process.communicate(timeout=120)
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, 9)
-            process.communicate()
+    with contextlib.ExitStack() as opened:
+        shown = opened.enter_context(display()) if "tkinter" in example else ""
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            env=os.environ | {"DISPLAY": shown},
+        )
+        try:
+            printed, complaints = process.communicate(timeout=120)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, 9)
+                process.communicate()
     assert process.returncode == 0, complaints
     assert complaints == ""
     assert re.fullmatch(SHOWN[example], printed), printed

@@ -126,11 +126,12 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint nudge
         bint resting
         int event_fd
+        uint64_t event_minds
         uint32_t bad_ring
         uint64_t bad_position
     void ep_lock(ep_endpoint *)
     void ep_unlock(ep_endpoint *)
-    void ep_wake(ep_endpoint *)
+    void ep_wake(ep_endpoint *, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:
@@ -248,6 +249,7 @@ cdef extern from "shmbus/endpoint/native/event.h" nogil:
     void ep_event_need(ep_endpoint *, uint32_t, uint64_t)
     void ep_event_disarm(ep_endpoint *)
     bint ep_event_arm(ep_endpoint *, uint64_t)
+    void ep_event_rest(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     void ep_wake_watcher()

@@ -17,7 +17,7 @@ from shmbus import errors
 from shmbus.services.calling import caller, client
 from shmbus.services.serving import operations
 from shmbus.settings import check_count
-from shmbus.shared import names, patterns
+from shmbus.shared import names, patterns, shortage
 from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
 from shmbus.shared.messages import Death
@@ -33,7 +33,7 @@ from .retry import Retry, check_retry
 from .returns import Returns
 from .runners import Runners
 from .seat import Seat
-from .subscribing import OnError, Subscribing, Subscription, check_callable
+from .subscribing import CONFIRM, OnError, Subscribing, Subscription, check_callable
 from .trouble import Explanations, conflict, inside_run
 from .upcalls import Upcalls
 
@@ -358,6 +358,19 @@ class Endpoint(EndpointCore):
             found.append(message)
             wait = 0.0
         return found
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `receive(0)` has something to do, or would raise: for
+        select, epoll, and event loops that are not asyncio. -1 once it is closed, as with a socket.
+
+        Whoever finds it readable calls `receive(0)` until that returns None. It then becomes
+        readable once for all that comes until the next such call. It belongs to this endpoint:
+        neither read nor close it. Raises like `subscribe` where it is asked for the first time;
+        `NoResource` where the system gives no descriptor.
+        """
+        self._connection.require_own()
+        with shortage.told(self._seat.names.bus, "descriptor to wait at"):
+            return self._connection.descriptor(CONFIRM)
 
     def __iter__(self) -> Iterator[Message]:
         """Messages that have no callback, until the endpoint is closed. Callbacks of others run

@@ -163,6 +163,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_EVENT_REPLIES
         SB_EVENT_SPACE
         SB_EVENT_STATE
+        SB_EVENT_END
     enum: # sb_held_state; a named one could not be an index
         SB_HELD_OPEN
         SB_HELD_DONE
@@ -431,6 +432,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t todo_offset
         rb_word state
         rb_word interests_seen
+        rb_word event_known
         sb_down_outgoing outgoing[2]
         sb_down_incoming incoming[2]
         rb_word lost

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001A8FD3FDA
+LAYOUT = 0x000000018C0AEFA2
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -233,6 +233,7 @@ class EventWant(IntEnum):
     REPLIES = 2  # in its incoming reply ring
     SPACE = 4  # a tail of its outgoing rings has reached `need`
     STATE = 8  # anything else for which its doorbell is rung
+    END = 16  # of that, what ends calls: of the bus, of its dispatcher, of the endpoint
 
 
 class HeldState(IntEnum):
@@ -634,6 +635,7 @@ DOWN = _structure(
     ("todo_offset", "<u8", 168),
     ("state", "<u8", 192),
     ("interests_seen", "<u8", 200),
+    ("event_known", "<u8", 208),
     ("outgoing", (DOWN_OUTGOING, 2), 256),
     ("incoming", (DOWN_INCOMING, 2), 384),
     ("lost", "<u8", 512),

@@ -19,7 +19,7 @@ from shmbus import Bus, Endpoint, errors
 from shmbus.shared import door
 from shmbus.shared.door import Answer, Knock
 from shmbus.shared.layout import LAYOUT, DoorCode, EventWant
-from shmbus.testing import TIMEOUT, BusProcess, eventually
+from shmbus.testing import TIMEOUT, eventually
 
 DATA, REPLIES, STATE = EventWant.DATA, EventWant.REPLIES, EventWant.STATE
 
@@ -88,27 +88,6 @@ def test_it_becomes_readable_where_the_endpoint_ends(bus: Bus, ends: str) -> Non
             a.receive(0)
     assert a._connection.event == -1
     os.close(event)
-
-
-def test_it_becomes_readable_where_the_dispatcher_is_killed_and_the_next_one_rings_it(
-    bus_name: str, bus_process: BusProcess
-) -> None:
-    with shmbus.attach(bus_name, reconnect=True) as endpoint:
-        event = open_event(endpoint)
-        endpoint.subscribe("x")
-        endpoint._connection.disarm()
-        settle(endpoint, DATA | STATE)
-        bus_process.kill()
-        assert readable(event)
-        endpoint._connection.disarm()
-        settle(endpoint, DATA)
-        bus_process.restart()
-        with shmbus.attach(bus_name) as other:
-            other.publish("x", "from the next bus")
-        assert readable(event)
-        message = endpoint.receive(0)
-        assert message is not None
-        assert message.payload == "from the next bus"
 
 
 def test_it_becomes_readable_where_the_bus_is_left_to_a_successor(bus_name: str) -> None:

@@ -72,6 +72,7 @@ calls = {
     "on_death": lambda: ep.on_death("anybody", print),
     "publish": lambda: ep.publish("x"),
     "publish_many": lambda: ep.publish_many([("x", 1)]),
+    "fileno": lambda: ep.fileno(),
     "receive": lambda: ep.receive(0),
     "receive_many": lambda: ep.receive_many(0),
     "request": lambda: ep.request("x"),

@@ -167,7 +167,7 @@ static inline void dp_emit_down(struct dp_forwarder *f, struct dp_port *port)
 static inline void dp_settle_dead(struct dp_forwarder *f, struct dp_port *port)
 {
     rb_store_release(&port->down->state, SB_DOWN_EVICTED);
-    dp_touch(f, port, SB_EVENT_STATE);
+    dp_touch(f, port, SB_EVENT_STATE | SB_EVENT_END);
     dp_freeze(port);
     dp_forward_replies(f, port);
     dp_fail_begun(f, port);
@@ -397,7 +397,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     dp_set_drop(&f->departing, port->slot);
     dp_interests_close(port);
     dp_drop_groups(f, port);
-    dp_touch(f, port, SB_EVENT_STATE);
+    dp_touch(f, port, SB_EVENT_STATE | SB_EVENT_END);
     port->state = SB_ROW_FREE;
     f->ended_slots[f->ended_count++] = port->slot; /* the notice goes once its bell has been rung for the last time */
 }

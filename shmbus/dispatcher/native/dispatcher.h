@@ -70,12 +70,17 @@ static inline void dp_set_stopped(struct dp_forwarder *f, struct dp_port *port, 
     dp_set_stalled(f, port, stopped, stopped ? "stopped" : "continued");
 }
 
-/* It has passed its event. It is rung at once, because a dispatcher that has died may have owed it. */
+/* It has passed its event. It is rung at once, because a dispatcher that has died may have owed it, and this one, too,
+ * as long as it did not have it. */
 static inline void dp_open_event(struct dp_forwarder *f, struct dp_port *port, int fd)
 {
     dp_close_event(port);
     port->event = sb_event_open(port->up, fd);
-    dp_touch(f, port, SB_EVENT_ANY);
+    RB_FAIL("event.opened");
+    rb_fence_seq();
+    sb_ring_event(&port->event, SB_EVENT_ANY);
+    rb_store_seq(&port->down->event_known, f->bus->serial); /* its owner waits for that */
+    rb_ring_bell(&port->bell);
 }
 
 static inline void dp_obey(struct dp_forwarder *f, const struct dp_order *o)

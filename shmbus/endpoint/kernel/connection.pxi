@@ -239,6 +239,26 @@ cdef class Connection:
         """The descriptor that `open_event` returned; -1: there is none."""
         return self.e.event_fd if self.ours() else -1
 
+    def descriptor(self, timeout) -> int:
+        """The event, from now on readable while there is something to receive, or receiving raises; -1 once it is
+        closed. Raises like `open_event` where there is none yet."""
+        self.check()
+        if self.e.event_minds or self.closed():
+            return self.e.event_fd
+        self.open_event(timeout)
+        ep_lock(self.e)
+        self.e.event_minds = EP_STOPPING | self.minds()
+        ep_event_rest(self.e)
+        ep_unlock(self.e)
+        return self.e.event_fd
+
+    cdef inline void rest(self) noexcept:
+        """Nothing was found to receive."""
+        if self.e.event_minds and self.ours():
+            ep_lock(self.e)
+            ep_event_rest(self.e)
+            ep_unlock(self.e)
+
     cpdef bint arm(self, uint64_t wants):
         """About to sleep until the event is readable: for `wants`, bits of EventWant. True: what is wanted is there
         already, so look instead. What was written is taken. STATE: anything else has changed since `disarm`, or
@@ -285,7 +305,7 @@ cdef class Connection:
         ep_lock(self.e)
         ep_flush(self.e)
         ep_set_state(self.e, state)
-        ep_wake(self.e)
+        ep_wake(self.e, SB_EVENT_STATE)
         ep_unlock(self.e)
 
     def await_state(self, uint64_t state, timeout):

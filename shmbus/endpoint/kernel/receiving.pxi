@@ -59,6 +59,7 @@ cdef class Receiving:
                 PyErr_CheckSignals()
                 if deadline != NEVER and rb_now() >= deadline and not (yields and self._connection.data_waits()):
                     self._threads.put_down(thread)
+                    self._connection.rest()
                     return None
                 continue
             self._threads.put_down(thread)
@@ -81,6 +82,7 @@ cdef class Receiving:
                     return None
                 raise EndpointClosed(endpoint=self._connection.name)
             if waited == WAIT_ELAPSED and until == deadline:
+                self._connection.rest()
                 return None
 
     cdef int run(self, EndpointCore endpoint, bint reconnect, object timeout) except -1:

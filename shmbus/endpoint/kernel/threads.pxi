@@ -157,7 +157,7 @@ cdef class Threads:
         e.deferred -= 1
         self._note()
         if e.deferred == 0:
-            ep_wake(e)      # drain() may wait for it
+            ep_wake(e, SB_EVENT_STATE)  # drain() may wait for it
         ep_unlock(e)
 
     cdef int fail_dropped(self, str type, const sb_record *request) except -1:
@@ -174,7 +174,7 @@ cdef class Threads:
         self.dropped.append(failure)
         ep_lock(self._connection.e)
         self._connection.e.recalled = True
-        ep_wake(self._connection.e)
+        ep_wake(self._connection.e, SB_EVENT_DATA | SB_EVENT_STATE)
         ep_unlock(self._connection.e)
         return 0
 

@@ -85,7 +85,8 @@ struct ep_endpoint {
     struct sb_event event;              /* by which this process rings it */
     uint64_t event_need[SB_RINGS];      /* the tail for which it is to be rung; SB_NO_NEED: none */
     uint64_t event_seen[4];             /* what ep_event_state said when the loop last looked */
-    uint64_t event_known;               /* the serial of the dispatcher that has it */
+    uint64_t event_minds;               /* it is watched by others (fileno): troubles that make it readable; 0: it is not */
+    uint64_t event_taken;               /* the serial of the dispatcher that has taken it, or is about to */
     int event_door;                     /* where it was shown, and the answer is to come; -1: none */
     uint64_t event_shown;               /* the serial of the dispatcher to which it was shown last */
     uint64_t event_again;               /* not to be shown to that one before */
@@ -125,10 +126,10 @@ static inline void ep_wake_leader(struct ep_endpoint *e)
     rb_ring_bell(&e->self);
 }
 
-/* Pairs with ep_event_arm, too. */
-static inline void ep_wake(struct ep_endpoint *e)
+/* `what`: enum sb_event_want. Pairs with ep_event_arm, too. */
+static inline void ep_wake(struct ep_endpoint *e, uint64_t what)
 {
     ep_wake_leader(e);
     if (e->event.epoch)
-        sb_ring_event(&e->event, SB_EVENT_STATE);
+        sb_ring_event(&e->event, what);
 }

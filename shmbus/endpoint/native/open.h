@@ -82,7 +82,7 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = EP_NO_REQUEST,
         .untold = EP_NO_REQUEST,
         .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
-        .event_fd = -1, .event_door = -1, .event_known = SB_NOWHERE, .event_shown = SB_NOWHERE,
+        .event_fd = -1, .event_door = -1, .event_taken = SB_NOWHERE, .event_shown = SB_NOWHERE,
         .event_need = {SB_NO_NEED, SB_NO_NEED},
     };
     pthread_mutex_init(&e->lock, NULL);

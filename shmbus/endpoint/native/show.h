@@ -1,7 +1,6 @@
 /* An event (event.h) is made, and shown to the dispatcher: by the watcher, through the door, to each successor anew.
  *
  *   ep_event_open         make it; ep_wake_watcher after that
- *   ep_event_known        does the dispatcher have it?
  *   ep_show_event         the watcher's part
  *   ep_drop_event         close it: at the end, and in a forked child its copy
  */
@@ -42,9 +41,6 @@ static inline void ep_drop_event(struct ep_endpoint *e)
     e->event_fd = -1;
 }
 
-/* While the dispatcher of that serial serves, it rings the event. */
-static inline bool ep_event_known(const struct ep_endpoint *e) { return e->event_known == e->serial; }
-
 /* The answer to the knock, if it has come: RB_OK where the event was taken, RB_EMPTY: not yet, else RB_CORRUPT. */
 static inline enum rb_status ep_read_event_answer(struct ep_endpoint *e)
 {
@@ -58,7 +54,7 @@ static inline enum rb_status ep_read_event_answer(struct ep_endpoint *e)
 /* By the watcher, while there is a dispatcher. Never waits: returns when to look again; the answer is polled for, too. */
 static inline uint64_t ep_show_event(struct ep_endpoint *e, uint64_t now)
 {
-    if (e->event_fd < 0 || ep_event_known(e))
+    if (e->event_fd < 0 || e->event_taken == e->serial)
         return SB_NOWHERE;
     if (e->event_shown != e->serial) /* it was shown to one that has ended since */
         ep_leave_event_door(e);
@@ -77,7 +73,6 @@ static inline uint64_t ep_show_event(struct ep_endpoint *e, uint64_t now)
     ep_leave_event_door(e);
     if (answered != RB_OK)
         return e->event_again;
-    e->event_known = e->serial;
-    ep_wake(e); /* whoever waits for this */
+    e->event_taken = e->serial; /* DOWN says so when it is */
     return SB_NOWHERE;
 }

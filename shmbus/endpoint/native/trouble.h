@@ -26,7 +26,7 @@ static inline void ep_set_trouble(struct ep_endpoint *e, uint64_t set, uint64_t 
     uint64_t before = rb_load(&e->trouble), after = (before | set) & ~clear;
     if (after != before) {
         rb_store(&e->trouble, after);
-        ep_wake(e);
+        ep_wake(e, set ? SB_EVENT_STATE | SB_EVENT_END : SB_EVENT_STATE);
     }
 }
 

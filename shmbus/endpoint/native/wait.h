@@ -115,7 +115,7 @@ static inline void ep_finish_request(struct ep_endpoint *e, uint32_t index)
     bool full = !ep_entry_to_be_had(e);
     ep_end_or_withdraw(e, index);
     if (full)
-        ep_wake(e);
+        ep_wake(e, SB_EVENT_STATE);
 }
 
 static inline void ep_give_up_request(struct ep_endpoint *e, uint32_t index)
@@ -123,7 +123,7 @@ static inline void ep_give_up_request(struct ep_endpoint *e, uint32_t index)
     ep_end_or_withdraw(e, index);
     if (e->first)
         ep_wake_followers(e, 0, false);
-    ep_wake(e);
+    ep_wake(e, SB_EVENT_STATE);
 }
 
 static inline void ep_nudge(struct ep_endpoint *e)

@@ -60,7 +60,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_ENTRY: return ep_entry_to_be_had(e) || e->completed != EP_NO_REQUEST;
     case EP_WANT_ALONE: return e->inside == 1;
     case EP_WANT_ANSWERED: return e->deferred == 0;
-    case EP_WANT_EVENT: return e->event_known == e->serial;
+    case EP_WANT_EVENT: return rb_load_acquire(&e->down->event_known) == e->serial;
     default: return true;
     }
 }
@@ -85,7 +85,7 @@ struct ep_view {
     struct {
         const rb_word *word;
         uint64_t value; /* when all who wait were last looked at */
-    } seen[8];
+    } seen[9];
 };
 
 static inline void ep_view_add(struct ep_view *v, const rb_word *word)
@@ -110,6 +110,8 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
     ep_view_add(v, &e->down->state);
     ep_view_add(v, &e->bus->state);
     ep_view_add(v, &e->down->interests_seen);
+    if (v->wants & EP_WANT_EVENT)
+        ep_view_add(v, &e->down->event_known);
 }
 
 /* The leader's look, while it spins and once its epoch is odd. Who stores one of these words rings after it:

@@ -122,7 +122,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
     } else {
         bool absent = trouble & EP_FOR_NOW;
         if (absent && !e->absent) /* it left the bus to a successor, and may not have rung */
-            ep_wake(e);
+            ep_wake(e, SB_EVENT_STATE | SB_EVENT_END);
         e->absent = absent;
         again = absent ? ep_look_for_successor(e, round->now) : ep_look_at_dispatcher(e, round);
         uint64_t shown = ep_trouble(e) & EP_FOR_NOW ? SB_NOWHERE : ep_show_event(e, round->now);

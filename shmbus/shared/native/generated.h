@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001a8fd3fdaull
+#define SB_LAYOUT 0x000000018c0aefa2ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -310,6 +310,7 @@ SB_FIELD(sb_down, todo_count, 160, 8);
 SB_FIELD(sb_down, todo_offset, 168, 8);
 SB_FIELD(sb_down, state, 192, 8);
 SB_FIELD(sb_down, interests_seen, 200, 8);
+SB_FIELD(sb_down, event_known, 208, 8);
 SB_FIELD(sb_down, outgoing, 256, 128);
 SB_FIELD(sb_down, incoming, 384, 128);
 SB_FIELD(sb_down, lost, 512, 8);

@@ -278,6 +278,7 @@ enum sb_event_want {
     SB_EVENT_REPLIES = 2, /* in its incoming reply ring */
     SB_EVENT_SPACE = 4,   /* a tail of its outgoing rings has reached `need` */
     SB_EVENT_STATE = 8,   /* anything else for which its doorbell is rung */
+    SB_EVENT_END = 16,    /* of that, what ends calls: of the bus, of its dispatcher, of the endpoint */
 };
 #define SB_EVENT_ANY (~(uint64_t)0)
 
@@ -431,6 +432,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
+    rb_word event_known;                   /* dispatcher: the serial of the one that rings the endpoint's event; 0: none */
     struct sb_down_outgoing outgoing[SB_RINGS];
     struct sb_down_incoming incoming[SB_RINGS];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
