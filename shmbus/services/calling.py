@@ -45,6 +45,8 @@ class Client:
         self.__dict__["__about"] = service, interface
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # as copying asks for, also before there is anything
+            raise AttributeError(name)
         service, interface = self.__dict__["__about"]
         raise AttributeError(
             f"service {service!r} has no method {name!r}: {interface.__qualname__} has "

@@ -55,5 +55,5 @@ def decode(description: bytes) -> MethodInfo | None:
     """What these bytes describe; None where they are none of ours."""
     try:
         return msgspec.json.decode(description, type=MethodInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -100,6 +100,7 @@ def test_patterns_follow_the_log_as_it_grows_and_is_replaced(bus: BusByHand, see
         entry(1, "a", op=9),  # type: ignore[arg-type]
         entry(1, "a", role=7),  # type: ignore[arg-type]
         entry(1, "a")[:-8],
+        entry(1, "a", description=b"x" * 100)[:-80],
     ],
 )
 def test_a_broken_log_gives_no_patterns_and_a_note(

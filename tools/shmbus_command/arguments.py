@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from shmbus_console.schemas import Schema, json, type_text
+from shmbus_console.schemas import UNREADABLE, Schema, json, type_text
 
 from shmbus.views import MethodInfo
 
@@ -44,6 +44,17 @@ class Unfit(ValueError):
 def read(method: MethodInfo, words: Sequence[str]) -> dict[str, Any]:
     """The arguments that these words give: each NAME=VALUE, or one JSON object with all. Raises
     `Unfit`."""
+    try:
+        return _read(method, words)
+    except Unfit:
+        raise
+    except (*UNREADABLE, ArithmeticError, re.error):
+        raise Unfit(
+            f"{method.type}: what its endpoint says of its arguments makes no sense: shmbus request"
+        ) from None
+
+
+def _read(method: MethodInfo, words: Sequence[str]) -> dict[str, Any]:
     schema, of = method.arguments, method.type
     if not schema:  # of a description that was too large
         properties: Schema | None = None
@@ -88,11 +99,18 @@ def near(word: str, others: Iterable[str]) -> str:
 
 def values(schema: Schema) -> list[str]:
     """What may be typed, where that is one of a few."""
+    try:
+        return _values(schema)
+    except UNREADABLE:
+        return []
+
+
+def _values(schema: Schema) -> list[str]:
     found = [json(v) if not isinstance(v, str) else v for v in schema.get("enum", [])]
     if schema.get("type") == "boolean":
         found += ["true", "false"]
     for one in schema.get("anyOf", []):
-        found += values(one)
+        found += _values(one)
     return found
 
 
@@ -158,9 +176,11 @@ class _Reader:
         return value
 
     def _resolved(self, schema: Schema) -> Schema:
-        while "$ref" in schema:
+        for _ in range(10):
+            if "$ref" not in schema:
+                return schema
             schema = self._definitions.get(str(schema["$ref"]).rpartition("/")[2], {})
-        return schema
+        raise LookupError(schema["$ref"])  # it goes round in a circle
 
     def _alternatives(self, schema: Schema) -> list[Schema]:
         schema = self._resolved(schema)

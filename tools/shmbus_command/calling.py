@@ -47,9 +47,12 @@ def _complete_argument(
     method = next(_offered(context, context.params.get("method") or ">"), None)
     if method is None:
         return []
+    properties = method.arguments.get("properties")
+    if not isinstance(properties, dict):
+        return []
     given = {word.partition("=")[0] for word in context.params.get("arguments") or ()}
     found = []
-    for name, schema in method.arguments.get("properties", {}).items():
+    for name, schema in properties.items():
         if name in given:
             continue
         if incomplete.startswith(f"{name}="):

@@ -1,4 +1,4 @@
-"""JSON schemas of methods, for people."""
+"""JSON schemas of methods, for people. Other programs wrote them, so they may be anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from shmbus.views import MethodInfo
 from .output import to_json
 
 Schema = dict[str, Any]
+
+UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, RecursionError)
+"""What is raised where something is no schema."""
 
 _BOUNDS = {
     "minimum": ">=",
@@ -34,13 +37,19 @@ def signature(method: MethodInfo) -> str:
 
 def takes(method: MethodInfo) -> str:
     """``(a: integer, b: integer = 2) -> integer``"""
-    return f"({', '.join(_fields(method.arguments))}) -> {type_text(method.result)}"
+    try:
+        return f"({', '.join(_fields(method.arguments))}) -> {type_text(method.result)}"
+    except UNREADABLE:
+        return "(?) -> ?"
 
 
 def definitions(method: MethodInfo) -> dict[str, str]:
     """What the names in a signature stand for."""
-    found = {**method.arguments.get("$defs", {}), **method.result.get("$defs", {})}
-    return {name: type_text(schema) for name, schema in found.items()}
+    try:
+        found = {**method.arguments.get("$defs", {}), **method.result.get("$defs", {})}
+        return {name: type_text(schema) for name, schema in found.items()}
+    except UNREADABLE:
+        return {}
 
 
 def type_text(schema: Schema) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -10,8 +11,13 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shmbus_command import arguments
+from shmbus_console import schemas
 
 import shmbus
+from shmbus.views import MethodInfo
 
 from .conftest import Ran
 
@@ -168,6 +174,54 @@ def test_a_method_that_fails_ends_with_1(call: Command) -> None:
     assert ran.code == 1
     assert "ValueError: no" in ran.err
     assert call("calc.fail", "--json").json["error"]["class"] == "RemoteError"
+
+
+# fmt: off
+WORDS = [
+    "type", "properties", "required", "items", "prefixItems", "$ref", "$defs", "anyOf", "enum",
+    "const", "minimum", "pattern", "multipleOf", "format", "default", "discriminator", "a",
+]
+# fmt: on
+ANYTHING = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(WORDS),
+            below | st.sampled_from(["object", "array", "#/$defs/a"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def read_all(schema: Any) -> None:
+    """Read it in every way."""
+    method = MethodInfo(
+        service="calc", name="add", interface="", arguments=schema, result=schema, summary="x"
+    )
+    assert schemas.signature(method).startswith("calc.add(")
+    schemas.definitions(method)
+    for words in (["a=1"], ["a=x"], ['{"a": {"a": [1]}}'], []):
+        with suppress(arguments.Unfit):
+            arguments.read(method, words)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=4))
+def test_no_schema_that_another_program_wrote_does_harm(schema: Any) -> None:
+    read_all(schema)
+    read_all({"type": "object", "properties": {"a": schema}, "required": "ab"})
+
+
+def test_neither_do_schemas_that_have_no_end() -> None:
+    deep: Any = {"type": "integer"}
+    for _ in range(900):
+        deep = {"type": "array", "items": deep}
+    circle = {"a": {"$ref": "#/$defs/a"}}
+    for one in (deep, circle["a"]):
+        read_all({"type": "object", "properties": {"a": one}, "$defs": circle})
 
 
 def test_methods_and_their_arguments_are_completed(
