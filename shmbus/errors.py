@@ -952,6 +952,25 @@ class ForkedEndpoint(UsageError):
         )
 
 
+class WrongLoop(UsageError):
+    """An endpoint of one event loop was used outside of it."""
+
+    endpoint: str
+    closed: bool
+    """Whether its loop is closed."""
+
+    def _explain(self) -> str:
+        if self.closed:
+            return (
+                f"endpoint {self.endpoint!r} belongs to an event loop that is closed. "
+                "Attach in the loop that runs now"
+            )
+        return (
+            f"endpoint {self.endpoint!r} belongs to another event loop, or none runs here. Call it "
+            "there by asyncio.run_coroutine_threadsafe(ep.publish(...), loop), or attach here"
+        )
+
+
 # In no group: no peer failed, and the endpoint is closed as it should be.
 
 

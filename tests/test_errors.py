@@ -68,6 +68,7 @@ FACTS: dict[str, object] = {
     "reconnect": "",
     "service": "calc",
     "method": "add",
+    "closed": False,
 }
 
 
@@ -80,7 +81,7 @@ GROUPS: dict[type[BusError], str] = {
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied "
-    "CannotNack NoSuchEndpoint ForkedEndpoint",
+    "CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout",  # in no group
 }
 

@@ -46,7 +46,8 @@ ROOMS = {
     "shmbus.dispatcher": BASE | {"shmbus.shared"},
     "shmbus.bus": BASE | SIDES,
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
-    "shmbus.testing": BASE | SIDES | {"shmbus.bus", "shmbus.host"},
+    "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
+    "shmbus.testing": BASE | SIDES | {"shmbus.bus", "shmbus.host", "shmbus.aio"},
     "shmbus.options": BASE,
     "shmbus.streams": set(),
     "shmbus.__main__": BASE

@@ -25,6 +25,7 @@
  * another's timer interrupt does not make it park.
  *
  *   rb_bell_open, rb_bell_wait   the waiter: wait until `look` says yes, until rung, or until a time
+ *   rb_spins, rb_spin, rb_note_slept    the same in parts, for who sleeps elsewhere
  *   rb_ring_bell                 a poster: wake the waiter if it is parked
  *   rb_sleep                     on a semaphore until a time, and no more
  *   rb_now, rb_coarse_now        the monotonic clock
@@ -128,6 +129,13 @@ static inline bool rb_note_late(struct rb_bell *b, uint64_t before, uint64_t now
     return hog;
 }
 
+static inline bool rb_note_spun(struct rb_bell *b)
+{
+    b->credit += b->credit < RB_CREDIT_MOST;
+    return true;
+}
+
+/* True: it says yes. */
 static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint64_t start)
 {
     uint64_t now = start, longest = b->credit == RB_CREDIT_MOST ? 2 * (uint64_t)b->spin_ns : b->spin_ns;
@@ -136,14 +144,14 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
         do {
             rb_pause();
             if (look(context))
-                return true;
+                return rb_note_spun(b);
         } while (--looks);
         uint64_t before = rb_now();
         sched_yield();
         now = rb_now();
         b->shared = now - before > RB_ALONE_NS;
         if (look(context))
-            return true;
+            return rb_note_spun(b);
         if (now - before > RB_HOG_NS && rb_note_late(b, before, now))
             return false;
     } while (now - start < longest);
@@ -190,6 +198,21 @@ static inline enum rb_wake rb_park(struct rb_bell *b, rb_look look, void *contex
     return wake;
 }
 
+/* Shall a wait that begins now spin first? */
+static inline bool rb_spins(const struct rb_bell *b, uint64_t now)
+{
+    return b->spin_ns && b->credit >= RB_CREDIT_SPIN && now >= b->hog_until;
+}
+
+/* A wait since `start` has ended asleep; it had spun first, or not. */
+static inline void rb_note_slept(struct rb_bell *b, bool spun, uint64_t start)
+{
+    if (!spun && rb_now() - start <= RB_ROUND * (uint64_t)b->spin_ns)
+        b->credit += b->credit < RB_CREDIT_MOST;
+    else
+        b->credit = b->credit > RB_CREDIT_FAR ? b->credit - RB_CREDIT_FAR : 0;
+}
+
 /* Wait until `look` says yes, for at most one park until `until`. RB_READY may be said in vain; the caller
  * looks, and comes again. RB_INTERRUPTED: a signal handler wants to run. */
 static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *context, uint64_t until)
@@ -199,16 +222,11 @@ static inline enum rb_wake rb_bell_wait(struct rb_bell *b, rb_look look, void *c
     uint64_t start = rb_now();
     if (start >= until)
         return RB_ELAPSED;
-    bool spin = b->spin_ns && b->credit >= RB_CREDIT_SPIN && start >= b->hog_until;
-    if (spin && rb_spin(b, look, context, start)) {
-        b->credit += b->credit < RB_CREDIT_MOST;
+    bool spins = rb_spins(b, start);
+    if (spins && rb_spin(b, look, context, start))
         return RB_READY;
-    }
     enum rb_wake wake = rb_park(b, look, context, until);
-    if (!spin && rb_now() - start <= RB_ROUND * (uint64_t)b->spin_ns)
-        b->credit += b->credit < RB_CREDIT_MOST;
-    else
-        b->credit = b->credit > RB_CREDIT_FAR ? b->credit - RB_CREDIT_FAR : 0;
+    rb_note_slept(b, spins, start);
     return wake;
 }
 

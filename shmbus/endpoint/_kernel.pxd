@@ -113,6 +113,8 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         rb_consumer incoming "in"[2]
         uint32_t lost_seen
         uint32_t request_count
+        uint32_t free_count
+        uint32_t futures
         uint32_t held_count
         uint64_t postponed
         uint64_t deferred
@@ -250,6 +252,10 @@ cdef extern from "shmbus/endpoint/native/event.h" nogil:
     void ep_event_disarm(ep_endpoint *)
     bint ep_event_arm(ep_endpoint *, uint64_t)
     void ep_event_rest(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/spin.h" nogil:
+    bint ep_spin_reply(ep_endpoint *, uint64_t, flag *)
+    void ep_note_slept(ep_endpoint *, bint, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     void ep_wake_watcher()

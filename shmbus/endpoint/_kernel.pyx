@@ -19,6 +19,7 @@ import threading
 import traceback
 import types
 import uuid
+from collections import deque
 from concurrent.futures import CancelledError
 
 import msgspec
@@ -71,7 +72,12 @@ __all__ = [
     "Deadline",
     "EndpointCore",
     "EventCallback",
+    "Gate",
     "Iteration",
+    "Job",
+    "LoopIteration",
+    "LoopReply",
+    "Looped",
     "Message",
     "PatternTable",
     "PendingReply",
@@ -105,3 +111,4 @@ include "kernel/receiving.pxi"
 include "kernel/requests.pxi"
 include "kernel/batch.pxi"
 include "kernel/endpoint.pxi"
+include "kernel/looped.pxi"

@@ -88,10 +88,7 @@ class Ending:
         # Other threads that run handlers take the rest. Without any, and where every subscription
         # has a callback, this thread does.
         own = not self._runners.others and not self._interests.uncalled()
-        self._returns.give_all(
-            CLOSING if end is None else min(CLOSING, max(0.0, end - monotonic()))
-        )
-        self._connection.set_state(UpState.CLOSING)
+        self.say_leaving(CLOSING if end is None else min(CLOSING, max(0.0, end - monotonic())))
         while not self._connection.await_state(DownState.DRAINED, 0.005 if own else _left(end)):
             trouble = self._connection.trouble() & ~Trouble.STOPPING
             if trouble or (end and monotonic() >= end):
@@ -110,6 +107,12 @@ class Ending:
         self._close(CLOSING)
         if left and timeout is not None:
             raise errors.DrainTimeout(endpoint=self._seat.name, left=left, seconds=timeout)
+
+    def say_leaving(self, patience: float) -> None:
+        """No new messages are to come. `patience`: seconds to give back what is to be given back
+        later."""
+        self._returns.give_all(patience)
+        self._connection.set_state(UpState.CLOSING)
 
     def close(self) -> None:
         """Leave, once."""

@@ -441,6 +441,11 @@ class Endpoint(EndpointCore):
         end with `NoRoute` where only subscribers have come. Raises `WaitTimeout` after
         `timeout` seconds, `InvalidPattern`, `BusDown`."""
         self._connection.require_own()
+        for pause in self._looks_for(pattern, receivers, timeout):
+            self._done.wait(pause)
+
+    def _looks_for(self, pattern: str, receivers: int, timeout: float | None) -> Iterator[float]:
+        """The pauses between looks, in seconds, until there are so many receivers."""
         patterns.check_pattern(pattern)
         check_count("receivers", receivers, least=0)
         timeout = seconds(timeout)
@@ -455,8 +460,7 @@ class Endpoint(EndpointCore):
                 raise errors.WaitTimeout(
                     pattern=pattern, receivers=receivers, found=found, seconds=timeout or 0.0
                 )
-            if self._done.wait(pause):
-                self._connection.require()
+            yield pause
             pause = min(pause * 1.5, 0.02)
 
     def on_death(self, name: str, callback: Callable[[Death], None]) -> Subscription:

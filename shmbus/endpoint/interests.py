@@ -11,7 +11,7 @@ from shmbus import errors
 from shmbus.limits import GROUPS
 from shmbus.shared.layout import InterestFlag, InterestRole
 
-from ._kernel import Callbacks, EventCallback, Message, PatternTable
+from ._kernel import Callbacks, EventCallback, Gate, Message, PatternTable
 from .payloads import Types
 
 Callback = Callable[[Message], Any]
@@ -35,6 +35,13 @@ class LocalInterest(msgspec.Struct, frozen=True):
     retry: bool = False
     description: bytes = b""
     """What observers are told about it."""
+    gate: Gate | None = None
+    """In an event loop: where the jobs of an asynchronous function begin."""
+
+
+def _is_called(interest: LocalInterest) -> bool:
+    """Whether its messages go to its function, or to who iterates over it alone."""
+    return interest.function is not None or (interest.gate is not None and interest.gate.iterated)
 
 
 class Interests:
@@ -129,7 +136,7 @@ class Interests:
         found = [i for i in map(self._by_id.get, keys) if i is not None]
         best = next((i for i in found if i.role == InterestRole.HANDLE), None)
         events = sorted((i for i in found if i.role == InterestRole.SUBSCRIBE), key=lambda i: i.id)
-        yielded = [i for i in events if i.function is None]
+        yielded = [i for i in events if not _is_called(i)]
         types = [i.payload_type for i in yielded if i.payload_type is not None]
         return Callbacks(
             events=tuple(
@@ -139,9 +146,10 @@ class Interests:
                     payload_type=wanted(i.payload_type),
                     retry=i.retry,
                     limit=i.limit,
+                    gate=i.gate,
                 )
                 for i in events
-                if i.function is not None
+                if _is_called(i)
             ),
             yields=sum({1 << i.bit for i in yielded}),
             payload_type=types[0] if types else default,
@@ -149,4 +157,5 @@ class Interests:
             handler_type=wanted(best.payload_type) if best else None,
             limit=best.limit if best else None,
             redeliver=best is not None and bool(best.flags & InterestFlag.REDELIVER),
+            gate=best.gate if best else None,
         )

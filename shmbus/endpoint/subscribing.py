@@ -16,7 +16,7 @@ from shmbus.shared import names, patterns
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
 
 from . import payloads
-from ._kernel import EndpointCore, Message
+from ._kernel import EndpointCore, Gate, Message
 from .interests import Callback, Interests, LocalInterest
 from .trouble import conflict
 
@@ -90,9 +90,10 @@ class Subscribing:
         payload_type: Any,
         on_error: OnError,
         limit: float | None,
+        gate: Gate | None = None,
     ) -> Subscription:
         patterns.check_pattern(pattern)
-        check_callable(callback, pattern)
+        check_callable(callback, pattern, asynchronous=gate is not None)
         _check_limit(limit, callback)
         if overflow not in tuple(patterns.OVERFLOWS):
             raise errors.InvalidSetting(
@@ -124,6 +125,7 @@ class Subscribing:
                 payload_type=payload_type,
                 retry=on_error == "retry",
                 limit=limit,
+                gate=gate,
             )
             return self._add(interest)
 
@@ -154,9 +156,10 @@ class Subscribing:
         payload_type: Any,
         redeliver: bool,
         limit: float | None,
+        gate: Gate | None = None,
     ) -> None:
         patterns.check_pattern(pattern)
-        check_callable(function, pattern)
+        check_callable(function, pattern, asynchronous=gate is not None)
         _check_limit(limit, function)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
@@ -170,6 +173,7 @@ class Subscribing:
                     function=function,
                     payload_type=payload_type,
                     limit=limit,
+                    gate=gate,
                 )
             )
 
@@ -214,14 +218,14 @@ class Subscribing:
         try:
             for each in interests:
                 self._interests.add(each)
-            self._forget_callbacks()
+            self.forget_callbacks()
             self._change(interests, InterestOp.ADD)
             if any(each.function is not None for each in interests):
                 self._runners.expect()
         except BaseException:
             for each in interests:
                 self._interests.discard(each)
-            self._forget_callbacks()
+            self.forget_callbacks()
             with contextlib.suppress(Exception):
                 self._write(interests, InterestOp.REMOVE)
             raise
@@ -243,7 +247,7 @@ class Subscribing:
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
                     self._change(there, InterestOp.REMOVE)
             finally:
-                self._forget_callbacks()
+                self.forget_callbacks()
 
     def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> None:
         version = self._write(interests, operation)
@@ -256,7 +260,8 @@ class Subscribing:
         serial = self._seat.log.write(operation, interests, self._interests)
         return self._endpoint._connection.commit_interests(serial)
 
-    def _forget_callbacks(self) -> None:
+    def forget_callbacks(self) -> None:
+        """What is called for a message is to be found anew."""
         self._endpoint._forget_callbacks(redelivers=self._interests.redeliver)
 
     def _decodable(self, payload_type: Any, function: Callback | None) -> Any:
@@ -298,19 +303,22 @@ def check_on_error(on_error: OnError, group: str | None, callback: Callback | No
     raise errors.InvalidSetting(setting="on_error", value=on_error, reason=reason, remedy=remedy)
 
 
-def check_callable(function: object, what: str) -> None:
-    """Raises `TypeError` or `InvalidSetting` now, instead of when the first message comes."""
+def check_callable(function: object, what: str, *, asynchronous: bool = False) -> None:
+    """Raises `TypeError` or `InvalidSetting` now, instead of when the first message comes.
+    `asynchronous`: an event loop awaits what it returns."""
     if function is None:
         return
     if not callable(function):
         raise TypeError(f"the callback for {what!r} is not callable: {function!r}")
     for each in (function, getattr(function, "__call__", None)):  # noqa: B004
-        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+        refused = inspect.iscoroutinefunction(each) and not asynchronous
+        if refused or inspect.isasyncgenfunction(each):
             raise errors.InvalidSetting(
                 setting="callback",
                 value=function,
                 reason=f"it is to be called for {what!r} and is async: nothing would run it",
-                remedy="Give a plain function. One that needs an event loop calls "
+                remedy="Attach by shmbus.aio.attach() in the event loop, or give a plain function. "
+                "One that needs a loop calls "
                 "asyncio.run_coroutine_threadsafe(work(message), loop); for a request, it calls "
                 "message.defer() first, and work() answers with message.reply()",
             )

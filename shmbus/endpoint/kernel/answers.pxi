@@ -12,6 +12,7 @@ cdef class Answers:
     cdef Connection _connection
     cdef Outbox _outbox
     cdef Threads _threads
+    cdef object late             # in an event loop: a deque of those that found no space; else None
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None):
         self._connection = connection
@@ -57,7 +58,10 @@ cdef class Answers:
         answer.deadline_ns = m._header.deadline_ns
         answer.correlation = m._header.correlation
         try:
-            self._outbox.put(answer, m.type, ANSWER_TIMEOUT, NULL, ALONE)
+            if self.late is None:
+                self._outbox.put(answer, m.type, ANSWER_TIMEOUT, NULL, ALONE)
+            else:
+                self._put_or_keep(answer, m.type)
         except MessageTooLarge:
             raise                  # the caller answers with this error instead
         except BaseException:
@@ -67,3 +71,36 @@ cdef class Answers:
         if m._deferral is not None:
             m._deferral.settle()
         return 0
+
+    cdef int _put_or_keep(self, ep_message *answer, str type) except -1:
+        """In an event loop: what finds no space is sent later, by `send_late`."""
+        self._outbox.check_size(answer, type, ALONE)
+        if not self.late and self._outbox.put_at_once(answer, NULL):
+            return 0
+        self._connection.require()
+        self.late.append((answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns,
+                          (<const char *>answer.correlation)[:16], type,
+                          PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size)))
+        return 0
+
+    cdef bint send_late(self) except -1:
+        """Whether none is left."""
+        cdef ep_message answer
+        cdef bytes correlation, payload
+        cdef str type
+        while self.late:
+            (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,
+             payload) = self.late[0]
+            answer.correlation = <const uint8_t *>PyBytes_AS_STRING(correlation)
+            answer.type = <const char *>PyUnicode_1BYTE_DATA(type)
+            answer.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
+            answer.payload = PyBytes_AS_STRING(payload)
+            answer.size = PyBytes_GET_SIZE(payload)
+            if not self._outbox.put_at_once(&answer, NULL):
+                return False
+            self.late.popleft()
+        return True
+
+    cdef uint64_t late_length(self):
+        """Bytes of the first of them as a record."""
+        return SB_HEADER + PyUnicode_GET_LENGTH(self.late[0][6]) + PyBytes_GET_SIZE(self.late[0][7])

@@ -21,12 +21,14 @@ cdef class EventCallback:
     cdef object payload_type
     cdef bint retry              # what it raises gives the message of a group back
     cdef uint64_t limit_ns       # that it may take; 0: no limit
+    cdef Gate gate               # it is asynchronous, and its jobs begin here; None: it is called
 
-    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False, limit=None):
+    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False, limit=None, Gate gate=None):
         self.mask = <uint32_t>1 << bit
         self.function = function
         self.payload_type = payload_type
         self.retry = retry
+        self.gate = gate
         self.limit_ns = 0 if limit is None else span_ns(limit)
 
 
@@ -40,10 +42,11 @@ cdef class Callbacks:
     cdef object handler          # of commands and requests, or None
     cdef object handler_type
     cdef uint64_t limit_ns       # that the handler may take; 0: no limit
+    cdef Gate gate               # the handler is asynchronous, and its jobs begin here; None: it is called
     cdef bint redeliver
 
     def __init__(self, *, tuple events not None, uint32_t yields, payload_type, handler, handler_type, limit,
-                 bint redeliver):
+                 bint redeliver, Gate gate=None):
         self.events = events
         self.yields = yields
         self.payload_type = payload_type
@@ -51,6 +54,7 @@ cdef class Callbacks:
         self.handler_type = handler_type
         self.limit_ns = 0 if limit is None else span_ns(limit)
         self.redeliver = redeliver
+        self.gate = gate
 
 
 @cython.final

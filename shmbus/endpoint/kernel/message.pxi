@@ -57,6 +57,7 @@ cdef class Message:
     cdef bint _refused           # an answer was not accepted
     cdef bint _deferred
     cdef bint _nacked            # given back, or to be
+    cdef uint32_t _jobs          # in an event loop: those that work on it
     cdef uint32_t _calling       # the interest whose callback runs; 0: none
     cdef uint32_t _settled       # of its interests as work: those that need nothing more, or are among `_copies`
     cdef uint32_t _delayed       # those that are to be given back later
@@ -171,6 +172,17 @@ cdef class Message:
         self._cancels = e.cancels_seen
         ep_unlock(e)
         return withdrawn
+
+    cdef Message twin(self, object payload_type):
+        """The same for another callback, which has it decoded to its own type. Not of one that is held."""
+        cdef Message m = Message.__new__(Message)
+        m._connection, m._endpoint = self._connection, self._endpoint
+        m.type, m.source, m.lost = self.type, self.source, self.lost
+        m._raw, m._header = self._raw, self._header
+        m._payload, m._payload_type = UNDECODED, payload_type
+        m._tap, m._target = self._tap, self._target
+        m._position = SB_NOWHERE
+        return m
 
     cdef inline uint32_t work(self) noexcept:
         """For which of its interests it is work that somebody else could do: groups, or a command."""

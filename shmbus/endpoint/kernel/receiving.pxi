@@ -28,6 +28,7 @@ cdef class Receiving:
     cdef Nacks _nacks
     cdef Inbox _inbox
     cdef bint begun              # a thread has received at least once
+    cdef Looped looped           # of an endpoint in an event loop; else None
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None,
                   Nacks nacks not None):
@@ -112,6 +113,10 @@ cdef class Receiving:
             each = <EventCallback>item
             if interests & each.mask:
                 served |= each.mask
+                if each.gate is not None:
+                    self.looped.spawn(m, each, None, len(callbacks.events) == 1 and not callbacks.yields)
+                    ran |= each.mask
+                    continue
                 m.expect(each.payload_type)
                 m._calling = each.mask
                 try:
@@ -138,17 +143,21 @@ cdef class Receiving:
         if not interests & callbacks.yields & ~<uint32_t>SB_PLAIN:
             if why is not None:
                 self._give_up(m, again, failed & ~again, why)
-            if m._copies is not None:
-                self._threads.done(m, ANSWER_TIMEOUT)
+            if m._copies is not None and not m._jobs:
+                self._threads.done(m, self._patience())
         if interests & ~served:        # of a group that has been left meanwhile
             self._count_error()
             self._log_unhandled(m)
         if callbacks.yields & interests:
             m.expect(callbacks.payload_type)
             return True
-        if m._position != SB_NOWHERE:
-            self._threads.done(m, ANSWER_TIMEOUT)
+        if m._position != SB_NOWHERE and not m._jobs:
+            self._threads.done(m, self._patience())
         return False
+
+    cdef inline double _patience(self) noexcept:
+        """Seconds to wait for space where something is given back."""
+        return ANSWER_TIMEOUT if self.looped is None else 0.0
 
     cdef int _give_up(self, Message m, uint32_t again, uint32_t failed, object why) except -1:
         """Callbacks raised: these groups or handlers get the message again, those a dead letter. But the bus takes none
@@ -177,6 +186,9 @@ cdef class Receiving:
             if m._header.kind == SB_REQUEST:
                 self._try_fail(m, LookupError(f"endpoint {self._connection.name!r} handles {m.type!r} no longer"))
             m.done()
+            return 0
+        if callbacks.gate is not None:
+            self.looped.spawn(m, None, callbacks, True)
             return 0
         m.expect(callbacks.handler_type)
         try:

@@ -186,6 +186,7 @@ cdef class Requests:
     cdef type _future            # futures.Reply
     cdef object pump             # futures.Pump
     cdef object _thread          # of the pump
+    cdef bint quiet              # in an event loop: nobody waits at the bell for those that are to be told
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None,
                   upcalls):
@@ -208,7 +209,7 @@ cdef class Requests:
 
     cdef Message ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt):
         """Send a request and wait for its reply."""
-        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL)
+        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL, True)
         cdef ep_request *r = &self._connection.e.requests[index]
         cdef Message m
         try:
@@ -242,8 +243,19 @@ cdef class Requests:
         pending._reply_type = reply_type
         pending._deadline = deadline
         pending.deadline = deadline.ns
-        self._begin(type, payload, deadline, attempt, pending, batch)
+        self._begin(type, payload, deadline, attempt, pending, batch, True)
         return 0
+
+    cdef bint begin_at_once(self, PendingReply pending, str type, object payload, Deadline deadline, object reply_type,
+                            uint16_t attempt) except -1:
+        """In an event loop: False where the ring, or the table, is full."""
+        pending._requests = self
+        pending._type = type
+        pending._reply_type = reply_type
+        pending._deadline = deadline
+        pending.deadline = deadline.ns
+        pending._alerts = True
+        return self._begin(type, payload, deadline, attempt, pending, NULL, False) != EP_NO_REQUEST
 
     def begin_many(self, source, under_way, Py_ssize_t count, timeout, Deadline outer, reply_type):
         """Send up to `count` requests, pairs of type and payload, with one bell, and append each to `under_way`, or
@@ -271,8 +283,9 @@ cdef class Requests:
         return True
 
     cdef uint32_t _begin(self, str type, object payload, Deadline deadline, uint16_t attempt, PendingReply pending,
-                         const ep_batch_limits *batch) except? 0xffffffff:
-        """Put a request into the ring; the index of its entry."""
+                         const ep_batch_limits *batch, bint waits) except? 0xffffffff:
+        """Put a request into the ring; the index of its entry. EP_NO_REQUEST where it would have to wait and may
+        not."""
         cdef ep_endpoint *e = self._connection.e
         cdef ep_message m
         cdef uint8_t identity[16]
@@ -313,6 +326,9 @@ cdef class Requests:
                 break
             if self.collect() or self._expire():
                 continue
+            if not waits:
+                self._outbox.give_back(owner)
+                return EP_NO_REQUEST
             if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER,
                                      min(deadline.ns, self._earliest())) == WAIT_ELAPSED and rb_now() >= deadline.ns:
                 raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count,
@@ -328,6 +344,12 @@ cdef class Requests:
         try:
             if status != RB_OK:
                 if not self._outbox.put_at_once(&m, batch):
+                    if not waits:
+                        self._forget(pending)
+                        self._outbox.needs = ep_record_length(&m)
+                        self._outbox.give_back(owner)
+                        self._connection.require(served=True)
+                        return EP_NO_REQUEST
                     self._outbox.put_slowly(&m, type, deadline.seconds, deadline.ns, batch, ALONE)
                 ep_lock(e)
                 ep_sent_request(e, index, identity)
@@ -340,6 +362,12 @@ cdef class Requests:
             raise
         self._outbox.give_back(owner)
         return index
+
+    cdef int _forget(self, PendingReply pending) except -1:
+        """It was not sent."""
+        self._pending[pending._index] = None
+        self._finish(pending._index)
+        return 0
 
     cdef void _finish(self, uint32_t index) noexcept:
         cdef ep_endpoint *e = self._connection.e
@@ -435,6 +463,8 @@ cdef class Requests:
         pending._outcome = outcome
         if pending._alerts:
             self._told.append(pending)
+            if self.quiet:
+                return 0
             ep_lock(self._connection.e)
             ep_nudge(self._connection.e)
             ep_unlock(self._connection.e)

@@ -35,6 +35,7 @@ cdef class Outbox:
     cdef Connection _connection
     cdef object _encode_into     # of payloads.Codec: runs the endpoint's hook, if it has one
     cdef bytearray _scratch      # None while a thread encodes into it
+    cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit
     cdef bint _batching
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
 

@@ -1,0 +1,100 @@
+"""Attaching to a bus from an event loop: `attach`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+from shmbus.endpoint import endpoint as synchronous
+from shmbus.endpoint.attach import attach as attach_here
+from shmbus.endpoint.payloads import DecodeHook, EncodeHook
+from shmbus.settings import Settings, check_count
+
+from .endpoint import Endpoint
+from .threads import in_thread
+
+CONCURRENCY = 64
+"""Asynchronous callbacks and handlers of one endpoint that work at a time, where nobody says
+otherwise."""
+
+
+def attach(
+    bus: str | None = None,
+    *,
+    name: str | None = None,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    types: Mapping[str, Any] | None = None,
+    encode: EncodeHook | None = None,
+    decode: DecodeHook | None = None,
+    reconnect: bool | Literal["always"] = False,
+    concurrency: int = CONCURRENCY,
+) -> Attaching:
+    """Attach to a bus, in the event loop that runs: `async with attach(...) as ep`, or `ep = await
+    attach(...)`.
+
+    The arguments are those of `shmbus.attach`, and so are the errors raised. `concurrency`: how
+    many messages its asynchronous callbacks and handlers work on at a time, each in a task of its
+    own; meanwhile no more are taken, so that they wait where other endpoints may have them.
+    """
+    check_count("concurrency", concurrency)
+
+    def make() -> synchronous.Endpoint:
+        made = attach_here(
+            bus,
+            name=name,
+            timeout=timeout,
+            settings=settings,
+            types=types,
+            encode=encode,
+            decode=decode,
+            reconnect=reconnect,
+        )
+        try:
+            made._connection.open_event(timeout)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    return Attaching(make, name or "new", concurrency)
+
+
+class Attaching:
+    """An endpoint to be attached: await it, or use it in `async with`, which closes it at the
+    end."""
+
+    def __init__(
+        self, make: Callable[[], synchronous.Endpoint], label: str, concurrency: int
+    ) -> None:
+        self._make, self._label, self._concurrency = make, label, concurrency
+        self._made: Endpoint | None = None
+
+    def __await__(self) -> Generator[Any, None, Endpoint]:
+        return self._attach().__await__()
+
+    async def _attach(self) -> Endpoint:
+        made = await in_thread(
+            self._label, "attaching", self._make, undo=synchronous.Endpoint.close
+        )
+        return Endpoint._of(made, self._concurrency)
+
+    async def __aenter__(self) -> Endpoint:
+        self._made = await self._attach()
+        return self._made
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._made is not None:
+            await self._made.close()
+
+    def __enter__(self) -> None:
+        raise TypeError("an endpoint of an event loop: use `async with shmbus.aio.attach(...)`")
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""

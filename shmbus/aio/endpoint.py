@@ -1,0 +1,523 @@
+"""An endpoint that belongs to an event loop: `Endpoint`, which `attach` makes.
+
+It has a synchronous endpoint inside, which is attached and closed in a thread of its own. All that
+is done for every message is done by the loop, natively and without waiting
+(`endpoint/kernel/looped.pxi`); `turns` has what happens when something has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+
+from shmbus import errors
+from shmbus.endpoint import endpoint as synchronous
+from shmbus.endpoint._kernel import (
+    Deadline,
+    Gate,
+    Looped,
+    LoopIteration,
+    LoopReply,
+    Message,
+    in_force,
+    until,
+)
+from shmbus.endpoint.retry import Attempts, Retry, check_retry
+from shmbus.endpoint.subscribing import OnError
+from shmbus.endpoint.subscribing import Subscription as Synchronous
+from shmbus.settings import check_count
+from shmbus.shared import patterns
+from shmbus.shared._kernel import seconds
+from shmbus.shared.layout import Kind
+from shmbus.shared.messages import Death
+
+from .ending import PATIENCE, Ending
+from .subscribing import Callback, Subscription, is_asynchronous
+from .threads import in_thread, to_the_end
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from shmbus.views.observe import BusView
+
+log = logging.getLogger("shmbus")
+
+Function = TypeVar("Function", bound=Callback)
+
+_EVENT, _SEND = int(Kind.EVENT), int(Kind.SEND)
+
+_running_loop = asyncio._get_running_loop
+
+
+class Endpoint:
+    """A process's place on the bus, in the event loop in which it was attached; made by `attach`.
+    An asynchronous context manager: leaving the block closes it.
+
+    Its calls have the names and meanings of `shmbus.Endpoint`, and raise what those raise. A call
+    that has nothing to wait for does not suspend its task; one that finds a ring or a table full
+    suspends its task, never the loop. A call from another loop or thread raises `WrongLoop`.
+    """
+
+    _inner: synchronous.Endpoint
+    _loop: asyncio.AbstractEventLoop
+    _concurrency: int
+    _looped: Looped
+    _turns: Turns
+    _ending: Ending
+    _iterations: dict[asyncio.Task[Any] | None, LoopIteration]
+    """Those of tasks that call `receive`."""
+
+    def __init__(self) -> None:
+        raise TypeError("use shmbus.aio.attach()")
+
+    @classmethod
+    def _of(cls, inner: synchronous.Endpoint, concurrency: int) -> Self:
+        self = cls.__new__(cls)
+        self._inner = inner
+        self._loop = asyncio.get_running_loop()
+        self._concurrency = concurrency
+        self._looped = Looped(inner, concurrency)
+        self._turns = Turns(inner._connection, self._looped, self._loop)
+        self._ending = Ending(inner, self._looped, self._turns, self._loop, self.start)
+        self._iterations = {}
+        self._turns.begin()
+        return self
+
+    def _here(self) -> None:
+        if _running_loop() is not self._loop:
+            raise errors.WrongLoop(endpoint=self.name, closed=self._loop.is_closed())
+
+    @property
+    def name(self) -> str:
+        """The only one of that name on the bus."""
+        return self._inner.name
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether calls wait for the next dispatcher where one dies, as `attach` was told."""
+        return self._inner.reconnect
+
+    @property
+    def bus(self) -> BusView:
+        """The bus as this process sees it: endpoints, routes, health. Looking takes the loop some
+        milliseconds."""
+        return self._inner.bus
+
+    def __repr__(self) -> str:
+        return f"{self._inner!r}".replace("<endpoint", "<asyncio endpoint")
+
+    # Sending ---------------------------------------------------------------------------------
+
+    async def publish(
+        self, type: str, payload: object = None, *, timeout: float | None = 5.0
+    ) -> None:
+        """Send an event to all who subscribe to a matching pattern. It is accepted when this
+        returns, which is at once unless this endpoint's ring is full. Arguments and errors are
+        those of `shmbus.Endpoint.publish`."""
+        self._here()
+        if not self._looped.post(_EVENT, type, payload, False):
+            await self._post_in_line(_EVENT, type, payload, timeout)
+
+    async def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None:
+        """Send a command to the one endpoint that handles the most specific matching pattern; like
+        `publish`."""
+        self._here()
+        if not self._looped.post(_SEND, type, payload, False):
+            await self._post_in_line(_SEND, type, payload, timeout)
+
+    async def _post_in_line(
+        self,
+        kind: int,
+        type: str,
+        payload: object,
+        timeout: float | None,
+        number: int | None = None,
+    ) -> None:
+        await self._turns.in_line(
+            lambda: self._looped.post(kind, type, payload, True),
+            seconds(timeout),
+            lambda: self._looped.full(type, timeout, number),
+        )
+
+    async def publish_many(
+        self, items: Iterable[tuple[str, object]], *, timeout: float | None = 5.0
+    ) -> None:
+        """Send events, given as pairs of type and payload, with one publication and one bell for
+        many of them. Others in the loop have a turn after every 128 of them. Raises like `publish`,
+        with the `index` of the message that failed; those before it are accepted."""
+        self._here()
+        source, number = iter(items), 0
+        while True:
+            number, left = self._looped.post_many(source, number)
+            if left is not None:
+                await self._post_in_line(_EVENT, *left, timeout, number)
+                number += 1
+            elif number < 0:
+                return
+            else:
+                await asyncio.sleep(0)
+
+    async def request(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        reply_type: Any = None,
+        retry: Retry | None = None,
+        inherit_deadline: bool = True,
+    ) -> Message:
+        """Send a request to the endpoint that handles the most specific matching pattern, and wait
+        for its reply.
+
+        Cancelling the task, also by `asyncio.timeout`, withdraws the request, and its server learns
+        of that (`Message.cancelled`). Arguments and errors are those of `shmbus.Endpoint.request`.
+        """
+        self._here()
+        deadline = until(timeout, in_force() if inherit_deadline else None)
+        if retry is not None:
+            return await self._ask_again(type, payload, deadline, reply_type, retry)
+        return await self._ask(type, payload, deadline, reply_type, 1)
+
+    async def _ask(
+        self, type: str, payload: object, deadline: Deadline, reply_type: Any, attempt: int
+    ) -> Message:
+        reply: LoopReply = LoopReply.__new__(LoopReply)
+        if not self._looped.ask(reply, type, payload, deadline, reply_type, attempt, False):
+            await self._turns.in_line(
+                lambda: self._looped.ask(reply, type, payload, deadline, reply_type, attempt, True),
+                deadline.left,
+                lambda: (
+                    self._looped.table_full(type, deadline.seconds)
+                    or self._looped.full(type, deadline.seconds, None)
+                ),
+            )
+        if not self._looped.spin(reply):
+            reply.future = future = self._loop.create_future()
+            if reply.deadline < self._turns.earliest:
+                self._turns.expect(reply.deadline)
+            try:
+                await future
+            except BaseException:
+                reply.cancel()
+                raise
+            self._looped.slept(reply)
+        return reply.raise_or_return()
+
+    async def _ask_again(
+        self, type: str, payload: object, deadline: Deadline, reply_type: Any, retry: Retry
+    ) -> Message:
+        attempts = Attempts(check_retry(retry), deadline)
+        while True:
+            try:
+                return await self._ask(type, payload, deadline, reply_type, attempts.number)
+            except retry.on as why:
+                pause = attempts.pause(why)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    # Interests -------------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        pattern: str,
+        callback: Callback | None = None,
+        *,
+        group: str | None = None,
+        overflow: patterns.Overflow = "block",
+        payload_type: Any = None,
+        on_error: OnError = "drop",
+        limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> Subscription:
+        """Get the events whose type matches `pattern`.
+
+        `callback`: an `async def` is called in a task for each message, a plain function in the
+        loop. Without one, iterating over the subscription yields its messages, or else iterating
+        over the endpoint does. `concurrency`: how many messages an `async def` works on at a time,
+        by default as many as the endpoint may; 1 keeps their order. When this returns, the bus
+        routes by it. All else is as in `shmbus.Endpoint.subscribe`.
+        """
+        self._here()
+        if callback is None and concurrency is not None:
+            raise errors.InvalidSetting(
+                setting="concurrency",
+                value=concurrency,
+                reason="there is no callback that could work at the same time",
+                remedy="Give a callback, or leave it out",
+            )
+        own = Gate(0, self._turns.arrived) if callback is None else None
+        gate = own if callback is None else self._gate(callback, concurrency)
+        inner = await in_thread(
+            self.name,
+            "subscribing",
+            lambda: self._inner._subscribing.subscribe(
+                pattern,
+                callback,
+                group=group,
+                overflow=overflow,
+                payload_type=payload_type,
+                on_error=on_error,
+                limit=limit,
+                gate=gate,
+            ),
+            undo=Synchronous.close,
+        )
+        if own is None:
+            return Subscription(inner, self._apart)
+        return Subscription(
+            inner, self._apart, partial(self._iterate, own), partial(self._turns.forget, own)
+        )
+
+    def _iterate(self, gate: Gate) -> LoopIteration:
+        self._here()
+        if not gate.iterated:
+            gate.iterated = True
+            self._turns.iterate(gate)
+            self._inner._subscribing.forget_callbacks()
+        return LoopIteration(self._looped, gate, self._turns.message)
+
+    async def tap(self, pattern: str = ">") -> Subscription:
+        """See copies of all that matches, as `shmbus.Endpoint.tap` does; iterating over it, or over
+        the endpoint, yields them."""
+        self._here()
+        inner = await in_thread(
+            self.name,
+            "subscribing",
+            lambda: self._inner._subscribing.tap(pattern),
+            undo=Synchronous.close,
+        )
+        return Subscription(inner, self._apart, self.__aiter__)
+
+    async def _apart(self, close: Callable[[], None]) -> None:
+        await to_the_end(in_thread(self.name, "unsubscribing", close))
+
+    def _gate(self, function: Callback, concurrency: int | None) -> Gate | None:
+        """Where the jobs of a callback or handler begin; None of a plain function. Raises
+        `InvalidSetting`."""
+        if concurrency is not None:
+            check_count("concurrency", concurrency)
+        if is_asynchronous(function):
+            return Gate(
+                min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
+            )
+        if concurrency not in (None, 1):
+            raise errors.InvalidSetting(
+                setting="concurrency",
+                value=concurrency,
+                reason="a plain function works on one message at a time",
+                remedy="Give an async function, or leave it out",
+            )
+        return None
+
+    @overload
+    def handle(
+        self,
+        pattern: str,
+        function: None = None,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
+        limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> Callable[[Function], Function]: ...
+    @overload
+    def handle(
+        self,
+        pattern: str,
+        function: Function,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
+        limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> Function: ...
+    def handle(
+        self,
+        pattern: str,
+        function: Any = None,
+        *,
+        payload_type: Any = None,
+        redeliver: bool = False,
+        limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> Any:
+        """Handle the commands and requests whose type matches `pattern`: a call, or a decorator.
+
+        `function`: an `async def` is called in a task for each message, a plain function in the
+        loop; what it returns is the reply. Where the requester withdraws the request, the task is
+        cancelled. `concurrency`: how many messages an `async def` works on at a time, by default as
+        many as the endpoint may. The bus routes by it when this returns, for which the loop waits
+        some 0.1 ms. All else is as in `shmbus.Endpoint.handle`.
+        """
+        self._here()
+        patterns.check_pattern(pattern)
+        if function is None:
+            return lambda function: self.handle(
+                pattern,
+                function,
+                payload_type=payload_type,
+                redeliver=redeliver,
+                limit=limit,
+                concurrency=concurrency,
+            )
+        self._inner._subscribing.handle(
+            pattern,
+            function,
+            payload_type=payload_type,
+            redeliver=redeliver,
+            limit=limit,
+            gate=self._gate(function, concurrency),
+        )
+        return function
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def __aiter__(self) -> LoopIteration:
+        """Messages that have no callback, and are not iterated over by their subscription, until
+        the endpoint is closed. Callbacks of others run meanwhile. The loop has a turn after every
+        128 of them at the latest."""
+        self._here()
+        return LoopIteration(self._looped, None, self._turns.message)
+
+    async def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message that has no callback; None after `timeout` seconds (None: never). A
+        message of a group is done when this task receives the next one, or ends. Raises `BusDown`,
+        `Evicted`, `EndpointClosed`."""
+        self._here()
+        span = seconds(timeout)
+        iteration = self._iteration()
+        if (message := iteration.take()) is not None or span == 0.0:
+            return message
+        try:
+            async with asyncio.timeout(span) as limit:
+                return await iteration.__anext__()
+        except StopAsyncIteration:
+            raise errors.EndpointClosed(endpoint=self.name) from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
+
+    def _iteration(self) -> LoopIteration:
+        """That of the calling task."""
+        task = asyncio.current_task()
+        iteration = self._iterations.get(task)
+        if iteration is None:
+            iteration = LoopIteration(self._looped, None, self._turns.message)
+            self._iterations[task] = iteration
+            if task is not None:
+                task.add_done_callback(self._task_done)
+        return iteration
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._iterations.pop(task).put_down()
+
+    async def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
+        """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
+        there."""
+        check_count("n", n, least=0)
+        found: list[Message] = []
+        while len(found) < n:
+            message = await self.receive(0.0 if found else timeout)
+            if message is None:
+                break
+            found.append(message)
+        return found
+
+    def start(self) -> None:
+        """Run callbacks and handlers in the loop from here on, until the endpoint is closed."""
+        self._here()
+        self._inner._connection.require()
+        asynchronous = any(i.gate is not None and i.gate.limit for i in self._inner._interests)
+        self._turns.start(self._concurrency if asynchronous else 1)
+
+    async def run(self, *, reconnect: bool = True) -> None:
+        """Run callbacks and handlers until the endpoint is closed or drained. `reconnect`: wait
+        where the dispatcher dies, until it is started again. Where the task is cancelled, as Ctrl-C
+        does, what was accepted is finished first (`drain`, 5 s at the most). Raises `BusDown`,
+        `Evicted`."""
+        self.start()
+        try:
+            while not self._turns.over:
+                trouble = self._turns.trouble
+                if trouble is not None and not (reconnect and self._looped.recoverable):
+                    raise trouble
+                await self._turns.changed()
+        except asyncio.CancelledError:
+            try:
+                await self.drain(PATIENCE)
+            except errors.DrainTimeout as why:
+                log.warning("%s", why)
+            raise
+
+    # Others ----------------------------------------------------------------------------------
+
+    async def wait_for(
+        self, pattern: str, *, receivers: int = 1, timeout: float | None = 5.0
+    ) -> None:
+        """Wait until `receivers` live endpoints would get what matches `pattern`, as
+        `shmbus.Endpoint.wait_for`."""
+        self._here()
+        for pause in self._inner._looks_for(pattern, receivers, timeout):
+            await asyncio.sleep(pause)
+            if self._turns.over:
+                raise errors.EndpointClosed(endpoint=self.name)
+
+    def on_death(self, name: str, callback: Callable[[Death], Any]) -> Subscription:
+        """Call `callback`, an `async def` or a plain function, in the loop once when the endpoint
+        of this name ends, however it does, or at once if there is none now. Raises `InvalidName`,
+        `NoThread`."""
+        self._here()
+        inner = self._inner.on_death(name, lambda death: self._turns.tell(callback, death))
+        return Subscription(inner, self._apart)
+
+    # Ending ----------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float | None = 30.0) -> None:
+        """Finish what has been accepted, then close: no new messages come, those in its ring are
+        handled, tasks at work end, deferred requests are answered, what was sent is forwarded.
+        `timeout`: seconds (None: no limit). Raises `DrainTimeout` once it is closed, where messages
+        were left."""
+        self._here()
+        await self._ending.drain(seconds(timeout))
+
+    async def close(self) -> None:
+        """Leave the bus. What was sent is forwarded; tasks at work are waited for for 5 s, then
+        cancelled. Messages not begun are handed on where that is possible, else counted as lost.
+        Harmless if done before."""
+        self._here()
+        await self._ending.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Of the other kind -----------------------------------------------------------------------
+
+    def __enter__(self) -> NoReturn:
+        raise self._other("with", "async with")
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def __iter__(self) -> NoReturn:
+        raise self._other("for", "async for")
+
+    def request_async(self, *_: object, **__: object) -> NoReturn:
+        """Refused: a task is what a future is there."""
+        raise self._other("request_async()", "asyncio.create_task(ep.request(...))")
+
+    def _other(self, what: str, instead: str) -> TypeError:
+        return TypeError(f"{self!r} belongs to an event loop: use {instead} instead of {what}")

@@ -1,0 +1,138 @@
+"""Asynchronous callbacks and handlers at work, each message in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shmbus.endpoint._kernel import Job
+
+log = logging.getLogger("shmbus")
+
+_LEFT = "its task was cancelled, since its endpoint left"
+
+CANCELLED = 1.0
+"""Seconds that tasks which were cancelled have until the endpoint leaves without them."""
+
+
+class Jobs:
+    """The jobs of one endpoint that have begun. `ended` is called after each."""
+
+    def __init__(
+        self, endpoint: str, loop: asyncio.AbstractEventLoop, ended: Callable[[], object]
+    ) -> None:
+        self._endpoint, self._loop, self._ended = endpoint, loop, ended
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._begun: set[Job] = set()
+        self._withdrawn: set[Job] = set()  # nobody wants their result
+        self._context = contextvars.copy_context()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._leaving = False
+
+    def begin(self, job: Job) -> None:
+        """Work on a message."""
+        self._tasks[job] = self._loop.create_task(
+            self._work(job),
+            name=f"shmbus:{self._endpoint}:{job.message.type}",
+            context=self._context.copy(),
+        )
+
+    def withdraw(self, correlation_ids: list[bytes]) -> None:
+        """Their requesters do not wait any more."""
+        for job in [*self._tasks]:
+            if job.is_request and job.identity in correlation_ids:
+                self._withdrawn.add(job)
+                self._cancel(job)
+
+    def _cancel(self, job: Job) -> None:
+        if job in self._begun:  # the coroutine of one that has not would never be entered
+            self._tasks[job].cancel()
+
+    def is_one(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether that task is one of them."""
+        return task in self._tasks.values()
+
+    async def finish(self, patience: float, caller: asyncio.Task[Any] | None) -> None:
+        """Wait until all have ended, but the caller: for `patience` seconds, then they are
+        cancelled."""
+        if await self._end_without(patience, caller):
+            return
+        self._leaving = True
+        for job, task in list(self._tasks.items()):
+            if task is not caller:
+                self._cancel(job)
+        if await self._end_without(CANCELLED, caller):
+            return
+        if left := [task for task in self._tasks.values() if task is not caller]:
+            log.warning(
+                "endpoint %r leaves; %d of its tasks did not end although they were cancelled: %s",
+                self._endpoint,
+                len(left),
+                ", ".join(task.get_name() for task in left),
+            )
+
+    async def _end_without(self, seconds: float, caller: asyncio.Task[Any] | None) -> bool:
+        """Wait until all have ended but the caller, and those that begin meanwhile: whether they
+        have."""
+        end = self._loop.time() + seconds
+        while others := [task for task in self._tasks.values() if task is not caller]:
+            if (left := end - self._loop.time()) <= 0:
+                return False
+            await asyncio.wait(others, timeout=left)
+        return True
+
+    def call(self, function: Callable[[Any], Any], argument: object) -> None:
+        """Call it, in a task where it is an `async def`; what it raises is logged."""
+        try:
+            value = function(argument)
+            if asyncio.iscoroutine(value):
+                task = self._loop.create_task(self._log(value))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+        except Exception:
+            log.exception("endpoint %r: %r raised", self._endpoint, function)
+
+    async def _log(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await coroutine
+        except Exception:
+            log.exception("endpoint %r: %r raised", self._endpoint, coroutine)
+
+    async def _work(self, job: Job) -> None:
+        self._begun.add(job)
+        try:
+            if job in self._withdrawn:
+                job.abandoned("its requester withdrew it")
+            elif self._leaving:
+                job.abandoned(_LEFT)
+            else:
+                await self._perform(job)
+        finally:
+            self._begun.discard(job)
+            self._withdrawn.discard(job)
+            self._tasks.pop(job, None)
+            job.end()
+            self._ended()
+
+    async def _perform(self, job: Job) -> None:
+        try:
+            value = await job.call()
+        except asyncio.CancelledError as why:
+            task = self._tasks.get(job)
+            if job in self._withdrawn or self._leaving:
+                job.abandoned(_LEFT)
+            elif task is not None and task.cancelling():  # by the program: asyncio.run ends, say
+                job.abandoned(_LEFT)
+                raise
+            else:
+                job.raised(why)
+        except BaseException as why:
+            job.raised(why)
+            if not isinstance(why, Exception):
+                raise
+        else:
+            job.returned(value)

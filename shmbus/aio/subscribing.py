@@ -1,0 +1,66 @@
+"""Subscriptions in an event loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from shmbus.endpoint._kernel import LoopIteration, Message
+from shmbus.endpoint.subscribing import Subscription as Synchronous
+
+Callback = Callable[[Message], Any]
+
+
+def is_asynchronous(function: object) -> bool:
+    """Whether what it returns is to be awaited."""
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+class Subscription:
+    """What `Endpoint.subscribe`, `tap` and `on_death` return. An asynchronous context manager;
+    without a callback, iterating over it yields its messages.
+
+    `pattern`: what was subscribed to, or the name of the endpoint that is watched. `group`: the
+    group that was given, or None.
+    """
+
+    def __init__(
+        self,
+        inner: Synchronous,
+        close: Callable[[Callable[[], None]], Awaitable[None]],
+        iterate: Callable[[], LoopIteration] | None = None,
+        forget: Callable[[], None] | None = None,
+    ) -> None:
+        self.pattern, self.group = inner.pattern, inner.group
+        self._inner, self._close = inner, close
+        self._iterate, self._forget = iterate, forget
+
+    def __aiter__(self) -> LoopIteration:
+        """Its messages, until it or the endpoint is closed. The loop has a turn after every 128 of
+        them at the latest."""
+        if self._iterate is None:
+            raise TypeError(
+                f"the subscription to {self.pattern!r} has a callback, which gets its messages"
+            )
+        return self._iterate()
+
+    async def close(self) -> None:
+        """End it: when this returns, no more messages are sent here for it. Harmless if done
+        before."""
+        if self._forget is not None:
+            self._forget()
+        await self._close(self._inner.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

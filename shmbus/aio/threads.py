@@ -1,0 +1,66 @@
+"""What waits natively is called in a thread of its own, which ends with it, so that the loop goes
+on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from shmbus.endpoint import background
+
+Result = TypeVar("Result")
+
+
+async def in_thread(
+    endpoint: str,
+    task: str,
+    function: Callable[[], Result],
+    undo: Callable[[Result], object] | None = None,
+) -> Result:
+    """What `function` returns; `endpoint` and `task` name the thread. It is called to its end also
+    where the caller is cancelled: then `undo` gets what it returned. Raises `NoThread`."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if future.done():
+            if error is None and undo is not None:
+                thread = background.thread_of(endpoint, task, undo, result)
+                background.start(thread, endpoint, task)
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # without an error there is one
+
+    def call() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as why:
+            error = why
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop is closed
+            if error is None and undo is not None:
+                undo(result)  # type: ignore[arg-type]
+
+    background.start(background.thread_of(endpoint, task, call), endpoint, task)
+    return await future
+
+
+async def to_the_end(work: Awaitable[Result]) -> Result:
+    """What it returns. Where the caller is cancelled meanwhile, it is awaited all the same, and
+    then the cancellation is raised."""
+    future = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as why:
+            cancelled = why
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # it is the lesser one
+        raise cancelled
+    return future.result()

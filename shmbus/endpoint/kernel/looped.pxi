@@ -1,0 +1,565 @@
+# An endpoint in an event loop: what its calls do there, without ever waiting.
+#
+# All of it is called by the loop's thread alone. Asynchronous callbacks are jobs: each is handed to Python, which makes
+# a task of it, and the message is in hand until its last job has ended.
+
+cdef enum:           # why `Looped.next` returned no message
+    DRY = 0                      # there is none
+    CROWDED = 1                  # as many jobs are there as may be
+    PAUSE = 2                    # others in the loop shall have a turn
+
+cdef int PORTION = 128           # messages taken before others in the loop have a turn
+
+
+@cython.final
+cdef class Gate:
+    """How many jobs of one interest are at work at a time; the others wait here, in order."""
+
+    cdef readonly int limit      # 0: all wait here for who iterates over them
+    cdef object _begin           # Python: make a task of a job; with this gate as argument: wake who iterates
+    cdef int _running
+    cdef readonly object waiting # deque of Job; of who iterates also of plain Message
+    cdef public bint iterated    # somebody iterates over the interest's messages, which has no function
+
+    def __init__(self, int limit, begin):
+        self.limit = limit
+        self._begin = begin
+        self.waiting = deque()
+
+
+@cython.final
+cdef class Job:
+    """A message, and the asynchronous callback or handler that works on it; or who is to iterate over it."""
+
+    cdef Looped _looped
+    cdef Gate _gate              # None: none
+    cdef readonly Message message
+    cdef EventCallback _event    # None: it is a handler, or an iteration
+    cdef Callbacks _handler      # None: it is an event
+    cdef uint32_t _limit
+    cdef bint _ended
+
+    def __init__(self):
+        raise TypeError("made by the bus")
+
+    @property
+    def is_request(self):
+        """Whether its requester waits for an answer."""
+        return self._handler is not None and self.message._header.kind == SB_REQUEST
+
+    @property
+    def identity(self):
+        """The request's correlation id."""
+        return (<const char *>self.message._header.correlation)[:16]
+
+    def call(self):
+        """Begin: call the function; returns what is to be awaited."""
+        cdef uint64_t limit_ns
+        cdef object function
+        if self._event is not None:
+            self.message.expect(self._event.payload_type)
+            function, limit_ns = self._event.function, self._event.limit_ns
+        else:
+            self.message.expect(self._handler.handler_type)
+            function, limit_ns = self._handler.handler, self._handler.limit_ns
+        PyContextVar_Set(IN_FORCE, deadline_of(self.message))  # in the task's own context
+        self._limit = EP_NO_LIMIT
+        if limit_ns:
+            self._limit = self._looped._threads.begin_limit(self.message, limit_ns)
+        return function(self.message)
+
+    def returned(self, value):
+        """It has returned this. Raises what cannot be sent as a reply."""
+        cdef Message m = self.message
+        self._end_limit()
+        if self.is_request and not (m._answered or m._refused or m._deferred):
+            try:
+                m.reply(value)
+            except Exception as error:
+                self._looped._receiving._count_error()
+                self._looped._receiving._log_failure(m, error)
+
+    def raised(self, error not None):
+        """It has raised this: whoever waits is told."""
+        cdef Message m = self.message
+        cdef Receiving receiving = self._looped._receiving
+        self._end_limit()
+        receiving._count_error()
+        if self._event is not None:
+            receiving._log_failure(m, error)
+            if self._event.mask != SB_PLAIN:
+                receiving._give_up(m, self._event.mask if self._event.retry else 0,
+                                   0 if self._event.retry else self._event.mask, error)
+        elif m._header.kind != SB_REQUEST or m._answered:
+            receiving._log_failure(m, error)
+        else:
+            receiving._try_fail(m, error)
+
+    def abandoned(self, str why not None):
+        """Nobody works on it any more: what others could do is given back."""
+        cdef Message m = self.message
+        cdef Receiving receiving = self._looped._receiving
+        self._end_limit()
+        if self._event is not None and self._event.mask != SB_PLAIN:
+            receiving._give_up(m, self._event.mask, 0, RuntimeError(why))
+        elif m._header.kind == SB_SEND:
+            receiving._give_up(m, SB_PLAIN if self._handler.redeliver else 0,
+                               0 if self._handler.redeliver else SB_PLAIN, RuntimeError(why))
+        elif m._header.kind == SB_EVENT:
+            receiving._count_error()
+
+    cdef int _end_limit(self) except -1:
+        if self._limit != EP_NO_LIMIT:
+            self._looped._threads.end_limit(self._limit)
+            self._limit = EP_NO_LIMIT
+        return 0
+
+    def end(self):
+        """It is over: another may begin. Harmless if done before."""
+        if self._ended:
+            return
+        self._ended = True
+        cdef Looped looped = self._looped
+        cdef Job following = None
+        self._end_limit()
+        if self._gate is not None:
+            if not self._gate.limit:
+                pass
+            elif self._gate.waiting:
+                following = <Job>self._gate.waiting.popleft()
+            else:
+                self._gate._running -= 1
+        looped.jobs -= 1
+        self.message._jobs -= 1
+        if not self.message._jobs:
+            looped._threads.put_down(<unsigned long><uintptr_t><PyObject *>self.message | 1)
+        if following is not None:
+            following._gate._begin(following)
+
+
+@cython.final
+@cython.no_gc_clear              # see EndpointCore
+cdef class Looped:
+    """What an endpoint does in an event loop."""
+
+    cdef EndpointCore _endpoint
+    cdef Connection _connection
+    cdef Threads _threads
+    cdef Outbox _outbox
+    cdef Answers _answers
+    cdef Requests _requests
+    cdef Receiving _receiving
+    cdef unsigned long _thread   # of the loop
+    cdef readonly int jobs       # there are
+    cdef readonly int most       # jobs that there may be
+    cdef int why                 # `next` returned no message
+    cdef uint64_t _wanted[2]     # bytes of the record for which there shall be space, by ring
+    cdef int _taken              # since others in the loop had a turn
+    cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
+    cdef public bint waiting     # calls wait for space: others go behind them
+
+    def __cinit__(self, EndpointCore endpoint not None, int most):
+        self._endpoint = endpoint
+        self._connection = endpoint._connection
+        self._threads = endpoint._threads
+        self._outbox = endpoint._outbox
+        self._answers = endpoint._answers
+        self._requests = endpoint._requests
+        self._receiving = endpoint._receiving
+        self._thread = PyThread_get_thread_ident()
+        self.most = most
+        self.queue = deque()
+        self._receiving.begun = True
+        self._receiving.looped = self
+        self._answers.late = deque()
+        self._requests.quiet = True
+
+    def end(self):
+        """The loop is not used any more."""
+        self._receiving.looped = None
+        self._answers.late = None
+
+    def require(self):
+        """Raise the error of what keeps its calls from proceeding."""
+        self._connection.require(served=True)
+
+    @property
+    def recoverable(self):
+        """Whether nothing keeps its calls from proceeding for good."""
+        return not <uint64_t>self._connection.trouble() & EP_FOR_GOOD
+
+    @property
+    def paused(self):
+        """Whether `next` returned no message because others in the loop shall have a turn."""
+        return self.why == PAUSE
+
+    @property
+    def late(self):
+        """Answers that found no space."""
+        return len(self._answers.late)
+
+    # Sending ---------------------------------------------------------------------------------
+
+    def post(self, uint16_t kind, str type not None, payload, bint first):
+        """Send an event or a command: False where it has to wait, because its ring is full, or others wait that are not
+        behind it (`first`: nobody is before it)."""
+        cdef ep_message m
+        cdef bint sent
+        self._connection.check()
+        m.kind = kind
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0
+        m.correlation = NULL
+        owner = self._outbox.fill(&m, type, payload, ALONE)
+        self._outbox.check_size(&m, type, ALONE)
+        sent = (first or not self.waiting) and self._outbox.put_at_once(&m, self._outbox.always())
+        self._outbox.give_back(owner)
+        if not sent:
+            self._connection.require(served=True)
+            self._outbox.needs = ep_record_length(&m)
+        return sent
+
+    def post_many(self, items, uint64_t number):
+        """Send events, of an iterator of pairs of type and payload of which the first has this `number`, with one bell,
+        but not more than others in the loop can wait for: the numbers of them, and the pair that found no space, or None.
+        -1: those were all."""
+        cdef ep_message m
+        cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
+        cdef int64_t index = number
+        cdef bint sent
+        self._connection.check()
+        try:
+            while index < <int64_t>number + PORTION:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return -1, None
+                type, payload = pair_of(item)
+                m.kind = SB_EVENT
+                m.peer = 0
+                m.peer_generation = 0
+                m.deadline_ns = 0
+                m.correlation = NULL
+                owner = self._outbox.fill(&m, type, payload, index)
+                self._outbox.check_size(&m, type, index)
+                sent = self._outbox.put_at_once(&m, &limits)
+                self._outbox.give_back(owner)
+                if not sent:
+                    self._connection.require(served=True)
+                    self._outbox.needs = ep_record_length(&m)
+                    return index, (type, payload)
+                index += 1
+            return index, None
+        finally:
+            self._outbox.flush()
+
+    def arm(self, int receivers):
+        """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be worked
+        on at a time; 0: none is wanted."""
+        cdef uint32_t wants = SB_EVENT_REPLIES | SB_EVENT_STATE
+        if receivers != self._threads.runners:
+            self._threads.runners = receivers
+            self._threads._publish_receivers()
+        if receivers and self.jobs < self.most:
+            wants |= SB_EVENT_DATA
+        wants |= self._want_space(SB_DATA, self._outbox.needs if self.waiting else 0)
+        wants |= self._want_space(SB_REPLIES, self._answers.late_length() if self._answers.late else 0)
+        return self._connection.arm(wants)
+
+    cdef uint32_t _want_space(self, uint32_t ring, uint64_t length) except? 0xffffffff:
+        """In this ring for a record of `length` bytes; 0: for none."""
+        if length != self._wanted[ring] or length:
+            self._wanted[ring] = length
+            self._connection.need(ring, length)
+        return SB_EVENT_SPACE if length else 0
+
+    def full(self, str type, timeout, number):
+        """The error of a call that has waited so long for space."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t depth
+        ep_lock(e)
+        depth = e.out[SB_DATA].next - e.out[SB_DATA].tail_seen
+        ep_unlock(e)
+        return self._connection._explain_full(Full(
+            type=type, depth=depth, capacity=e.out[SB_DATA].capacity, seconds=timeout, setting=SETTINGS[SB_DATA],
+            number=number))
+
+    def ask(self, LoopReply reply not None, str type not None, payload, Deadline deadline not None, reply_type,
+            uint16_t attempt, bint first):
+        """Send a request: False where it has to wait, because the ring or the table is full."""
+        cdef bint sent
+        if self.waiting and not first:
+            return False
+        self._outbox.needs = 0
+        sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt)
+        if self._requests._told:
+            self._wake()
+        return sent
+
+    def spin(self, LoopReply reply not None):
+        """Whether its reply has come within some microseconds, so that the task need not be suspended. Not tried while
+        other requests are under way, nor more than so often before others in the loop have had a turn."""
+        cdef flag spun = 0
+        cdef bint came
+        cdef ep_endpoint *e = self._connection.e
+        reply.since = rb_now()
+        if e.futures != 1 or self._taken >= PORTION:
+            return False
+        self._taken += 1
+        with nogil:
+            came = ep_spin_reply(e, reply.since, &spun)
+        reply.spun = spun
+        if came:
+            self._requests.collect()
+            if self._requests._told:
+                self._wake()
+        return reply._outcome != PENDING
+
+    def slept(self, LoopReply reply not None):
+        """The loop has slept, or done other things, until its reply came."""
+        ep_note_slept(self._connection.e, reply.spun, reply.since)
+
+    def table_full(self, str type, timeout):
+        """The error of a request for which there was no entry in the table for so long; None where there is one."""
+        cdef ep_endpoint *e = self._connection.e
+        if e.free_count:
+            return None
+        return RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count, seconds=timeout)
+
+    def collect(self):
+        """Wake those whose replies have come, or whose time has elapsed; returns when the next one's will have
+        (ns; 2**64 - 1: there is none)."""
+        self._requests.collect()
+        return self._wake()
+
+    def expire(self):
+        """End the requests whose time has elapsed, and return when that of the next one will have."""
+        self._requests._expire()
+        self._wake()
+        return self._requests._earliest()
+
+    cdef bint _wake(self) except -1:
+        cdef LoopReply reply
+        cdef bint any = False
+        for one in self._requests.take_told():
+            reply = <LoopReply>one
+            any = True
+            if reply.future is not None and not reply.future.done():
+                reply.future.set_result(None)
+        return any
+
+    def fail_all(self, error not None):
+        """Fail all requests under way."""
+        self._requests.fail_all(error)
+        self._wake()
+
+    def take_cancelled(self):
+        """Correlation ids of the requests that were withdrawn since it was called last."""
+        return self._requests.take_cancelled()
+
+    def send_late(self):
+        """Send the answers for which there was no space: whether there are none any more."""
+        return self._answers.send_late()
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def rest(self):
+        """Others in the loop have had a turn: what comes from now on is looked at in this one."""
+        self._taken = 0
+        self._connection.disarm()
+
+    def data_waits(self):
+        """Whether there is a message to take."""
+        return self._connection.data_waits()
+
+    def next(self, bint yields):
+        """Run the callbacks of what has come, until a message without one comes, or there is a reason for a
+        pause (`why`)."""
+        return self._next(yields)
+
+    cdef Message _next(self, bint yields):
+        cdef Message m
+        cdef Callbacks callbacks
+        cdef EndpointCore endpoint = self._endpoint
+        self._connection.check()
+        while True:
+            self.why = DRY
+            if self._taken >= PORTION:
+                self.why = PAUSE
+                return None
+            if self.jobs >= self.most:
+                self.why = CROWDED
+                m = None
+            elif self._connection.closing:
+                m = None
+            else:
+                m = self._receiving._inbox.take(endpoint, self._thread)
+            if m is None:
+                self._threads.put_down(self._thread)
+                if self._threads.dropped:
+                    self._threads.end_dropped()
+                return None
+            self._taken += 1
+            callbacks = self._receiving._callbacks.known(m.type)
+            if callbacks is None:
+                callbacks = self._receiving._callbacks.find(m.type)
+            if self._receiving._dispatch(m, callbacks):
+                if yields:
+                    return m
+                self.queue.append(self._job(m, None))
+
+    cdef Job _job(self, Message m, Gate gate):
+        """The message that was just taken is in hand until this job has ended."""
+        cdef Job job = Job.__new__(Job)
+        cdef Hand *hand
+        job._looped, job._gate, job.message, job._limit = self, gate, m, EP_NO_LIMIT
+        if not m._jobs:
+            hand = self._threads.hand(self._thread)
+            if hand != NULL:
+                hand.thread = <unsigned long><uintptr_t><PyObject *>m | 1
+        m._jobs += 1
+        self.jobs += 1
+        return job
+
+    cdef int spawn(self, Message m, EventCallback event, Callbacks handler, bint alone) except -1:
+        """Have it worked on by an asynchronous callback, or by the handler, or iterated over. `alone`: by nobody else."""
+        cdef Gate gate = event.gate if event is not None else handler.gate
+        cdef Job job
+        if event is not None and m._position == SB_NOWHERE:
+            if alone:
+                m.expect(event.payload_type)
+            else:
+                m = m.twin(event.payload_type)
+            if not gate.limit:
+                self.jobs += 1
+                gate.waiting.append(m)
+                if len(gate.waiting) == 1:
+                    gate._begin(gate)
+                return 0
+        job = self._job(m, gate)
+        job._event, job._handler = event, handler
+        if gate._running < gate.limit:
+            gate._running += 1
+            gate._begin(job)
+        else:
+            gate.waiting.append(job)
+            if not gate.limit:
+                gate._begin(gate)
+        return 0
+
+
+cdef class LoopReply(PendingReply):
+    """A request whose reply a task waits for."""
+
+    cdef public object future    # asyncio's, set when it is done
+    cdef uint64_t since          # when it was sent
+    cdef bint spun               # this was spun for
+
+    def raise_or_return(self):
+        """Its reply. Raises the error that came instead."""
+        if self._outcome == ARRIVED and self._message._header.kind == SB_REPLY:
+            return self._message
+        raise self._exception()
+
+
+@cython.final
+cdef class LoopIteration:
+    """An iteration over the messages of an endpoint, or of one subscription, that have no callback. It is its own
+    awaitable: what is there already costs no coroutine, and does not suspend."""
+
+    cdef Looped _looped
+    cdef object _jobs            # deque of Job: of the endpoint, or of one subscription
+    cdef Gate _gate              # of a subscription; None: of the endpoint
+    cdef object _await           # Python: a future that is done when there may be more; None at the end
+    cdef Job _current            # in hand until the next one is asked for
+    cdef object _future
+
+    def __init__(self, Looped looped not None, Gate gate, wait):
+        self._looped = looped
+        self._gate = gate
+        self._jobs = looped.queue if gate is None else gate.waiting
+        self._await = wait
+
+    def __aiter__(self):
+        return self
+
+    def take(self):
+        """The next message, if it is there; else None."""
+        cdef Message m = None
+        self.put_down()
+        if not self._jobs and self._gate is None:
+            m = self._looped._next(True)
+            if m is not None and m._position != SB_NOWHERE:
+                self._current = self._looped._job(m, None)
+        if m is None and self._jobs:
+            m = self._pop()
+        return m
+
+    cdef Message _pop(self):
+        cdef object first = self._jobs.popleft()
+        if type(first) is Message:  # a plain one
+            self._looped.jobs -= 1
+            return <Message>first
+        self._current = <Job>first
+        return self._current.message
+
+    def __anext__(self):
+        if self._future is not None:
+            raise RuntimeError("another task waits in this iteration: begin one of your own, `async for` does")
+        self.put_down()
+        return self
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def send(self, value):
+        return self.__next__()
+
+    def __next__(self):
+        cdef Message m
+        cdef Looped looped = self._looped
+        cdef object future
+        self._future = None
+        if not self._jobs:
+            if self._gate is None:
+                m = looped._next(True)
+                if m is not None:
+                    if m._position != SB_NOWHERE:
+                        self._current = looped._job(m, None)
+                    raise StopIteration(m)
+            else:
+                looped._next(False)
+        if self._jobs:
+            raise StopIteration(self._pop())
+        if looped.why == PAUSE:
+            looped._taken = 0
+            return None            # the task goes on after others
+        future = self._await(self._gate)
+        if future is None:
+            raise StopAsyncIteration
+        self._future = future
+        future._asyncio_future_blocking = True
+        return future
+
+    def throw(self, kind, value=None, trace=None):
+        self._future = None
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value
+
+    def close(self):
+        self._future = None
+
+    def put_down(self):
+        """The message that it yielded last is done with."""
+        cdef Job current = self._current
+        if current is not None:
+            self._current = None
+            current.end()
+
+    def __del__(self):
+        self.put_down()
