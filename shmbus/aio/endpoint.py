@@ -29,6 +29,8 @@ from shmbus.endpoint._kernel import (
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
 from shmbus.endpoint.subscribing import OnError
 from shmbus.endpoint.subscribing import Subscription as Synchronous
+from shmbus.services.calling import awaiting_caller, client
+from shmbus.services.serving import operations
 from shmbus.settings import check_count
 from shmbus.shared import patterns
 from shmbus.shared._kernel import seconds
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("shmbus")
 
 Function = TypeVar("Function", bound=Callback)
+T = TypeVar("T")
 
 _EVENT, _SEND = int(Kind.EVENT), int(Kind.SEND)
 
@@ -374,6 +377,67 @@ class Endpoint:
             gate=self._gate(function, concurrency),
         )
         return function
+
+    # Services --------------------------------------------------------------------------------
+
+    def offer(
+        self,
+        instance: object,
+        service: str,
+        *,
+        redeliver: bool = False,
+        limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> Subscription:
+        """Serve the public methods of `instance`: requests of type ``calc.add`` call its method
+        ``add``, where `service` is ``calc``.
+
+        An ``async def`` is called in a task for each request, which is cancelled where the caller
+        withdraws it; a plain method in the loop. `concurrency`: how many calls the asynchronous
+        methods work on at a time, all together, by default as many as the endpoint may; 1 keeps
+        their order. All else is as in `shmbus.Endpoint.offer`; the loop waits as in `handle`.
+        """
+        self._here()
+        codec = self._inner._seat.codec
+        found = operations(
+            instance, service, encodes=codec.encodes, decodes=codec.decodes, tasks=True
+        )
+        first = next((each.handler for each in found if each.asynchronous), found[0].handler)
+        inner = self._inner._subscribing.offer(
+            service,
+            found,
+            redeliver=redeliver,
+            limit=limit,
+            gate=self._gate(first, concurrency),
+        )
+        return Subscription(inner, self._apart)
+
+    def client(
+        self,
+        interface: Callable[..., T],
+        service: str,
+        *,
+        timeout: float | None = 5.0,
+        retry: Retry | None = None,
+    ) -> T:
+        """An object with the methods of the class `interface`: calling ``add`` returns what is to
+        be awaited, which makes a request of type ``calc.add``, where `service` is ``calc``.
+
+        Let `interface` be a class or protocol whose methods are ``async def``: that is what they
+        are here, whatever those of the server are. All else is as in `shmbus.Endpoint.client`.
+        """
+        self._here()
+        self._inner._connection.require()
+        codec, wait = self._inner._seat.codec, seconds(timeout)
+        ask = self.request if retry is None else partial(self.request, retry=check_retry(retry))
+        made: T = client(
+            interface,
+            service,
+            lambda method: awaiting_caller(method, ask, wait),
+            encodes=codec.encodes,
+            decodes=codec.decodes,
+        )
+        return made
 
     # Receiving -------------------------------------------------------------------------------
 

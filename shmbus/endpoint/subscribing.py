@@ -184,6 +184,7 @@ class Subscribing:
         *,
         redeliver: bool,
         limit: float | None,
+        gate: Gate | None = None,
     ) -> Subscription:
         for each in operations:
             _check_limit(limit, each.handler)
@@ -201,6 +202,7 @@ class Subscribing:
                     payload_type=each.arguments,
                     limit=limit,
                     description=each.description,
+                    gate=gate if each.asynchronous else None,
                 )
                 for each in operations
             ]
