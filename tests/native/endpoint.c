@@ -1,6 +1,7 @@
 /* An endpoint's own half of the kernel, over a bus whose dispatcher is driven by hand. */
 #include "harness.h"
 
+#include "shmbus/endpoint/native/event.h"
 #include "shmbus/endpoint/native/interest_log.h"
 #include "shmbus/endpoint/native/nack.h"
 #include "shmbus/endpoint/native/open.h"
@@ -43,6 +44,146 @@ static bool take_one(struct ep_endpoint *e)
 }
 
 static const struct ep_batch_limits NO_LIMITS = {.messages = ~0ull, .bytes = ~0ull};
+
+/* Its eventfd, which the dispatcher has. */
+static void open_event(struct ep_endpoint *e, struct peer *p)
+{
+    CHECK(ep_event_open(e) == 0);
+    CHECK(!rb_load(&p->down->event_known));
+    pass_event(p, e->event_fd);
+    settle(p->world);
+    EQUAL(rb_load(&p->down->event_known), p->world->bus->serial);
+}
+
+TEST(an_eventfd_is_written_once_for_what_is_wanted_until_it_is_armed_again)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    publish(source, "x", "nobody sleeps");
+    settle(w);
+    EQUAL(read_event(e.event_fd), 0);
+    CHECK(ep_event_arm(&e, SB_EVENT_DATA)); /* it is there already */
+    CHECK(take_one(&e) && !ep_event_arm(&e, SB_EVENT_REPLIES));
+    publish(source, "x", "not wanted");
+    settle(w);
+    EQUAL(read_event(e.event_fd), 0);
+    CHECK(take_one(&e) && !ep_event_arm(&e, SB_EVENT_DATA));
+    for (int i = 0; i < 3; i++) {
+        publish(source, "x", "wanted");
+        settle(w);
+    }
+    EQUAL(read_event(e.event_fd), 1);
+    while (take_one(&e)) {
+    }
+    CHECK(!ep_event_arm(&e, SB_EVENT_DATA)); /* the same epoch's odd value would not do */
+    publish(source, "x", "again");
+    settle(w);
+    EQUAL(read_event(e.event_fd), 1);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(an_eventfd_is_written_when_there_is_space_for_what_was_to_be_sent)
+{
+    struct world *w = new_world();
+    struct peer *p = join_sized(w, "p", (struct size){.data_out = 4096});
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    while (push(&e, 900, NULL) == RB_OK) {
+    }
+    uint64_t length = ep_record_length(&(struct ep_message){.kind = SB_EVENT, .type_length = 1, .size = 900});
+    ep_event_need(&e, SB_DATA, length);
+    CHECK(!ep_event_arm(&e, SB_EVENT_SPACE));
+    EQUAL(read_event(e.event_fd), 0);
+    settle(w);
+    EQUAL(read_event(e.event_fd), 1);
+    CHECK(ep_event_arm(&e, SB_EVENT_SPACE)); /* until it is asked for no more */
+    ep_event_need(&e, SB_DATA, 0);
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].need), SB_NO_NEED);
+    CHECK(!ep_event_arm(&e, SB_EVENT_SPACE));
+    CHECK(push(&e, 900, NULL) == RB_OK);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(who_gives_an_eventfd_the_space_that_another_waits_for_forgets_neither)
+{
+    struct world *w = new_world();
+    struct peer *p = join_sized(w, "p", (struct size){.data_out = 4096});
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    while (push(&e, 100, NULL) == RB_OK) {
+    }
+    struct ep_waiter waiter = {.want = EP_WANT_SPACE, .value = 1000};
+    ep_join(&e, &waiter);
+    ep_store_need(&e, SB_DATA);
+    uint64_t far = rb_load(&p->up->outgoing[SB_DATA].need);
+    ep_event_need(&e, SB_DATA, 100);
+    CHECK(rb_load(&p->up->outgoing[SB_DATA].need) < far);
+    ep_event_need(&e, SB_DATA, 0);
+    EQUAL(rb_load(&p->up->outgoing[SB_DATA].need), far);
+    ep_leave(&e, &waiter, false);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(an_eventfd_tells_of_ends_and_of_other_changes_apart)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    ep_event_disarm(&e);
+    CHECK(!ep_event_arm(&e, SB_EVENT_END));
+    subscribe(p, "x");
+    EQUAL(read_event(e.event_fd), 0);
+    CHECK(ep_event_arm(&e, SB_EVENT_STATE) && !ep_event_arm(&e, SB_EVENT_STATE));
+    subscribe(p, "y");
+    EQUAL(read_event(e.event_fd), 1);
+    CHECK(ep_event_arm(&e, SB_EVENT_STATE) && !ep_event_arm(&e, SB_EVENT_END));
+    die(p, SB_REASON_EVICTED);
+    EQUAL(read_event(e.event_fd), 1);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(a_watched_eventfd_is_readable_while_something_is_to_be_received)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    subscribe(p, "x");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    e.event_minds = EP_FOR_GOOD;
+    publish(source, "x", "before");
+    settle(w);
+    ep_event_rest(&e);
+    EQUAL(read_event(e.event_fd), 1);
+    CHECK(take_one(&e));
+    ep_event_rest(&e);
+    EQUAL(read_event(e.event_fd), 0);
+    publish(source, "x", "after");
+    settle(w);
+    EQUAL(read_event(e.event_fd), 1);
+    CHECK(take_one(&e));
+    ep_set_trouble(&e, EP_BUS_DEAD, 0); /* which it does not mind */
+    ep_event_rest(&e);
+    EQUAL(read_event(e.event_fd), 0);
+    ep_set_trouble(&e, EP_BUS_OVER, 0);
+    EQUAL(read_event(e.event_fd), 1);
+    ep_event_rest(&e);
+    EQUAL(read_event(e.event_fd), 1);
+    ep_free(&e);
+    close_world(w);
+}
 
 /* Threads that wait ------------------------------------------------------------------------------------------- */
 

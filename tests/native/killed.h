@@ -15,6 +15,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "shmbus/endpoint/native/event.h"
 #include "shmbus/endpoint/native/interest_log.h"
 #include "shmbus/endpoint/native/limit.h"
 #include "shmbus/endpoint/native/nack.h"

@@ -594,3 +594,35 @@ static void check_returning(struct stage *s)
 static const struct scenario what_is_given_back_is_forwarded = {
     "what is given back is forwarded", prepare_returning, forward, check_returning, false};
 PROMISE(what_is_given_back_is_forwarded)
+
+/* a sleeps at its eventfd. What the dead has written there is read before its successor gets it, which so owes it all. */
+static int sleeper = -1;
+
+static void read_all(struct stage *s)
+{
+    (void)s;
+    read_event(sleeper);
+}
+
+static void prepare_sleeper(struct stage *s)
+{
+    prepare_run(s);
+    if (sleeper < 0)
+        sleeper = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rb_store(&s->a->up->event_wants, SB_EVENT_DATA);
+    rb_store(&s->a->up->event, 1);
+    pass_event(s->a, sleeper);
+    s->meanwhile = read_all;
+}
+
+static void check_sleeper(struct stage *s)
+{
+    pass_event(s->a, sleeper);
+    settle(s->w);
+    EQUAL(rb_load(&s->a->down->event_known), s->w->bus->serial);
+    EQUAL(read_event(sleeper), 1);
+    gets_all(s->a, 3);
+}
+static const struct scenario who_sleeps_at_its_eventfd_is_woken = {
+    "who sleeps at its eventfd is woken", prepare_sleeper, forward, check_sleeper, false};
+PROMISE(who_sleeps_at_its_eventfd_is_woken)

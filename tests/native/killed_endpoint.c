@@ -426,3 +426,32 @@ static void check_attaching(struct stage *s)
 static const struct scenario an_endpoint_attaches = {
     "an endpoint attaches", prepare_attaching, attach_one, check_attaching, true};
 PROMISE(an_endpoint_attaches)
+
+static void prepare_arming(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->a, "x");
+    subscribe(s->b, "x");
+    open_real(s);
+    CHECK(ep_event_open(&s->e) == 0);
+    pass_event(s->b, s->e.event_fd);
+    settle(s->w);
+}
+
+static void arm_twice(struct stage *s)
+{
+    CHECK(!ep_event_arm(&s->e, SB_EVENT_DATA));
+    ep_event_rest(&s->e);
+}
+
+static void check_arming(struct stage *s)
+{
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+    CHECK(publish(s->a, "x", "goes on"));
+    settle(s->w);
+    GETS(s->a, "goes on");
+}
+static const struct scenario an_endpoint_arms_its_eventfd = {
+    "an endpoint arms its eventfd", prepare_arming, arm_twice, check_arming, true};
+PROMISE(an_endpoint_arms_its_eventfd)

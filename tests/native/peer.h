@@ -110,6 +110,20 @@ static inline void admit(struct peer *p, bool adopted)
     CHECK(dp_give_order(&p->world->f->orders, &order));
 }
 
+/* What the control plane does with an eventfd that has come through the door. */
+static inline void pass_event(struct peer *p, int fd)
+{
+    struct dp_order order = {.kind = DP_EVENT, .slot = p->slot, .generation = p->generation, .event = dup(fd)};
+    CHECK(order.event >= 0 && dp_give_order(&p->world->f->orders, &order));
+}
+
+/* How often it was written since it was last read. */
+static inline uint64_t read_event(int fd)
+{
+    uint64_t written = 0;
+    return read(fd, &written, sizeof written) == sizeof written ? written : 0;
+}
+
 /* Everything of an attach but the forwarder's part in it. */
 static inline struct peer *make_peer(struct world *w, const char *name, struct size size)
 {
