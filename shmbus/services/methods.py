@@ -30,6 +30,7 @@ _STREAMS = (
     collections.abc.AsyncGenerator,
     collections.abc.AsyncIterable,
 )
+_MESSAGE = ("shmbus.endpoint._kernel", "Message")
 _AWAITED = (collections.abc.Awaitable, collections.abc.Coroutine)
 
 
@@ -51,6 +52,8 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     """Its arguments as the caller gives them: of any type, and encoded only if given."""
     keywords: tuple[str, ...]
     """Arguments that are given by name only. They are the last fields of both."""
+    message: str | None
+    """Its parameter for the message that calls it, if it has one. Callers do not see that."""
     result: Any
     """What it returns; None: anything."""
     strange_arguments: tuple[str, ...]
@@ -114,6 +117,10 @@ def _method(interface: type, service: str, name: str, raw: Any) -> Method:
     plain = inspect.unwrap(getattr(function, "__func__", function))
     signature = _signature(function, bound=of_class, refuse=refuse)
     hints = _hints(plain, interface, refuse)
+    message = next((name for name, hint in hints.items() if _is_message(hint)), None)
+    if message is not None:
+        parameters = [p for p in signature.parameters.values() if p.name != message]
+        signature = signature.replace(parameters=parameters)
     result, asynchronous = _result(plain, hints.get("return", Any), refuse)
     wanted = {name: _any(hints.get(name, Any)) for name in signature.parameters}
     received = _structure(type, signature, lambda p: (p.name, wanted[p.name], *_default(p)))
@@ -143,6 +150,7 @@ def _method(interface: type, service: str, name: str, raw: Any) -> Method:
         received=received,
         sent=sent,
         keywords=tuple(p.name for p in signature.parameters.values() if p.kind == p.KEYWORD_ONLY),
+        message=message,
         result=None if result is Any else result,
         strange_arguments=tuple(strange_arguments),
         strange_results=tuple(strange_results),
@@ -225,6 +233,14 @@ def _hints(function: Any, interface: type, refuse: Callable[..., InvalidService]
             reason=f"its annotations cannot be resolved ({type(why).__name__}: {why})",
             remedy="Import their names at run time, and define the types in a module",
         ) from None
+
+
+def _is_message(annotation: Any) -> bool:
+    """Whether it is `Message`, which is defined in a room above, or that or None."""
+    if type(None) in (found := typing.get_args(annotation)) and len(found) == 2:
+        annotation = next(one for one in found if one is not NoneType)
+    kind = typing.get_origin(annotation) or annotation
+    return (getattr(kind, "__module__", ""), getattr(kind, "__name__", "")) == _MESSAGE
 
 
 def _any(annotation: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import asdict, astuple
 
 from shmbus.errors import DecodeError, InvalidService
 from shmbus.shared.failures import Mismatch
@@ -25,6 +25,9 @@ class Request(Protocol):
     def size(self) -> int: ...
 
 
+Handler = Callable[[Any], Any]
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A method as an endpoint handles it."""
 
@@ -32,7 +35,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Of the requests."""
     arguments: Structure
     """What their payload is decoded to."""
-    handler: Callable[[Any], Any]
+    handler: Handler
     """What is called with each message; of an `asynchronous` one the result is awaited."""
     asynchronous: bool
     description: bytes
@@ -82,48 +85,43 @@ def needs_hook(method: Method, strange: tuple[str, ...], hook: str, given: bool)
 
 
 def _operation(method: Method, call: Callable[..., Any]) -> Operation:
-    make = _awaiting_handler if method.info.asynchronous else _handler
+    handler = _handler(method, call)
     return Operation(
         type=method.type,
         arguments=method.received,
-        handler=make(method, call),
+        handler=_awaiting(handler) if method.info.asynchronous else handler,
         asynchronous=method.info.asynchronous,
         description=encode(method.info),
     )
 
 
-def _handler(method: Method, call: Callable[..., Any]) -> Callable[[Request], Any]:
-    if method.keywords:
-        call = _by_name(method, call)
+def _handler(method: Method, call: Callable[..., Any]) -> Handler:
+    """Calls it with the arguments in a message."""
 
-    def handle(message: Request) -> Any:
+    def by_position(message: Request) -> Any:
         try:
             arguments = message.payload
         except DecodeError as why:
             arguments = _none_given(method, message, why)
         return call(*astuple(arguments))
 
-    return handle
-
-
-def _awaiting_handler(method: Method, call: Callable[..., Any]) -> Callable[[Request], Any]:
-    if method.keywords:
-        call = _by_name(method, call)
-
-    async def handle(message: Request) -> Any:
+    def by_name(message: Request) -> Any:
         try:
-            arguments = message.payload
+            named = asdict(message.payload)
         except DecodeError as why:
-            arguments = _none_given(method, message, why)
-        return await call(*astuple(arguments))
+            named = asdict(_none_given(method, message, why))
+        if method.message is not None:
+            named[method.message] = message
+        return call(**named)
+
+    return by_name if method.keywords or method.message is not None else by_position
+
+
+def _awaiting(handler: Handler) -> Handler:
+    async def handle(message: Request) -> Any:
+        return await handler(message)
 
     return handle
-
-
-def _by_name(method: Method, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the last arguments by name."""
-    names, count = method.keywords, len(method.keywords)
-    return lambda *values: call(*values[:-count], **dict(zip(names, values[-count:], strict=True)))
 
 
 def _none_given(method: Method, message: Request, why: DecodeError) -> Any:

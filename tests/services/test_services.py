@@ -230,6 +230,35 @@ def test_a_call_may_be_made_again_and_a_method_may_have_a_limit(
         client.client(Flaky, "flaky", retry=3)  # type: ignore[arg-type]
 
 
+def test_a_method_may_see_the_message_that_calls_it(server: Server, client: Client) -> None:
+    class Asked:
+        def who(self, a: int, message: shmbus.Message | None = None, *, b: int = 2) -> str:
+            assert message is not None
+            return f"{message.source} {message.attempt} {a} {b}"
+
+        def later(self, message: shmbus.Message) -> int:
+            message.defer()
+            message.reply(7)
+            return 0
+
+    class Asks(Protocol):
+        def who(self, a: int, *, b: int = 2) -> str: ...
+        def later(self) -> int: ...
+
+    server.offer(Asked(), "asked")
+    server.start()
+    asks: Asks = client.client(Asks, "asked", timeout=60)
+    assert asks.who(1, b=3) == "client 1 1 3"
+    assert asks.later() == 7
+    same = client.client(Asked, "asked", timeout=60)
+    assert same.who(1) == "client 1 1 2"
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'message'"):
+        same.who(1, message=None)
+    (service,) = client.bus.services()
+    for method in service.methods:
+        assert "message" not in method.arguments["properties"]
+
+
 # What does not fit ------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ WRONG = """
 from abc import ABC, abstractmethod
 from typing import Protocol
 import shmbus
+import shmbus.aio
 
 class Calculator:
     def __init__(self, start: int) -> None: ...
@@ -41,6 +42,17 @@ def call(ep: shmbus.Endpoint) -> None:
     base.name().upper()
     base.name() + 1  # wrong: operator
     ep.offer(Calculator(1), "calc").close()
+
+class Later(Protocol):
+    async def add(self, a: int) -> int: ...
+
+async def call_later(ep: shmbus.aio.Endpoint) -> None:
+    later = ep.client(Later, "calc")
+    right: int = await later.add(1)
+    wrong: int = later.add(1)  # wrong: assignment
+    await later.add("1")  # wrong: arg-type
+    async with ep.offer(Calculator(1), "calc"):
+        pass
 """
 
 
