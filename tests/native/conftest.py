@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pytest
 
@@ -51,7 +51,15 @@ def run(command: list[str], **environment: str) -> Ended:
     return Ended(running.returncode, printed, complaint, left)
 
 
-Program = Callable[[str, list[str], list[str]], Path]
+class Program(Protocol):
+    """Compile sources beside this file, under a name, with flags; `together`: as one file, into
+    which all are included."""
+
+    def __call__(
+        self, name: str, sources: list[str], flags: list[str], together: bool = False
+    ) -> Path: ...
+
+
 Build = Callable[[str, str], Callable[..., None]]
 
 
@@ -66,18 +74,22 @@ def place(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture(scope="session")
 def program(place: Path) -> Program:
-    """Compile sources beside this file, under a name, with flags."""
+    """Compiles, once a run however many workers want it."""
     if shutil.which(CC[0]) is None:
         pytest.skip("there is no C compiler")
 
-    def compile(name: str, sources: list[str], flags: list[str]) -> Path:
+    def compile(name: str, sources: list[str], flags: list[str], together: bool = False) -> Path:
         made = place / name
         with open(place / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not made.exists():
-                paths = [str(HERE / source) for source in sources]
+                paths = [HERE / source for source in sources]
+                if together:
+                    one = place / f"{name}.c"
+                    one.write_text("".join(f'#include "{path}"\n' for path in paths))
+                    paths = [one]
                 done = subprocess.run(
-                    [*CC, *FLAGS, *flags, *paths, "-o", f"{made}.new"],
+                    [*CC, *FLAGS, *flags, *map(str, paths), "-o", f"{made}.new"],
                     capture_output=True,
                     text=True,
                 )

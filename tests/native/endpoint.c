@@ -23,7 +23,7 @@ static void open_endpoint(struct ep_endpoint *e, struct peer *p)
     CHECK(ep_open(e, p->world->bus, p->world->ready, p->up, p->down, &p->world->bell, &p->bell, 7, 0, 16));
 }
 
-static enum rb_status push(struct ep_endpoint *e, uint64_t size, const struct ep_batch_limits *batch)
+static enum rb_status push_event(struct ep_endpoint *e, uint64_t size, const struct ep_batch_limits *batch)
 {
     static const char zeros[1024];
     bool armed;
@@ -290,7 +290,7 @@ TEST(an_endpoint_tells_the_dispatcher_of_all_that_it_waits_for)
     while (take_one(&e)) {
     }
     CHECK(has_told(p));
-    CHECK(push(&e, 1, NULL) == RB_OK);
+    CHECK(push_event(&e, 1, NULL) == RB_OK);
     CHECK(has_told(p));
     ep_commit_interests(&e, 1);
     CHECK(has_told(p));
@@ -336,7 +336,7 @@ TEST(a_batch_that_fills_the_ring_is_published)
     struct peer *p = join_sized(w, "p", (struct size){.data_out = 4096});
     struct ep_endpoint e;
     open_endpoint(&e, p);
-    while (push(&e, 200, &NO_LIMITS) == RB_OK) {
+    while (push_event(&e, 200, &NO_LIMITS) == RB_OK) {
     }
     EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), e.out[SB_DATA].next);
     ep_free(&e);
@@ -349,7 +349,7 @@ TEST(what_a_batch_holds_back_does_not_wait_with_its_sender)
     struct peer *p = join(w, "p");
     struct ep_endpoint e;
     open_endpoint(&e, p);
-    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    CHECK(push_event(&e, 1, &NO_LIMITS) == RB_OK);
     EQUAL(rb_load(&p->up->outgoing[SB_DATA].head), 0);
     struct ep_waiter nothing = {.want = EP_WANT_DATA};
     EQUAL(ep_wait(&e, &nothing, rb_now() + MILLISECOND), RB_ELAPSED);
@@ -364,11 +364,11 @@ TEST(a_message_of_a_batch_bears_its_own_time)
     struct peer *p = join(w, "p");
     struct ep_endpoint e;
     open_endpoint(&e, p);
-    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    CHECK(push_event(&e, 1, &NO_LIMITS) == RB_OK);
     uint64_t first = e.stamp, later;
     while ((later = rb_coarse_now()) <= first) {
     }
-    CHECK(push(&e, 1, &NO_LIMITS) == RB_OK);
+    CHECK(push_event(&e, 1, &NO_LIMITS) == RB_OK);
     CHECK(e.stamp >= later);
     ep_free(&e);
     close_world(w);
@@ -503,7 +503,7 @@ TEST(what_is_called_after_the_end_finds_no_message_and_rings_nobody)
     open_endpoint(&e, p);
     CHECK(take_one(&e));
     for (int times = 0; times < 2; times++, settle(w))
-        while (push(&e, 200, NULL) == RB_OK) {
+        while (push_event(&e, 200, NULL) == RB_OK) {
         }
     memset(p->up, 0, p->up_size); /* as the memory that takes its place is */
     memset(p->down, 0, p->down_size);
@@ -513,7 +513,7 @@ TEST(what_is_called_after_the_end_finds_no_message_and_rings_nobody)
     const uint8_t *record;
     EQUAL(ep_peek(&e, &header, &record), RB_EMPTY);
     enum rb_status status;
-    while ((status = push(&e, 200, NULL)) == RB_OK) {
+    while ((status = push_event(&e, 200, NULL)) == RB_OK) {
     }
     EQUAL(status, RB_FULL);
     CHECK(!has_told(p));

@@ -1,14 +1,14 @@
 /* Garbage: whoever writes it is put out, with an event, and nobody else notices. */
 #include "harness.h"
 
-struct scene { /* a bus in use, and one who will misbehave */
+struct suspects { /* a bus in use, and one who will misbehave */
     struct world *w;
     struct peer *ear, *a, *b, *guilty;
 };
 
-static struct scene scene(void)
+static struct suspects suspects(void)
 {
-    struct scene s = {.w = new_world()};
+    struct suspects s = {.w = new_world()};
     s.ear = join(s.w, "ear");
     s.a = join(s.w, "a");
     s.b = join(s.w, "b");
@@ -21,7 +21,7 @@ static struct scene scene(void)
     return s;
 }
 
-static void others_are_well(struct scene *s)
+static void others_are_well(struct suspects *s)
 {
     uint64_t lost = rb_load(&s->a->down->lost);
     count_messages(s->a);
@@ -42,7 +42,7 @@ static void others_are_well(struct scene *s)
     GETS(s->a, "late");
 }
 
-static void is_put_out(struct scene *s)
+static void is_put_out(struct suspects *s)
 {
     raise_ready(s->guilty);
     settle(s->w);
@@ -63,7 +63,7 @@ static void is_put_out(struct scene *s)
 
 static void with_head(enum sb_ring_index ring, uint64_t head)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     rb_store(&s.guilty->up->outgoing[ring].head, head);
     is_put_out(&s);
 }
@@ -74,7 +74,7 @@ TEST(a_head_far_away) { with_head(SB_REPLIES, 0xfffffffffffffff8ull); }
 
 TEST(a_head_that_goes_backwards)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     publish(s.guilty, "x", "1");
     settle(s.w);
     rb_store(&s.guilty->up->outgoing[SB_DATA].head, 8);
@@ -84,7 +84,7 @@ TEST(a_head_that_goes_backwards)
 /* A sound record, a bad one, another sound one. What came before is delivered, what comes after is not. */
 static void with_record(enum sb_ring_index ring, struct sb_record bad, const char *type)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     uint32_t length = bad.length;
     uint16_t type_length = bad.type_length;
     struct peer *g = s.guilty;
@@ -120,7 +120,7 @@ TEST(a_type_longer_than_any) { with_record(SB_DATA, EVENT(.type_length = 256), "
 TEST(an_extension_longer_than_its_record) { with_record(SB_DATA, EVENT(.extension_length = 5000), "x"); }
 TEST(a_type_longer_than_any_in_a_record_that_holds_it)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     char text[600];
     memset(text, 'x', sizeof text);
     struct rb_producer *out = &s.guilty->out[SB_DATA];
@@ -141,7 +141,7 @@ TEST(a_cancel_with_a_type) { with_record(SB_DATA, (struct sb_record){.kind = SB_
 TEST(a_cancel_among_the_replies) { with_record(SB_REPLIES, (struct sb_record){.kind = SB_CANCEL}, ""); }
 TEST(a_cancel_of_an_entry_that_does_not_exist)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     struct sb_record h = {.kind = SB_CANCEL, .correlation = {[15] = 4}};
     CHECK(put(s.guilty, SB_DATA, h, "", "", 0));
     flush(s.guilty);
@@ -175,7 +175,7 @@ TEST(a_tail_of_garbage_is_found_when_something_is_sent_there)
 {
     const uint64_t tails[] = {4, 1u << 20, ~(uint64_t)7};
     for (int i = 0; i < 3; i++) {
-        struct scene s = scene();
+        struct suspects s = suspects();
         rb_store(&s.guilty->up->incoming[SB_DATA].tail, tails[i]);
         for (int k = 0; k < 60; k++) /* until the old tail is no longer enough */
             CHECK(publish_bytes(s.b, "x", 100));
@@ -188,7 +188,7 @@ TEST(a_tail_of_garbage_is_found_when_something_is_sent_there)
 
 TEST(a_tail_of_garbage_is_found_by_the_next_dispatcher_at_once)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     rb_store(&s.guilty->up->incoming[SB_DATA].tail, 4);
     close_forwarder(s.w->f);
     reopen(s.w);
@@ -201,7 +201,7 @@ TEST(a_tail_of_garbage_is_found_by_the_next_dispatcher_at_once)
 
 TEST(a_tail_of_garbage_does_not_make_a_waiting_source_wait_for_block_timeout)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     for (int k = 0; k < 60; k++)
         CHECK(publish_bytes(s.b, "x", 100));
     settle(s.w);
@@ -216,7 +216,7 @@ TEST(a_tail_of_garbage_does_not_make_a_waiting_source_wait_for_block_timeout)
 
 TEST(a_tail_of_garbage_in_the_reply_ring)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     for (int i = 0; i < 60; i++) {
         rb_store(&s.guilty->up->incoming[SB_REPLIES].tail, 12);
         if (s.guilty->quarantined)
@@ -235,7 +235,7 @@ TEST(a_tail_of_garbage_in_the_reply_ring)
 TEST(a_tail_in_the_midst_of_a_record_leads_nowhere_when_its_writer_is_seen_off)
 {
     for (uint64_t at = 8; at < 800; at += 8) {
-        struct scene s = scene();
+        struct suspects s = suspects();
         subscribe_group(s.guilty, "job", "g", 1);
         char text[400];
         uint64_t dice = at;
@@ -260,7 +260,7 @@ TEST(a_tail_in_the_midst_of_a_record_leads_nowhere_when_its_writer_is_seen_off)
 TEST(what_looks_like_a_record_in_the_midst_of_one_leads_nowhere_when_its_writer_is_seen_off)
 {
     for (uint16_t type_length = 0; type_length <= 8; type_length += 8) { /* none, and beyond its end */
-        struct scene s = scene();
+        struct suspects s = suspects();
         subscribe(s.guilty, "job.done");
         struct sb_record within = {.length = SB_HEADER, .kind = SB_SEND, .peer = (uint16_t)s.b->slot,
                                    .type_length = type_length};
@@ -283,7 +283,7 @@ TEST(what_looks_like_a_record_in_the_midst_of_one_leads_nowhere_when_its_writer_
 
 static void with_interest(struct sb_interest e, const char *pattern, const char *group)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     log_interest(s.guilty, e, pattern, group);
     tell_interests(s.guilty);
     is_put_out(&s);
@@ -305,7 +305,7 @@ TEST(the_same_interest_twice) { with_interest((struct sb_interest){ADD, .id = 1}
 
 static void with_log(uint64_t offset, uint64_t value, unsigned size)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     uint64_t at = rb_load(&s.guilty->log->bytes);
     log_interest(s.guilty, (struct sb_interest){ADD}, "a", "");
     memcpy((uint8_t *)(s.guilty->log + 1) + at + offset, &value, size);
@@ -322,7 +322,7 @@ TEST(a_group_longer_than_its_entry) { with_log(offsetof(struct sb_interest, grou
 
 TEST(a_log_that_says_it_is_longer_than_its_segment)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     rb_store(&s.guilty->log->bytes, s.guilty->log_size);
     tell_interests(s.guilty);
     is_put_out(&s);
@@ -330,7 +330,7 @@ TEST(a_log_that_says_it_is_longer_than_its_segment)
 
 TEST(a_log_of_another_layout)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     struct sb_interests *old = s.guilty->log;
     uint64_t size = s.guilty->log_size;
     shm_unlink(s.guilty->log_name);
@@ -343,7 +343,7 @@ TEST(a_log_of_another_layout)
 
 TEST(a_pipe_in_the_place_of_a_log_holds_up_nobody)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     char path[200];
     struct sb_interests *old = s.guilty->log;
     uint64_t size = s.guilty->log_size;
@@ -358,7 +358,7 @@ TEST(a_pipe_in_the_place_of_a_log_holds_up_nobody)
 
 TEST(a_log_that_cannot_be_opened_now_is_read_later_and_puts_nobody_out)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     struct sb_interests *old = s.guilty->log;
     uint64_t size = s.guilty->log_size;
     shm_unlink(s.guilty->log_name);
@@ -385,7 +385,7 @@ TEST(a_log_that_cannot_be_opened_now_is_read_later_and_puts_nobody_out)
 
 TEST(removing_an_interest_that_is_not_there_does_no_harm)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     remove_interest(s.guilty, 12345);
     CHECK(!s.guilty->quarantined);
     close_world(s.w);
@@ -395,7 +395,7 @@ TEST(removing_an_interest_that_is_not_there_does_no_harm)
 
 TEST(what_a_quarantined_ones_fan_out_still_owed_is_counted_lost)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     struct peer *full = join_sized(s.w, "full", (struct size){.data_in = 1024});
     subscribe(full, "x");
     subscribe(full, "fill");
@@ -441,7 +441,7 @@ TEST(one_with_garbage_in_its_own_queue_that_listens_to_itself_is_reclaimed)
 
 TEST(a_peer_that_changes_what_it_sent_while_a_fan_out_stands_is_put_out)
 {
-    struct scene s = scene();
+    struct suspects s = suspects();
     struct peer *full = join_sized(s.w, "full", (struct size){.data_in = 1024});
     subscribe(full, "x");
     subscribe(full, "fill");
@@ -468,7 +468,7 @@ TEST(random_garbage_never_reaches_the_others)
 {
     for (uint64_t seed = 1; seed <= 150; seed++) {
         uint64_t dice = seed * 0x9e3779b97f4a7c15ull;
-        struct scene s = scene();
+        struct suspects s = suspects();
         struct peer *g = s.guilty;
         handle(g, "of.guilty");
         for (int i = 0; i < 6; i++) {

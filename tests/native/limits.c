@@ -44,16 +44,16 @@ static void end_limit(struct peer *p, uint32_t i)
     settle(p->world);
 }
 
-struct scene {
+struct late {
     struct world *w;
     struct peer *ear, *server, *client;
     struct message m;
 };
 
 /* A server that has begun a request of the client, if that is a request. */
-static struct scene begun(uint16_t kind)
+static struct late begun(uint16_t kind)
 {
-    struct scene s = {.w = new_world()};
+    struct late s = {.w = new_world()};
     s.ear = join(s.w, "ear");
     s.server = join(s.w, "server");
     s.client = join(s.w, "client");
@@ -70,7 +70,7 @@ static struct scene begun(uint16_t kind)
 
 TEST(whose_handler_takes_longer_than_it_may_is_told_at_that_moment_and_once)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     begin_limit(s.server, &s.m, SECOND);
     advance(s.w, SECOND - MILLISECOND);
     GETS_NOTHING(s.ear);
@@ -99,7 +99,7 @@ TEST(whose_handler_takes_longer_than_it_may_is_told_at_that_moment_and_once)
 
 TEST(a_command_whose_handler_is_overdue_is_told_of)
 {
-    struct scene s = begun(SB_SEND);
+    struct late s = begun(SB_SEND);
     uint32_t i = begin_limit(s.server, &s.m, SECOND);
     advance(s.w, SECOND);
     struct message m;
@@ -120,7 +120,7 @@ TEST(a_command_whose_handler_is_overdue_is_told_of)
 
 TEST(a_reply_in_time_is_the_end_of_its_request_even_where_it_is_read_late)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     begin_limit(s.server, &s.m, SECOND);
     CHECK(answer(s.server, &s.m, "in time"));
     s.w->now += 2 * SECOND;
@@ -135,7 +135,7 @@ TEST(a_reply_in_time_is_the_end_of_its_request_even_where_it_is_read_late)
 
 TEST(a_request_that_was_given_up_is_not_failed_as_well)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     begin_limit(s.server, &s.m, SECOND);
     rb_store(&s.client->pending[sb_index_of(s.m.header.correlation)].state, SB_PENDING_FREE);
     advance(s.w, SECOND);
@@ -147,7 +147,7 @@ TEST(a_request_that_was_given_up_is_not_failed_as_well)
 
 TEST(nobody_can_end_a_request_that_was_given_to_another)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     struct peer *forger = join(s.w, "forger");
     begin_limit(forger, &s.m, SECOND);
     advance(s.w, SECOND);
@@ -161,7 +161,7 @@ TEST(nobody_can_end_a_request_that_was_given_to_another)
 
 TEST(limits_that_hold_garbage_harm_nobody)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     uint64_t seed = 3;
     for (int round = 0; round < 200; round++) {
         for (uint32_t i = 0; i < SB_LIMITS; i++) {
@@ -184,7 +184,7 @@ TEST(limits_that_hold_garbage_harm_nobody)
 
 TEST(a_limit_longer_than_the_clock_has_run_is_told_of_to_nobody)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     uint32_t i = begin_limit(s.server, &s.m, SECOND);
     rb_store(&s.server->up->limited[i].limit_ns, s.w->now + 2 * SECOND); /* and it is over in a second */
     advance(s.w, 2 * SECOND);
@@ -199,7 +199,7 @@ TEST(a_limit_longer_than_the_clock_has_run_is_told_of_to_nobody)
 
 TEST(who_writes_replies_as_fast_as_they_are_dropped_keeps_nobody_waiting)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     begin_limit(s.server, &s.m, SECOND);
     forged = s.m;
     forged.header.correlation[0] ^= 1; /* of no request */
@@ -214,7 +214,7 @@ TEST(who_writes_replies_as_fast_as_they_are_dropped_keeps_nobody_waiting)
 }
 
 /* In all places, something new that was over long ago. */
-static void many_are_over(struct scene *s, uint64_t round)
+static void many_are_over(struct late *s, uint64_t round)
 {
     for (uint32_t i = 0; i < SB_LIMITS; i++) {
         rb_store(&s->server->up->limits[i], 0);
@@ -228,7 +228,7 @@ static void many_are_over(struct scene *s, uint64_t round)
 
 TEST(of_one_endpoint_no_more_is_told_in_a_second_than_it_can_have_in_hand)
 {
-    struct scene s = begun(SB_SEND);
+    struct late s = begun(SB_SEND);
     uint32_t told = 0;
     for (uint64_t round = 0; round < 10; round++) {
         many_are_over(&s, round);
@@ -245,7 +245,7 @@ TEST(of_one_endpoint_no_more_is_told_in_a_second_than_it_can_have_in_hand)
 
 TEST(a_successor_tells_of_what_became_overdue_meanwhile_and_of_nothing_twice)
 {
-    struct scene s = begun(SB_REQUEST);
+    struct late s = begun(SB_REQUEST);
     struct message other, m;
     ask(s.client, "job.todo", "y");
     settle(s.w);
@@ -271,7 +271,7 @@ TEST(a_successor_tells_of_what_became_overdue_meanwhile_and_of_nothing_twice)
 
 TEST(who_is_overdue_in_all_its_threads_is_not_free_until_one_returns)
 {
-    struct scene s = begun(SB_SEND);
+    struct late s = begun(SB_SEND);
     struct peer *other = join(s.w, "other");
     handle(other, "job.todo");
     rb_store(&s.server->up->receivers, 1);
@@ -290,7 +290,7 @@ TEST(who_is_overdue_in_all_its_threads_is_not_free_until_one_returns)
 
 TEST(the_other_threads_of_who_is_overdue_get_work)
 {
-    struct scene s = begun(SB_SEND);
+    struct late s = begun(SB_SEND);
     struct peer *other = join(s.w, "other");
     handle(other, "job.todo");
     rb_store(&s.server->up->receivers, 2);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -32,12 +33,15 @@ SOURCES = [
     "spinning.c",
     "ring.c",
 ]
+ALONE = "spinning.c"
+"""Puts functions of its own in the place of some that the kernel calls."""
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],
     "plain": ["-O2"],
     "sanitized": ["-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 SMOKE = ("plain", "an_event_reaches_everyone_whose_pattern_matches_and_nobody_else")
+NAMES = ("source", "promise", "variant")
 PROMISES = [
     pytest.param(
         source,
@@ -80,30 +84,40 @@ def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Cal
     """`broken(source, variant)`: compiles that, and runs all that was asked for of it, once however
     many tests and workers want to know."""
 
+    asked: dict[str, dict[str, list[str]]] = {variant: {} for variant in VARIANTS}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.path == Path(__file__):
+            source, promise, variant = map(str, (item.callspec.params[n] for n in NAMES))
+            asked[variant].setdefault(source, []).append(promise)
+
+    def compiled(variant: str, alone: bool) -> Path:
+        """All files that are asked for as one: the kernel's headers are what takes long."""
+        if alone:
+            return program(f"alone-{variant}", ["main.c", ALONE], VARIANTS[variant])
+        sources = ["main.c", *(one for one in asked[variant] if one != ALONE)]
+        return program(variant, sources, VARIANTS[variant], together=True)
+
+    # At the same time: all workers wait for them.
+    kinds = {(variant, source == ALONE) for variant, files in asked.items() for source in files}
+    with ThreadPoolExecutor() as pool:
+        programs = dict(zip(kinds, pool.map(lambda kind: compiled(*kind), kinds), strict=True))
+
     def run_once(source: str, variant: str) -> Broken:
         name = f"{source.removesuffix('.c')}-{variant}"
         account = place / f"{name}.json"
         with open(place / f"{name}.run.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not account.exists():
-                command = [str(program(name, ["main.c", source], VARIANTS[variant]))]
+                command = [str(programs[variant, source == ALONE])]
                 if variant == "threads":  # whose memory map does not go with randomised addresses
                     command = ["setarch", "-R", *command]
-                asked = [
-                    str(item.callspec.params["promise"])
-                    for item in request.session.items
-                    if isinstance(item, pytest.Function)
-                    and item.path == Path(__file__)
-                    and item.callspec.params["source"] == source
-                    and item.callspec.params["variant"] == variant
-                ]
-                account.write_bytes(msgspec.json.encode(keep(command, asked)))
+                account.write_bytes(msgspec.json.encode(keep(command, asked[variant][source])))
         return msgspec.json.decode(account.read_bytes(), type=Broken)
 
     return run_once
 
 
-@pytest.mark.parametrize(("source", "promise", "variant"), PROMISES)
+@pytest.mark.parametrize(NAMES, PROMISES)
 def test_promise(broken: Callable[..., Broken], source: str, promise: str, variant: str) -> None:
     why = broken(source, variant)[promise]
     assert not why, why
