@@ -51,14 +51,15 @@ _IN_UP = Numbers(
     *(f"{way}_{kind}" for way in ("sent", "received") for kind in Counts.__struct_fields__),
     *_of_rings("outgoing", "head", "high"),
     *(f"outgoing.0.interests_{what}" for what in ("version", "serial")),
-    *(f"incoming.{ring}.{field}" for ring in (0, 1) for field in ("tail", "taken_count")),
+    *("incoming.0.tail", "incoming.1.tail", "incoming.0.taken_count"),
     *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers"),
     *("pending_count", "pending_offset"),
 )
 _IN_DOWN = Numbers(
     layout.DOWN,
     *_OF_DOWN,
-    *_of_rings("incoming", "head", "high", "reclaim", "delivered"),
+    *_of_rings("incoming", "head", "high", "reclaim"),
+    "incoming.0.delivered",
     "interests_seen",
 )
 
@@ -136,8 +137,8 @@ class EndpointView:
         health = int(row["health"])
         in_hand, progress = mine["in_hand"], mine["progress_ns"]
         sent, received = _counts(mine, "sent"), _counts(mine, "received")
-        taken = mine["incoming.0.taken_count"] + mine["incoming.1.taken_count"]
-        delivered = its["incoming.0.delivered"] + its["incoming.1.delivered"]
+        taken = mine["incoming.0.taken_count"]
+        delivered = its["incoming.0.delivered"]
         pending = self._pending(mine)
         return EndpointInfo(
             name=self.name,

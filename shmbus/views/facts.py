@@ -193,7 +193,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     outgoing_replies: Ring
     """Its ring for the replies that it sends."""
     untouched: int
-    """Messages in its incoming rings that it has not taken."""
+    """Events, commands and requests in its incoming ring that it has not taken."""
     oldest: float | None
     """For how long the oldest of these has been on its way: seconds since it was sent; None where
     none waits."""
