@@ -52,6 +52,29 @@ def test_an_untouched_request_goes_on_and_a_begun_one_ends_with_an_error(
     assert got == [(2, 1, True)]
 
 
+def test_withdrawn_requests_of_one_that_died_go_to_nobody(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    begun = recorder("begun")
+    victim = worker(take_and_hang, "ask", None, name="victim")
+    caller = attach("caller")
+    caller.wait_for("ask")
+    futures = [caller.request_async("ask", n, timeout=60) for n in range(3)]
+    begun.wait()
+    eventually(lambda: bus.find("ask")[0].untouched == 2)
+    other = attach("other")
+    got: list[object] = []
+    other.handle("ask", lambda message: got.append(message.payload))
+    other.start()
+    for future in futures[:2]:  # the one in hand, and one that waits
+        assert future.cancel()
+    victim.kill()
+    assert futures[2].result(60).payload is None
+    assert got == [2]
+    assert [future.cancelled() for future in futures] == [True, True, False]
+    assert caller.request("ask", "next", timeout=60).source == "other"
+
+
 def test_a_request_whose_only_handler_died_ends_with_its_name(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
 ) -> None:

@@ -38,8 +38,7 @@ def test_a_handler_at_work_sees_that_its_request_was_withdrawn(
     @server.handle("compute")
     def compute(message: Message) -> str:
         begun.set()
-        while not message.cancelled:
-            pass
+        eventually(lambda: message.cancelled)
         seen.set()
         return "too late"
 
@@ -166,6 +165,23 @@ def test_a_requester_that_closes_or_dies_waits_for_nothing(
     assert all(message.cancelled for message in kept)
 
 
+def test_nobody_waits_for_a_handler_that_has_taken_longer_than_its_limit(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    ended = threading.Event()
+
+    def overdue(message: Message) -> None:
+        eventually(lambda: message.cancelled)
+        ended.set()
+
+    server.handle("ask", overdue, limit=0.05)
+    server.start()
+    with pytest.raises(errors.HandlerTimeout):
+        client.request("ask", timeout=None)
+    assert ended.wait(60)
+
+
 def test_what_is_no_request_is_not_cancelled(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     events: list[Message] = []
@@ -195,17 +211,19 @@ def test_an_answered_request_is_not_withdrawn(bus: shmbus.Bus, attach: Attach) -
 def test_where_there_is_no_space_the_server_learns_it_later(
     bus_process: BusProcess, attach: Attach
 ) -> None:
-    client, kept = attach("client"), kept_by(attach("server"))
-    futures = [client.request_async("ask", n, timeout=None) for n in range(4)]
+    client, server = attach("client"), attach("server")
+    server.handle("echo", lambda message: message.payload)
+    kept = kept_by(server)
+    replies = client.request_many([("echo", 0), *[("ask", 1)] * 4], timeout=None, window=5)
+    next(replies)
     eventually(lambda: len(kept) == 4)
     bus_process.pause()
     with pytest.raises(errors.QueueFull):
         client.publish_many([("x", None)] * 1000, timeout=0)
-    for future in futures:
-        assert future.cancel()  # and does not wait
+    del replies  # which does not wait
     assert not any(message.cancelled for message in kept)
     bus_process.resume()
-    eventually(lambda: all(message.cancelled for message in kept))  # without any call there
+    eventually(lambda: all(message.cancelled for message in kept))  # and nobody calls there
 
 
 @pytest.mark.bus(
@@ -222,9 +240,10 @@ def test_a_full_ring_keeps_no_request_from_its_entry(
         client.publish_many([("x", None)] * 1000, timeout=0)
     for future in futures:
         assert future.cancel()
-    with pytest.raises(errors.QueueFull):  # not RequestsFull
+    with pytest.raises(errors.BusError) as caught:
         client.request("ask", timeout=0.01)
     bus_process.resume()
+    assert isinstance(caught.value, errors.QueueFull)  # not RequestsFull
     assert client.request_async("ask", timeout=60).cancel()
 
 

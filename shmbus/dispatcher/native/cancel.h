@@ -5,7 +5,7 @@
  * space that is kept for errors. Nothing of it is in the journal: a successor that finds the record again tells it
  * again. What waits in a backlog is dropped there, because its entry in UP is free by then.
  *
- * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all. */
+ * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all, dp_tell_cancel. */
 #pragma once
 
 #include "shmbus/dispatcher/native/emit.h"

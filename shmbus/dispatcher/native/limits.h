@@ -1,6 +1,6 @@
 /* Limits: a handler or callback that has taken longer than it may is overdue. Who waits for its reply is told at once,
  * its endpoint is free for no more than its other threads can do, and `$bus.endpoint.overdue` says so. What it replies
- * later is an orphan.
+ * later is an orphan; it learns that nobody waits (cancel.h).
  *
  * When each limit is over stands in UP (endpoint/native/limit.h). One that comes before the next look at all ports is
  * waited for (`next_deadline`). What was told of stands in DOWN, so that a successor does not tell of it again.
@@ -60,8 +60,10 @@ static inline void dp_fail_overdue(struct dp_forwarder *f, struct dp_port *port,
     if (!dp_owes_reply(port, l)) /* garbage has nothing forwarded out of turn */
         return;
     dp_forward_replies(f, port);
-    if (dp_owes_reply(port, l))
+    if (dp_owes_reply(port, l)) {
         dp_fail_request(f, l->sender, l->id, SB_FAULT_HANDLER_TIMEOUT, port, l->ran_ns, NULL);
+        dp_tell_cancel(f, port, l->sender, l->id);
+    }
 }
 
 /* At most as often in a second as it can have handlers with a limit: garbage crowds out none of the bus's other events. */

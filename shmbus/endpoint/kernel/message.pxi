@@ -152,8 +152,8 @@ cdef class Message:
     @property
     def cancelled(self):
         """Of a request: whether nobody waits for its reply any more. Its requester has withdrawn it
-        (`cancel()`, a timeout, an exception while it waited), its deadline is over, or its requester has
-        ended. Of anything else False. Cheap enough to be asked in a loop."""
+        (`cancel()`, a timeout, an exception while it waited) or has ended, or the deadline or the
+        handler's limit is over. Of anything else False. Cheap enough to be asked in a loop."""
         if self._header.kind != SB_REQUEST or self._endpoint is None:
             return False
         if not self._cancelled and self._connection.ours():
