@@ -33,8 +33,8 @@ SOURCES = [
     "spinning.c",
     "ring.c",
 ]
-ALONE = "spinning.c"
-"""Puts functions of its own in the place of some that the kernel calls."""
+ALONE = ("limits.c", "spinning.c")
+"""Put functions of their own in the place of some that the kernel calls."""
 VARIANTS = {
     "threads": ["-O1", "-fsanitize=thread"],
     "plain": ["-O2"],
@@ -90,15 +90,19 @@ def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Cal
             source, promise, variant = map(str, (item.callspec.params[n] for n in NAMES))
             asked[variant].setdefault(source, []).append(promise)
 
-    def compiled(variant: str, alone: bool) -> Path:
+    def compiled(variant: str, alone: str) -> Path:
         """All files that are asked for as one: the kernel's headers are what takes long."""
         if alone:
-            return program(f"alone-{variant}", ["main.c", ALONE], VARIANTS[variant])
-        sources = ["main.c", *(one for one in asked[variant] if one != ALONE)]
+            name = f"{alone.removesuffix('.c')}-alone-{variant}"
+            return program(name, ["main.c", alone], VARIANTS[variant])
+        sources = ["main.c", *(one for one in asked[variant] if one not in ALONE)]
         return program(variant, sources, VARIANTS[variant], together=True)
 
+    def alone(source: str) -> str:
+        return source if source in ALONE else ""
+
     # At the same time: all workers wait for them.
-    kinds = {(variant, source == ALONE) for variant, files in asked.items() for source in files}
+    kinds = {(variant, alone(source)) for variant, files in asked.items() for source in files}
     with ThreadPoolExecutor() as pool:
         programs = dict(zip(kinds, pool.map(lambda kind: compiled(*kind), kinds), strict=True))
 
@@ -108,7 +112,7 @@ def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Cal
         with open(place / f"{name}.run.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not account.exists():
-                command = [str(programs[variant, source == ALONE])]
+                command = [str(programs[variant, alone(source)])]
                 if variant == "threads":  # whose memory map does not go with randomised addresses
                     command = ["setarch", "-R", *command]
                 account.write_bytes(msgspec.json.encode(keep(command, asked[variant][source])))
