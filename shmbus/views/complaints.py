@@ -251,7 +251,7 @@ def _of_endpoint(e: EndpointInfo, known: Known, now: float) -> Iterator[str]:
                 f"{who} is stopped: {e.untouched} messages wait{age}; let it go on: "
                 f"kill -CONT {e.pid}"
             )
-        case "stalled" if e.receivers == 0:
+        case "stalled" if e.receivers == 0 and not e.looped:
             yield (
                 f"{who} is stalled: {e.untouched} messages wait{age}, no thread runs its handlers; "
                 "call run(), start() or receive()"

@@ -52,7 +52,7 @@ _IN_UP = Numbers(
     *_of_rings("outgoing", "head", "high"),
     *(f"outgoing.0.interests_{what}" for what in ("version", "serial")),
     *("incoming.0.tail", "incoming.1.tail", "incoming.0.taken_count"),
-    *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers"),
+    *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers", "event"),
     *("pending_count", "pending_offset"),
 )
 _IN_DOWN = Numbers(
@@ -170,6 +170,7 @@ class EndpointView:
             held=_held(up["held"]) if self.up is not None else 0,
             prefetch=mine["prefetch"],
             receivers=mine["receivers"],
+            looped=mine["event"] > 0,
             pending=int(np.count_nonzero(pending["state"] == _WAITING)),
             pending_limit=len(pending),
             sent=sent,

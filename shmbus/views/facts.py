@@ -215,8 +215,10 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: int
     """Messages that it may have untouched and in hand while others could have them too."""
     receivers: int
-    """Threads that receive, iterate or run. 0: its messages are not taken, its handlers
-    are not run."""
+    """Threads that receive, iterate or run; tasks likewise. 0: its messages are not taken, its
+    handlers are not run, unless `looped`."""
+    looped: bool
+    """An event loop is woken for it: by `fileno()`, or it is of `shmbus.aio`."""
     pending: int
     """Its requests under way."""
     pending_limit: int

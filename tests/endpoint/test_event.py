@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import select
 import socket
 import warnings
@@ -19,7 +20,7 @@ from shmbus import Bus, Endpoint, errors
 from shmbus.shared import door
 from shmbus.shared.door import Answer, Knock
 from shmbus.shared.layout import LAYOUT, DoorCode, EventWant
-from shmbus.testing import TIMEOUT, eventually
+from shmbus.testing import TIMEOUT, BusProcess, eventually
 
 DATA, REPLIES, STATE = EventWant.DATA, EventWant.REPLIES, EventWant.STATE
 
@@ -157,6 +158,30 @@ def test_the_dispatcher_keeps_no_descriptor_that_is_no_event(bus: Bus, what: str
         message = a.receive(TIMEOUT)
         assert message is not None
         assert message.payload == 1
+
+
+@pytest.mark.slow
+def test_a_dispatcher_that_may_open_no_more_files_says_so_and_takes_it_later(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    event = os.eventfd(0, os.EFD_NONBLOCK)
+    with shmbus.attach(bus_name) as endpoint:
+        pid, files = bus_process.pid, resource.RLIMIT_NOFILE
+        before = resource.prlimit(pid, files)
+
+        def refused() -> bool:
+            used = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
+            _connection, limit = sorted(set(range(len(used) + 2)) - used)[:2]
+            resource.prlimit(pid, files, (limit, before[1]))
+            try:
+                with knocked(endpoint, [event]) as answer:
+                    return answer.code == DoorCode.REFUSED and "no more files" in answer.text
+            finally:
+                resource.prlimit(pid, files, before)
+
+        eventually(refused)  # at once, unless it was just closing one
+        assert open_event(endpoint) >= 0
+    os.close(event)
 
 
 def test_an_event_is_closed_where_its_endpoint_ends_or_passes_another(bus: Bus) -> None:

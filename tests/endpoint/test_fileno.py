@@ -142,10 +142,18 @@ def test_it_is_readable_where_receiving_raises(bus: Bus, how: str) -> None:
 def test_who_waits_for_the_next_dispatcher_is_told_of_what_comes_by_that(
     bus_name: str, bus_process: BusProcess
 ) -> None:
-    with shmbus.attach(bus_name, reconnect=True) as loop:
+    with (
+        shmbus.attach(bus_name, reconnect=True) as loop,
+        shmbus.attach(bus_name) as impatient,
+    ):
         loop.subscribe("x")
         loop.fileno()
-        bus_process.restart()
+        assert not readable(impatient)
+        bus_process.kill()
+        assert awaited(impatient)
+        with pytest.raises(errors.BusDown):
+            impatient.receive(0)
+        bus_process.start()
         with shmbus.attach(bus_name) as other:
             other.publish("x", 1)
         found: list[object] = []
@@ -229,6 +237,19 @@ with shmbus.attach(sys.argv[1]) as endpoint:
     print(endpoint.receive(0).payload)
 """
     assert run_python(code, bus_name).split("\n") == ["ForkedEndpoint", "closed", "still here", ""]
+
+
+@pytest.mark.bus(stall_after=0.05)
+def test_a_loop_that_does_not_come_for_what_waits_is_shown(bus: Bus) -> None:
+    with bus.attach("loop") as loop:
+        assert not bus.endpoints()[0].looped
+        loop.fileno()
+        assert bus.endpoints()[0].looped
+        loop.subscribe("x")
+        loop.publish("x")
+        (reason,) = eventually(lambda: bus.health().reasons)
+        assert "stalled: 1 messages wait" in reason
+        assert "see where it is blocked" in reason
 
 
 def events_here() -> int:

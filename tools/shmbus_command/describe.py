@@ -87,7 +87,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "slot, generation": f"{e.slot}, {e.generation}",
         "since": when(e.since),
         "last took a message": when(e.last_progress),
-        "threads that receive": e.receivers,
+        "threads that receive": f"{e.receivers}{', and an event loop' if e.looped else ''}",
         "prefetch": f"{e.prefetch} messages",
         "incoming": _ring(e.incoming),
         "incoming replies": _ring(e.incoming_replies),
