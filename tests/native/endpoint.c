@@ -188,6 +188,26 @@ TEST(a_watched_eventfd_is_readable_while_something_is_to_be_received)
     close_world(w);
 }
 
+TEST(a_loop_is_told_by_its_own_process_that_the_bus_was_left_to_a_successor)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    struct ep_round round = {.now = rb_now()};
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    e.event_minds = EP_FOR_GOOD | EP_FOR_NOW;
+    ep_event_rest(&e);
+    ep_watcher_look(&e, &round);
+    EQUAL(read_event(e.event_fd), 0);
+    rb_store(&w->bus->state, SB_BUS_HANDOVER); /* and it was killed before it could ring */
+    ep_watcher_look(&e, &round);
+    EQUAL(read_event(e.event_fd), 1);
+    ep_unwatch_dispatcher(&e);
+    ep_free(&e);
+    close_world(w);
+}
+
 /* Threads that wait ------------------------------------------------------------------------------------------- */
 
 static void *wait_there(void *argument)

@@ -135,6 +135,7 @@ static inline struct world *open_world(struct plan plan)
     w->bus->last_generation = w->generation;
     stamp(&w->bus->prefix, size, 0, SB_SEGMENT_BUS);
     stamp(&w->ready->prefix, ready, 0, SB_SEGMENT_READY);
+    w->bus->serial = 1;
     rb_store(&w->bus->state, SB_BUS_SERVING);
     w->f = open_forwarder(w);
     return w;
