@@ -279,9 +279,11 @@ class Endpoint:
     def _iterate(self, gate: Gate) -> LoopIteration:
         self._here()
         if not gate.iterated:
-            gate.iterated = True
+            gate.iterated = gate.late = True
             self._turns.iterate(gate)
             self._inner._subscribing.forget_callbacks()
+            self._looped.claim()
+            gate.late = False
         return LoopIteration(self._looped, gate, self._turns.message)
 
     async def tap(self, pattern: str = ">") -> Subscription:

@@ -146,7 +146,7 @@ class Turns:
     def message(self, gate: Gate | None) -> asyncio.Future[None] | None:
         """Done when there may be a message without a callback, or one of that subscription. None at
         the end of the endpoint. Raises the error of a trouble."""
-        if self.over or self._leaving:
+        if self.over or self._leaving or (gate is not None and gate not in self._iterated):
             return None
         self._looped.require()
         future = self._loop.create_future()

@@ -20,6 +20,7 @@ cdef class Gate:
     cdef int _running
     cdef readonly object waiting # deque of Job; of who iterates also of plain Message
     cdef public bint iterated    # somebody iterates over the interest's messages, which has no function
+    cdef public bint late        # and has just begun to
 
     def __init__(self, int limit, begin):
         self.limit = limit
@@ -408,6 +409,23 @@ cdef class Looped:
                 if yields:
                     return m
                 self.queue.append(self._job(m, None))
+
+    def claim(self):
+        """Somebody iterates over a subscription from here on: what came for it before, and waits for the endpoint's
+        iterations, goes there."""
+        cdef Callbacks callbacks
+        cdef EventCallback each
+        cdef Job job
+        for one in list(self.queue):
+            job = <Job>one
+            callbacks = self._receiving._callbacks.find(job.message.type)
+            for item in callbacks.events:
+                each = <EventCallback>item
+                if each.gate is not None and each.gate.late and job.message._header.interests & each.mask:
+                    self.spawn(job.message, each, None, False)
+            if not callbacks.yields & job.message._header.interests:
+                self.queue.remove(job)
+                job.end()
 
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""
