@@ -48,7 +48,7 @@ class Ending:
         if self._leaving is None:
             mine = int(self._turns.jobs.is_one(asyncio.current_task()))
             left = await to_the_end(self._finish(mine, timeout))
-            await self.close()
+            await self.close(0.0 if left else None)
             if left and timeout is not None:
                 raise errors.DrainTimeout(endpoint=self._inner.name, left=left, seconds=timeout)
         await self.close()
@@ -68,20 +68,22 @@ class Ending:
         self._inner._ending.say_leaving(PATIENCE if timeout is None else min(PATIENCE, timeout))
         self._inner._connection.await_state(DownState.DRAINED, timeout)
 
-    async def close(self) -> None:
+    async def close(self, patience: float | None = None) -> None:
         """Leave, once; whoever calls it meanwhile waits for that, but for tasks that it waits
         for."""
         caller = asyncio.current_task()
         if self._leaving is None:
-            self._leaving = self._loop.create_task(self._leave(caller))
+            self._leaving = self._loop.create_task(
+                self._leave(caller, PATIENCE if patience is None else patience)
+            )
         elif self._turns.jobs.is_one(caller):
             return
         await to_the_end(self._leaving)
 
-    async def _leave(self, caller: asyncio.Task[Any] | None) -> None:
+    async def _leave(self, caller: asyncio.Task[Any] | None, patience: float) -> None:
         inner, looped, turns = self._inner, self._looped, self._turns
         turns.stop()
-        await turns.jobs.finish(PATIENCE, caller)
+        await turns.jobs.finish(patience, caller)
         end = self._loop.time() + FAREWELL
         while looped.late and turns.trouble is None and self._loop.time() < end:
             with contextlib.suppress(TimeoutError):

@@ -37,7 +37,8 @@ from shmbus.shared._kernel import seconds
 from shmbus.shared.layout import Kind
 from shmbus.shared.messages import Death
 
-from .ending import PATIENCE, Ending
+from . import ending
+from .ending import Ending
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import in_thread, to_the_end
 from .turns import Turns
@@ -516,7 +517,7 @@ class Endpoint:
                 await self._turns.changed()
         except asyncio.CancelledError:
             try:
-                await self.drain(PATIENCE)
+                await self.drain(ending.PATIENCE)
             except errors.DrainTimeout as why:
                 log.warning("%s", why)
             raise

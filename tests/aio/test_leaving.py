@@ -1,0 +1,378 @@
+"""How an endpoint of an event loop ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+import shmbus
+import shmbus.aio
+from shmbus import errors
+from shmbus.aio import ending, jobs
+from shmbus.testing import BusProcess, eventually
+
+from .stage import AioAttach
+
+
+def keep(ep: shmbus.aio.Endpoint) -> list[shmbus.Message]:
+    """Answer no request of type `never`, and keep those that come."""
+    kept: list[shmbus.Message] = []
+
+    @ep.handle("never")
+    def never(message: shmbus.Message) -> None:
+        message.defer()
+        kept.append(message)
+
+    ep.start()
+    return kept
+
+
+async def test_close_waits_for_tasks_at_work(attach: AioAttach) -> None:
+    async with attach("client") as client:
+        begun, finish = asyncio.Event(), asyncio.Event()
+        server = await attach("server")
+
+        @server.handle("work")
+        async def work(message: shmbus.Message) -> str:
+            begun.set()
+            await finish.wait()
+            return "done"
+
+        server.start()
+        reply = asyncio.create_task(client.request("work", timeout=60))
+        await begun.wait()
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        finish.set()
+        assert (await reply).payload == "done"
+        await closing
+        with pytest.raises(errors.EndpointClosed):
+            await server.publish("x")
+
+
+async def test_tasks_that_do_not_end_are_cancelled_and_their_requesters_told(
+    attach: AioAttach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "PATIENCE", 0.05)
+    async with attach("client") as client:
+        cancelled = asyncio.Event()
+        server = await attach("server")
+
+        @server.handle("work")
+        async def work(message: shmbus.Message) -> None:
+            try:
+                await asyncio.sleep(600)
+            finally:
+                cancelled.set()
+
+        server.start()
+        reply = asyncio.create_task(client.request("work", timeout=60))
+        while not server._looped.jobs:
+            await asyncio.sleep(0)
+        await server.close()
+        assert cancelled.is_set()
+        with pytest.raises(errors.EndpointDied):
+            await reply
+
+
+async def test_a_task_that_refuses_to_end_is_named_and_does_not_hold_up_the_end(
+    attach: AioAttach, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ending, "PATIENCE", 0.02)
+    monkeypatch.setattr(jobs, "CANCELLED", 0.02)
+    server, freed = await attach("server"), asyncio.Event()
+
+    async def refuse(message: shmbus.Message) -> None:
+        while not freed.is_set():
+            try:
+                await freed.wait()
+            except asyncio.CancelledError:
+                continue
+
+    await server.subscribe("job", refuse)
+    server.start()
+    await server.publish("job")
+    while not server._looped.jobs:
+        await asyncio.sleep(0)
+    with caplog.at_level(logging.WARNING, logger="shmbus"):
+        await server.close()
+    assert "1 of its tasks did not end" in caplog.text
+    freed.set()
+    await asyncio.sleep(0.01)
+
+
+async def test_a_handler_may_close_its_endpoint(attach: AioAttach) -> None:
+    server = await attach("server")
+
+    async def leave(message: shmbus.Message) -> None:
+        await server.close()
+
+    await server.subscribe("leave", leave)
+    async with attach("client") as client:
+        await client.publish("leave")
+        await server.run()
+        await server.close()
+
+
+@pytest.mark.smoke
+async def test_drain_finishes_what_was_accepted(bus: shmbus.Bus, attach: AioAttach) -> None:
+    async with attach("client") as client:
+        server, done = await attach("server"), list[int]()
+
+        async def work(message: shmbus.Message) -> None:
+            await asyncio.sleep(0)
+            done.append(message.payload)
+
+        await server.subscribe("job", work, concurrency=2)
+        await client.publish_many([("job", n) for n in range(300)])
+        while not server._looped.data_waits():
+            await asyncio.sleep(0)
+        await server.drain()
+        assert sorted(done) == list(range(len(done)))
+        assert bus.find("job") == []
+        assert sum(loss.count for loss in bus.losses()) == 0
+
+
+async def test_drain_says_how_much_is_left(
+    attach: AioAttach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "PATIENCE", 0.02)
+    server = await attach("server")
+
+    async def hang(message: shmbus.Message) -> None:
+        await asyncio.sleep(600)
+
+    await server.subscribe("job", hang)
+    server.start()
+    await server.publish_many([("job", 1), ("job", 2)])
+    while server._looped.jobs < 2:
+        await asyncio.sleep(0)
+    with pytest.raises(errors.DrainTimeout) as caught:
+        await server.drain(timeout=0.05)
+    assert caught.value.left == 2
+
+
+async def test_whoever_waits_when_it_is_closed_is_told(attach: AioAttach) -> None:
+    ep = await attach("ep")
+    sub = await ep.subscribe("note")
+    kept = keep(ep)
+    async with attach("client") as client:
+        own = asyncio.create_task(client.request("never", timeout=None))
+
+        async def iterate() -> str:
+            async for _ in sub:
+                pass
+            return "ended"
+
+        iterating = asyncio.create_task(iterate())
+        receiving = asyncio.create_task(ep.receive())
+        request = asyncio.create_task(ep.request("never", timeout=None))
+        running = asyncio.create_task(ep.run())
+        await asyncio.sleep(0.01)
+        await ep.close()
+        assert await iterating == "ended"
+        await running
+        with pytest.raises(errors.EndpointClosed):
+            await receiving
+        with pytest.raises(errors.EndpointClosed):
+            await request
+        with pytest.raises(errors.EndpointDied):
+            await own
+        kept.clear()
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    ep = await attach("ep")
+    closing = asyncio.create_task(ep.close())
+    while ep._ending._leaving is None:
+        await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert [info.name for info in bus.endpoints()] == []
+
+
+async def test_an_attach_that_is_cancelled_leaves_no_endpoint(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    for pause in (0, 0, 0.0005, 0.001, 0.002):
+        task = asyncio.ensure_future(attach("ep"))
+        await asyncio.sleep(pause)
+        task.cancel()
+        try:
+            ep = await task
+        except asyncio.CancelledError:
+            continue
+        await ep.close()
+    while bus.endpoints():
+        await asyncio.sleep(0.001)
+
+
+async def test_attaching_waits_for_the_bus_and_the_loop_goes_on(bus_name: str) -> None:
+    task = asyncio.ensure_future(shmbus.aio.attach(bus_name, name="early", timeout=60))
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    with shmbus.serve(bus_name):
+        await (await task).close()
+    with pytest.raises(errors.AttachTimeout):
+        await shmbus.aio.attach(bus_name, name="late", timeout=0.05)
+
+
+async def test_no_thread_stays_behind(attach: AioAttach) -> None:
+    before = threading.active_count()
+    async with attach("one") as one, attach("two") as two:
+        two.handle("ping", lambda message: "pong")
+        await one.subscribe("note", lambda message: None)
+        one.start()
+        two.start()
+        await one.request("ping")
+        assert threading.active_count() <= before
+
+
+def test_an_endpoint_that_was_never_closed_says_so(bus: shmbus.Bus) -> None:
+    async def main() -> None:
+        await shmbus.aio.attach(bus.name, name="forgotten")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        gc.collect()
+        eventually(lambda: gc.collect() is not None and bus.endpoints() == [])
+    assert any("forgotten" in str(warning.message) for warning in caught)
+
+
+PROGRAM = """
+import asyncio, contextlib, sys
+import shmbus.aio
+from shmbus.aio import ending
+
+ending.PATIENCE = 0.2
+
+async def main(bus):
+    async with shmbus.aio.attach(bus, name="program") as ep:
+        @ep.handle("work")
+        async def work(message):
+            await asyncio.sleep(600)
+        await ep.subscribe("note", work)
+        sub = await ep.subscribe("other")
+        async def ask():
+            with contextlib.suppress(shmbus.BusError):
+                await ep.request("work", timeout=None)
+        async def iterate():
+            async for message in sub:
+                pass
+        tasks = [asyncio.create_task(ask()), asyncio.create_task(iterate())]
+        await ep.publish("note", 1)
+        ep.start()
+        print("ready", flush=True)
+        await ep.run()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["ctrl-c", "twice"])
+def test_ctrl_c_ends_a_program_and_no_warning_shows(bus: shmbus.Bus, kind: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, bus.name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    program.send_signal(signal.SIGINT)
+    if kind == "twice":
+        eventually(lambda: bus.find("work") == [])
+        program.send_signal(signal.SIGINT)
+    _, complaints = program.communicate(timeout=60)
+    assert complaints.rstrip().endswith("KeyboardInterrupt")
+    for word in ("Warning", "never retrieved", "destroyed", "never awaited"):
+        assert word not in complaints
+    assert bus.endpoints() == []
+
+
+async def test_the_death_of_an_endpoint_is_told_in_the_loop(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("watcher") as watcher:
+        deaths: list[tuple[str, str]] = []
+        told = asyncio.Event()
+
+        async def tell(death: shmbus.Death) -> None:
+            await asyncio.sleep(0)
+            deaths.append((death.name, death.reason))
+            told.set()
+
+        other = await attach("other")
+        watcher.on_death("other", tell)
+        await other.close()
+        await told.wait()
+        assert deaths == [("other", "detached")]
+
+
+async def test_a_dispatcher_that_dies_fails_what_is_under_way(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    async with shmbus.aio.attach(bus_name, name="ep") as ep:
+        sub = await ep.subscribe("note")
+        kept = keep(ep)
+        request = asyncio.create_task(ep.request("never", timeout=None))
+        iterating = asyncio.create_task(anext(aiter(sub)))
+        await asyncio.sleep(0.01)
+        bus_process.kill()
+        with pytest.raises(errors.BusDown):
+            await request
+        with pytest.raises(errors.BusDown):
+            await iterating
+        kept.clear()
+
+
+async def test_with_reconnect_a_dispatcher_s_death_is_ridden_out(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    attached = shmbus.aio.attach(bus_name, name="ep", reconnect=True)
+    async with attached as ep:
+        sub = await ep.subscribe("note")
+
+        @ep.handle("late")
+        async def late(message: shmbus.Message) -> str:
+            await gone.wait()
+            return "answered"
+
+        gone = asyncio.Event()
+        ep.start()
+        request = asyncio.create_task(ep.request("late", timeout=60))
+        first = asyncio.create_task(anext(aiter(sub)))
+        while not ep._looped.jobs:
+            await asyncio.sleep(0)
+        bus_process.kill()
+        await ep.publish("note", "meanwhile")
+        gone.set()
+        await asyncio.to_thread(bus_process.start)
+        assert (await request).payload == "answered"
+        assert (await first).payload == "meanwhile"
+
+
+async def test_who_is_evicted_is_told(bus: shmbus.Bus, attach: AioAttach) -> None:
+    ep = await attach("ep")
+    sub = await ep.subscribe("note")
+    waiting = asyncio.create_task(anext(aiter(sub)))
+    await asyncio.sleep(0)
+    bus.evict("ep")
+    with pytest.raises(errors.Evicted):
+        await waiting
+    with pytest.raises(errors.Evicted):
+        await ep.request("x")
+    await ep.close()
