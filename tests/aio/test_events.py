@@ -9,13 +9,8 @@ import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.views import EndpointInfo
 
-from .stage import AioAttach
-
-
-def facts(bus: shmbus.BusView, name: str) -> EndpointInfo:
-    return next(info for info in bus.endpoints() if info.name == name)
+from .stage import AioAttach, facts
 
 
 @pytest.mark.smoke

@@ -17,7 +17,7 @@ import shmbus.aio
 from shmbus import errors
 from shmbus.testing import StartWorker
 
-from .stage import AioAttach
+from .stage import AioAttach, facts
 
 
 @pytest.mark.smoke
@@ -173,13 +173,17 @@ async def test_a_cancelled_request_is_withdrawn_and_its_handler_is_cancelled(
         assert (await client.request("short")).payload == "done"  # the entry is free again
 
 
-async def test_what_has_nothing_to_wait_for_does_not_suspend(attach: AioAttach) -> None:
+async def test_what_has_nothing_to_wait_for_does_not_suspend(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
     async with attach("ep") as ep:
         sub = await ep.subscribe("note")
         for call in (ep.publish("note", 1), ep.send("nobody"), ep.publish_many([("note", 2)])):
             with pytest.raises(StopIteration):
                 call.send(None)
         messages = aiter(sub)
+        while facts(bus, "ep").untouched < 2:
+            await asyncio.sleep(0)
         first = await anext(messages)
         assert first.payload == 1
         second = anext(messages).__await__()
