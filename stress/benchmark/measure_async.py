@@ -35,6 +35,22 @@ async def receive_rate(flood: Flood, take: Callable[[int], Awaitable[None]]) -> 
     return (flood.messages - flood.warm) * 1e9 / (perf_counter_ns() - start)
 
 
+async def task_rate(work: Callable[[], Awaitable[object]], tasks: int, seconds: float) -> float:
+    """How often per second so many tasks do it together; a fifth more warms up."""
+    begin = perf_counter_ns() + int(seconds * 2e8)
+    end = begin + int(seconds * 1e9)
+    count = 0
+
+    async def again_and_again() -> None:
+        nonlocal count
+        while (now := perf_counter_ns()) < end:
+            await work()
+            count += now >= begin
+
+    await asyncio.gather(*(again_and_again() for _ in repeat(None, tasks)))
+    return count * 1e9 / (perf_counter_ns() - begin)
+
+
 async def sender_cpu(flood: Flood, send: Callable[[int], Awaitable[None]]) -> float:
     """CPU of the sending process per message, in microseconds."""
     await send(flood.warm)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmark.claims import Bench, Figure
 
-from . import events, idle, many, oneway, outstanding, requests, work
+from . import aio, events, idle, many, oneway, outstanding, requests, work
 
-KINDS = (requests, outstanding, work, oneway, many, events, idle)
+KINDS = (requests, outstanding, aio, work, oneway, many, events, idle)
 
 
 def every(bench: Bench) -> list[Figure]:
