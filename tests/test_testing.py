@@ -10,7 +10,17 @@ import pytest
 
 import shmbus
 from shmbus import testing
-from shmbus.testing import Attach, AttachOptions, BusProcess, MakeRecorder, StartWorker
+from shmbus.testing import (
+    AioAttach,
+    AioAttachOptions,
+    Attach,
+    AttachOptions,
+    BusProcess,
+    MakeRecorder,
+    StartWorker,
+    eventually_async,
+    run_async,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -143,6 +153,7 @@ def test_attach_and_recorder_take_what_shmbus_attach_takes() -> None:
     for own in ("bus", "name", "return"):
         del taken[own]
     assert get_type_hints(AttachOptions) == taken
+    assert get_type_hints(AioAttachOptions) == taken | {"concurrency": int}
 
 
 def test_a_misspelt_option_is_an_error_at_once(
@@ -208,6 +219,41 @@ def test_the_recorder_waits_for_what_it_is_asked_for(
             seen.wait(4, timeout=0.05)
         seen.clear()
         assert len(seen) == 0
+
+
+def test_what_runs_in_an_event_loop_is_tested_without_a_plugin(
+    bus: shmbus.Bus, aio_attach: AioAttach, recorder: MakeRecorder
+) -> None:
+    asked = recorder("asked")
+
+    async def main(what: str) -> object:
+        async with aio_attach("ui", concurrency=1) as ui, aio_attach("server") as server:
+
+            @server.handle("echo")
+            async def echo(message: shmbus.Message) -> object:
+                await server.publish("asked", message.payload)
+                return message.payload
+
+            server.start()
+            reply = await ui.request("echo", what)
+            assert [m.payload for m in await asked.wait_async()] == [what]
+            await eventually_async(lambda: len(asked) == 1)
+            return reply.payload
+
+    assert run_async(main, "hello") == "hello"
+    assert bus.endpoints()[0].name == asked.endpoint.name  # the others are gone
+    assert len(bus.endpoints()) == 1
+
+
+def test_what_never_comes_true_in_an_event_loop_fails_with_its_name() -> None:
+    def never() -> bool:
+        return False
+
+    async def main() -> None:
+        await eventually_async(never, timeout=0.01)
+
+    with pytest.raises(AssertionError, match="never"):
+        run_async(main)
 
 
 def test_a_dispatcher_can_be_killed_and_its_successor_adopts_the_bus(

@@ -19,15 +19,18 @@ Waits end with a condition or with a failure that says what was waited for, afte
 """
 
 from .faults import kill, pause, resume
-from .fixtures import Attach, MakeRecorder, StartWorker
+from .fixtures import AioAttach, Attach, MakeRecorder, StartWorker
 from .leavings import in_shm, no_leavings
-from .options import AttachOptions, WorkerOptions
+from .loops import eventually_async, run_async
+from .options import AioAttachOptions, AttachOptions, WorkerOptions
 from .processes import BusProcess, Child, Program, Worker, WorkerFailed, run_python, start_python
 from .recorder import Recorder
 from .waiting import TIMEOUT, eventually
 
 __all__ = [
     "TIMEOUT",
+    "AioAttach",
+    "AioAttachOptions",
     "Attach",
     "AttachOptions",
     "BusProcess",
@@ -40,11 +43,13 @@ __all__ = [
     "WorkerFailed",
     "WorkerOptions",
     "eventually",
+    "eventually_async",
     "in_shm",
     "kill",
     "no_leavings",
     "pause",
     "resume",
+    "run_async",
     "run_python",
     "start_python",
 ]

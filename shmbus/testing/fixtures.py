@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import pytest
 
@@ -21,16 +21,27 @@ from shmbus.views.observe import observe
 
 from .child import Task, function_of
 from .leavings import fail_for, in_shm, no_leavings, of_this_process
-from .options import AttachOptions, WorkerOptions
+from .options import AioAttachOptions, AttachOptions, WorkerOptions
 from .processes import BusProcess, Worker
 from .recorder import Recorder
 from .waiting import TIMEOUT
+
+if TYPE_CHECKING:
+    from shmbus.aio.attach import Attaching
 
 
 class Attach(Protocol):
     """The type of the fixture `attach`."""
 
     def __call__(self, name: str | None = None, **options: Unpack[AttachOptions]) -> Endpoint: ...
+
+
+class AioAttach(Protocol):
+    """The type of the fixture `aio_attach`."""
+
+    def __call__(
+        self, name: str | None = None, **options: Unpack[AioAttachOptions]
+    ) -> Attaching: ...
 
 
 class MakeRecorder(Protocol):
@@ -159,6 +170,20 @@ def attach(bus_name: str, _served: bool) -> Iterator[Attach]:
             return endpoint
 
         yield attach
+
+
+@pytest.fixture
+def aio_attach(bus_name: str, _served: bool) -> AioAttach:
+    """`aio_attach(name, **options)`: an endpoint of the test's event loop on the test's bus, with
+    the arguments of `shmbus.aio.attach`, to be used in `async with`."""
+    from shmbus.aio import attach as attach_to_loop  # asyncio is for those who use it
+
+    def aio_attach(name: str | None = None, **options: Unpack[AioAttachOptions]) -> Attaching:
+        _require_bus(bus_name, _served, options)
+        options.setdefault("timeout", TIMEOUT)
+        return attach_to_loop(bus_name, name=name, **options)
+
+    return aio_attach
 
 
 @pytest.fixture

@@ -23,3 +23,9 @@ class AttachOptions(WorkerOptions, total=False):
     types: Mapping[str, Any] | None
     encode: Callable[[Any], Any] | None
     decode: Callable[[Any, Any], Any] | None
+
+
+class AioAttachOptions(AttachOptions, total=False):
+    """Arguments of `shmbus.aio.attach`, beside `name`. Without `timeout` it is `TIMEOUT`."""
+
+    concurrency: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -68,6 +69,16 @@ class Recorder:
                     f"{len(self._messages)} came in all: {[m.type for m in self._messages][:20]}"
                 )
             return found()
+
+    async def wait_async(
+        self,
+        n: int = 1,
+        where: Callable[[Message], bool] | None = None,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> list[Message]:
+        """Like `wait`, for a test in an event loop, which has its turns meanwhile."""
+        return await asyncio.to_thread(self.wait, n, where, timeout=timeout)
 
     def clear(self) -> None:
         """Forget what has come so far."""
