@@ -205,6 +205,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_LOSSES
     const uint64_t SB_EVENT_ANY
     const uint64_t SB_DONE_BY_ERROR
+    const uint64_t SB_DONE_BY_CANCEL
     const uint64_t SB_NO_NEED
     const uint64_t SB_NOWHERE
     struct sb_ring_descriptor:

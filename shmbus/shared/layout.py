@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000018C0AEFA2
+LAYOUT = 0x00000001C7BE5300
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -73,6 +73,7 @@ REASONS = 8
 LOSSES = 5
 EVENT_ANY = 0xFFFFFFFFFFFFFFFF
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
+DONE_BY_CANCEL = 0xFFFFFFFFFFFFFFFE  # whom it was given to was told that it is withdrawn
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
 TASK_FINISHED = 1540  # no instruction of this task runs any more

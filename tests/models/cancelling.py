@@ -21,7 +21,7 @@ The steps:
     the requester withdraws m   entry := 0; the cancel into sent
     the dispatcher              of a request: is the entry its own? given, whom, journal; data; tail
                                 of a cancel: is given m, whom the server, and not done? Into
-                                replies, but for the reserve; tail
+                                replies, but for the reserve; done; tail
                                 out of the backlog: is the entry its own? whom; data
     the server                  drains: cancels, before
                                 takes m: is it below `before`, and among cancels? Then not begun
@@ -65,6 +65,7 @@ def cancelling(
     reserve: int = 1,
     head_is_loaded_after_the_cancel: bool = True,
     told_before_the_tail_moves: bool = True,
+    told_before_it_is_marked: bool = True,
 ) -> Model:
     """With `backlog` a request may wait until the server is free."""
 
@@ -136,13 +137,20 @@ def cancelling(
     def waiting(words: Words) -> int:
         return len(words["replies"]) - int(words["drained"])
 
-    def tell(m: int, words: Words) -> bool:
+    def has(m: int, words: Words) -> bool:
+        """Has the server got it?"""
         named = words["given"] == m or not named_by_id
-        if named and words["whom"] == "server" and not words["done"]:
-            if waiting(words) + reserve < SPACE:
-                words["replies"] += (m,)
-            else:
-                words["lost"] |= {m}
+        return named and words["whom"] == "server" and not words["done"]
+
+    def tell(m: int, words: Words) -> bool:
+        if waiting(words) + reserve < SPACE:
+            words["replies"] += (m,)
+            return True
+        words["lost"] |= {m}
+        return False
+
+    def mark(words: Words) -> bool:
+        words["done"] = True
         return True
 
     def hear(words: Words) -> bool:
@@ -247,8 +255,8 @@ def cancelling(
         each("leave", leave),
         atomic("drop", drop),
     )
-    telling, hearing, answering = (
-        each("tell of", tell),
+    knowing, telling, marking = each("given?", has), each("tell of", tell), atomic("mark", mark)
+    hearing, answering = (
         atomic("hear", hear),
         each("answer", forward_answer),
     )
@@ -293,10 +301,20 @@ def cancelling(
         yield publishing[m]
         yield consuming
 
+    def tell_of(m: int) -> Part[None]:
+        if not told_before_it_is_marked:
+            yield marking
+        told = yield telling[m]
+        if told and told_before_it_is_marked:
+            yield marking
+
     def cancel(m: int) -> Part[None]:
         if not told_before_the_tail_moves:
             yield consuming if behind_the_request else hearing
-        yield telling[m]
+        known = yield knowing[m]
+        if known:
+            yield from tell_of(m)
+        del known
         if told_before_the_tail_moves:
             yield consuming if behind_the_request else hearing
 

@@ -23,6 +23,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "it takes the space for errors": {"reserve": 0},
     "the server loads its head before it": {"head_is_loaded_after_the_cancel": False},
     "the tail moves before it is told": {"told_before_the_tail_moves": False},
+    "it is marked before it is told": {"told_before_it_is_marked": False},
 }
 
 

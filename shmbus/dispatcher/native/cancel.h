@@ -2,8 +2,8 @@
  *
  * Its requester says so in a record behind it (endpoint/native/cancel.h), and whom it was given to stands in
  * `given`, so an endpoint can name requests of its own only. The server is told among its replies, never out of the
- * space that is kept for errors. Nothing of it is in the journal: a successor that finds the record again tells it
- * again. What waits in a backlog is dropped there, because its entry in UP is free by then.
+ * space that is kept for errors. From there on the request has ended: it is told of once, and a late reply is an orphan.
+ * Nothing of it is in the journal: a successor that finds the record again, and not that mark, tells it again. What waits in a backlog is dropped there, because its entry in UP is free by then.
  *
  * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all, dp_tell_cancel. */
 #pragma once
@@ -16,8 +16,8 @@ static inline bool dp_is_cancel(const struct dp_port *source, const struct sb_re
     return h->length == SB_HEADER && sb_index_of(h->correlation) < source->pending_count;
 }
 
-/* Tell `server`; never waits. */
-static inline void dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
+/* Tell `server`; never waits. False: it has no space, or is corrupt. */
+static inline bool dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
                                   const uint8_t id[16])
 {
     struct sb_record h = {.length = SB_HEADER, .kind = SB_CANCEL, .flags = SB_NONE, .peer = (uint16_t)requester->slot,
@@ -30,24 +30,26 @@ static inline void dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server
         dp_quarantine(f, server);
     rb_add(status == RB_OK ? &f->bus->cancels : &f->bus->cancels_lost, 1);
     if (status != RB_OK)
-        return;
+        return false;
     memcpy(at, &h, sizeof h);
     rb_commit(out, SB_HEADER);
     RB_FAIL("cancel.written");
     dp_publish(f, server, SB_REPLIES, 1);
     RB_FAIL("cancel.published");
+    return true;
 }
 
 /* The requester does not wait any more for what its entry `index` was given away for, if that was `id` (NULL:
  * whatever it was) and has not ended. */
 static inline void dp_withdraw(struct dp_forwarder *f, struct dp_port *requester, uint32_t index, const uint8_t *id)
 {
-    const struct sb_target *given = &requester->given[index];
+    struct sb_target *given = &requester->given[index];
     struct dp_port *server = dp_port_of(f, rb_load(&given->whom));
     if (!server || dp_is_backlog(server) || server->corrupt || server->state == SB_ROW_DYING ||
         rb_load(&given->done) || (id && memcmp(given->id, id, 16) != 0))
         return;
-    dp_tell_cancel(f, server, requester, given->id);
+    if (dp_tell_cancel(f, server, requester, given->id))
+        rb_store(&given->done, SB_DONE_BY_CANCEL);
 }
 
 /* The record says so. */

@@ -410,6 +410,7 @@ struct sb_target {        /* whom the dispatcher chose for the request in pendin
     rb_word done;         /* dispatcher: 0, or 1 + position of the accepted reply in the target's reply ring */
 };
 #define SB_DONE_BY_ERROR (~(uint64_t)0)
+#define SB_DONE_BY_CANCEL (~(uint64_t)1) /* whom it was given to was told that it is withdrawn */
 
 struct sb_todo_target { /* what is still owed of a fan-out */
     rb_word whom;       /* dispatcher: slot | generation << 16 | 1 << 63 */
