@@ -140,7 +140,7 @@ class Endpoint:
         timeout: float | None,
         number: int | None = None,
     ) -> None:
-        await self._turns.in_line(
+        await self._turns.line.wait(
             lambda: self._looped.post(kind, type, payload, True),
             seconds(timeout),
             lambda: self._looped.full(type, timeout, number),
@@ -191,7 +191,7 @@ class Endpoint:
     ) -> Message:
         reply: LoopReply = LoopReply.__new__(LoopReply)
         if not self._looped.ask(reply, type, payload, deadline, reply_type, attempt, False):
-            await self._turns.in_line(
+            await self._turns.line.wait(
                 lambda: self._looped.ask(reply, type, payload, deadline, reply_type, attempt, True),
                 deadline.left,
                 lambda: (
@@ -207,6 +207,7 @@ class Endpoint:
                 await future
             except BaseException:
                 reply.cancel()
+                self._turns.again()  # another may have its entry
                 raise
             self._looped.slept(reply)
         return reply.raise_or_return()
@@ -254,7 +255,7 @@ class Endpoint:
                 reason="there is no callback that could work at the same time",
                 remedy="Give a callback, or leave it out",
             )
-        own = Gate(0, self._turns.arrived) if callback is None else None
+        own = Gate(0, self._turns.receivers.arrived) if callback is None else None
         gate = own if callback is None else self._gate(callback, concurrency)
         inner = await in_thread(
             self.name,
@@ -274,14 +275,17 @@ class Endpoint:
         if own is None:
             return Subscription(inner, self._apart)
         return Subscription(
-            inner, self._apart, partial(self._iterate, own), partial(self._turns.forget, own)
+            inner,
+            self._apart,
+            partial(self._iterate, own),
+            partial(self._turns.receivers.forget, own),
         )
 
     def _iterate(self, gate: Gate) -> LoopIteration:
         self._here()
         if not gate.iterated:
             gate.iterated = gate.late = True
-            self._turns.iterate(gate)
+            self._turns.receivers.iterate(gate)
             self._inner._subscribing.forget_callbacks()
             self._looped.claim()
             gate.late = False

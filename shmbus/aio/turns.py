@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.messages import Death
 
 from .jobs import Jobs
+from .line import Line
+from .receivers import Receivers
 
 if TYPE_CHECKING:
     from shmbus.endpoint._kernel import Connection
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("shmbus")
 
 NEVER = 2**64 - 1
+
+PATIENCE = 2.0
+"""Seconds that no message is taken, because too many are here, before a warning is logged."""
 
 
 class Turns:
@@ -37,6 +41,9 @@ class Turns:
     ) -> None:
         self._connection, self._looped, self._loop = connection, looped, loop
         self.jobs = Jobs(connection.name, loop, self.again)
+        self.line = Line(looped, loop, self._arm)
+        self.receivers = Receivers(looped, loop)
+        looped.resume = self.again
         self._runs = 0
         self._leaving = False
         self.over = False
@@ -44,15 +51,11 @@ class Turns:
         self.trouble: errors.BusError | None = None
         """What kept its calls from proceeding at the last turn."""
         self._scheduled = False
-        self._receivers: deque[asyncio.Future[None]] = deque()
-        self._iterated: dict[Gate, asyncio.Future[None] | None] = {}
         self._watchers: list[asyncio.Future[None]] = []
-        self._line = asyncio.Lock()
-        self._in_line = 0
-        self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.earliest = NEVER
         """When the timer looks for requests whose time has elapsed, ns."""
+        self._patience: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """From here on the loop watches."""
@@ -69,16 +72,17 @@ class Turns:
         self._leaving = True
         self._runs = 0
         self._connection.stop(at_once=True)
-        self._wake_all()
+        self.receivers.wake_all()
         self.again()
 
     def end(self) -> None:
-        """And no more: whoever waits is woken."""
+        """The loop watches no more: whoever waits is woken."""
         self.over = True
         if self._connection.event >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._connection.event)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
         self._wake_all()
 
     # A turn ----------------------------------------------------------------------------------
@@ -95,18 +99,20 @@ class Turns:
             return
         looped = self._looped
         looped.rest()
-        looped.collect()
-        if withdrawn := looped.take_cancelled():
-            self.jobs.withdraw(withdrawn)
-        looped.send_late()
-        self._note_trouble()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._receive()
-        for watcher in self._watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-        self._arm()
+        try:
+            looped.collect()
+            if withdrawn := looped.take_cancelled():
+                self.jobs.withdraw(withdrawn)
+            looped.send_late()
+            self._note_trouble()
+            self.line.wake()
+            if self._runs or self.receivers.iterates:
+                looped.next(False)
+                self._note_pause()
+            self.receivers.wake()
+            _wake(self._watchers)
+        finally:  # whatever a callback raised
+            self._arm()
 
     def _note_trouble(self) -> None:
         try:
@@ -120,63 +126,50 @@ class Turns:
             self.trouble = None
 
     def _wake_all(self) -> None:
-        waiting = [*self._receivers, *self._iterated.values(), self._room, *self._watchers]
-        for future in waiting:
-            if future is not None and not future.done():
-                future.set_result(None)
+        self.line.wake()
+        self.receivers.wake_all()
+        _wake(self._watchers)
 
-    def _receive(self) -> None:
-        looped = self._looped
-        if self._runs or self._iterated:
-            looped.next(False)
-            if looped.paused:
-                self.again()
-        while self._receivers and self._receivers[0].done():
-            self._receivers.popleft()
-        if self._receivers and (looped.queue or looped.data_waits()):
-            self._receivers.popleft().set_result(None)
+    def _note_pause(self) -> None:
+        """There may be more messages: go on after others, or watch that it goes on some time."""
+        if self._looped.paused:
+            self.again()
+        if self._looped.crowded != (self._patience is not None):
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            else:
+                ended = self._looped.ended
+                self._patience = self._loop.call_later(PATIENCE, self._warn_if_stuck, ended)
+
+    def _warn_if_stuck(self, ended: int) -> None:
+        self._patience = None
+        if self._looped.ended == ended and not self.over:
+            log.warning(
+                "endpoint %r takes no messages: as many are at work, or wait for who iterates over "
+                "their subscription, as its concurrency permits (%d), and none has been done for "
+                "%g s. Iterate over each subscription or close it, let handlers end sooner, or "
+                "attach with a larger concurrency=",
+                self._connection.name,
+                self._looped.most,
+                PATIENCE,
+            )
 
     def _arm(self) -> None:
-        receivers = self._runs or len(self._receivers) or len(self._iterated)
-        if not self._scheduled and self._looped.arm(receivers):
+        if not self._scheduled and self._looped.arm(self._runs or len(self.receivers)):
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------
 
     def message(self, gate: Gate | None) -> asyncio.Future[None] | None:
         """Done when there may be a message without a callback, or one of that subscription. None at
-        the end of the endpoint. Raises the error of a trouble."""
-        if self.over or self._leaving or (gate is not None and gate not in self._iterated):
+        the end of the endpoint, or of the subscription. Raises the error of a trouble."""
+        if self.over or self._leaving or (gate and not self.receivers.iterated(gate)):
             return None
         self._looped.require()
-        future = self._loop.create_future()
-        if gate is None:
-            self._receivers.append(future)
-        else:
-            self._iterated[gate] = future
+        future = self.receivers.wait(gate)
         self._arm()
         return future
-
-    def iterate(self, gate: Gate) -> None:
-        """Messages of this subscription are taken for who iterates over them."""
-        self._iterated.setdefault(gate, None)
-
-    def forget(self, gate: Gate) -> None:
-        """Not any more."""
-        future = self._iterated.pop(gate, None)
-        if future is not None and not future.done():
-            future.set_result(None)
-
-    def arrived(self, gate: Gate) -> None:
-        """A message of that subscription is there."""
-        future = self._iterated.get(gate)
-        if future is not None and not future.done():
-            future.set_result(None)
-
-    def tell(self, callback: Callable[[Death], Any], death: Death) -> None:
-        """From another thread: have the loop call it."""
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self.jobs.call, callback, death)
 
     async def changed(self) -> None:
         """Wait for the next turn."""
@@ -187,35 +180,10 @@ class Turns:
         finally:
             self._watchers.remove(watcher)
 
-    async def in_line(
-        self,
-        attempt: Callable[[], bool],
-        timeout: float | None,
-        elapsed: Callable[[], errors.BusError],
-    ) -> None:
-        """Wait behind others until `attempt` finds space, which then returns True. Raises what it
-        raises, and `elapsed()` after `timeout` seconds."""
-        self._in_line += 1
-        self._looped.waiting = True
-        try:
-            async with asyncio.timeout(timeout) as limit, self._line:
-                while not attempt():
-                    await self._await_room()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise elapsed() from None
-        finally:
-            self._in_line -= 1
-            self._looped.waiting = self._in_line > 0
-
-    async def _await_room(self) -> None:
-        self._room = self._loop.create_future()
-        self._arm()
-        try:
-            await self._room
-        finally:
-            self._room = None
+    def tell(self, callback: Callable[[Death], Any], death: Death) -> None:
+        """From another thread: have the loop call it."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.jobs.call, callback, death)
 
     # Deadlines -------------------------------------------------------------------------------
 
@@ -231,10 +199,15 @@ class Turns:
         if deadline == NEVER:
             self._timer = None
         else:
-            self._timer = self._loop.call_later(
-                max(0.0, (deadline - monotonic_ns()) / 1e9), self._expire
-            )
+            left = max(0.0, (deadline - monotonic_ns()) / 1e9)
+            self._timer = self._loop.call_later(left, self._expire)
 
     def _expire(self) -> None:
         self._set_timer(self._looped.expire())
         self.again()
+
+
+def _wake(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

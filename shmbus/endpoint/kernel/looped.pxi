@@ -131,6 +131,7 @@ cdef class Job:
             else:
                 self._gate._running -= 1
         looped.jobs -= 1
+        looped.ended += 1
         self.message._jobs -= 1
         if not self.message._jobs:
             looped._threads.put_down(<unsigned long><uintptr_t><PyObject *>self.message | 1)
@@ -157,6 +158,8 @@ cdef class Looped:
     cdef uint64_t _wanted[2]     # bytes of the record for which there shall be space, by ring
     cdef int _taken              # since others in the loop had a turn
     cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
+    cdef readonly uint64_t ended # how many jobs have
+    cdef public object resume    # Python: the loop is to look again
     cdef public bint waiting     # calls wait for space: others go behind them
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -193,6 +196,11 @@ cdef class Looped:
     def paused(self):
         """Whether `next` returned no message because others in the loop shall have a turn."""
         return self.why == PAUSE
+
+    @property
+    def crowded(self):
+        """Whether that was because as many messages are at work as may be."""
+        return self.why == CROWDED
 
     @property
     def late(self):
@@ -518,6 +526,7 @@ cdef class LoopIteration:
         cdef object first = self._jobs.popleft()
         if type(first) is Message:  # a plain one
             self._looped.jobs -= 1
+            self._looped.ended += 1
             return <Message>first
         self._current = <Job>first
         return self._current.message
@@ -565,6 +574,7 @@ cdef class LoopIteration:
 
     def throw(self, kind, value=None, trace=None):
         self._future = None
+        self._looped.resume()      # another may have what it was woken for
         if value is None:
             value = kind() if isinstance(kind, type) else kind
         raise value

@@ -1,0 +1,60 @@
+"""Calls that wait for space in a ring, or for an entry in the table of requests: one behind the
+other, so that none is passed by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shmbus import errors
+
+if TYPE_CHECKING:
+    from shmbus.endpoint._kernel import Looped
+
+
+class Line:
+    """Those of one endpoint. `arm` has the loop watch for space."""
+
+    def __init__(
+        self, looped: Looped, loop: asyncio.AbstractEventLoop, arm: Callable[[], None]
+    ) -> None:
+        self._looped, self._loop, self._arm = looped, loop, arm
+        self._lock = asyncio.Lock()  # whoever has it is the first
+        self._length = 0
+        self._room: asyncio.Future[None] | None = None
+
+    async def wait(
+        self,
+        attempt: Callable[[], bool],
+        timeout: float | None,
+        elapsed: Callable[[], errors.BusError],
+    ) -> None:
+        """Wait behind others until `attempt` finds space, and returns True. Raises what it raises,
+        and `elapsed()` after `timeout` seconds."""
+        self._length += 1
+        self._looped.waiting = True
+        try:
+            async with asyncio.timeout(timeout) as limit, self._lock:
+                while not attempt():
+                    await self._await_room()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise elapsed() from None
+        finally:
+            self._length -= 1
+            self._looped.waiting = self._length > 0
+
+    async def _await_room(self) -> None:
+        self._room = self._loop.create_future()
+        self._arm()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    def wake(self) -> None:
+        """There may be room: the first tries again."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
