@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.endpoint import endpoint as synchronous
+from shmbus.endpoint._kernel import Batch as KernelBatch
 from shmbus.endpoint._kernel import (
     Deadline,
     Gate,
@@ -26,6 +29,7 @@ from shmbus.endpoint._kernel import (
     in_force,
     until,
 )
+from shmbus.endpoint.many import window_of
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
 from shmbus.endpoint.subscribing import OnError
 from shmbus.endpoint.subscribing import Subscription as Synchronous
@@ -38,6 +42,7 @@ from shmbus.shared.layout import Kind
 from shmbus.shared.messages import Death
 
 from . import ending
+from .batch import Batch
 from .ending import Ending
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import in_thread, to_the_end
@@ -164,6 +169,28 @@ class Endpoint:
             else:
                 await asyncio.sleep(0)
 
+    def batch(
+        self,
+        *,
+        max_messages: int | None = 256,
+        max_bytes: int | None = None,
+        max_delay: float | None = None,
+    ) -> Batch:
+        """Messages that are published together, in an `async with` block; see
+        `shmbus.Endpoint.batch`."""
+        self._here()
+        made = self._inner.batch(
+            max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay
+        )
+        return Batch(made, self._post_batched)
+
+    async def _post_batched(
+        self, batch: KernelBatch, kind: int, type: str, payload: object, timeout: float | None
+    ) -> None:
+        self._here()
+        if not self._looped.post(kind, type, payload, False, batch):
+            await self._post_in_line(kind, type, payload, timeout)
+
     async def request(
         self,
         type: str,
@@ -224,6 +251,43 @@ class Endpoint:
                 if pause is None:
                     raise
             await asyncio.sleep(pause)
+
+    async def request_many(
+        self,
+        items: Iterable[tuple[str, object]],
+        *,
+        timeout: float | None = 5.0,
+        window: int | None = None,
+        reply_type: Any = None,
+        inherit_deadline: bool = True,
+    ) -> AsyncGenerator[Message | errors.BusError, None]:
+        """Send requests, given as pairs of type and payload, and yield the reply of each, in their
+        order, or the error that came instead; `async for reply in ep.request_many(...)`. Leaving it
+        early by `aclose()` withdraws those under way. Arguments and errors are those of
+        `shmbus.Endpoint.request_many`."""
+        self._here()
+        limit = window_of(window, self._inner._requests.limit)
+        outer = in_force() if inherit_deadline else None
+        source, under_way = iter(items), deque[asyncio.Task[Message]]()
+        try:
+            while True:
+                for type, payload in islice(source, limit - len(under_way)):
+                    ask = self._ask(type, payload, until(timeout, outer), reply_type, 1)
+                    under_way.append(self._loop.create_task(ask))
+                if not under_way:
+                    return
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                while under_way and under_way[0].done():
+                    first = under_way.popleft()
+                    try:
+                        reply: Message | errors.BusError = first.result()
+                    except errors.BusError as why:
+                        reply = why
+                    yield reply
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     # Interests -------------------------------------------------------------------------------
 

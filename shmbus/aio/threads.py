@@ -23,15 +23,18 @@ async def in_thread(
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
+    def discard(result: Result) -> None:
+        if undo is not None:
+            background.start(background.thread_of(endpoint, task, undo, result), endpoint, task)
+
     def settle(result: Result | None, error: BaseException | None) -> None:
-        if future.done():
-            if error is None and undo is not None:
-                thread = background.thread_of(endpoint, task, undo, result)
-                background.start(thread, endpoint, task)
-        elif error is not None:
-            future.set_exception(error)
+        if error is not None:
+            if not future.done():
+                future.set_exception(error)
+        elif future.done():  # cancelled
+            discard(result)  # type: ignore[arg-type]  # without an error there is one
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # without an error there is one
+            future.set_result(result)  # type: ignore[arg-type]
 
     def call() -> None:
         result, error = None, None
@@ -46,7 +49,13 @@ async def in_thread(
                 undo(result)  # type: ignore[arg-type]
 
     background.start(background.thread_of(endpoint, task, call), endpoint, task)
-    return await future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            # Both came at once.
+            discard(future.result())
+        raise
 
 
 async def to_the_end(work: Awaitable[Result]) -> Result:

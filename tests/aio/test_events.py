@@ -9,6 +9,7 @@ import pytest
 
 import shmbus
 from shmbus import errors
+from shmbus.aio import turns
 
 from .stage import AioAttach, facts
 
@@ -324,3 +325,52 @@ async def test_a_concurrency_that_means_nothing_is_refused(
     async with attach("ep") as ep:
         with pytest.raises(errors.InvalidSetting, match=reason):
             await ep.subscribe("x", callback, concurrency=concurrency)
+
+
+async def test_a_batch_comes_in_order(attach: AioAttach) -> None:
+    async with attach("ep") as ep:
+        sub = await ep.subscribe("note")
+        async with ep.batch() as batch:
+            for number in range(10):
+                await batch.publish("note", number)
+        messages = aiter(sub)
+        assert [(await anext(messages)).payload for _ in range(10)] == list(range(10))
+
+
+async def test_several_tasks_may_iterate_over_one_subscription(attach: AioAttach) -> None:
+    async with attach("ep") as ep:
+        sub, got = await ep.subscribe("note"), list[int]()
+
+        async def iterate() -> None:
+            async for message in sub:
+                got.append(message.payload)
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(iterate()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for number in range(30):
+            await ep.publish("note", number)
+        while len(got) < 30:
+            await asyncio.sleep(0)
+        await sub.close()
+        await asyncio.gather(*tasks)
+        assert sorted(got) == list(range(30))
+
+
+async def test_who_leaves_messages_lying_that_keep_others_waiting_is_warned(
+    attach: AioAttach, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 0.02)
+    async with attach("ep", concurrency=4) as ep:
+        sub, handled = await ep.subscribe("note"), asyncio.Event()
+        await ep.subscribe("other", lambda message: handled.set())
+        ep.start()
+        messages = aiter(sub)
+        await ep.publish_many([("note", number) for number in range(10)])
+        await ep.publish("other")
+        while "takes no messages" not in caplog.text:
+            await asyncio.sleep(0.005)
+        assert not handled.is_set()
+        for _ in range(10):
+            await anext(messages)
+        await handled.wait()

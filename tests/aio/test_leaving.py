@@ -206,8 +206,8 @@ async def test_a_close_that_is_cancelled_closes_all_the_same(
 async def test_an_attach_that_is_cancelled_leaves_no_endpoint(
     bus: shmbus.Bus, attach: AioAttach
 ) -> None:
-    for pause in (0, 0, 0.0005, 0.001, 0.002):
-        task = asyncio.ensure_future(attach("ep"))
+    for number, pause in enumerate((0, 0, 0.0005, 0.001, 0.002)):
+        task = asyncio.ensure_future(attach(f"ep-{number}"))
         await asyncio.sleep(pause)
         task.cancel()
         try:

@@ -192,6 +192,30 @@ async def test_what_has_nothing_to_wait_for_does_not_suspend(
         assert caught.value.value.payload == 2
 
 
+async def test_many_requests_are_answered_in_their_order(attach: AioAttach) -> None:
+    async with attach("server") as server, attach("client") as client:
+        most = 0
+
+        @server.handle("square")
+        async def square(message: shmbus.Message) -> int:
+            nonlocal most
+            most = max(most, server._looped.jobs)
+            for _ in range(message.payload % 5):
+                await asyncio.sleep(0)
+            if message.payload == 7:
+                raise ValueError("not 7")
+            return int(message.payload) ** 2
+
+        server.start()
+        asked = (("square", number) for number in range(100))
+        got = [reply async for reply in client.request_many(asked, window=8)]
+        failed = got.pop(7)
+        assert isinstance(failed, errors.RemoteError)
+        values = [reply.payload for reply in got if not isinstance(reply, errors.BusError)]
+        assert values == [n**2 for n in range(100) if n != 7]
+        assert 1 < most <= 8
+
+
 async def test_an_attempt_that_fails_is_made_again(attach: AioAttach) -> None:
     async with attach("server") as server, attach("client") as client:
         task = asyncio.create_task(

@@ -209,7 +209,7 @@ cdef class Looped:
 
     # Sending ---------------------------------------------------------------------------------
 
-    def post(self, uint16_t kind, str type not None, payload, bint first):
+    def post(self, uint16_t kind, str type not None, payload, bint first, Batch batch=None):
         """Send an event or a command: False where it has to wait, because its ring is full, or others wait that are not
         behind it (`first`: nobody is before it)."""
         cdef ep_message m
@@ -222,7 +222,8 @@ cdef class Looped:
         m.correlation = NULL
         owner = self._outbox.fill(&m, type, payload, ALONE)
         self._outbox.check_size(&m, type, ALONE)
-        sent = (first or not self.waiting) and self._outbox.put_at_once(&m, self._outbox.always())
+        cdef const ep_batch_limits *limits = self._outbox.always() if batch is None else &batch._limits
+        sent = (first or not self.waiting) and self._outbox.put_at_once(&m, limits)
         self._outbox.give_back(owner)
         if not sent:
             self._connection.require(served=True)
