@@ -151,7 +151,8 @@ def check_descriptors(connection: socket.socket) -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and _lowest_free(connection) + _SPARE_DESCRIPTORS > limit:
         raise Denied(
-            f"the dispatcher may open {limit} files, and each endpoint takes three\nRaise ulimit -n"
+            f"the dispatcher may open {limit} files, and each endpoint takes three or four\n"
+            "Raise ulimit -n"
         )
 
 

@@ -129,6 +129,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint resting
         int event_fd
         uint64_t event_minds
+        char event_refusal[480]
         uint32_t bad_ring
         uint64_t bad_position
     void ep_lock(ep_endpoint *)

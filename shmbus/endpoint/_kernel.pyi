@@ -166,7 +166,7 @@ class Connection:
         seat: Seat,
         explain_trouble: Callable[[int, BadRing | None], errors.BusError],
         explain_full: Callable[[Full], errors.QueueFull],
-        explain_silence: Callable[[float], errors.AttachTimeout],
+        explain_silence: Callable[[float, str], errors.BusError],
     ) -> Self: ...
     @property
     def name(self) -> str: ...

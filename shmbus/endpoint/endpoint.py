@@ -80,7 +80,7 @@ class Endpoint(EndpointCore):
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
-                explain_silence=explanations.no_answer,
+                explain_silence=explanations.not_taken,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
                 postpone=returns.add,
@@ -366,7 +366,8 @@ class Endpoint(EndpointCore):
         Whoever finds it readable calls `receive(0)` until that returns None. It then becomes
         readable once for all that comes until the next such call. It belongs to this endpoint:
         neither read nor close it. Raises like `subscribe` where it is asked for the first time;
-        `NoResource` where the system gives no descriptor.
+        `NoResource` or `Refused` where the system gives this process or the dispatcher's no
+        descriptor.
         """
         self._connection.require_own()
         with shortage.told(self._seat.names.bus, "descriptor to wait at"):

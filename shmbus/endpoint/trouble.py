@@ -123,6 +123,14 @@ class Explanations:
             stopped=processes.stopped(facts.pid),
         )
 
+    def not_taken(self, seconds: float, refusal: str) -> errors.BusError:
+        """The dispatcher has not taken its eventfd for so long; what it answered to that."""
+        if not refusal:
+            return self.no_answer(seconds)
+        reason, _, remedy = refusal.partition("\n")
+        pid = _kernel.bus_facts(self._seat.bus).pid
+        return errors.Refused(bus=self._seat.names.bus, reason=reason, remedy=remedy, pid=pid)
+
     def _standstill(self) -> Standstill | None:
         """The dispatcher, where it is there and does not get on."""
         pid = _kernel.bus_facts(self._seat.bus).pid

@@ -84,8 +84,9 @@ class Upcalls(NamedTuple):
     """The error for what keeps calls from proceeding (bits of `Trouble`)."""
     explain_full: Callable[[Full], errors.QueueFull]
     """The error where its own ring stayed full."""
-    explain_silence: Callable[[float], errors.AttachTimeout]
-    """The error where the dispatcher has not answered for so many seconds."""
+    explain_silence: Callable[[float, str], errors.BusError]
+    """The error where the dispatcher has not taken its eventfd for so many seconds, and what it
+    answered to that."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]

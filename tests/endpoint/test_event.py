@@ -169,17 +169,26 @@ def test_a_dispatcher_that_may_open_no_more_files_says_so_and_takes_it_later(
         pid, files = bus_process.pid, resource.RLIMIT_NOFILE
         before = resource.prlimit(pid, files)
 
-        def refused() -> bool:
+        def refused(knock: Callable[[], bool]) -> bool:
             used = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
             _connection, limit = sorted(set(range(len(used) + 2)) - used)[:2]
             resource.prlimit(pid, files, (limit, before[1]))
             try:
-                with knocked(endpoint, [event]) as answer:
-                    return answer.code == DoorCode.REFUSED and "no more files" in answer.text
+                return knock()
             finally:
                 resource.prlimit(pid, files, before)
 
-        eventually(refused)  # at once, unless it was just closing one
+        def by_hand() -> bool:
+            with knocked(endpoint, [event]) as answer:
+                return answer.code == DoorCode.REFUSED and "no more files" in answer.text
+
+        def by_endpoint() -> bool:
+            with pytest.raises(errors.Refused, match="ulimit -n"):
+                endpoint._connection.open_event(0.1)
+            return True
+
+        eventually(lambda: refused(by_hand))  # at once, unless it was just closing one
+        assert refused(by_endpoint)
         assert open_event(endpoint) >= 0
     os.close(event)
 

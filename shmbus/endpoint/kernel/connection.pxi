@@ -221,7 +221,7 @@ cdef class Connection:
 
     def open_event(self, timeout) -> int:
         """Have an event, a descriptor that becomes readable where `arm` asks for it: which the dispatcher knows when
-        this returns. Closed at the end. Raises OSError, the error of a trouble, and `AttachTimeout`."""
+        this returns. Closed at the end. Raises OSError, the error of a trouble, `AttachTimeout`, `Refused`."""
         self.check()
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         ep_lock(self.e)
@@ -231,7 +231,10 @@ cdef class Connection:
             raise OSError(failed, os.strerror(failed))
         ep_wake_watcher()
         if self.wait(EP_WANT_EVENT, 0, 0, self.minds(), CHECKS_DISPATCHER, deadline) != WAIT_GRANTED:
-            raise self._explain_silence(timeout)
+            ep_lock(self.e)
+            refusal = <bytes>self.e.event_refusal
+            ep_unlock(self.e)
+            raise self._explain_silence(timeout, refusal.decode(errors="replace"))
         return self.e.event_fd
 
     @property

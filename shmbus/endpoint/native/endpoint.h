@@ -90,6 +90,7 @@ struct ep_endpoint {
     int event_door;                     /* where it was shown, and the answer is to come; -1: none */
     uint64_t event_shown;               /* the serial of the dispatcher to which it was shown last */
     uint64_t event_again;               /* not to be shown to that one before */
+    char event_refusal[480];            /* why it was not taken the last time, and the remedy; empty: it was */
 
     /* The watcher's. */
     struct ep_endpoint *watch_next;     /* under the watcher's lock */

@@ -48,7 +48,10 @@ static inline enum rb_status ep_read_event_answer(struct ep_endpoint *e)
     ssize_t got = recv(e->event_door, &answer, sizeof answer, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return RB_EMPTY;
-    return got == (ssize_t)sizeof answer && answer.code == SB_DOOR_ADMITTED ? RB_OK : RB_CORRUPT;
+    bool answered = got == (ssize_t)sizeof answer, taken = answered && answer.code == SB_DOOR_ADMITTED;
+    if (answered)
+        memcpy(e->event_refusal, answer.text, sizeof e->event_refusal - 1);
+    return taken ? RB_OK : RB_CORRUPT;
 }
 
 /* By the watcher, while there is a dispatcher. Never waits: returns when to look again; the answer is polled for, too. */
