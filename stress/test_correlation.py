@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from crew import Crew, Place
 from forger import REPLIES, REPLY, Forger, record
 
 import shmbus
+import shmbus.aio
 from shmbus import Message, errors
 from shmbus.testing import TIMEOUT, BusProcess
 
@@ -27,7 +29,7 @@ def ask(place: Place, seed: int, count: int) -> None:
     outcomes: Counter[int] = Counter()
     lock = threading.Lock()
     with place.attach() as endpoint:
-        for pattern, receivers in (("ask.echo", 2), ("ask.forged", 1)):
+        for pattern, receivers in (("ask.echo", 3), ("ask.forged", 1)):
             endpoint.wait_for(pattern, receivers=receivers, timeout=TIMEOUT)
 
         def run(thread: int) -> None:
@@ -47,19 +49,90 @@ def ask(place: Place, seed: int, count: int) -> None:
         book.write(*(outcomes[outcome] for outcome in range(5)))
 
 
+def ask_in_loop(place: Place, seed: int, count: int) -> None:
+    """The same, by as many tasks of an event loop as there are threads elsewhere."""
+    book = ledger.Ledger(place.path("outcomes"), 5)
+
+    async def run(endpoint: shmbus.aio.Endpoint, task: int) -> Counter[int]:
+        chance = random.Random(f"{seed} {place.name} {task}")
+        mine: Counter[int] = Counter()
+        for n in range(count):
+            token = f"{place.name} {task} {n}"
+            kind, timeout = wish(chance)
+            try:
+                reply = await endpoint.request(f"ask.{kind}", token.encode(), timeout=timeout)
+            except errors.BusError as error:
+                mine[judge(kind, token, error)] += 1
+            else:
+                mine[judge(kind, token, reply)] += 1
+        return mine
+
+    async def main() -> Counter[int]:
+        async with shmbus.aio.attach(place.bus, name=place.name) as endpoint:
+            for pattern, receivers in (("ask.echo", 3), ("ask.forged", 1)):
+                await endpoint.wait_for(pattern, receivers=receivers, timeout=TIMEOUT)
+            found = await asyncio.gather(*(run(endpoint, task) for task in range(THREADS)))
+            return sum(found, Counter())
+
+    outcomes = asyncio.run(main())
+    book.write(*(outcomes[outcome] for outcome in range(5)))
+
+
+def wish(chance: random.Random) -> tuple[str, float]:
+    """A random kind of request, and its patience."""
+    kind = chance.choices(("echo", "fail", "late", "forged", "nobody"), (80, 5, 3, 10, 2))[0]
+    return kind, chance.choice((0.005, 0.02, 0.05)) if kind == "late" else 2 * TIMEOUT
+
+
+def judge(kind: str, token: str, ended: Message | errors.BusError) -> int:
+    """Whether a request ended as it should, and how."""
+    match ended:
+        case errors.RemoteError():
+            return OWN_ERROR if (kind, ended.message) == ("fail", token) else WRONG
+        case errors.RequestTimeout():
+            return TIMED_OUT if kind == "late" and ended.type == "ask.late" else WRONG
+        case errors.NoRoute():
+            return NO_ROUTE if kind == "nobody" and ended.type == "ask.nobody" else WRONG
+        case errors.BusError():
+            raise ended
+    return OWN_REPLY if kind != "fail" and ended.payload == token.encode() else WRONG
+
+
 def one(endpoint: shmbus.Endpoint, chance: random.Random, token: str) -> int:
     """One request, of a random kind and patience."""
-    kind = chance.choices(("echo", "fail", "late", "forged", "nobody"), (80, 5, 3, 10, 2))[0]
-    timeout = chance.choice((0.005, 0.02, 0.05)) if kind == "late" else 2 * TIMEOUT
+    kind, timeout = wish(chance)
     try:
         reply = endpoint.request(f"ask.{kind}", token.encode(), timeout=timeout)
-    except errors.RemoteError as error:
-        return OWN_ERROR if (kind, error.message) == ("fail", token) else WRONG
-    except errors.RequestTimeout as error:
-        return TIMED_OUT if kind == "late" and error.type == "ask.late" else WRONG
-    except errors.NoRoute as error:
-        return NO_ROUTE if kind == "nobody" and error.type == "ask.nobody" else WRONG
-    return OWN_REPLY if kind != "fail" and reply.payload == token.encode() else WRONG
+    except errors.BusError as error:
+        return judge(kind, token, error)
+    return judge(kind, token, reply)
+
+
+def answer_in_loop(place: Place, seed: int) -> None:
+    """Answers by tasks of an event loop, at once, with an error, or late."""
+    chance = random.Random(f"{seed} {place.name}")
+
+    async def main() -> None:
+        async with shmbus.aio.attach(place.bus, name=place.name) as endpoint:
+
+            @endpoint.handle("ask.echo")
+            async def echo(message: Message) -> bytes:
+                if chance.random() < 0.5:
+                    await asyncio.sleep(0)
+                return bytes(message.payload)
+
+            @endpoint.handle("ask.fail")
+            async def fail(message: Message) -> None:
+                raise ValueError(message.payload.decode())
+
+            @endpoint.handle("ask.late")
+            async def late(message: Message) -> bytes:
+                await asyncio.sleep(chance.random() * 0.06)
+                return bytes(message.payload)
+
+            await endpoint.run()
+
+    asyncio.run(main())
 
 
 def answer(place: Place, seed: int) -> None:
@@ -139,17 +212,24 @@ def test_every_request_ends_with_its_own_reply_or_its_own_error(
     servers = [
         company.hire(answer, "h0", seed),
         company.hire(answer, "h1", seed),
+        company.hire(answer_in_loop, "h2", seed),
         company.hire(forge, "f0", seed),
     ]
     began = time.monotonic()
-    askers = [company.hire(ask, f"q{n}", seed, each) for n in range(PROCESSES)]
+    kinds = (ask, ask_in_loop)
+    askers = [company.hire(kinds[n % 2], f"q{n}", seed, each) for n in range(PROCESSES)]
     for asker in askers:
         assert asker.wait(6000) == 0
     took = time.monotonic() - began
     outcomes = sum(ledger.read(path)[0] for _, _, path in company.ledgers("outcomes"))
     with shmbus.observe(bus_process.name) as view:
         health = view.health()
-        assert {e.name for e in view.endpoints()} >= {"h0", "h1", "f0"}  # none was quarantined
+        assert {e.name for e in view.endpoints()} >= {
+            "h0",
+            "h1",
+            "h2",
+            "f0",
+        }  # none was quarantined
     for server in servers:
         server.kill()
         server.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -13,8 +13,8 @@ from shmbus.settings import check_count
 from shmbus.shared._kernel import seconds
 
 if TYPE_CHECKING:
-    from ._kernel import Deadline, Message
-    from .endpoint import Endpoint
+    from ._kernel import Deadline, Message, Requests
+    from .flag import Flag
 
 LONGEST = 1.0
 """Seconds that a pause is doubled to at most."""
@@ -55,6 +55,19 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             pause = min(2 * pause, max(LONGEST, self.backoff))
 
 
+class Asking(Protocol):
+    """What is needed of an endpoint to ask again."""
+
+    @property
+    def name(self) -> str:
+        """Of the endpoint."""
+
+    @property
+    def _requests(self) -> Requests: ...
+
+    _done: Flag
+
+
 class Attempts:
     """The attempts of one request, which ends at `deadline`. Does not wait itself."""
 
@@ -80,7 +93,7 @@ class Attempts:
 
 
 def ask(
-    endpoint: Endpoint,
+    endpoint: Asking,
     type: str,
     payload: object,
     deadline: Deadline,
