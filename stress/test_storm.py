@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+import loops
 import pytest
 from accounts import account_for_events, account_for_once, account_for_requests, letters_of
 from crew import Crew, Member, Reclaimed
@@ -24,16 +25,20 @@ def test_nothing_is_lost_doubled_or_mixed_up_however_many_are_killed(
     long: bool,
 ) -> None:
     kills, dispatcher_kills = (1000, 100) if long else (60, 8)
-    stay = [company.hire(survive, "s0"), company.hire(survive, "s1"), company.hire(watch, "w0")]
+    stay = [
+        company.hire(survive, "s0"),
+        company.hire(loops.survive, "s1"),
+        company.hire(watch, "w0"),
+    ]
     # One member of the group is spared: without any, what is published for it is unrouted.
     spared = company.hire(work, "g0")
-    workers = [company.hire(work, f"g{i}") for i in (1, 2)]
-    handlers = [company.hire(handle, f"h{i}") for i in range(2)]
+    workers = [company.hire(work, "g1"), company.hire(loops.work, "g2")]
+    handlers = [company.hire(handle, "h0"), company.hire(loops.handle, "h1")]
     with shmbus.attach(bus_process.name, name="main") as endpoint:
         for pattern, receivers in (("storm.end", 3), ("storm.job.a", 3), ("storm.ask", 2)):
             endpoint.wait_for(pattern, receivers=receivers, timeout=TIMEOUT)
     senders = [company.hire(send, f"p{i}", seed) for i in range(3)]
-    askers = [company.hire(ask, f"q{i}") for i in range(2)]
+    askers = [company.hire(ask, "q0"), company.hire(loops.ask, "q1")]
 
     idle = threading.Event()
 
