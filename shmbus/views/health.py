@@ -96,6 +96,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     no_route: int
     dead_letters: int
     orphans: int
+    cancels: int
+    cancels_lost: int
     lost: int
     lost_by: Losses
     redelivered: int
@@ -109,6 +111,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, bus: Any, seconds: float) -> Traffic:
         """From a copy of BUS."""
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
+        names += " cancels cancels_lost"
         names += " backlogs_failed"
         return cls(
             seconds=seconds,
@@ -236,6 +239,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Messages published on ``$bus.undeliverable`` because no endpoint will handle them."""
     orphans: int
     """Replies that no request waited for."""
+    cancels: int
+    """Withdrawn requests of which the server was told."""
+    cancels_lost: int
+    """And those of which it could not be, since there was no space: it works on them in vain."""
     redelivered: int
     """Messages handed on when an endpoint ended, or gave them back."""
     violations: int
@@ -335,6 +342,8 @@ def assess(
         no_route=traffic.no_route,
         dead_letters=traffic.dead_letters,
         orphans=traffic.orphans,
+        cancels=traffic.cancels,
+        cancels_lost=traffic.cancels_lost,
         redelivered=traffic.redelivered,
         violations=traffic.violations,
         deaths=deaths[0],

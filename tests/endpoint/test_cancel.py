@@ -50,6 +50,7 @@ def test_a_handler_at_work_sees_that_its_request_was_withdrawn(
     assert seen.wait(60)
     assert client.request("echo", 1, timeout=60).payload == 1
     eventually(lambda: bus.health().orphans == 1)  # the late reply
+    assert (bus.health().cancels, bus.health().cancels_lost) == (1, 0)
 
 
 def test_other_requests_are_not_cancelled_with_it(bus: shmbus.Bus, attach: Attach) -> None:
