@@ -7,8 +7,10 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,14 @@ routing latency beside the busy loop: \d+ µs
 worker-2 died \(killed\), and was started again with another pid
 worker-1 died \(killed\), and was started again with another pid
 3 deaths, 2 workers at the end
+""",
+    "http_service.py": r"""/square/7 200 {"square": 49}
+/square/9000 504 {"error": "no worker answered within 0\.5 s"}
+/cube/7 404 {"error": "there is no /cube/7"}
+the workers said:
+  event: work\.begun
+  event: work\.begun
+  event: work\.cancelled
 """,
     "other_loops/selectors_loop.py": """client reads: HELLO 0
 client reads: HELLO 1
@@ -104,3 +114,26 @@ def test_the_example_prints_what_it_promises(example: str) -> None:
     assert re.fullmatch(SHOWN[example], printed), printed
     left = [file for file in os.listdir("/dev/shm") if f"-{process.pid}:" in file]
     assert left == []
+
+
+@pytest.mark.slow
+def test_the_http_service_serves_until_ctrl_c_and_ends_the_events_of_a_browser() -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "http_service.py"), "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    try:
+        assert process.stdout is not None
+        address = re.findall(r"http://[\w.:]+", process.stdout.readline())[0]
+        with urllib.request.urlopen(f"{address}/events", timeout=60) as events:
+            assert events.readline() == b": from here on\n"
+            with urllib.request.urlopen(f"{address}/square/7", timeout=60) as response:
+                assert response.read() == b'{"square": 49}'
+            process.send_signal(signal.SIGINT)
+            assert events.read() == b"\nevent: work.begun\ndata: 7\n\n"
+        _, complaints = process.communicate(timeout=60)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert (process.returncode, complaints) == (0, "")
