@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 import shmbus
+import shmbus.aio
 from shmbus import fields
 
 DOCS = Path(__file__).resolve().parent
@@ -68,9 +69,22 @@ def _in_table(docstring: str) -> str:
 
 # The names of the API ---------------------------------------------------------------------------
 
-_CLASSES = (shmbus.Bus, shmbus.BusView, shmbus.Endpoint, shmbus.Message, shmbus.Subscription)
+_CLASSES: dict[str, type] = {
+    "Bus": shmbus.Bus,
+    "BusView": shmbus.BusView,
+    "Endpoint": shmbus.Endpoint,
+    "Message": shmbus.Message,
+    "Subscription": shmbus.Subscription,
+    "shmbus.aio.Endpoint": shmbus.aio.Endpoint,
+    "shmbus.aio.Subscription": shmbus.aio.Subscription,
+}
+"""By what they are called in the reference."""
 
-_OF_INSTANCES = {shmbus.BusView: ["name"], shmbus.Subscription: ["pattern", "group"]}
+_OF_INSTANCES = {
+    "BusView": ["name"],
+    "Subscription": ["pattern", "group"],
+    "shmbus.aio.Subscription": ["pattern", "group"],
+}
 """What only an instance has, and the docstring of its class explains."""
 
 _EXPLAINED = {
@@ -104,27 +118,41 @@ _EXPLAINED = {
     "howto/services.md#see-what-is-offered": "BusView.services",
     "howto/request.md#when-nobody-waits-any-more": "Message.cancelled",
     "howto/share.md#jobs-that-fail": "Message.nack",
+} | {
+    f"howto/asyncio.md#{section}": " ".join(f"shmbus.aio.{name}" for name in names.split())
+    for section, names in {
+        "attach-ask-answer": "attach Endpoint.publish Endpoint.publish_many Endpoint.send "
+        "Endpoint.request Endpoint.tap Endpoint.receive Endpoint.receive_many Endpoint.wait_for "
+        "Endpoint.on_death Endpoint.offer Endpoint.client Endpoint.name Endpoint.reconnect",
+        "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "
+        "Subscription.group",
+        "tasks-and-how-many": "Endpoint.handle",
+        "run-and-end": "Endpoint.start Endpoint.run Endpoint.drain Endpoint.close",
+        "what-the-loop-waits-for": "Endpoint.bus",
+        "uvloop-and-several-loops": "Endpoint.request_async",
+    }.items()
 }
 """Where the guide explains each name, with an example."""
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """All functions of `shmbus`, and what users call or read of its classes."""
+    """All functions of `shmbus` and `shmbus.aio`, and what users call or read of its classes."""
     for name in shmbus.__all__:
         if inspect.isfunction(offered := getattr(shmbus, name)):
             yield name, offered
-    for owner in _CLASSES:
+    yield "shmbus.aio.attach", shmbus.aio.attach
+    for called, owner in _CLASSES.items():
         for name in dir(owner):
             member = inspect.getattr_static(owner, name)
             known = any(
                 member is vars(other).get(name)
                 for other in owner.__mro__
-                if other in _CLASSES and other is not owner
+                if other in _CLASSES.values() and other is not owner
             )
             if not (name.startswith("_") or known or name == "native_address"):
-                yield f"{owner.__name__}.{name}", member
-        for name in _OF_INSTANCES.get(owner, ()):
-            yield f"{owner.__name__}.{name}", None
+                yield f"{called}.{name}", member
+        for name in _OF_INSTANCES.get(called, ()):
+            yield f"{called}.{name}", None
 
 
 def api() -> str:
@@ -132,7 +160,7 @@ def api() -> str:
     parts, before = [], None
     places = {name: place for place, names in _EXPLAINED.items() for name in names.split()}
     for name, member in public():
-        owner = name.partition(".")[0] if "." in name else "shmbus"
+        owner = name.rpartition(".")[0] or "shmbus"
         if owner != before:
             parts += ["", f"**{owner}**\n", "| name | | explained in |", "|---|---|---|"]
             before = owner
@@ -148,7 +176,7 @@ def _first(name: str, member: Any) -> str:
     owner, _, attribute = name.rpartition(".")
     about = inspect.getdoc(member) if member is not None else None
     if not about:
-        said = inspect.getdoc(getattr(shmbus, owner)) or ""
+        said = inspect.getdoc(_CLASSES[owner]) or ""
         found = re.search(rf"^`{attribute}`: (.+)$", said, re.MULTILINE)
         if found is None:
             raise LookupError(f"{name} has no docstring, and that of {owner} does not explain it")

@@ -28,6 +28,7 @@ import msgspec
 import pytest
 
 import ringbuf
+import shmbus.aio
 import shmbus.host
 import shmbus.options
 from docs import payload_types, written
@@ -321,7 +322,9 @@ def generated() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("module", [shmbus, shmbus.views, shmbus.host, shmbus.options, ringbuf])
+@pytest.mark.parametrize(
+    "module", [shmbus, shmbus.aio, shmbus.views, shmbus.host, shmbus.options, ringbuf]
+)
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
     text = "".join(page.read_text() for page in PAGES)
     documented = set(re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE))

@@ -23,8 +23,8 @@ class Subscription:
     """What `Endpoint.subscribe`, `tap` and `on_death` return. An asynchronous context manager;
     without a callback, iterating over it yields its messages.
 
-    `pattern`: what was subscribed to, or the name of the endpoint that is watched. `group`: the
-    group that was given, or None.
+    `pattern`: what was subscribed to, or the name of the endpoint that is watched.
+    `group`: the group that was given, or None.
     """
 
     def __init__(
