@@ -123,7 +123,8 @@ _EXPLAINED = {
     for section, names in {
         "attach-ask-answer": "attach Endpoint.publish Endpoint.publish_many Endpoint.send "
         "Endpoint.request Endpoint.tap Endpoint.receive Endpoint.receive_many Endpoint.wait_for "
-        "Endpoint.on_death Endpoint.offer Endpoint.client Endpoint.name Endpoint.reconnect",
+        "Endpoint.request_many Endpoint.batch Endpoint.on_death Endpoint.offer Endpoint.client "
+        "Endpoint.name Endpoint.reconnect",
         "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "
         "Subscription.group",
         "tasks-and-how-many": "Endpoint.handle",
