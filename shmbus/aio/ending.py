@@ -44,10 +44,15 @@ class Ending:
         self._leaving: asyncio.Task[None] | None = None
 
     async def drain(self, timeout: float | None) -> None:
-        """Finish what has been accepted, then close."""
+        """Finish what has been accepted, then close. Where the caller is cancelled, close at
+        once."""
         if self._leaving is None:
             mine = int(self._turns.jobs.is_one(asyncio.current_task()))
-            left = await to_the_end(self._finish(mine, timeout))
+            try:
+                left = await self._finish(mine, timeout)
+            except asyncio.CancelledError:
+                await self.close(0.0)
+                raise
             await self.close(0.0 if left else None)
             if left and timeout is not None:
                 raise errors.DrainTimeout(endpoint=self._inner.name, left=left, seconds=timeout)

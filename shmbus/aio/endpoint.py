@@ -617,7 +617,7 @@ class Endpoint:
         """Finish what has been accepted, then close: no new messages come, those in its ring are
         handled, tasks at work end, deferred requests are answered, what was sent is forwarded.
         `timeout`: seconds (None: no limit). Raises `DrainTimeout` once it is closed, where messages
-        were left."""
+        were left. Where the caller is cancelled, it cancels the tasks at work, and closes."""
         self._here()
         await self._ending.drain(seconds(timeout))
 

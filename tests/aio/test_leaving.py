@@ -161,6 +161,26 @@ async def test_drain_says_how_much_is_left(
     assert caught.value.left == 2
 
 
+async def test_a_drain_that_is_cancelled_gives_up_what_is_not_finished_and_closes(
+    attach: AioAttach,
+) -> None:
+    server, begun = await attach("server"), asyncio.Event()
+
+    async def hang(message: shmbus.Message) -> None:
+        begun.set()
+        await asyncio.sleep(600)
+
+    await server.subscribe("job", hang)
+    server.start()
+    await server.publish("job")
+    await begun.wait()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await server.drain(None)
+    with pytest.raises(errors.EndpointClosed):
+        await server.publish("job")
+
+
 async def test_whoever_waits_when_it_is_closed_is_told(attach: AioAttach) -> None:
     ep = await attach("ep")
     sub = await ep.subscribe("note")
