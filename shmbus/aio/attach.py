@@ -36,7 +36,8 @@ def attach(
 
     The arguments are those of `shmbus.attach`, and so are the errors raised. `concurrency`: how
     many messages its asynchronous callbacks and handlers work on at a time, each in a task of its
-    own; meanwhile no more are taken, so that they wait where other endpoints may have them.
+    own. Messages that wait for who iterates over a subscription count as well. While there are so
+    many, no more are taken: those wait where other endpoints may have them.
     """
     check_count("concurrency", concurrency)
 

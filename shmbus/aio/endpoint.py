@@ -513,8 +513,8 @@ class Endpoint:
     # Receiving -------------------------------------------------------------------------------
 
     def __aiter__(self) -> LoopIteration:
-        """Messages that have no callback, and are not iterated over by their subscription, until
-        the endpoint is closed. Callbacks of others run meanwhile. The loop has a turn after every
+        """Messages that have no callback, and whose subscription nobody iterates over, until the
+        endpoint is closed. Callbacks of others run meanwhile. The loop has a turn after every
         128 of them at the latest."""
         self._here()
         return LoopIteration(self._looped, None, self._turns.message)

@@ -20,8 +20,8 @@ def is_asynchronous(function: object) -> bool:
 
 
 class Subscription:
-    """What `Endpoint.subscribe`, `tap` and `on_death` return. An asynchronous context manager;
-    without a callback, iterating over it yields its messages.
+    """What `Endpoint.subscribe`, `tap`, `offer` and `on_death` return. Leaving its `async with`
+    block ends it. Where `subscribe` got no callback, `async for` yields its messages.
 
     `pattern`: what was subscribed to, or the name of the endpoint that is watched.
     `group`: the group that was given, or None.
