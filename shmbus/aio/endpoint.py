@@ -236,7 +236,6 @@ class Endpoint:
                 reply.cancel()
                 self._turns.again()  # another may have its entry
                 raise
-            self._looped.slept(reply)
         return reply.raise_or_return()
 
     async def _ask_again(
@@ -582,7 +581,7 @@ class Endpoint:
                 trouble = self._turns.trouble
                 if trouble is not None and not (reconnect and self._looped.recoverable):
                     raise trouble
-                await self._turns.changed()
+                await self._turns.disturbed()
         except asyncio.CancelledError:
             try:
                 await self.drain(ending.PATIENCE)

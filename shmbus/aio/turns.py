@@ -40,7 +40,7 @@ class Turns:
         self, connection: Connection, looped: Looped, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._connection, self._looped, self._loop = connection, looped, loop
-        self.jobs = Jobs(connection.name, loop, self.again)
+        self.jobs = Jobs(connection.name, loop, self._job_ended)
         self.line = Line(looped, loop, self._arm)
         self.receivers = Receivers(looped, loop)
         looped.resume = self.again
@@ -50,8 +50,10 @@ class Turns:
         """The endpoint is closed."""
         self.trouble: errors.BusError | None = None
         """What kept its calls from proceeding at the last turn."""
+        self._hopeless = False  # it stays
         self._scheduled = False
-        self._watchers: list[asyncio.Future[None]] = []
+        self._watchers: list[asyncio.Future[None]] = []  # of each turn,
+        self._runners: list[asyncio.Future[None]] = []  # or of trouble and the end
         self._timer: asyncio.TimerHandle | None = None
         self.earliest = NEVER
         """When the timer looks for requests whose time has elapsed, ns."""
@@ -93,18 +95,20 @@ class Turns:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
+    def _job_ended(self) -> None:
+        if self._looped.crowded or self._watchers:  # else nobody waits for that
+            self.again()
+
     def _turn(self) -> None:
         self._scheduled = False
         if self.over:
             return
         looped = self._looped
-        looped.rest()
         try:
-            looped.collect()
-            if withdrawn := looped.take_cancelled():
+            if withdrawn := looped.look():
                 self.jobs.withdraw(withdrawn)
-            looped.send_late()
-            self._note_trouble()
+            if looped.troubled or self.trouble is not None:
+                self._note_trouble()
             self.line.wake()
             if self._runs or self.receivers.iterates:
                 looped.next(False)
@@ -118,8 +122,10 @@ class Turns:
         try:
             self._looped.require()
         except errors.BusError as why:
-            if self.trouble is None:
+            hopeless = not self._looped.recoverable
+            if self.trouble is None or hopeless > self._hopeless:
                 self.trouble = why.with_traceback(None)
+                self._hopeless = hopeless
                 self._looped.fail_all(self.trouble)
                 self._wake_all()
         else:
@@ -129,6 +135,7 @@ class Turns:
         self.line.wake()
         self.receivers.wake_all()
         _wake(self._watchers)
+        _wake(self._runners)
 
     def _note_pause(self) -> None:
         """There may be more messages: go on after others, or watch that it goes on some time."""
@@ -172,13 +179,20 @@ class Turns:
         return future
 
     async def changed(self) -> None:
-        """Wait for the next turn."""
-        watcher = self._loop.create_future()
-        self._watchers.append(watcher)
+        """Wait for the next turn, also where only a job has ended."""
+        await self._wait_among(self._watchers)
+
+    async def disturbed(self) -> None:
+        """Wait for trouble, or for the end."""
+        await self._wait_among(self._runners)
+
+    async def _wait_among(self, waiting: list[asyncio.Future[None]]) -> None:
+        future = self._loop.create_future()
+        waiting.append(future)
         try:
-            await watcher
+            await future
         finally:
-            self._watchers.remove(watcher)
+            waiting.remove(future)
 
     def tell(self, callback: Callable[[Death], Any], death: Death) -> None:
         """From another thread: have the loop call it."""

@@ -396,3 +396,20 @@ async def test_who_is_evicted_is_told(bus: shmbus.Bus, attach: AioAttach) -> Non
     with pytest.raises(errors.Evicted):
         await ep.request("x")
     await ep.close()
+
+
+async def test_who_rides_out_a_death_is_told_where_the_bus_is_over(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    async with shmbus.aio.attach(bus_name, name="ep") as ep:
+        running = asyncio.create_task(ep.run())
+        await asyncio.sleep(0)
+        bus_process.kill()
+        while ep._turns.trouble is None:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        assert not running.done()
+        with await asyncio.to_thread(shmbus.serve, bus_name):
+            pass  # and ended in good order
+        with pytest.raises(errors.BusDown):
+            await running

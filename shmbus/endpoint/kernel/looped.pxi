@@ -153,10 +153,13 @@ cdef class Looped:
     cdef Receiving _receiving
     cdef unsigned long _thread   # of the loop
     cdef readonly int jobs       # there are
+    cdef readonly bint troubled  # something keeps its calls from proceeding
     cdef readonly int most       # jobs that there may be
     cdef int why                 # `next` returned no message
     cdef uint64_t _wanted[2]     # bytes of the record for which there shall be space, by ring
     cdef int _taken              # since others in the loop had a turn
+    cdef uint64_t _since         # when a reply was last waited for, and did not come soon; 0: not since the last turn
+    cdef bint _spun              # and whether it was spun for
     cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
     cdef readonly uint64_t ended # how many jobs have
     cdef public object resume    # Python: the loop is to look again
@@ -310,25 +313,22 @@ cdef class Looped:
     def spin(self, LoopReply reply not None):
         """Whether its reply has come within some microseconds, so that the task need not be suspended. Not tried while
         other requests are under way, nor more than so often before others in the loop have had a turn."""
-        cdef flag spun = 0
-        cdef bint came
-        cdef ep_endpoint *e = self._connection.e
-        reply.since = rb_now()
-        if e.futures != 1 or self._taken >= PORTION:
+        if self._connection.e.futures != 1 or self._taken >= PORTION:
             return False
         self._taken += 1
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t now = rb_now()
+        cdef flag spun = 0
+        cdef bint came
         with nogil:
-            came = ep_spin_reply(e, reply.since, &spun)
-        reply.spun = spun
+            came = ep_spin_reply(e, now, &spun)
         if came:
             self._requests.collect()
             if self._requests._told:
                 self._wake()
+        else:
+            self._since, self._spun = now, spun
         return reply._outcome != PENDING
-
-    def slept(self, LoopReply reply not None):
-        """The loop has slept, or done other things, until its reply came."""
-        ep_note_slept(self._connection.e, reply.spun, reply.since)
 
     def table_full(self, str type, timeout):
         """The error of a request for which there was no entry in the table for so long; None where there is one."""
@@ -337,11 +337,23 @@ cdef class Looped:
             return None
         return RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count, seconds=timeout)
 
-    def collect(self):
-        """Wake those whose replies have come, or whose time has elapsed; returns when the next one's will have
-        (ns; 2**64 - 1: there is none)."""
+    def look(self):
+        """A turn begins: what comes from now on is looked at in this one. Wakes those whose replies have
+        come, sends answers that found no space, and sees whether its calls may proceed (`troubled`). Returns the
+        correlation ids of requests that were withdrawn since the last turn, or None."""
+        cdef ep_endpoint *e = self._connection.e
+        self._taken = 0
+        if self._since:
+            ep_note_slept(e, self._spun, self._since)
+            self._since = 0
+        self._connection.disarm()
         self._requests.collect()
-        return self._wake()
+        if self._requests._told:
+            self._wake()
+        if self._answers.late:
+            self._answers.send_late()
+        self.troubled = self._connection.trouble() & self._connection.minds()
+        return self._requests.take_cancelled() if e.cancels_seen != self._requests._cancels_taken else None
 
     def expire(self):
         """End the requests whose time has elapsed, and return when that of the next one will have."""
@@ -364,20 +376,7 @@ cdef class Looped:
         self._requests.fail_all(error)
         self._wake()
 
-    def take_cancelled(self):
-        """Correlation ids of the requests that were withdrawn since it was called last."""
-        return self._requests.take_cancelled()
-
-    def send_late(self):
-        """Send the answers for which there was no space: whether there are none any more."""
-        return self._answers.send_late()
-
     # Receiving -------------------------------------------------------------------------------
-
-    def rest(self):
-        """Others in the loop have had a turn: what comes from now on is looked at in this one."""
-        self._taken = 0
-        self._connection.disarm()
 
     def data_waits(self):
         """Whether there is a message to take."""
@@ -480,8 +479,6 @@ cdef class LoopReply(PendingReply):
     """A request whose reply a task waits for."""
 
     cdef public object future    # asyncio's, set when it is done
-    cdef uint64_t since          # when it was sent
-    cdef bint spun               # this was spun for
 
     def raise_or_return(self):
         """Its reply. Raises the error that came instead."""
