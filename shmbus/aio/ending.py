@@ -77,27 +77,46 @@ class Ending:
         """Leave, once; whoever calls it meanwhile waits for that, but for tasks that it waits
         for."""
         caller = asyncio.current_task()
-        if self._leaving is None:
-            self._leaving = self._loop.create_task(
-                self._leave(caller, PATIENCE if patience is None else patience)
-            )
-        elif self._turns.jobs.is_one(caller):
+        if self._leaving is not None and self._turns.jobs.is_one(caller):
             return
-        await to_the_end(self._leaving)
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            if self._leaving is None or self._leaving.cancelled():  # by the program, unbegun
+                self._leaving = self._loop.create_task(
+                    self._leave(caller, PATIENCE if patience is None else patience)
+                )
+            try:
+                await to_the_end(self._leaving)
+            except asyncio.CancelledError as why:
+                cancelled = why
+            if not self._leaving.cancelled():
+                break
+        if cancelled is not None and (caller is None or caller.cancelling()):
+            raise cancelled
 
     async def _leave(self, caller: asyncio.Task[Any] | None, patience: float) -> None:
         inner, looped, turns = self._inner, self._looped, self._turns
         turns.stop()
+        try:
+            await self._await_last(patience, caller)
+        except asyncio.CancelledError:  # this very task, by the program: it cancels all there are
+            with contextlib.suppress(asyncio.CancelledError):
+                await turns.jobs.finish(0.0, caller)
+        looped.fail_all(errors.EndpointClosed(endpoint=inner.name))
+        turns.end()
+        looped.end()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await to_the_end(in_thread(inner.name, "closing", inner.close))
+        except errors.NoThread:
+            inner.close()
+
+    async def _await_last(self, patience: float, caller: asyncio.Task[Any] | None) -> None:
+        """Until tasks have ended, and what they answered is sent."""
+        looped, turns = self._looped, self._turns
         await turns.jobs.finish(patience, caller)
         end = self._loop.time() + FAREWELL
         while looped.late and turns.trouble is None and self._loop.time() < end:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end):
                     await turns.changed()
-        looped.fail_all(errors.EndpointClosed(endpoint=inner.name))
-        turns.end()
-        looped.end()
-        try:
-            await in_thread(inner.name, "closing", inner.close)
-        except errors.NoThread:
-            inner.close()

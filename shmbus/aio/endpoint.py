@@ -342,6 +342,7 @@ class Endpoint:
             self._apart,
             partial(self._iterate, own),
             partial(self._turns.receivers.forget, own),
+            partial(self._looped.release, own),
         )
 
     def _iterate(self, gate: Gate) -> LoopIteration:

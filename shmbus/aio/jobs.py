@@ -32,14 +32,21 @@ class Jobs:
         self._context = contextvars.copy_context()
         self._calls: set[asyncio.Task[None]] = set()
         self._leaving = False
+        self._beginning = False  # a task is being made
 
     def begin(self, job: Job) -> None:
         """Work on a message."""
-        self._tasks[job] = self._loop.create_task(
-            self._work(job),
-            name=f"shmbus:{self._endpoint}:{job.message.type}",
-            context=self._context.copy(),
-        )
+        self._beginning = True
+        try:
+            task = self._loop.create_task(
+                self._work(job),
+                name=f"shmbus:{self._endpoint}:{job.message.type}",
+                context=self._context.copy(),
+            )
+        finally:
+            self._beginning = False
+        self._tasks[job] = task
+        task.add_done_callback(self._never_begun)
 
     def withdraw(self, correlation_ids: list[bytes]) -> None:
         """Their requesters do not wait any more."""
@@ -102,7 +109,22 @@ class Jobs:
         except Exception:
             log.exception("endpoint %r: %r raised", self._endpoint, coroutine)
 
+    def _never_begun(self, task: asyncio.Task[None]) -> None:
+        """The program has cancelled it before its coroutine was entered."""
+        for job in [job for job, one in self._tasks.items() if one is task]:
+            self._cancelled_by_program(job, asyncio.CancelledError())
+            self._over(job)
+
+    def _cancelled_by_program(self, job: Job, why: asyncio.CancelledError) -> None:
+        if job.is_request and job not in self._withdrawn:
+            job.raised(why)  # the endpoint may stay, and its requester waits
+        else:
+            job.abandoned(_LEFT)
+
     async def _work(self, job: Job) -> None:
+        if self._beginning:  # an eager task, within the turn that takes messages
+            await asyncio.sleep(0)
+        self._tasks[job].remove_done_callback(self._never_begun)
         self._begun.add(job)
         try:
             if job in self._withdrawn:
@@ -113,10 +135,13 @@ class Jobs:
                 await self._perform(job)
         finally:
             self._begun.discard(job)
-            self._withdrawn.discard(job)
-            self._tasks.pop(job, None)
-            job.end()
-            self._ended()
+            self._over(job)
+
+    def _over(self, job: Job) -> None:
+        self._withdrawn.discard(job)
+        self._tasks.pop(job, None)
+        job.end()
+        self._ended()
 
     async def _perform(self, job: Job) -> None:
         try:
@@ -126,7 +151,7 @@ class Jobs:
             if job in self._withdrawn or self._leaving:
                 job.abandoned(_LEFT)
             elif task is not None and task.cancelling():  # by the program: asyncio.run ends, say
-                job.abandoned(_LEFT)
+                self._cancelled_by_program(job, why)
                 raise
             else:
                 job.raised(why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Receivers:
         future = self._loop.create_future()
         (self._waiting if gate is None else self._of_gates[gate]).append(future)
         return future
+
+    def forgo(self, gate: Gate | None, future: asyncio.Future[None]) -> None:
+        """Whoever waited by that future waits no more."""
+        with suppress(ValueError, KeyError):  # it was woken
+            (self._waiting if gate is None else self._of_gates[gate]).remove(future)
 
     def arrived(self, gate: Gate) -> None:
         """A message of that subscription is there."""

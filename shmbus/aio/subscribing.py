@@ -33,10 +33,11 @@ class Subscription:
         close: Callable[[Callable[[], None]], Awaitable[None]],
         iterate: Callable[[], LoopIteration] | None = None,
         forget: Callable[[], None] | None = None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         self.pattern, self.group = inner.pattern, inner.group
         self._inner, self._close = inner, close
-        self._iterate, self._forget = iterate, forget
+        self._iterate, self._forget, self._release = iterate, forget, release
 
     def __aiter__(self) -> LoopIteration:
         """Its messages, until it or the endpoint is closed. The loop has a turn after every 128 of
@@ -48,11 +49,16 @@ class Subscription:
         return self._iterate()
 
     async def close(self) -> None:
-        """End it: when this returns, no more messages are sent here for it. Harmless if done
+        """End it: when this returns, no more messages are sent here for it, and those not taken
+        yet are let go; those of a group, for another member to have them. Harmless if done
         before."""
         if self._forget is not None:
             self._forget()
-        await self._close(self._inner.close)
+        try:
+            await self._close(self._inner.close)
+        finally:
+            if self._release is not None:
+                self._release()
 
     async def __aenter__(self) -> Self:
         return self

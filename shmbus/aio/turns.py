@@ -43,7 +43,7 @@ class Turns:
         self.jobs = Jobs(connection.name, loop, self._job_ended)
         self.line = Line(looped, loop, self._arm)
         self.receivers = Receivers(looped, loop)
-        looped.resume = self.again
+        looped.resume, looped.forgo = self.again, self.receivers.forgo
         self._runs = 0
         self._leaving = False
         self.over = False

@@ -81,6 +81,9 @@ cdef class Answers:
         self.late.append((answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns,
                           (<const char *>answer.correlation)[:16], type,
                           PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size)))
+        ep_lock(self._connection.e)
+        ep_wake(self._connection.e, SB_EVENT_STATE)  # this may be another thread, or a task: the loop waits for space
+        ep_unlock(self._connection.e)
         return 0
 
     cdef bint send_late(self) except -1:

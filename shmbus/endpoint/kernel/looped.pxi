@@ -163,6 +163,7 @@ cdef class Looped:
     cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
     cdef readonly uint64_t ended # how many jobs have
     cdef public object resume    # Python: the loop is to look again
+    cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
     cdef public bint waiting     # calls wait for space: others go behind them
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -435,6 +436,19 @@ cdef class Looped:
                 self.queue.remove(job)
                 job.end()
 
+    def release(self, Gate gate not None):
+        """Nobody iterates over that subscription any more, which has ended: what waits there is given back where others
+        could have it."""
+        while gate.waiting:
+            first = gate.waiting.popleft()
+            if type(first) is Message:
+                self.jobs -= 1
+                self.ended += 1
+            else:
+                (<Job>first).abandoned("its subscription ended")
+                (<Job>first).end()
+        self.resume()
+
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""
         cdef Job job = Job.__new__(Job)
@@ -571,14 +585,16 @@ cdef class LoopIteration:
         return future
 
     def throw(self, kind, value=None, trace=None):
-        self._future = None
-        self._looped.resume()      # another may have what it was woken for
+        self.close()
         if value is None:
             value = kind() if isinstance(kind, type) else kind
         raise value
 
     def close(self):
-        self._future = None
+        future, self._future = self._future, None
+        if future is not None:
+            self._looped.forgo(self._gate, future)
+        self._looped.resume()      # another may have what it was woken for
 
     def put_down(self):
         """The message that it yielded last is done with."""

@@ -1,0 +1,149 @@
+"""What programs do to an endpoint of an event loop, and what must not come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import pytest
+
+import shmbus
+import shmbus.aio
+from shmbus import Settings, errors
+
+from .stage import AioAttach, facts
+
+
+async def test_calls_of_receive_that_waited_in_vain_leave_nothing(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("ep") as ep:
+        for _ in range(20):
+            assert await ep.receive(0.0001) is None
+        await asyncio.sleep(0)
+        assert not len(ep._turns.receivers)
+        while facts(bus, "ep").receivers:
+            await asyncio.sleep(0)
+
+
+async def test_messages_left_in_a_subscription_that_is_closed_keep_no_others_waiting(
+    attach: AioAttach,
+) -> None:
+    async with attach("ep") as ep, attach("server", concurrency=3) as server:
+
+        @server.handle("echo")
+        async def echo(message: shmbus.Message) -> object:
+            return message.payload
+
+        server.start()
+        sub = await server.subscribe("note")
+        aiter(sub)
+        for number in range(10):
+            await ep.publish("note", number)
+        while not server._looped.crowded:
+            await asyncio.sleep(0)
+        await sub.close()
+        assert (await ep.request("echo", 1)).payload == 1
+
+
+async def test_a_group_s_messages_left_in_a_closed_subscription_go_to_another_member(
+    attach: AioAttach,
+) -> None:
+    async with attach("ep") as ep, attach("one") as one, attach("two") as two:
+        sub = await one.subscribe("job", group="workers")
+        aiter(sub)
+        for number in range(4):
+            await ep.publish("job", number)
+        while one._looped.jobs < 4:
+            one._turns.again()
+            await asyncio.sleep(0)
+        await two.subscribe("job", group="workers")
+        await sub.close()
+        got = [message.payload for message in [await two.receive() for _ in range(4)] if message]
+        assert sorted(got) == [0, 1, 2, 3]
+        assert not one._looped.jobs
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_program_that_cancels_all_its_tasks_cancels_handlers_and_requesters_are_told(
+    attach: AioAttach, begun: bool
+) -> None:
+    async with attach("ep") as ep, attach("server") as server:
+
+        @server.handle("work")
+        async def work(message: shmbus.Message) -> None:
+            await asyncio.sleep(600)
+
+        server.start()
+        reply = asyncio.create_task(ep.request("work", timeout=60))
+        jobs = server._turns.jobs
+        while not (jobs._begun if begun else jobs._tasks):
+            await asyncio.sleep(0)
+        for task in list(jobs._tasks.values()):
+            task.cancel()
+        with pytest.raises(errors.RemoteError, match="CancelledError"):
+            await reply
+        while server._looped.jobs:
+            await asyncio.sleep(0)
+        assert not jobs._tasks
+
+
+async def test_a_program_that_cancels_all_its_tasks_while_it_closes_closes_all_the_same(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    for pauses in range(8):
+        ep = await attach("ep")
+        closing = asyncio.create_task(ep.close())
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            if task is closing or "_leave" in repr(task.get_coro()):
+                task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await closing
+        await ep.close()
+        assert bus.endpoints() == []
+
+
+async def test_an_answer_that_found_no_space_is_sent_once_there_is_some(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    small = Settings(reply_bytes=1 << 14)
+    async with attach("server", settings=small) as server:
+        kept: list[shmbus.Message] = []
+
+        @server.handle("ask")
+        def ask(message: shmbus.Message) -> None:
+            message.defer()
+            kept.append(message)
+
+        server.start()
+        full, answered = threading.Event(), threading.Event()
+
+        def client() -> None:
+            async def main() -> None:
+                async with shmbus.aio.attach(bus.name, name="client", settings=small) as ep:
+                    asking = [asyncio.create_task(ep.request("ask", timeout=60)) for _ in range(30)]
+                    while len(kept) < 30:
+                        await asyncio.sleep(0.001)
+                    full.set()  # this loop sleeps until then
+                    answered.wait(60)
+                    assert all([len((await one).payload) == 2998 for one in asking[:-1]])
+                    asking[-1].cancel()
+
+            asyncio.run(main())
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        await asyncio.to_thread(full.wait, 60)
+        await asyncio.sleep(0)
+        for message in kept[:-1]:
+            message.reply("x" * 2998)
+        assert server._looped.late
+        answered.set()
+        began = time.monotonic()
+        await asyncio.to_thread(thread.join, 60)
+        assert time.monotonic() - began < 30
