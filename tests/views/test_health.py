@@ -127,6 +127,7 @@ def test_a_first_look_tells_that_events_were_lost_where_when_and_why(
     for _ in range(200):
         sender.publish("x", bytes(10_000))
     eventually(lambda: endpoint_of(bus, "deaf").slow)
+    eventually(lambda: endpoint_of(bus, "sender").unforwarded == 0)
     reason = next(r for r in first_look(bus.name).reasons if "deaf" in r)
     assert f"messages were lost there, {endpoint_of(bus, 'deaf').lost} so far" in reason
     assert "the last 'x' from sender" in reason

@@ -22,6 +22,7 @@ from shmbus_console.run import run
 import shmbus
 from shmbus import __main__ as alone
 from shmbus import streams
+from shmbus.testing import eventually
 
 from .conftest import COMMAND, Ran
 
@@ -124,7 +125,7 @@ def test_without_extras_what_was_typed_wrong_ends_with_2(
     [
         (["ls", "no-such-bus"], 3, "NoSuchBus", ("bus", "no-such-bus")),
         (["request", "nobody.there", "1"], 1, "NoRoute", ("type", "nobody.there")),
-        (["request", "deaf", "--timeout", "10ms"], 4, "RequestTimeout", ("endpoint", "deaf")),
+        (["request", "deaf", "--timeout", "200ms"], 4, "RequestTimeout", ("endpoint", "deaf")),
         (["request", "fails"], 1, "RemoteError", ("message", "not today")),
         (["send", "nobody.there"], 1, "NoRoute", ("type", "nobody.there")),
         (["pub", "a..b"], 2, "InvalidType", ("type", "a..b")),
@@ -338,4 +339,4 @@ def test_ctrl_c_ends_what_goes_on_with_0_from_the_moment_it_has_attached(
     monkeypatch.setattr(f"shmbus_command.{module}.note", interrupt)
     ran = shmbus_command(command, *(["a"] if command == "reply" else []), "-b", bus.name)
     assert (ran.code, ran.out) == (0, "")
-    assert bus.endpoints() == []
+    eventually(lambda: bus.endpoints() == [])
