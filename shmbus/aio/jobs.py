@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from shmbus.endpoint._kernel import Job
@@ -106,6 +106,8 @@ class Jobs:
     async def _log(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
             await coroutine
+        except (SystemExit, KeyboardInterrupt) as why:
+            _end_loop_by(why)
         except Exception:
             log.exception("endpoint %r: %r raised", self._endpoint, coroutine)
 
@@ -157,7 +159,15 @@ class Jobs:
                 job.raised(why)
         except BaseException as why:
             job.raised(why)
-            if not isinstance(why, Exception):
-                raise
+            if isinstance(why, (SystemExit, KeyboardInterrupt)):
+                _end_loop_by(why)
         else:
             job.returned(value)
+
+
+def _end_loop_by(why: BaseException) -> NoReturn:
+    """Raise it in this task, which has the loop raise it: so its task's own one has been seen."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    raise why

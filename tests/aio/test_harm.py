@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -147,3 +148,33 @@ async def test_an_answer_that_found_no_space_is_sent_once_there_is_some(
         began = time.monotonic()
         await asyncio.to_thread(thread.join, 60)
         assert time.monotonic() - began < 30
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("why", [SystemExit, KeyboardInterrupt, Odd, GeneratorExit])
+def test_what_ends_a_program_does_so_from_a_task_and_nothing_else_does(
+    bus: shmbus.Bus, loop_factory: Any, why: type[BaseException]
+) -> None:
+    async def main() -> None:
+        async with (
+            shmbus.aio.attach(bus.name, name="ep") as ep,
+            shmbus.aio.attach(bus.name, name="server") as server,
+        ):
+
+            @server.handle("work")
+            async def work(message: shmbus.Message) -> None:
+                await asyncio.sleep(0)
+                raise why
+
+            server.start()
+            with pytest.raises(errors.RemoteError, match=why.__name__):
+                await ep.request("work", timeout=60)
+
+    ends = why in (SystemExit, KeyboardInterrupt)
+    with pytest.raises(why) if ends else contextlib.nullcontext():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+    assert bus.endpoints() == []
