@@ -91,6 +91,7 @@ cdef class Answers:
         cdef ep_message answer
         cdef bytes correlation, payload
         cdef str type
+        answer.attempt = 1
         while self.late:
             (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,
              payload) = self.late[0]
