@@ -47,7 +47,7 @@ class Ending:
         """Finish what has been accepted, then close. Where the caller is cancelled, close at
         once."""
         if self._leaving is None:
-            mine = int(self._turns.jobs.is_one(asyncio.current_task()))
+            mine = int(self._turns.jobs.works(asyncio.current_task()))
             try:
                 left = await self._finish(mine, timeout)
             except asyncio.CancelledError:

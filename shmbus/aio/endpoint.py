@@ -376,6 +376,8 @@ class Endpoint:
         if concurrency is not None:
             check_count("concurrency", concurrency)
         if is_asynchronous(function):
+            if self._turns.runs:
+                self._turns.start(self._concurrency)
             return Gate(
                 min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
             )
@@ -526,7 +528,9 @@ class Endpoint:
         self._here()
         span = seconds(timeout)
         iteration = self._iteration()
-        if (message := iteration.take()) is not None or span == 0.0:
+        while (message := iteration.take()) is None and self._looped.paused:
+            await asyncio.sleep(0)
+        if message is not None or span == 0.0:
             return message
         try:
             async with asyncio.timeout(span) as limit:

@@ -20,7 +20,8 @@ CANCELLED = 1.0
 
 
 class Jobs:
-    """The jobs of one endpoint that have begun. `ended` is called after each."""
+    """The jobs of one endpoint that have begun, and its callbacks of deaths. `ended` is called
+    after each job."""
 
     def __init__(
         self, endpoint: str, loop: asyncio.AbstractEventLoop, ended: Callable[[], object]
@@ -59,9 +60,16 @@ class Jobs:
         if job in self._begun:  # the coroutine of one that has not would never be entered
             self._tasks[job].cancel()
 
-    def is_one(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether that task is one of them."""
+    def works(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether that task works on a message."""
         return task in self._tasks.values()
+
+    def is_one(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether `finish` waits for that task."""
+        return self.works(task) or task in self._calls
+
+    def _but(self, caller: asyncio.Task[Any] | None) -> list[asyncio.Task[None]]:
+        return [task for task in (*self._tasks.values(), *self._calls) if task is not caller]
 
     async def finish(self, patience: float, caller: asyncio.Task[Any] | None) -> None:
         """Wait until all have ended, but the caller: for `patience` seconds, then they are
@@ -72,9 +80,11 @@ class Jobs:
         for job, task in list(self._tasks.items()):
             if task is not caller:
                 self._cancel(job)
+        for task in self._calls - {caller}:
+            task.cancel()
         if await self._end_without(CANCELLED, caller):
             return
-        if left := [task for task in self._tasks.values() if task is not caller]:
+        if left := self._but(caller):
             log.warning(
                 "endpoint %r leaves; %d of its tasks did not end although they were cancelled: %s",
                 self._endpoint,
@@ -86,7 +96,7 @@ class Jobs:
         """Wait until all have ended but the caller, and those that begin meanwhile: whether they
         have."""
         end = self._loop.time() + seconds
-        while others := [task for task in self._tasks.values() if task is not caller]:
+        while others := self._but(caller):
             if (left := end - self._loop.time()) <= 0:
                 return False
             await asyncio.wait(others, timeout=left)
@@ -97,7 +107,9 @@ class Jobs:
         try:
             value = function(argument)
             if asyncio.iscoroutine(value):
-                task = self._loop.create_task(self._log(value))
+                task = self._loop.create_task(
+                    self._log(value), name=f"shmbus:{self._endpoint}:{type(argument).__name__}"
+                )
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
         except Exception:
@@ -129,7 +141,7 @@ class Jobs:
         self._tasks[job].remove_done_callback(self._never_begun)
         self._begun.add(job)
         try:
-            if job in self._withdrawn:
+            if job.lapsed() or job in self._withdrawn:
                 job.abandoned("its requester withdrew it")
             elif self._leaving:
                 job.abandoned(_LEFT)

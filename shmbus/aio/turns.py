@@ -44,7 +44,8 @@ class Turns:
         self.line = Line(looped, loop, self._arm)
         self.receivers = Receivers(looped, loop)
         looped.resume, looped.forgo = self.again, self.receivers.forgo
-        self._runs = 0
+        self.runs = 0
+        """How many messages can be worked on at a time though nobody waits for one."""
         self._leaving = False
         self.over = False
         """The endpoint is closed."""
@@ -66,13 +67,13 @@ class Turns:
 
     def start(self, receivers: int) -> None:
         """Take messages although nobody waits for one: so many can be worked on at a time."""
-        self._runs = receivers
+        self.runs = receivers
         self.again()
 
     def stop(self) -> None:
         """Take none any more: who waits for one is told that there is none."""
         self._leaving = True
-        self._runs = 0
+        self.runs = 0
         self._connection.stop(at_once=True)
         self.receivers.wake_all()
         self.again()
@@ -91,12 +92,12 @@ class Turns:
 
     def again(self) -> None:
         """Have a turn soon."""
-        if not self._scheduled and not self.over:
+        if not self._scheduled and not self.over and not self._loop.is_closed():
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
     def _job_ended(self) -> None:
-        if self._looped.crowded or self._watchers:  # else nobody waits for that
+        if self._watchers:  # else nobody waits for that
             self.again()
 
     def _turn(self) -> None:
@@ -110,7 +111,7 @@ class Turns:
             if looped.troubled or self.trouble is not None:
                 self._note_trouble()
             self.line.wake()
-            if self._runs or self.receivers.iterates:
+            if self.runs or self.receivers.iterates:
                 looped.next(False)
                 self._note_pause()
             self.receivers.wake()
@@ -163,7 +164,7 @@ class Turns:
             )
 
     def _arm(self) -> None:
-        if not self._scheduled and self._looped.arm(self._runs or len(self.receivers)):
+        if not self._scheduled and self._looped.arm(self.runs or len(self.receivers)):
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------

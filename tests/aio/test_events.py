@@ -187,6 +187,17 @@ async def test_receive_waits_no_longer_than_it_may_and_loses_nothing_when_cancel
         assert [m.payload for m in await ep.receive_many(5, timeout=0.01)] == []
 
 
+async def test_as_many_are_received_at_once_as_are_there(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("ep") as ep:
+        await ep.subscribe("note")
+        await ep.publish_many([("note", number) for number in range(400)])
+        while facts(bus, "ep").untouched < 400:
+            await asyncio.sleep(0)
+        assert [m.payload for m in await ep.receive_many(500)] == list(range(400))
+
+
 async def test_a_flood_leaves_others_in_the_loop_their_turn(attach: AioAttach) -> None:
     async with attach("ep") as ep:
         sub = await ep.subscribe("flood")
@@ -313,6 +324,35 @@ async def test_a_subscription_ends(bus: shmbus.Bus, attach: AioAttach) -> None:
         with pytest.raises(StopAsyncIteration):
             await waiting
         assert bus.find("note") == []
+
+
+async def test_others_have_their_turn_once_one_of_too_many_is_taken(attach: AioAttach) -> None:
+    async with attach("ep", concurrency=4) as ep:
+        sub, came = await ep.subscribe("note"), asyncio.Event()
+        await ep.subscribe("other", lambda message: came.set())
+        ep.start()
+        await ep.publish_many([("note", number) for number in range(4)])
+        while not ep._looped.crowded:
+            await ep.publish("other")
+            await asyncio.sleep(0)
+        came.clear()
+        await ep.publish("other")
+        assert (await anext(aiter(sub))).payload == 0
+        await came.wait()
+
+
+async def test_who_works_in_tasks_says_so_also_after_its_start(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("ep", concurrency=7) as ep:
+        ep.start()
+
+        @ep.handle("work")
+        async def work(message: shmbus.Message) -> None:
+            """It has nothing to do."""
+
+        await ep.request("work")
+        assert facts(bus, "ep").receivers == 7
 
 
 @pytest.mark.parametrize(

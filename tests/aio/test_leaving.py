@@ -342,6 +342,25 @@ async def test_the_death_of_an_endpoint_is_told_in_the_loop(
         assert deaths == [("other", "detached")]
 
 
+async def test_a_callback_of_a_death_that_does_not_end_is_cancelled_at_the_end(
+    attach: AioAttach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "PATIENCE", 0.02)
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+    async with attach("watcher") as watcher:
+
+        async def tell(death: shmbus.Death) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cancelled.set()
+
+        watcher.on_death("nobody", tell)
+        await begun.wait()
+    assert cancelled.is_set()
+
+
 async def test_a_dispatcher_that_dies_fails_what_is_under_way(
     bus_name: str, bus_process: BusProcess
 ) -> None:

@@ -173,6 +173,37 @@ async def test_a_cancelled_request_is_withdrawn_and_its_handler_is_cancelled(
         assert (await client.request("short")).payload == "done"  # the entry is free again
 
 
+async def test_what_nobody_waits_for_any_more_is_not_begun(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("server") as server, attach("client") as client:
+        finish, begun = asyncio.Event(), list[int]()
+
+        @server.handle("long", concurrency=1)
+        async def long(message: shmbus.Message) -> None:
+            begun.append(message.payload)
+            await finish.wait()
+
+        server.start()
+        first = asyncio.create_task(client.request("long", 1, timeout=60))
+        given_up = [
+            asyncio.create_task(client.request("long", 2, timeout=60)),
+            asyncio.create_task(client.request("long", 3, timeout=0.05)),
+        ]
+        while server._looped.jobs < 3:
+            await asyncio.sleep(0)
+        given_up[0].cancel()
+        await asyncio.wait(given_up)
+        with pytest.raises(errors.RequestTimeout):
+            await given_up[1]
+        finish.set()
+        await first
+        await client.request("long", 4)
+        assert begun == [1, 4]
+        counted = facts(bus, "server")
+        assert (counted.withdrawn, counted.expired) == (1, 1)
+
+
 async def test_what_has_nothing_to_wait_for_does_not_suspend(
     bus: shmbus.Bus, attach: AioAttach
 ) -> None:
@@ -234,17 +265,18 @@ async def test_what_a_task_asks_ends_with_the_request_that_it_serves(attach: Aio
         @server.handle("outer")
         async def outer(message: shmbus.Message) -> None:
             left.append(shmbus.deadline())
-            await server.request("inner", timeout=60)
+            await server.request("inner", timeout=600)
 
         @server.handle("inner")
         async def inner(message: shmbus.Message) -> None:
-            await asyncio.sleep(60)
+            left.append(shmbus.deadline())
 
         server.start()
-        with pytest.raises(errors.RequestTimeout):
-            await client.request("outer", timeout=0.2)
+        await client.request("outer", timeout=60)
+        assert len(left) == 2
         assert left[0] is not None
-        assert 0 < left[0] <= 0.2
+        assert left[1] is not None
+        assert 0 < left[1] <= left[0] <= 60
         assert shmbus.deadline() is None
 
 

@@ -53,6 +53,18 @@ cdef class Job:
         """The request's correlation id."""
         return (<const char *>self.message._header.correlation)[:16]
 
+    def lapsed(self):
+        """Whether it is a request that nobody waits for any more; counted as not begun."""
+        cdef Message m = self.message
+        cdef Connection connection = self._looped._connection
+        if not self.is_request or not m.cancelled:
+            return False
+        if 0 < m._header.deadline_ns <= rb_now():
+            connection.count(&connection.e.up.expired)
+        else:
+            connection.count(&connection.e.up.withdrawn)
+        return True
+
     def call(self):
         """Begin: call the function; returns what is to be awaited."""
         cdef uint64_t limit_ns
@@ -130,11 +142,10 @@ cdef class Job:
                 following = <Job>self._gate.waiting.popleft()
             else:
                 self._gate._running -= 1
-        looped.jobs -= 1
-        looped.ended += 1
         self.message._jobs -= 1
         if not self.message._jobs:
             looped._threads.put_down(<unsigned long><uintptr_t><PyObject *>self.message | 1)
+        looped._one_less()
         if following is not None:
             following._gate._begin(following)
 
@@ -217,7 +228,7 @@ cdef class Looped:
         """Send an event or a command: False where it has to wait, because its ring is full, or others wait that are not
         behind it (`first`: nobody is before it)."""
         cdef ep_message m
-        cdef bint sent
+        cdef bint tried = first or not self.waiting, sent
         self._connection.check()
         m.kind = kind
         m.peer = 0
@@ -227,11 +238,12 @@ cdef class Looped:
         owner = self._outbox.fill(&m, type, payload, ALONE)
         self._outbox.check_size(&m, type, ALONE)
         cdef const ep_batch_limits *limits = self._outbox.always() if batch is None else &batch._limits
-        sent = (first or not self.waiting) and self._outbox.put_at_once(&m, limits)
+        sent = tried and self._outbox.put_at_once(&m, limits)
         self._outbox.give_back(owner)
         if not sent:
             self._connection.require(served=True)
-            self._outbox.needs = ep_record_length(&m)
+            if tried:              # else the first of those who wait has said what it needs
+                self._outbox.needs = ep_record_length(&m)
         return sent
 
     def post_many(self, items, uint64_t number):
@@ -241,7 +253,7 @@ cdef class Looped:
         cdef ep_message m
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
         cdef int64_t index = number
-        cdef bint sent
+        cdef bint tried, sent
         self._connection.check()
         try:
             while index < <int64_t>number + PORTION:
@@ -257,11 +269,13 @@ cdef class Looped:
                 m.correlation = NULL
                 owner = self._outbox.fill(&m, type, payload, index)
                 self._outbox.check_size(&m, type, index)
-                sent = self._outbox.put_at_once(&m, &limits)
+                tried = not self.waiting
+                sent = tried and self._outbox.put_at_once(&m, &limits)
                 self._outbox.give_back(owner)
                 if not sent:
                     self._connection.require(served=True)
-                    self._outbox.needs = ep_record_length(&m)
+                    if tried:
+                        self._outbox.needs = ep_record_length(&m)
                     return index, (type, payload)
                 index += 1
             return index, None
@@ -442,12 +456,18 @@ cdef class Looped:
         while gate.waiting:
             first = gate.waiting.popleft()
             if type(first) is Message:
-                self.jobs -= 1
-                self.ended += 1
+                self._one_less()
             else:
                 (<Job>first).abandoned("its subscription ended")
                 (<Job>first).end()
-        self.resume()
+
+    cdef int _one_less(self) except -1:
+        """A job has ended, or a plain message does not wait any more for who iterates."""
+        self.jobs -= 1
+        self.ended += 1
+        if self.jobs == self.most - 1:
+            self.resume()          # messages may be taken anew
+        return 0
 
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""
@@ -530,6 +550,8 @@ cdef class LoopIteration:
             m = self._looped._next(True)
             if m is not None and m._position != SB_NOWHERE:
                 self._current = self._looped._job(m, None)
+            if self._looped.why == PAUSE:
+                self._looped._taken = 0  # the task asks again after others
         if m is None and self._jobs:
             m = self._pop()
         return m
@@ -537,8 +559,7 @@ cdef class LoopIteration:
     cdef Message _pop(self):
         cdef object first = self._jobs.popleft()
         if type(first) is Message:  # a plain one
-            self._looped.jobs -= 1
-            self._looped.ended += 1
+            self._looped._one_less()
             return <Message>first
         self._current = <Job>first
         return self._current.message
