@@ -102,6 +102,8 @@ class Ending:
         except asyncio.CancelledError:  # this very task, by the program: it cancels all there are
             with contextlib.suppress(asyncio.CancelledError):
                 await turns.jobs.finish(0.0, caller)
+        if turns.trouble is None:
+            looped.release_all([each.gate for each in inner._interests if each.gate is not None])
         looped.fail_all(errors.EndpointClosed(endpoint=inner.name))
         turns.end()
         looped.end()

@@ -178,3 +178,23 @@ def test_what_ends_a_program_does_so_from_a_task_and_nothing_else_does(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main())
     assert bus.endpoints() == []
+
+
+@pytest.mark.parametrize("iterated", [False, True])
+async def test_what_an_endpoint_has_taken_that_nobody_began_goes_to_another_when_it_leaves(
+    attach: AioAttach, iterated: bool
+) -> None:
+    async with attach("ep") as ep, attach("two") as two:
+        one = await attach("one", concurrency=3)
+        sub = await one.subscribe("job", group="workers")
+        one.start()
+        if iterated:
+            aiter(sub)
+        for number in range(6):
+            await ep.publish("job", number)
+        while not one._looped.crowded:
+            await asyncio.sleep(0)
+        await two.subscribe("job", group="workers")
+        await one.close()
+        got = [message.payload for message in [await two.receive() for _ in range(6)] if message]
+        assert sorted(got) == [*range(6)]

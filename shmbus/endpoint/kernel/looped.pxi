@@ -115,6 +115,8 @@ cdef class Job:
         self._end_limit()
         if self._event is not None and self._event.mask != SB_PLAIN:
             receiving._give_up(m, self._event.mask, 0, RuntimeError(why))
+        elif self._event is None and self._handler is None and m.work():
+            receiving._give_up(m, m.owed(), 0, RuntimeError(why))
         elif m._header.kind == SB_SEND:
             receiving._give_up(m, SB_PLAIN if self._handler.redeliver else 0,
                                0 if self._handler.redeliver else SB_PLAIN, RuntimeError(why))
@@ -451,14 +453,14 @@ cdef class Looped:
                 job.end()
 
     def release(self, Gate gate not None):
-        """Nobody iterates over that subscription any more, which has ended: what waits there is given back where others
-        could have it."""
-        while gate.waiting:
-            first = gate.waiting.popleft()
+        """Nobody takes what waits there any more: it is given back where others could have it."""
+        cdef list waiting = list(gate.waiting)
+        gate.waiting.clear()
+        for first in waiting:
             if type(first) is Message:
                 self._one_less()
             else:
-                (<Job>first).abandoned("its subscription ended")
+                (<Job>first).abandoned("nobody has begun it here")
                 (<Job>first).end()
 
     cdef int _one_less(self) except -1:
@@ -468,6 +470,16 @@ cdef class Looped:
         if self.jobs == self.most - 1:
             self.resume()          # messages may be taken anew
         return 0
+
+    def release_all(self, gates):
+        """The endpoint leaves: the same of all that nobody has begun. `gates`: of its interests."""
+        cdef list queue = list(self.queue)
+        self.queue.clear()
+        for job in queue:
+            (<Job>job).abandoned("nobody has begun it here")
+            (<Job>job).end()
+        for gate in gates:
+            self.release(gate)
 
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""
