@@ -8,6 +8,7 @@ portion at a time, and arms the event anew.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +47,7 @@ class Turns:
         looped.resume, looped.forgo = self.again, self.receivers.forgo
         self.runs = 0
         """How many messages can be worked on at a time though nobody waits for one."""
+        self._context = contextvars.copy_context()  # of callbacks, whoever has a turn made
         self._leaving = False
         self.over = False
         """The endpoint is closed."""
@@ -94,7 +96,7 @@ class Turns:
         """Have a turn soon."""
         if not self._scheduled and not self.over and not self._loop.is_closed():
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn, context=self._context)
 
     def _job_ended(self) -> None:
         if self._watchers:  # else nobody waits for that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import time
 from typing import Any
@@ -198,3 +199,29 @@ async def test_what_an_endpoint_has_taken_that_nobody_began_goes_to_another_when
         await one.close()
         got = [message.payload for message in [await two.receive() for _ in range(6)] if message]
         assert sorted(got) == [*range(6)]
+
+
+async def test_callbacks_have_the_context_of_the_attach_whoever_made_the_loop_look(
+    attach: AioAttach,
+) -> None:
+    async with attach("ep") as ep, attach("server") as server:
+        where = contextvars.ContextVar("where", default="attach")
+        seen: list[str] = []
+
+        @server.handle("task")
+        async def task(message: shmbus.Message) -> None:
+            seen.append(where.get())
+            where.set("task")
+
+        @server.handle("plain")
+        def plain(message: shmbus.Message) -> None:
+            seen.append(where.get())
+
+        where.set("program")
+        asking = [asyncio.create_task(ep.request(each)) for each in ["task", "plain"] * 5]
+        await asyncio.sleep(0.01)
+        server.start()
+        for each in asking:
+            server._turns.again()
+            await each
+        assert set(seen) == {"attach"}
