@@ -18,7 +18,7 @@ import urllib.request
 
 import shmbus
 import shmbus.aio
-from shmbus.errors import BusDown, BusError, NoRoute
+from shmbus.errors import BusDown, BusError, NoRoute, RemoteError
 
 WORKERS = 2
 PATIENCE = 0.5
@@ -64,6 +64,8 @@ async def answer(ep: shmbus.aio.Endpoint, path: str) -> tuple[str, object]:
         return "504 Gateway Timeout", {"error": f"no worker answered within {PATIENCE} s"}
     except NoRoute:
         return "503 Service Unavailable", {"error": "there is no worker"}
+    except RemoteError as error:
+        return "500 Internal Server Error", {"error": error.message}  # no traceback for browsers
     except BusError as error:
         return "502 Bad Gateway", {"error": str(error)}
     return "200 OK", {"square": reply.payload}

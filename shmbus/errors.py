@@ -26,6 +26,8 @@ class Wording:
     """What says whom a type goes to."""
     whose = ""
     """Whose the settings are, where they are not the reader's own."""
+    which_bus = ""
+    """What names a bus where there are several."""
     traceback = True
     """Whether a traceback is of use."""
 
@@ -317,7 +319,8 @@ class RequestTimeout(RequestError, TimeoutError):
             return f"{lead}{time}: {still}"
         return (
             f"{lead}{time}{hint}. {remedy or f'Wait longer ({self._by.longer})'}, or see that "
-            "its handlers are run, in enough threads (run(threads=...)) and by enough endpoints"
+            "its handlers are run (start() or run()), enough of them at a time (threads=, on "
+            "asyncio concurrency=), and by enough endpoints"
         )
 
 
@@ -569,8 +572,8 @@ class NoSuchBus(AttachError):
             )
         if self.running:
             return (
-                f"several buses run on this machine: {others}. Name the one that you mean, or set "
-                "SHMBUS_BUS to it"
+                f"several buses run on this machine: {others}. Name the one that you mean"
+                f"{self._by.which_bus}, or set SHMBUS_BUS to it"
             )
         return f"no bus runs on this machine. Start one: {self._by.serve('NAME')}"
 

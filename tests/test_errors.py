@@ -243,6 +243,7 @@ def test_no_such_bus_lists_those_that_run() -> None:
     assert "several buses run on this machine: a, b" in str(
         errors.NoSuchBus(bus=None, running=("a", "b"))
     )
+    assert "Name the one that you mean, or" in str(errors.NoSuchBus(bus=None, running=("a", "b")))
     assert "running: a" in str(errors.NoSuchBus(bus="x", running=("a",)))
 
 

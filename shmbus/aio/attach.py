@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from shmbus.endpoint import endpoint as synchronous
 from shmbus.endpoint.attach import attach as attach_here
@@ -99,3 +99,11 @@ class Attaching:
 
     def __exit__(self, *_: object) -> None:
         """There is nothing to end."""
+
+    if not TYPE_CHECKING:  # mypy knows what it has
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"no {name!r}, since it is not attached yet: use `ep = await "
+                "shmbus.aio.attach(...)`, or `async with shmbus.aio.attach(...) as ep`"
+            )

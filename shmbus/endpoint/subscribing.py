@@ -313,8 +313,14 @@ def check_callable(function: object, what: str, *, asynchronous: bool = False) -
     if not callable(function):
         raise TypeError(f"the callback for {what!r} is not callable: {function!r}")
     for each in (function, getattr(function, "__call__", None)):  # noqa: B004
-        refused = inspect.iscoroutinefunction(each) and not asynchronous
-        if refused or inspect.isasyncgenfunction(each):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise errors.InvalidSetting(
+                setting="callback",
+                value=function,
+                reason=f"it is to be called for {what!r} and yields: nothing would iterate over it",
+                remedy="Return a list, or publish each part as an event",
+            )
+        if inspect.iscoroutinefunction(each) and not asynchronous:
             raise errors.InvalidSetting(
                 setting="callback",
                 value=function,

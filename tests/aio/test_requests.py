@@ -306,6 +306,9 @@ async def test_a_call_of_the_other_kind_says_which_to_use(attach: AioAttach) -> 
             ep.request_async("x")
         with pytest.raises(TypeError, match="async with"), shmbus.aio.attach("nowhere"):
             pass
+        forgotten: Any = shmbus.aio.attach("nowhere")
+        with pytest.raises(AttributeError, match="ep = await"):
+            forgotten.publish("x")
 
 
 def test_several_loops_in_several_threads_have_an_endpoint_each(

@@ -4,6 +4,7 @@ import functools
 import re
 import threading
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -470,4 +471,22 @@ def test_an_async_function_is_refused_since_nothing_would_run_it(
     with pytest.raises(errors.InvalidSetting, match="nothing would run it") as caught:
         getattr(endpoint, call)("x", function)
     assert "run_coroutine_threadsafe" in caught.value.remedy
+    assert bus.find("x") == []
+
+
+def parts(message: shmbus.Message) -> Iterator[int]:
+    yield 1
+
+
+async def later_parts(message: shmbus.Message) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [parts, later_parts])
+def test_a_function_that_yields_is_refused_since_nothing_would_iterate_over_it(
+    bus: shmbus.Bus, attach: Attach, function: Any
+) -> None:
+    endpoint = attach()
+    with pytest.raises(errors.InvalidSetting, match="yields: nothing would iterate over it"):
+        endpoint.handle("x", function)
     assert bus.find("x") == []

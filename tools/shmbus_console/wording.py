@@ -14,6 +14,7 @@ class Options(errors.Wording):
     endpoints = "shmbus ls"
     route = "shmbus route"
     whose = "the bus's "
+    which_bus = " (--bus)"
     traceback = False
 
     def wait_for(self, type: str) -> str:
