@@ -410,6 +410,7 @@ class Looped:
 @disjoint_base
 class LoopReply(PendingReply):
     future: asyncio.Future[None] | None
+    def _tell(self) -> bool: ...
     def raise_or_return(self) -> Message: ...
 
 @final

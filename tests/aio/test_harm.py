@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
+import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 import shmbus
 import shmbus.aio
 from shmbus import Settings, errors
+from shmbus.testing import eventually
 
 from .stage import AioAttach, facts
 
@@ -225,3 +229,63 @@ async def test_callbacks_have_the_context_of_the_attach_whoever_made_the_loop_lo
             server._turns.again()
             await each
         assert set(seen) == {"attach"}
+
+
+def test_a_loop_that_is_closed_under_tasks_that_wait_ends_its_endpoint_quietly(
+    bus: shmbus.Bus, loop_factory: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with shmbus.attach(bus.name, name="server") as server:
+        kept: list[shmbus.Message] = []
+
+        def never(message: shmbus.Message) -> None:
+            message.defer()
+            kept.append(message)
+
+        server.handle("never", never)
+        server.start()
+        loop = loop_factory()
+        tasks: list[asyncio.Future[Any]] = []
+
+        async def main() -> None:
+            ep = await shmbus.aio.attach(bus.name, name="ep")
+            tasks.extend(map(asyncio.ensure_future, [ep.request("never"), ep.receive(), ep.run()]))
+            while not kept:
+                await asyncio.sleep(0.001)
+
+        loop.run_until_complete(main())
+        loop.close()
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # the program's fault
+        del task, loop
+        tasks.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it was never closed
+            eventually(lambda: gc.collect() is not None and len(bus.endpoints()) == 1)
+    assert [record.getMessage() for record in caplog.records if record.name == "shmbus"] == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+async def test_tasks_that_begin_at_once_leave_nothing(bus: shmbus.Bus, attach: AioAttach) -> None:
+    factory = getattr(asyncio, "eager_task_factory", None)
+    asyncio.get_running_loop().set_task_factory(factory)
+    async with attach("ep") as ep, attach("server", concurrency=2) as server:
+        seen: list[object] = []
+
+        async def note(message: shmbus.Message) -> None:
+            seen.append(message.payload)
+
+        @server.handle("echo")
+        async def echo(message: shmbus.Message) -> object:
+            return message.payload
+
+        for group in ("one", "two"):
+            await server.subscribe("note", note, group=group)
+        server.start()
+        for number in range(10):
+            await ep.publish("note", number)
+            assert (await ep.request("echo", number)).payload == number
+        while len(seen) < 20 or facts(bus, "server").in_hand:
+            await asyncio.sleep(0)
+        assert not server._turns.jobs._tasks
+        assert not server._looped.jobs
+        assert facts(bus, "server").held == 0

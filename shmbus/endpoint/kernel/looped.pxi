@@ -526,6 +526,10 @@ cdef class LoopReply(PendingReply):
 
     cdef public object future    # asyncio's, set when it is done
 
+    def _tell(self):
+        """By the thread that ends an endpoint whose loop is gone: nobody is left to be told."""
+        return True
+
     def raise_or_return(self):
         """Its reply. Raises the error that came instead."""
         if self._outcome == ARRIVED and self._message._header.kind == SB_REPLY:
