@@ -221,6 +221,32 @@ def test_the_recorder_waits_for_what_it_is_asked_for(
         assert len(seen) == 0
 
 
+async def double_in_a_loop(endpoint: shmbus.aio.Endpoint, times: int) -> None:
+    async def double(message: shmbus.Message[int]) -> int:
+        return message.payload * times
+
+    endpoint.handle("double", double)
+    await endpoint.run()
+
+
+def test_the_function_of_a_worker_may_be_async(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    process = worker(double_in_a_loop, 2)
+    client = attach()
+    client.wait_for("double")
+    assert client.request("double", 21, timeout=60).payload == 42
+    process.stop()
+
+
+def test_run_async_says_that_it_is_no_decorator_of_tests() -> None:
+    async def test_something(bus: shmbus.Bus) -> None:
+        raise AssertionError(bus)
+
+    with pytest.raises(TypeError, match=r"missing a required argument: 'bus'.*within it"):
+        run_async(test_something)
+
+
 def test_what_runs_in_an_event_loop_is_tested_without_a_plugin(
     bus: shmbus.Bus, aio_attach: AioAttach, recorder: MakeRecorder
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import inspect
@@ -85,15 +86,30 @@ def main(encoded: str) -> None:
             host(task.bus, settings=task.settings, ready=lambda bus: report(Report(at="ready")))
             return
         function = _load(task.function)
-        with attach(task.bus, name=task.name, **task.options) as endpoint:
-            report(Report(at="ready"))
-            value = function(endpoint, *task.arguments)
+        if inspect.iscoroutinefunction(function):
+            value = _run_in_loop(function, task, lambda: report(Report(at="ready")))
+        else:
+            with attach(task.bus, name=task.name, **task.options) as endpoint:
+                report(Report(at="ready"))
+                value = function(endpoint, *task.arguments)
         report(Report(at="returned", value=value))
     except Exception as why:
         # Also where nobody asks for its result: pytest shows it with a test that fails.
         traceback.print_exc()
         report(Report(at="raised", trace=traceback.format_exc()))
         raise SystemExit(1) from why
+
+
+def _run_in_loop(function: Callable[..., Any], task: Task, ready: Callable[[], None]) -> Any:
+    """What an `async def` returns, with an endpoint of an event loop."""
+    import shmbus.aio  # here, so that a process which does not need it begins sooner
+
+    async def run() -> Any:
+        async with shmbus.aio.attach(task.bus, name=task.name, **task.options) as endpoint:
+            ready()
+            return await function(endpoint, *task.arguments)
+
+    return asyncio.run(run())
 
 
 def _load(function: Function) -> Callable[..., Any]:

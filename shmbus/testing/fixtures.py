@@ -206,9 +206,10 @@ def recorder(attach: Attach) -> MakeRecorder:
 def worker(bus_name: str, _served: bool) -> Iterator[StartWorker]:
     """`worker(function, *arguments, name=None, **options)`: calls `function(endpoint, *arguments)`
     in a process of its own, with an endpoint on the test's bus (`name`, `timeout`, `settings` and
-    `reconnect`: see `shmbus.attach`); returns when that is attached. The function stands at the top
-    of its module; arguments and result are plain values. What it raises is printed on standard
-    error. It gets SIGTERM when the test ends, as a SystemExit in its main thread.
+    `reconnect`: see `shmbus.attach`); returns when that is attached. An `async def` runs in an
+    event loop, with an endpoint of `shmbus.aio`. The function stands at the top of its module;
+    arguments and result are plain values. What it raises is printed on standard error. It gets
+    SIGTERM when the test ends, as a SystemExit in its main thread.
 
     `worker(path, *arguments)`: runs a program, `python PATH ARGUMENTS`; returns at once. Its
     SHMBUS_BUS is the test's bus, so `shmbus.attach()` and the command `shmbus` take that."""

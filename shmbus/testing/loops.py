@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -17,6 +18,13 @@ def run_async(main: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T
     """Run `await main(*arguments)` in an event loop of its own, and return what it returned: a
     call, or a decorator of a function that stands in a test. Fails the test after `TIMEOUT`
     seconds."""
+    try:
+        inspect.signature(main).bind(*arguments)
+    except TypeError as why:
+        raise TypeError(
+            f"run_async calls {main!r} here and now: {why}. Let a test take the fixtures, and "
+            "decorate an `async def main()` within it"
+        ) from None
 
     async def in_time() -> T:
         async with asyncio.timeout(TIMEOUT):
