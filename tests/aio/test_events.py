@@ -326,6 +326,30 @@ async def test_a_subscription_ends(bus: shmbus.Bus, attach: AioAttach) -> None:
         assert bus.find("note") == []
 
 
+async def test_a_message_is_in_hand_while_its_task_works(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("ep") as ep:
+        begun, finish = list[int](), asyncio.Event()
+
+        async def work(message: shmbus.Message) -> None:
+            begun.append(message.payload)
+            await finish.wait()
+
+        await ep.subscribe("note", work, group="team")
+        ep.start()
+        for number in range(3):
+            await ep.publish("note", number)
+            while len(begun) <= number:
+                await asyncio.sleep(0)
+        at_work = facts(bus, "ep")
+        assert (at_work.in_hand, at_work.held) == (3, 3)
+        finish.set()
+        while facts(bus, "ep").in_hand:
+            await asyncio.sleep(0)
+        assert facts(bus, "ep").held == 0
+
+
 async def test_others_have_their_turn_once_one_of_too_many_is_taken(attach: AioAttach) -> None:
     async with attach("ep", concurrency=4) as ep:
         sub, came = await ep.subscribe("note"), asyncio.Event()

@@ -3,7 +3,8 @@
  * Its requester says so in a record behind it (endpoint/native/cancel.h), and whom it was given to stands in
  * `given`, so an endpoint can name requests of its own only. The server is told among its replies, never out of the
  * space that is kept for errors. From there on the request has ended: it is told of once, and a late reply is an orphan.
- * Nothing of it is in the journal: a successor that finds the record again, and not that mark, tells it again. What waits in a backlog is dropped there, because its entry in UP is free by then.
+ * Nothing of it is in the journal: a successor that finds the record again, and not that mark, tells it again. What
+ * waits in a backlog is dropped there, because its entry in UP is free by then.
  *
  * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all, dp_tell_cancel. */
 #pragma once

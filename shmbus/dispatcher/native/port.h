@@ -5,8 +5,8 @@
  *
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
  *         dp_untouched, dp_in_hand;
- *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent; dp_wake_backlogs; dp_row_begin,
- *         dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
+ *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
+ *         dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #pragma once
 
 #include "shmbus/dispatcher/native/orders.h"

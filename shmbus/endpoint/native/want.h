@@ -65,8 +65,8 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     }
 }
 
-/* Ask for the least tail that serves one of those who wait for space, the event among them. Stored before the view is taken, whose seq
- * loads of the tails come after it; dp_ring_all stores the tails, then looks at the need. */
+/* Ask for the least tail that serves one of those who wait for space, the event among them. Stored before the view is
+ * taken, whose seq loads of the tails come after it; dp_ring_all stores the tails, then looks at the need. */
 static inline void ep_store_need(struct ep_endpoint *e, uint32_t ring)
 {
     uint64_t need = e->event_need[ring];
