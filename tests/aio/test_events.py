@@ -164,6 +164,28 @@ async def test_a_ring_that_stays_full_says_so(attach: AioAttach) -> None:
                 break
 
 
+@pytest.mark.bus(in_bytes=4096, out_bytes=4096, block_timeout=60.0)
+async def test_who_comes_later_does_not_pass_one_that_waits_for_space(attach: AioAttach) -> None:
+    async with attach("source") as source, attach("sink") as sink:
+        messages = aiter(await sink.subscribe("data"))
+        with pytest.raises(errors.QueueFull):
+            await source.publish_many([("data", b"")] * 300, timeout=0.05)
+        first = asyncio.create_task(source.publish("data", bytes(800), timeout=None))
+        while not source._looped.waiting:
+            await asyncio.sleep(0)
+        for _ in range(4):
+            await anext(messages)
+        for _ in range(2):  # there is space for small ones by now
+            while not source._looped.post(1, "data", b"", True):
+                await asyncio.sleep(0)
+        later = asyncio.create_task(source.publish_many([("data", b"later")], timeout=None))
+        got = [0, 0]
+        while got[-1] != 5:
+            got.append(len((await anext(messages)).payload))
+        assert got[-2:] == [800, 5]
+        await asyncio.gather(first, later)
+
+
 async def test_receive_waits_no_longer_than_it_may_and_loses_nothing_when_cancelled(
     attach: AioAttach,
 ) -> None:
