@@ -37,13 +37,19 @@ class Jobs:
 
     def begin(self, job: Job) -> None:
         """Work on a message."""
+        work = self._work(job)
         self._beginning = True
         try:
             task = self._loop.create_task(
-                self._work(job),
+                work,
                 name=f"shmbus:{self._endpoint}:{job.message.type}",
                 context=self._context.copy(),
             )
+        except Exception as why:  # of the program's own task factory
+            work.close()
+            job.raised(why)
+            job.end()
+            return
         finally:
             self._beginning = False
         self._tasks[job] = task
