@@ -12,6 +12,7 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
@@ -45,6 +46,7 @@ class Turns:
         self.line = Line(looped, loop, self._arm)
         self.receivers = Receivers(looped, loop)
         looped.resume, looped.forgo = self.again, self.receivers.forgo
+        looped.pause = partial(asyncio.sleep, 0)
         self.runs = 0
         """How many messages can be worked on at a time though nobody waits for one."""
         self._context = contextvars.copy_context()  # of callbacks, whoever has a turn made

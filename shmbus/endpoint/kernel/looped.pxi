@@ -176,6 +176,7 @@ cdef class Looped:
     cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
     cdef readonly uint64_t ended # how many jobs have
     cdef public object resume    # Python: the loop is to look again
+    cdef public object pause     # and: what to await so that others in the loop have a turn
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
     cdef public bint waiting     # calls wait for space: others go behind them
 
@@ -539,15 +540,15 @@ cdef class LoopReply(PendingReply):
 
 @cython.final
 cdef class LoopIteration:
-    """An iteration over the messages of an endpoint, or of one subscription, that have no callback. It is its own
-    awaitable: what is there already costs no coroutine, and does not suspend."""
+    """An iteration over the messages of an endpoint, or of one subscription, that have no callback. What is there already
+    does not suspend."""
 
     cdef Looped _looped
     cdef object _jobs            # deque of Job: of the endpoint, or of one subscription
     cdef Gate _gate              # of a subscription; None: of the endpoint
     cdef object _await           # Python: a future that is done when there may be more; None at the end
     cdef Job _current            # in hand until the next one is asked for
-    cdef object _future
+    cdef bint _waits             # a task does, in it
 
     def __init__(self, Looped looped not None, Gate gate, wait):
         self._looped = looped
@@ -580,58 +581,48 @@ cdef class LoopIteration:
         self._current = <Job>first
         return self._current.message
 
-    def __anext__(self):
-        if self._future is not None:
+    async def __anext__(self):
+        cdef Message m = self._begin_next()
+        while m is None:
+            if self._looped.why == PAUSE:
+                self._looped._taken = 0
+                await self._looped.pause()   # the task goes on after others
+            else:
+                future = self._await(self._gate)
+                if future is None:
+                    raise StopAsyncIteration
+                self._waits = True
+                try:
+                    await future
+                except BaseException:
+                    self._looped.forgo(self._gate, future)
+                    self._looped.resume()    # another may have what it was woken for
+                    raise
+                finally:
+                    self._waits = False
+            m = self._look()
+        return m
+
+    cdef Message _begin_next(self):
+        if self._waits:
             raise RuntimeError("another task waits in this iteration: begin one of your own, `async for` does")
         self.put_down()
-        return self
+        return self._look()
 
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def send(self, value):
-        return self.__next__()
-
-    def __next__(self):
+    cdef Message _look(self):
+        """The next message, if it is there."""
         cdef Message m
         cdef Looped looped = self._looped
-        cdef object future
-        self._future = None
         if not self._jobs:
             if self._gate is None:
                 m = looped._next(True)
                 if m is not None:
                     if m._position != SB_NOWHERE:
                         self._current = looped._job(m, None)
-                    raise StopIteration(m)
+                    return m
             else:
                 looped._next(False)
-        if self._jobs:
-            raise StopIteration(self._pop())
-        if looped.why == PAUSE:
-            looped._taken = 0
-            return None            # the task goes on after others
-        future = self._await(self._gate)
-        if future is None:
-            raise StopAsyncIteration
-        self._future = future
-        future._asyncio_future_blocking = True
-        return future
-
-    def throw(self, kind, value=None, trace=None):
-        self.close()
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        raise value
-
-    def close(self):
-        future, self._future = self._future, None
-        if future is not None:
-            self._looped.forgo(self._gate, future)
-        self._looped.resume()      # another may have what it was woken for
+        return self._pop() if self._jobs else None
 
     def put_down(self):
         """The message that it yielded last is done with."""
