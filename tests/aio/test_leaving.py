@@ -197,7 +197,8 @@ async def test_whoever_waits_when_it_is_closed_is_told(attach: AioAttach) -> Non
         receiving = asyncio.create_task(ep.receive())
         request = asyncio.create_task(ep.request("never", timeout=None))
         running = asyncio.create_task(ep.run())
-        await asyncio.sleep(0.01)
+        while len(kept) < 2:
+            await asyncio.sleep(0.001)
         await ep.close()
         assert await iterating == "ended"
         await running
