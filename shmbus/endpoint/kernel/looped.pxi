@@ -289,6 +289,8 @@ cdef class Looped:
         """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be worked
         on at a time; 0: none is wanted."""
         cdef uint32_t wants = SB_EVENT_REPLIES | SB_EVENT_STATE
+        if not self._connection.ours():
+            return False           # a forked child that goes on in its parent's loop
         if receivers != self._threads.runners:
             self._threads.runners = receivers
             self._threads._publish_receivers()

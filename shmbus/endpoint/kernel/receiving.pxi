@@ -134,8 +134,8 @@ cdef class Receiving:
                     m._calling = 0
                     self._count_error()
                     self._give_up(m, m.owed() & ~(ran | failed) | again, failed & ~again, error)
-                    if m._position != SB_NOWHERE:
-                        self._threads.done(m, ANSWER_TIMEOUT)
+                    if m._position != SB_NOWHERE and not m._jobs:
+                        self._threads.done(m, self._patience())
                     raise
                 finally:
                     m._calling = 0

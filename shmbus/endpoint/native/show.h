@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 
 #define EP_SHOW_NS 20000000u /* how often to look, or to try again: the dispatcher may have no descriptor left */
+#define EP_REFUSED_NS 500000000u /* and after a refusal */
 
 static inline void ep_leave_event_door(struct ep_endpoint *e)
 {
@@ -75,7 +76,7 @@ static inline uint64_t ep_show_event(struct ep_endpoint *e, uint64_t now)
         return e->event_again;
     ep_leave_event_door(e);
     if (answered != RB_OK)
-        return e->event_again;
+        return e->event_again = now + EP_REFUSED_NS;
     e->event_taken = e->serial; /* DOWN says so when it is */
     return SB_NOWHERE;
 }
