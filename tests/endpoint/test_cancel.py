@@ -111,6 +111,27 @@ def test_a_timeout_withdraws_the_request(bus: shmbus.Bus, attach: Attach) -> Non
     eventually(lambda: all(message.cancelled for message in kept))
 
 
+def test_what_a_handler_returns_or_raises_once_it_sees_the_deadline_is_no_answer(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    client, server = attach("client"), attach("server")
+
+    def until_cancelled(message: Message) -> None:
+        while not message.cancelled:
+            pass
+
+    @server.handle("raise")
+    def end(message: Message) -> None:
+        until_cancelled(message)
+        raise InterruptedError
+
+    server.handle("return", until_cancelled)
+    server.start()
+    for type in ("return", "raise") * 3:
+        with pytest.raises(errors.RequestTimeout):
+            client.request(type, timeout=0.02)
+
+
 def test_closing_the_iterator_of_many_requests_withdraws_those_under_way(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

@@ -85,7 +85,7 @@ cdef class Job:
         """It has returned this. Raises what cannot be sent as a reply."""
         cdef Message m = self.message
         self._end_limit()
-        if self.is_request and not (m._answered or m._refused or m._deferred):
+        if self.is_request and not (m._answered or m._refused or m._deferred or m._too_late()):
             try:
                 m.reply(value)
             except Exception as error:
@@ -103,7 +103,7 @@ cdef class Job:
             if self._event.mask != SB_PLAIN:
                 receiving._give_up(m, self._event.mask if self._event.retry else 0,
                                    0 if self._event.retry else self._event.mask, error)
-        elif m._header.kind != SB_REQUEST or m._answered:
+        elif m._header.kind != SB_REQUEST or m._answered or m._too_late():
             receiving._log_failure(m, error)
         else:
             receiving._try_fail(m, error)

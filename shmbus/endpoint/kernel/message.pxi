@@ -163,6 +163,11 @@ cdef class Message:
                 or self._withdrawn())
         return self._cancelled
 
+    cdef bint _too_late(self) noexcept:
+        """Whether its handler has seen that the deadline is over. What it returns then, or raises, is
+        no answer: its requester is about to raise `RequestTimeout`, and must not get it just before."""
+        return self._cancelled and 0 < self._header.deadline_ns <= rb_now()
+
     cdef bint _withdrawn(self) noexcept:
         cdef ep_endpoint *e = self._connection.e
         cdef bint withdrawn

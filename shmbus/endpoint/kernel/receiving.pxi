@@ -195,7 +195,7 @@ cdef class Receiving:
             value = checked(self._call(callbacks.handler, m, callbacks.limit_ns))
         except BaseException as error:
             self._count_error()
-            if m._header.kind != SB_REQUEST or m._answered:
+            if m._header.kind != SB_REQUEST or m._answered or m._too_late():
                 if isinstance(error, Exception):
                     self._log_failure(m, error)
             else:
@@ -207,7 +207,7 @@ cdef class Receiving:
                 raise
             m.done()
             return 0
-        if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred):
+        if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred or m._too_late()):
             try:
                 m.reply(value)
             except BaseException as error:
