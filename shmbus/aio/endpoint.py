@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
@@ -92,6 +93,7 @@ class Endpoint:
         self._turns = Turns(inner._connection, self._looped, self._loop)
         self._ending = Ending(inner, self._looped, self._turns, self._loop, self.start)
         self._iterations = {}
+        inner._subscribing.loop_thread = threading.get_ident()
         self._turns.begin()
         return self
 
@@ -428,7 +430,8 @@ class Endpoint:
         loop; what it returns is the reply. Where the requester withdraws the request, the task is
         cancelled. `concurrency`: how many messages an `async def` works on at a time, by default as
         many as the endpoint may. The bus routes by it when this returns, for which the loop waits
-        some 0.1 ms. All else is as in `shmbus.Endpoint.handle`.
+        some 0.1 ms, and 20 at the most: where the dispatcher is held up, or gone, it does so later.
+        All else is as in `shmbus.Endpoint.handle`.
         """
         self._here()
         patterns.check_pattern(pattern)

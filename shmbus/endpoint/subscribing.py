@@ -32,6 +32,10 @@ OnError = Literal["drop", "retry"]
 CONFIRM = 5.0
 """Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
 
+MOMENT = 0.02
+"""And so many where they would hold up an event loop: a dispatcher that has none to spare reads the
+log of interests later, and so does the next one."""
+
 
 class Subscription:
     """What `subscribe` and `on_death` return; `close` ends it. A context manager.
@@ -79,6 +83,8 @@ class Subscribing:
         self._interests, self._runners, self._ending = interests, runners, ending
         self._lock = threading.RLock()
         self._ids = count(1)
+        self.loop_thread: int | None = None
+        """Of an endpoint in an event loop: the thread that may wait but a moment."""
 
     def subscribe(
         self,
@@ -253,9 +259,11 @@ class Subscribing:
 
     def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> None:
         version = self._write(interests, operation)
-        if not self._endpoint._connection.await_interests(version, CONFIRM):
+        brief = threading.get_ident() == self.loop_thread
+        if self._endpoint._connection.await_interests(version, MOMENT if brief else CONFIRM):
+            self._seat.log.drop_old()  # the dispatcher has opened the new one
+        elif not brief:
             raise self._explanations.no_answer(CONFIRM)
-        self._seat.log.drop_old()  # the dispatcher has opened the new one
 
     def _write(self, interests: Sequence[LocalInterest], operation: InterestOp) -> int:
         """Write them to the log; returns the version that has them."""

@@ -433,3 +433,17 @@ async def test_who_rides_out_a_death_is_told_where_the_bus_is_over(
             pass  # and ended in good order
         with pytest.raises(errors.BusDown):
             await running
+
+
+async def test_a_handler_is_added_while_the_dispatcher_is_gone_and_the_next_one_knows_of_it(
+    bus_name: str, bus_process: BusProcess
+) -> None:
+    async with shmbus.aio.attach(bus_name, name="ep", reconnect=True) as ep:
+        bus_process.kill()
+        while ep._inner._connection.trouble() == 0:
+            await asyncio.sleep(0.001)
+        ep.handle("late", lambda message: "answered")  # which raises nothing
+        ep.start()
+        await asyncio.to_thread(bus_process.start)
+        retry = shmbus.Retry(attempts=100, on=(errors.NoRoute,))
+        assert (await ep.request("late", timeout=60, retry=retry)).payload == "answered"
