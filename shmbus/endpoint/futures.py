@@ -111,6 +111,8 @@ class Reply(PendingReply, Future["Message"]):  # type: ignore[override]  # what 
             condition = self._guard(threading.Condition(), _Waiters())
             if self._hook(None):
                 self._pump.expect(self)
+            elif not self._tell():  # its reply was there, and nobody had looked
+                self._pump.tell_later(self)
             self._watched = True
         return condition
 
@@ -166,6 +168,7 @@ class Pump:
         self._expected: list[Reply] = []  # those that the thread has not yet in its heap
         self._deadlines: list[Reply] = []  # a heap
         self._late: list[Reply] = []  # those whose condition somebody held
+        self._done: list[Reply] = []  # and those of which another thread says so
         self._many = _MANY
         self._until = _NEVER
         self._requests.serve(Reply, self)
@@ -175,6 +178,11 @@ class Pump:
         self._expected.append(reply)
         if reply.deadline < self._until:
             self._requests.nudge()
+
+    def tell_later(self, reply: Reply) -> None:
+        """Tell of this one, which is done, once nobody holds its condition."""
+        self._done.append(reply)
+        self._requests.nudge()
 
     def fail(self, error: BaseException) -> None:
         """Fail all of them: the endpoint is closed."""
@@ -217,5 +225,7 @@ class Pump:
         return self._until
 
     def _tell(self, replies: Iterable[Any]) -> None:
+        while self._done:
+            self._late.append(self._done.pop())
         late, self._late = self._late, []
         self._late += [reply for reply in [*late, *replies] if not reply._tell()]

@@ -284,7 +284,7 @@ def test_a_hung_worker_holds_no_more_of_a_burst_of_requests_than_prefetch_allows
     assert not first.done()
     assert all(f.result().payload == futures.index(f) for f in answered)
     kill(hung.pid)  # what it held unbegun goes to the other, or its caller is told
-    wait_for_futures([first, *futures], 60)
+    assert not wait_for_futures([first, *futures], 60).not_done
     outcomes = [f.exception() for f in [first, *futures]]
     assert all(isinstance(e, shmbus.EndpointDied) for e in outcomes if e is not None)
 

@@ -314,3 +314,19 @@ def test_futures_fail_when_the_bus_goes_down(bus_process: BusProcess, attach: At
         assert isinstance(in_time(partial(future.exception, 30)), errors.BusDown)
     eventually(lambda: told)
     eventually(futures[2].done)
+
+
+def test_who_waits_for_several_sees_those_whose_reply_had_come_before(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+
+    def forwarded() -> int:
+        return next(e.forwarded for e in bus.endpoints() if e.name == "server")
+
+    for number in range(5, 26, 5):
+        futures = [client.request_async("echo") for _ in range(5)]
+        eventually(partial(lambda all: forwarded() == all, number))
+        assert not concurrent.futures.wait(futures, 60).not_done
