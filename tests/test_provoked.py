@@ -3,6 +3,7 @@ with what to do. An error without its case here fails the first test."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pickle
@@ -22,6 +23,7 @@ import psutil
 import pytest
 
 import shmbus
+import shmbus.aio
 from ringbuf import Segment, layout_text
 from shmbus import errors
 from shmbus.shared import layout, names
@@ -484,6 +486,8 @@ def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: At
         dispatcher=bus_process.pid,
         silent=such(lambda seconds: seconds > 0),
         stopped=True,
+        inherited=None,
+        sent=True,
     ):
         client.request("x", timeout=0.05)
     bus_process.resume()
@@ -748,6 +752,17 @@ def test_an_endpoint_in_a_forked_child(bus: shmbus.Bus, worker: StartWorker) -> 
     parent = worker(use_in_child, name="parent")
     with provoked(errors.ForkedEndpoint, "Attach in the child", endpoint="parent", pid=parent.pid):
         told_by(parent)
+
+
+def test_an_endpoint_of_another_event_loop(bus: shmbus.Bus) -> None:
+    async def here() -> None:
+        async with shmbus.aio.attach(bus.name, name="e") as endpoint:
+            with provoked(
+                errors.WrongLoop, "asyncio.run_coroutine_threadsafe", endpoint="e", closed=False
+            ):
+                await asyncio.to_thread(asyncio.run, endpoint.publish("x"))
+
+    asyncio.run(here())
 
 
 # Using an endpoint ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from shmbus import errors
 from shmbus.services.serving import Operation
 from shmbus.shared import names, patterns
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
+from shmbus.shared.signals import uninterrupted
 
 from . import payloads
 from ._kernel import EndpointCore, Gate, Message
@@ -224,8 +225,9 @@ class Subscribing:
         if self._ending.begun:
             raise errors.EndpointClosed(endpoint=self._seat.name)
         try:
-            for each in interests:
-                self._interests.add(each)
+            with uninterrupted():  # half an addition could not be taken back
+                for each in interests:
+                    self._interests.add(each)
             self.forget_callbacks()
             self._change(interests, InterestOp.ADD)
             if any(each.function is not None for each in interests):
