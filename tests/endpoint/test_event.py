@@ -68,8 +68,7 @@ def test_what_nobody_wants_to_know_of_does_not_make_it_readable(bus: Bus) -> Non
         future = a.request_async("r", 1)
         settle(a, REPLIES)
         assert readable(event)
-        assert a._connection.arm(REPLIES)
-        assert future.result(TIMEOUT).payload == 1
+        assert future.result(TIMEOUT).payload == 1  # or the thread of the futures has taken it
         assert not a._connection.arm(REPLIES)
         b.publish("x")
         eventually(a._data_waits)
