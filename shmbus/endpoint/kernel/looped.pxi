@@ -82,7 +82,7 @@ cdef class Job:
         return function(self.message)
 
     def returned(self, value):
-        """It has returned this. Raises what cannot be sent as a reply."""
+        """It has returned this: the reply, unless it was given or put off. What cannot be sent is logged."""
         cdef Message m = self.message
         self._end_limit()
         if self.is_request and not (m._answered or m._refused or m._deferred or m._too_late()):
