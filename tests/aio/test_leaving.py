@@ -19,7 +19,7 @@ from shmbus import errors
 from shmbus.aio import ending, jobs
 from shmbus.testing import BusProcess, eventually
 
-from .stage import AioAttach
+from .stage import AioAttach, facts
 
 
 def keep(ep: shmbus.aio.Endpoint) -> list[shmbus.Message]:
@@ -448,3 +448,18 @@ async def test_a_handler_is_added_while_the_dispatcher_is_gone_and_the_next_one_
         await asyncio.to_thread(bus_process.start)
         retry = shmbus.Retry(attempts=100, on=(errors.NoRoute,))
         assert (await ep.request("late", timeout=60, retry=retry)).payload == "answered"
+
+
+async def test_who_iterates_gets_what_had_come_before_the_end(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    ep = await attach("ep")
+    sub, got = await ep.subscribe("note"), list[int]()
+    await ep.publish_many([("note", number) for number in range(5)])
+    while facts(bus, "ep").untouched < 5:
+        await asyncio.sleep(0)
+    async for message in sub:
+        got.append(message.payload)
+        if len(got) == 1:
+            await ep.close()
+    assert got == list(range(5))

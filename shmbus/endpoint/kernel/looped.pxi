@@ -475,14 +475,21 @@ cdef class Looped:
         return 0
 
     def release_all(self, gates):
-        """The endpoint leaves: the same of all that nobody has begun. `gates`: of its interests."""
-        cdef list queue = list(self.queue)
+        """The endpoint leaves: what nobody has begun is given back where others could have it. `gates`: of its interests.
+        Who iterates over one still gets the plain messages that are here."""
+        cdef list queue = list(self.queue), plain
+        cdef Gate gate
         self.queue.clear()
         for job in queue:
             (<Job>job).abandoned("nobody has begun it here")
             (<Job>job).end()
-        for gate in gates:
+        for one in gates:
+            gate = <Gate>one
+            plain = [m for m in gate.waiting if type(m) is Message]
+            for m in plain:
+                gate.waiting.remove(m)
             self.release(gate)
+            gate.waiting.extend(plain)
 
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""
