@@ -32,7 +32,7 @@ def entry(
     length = layout.INTEREST.itemsize + len(body)
     head = np.zeros(1, layout.INTEREST)
     fixed = (length, op, role, int(bool(group)), flags, identifier)
-    head[0] = (*fixed, len(pattern), len(group), len(description))
+    head[0] = (*fixed, len(pattern), len(group), len(description), 0, 0, 0, 0)
     return (head.tobytes() + body).ljust(-(-length // 8) * 8, b"\0")
 
 

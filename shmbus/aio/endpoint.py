@@ -29,6 +29,7 @@ from shmbus.endpoint._kernel import (
     Message,
     in_force,
     until,
+    ways,
 )
 from shmbus.endpoint.many import window_of
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
@@ -123,32 +124,40 @@ class Endpoint:
     # Sending ---------------------------------------------------------------------------------
 
     async def publish(
-        self, type: str, payload: object = None, *, timeout: float | None = 5.0
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        retain: bool = False,
+        urgent: bool = False,
     ) -> None:
         """Send an event to all who subscribe to a matching pattern. It is accepted when this
         returns, which is at once unless this endpoint's ring is full. Arguments and errors are
         those of `shmbus.Endpoint.publish`."""
         self._here()
-        if not self._looped.post(_EVENT, type, payload, False):
-            await self._post_in_line(_EVENT, type, payload, timeout)
+        flags = ways(retain, urgent)
+        if not self._looped.post(_EVENT, flags, type, payload, False):
+            await self._post_in_line(_EVENT, flags, type, payload, timeout)
 
     async def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None:
         """Send a command to the one endpoint that handles the most specific matching pattern; like
         `publish`."""
         self._here()
-        if not self._looped.post(_SEND, type, payload, False):
-            await self._post_in_line(_SEND, type, payload, timeout)
+        if not self._looped.post(_SEND, 0, type, payload, False):
+            await self._post_in_line(_SEND, 0, type, payload, timeout)
 
     async def _post_in_line(
         self,
         kind: int,
+        flags: int,
         type: str,
         payload: object,
         timeout: float | None,
         number: int | None = None,
     ) -> None:
         await self._turns.line.wait(
-            lambda: self._looped.post(kind, type, payload, True),
+            lambda: self._looped.post(kind, flags, type, payload, True),
             seconds(timeout),
             lambda: self._looped.full(type, timeout, number),
         )
@@ -164,7 +173,7 @@ class Endpoint:
         while True:
             number, left = self._looped.post_many(source, number)
             if left is not None:
-                await self._post_in_line(_EVENT, *left, timeout, number)
+                await self._post_in_line(_EVENT, 0, *left, timeout, number)
                 number += 1
             elif number < 0:
                 return
@@ -187,11 +196,17 @@ class Endpoint:
         return Batch(made, self._post_batched)
 
     async def _post_batched(
-        self, batch: KernelBatch, kind: int, type: str, payload: object, timeout: float | None
+        self,
+        batch: KernelBatch,
+        kind: int,
+        flags: int,
+        type: str,
+        payload: object,
+        timeout: float | None,
     ) -> None:
         self._here()
-        if not self._looped.post(kind, type, payload, False, batch):
-            await self._post_in_line(kind, type, payload, timeout)
+        if not self._looped.post(kind, flags, type, payload, False, batch):
+            await self._post_in_line(kind, flags, type, payload, timeout)
 
     async def request(
         self,
@@ -298,7 +313,10 @@ class Endpoint:
         callback: Callback | None = None,
         *,
         group: str | None = None,
+        key: str | None = None,
         overflow: patterns.Overflow = "block",
+        depth: int | None = None,
+        history: int = 0,
         payload_type: Any = None,
         on_error: OnError = "drop",
         limit: float | None = None,
@@ -329,7 +347,10 @@ class Endpoint:
                 pattern,
                 callback,
                 group=group,
+                key=key,
                 overflow=overflow,
+                depth=depth,
+                history=history,
                 payload_type=payload_type,
                 on_error=on_error,
                 limit=limit,

@@ -262,7 +262,13 @@ class Batch:
         trace: TracebackType | None,
     ) -> None: ...
     def publish(
-        self, type: str, payload: object = None, *, timeout: float | None = 5.0
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        retain: bool = False,
+        urgent: bool = False,
     ) -> None: ...
     def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None: ...
     def flush(self) -> None: ...
@@ -283,7 +289,13 @@ class EndpointCore:
     @property
     def reconnect(self) -> bool: ...
     def publish(
-        self, type: str, payload: object = None, *, timeout: float | None = 5.0
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        retain: bool = False,
+        urgent: bool = False,
     ) -> None: ...
     def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None: ...
     def publish_many(
@@ -378,7 +390,13 @@ class Looped:
     def end(self) -> None: ...
     def require(self) -> None: ...
     def post(
-        self, kind: int, type: str, payload: object, first: bool, batch: Batch | None = None
+        self,
+        kind: int,
+        flags: int,
+        type: str,
+        payload: object,
+        first: bool,
+        batch: Batch | None = None,
     ) -> bool: ...
     def post_many(
         self, items: Iterator[tuple[str, object]], number: int
@@ -426,3 +444,5 @@ class LoopIteration:
     def __anext__(self) -> Coroutine[Any, Any, Message]: ...
     def take(self) -> Message | None: ...
     def put_down(self) -> None: ...
+
+def ways(retain: bool, urgent: bool) -> int: ...

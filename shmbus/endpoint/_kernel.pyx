@@ -90,6 +90,7 @@ __all__ = [
     "prepare_up",
     "until",
     "up_size",
+    "ways",
 ]
 
 cdef object log = logging.getLogger("shmbus")

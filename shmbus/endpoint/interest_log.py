@@ -31,6 +31,9 @@ class Entry(NamedTuple):
     pattern: bytes
     group: bytes
     description: bytes
+    history: int
+    depth: int
+    key: int
 
     @property
     def size(self) -> int:
@@ -117,4 +120,7 @@ def _entry(operation: layout.InterestOp, interest: LocalInterest) -> Entry:
         pattern=b"" if removes else interest.pattern.encode(),
         group=b"" if removes else interest.group.encode(),
         description=b"" if removes else interest.description,
+        history=0 if removes else interest.history,
+        depth=0 if removes else interest.depth,
+        key=0 if removes else interest.key,
     )

@@ -35,6 +35,12 @@ class LocalInterest(msgspec.Struct, frozen=True):
     retry: bool = False
     description: bytes = b""
     """What observers are told about it."""
+    history: int = 0
+    """How many of each type that were kept it wants at first."""
+    depth: int = 0
+    """How many messages, or types, may wait where it loses what has waited longest."""
+    key: int = 0
+    """Of a group's: a bit for each token of the type that belongs to the key."""
     gate: Gate | None = None
     """In an event loop: where the jobs of an asynchronous function begin."""
 

@@ -44,9 +44,10 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_PART
         SB_END
         SB_CANCEL
-        SB_CONTROL
+        SB_CREDIT
         SB_TAP
         SB_NACK
+        SB_QUERY
     enum: # sb_record_flag; a named one could not be an index
         SB_RAW
         SB_NONE
@@ -54,6 +55,12 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_REMOTE
         SB_NEED_GROUPS
         SB_FINAL
+        SB_STREAM
+        SB_DIRECTED
+        SB_RETAIN
+        SB_RETAINED
+        SB_URGENT
+        SB_ALONE
     enum: # sb_fault_code; a named one could not be an index
         SB_FAULT_NO_ROUTE
         SB_FAULT_ENDPOINT_DIED
@@ -184,9 +191,12 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_ROLE_SUBSCRIBE
         SB_ROLE_HANDLE
         SB_ROLE_OBSERVE
+        SB_ROLE_MATCH
     enum: # sb_interest_flag; a named one could not be an index
         SB_DROP_NEWEST
         SB_REDELIVER
+        SB_DROP_OLDEST
+        SB_LATEST
     enum:
         SB_LAYOUT_VERSION
         SB_NAME
@@ -460,6 +470,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint16_t pattern_length
         uint16_t group_length
         uint32_t description_length
+        uint32_t history
+        uint32_t depth
+        uint32_t key
+        uint32_t reserved
     struct sb_interests:
         rb_prefix prefix
         rb_word bytes

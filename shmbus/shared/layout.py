@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001C7BE5300
+LAYOUT = 0x000000014D26A83C
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -98,12 +98,13 @@ class Kind(IntEnum):
     REQUEST = 3  # to one handler, one reply
     REPLY = 4
     ERROR = 5  # instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE)
-    PART = 6  # reserved: replies in parts
-    END = 7  # reserved
+    PART = 6  # one of the parts of a reply
+    END = 7  # a reply in parts is complete
     CANCEL = 8  # a request is not waited for any more: a header alone, see endpoint/native/cancel.h
-    CONTROL = 9  # reserved
+    CREDIT = 9  # its requester takes more parts of a reply
     TAP = 10  # an observer's copy of a message
     NACK = 11  # work that its receiver gives back, see endpoint/native/nack.h
+    QUERY = 12  # who would get a message of this type? The dispatcher itself answers
 
 
 class RecordFlag(IntFlag):
@@ -115,6 +116,13 @@ class RecordFlag(IntFlag):
     REMOTE = 8  # SB_ERROR: raised by the handler; payload is its MessagePack account
     NEED_GROUPS = 16  # reserved
     FINAL = 32  # SB_NACK: nobody shall have it any more, it is a dead letter
+    STREAM = 64  # SB_REQUEST: its reply may come in parts
+    DIRECTED = 128  # SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other
+    RETAIN = 256  # SB_EVENT: the bus keeps it for who subscribes later
+    RETAINED = 512  # towards a receiver: it was kept, and is older than the subscription
+    URGENT = 1024  # SB_EVENT: it overtakes what is not urgent at the receiver
+    # SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns`
+    ALONE = 2048
 
 
 class FaultCode(IntEnum):
@@ -276,6 +284,7 @@ class InterestRole(IntEnum):
     SUBSCRIBE = 1
     HANDLE = 2
     OBSERVE = 3  # a tap: a copy of what matches, of every kind, never in the way
+    MATCH = 4  # to be told whether anybody receives what matches
 
 
 class InterestFlag(IntFlag):
@@ -283,6 +292,8 @@ class InterestFlag(IntFlag):
 
     DROP_NEWEST = 1  # overflow: lose rather than wait
     REDELIVER = 2  # handle: hold a send until done
+    DROP_OLDEST = 4  # overflow: lose what has waited longest
+    LATEST = 8  # overflow: of each type the newest alone
 
 
 PREFIX = _structure(
@@ -659,7 +670,7 @@ BACKLOG = _structure(
 )
 
 INTEREST = _structure(
-    24,
+    40,
     ("length", "<u4", 0),
     ("op", "u1", 4),
     ("role", "u1", 5),
@@ -669,6 +680,10 @@ INTEREST = _structure(
     ("pattern_length", "<u2", 16),
     ("group_length", "<u2", 18),
     ("description_length", "<u4", 20),
+    ("history", "<u4", 24),
+    ("depth", "<u4", 28),
+    ("key", "<u4", 32),
+    ("reserved", "<u4", 36),
 )
 
 INTERESTS = _structure(

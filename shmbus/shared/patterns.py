@@ -23,9 +23,14 @@ from .layout import InterestFlag
 from .methods import MethodInfo
 
 Role = Literal["subscribe", "handle", "tap"]
-Overflow = Literal["block", "drop_newest"]
+Overflow = Literal["block", "drop_newest", "drop_oldest", "latest"]
 
-OVERFLOWS: dict[Overflow, int] = {"block": 0, "drop_newest": InterestFlag.DROP_NEWEST}
+OVERFLOWS: dict[Overflow, int] = {
+    "block": 0,
+    "drop_newest": InterestFlag.DROP_NEWEST,
+    "drop_oldest": InterestFlag.DROP_OLDEST,
+    "latest": InterestFlag.LATEST,
+}
 """Each policy of a receiver whose ring is full, by its flags in an interest log."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")

@@ -18,14 +18,15 @@ cdef class Batch:
     def __exit__(self, kind, value, trace):
         self._endpoint._outbox.flush()
 
-    def publish(self, str type not None, payload=None, *, timeout=5.0):
+    def publish(self, str type not None, payload=None, *, timeout=5.0, bint retain=False, bint urgent=False):
         """Send an event with this batch. Raises like `Endpoint.publish`, with its `index`."""
-        self._endpoint._outbox.post(SB_EVENT, type, payload, timeout, &self._limits, self._count)
+        self._endpoint._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, &self._limits,
+                                    self._count)
         self._count += 1
 
     def send(self, str type not None, payload=None, *, timeout=5.0):
         """Send a command with this batch."""
-        self._endpoint._outbox.post(SB_SEND, type, payload, timeout, &self._limits, self._count)
+        self._endpoint._outbox.post(SB_SEND, 0, type, payload, timeout, &self._limits, self._count)
         self._count += 1
 
     def flush(self):

@@ -47,22 +47,24 @@ cdef class EndpointCore:
 
     # Sending ---------------------------------------------------------------------------------
 
-    def publish(self, str type not None, payload=None, *, timeout=5.0):
+    def publish(self, str type not None, payload=None, *, timeout=5.0, bint retain=False, bint urgent=False):
         """Send an event to all who subscribe to a matching pattern.
 
         It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes; 128 KiB at
         most, unless the rings are larger, `Settings(in_bytes=, out_bytes=)`. `timeout`: seconds to
-        wait while this endpoint's ring is full; None waits for ever. Raises `QueueFull`,
-        `MessageTooLarge`, `EncodeError`, `InvalidType`, `BusDown`, `EndpointClosed`.
+        wait while this endpoint's ring is full; None waits for ever. `retain`: the bus keeps it for
+        those who subscribe later with `history`; None as the payload lets go of what it kept of this
+        type. `urgent`: it overtakes events that are not urgent where it is received; for small
+        payloads. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `BusDown`, `EndpointClosed`.
         """
-        self._outbox.post(SB_EVENT, type, payload, timeout, self._outbox.always(), ALONE)
+        self._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, self._outbox.always(), ALONE)
 
     def send(self, str type not None, payload=None, *, timeout=5.0):
         """Send a command to the one endpoint that handles the most specific matching pattern.
 
         No reply comes; where no endpoint handles it, it becomes a dead letter. Raises like `publish`.
         """
-        self._outbox.post(SB_SEND, type, payload, timeout, self._outbox.always(), ALONE)
+        self._outbox.post(SB_SEND, 0, type, payload, timeout, self._outbox.always(), ALONE)
 
     def publish_many(self, items, *, timeout=5.0):
         """Send events, given as pairs of type and payload, with one publication and one bell for

@@ -227,7 +227,7 @@ cdef class Looped:
 
     # Sending ---------------------------------------------------------------------------------
 
-    def post(self, uint16_t kind, str type not None, payload, bint first, Batch batch=None):
+    def post(self, uint16_t kind, uint16_t flags, str type not None, payload, bint first, Batch batch=None):
         """Send an event or a command: False where it has to wait, because its ring is full, or others wait that are not
         behind it (`first`: nobody is before it)."""
         cdef ep_message m
@@ -239,6 +239,7 @@ cdef class Looped:
         m.deadline_ns = 0
         m.correlation = NULL
         owner = self._outbox.fill(&m, type, payload, ALONE)
+        m.flags |= flags
         self._outbox.check_size(&m, type, ALONE)
         cdef const ep_batch_limits *limits = self._outbox.always() if batch is None else &batch._limits
         sent = tried and self._outbox.put_at_once(&m, limits)

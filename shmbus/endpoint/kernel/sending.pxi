@@ -14,6 +14,11 @@ cdef inline bint is_type(str text):
                                                            PyUnicode_GET_LENGTH(text))
 
 
+cpdef uint16_t ways(bint retain, bint urgent) noexcept:
+    """The flags of an event that is published so."""
+    return (SB_RETAIN if retain else 0) | (SB_URGENT if urgent else 0)
+
+
 cdef object number_of(int64_t index):
     """The index as errors have it."""
     return None if index == ALONE else index
@@ -68,9 +73,9 @@ cdef class Outbox:
             ep_unlock(e)
         return 0
 
-    cdef int post(self, uint16_t kind, str type, object payload, object timeout, const ep_batch_limits *batch,
-                  int64_t index) except -1:
-        """Send an event or a command."""
+    cdef int post(self, uint16_t kind, uint16_t flags, str type, object payload, object timeout,
+                  const ep_batch_limits *batch, int64_t index) except -1:
+        """Send an event or a command. `flags`: beside those of its payload."""
         cdef ep_message m
         self._connection.check()
         if not PyFloat_CheckExact(timeout):
@@ -81,6 +86,7 @@ cdef class Outbox:
         m.deadline_ns = 0
         m.correlation = NULL
         owner = self.fill(&m, type, payload, index)
+        m.flags |= flags
         self.put(&m, type, timeout, batch, index)
         self.give_back(owner)
         return 0
@@ -93,7 +99,7 @@ cdef class Outbox:
         try:
             for item in items:
                 type, payload = pair_of(item)
-                self.post(SB_EVENT, type, payload, timeout, &limits, index)
+                self.post(SB_EVENT, 0, type, payload, timeout, &limits, index)
                 index += 1
         finally:
             self.flush()

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001c7be5300ull
+#define SB_LAYOUT 0x000000014d26a83cull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -329,7 +329,7 @@ SB_FIELD(sb_backlog, down, 0, 1152);
 SB_FIELD(sb_backlog, group, 1152, 64);
 SB_FIELD(sb_backlog, type, 1216, 256);
 
-_Static_assert(sizeof(struct sb_interest) == 24, "sb_interest");
+_Static_assert(sizeof(struct sb_interest) == 40, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);
 SB_FIELD(sb_interest, op, 4, 1);
 SB_FIELD(sb_interest, role, 5, 1);
@@ -339,6 +339,10 @@ SB_FIELD(sb_interest, id, 8, 8);
 SB_FIELD(sb_interest, pattern_length, 16, 2);
 SB_FIELD(sb_interest, group_length, 18, 2);
 SB_FIELD(sb_interest, description_length, 20, 4);
+SB_FIELD(sb_interest, history, 24, 4);
+SB_FIELD(sb_interest, depth, 28, 4);
+SB_FIELD(sb_interest, key, 32, 4);
+SB_FIELD(sb_interest, reserved, 36, 4);
 
 _Static_assert(sizeof(struct sb_interests) == 128, "sb_interests");
 SB_FIELD(sb_interests, prefix, 0, 64);
@@ -356,9 +360,10 @@ static inline const char *sb_kind_word(enum sb_kind kind)
     case SB_PART: return "part";
     case SB_END: return "end";
     case SB_CANCEL: return "cancel";
-    case SB_CONTROL: return "control";
+    case SB_CREDIT: return "credit";
     case SB_TAP: return "tap";
     case SB_NACK: return "nack";
+    case SB_QUERY: return "query";
     }
     return "unknown";
 }

@@ -477,12 +477,15 @@ enum sb_interest_role {
     SB_ROLE_SUBSCRIBE = 1,
     SB_ROLE_HANDLE = 2,
     SB_ROLE_OBSERVE = 3, /* a tap: a copy of what matches, of every kind, never in the way */
+    SB_ROLE_MATCH = 4,   /* to be told whether anybody receives what matches */
 };
 
 /* How an interest is served. */
 enum sb_interest_flag {
     SB_DROP_NEWEST = 1 << 0, /* overflow: lose rather than wait */
     SB_REDELIVER = 1 << 1,   /* handle: hold a send until done */
+    SB_DROP_OLDEST = 1 << 2, /* overflow: lose what has waited longest */
+    SB_LATEST = 1 << 3,      /* overflow: of each type the newest alone */
 };
 
 struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pattern, group name and description */
@@ -491,8 +494,12 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint64_t id;         /* of the endpoint's choosing; a removal names it alone */
     uint16_t pattern_length, group_length;
     uint32_t description_length; /* of what observers are told about it; the dispatcher does not read that */
+    uint32_t history;    /* how many of each type that were kept it wants at first */
+    uint32_t depth;      /* DROP_OLDEST, LATEST: how many messages, or types, may wait */
+    uint32_t key;        /* of a group's: a bit for each token of the type by which messages go to the same member; 0: none */
+    uint32_t reserved;
 };
-_Static_assert(sizeof(struct sb_interest) == 24, "an entry has no holes");
+_Static_assert(sizeof(struct sb_interest) == 40, "an entry has no holes");
 
 struct sb_interests { /* the segment INTERESTS, followed by the entries of the log */
     struct rb_prefix prefix;

@@ -12,12 +12,13 @@ enum sb_kind {
     SB_REQUEST = 3, /* to one handler, one reply */
     SB_REPLY = 4,
     SB_ERROR = 5,   /* instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE) */
-    SB_PART = 6,    /* reserved: replies in parts */
-    SB_END = 7,     /* reserved */
+    SB_PART = 6,    /* one of the parts of a reply */
+    SB_END = 7,     /* a reply in parts is complete */
     SB_CANCEL = 8,  /* a request is not waited for any more: a header alone, see endpoint/native/cancel.h */
-    SB_CONTROL = 9, /* reserved */
+    SB_CREDIT = 9,  /* its requester takes more parts of a reply */
     SB_TAP = 10,    /* an observer's copy of a message */
     SB_NACK = 11,   /* work that its receiver gives back, see endpoint/native/nack.h */
+    SB_QUERY = 12,  /* who would get a message of this type? The dispatcher itself answers */
 };
 
 /* What else is to be known of a record. */
@@ -28,6 +29,12 @@ enum sb_record_flag {
     SB_REMOTE = 1 << 3,      /* SB_ERROR: raised by the handler; payload is its MessagePack account */
     SB_NEED_GROUPS = 1 << 4, /* reserved */
     SB_FINAL = 1 << 5,       /* SB_NACK: nobody shall have it any more, it is a dead letter */
+    SB_STREAM = 1 << 6,      /* SB_REQUEST: its reply may come in parts */
+    SB_DIRECTED = 1 << 7,    /* SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other */
+    SB_RETAIN = 1 << 8,      /* SB_EVENT: the bus keeps it for who subscribes later */
+    SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription */
+    SB_URGENT = 1 << 10,     /* SB_EVENT: it overtakes what is not urgent at the receiver */
+    SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
 };
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
@@ -48,7 +55,8 @@ struct sb_record { /* the header of a message */
     uint16_t attempt;         /* 1, and one more each time it had been begun; a request's requester says which it is */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
-    uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there */
+    uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there.
+                               * SB_ALONE: the id of an interest */
     uint8_t correlation[16];  /* zero where there is none */
     uint16_t type_length;
     uint16_t extension_length;
