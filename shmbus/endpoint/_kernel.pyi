@@ -113,6 +113,8 @@ class Message(Generic[_Payload]):
     @property
     def redelivered(self) -> bool: ...
     @property
+    def retained(self) -> bool: ...
+    @property
     def attempt(self) -> int: ...
     @property
     def cancelled(self) -> bool: ...
@@ -130,12 +132,14 @@ class EventCallback:
     def __init__(
         self,
         *args: Never,
+        id: int,
         bit: int,
         function: Callable[[Message], Any] | None,
         payload_type: Any,
         retry: bool = False,
         limit: float | None = None,
         gate: Gate | None = None,
+        addressed: bool = False,
     ) -> None: ...
 
 @final
@@ -152,6 +156,7 @@ class Callbacks:
         events: tuple[EventCallback, ...],
         yields: int,
         payload_type: Any,
+        alone: dict[int, Any],
         handler: Callable[[Message], Any] | None,
         handler_type: Any,
         limit: float | None,

@@ -16,6 +16,7 @@ from .payloads import Types
 
 Callback = Callable[[Message], Any]
 
+_ADDRESSED = InterestFlag.DROP_OLDEST | InterestFlag.LATEST
 _GROUPS = GROUPS - 1  # the first bit is that of plain subscriptions
 
 
@@ -43,6 +44,11 @@ class LocalInterest(msgspec.Struct, frozen=True):
     """Of a group's: a bit for each token of the type that belongs to the key."""
     gate: Gate | None = None
     """In an event loop: where the jobs of an asynchronous function begin."""
+
+    @property
+    def addressed(self) -> bool:
+        """Whether it gets only what comes for it alone, not what comes for all plain ones."""
+        return bool(self.flags & _ADDRESSED)
 
 
 def _is_called(interest: LocalInterest) -> bool:
@@ -143,22 +149,25 @@ class Interests:
         best = next((i for i in found if i.role == InterestRole.HANDLE), None)
         events = sorted((i for i in found if i.role == InterestRole.SUBSCRIBE), key=lambda i: i.id)
         yielded = [i for i in events if not _is_called(i)]
-        types = [i.payload_type for i in yielded if i.payload_type is not None]
+        types = [i.payload_type for i in yielded if i.payload_type is not None and not i.addressed]
         return Callbacks(
             events=tuple(
                 EventCallback(
+                    id=i.id,
                     bit=i.bit,
                     function=i.function,
                     payload_type=wanted(i.payload_type),
                     retry=i.retry,
                     limit=i.limit,
                     gate=i.gate,
+                    addressed=i.addressed,
                 )
                 for i in events
                 if _is_called(i)
             ),
-            yields=sum({1 << i.bit for i in yielded}),
+            yields=sum({1 << i.bit for i in yielded if not i.addressed}),
             payload_type=types[0] if types else default,
+            alone={i.id: wanted(i.payload_type) for i in yielded if not i.bit},
             handler=best.function if best else None,
             handler_type=wanted(best.payload_type) if best else None,
             limit=best.limit if best else None,

@@ -17,19 +17,29 @@ cdef class EventCallback:
     """What is called for the events of one subscription."""
 
     cdef uint32_t mask           # the bit of the subscription in a message's interests
+    cdef uint64_t id             # of the subscription
+    cdef bint addressed          # it gets only what comes for it alone
     cdef object function
     cdef object payload_type
     cdef bint retry              # what it raises gives the message of a group back
     cdef uint64_t limit_ns       # that it may take; 0: no limit
     cdef Gate gate               # it is asynchronous, and its jobs begin here; None: it is called
 
-    def __init__(self, *, uint8_t bit, function, payload_type, bint retry=False, limit=None, Gate gate=None):
+    def __init__(self, *, uint64_t id, uint8_t bit, function, payload_type, bint retry=False, limit=None,
+                 Gate gate=None, bint addressed=False):
         self.mask = <uint32_t>1 << bit
+        self.id = id
+        self.addressed = addressed
         self.function = function
         self.payload_type = payload_type
         self.retry = retry
         self.gate = gate
         self.limit_ns = 0 if limit is None else span_ns(limit)
+
+    cdef inline bint gets(self, Message m) noexcept:
+        if m._alone:
+            return m._alone == self.id
+        return not self.addressed and m._header.interests & self.mask
 
 
 @cython.final
@@ -37,24 +47,38 @@ cdef class Callbacks:
     """What an endpoint calls for messages of one type, and which of them it yields instead."""
 
     cdef tuple events            # of EventCallback
-    cdef uint32_t yields         # bits of the subscriptions without a callback
+    cdef uint32_t yields         # bits of the subscriptions without a callback, but those that get only what comes for them alone
     cdef object payload_type     # of what is yielded
+    cdef dict alone              # the same of what comes for one of them alone, by its id
     cdef object handler          # of commands and requests, or None
     cdef object handler_type
     cdef uint64_t limit_ns       # that the handler may take; 0: no limit
     cdef Gate gate               # the handler is asynchronous, and its jobs begin here; None: it is called
     cdef bint redeliver
 
-    def __init__(self, *, tuple events not None, uint32_t yields, payload_type, handler, handler_type, limit,
-                 bint redeliver, Gate gate=None):
+    def __init__(self, *, tuple events not None, uint32_t yields, payload_type, dict alone not None, handler,
+                 handler_type, limit, bint redeliver, Gate gate=None):
         self.events = events
         self.yields = yields
         self.payload_type = payload_type
+        self.alone = alone
         self.handler = handler
         self.handler_type = handler_type
         self.limit_ns = 0 if limit is None else span_ns(limit)
         self.redeliver = redeliver
         self.gate = gate
+
+    cdef inline bint yield_it(self, Message m) except -1:
+        """Whether the message is for a subscription without a callback; its payload is that one's then."""
+        if m._alone:
+            if m._alone not in self.alone:
+                return False
+            m.expect(self.alone[m._alone])
+            return True
+        if not self.yields & m._header.interests:
+            return False
+        m.expect(self.payload_type)
+        return True
 
 
 @cython.final

@@ -105,6 +105,9 @@ cdef class Inbox:
         m._raw = <bytes><object>raw
         Py_XDECREF(raw)
         m._header = header
+        if header.flags & SB_ALONE and header.kind == SB_EVENT:
+            m._alone = header.deadline_ns
+            m._header.deadline_ns = 0
         m.type = name
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
         m.lost = lost

@@ -450,9 +450,9 @@ cdef class Looped:
             callbacks = self._receiving._callbacks.find(job.message.type)
             for item in callbacks.events:
                 each = <EventCallback>item
-                if each.gate is not None and each.gate.late and job.message._header.interests & each.mask:
+                if each.gate is not None and each.gate.late and each.gets(job.message):
                     self.spawn(job.message, each, None, False)
-            if not callbacks.yields & job.message._header.interests:
+            if not callbacks.yield_it(job.message):
                 self.queue.remove(job)
                 job.end()
 

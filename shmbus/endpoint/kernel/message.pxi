@@ -51,6 +51,7 @@ cdef class Message:
     cdef sb_record _header
     cdef uint64_t _position      # in the ring while it is held for handing on
     cdef readonly uint32_t lost
+    cdef uint64_t _alone         # the id of the one interest that it is for; 0: it is for all that match
     cdef uint64_t _cancels       # of a request: so many of the ids that are withdrawn are not its own
     cdef bint _cancelled
     cdef bint _answered
@@ -144,6 +145,11 @@ cdef class Message:
         return bool(self._header.flags & SB_REDELIVERED)
 
     @property
+    def retained(self):
+        """Whether the bus had kept it: it was published before its subscription began."""
+        return bool(self._header.flags & SB_RETAINED)
+
+    @property
     def attempt(self):
         """1, and one more for each receiver that had begun it and died, or gave it back. Of a request that is made
         with `retry=`, which attempt this is, as its requester says."""
@@ -186,6 +192,7 @@ cdef class Message:
         m._raw, m._header = self._raw, self._header
         m._payload, m._payload_type = UNDECODED, payload_type
         m._tap, m._target = self._tap, self._target
+        m._alone = self._alone
         m._position = SB_NOWHERE
         return m
 

@@ -111,7 +111,7 @@ cdef class Receiving:
             return False
         for item in callbacks.events:
             each = <EventCallback>item
-            if interests & each.mask:
+            if each.gets(m):
                 served |= each.mask
                 if each.gate is not None:
                     self.looped.spawn(m, each, None, len(callbacks.events) == 1 and not callbacks.yields)
@@ -148,8 +148,7 @@ cdef class Receiving:
         if interests & ~served:        # of a group that has been left meanwhile
             self._count_error()
             self._log_unhandled(m)
-        if callbacks.yields & interests:
-            m.expect(callbacks.payload_type)
+        if callbacks.yield_it(m):
             return True
         if m._position != SB_NOWHERE and not m._jobs:
             self._threads.done(m, self._patience())
