@@ -112,6 +112,7 @@ _EXPLAINED = {
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",
     "howto/request.md#a-request-and-its-reply": "Endpoint.handle Endpoint.request",
     "howto/request.md#many-at-a-time": "Endpoint.request_async Endpoint.request_many",
+    "howto/request.md#replies-in-parts": "Endpoint.stream",
     "howto/request.md#answer-later": "Message.defer Message.reply Message.fail",
     "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns deadline within",
     "howto/services.md#a-class-served": "Endpoint.offer Endpoint.client",

@@ -55,6 +55,10 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *)
     void PyErr_Clear()
     bint PyCoro_CheckExact(object)
+    bint PyGen_CheckExact(object)
+    bint PyAsyncGen_CheckExact(object)
+    bint PyIter_Check(object)
+    PyObject *PyIter_Next(object) except? NULL
 
 cdef extern from "shmbus/shared/native/type.h" nogil:
     bint sb_is_type(const char *, size_t)
@@ -86,6 +90,43 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()
     bint ep_forked(uint64_t)
 
+cdef extern from "shmbus/endpoint/native/stream.h" nogil:
+    cdef struct ep_stream:
+        uint64_t granted
+        uint64_t received
+        uint64_t consumed
+        bint owes
+        bint failed
+        void *owner
+    ep_stream *ep_open_stream(ep_endpoint *)
+    const uint8_t *ep_next_part(const ep_stream *, sb_record *)
+    bint ep_took_part(ep_endpoint *, ep_stream *, const sb_record *)
+    bint ep_push_credit(ep_endpoint *, ep_stream *, const uint8_t *)
+    ep_stream *ep_next_stirred(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/outflow.h" nogil:
+    enum:
+        EP_PART_SENT
+        EP_PART_FULL
+        EP_PART_NO_CREDIT
+        EP_PART_BROKEN_OFF
+        EP_PART_TROUBLE
+    cdef struct ep_outflow:
+        uint8_t id[16]
+        uint64_t sent
+        uint64_t granted
+        bint broken_off
+        bint aside
+        void *owner
+    void ep_begin_outflow(ep_endpoint *, ep_outflow *)
+    void ep_end_outflow(ep_endpoint *, ep_outflow *)
+    bint ep_can_go_on(const ep_outflow *)
+    bint ep_await_credit(ep_endpoint *, ep_outflow *)
+    void ep_make_due(ep_endpoint *, ep_outflow *)
+    ep_outflow *ep_next_due(ep_endpoint *)
+    void ep_note_broken_off(ep_endpoint *, const uint8_t *)
+    int ep_push_part(ep_endpoint *, ep_outflow *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)
+
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
     enum:
         EP_NO_REQUEST
@@ -95,6 +136,7 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
         uint64_t size
         uint64_t serial
         uint64_t asked
+        ep_stream *stream
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     enum:
@@ -119,6 +161,8 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint64_t postponed
         uint64_t deferred
         bint recalled
+        ep_outflow *due
+        uint32_t streams
         uint32_t inside
         ep_request *requests
         uint32_t alerting
@@ -154,6 +198,7 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
         uint16_t attempt
         uint32_t peer_generation
         uint64_t deadline_ns
+        uint64_t grant
         const uint8_t *correlation
         const char *type
         uint32_t type_length
@@ -217,6 +262,10 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
     void ep_drain_new_replies(ep_endpoint *)
     uint32_t ep_next_completed(ep_endpoint *)
     uint64_t ep_chosen(ep_endpoint *, uint32_t)
+    bint ep_has_part(const ep_request *)
+    bint ep_await_part(ep_endpoint *, uint32_t)
+    void ep_repeat_credit(ep_endpoint *, uint32_t)
+    void ep_end_request(ep_endpoint *, uint32_t)
     sb_pending *ep_pending_entry(ep_endpoint *, uint32_t)
 
 cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:

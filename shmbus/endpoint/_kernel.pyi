@@ -21,6 +21,7 @@ from .seat import Seat
 from .upcalls import BadRing, Full, Upcalls
 
 _Payload = TypeVar("_Payload", default=Any)
+_Kind = type[BaseException] | None
 
 __all__ = [
     "Batch",
@@ -39,6 +40,7 @@ __all__ = [
     "PatternTable",
     "PendingReply",
     "Requests",
+    "Stream",
     "after_fork",
     "append_interest",
     "deadline_in_context",
@@ -252,6 +254,27 @@ class Requests:
     def fail_all(self, error: BaseException) -> None: ...
 
 @final
+class Stream(Generic[_Payload]):
+    def __init__(self, *args: Never, **kwargs: Never) -> Never: ...
+    type: str
+    @property
+    def ended(self) -> bool: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Message[_Payload]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: _Kind,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def close(self) -> None: ...
+
+@final
+class Outflows:
+    def close_all(self) -> None: ...
+
+@final
 class Iteration:
     def __iter__(self) -> Self: ...
     def __next__(self) -> Message: ...
@@ -285,6 +308,8 @@ class EndpointCore:
     def _connection(self) -> Connection: ...
     @property
     def _requests(self) -> Requests: ...
+    @property
+    def _outflows(self) -> Outflows: ...
     @property
     def _received(self) -> bool: ...
     @property
@@ -332,6 +357,16 @@ class EndpointCore:
         reply_type: Any = None,
         inherit_deadline: bool = True,
     ) -> Future[Message]: ...
+    def stream(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        total: float | None = None,
+        part_type: Any = None,
+        inherit_deadline: bool = True,
+    ) -> Stream: ...
     def _run(self, *, reconnect: bool, timeout: float | None = None) -> None: ...
     def _receive(self, timeout: float | None) -> Message | None: ...
     def _receive_rest(self) -> Message | None: ...

@@ -5,8 +5,8 @@ One module, because what the C headers keep for a process (its watcher thread, t
 exist once; an idea in each file that it includes. `EndpointCore` makes the parts of an endpoint, and each part holds
 those that it needs:
 
-    Connection  <-  Outbox  <-  Answers, Requests
-    Connection  <-  Threads <-  Answers, Requests, Inbox, Receiving
+    Connection  <-  Outbox  <-  Answers, Requests, Outflows
+    Connection  <-  Threads <-  Answers, Requests, Outflows, Inbox, Receiving
     CallbackTable  <-  Inbox  <-  Receiving
 
 What it needs from the Python half it is given as `upcalls.Upcalls`.
@@ -20,6 +20,7 @@ import traceback
 import types
 import uuid
 from collections import deque
+from collections.abc import Generator
 from concurrent.futures import CancelledError
 
 import msgspec
@@ -50,7 +51,7 @@ from shmbus.errors import (
 )
 from shmbus.settings import BatchLimits
 from shmbus.shared.failures import encode_failure, remote_error
-from shmbus.shared.layout import Kind, Outcome, words
+from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap
 from shmbus.shared.patterns import check_type
 
@@ -82,6 +83,7 @@ __all__ = [
     "PatternTable",
     "PendingReply",
     "Requests",
+    "Stream",
     "after_fork",
     "append_interest",
     "deadline_in_context",
@@ -108,8 +110,10 @@ include "kernel/callbacks.pxi"
 include "kernel/inbox.pxi"
 include "kernel/answers.pxi"
 include "kernel/nacks.pxi"
+include "kernel/outflows.pxi"
 include "kernel/receiving.pxi"
 include "kernel/requests.pxi"
+include "kernel/streams.pxi"
 include "kernel/batch.pxi"
 include "kernel/endpoint.pxi"
 include "kernel/looped.pxi"

@@ -99,6 +99,7 @@ class Ending:
         if own:
             self._runners.run(reconnect=True, timeout=_left(end))
         self._runners.await_others(_left(end))
+        self._endpoint._outflows.close_all()  # no thread is left to go on with them
         self._connection.await_answered(_left(end))
         if self.closed:  # by a handler
             return
@@ -166,6 +167,7 @@ class Ending:
         end = monotonic() + patience
         try:
             self._returns.give_all(patience)
+            self._endpoint._outflows.close_all()
             self._connection.set_state(UpState.CLOSING)
             self._connection.await_state(DownState.DRAINED, max(0.0, end - monotonic()))
         finally:  # what a signal's handler raises ends only the wait

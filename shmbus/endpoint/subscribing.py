@@ -171,7 +171,7 @@ class Subscribing:
         gate: Gate | None = None,
     ) -> None:
         patterns.check_pattern(pattern)
-        check_callable(function, pattern, asynchronous=gate is not None)
+        check_callable(function, pattern, asynchronous=gate is not None, handles=True)
         _check_limit(limit, function)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
@@ -320,22 +320,25 @@ def check_on_error(on_error: OnError, group: str | None, callback: Callback | No
     raise errors.InvalidSetting(setting="on_error", value=on_error, reason=reason, remedy=remedy)
 
 
-def check_callable(function: object, what: str, *, asynchronous: bool = False) -> None:
+def check_callable(
+    function: object, what: str, *, asynchronous: bool = False, handles: bool = False
+) -> None:
     """Raises `TypeError` or `InvalidSetting` now, instead of when the first message comes.
-    `asynchronous`: an event loop awaits what it returns."""
+    `asynchronous`: an event loop awaits what it returns. `handles`: what it yields is its reply."""
     if function is None:
         return
     if not callable(function):
         raise TypeError(f"the callback for {what!r} is not callable: {function!r}")
     for each in (function, getattr(function, "__call__", None)):  # noqa: B004
-        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+        parts = inspect.isasyncgenfunction(each)
+        if (inspect.isgeneratorfunction(each) or parts) and not handles:
             raise errors.InvalidSetting(
                 setting="callback",
                 value=function,
                 reason=f"it is to be called for {what!r} and yields: nothing would iterate over it",
-                remedy="Return a list, or publish each part as an event",
+                remedy="Let it do its work without yield, or handle() requests of that type",
             )
-        if inspect.iscoroutinefunction(each) and not asynchronous:
+        if (inspect.iscoroutinefunction(each) or parts) and not asynchronous:
             raise errors.InvalidSetting(
                 setting="callback",
                 value=function,

@@ -105,6 +105,8 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         uint32_t pid
         uint64_t limit
         char name[48]
+    struct sb_grant:
+        uint64_t bytes
     struct sb_tap:
         uint64_t forwarded_ns
         uint32_t target_generation
@@ -325,6 +327,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word backlogs_failed
         rb_word cancels
         rb_word cancels_lost
+        rb_word credits_lost
         rb_word passes
         rb_word latency_count
         rb_word latency_sum_ns
@@ -396,6 +399,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word received_sends
         rb_word received_requests
         rb_word received_replies
+        rb_word sent_parts
+        rb_word received_parts
+        rb_word streaming
         rb_word orphans
         rb_word expired
         rb_word withdrawn

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000014D26A83C
+LAYOUT = 0x00000001BB8D4B17
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -99,9 +99,10 @@ class Kind(IntEnum):
     REPLY = 4
     ERROR = 5  # instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE)
     PART = 6  # one of the parts of a reply
-    END = 7  # a reply in parts is complete
+    END = 7  # a reply in parts is complete: a header and its type
     CANCEL = 8  # a request is not waited for any more: a header alone, see endpoint/native/cancel.h
-    CREDIT = 9  # its requester takes more parts of a reply
+    # its requester takes more parts of a reply: a header alone, see endpoint/native/stream.h
+    CREDIT = 9
     TAP = 10  # an observer's copy of a message
     NACK = 11  # work that its receiver gives back, see endpoint/native/nack.h
     QUERY = 12  # who would get a message of this type? The dispatcher itself answers
@@ -116,7 +117,7 @@ class RecordFlag(IntFlag):
     REMOTE = 8  # SB_ERROR: raised by the handler; payload is its MessagePack account
     NEED_GROUPS = 16  # reserved
     FINAL = 32  # SB_NACK: nobody shall have it any more, it is a dead letter
-    STREAM = 64  # SB_REQUEST: its reply may come in parts
+    STREAM = 64  # SB_REQUEST: its reply may come in parts; the extension is struct sb_grant
     DIRECTED = 128  # SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other
     RETAIN = 256  # SB_EVENT: the bus keeps it for who subscribes later
     RETAINED = 512  # towards a receiver: it was kept, and is older than the subscription
@@ -352,6 +353,11 @@ FAULT = _structure(
     ("name", "S48", 16),
 )
 
+GRANT = _structure(
+    8,
+    ("bytes", "<u8", 0),
+)
+
 TAP = _structure(
     16,
     ("forwarded_ns", "<u8", 0),
@@ -487,11 +493,12 @@ BUS = _structure(
     ("backlogs_failed", "<u8", 1280),
     ("cancels", "<u8", 1288),
     ("cancels_lost", "<u8", 1296),
-    ("passes", "<u8", 1304),
-    ("latency_count", "<u8", 1312),
-    ("latency_sum_ns", "<u8", 1320),
-    ("latency_max_ns", "<u8", 1328),
-    ("latency", ("<u8", 256), 1336),
+    ("credits_lost", "<u8", 1304),
+    ("passes", "<u8", 1312),
+    ("latency_count", "<u8", 1320),
+    ("latency_sum_ns", "<u8", 1328),
+    ("latency_max_ns", "<u8", 1336),
+    ("latency", ("<u8", 256), 1344),
     ("deaths", ("<u8", 8), 3392),
     ("last_deaths", (DEATH, 16), 3456),
     ("last_losses", (LAST_LOSS, 16), 5632),
@@ -551,7 +558,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    30144,
+    30208,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -582,20 +589,23 @@ UP = _structure(
     ("received_sends", "<u8", 848),
     ("received_requests", "<u8", 856),
     ("received_replies", "<u8", 864),
-    ("orphans", "<u8", 872),
-    ("expired", "<u8", 880),
-    ("withdrawn", "<u8", 888),
-    ("handler_errors", "<u8", 896),
-    ("decode_errors", "<u8", 904),
-    ("timeouts", "<u8", 912),
-    ("nacked", "<u8", 920),
-    ("let_go", "<u8", 928),
-    ("let_go_unkept", "<u8", 936),
-    ("watcher", "<u8", 944),
-    ("held", (HELD_ENTRY, 64), 960),
-    ("kept", (LET_GO, 16), 3008),
-    ("limits", ("<u8", 64), 10176),
-    ("limited", (LIMITED, 64), 10688),
+    ("sent_parts", "<u8", 872),
+    ("received_parts", "<u8", 880),
+    ("streaming", "<u8", 888),
+    ("orphans", "<u8", 896),
+    ("expired", "<u8", 904),
+    ("withdrawn", "<u8", 912),
+    ("handler_errors", "<u8", 920),
+    ("decode_errors", "<u8", 928),
+    ("timeouts", "<u8", 936),
+    ("nacked", "<u8", 944),
+    ("let_go", "<u8", 952),
+    ("let_go_unkept", "<u8", 960),
+    ("watcher", "<u8", 968),
+    ("held", (HELD_ENTRY, 64), 1024),
+    ("kept", (LET_GO, 16), 3072),
+    ("limits", ("<u8", 64), 10240),
+    ("limited", (LIMITED, 64), 10752),
 )
 
 DOWN_INCOMING = _structure(
@@ -699,6 +709,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_answer": ANSWER,
     "sb_record": RECORD,
     "sb_fault": FAULT,
+    "sb_grant": GRANT,
     "sb_tap": TAP,
     "sb_ring_descriptor": RING_DESCRIPTOR,
     "sb_identity": IDENTITY,

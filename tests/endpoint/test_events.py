@@ -488,5 +488,5 @@ def test_a_function_that_yields_is_refused_since_nothing_would_iterate_over_it(
 ) -> None:
     endpoint = attach()
     with pytest.raises(errors.InvalidSetting, match="yields: nothing would iterate over it"):
-        endpoint.handle("x", function)
+        endpoint.subscribe("x", function)
     assert bus.find("x") == []

@@ -264,7 +264,7 @@ static void prepare_two_groups(struct stage *s)
 
 static void give_back_for(struct stage *s, const uint32_t *bits, uint32_t count)
 {
-    struct ep_returned r[2];
+    struct ep_returned r[2] = {{0}};
     for (uint32_t i = 0; i < count; i++)
         r[i] = (struct ep_returned){.position = s->m.position, .header = &s->m.header, .bit = bits[i], .type = "job",
                                     .reason = "", .payload = "0", .size = 1};

@@ -6,30 +6,30 @@
  * Nothing of it is in the journal: a successor that finds the record again, and not that mark, tells it again. What
  * waits in a backlog is dropped there, because its entry in UP is free by then.
  *
- * Offers: dp_is_cancel, dp_cancel; dp_withdraw_all, dp_tell_cancel. */
+ * Offers: dp_names_request, dp_cancel; dp_withdraw_all, dp_tell_cancel; dp_tell_untold; dp_tell_server. */
 #pragma once
 
 #include "shmbus/dispatcher/native/emit.h"
 
 /* It has nothing but a header, and names one of its source's entries. */
-static inline bool dp_is_cancel(const struct dp_port *source, const struct sb_record *h)
+static inline bool dp_names_request(const struct dp_port *source, const struct sb_record *h)
 {
     return h->length == SB_HEADER && sb_index_of(h->correlation) < source->pending_count;
 }
 
-/* Tell `server`; never waits. False: it has no space, or is corrupt. */
-static inline bool dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
-                                  const uint8_t id[16])
+/* A header alone to `server`, about the request of this id; never waits. False: it has no space, or is corrupt. */
+static inline bool dp_tell_server(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
+                                  enum sb_kind kind, const uint8_t id[16], uint64_t granted)
 {
-    struct sb_record h = {.length = SB_HEADER, .kind = SB_CANCEL, .flags = SB_NONE, .peer = (uint16_t)requester->slot,
-                          .attempt = 1, .peer_generation = requester->generation, .sent_ns = f->now};
+    struct sb_record h = {.length = SB_HEADER, .kind = (uint16_t)kind, .flags = SB_NONE,
+                          .peer = (uint16_t)requester->slot, .attempt = 1, .peer_generation = requester->generation,
+                          .sent_ns = f->now, .deadline_ns = granted};
     struct rb_producer *out = &server->in[SB_REPLIES];
     uint8_t *at;
     memcpy(h.correlation, id, 16);
     enum rb_status status = rb_claim(out, SB_HEADER, server->reserve, &at);
     if (status == RB_CORRUPT)
         dp_quarantine(f, server);
-    rb_add(status == RB_OK ? &f->bus->cancels : &f->bus->cancels_lost, 1);
     if (status != RB_OK)
         return false;
     memcpy(at, &h, sizeof h);
@@ -40,14 +40,29 @@ static inline bool dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server
     return true;
 }
 
+static inline bool dp_tell_cancel(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
+                                  const uint8_t id[16])
+{
+    bool told = dp_tell_server(f, server, requester, SB_CANCEL, id, 0);
+    rb_add(told ? &f->bus->cancels : &f->bus->cancels_lost, 1);
+    f->untold |= !told;
+    return told;
+}
+
+/* The endpoint that has this request, and can be told of it; NULL: there is none. */
+static inline struct dp_port *dp_server_of(struct dp_forwarder *f, const struct sb_target *given)
+{
+    struct dp_port *server = dp_port_of(f, rb_load(&given->whom));
+    return server && !dp_is_backlog(server) && !server->corrupt && server->state != SB_ROW_DYING ? server : NULL;
+}
+
 /* The requester does not wait any more for what its entry `index` was given away for, if that was `id` (NULL:
  * whatever it was) and has not ended. */
 static inline void dp_withdraw(struct dp_forwarder *f, struct dp_port *requester, uint32_t index, const uint8_t *id)
 {
     struct sb_target *given = &requester->given[index];
-    struct dp_port *server = dp_port_of(f, rb_load(&given->whom));
-    if (!server || dp_is_backlog(server) || server->corrupt || server->state == SB_ROW_DYING ||
-        rb_load(&given->done) || (id && memcmp(given->id, id, 16) != 0))
+    struct dp_port *server = dp_server_of(f, given);
+    if (!server || rb_load(&given->done) || (id && memcmp(given->id, id, 16) != 0))
         return;
     if (dp_tell_cancel(f, server, requester, given->id))
         rb_store(&given->done, SB_DONE_BY_CANCEL);
@@ -65,4 +80,26 @@ static inline void dp_withdraw_all(struct dp_forwarder *f, struct dp_port *reque
     for (uint32_t i = 0; i < requester->pending_count; i++)
         if (rb_load(&requester->given[i].whom) != dp_whom_of(requester))
             dp_withdraw(f, requester, i, NULL);
+}
+
+/* Some server had no space to be told, or a dispatcher was killed before it was: it is told now. Of a stream nothing else
+ * may ever end what it has begun. */
+static inline void dp_tell_untold(struct dp_forwarder *f)
+{
+    bool untold = f->untold;
+    f->untold = false;
+    for (uint32_t slot = 0; untold && slot < f->high_slot; slot++) {
+        struct dp_port *requester = &f->ports[slot];
+        for (uint32_t i = 0; requester->state != SB_ROW_FREE && i < requester->pending_count; i++) {
+            struct sb_target *given = &requester->given[i];
+            const struct sb_pending *pending = &requester->pending[i];
+            uint64_t done = rb_load(&given->done);
+            if (!rb_load(&given->whom) || (done && done != SB_DONE_BY_ERROR))
+                continue;
+            if (rb_load_acquire(&pending->state) == SB_PENDING_WAITING && memcmp(pending->id, given->id, 16) == 0)
+                f->untold |= done == SB_DONE_BY_ERROR; /* which it has not read yet */
+            else if (dp_server_of(f, given) && dp_tell_cancel(f, dp_server_of(f, given), requester, given->id))
+                rb_store(&given->done, SB_DONE_BY_CANCEL);
+        }
+    }
 }

@@ -14,7 +14,7 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
     bool replies = run->span.ring == SB_REPLIES;
     struct rb_producer *out = &target->in[run->span.ring];
     uint64_t reserve = replies ? target->reserve : 0;
-    uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : 0); /* those that a sender may set */
+    uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : SB_STREAM); /* those that a sender may set */
     uint32_t lost = (uint32_t)rb_load(&target->down->lost);
     for (uint32_t i = 0; i < run->count; i++) {
         const struct sb_record *h = &run->header[i];

@@ -270,6 +270,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
     while (f->high_slot && f->ports[f->high_slot - 1].state == SB_ROW_FREE)
         f->high_slot--;
     dp_look_at_backlogs(f);
+    dp_tell_untold(f);
     rb_store(&f->bus->types_known, f->routes.types_known);
     f->next_look = f->now + DP_LOOK_NS;
 }

@@ -28,7 +28,8 @@ static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *t
     dp_consume(f, &f->run.span);
     RB_FAIL("forward.consumed");
     f->run.span.source->refused_since_ns[f->run.span.ring] = 0; /* the next head of line has not waited */
-    if (!f->run.returned && f->run.header[0].kind != SB_CANCEL) /* its source has not counted it as sent */
+    uint16_t kind = f->run.header[0].kind;
+    if (!f->run.returned && kind != SB_CANCEL && kind != SB_CREDIT) /* its source has not counted it as sent */
         rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
@@ -43,6 +44,8 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
     uint64_t limit = largest > frame ? largest - frame : 0;
     run->span.to = dp_end_of_run(run, run->count);
     if (run->span.ring == SB_REPLIES) {
+        if (h->kind == SB_PART) /* its source has more of them, and nobody wants those any more */
+            dp_tell_cancel(f, source, target, h->correlation);
         dp_fail_request(f, target, h->correlation, SB_FAULT_REPLY_LOST, source, limit, &run->span);
     } else if (h->kind == SB_REQUEST) {
         enum sb_fault_code code = too_large ? SB_FAULT_TOO_LARGE : SB_FAULT_HANDLER_FULL;
@@ -74,7 +77,7 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
         struct sb_record *h = &run->header[i];
         if (h->kind == SB_REQUEST)
             dp_remember_target(source, h, target);
-        else if (run->span.ring == SB_REPLIES)
+        else if (run->span.ring == SB_REPLIES && h->kind != SB_PART)
             rb_store(&target->given[sb_index_of(h->correlation)].done,
                      1 + dp_end_of_run(run, i + 1) - RB_ALIGN8(h->length));
         if (!dp_is_backlog(target) && !run->returned)
@@ -164,10 +167,12 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
         dp_restore(h);
     } else if (verdict == DP_CANCEL) {
         dp_cancel(f, source, h);
+    } else if (verdict == DP_CREDIT) {
+        dp_credit(f, source, h);
     } else if (verdict == DP_COLLIDES) {
         dp_fail_request(f, source, h->correlation, SB_FAULT_COLLISION, source, 0, &run->span);
     } else {
-        rb_add(&f->bus->orphans, run->span.ring == SB_REPLIES);
+        rb_add(&f->bus->orphans, run->span.ring == SB_REPLIES && h->kind != SB_PART);
     }
     bool nobody = verdict == DP_NOBODY || verdict == DP_RETURNED;
     dp_finish_run(f, NULL, nobody ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);

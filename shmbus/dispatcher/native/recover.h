@@ -273,6 +273,7 @@ static inline void dp_recover_ports(struct dp_forwarder *f)
             dp_recover_port(f, &f->ports[slot]);
     dp_count_backlogs(f);
     dp_tend_backlogs(f);
+    f->untold = true;
 }
 
 static inline void dp_recover(struct dp_forwarder *f)

@@ -6,7 +6,7 @@
  * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
 #pragma once
 
-#include "shmbus/dispatcher/native/cancel.h"
+#include "shmbus/dispatcher/native/credit.h"
 #include "shmbus/dispatcher/native/nack.h"
 
 enum dp_verdict { /* of one record */
@@ -16,6 +16,7 @@ enum dp_verdict { /* of one record */
     DP_COLLIDES,  /* a request whose id is under way already */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_CANCEL,    /* no message: a request is withdrawn */
+    DP_CREDIT,    /* no message: more parts of a reply are granted */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
 
@@ -68,7 +69,8 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
 }
 
 /* A reply is accepted from the request's target alone, once; the very position that was accepted before is
- * accepted again, so that repeating after a kill does no harm. */
+ * accepted again, so that repeating after a kill does no harm. Parts are accepted up to the end, or the error, that was:
+ * a kill may have come between noting that and the publication of the run in which it stands behind them. */
 static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
                                              uint64_t position, struct dp_choices *chosen)
 {
@@ -81,8 +83,9 @@ static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_p
         return DP_DROP;
     const struct sb_target *given = &requester->given[index];
     uint64_t done = rb_load(&given->done);
+    bool before_end = h->kind == SB_PART && done < SB_DONE_BY_CANCEL && position + 1 < done;
     if (memcmp(given->id, h->correlation, 16) != 0 || rb_load(&given->whom) != dp_whom_of(source) ||
-        (done && done != position + 1))
+        (done && done != position + 1 && !before_end))
         return DP_DROP;
     dp_choose_one(chosen, requester->slot, 0);
     return DP_DELIVER;
@@ -106,11 +109,14 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
     const struct sb_record *h = &run->header[run->count];
     const uint8_t *record = run->record[run->count];
     struct dp_route *route = NULL;
-    if (run->span.ring == SB_REPLIES)
-        return h->kind == SB_REPLY || h->kind == SB_ERROR ? dp_judge_reply(f, source, h, position, chosen)
-                                                          : DP_VIOLATION;
+    if (run->span.ring == SB_REPLIES) {
+        if (h->kind == SB_CREDIT) /* ends the run, and is looked at again as the first of the next */
+            return dp_names_request(source, h) ? DP_CREDIT : DP_VIOLATION;
+        bool reply = h->kind == SB_REPLY || h->kind == SB_ERROR || h->kind == SB_PART || h->kind == SB_END;
+        return reply ? dp_judge_reply(f, source, h, position, chosen) : DP_VIOLATION;
+    }
     if (h->kind == SB_CANCEL) /* ends the run, and is looked at again as the first of the next */
-        return dp_is_cancel(source, h) ? DP_CANCEL : DP_VIOLATION;
+        return dp_names_request(source, h) ? DP_CANCEL : DP_VIOLATION;
     bool nack = h->kind == SB_NACK;
     if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST && !nack) || !h->type_length ||
         !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length)))
@@ -134,13 +140,15 @@ static inline bool dp_same_choices(const struct dp_choices *a, const struct dp_c
     return true;
 }
 
-/* Has the run to do with this request already? What it does stands in no target word yet, so a repeated id must
- * begin a run of its own. Two requests may share a mark: the run is a shorter one, no more. */
+/* Does the run give this request away, or end it, already? That stands in no target word yet, so a repeated id must
+ * begin a run of its own; of parts there may be many, before the end. Two requests may share a mark: the run is a shorter
+ * one, no more. */
 static inline bool dp_marked(struct dp_run *run, uint32_t requester, const struct sb_record *h)
 {
     uint32_t *mark = &run->mark[(requester * 61 + sb_index_of(h->correlation)) % 1024];
     bool was = *mark == run->number;
-    *mark = run->number;
+    if (h->kind != SB_PART)
+        *mark = run->number;
     return was;
 }
 

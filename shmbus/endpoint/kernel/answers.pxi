@@ -38,18 +38,22 @@ cdef class Answers:
     cdef int fail(self, Message m, object error) except -1:
         cdef ep_message answer
         self._connection.check()
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
-            trace = trace.tb_next  # without our own frames
-        text = "".join(traceback.format_exception(error.__class__, error, trace))
-        limit = min(MAX_FAILURE, rb_largest_record(self._connection.e.out[SB_REPLIES].capacity) - 512)
-        failure = encode_failure(error, text, limit=limit)
+        cdef bytes failure = self.failure(error)
         self._outbox.fill(&answer, m.type, None, ALONE)
         answer.flags = SB_REMOTE
         answer.payload = PyBytes_AS_STRING(failure)
         answer.size = PyBytes_GET_SIZE(failure)
         self._put(m, SB_ERROR, &answer)
         return 0
+
+    cdef bytes failure(self, object error):
+        """What was raised, as a requester gets it."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
+            trace = trace.tb_next  # without our own frames
+        text = "".join(traceback.format_exception(error.__class__, error, trace))
+        limit = min(MAX_FAILURE, rb_largest_record(self._connection.e.out[SB_REPLIES].capacity) - 512)
+        return encode_failure(error, text, limit=limit)
 
     cdef int _put(self, Message m, uint16_t kind, ep_message *answer) except -1:
         answer.kind = kind
@@ -92,6 +96,7 @@ cdef class Answers:
         cdef bytes correlation, payload
         cdef str type
         answer.attempt = 1
+        answer.grant = 0
         while self.late:
             (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,
              payload) = self.late[0]

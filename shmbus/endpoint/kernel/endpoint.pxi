@@ -13,6 +13,7 @@ cdef class EndpointCore:
     cdef Outbox _outbox
     cdef Answers _answers
     cdef Nacks _nacks
+    cdef readonly Outflows _outflows
 
     def __cinit__(self, seat=None, upcalls=None, **_):
         """Make its parts; from here on the watcher thread serves it."""
@@ -26,7 +27,8 @@ cdef class EndpointCore:
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)
         self._nacks = Nacks(self._connection, self._threads, upcalls.postpone)
-        self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks)
+        self._outflows = Outflows(self._connection, self._outbox, self._answers, self._threads)
+        self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks, self._outflows)
 
     @property
     def name(self):
@@ -111,6 +113,25 @@ cdef class EndpointCore:
         inherits has passed), and like `publish`; the future has the errors of `request`."""
         return self._requests.ask_later(type, payload, until(timeout, in_force() if inherit_deadline else None),
                                         reply_type)
+
+    def stream(self, str type not None, payload=None, *, timeout=5.0, total=None, part_type=None,
+               bint inherit_deadline=True):
+        """Send a request to the endpoint that handles the most specific matching pattern, and iterate over its reply, which
+        comes in parts: each is what the handler yields. The reply of a handler that does not is one part.
+
+        Parts come as they are taken: one that is slow to take them makes the handler wait, and nobody else. Use it in a
+        `with` statement, or `close` it, where not all are taken: then the handler's generator is closed.
+        `timeout`: seconds to wait for each part; `total`: for all of them (None: for ever). `part_type`: what their
+        payloads are decoded to. `inherit_deadline`: inside a handler, end at the latest with the request that it serves.
+        Raises like `request`; what ends the reply half-way is raised after the parts before it.
+        """
+        cdef Deadline outer = in_force() if inherit_deadline else None
+        cdef Stream stream = Stream.__new__(Stream)
+        stream._endpoint, stream.type, stream._part_type = self, type, part_type
+        stream._whole = until(total, outer)
+        stream._timeout, stream._span = timeout, span_ns(timeout)
+        self._requests.open_stream(stream, payload, until(timeout, stream._whole), True)
+        return stream
 
     # Receiving -------------------------------------------------------------------------------
 

@@ -44,12 +44,14 @@ cdef class Inbox:
         cdef uint32_t lost
         cdef uint64_t cancels
         cdef sb_tap tap
+        cdef sb_grant grant
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
         cdef Message m
         cdef str name
         memset(&tap, 0, sizeof(sb_tap))
+        grant.bytes = 0
         if hand != NULL and hand.held != NULL:
             self._threads.put_down(thread)
             hand = NULL
@@ -83,6 +85,8 @@ cdef class Inbox:
                     continue
                 if callbacks.redeliver:
                     hold = SB_HELD_OPEN
+            if header.flags & SB_STREAM and header.extension_length >= sizeof(sb_grant):
+                memcpy(&grant, record + SB_HEADER + header.type_length, sizeof(sb_grant))
             offset = <Py_ssize_t>sb_payload_offset(&header)
             raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
             if raw == NULL:
@@ -112,6 +116,7 @@ cdef class Inbox:
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
         m.lost = lost
         m._cancels = cancels
+        m._granted = grant.bytes
         m._payload = UNDECODED
         m._tap = tap
         if header.kind == SB_TAP and tap.target != SB_FROM_BUS:

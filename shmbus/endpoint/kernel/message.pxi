@@ -53,6 +53,7 @@ cdef class Message:
     cdef readonly uint32_t lost
     cdef uint64_t _alone         # the id of the one interest that it is for; 0: it is for all that match
     cdef uint64_t _cancels       # of a request: so many of the ids that are withdrawn are not its own
+    cdef uint64_t _granted       # of a request whose reply may come in parts: its first credit
     cdef bint _cancelled
     cdef bint _answered
     cdef bint _refused           # an answer was not accepted

@@ -10,11 +10,24 @@ cdef uint64_t AGAIN = 10_000_000        # nanoseconds after which what found no 
 
 cdef object checked(object value):
     """What a callback returned, which nothing here would await. Raises `TypeError`."""
-    if value is not None and PyCoro_CheckExact(value):
+    if value is None:
+        return None
+    if PyCoro_CheckExact(value):
         value.close()
         raise TypeError("it returned a coroutine, and nothing would run that: let it return a value, or call "
                         "asyncio.run_coroutine_threadsafe(work(message), loop)")
+    if PyAsyncGen_CheckExact(value):
+        raise TypeError("it returned an asynchronous generator, and nothing would run that: handle it with an endpoint of "
+                        "shmbus.aio, or let it be a plain generator")
     return value
+
+
+cdef object log_failure(Connection connection, Message m, object error):
+    # A handler that the end of this endpoint interrupted is not at fault: one line, without a traceback.
+    cdef bint ended = (isinstance(error, (BusDown, EndpointClosed, Evicted))
+                       and connection.trouble() & ~<uint64_t>EP_STOPPING)
+    log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",
+            connection.name, m.kind, m.type, error.__class__.__name__, error, exc_info=None if ended else error)
 
 
 @cython.final
@@ -26,16 +39,18 @@ cdef class Receiving:
     cdef Threads _threads
     cdef CallbackTable _callbacks
     cdef Nacks _nacks
+    cdef Outflows _outflows
     cdef Inbox _inbox
     cdef bint begun              # a thread has received at least once
     cdef Looped looped           # of an endpoint in an event loop; else None
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None,
-                  Nacks nacks not None):
+                  Nacks nacks not None, Outflows outflows not None):
         self._connection = connection
         self._threads = threads
         self._callbacks = callbacks
         self._nacks = nacks
+        self._outflows = outflows
         self._inbox = Inbox(connection, threads, callbacks)
 
     cdef Message next(self, EndpointCore endpoint, uint64_t deadline, int how):
@@ -50,6 +65,8 @@ cdef class Receiving:
         self.begun = True
         while True:
             self._connection.check()  # a callback may have forked
+            if self._outflows.any_due():
+                self._outflows.turn()
             m = self._inbox.take(endpoint, thread) if not self._connection.closing else None
             if m is not None:
                 callbacks = self._callbacks.known(m.type)
@@ -64,17 +81,23 @@ cdef class Receiving:
                     return None
                 continue
             self._threads.put_down(thread)
-            until = deadline
+            if self._outflows.any_due():
+                PyErr_CheckSignals()
+                if deadline != NEVER and rb_now() >= deadline:
+                    self._connection.rest()
+                    return None
+                continue
+            until = min(deadline, self._outflows.look(rb_now()))
             if self._threads.dropped:
                 self._threads.end_dropped()
                 if self._threads.dropped:
-                    until = min(deadline, rb_now() + AGAIN)
+                    until = min(until, rb_now() + AGAIN)
             if yields:
                 self._threads.count_waiting(1)
             try:
                 waited = WAIT_STOPPED
                 if not self._connection.closing:
-                    waited = self._connection.wait(EP_WANT_DATA, 0, 0, minds, NO_CHECKS, until)
+                    waited = self._wait(minds, until)
             finally:
                 if yields:
                     self._threads.count_waiting(-1)
@@ -85,6 +108,23 @@ cdef class Receiving:
             if waited == WAIT_ELAPSED and until == deadline:
                 self._connection.rest()
                 return None
+
+    cdef int _wait(self, uint64_t minds, uint64_t until) except -2:
+        """Until there is a message, or a reply in parts can go on. While the endpoint drains, those that have begun go
+        on as they get credit."""
+        if self._outflows.any() and <uint64_t>self._connection.trouble() & EP_STOPPING:
+            minds &= ~<uint64_t>EP_STOPPING
+            until = min(until, rb_now() + AGAIN)
+        try:
+            return self._connection.wait(EP_WANT_DATA, 0, 0, minds, NO_CHECKS, until)
+        except EndpointClosed:
+            if minds & EP_STOPPING:
+                raise
+            return WAIT_STOPPED
+        except BusError:
+            if <uint64_t>self._connection.trouble() & EP_FOR_GOOD:
+                self._outflows.close_all()
+            raise
 
     cdef int run(self, EndpointCore endpoint, bint reconnect, object timeout) except -1:
         """Run callbacks until close() or drain(), for `timeout` seconds at most."""
@@ -192,6 +232,8 @@ cdef class Receiving:
         m.expect(callbacks.handler_type)
         try:
             value = checked(self._call(callbacks.handler, m, callbacks.limit_ns))
+            if value is not None and is_generator(value):
+                value = self._begin_parts(m, value, callbacks.limit_ns)
         except BaseException as error:
             self._count_error()
             if m._header.kind != SB_REQUEST or m._answered or m._too_late():
@@ -206,7 +248,10 @@ cdef class Receiving:
                 raise
             m.done()
             return 0
-        if m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred or m._too_late()):
+        if type(value) is Outflow:
+            m.done()
+            self._outflows.go_on(<Outflow>value)
+        elif m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred or m._too_late()):
             try:
                 m.reply(value)
             except BaseException as error:
@@ -218,6 +263,20 @@ cdef class Receiving:
                 self._log_failure(m, error)
         m.done()
         return 0
+
+    cdef object _begin_parts(self, Message m, object generator, uint64_t limit_ns):
+        """The handler yields: its reply comes in parts. Of a command nobody gets them."""
+        if m._header.kind == SB_SEND:
+            for _ in generator:
+                pass
+            return None
+        if m._answered or m._refused or m._deferred or m._too_late():
+            generator.close()
+            return None
+        if not m._header.flags & SB_STREAM:
+            generator.close()
+            raise TypeError(f"the handler of {m.type!r} yields its reply in parts: ask with stream(), not with request()")
+        return self._outflows.begin(m, generator, limit_ns)
 
     cdef inline object _call(self, object function, Message m, uint64_t limit_ns):
         cdef Deadline deadline = deadline_of(m)
@@ -251,12 +310,7 @@ cdef class Receiving:
         self._connection.count(&self._connection.e.up.handler_errors)
 
     cdef int _log_failure(self, Message m, object error) except -1:
-        # A handler that the end of this endpoint interrupted is not at fault: one line, without a traceback.
-        cdef bint ended = (isinstance(error, (BusDown, EndpointClosed, Evicted))
-                           and self._connection.trouble() & ~<uint64_t>EP_STOPPING)
-        log.log(logging.WARNING if ended else logging.ERROR, "endpoint %r: its handler of %s %r raised %s: %s",
-                self._connection.name, m.kind, m.type, error.__class__.__name__, error,
-                exc_info=None if ended else error)
+        log_failure(self._connection, m, error)
         return 0
 
     cdef int _log_unhandled(self, Message m) except -1:

@@ -209,7 +209,7 @@ cdef class Requests:
 
     cdef Message ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt):
         """Send a request and wait for its reply."""
-        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL, True)
+        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL, True, None)
         cdef ep_request *r = &self._connection.e.requests[index]
         cdef Message m
         try:
@@ -243,7 +243,7 @@ cdef class Requests:
         pending._reply_type = reply_type
         pending._deadline = deadline
         pending.deadline = deadline.ns
-        self._begin(type, payload, deadline, attempt, pending, batch, True)
+        self._begin(type, payload, deadline, attempt, pending, batch, True, None)
         return 0
 
     cdef bint begin_at_once(self, PendingReply pending, str type, object payload, Deadline deadline, object reply_type,
@@ -255,7 +255,20 @@ cdef class Requests:
         pending._deadline = deadline
         pending.deadline = deadline.ns
         pending._alerts = True
-        return self._begin(type, payload, deadline, attempt, pending, NULL, False) != EP_NO_REQUEST
+        return self._begin(type, payload, deadline, attempt, pending, NULL, False, None) != EP_NO_REQUEST
+
+    cdef bint open_stream(self, Stream stream, object payload, Deadline deadline, bint waits) except -1:
+        """Send a request whose reply comes in parts, `deadline` for being sent. False where it would have to wait and
+        may not."""
+        cdef uint32_t index
+        if self._connection.e.streams and not self.quiet and not self._thread.runs:
+            self._thread.ensure()  # several readers that are slow: see that the ring does not fill
+        stream._requests, stream._connection, stream._ended = self, self._connection, True
+        index = self._begin(stream.type, payload, deadline, 1, None, NULL, waits, stream._whole)
+        if index == EP_NO_REQUEST:
+            return False
+        stream._index, stream._serial, stream._ended = index, self._connection.e.requests[index].serial, False
+        return True
 
     def begin_many(self, source, under_way, Py_ssize_t count, timeout, Deadline outer, reply_type):
         """Send up to `count` requests, pairs of type and payload, with one bell, and append each to `under_way`, or
@@ -283,9 +296,9 @@ cdef class Requests:
         return True
 
     cdef uint32_t _begin(self, str type, object payload, Deadline deadline, uint16_t attempt, PendingReply pending,
-                         const ep_batch_limits *batch, bint waits) except? 0xffffffff:
+                         const ep_batch_limits *batch, bint waits, Deadline whole) except? 0xffffffff:
         """Put a request into the ring; the index of its entry. EP_NO_REQUEST where it would have to wait and may
-        not."""
+        not. `whole`: of one whose reply comes in parts, when all of them must have come."""
         cdef ep_endpoint *e = self._connection.e
         cdef ep_message m
         cdef uint8_t identity[16]
@@ -293,16 +306,22 @@ cdef class Requests:
         cdef flag armed = 0
         cdef rb_status status = RB_FULL
         cdef uint64_t trouble, minds = self._connection.minds()
+        cdef ep_stream *stream
         self._connection.check()
         if deadline.origin is not None and rb_now() >= deadline.ns:
             raise RequestTimeout(type=type, seconds=0.0, begun=False, inherited=deadline.origin, sent=False)
         m.kind = SB_REQUEST
         m.peer = 0
         m.peer_generation = 0
-        m.deadline_ns = 0 if deadline.ns == NEVER else deadline.ns
         m.correlation = identity
         owner = self._outbox.fill(&m, type, payload, ALONE)
         m.attempt = attempt
+        m.deadline_ns = deadline.ns if whole is None else whole.ns
+        if m.deadline_ns == NEVER:
+            m.deadline_ns = 0
+        if whole is not None:
+            m.flags |= SB_STREAM
+            m.grant = 1            # to be counted with its size; what it is comes with its entry
         self._outbox.check_size(&m, type, ALONE)
         while True:
             ep_lock(e)
@@ -312,6 +331,14 @@ cdef class Requests:
                 if batch == NULL:
                     ep_flush(e)
                 index = ep_begin_request(e, m.deadline_ns, pending is not None, identity)
+                if whole is not None and index != EP_NO_REQUEST:
+                    stream = ep_open_stream(e)
+                    if stream == NULL:
+                        ep_end_request(e, index)
+                        ep_unlock(e)
+                        raise MemoryError
+                    e.requests[index].stream = stream
+                    m.grant = stream.granted
                 if index != EP_NO_REQUEST and m.size <= <uint64_t>LARGE:
                     status = ep_push(e, &m, ep_stamp(e), batch, &armed)
                     if status == RB_OK:
@@ -345,7 +372,10 @@ cdef class Requests:
             if status != RB_OK:
                 if not self._outbox.put_at_once(&m, batch):
                     if not waits:
-                        self._forget(pending)
+                        if pending is None:
+                            self._finish(index)
+                        else:
+                            self._forget(pending)
                         self._outbox.needs = ep_record_length(&m)
                         self._outbox.give_back(owner)
                         self._connection.require(served=True)

@@ -113,6 +113,7 @@ cdef class Outbox:
         m.type = <const char *>PyUnicode_1BYTE_DATA(type)
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
         m.attempt = 1
+        m.grant = 0
         if payload is None:
             m.flags = SB_NONE
             m.payload = NULL

@@ -13,7 +13,7 @@
  */
 #pragma once
 
-#include "shmbus/endpoint/native/send.h"
+#include "shmbus/endpoint/native/outflow.h"
 
 /* RB_FULL: there is no space now. Never waits. */
 static inline enum rb_status ep_push_cancel(struct ep_endpoint *e, const uint8_t id[16])
@@ -27,6 +27,7 @@ static inline void ep_note_cancel(struct ep_endpoint *e, const struct sb_record 
     memcpy(e->cancels[e->cancels_seen % EP_CANCELS], header->correlation, 16);
     e->cancels_seen++;
     e->cancels_before = rb_load_acquire(e->in[SB_DATA].head); /* its request was published there before */
+    ep_note_broken_off(e, header->correlation);
 }
 
 /* `since`: what `cancels_seen` was when this was last asked. */

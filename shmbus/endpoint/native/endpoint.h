@@ -18,10 +18,13 @@
 
 #include <pthread.h>
 
+struct ep_outflow;
 struct ep_request;
+struct ep_stream;
 struct ep_waiter;
 
 #define EP_CANCELS 1024u /* of the requests that were withdrawn after they came here, so many are remembered */
+#define EP_OUTFLOWS 64u  /* buckets of a table */
 
 struct ep_endpoint {
     pthread_mutex_t lock;
@@ -38,7 +41,7 @@ struct ep_endpoint {
     struct rb_poster dispatcher;
     uint64_t crowded[SB_RINGS];         /* bytes in an incoming ring from which on something may wait for space there */
     uint64_t rung_for[SB_RINGS];        /* the `need` for which the dispatcher has been rung */
-    uint64_t batched;                   /* messages committed and not published */
+    uint64_t batched[SB_RINGS];         /* messages committed and not published */
     uint64_t stamp;                     /* the time that the last message bears */
     rb_word flush_at;                   /* when they must be; ~0: never. Read by the watcher */
 
@@ -61,6 +64,9 @@ struct ep_endpoint {
     uint64_t attend_until;              /* so long it attends as if one were to be told at once */
     uint64_t nap_ns, nap_seen;          /* its last nap, and what had happened by then (ep_nap) */
     uint64_t random, counter;           /* of correlation ids */
+    uint32_t streams;                   /* requests whose replies come in parts, and that nobody has ended */
+    uint64_t granted;                   /* bytes that these may be sent beyond what was taken of them */
+    struct ep_stream *stirred, *stirred_last; /* list of those for which an event loop waits, and that have a part, or ended */
     uint64_t drains;                    /* how often the reply ring has been seen empty */
     uint32_t untold;                    /* list of entries whose request was withdrawn, of which the server is still to
                                          * be told */
@@ -68,6 +74,9 @@ struct ep_endpoint {
     uint8_t cancels[EP_CANCELS][16];    /* ids of requests to this endpoint that were withdrawn, the last ones, */
     uint64_t cancels_seen;              /* and how many there were */
     uint64_t cancels_before;            /* in the incoming data ring they lie before this position */
+
+    struct ep_outflow *outflows[EP_OUTFLOWS]; /* replies in parts that this endpoint gives, by id */
+    struct ep_outflow *due, *due_last;  /* list of those that can go on, and that no thread has */
 
     rb_word trouble;                    /* enum ep_trouble; changed under the lock */
     uint32_t bad_ring;                  /* EP_RING_BAD: which, 0-1 incoming, 2-3 outgoing */

@@ -113,8 +113,11 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
 
 static inline void ep_free(struct ep_endpoint *e)
 {
-    for (uint32_t i = 0; e->requests && i < e->request_count; i++)
+    for (uint32_t i = 0; e->requests && i < e->request_count; i++) {
         free(e->requests[i].payload);
+        if (e->requests[i].stream)
+            ep_close_stream(e, e->requests[i].stream);
+    }
     ep_drop_event(e);
     free(e->requests);
     free(e->free);

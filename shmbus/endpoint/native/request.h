@@ -2,16 +2,19 @@
  *
  *   ep_begin_request      an entry for a request about to be sent; its index is in the correlation id
  *   ep_sent_request       it is in the outgoing ring now
- *   ep_drain_replies      empty the reply ring: each reply completes the request that waits for it
+ *   ep_drain_replies      empty the reply ring: each reply completes the request that waits for it, each part is kept
  *   ep_request_waits      has it not completed yet?
  *   ep_next_completed     the next future whose reply is there
  *   ep_end_request        the caller has what it wants, or withdraws it (wait.h has ep_finish_request, which also wakes)
  *   ep_tell_withdrawn     tell servers of withdrawn requests for which there was no space
  *   ep_chosen             whom the dispatcher chose for it
+ *   ep_await_part         of a stream: is there nothing to take? Then ep_next_stirred will have it
+ *   ep_repeat_credit      say again what a stream was granted, which may have been lost
  */
 #pragma once
 
 #include "shmbus/endpoint/native/cancel.h"
+#include "shmbus/endpoint/native/stream.h"
 #include "shmbus/endpoint/native/take.h"
 
 #include <stdlib.h>
@@ -30,6 +33,7 @@ struct ep_request {          /* the private half of an entry */
     uint8_t *payload;        /* of the reply */
     uint64_t size, capacity;
     uint64_t asked;          /* bytes of the request's payload */
+    struct ep_stream *stream; /* its reply may come in parts; NULL: it may not */
 };
 #define EP_REPLY_BYTES 1024u  /* a buffer that grew beyond is not kept */
 #define EP_NO_REQUEST UINT32_MAX
@@ -80,6 +84,8 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     ep_keep_reply(request, header, record);
     ep_leave_futures(e, index);
     request->state = EP_REQUEST_DONE;
+    if (request->stream)
+        ep_stir(e, request->stream);
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
     rb_add(&e->up->received_replies, 1);
     if (!request->future)
@@ -93,18 +99,36 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     e->completed_last = index;
 }
 
-/* A reply goes to the request whose id it bears, if that still waits; a cancel is of one that came here. */
+static inline void ep_take_part(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
+                                const uint8_t *record)
+{
+    struct ep_request *request = &e->requests[index];
+    if (!request->stream) /* the server was not told that it may */
+        return;
+    rb_add(&e->up->received_parts, 1);
+    ep_keep_part(request->stream, header, record);
+    ep_stir(e, request->stream);
+}
+
+/* A reply goes to the request whose id it bears, if that still waits; a cancel, or a credit, is of one that came
+ * here. */
 static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
 {
     uint32_t index = sb_index_of(header->correlation);
     if (header->kind == SB_CANCEL)
         ep_note_cancel(e, header);
-    if (header->kind != SB_REPLY && header->kind != SB_ERROR)
+    if (header->kind == SB_CREDIT)
+        ep_note_credit(e, header);
+    bool part = header->kind == SB_PART;
+    if (!part && header->kind != SB_REPLY && header->kind != SB_ERROR && header->kind != SB_END)
         return;
-    if (index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
-        memcmp(ep_pending_entry(e, index)->id, header->correlation, 16) == 0)
+    bool waits = index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
+                 memcmp(ep_pending_entry(e, index)->id, header->correlation, 16) == 0;
+    if (waits && part)
+        ep_take_part(e, index, header, record);
+    else if (waits)
         ep_complete(e, index, header, record);
-    else
+    else if (!part) /* of a stream that was broken off they may be many, and nobody missed them */
         rb_add(&e->up->orphans, 1);
 }
 
@@ -175,6 +199,7 @@ static inline uint32_t ep_begin_request(struct ep_endpoint *e, uint64_t deadline
     request->sent = false;
     request->future = future;
     request->alert = false;
+    request->stream = NULL;
     e->futures += future;
     struct sb_pending *pending = ep_pending_entry(e, index);
     sb_make_id(id, e->random, e->counter++, (uint16_t)index);
@@ -201,6 +226,9 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE); /* before the cancel, see dp_cancel */
     ep_leave_futures(e, index);
     request->state = EP_REQUEST_FREE;
+    if (request->stream)
+        ep_close_stream(e, request->stream);
+    request->stream = NULL;
     request->ended_at = e->drains;
     if (request->capacity > EP_REPLY_BYTES) {
         free(request->payload);
@@ -213,6 +241,26 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
     } else {
         e->free[e->free_count++] = (uint16_t)index;
     }
+}
+
+static inline bool ep_has_part(const struct ep_request *request)
+{
+    return request->stream && request->stream->begin != request->stream->end;
+}
+
+static inline bool ep_await_part(struct ep_endpoint *e, uint32_t index)
+{
+    if (!ep_request_waits(e, index) || ep_has_part(&e->requests[index]))
+        return false;
+    e->requests[index].stream->awaited = true;
+    return true;
+}
+
+/* Harmless: a grant is absolute. */
+static inline void ep_repeat_credit(struct ep_endpoint *e, uint32_t index)
+{
+    if (ep_request_waits(e, index))
+        ep_push_credit(e, e->requests[index].stream, ep_pending_entry(e, index)->id);
 }
 
 /* EP_NO_REQUEST where there is none. */

@@ -15,6 +15,7 @@ struct ep_message {          /* what a caller wants sent */
     uint16_t attempt;        /* of a request: 1, and one more each time that it was asked before */
     uint32_t peer_generation;
     uint64_t deadline_ns;
+    uint64_t grant;          /* of a request whose reply may come in parts: the first credit; 0: of all else */
     const uint8_t *correlation;
     const char *type;
     uint32_t type_length;
@@ -28,27 +29,34 @@ struct ep_batch_limits {     /* when what was put into the ring is published */
     uint64_t delay_ns;       /* so long after the first of them; 0: no such limit */
 };
 
-static inline uint32_t ep_ring_of(uint16_t kind) { return kind == SB_REPLY || kind == SB_ERROR ? SB_REPLIES : SB_DATA; }
+/* The kinds of the data ring are a mask, so that an event is not compared with one after the other. */
+static inline uint32_t ep_ring_of(uint16_t kind)
+{
+    const uint32_t replies = 1u << SB_REPLY | 1u << SB_ERROR | 1u << SB_PART | 1u << SB_END | 1u << SB_CREDIT;
+    return replies >> kind & 1 ? SB_REPLIES : SB_DATA;
+}
 
 static inline uint64_t ep_record_length(const struct ep_message *m)
 {
-    return (uint64_t)SB_HEADER + m->type_length + m->size;
+    return (uint64_t)SB_HEADER + m->type_length + (m->grant ? sizeof(struct sb_grant) : 0) + m->size;
 }
 
 static inline void ep_publish(struct ep_endpoint *e, uint32_t ring)
 {
     rb_publish(&e->out[ring]);
-    if (ring == SB_DATA && e->batched) {
-        e->batched = 0;
-        rb_store(&e->flush_at, SB_NOWHERE);
+    if (e->batched[ring]) {
+        e->batched[ring] = 0;
+        if (!e->batched[!ring])
+            rb_store(&e->flush_at, SB_NOWHERE);
     }
     ep_ring_dispatcher(e);
 }
 
 static inline void ep_flush(struct ep_endpoint *e)
 {
-    if (e->batched)
-        ep_publish(e, SB_DATA);
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++)
+        if (e->batched[ring])
+            ep_publish(e, ring);
 }
 
 static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
@@ -57,7 +65,9 @@ static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
     case SB_EVENT: rb_add(&e->up->sent_events, 1); break;
     case SB_SEND: rb_add(&e->up->sent_sends, 1); break;
     case SB_REQUEST: rb_add(&e->up->sent_requests, 1); break;
-    case SB_CANCEL: break;
+    case SB_PART: rb_add(&e->up->sent_parts, 1); break;
+    case SB_CANCEL:
+    case SB_CREDIT: break;
     default: rb_add(&e->up->sent_replies, 1); break;
     }
 }
@@ -66,7 +76,7 @@ static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
  * it: reading it for each would be a quarter of what a batched message costs. */
 static inline uint64_t ep_stamp(struct ep_endpoint *e)
 {
-    if (e->batched && rb_coarse_now() <= e->stamp)
+    if ((e->batched[SB_DATA] || e->batched[SB_REPLIES]) && rb_coarse_now() <= e->stamp)
         return e->stamp;
     return e->stamp = rb_now();
 }
@@ -76,7 +86,7 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
     struct sb_record header = {
         .length = (uint32_t)length, .kind = m->kind, .flags = m->flags, .peer = m->peer,
         .attempt = m->attempt, .peer_generation = m->peer_generation, .sent_ns = now, .deadline_ns = m->deadline_ns,
-        .type_length = (uint16_t)m->type_length,
+        .type_length = (uint16_t)m->type_length, .extension_length = m->grant ? sizeof(struct sb_grant) : 0,
     };
     if (m->correlation)
         memcpy(header.correlation, m->correlation, 16);
@@ -84,8 +94,10 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
     memcpy(at, &header, sizeof header);
     RB_FAIL("push.header");
     memcpy(at + SB_HEADER, m->type, m->type_length);
+    if (__builtin_expect(m->grant != 0, 0))
+        memcpy(at + SB_HEADER + m->type_length, &m->grant, sizeof m->grant);
     if (m->size)
-        memcpy(at + SB_HEADER + m->type_length, m->payload, m->size);
+        memcpy(at + sb_payload_offset(&header), m->payload, m->size);
 }
 
 /* RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble). Published at once without a
@@ -103,15 +115,15 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
     if (__builtin_expect(status != RB_OK, 0)) {
         if (status == RB_CORRUPT)
             ep_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
-        else if (ring == SB_DATA)
+        else
             ep_flush(e); /* only what is published can make space */
         return status;
     }
     ep_write_record(at, m, length, now);
     rb_commit(out, length);
     ep_count_sent(e, m->kind);
-    if (batch && ring == SB_DATA && e->batched + 1 < batch->messages && out->next - out->published < batch->bytes) {
-        e->batched++;
+    if (batch && e->batched[ring] + 1 < batch->messages && out->next - out->published < batch->bytes) {
+        e->batched[ring]++;
         if (batch->delay_ns && rb_load(&e->flush_at) > now + batch->delay_ns) {
             rb_store_seq(&e->flush_at, now + batch->delay_ns); /* ep_arm_watcher */
             *armed = true;

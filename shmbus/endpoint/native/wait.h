@@ -184,7 +184,8 @@ static inline enum rb_wake ep_stand_by(struct ep_endpoint *e, struct ep_waiter *
     e->nap_ns = quiet ? 2 * e->nap_ns : EP_NAP_NS;
     if (e->nap_ns > EP_NAP_MOST_NS)
         e->nap_ns = EP_NAP_MOST_NS;
-    if (quiet && e->futures && e->inside == 1) {
+    bool to_come = e->futures || e->streams;
+    if (quiet && to_come && e->inside == 1) {
         e->leader = w;
         e->leader_wants = view->wants;
         ep_unlock(e);
@@ -196,7 +197,7 @@ static inline enum rb_wake ep_stand_by(struct ep_endpoint *e, struct ep_waiter *
         e->leader = NULL;
         ep_hand_on(e, w);
     }
-    e->resting = quiet && !e->futures;
+    e->resting = quiet && !to_come;
     uint64_t end = e->resting || now + e->nap_ns > until ? until : now + e->nap_ns;
     ep_unlock(e);
     enum rb_wake wake = rb_sleep(&w->wake, end);

@@ -11,7 +11,7 @@
 #include "shmbus/endpoint/native/request.h"
 
 enum ep_want {             /* bits, of which each waiter has one */
-    EP_WANT_REPLY = 1,     /* to request `index`, of serial `value` where others may end it, too */
+    EP_WANT_REPLY = 1,     /* to request `index`, or a part of that, of serial `value` where others may end it, too */
     EP_WANT_DATA = 2,      /* in the incoming data ring */
     EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
     EP_WANT_SEEN = 8,      /* interests, up to version `value` */
@@ -45,10 +45,10 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     switch (w->want) {
     case EP_WANT_REPLY: {
         const struct ep_request *request = &e->requests[w->index];
-        return request->state != EP_REQUEST_WAITING || (w->value && request->serial != w->value);
+        return request->state != EP_REQUEST_WAITING || ep_has_part(request) || (w->value && request->serial != w->value);
     }
     case EP_WANT_DATA: /* and somebody may take it */
-        return (ep_data_waits(e) || e->recalled) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
+        return (ep_data_waits(e) || e->recalled || e->due) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
     case EP_WANT_SPACE: {
         const struct rb_producer *out = &e->out[w->index];
         return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;

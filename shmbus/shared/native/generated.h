@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000014d26a83cull
+#define SB_LAYOUT 0x00000001bb8d4b17ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -56,6 +56,9 @@ SB_FIELD(sb_fault, code, 0, 4);
 SB_FIELD(sb_fault, pid, 4, 4);
 SB_FIELD(sb_fault, limit, 8, 8);
 SB_FIELD(sb_fault, name, 16, 48);
+
+_Static_assert(sizeof(struct sb_grant) == 8, "sb_grant");
+SB_FIELD(sb_grant, bytes, 0, 8);
 
 _Static_assert(sizeof(struct sb_tap) == 16, "sb_tap");
 SB_FIELD(sb_tap, forwarded_ns, 0, 8);
@@ -177,11 +180,12 @@ SB_FIELD(sb_bus, events_lost, 1272, 8);
 SB_FIELD(sb_bus, backlogs_failed, 1280, 8);
 SB_FIELD(sb_bus, cancels, 1288, 8);
 SB_FIELD(sb_bus, cancels_lost, 1296, 8);
-SB_FIELD(sb_bus, passes, 1304, 8);
-SB_FIELD(sb_bus, latency_count, 1312, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 1320, 8);
-SB_FIELD(sb_bus, latency_max_ns, 1328, 8);
-SB_FIELD(sb_bus, latency, 1336, 2048);
+SB_FIELD(sb_bus, credits_lost, 1304, 8);
+SB_FIELD(sb_bus, passes, 1312, 8);
+SB_FIELD(sb_bus, latency_count, 1320, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 1328, 8);
+SB_FIELD(sb_bus, latency_max_ns, 1336, 8);
+SB_FIELD(sb_bus, latency, 1344, 2048);
 SB_FIELD(sb_bus, deaths, 3392, 64);
 SB_FIELD(sb_bus, last_deaths, 3456, 2176);
 SB_FIELD(sb_bus, last_losses, 5632, 7168);
@@ -226,7 +230,7 @@ SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 30144, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 30208, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -257,20 +261,23 @@ SB_FIELD(sb_up, received_events, 840, 8);
 SB_FIELD(sb_up, received_sends, 848, 8);
 SB_FIELD(sb_up, received_requests, 856, 8);
 SB_FIELD(sb_up, received_replies, 864, 8);
-SB_FIELD(sb_up, orphans, 872, 8);
-SB_FIELD(sb_up, expired, 880, 8);
-SB_FIELD(sb_up, withdrawn, 888, 8);
-SB_FIELD(sb_up, handler_errors, 896, 8);
-SB_FIELD(sb_up, decode_errors, 904, 8);
-SB_FIELD(sb_up, timeouts, 912, 8);
-SB_FIELD(sb_up, nacked, 920, 8);
-SB_FIELD(sb_up, let_go, 928, 8);
-SB_FIELD(sb_up, let_go_unkept, 936, 8);
-SB_FIELD(sb_up, watcher, 944, 8);
-SB_FIELD(sb_up, held, 960, 2048);
-SB_FIELD(sb_up, kept, 3008, 7168);
-SB_FIELD(sb_up, limits, 10176, 512);
-SB_FIELD(sb_up, limited, 10688, 19456);
+SB_FIELD(sb_up, sent_parts, 872, 8);
+SB_FIELD(sb_up, received_parts, 880, 8);
+SB_FIELD(sb_up, streaming, 888, 8);
+SB_FIELD(sb_up, orphans, 896, 8);
+SB_FIELD(sb_up, expired, 904, 8);
+SB_FIELD(sb_up, withdrawn, 912, 8);
+SB_FIELD(sb_up, handler_errors, 920, 8);
+SB_FIELD(sb_up, decode_errors, 928, 8);
+SB_FIELD(sb_up, timeouts, 936, 8);
+SB_FIELD(sb_up, nacked, 944, 8);
+SB_FIELD(sb_up, let_go, 952, 8);
+SB_FIELD(sb_up, let_go_unkept, 960, 8);
+SB_FIELD(sb_up, watcher, 968, 8);
+SB_FIELD(sb_up, held, 1024, 2048);
+SB_FIELD(sb_up, kept, 3072, 7168);
+SB_FIELD(sb_up, limits, 10240, 512);
+SB_FIELD(sb_up, limited, 10752, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);

@@ -233,6 +233,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word backlogs_failed;           /* backlogs that could not be made: no memory, or too many at a time */
     rb_word cancels;                   /* withdrawn requests of which the server was told, */
     rb_word cancels_lost;              /* or had no space to be told */
+    rb_word credits_lost;              /* credits of streams that their server had no space for */
     rb_word passes;
     rb_word latency_count, latency_sum_ns, latency_max_ns;
     rb_word latency[SB_LATENCY_BUCKETS]; /* sb_latency_bucket() */
@@ -363,6 +364,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word progress_ns;                           /* endpoint: when it last took a message, to some 10 ms */
     rb_word sent_events, sent_sends, sent_requests, sent_replies;          /* endpoint */
     rb_word received_events, received_sends, received_requests, received_replies;
+    rb_word sent_parts, received_parts;            /* endpoint: of replies */
+    rb_word streaming;                             /* endpoint: replies in parts that it has begun and not ended */
     rb_word orphans;                               /* endpoint: replies that no request waited for */
     rb_word expired;                               /* endpoint: requests not begun because their deadline was over */
     rb_word withdrawn;                             /* endpoint: requests not begun because they had been withdrawn */

@@ -13,9 +13,9 @@ enum sb_kind {
     SB_REPLY = 4,
     SB_ERROR = 5,   /* instead of a reply: payload is struct sb_fault, or a handler's failure (SB_REMOTE) */
     SB_PART = 6,    /* one of the parts of a reply */
-    SB_END = 7,     /* a reply in parts is complete */
+    SB_END = 7,     /* a reply in parts is complete: a header and its type */
     SB_CANCEL = 8,  /* a request is not waited for any more: a header alone, see endpoint/native/cancel.h */
-    SB_CREDIT = 9,  /* its requester takes more parts of a reply */
+    SB_CREDIT = 9,  /* its requester takes more parts of a reply: a header alone, see endpoint/native/stream.h */
     SB_TAP = 10,    /* an observer's copy of a message */
     SB_NACK = 11,   /* work that its receiver gives back, see endpoint/native/nack.h */
     SB_QUERY = 12,  /* who would get a message of this type? The dispatcher itself answers */
@@ -29,7 +29,7 @@ enum sb_record_flag {
     SB_REMOTE = 1 << 3,      /* SB_ERROR: raised by the handler; payload is its MessagePack account */
     SB_NEED_GROUPS = 1 << 4, /* reserved */
     SB_FINAL = 1 << 5,       /* SB_NACK: nobody shall have it any more, it is a dead letter */
-    SB_STREAM = 1 << 6,      /* SB_REQUEST: its reply may come in parts */
+    SB_STREAM = 1 << 6,      /* SB_REQUEST: its reply may come in parts; the extension is struct sb_grant */
     SB_DIRECTED = 1 << 7,    /* SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other */
     SB_RETAIN = 1 << 8,      /* SB_EVENT: the bus keeps it for who subscribes later */
     SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription */
@@ -56,7 +56,7 @@ struct sb_record { /* the header of a message */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
     uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there.
-                               * SB_ALONE: the id of an interest */
+                               * SB_ALONE: the id of an interest. SB_CREDIT: what is granted so far, as in struct sb_grant */
     uint8_t correlation[16];  /* zero where there is none */
     uint16_t type_length;
     uint16_t extension_length;
@@ -97,6 +97,10 @@ static inline bool sb_record_sound(const struct sb_record *h)
 {
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
+
+struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
+    uint64_t bytes;        /* of records, each aligned: parts may be sent while those before them are fewer */
+};
 
 /* What became of a message that a tap saw. */
 enum sb_outcome {

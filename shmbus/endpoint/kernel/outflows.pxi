@@ -1,0 +1,358 @@
+# Replies in parts, at the endpoint that gives them: a handler that yields is a generator, from which a thread that
+# receives takes part after part. One without credit is put aside, and the thread goes on with other messages.
+
+cdef enum:           # how `Outflows.go_on` leaves an outflow
+    FLOW_ENDED = 0
+    FLOW_ASIDE = 1               # until it has credit, or space
+    FLOW_DUE = 2                 # it can go on; others have their turn first
+
+cdef uint64_t QUICK = 20_000            # ns: parts that come as soon after each other are published together,
+cdef uint64_t TOGETHER = 64             # so many at the most,
+cdef uint64_t PART_DELAY = 1_000_000    # ns: and no later than that
+cdef uint64_t TURN = 1_000_000          # ns after which others have their turn
+cdef uint64_t SPACE = 5_000_000         # ns that a thread waits for space in the ring
+cdef uint64_t FORSAKEN = 1_000_000_000  # ns between looks whether anybody waits for those that were put aside
+
+
+cdef inline bint is_generator(object value) except -1:
+    return PyGen_CheckExact(value) or (PyIter_Check(value) and isinstance(value, Generator))
+
+
+@cython.final
+cdef class Outflow:
+    """A reply that is given in parts."""
+
+    cdef ep_outflow o
+    cdef readonly Message message
+    cdef readonly object generator   # None: it has ended
+    cdef uint64_t limit_ns       # that it may take from one part to the next; 0: no limit
+    cdef uint16_t _owes          # kind of what found no space yet: SB_PART, SB_END, SB_ERROR; 0: nothing
+    cdef object _owed            # that part, or the encoded failure
+    cdef uint64_t _length        # of the last record
+    cdef bint _running           # a thread has it
+    cdef bint _open              # it is among those of the endpoint
+
+    def __init__(self):
+        raise TypeError("made by the bus")
+
+
+@cython.final
+@cython.no_gc_clear              # see EndpointCore
+cdef class Outflows:
+    """The replies that an endpoint gives in parts."""
+
+    cdef Connection _connection
+    cdef Outbox _outbox
+    cdef Answers _answers
+    cdef Threads _threads
+    cdef ep_batch_limits _together
+    cdef set _all                # of Outflow
+    cdef list _full              # those of them that found no space
+    cdef uint64_t _looked        # when they were last looked through
+
+    def __cinit__(self, Connection connection not None, Outbox outbox not None, Answers answers not None,
+                  Threads threads not None):
+        self._connection = connection
+        self._outbox = outbox
+        self._answers = answers
+        self._threads = threads
+        self._together.messages = TOGETHER
+        self._together.bytes = rb_largest_record(connection.e.out[SB_REPLIES].capacity)
+        self._together.delay_ns = PART_DELAY
+        self._all = set()
+        self._full = []
+
+    cdef Outflow begin(self, Message m, object generator, uint64_t limit_ns):
+        """From here on the request is answered in parts. In hand until it has ended."""
+        cdef Outflow f = Outflow.__new__(Outflow)
+        self._connection.check()
+        f.message, f.generator, f.limit_ns = m, generator, limit_ns
+        f.o.owner = <void *>f
+        f.o.granted = max(m._granted, <uint64_t>1)
+        memcpy(f.o.id, m._header.correlation, 16)
+        self._threads.defer()
+        m._answered = True
+        f._open = True
+        self._all.add(f)
+        ep_lock(self._connection.e)
+        ep_begin_outflow(self._connection.e, &f.o)
+        f.o.broken_off = ep_cancelled_since(self._connection.e, m._header.correlation, m._cancels)
+        ep_unlock(self._connection.e)
+        return f
+
+    cdef bint unwanted(self, Outflow f) noexcept:
+        """Whether nobody waits for it any more, as far as it is known without a look at the bus."""
+        return f.o.broken_off or 0 < f.message._header.deadline_ns <= rb_now()
+
+    # What a thread, or a task, does with one that it has --------------------------------------------------------
+
+    cdef int put(self, Outflow f, object value, bint together) except -2:
+        """Send a part: EP_PART_SENT, or what is in the way. `together`: more are expected at once. Raises
+        `EncodeError` and `MessageTooLarge`."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef ep_message part
+        cdef flag armed = 0
+        cdef int status
+        owner = self._outbox.fill(&part, f.message.type, value, ALONE)
+        self._address(f, &part, SB_PART)
+        self._outbox.check_size(&part, f.message.type, ALONE)
+        f._length = ep_record_length(&part)
+        ep_lock(e)
+        status = ep_push_part(e, &f.o, &part, ep_stamp(e), &self._together if together else NULL, &armed)
+        ep_unlock(e)
+        self._outbox.give_back(owner)
+        if armed:
+            ep_arm_watcher(e)
+        return status
+
+    cdef int put_end(self, Outflow f, bytes failure) except -2:
+        """Send its end, or the failure instead: EP_PART_SENT, or what is in the way."""
+        cdef ep_message end
+        self._outbox.fill(&end, f.message.type, None, ALONE)
+        self._address(f, &end, SB_END if failure is None else SB_ERROR)
+        if failure is not None:
+            end.flags = SB_REMOTE
+            end.payload = PyBytes_AS_STRING(failure)
+            end.size = PyBytes_GET_SIZE(failure)
+        f._length = ep_record_length(&end)
+        if f.o.broken_off:
+            return EP_PART_BROKEN_OFF
+        if self._outbox.put_at_once(&end, NULL):
+            return EP_PART_SENT
+        return EP_PART_TROUBLE if <uint64_t>self._connection.trouble() & EP_FOR_GOOD else EP_PART_FULL
+
+    cdef void _address(self, Outflow f, ep_message *part, uint16_t kind) noexcept:
+        cdef Message m = f.message
+        part.kind = kind
+        part.peer = m._header.peer
+        part.peer_generation = m._header.peer_generation
+        part.deadline_ns = m._header.deadline_ns
+        part.correlation = m._header.correlation
+
+    cdef bint set_aside(self, Outflow f) noexcept:
+        """It has no credit: leave it until it is due. False: it has by now."""
+        cdef bint aside
+        ep_lock(self._connection.e)
+        aside = ep_await_credit(self._connection.e, &f.o)
+        ep_unlock(self._connection.e)
+        return aside
+
+    cdef void make_due(self, Outflow f) noexcept:
+        """Somebody shall go on with it, later."""
+        ep_lock(self._connection.e)
+        ep_flush(self._connection.e)
+        ep_make_due(self._connection.e, &f.o)
+        ep_unlock(self._connection.e)
+
+    cdef Outflow next_due(self):
+        """One that can go on, which the caller then has; None: there is none."""
+        cdef ep_outflow *o
+        ep_lock(self._connection.e)
+        o = ep_next_due(self._connection.e)
+        ep_unlock(self._connection.e)
+        return <Outflow><object>o.owner if o != NULL else None
+
+    cdef int leave(self, Outflow f) except -1:
+        """It has ended, one way or the other; its generator is closed by the caller."""
+        if not f._open:
+            return 0
+        f._open = False
+        f._owed = None
+        f._owes = 0
+        self._all.discard(f)
+        if self._connection.ours():
+            ep_lock(self._connection.e)
+            ep_flush(self._connection.e)
+            ep_end_outflow(self._connection.e, &f.o)
+            ep_unlock(self._connection.e)
+        self._threads.settle()
+        return 0
+
+    # Generators ------------------------------------------------------------------------------------------------
+
+    cdef int go_on(self, Outflow f) except -1:
+        """Take parts from its generator until it ends, or has to wait, or others shall have their turn: FLOW_ENDED
+        and so on. Raises what is no `Exception`, and ends it before."""
+        cdef int how
+        f._running = True
+        token = PyContextVar_Set(IN_FORCE, deadline_of(f.message))
+        try:
+            how = self._take_parts(f)
+        except BaseException as error:
+            self._break_off(f)
+            raise
+        finally:
+            f._running = False
+            PyContextVar_Reset(IN_FORCE, token)
+        if how == FLOW_DUE:
+            self.make_due(f)
+        return how
+
+    cdef int _take_parts(self, Outflow f) except -1:
+        cdef uint64_t began = rb_now(), before = began, now
+        cdef PyObject *found
+        cdef int status
+        cdef bint quick = False
+        while True:
+            if self.unwanted(f) or self._connection.closing:
+                return self._break_off(f)
+            if f._owes:
+                status = self._put_owed(f)
+            elif f.o.sent >= f.o.granted:
+                if self.set_aside(f):
+                    return FLOW_ASIDE
+                continue
+            else:
+                try:
+                    found = self._next(f)
+                except BaseException as error:
+                    status = self._fail(f, error)
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    if found == NULL:
+                        status = self._finish(f)
+                    else:
+                        value = <object>found
+                        Py_XDECREF(found)
+                        now = rb_now()
+                        quick = now - before < QUICK
+                        before = now
+                        status = self._put_or_fail(f, value, quick)
+                        if status == EP_PART_SENT:
+                            if now - began > TURN:
+                                return FLOW_DUE
+                            continue
+            if status == EP_PART_SENT:
+                if f._open:
+                    continue
+                return FLOW_ENDED
+            if status == EP_PART_FULL:
+                if self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, self._connection.minds(),
+                                         CHECKS_DISPATCHER, rb_now() + SPACE) == WAIT_ELAPSED:
+                    self._full.append(f)
+                    return FLOW_ASIDE
+                continue
+            if status == EP_PART_TROUBLE:
+                self._break_off(f)
+                self._connection.require()
+                return FLOW_ENDED
+
+    cdef PyObject *_next(self, Outflow f) except? NULL:
+        """The next part; NULL: that were all."""
+        cdef uint32_t limit
+        cdef PyObject *found
+        if not f.limit_ns:
+            return PyIter_Next(f.generator)
+        limit = self._threads.begin_limit(f.message, f.limit_ns)
+        try:
+            found = PyIter_Next(f.generator)
+        finally:
+            self._threads.end_limit(limit)
+        return found
+
+    cdef int _put_or_fail(self, Outflow f, object value, bint together) except -2:
+        cdef int status
+        try:
+            status = self.put(f, value, together)
+        except (EncodeError, MessageTooLarge) as error:
+            self._close(f)
+            return self._fail(f, error)
+        if status == EP_PART_FULL:
+            f._owes, f._owed = SB_PART, value
+        return status
+
+    cdef int _put_owed(self, Outflow f) except -2:
+        """What found no space before."""
+        cdef int status
+        if f._owes == SB_PART:
+            value = f._owed
+            status = self.put(f, value, False)
+            if status == EP_PART_SENT:
+                f._owes, f._owed = 0, None
+            return status
+        return self._put_last(f, f._owed)
+
+    cdef int _finish(self, Outflow f) except -2:
+        return self._put_last(f, None)
+
+    cdef int _fail(self, Outflow f, object error) except -2:
+        """Its generator has raised."""
+        self._connection.count(&self._connection.e.up.handler_errors)
+        if self.unwanted(f):
+            log_failure(self._connection, f.message, error)
+        return self._put_last(f, self._answers.failure(error))
+
+    cdef int _put_last(self, Outflow f, bytes failure) except -2:
+        cdef int status = EP_PART_BROKEN_OFF if self.unwanted(f) else self.put_end(f, failure)
+        if status == EP_PART_FULL:
+            f._owes, f._owed = SB_END if failure is None else SB_ERROR, failure
+        elif status != EP_PART_TROUBLE:
+            f.generator = None
+            self.leave(f)
+            return EP_PART_SENT
+        return status
+
+    cdef int _break_off(self, Outflow f) except -1:
+        """Nobody wants more of it: FLOW_ENDED."""
+        try:
+            self._close(f)
+        finally:
+            self.leave(f)
+        return FLOW_ENDED
+
+    cdef int _close(self, Outflow f) except -1:
+        """Close its generator, which may run code of its user's."""
+        generator = f.generator
+        f.generator = None
+        if generator is None:
+            return 0
+        try:
+            generator.close()
+        except Exception as error:
+            self._connection.count(&self._connection.e.up.handler_errors)
+            log_failure(self._connection, f.message, error)
+        return 0
+
+    # For threads that receive ----------------------------------------------------------------------------------
+
+    cdef inline bint any(self) noexcept:
+        return len(self._all) != 0
+
+    cdef inline bint any_due(self) noexcept:
+        return self._connection.e.due != NULL and not self._connection.closing
+
+    cdef int turn(self) except -1:
+        """Go on with one that can."""
+        cdef Outflow f = self.next_due()
+        if f is not None:
+            self.go_on(f)
+        return 0
+
+    cdef uint64_t look(self, uint64_t now) except 0:
+        """Before a thread waits: until when at the most. Those that found no space try again, and those that nobody
+        waits for any more end, though the dispatcher had no space to say so."""
+        cdef Outflow f
+        cdef list full
+        if not self._all:
+            return NEVER
+        if self._full:
+            full, self._full = self._full, []
+            for one in full:
+                self.make_due(<Outflow>one)
+            return now + AGAIN
+        if now - self._looked >= FORSAKEN:
+            self._looked = now
+            for one in list(self._all):
+                f = <Outflow>one
+                if f.o.aside and f.message.cancelled:
+                    ep_lock(self._connection.e)
+                    ep_note_broken_off(self._connection.e, f.o.id)
+                    ep_unlock(self._connection.e)
+        return now + FORSAKEN
+
+    def close_all(self):
+        """The endpoint leaves: close the generators that no thread has."""
+        for one in list(self._all):
+            if not (<Outflow>one)._running:
+                self._break_off(<Outflow>one)
