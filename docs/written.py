@@ -107,7 +107,8 @@ _EXPLAINED = {
     "howto/loops.md": "Endpoint.fileno",
     "howto/receive.md#what-a-message-says": "Message.type Message.payload Message.source "
     "Message.kind Message.size Message.sent_ns Message.lost Message.attempt "
-    "Message.redelivered Message.retained Message.correlation_id Message.done Endpoint.name",
+    "Message.redelivered Message.retained Message.urgent Message.correlation_id Message.done "
+    "Endpoint.name",
     "howto/receive.md#see-everything": "Endpoint.tap Message.tap",
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",
     "howto/request.md#a-request-and-its-reply": "Endpoint.handle Endpoint.request",

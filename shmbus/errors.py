@@ -209,10 +209,17 @@ class MessageTooLarge(NotAccepted):
     endpoint: str
     """Whose ring is too small."""
     setting: str = "out_bytes"
+    """Which has to be larger; "urgent": it is too large for an urgent event."""
     index: int | None = None
     """Which message of a batch."""
 
     def _explain(self) -> str:
+        if self.setting == "urgent":
+            return (
+                f"{_at(self.index)}{self.type!r} takes {self.size} bytes, an urgent event of "
+                f"endpoint {self.endpoint!r} carries at most {self.limit}. Send less, or publish "
+                "it without urgent=True"
+            )
         ring = max(1 << (4 * (self.size + _BESIDE_PAYLOAD) - 1).bit_length(), 4096)
         replies = self.setting == "reply_bytes"
         rings = ("reply_bytes",) if replies else ("in_bytes", "out_bytes")

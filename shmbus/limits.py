@@ -8,6 +8,6 @@ MAX_NAME = 48  # characters; the bus's name must fit into a socket's path, of 10
 REQUEST_RESERVE = 256  # bytes of the incoming reply ring, for the errors of one request
 GROUPS = 32  # bits of `interests`: plain subscriptions and 31 groups
 HELD = 64  # messages that an endpoint may have begun and not done, kept for handing on
-RINGS = 2  # each way
+RINGS = 2  # from an endpoint
 MAX_SLOTS = 1024
 MAX_REQUESTS = 65535  # a request's index has 16 bits

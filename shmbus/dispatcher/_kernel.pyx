@@ -24,7 +24,8 @@ def up_shape(up):
     cdef dp_shape shape
     if not dp_read_shape(<const sb_up *><uintptr_t>up.address, up.size, &shape):
         return None
-    return Shape(data_bytes=shape.incoming[0], reply_bytes=shape.incoming[1], requests=shape.pending_count)
+    return Shape(data_bytes=shape.incoming[0], reply_bytes=shape.incoming[1],
+                 urgent_bytes=shape.incoming[2], requests=shape.pending_count)
 
 
 class _Mappings(NamedTuple):

@@ -152,8 +152,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t slot
         uint32_t generation
         rb_producer out[2]
-        rb_consumer incoming "in"[2]
-        uint32_t lost_seen
+        rb_consumer incoming "in"[3]
         uint32_t request_count
         uint32_t free_count
         uint32_t futures
@@ -237,6 +236,7 @@ cdef extern from "shmbus/endpoint/native/limit.h" nogil:
 cdef extern from "shmbus/endpoint/native/take.h" nogil:
     rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
+    uint32_t ep_lost_before(ep_endpoint *, const sb_record *)
     void ep_mark_progress(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/nack.h" nogil:
@@ -314,6 +314,7 @@ cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     void ep_arm_watcher(const ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/want.h" nogil:
+    bint ep_data_waits(const ep_endpoint *)
     enum:
         EP_WANT_REPLY
         EP_WANT_DATA

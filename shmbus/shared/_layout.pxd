@@ -125,6 +125,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     enum: # sb_ring_index; a named one could not be an index
         SB_DATA
         SB_REPLIES
+        SB_URGENT_EVENTS
     enum: # sb_bus_state; a named one could not be an index
         SB_BUS_STARTING
         SB_BUS_SERVING
@@ -207,6 +208,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_KEPT
         SB_LIMITS
         SB_RINGS
+        SB_RINGS_IN
+        SB_URGENT_BYTES
         SB_MAX_SLOTS
         SB_BACKLOGS
         SB_MAX_REQUESTS
@@ -376,13 +379,13 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t prefetch
         char name[64]
         sb_ring_descriptor outgoing_ring[2]
-        sb_ring_descriptor incoming_ring[2]
+        sb_ring_descriptor incoming_ring[3]
         uint64_t pending_count
         uint64_t pending_offset
         rb_word state
         rb_word first_limit_ns
         sb_outgoing outgoing[2]
-        sb_incoming incoming[2]
+        sb_incoming incoming[3]
         rb_word bell
         rb_word event
         rb_word event_wants
@@ -442,7 +445,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_prefix prefix
         uint64_t slot
         uint64_t generation
-        sb_ring_descriptor incoming_ring[2]
+        sb_ring_descriptor incoming_ring[3]
         uint64_t target_count
         uint64_t target_offset
         uint64_t todo_count
@@ -451,7 +454,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word interests_seen
         rb_word event_known
         sb_down_outgoing outgoing[2]
-        sb_down_incoming incoming[2]
+        sb_down_incoming incoming[3]
         rb_word lost
         rb_word lost_by[5]
         rb_word lost_untold

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001BB8D4B17
+LAYOUT = 0x000000017F961F62
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -65,6 +65,8 @@ LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived fro
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring
 LIMITS = 64  # messages at a time whose handlers may take so long and no longer
+RINGS_IN = 3  # to an endpoint
+URGENT_BYTES = 65536  # of the incoming ring for what is urgent
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
@@ -159,10 +161,12 @@ class SegmentKind(IntEnum):
 
 
 class RingIndex(IntEnum):
-    """Which of an endpoint's two rings in one direction."""
+    """Which of an endpoint's rings in one direction. What is urgent overtakes at its receiver: it
+    leaves its sender among the data."""
 
     DATA = 0
     REPLIES = 1
+    URGENT_EVENTS = 2
 
 
 class BusState(IntEnum):
@@ -239,7 +243,7 @@ class UpState(IntEnum):
 class EventWant(IntEnum):
     """What an endpoint's event is written for: bits."""
 
-    DATA = 1  # something new in its incoming data ring
+    DATA = 1  # something new in its incoming data ring, or its urgent one
     REPLIES = 2  # in its incoming reply ring
     SPACE = 4  # a tail of its outgoing rings has reached `need`
     STATE = 8  # anything else for which its doorbell is rung
@@ -558,7 +562,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    30208,
+    30272,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -566,46 +570,46 @@ UP = _structure(
     ("prefetch", "<u8", 112),
     ("name", "S64", 120),
     ("outgoing_ring", (RING_DESCRIPTOR, 2), 184),
-    ("incoming_ring", (RING_DESCRIPTOR, 2), 248),
-    ("pending_count", "<u8", 312),
-    ("pending_offset", "<u8", 320),
+    ("incoming_ring", (RING_DESCRIPTOR, 3), 248),
+    ("pending_count", "<u8", 344),
+    ("pending_offset", "<u8", 352),
     ("state", "<u8", 384),
     ("first_limit_ns", "<u8", 392),
     ("outgoing", (OUTGOING, 2), 448),
-    ("incoming", (INCOMING, 2), 576),
-    ("bell", "<u8", 704),
-    ("event", "<u8", 712),
-    ("event_wants", "<u8", 720),
-    ("in_hand", "<u8", 768),
-    ("in_hand_since_ns", "<u8", 776),
-    ("work_done", "<u8", 784),
-    ("receivers", "<u8", 792),
-    ("progress_ns", "<u8", 800),
-    ("sent_events", "<u8", 808),
-    ("sent_sends", "<u8", 816),
-    ("sent_requests", "<u8", 824),
-    ("sent_replies", "<u8", 832),
-    ("received_events", "<u8", 840),
-    ("received_sends", "<u8", 848),
-    ("received_requests", "<u8", 856),
-    ("received_replies", "<u8", 864),
-    ("sent_parts", "<u8", 872),
-    ("received_parts", "<u8", 880),
-    ("streaming", "<u8", 888),
-    ("orphans", "<u8", 896),
-    ("expired", "<u8", 904),
-    ("withdrawn", "<u8", 912),
-    ("handler_errors", "<u8", 920),
-    ("decode_errors", "<u8", 928),
-    ("timeouts", "<u8", 936),
-    ("nacked", "<u8", 944),
-    ("let_go", "<u8", 952),
-    ("let_go_unkept", "<u8", 960),
-    ("watcher", "<u8", 968),
-    ("held", (HELD_ENTRY, 64), 1024),
-    ("kept", (LET_GO, 16), 3072),
-    ("limits", ("<u8", 64), 10240),
-    ("limited", (LIMITED, 64), 10752),
+    ("incoming", (INCOMING, 3), 576),
+    ("bell", "<u8", 768),
+    ("event", "<u8", 776),
+    ("event_wants", "<u8", 784),
+    ("in_hand", "<u8", 832),
+    ("in_hand_since_ns", "<u8", 840),
+    ("work_done", "<u8", 848),
+    ("receivers", "<u8", 856),
+    ("progress_ns", "<u8", 864),
+    ("sent_events", "<u8", 872),
+    ("sent_sends", "<u8", 880),
+    ("sent_requests", "<u8", 888),
+    ("sent_replies", "<u8", 896),
+    ("received_events", "<u8", 904),
+    ("received_sends", "<u8", 912),
+    ("received_requests", "<u8", 920),
+    ("received_replies", "<u8", 928),
+    ("sent_parts", "<u8", 936),
+    ("received_parts", "<u8", 944),
+    ("streaming", "<u8", 952),
+    ("orphans", "<u8", 960),
+    ("expired", "<u8", 968),
+    ("withdrawn", "<u8", 976),
+    ("handler_errors", "<u8", 984),
+    ("decode_errors", "<u8", 992),
+    ("timeouts", "<u8", 1000),
+    ("nacked", "<u8", 1008),
+    ("let_go", "<u8", 1016),
+    ("let_go_unkept", "<u8", 1024),
+    ("watcher", "<u8", 1032),
+    ("held", (HELD_ENTRY, 64), 1088),
+    ("kept", (LET_GO, 16), 3136),
+    ("limits", ("<u8", 64), 10304),
+    ("limited", (LIMITED, 64), 10816),
 )
 
 DOWN_INCOMING = _structure(
@@ -646,37 +650,37 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    1152,
+    1280,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
-    ("incoming_ring", (RING_DESCRIPTOR, 2), 80),
-    ("target_count", "<u8", 144),
-    ("target_offset", "<u8", 152),
-    ("todo_count", "<u8", 160),
-    ("todo_offset", "<u8", 168),
-    ("state", "<u8", 192),
-    ("interests_seen", "<u8", 200),
-    ("event_known", "<u8", 208),
-    ("outgoing", (DOWN_OUTGOING, 2), 256),
-    ("incoming", (DOWN_INCOMING, 2), 384),
-    ("lost", "<u8", 512),
-    ("lost_by", ("<u8", 5), 520),
-    ("lost_untold", "<u8", 560),
-    ("undeliverable", "<u8", 568),
-    ("unrouted", "<u8", 576),
-    ("redelivered", "<u8", 584),
-    ("forwarded", "<u8", 592),
-    ("overruns", "<u8", 600),
-    ("limits_told", ("<u8", 64), 608),
-    ("todo", TODO, 1120),
+    ("incoming_ring", (RING_DESCRIPTOR, 3), 80),
+    ("target_count", "<u8", 176),
+    ("target_offset", "<u8", 184),
+    ("todo_count", "<u8", 192),
+    ("todo_offset", "<u8", 200),
+    ("state", "<u8", 256),
+    ("interests_seen", "<u8", 264),
+    ("event_known", "<u8", 272),
+    ("outgoing", (DOWN_OUTGOING, 2), 320),
+    ("incoming", (DOWN_INCOMING, 3), 448),
+    ("lost", "<u8", 640),
+    ("lost_by", ("<u8", 5), 648),
+    ("lost_untold", "<u8", 688),
+    ("undeliverable", "<u8", 696),
+    ("unrouted", "<u8", 704),
+    ("redelivered", "<u8", 712),
+    ("forwarded", "<u8", 720),
+    ("overruns", "<u8", 728),
+    ("limits_told", ("<u8", 64), 736),
+    ("todo", TODO, 1248),
 )
 
 BACKLOG = _structure(
-    1472,
+    1600,
     ("down", DOWN, 0),
-    ("group", "S64", 1152),
-    ("type", "S256", 1216),
+    ("group", "S64", 1280),
+    ("type", "S256", 1344),
 )
 
 INTEREST = _structure(

@@ -46,6 +46,8 @@ class Shape(NamedTuple):
     """Capacity of the incoming data ring."""
     reply_bytes: int
     """Capacity of the incoming reply ring."""
+    urgent_bytes: int
+    """Capacity of the incoming ring for urgent events."""
     requests: int
     """Requests in flight at a time."""
 
@@ -57,7 +59,7 @@ def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: 
     todo_at = _line(targets_at + shape.requests * layout.TARGET.itemsize)
     at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)
     rings = []
-    for kind, capacity in enumerate((shape.data_bytes, shape.reply_bytes)):
+    for kind, capacity in enumerate(shape[:3]):
         rings.append((at, capacity, kind, 0, 0, 0))
         at = _line(at + capacity)
 

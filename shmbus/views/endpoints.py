@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
+from shmbus.limits import RINGS
 from shmbus.shared import _kernel, layout, names
 
 from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
@@ -35,13 +36,18 @@ _OF_UP = ["orphans", "expired", "withdrawn", "handler_errors", "decode_errors", 
 _OF_UP += ["let_go", "nacked"]
 _OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
 
+_MESSAGES = (int(layout.RingIndex.DATA), int(layout.RingIndex.URGENT_EVENTS))
+"""Its incoming rings that carry messages rather than replies."""
+
 Found = dict[str, int]
 """Numbers of a segment, by their paths."""
 
 
-def _of_rings(way: str, *fields: str) -> list[str]:
-    found = [f"{way}.{ring}.{field}" for ring in (0, 1) for field in fields]
-    where = [f"{way}_ring.{ring}.{what}" for ring in (0, 1) for what in ("offset", "capacity")]
+def _of_rings(way: str, rings: int, *fields: str) -> list[str]:
+    found = [f"{way}.{ring}.{field}" for ring in range(rings) for field in fields]
+    where = [
+        f"{way}_ring.{ring}.{what}" for ring in range(rings) for what in ("offset", "capacity")
+    ]
     return found + where
 
 
@@ -49,17 +55,18 @@ _IN_UP = Numbers(
     layout.UP,
     *_OF_UP,
     *(f"{way}_{kind}" for way in ("sent", "received") for kind in Counts.__struct_fields__),
-    *_of_rings("outgoing", "head", "high"),
+    *_of_rings("outgoing", RINGS, "head", "high"),
     *(f"outgoing.0.interests_{what}" for what in ("version", "serial")),
-    *("incoming.0.tail", "incoming.1.tail", "incoming.0.taken_count"),
+    *(f"incoming.{ring}.tail" for ring in range(layout.RINGS_IN)),
+    *(f"incoming.{ring}.taken_count" for ring in _MESSAGES),
     *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers", "event"),
     *("pending_count", "pending_offset"),
 )
 _IN_DOWN = Numbers(
     layout.DOWN,
     *_OF_DOWN,
-    *_of_rings("incoming", "head", "high", "reclaim"),
-    "incoming.0.delivered",
+    *_of_rings("incoming", layout.RINGS_IN, "head", "high", "reclaim"),
+    *(f"incoming.{ring}.delivered" for ring in _MESSAGES),
     "interests_seen",
 )
 
@@ -137,8 +144,10 @@ class EndpointView:
         health = int(row["health"])
         in_hand, progress = mine["in_hand"], mine["progress_ns"]
         sent, received = _counts(mine, "sent"), _counts(mine, "received")
-        taken = mine["incoming.0.taken_count"]
-        delivered = its["incoming.0.delivered"]
+        untouched = (
+            its[f"incoming.{ring}.delivered"] - mine[f"incoming.{ring}.taken_count"]
+            for ring in _MESSAGES
+        )
         pending = self._pending(mine)
         return EndpointInfo(
             name=self.name,
@@ -158,9 +167,10 @@ class EndpointView:
             routed=its["interests_seen"] >= version,
             incoming=_incoming(mine, its, 0),
             incoming_replies=_incoming(mine, its, 1),
+            incoming_urgent=_incoming(mine, its, 2),
             outgoing=self._outgoing(mine, 0),
             outgoing_replies=self._outgoing(mine, 1),
-            untouched=max(delivered - taken, 0),
+            untouched=max(sum(untouched), 0),
             oldest=None if state == "dead" else self._oldest(mine, its, _RINGS_IN, clock),
             unforwarded=max(sent.total - its["forwarded"], 0),
             oldest_unforwarded=self._oldest(mine, its, _RINGS_OUT, clock),
@@ -306,7 +316,7 @@ def _lane_out(ring: int) -> _Lane:
 
 
 # Some of its messages are taken and still stand in the ring; replies leave it as they are taken.
-_RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"))
+_RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"), _lane_in(2, "tail"))
 _RINGS_OUT = (_lane_out(0), _lane_out(1))
 
 

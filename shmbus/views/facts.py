@@ -188,12 +188,14 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Its ring for the events, commands and requests that it gets."""
     incoming_replies: Ring
     """Its ring for the replies that it gets."""
+    incoming_urgent: Ring
+    """Its ring for the urgent events that it gets."""
     outgoing: Ring
     """Its ring for the events, commands and requests that it sends."""
     outgoing_replies: Ring
     """Its ring for the replies that it sends."""
     untouched: int
-    """Events, commands and requests in its incoming ring that it has not taken."""
+    """Events, commands and requests in its incoming rings that it has not taken."""
     oldest: float | None
     """For how long the oldest of these has been on its way: seconds since it was sent; None where
     none waits."""
@@ -272,8 +274,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
             return "overdue"
         if self.slow:
             return "slow"
-        rings = (self.incoming, self.incoming_replies, self.outgoing, self.outgoing_replies)
-        for ring in rings:
+        to_it = (self.incoming, self.incoming_replies, self.incoming_urgent)
+        for ring in (*to_it, self.outgoing, self.outgoing_replies):
             if ring.depth >= FULL * ring.capacity > 0:
                 return "full"
         return "busy" if self.in_hand else "idle"

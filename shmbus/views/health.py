@@ -150,7 +150,7 @@ class EndpointHealth(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None
     """Resident bytes of the whole process."""
     incoming: int
-    """Bytes in its incoming rings, both together."""
+    """Bytes in its incoming rings, all together."""
     outgoing: int
     """Bytes in its outgoing rings, both together."""
     incoming_high: int
@@ -372,7 +372,7 @@ def _endpoint(info: EndpointInfo, process: Process | None) -> EndpointHealth:
         pid=info.pid,
         cpu=process.cpu if process else None,
         memory=process.memory if process else None,
-        incoming=info.incoming.depth + info.incoming_replies.depth,
+        incoming=info.incoming.depth + info.incoming_replies.depth + info.incoming_urgent.depth,
         outgoing=info.outgoing.depth + info.outgoing_replies.depth,
         incoming_high=info.incoming.high,
         outgoing_high=info.outgoing.high,

@@ -37,8 +37,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     """How many these are."""
     rings: dict[str, Ring] = {}
-    """Its rings: ``incoming``, ``incoming_replies``, ``outgoing`` and ``outgoing_replies`` of an
-    endpoint, ``backlog`` of a backlog. `Ring.high` is the most that it ever held."""
+    """Its rings: ``incoming``, ``incoming_replies``, ``incoming_urgent``, ``outgoing`` and
+    ``outgoing_replies`` of an endpoint, ``backlog`` of a backlog. `Ring.high` is the most that it
+    ever held."""
 
 
 class SharedMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +161,7 @@ def _who(
     rings = {
         "incoming": e.incoming,
         "incoming_replies": e.incoming_replies,
+        "incoming_urgent": e.incoming_urgent,
         "outgoing": e.outgoing,
         "outgoing_replies": e.outgoing_replies,
     }

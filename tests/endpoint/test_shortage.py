@@ -208,7 +208,7 @@ FILLED = """
     with shmbus.serve("full", settings=settings) as bus:
         names, whole = sorted(os.listdir("/dev/shm")), left()
         gc.disable()
-        for pages in range(32):
+        for pages in range(48):
             with open("/dev/shm/filling", "wb") as filling:
                 filling.write(bytes(page * (left() - pages)))
             try:

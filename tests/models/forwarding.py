@@ -8,12 +8,12 @@ The words.  All but the last two lines are the dispatcher's:
     journal.*            what is begun, one operation with absolute values
     tail[p]              up to where port p's outgoing ring is forwarded
     todo[p].*            of a run with several targets: from, to, and what each is still owed
-    data[t], head[t]     the ring that leads to t
+    data[t], head[t]     the ring that leads to t; data[T], head[T] that for what is urgent
     lost[t]              what was counted instead of delivered (here by name); lost[$]: dead letters
     reclaim[t], dealt[t] of t's ring, once t is dead: how far, and which of the bits of that record;
                          of a backlog's ring always
     target[i], done[i]   the endpoint that request i was sent to; 1 + position of the reply accepted
-    tail[>t], got[t]     the target's: what it took
+    tail[>t], got[t]     the target's: what it took; and tail[>T]
     out[t]               the target's: its replies
 
 The steps.  A *run* is one or more consecutive records of a port with the same targets.
@@ -46,6 +46,10 @@ a group or the handlers of a request may have waits there while each of them has
 ones wait behind it.  It leaves through `reclaim`, with the journal, in runs, for whoever is free.
 target[i] names the backlog meanwhile; of a run that was not published it does so again.
 
+*Urgent* events go into a ring of their own, T, where they are for plain subscriptions alone, and
+are taken first. The journal names that ring as the target. What is in it when t dies is lost, all
+at once.
+
 What is explored: a kill at every step, so also between any two words of the journal (only a
 successor reads them, when all stores of its predecessor have arrived: so only the order of the
 program matters, and no store buffers are needed here); one and two kills of
@@ -75,6 +79,7 @@ class Record(NamedTuple):
     plain: str = ""  # subscribers, a letter each
     group: str = ""  # members of the group, or handlers of a request
     request: int = -1  # its entry in the pending table of requester r
+    urgent: bool = False
 
 
 class Copy(NamedTuple):
@@ -91,7 +96,7 @@ class Job(NamedTuple):
     source: str = ""  # p: port p.  <t: t's replies.  >t: the ring of the dead t
     start: int = 0
     to: int = 0
-    target: str = ""
+    target: str = ""  # T: its ring for what is urgent
     copies: tuple[Copy, ...] = ()
     bits: int = 0  # after it: what todo owes the target; of a dead one's record: what is dealt with
     owed: tuple[tuple[str, int], ...] = ()
@@ -138,6 +143,9 @@ def forwarding(
     target_words_of_what_leaves_are_reset: bool = True,
     consumed_after_published: bool = True,
     leaving_is_in_journal: bool = True,
+    target_ring_is_in_journal: bool = True,
+    loss_of_the_urgent_is_in_journal: bool = True,
+    urgent_run_alone: bool = True,
 ) -> Model:
     """Ports with all their records in their rings, and targets with rings of `capacity` records.
 
@@ -154,6 +162,7 @@ def forwarding(
     ports = sorted(sent)
     rings = targets + ("r" if requests else "")
     owed_to = targets + backlog
+    passing = targets.upper() if any(record.urgent for record in records.values()) else ""
 
     # What it sees ---------------------------------------------------------------------------------
 
@@ -196,6 +205,9 @@ def forwarding(
     def ring_of(words: Words, p: str) -> tuple[Record, ...]:
         return lives[p][words[f"life[{p}]"]]
 
+    def ring_at(record: Record, t: str, bits: int) -> str:
+        return t.upper() if record.urgent and bits == PLAIN and t != backlog else t
+
     def copied(words: Words, p: str, start: int, to: int, bits: int) -> tuple[Copy, ...]:
         return tuple(Copy(record.name, bits) for record in ring_of(words, p)[start - 1 : to - 1])
 
@@ -218,8 +230,13 @@ def forwarding(
                     return Job("lose", p, start, to, "$", copies, 0, ((t, 0),))
                 if space(words, member) >= to - start:
                     return Job("deliver", p, start, to, member, copies, 0, ((t, 0),))
-        if words[f"reclaim[{t}]"] == 0:
-            return Job("reclaim", to=words[f"tail[>{t}]"], target=t)
+        for ring in (t.upper(), t) if passing else t:
+            if words[f"reclaim[{ring}]"] == 0:
+                return Job("reclaim", to=words[f"tail[>{ring}]"], target=ring)
+        if passing and words[f"reclaim[{t.upper()}]"] < words[f"head[{t.upper()}]"]:
+            start, to = words[f"reclaim[{t.upper()}]"], words[f"head[{t.upper()}]"]
+            left = words[f"data[{t.upper()}]"][start - 1 : to - 1]
+            return Job("lose", ">" + t.upper(), start, to, t, left)
         replied = words[f"tail[<{t}]"] > len(words[f"out[{t}]"])
         start = words[f"reclaim[{t}]"]
         ring = words[f"data[{t}]"]
@@ -268,7 +285,12 @@ def forwarding(
         else:
             owed = route(words, ring[start - 1])
             to = start + 1
-            while to <= len(ring) and to - start < run and route(words, ring[to - 1]) == owed:
+            while (
+                to <= len(ring)
+                and to - start < run
+                and route(words, ring[to - 1]) == owed
+                and (ring[to - 1].urgent == ring[start - 1].urgent or not urgent_run_alone)
+            ):
                 to += 1
             if todo_is_routed_anew and stands(words, p):
                 to = words[f"todo[{p}].to"]
@@ -284,10 +306,11 @@ def forwarding(
         for t, bits in owed:
             if words[f"dead[{t}]"]:
                 continue
-            fits = min(space(words, t), to - start)
+            into = ring_at(ring[start - 1], t, bits)
+            fits = min(space(words, into), to - start)
             if fits >= (to - start if len(owed) > 1 or stands(words, p) else 1):
                 copies = copied(words, p, start, start + fits, bits)
-                return Job("deliver", p, start, start + fits, t, copies)
+                return Job("deliver", p, start, start + fits, into, copies)
         for t, bits in owed:
             if t in lossy and not words[f"dead[{t}]"]:
                 return Job("give up?", p, start, to, t, copied(words, p, start, to, bits))
@@ -358,7 +381,9 @@ def forwarding(
             del life
         yield store("journal.from", job.start)
         yield store("journal.to", job.to)
-        yield store("journal.target", job.target)
+        yield store(
+            "journal.target", job.target if target_ring_is_in_journal else job.target.lower()
+        )
         yield store("journal.head", head)
         yield store("journal.after", after)
         yield store("journal.bits", (job.bits, job.owed))
@@ -371,7 +396,7 @@ def forwarding(
             return
         if job.source[0] == ">":
             dead = job.source[1:]
-            if dead == backlog:
+            if dead == backlog or dead in passing:
                 yield from release(f"reclaim[{dead}]", job.to)
                 return
             reclaim = yield load(f"reclaim[{dead}]")
@@ -385,7 +410,7 @@ def forwarding(
         if job.source in ports and with_todo:
             begun = yield load(f"todo[{job.source}].from")
             if begun == job.start:
-                struck = job.owed[0][0] if job.owed else job.target
+                struck = job.owed[0][0] if job.owed else job.target.lower()
                 yield store(f"todo[{job.source}].{struck}", job.bits)
                 return
         yield from release(f"tail[{job.source}]", job.to)
@@ -445,7 +470,8 @@ def forwarding(
         lost = yield load(f"lost[{job.target}]")
         after = (*lost, *job.copies)
         del lost
-        yield from note("LOST", job, 0, after)
+        if job.source[1:] not in passing or not job.source[1:] or loss_of_the_urgent_is_in_journal:
+            yield from note("LOST", job, 0, after)
         yield store(f"lost[{job.target}]", after)
         yield from finish(job)
 
@@ -508,7 +534,7 @@ def forwarding(
         kind, job, before, after = yield atomic_journal
         if kind == "":
             return
-        assert job.target in (*rings, "$", backlog), "the journal makes no sense"
+        assert job.target in (*rings, *passing, "$", backlog), "the journal makes no sense"
         assert job.start < job.to or kind == "ERROR", "the journal makes no sense"
         if kind in ("RUN", "ERROR"):
             head = yield load(f"head[{job.target}]")
@@ -594,14 +620,16 @@ def forwarding(
     # The others -----------------------------------------------------------------------------------
 
     def take(t: str, words: Words) -> tuple[Copy, bool] | None:
-        tail = words[f"tail[>{t}]"]
-        if tail == words[f"head[{t}]"]:
-            return None
-        copy = words[f"data[{t}]"][tail - 1]
-        again = any(copy.name == one.name and copy.bits & one.bits for one in words[f"got[{t}]"])
-        words[f"got[{t}]"] = (*words[f"got[{t}]"], copy)
-        words[f"tail[>{t}]"] = tail + 1
-        return copy, again
+        for ring in (t.upper(), t) if passing and t in targets else t:
+            tail = words[f"tail[>{ring}]"]
+            if tail == words[f"head[{ring}]"]:
+                continue
+            copy, had = words[f"data[{ring}]"][tail - 1], words[f"got[{t}]"]
+            again = any(copy.name == one.name and copy.bits & one.bits for one in had)
+            words[f"got[{t}]"] = (*had, copy)
+            words[f"tail[>{ring}]"] = tail + 1
+            return copy, again
+        return None
 
     def reply(t: str, i: int, words: Words) -> bool:
         words[f"out[{t}]"] = (*words[f"out[{t}]"], i)
@@ -650,15 +678,25 @@ def forwarding(
                 return f"{t} has got {work}"
         for t in targets:
             dead = view.status(t) == "killed"
-            if view[f"tail[>{t}]"] < view[f"head[{t}]"] and not dead:
+            its = [t, t.upper()] if passing else [t]
+            if any(view[f"tail[>{ring}]"] < view[f"head[{ring}]"] for ring in its) and not dead:
                 return f"{t} sleeps over a record"
+            fast = [
+                one.name for one in view[f"got[{t}]"] if passing and one in view[f"data[{its[1]}]"]
+            ]
+            if fast != sorted(fast) or not all(records[name].urgent for name in fast):
+                return f"{t} has got {fast} as urgent"
             counted = [*view[f"got[{t}]"], *view[f"lost[{t}]"]]
             had += counted
             plain = sorted(copy.name for copy in counted if copy.bits & PLAIN)
             due = sorted(record.name for record in records.values() if t in record.plain)
             if dead:  # as far as it was sent there
-                ring = view[f"data[{t}]"][: view[f"head[{t}]"] - 1]
-                due = sorted(copy.name for copy in ring if copy.bits & PLAIN)
+                there = [
+                    copy
+                    for ring in its
+                    for copy in view[f"data[{ring}]"][: view[f"head[{ring}]"] - 1]
+                ]
+                due = sorted(copy.name for copy in there if copy.bits & PLAIN)
             if plain != due and not (dead and len(set(plain)) == len(plain) and {*due} <= {*plain}):
                 return f"{t} has got {plain}, or they were counted there"
         for record in records.values():
@@ -681,8 +719,9 @@ def forwarding(
     for p in ports:
         words |= {f"life[{p}]": 0, f"tail[{p}]": 1, f"todo[{p}].from": 0, f"todo[{p}].to": 0}
         words |= {f"todo[{p}].{t}": 0 for t in owed_to}
-    for t in rings:
-        words |= {f"data[{t}]": (), f"head[{t}]": 1, f"tail[>{t}]": 1, f"got[{t}]": ()}
+    for t in (*rings, *passing):
+        words |= {f"data[{t}]": (), f"head[{t}]": 1, f"tail[>{t}]": 1}
+    words |= {f"got[{t}]": () for t in rings} | {f"reclaim[{ring}]": 0 for ring in passing}
     for t in targets:
         words |= {f"lost[{t}]": (), f"dead[{t}]": 0, f"reclaim[{t}]": 0, f"dealt[{t}]": 0}
         words |= {f"out[{t}]": (), f"tail[<{t}]": 1}
@@ -697,8 +736,8 @@ def forwarding(
     if kills:
         programs |= {f"watcher of {t}": partial(watcher, t) for t in targets if t in mortal}
     of_others = {f"{word}[{t}]" for t in targets for word in ("out", "dead")}
-    of_others |= {f"{word}{t}]" for t in rings for word in ("got[", "tail[>")}
-    read_by_others = {f"{word}[{t}]" for t in rings for word in ("data", "head")}
+    of_others |= {f"got[{t}]" for t in rings} | {f"tail[>{t}]" for t in (*rings, *passing)}
+    read_by_others = {f"{word}[{t}]" for t in (*rings, *passing) for word in ("data", "head")}
     dispatchers = words.keys() - of_others
     return Model(
         words=words,

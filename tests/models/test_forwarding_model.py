@@ -102,6 +102,20 @@ TWO_REQUESTS_THAT_WAIT: dict[str, Any] = {
     "sent": {"p": (Record("q1", group="a", request=1), Record("q2", group="a", request=2))},
 }
 
+URGENT: dict[str, Any] = {
+    "sent": {
+        "p": (
+            Record("e1", "ab"),
+            Record("u2", "ab", urgent=True),
+            Record("u3", "a", urgent=True),
+            Record("u4", "a", "ab", urgent=True),
+        ),
+    },
+    "targets": "ab",
+    "capacity": 1,
+    **TARGET_AND_DISPATCHER,
+}
+
 ANYONE: dict[str, Any] = {"kills": 2, "mortal": ("a", "b", "d")}
 
 EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
@@ -121,6 +135,7 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
         "mortal": ("a", "b", "d"),
     },
     "requests that wait in a backlog": REQUESTS_THAT_WAIT,
+    "urgent events, two of a receiver and dispatchers killed": URGENT,
     # `from` is compared with the tail, so what stands there from before means nothing:
     "todo.from is not cleared first": {**GROUP, "from_is_cleared_first": False},
     "todo is ended, after the tail has moved": {
@@ -132,6 +147,17 @@ EVERYTHING_GOES_WELL: dict[str, dict[str, Any]] = {
 WRONG: dict[str, dict[str, Any]] = {
     "no journal": {**FAN_OUT, "with_journal": False},
     "no todo": {**FAN_OUT, "with_todo": False},
+    "the journal does not name the target's ring": {**URGENT, "target_ring_is_in_journal": False},
+    "urgent ones lost with their receiver are not in the journal": {
+        **URGENT,
+        "loss_of_the_urgent_is_in_journal": False,
+    },
+    "urgent ones are of one run with others": {
+        **URGENT,
+        "sent": {"p": (Record("u1", "a", urgent=True), Record("e2", "a"))},
+        "capacity": 2,
+        "urgent_run_alone": False,
+    },
     "a run is published record by record": {**GROUP, "single_publication": False},
     "journal.kind is not stored 0 first": {**FAN_OUT, "kind_is_cleared_first": False},
     "journal.kind is not stored last": {**FAN_OUT, "kind_is_stored_last": False},

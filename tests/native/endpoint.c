@@ -90,6 +90,27 @@ TEST(an_eventfd_is_written_once_for_what_is_wanted_until_it_is_armed_again)
     close_world(w);
 }
 
+TEST(a_loop_that_goes_to_sleep_finds_an_urgent_event)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source");
+    struct sb_record urgent = {.kind = SB_EVENT, .flags = SB_RAW | SB_URGENT};
+    subscribe(p, "x");
+    struct ep_endpoint e;
+    open_endpoint(&e, p);
+    open_event(&e, p);
+    CHECK(!ep_event_arm(&e, SB_EVENT_DATA));
+    for (int i = 0; i < 2; i++)
+        CHECK(put(source, SB_DATA, urgent, "x", "", 0));
+    flush(source);
+    settle(w);
+    EQUAL(read_event(e.event_fd), 1);
+    CHECK(take_one(&e) && ep_event_arm(&e, SB_EVENT_DATA)); /* one is left */
+    CHECK(take_one(&e) && !take_one(&e) && !ep_event_arm(&e, SB_EVENT_DATA));
+    ep_free(&e);
+    close_world(w);
+}
+
 TEST(an_eventfd_is_written_when_there_is_space_for_what_was_to_be_sent)
 {
     struct world *w = new_world();

@@ -245,23 +245,24 @@ int main(int count, char **arguments)
     bus = aligned_alloc(64, sizeof *bus);
     ready = aligned_alloc(64, sizeof *ready + 64);
     up = aligned_alloc(64, up_size);
-    down = aligned_alloc(64, rings + 2 * CAPACITY);
+    uint64_t down_size = rings + SB_RINGS * CAPACITY + SB_URGENT_BYTES;
+    down = aligned_alloc(64, down_size);
     CHECK(bus && ready && up && down);
     memset(bus, 0, sizeof *bus);
     memset(ready, 0, sizeof *ready + 64);
     memset(up, 0, up_size);
-    memset(down, 0, rings + 2 * CAPACITY);
+    memset(down, 0, down_size);
     rb_store(&bus->state, SB_BUS_SERVING);
     rb_store(&down->state, SB_DOWN_LIVE);
     ep_up_prepare(up, &(struct sb_identity){0}, 1, "stress", CAPACITY, CAPACITY, CAPACITY, REQUESTS, 16);
-    for (uint32_t r = 0; r < SB_RINGS; r++) {
-        uint64_t offset = rings + r * CAPACITY;
-        down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = offset, .capacity = CAPACITY, .kind = r};
+    for (uint32_t r = 0; r < SB_RINGS_IN; r++) {
+        uint64_t offset = rings + r * CAPACITY, capacity = up->incoming_ring[r].capacity;
+        down->incoming_ring[r] = (struct sb_ring_descriptor){.offset = offset, .capacity = capacity, .kind = r};
         rb_store(&down->incoming[r].need, SB_NO_NEED);
     }
     down->target_count = REQUESTS;
     down->target_offset = targets;
-    CHECK(ep_down_sound(down, rings + 2 * CAPACITY, up));
+    CHECK(ep_down_sound(down, down_size, up));
     sem_init(&dispatcher_bell, 0, 0);
     sem_init(&own_bell, 0, 0);
     CHECK(ep_open(&endpoint, bus, ready, up, down, &dispatcher_bell, &own_bell, seed, seed & 1 ? RB_SPIN_NS : 0, 8));

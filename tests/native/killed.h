@@ -22,7 +22,7 @@
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 
-#define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .requests = 4})
+#define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .urgent_in = 1024, .requests = 4})
 
 struct stage {
     struct world *w;
@@ -329,6 +329,23 @@ static inline void ends_with_reply(struct peer *p, const char *text)
     CHECK(take_end(p, &m));
     EQUAL(m.header.kind, SB_REPLY);
     CHECK(strcmp(m.text, text) == 0);
+}
+
+static inline void put_urgent(struct peer *p, const char *type, const char *text)
+{
+    struct sb_record h = {.kind = SB_EVENT, .flags = SB_RAW | SB_URGENT};
+    CHECK(put(p, SB_DATA, h, type, text, strlen(text)));
+    flush(p);
+}
+
+/* How many urgent events it gets, which are "0", "1", ... from `first` on. */
+static inline int takes_urgent(struct peer *p, int first)
+{
+    struct message m;
+    int count = 0;
+    for (; take_urgent(p, &m); count++)
+        EQUAL(atoi(m.text), first + count);
+    return count;
 }
 
 static inline void put_events(struct peer *p, const char *type, int count)

@@ -287,6 +287,56 @@ static const struct scenario a_death_is_dealt_with = {
     "a death is dealt with", prepare_death, b_dies, check_death, false};
 PROMISE(a_death_is_dealt_with)
 
+static void prepare_urgent(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe(s->a, "x");
+    subscribe(s->a, "y");
+    subscribe(s->c, "x");
+    put_events(s->b, "x", 1);
+    put_urgent(s->b, "x", "0"); /* a fan-out, and a run for one */
+    put_urgent(s->b, "y", "1");
+}
+
+static void check_urgent(struct stage *s)
+{
+    EQUAL(takes_urgent(s->a, 0), 2);
+    EQUAL(takes_urgent(s->c, 0), 1);
+    gets_all(s->a, 1);
+    gets_all(s->c, 1);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+}
+static const struct scenario urgent_events_are_forwarded = {
+    "urgent events are forwarded", prepare_urgent, forward, check_urgent, false};
+PROMISE(urgent_events_are_forwarded)
+
+static void prepare_urgent_death(struct stage *s)
+{
+    struct message m;
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->b, "x");
+    put_events(s->a, "x", 1);
+    for (int i = 0; i < 3; i++)
+        put_urgent(s->a, "x", "");
+    settle(s->w);
+    CHECK(take_urgent(s->b, &m));
+}
+
+static void check_urgent_death(struct stage *s)
+{
+    die(s->b, SB_REASON_KILLED);
+    advance(s->w, SECOND);
+    EQUAL(rb_load(&s->b->down->state), SB_DOWN_RECLAIMED);
+    EQUAL(rb_load(&s->b->down->lost), 3);
+    EQUAL(rb_load(&s->b->down->lost_by[SB_LOSS_ENDED]), 3);
+}
+static const struct scenario urgent_events_are_lost_with_who_dies = {
+    "urgent events are lost with who dies", prepare_urgent_death, b_dies, check_urgent_death, false};
+PROMISE(urgent_events_are_lost_with_who_dies)
+
 /* What `b` leaves, one message of 100 bytes, lies behind the padding at the end of its ring. */
 static void prepare_padded(struct stage *s, bool request)
 {

@@ -343,6 +343,40 @@ static const struct scenario an_endpoint_serves = {
     "an endpoint serves", prepare_serving, serve_one, check_serving, true};
 PROMISE(an_endpoint_serves)
 
+static void prepare_taking_urgent(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->b, "x");
+    put_events(s->a, "x", 1);
+    put_urgent(s->a, "x", "0");
+    put_urgent(s->a, "x", "1");
+    settle(s->w);
+    open_real(s);
+}
+
+static void take_urgent_ones(struct stage *s)
+{
+    struct sb_record h;
+    const uint8_t *record;
+    for (int i = 0; i < 2; i++) {
+        CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
+        CHECK(h.flags & SB_URGENT);
+        ep_take(&s->e, &h, SB_HELD_DONE);
+    }
+}
+
+static void check_taking_urgent(struct stage *s)
+{
+    uint64_t each = rb_load(&s->b->down->incoming[SB_URGENT_EVENTS].head) / 2;
+    uint64_t taken = rb_load(&s->b->up->incoming[SB_URGENT_EVENTS].taken) / each;
+    EQUAL(rb_load(&s->b->down->lost), 3 - taken);
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+}
+static const struct scenario an_endpoint_takes_urgent_events = {
+    "an endpoint takes urgent events", prepare_taking_urgent, take_urgent_ones, check_taking_urgent, true};
+PROMISE(an_endpoint_takes_urgent_events)
+
 static void take_with_a_limit(struct stage *s)
 {
     struct sb_record h;

@@ -19,9 +19,10 @@ static inline void open_log(struct peer *p, uint64_t serial, uint64_t bytes)
     rb_store(&p->up->outgoing[SB_DATA].interests_serial, serial);
 }
 
-static inline uint64_t place_rings(struct sb_ring_descriptor *place, uint64_t at, const uint64_t capacity[SB_RINGS])
+static inline uint64_t place_rings(struct sb_ring_descriptor *place, uint64_t at, const uint64_t *capacity,
+                                  uint32_t rings)
 {
-    for (uint32_t r = 0; r < SB_RINGS; r++) {
+    for (uint32_t r = 0; r < rings; r++) {
         place[r] = (struct sb_ring_descriptor){.offset = at, .capacity = capacity[r], .kind = r};
         at += (capacity[r] + 63) & ~63ull;
     }
@@ -32,13 +33,14 @@ static inline uint64_t place_rings(struct sb_ring_descriptor *place, uint64_t at
 static inline void make_up(struct peer *p, struct size size)
 {
     uint64_t out[SB_RINGS] = {or_default(size.data_out, 65536), or_default(size.replies_out, 65536)};
-    uint64_t in[SB_RINGS] = {or_default(size.data_in, 65536), or_default(size.replies_in, 65536)};
+    uint64_t in[SB_RINGS_IN] = {or_default(size.data_in, 65536), or_default(size.replies_in, 65536),
+                                or_default(size.urgent_in, 4096)};
     uint64_t requests = or_default(size.requests, 16), pending = (sizeof(struct sb_up) + 63) & ~63ull;
     struct sb_ring_descriptor places[SB_RINGS];
-    p->up_size = place_rings(places, (pending + requests * sizeof(struct sb_pending) + 63) & ~63ull, out);
+    p->up_size = place_rings(places, (pending + requests * sizeof(struct sb_pending) + 63) & ~63ull, out, SB_RINGS);
     p->up = shared(p->up_size);
     memcpy(p->up->outgoing_ring, places, sizeof places);
-    place_rings(p->up->incoming_ring, 0, in);
+    place_rings(p->up->incoming_ring, 0, in, SB_RINGS_IN);
     p->up->pending_count = requests;
     p->up->pending_offset = pending;
     p->up->prefetch = p->world->bus->prefetch;
@@ -59,9 +61,12 @@ static inline void make_down(struct peer *p)
     uint64_t requests = p->up->pending_count, todo = p->world->bus->slots + SB_BACKLOGS;
     uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
     uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
-    uint64_t capacity[SB_RINGS] = {p->up->incoming_ring[0].capacity, p->up->incoming_ring[1].capacity};
-    struct sb_ring_descriptor places[SB_RINGS];
-    p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity);
+    uint64_t capacity[SB_RINGS_IN];
+    struct sb_ring_descriptor places[SB_RINGS_IN];
+    for (int r = 0; r < SB_RINGS_IN; r++)
+        capacity[r] = p->up->incoming_ring[r].capacity;
+    p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity,
+                               SB_RINGS_IN);
     p->down = shared(p->down_size);
     struct sb_down *d = p->down;
     memcpy(d->incoming_ring, places, sizeof places);
@@ -72,7 +77,7 @@ static inline void make_down(struct peer *p)
     d->todo_count = todo;
     d->todo_offset = todo_at;
     rb_store(&d->state, SB_DOWN_LIVE);
-    for (int r = 0; r < SB_RINGS; r++) {
+    for (int r = 0; r < SB_RINGS_IN; r++) {
         rb_store(&d->incoming[r].need, SB_NO_NEED);
         rb_store(&d->incoming[r].reclaim, SB_NOWHERE);
     }
@@ -94,9 +99,12 @@ static inline void make_down(struct peer *p)
 static inline void open_rings(struct peer *p)
 {
     for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_descriptor out = p->up->outgoing_ring[r], in = p->down->incoming_ring[r];
+        struct sb_ring_descriptor out = p->up->outgoing_ring[r];
         CHECK(rb_producer_open(&p->out[r], &p->up->outgoing[r].head, &p->down->outgoing[r].tail,
                                &p->up->outgoing[r].high, (uint8_t *)p->up + out.offset, out.capacity) == RB_OK);
+    }
+    for (int r = 0; r < SB_RINGS_IN; r++) {
+        struct sb_ring_descriptor in = p->down->incoming_ring[r];
         CHECK(rb_consumer_open(&p->in[r], &p->down->incoming[r].head, &p->up->incoming[r].tail,
                                (const uint8_t *)p->down + in.offset, in.capacity) == RB_OK);
     }
@@ -398,6 +406,26 @@ static inline bool take_as(struct peer *p, struct message *m, bool hold, enum sb
         note_done(p, m);
     release(p, SB_DATA, least_held(p));
     offer_work(p);
+    return true;
+}
+
+/* The next urgent event. */
+static inline bool take_urgent(struct peer *p, struct message *m)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    struct rb_consumer *c = &p->in[SB_URGENT_EVENTS];
+    uint64_t position = c->next;
+    enum rb_status status = rb_peek_at(c, &position, SB_HEADER, &head, &record);
+    CHECK(status != RB_CORRUPT);
+    if (status == RB_EMPTY)
+        return false;
+    copy_message(m, record, position);
+    c->next = position + RB_ALIGN8(head.length);
+    struct sb_incoming *mine = &p->up->incoming[SB_URGENT_EVENTS];
+    rb_store_release(&mine->taken, c->next);
+    rb_store(&mine->taken_count, rb_load(&mine->taken_count) + 1);
+    release(p, SB_URGENT_EVENTS, c->next);
     return true;
 }
 

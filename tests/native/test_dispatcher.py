@@ -28,6 +28,7 @@ SOURCES = [
     "wills.c",
     "hostile.c",
     "routing.c",
+    "urgent.c",
     "threads.c",
     "endpoint.c",
     "spinning.c",

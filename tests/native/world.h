@@ -38,7 +38,7 @@ struct peer { /* an endpoint */
     uint64_t up_size, down_size;
     sem_t bell;
     struct rb_producer out[SB_RINGS];
-    struct rb_consumer in[SB_RINGS];
+    struct rb_consumer in[SB_RINGS_IN];
     struct sb_interests *log;
     uint64_t log_size, next_interest, counter;
     uint64_t offered_for; /* the `wanted` for which it has last rung */
@@ -52,7 +52,7 @@ struct plan { /* what a world is made of; zero: the default */
 };
 
 struct size { /* of an endpoint */
-    uint64_t data_out, replies_out, data_in, replies_in;
+    uint64_t data_out, replies_out, data_in, replies_in, urgent_in;
     uint32_t requests;
 };
 

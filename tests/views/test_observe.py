@@ -55,7 +55,7 @@ def test_an_endpoint_is_seen_with_its_queues_both_ways(bus: BusByHand, seen: Bus
     worker.down["incoming"][0]["high"] = 2048
     worker.up["incoming"][0]["tail"] = 4096
     worker.down["incoming"][0]["delivered"] = 9
-    worker.up["incoming"]["taken_count"] = [5, 7]  # replies are taken at once
+    worker.up["incoming"]["taken_count"] = [5, 7, 0]  # replies are taken at once
     worker.up["outgoing"][0]["head"] = 640
     worker.up["sent_events"], worker.up["sent_replies"] = 7, 3
     worker.down["forwarded"] = 4

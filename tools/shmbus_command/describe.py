@@ -91,6 +91,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "prefetch": f"{e.prefetch} messages",
         "incoming": _ring(e.incoming),
         "incoming replies": _ring(e.incoming_replies),
+        "incoming urgent": _ring(e.incoming_urgent),
         "outgoing": _ring(e.outgoing),
         "outgoing replies": _ring(e.outgoing_replies),
         "waiting": _waiting(e.untouched, e.oldest),

@@ -16,6 +16,7 @@ from shmbus.views import Holder, Ring, SharedMemory, shared_memory
 _RINGS = {
     "incoming": "IN",
     "incoming_replies": "REPLIES IN",
+    "incoming_urgent": "URGENT IN",
     "outgoing": "OUT",
     "outgoing_replies": "REPLIES OUT",
 }

@@ -55,7 +55,8 @@ def _errors(row: Row) -> int:
 
 
 def _incoming(row: Row) -> float:
-    return max(row.info.incoming.fill, row.info.incoming_replies.fill)
+    info = row.info
+    return max(info.incoming.fill, info.incoming_replies.fill, info.incoming_urgent.fill)
 
 
 def _outgoing(row: Row) -> float:
@@ -102,7 +103,7 @@ COLUMNS = (
     ),
     Column(
         "IN",
-        "how full the fuller of the two rings is from which it takes messages",
+        "how full the fullest of the three rings is from which it takes messages",
         5,
         lambda r, w: figures.bar(_incoming(r), w - 1),
         _incoming,

@@ -18,13 +18,16 @@ static inline bool dp_read_shape(const struct sb_up *up, uint64_t size, struct d
     if (size < sizeof *up)
         return false;
     memcpy(shape->outgoing, up->outgoing_ring, sizeof shape->outgoing);
-    for (int r = 0; r < SB_RINGS; r++)
+    for (int r = 0; r < SB_RINGS_IN; r++)
         shape->incoming[r] = *(const volatile uint64_t *)&up->incoming_ring[r].capacity;
     shape->pending_offset = *(const volatile uint64_t *)&up->pending_offset;
     shape->pending_count = *(const volatile uint64_t *)&up->pending_count;
     shape->prefetch = *(const volatile uint64_t *)&up->prefetch;
     for (int r = 0; r < SB_RINGS; r++)
-        if (!dp_descriptor_sound(&shape->outgoing[r], size) || !rb_capacity_valid(shape->incoming[r]))
+        if (!dp_descriptor_sound(&shape->outgoing[r], size))
+            return false;
+    for (int r = 0; r < SB_RINGS_IN; r++)
+        if (!rb_capacity_valid(shape->incoming[r]))
             return false;
     return shape->prefetch >= 1 && shape->pending_count >= 1 && shape->pending_count <= SB_MAX_REQUESTS &&
            shape->pending_offset % 8 == 0 && shape->pending_offset <= size &&
@@ -37,15 +40,18 @@ static inline bool dp_open_rings(struct dp_port *port, const struct dp_order *o)
 {
     bool sound = true;
     for (int r = 0; r < SB_RINGS; r++) {
-        struct sb_ring_descriptor out = o->shape.outgoing[r], in = o->down->incoming_ring[r];
+        struct sb_ring_descriptor out = o->shape.outgoing[r];
         const uint8_t *out_data = (const uint8_t *)o->up + out.offset;
-        uint8_t *in_data = (uint8_t *)o->down + in.offset;
         sound &= rb_consumer_open(&port->out[r], &o->up->outgoing[r].head, &o->down->outgoing[r].tail, out_data,
                                   out.capacity) == RB_OK;
+        port->last[r] = SB_NOWHERE;
+    }
+    for (int r = 0; r < SB_RINGS_IN; r++) {
+        struct sb_ring_descriptor in = o->down->incoming_ring[r];
+        uint8_t *in_data = (uint8_t *)o->down + in.offset;
         sound &= rb_producer_open(&port->in[r], &o->down->incoming[r].head, &o->up->incoming[r].tail,
                                   &o->down->incoming[r].high, in_data, in.capacity) == RB_OK;
         port->progress_tail[r] = port->in[r].tail_seen;
-        port->last[r] = SB_NOWHERE;
     }
     return sound;
 }

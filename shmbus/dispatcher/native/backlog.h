@@ -170,7 +170,7 @@ static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const stru
     memory->down.slot = SB_MAX_SLOTS + index;
     memory->down.generation = generation;
     memory->down.incoming_ring[SB_DATA] = (struct sb_ring_descriptor){dp_backlog_data(), capacity, SB_DATA, 0, 0, 0};
-    for (int r = 0; r < SB_RINGS; r++)
+    for (int r = 0; r < SB_RINGS_IN; r++)
         rb_store(&memory->down.incoming[r].need, SB_NO_NEED);
     rb_store(&memory->down.todo.from, SB_NOWHERE);
     memcpy(memory->group, group ? group->name : "", group ? group->length : 0);

@@ -28,7 +28,7 @@ static inline void dp_write_death(struct sb_death *death, const struct dp_port *
     rb_store(&death->reason, port->reason);
     rb_store(&death->wall_ns, (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec);
     rb_store(&death->in_hand, dp_in_hand(port));
-    rb_store(&death->untouched, dp_untouched(port));
+    rb_store(&death->untouched, dp_untouched(port) + dp_urgent_untouched(port));
     rb_store(&death->pending, dp_count_pending(port));
     memcpy(death->name, port->name, sizeof death->name);
     RB_FAIL("death.filled");

@@ -7,14 +7,14 @@
 #include "shmbus/dispatcher/native/space.h"
 #include "shmbus/dispatcher/native/run.h"
 
-/* As many records of the run as fit, from the first on, into the target's ring, not yet published. -1: the target's
+/* As many records of the run as fit, from the first on, into this ring of the target's, not yet published. -1: its
  * tail is garbage. */
-static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, uint32_t bits)
+static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, enum sb_ring_index ring, uint32_t bits)
 {
-    bool replies = run->span.ring == SB_REPLIES;
-    struct rb_producer *out = &target->in[run->span.ring];
+    bool replies = ring == SB_REPLIES;
+    struct rb_producer *out = &target->in[ring];
     uint64_t reserve = replies ? target->reserve : 0;
-    uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : SB_STREAM); /* those that a sender may set */
+    uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : SB_STREAM) | (run->urgent ? SB_URGENT : 0);
     uint32_t lost = (uint32_t)rb_load(&target->down->lost);
     for (uint32_t i = 0; i < run->count; i++) {
         const struct sb_record *h = &run->header[i];
@@ -29,7 +29,7 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
         w->interests = bits;
         w->lost = lost;
         if (!run->span.reclaim && !run->returned) { /* else it comes with what was written here before */
-            w->flags = h->flags & keep_flags;
+            w->flags = h->flags & keep_flags; /* those that a sender may set */
             w->peer = (uint16_t)run->span.source->slot;
             w->peer_generation = run->span.source->generation;
         }
@@ -98,9 +98,9 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
 }
 
 /* Publish what was copied of the run, which the journal holds. */
-static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target)
+static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target, enum sb_ring_index ring)
 {
-    dp_publish(f, target, f->run.span.ring, f->run.count);
+    dp_publish(f, target, ring, f->run.count);
     if (!dp_is_backlog(target))
         rb_add(&f->bus->routed, f->run.count);
 }

@@ -17,13 +17,15 @@
 /* What it leaves --------------------------------------------------------------------------------------------- */
 
 /* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
-static inline uint64_t dp_taken(struct dp_port *port)
+static inline uint64_t dp_taken_in(struct dp_port *port, enum sb_ring_index ring)
 {
-    struct rb_producer *in = &port->in[SB_DATA];
+    struct rb_producer *in = &port->in[ring];
     (void)rb_refresh_tail(in);
-    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken);
+    uint64_t taken = rb_load_acquire(&port->up->incoming[ring].taken);
     return (taken & 7) || taken < in->tail_seen || taken > in->published ? in->tail_seen : taken;
 }
+
+static inline uint64_t dp_taken(struct dp_port *port) { return dp_taken_in(port, SB_DATA); }
 
 /* One that was evicted or quarantined, or let go of its door, may go on writing: what it had sent and released by
  * now is all that counts, for whoever adopts this end, too. */
@@ -41,6 +43,7 @@ static inline void dp_freeze(struct dp_port *port)
         return;
     RB_FAIL("departure.freezing");
     (void)rb_refresh_tail(&port->in[SB_DATA]);
+    rb_store(&down->incoming[SB_URGENT_EVENTS].reclaim, dp_taken_in(port, SB_URGENT_EVENTS));
     rb_store(&down->incoming[SB_DATA].reclaim_bits, 0);
     rb_store_release(&down->incoming[SB_DATA].reclaim, port->in[SB_DATA].tail_seen); /* last: see sb_down_outgoing */
     RB_FAIL("departure.frozen");
@@ -232,7 +235,7 @@ static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span
         dp_set_add(&f->active, source->slot); /* to somebody else, then */
         return DP_WAIT;
     }
-    dp_journal_run(f, span, target, bits_after, 0);
+    dp_journal_run(f, span, target, SB_DATA, bits_after, 0);
     if (h->kind == SB_REQUEST)
         rb_store(&f->ports[h->peer].given[sb_index_of(h->correlation)].whom, dp_whom_of(target));
     RB_FAIL("reclaim.chosen");
@@ -345,13 +348,36 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
                                                        : dp_hand_on_event(f, span, begun, route, h, record);
 }
 
-/* A batch of what lies in its incoming ring. True: nothing is left there. */
+/* Urgent events that it had not taken are lost with it, all at once: nobody else gets them, and nothing of them waits. */
+static inline void dp_lose_urgent(struct dp_forwarder *f, struct dp_port *port)
+{
+    const struct sb_down_incoming *down = &port->down->incoming[SB_URGENT_EVENTS];
+    struct dp_span span = {port, SB_URGENT_EVENTS, true, rb_load(&down->reclaim), port->in[SB_URGENT_EVENTS].published};
+    struct sb_record h, last;
+    const uint8_t *record, *last_record = NULL;
+    uint64_t position = span.from, count = 0;
+    for (; dp_own_record_in(f, port, SB_URGENT_EVENTS, &position, &h, &record); position += RB_ALIGN8(h.length)) {
+        last = h;
+        last_record = record;
+        count++;
+    }
+    if (count) {
+        dp_count_lost(f, port, SB_LOSS_ENDED, count, &span, 0, 0);
+        if (port->state == SB_ROW_DYING)
+            dp_remember_loss(f, port, SB_LOSS_ENDED, &last, sb_type_of(last_record), dp_sender_name(f, &last));
+    }
+    if (span.from != span.to)
+        dp_consume(f, &span);
+}
+
+/* A batch of what lies in its incoming rings. True: nothing is left there. */
 static inline bool dp_hand_on_ring(struct dp_forwarder *f, struct dp_port *port)
 {
     struct dp_span span = {.source = port, .ring = SB_DATA, .reclaim = true};
     uint64_t taken = dp_taken(port), position = rb_load(&port->down->incoming[SB_DATA].reclaim);
     struct sb_record h;
     const uint8_t *record;
+    dp_lose_urgent(f, port);
     for (uint32_t n = 0; dp_own_record(f, port, &position, &h, &record); n++) {
         if (n >= f->batch) {
             dp_set_add(&f->active, port->slot);

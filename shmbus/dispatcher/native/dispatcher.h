@@ -181,7 +181,7 @@ static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
 /* Has it made space that others wait for? */
 static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *port)
 {
-    for (int r = 0; r < SB_RINGS; r++) {
+    for (int r = 0; r < SB_RINGS_IN; r++) {
         uint64_t need = rb_load(&port->down->incoming[r].need);
         if (need == SB_NO_NEED)
             continue;
@@ -192,6 +192,7 @@ static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *por
     }
     if (port->slow) {
         (void)rb_refresh_tail(&port->in[SB_DATA]);
+        (void)rb_refresh_tail(&port->in[SB_URGENT_EVENTS]);
         dp_note_progress(f, port);
     }
 }
@@ -199,8 +200,9 @@ static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *por
 /* Has it taken something since the last look, or nothing to take? Then it is not stalled. */
 static inline bool dp_note_taking(struct dp_forwarder *f, struct dp_port *port)
 {
-    uint64_t taken = rb_load(&port->up->incoming[SB_DATA].taken_count);
-    if (taken == port->taken_seen && dp_untouched(port) && !dp_in_hand(port))
+    const struct sb_incoming *in = port->up->incoming;
+    uint64_t taken = rb_load(&in[SB_DATA].taken_count) + rb_load(&in[SB_URGENT_EVENTS].taken_count);
+    if (taken == port->taken_seen && (dp_untouched(port) || dp_urgent_untouched(port)) && !dp_in_hand(port))
         return false;
     port->taken_seen = taken;
     port->taken_since_ns = f->now;

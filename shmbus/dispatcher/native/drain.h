@@ -83,7 +83,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
     enum dp_leaving first = DP_STAYS;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
     run->count = 0;
-    run->returned = false;
+    run->returned = run->urgent = false;
     dp_pin_routes(&f->routes);
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];
@@ -160,7 +160,7 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
     struct dp_port *port = run->span.source, *target = &f->ports[run->targets.list[0].slot];
     struct rb_producer *out = &target->in[SB_DATA];
     int fitted;
-    while ((fitted = dp_copy_run(run, target, run->targets.list[0].bits)) == 0)
+    while ((fitted = dp_copy_run(run, target, SB_DATA, run->targets.list[0].bits)) == 0)
         if (!dp_need_space(port, target, SB_DATA, rb_end_after(out, run->header[0].length)))
             return false;
     if (fitted < 0) {
@@ -170,7 +170,7 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
     }
     if ((uint32_t)fitted < run->count)
         dp_shorten(f, (uint32_t)fitted);
-    dp_journal_run(f, &run->span, target, 0, 0);
+    dp_journal_run(f, &run->span, target, SB_DATA, 0, 0);
     for (uint32_t i = 0; i < run->count; i++) {
         const struct sb_record *h = &run->header[i];
         if (h->kind == SB_REQUEST)
@@ -181,7 +181,7 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
             dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("drain.chosen");
-    dp_publish_run(f, target);
+    dp_publish_run(f, target, SB_DATA);
     RB_FAIL("drain.published");
     if (dp_tapped(f))
         dp_tap_run(f, target, SB_OUTCOME_DELIVERED);

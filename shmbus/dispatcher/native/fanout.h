@@ -32,6 +32,7 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
         if (!route || route->reserved)
             return false;
         h->attempt = 1;
+        run->urgent = dp_is_urgent(h);
         run->record[run->count] = record;
         run->type[run->count++] = route->type;
         position += RB_ALIGN8(h->length);
@@ -46,7 +47,8 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
 {
     struct dp_run *run = &f->run;
     struct dp_port *source = run->span.source;
-    struct rb_producer *out = &target->in[SB_DATA];
+    enum sb_ring_index ring = dp_ring_at(run, target, bits);
+    struct rb_producer *out = &target->in[ring];
     enum sb_outcome outcome = SB_OUTCOME_LOST;
     enum sb_loss why = lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
     bool too_large = false;
@@ -56,10 +58,10 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         bytes += RB_ALIGN8(run->header[i].length);
     }
     too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in a ring smaller than planned for */
-    int fitted = too_large ? 0 : dp_copy_run(run, target, bits);
+    int fitted = too_large ? 0 : dp_copy_run(run, target, ring, bits);
     if (fitted == (int)run->count) {
-        dp_journal_run(f, &run->span, target, left, index);
-        dp_publish_run(f, target);
+        dp_journal_run(f, &run->span, target, ring, left, index);
+        dp_publish_run(f, target, ring);
         RB_FAIL("todo.published");
         outcome = SB_OUTCOME_DELIVERED;
     } else {
@@ -72,7 +74,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
             dp_quarantine(f, target);
             space = DP_SPACE; /* for another, once this one has departed */
         } else if (!too_large && !lossy) {
-            space = dp_ask_for_space(f, source, DP_LINE_DATA, target, SB_DATA, end);
+            space = dp_ask_for_space(f, source, DP_LINE_DATA, target, ring, end);
         }
         if (space == DP_SPACE)
             dp_set_add(&f->active, source->slot);

@@ -40,7 +40,8 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
     struct dp_run *run = &f->run;
     struct dp_port *source = run->span.source;
     struct sb_record *h = &run->header[0];
-    uint64_t largest = rb_largest_record(target->in[run->span.ring].capacity), frame = sb_payload_offset(h);
+    enum sb_ring_index ring = dp_ring_at(run, target, run->targets.list[0].bits);
+    uint64_t largest = rb_largest_record(target->in[ring].capacity), frame = sb_payload_offset(h);
     uint64_t limit = largest > frame ? largest - frame : 0;
     run->span.to = dp_end_of_run(run, run->count);
     if (run->span.ring == SB_REPLIES) {
@@ -67,12 +68,12 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
 }
 
 /* Publish what was copied of the run: the journal first, then whom its requests were given to. */
-static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target)
+static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target, enum sb_ring_index ring)
 {
     struct dp_run *run = &f->run;
     struct dp_port *source = run->span.source;
     run->span.to = dp_end_of_run(run, run->count);
-    dp_journal_run(f, &run->span, target, 0, 0);
+    dp_journal_run(f, &run->span, target, ring, 0, 0);
     for (uint32_t i = 0; i < run->count; i++) {
         struct sb_record *h = &run->header[i];
         if (h->kind == SB_REQUEST)
@@ -84,7 +85,7 @@ static inline void dp_deliver_run(struct dp_forwarder *f, struct dp_port *target
             dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("forward.chosen");
-    dp_publish_run(f, target);
+    dp_publish_run(f, target, ring);
     RB_FAIL("forward.published");
     if (run->returned) {
         rb_add(&target->down->redelivered, !dp_is_backlog(target)); /* of who gets it out of there, see drain.h */
@@ -100,10 +101,10 @@ static inline uint16_t dp_first_attempt(const struct sb_record *h)
     return h->kind == SB_REQUEST && h->attempt ? h->attempt : 1;
 }
 
-/* As many records of the run, from the first on, as none is larger than what the target takes. */
-static inline uint32_t dp_small_enough(const struct dp_run *run, const struct dp_port *target)
+/* As many records of the run, from the first on, as none is larger than what this ring takes. */
+static inline uint32_t dp_small_enough(const struct dp_run *run, const struct rb_producer *out)
 {
-    uint64_t largest = rb_largest_record(target->in[run->span.ring].capacity); /* the reserve is half a ring at most */
+    uint64_t largest = rb_largest_record(out->capacity); /* the reserve is half a ring at most */
     uint32_t count = 0;
     while (count < run->count && run->header[count].length <= largest)
         count++;
@@ -116,20 +117,20 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
     struct dp_run *run = &f->run;
     const struct dp_choice choice = run->targets.list[0];
     struct dp_port *source = run->span.source, *target = &f->ports[choice.slot];
-    enum sb_ring_index ring = run->span.ring;
+    enum sb_ring_index ring = dp_ring_at(run, target, choice.bits);
     struct rb_producer *out = &target->in[ring];
-    uint32_t small = dp_small_enough(run, target);
+    uint32_t small = dp_small_enough(run, out);
     run->count = small ? small : 1;
     if (!small) {
         dp_lose_run(f, target, SB_LOSS_TOO_LARGE);
         return true;
     }
-    for (uint32_t i = 0; i < small && ring == SB_DATA && !run->returned; i++)
+    for (uint32_t i = 0; i < small && ring != SB_REPLIES && !run->returned; i++)
         run->header[i].attempt = dp_first_attempt(&run->header[i]);
-    int fitted = dp_copy_run(run, target, choice.bits);
+    int fitted = dp_copy_run(run, target, ring, choice.bits);
     if (fitted > 0) {
         run->count = (uint32_t)fitted;
-        dp_deliver_run(f, target);
+        dp_deliver_run(f, target, ring);
         return true;
     }
     rb_abort(out);
@@ -141,7 +142,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
     if (!choice.lossy) {
         uint64_t reserve = ring == SB_REPLIES ? target->reserve : 0;
         uint64_t end = rb_end_after(out, run->header[0].length) + reserve;
-        enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)ring, target, ring, end);
+        enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)run->span.ring, target, ring, end);
         if (space != DP_LOSE)
             return space == DP_SPACE;
         run->count = 1;

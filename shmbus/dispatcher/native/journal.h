@@ -36,11 +36,10 @@ static inline void dp_journal(struct dp_forwarder *f, enum sb_journal_kind kind,
     RB_FAIL("journal.stored");
 }
 
-/* What was copied into the target's data or reply ring is about to be published. */
+/* What was copied into this ring of the target's is about to be published. */
 static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_span *span, const struct dp_port *target,
-                                  uint64_t bits, uint64_t detail)
+                                  enum sb_ring_index ring, uint64_t bits, uint64_t detail)
 {
-    enum sb_ring_index ring = span->ring;
     dp_journal(f, SB_JOURNAL_RUN, span, target, ring, target->in[ring].published, bits, detail);
 }
 
@@ -72,7 +71,7 @@ static inline void dp_consume(struct dp_forwarder *f, const struct dp_span *span
     struct dp_port *source = span->source;
     if (span->reclaim) {
         RB_FAIL("reclaim.consume");
-        rb_store_release(&source->down->incoming[SB_DATA].reclaim, span->to);
+        rb_store_release(&source->down->incoming[span->ring].reclaim, span->to);
         return;
     }
     rb_release_to(&source->out[span->ring], span->to);

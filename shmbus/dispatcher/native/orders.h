@@ -21,7 +21,7 @@ enum dp_order_kind { DP_ADMIT, DP_EVENT, DP_EVICT, DP_DEAD, DP_STOPPED_TASK, DP_
 
 struct dp_shape { /* what UP says of itself, copied out once and checked */
     struct sb_ring_descriptor outgoing[SB_RINGS];
-    uint64_t incoming[SB_RINGS]; /* capacities wanted */
+    uint64_t incoming[SB_RINGS_IN]; /* capacities wanted */
     uint64_t pending_offset, pending_count;
     uint64_t prefetch;
 };

@@ -4,7 +4,7 @@
  * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission.
  *
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
- *         dp_untouched, dp_in_hand;
+ *         dp_untouched, dp_urgent_untouched, dp_in_hand;
  *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
  *         dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #pragma once
@@ -49,7 +49,7 @@ struct dp_port {
     uint64_t prefetch;
 
     struct rb_consumer out[SB_RINGS]; /* head in UP, tail in DOWN */
-    struct rb_producer in[SB_RINGS];  /* head in DOWN, tail in UP */
+    struct rb_producer in[SB_RINGS_IN]; /* head in DOWN, tail in UP */
     uint64_t reserve;                 /* of in[SB_REPLIES], for errors alone */
     uint64_t delivered;               /* into in[SB_DATA] */
     struct rb_poster bell;
@@ -63,10 +63,10 @@ struct dp_port {
     uint64_t refused_since_ns[DP_LINES]; /* since when its head of line finds no space; 0: it does not wait */
     struct dp_set waiters;               /* ports whose head of line waits for space here */
     uint64_t progress_ns;                /* when its tail was last seen to have moved */
-    uint64_t progress_tail[SB_RINGS];
+    uint64_t progress_tail[SB_RINGS_IN];
     bool slow;
 
-    uint64_t taken_seen, taken_since_ns;
+    uint64_t taken_seen, taken_since_ns; /* of both data rings together */
     uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
     uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never, see losses.h */
     bool stopped, stalled;
@@ -82,7 +82,7 @@ struct dp_port {
 struct dp_span { /* where records stand */
     struct dp_port *source;
     enum sb_ring_index ring;
-    bool reclaim; /* not an outgoing ring, but the incoming data ring of a source that ended */
+    bool reclaim; /* not an outgoing ring, but an incoming one of a source that ended */
     uint64_t from, to;
 };
 
@@ -104,6 +104,7 @@ struct dp_run { /* consecutive records with the same targets */
     const uint8_t *record[DP_RUN];
     const uint8_t *type[DP_RUN]; /* the cache's copy; NULL: there is none */
     bool returned;                 /* its only record is one that its source gives back, see nack.h */
+    bool urgent;                   /* its events overtake what is not, where that may be, see dp_ring_at */
     struct dp_choices targets;
     struct dp_route *route;        /* of the latest record; NULL: none */
     uint64_t bytes, bytes_most;    /* of a fan-out, which every target gets whole */
@@ -179,6 +180,14 @@ static inline uint64_t dp_untouched(const struct dp_port *port)
 {
     uint64_t taken = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count); /* before `in_hand`, see ep_take */
     return port->delivered > taken ? port->delivered - taken : 0;
+}
+
+/* Urgent events that it has not taken. They are no work, so nobody is chosen by them. */
+static inline uint64_t dp_urgent_untouched(const struct dp_port *port)
+{
+    uint64_t delivered = rb_load(&port->down->incoming[SB_URGENT_EVENTS].delivered);
+    uint64_t taken = rb_load_acquire(&port->up->incoming[SB_URGENT_EVENTS].taken_count);
+    return delivered > taken ? delivered - taken : 0;
 }
 
 static inline uint64_t dp_in_hand(const struct dp_port *port)

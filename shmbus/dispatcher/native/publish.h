@@ -33,9 +33,11 @@ static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, en
     if (ring == SB_DATA) {
         target->delivered += count;
         rb_store(&target->down->incoming[SB_DATA].delivered, target->delivered);
+    } else if (ring == SB_URGENT_EVENTS) {
+        rb_add(&target->down->incoming[SB_URGENT_EVENTS].delivered, count);
     }
     rb_publish(&target->in[ring]);
-    dp_touch(f, target, ring == SB_DATA ? SB_EVENT_DATA : SB_EVENT_REPLIES);
+    dp_touch(f, target, ring == SB_REPLIES ? SB_EVENT_REPLIES : SB_EVENT_DATA);
 }
 
 /* Publish one record among the data, or count it lost there; `lossy`: as the target chose. */

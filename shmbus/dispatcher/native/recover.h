@@ -14,22 +14,29 @@
 
 #define DP_LOOKS 20u /* for interests that cannot be read, DP_LOOK_NS apart */
 
-/* Records in its incoming data ring that it has not taken; its own two words may be torn by a kill. */
-static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *port)
+/* Records that were published in this incoming ring, by what it has not taken; its own two words may be torn by a
+ * kill. */
+static inline uint64_t dp_delivered_in(const struct dp_forwarder *f, struct dp_port *port, enum sb_ring_index ring)
 {
     uint64_t count, position, again, untouched = 0;
     int tries = 16; /* after them a changing count is used as it is */
     do {
-        count = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count);
-        position = dp_taken(port);
-        again = rb_load_acquire(&port->up->incoming[SB_DATA].taken_count);
+        count = rb_load_acquire(&port->up->incoming[ring].taken_count);
+        position = dp_taken_in(port, ring);
+        again = rb_load_acquire(&port->up->incoming[ring].taken_count);
     } while (count != again && --tries);
     struct sb_record h;
     const uint8_t *record;
-    for (; dp_own_record(f, port, &position, &h, &record); position += RB_ALIGN8(h.length))
+    for (; dp_own_record_in(f, port, ring, &position, &h, &record); position += RB_ALIGN8(h.length))
         untouched++;
-    port->delivered = count + untouched;
+    return count + untouched;
+}
+
+static inline void dp_count_delivered(const struct dp_forwarder *f, struct dp_port *port)
+{
+    port->delivered = dp_delivered_in(f, port, SB_DATA);
     rb_store(&port->down->incoming[SB_DATA].delivered, port->delivered);
+    rb_store(&port->down->incoming[SB_URGENT_EVENTS].delivered, dp_delivered_in(f, port, SB_URGENT_EVENTS));
 }
 
 /* The requests of a run that was not published were chosen for in vain: choose again. */
@@ -88,8 +95,9 @@ static inline bool dp_read_journal(struct dp_forwarder *f, struct dp_unfinished 
     uint64_t source = rb_load(&j->source), target = rb_load(&j->target);
     uint32_t slot = (uint32_t)(source & 0xffff), ring = (uint32_t)(source >> 16 & 0xff);
     uint32_t target_slot = (uint32_t)(target & 0xffff), target_ring = (uint32_t)(target >> 16 & 0xff);
-    if (kind == SB_JOURNAL_NONE || slot >= DP_PORTS || ring >= SB_RINGS || target_slot >= DP_PORTS ||
-        target_ring >= SB_RINGS)
+    uint32_t rings = source & DP_FROM_RECLAIM ? SB_RINGS_IN : SB_RINGS;
+    if (kind == SB_JOURNAL_NONE || slot >= DP_PORTS || ring >= rings || target_slot >= DP_PORTS ||
+        target_ring >= SB_RINGS_IN)
         return false;
     struct dp_port *port = dp_port_of(f, sb_whom(slot, (uint32_t)rb_load(&j->source_generation)));
     if (!port)
@@ -126,12 +134,14 @@ static inline void dp_forget_unfinished(struct dp_forwarder *f, const struct dp_
 static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_unfinished *u, struct dp_port *target)
 {
     struct dp_port *source = u->span.source;
-    struct rb_consumer *out = &source->out[u->span.ring];
     if (u->kind == SB_JOURNAL_ERROR && u->detail < target->pending_count)
         rb_store(&target->given[u->detail].done, SB_DONE_BY_ERROR);
     if (u->todo && u->kind != SB_JOURNAL_ERROR) {
         if (u->detail < source->down->todo_count)
             rb_store(&source->todo[u->detail].bits, u->bits);
+    } else if (u->span.reclaim && u->span.ring == SB_URGENT_EVENTS) { /* all of it was lost at once */
+        if (rb_load(&source->down->incoming[SB_URGENT_EVENTS].reclaim) == u->span.from)
+            dp_consume(f, &u->span);
     } else if (u->span.reclaim) {
         struct sb_down_incoming *down = &source->down->incoming[SB_DATA];
         struct sb_record h;
@@ -143,8 +153,10 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
             rb_store(&down->reclaim_bits, u->bits);
         else
             dp_consume(f, &u->span);
-    } else if (out->released == u->span.from && rb_refresh_head(out) == RB_OK && u->span.to <= out->head_seen) {
-        dp_consume(f, &u->span);
+    } else {
+        struct rb_consumer *out = &source->out[u->span.ring];
+        if (out->released == u->span.from && rb_refresh_head(out) == RB_OK && u->span.to <= out->head_seen)
+            dp_consume(f, &u->span);
     }
 }
 

@@ -3,7 +3,7 @@
  * A *run* is one or more consecutive records with the same chosen targets. Every record of it is copied out,
  * checked and looked up here, and nothing of it is read from the sender's header again.
  *
- * Offers: dp_begin_run, dp_collect_run; dp_copy_header; dp_dead_letter_of_run. */
+ * Offers: dp_begin_run, dp_collect_run, dp_ring_at; dp_copy_header; dp_dead_letter_of_run. */
 #pragma once
 
 #include "shmbus/dispatcher/native/credit.h"
@@ -152,12 +152,26 @@ static inline bool dp_marked(struct dp_run *run, uint32_t requester, const struc
     return was;
 }
 
-/* Each target of a fan-out gets the run whole: a quarter of the smallest ring at the most. */
-static inline uint64_t dp_smallest_quarter(const struct dp_forwarder *f, const struct dp_choices *targets)
+/* Into which of its rings the target gets the run. What is urgent passes others only where it is for plain
+ * subscriptions of an endpoint alone: what a group gets may be handed on, and is held in the data ring until it is
+ * done. */
+static inline enum sb_ring_index dp_ring_at(const struct dp_run *run, const struct dp_port *target, uint32_t bits)
 {
+    bool passes = run->urgent && bits == SB_PLAIN && target->slot < SB_MAX_SLOTS;
+    return passes ? SB_URGENT_EVENTS : run->span.ring;
+}
+
+static inline bool dp_is_urgent(const struct sb_record *h) { return h->kind == SB_EVENT && h->flags & SB_URGENT; }
+
+/* Each target of a fan-out gets the run whole: a quarter of the smallest ring at the most. */
+static inline uint64_t dp_smallest_quarter(const struct dp_forwarder *f, const struct dp_run *run)
+{
+    const struct dp_choices *targets = &run->targets;
     uint64_t smallest = ~0ull;
     for (uint32_t i = 0; i < targets->count; i++) {
-        uint64_t quarter = rb_largest_record(f->ports[targets->list[i].slot].in[SB_DATA].capacity);
+        const struct dp_port *target = &f->ports[targets->list[i].slot];
+        enum sb_ring_index ring = dp_ring_at(run, target, targets->list[i].bits);
+        uint64_t quarter = rb_largest_record(target->in[ring].capacity);
         smallest = quarter < smallest ? quarter : smallest;
     }
     return smallest;
@@ -172,10 +186,15 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
         return false;
     if (run->count && !same && !dp_same_choices(chosen, &run->targets))
         return false;
+    if (dp_is_urgent(h) != run->urgent) {
+        if (run->count)
+            return false;
+        run->urgent = true;
+    }
     if (run->targets.count < 2)
         return true;
     if (run->count == 0)
-        run->bytes_most = dp_smallest_quarter(f, &run->targets);
+        run->bytes_most = dp_smallest_quarter(f, run);
     run->bytes += RB_ALIGN8(h->length);
     return run->count == 0 || run->bytes <= run->bytes_most;
 }
@@ -186,7 +205,7 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
     uint64_t position = source->out[ring].next;
     run->span = (struct dp_span){.source = source, .ring = ring, .from = position, .to = position};
     run->count = 0;
-    run->returned = false;
+    run->returned = run->urgent = false;
     run->targets.count = 0;
     run->route = NULL;
     run->bytes = 0;

@@ -22,7 +22,7 @@ static inline void dp_set_slow(struct dp_port *port, bool slow)
 /* Has the target taken something since we last looked? */
 static inline void dp_note_progress(struct dp_forwarder *f, struct dp_port *target)
 {
-    for (int r = 0; r < SB_RINGS; r++)
+    for (int r = 0; r < SB_RINGS_IN; r++)
         if (target->in[r].tail_seen != target->progress_tail[r]) {
             target->progress_tail[r] = target->in[r].tail_seen;
             target->progress_ns = f->now;
@@ -73,6 +73,6 @@ static inline void dp_wake_waiters(struct dp_forwarder *f, struct dp_port *port)
         f->active.word[w] |= port->waiters.word[w];
         port->waiters.word[w] = 0;
     }
-    for (int r = 0; r < SB_RINGS; r++)
+    for (int r = 0; r < SB_RINGS_IN; r++)
         rb_store(&port->down->incoming[r].need, SB_NO_NEED);
 }

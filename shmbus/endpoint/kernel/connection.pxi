@@ -13,7 +13,7 @@ cdef enum:           # whether a waiter checks that the dispatcher, from which i
     NO_CHECKS = 0
     CHECKS_DISPATCHER = 1
 
-cdef tuple RINGS = ("incoming data", "incoming reply", "outgoing data", "outgoing reply")
+cdef tuple RINGS = ("incoming data", "incoming reply", "incoming urgent", "outgoing data", "outgoing reply")
 
 
 def after_fork():
@@ -215,7 +215,7 @@ cdef class Connection:
             ep_unlock(self.e)
 
     cdef bint data_waits(self) noexcept:
-        return rb_load_acquire(&self.e.down.incoming[SB_DATA].head) != self.e.incoming[SB_DATA].next
+        return ep_data_waits(self.e)
 
     # The event -------------------------------------------------------------------------------
 

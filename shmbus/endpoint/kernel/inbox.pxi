@@ -97,8 +97,7 @@ cdef class Inbox:
             ep_mark_progress(e)
             position = ep_take(e, &header, hold)
             self._threads.took(hand, hold != SB_HELD_DONE or header.kind == SB_REQUEST)
-            lost = header.lost - e.lost_seen
-            e.lost_seen = header.lost
+            lost = ep_lost_before(e, &header)
             cancels = e.cancels_seen
             ep_pass_on_data(e)
             ep_unlock(e)

@@ -120,6 +120,11 @@ cdef class Message:
         )
 
     @property
+    def urgent(self):
+        """Whether it was published as urgent."""
+        return bool(self._header.flags & SB_URGENT)
+
+    @property
     def size(self):
         """Bytes of the encoded payload."""
         return len(self._raw)

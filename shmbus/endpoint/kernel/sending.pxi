@@ -157,9 +157,13 @@ cdef class Outbox:
     cdef inline int check_size(self, const ep_message *m, str type, int64_t index) except -1:
         cdef uint32_t ring = ep_ring_of(m.kind)
         cdef uint64_t limit = rb_largest_record(self._connection.e.out[ring].capacity)
+        cdef bint urgent = m.flags & SB_URGENT and rb_largest_record(SB_URGENT_BYTES) < limit
+        if urgent:
+            limit = rb_largest_record(SB_URGENT_BYTES)
         if ep_record_length(m) > limit:
             raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
-                                  endpoint=self._connection.name, setting=SETTINGS[ring], index=number_of(index))
+                                  endpoint=self._connection.name, setting="urgent" if urgent else SETTINGS[ring],
+                                  index=number_of(index))
         return 0
 
     cdef bint put_at_once(self, ep_message *m, const ep_batch_limits *batch) noexcept:

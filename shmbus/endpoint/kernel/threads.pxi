@@ -270,7 +270,10 @@ cdef class Threads:
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t delivered = rb_load_acquire(&e.down.incoming[SB_DATA].delivered)
         cdef uint64_t others = self.in_hand - (self.hand(PyThread_get_thread_ident()) != NULL)
-        return delivered - rb_load(&e.up.incoming[SB_DATA].taken_count) + others + self._connection.e.deferred
+        delivered += rb_load_acquire(&e.down.incoming[SB_URGENT_EVENTS].delivered)
+        cdef uint64_t taken = rb_load(&e.up.incoming[SB_DATA].taken_count)
+        taken += rb_load(&e.up.incoming[SB_URGENT_EVENTS].taken_count)
+        return delivered - taken + others + self._connection.e.deferred
 
     cdef uint32_t work_in_hand(self):
         """The interests of all group messages that threads have in hand."""

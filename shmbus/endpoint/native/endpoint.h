@@ -37,10 +37,10 @@ struct ep_endpoint {
     uint32_t slot, generation;
 
     struct rb_producer out[SB_RINGS];
-    struct rb_consumer in[SB_RINGS];
+    struct rb_consumer in[SB_RINGS_IN];
     struct rb_poster dispatcher;
-    uint64_t crowded[SB_RINGS];         /* bytes in an incoming ring from which on something may wait for space there */
-    uint64_t rung_for[SB_RINGS];        /* the `need` for which the dispatcher has been rung */
+    uint64_t crowded[SB_RINGS_IN];      /* bytes in an incoming ring from which on something may wait for space there */
+    uint64_t rung_for[SB_RINGS_IN];     /* the `need` for which the dispatcher has been rung */
     uint64_t batched[SB_RINGS];         /* messages committed and not published */
     uint64_t stamp;                     /* the time that the last message bears */
     rb_word flush_at;                   /* when they must be; ~0: never. Read by the watcher */
@@ -52,7 +52,8 @@ struct ep_endpoint {
     uint64_t deferred;                  /* of those, requests that are to be answered later */
     bool recalled;                      /* a thread that waits for messages shall return, and see what else is to do */
     uint64_t offered_for;               /* ep_offer_work: the `wanted` for which it has last rung */
-    uint32_t lost_seen;                 /* losses as of the last message taken */
+    uint32_t lost_seen;                 /* the most losses as of any message taken */
+    enum sb_ring_index peeked;          /* where what ep_peek has shown lies */
 
     struct ep_request *requests;
     uint16_t *free;                     /* stack of free entries */
@@ -79,7 +80,7 @@ struct ep_endpoint {
     struct ep_outflow *due, *due_last;  /* list of those that can go on, and that no thread has */
 
     rb_word trouble;                    /* enum ep_trouble; changed under the lock */
-    uint32_t bad_ring;                  /* EP_RING_BAD: which, 0-1 incoming, 2-3 outgoing */
+    uint32_t bad_ring;                  /* EP_RING_BAD: which, those to us first, then those from us */
     uint64_t bad_position;
     rb_word wakes;                      /* changes when the leader must look again; changed under the lock */
     struct ep_waiter *leader;

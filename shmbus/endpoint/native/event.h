@@ -32,7 +32,9 @@ static inline void ep_event_state(const struct ep_endpoint *e, uint64_t seen[4])
 
 static inline bool ep_event_data(struct ep_endpoint *e)
 {
-    return (rb_load_seq(e->in[SB_DATA].head) != e->in[SB_DATA].next || e->recalled || e->due) &&
+    bool there = rb_load_seq(e->in[SB_DATA].head) != e->in[SB_DATA].next ||
+                 rb_load_seq(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next;
+    return (there || e->recalled || e->due) &&
            !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
 }
 

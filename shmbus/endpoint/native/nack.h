@@ -98,7 +98,7 @@ static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_retu
     enum rb_status status = ep_write_copies(out, r, count);
     if (status != RB_OK) {
         if (status == RB_CORRUPT)
-            ep_found_bad(e, SB_RINGS + SB_DATA, rb_load(out->tail));
+            ep_found_bad(e, SB_RINGS_IN + SB_DATA, rb_load(out->tail));
         else
             ep_flush(e); /* only what is published can make space */
         return status;

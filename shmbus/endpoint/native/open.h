@@ -39,7 +39,7 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
                                  uint64_t prefetch)
 {
     uint64_t offset = ep_rings_offset(requests);
-    uint64_t in[SB_RINGS] = {in_bytes, reply_bytes}, out[SB_RINGS] = {out_bytes, reply_bytes};
+    uint64_t in[SB_RINGS_IN] = {in_bytes, reply_bytes, SB_URGENT_BYTES}, out[SB_RINGS] = {out_bytes, reply_bytes};
     up->identity = *identity;
     up->nonce = nonce;
     up->prefetch = prefetch;
@@ -49,10 +49,11 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
     for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
         up->outgoing_ring[ring] =
             (struct sb_ring_descriptor){.offset = offset, .capacity = out[ring], .kind = ring};
-        up->incoming_ring[ring] = (struct sb_ring_descriptor){.capacity = in[ring], .kind = ring};
         rb_store(&up->outgoing[ring].need, SB_NO_NEED);
         offset += out[ring];
     }
+    for (uint32_t ring = 0; ring < SB_RINGS_IN; ring++)
+        up->incoming_ring[ring] = (struct sb_ring_descriptor){.capacity = in[ring], .kind = ring};
     rb_store(&up->outgoing[SB_DATA].interests_serial, 1);
     for (uint32_t i = 0; i < SB_HELD; i++)
         rb_store(&up->held[i].position, SB_NOWHERE);
@@ -61,7 +62,7 @@ static inline void ep_up_prepare(struct sb_up *up, const struct sb_identity *ide
 /* Rings and tables lie within its `size` bytes, and the rings have the capacities that we asked for. */
 static inline bool ep_down_sound(const struct sb_down *down, uint64_t size, const struct sb_up *up)
 {
-    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+    for (uint32_t ring = 0; ring < SB_RINGS_IN; ring++) {
         const struct sb_ring_descriptor *given = &down->incoming_ring[ring];
         if (given->capacity != up->incoming_ring[ring].capacity || given->offset % 64 || given->offset > size ||
             given->capacity > size - given->offset)
@@ -81,7 +82,7 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         .dispatcher = {.epoch = &bus->bell, .semaphore = dispatcher}, .self = {.epoch = &up->bell, .semaphore = own},
         .hold_limit = hold_limit < SB_HELD ? hold_limit : SB_HELD, .random = random, .completed = EP_NO_REQUEST,
         .untold = EP_NO_REQUEST,
-        .rung_for = {SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
+        .rung_for = {SB_NO_NEED, SB_NO_NEED, SB_NO_NEED}, .drains = 1, .pidfd = -1, .stat_fd = -1, .door = -1,
         .event_fd = -1, .event_door = -1, .event_taken = SB_NOWHERE, .event_shown = SB_NOWHERE,
         .event_need = {SB_NO_NEED, SB_NO_NEED},
     };
@@ -90,15 +91,15 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
     e->fork_mark = ep_fork_mark();
     e->ready = &ready->word[e->slot];
     rb_store(&e->flush_at, SB_NOWHERE);
-    for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
+    for (uint32_t ring = 0; ring < SB_RINGS; ring++)
         rb_producer_open(&e->out[ring], &up->outgoing[ring].head, &down->outgoing[ring].tail, &up->outgoing[ring].high,
                          (uint8_t *)up + up->outgoing_ring[ring].offset, up->outgoing_ring[ring].capacity);
+    for (uint32_t ring = 0; ring < SB_RINGS_IN; ring++) {
         rb_consumer_open(&e->in[ring], &down->incoming[ring].head, &up->incoming[ring].tail,
                          (const uint8_t *)down + down->incoming_ring[ring].offset, down->incoming_ring[ring].capacity);
+        e->crowded[ring] = e->in[ring].capacity / 2; /* what waits takes a quarter at the most, and as much of padding */
     }
     e->request_count = (uint32_t)up->pending_count;
-    for (uint32_t ring = 0; ring < SB_RINGS; ring++)
-        e->crowded[ring] = e->in[ring].capacity / 2; /* what waits takes a quarter at the most, and as much of padding */
     e->crowded[SB_REPLIES] -= e->request_count * (uint64_t)SB_REQUEST_RESERVE; /* a reply leaves space for the errors */
     e->requests = calloc(e->request_count, sizeof *e->requests);
     e->free = calloc(e->request_count, sizeof *e->free);
@@ -140,8 +141,10 @@ static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     for (uint32_t ring = 0; ring < SB_RINGS; ring++) {
         struct rb_producer *out = &e->out[ring];
-        struct rb_consumer *in = &e->in[ring];
         rb_producer_open(out, out->head, out->tail, out->high, out->data, out->capacity);
+    }
+    for (uint32_t ring = 0; ring < SB_RINGS_IN; ring++) {
+        struct rb_consumer *in = &e->in[ring];
         rb_consumer_open(in, in->head, in->tail, in->data, in->capacity);
     }
     e->dispatcher.semaphore = e->self.semaphore = e->bell.semaphore = &e->no_bell;

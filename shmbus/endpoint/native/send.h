@@ -114,7 +114,7 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
     enum rb_status status = rb_claim(out, length, 0, &at);
     if (__builtin_expect(status != RB_OK, 0)) {
         if (status == RB_CORRUPT)
-            ep_found_bad(e, SB_RINGS + ring, rb_load(out->tail));
+            ep_found_bad(e, SB_RINGS_IN + ring, rb_load(out->tail));
         else
             ep_flush(e); /* only what is published can make space */
         return status;

@@ -2,7 +2,8 @@
  *
  *   ep_peek               the next message, which stays in the ring
  *   ep_take               what ep_peek showed is taken; it is held until ep_done, or done at once
- *   ep_peek_ring          the next record of either incoming ring, checked
+ *   ep_lost_before        how many were lost before it since the one taken last
+ *   ep_peek_ring          the next record of an incoming ring, checked
  *   ep_mark_progress      this endpoint has just taken something
  */
 #pragma once
@@ -31,12 +32,15 @@ static inline enum rb_status ep_peek_ring(struct ep_endpoint *e, uint32_t ring, 
     return status;
 }
 
-/* One that was evicted has no messages: they go to somebody else. */
+/* Of what is urgent, the first; without any, the first of the others. The word that shows urgent ones has a cache line
+ * of its own, which nobody writes while none come. One that was evicted has no messages: they go to somebody else. */
 static inline enum rb_status ep_peek(struct ep_endpoint *e, struct sb_record *header, const uint8_t **record)
 {
     if (__builtin_expect(ep_trouble(e) & EP_EVICTED, 0))
         return RB_EMPTY;
-    return ep_peek_ring(e, SB_DATA, header, record);
+    bool urgent = rb_load(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next;
+    e->peeked = __builtin_expect(urgent, 0) ? SB_URGENT_EVENTS : SB_DATA;
+    return ep_peek_ring(e, e->peeked, header, record);
 }
 
 static inline void ep_count_received(struct ep_endpoint *e, uint16_t kind)
@@ -49,12 +53,28 @@ static inline void ep_count_received(struct ep_endpoint *e, uint16_t kind)
     }
 }
 
+/* An urgent event is never held: it leaves its ring as it is taken. */
+static inline uint64_t ep_take_urgent(struct ep_endpoint *e, const struct sb_record *header)
+{
+    struct rb_consumer *in = &e->in[SB_URGENT_EVENTS];
+    struct sb_incoming *mine = &e->up->incoming[SB_URGENT_EVENTS];
+    in->next += RB_ALIGN8(header->length);
+    rb_store_release(&mine->taken, in->next); /* dp_lose_urgent counts from there on */
+    RB_FAIL("take.urgent");
+    rb_store_release(&mine->taken_count, rb_load(&mine->taken_count) + 1);
+    ep_release(e, SB_URGENT_EVENTS, in->next);
+    ep_count_received(e, header->kind);
+    return SB_NOWHERE;
+}
+
 /* `how` is enum sb_held_state: SB_HELD_DONE holds nothing. Returns the message's position, for ep_done. */
 static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *header, uint64_t how)
 {
     struct rb_consumer *in = &e->in[SB_DATA];
     struct sb_incoming *mine = &e->up->incoming[SB_DATA];
     uint64_t position = in->next;
+    if (__builtin_expect(e->peeked == SB_URGENT_EVENTS, 0))
+        return ep_take_urgent(e, header);
     if (how != SB_HELD_DONE)
         ep_hold(e, position, how);
     in->next = position + RB_ALIGN8(header->length);
@@ -69,6 +89,16 @@ static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *he
     ep_offer_work(e, in->next == in->head_seen);
     ep_count_received(e, header->kind);
     return position;
+}
+
+/* One that was overtaken says less than what has overtaken it: that has told of it. */
+static inline uint32_t ep_lost_before(struct ep_endpoint *e, const struct sb_record *header)
+{
+    uint32_t lost = header->lost - e->lost_seen;
+    if (lost > UINT32_MAX / 2)
+        return 0;
+    e->lost_seen = header->lost;
+    return lost;
 }
 
 static inline void ep_mark_progress(struct ep_endpoint *e)

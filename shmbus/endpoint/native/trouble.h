@@ -30,7 +30,7 @@ static inline void ep_set_trouble(struct ep_endpoint *e, uint64_t set, uint64_t 
     }
 }
 
-/* `ring`: 0-1 incoming, 2-3 outgoing. Only the first is reported. */
+/* `ring`: an incoming one, or SB_RINGS_IN and an outgoing one. Only the first is reported. */
 static inline void ep_found_bad(struct ep_endpoint *e, uint32_t ring, uint64_t position)
 {
     if (!(rb_load(&e->trouble) & EP_RING_BAD)) {

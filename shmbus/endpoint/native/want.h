@@ -12,7 +12,7 @@
 
 enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_REPLY = 1,     /* to request `index`, or a part of that, of serial `value` where others may end it, too */
-    EP_WANT_DATA = 2,      /* in the incoming data ring */
+    EP_WANT_DATA = 2,      /* in the incoming data ring, or the urgent one */
     EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
     EP_WANT_SEEN = 8,      /* interests, up to version `value` */
     EP_WANT_STATE = 16,    /* of DOWN, at least `value` */
@@ -37,7 +37,8 @@ struct ep_waiter {
 
 static inline bool ep_data_waits(const struct ep_endpoint *e)
 {
-    return rb_load_acquire(e->in[SB_DATA].head) != e->in[SB_DATA].next;
+    return rb_load_acquire(e->in[SB_DATA].head) != e->in[SB_DATA].next ||
+           rb_load_acquire(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next;
 }
 
 static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w)
@@ -85,7 +86,7 @@ struct ep_view {
     struct {
         const rb_word *word;
         uint64_t value; /* when all who wait were last looked at */
-    } seen[9];
+    } seen[10];
 };
 
 static inline void ep_view_add(struct ep_view *v, const rb_word *word)
@@ -101,8 +102,10 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
         v->wants |= w->want;
     ep_view_add(v, e->in[SB_REPLIES].head);
     ep_view_add(v, &e->wakes);
-    if (v->wants & EP_WANT_DATA)
+    if (v->wants & EP_WANT_DATA) {
         ep_view_add(v, e->in[SB_DATA].head);
+        ep_view_add(v, e->in[SB_URGENT_EVENTS].head);
+    }
     if (v->wants & EP_WANT_SPACE) {
         ep_view_add(v, e->out[SB_DATA].tail);
         ep_view_add(v, e->out[SB_REPLIES].tail);

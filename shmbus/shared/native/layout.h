@@ -29,7 +29,9 @@ enum sb_segment_kind {
 #define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
 #define SB_KEPT 16u     /* of those, how many that left the ring */
 #define SB_LIMITS 64u   /* messages at a time whose handlers may take so long and no longer */
-#define SB_RINGS 2      /* each way */
+#define SB_RINGS 2      /* from an endpoint */
+#define SB_RINGS_IN 3   /* to an endpoint */
+#define SB_URGENT_BYTES 65536u /* of the incoming ring for what is urgent */
 #define SB_MAX_SLOTS 1024u
 #define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
@@ -37,8 +39,9 @@ enum sb_segment_kind {
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
 #define SB_LAST_LOSSES 16u /* likewise */
 
-/* Which of an endpoint's two rings in one direction. */
-enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1 };
+/* Which of an endpoint's rings in one direction. What is urgent overtakes at its receiver: it leaves its sender among
+ * the data. */
+enum sb_ring_index { SB_DATA = 0, SB_REPLIES = 1, SB_URGENT_EVENTS = 2 };
 
 /* An array of these describes an endpoint's rings, so that a later lane to a peer is one more entry. */
 struct sb_ring_descriptor {
@@ -275,7 +278,7 @@ enum sb_up_state { SB_UP_ATTACHING = 0, SB_UP_ATTACHED = 1, SB_UP_CLOSING = 2, S
 
 /* What an endpoint's event is written for: bits. */
 enum sb_event_want {
-    SB_EVENT_DATA = 1,    /* something new in its incoming data ring */
+    SB_EVENT_DATA = 1,    /* something new in its incoming data ring, or its urgent one */
     SB_EVENT_REPLIES = 2, /* in its incoming reply ring */
     SB_EVENT_SPACE = 4,   /* a tail of its outgoing rings has reached `need` */
     SB_EVENT_STATE = 8,   /* anything else for which its doorbell is rung */
@@ -344,14 +347,14 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     uint64_t prefetch;                             /* what it may have untouched and in hand: at least 1 */
     char name[SB_NAME];
     struct sb_ring_descriptor outgoing_ring[SB_RINGS]; /* in UP */
-    struct sb_ring_descriptor incoming_ring[SB_RINGS]; /* wanted; in DOWN at the offsets that DOWN says */
+    struct sb_ring_descriptor incoming_ring[SB_RINGS_IN]; /* wanted; in DOWN at the offsets that DOWN says */
     uint64_t pending_count;
     uint64_t pending_offset;                       /* struct sb_pending[pending_count] */
 
     _Alignas(64) rb_word state;                    /* endpoint: enum sb_up_state */
     rb_word first_limit_ns;                        /* endpoint: the earliest of `limits`; 0: there is none */
     struct sb_outgoing outgoing[SB_RINGS];
-    struct sb_incoming incoming[SB_RINGS];
+    struct sb_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
     rb_word event;                                 /* endpoint: epoch of its event, odd while that is to be written */
     rb_word event_wants;                           /* endpoint: for what, enum sb_event_want; stored before `event` */
@@ -404,7 +407,8 @@ struct sb_down_incoming {                   /* the producer's side of a ring to 
 struct sb_down_outgoing {                   /* the consumer's side of a ring from the endpoint */
     _Alignas(64) rb_word tail;              /* dispatcher */
     rb_word last;                           /* dispatcher: where the endpoint's head was at its end: what it publishes
-                                             * later does not count. Written before `reclaim` of its data ring */
+                                             * later does not count. Written before `reclaim` of its data ring, as
+                                             * is that of its urgent one */
 };
 
 struct sb_target {        /* whom the dispatcher chose for the request in pending entry i */
@@ -430,7 +434,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     struct rb_prefix prefix;
     uint64_t slot;
     uint64_t generation;
-    struct sb_ring_descriptor incoming_ring[SB_RINGS];
+    struct sb_ring_descriptor incoming_ring[SB_RINGS_IN];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
     uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot */
 
@@ -438,7 +442,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
     rb_word event_known;                   /* dispatcher: the serial of the one that rings the endpoint's event; 0: none */
     struct sb_down_outgoing outgoing[SB_RINGS];
-    struct sb_down_incoming incoming[SB_RINGS];
+    struct sb_down_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
     rb_word lost_by[SB_LOSSES];            /* dispatcher: of these, by enum sb_loss; stored after `lost` */
     rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of these */

@@ -143,6 +143,7 @@ def rings(info: EndpointInfo, width: int) -> Table:
     four: list[tuple[str, Ring]] = [
         ("in: messages", info.incoming),
         ("in: replies", info.incoming_replies),
+        ("in: urgent", info.incoming_urgent),
         ("out: messages", info.outgoing),
         ("out: replies", info.outgoing_replies),
     ]
