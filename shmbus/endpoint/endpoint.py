@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from shmbus import errors
-from shmbus.services.calling import caller, client
+from shmbus.services.calling import caller, client, streaming_caller
 from shmbus.services.serving import operations
 from shmbus.settings import check_count
 from shmbus.shared import names, patterns, shortage
@@ -291,9 +291,10 @@ class Endpoint(EndpointCore):
         Arguments and results are of the types that the methods' annotations name. What a method
         raises reaches the caller as `RemoteError`; a call whose arguments are of other types is
         answered with `InvalidArguments`. `redeliver`, `limit`: of each method, as with `handle`.
-        Closing what is returned ends it. Raises `InvalidService` (a method takes ``*args`` or
-        ``**kwargs``, yields, is async, or has a type that msgspec does not know), `InvalidType`,
-        `HandlerConflict`, and like `subscribe`.
+        Of a method that yields, or returns an iterator, each value is a part of the reply. Closing
+        what is returned ends it. Raises `InvalidService` (a method takes ``*args`` or ``**kwargs``,
+        is async, or has a type that msgspec does not know), `InvalidType`, `HandlerConflict`, and
+        like `subscribe`.
         """
         self._connection.require_own()
         codec = self._seat.codec
@@ -311,12 +312,14 @@ class Endpoint(EndpointCore):
         retry: Retry | None = None,
     ) -> T:
         """An object with the methods of the class `interface`: calling ``add`` makes a request of
-        type ``calc.add``, where `service` is ``calc``, and returns what the method there returns.
+        type ``calc.add``, where `service` is ``calc``, and returns what the method there returns. Of
+        a method that yields, the call returns an iterator over the parts; closing or dropping that
+        breaks it off.
 
         `interface`: the class that is offered, or a protocol or base class with methods of the same
-        names; nobody makes an instance of it. `timeout`: seconds that each call waits. `retry`:
-        when it is made again, as with `request`. Raises `InvalidService`, `InvalidType`,
-        `InvalidSetting`. The methods raise `TypeError` for arguments that do not fit the signature,
+        names; nobody makes an instance of it. `timeout`: seconds that each call waits, or each part
+        is waited for. `retry`: when it is made again, as with `request`; not of methods that yield.
+        Raises `InvalidService`, `InvalidType`, `InvalidSetting`. The methods raise `TypeError` for arguments that do not fit the signature,
         `InvalidArguments` where the server expects other types, `InvalidResult` where it returns
         another, and like `request`.
         """
@@ -326,7 +329,11 @@ class Endpoint(EndpointCore):
         made: T = client(
             interface,
             service,
-            lambda method: caller(method, ask, wait),
+            lambda method: (
+                streaming_caller(method, self.stream, wait)
+                if method.info.streams
+                else caller(method, ask, wait)
+            ),
             encodes=codec.encodes,
             decodes=codec.decodes,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from shmbus.errors import DecodeError, InvalidResult
@@ -35,6 +35,21 @@ class AskLater(Protocol):
     def __call__(
         self, type: str, payload: object, /, *, timeout: float | None, reply_type: Any
     ) -> Awaitable[Reply]: ...
+
+
+class Parts(Protocol):
+    """What a call needs of a reply in parts: `Stream`."""
+
+    def __iter__(self) -> Iterator[Reply]: ...
+    def close(self) -> None: ...
+
+
+class Open(Protocol):
+    """`Endpoint.stream`."""
+
+    def __call__(
+        self, type: str, payload: object, /, *, timeout: float | None, part_type: Any
+    ) -> Parts: ...
 
 
 class Client:
@@ -104,6 +119,35 @@ def caller(method: Method, ask: Ask, timeout: float | None) -> Callable[..., Any
             raise _invalid(reply, why) from None
 
     return call
+
+
+def streaming_caller(
+    method: Method, stream: Open, timeout: float | None
+) -> Callable[..., Iterator[Any]]:
+    """A function that calls it and returns an iterator of what it yields. `timeout`: for each."""
+    bind, refuse, type, part = method.sent, method.refuse, method.type, method.result
+
+    def call(*given: Any, **named: Any) -> Iterator[Any]:
+        try:
+            arguments = bind(*given, **named)
+        except TypeError:
+            refuse(given, named)
+        return _values(stream(type, arguments, timeout=timeout, part_type=part))
+
+    return call
+
+
+def _values(parts: Parts) -> Iterator[Any]:
+    """What is in them. Closing it breaks off the reply."""
+    try:
+        for part in parts:
+            try:
+                value = part.payload
+            except DecodeError as why:
+                raise _invalid(part, why) from None
+            yield value
+    finally:
+        parts.close()
 
 
 def awaiting_caller(method: Method, ask: AskLater, timeout: float | None) -> Callable[..., Any]:

@@ -23,9 +23,8 @@ from shmbus.shared.methods import MethodInfo, Schema
 from shmbus.shared.patterns import check_type
 
 _PLAIN = (NoneType, bool, int, float, str, bytes)
-_STREAMS = (
-    collections.abc.Iterator,
-    collections.abc.Generator,
+_STREAMS = (collections.abc.Iterator, collections.abc.Generator)
+_AWAITED_STREAMS = (
     collections.abc.AsyncIterator,
     collections.abc.AsyncGenerator,
     collections.abc.AsyncIterable,
@@ -55,7 +54,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None
     """Its parameter for the message that calls it, if it has one. Callers do not see that."""
     result: Any
-    """What it returns; None: anything."""
+    """What it returns, or one of the parts that it yields; None: anything."""
     strange_arguments: tuple[str, ...]
     """Names of types among its arguments that msgspec leaves to a hook."""
     strange_results: tuple[str, ...]
@@ -121,7 +120,7 @@ def _method(interface: type, service: str, name: str, raw: Any) -> Method:
     if message is not None:
         parameters = [p for p in signature.parameters.values() if p.name != message]
         signature = signature.replace(parameters=parameters)
-    result, asynchronous = _result(plain, hints.get("return", Any), refuse)
+    result, asynchronous, streams = _result(plain, hints.get("return", Any))
     wanted = {name: _any(hints.get(name, Any)) for name in signature.parameters}
     received = _structure(type, signature, lambda p: (p.name, wanted[p.name], *_default(p)))
     sent = _structure(
@@ -143,6 +142,7 @@ def _method(interface: type, service: str, name: str, raw: Any) -> Method:
             arguments=arguments,
             result=result_schema,
             asynchronous=asynchronous,
+            streams=streams,
         ),
         type=type,
         signature=signature,
@@ -247,24 +247,17 @@ def _any(annotation: Any) -> Any:
     return Any if annotation is object else annotation
 
 
-def _result(
-    function: Any, annotation: Any, refuse: Callable[..., InvalidService]
-) -> tuple[Any, bool]:
-    """The type of what it returns, and whether it has to be awaited."""
+def _result(function: Any, annotation: Any) -> tuple[Any, bool, bool]:
+    """The type of what it returns, or of what it yields; whether it runs as a task, and whether it
+    yields."""
     origin = typing.get_origin(annotation) or annotation
-    if (
-        inspect.isgeneratorfunction(function)
-        or inspect.isasyncgenfunction(function)
-        or origin in _STREAMS
-    ):
-        raise refuse(
-            reason="it yields, and a request has one reply",
-            remedy="Return a list, or publish events",
-        )
+    asynchronous = inspect.isasyncgenfunction(function) or origin in _AWAITED_STREAMS
+    if asynchronous or inspect.isgeneratorfunction(function) or origin in _STREAMS:
+        return _any((typing.get_args(annotation) or (Any,))[0]), asynchronous, True
     awaited = inspect.iscoroutinefunction(function)
     if origin in _AWAITED and not awaited:
         awaited, annotation = True, (typing.get_args(annotation) or (Any,))[-1]
-    return _any(annotation), awaited
+    return _any(annotation), awaited, False
 
 
 def _arguments_schema(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -36,8 +37,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Structure
     """What their payload is decoded to."""
     handler: Handler
-    """What is called with each message; of an `asynchronous` one the result is awaited."""
+    """What is called with each message; of an `asynchronous` one the result is awaited, or, where
+    it `streams`, an asynchronous iterator."""
     asynchronous: bool
+    streams: bool
     description: bytes
     """What observers are told."""
 
@@ -85,12 +88,17 @@ def needs_hook(method: Method, strange: tuple[str, ...], hook: str, given: bool)
 
 
 def _operation(method: Method, call: Callable[..., Any]) -> Operation:
-    handler = _handler(method, call)
+    info, handler = method.info, _handler(method, call)
+    if info.streams:
+        handler = handler if info.asynchronous else _yielding(handler)
+    elif info.asynchronous:
+        handler = _awaiting(handler)
     return Operation(
         type=method.type,
         arguments=method.received,
-        handler=_awaiting(handler) if method.info.asynchronous else handler,
-        asynchronous=method.info.asynchronous,
+        handler=handler,
+        asynchronous=info.asynchronous,
+        streams=info.streams,
         description=encode(method.info),
     )
 
@@ -120,6 +128,16 @@ def _handler(method: Method, call: Callable[..., Any]) -> Handler:
 def _awaiting(handler: Handler) -> Handler:
     async def handle(message: Request) -> Any:
         return await handler(message)
+
+    return handle
+
+
+def _yielding(handler: Handler) -> Handler:
+    """Of a method that may return an iterator of any kind."""
+
+    def handle(message: Request) -> Iterator[Any]:
+        found = handler(message)
+        return found if inspect.isgenerator(found) else (part for part in found)
 
     return handle
 

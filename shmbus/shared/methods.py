@@ -30,9 +30,11 @@ class MethodInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: Schema = {}
     """JSON schema of an object with its arguments by name, those that have defaults with them."""
     result: Schema = {}
-    """JSON schema of what it returns."""
+    """JSON schema of what it returns, or of each part of that."""
     asynchronous: bool = False
     """Whether it runs as a task of an event loop."""
+    streams: bool = False
+    """Whether it yields: what it returns comes in parts."""
 
     def __hash__(self) -> int:  # schemas have none
         return hash((self.service, self.name))

@@ -32,7 +32,8 @@ _LIMITS = layout.offset(layout.UP, "limits")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
-_OF_UP = ["orphans", "expired", "withdrawn", "handler_errors", "decode_errors", "timeouts"]
+_OF_UP = ["streaming", "orphans", "expired", "withdrawn"]
+_OF_UP += ["handler_errors", "decode_errors", "timeouts"]
 _OF_UP += ["let_go", "nacked"]
 _OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
 

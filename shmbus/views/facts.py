@@ -49,12 +49,14 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     """Made with ``request``."""
     replies: int = 0
-    """Answers to requests, errors included."""
+    """Answers to requests, errors included, and the ends of those that came in parts."""
+    parts: int = 0
+    """Parts of answers."""
 
     @property
     def total(self) -> int:
         """All kinds together."""
-        return self.events + self.sends + self.requests + self.replies
+        return self.events + self.sends + self.requests + self.replies + self.parts
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,6 +250,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that it did not begin because their deadline was over."""
     withdrawn: int
     """Requests that it did not begin because their requesters had withdrawn them."""
+    streaming: int
+    """Replies in parts that it has begun and not ended."""
     handler_errors: int
     """Messages whose handler or callback raised."""
     decode_errors: int

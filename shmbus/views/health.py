@@ -98,6 +98,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     orphans: int
     cancels: int
     cancels_lost: int
+    credits_lost: int
     lost: int
     lost_by: Losses
     redelivered: int
@@ -111,7 +112,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, bus: Any, seconds: float) -> Traffic:
         """From a copy of BUS."""
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
-        names += " cancels cancels_lost"
+        names += " cancels cancels_lost credits_lost"
         names += " backlogs_failed"
         return cls(
             seconds=seconds,
@@ -242,7 +243,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     cancels: int
     """Withdrawn requests of which the server was told."""
     cancels_lost: int
-    """And those of which it could not be, since there was no space: it works on them in vain."""
+    """How often it had no space to be told; it is told later, and works in vain until then."""
+    credits_lost: int
+    """Credits for parts of replies for which their server had no space; they are said again."""
     redelivered: int
     """Messages handed on when an endpoint ended, or gave them back."""
     violations: int
@@ -344,6 +347,7 @@ def assess(
         orphans=traffic.orphans,
         cancels=traffic.cancels,
         cancels_lost=traffic.cancels_lost,
+        credits_lost=traffic.credits_lost,
         redelivered=traffic.redelivered,
         violations=traffic.violations,
         deaths=deaths[0],

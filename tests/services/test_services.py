@@ -356,13 +356,9 @@ class Selfless:
     def f() -> None: ...  # type: ignore[misc]
 
 
-class Stream:
-    def f(self) -> Iterator[int]:
+class LaterParts:
+    async def f(self) -> AsyncIterator[int]:
         yield 1
-
-
-class Protocolled(Protocol):
-    def f(self) -> AsyncIterator[int]: ...
 
 
 class Lost:
@@ -405,7 +401,7 @@ class Nothing:
         (Named(), "svc.f cannot be offered or called: **named stands for any arguments"),
         (Nameless(), "its argument a has no name for callers"),
         (Selfless(), "it takes no self. Make it a staticmethod"),
-        (Stream(), "it yields, and a request has one reply"),
+        (LaterParts(), "it is async, and nothing here would run it. Offer it with an endpoint of"),
         (Lost(), "its annotations cannot be resolved (NameError"),
         (Hook(), "msgspec does not know the type of its result: Fraction. Attach with encode="),
         (Two(), "svc.f cannot be offered or called: its argument a: Type unions containing"),
@@ -426,8 +422,6 @@ def test_what_cannot_be_served_is_refused_with_the_remedy(
 
 
 def test_what_cannot_be_called_is_refused_with_the_remedy(client: Client) -> None:
-    with pytest.raises(InvalidService, match="it yields"):
-        client.client(Protocolled, "svc")
     with pytest.raises(InvalidService, match=r"result: Fraction. Attach with decode="):
         client.client(Hook, "svc")
     with pytest.raises(InvalidService, match="is no class"):
@@ -692,3 +686,92 @@ def test_large_and_many_descriptions_outgrow_the_log_and_go_with_their_service(
             assert client.request("many.method_7", {"value": {}}).payload == 1
             assert client.request("many.enormous", {"value": {}}).payload == 1
         assert client.bus.services("many.>") == []
+
+
+class Search:
+    """Finds points."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def points(self, count: int, *, start: int = 0) -> Iterator[Point]:
+        try:
+            for x in range(start, start + count):
+                yield Point(x)
+        finally:
+            self.closed.set()
+
+    def letters(self, word: str) -> Iterator[str]:
+        return iter(word)
+
+    def wrong(self) -> Iterator[int]:
+        yield 1
+        yield "two"  # type: ignore[misc]  # on purpose
+
+    def failing(self) -> Iterator[int]:
+        yield 1
+        raise KeyError("it")
+
+
+class FindsPoints(Protocol):
+    def points(self, count: int) -> Iterator[Point]: ...
+
+
+@pytest.fixture
+def search(server: Server, client: Client) -> Search:
+    server.offer(Search(), "search")
+    server.start()
+    return client.client(Search, "search", timeout=60)
+
+
+@pytest.mark.smoke
+def test_a_method_that_yields_is_an_iterator_of_its_values(search: Search) -> None:
+    points = search.points(3, start=5)
+    assert next(points) == Point(5)
+    assert list(points) == [Point(6), Point(7)]
+    assert list(search.points(0)) == []
+    assert "".join(search.letters("shared")) == "shared"
+
+
+def test_a_protocol_says_enough_of_a_method_that_yields(search: Search, client: Client) -> None:
+    finds = client.client(FindsPoints, "search")
+    assert list(finds.points(2)) == [Point(0), Point(1)]
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_closing_or_dropping_the_iterator_closes_the_method(
+    server: Server, client: Client, drop: bool
+) -> None:
+    served = Search()
+    server.offer(served, "search")
+    server.start()
+    points: Any = client.client(Search, "search").points(10_000_000)
+    assert next(points) == Point(0)
+    if not drop:
+        points.close()
+    del points
+    assert served.closed.wait(10.0)
+
+
+def test_what_is_wrong_with_a_part_comes_after_those_before_it(search: Search) -> None:
+    for parts, error in (
+        (search.wrong(), InvalidResult),
+        (search.failing(), shmbus.RemoteError),
+    ):
+        assert next(parts) == 1
+        with pytest.raises(error):
+            next(parts)
+        assert list(parts) == []
+    with pytest.raises(InvalidArguments):
+        next(search.points("many"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing"):
+        search.points()  # type: ignore[call-arg]
+
+
+def test_the_description_says_that_a_method_yields(server: Server, bus: shmbus.Bus) -> None:
+    server.offer(Search(), "search")
+    (service,) = bus.services()
+    about = {method.name: method for method in service.methods}
+    assert about["letters"].streams
+    assert about["letters"].result == {"type": "string"}
+    assert not about["letters"].asynchronous

@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from shmbus_console.messages import envelope, payload_alone
+from shmbus_console.messages import print_parts
 from shmbus_console.options import bus_option, json_option, raw_options, refuse_both, seconds_option
-from shmbus_console.output import flush, print_json, write
 from shmbus_console.schemas import signature, type_text
 
 from shmbus import BusView, errors, observe
@@ -66,7 +65,7 @@ def _complete_argument(
 @click.argument("method", shell_complete=_complete_method)
 @click.argument("arguments", nargs=-1, shell_complete=_complete_argument)
 @bus_option
-@seconds_option("--timeout", "5s", help="For which the result is waited for.")
+@seconds_option("--timeout", "5s", help="For which the result is waited for, or each part of it.")
 @seconds_option(
     "--wait", help="First wait so long at most until the bus runs and an endpoint offers it."
 )
@@ -82,7 +81,8 @@ def call(
     delimiter: bytes,
     as_json: bool,
 ) -> None:
-    """Call a METHOD that an endpoint offers, and print what it returns.
+    """Call a METHOD that an endpoint offers, and print what it returns; of what comes in parts, each
+    as it comes.
 
     ARGUMENTS are NAME=VALUE each, as in: shmbus call calc.add a=1 b=2. A VALUE is text where the
     method takes text, else JSON: 'point={"x": 1}'. Or they are one JSON object with all of them.
@@ -95,12 +95,8 @@ def call(
     with attach_to(bus, "call", method, "handle", wait) as endpoint:
         payload = _checked(endpoint.bus, method, arguments)
         began = time.monotonic()
-        reply = endpoint.request(method, payload, timeout=timeout)
-        if as_json:
-            print_json({**envelope(reply), "seconds": time.monotonic() - began})
-        else:
-            write(payload_alone(reply), delimiter if as_raw else b"\n")
-        flush()
+        with endpoint.stream(method, payload, timeout=timeout) as parts:
+            print_parts(parts, began, delimiter if as_raw else b"\n", as_json)
 
 
 def _checked(bus: BusView, method: str, words: tuple[str, ...]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "held for handing on": e.held,
         "not yet forwarded": _waiting(e.unforwarded, e.oldest_unforwarded),
         "requests under way": f"{e.pending} of {e.pending_limit}",
+        **({"replies in parts": e.streaming} if e.streaming else {}),
         "sent": ", ".join(counts) or "nothing",
         "received": ", ".join(received) or "nothing",
         "lost": lost(e.lost, e.lost_by),

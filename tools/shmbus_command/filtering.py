@@ -11,7 +11,7 @@ from shmbus_console.options import complete_endpoint, seconds_option
 
 from shmbus import Endpoint, Message, Tap
 
-KINDS = ("event", "send", "request", "reply", "error")
+KINDS = ("event", "send", "request", "reply", "part", "end", "error")
 _REQUESTS = 10_000  # whose times are kept until their replies come
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,14 +80,15 @@ class Filter:
         return self._slower is None or (seconds or 0.0) > self._slower
 
     def _since_request(self, message: Message[Any], tap: Tap) -> float | None:
-        if tap.kind not in ("request", "reply", "error") or message.correlation_id is None:
+        if tap.kind in ("event", "send") or message.correlation_id is None:
             return None
         if tap.kind == "request":
             self._requested[message.correlation_id] = tap.sent_ns
             if len(self._requested) > _REQUESTS:
                 self._requested.pop(next(iter(self._requested)))
             return None
-        sent = self._requested.pop(message.correlation_id, None)
+        take = self._requested.get if tap.kind == "part" else self._requested.pop
+        sent = take(message.correlation_id, None)
         return None if sent is None else (tap.forwarded_ns - sent) / 1e9
 
 

@@ -57,7 +57,7 @@ def _health(h: Health, over: float) -> list[str]:
         "redelivered": h.redelivered,
         "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
         "dead letters": h.dead_letters,
-        "withdrawn": f"{h.cancels + h.cancels_lost} requests, servers told of {h.cancels}",
+        "withdrawn": f"servers were told of {h.cancels} requests",
         "deaths": deaths(h),
     }
     lines += facts_of(facts)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import click
-from shmbus_console.messages import envelope, payload_alone
+from shmbus_console.messages import print_parts
 from shmbus_console.options import (
     Number,
     bus_option,
@@ -17,7 +17,7 @@ from shmbus_console.options import (
     refuse_both,
     seconds_option,
 )
-from shmbus_console.output import flush, print_json, write
+from shmbus_console.output import print_json
 from shmbus_console.run import Failure
 
 from shmbus import Endpoint, errors
@@ -126,7 +126,7 @@ def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> Non
 
 @click.command()
 @_common
-@seconds_option("--timeout", "5s", help="For which each reply is waited for.")
+@seconds_option("--timeout", "5s", help="For which each reply is waited for, or each part.")
 @raw_options
 @_with_payload
 def request(
@@ -140,7 +140,7 @@ def request(
     delimiter: bytes,
     **given: Unpack[Given],
 ) -> None:
-    """Make a request of TYPE and print the payload of the reply.
+    """Make a request of TYPE and print the payload of the reply; of one in parts each as it comes.
 
     {PAYLOAD}
 
@@ -152,9 +152,5 @@ def request(
         for value in payloads(given):
             pace.wait()
             began = time.monotonic()
-            reply = endpoint.request(type, value, timeout=timeout)
-            if as_json:
-                print_json({**envelope(reply), "seconds": time.monotonic() - began})
-            else:
-                write(payload_alone(reply), delimiter if as_raw else b"\n")
-            flush()
+            with endpoint.stream(type, value, timeout=timeout) as parts:
+                print_parts(parts, began, delimiter if as_raw else b"\n", as_json)

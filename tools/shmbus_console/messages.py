@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from shmbus import Message, Tap
 
 from . import letters
-from .output import encoded, to_json
+from .output import encoded, flush, print_json, to_json, write
 from .text import duration, one_line
 
 
@@ -26,6 +27,18 @@ def raw(payload: object) -> bytes:
 def payload_alone(message: Message[Any]) -> bytes:
     """The payload of a message, or nothing where it has none."""
     return raw(_payload(message)) if message.size else b""
+
+
+def print_parts(
+    parts: Iterable[Message[Any]], began: float, delimiter: bytes, as_json: bool
+) -> None:
+    """Print each part of a reply as it comes; `began`: when it was asked for, monotonic."""
+    for part in parts:
+        if as_json:
+            print_json({**envelope(part), "seconds": time.monotonic() - began})
+        else:
+            write(payload_alone(part), delimiter)
+        flush()
 
 
 def _payload(message: Message[Any]) -> Any:

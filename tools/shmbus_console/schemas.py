@@ -38,7 +38,8 @@ def signature(method: MethodInfo) -> str:
 def takes(method: MethodInfo) -> str:
     """``(a: integer, b: integer = 2) -> integer``"""
     try:
-        return f"({', '.join(_fields(method.arguments))}) -> {type_text(method.result)}"
+        parts = "parts of " if method.streams else ""
+        return f"({', '.join(_fields(method.arguments))}) -> {parts}{type_text(method.result)}"
     except UNREADABLE:
         return "(?) -> ?"
 

@@ -195,6 +195,7 @@ cdef class Looped:
         self._receiving.looped = self
         self._answers.late = deque()
         self._requests.quiet = True
+        endpoint._outflows.quiet = True
 
     def end(self):
         """The loop is not used any more."""

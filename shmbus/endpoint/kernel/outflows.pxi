@@ -49,6 +49,7 @@ cdef class Outflows:
     cdef set _all                # of Outflow
     cdef list _full              # those of them that found no space
     cdef uint64_t _looked        # when they were last looked through
+    cdef bint quiet              # in an event loop: nothing waits for space
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Answers answers not None,
                   Threads threads not None):
@@ -228,7 +229,7 @@ cdef class Outflows:
                     continue
                 return FLOW_ENDED
             if status == EP_PART_FULL:
-                if self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, self._connection.minds(),
+                if self.quiet or self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, self._connection.minds(),
                                          CHECKS_DISPATCHER, rb_now() + SPACE) == WAIT_ELAPSED:
                     self._full.append(f)
                     return FLOW_ASIDE

@@ -235,7 +235,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word events_lost;               /* the bus's own events that did not fit */
     rb_word backlogs_failed;           /* backlogs that could not be made: no memory, or too many at a time */
     rb_word cancels;                   /* withdrawn requests of which the server was told, */
-    rb_word cancels_lost;              /* or had no space to be told */
+    rb_word cancels_lost;              /* how often one had no space to be told */
     rb_word credits_lost;              /* credits of streams that their server had no space for */
     rb_word passes;
     rb_word latency_count, latency_sum_ns, latency_max_ns;

@@ -163,14 +163,14 @@ def counters(row: Row) -> Table:
     """What an endpoint has sent, received, and lost."""
     info, rates = row.info, row.rates
     result = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("", "EVENTS", "SENDS", "REQUESTS", "REPLIES", "A SECOND"):
+    for name in ("", "EVENTS", "SENDS", "REQUESTS", "REPLIES", "PARTS", "A SECOND"):
         result.add_column(name, justify="left" if not name else "right")
     rows: list[tuple[str, Counts, float]] = [
         ("sent", info.sent, rates.sent),
         ("received", info.received, rates.received),
     ]
     for name, counts, rate in rows:
-        kinds = (counts.events, counts.sends, counts.requests, counts.replies)
+        kinds = (counts.events, counts.sends, counts.requests, counts.replies, counts.parts)
         result.add_row(name, *(str(count) for count in kinds), figures.number(rate))
     pairs = [
         ("lost", info.lost),
@@ -178,6 +178,7 @@ def counters(row: Row) -> Table:
         ("redelivered", info.redelivered),
         ("undeliverable", info.undeliverable),
         ("unrouted", info.unrouted),
+        ("streaming", info.streaming),
         ("orphans", info.orphans),
         ("expired", info.expired),
         ("withdrawn", info.withdrawn),
