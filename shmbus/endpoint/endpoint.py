@@ -312,16 +312,16 @@ class Endpoint(EndpointCore):
         retry: Retry | None = None,
     ) -> T:
         """An object with the methods of the class `interface`: calling ``add`` makes a request of
-        type ``calc.add``, where `service` is ``calc``, and returns what the method there returns. Of
-        a method that yields, the call returns an iterator over the parts; closing or dropping that
+        type ``calc.add``, where `service` is ``calc``, and returns what the method there returns.
+        Of a method that yields, it returns an iterator over the parts; closing or dropping that
         breaks it off.
 
         `interface`: the class that is offered, or a protocol or base class with methods of the same
         names; nobody makes an instance of it. `timeout`: seconds that each call waits, or each part
         is waited for. `retry`: when it is made again, as with `request`; not of methods that yield.
-        Raises `InvalidService`, `InvalidType`, `InvalidSetting`. The methods raise `TypeError` for arguments that do not fit the signature,
-        `InvalidArguments` where the server expects other types, `InvalidResult` where it returns
-        another, and like `request`.
+        Raises `InvalidService`, `InvalidType`, `InvalidSetting`. The methods raise `TypeError` for
+        arguments that do not fit the signature, `InvalidArguments` where the server expects other
+        types, `InvalidResult` where it returns another, and like `request`.
         """
         self._connection.require()
         codec, wait = self._seat.codec, seconds(timeout)

@@ -81,8 +81,8 @@ def call(
     delimiter: bytes,
     as_json: bool,
 ) -> None:
-    """Call a METHOD that an endpoint offers, and print what it returns; of what comes in parts, each
-    as it comes.
+    """Call a METHOD that an endpoint offers, and print what it returns. What comes in parts is
+    printed as it comes.
 
     ARGUMENTS are NAME=VALUE each, as in: shmbus call calc.add a=1 b=2. A VALUE is text where the
     method takes text, else JSON: 'point={"x": 1}'. Or they are one JSON object with all of them.

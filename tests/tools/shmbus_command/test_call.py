@@ -57,6 +57,9 @@ class Calculator:
     def level(self, level: Literal["low", "high"]) -> str:
         return level
 
+    def count(self, up_to: int) -> Iterator[int]:
+        yield from range(up_to)
+
     def known(self, id: UUID, price: Decimal = Decimal(1), at: datetime | None = None) -> str:
         return f"{id} {price} {at}"
 
@@ -79,6 +82,11 @@ def server(bus: shmbus.Bus) -> Iterator[shmbus.Endpoint]:
 @pytest.fixture
 def call(bus: shmbus.Bus, server: shmbus.Endpoint, shmbus_command: Command) -> Command:
     return lambda *words: shmbus_command("call", "-b", bus.name, *words)
+
+
+def test_a_method_that_yields_prints_each_part(call: Command) -> None:
+    assert call("calc.count", "up_to=3") == Ran(0, "0\n1\n2\n", "")
+    assert call("calc.count", "up_to=0").out == ""
 
 
 @pytest.mark.smoke
@@ -150,7 +158,7 @@ def test_what_is_typed_is_read_by_its_schema(call: Command, words: list[str], ou
             ["plain.one"],
             "server handles 'plain.one' and does not say what it takes",
         ),
-        (["nothing.at.all"], "no endpoint offers 'nothing.at.all': there is calc.add, calc.fail"),
+        (["nothing.at.all"], "no endpoint offers 'nothing.at.all': there is calc.add, calc.count, calc.fail"),
         (["calc.*"], "'calc.*' is not a message type"),
     ],
 )

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,25 @@ def test_a_request_prints_the_payload_of_the_reply(
     assert ran.json["payload"] == 3
     assert ran.json["source"] == "server"
     assert ran.json["seconds"] > 0
+
+
+def test_a_request_prints_the_parts_of_its_reply_as_they_come(
+    bus: shmbus.Bus, served: shmbus.Endpoint, start: Start
+) -> None:
+    gate = threading.Semaphore(0)
+
+    @served.handle("count")
+    def count(message: shmbus.Message) -> Iterator[int]:
+        for number in range(message.payload):
+            yield number
+            gate.acquire(timeout=60)
+
+    request = start("request", "-b", bus.name, "count", "3", "--timeout", "60s")
+    assert request.stdout is not None
+    for number in range(3):
+        assert request.stdout.readline() == f"{number}\n"
+        gate.release()
+    assert request.wait(60) == 0
 
 
 def test_a_request_that_fails_says_why_and_how(

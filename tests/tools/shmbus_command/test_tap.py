@@ -153,7 +153,7 @@ def test_a_reply_is_measured_from_its_request_though_only_replies_are_wanted(
 def test_a_kind_that_there_is_not_is_a_bad_command_line(shmbus_command: Command) -> None:
     ran = shmbus_command("tap", "--kind", "answer")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "'event', 'send', 'request', 'reply', 'error'" in ran.err
+    assert "'event', 'send', 'request', 'reply', 'part', 'end', 'error'" in ran.err
 
 
 def test_names_and_kinds_are_completed(
