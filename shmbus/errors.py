@@ -891,6 +891,32 @@ class TooManyGroups(UsageError):
         )
 
 
+class GroupConflict(UsageError):
+    """An endpoint would be a member of a group whose others have another key, or none."""
+
+    endpoint: str
+    group: str
+    key: str | None
+    """Which it gave."""
+    theirs: str | None = None
+    """That of the other members."""
+    limit: int | None = None
+    """There are so many groups with a key, and no more can be; None: that is not it."""
+
+    def _explain(self) -> str:
+        if self.limit is not None:
+            why = f"there are {self.limit} groups with a key on this bus, and no more can be"
+            remedy = "Let members of some of them share a group"
+        else:
+            why = f"its members have {self._said(self.theirs)}, this one {self._said(self.key)}"
+            remedy = "Give all members the same pattern and key, or this one another group"
+        return f"endpoint {self.endpoint!r} cannot join group {self.group!r}: {why}. {remedy}"
+
+    @staticmethod
+    def _said(key: str | None) -> str:
+        return "no key" if key is None else f"the key {key!r}"
+
+
 class NotARequest(UsageError):
     """An event or a command cannot be answered."""
 

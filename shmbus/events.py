@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from shmbus.shared import keys
+
 __all__ = [
     "EVENTS",
     "EndpointDown",
@@ -17,6 +19,8 @@ __all__ = [
     "EndpointResumed",
     "EndpointStalled",
     "EndpointUp",
+    "GroupMember",
+    "GroupRebalanced",
     "Lost",
     "Undeliverable",
 ]
@@ -93,6 +97,42 @@ class Lost(EndpointUp, frozen=True, kw_only=True):
     """Bytes of the largest payload of this type that the endpoint's ring takes."""
 
 
+class GroupMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a group."""
+
+    name: str
+    """Its endpoint."""
+    generation: int
+    """The endpoint's: a number that no other endpoint of this bus has or had."""
+
+
+class GroupRebalanced(msgspec.Struct, frozen=True, kw_only=True):
+    """The members of a group with a key change, and some keys have other owners from now on. A
+    former owner has this event behind the last message of each key that it loses, and nobody else
+    gets one of those before that is done. After a dispatcher's death it may come twice."""
+
+    group: str
+    """Its name."""
+    pattern: str
+    """What all members subscribe to."""
+    tokens: int
+    """Which tokens of a type are its key: a bit for each, the lowest for the first."""
+    reason: Literal["joined", "left", "died"]
+    """What has happened: members joined, left in good order, or at least one of them died."""
+    members: tuple[GroupMember, ...]
+    """All that the group has from now on."""
+
+    @property
+    def key(self) -> str:
+        """The pattern with the tokens of the key in braces: ``order.{*}.>``."""
+        return keys.text_of(self.pattern, self.tokens)
+
+    def owner(self, type: str) -> str | None:
+        """The member that owns the key of this type from now on; None where there is no member."""
+        found = keys.owner(type, self.tokens, [m.generation for m in self.members])
+        return next((m.name for m in self.members if m.generation == found), None)
+
+
 class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter: a message that no endpoint will handle."""
 
@@ -121,6 +161,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.stalled": EndpointStalled,
     "$bus.endpoint.resumed": EndpointResumed,
     "$bus.endpoint.overdue": EndpointOverdue,
+    "$bus.group.rebalanced": GroupRebalanced,
     "$bus.lost": Lost,
     "$bus.undeliverable": Undeliverable,
 }

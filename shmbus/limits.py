@@ -11,3 +11,5 @@ HELD = 64  # messages that an endpoint may have begun and not done, kept for han
 RINGS = 2  # from an endpoint
 MAX_SLOTS = 1024
 MAX_REQUESTS = 65535  # a request's index has 16 bits
+KEYED_GROUPS = 16  # groups with a key, at a time
+MEMBERS = 64  # of one of these, with those that have left it and are not done

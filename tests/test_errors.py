@@ -24,6 +24,7 @@ FACTS: dict[str, object] = {
     "name": "indexer",
     "endpoint": "indexer",
     "group": "workers",
+    "key": "order.{*}.>",
     "what": "endpoint",
     "type": "buffer.12.changed",
     "pattern": "buffer.*",
@@ -81,6 +82,7 @@ GROUPS: dict[type[BusError], str] = {
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied "
+    "GroupConflict "
     "CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout",  # in no group
 }

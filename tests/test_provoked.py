@@ -787,6 +787,36 @@ def test_too_many_groups(bus: shmbus.Bus, attach: Attach) -> None:
         endpoint.subscribe("x", print, group="g31")
 
 
+def test_members_with_different_keys(bus: shmbus.Bus, attach: Attach) -> None:
+    attach("one").subscribe("x.*", print, group="g", key="x.{id}")
+    with provoked(
+        errors.GroupConflict,
+        "Give all members the same pattern and key",
+        endpoint="e",
+        group="g",
+        key=None,
+        theirs="x.{*}",
+        limit=None,
+    ):
+        attach("e").subscribe("x.*", print, group="g")
+
+
+def test_too_many_groups_with_a_key(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    for i in range(16):
+        endpoint.subscribe("x.*", print, group=f"g{i}", key="x.{id}")
+    with provoked(
+        errors.GroupConflict,
+        "Let members of some of them share a group",
+        endpoint="e",
+        group="g16",
+        key="x.{*}",
+        theirs=None,
+        limit=16,
+    ):
+        endpoint.subscribe("x.*", print, group="g16", key="x.{id}")
+
+
 def test_messages_asked_for_in_two_ways(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.start()

@@ -53,7 +53,7 @@ ROOMS = {
     "shmbus.__main__": BASE
     | SIDES
     | {"shmbus.bus", "shmbus.host", "shmbus.options", "shmbus.streams"},
-    "shmbus.events": set(),
+    "shmbus.events": {"shmbus.shared"},
     "shmbus.fields": set(),
     "shmbus": BASE | SIDES | {"shmbus.bus", "shmbus.events", "shmbus.fields"},
     "shmbus_console": PUBLIC,

@@ -274,6 +274,8 @@ cdef extern from "shmbus/endpoint/native/interest_log.h" nogil:
         uint64_t size
     bint ep_append_interest(ep_interest_log *, const sb_interest *, const char *, const char *, const char *)
     uint64_t ep_commit_interests(ep_endpoint *, uint64_t)
+    uint64_t ep_refused(const ep_endpoint *, uint64_t)
+    void ep_watch_tail(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/open.h" nogil:
     cdef struct ep_span:

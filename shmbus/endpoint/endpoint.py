@@ -184,7 +184,10 @@ class Endpoint(EndpointCore):
         With a `callback` (an argument: unlike `handle` this is no decorator), that is called with
         each `Message` by a thread inside `run` (or one that iterates); without one, iteration and
         `receive` yield them. `group`: of all members of the group on this bus, one gets each
-        message, and it is handed on if that one dies before it is done. `overflow`: "block" makes
+        message, and it is handed on if that one dies before it is done. `key`, of a group: the
+        pattern with a name in braces for some of its `*`, such as "order.{id}.>". All messages with
+        the same tokens there go to the same member, in order, until members come or go
+        (`$bus.group.rebalanced`); all members give the same. `overflow`: "block" makes
         senders wait (a limited time) for this endpoint where it is full, "drop_newest" loses and
         counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
         annotation names. `on_error`: what happens to a group's message whose callback raises:
@@ -193,9 +196,9 @@ class Endpoint(EndpointCore):
         over, this endpoint is overdue until it returns, as with `handle`.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
-        `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `ReceiveConflict`, `SegmentError`,
-        `BusDown`, `AttachTimeout` (the dispatcher has not answered for 5 s), `Evicted`,
-        `EndpointClosed`.
+        `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `GroupConflict` (the other members
+        have another key), `ReceiveConflict`, `SegmentError`, `BusDown`, `AttachTimeout` (the
+        dispatcher has not answered for 5 s), `Evicted`, `EndpointClosed`.
         """
         self._connection.require_own()
         return self._subscribing.subscribe(

@@ -11,10 +11,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from shmbus import errors
+from shmbus.limits import KEYED_GROUPS
 from shmbus.services.serving import Operation
-from shmbus.shared import names, patterns
+from shmbus.shared import keys, layout, names, patterns
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
 from shmbus.shared.signals import uninterrupted
+from shmbus.views.groups import keyed_groups
 
 from . import payloads
 from ._kernel import EndpointCore, Gate, Message
@@ -115,6 +117,7 @@ class Subscribing:
         check_on_error(on_error, group, callback)
         if group is not None:
             names.check_group(group)
+        mask = _check_key(key, pattern, group)
         if callback is None and self._runners.threads:
             raise conflict(
                 self._seat.name,
@@ -133,6 +136,7 @@ class Subscribing:
                 group=group or "",
                 history=history,
                 depth=depth or 0,
+                key=mask,
                 function=callback,
                 payload_type=payload_type,
                 retry=on_error == "retry",
@@ -234,7 +238,10 @@ class Subscribing:
                 for each in interests:
                     self._interests.add(each)
             self.forget_callbacks()
+            if any(each.key for each in interests):
+                self._endpoint._connection.watch_tail()
             self._change(interests, InterestOp.ADD)
+            self._check_refused(interests)
             if any(each.function is not None for each in interests):
                 self._runners.expect()
         except BaseException:
@@ -248,6 +255,22 @@ class Subscribing:
         return Subscription(
             name or first.pattern, first.group or None, lambda: self._remove(interests)
         )
+
+    def _check_refused(self, interests: Sequence[LocalInterest]) -> None:
+        """Raises `GroupConflict`."""
+        for each in interests:
+            why = each.group and self._endpoint._connection.refused(each.id)
+            if not why:
+                continue
+            bus = layout.view(self._seat.bus, layout.BUS)[0]
+            theirs = {group.name: group.key for group in keyed_groups(bus)}
+            raise errors.GroupConflict(
+                endpoint=self._seat.name,
+                group=each.group,
+                key=keys.text_of(each.pattern, each.key) if each.key else None,
+                theirs=theirs.get(each.group),
+                limit=KEYED_GROUPS if why == layout.Refusal.FULL else None,
+            )
 
     def _remove(self, interests: Sequence[LocalInterest]) -> None:
         with self._lock:
@@ -304,6 +327,21 @@ def _check_limit(limit: object, function: Callback | None) -> None:
     else:
         return
     raise errors.InvalidSetting(setting="limit", value=limit, reason=reason, remedy=remedy)
+
+
+def _check_key(key: str | None, pattern: str, group: str | None) -> int:
+    """The tokens of the key, a bit each; 0: there is none. Raises `InvalidSetting`."""
+    if key is None:
+        return 0
+    mask = keys.mask_of(key, pattern)
+    if group is None:
+        raise errors.InvalidSetting(
+            setting="key",
+            value=key,
+            reason="only members of a group share messages by their keys",
+            remedy="Give a group=",
+        )
+    return mask
 
 
 def check_on_error(on_error: OnError, group: str | None, callback: Callback | None) -> None:

@@ -187,6 +187,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_DOWN_EVICTED
         SB_DOWN_RECLAIMED
         SB_DOWN_ENDED
+    enum: # sb_refusal; a named one could not be an index
+        SB_REFUSED_KEY
+        SB_REFUSED_GROUP
+        SB_REFUSED_FULL
     enum: # sb_interest_op; a named one could not be an index
         SB_INTEREST_ADD
         SB_INTEREST_REMOVE
@@ -216,6 +220,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_LATENCY_BUCKETS
         SB_DEATHS
         SB_LAST_LOSSES
+        SB_KEYED_GROUPS
+        SB_MEMBERS
         SB_REASONS
         SB_LOSSES
     const uint64_t SB_EVENT_ANY
@@ -285,6 +291,18 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         char name[64]
         char source[64]
         char type[256]
+    struct sb_member:
+        rb_word whom
+        rb_word joined
+        rb_word left
+        rb_word mark
+    struct sb_keyed:
+        rb_word key
+        rb_word epoch
+        rb_word settled
+        char name[64]
+        char pattern[256]
+        sb_member member[64]
     struct sb_bus:
         rb_prefix prefix
         rb_word identity_seq
@@ -339,6 +357,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word deaths[8]
         sb_death last_deaths[16]
         sb_last_loss last_losses[16]
+        sb_keyed keyed[16]
     struct sb_ready:
         rb_prefix prefix
     struct sb_outgoing:
@@ -452,6 +471,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t todo_offset
         rb_word state
         rb_word interests_seen
+        rb_word refused
+        rb_word refused_why
         rb_word event_known
         sb_down_outgoing outgoing[2]
         sb_down_incoming incoming[3]
@@ -467,6 +488,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_todo todo
     struct sb_backlog:
         sb_down down
+        uint64_t former
         char group[64]
         char type[256]
     struct sb_interest:

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000017F961F62
+LAYOUT = 0x00000001CF853279
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -276,6 +276,14 @@ class DownState(IntEnum):
     ENDED = 5  # the bus has ended for it, and stays for others, which wait for the next dispatcher
 
 
+class Refusal(IntEnum):
+    """Why the dispatcher does not route by an interest."""
+
+    KEY = 1  # its group has another key or pattern
+    GROUP = 2  # other members have no key, or it has none and they have
+    FULL = 3  # there are too many groups with a key
+
+
 class InterestOp(IntEnum):
     """What an entry of the interest log does."""
 
@@ -451,8 +459,26 @@ LAST_LOSS = _structure(
     ("type", "S256", 192),
 )
 
+MEMBER = _structure(
+    32,
+    ("whom", "<u8", 0),
+    ("joined", "<u8", 8),
+    ("left", "<u8", 16),
+    ("mark", "<u8", 24),
+)
+
+KEYED = _structure(
+    2392,
+    ("key", "<u8", 0),
+    ("epoch", "<u8", 8),
+    ("settled", "<u8", 16),
+    ("name", "S64", 24),
+    ("pattern", "S256", 88),
+    ("member", (MEMBER, 64), 344),
+)
+
 BUS = _structure(
-    12800,
+    51072,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -506,6 +532,7 @@ BUS = _structure(
     ("deaths", ("<u8", 8), 3392),
     ("last_deaths", (DEATH, 16), 3456),
     ("last_losses", (LAST_LOSS, 16), 5632),
+    ("keyed", (KEYED, 16), 12800),
 )
 
 READY = _structure(
@@ -661,7 +688,9 @@ DOWN = _structure(
     ("todo_offset", "<u8", 200),
     ("state", "<u8", 256),
     ("interests_seen", "<u8", 264),
-    ("event_known", "<u8", 272),
+    ("refused", "<u8", 272),
+    ("refused_why", "<u8", 280),
+    ("event_known", "<u8", 288),
     ("outgoing", (DOWN_OUTGOING, 2), 320),
     ("incoming", (DOWN_INCOMING, 3), 448),
     ("lost", "<u8", 640),
@@ -677,10 +706,11 @@ DOWN = _structure(
 )
 
 BACKLOG = _structure(
-    1600,
+    1664,
     ("down", DOWN, 0),
-    ("group", "S64", 1280),
-    ("type", "S256", 1344),
+    ("former", "<u8", 1280),
+    ("group", "S64", 1288),
+    ("type", "S256", 1352),
 )
 
 INTEREST = _structure(
@@ -721,6 +751,8 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_row": ROW,
     "sb_death": DEATH,
     "sb_last_loss": LAST_LOSS,
+    "sb_member": MEMBER,
+    "sb_keyed": KEYED,
     "sb_bus": BUS,
     "sb_ready": READY,
     "sb_outgoing": OUTGOING,

@@ -11,7 +11,7 @@ only the bus publishes it, and a leading wildcard never matches it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -138,6 +138,9 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     """Of a subscription: the group whose members share the events; None: it gets all."""
     overflow: Overflow = "block"
     """What happens where its ring is full: block (senders wait, a limited time) or drop_newest."""
+    key: str | None = None
+    """Of a group's: the pattern with the tokens in braces by which messages go to the same member;
+    None: to any."""
     method: MethodInfo | None = None
     """Of a handler that is a method of a service: what it takes and returns."""
 
@@ -202,6 +205,7 @@ def route(
     load: Callable[[str], int] | None = None,
     why_not_free: Callable[[str], str] | None = None,
     waiting: Collection[tuple[str | None, tuple[str, ...]]] = (),
+    owners: Mapping[str, str] | None = None,
 ) -> Route:
     """Who would get a message of this type.
 
@@ -210,7 +214,8 @@ def route(
     always gets it. Else, of those who are free (``why_not_free(endpoint)`` is empty), the one with
     the least ``load(endpoint)`` (messages in queue and in hand) is chosen; equals take turns, of
     which this names the first by name. Where nobody is free, or others wait for the same endpoints
-    (``waiting``: group, and their names in order), it waits in a backlog until one is free.
+    (``waiting``: group, and their names in order), it waits in a backlog until one is free. Of a
+    group with a key it goes to whoever owns that (``owners``: endpoints by group), free or not.
     """
     found = [i for i in interests if covers(i.pattern, type)]
     load = load or (lambda endpoint: 0)
@@ -259,6 +264,14 @@ def route(
             add(i, True, "subscribes")
     for group in sorted({i.group for i in found if i.role == "subscribe" and i.group is not None}):
         members = [i for i in found if i.role == "subscribe" and i.group == group]
+        if any(i.key for i in members):
+            owner = (owners or {}).get(group)
+            for i in sorted(members, key=lambda i: i.endpoint != owner):
+                owns = i.endpoint == owner
+                whose = f"by {owner}" if owner else "by nobody yet"
+                key = f"the key of {i.key}"
+                add(i, owns, f"group {group}: owns {key}" if owns else f"{key} is owned {whose}")
+            continue
         best, why = choose(group, members)
         for i in sorted(members, key=lambda i: i.endpoint != best):
             chosen = i.endpoint == best

@@ -8,7 +8,7 @@ import numpy as np
 
 from ringbuf import RingbufError, Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
-from shmbus.shared import layout, methods, names
+from shmbus.shared import keys, layout, methods, names
 from shmbus.shared.patterns import OVERFLOWS, Interest, Role, check_pattern
 
 _POLICIES = {flags: policy for policy, flags in OVERFLOWS.items()}
@@ -109,6 +109,9 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     if end > middle
                     else None,
                     overflow=overflow,
+                    key=keys.text_of(log[begin:middle].decode("ascii"), int(entry["key"]))
+                    if entry["key"]
+                    else None,
                     method=methods.decode(log[end:last]) if last > end else None,
                 ),
             )

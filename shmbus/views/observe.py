@@ -169,6 +169,7 @@ class BusView:
             clock, registry = Clock.now(), self._registry
             found = registry.endpoints(clock)
             waiting = {(b.group, b.takers) for b in registry.backlogs(found, clock) if b.waiting}
+            owners = registry.owners_of_key(type)
         there = {e.name: e for e in found if e.state == "attached"}
         return patterns.route(
             type,
@@ -176,6 +177,9 @@ class BusView:
             load=lambda name: there[name].untouched + there[name].in_hand,
             why_not_free=lambda name: why_not_free(there[name], clock),
             waiting=waiting,
+            owners={
+                group: e.name for e in found for group in owners.get(e.generation & 0xFFFFFFFF, ())
+            },
         )
 
     def health(self, *, late: float = LATE) -> Health:

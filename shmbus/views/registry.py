@@ -15,6 +15,7 @@ from .backlogs import Backlogs
 from .discovery import bus_info, open_bus
 from .endpoints import REASONS, EndpointView, Target
 from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PastLoss, PendingRequest
+from .groups import keyed_groups
 from .memory import steady
 from .usage import Leaders
 
@@ -88,6 +89,15 @@ class Registry:
     def backlogs(self, endpoints: list[EndpointInfo], clock: Clock | None = None) -> list[Backlog]:
         """All backlogs, in the order of slots. ``endpoints``: who may take from them."""
         return self._backlogs.look(self.head[0]["backlog"].copy(), endpoints, clock or Clock.now())
+
+    def owners_of_key(self, type: str) -> dict[int, list[str]]:
+        """The groups in which a member owns the key of this type, by the member's generation."""
+        found: dict[int, list[str]] = {}
+        for group in keyed_groups(self.head[0]):
+            owner = group.owner(type)
+            if owner is not None:
+                found.setdefault(owner, []).append(group.name)
+        return found
 
     def deaths(self) -> tuple[dict[str, int], tuple[PastDeath, ...]]:
         """How many endpoints did not end in good order, by how they ended; and the last of them,

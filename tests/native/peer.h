@@ -222,6 +222,14 @@ static inline uint64_t subscribe_group(struct peer *p, const char *pattern, cons
     return commit_interest(p, e, pattern, group);
 }
 
+/* A member of a group whose key are these tokens. */
+static inline uint64_t subscribe_keyed(struct peer *p, const char *pattern, const char *group, uint8_t bit,
+                                       uint32_t key)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .bit = bit, .key = key};
+    return commit_interest(p, e, pattern, group);
+}
+
 static inline uint64_t handle(struct peer *p, const char *pattern)
 {
     return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");

@@ -21,6 +21,7 @@ SOURCES = [
     "requests.c",
     "cancels.c",
     "backlogs.c",
+    "keyed.c",
     "limits.c",
     "nacks.c",
     "closings.c",

@@ -45,10 +45,12 @@ WORDS = ("sb_kind", "sb_reason", "sb_loss")
 LIMITS = (
     "SB_GROUPS",
     "SB_HELD",
+    "SB_KEYED_GROUPS",
     "SB_MAX_NAME",
     "SB_MAX_REQUESTS",
     "SB_MAX_SLOTS",
     "SB_MAX_TYPE",
+    "SB_MEMBERS",
     "SB_REQUEST_RESERVE",
     "SB_RINGS",
 )

@@ -132,6 +132,8 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         if i.method is not None:
             continue
         group = f", group {i.group}" if i.group else ""
+        if i.key:
+            group += f", key {i.key}"
         lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
         lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
     methods = [i.method for i in e.interests if i.method is not None]

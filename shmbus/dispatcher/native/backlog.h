@@ -58,7 +58,7 @@ static inline const struct dp_receivers *dp_takers(const struct dp_route *route,
 static inline bool dp_same_takers(const struct dp_backlog *b, const struct dp_group *group,
                                   const struct dp_receivers *takers)
 {
-    if (b->group != group || b->takers_count != takers->count)
+    if (b->former || b->group != group || b->takers_count != takers->count)
         return false;
     for (uint32_t i = 0; i < takers->count; i++)
         if (!dp_set_has(&b->takers, takers->list[i].slot))
@@ -145,14 +145,16 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
     snprintf(port->name, sizeof port->name, "backlog of %.32s", memory->group[0] ? memory->group : memory->type);
     if (memory->group[0])
         f->backlogs[slot - SB_MAX_SLOTS].group = dp_intern_group(&f->routes, memory->group, strlen(memory->group));
+    f->backlogs[slot - SB_MAX_SLOTS].former = memory->former;
     port->delivered = rb_load(&in->delivered);
     f->backlogs_open |= 1ull << (slot - SB_MAX_SLOTS);
     return true;
 }
 
-/* A backlog for these takers. NULL: there is no memory, or there are too many. */
+/* A backlog for these takers; `former` is as in struct sb_backlog. NULL: there is no memory, or there are too many. */
 static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const struct dp_group *group,
-                                              const struct dp_receivers *takers, const struct dp_route *route)
+                                              const struct dp_receivers *takers, const struct dp_route *route,
+                                              uint64_t former)
 {
     char name[160];
     uint64_t capacity = f->bus->backlog_bytes > f->largest_ring ? f->bus->backlog_bytes : f->largest_ring;
@@ -173,6 +175,7 @@ static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const stru
     for (int r = 0; r < SB_RINGS_IN; r++)
         rb_store(&memory->down.incoming[r].need, SB_NO_NEED);
     rb_store(&memory->down.todo.from, SB_NOWHERE);
+    memory->former = former;
     memcpy(memory->group, group ? group->name : "", group ? group->length : 0);
     memcpy(memory->type, route->type, route->type_length);
     memory->down.prefix.layout = SB_LAYOUT;

@@ -4,7 +4,7 @@
  * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
 #pragma once
 
-#include "shmbus/dispatcher/native/backlog.h"
+#include "shmbus/dispatcher/native/keyed.h"
 
 #define DP_NO_SLOT DP_PORTS
 #define DP_LATELY_NS 10000000u /* what was finished within one to three of these was finished lately */
@@ -133,7 +133,7 @@ static inline const struct dp_receiver *dp_choose(struct dp_forwarder *f, const 
             return free_one;
     }
     if (!backlog)
-        backlog = dp_make_backlog(f, group, takers, route);
+        backlog = dp_make_backlog(f, group, takers, route, 0);
     return backlog ? &dp_backlog_of(f, backlog)->as_target : dp_overload(f, takers);
 }
 
@@ -156,10 +156,13 @@ static inline const struct dp_receiver *dp_choose_handler(struct dp_forwarder *f
     return dp_choose(f, route, NULL, &route->handlers, &route->turn, dp_stay(run, &route->handlers, false));
 }
 
-/* A member of a group that takes over from one that has gone; NULL: there is none. */
+/* A member of a group that takes over from another; NULL: there is none. With a key it may be &dp_not_now, and `from` is
+ * as in dp_own. */
 static inline const struct dp_receiver *dp_choose_member(struct dp_forwarder *f, const struct dp_route *route,
-                                                         struct dp_group *group)
+                                                         struct dp_group *group, const struct dp_port *from)
 {
+    if (group && group->keyed)
+        return dp_choose_owner(f, route, group, from);
     const struct dp_receivers *members = route && group ? dp_takers(route, group) : NULL;
     return members ? dp_choose(f, route, group, members, &group->turn, DP_NO_SLOT) : NULL;
 }
@@ -176,17 +179,26 @@ static inline void dp_add_choice(struct dp_choices *chosen, const struct dp_rece
 }
 
 /* Who gets an event of this route: all plain subscribers and one member of each group, if it may be the one that
- * `run` (NULL: none) goes to. */
+ * `run` (NULL: none) goes to. Or nobody yet: `not_now`. */
 static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *route, const struct dp_run *run,
                                    struct dp_choices *chosen)
 {
     chosen->count = 0;
+    chosen->not_now = false;
     for (uint32_t i = 0; i < route->plain.count; i++) {
         const struct dp_receiver *r = &route->plain.list[i];
         chosen->list[chosen->count++] = (struct dp_choice){r->slot, r->lossy, SB_PLAIN};
     }
     for (uint32_t g = 0; g < route->group_count; g++) {
         struct dp_group_route *group = &route->groups[g];
+        if (group->group->keyed) {
+            const struct dp_receiver *owner = dp_choose_owner(f, route, group->group, NULL);
+            if (owner == &dp_not_now)
+                chosen->not_now = true;
+            else
+                dp_add_choice(chosen, owner);
+            continue;
+        }
         uint32_t stay = dp_stay(run, &group->members, true);
         dp_add_choice(chosen, dp_choose(f, route, group->group, &group->members, &group->group->turn, stay));
     }

@@ -13,6 +13,7 @@
 #include "shmbus/dispatcher/native/deaths.h"
 #include "shmbus/dispatcher/native/forward.h"
 #include "shmbus/dispatcher/native/interests.h"
+#include "shmbus/dispatcher/native/members.h"
 
 /* What it leaves --------------------------------------------------------------------------------------------- */
 
@@ -197,6 +198,7 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
     dp_row_end(port->row);
     RB_FAIL("departure.begun");
     dp_remove_interests(&f->routes, (uint16_t)port->slot);
+    dp_tend_keyed(f);
     dp_set_add(&f->departing, port->slot);
     dp_set_add(&f->active, port->slot);
     dp_wake_waiters(f, port);
@@ -308,7 +310,9 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
     }
     for (; left; left &= left - 1) {
         uint32_t bit = (uint32_t)__builtin_ctz(left);
-        const struct dp_receiver *next = dp_choose_member(f, route, source->group_of_bit[bit]);
+        const struct dp_receiver *next = dp_choose_member(f, route, source->group_of_bit[bit], source);
+        if (next == &dp_not_now)
+            return false;
         bits |= 1u << bit;
         uint64_t bits_after = dp_reclaimed(span->from, bits);
         enum dp_space space = DP_LOSE;
@@ -459,6 +463,8 @@ static inline void dp_continue_departure(struct dp_forwarder *f, struct dp_port 
         return;
     if (port->state == SB_ROW_LEAVING && !(forwarded && dp_drained(f, port)))
         return;
-    if (dp_hand_on_ring(f, port) && forwarded && !owed)
+    bool handed_on = dp_hand_on_ring(f, port);
+    dp_wake_backlogs(f); /* of keys that were its own */
+    if (handed_on && forwarded && !owed)
         dp_end(f, port);
 }

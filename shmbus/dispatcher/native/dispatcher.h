@@ -31,6 +31,7 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
     f->ready_seen = calloc(f->slots / 2 + 8, sizeof *f->ready_seen);
     rb_bell_open(&f->bell, &bus->bell, bell, spin_ns);
     bool routes = dp_routes_open(&f->routes, f->slots), orders = dp_orders_open(&f->orders, &bus->bell, bell);
+    f->routes.keyed_at = bus->keyed;
     return f->scratch && f->ports && f->ready_seen && routes && orders;
 }
 
@@ -176,6 +177,7 @@ static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
         dp_notify_of(f, DP_UNREAD_INTERESTS, port);
     if (log == DP_READ_GARBAGE)
         dp_quarantine(f, port);
+    dp_tend_keyed(f);
 }
 
 /* Has it made space that others wait for? */

@@ -1,7 +1,7 @@
 /* Draining: what waits in a backlog goes to those who become free, first in, first out.
  *
  * Consecutive messages for the same endpoint leave as one run. A request's target is chosen, and written down,
- * only here. While nobody is free, whoever may take the first message is asked to ring as soon as it is
+ * only here. What waits for a key goes to its owner, once all former ones are done with what they had (keyed.h). While nobody is free, whoever may take the first message is asked to ring as soon as it is
  * (DOWN.wanted, endpoint/native/work.h); tests/models/work.py explores that.
  *
  * Offers: dp_drain_backlog, dp_look_for_work, dp_look_at_backlogs. */
@@ -66,7 +66,8 @@ static inline enum dp_leaving dp_judge_waiting(struct dp_forwarder *f, struct dp
         return DP_STAYS;
     if (!(*takers = dp_takers(route, b->group)))
         return DP_HOMELESS;
-    *target = dp_least_busy(f, *takers, b->group ? &b->group->turn : &route->turn, stay);
+    *target = b->former ? dp_owner_of_waiting(f, b, dp_route_of_group(route, b->group))
+                        : dp_least_busy(f, *takers, b->group ? &b->group->turn : &route->turn, stay);
     if (!*target)
         return DP_STAYS;
     return h->length > rb_largest_record(f->ports[(*target)->slot].in[SB_DATA].capacity) ? DP_OVERSIZE : DP_LEAVES;
@@ -85,6 +86,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
     run->count = 0;
     run->returned = run->urgent = false;
     dp_pin_routes(&f->routes);
+    dp_backlog_of(f, port)->awaits = SB_MEMBERS;
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];
         const uint8_t **record = &run->record[run->count];
@@ -153,6 +155,28 @@ static inline void dp_shorten(struct dp_forwarder *f, uint32_t count)
         run->span.to = position += RB_ALIGN8(h.length);
 }
 
+/* Nobody but its target may have the first record of the run, and that has no space for it. True: it is lost there. */
+static inline bool dp_lose_waiting(struct dp_forwarder *f, struct dp_port *target)
+{
+    struct dp_run *run = &f->run;
+    const struct sb_record *h = &run->header[0];
+    bool lossy = dp_backlog_of(f, run->span.source)->as_target.lossy;
+    enum sb_loss why = lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
+    uint64_t end = rb_end_after(&target->in[SB_DATA], h->length);
+    enum dp_space space = lossy ? DP_LOSE : dp_ask_for_space(f, run->span.source, DP_LINE_DATA, target, SB_DATA, end);
+    if (space == DP_SPACE)
+        dp_set_add(&f->active, run->span.source->slot);
+    if (space != DP_LOSE)
+        return false;
+    dp_shorten(f, 1);
+    dp_count_lost(f, target, why, 1, &run->span, 0, 0);
+    if (!lossy)
+        dp_emit_lost(f, target, why, h, sb_type_of(run->record[0]), dp_sender_name(f, h));
+    if (dp_tapped(f))
+        dp_tap_run(f, target, SB_OUTCOME_LOST);
+    return true;
+}
+
 /* Give the run to its target, as much as fits. False: nothing does, or the target is corrupt. */
 static inline bool dp_give_waiting(struct dp_forwarder *f)
 {
@@ -160,9 +184,12 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
     struct dp_port *port = run->span.source, *target = &f->ports[run->targets.list[0].slot];
     struct rb_producer *out = &target->in[SB_DATA];
     int fitted;
-    while ((fitted = dp_copy_run(run, target, SB_DATA, run->targets.list[0].bits)) == 0)
+    while ((fitted = dp_copy_run(run, target, SB_DATA, run->targets.list[0].bits)) == 0) {
+        if (dp_backlog_of(f, port)->former)
+            return dp_lose_waiting(f, target);
         if (!dp_need_space(port, target, SB_DATA, rb_end_after(out, run->header[0].length)))
             return false;
+    }
     if (fitted < 0) {
         rb_abort(out);
         dp_quarantine(f, target); /* another has it once that one has departed */
@@ -195,6 +222,7 @@ static inline void dp_leave_backlog(struct dp_forwarder *f)
     struct dp_port *port = run->span.source;
     dp_consume(f, &run->span);
     RB_FAIL("drain.consumed");
+    port->refused_since_ns[DP_LINE_DATA] = 0;
     rb_add(&port->down->forwarded, run->count);
     if (rb_load(&port->down->incoming[SB_DATA].need) <= run->span.to)
         dp_wake_waiters(f, port);
@@ -211,8 +239,8 @@ static inline bool dp_behind_another(struct dp_forwarder *f, const struct dp_por
     uint64_t left = f->backlogs_open;
     for (struct dp_port *other; (other = dp_next_backlog(f, &left));) {
         const struct dp_backlog *o = dp_backlog_of(f, other);
-        if (other->generation < port->generation && o->group == b->group && dp_waits(f, other) &&
-            memcmp(&o->takers, &b->takers, sizeof o->takers) == 0)
+        if (other->generation < port->generation && o->group == b->group && o->former == b->former &&
+            dp_waits(f, other) && (b->former || memcmp(&o->takers, &b->takers, sizeof o->takers) == 0))
             return true;
     }
     return false;
@@ -229,7 +257,8 @@ static inline void dp_drain_backlog(struct dp_forwarder *f, struct dp_port *port
         if (!run->count)
             return;
         if (first == DP_STAYS) {
-            if (!takers || !dp_want(f, takers))
+            const bool former = dp_backlog_of(f, port)->former;
+            if (former ? !dp_await_former(f, port) : !takers || !dp_want(f, takers))
                 return;
             continue;
         }
@@ -257,4 +286,5 @@ static inline void dp_look_at_backlogs(struct dp_forwarder *f)
         else if (dp_waits(f, port))
             dp_set_add(&f->active, port->slot);
     }
+    dp_settle_groups(f);
 }

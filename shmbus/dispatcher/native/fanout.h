@@ -114,7 +114,9 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
         uint32_t left = bits & (bits - 1);
         const struct dp_receiver *next = NULL;
         if (gone)
-            next = dp_choose_member(f, route, gone->group_of_bit[__builtin_ctz(bits)]);
+            next = dp_choose_member(f, route, gone->group_of_bit[__builtin_ctz(bits)], NULL);
+        if (next == &dp_not_now)
+            return false;
         if (next && !dp_settle(f, index, &f->ports[next->slot], 1u << next->bit, false, left))
             return false;
         for (uint32_t i = 0; !next && i < run->count; i++)
@@ -124,6 +126,44 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
     }
     if (gone)
         dp_set_add(&f->active, gone->slot); /* its end has waited for this */
+    return true;
+}
+
+/* Of these bits of a target's, those for groups with a key. */
+static inline uint32_t dp_keyed_bits(const struct dp_port *target, uint32_t bits)
+{
+    uint32_t keyed = 0;
+    for (bits &= ~SB_PLAIN; bits; bits &= bits - 1)
+        if (target->group_of_bit[__builtin_ctz(bits)] && target->group_of_bit[__builtin_ctz(bits)]->keyed)
+            keyed |= bits & -bits;
+    return keyed;
+}
+
+/* Some of what entry `index` owes is for groups with a key, which may have another owner by now. False: it has to wait. */
+static inline bool dp_settle_keyed(struct dp_forwarder *f, uint64_t index, struct dp_port *target, uint32_t bits,
+                                   uint32_t keyed, bool lossy)
+{
+    struct dp_run *run = &f->run;
+    struct dp_route *route = dp_lookup(&f->routes, run->type[0], run->header[0].type_length);
+    uint32_t moved = 0;
+    for (; keyed; keyed &= keyed - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctz(keyed);
+        const struct dp_receiver *owner = dp_choose_member(f, route, target->group_of_bit[bit], NULL);
+        moved |= owner && owner->slot == target->slot ? 0 : 1u << bit;
+    }
+    if (bits & ~moved && !dp_settle(f, index, target, bits & ~moved, lossy, moved))
+        return false;
+    while (moved) {
+        uint32_t left = moved & (moved - 1);
+        const struct dp_receiver *next =
+            dp_choose_member(f, route, target->group_of_bit[__builtin_ctz(moved)], NULL);
+        if (next == &dp_not_now || (next && !dp_settle(f, index, &f->ports[next->slot], 1u << next->bit, false, left)))
+            return false;
+        for (uint32_t i = 0; !next && i < run->count; i++)
+            dp_dead_letter_of_run(f, i, "its queue group has no member left");
+        rb_store(&run->span.source->todo[index].bits, left);
+        moved = left;
+    }
     return true;
 }
 
@@ -140,8 +180,10 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f)
         struct dp_port *target = dp_port_of(f, rb_load(&source->todo[i].whom));
         if (!bits)
             continue;
+        uint32_t keyed = target && bits != SB_PLAIN ? dp_keyed_bits(target, bits) : 0;
         if (target && dp_open_for_messages(target))
-            settled &= dp_settle(f, i, target, bits, word >> 32 & 1, 0);
+            settled &= keyed ? dp_settle_keyed(f, i, target, bits, keyed, word >> 32 & 1)
+                             : dp_settle(f, i, target, bits, word >> 32 & 1, 0);
         else
             settled &= dp_settle_gone(f, i, target, bits);
     }

@@ -209,6 +209,8 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *sourc
             dp_quarantine(f, source);
             return false;
         }
+        if (verdict == DP_NOT_NOW) /* dp_look_around comes again */
+            return false;
         if (verdict != DP_DELIVER) {
             dp_refuse(f, verdict);
             left--;

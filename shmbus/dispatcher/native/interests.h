@@ -69,6 +69,21 @@ static inline void dp_drop_groups(struct dp_forwarder *f, struct dp_port *port)
         dp_set_group(f, port, bit, NULL);
 }
 
+/* Is it for a group with another key than this? What was refused once stays so, for a successor, too, which may come to
+ * read the logs in another order. */
+static inline bool dp_refuse_key(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
+                                 const char *pattern, const char *group)
+{
+    enum sb_refusal why = dp_key_refused(&f->routes, e, pattern, group);
+    if (e->id && rb_load(&port->down->refused) == e->id)
+        return true;
+    if (!why)
+        return false;
+    rb_store(&port->down->refused_why, why);
+    rb_store_release(&port->down->refused, e->id); /* whoever has seen `interests_seen` acquires both */
+    return true;
+}
+
 /* One entry at `offset` of the log. False: it is none. */
 static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
                                      uint64_t *size)
@@ -88,6 +103,8 @@ static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *por
         return true;
     }
     const char *group = text + e.pattern_length;
+    if (e.op == SB_INTEREST_ADD && e.role == SB_ROLE_SUBSCRIBE && e.bit && dp_refuse_key(f, port, &e, text, group))
+        return true;
     if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
         return false;
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit)

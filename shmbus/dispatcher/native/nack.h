@@ -14,6 +14,7 @@ static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint3
 {
     chosen->list[0] = (struct dp_choice){(uint16_t)slot, false, bits};
     chosen->count = 1;
+    chosen->not_now = false;
 }
 
 /* Does it name one interest of work, and a sender? */
@@ -39,8 +40,8 @@ static inline void dp_restore(struct sb_record *h)
     memset(h->correlation, 0, sizeof h->correlation);
 }
 
-/* Who is to have it next, the one who gives it back only where nobody else takes it, or out of the backlog. False: there
- * is nobody. */
+/* Who is to have it next, the one who gives it back only where nobody else takes it, or owns its key, or out of the
+ * backlog. False: there is nobody. */
 static inline bool dp_choose_again(struct dp_forwarder *f, const struct dp_port *source, struct dp_route *route,
                                    const struct sb_record *h, struct dp_choices *chosen)
 {
@@ -51,8 +52,12 @@ static inline bool dp_choose_again(struct dp_forwarder *f, const struct dp_port 
     if (!takers)
         return false;
     f->run.extra[source->slot] += aside;
-    const struct dp_receiver *next = command ? dp_choose_handler(f, route, NULL) : dp_choose_member(f, route, group);
+    const struct dp_receiver *next = command ? dp_choose_handler(f, route, NULL)
+                                             : dp_choose_member(f, route, group, NULL);
     f->run.extra[source->slot] -= aside;
+    chosen->not_now = next == &dp_not_now;
+    if (!next || chosen->not_now)
+        return next;
     dp_choose_one(chosen, next->slot, command ? SB_PLAIN : 1u << next->bit);
     return true;
 }

@@ -1,7 +1,7 @@
 /* As much MessagePack as the bus's own events need: a map of texts, numbers and bytes.
  *
  * Offers: dp_pack_map, then as many pairs: dp_pack_text, dp_pack_string, dp_pack_number, dp_pack_seconds,
- *         dp_pack_bytes. */
+ *         dp_pack_bytes; dp_pack_array, then as many maps. */
 #pragma once
 
 #include <stdint.h>
@@ -51,6 +51,12 @@ static inline void dp_pack_number(struct dp_pack *p, const char *key, uint64_t v
 {
     dp_pack_short(p, key, strlen(key));
     dp_pack_head(p, 0xcf, value, 8);
+}
+
+static inline void dp_pack_array(struct dp_pack *p, const char *key, uint16_t count)
+{
+    dp_pack_short(p, key, strlen(key));
+    dp_pack_head(p, 0xdc, count, 2);
 }
 
 /* A time in nanoseconds, as a number of seconds. */

@@ -94,6 +94,7 @@ struct dp_choice { /* one target of a run */
 
 struct dp_choices {
     uint32_t count;
+    bool not_now; /* it has to wait where it is */
     struct dp_choice list[DP_PORTS];
 };
 
@@ -114,6 +115,8 @@ struct dp_run { /* consecutive records with the same targets */
 
 struct dp_backlog { /* what is known of a backlog beside its port, see backlog.h */
     struct dp_group *group;     /* whose messages wait; NULL: commands and requests */
+    uint64_t former;            /* of a group with a key: as in struct sb_backlog */
+    uint32_t awaits;            /* then: the member that the first message waits for */
     struct dp_set takers;       /* the endpoints that may take them */
     uint32_t takers_count;
     struct dp_receiver as_target;
@@ -135,6 +138,7 @@ struct dp_forwarder {
     struct dp_backlog backlogs[SB_BACKLOGS];
     uint64_t backlogs_open;     /* a bit each */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
+    uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */

@@ -1,6 +1,6 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: backlogs are mapped, what stood in the journal is finished or forgotten, the interests of all who are attached
+ * In this order: groups with a key and backlogs are mapped, what stood in the journal is finished or forgotten, the interests of all who are attached
  * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
@@ -262,6 +262,7 @@ static inline void dp_count_backlogs(struct dp_forwarder *f)
 static inline void dp_recover_rings(struct dp_forwarder *f)
 {
     RB_FAIL("recover.begin");
+    dp_adopt_keyed(f);
     dp_adopt_backlogs(f);
     dp_recover_journal(f);
     RB_FAIL("recover.journal");
@@ -292,5 +293,6 @@ static inline void dp_recover(struct dp_forwarder *f)
 {
     dp_recover_rings(f);
     dp_await_interests(f);
+    dp_tend_keyed(f);
     dp_recover_ports(f);
 }

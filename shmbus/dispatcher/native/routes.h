@@ -11,9 +11,11 @@
  * two of the route's, and these are fetched while the trie is walked.
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
- *         dp_intern_group, dp_drop_group; dp_lookup and dp_pin_routes; dp_valid_tokens. */
+ *         dp_intern_group, dp_drop_group; dp_key_refused, dp_open_keyed, dp_close_keyed; dp_lookup and dp_pin_routes;
+ *         dp_valid_tokens. */
 #pragma once
 
+#include "shmbus/shared/native/key.h"
 #include "shmbus/shared/native/layout.h"
 #include "shmbus/shared/native/trie.h"
 #include "shmbus/shared/native/type.h"
@@ -27,7 +29,17 @@ struct dp_group { /* an interned group name */
     uint32_t uses; /* by interests, bits of endpoints, backlogs; without any it goes */
     uint16_t length;
     uint64_t turn; /* rotates among equals */
+    uint32_t interests;
+    struct dp_keyed *keyed; /* NULL: it has no key */
     char name[];
+};
+
+struct dp_keyed { /* of a group with a key, beside what stands in BUS */
+    struct sb_keyed *at;
+    struct dp_group *group;
+    uint64_t done; /* a bit for each member that is known to have passed its mark */
+    uint32_t high; /* its members in BUS stand below this */
+    uint32_t interests_of[SB_MAX_SLOTS];
 };
 
 struct dp_interest { /* one interest of one endpoint */
@@ -59,6 +71,7 @@ struct dp_receivers {
 
 struct dp_group_route {
     struct dp_group *group;
+    uint64_t key; /* hashed; of a group with a key */
     struct dp_receivers members;
 };
 
@@ -69,6 +82,7 @@ struct dp_route { /* what the trie says of one exact type */
     struct dp_receivers handlers;
     uint16_t type_length;
     bool reserved; /* begins with $: only the bus itself may publish it */
+    bool keyed;    /* a group with a key is among its groups */
     uint32_t group_count, group_capacity;
     struct dp_receivers observers;
     struct dp_group_route *groups;
@@ -90,6 +104,9 @@ struct dp_routes {
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
     uint64_t observers; /* taps that are open */
+    struct sb_keyed *keyed_at; /* in BUS; SB_KEYED_GROUPS */
+    struct dp_keyed *keyed[SB_KEYED_GROUPS];
+    uint32_t keyed_count;
     uint64_t pinned_from; /* routes used since this look-up belong to the run and may not be replaced */
     struct dp_set_of_types *cache; /* DP_CACHE_SETS */
     struct dp_route *last; /* the route looked up before */
@@ -186,6 +203,84 @@ static inline void dp_drop_group(struct dp_routes *r, struct dp_group *g)
     free(g);
 }
 
+/* Groups with a key: a group has one from its first interest to its last, and beyond that as long as keyed.h needs it. */
+
+/* One interest more or less of this endpoint in a group; NULL is none. */
+static inline void dp_count_member(struct dp_group *g, uint16_t slot, int step)
+{
+    if (!g)
+        return;
+    g->interests += (uint32_t)step;
+    if (g->keyed)
+        g->keyed->interests_of[slot] += (uint32_t)step;
+}
+
+static inline bool dp_same_text(const char *kept, const char *text, size_t length)
+{
+    return strlen(kept) == length && memcmp(kept, text, length) == 0;
+}
+
+/* May it not be a member of this group with this key? 0: it may; otherwise why not. */
+static inline enum sb_refusal dp_key_refused(const struct dp_routes *r, const struct sb_interest *e, const char *pattern,
+                                             const char *group)
+{
+    struct dp_text key = {group, e->group_length};
+    const struct dp_group *g = sb_table_find(&r->groups, sb_hash(group, e->group_length, 7), dp_same_group, &key);
+    const struct sb_keyed *at = g && g->keyed ? g->keyed->at : NULL;
+    if (at && e->key)
+        return rb_load(&at->key) == e->key && dp_same_text(at->pattern, pattern, e->pattern_length) ? 0 : SB_REFUSED_KEY;
+    if (at || (e->key && g && g->interests))
+        return SB_REFUSED_GROUP;
+    return e->key && r->keyed_count == SB_KEYED_GROUPS ? SB_REFUSED_FULL : 0;
+}
+
+/* The group has the key that stands in entry `index` of BUS. False: no memory. */
+static inline bool dp_open_keyed(struct dp_routes *r, struct dp_group *g, uint32_t index)
+{
+    struct dp_keyed *k = calloc(1, sizeof *k);
+    if (!k)
+        return false;
+    *k = (struct dp_keyed){.at = &r->keyed_at[index], .group = g};
+    g->uses++;
+    g->keyed = r->keyed[index] = k;
+    r->keyed_count++;
+    return true;
+}
+
+/* It has no interests, and nothing of it is on its way. */
+static inline void dp_close_keyed(struct dp_routes *r, uint32_t index)
+{
+    struct dp_keyed *k = r->keyed[index];
+    r->keyed[index] = NULL;
+    r->keyed_count--;
+    k->group->keyed = NULL;
+    dp_drop_group(r, k->group);
+    free(k);
+}
+
+/* The first of its members brings the key. False: no memory. */
+static inline bool dp_make_keyed(struct dp_routes *r, struct dp_group *g, const struct sb_interest *e,
+                                 const char *pattern)
+{
+    uint32_t index = 0;
+    while (index < SB_KEYED_GROUPS && r->keyed[index])
+        index++;
+    if (index == SB_KEYED_GROUPS || !dp_open_keyed(r, g, index))
+        return false;
+    struct sb_keyed *at = g->keyed->at;
+    memset(at->name, 0, sizeof at->name);
+    memset(at->pattern, 0, sizeof at->pattern);
+    memcpy(at->name, g->name, g->length);
+    memcpy(at->pattern, pattern, e->pattern_length);
+    for (uint32_t i = 0; i < SB_MEMBERS; i++)
+        rb_store(&at->member[i].whom, 0);
+    rb_store(&at->epoch, 1);
+    rb_store(&at->settled, 1);
+    RB_FAIL("keyed.filled");
+    rb_store_release(&at->key, e->key); /* a successor and observers go by it */
+    return true;
+}
+
 static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w)
 {
     struct dp_interest_key key = {w->id, w->slot};
@@ -197,6 +292,7 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
         w->next_of_slot->slot_link = w->slot_link;
     struct dp_node *n = w->node;
     r->observers -= w->role == SB_ROLE_OBSERVE;
+    dp_count_member(w->group, w->slot, -1);
     dp_drop_group(r, w->group);
     free(w);
     n->at.patterns--;
@@ -222,6 +318,8 @@ static inline void dp_remove_interests(struct dp_routes *r, uint16_t slot)
 
 static inline bool dp_interest_sound(const struct sb_interest *e, const char *pattern)
 {
+    if (e->key && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || pattern[0] == '$'))
+        return false;
     return dp_valid_tokens(pattern, e->pattern_length, true) && e->bit < SB_GROUPS && e->role >= SB_ROLE_SUBSCRIBE &&
            e->role <= SB_ROLE_OBSERVE && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || e->group_length);
 }
@@ -237,6 +335,10 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     struct dp_group *g = NULL;
     if (e->role == SB_ROLE_SUBSCRIBE && e->bit && !(g = dp_intern_group(r, group, e->group_length)))
         return false;
+    if (g && e->key && !g->keyed && !dp_make_keyed(r, g, e, pattern)) {
+        dp_drop_group(r, g);
+        return false;
+    }
     struct dp_node *n = (struct dp_node *)sb_trie_find(&r->trie, pattern, e->pattern_length, true);
     struct dp_interest *w = n ? calloc(1, sizeof *w) : NULL;
     if (!w || !sb_table_put(&r->interests, hash, w)) {
@@ -258,6 +360,7 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
         w->next_of_slot->slot_link = &w->next_of_slot;
     r->of_slot[slot] = w;
     r->observers += w->role == SB_ROLE_OBSERVE;
+    dp_count_member(g, slot, 1);
     r->pattern_count++;
     r->version++;
     return true;
@@ -309,6 +412,10 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
     route->groups = fresh;
     struct dp_group_route *added = &fresh[route->group_count++];
     added->group = group;
+    if (group->keyed) {
+        added->key = sb_key_hash(route->type, route->type_length, rb_load(&group->keyed->at->key));
+        route->keyed = true;
+    }
     added->members.count = 0; /* its list may be from an earlier look-up */
     return &added->members;
 }
@@ -334,6 +441,7 @@ static inline void dp_match(void *of, struct sb_node *n)
 static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
 {
     route->plain.count = route->handlers.count = route->observers.count = route->group_count = 0;
+    route->keyed = false;
     sb_trie_walk(&r->trie, (const char *)route->type, route->type_length, dp_match, route);
     route->version = r->version;
 }
@@ -459,6 +567,8 @@ static inline void dp_routes_close(struct dp_routes *r)
         for (uint32_t k = 0; k < DP_CACHE_WAYS; k++)
             dp_free_route(r->cache[i].route[k]);
     free(r->cache);
+    for (uint32_t i = 0; i < SB_KEYED_GROUPS; i++)
+        free(r->keyed[i]);
     for (uint64_t i = 0; r->groups.slots && i <= r->groups.mask; i++)
         if (r->groups.slots[i].item && r->groups.slots[i].item != SB_TOMB)
             free(r->groups.slots[i].item);

@@ -17,6 +17,7 @@ enum dp_verdict { /* of one record */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_CANCEL,    /* no message: a request is withdrawn */
     DP_CREDIT,    /* no message: more parts of a reply are granted */
+    DP_NOT_NOW,   /* whoever is to have it may not have it yet, and there is no space elsewhere */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
 
@@ -28,7 +29,7 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
         return DP_VIOLATION;
     if (h->kind == SB_EVENT) {
         dp_choose_event(f, route, &f->run, chosen);
-        return DP_DELIVER;
+        return chosen->not_now ? DP_NOT_NOW : DP_DELIVER;
     }
     if (h->kind == SB_REQUEST) {
         uint16_t index = sb_index_of(h->correlation);
@@ -61,6 +62,8 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
         return DP_RETURNED;
     if (!dp_choose_again(f, run->span.source, route, h, chosen))
         return DP_RETURNED;
+    if (chosen->not_now)
+        return DP_NOT_NOW;
     dp_restore(h);
     run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes on */
     h->length -= h->extension_length;
@@ -193,6 +196,8 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
     }
     if (run->targets.count < 2)
         return true;
+    if (!same && run->count && run->route && run->route->keyed && run->type[run->count] != run->type[0])
+        return false; /* while a fan-out stands its keys may change hands: one key, then */
     if (run->count == 0)
         run->bytes_most = dp_smallest_quarter(f, run);
     run->bytes += RB_ALIGN8(h->length);

@@ -302,6 +302,20 @@ cdef class Connection:
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         return self.wait(EP_WANT_SEEN, 0, version, self.minds(), CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
 
+    def refused(self, uint64_t interest):
+        """Why the dispatcher does not route by the interest with this id: enum Refusal. 0: it does, once
+        `await_interests` has seen it."""
+        self.check()
+        return ep_refused(self.e, interest)
+
+    def watch_tail(self):
+        """From now on the dispatcher is rung when the tail of the incoming data ring has come where it asked for,
+        however empty that is."""
+        if self.ours():
+            ep_lock(self.e)
+            ep_watch_tail(self.e)
+            ep_unlock(self.e)
+
     # Its states ------------------------------------------------------------------------------
 
     def set_state(self, uint64_t state):

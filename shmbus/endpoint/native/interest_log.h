@@ -3,6 +3,8 @@
  *
  *   ep_append_interest    one entry more
  *   ep_commit_interests   the dispatcher shall read all that was appended
+ *   ep_refused            it does not route by this one, and why
+ *   ep_watch_tail         before an interest with a key: messages that have left the ring are news from now on
  */
 #pragma once
 
@@ -49,3 +51,12 @@ static inline uint64_t ep_commit_interests(struct ep_endpoint *e, uint64_t seria
     ep_ring_dispatcher(e);
     return version;
 }
+
+/* After what ep_commit_interests returned was seen; 0: it does route by it. */
+static inline uint64_t ep_refused(const struct ep_endpoint *e, uint64_t interest)
+{
+    return rb_load(&e->down->refused) == interest ? rb_load(&e->down->refused_why) : 0;
+}
+
+/* The dispatcher may ask to be rung for any position of the tail, not only for one that makes space (keyed.h). */
+static inline void ep_watch_tail(struct ep_endpoint *e) { e->crowded[SB_DATA] = 0; }

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000017f961f62ull
+#define SB_LAYOUT 0x00000001cf853279ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -135,7 +135,21 @@ SB_FIELD(sb_last_loss, name, 64, 64);
 SB_FIELD(sb_last_loss, source, 128, 64);
 SB_FIELD(sb_last_loss, type, 192, 256);
 
-_Static_assert(sizeof(struct sb_bus) == 12800, "sb_bus");
+_Static_assert(sizeof(struct sb_member) == 32, "sb_member");
+SB_FIELD(sb_member, whom, 0, 8);
+SB_FIELD(sb_member, joined, 8, 8);
+SB_FIELD(sb_member, left, 16, 8);
+SB_FIELD(sb_member, mark, 24, 8);
+
+_Static_assert(sizeof(struct sb_keyed) == 2392, "sb_keyed");
+SB_FIELD(sb_keyed, key, 0, 8);
+SB_FIELD(sb_keyed, epoch, 8, 8);
+SB_FIELD(sb_keyed, settled, 16, 8);
+SB_FIELD(sb_keyed, name, 24, 64);
+SB_FIELD(sb_keyed, pattern, 88, 256);
+SB_FIELD(sb_keyed, member, 344, 2048);
+
+_Static_assert(sizeof(struct sb_bus) == 51072, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -189,6 +203,7 @@ SB_FIELD(sb_bus, latency, 1344, 2048);
 SB_FIELD(sb_bus, deaths, 3392, 64);
 SB_FIELD(sb_bus, last_deaths, 3456, 2176);
 SB_FIELD(sb_bus, last_losses, 5632, 7168);
+SB_FIELD(sb_bus, keyed, 12800, 38272);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -317,7 +332,9 @@ SB_FIELD(sb_down, todo_count, 192, 8);
 SB_FIELD(sb_down, todo_offset, 200, 8);
 SB_FIELD(sb_down, state, 256, 8);
 SB_FIELD(sb_down, interests_seen, 264, 8);
-SB_FIELD(sb_down, event_known, 272, 8);
+SB_FIELD(sb_down, refused, 272, 8);
+SB_FIELD(sb_down, refused_why, 280, 8);
+SB_FIELD(sb_down, event_known, 288, 8);
 SB_FIELD(sb_down, outgoing, 320, 128);
 SB_FIELD(sb_down, incoming, 448, 192);
 SB_FIELD(sb_down, lost, 640, 8);
@@ -331,10 +348,11 @@ SB_FIELD(sb_down, overruns, 728, 8);
 SB_FIELD(sb_down, limits_told, 736, 512);
 SB_FIELD(sb_down, todo, 1248, 24);
 
-_Static_assert(sizeof(struct sb_backlog) == 1600, "sb_backlog");
+_Static_assert(sizeof(struct sb_backlog) == 1664, "sb_backlog");
 SB_FIELD(sb_backlog, down, 0, 1280);
-SB_FIELD(sb_backlog, group, 1280, 64);
-SB_FIELD(sb_backlog, type, 1344, 256);
+SB_FIELD(sb_backlog, former, 1280, 8);
+SB_FIELD(sb_backlog, group, 1288, 64);
+SB_FIELD(sb_backlog, type, 1352, 256);
 
 _Static_assert(sizeof(struct sb_interest) == 40, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);

@@ -38,6 +38,8 @@ enum sb_segment_kind {
 #define SB_LATENCY_BUCKETS 256u
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
 #define SB_LAST_LOSSES 16u /* likewise */
+#define SB_KEYED_GROUPS 16u     /* groups with a key, at a time */
+#define SB_MEMBERS 64u   /* of one of these, with those that have left it and are not done */
 
 /* Which of an endpoint's rings in one direction. What is urgent overtakes at its receiver: it leaves its sender among
  * the data. */
@@ -184,6 +186,22 @@ struct sb_last_loss {    /* what a receiver did not get, and did not choose so; 
     char type[SB_MAX_TYPE + 1]; /* of the last */
 };
 
+struct sb_member {       /* of a group with a key */
+    rb_word whom;        /* dispatcher: sb_whom(); 0: nobody. Stored last */
+    rb_word joined;      /* dispatcher: the epoch from which on it is a member, */
+    rb_word left;        /* dispatcher: and from which on it is none; 0: it is */
+    rb_word mark;        /* dispatcher: with its tail there it is done with all that it had before keys left it last */
+};
+
+struct sb_keyed {        /* a group whose messages of one key go to one member, see dispatcher/native/keyed.h */
+    rb_word key;         /* dispatcher: which tokens, as in struct sb_interest; 0: the entry is free. Stored last */
+    rb_word epoch;       /* dispatcher: counts the changes of its members; stored after them, which makes it one step */
+    rb_word settled;     /* dispatcher: what was sent by earlier epochs than this is done */
+    char name[SB_NAME];
+    char pattern[SB_MAX_TYPE + 1]; /* that of all its members */
+    struct sb_member member[SB_MEMBERS];
+};
+
 struct sb_bus { /* the segment BUS, followed by its rows */
     struct rb_prefix prefix;
 
@@ -245,6 +263,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     _Alignas(64) rb_word deaths[SB_REASONS]; /* by enum sb_reason */
     struct sb_death last_deaths[SB_DEATHS];  /* the one with `nth` stands at (nth - 1) % SB_DEATHS */
     struct sb_last_loss last_losses[SB_LAST_LOSSES]; /* one for each receiver and reason; written and kept likewise */
+    struct sb_keyed keyed[SB_KEYED_GROUPS];         /* kept likewise */
 };
 
 /* Eight buckets an octave: bucket b begins at sb_latency_floor(b) ns. */
@@ -393,6 +412,13 @@ enum sb_down_state {
     SB_DOWN_ENDED = 5, /* the bus has ended for it, and stays for others, which wait for the next dispatcher */
 };
 
+/* Why the dispatcher does not route by an interest. */
+enum sb_refusal {
+    SB_REFUSED_KEY = 1,   /* its group has another key or pattern */
+    SB_REFUSED_GROUP = 2, /* other members have no key, or it has none and they have */
+    SB_REFUSED_FULL = 3,  /* there are too many groups with a key */
+};
+
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
     _Alignas(64) rb_word head;              /* dispatcher */
     rb_word need;                           /* dispatcher: ring me when your tail has reached this; ~0: no need */
@@ -440,6 +466,8 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
+    rb_word refused;                       /* dispatcher: the id of the interest that it refused last, which stays so */
+    rb_word refused_why;                   /* dispatcher: enum sb_refusal; both stored before `interests_seen` */
     rb_word event_known;                   /* dispatcher: the serial of the one that rings the endpoint's event; 0: none */
     struct sb_down_outgoing outgoing[SB_RINGS];
     struct sb_down_incoming incoming[SB_RINGS_IN];
@@ -470,6 +498,7 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 /* Its ring is incoming_ring[SB_DATA] of `down`, with `reclaim` as the tail; `forwarded` counts what has left it. */
 struct sb_backlog { /* the segment BACKLOG, followed by the data of its ring */
     struct sb_down down;
+    uint64_t former;     /* of a group with a key: whom the keys belonged to that wait here, sb_whom(); 0: of any other */
     char group[SB_NAME]; /* the queue group whose messages wait; empty: commands and requests */
     char type[SB_MAX_TYPE + 1]; /* of the message for which it was made */
 };

@@ -214,6 +214,8 @@ def interests(info: EndpointInfo) -> list[Text]:
         line = Text.assemble(f"  {role:11}", (interest.pattern, "bold"))
         if interest.group is not None:
             line.append(f"  group {interest.group}", "cyan")
+        if interest.key is not None:
+            line.append(f"  key {interest.key}", "cyan")
         if interest.overflow == "drop_newest":
             line.append("  drops the newest", "yellow")
         found.append(line)

@@ -1,0 +1,331 @@
+/* Of a group with a key, one member gets all messages of one key, in their order. */
+#include "harness.h"
+
+#define ID 2u /* the key is the second token */
+
+static struct peer *join_member(struct world *w, const char *name)
+{
+    struct peer *p = join(w, name);
+    subscribe_keyed(p, "o.*.>", "g", 1, ID);
+    return p;
+}
+
+/* Would `a` rather have this type's key than `b`? */
+static bool prefers(struct peer *a, struct peer *b, const char *type)
+{
+    uint64_t key = sb_key_hash((const uint8_t *)type, strlen(type), ID);
+    return sb_key_weight(key, a->generation) > sb_key_weight(key, b->generation);
+}
+
+/* A type whose key `a` would rather have than `b` or `c`. */
+static const char *type_of(struct peer *a, struct peer *b, struct peer *c)
+{
+    static char types[8][32];
+    static unsigned turn;
+    char *type = types[turn++ % 8];
+    for (int i = 0; i < 1000; i++) {
+        snprintf(type, sizeof types[0], "o.%d.x", i);
+        if (prefers(a, b, type) && prefers(a, c, type))
+            return type;
+    }
+    CHECK(false);
+    return NULL;
+}
+
+static void say_in_order(struct peer *source, const char *type, int from, int to)
+{
+    char text[16];
+    for (int i = from; i < to; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        CHECK(publish(source, type, text));
+    }
+    settle(source->world);
+}
+
+static void gets_in_order(struct peer *p, int from, int to)
+{
+    char text[16];
+    for (int i = from; i < to; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        GETS(p, text);
+        settle(p->world);
+    }
+}
+
+TEST(messages_of_one_key_go_to_one_member_however_busy_it_is)
+{
+    struct world *w = open_world((struct plan){.prefetch = 1});
+    struct peer *a = join_member(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    for (int i = 0; i < 40; i++) {
+        char type[32];
+        snprintf(type, sizeof type, "o.%d.%s", i % 10, i % 3 ? "new" : "old.er");
+        publish(source, type, "m");
+    }
+    settle(w);
+    struct message m;
+    uint32_t count = 0;
+    for (; take(a, &m); count++)
+        CHECK(prefers(a, b, m.type));
+    for (; take(b, &m); count++)
+        CHECK(prefers(b, a, m.type));
+    EQUAL(count, 40);
+    EQUAL(rb_load(&w->bus->backlogs_made), 0);
+    close_world(w);
+}
+
+TEST(a_key_that_moves_waits_until_its_former_owner_is_done_and_others_flow_on)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    const char *stays = type_of(a, b, b), *moves = type_of(b, a, a);
+    struct message m;
+    say_in_order(source, moves, 0, 3);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 3, 6);
+    say_in_order(source, stays, 0, 2);
+    GETS_NOTHING(b);
+    gets_in_order(a, 1, 3);
+    gets_in_order(a, 0, 2); /* of the other key */
+    GETS_NOTHING(b); /* the first is still in hand */
+    finish(a, &m);
+    settle(w); /* it rings by itself */
+    gets_in_order(b, 3, 6);
+    advance(w, SECOND);
+    say_in_order(source, moves, 6, 8);
+    gets_in_order(b, 6, 8);
+    GETS_NOTHING(a);
+    close_world(w);
+}
+
+TEST(what_a_dead_member_left_goes_first_to_the_new_owner)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    const char *type = type_of(a, b, b);
+    struct message m;
+    say_in_order(source, type, 0, 4);
+    CHECK(take(a, &m) && begin(a, &m));
+    die(a, SB_REASON_KILLED);
+    say_in_order(source, type, 4, 6);
+    CHECK(take(b, &m));
+    EQUAL(m.header.attempt, 2);
+    CHECK(strcmp(m.text, "1") == 0);
+    gets_in_order(b, 2, 6);
+    EQUAL(rb_load(&w->bus->lost) + rb_load(&w->bus->dead_letters), 0);
+    close_world(w);
+}
+
+TEST(who_closes_hands_over_once_it_has_drained)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    const char *type = type_of(a, b, b);
+    say_in_order(source, type, 0, 3);
+    say_closing(a);
+    say_in_order(source, type, 3, 5);
+    GETS_NOTHING(b);
+    gets_in_order(a, 0, 2);
+    GETS_NOTHING(b);
+    say_closed(a); /* the last goes on, and first */
+    gets_in_order(b, 2, 5);
+    close_world(w);
+}
+
+TEST(who_leaves_the_group_hands_over_and_keeps_the_rest)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    uint64_t id = subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    const char *type = type_of(a, b, b);
+    subscribe(a, "news");
+    say_in_order(source, type, 0, 2);
+    remove_interest(a, id);
+    say_in_order(source, type, 2, 4);
+    say_in_order(source, "news", 7, 8);
+    GETS_NOTHING(b);
+    gets_in_order(a, 0, 2);
+    gets_in_order(b, 2, 4);
+    gets_in_order(a, 7, 8);
+    close_world(w);
+}
+
+TEST(who_hangs_holds_up_the_keys_that_leave_it_and_no_others)
+{
+    struct world *w = new_world();
+    struct peer *hung = join_member(w, "hung"), *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    const char *from_hung = NULL, *from_a = NULL;
+    for (int i = 0; i < 200 && !(from_hung && from_a); i++) { /* both would go to b */
+        static char types[200][32];
+        snprintf(types[i], sizeof types[i], "o.%d.x", i);
+        if (!prefers(b, a, types[i]) || !prefers(b, hung, types[i]))
+            continue;
+        *(prefers(hung, a, types[i]) ? &from_hung : &from_a) = types[i];
+    }
+    CHECK(from_hung && from_a);
+    say_in_order(source, from_hung, 0, 1);
+    say_in_order(source, from_a, 0, 1);
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, from_hung, 1, 3);
+    say_in_order(source, from_a, 1, 3);
+    GETS_NOTHING(b);
+    gets_in_order(a, 0, 1);
+    gets_in_order(b, 1, 3);
+    GETS_NOTHING(b);
+    struct peer *later = join_member(w, "later"); /* waits, as long as that is not settled */
+    advance(w, SECOND);
+    say_in_order(source, type_of(later, a, a), 0, 0);
+    die(hung, SB_REASON_KILLED);
+    gets_in_order(b, 0, 3);
+    advance(w, SECOND);
+    const char *its = NULL;
+    for (int i = 0; i < 1000 && !its; i++) {
+        static char type[32];
+        snprintf(type, sizeof type, "o.%d.y", i);
+        its = prefers(later, a, type) && prefers(later, b, type) ? type : NULL;
+    }
+    say_in_order(source, its, 0, 2);
+    gets_in_order(later, 0, 2);
+    close_world(w);
+}
+
+TEST(a_fan_out_that_waits_for_a_full_owner_goes_to_the_next_when_the_key_moves)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = 100 * SECOND});
+    struct size small = {.data_in = 1024};
+    struct peer *a = join_sized(w, "a", small), *ear = join(w, "ear"), *source = join(w, "source"), *b = join(w, "b");
+    subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    subscribe(ear, "o.>");
+    const char *type = type_of(b, a, a);
+    say_in_order(source, type, 0, 20);
+    CHECK(dp_todo_stands(&w->f->ports[source->slot]));
+    subscribe_keyed(b, "o.*.>", "g", 3, ID);
+    GETS_NOTHING(b);
+    uint32_t n = 0;
+    for (struct message m; take(a, &m); n++)
+        EQUAL(atoi(m.text), n);
+    CHECK(n > 0 && n < 20);
+    settle(w);
+    gets_in_order(b, (int)n, 20);
+    gets_in_order(ear, 0, 20);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    close_world(w);
+}
+
+TEST(a_full_owner_makes_its_sources_wait_and_then_what_is_lost_is_counted)
+{
+    struct world *w = new_world();
+    struct peer *a = join_sized(w, "a", (struct size){.data_in = 1024}), *source = join(w, "source");
+    subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    say_in_order(source, "o.1.x", 0, 20);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    advance(w, 3 * SECOND);
+    CHECK(rb_load(&a->down->lost_by[SB_LOSS_SLOW]) > 0);
+    EQUAL(count_messages(a) + rb_load(&a->down->lost), 20);
+    close_world(w);
+}
+
+TEST(members_that_disagree_about_the_key_are_refused)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *b = join(w, "b"), *source = join(w, "source");
+    uint64_t id = subscribe_keyed(b, "o.*.>", "g", 1, 4);
+    EQUAL(rb_load(&b->down->refused), id);
+    EQUAL(rb_load(&b->down->refused_why), SB_REFUSED_KEY);
+    id = subscribe_keyed(b, "o.*.*", "g", 1, ID);
+    EQUAL(rb_load(&b->down->refused), id);
+    id = subscribe_group(b, "o.*.>", "g", 1);
+    EQUAL(rb_load(&b->down->refused_why), SB_REFUSED_GROUP);
+    remove_interest(b, id);
+    subscribe_group(b, "o.*.>", "h", 2);
+    id = subscribe_keyed(a, "o.*.>", "h", 2, ID);
+    EQUAL(rb_load(&a->down->refused), id);
+    EQUAL(rb_load(&a->down->refused_why), SB_REFUSED_GROUP);
+    say_in_order(source, "o.1.x", 0, 10);
+    gets_in_order(a, 0, 10);
+    EQUAL(count_messages(b), 10); /* of the other group */
+    close_world(w);
+}
+
+TEST(a_group_that_nobody_is_in_any_more_may_have_another_key)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *source = join(w, "source");
+    uint64_t id = subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    say_in_order(source, "o.1.x", 0, 2);
+    gets_in_order(a, 0, 2);
+    remove_interest(a, id);
+    advance(w, SECOND);
+    EQUAL(rb_load(&w->bus->keyed[0].key), 0);
+    subscribe_keyed(a, "o.*.>", "g", 1, 4);
+    EQUAL(rb_load(&a->down->refused), 0);
+    say_in_order(source, "o.1.x", 2, 3);
+    gets_in_order(a, 2, 3);
+    close_world(w);
+}
+
+TEST(a_change_of_members_is_told_of_behind_the_messages_of_before)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    struct message m;
+    subscribe(a, "$bus.group.rebalanced");
+    subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    CHECK(take(a, &m) && mentions(&m, "joined"));
+    const char *moves = type_of(b, a, a);
+    say_in_order(source, moves, 0, 2);
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 2, 3);
+    gets_in_order(a, 0, 2);
+    GETS_NOTHING(b);
+    CHECK(take(a, &m));
+    CHECK(mentions(&m, "joined") && mentions(&m, "o.*.>") && mentions(&m, "members"));
+    settle(w);
+    gets_in_order(b, 2, 3);
+    die(b, SB_REASON_KILLED);
+    CHECK(take(a, &m));
+    CHECK(mentions(&m, "died"));
+    close_world(w);
+}
+
+TEST(what_was_given_back_comes_to_the_owner_again)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    const char *type = type_of(a, b, b);
+    struct message m;
+    say_in_order(source, type, 0, 1);
+    CHECK(begin(a, &m));
+    struct sb_record h = m.header;
+    h.kind = SB_NACK;
+    h.attempt = 2;
+    CHECK(put(a, SB_DATA, h, type, "0", 1));
+    flush(a);
+    finish(a, &m);
+    settle(w);
+    GETS_NOTHING(b);
+    CHECK(take(a, &m));
+    EQUAL(m.header.attempt, 2);
+    close_world(w);
+}
+
+TEST(a_successor_comes_to_the_same_owners_and_keeps_what_waits_in_order)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    const char *moves = type_of(b, a, a);
+    say_in_order(source, moves, 0, 2);
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 2, 4);
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+    say_in_order(source, moves, 4, 5);
+    GETS_NOTHING(b);
+    gets_in_order(a, 0, 2);
+    gets_in_order(b, 2, 5);
+    EQUAL(rb_load(&w->bus->keyed[0].epoch), 3);
+    close_world(w);
+}
