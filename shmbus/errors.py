@@ -20,6 +20,8 @@ class Wording:
 
     longer = "timeout="
     """What makes a call wait longer."""
+    at_least = "at_least="
+    """What says how many replies are wanted."""
     endpoints = "bus.endpoints()"
     """What lists the endpoints of a bus."""
     route = "bus.route()"
@@ -365,8 +367,8 @@ class EndpointDied(RequestError):
         if not self.begun:
             return (
                 f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) and had not begun "
-                f"{self.type!r}, which nobody else handles. Send it again once somebody does: "
-                "that is harmless"
+                f"{self.type!r}, which nobody else could take. Send it again once somebody "
+                "handles it: that is harmless"
             )
         return (
             f"endpoint {self.endpoint!r}{pid} is gone ({self.reason}) with {self.type!r} in hand; "
@@ -402,6 +404,56 @@ class InvalidArguments(RemoteError):
             f"{self.type}: {self.message} (refused by endpoint {self.endpoint!r}). Make the caller "
             "and its class agree with the service (shmbus describe), or restart the older of both"
         )
+
+
+class Withdrawn(RequestError):
+    """One of those that were asked together was not waited for any more, since enough had
+    replied, or too few still could."""
+
+    endpoint: str
+    replies: int
+    """From others, by then."""
+    enough: bool
+    """Whether those were as many as were wanted."""
+
+    def _explain(self) -> str:
+        why = "as many as were wanted" if self.enough else "and too few others still could"
+        return (
+            f"{self.type!r} was withdrawn from endpoint {self.endpoint!r}, which had not replied: "
+            f"{self.replies} had, {why}. To wait for all, leave out {self._by.at_least}"
+        )
+
+
+class TooFewReplies(RequestError):
+    """Of those that were asked together, fewer replied than were wanted. `results` has what became
+    of each; when it is pickled, the errors among it."""
+
+    endpoint: str
+    """That asked."""
+    wanted: int
+    replies: int
+    results: dict[str, Any]
+    """By the name of the endpoint that was asked: its reply, a `Message`, or the error that came
+    instead."""
+
+    def _explain(self) -> str:
+        failures = [f"{name}: {type(r).__name__}" for name, r in self._failures().items()]
+        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+        why = f" ({', '.join(failures[:3])}{more})" if failures else ""
+        return (
+            f"endpoint {self.endpoint!r} wanted {self.wanted} replies to {self.type!r} and has "
+            f"{self.replies}, of {len(self.results)} that it asked{why}. Start more of them "
+            f"({self._by.wait_for(self.type)}), give them more time ({self._by.longer}), or want "
+            f"fewer ({self._by.at_least})"
+        )
+
+    def _failures(self) -> dict[str, Any]:
+        return {name: r for name, r in self.results.items() if isinstance(r, BusError)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, (error, data), state = super().__reduce__()
+        failures = self._failures()
+        return make, (error, data | {"results": failures}), state | {"results": failures}
 
 
 class ReplyLost(RequestError):

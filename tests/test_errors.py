@@ -70,13 +70,18 @@ FACTS: dict[str, object] = {
     "service": "calc",
     "method": "add",
     "closed": False,
+    "enough": True,
+    "wanted": 3,
+    "replies": 1,
+    "results": {},
 }
 
 
 GROUPS: dict[type[BusError], str] = {
     errors.NotAccepted: "QueueFull RequestsFull MessageTooLarge EncodeError",
     errors.PeerFailed: "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost "
-    "InvalidArguments CorrelationCollision DecodeError InvalidResult WaitTimeout",
+    "InvalidArguments CorrelationCollision Withdrawn TooFewReplies DecodeError InvalidResult "
+    "WaitTimeout",
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
     "SegmentError NotSupported NoResource NoThread",
@@ -119,7 +124,7 @@ def test_who_catches_a_group_catches_its_members_and_no_others(cls: type[BusErro
 
 def test_whatever_ends_a_request_without_its_reply_is_a_request_error() -> None:
     ends = "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost"
-    ends += " InvalidArguments CorrelationCollision"
+    ends += " InvalidArguments CorrelationCollision Withdrawn TooFewReplies"
     assert {getattr(errors, name) for name in ends.split()} == set(descendants(errors.RequestError))
 
 

@@ -617,6 +617,31 @@ def test_a_handler_that_takes_too_long(bus: shmbus.Bus, attach: Attach) -> None:
     go_on.set()
 
 
+def test_one_of_several_that_is_not_waited_for_any_more(bus: shmbus.Bus, attach: Attach) -> None:
+    quick, slow = attach("quick"), attach("slow")
+    quick.handle("x", lambda message: None)
+    slow.handle("x", lambda message: None)
+    quick.start()
+    found = attach("client").gather("x", at_least=1, timeout=60)["slow"]
+    with provoked(
+        errors.Withdrawn, "leave out at_least=", type="x", endpoint="slow", replies=1, enough=True
+    ):
+        raise found  # type: ignore[misc]
+
+
+def test_fewer_replies_than_are_wanted(bus: shmbus.Bus, attach: Attach) -> None:
+    with provoked(
+        errors.TooFewReplies,
+        "want fewer (at_least=)",
+        type="x",
+        endpoint="client",
+        wanted=2,
+        replies=0,
+        results={},
+    ):
+        attach("client").gather("x", at_least=2, timeout=60)
+
+
 def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client", settings=shmbus.Settings(reply_bytes=8192)), attach("server")
     server.handle("x", lambda message: bytes(5000))

@@ -19,19 +19,23 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.endpoint import endpoint as synchronous
-from shmbus.endpoint._kernel import Batch as KernelBatch
 from shmbus.endpoint._kernel import (
+    Addressee,
     Deadline,
+    Found,
     Gate,
     Looped,
     LoopIteration,
     LoopReply,
     Message,
+    dispatcher_from,
     in_force,
     until,
     ways,
 )
+from shmbus.endpoint._kernel import Batch as KernelBatch
 from shmbus.endpoint.many import window_of
+from shmbus.endpoint.matching import AsynchronousMatching, Matching
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
 from shmbus.endpoint.subscribing import OnError
 from shmbus.endpoint.subscribing import Subscription as Synchronous
@@ -46,6 +50,7 @@ from shmbus.shared.messages import Death
 from . import ending
 from .batch import Batch
 from .ending import Ending
+from .gathering import gather
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import in_thread, to_the_end
 from .turns import Turns
@@ -231,12 +236,19 @@ class Endpoint:
         return await self._ask(type, payload, deadline, reply_type, 1)
 
     async def _ask(
-        self, type: str, payload: object, deadline: Deadline, reply_type: Any, attempt: int
+        self,
+        type: str,
+        payload: object,
+        deadline: Deadline,
+        reply_type: Any,
+        attempt: int,
+        to: Addressee | None = None,
     ) -> Message:
         reply: LoopReply = LoopReply.__new__(LoopReply)
-        if not self._looped.ask(reply, type, payload, deadline, reply_type, attempt, False):
+        ask = partial(self._looped.ask, reply, type, payload, deadline, reply_type, attempt)
+        if not ask(False, to):
             await self._turns.line.wait(
-                lambda: self._looped.ask(reply, type, payload, deadline, reply_type, attempt, True),
+                lambda: ask(True, to),
                 deadline.left,
                 lambda: (
                     self._looped.table_full(type, deadline.seconds)
@@ -304,6 +316,39 @@ class Endpoint:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def gather(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        at_least: int | None = None,
+        reply_type: Any = None,
+        inherit_deadline: bool = True,
+    ) -> dict[str, Message | errors.BusError]:
+        """Send a request to every endpoint that handles this type, by the most specific pattern or
+        not, and wait for the reply of each: replies by the endpoint's name, or the error that came
+        instead. This endpoint is among them if it handles it and receives. Cancelling the task
+        withdraws all. Arguments and errors are those of `shmbus.Endpoint.gather`."""
+        self._here()
+        deadline = until(timeout, in_force() if inherit_deadline else None)
+        found = await self._query(patterns.check_type(type), deadline)
+        answers = bool(self._turns.runs or len(self._turns.receivers))
+        gathering = self._inner._gathering(type, found, deadline, at_least, answers)
+        return await gather(
+            self._looped, self._turns, gathering, type, payload, deadline, reply_type
+        )
+
+    async def _query(self, pattern: str, deadline: Deadline) -> Found:
+        requests, found = self._inner._requests, None
+        to: Addressee | None = dispatcher_from(0)
+        while to is not None:
+            more = requests.found_in(await self._ask(pattern, None, deadline, None, 1, to))
+            found = more if found is None else requests.add(found, more)
+            to = requests.more_of(found)
+        assert found is not None
+        return found
 
     # Interests -------------------------------------------------------------------------------
 
@@ -630,6 +675,29 @@ class Endpoint:
             await asyncio.sleep(pause)
             if self._turns.over:
                 raise errors.EndpointClosed(endpoint=self.name)
+
+    def matched(self, type: str, *, handlers: bool = False) -> int:
+        """How many endpoints would get an event of this type, or handle commands and requests of
+        it, as `shmbus.Endpoint.matched`. Nothing is awaited: where the routes have changed, the
+        loop waits some 0.1 ms, and 20 at the most."""
+        self._here()
+        return self._inner.matched(type, handlers=handlers)
+
+    async def on_match(self, pattern: str, callback: Callable[[int], Any]) -> Subscription:
+        """Call `callback`, an `async def` or a plain function, in the loop with the number of
+        receivers when the first endpoint comes that would get events of any type which `pattern`
+        matches, and with 0 when the last one has gone, as `shmbus.Endpoint.on_match`."""
+        self._here()
+        asynchronous = is_asynchronous(callback)
+        told = AsynchronousMatching(callback) if asynchronous else Matching(callback)
+        gate = self._gate(told, 1) if asynchronous else None
+        inner = await in_thread(
+            self.name,
+            "subscribing",
+            lambda: self._inner._subscribing.on_match(pattern, callback, told, gate=gate),
+            undo=Synchronous.close,
+        )
+        return Subscription(inner, self._apart)
 
     def on_death(self, name: str, callback: Callable[[Death], Any]) -> Subscription:
         """Call `callback`, an `async def` or a plain function, in the loop once when the endpoint

@@ -165,6 +165,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t inside
         ep_request *requests
         uint32_t alerting
+        uint64_t completions
         uint64_t cancels_seen
         uint8_t cancels[EP_CANCELS][16]
         uint32_t completed
@@ -328,6 +329,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         EP_WANT_ALONE
         EP_WANT_ANSWERED
         EP_WANT_EVENT
+        EP_WANT_COMPLETION
     cdef struct ep_waiter:
         uint32_t want
         uint32_t index

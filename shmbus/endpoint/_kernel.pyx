@@ -53,7 +53,7 @@ from shmbus.settings import BatchLimits
 from shmbus.shared.failures import encode_failure, remote_error
 from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap
-from shmbus.shared.patterns import check_type
+from shmbus.shared.patterns import check_pattern, check_type
 
 cimport cython
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
@@ -67,12 +67,14 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 __all__ = [
+    "Addressee",
     "Batch",
     "Callbacks",
     "Connection",
     "Deadline",
     "EndpointCore",
     "EventCallback",
+    "Found",
     "Gate",
     "Iteration",
     "Job",
@@ -88,6 +90,7 @@ __all__ = [
     "append_interest",
     "deadline_in_context",
     "deadline_of",
+    "dispatcher_from",
     "in_force",
     "prepare_up",
     "until",
@@ -112,6 +115,7 @@ include "kernel/answers.pxi"
 include "kernel/nacks.pxi"
 include "kernel/outflows.pxi"
 include "kernel/receiving.pxi"
+include "kernel/queries.pxi"
 include "kernel/requests.pxi"
 include "kernel/streams.pxi"
 include "kernel/batch.pxi"

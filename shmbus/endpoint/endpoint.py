@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.services.calling import caller, client, streaming_caller
@@ -22,25 +23,31 @@ from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
 from shmbus.shared.messages import Death
 
-from ._kernel import EndpointCore, Message, in_force
+from ._kernel import Deadline, EndpointCore, Found, Message, in_force, until
 from .deaths import DeathWatch
 from .ending import Ending
 from .flag import Flag
 from .futures import Pump
+from .gathering import Gathering, gather
 from .interests import Callback, Interests
 from .many import ask_many, window_of
+from .matching import Matching
 from .retry import Retry, check_retry
 from .returns import Returns
 from .runners import Runners
 from .seat import Seat
 from .subscribing import CONFIRM, OnError, Subscribing, Subscription, check_callable
-from .trouble import Explanations, conflict, inside_run
+from .trouble import Explanations, Trouble, conflict, inside_run
 from .upcalls import Upcalls
 
 if TYPE_CHECKING:
     from shmbus.views.observe import BusView
 
 log = logging.getLogger("shmbus")
+
+LOOK = 0.02
+"""Seconds that `matched` waits for the dispatcher, before it looks for itself, which takes some
+milliseconds."""
 
 Function = TypeVar("Function", bound=Callback)
 T = TypeVar("T")
@@ -162,6 +169,60 @@ class Endpoint(EndpointCore):
         limit = window_of(window, self._requests.limit)
         outer = in_force() if inherit_deadline else None
         return ask_many(self, items, seconds(timeout), outer, limit, reply_type)
+
+    def gather(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        at_least: int | None = None,
+        reply_type: Any = None,
+        inherit_deadline: bool = True,
+    ) -> dict[str, Message | errors.BusError]:
+        """Send a request to every endpoint that handles this type, by the most specific pattern or
+        not, and wait for the reply of each: replies by the endpoint's name, or the error that came
+        instead.
+
+        Whom it asks is settled at the beginning, this endpoint included if another thread of it
+        receives; nobody else gets the request. Each of them is in the result: `EndpointDied`,
+        `RequestTimeout`, `RemoteError`, and what else `request` raises, say what became of it. It
+        returns as soon as all have answered, empty where nobody is there. `timeout`: seconds for
+        all together; None waits for ever. `at_least`: return as soon as so many have replied; the
+        others are withdrawn, and have `Withdrawn` in the result. `TooFewReplies`, which has the
+        results, is raised as soon as fewer than that can. `reply_type`, `inherit_deadline`: as with
+        `request`. Raises `TooFewReplies`, `RequestTimeout` (the dispatcher does not say who is
+        there), `BusDown`, `InvalidSetting`, and like `publish`, except for `QueueFull`.
+        """
+        deadline = until(timeout, in_force() if inherit_deadline else None)
+        found = self._requests.query(patterns.check_type(type), deadline)
+        gathering = self._gathering(type, found, deadline, at_least, self._receives_beside())
+        return gather(
+            self._requests,
+            gathering,
+            type,
+            payload,
+            deadline,
+            reply_type,
+            self._require_open,
+        )
+
+    def _require_open(self) -> None:
+        if self._connection.trouble() & Trouble.CLOSED_HERE:
+            raise errors.EndpointClosed(endpoint=self.name)
+
+    def _gathering(
+        self, type: str, found: Found, deadline: Deadline, at_least: int | None, answers: bool
+    ) -> Gathering:
+        """`answers`: whether this endpoint itself could answer."""
+        if at_least is not None:
+            check_count("at_least", at_least)
+        asked = [a for a in found.addressees if answers or not self._requests.is_self(a)]
+        return Gathering(self.name, type, asked, deadline, at_least)
+
+    def _receives_beside(self) -> bool:
+        """Whether another thread than the calling one receives."""
+        return bool(self._running.others) or self._awaited
 
     # Interests -------------------------------------------------------------------------------
 
@@ -479,6 +540,30 @@ class Endpoint(EndpointCore):
                 )
             yield pause
             pause = min(pause * 1.5, 0.02)
+
+    def on_match(self, pattern: str, callback: Callable[[int], object]) -> Subscription:
+        """Call `callback` with the number of receivers when the first endpoint comes that would get
+        events of any type which `pattern` matches, at once if there are some, and with 0 when the
+        last one has gone: so nothing need be produced while nobody is there.
+
+        Receivers are those that subscribe and the members of groups, this endpoint included. Who
+        runs other callbacks of this endpoint runs this one, too, one call at a time; what comes and
+        goes meanwhile is not told of one by one. Closing what is returned ends it. Raises like
+        `subscribe`.
+        """
+        self._connection.require_own()
+        return self._subscribing.on_match(pattern, callback, Matching(callback))
+
+    def _count_matches(self, pattern: str, handlers: bool) -> int:
+        patterns.check_pattern(pattern)
+        with suppress(errors.BusDown, errors.RequestTimeout):
+            self._connection.require(served=True)
+            found = self._requests.query(pattern, until(LOOK, None))
+            self._learn_matches(pattern, found)
+            return found.handlers if handlers else found.receivers
+        role: Literal["handle", "subscribe"] = "handle" if handlers else "subscribe"
+        self._connection.require()
+        return sum(1 for info in self.bus.find(pattern, role=role) if info.routed)
 
     def on_death(self, name: str, callback: Callable[[Death], None]) -> Subscription:
         """Call `callback` once when the endpoint of this name ends, however it does, or at once if

@@ -16,7 +16,11 @@ from .payloads import Types
 
 Callback = Callable[[Message], Any]
 
+MATCHED = "$bus.matched"
+"""The type of what the dispatcher tells an interest of the role MATCH alone."""
+
 _ADDRESSED = InterestFlag.DROP_OLDEST | InterestFlag.LATEST
+_EVENTS = (InterestRole.SUBSCRIBE, InterestRole.MATCH)
 _GROUPS = GROUPS - 1  # the first bit is that of plain subscriptions
 
 
@@ -48,7 +52,12 @@ class LocalInterest(msgspec.Struct, frozen=True):
     @property
     def addressed(self) -> bool:
         """Whether it gets only what comes for it alone, not what comes for all plain ones."""
-        return bool(self.flags & _ADDRESSED)
+        return bool(self.flags & _ADDRESSED) or self.role == InterestRole.MATCH
+
+    @property
+    def received(self) -> str:
+        """The pattern of the types that come for it."""
+        return MATCHED if self.role == InterestRole.MATCH else self.pattern
 
 
 def _is_called(interest: LocalInterest) -> bool:
@@ -89,13 +98,13 @@ class Interests:
     def add(self, interest: LocalInterest) -> None:
         """One more."""
         self._by_id[interest.id] = interest
-        self.patterns.add(interest.pattern, interest.id)
+        self.patterns.add(interest.received, interest.id)
         self._count(interest, 1)
 
     def discard(self, interest: LocalInterest) -> None:
         """One less, if it is there."""
         if self._by_id.pop(interest.id, None) is not None:
-            self.patterns.remove(interest.pattern, interest.id)
+            self.patterns.remove(interest.received, interest.id)
             self._count(interest, -1)
 
     def _count(self, interest: LocalInterest, step: int) -> None:
@@ -147,7 +156,7 @@ class Interests:
         # One that another thread has just removed is missing.
         found = [i for i in map(self._by_id.get, keys) if i is not None]
         best = next((i for i in found if i.role == InterestRole.HANDLE), None)
-        events = sorted((i for i in found if i.role == InterestRole.SUBSCRIBE), key=lambda i: i.id)
+        events = sorted((i for i in found if i.role in _EVENTS), key=lambda i: i.id)
         yielded = [i for i in events if not _is_called(i)]
         types = [i.payload_type for i in yielded if i.payload_type is not None and not i.addressed]
         return Callbacks(

@@ -164,6 +164,25 @@ class Subscribing:
                 LocalInterest(id=next(self._ids), role=InterestRole.OBSERVE, pattern=pattern)
             )
 
+    def on_match(
+        self, pattern: str, callback: object, told: Callback, *, gate: Gate | None = None
+    ) -> Subscription:
+        """`told`: what is called for what the dispatcher tells."""
+        patterns.check_pattern(pattern)
+        if callback is None:
+            raise TypeError(f"nothing is to be called for {pattern!r}: give a callback")
+        check_callable(callback, pattern, asynchronous=gate is not None)
+        with self._lock:
+            return self._add(
+                LocalInterest(
+                    id=next(self._ids),
+                    role=InterestRole.MATCH,
+                    pattern=pattern,
+                    function=told,
+                    gate=gate,
+                )
+            )
+
     def handle(
         self,
         pattern: str,

@@ -105,6 +105,10 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         uint32_t pid
         uint64_t limit
         char name[48]
+    struct sb_found:
+        uint64_t version
+        uint32_t receivers
+        uint32_t handlers
     struct sb_grant:
         uint64_t bytes
     struct sb_tap:
@@ -328,6 +332,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word backlogs_made
         rb_word attached
         rb_word wills
+        rb_word routes_version
         rb_word bell
         rb_word heartbeat_ns
         rb_word control_ns

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001CF853279
+LAYOUT = 0x00000001D25AA2BB
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -185,7 +185,7 @@ class JournalKind(IntEnum):
     NONE = 0
     RUN = 1  # a run goes to a target
     LOST = 2  # a run is counted lost at a target
-    ERROR = 3  # a request ends with an error
+    ERROR = 3  # a request ends with an error, or a query with its answer
 
 
 class RowState(IntEnum):
@@ -365,6 +365,13 @@ FAULT = _structure(
     ("name", "S48", 16),
 )
 
+FOUND = _structure(
+    16,
+    ("version", "<u8", 0),
+    ("receivers", "<u4", 8),
+    ("handlers", "<u4", 12),
+)
+
 GRANT = _structure(
     8,
     ("bytes", "<u8", 0),
@@ -503,6 +510,7 @@ BUS = _structure(
     ("backlogs_made", "<u8", 336),
     ("attached", "<u8", 344),
     ("wills", "<u8", 352),
+    ("routes_version", "<u8", 360),
     ("bell", "<u8", 384),
     ("heartbeat_ns", "<u8", 448),
     ("control_ns", "<u8", 456),
@@ -743,6 +751,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_answer": ANSWER,
     "sb_record": RECORD,
     "sb_fault": FAULT,
+    "sb_found": FOUND,
     "sb_grant": GRANT,
     "sb_tap": TAP,
     "sb_ring_descriptor": RING_DESCRIPTOR,

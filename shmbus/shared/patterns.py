@@ -22,7 +22,7 @@ from shmbus.limits import MAX_TYPE
 from .layout import InterestFlag
 from .methods import MethodInfo
 
-Role = Literal["subscribe", "handle", "tap"]
+Role = Literal["subscribe", "handle", "tap", "match"]
 Overflow = Literal["block", "drop_newest", "drop_oldest", "latest"]
 
 OVERFLOWS: dict[Overflow, int] = {
@@ -126,14 +126,15 @@ def specificity(pattern: str) -> tuple[int, ...]:
 
 
 class Interest(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription, handler or tap of one endpoint."""
+    """A subscription, handler or tap of one endpoint, or its wish to be told of receivers."""
 
     endpoint: str
     """Its name."""
     pattern: str
     """Of the types that it wants."""
     role: Role = "subscribe"
-    """How it wants them: subscribe (events), handle (commands and requests) or tap (copies)."""
+    """How it wants them: subscribe (events), handle (commands and requests) or tap (copies). Or
+    match: none of them, but to be told whether anybody receives them (`on_match`)."""
     group: str | None = None
     """Of a subscription: the group whose members share the events; None: it gets all."""
     overflow: Overflow = "block"
@@ -217,7 +218,7 @@ def route(
     (``waiting``: group, and their names in order), it waits in a backlog until one is free. Of a
     group with a key it goes to whoever owns that (``owners``: endpoints by group), free or not.
     """
-    found = [i for i in interests if covers(i.pattern, type)]
+    found = [i for i in interests if i.role != "match" and covers(i.pattern, type)]
     load = load or (lambda endpoint: 0)
     why_not_free = why_not_free or (lambda endpoint: "")
 

@@ -162,7 +162,9 @@ class EndpointView:
             slow=bool(health & _SLOW),
             since=int(row["since_wall_ns"]) / 1e9,
             last_progress=clock.at(progress) if progress else None,
-            patterns=tuple(dict.fromkeys(i.pattern for i in interests if i.role != "tap")),
+            patterns=tuple(
+                dict.fromkeys(i.pattern for i in interests if i.role in ("subscribe", "handle"))
+            ),
             groups=tuple(dict.fromkeys(i.group for i in interests if i.group is not None)),
             interests=interests,
             routed=its["interests_seen"] >= version,

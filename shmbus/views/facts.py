@@ -289,7 +289,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         """Whether all of its interests lose messages rather than delay senders: taps, and
         subscriptions with ``drop_newest``."""
         return bool(self.interests) and all(
-            i.role == "tap" or i.overflow == "drop_newest" for i in self.interests
+            i.role in ("tap", "match") or i.overflow == "drop_newest" for i in self.interests
         )
 
 

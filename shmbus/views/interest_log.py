@@ -17,6 +17,7 @@ _ROLES: dict[int, Role] = {
     layout.InterestRole.SUBSCRIBE: "subscribe",
     layout.InterestRole.HANDLE: "handle",
     layout.InterestRole.OBSERVE: "tap",
+    layout.InterestRole.MATCH: "match",
 }
 
 

@@ -19,6 +19,8 @@ from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Rin
 from .facts import ago, deaths, facts_of, fields, limits, lost, when
 from .tables import below
 
+_ROLES = {"match": "is told of receivers of"}
+
 
 @click.command(short_help="Show all facts about a bus or an endpoint.")
 @click.argument("endpoint", required=False, shell_complete=complete_endpoint)
@@ -135,7 +137,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         if i.key:
             group += f", key {i.key}"
         lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
-        lines.append(f"  {i.role}s {i.pattern}{group}{lossy}")
+        lines.append(f"  {_ROLES.get(i.role, f'{i.role}s')} {i.pattern}{group}{lossy}")
     methods = [i.method for i in e.interests if i.method is not None]
     if methods:
         lines += ["  offers", *_methods(methods)]

@@ -199,6 +199,7 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
     RB_FAIL("departure.begun");
     dp_remove_interests(&f->routes, (uint16_t)port->slot);
     dp_tend_keyed(f);
+    dp_show_routes(f);
     dp_set_add(&f->departing, port->slot);
     dp_set_add(&f->active, port->slot);
     dp_wake_waiters(f, port);
@@ -268,14 +269,15 @@ static inline bool dp_still_wanted(const struct dp_port *requester, const struct
 }
 
 /* A request or send goes to another handler; without one, a request ends with an error, and so does one that was
- * begun. False: it must wait. */
+ * begun, or is for that endpoint and no other. False: it must wait. */
 static inline bool dp_hand_on_work(struct dp_forwarder *f, const struct dp_span *span, bool begun,
                                    struct dp_route *route, const struct sb_record *h, const uint8_t *record)
 {
     struct dp_port *requester = h->kind == SB_REQUEST ? dp_port_of(f, sb_whom(h->peer, h->peer_generation)) : NULL;
     if (h->kind == SB_REQUEST && !dp_still_wanted(requester, h))
         return true; /* nobody waits for it */
-    if (route && route->handlers.count && !(requester && begun)) {
+    bool movable = !(requester && begun) && !(h->flags & SB_DIRECTED);
+    if (route && route->handlers.count && movable) {
         struct dp_port *target = &f->ports[dp_choose_handler(f, route, NULL)->slot];
         enum dp_space space = dp_give(f, span, target, h, record, SB_PLAIN, 0);
         if (space != DP_LOSE)

@@ -10,6 +10,7 @@
 #include "shmbus/dispatcher/native/drain.h"
 #include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
+#include "shmbus/dispatcher/native/tell.h"
 
 /* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,
  * with a slash: "/shmbus:UID:BUS". False: no memory or descriptor; it may be closed all the same. */
@@ -225,6 +226,7 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
     if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
         dp_listen(f, port);
     dp_look_for_space(f, port);
+    dp_tell_again(f, port);
     if (port->stalled)
         dp_note_taking(f, port);
     dp_look_at_limits(f, port);
@@ -363,6 +365,7 @@ static inline void dp_pass(struct dp_forwarder *f)
             dp_tend_backlogs(f);
         dp_visit_word(f, DP_BACKLOG_WORD);
     }
+    dp_tell_matchings(f);
     dp_ring_all(f);
     dp_account_latency(f);
     rb_add(&f->bus->passes, 1);

@@ -2,7 +2,7 @@
  * waits; what does not fit is counted.
  *
  * Offers: dp_emit, dp_emit_endpoint; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
- *         dp_fail_request. */
+ *         dp_fail_request, dp_end_request. */
 #pragma once
 
 #include "shmbus/dispatcher/native/choose.h"
@@ -104,6 +104,20 @@ static inline void dp_dead_letter(struct dp_forwarder *f, const struct sb_record
     dp_dead_letter_of(f, h, type, record + offset, h->length - offset, source, sender, reason);
 }
 
+/* What was written into the requester's reply ring ends the request in its pending entry `index`. With a span, the
+ * journal ties it to the records there. */
+static inline void dp_end_request(struct dp_forwarder *f, struct dp_port *requester, uint16_t index,
+                                  const struct dp_span *span)
+{
+    if (span)
+        dp_journal(f, SB_JOURNAL_ERROR, span, requester, SB_REPLIES, requester->in[SB_REPLIES].published, 0, index);
+    RB_FAIL("error.begin");
+    dp_publish(f, requester, SB_REPLIES, 1);
+    RB_FAIL("error.published");
+    if (index < requester->pending_count)
+        rb_store(&requester->given[index].done, SB_DONE_BY_ERROR);
+}
+
 /* An error in place of the reply to the requester's pending entry `index`, from the reserve of its reply ring. With
  * a span, the journal ties it to the records there. */
 static inline void dp_fail_request(struct dp_forwarder *f, struct dp_port *requester, const uint8_t id[16],
@@ -124,11 +138,5 @@ static inline void dp_fail_request(struct dp_forwarder *f, struct dp_port *reque
         rb_add(&f->bus->events_lost, 1); /* only a requester that re-uses entries without draining gets here */
         return;
     }
-    if (span)
-        dp_journal(f, SB_JOURNAL_ERROR, span, requester, SB_REPLIES, requester->in[SB_REPLIES].published, 0, index);
-    RB_FAIL("error.begin");
-    dp_publish(f, requester, SB_REPLIES, 1);
-    RB_FAIL("error.published");
-    if (index < requester->pending_count)
-        rb_store(&requester->given[index].done, SB_DONE_BY_ERROR);
+    dp_end_request(f, requester, index, span);
 }

@@ -23,13 +23,14 @@ static inline void dp_remember_target(struct dp_port *source, const struct sb_re
 /* The run is done with: tell who taps, and let go of it. */
 static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *target, enum sb_outcome outcome)
 {
-    if (dp_tapped(f))
+    uint16_t kind = f->run.header[0].kind;
+    bool message = kind != SB_CANCEL && kind != SB_CREDIT && kind != SB_QUERY;
+    if (dp_tapped(f) && message)
         dp_tap_run(f, target, outcome);
     dp_consume(f, &f->run.span);
     RB_FAIL("forward.consumed");
     f->run.span.source->refused_since_ns[f->run.span.ring] = 0; /* the next head of line has not waited */
-    uint16_t kind = f->run.header[0].kind;
-    if (!f->run.returned && kind != SB_CANCEL && kind != SB_CREDIT) /* its source has not counted it as sent */
+    if (!f->run.returned && message) /* its source has not counted it as sent */
         rb_add(&f->run.span.source->down->forwarded, f->run.count);
 }
 
@@ -139,7 +140,8 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         dp_set_add(&f->active, source->slot); /* to choose again once that one has departed */
         return ring == SB_REPLIES; /* nobody else can have those: the next look drops them */
     }
-    if (!choice.lossy) {
+    bool directed = run->header[0].flags & SB_DIRECTED && run->header[0].kind == SB_REQUEST;
+    if (!choice.lossy && !directed) { /* who asks many, one by one, does not wait behind one of them */
         uint64_t reserve = ring == SB_REPLIES ? target->reserve : 0;
         uint64_t end = rb_end_after(out, run->header[0].length) + reserve;
         enum dp_space space = dp_ask_for_space(f, source, (enum dp_line)run->span.ring, target, ring, end);
@@ -147,8 +149,20 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
             return space == DP_SPACE;
         run->count = 1;
     }
+    if (directed)
+        run->count = 1;
     dp_lose_run(f, target, choice.lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW);
     return true;
+}
+
+/* The endpoint that a request was for is not there (any more), and nobody else shall have it. */
+static inline void dp_refuse_directed(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
+                                      const struct dp_span *span)
+{
+    const struct dp_port *target = &f->ports[h->peer];
+    bool known = target->generation == h->peer_generation; /* and not another in its slot */
+    uint64_t reason = known && target->reason ? target->reason : SB_REASON_DIED;
+    dp_fail_request(f, source, h->correlation, SB_FAULT_ENDPOINT_DIED, known ? target : NULL, reason, span);
 }
 
 static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
@@ -166,16 +180,20 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
     } else if (verdict == DP_RETURNED) {
         dp_dead_letter_nacked(f, h->interests == SB_PLAIN ? "nobody handles it" : "its queue group has no member left");
         dp_restore(h);
+    } else if (verdict == DP_GONE) {
+        dp_refuse_directed(f, source, h, &run->span);
     } else if (verdict == DP_CANCEL) {
         dp_cancel(f, source, h);
     } else if (verdict == DP_CREDIT) {
         dp_credit(f, source, h);
+    } else if (verdict == DP_QUERY) {
+        dp_answer(f, source, h, run->record[0], &run->span);
     } else if (verdict == DP_COLLIDES) {
         dp_fail_request(f, source, h->correlation, SB_FAULT_COLLISION, source, 0, &run->span);
     } else {
         rb_add(&f->bus->orphans, run->span.ring == SB_REPLIES && h->kind != SB_PART);
     }
-    bool nobody = verdict == DP_NOBODY || verdict == DP_RETURNED;
+    bool nobody = verdict == DP_NOBODY || verdict == DP_RETURNED || verdict == DP_GONE;
     dp_finish_run(f, NULL, nobody ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);
 }
 

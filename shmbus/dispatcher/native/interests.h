@@ -1,7 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups. */
+ * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups; dp_show_routes. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -53,6 +53,16 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
     port->interests_serial = serial;
     port->interests_applied = 0;
     return DP_READ_ALL;
+}
+
+/* The routes have changed: whoever keeps what it has learnt of them sees that. Before it can know of the change in any
+ * other way. */
+static inline void dp_show_routes(struct dp_forwarder *f)
+{
+    if (f->routes_shown == f->routes.version)
+        return;
+    f->routes_shown = f->routes.version;
+    rb_store_release(&f->bus->routes_version, rb_load(&f->bus->routes_version) + 1);
 }
 
 /* The group that messages have come to it for with this bit, from now on. It stays when that is left: such messages may
@@ -145,6 +155,7 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
     }
     port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
+    dp_show_routes(f);
     rb_store_release(&port->down->interests_seen, version);
     dp_touch(f, port, SB_EVENT_STATE);
     return DP_READ_ALL;

@@ -70,6 +70,7 @@ struct dp_port {
     uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
     uint64_t lost_told_ns[SB_LOSSES]; /* when $bus.lost was last emitted about it; 0: never, see losses.h */
     bool stopped, stalled;
+    bool untold;             /* it could not be told that somebody is there, or nobody, see tell.h */
     uint32_t overdue;        /* its handlers that have taken longer than they may, at the last look */
     uint64_t overdue_told_since_ns; /* $bus.endpoint.overdue was emitted `overdue_told` times in the second from here */
     uint32_t overdue_told;
@@ -139,6 +140,7 @@ struct dp_forwarder {
     uint64_t backlogs_open;     /* a bit each */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
+    uint64_t routes_shown;      /* the version of the routes of which BUS tells */
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */

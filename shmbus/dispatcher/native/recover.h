@@ -294,5 +294,6 @@ static inline void dp_recover(struct dp_forwarder *f)
     dp_recover_rings(f);
     dp_await_interests(f);
     dp_tend_keyed(f);
+    dp_show_routes(f);
     dp_recover_ports(f);
 }

@@ -12,9 +12,10 @@
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
  *         dp_intern_group, dp_drop_group; dp_key_refused, dp_open_keyed, dp_close_keyed; dp_lookup and dp_pin_routes;
- *         dp_valid_tokens. */
+ *         dp_who_matches; dp_valid_tokens. */
 #pragma once
 
+#include "shmbus/dispatcher/native/matching.h"
 #include "shmbus/shared/native/key.h"
 #include "shmbus/shared/native/layout.h"
 #include "shmbus/shared/native/trie.h"
@@ -48,6 +49,7 @@ struct dp_interest { /* one interest of one endpoint */
     uint8_t role, bit, flags;
     struct dp_group *group;
     struct dp_node *node;
+    struct dp_matching *matching;               /* of a role SB_ROLE_MATCH */
     struct dp_interest *next, **link;           /* in its node */
     struct dp_interest *next_of_slot, **slot_link; /* in its endpoint */
 };
@@ -107,6 +109,7 @@ struct dp_routes {
     struct sb_keyed *keyed_at; /* in BUS; SB_KEYED_GROUPS */
     struct dp_keyed *keyed[SB_KEYED_GROUPS];
     uint32_t keyed_count;
+    struct dp_matchings matchings;
     uint64_t pinned_from; /* routes used since this look-up belong to the run and may not be replaced */
     struct dp_set_of_types *cache; /* DP_CACHE_SETS */
     struct dp_route *last; /* the route looked up before */
@@ -281,8 +284,34 @@ static inline bool dp_make_keyed(struct dp_routes *r, struct dp_group *g, const 
     return true;
 }
 
+/* One came (step: 1) or goes (-1): whoever asked whether anybody receives this is to know. */
+static inline void dp_count_receiver(struct dp_routes *r, const struct dp_interest *w, int step)
+{
+    char text[SB_MAX_TYPE];
+    if (!r->matchings.first || w->role != SB_ROLE_SUBSCRIBE)
+        return;
+    size_t length = sb_trie_pattern(&w->node->at, text);
+    dp_count_everywhere(&r->matchings, text + sizeof text - length, length, w->slot, step);
+}
+
+/* Of an endpoint that asks so from now on. False: no memory. */
+static inline bool dp_begin_matching(struct dp_routes *r, struct dp_interest *w, const char *pattern, size_t length)
+{
+    w->matching = dp_matching_open(&r->matchings, w->id, w->slot, r->slots, pattern, length);
+    for (uint32_t slot = 0; w->matching && slot < r->slots; slot++)
+        for (const struct dp_interest *of = r->of_slot[slot]; of; of = of->next_of_slot) {
+            char text[SB_MAX_TYPE];
+            size_t n = of->role == SB_ROLE_SUBSCRIBE ? sb_trie_pattern(&of->node->at, text) : 0;
+            if (n)
+                dp_matching_count(w->matching, text + sizeof text - n, n, of->slot, 1);
+        }
+    return w->matching;
+}
+
 static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w)
 {
+    if (w->matching)
+        dp_matching_close(w->matching);
     struct dp_interest_key key = {w->id, w->slot};
     sb_table_remove(&r->interests, sb_hash(&key, sizeof key, 3), w);
     *w->link = w->next;
@@ -305,13 +334,16 @@ static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64
 {
     struct dp_interest_key key = {id, slot};
     struct dp_interest *w = sb_table_find(&r->interests, sb_hash(&key, sizeof key, 3), dp_same_interest, &key);
-    if (w)
+    if (w) {
+        dp_count_receiver(r, w, -1);
         dp_forget_interest(r, w);
+    }
     return w != NULL;
 }
 
 static inline void dp_remove_interests(struct dp_routes *r, uint16_t slot)
 {
+    dp_count_none(&r->matchings, slot);
     while (r->of_slot[slot])
         dp_forget_interest(r, r->of_slot[slot]);
 }
@@ -321,7 +353,7 @@ static inline bool dp_interest_sound(const struct sb_interest *e, const char *pa
     if (e->key && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || pattern[0] == '$'))
         return false;
     return dp_valid_tokens(pattern, e->pattern_length, true) && e->bit < SB_GROUPS && e->role >= SB_ROLE_SUBSCRIBE &&
-           e->role <= SB_ROLE_OBSERVE && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || e->group_length);
+           e->role <= SB_ROLE_MATCH && (e->role != SB_ROLE_SUBSCRIBE || !e->bit || e->group_length);
 }
 
 /* False: nothing that a sound endpoint logs, or no memory. */
@@ -363,6 +395,11 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     dp_count_member(g, slot, 1);
     r->pattern_count++;
     r->version++;
+    dp_count_receiver(r, w, 1);
+    if (w->role == SB_ROLE_MATCH && !dp_begin_matching(r, w, pattern, e->pattern_length)) {
+        dp_forget_interest(r, w);
+        return false;
+    }
     return true;
 }
 
@@ -429,6 +466,8 @@ static inline void dp_match(void *of, struct sb_node *n)
         struct dp_receivers *receivers = &route->plain;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
+        else if (w->role == SB_ROLE_MATCH)
+            receivers = NULL;
         else if (w->role == SB_ROLE_HANDLE)
             receivers = most_specific ? &route->handlers : NULL;
         else if (w->bit)
@@ -541,6 +580,45 @@ static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *sha
         return r->last = route;
     }
     return dp_learn(r, set, hash, type, length);
+}
+
+/* Who matches ----------------------------------------------------------------------------------------------- */
+
+struct dp_matches { /* the endpoints, each once, whatever its interests are */
+    uint64_t receivers[SB_MAX_SLOTS / 64]; /* of events: plain subscribers and members of groups */
+    uint64_t handlers[SB_MAX_SLOTS / 64];  /* of commands and requests, by the most specific pattern or not */
+};
+
+static inline void dp_note_match(struct dp_matches *found, const struct dp_interest *w)
+{
+    if (w->role == SB_ROLE_SUBSCRIBE)
+        found->receivers[w->slot / 64] |= 1ull << (w->slot % 64);
+    else if (w->role == SB_ROLE_HANDLE)
+        found->handlers[w->slot / 64] |= 1ull << (w->slot % 64);
+}
+
+static inline void dp_note_matches(void *of, struct sb_node *n)
+{
+    for (const struct dp_interest *w = ((const struct dp_node *)n)->interests; w; w = w->next)
+        dp_note_match(of, w);
+}
+
+/* Who receives or handles this type, or some type that this pattern matches. Apart from the cache of types, which
+ * keeps what is sent. */
+static inline void dp_who_matches(struct dp_routes *r, const char *pattern, size_t length, struct dp_matches *found)
+{
+    memset(found, 0, sizeof *found);
+    if (!sb_is_wild(pattern, length)) {
+        sb_trie_walk(&r->trie, pattern, length, dp_note_matches, found);
+        return;
+    }
+    for (uint32_t slot = 0; slot < r->slots; slot++)
+        for (const struct dp_interest *w = r->of_slot[slot]; w; w = w->next_of_slot) {
+            char text[SB_MAX_TYPE];
+            size_t n = sb_trie_pattern(&w->node->at, text);
+            if (sb_overlap(pattern, length, text + sizeof text - n, n))
+                dp_note_match(found, w);
+        }
 }
 
 static inline void dp_free_route(struct dp_route *route)

@@ -8,6 +8,7 @@
 
 #include "shmbus/dispatcher/native/credit.h"
 #include "shmbus/dispatcher/native/nack.h"
+#include "shmbus/dispatcher/native/query.h"
 
 enum dp_verdict { /* of one record */
     DP_DELIVER,   /* to the chosen targets, of which there may be none */
@@ -15,11 +16,26 @@ enum dp_verdict { /* of one record */
     DP_NOBODY,    /* a send or request without a handler */
     DP_COLLIDES,  /* a request whose id is under way already */
     DP_RETURNED,  /* given back, and nobody will have it any more */
+    DP_GONE,      /* a request for an endpoint that is not there */
     DP_CANCEL,    /* no message: a request is withdrawn */
     DP_CREDIT,    /* no message: more parts of a reply are granted */
     DP_NOT_NOW,   /* whoever is to have it may not have it yet, and there is no space elsewhere */
+    DP_QUERY,     /* no message: somebody asks us */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
+
+/* Of a request for one endpoint and no other, however busy that is. */
+static inline enum dp_verdict dp_judge_directed(struct dp_forwarder *f, const struct sb_record *h,
+                                                struct dp_choices *chosen)
+{
+    if (h->peer >= f->slots)
+        return DP_VIOLATION;
+    const struct dp_port *target = dp_port_of(f, sb_whom(h->peer, h->peer_generation));
+    if (!target || !dp_open_for_messages(target))
+        return DP_GONE;
+    dp_choose_one(chosen, target->slot, SB_PLAIN);
+    return DP_DELIVER;
+}
 
 /* Of an event, send or request: `h` is a private copy, and its type stands in `route`. */
 static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
@@ -41,6 +57,8 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
         const struct sb_pending *pending = &source->pending[index];
         if (rb_load_acquire(&pending->state) != SB_PENDING_WAITING || memcmp(pending->id, h->correlation, 16) != 0)
             return DP_DROP; /* its caller has given up */
+        if (h->flags & SB_DIRECTED)
+            return dp_judge_directed(f, h, chosen);
     }
     if (!route->handlers.count)
         return DP_NOBODY;
@@ -120,6 +138,8 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
     }
     if (h->kind == SB_CANCEL) /* ends the run, and is looked at again as the first of the next */
         return dp_names_request(source, h) ? DP_CANCEL : DP_VIOLATION;
+    if (h->kind == SB_QUERY) /* likewise */
+        return dp_is_query(source, h) ? DP_QUERY : DP_VIOLATION;
     bool nack = h->kind == SB_NACK;
     if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST && !nack) || !h->type_length ||
         !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length)))

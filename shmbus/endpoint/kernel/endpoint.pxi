@@ -14,6 +14,7 @@ cdef class EndpointCore:
     cdef Answers _answers
     cdef Nacks _nacks
     cdef readonly Outflows _outflows
+    cdef Matches _matches
 
     def __cinit__(self, seat=None, upcalls=None, **_):
         """Make its parts; from here on the watcher thread serves it."""
@@ -25,6 +26,7 @@ cdef class EndpointCore:
         self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
+        self._matches = Matches(self._connection)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks)
         self._nacks = Nacks(self._connection, self._threads, upcalls.postpone)
         self._outflows = Outflows(self._connection, self._outbox, self._answers, self._threads)
@@ -132,6 +134,28 @@ cdef class EndpointCore:
         stream._timeout, stream._span = timeout, span_ns(timeout)
         self._requests.open_stream(stream, payload, until(timeout, stream._whole), True)
         return stream
+
+    # Others ----------------------------------------------------------------------------------
+
+    def matched(self, str type not None, *, bint handlers=False):
+        """How many endpoints would get an event of this type: those that subscribe to it, and the members of
+        groups that do, this endpoint included. `handlers`: how many handle commands and requests of it, by the
+        most specific pattern or not. `type` may be a pattern: then of any type that it matches.
+
+        It costs no more than a look while nobody's interests change, also while the bus has no dispatcher;
+        else a round trip to the dispatcher. Raises `InvalidPattern`, `BusDown` (the bus has ended), `EndpointClosed`.
+        """
+        self._connection.check()
+        known = self._matches.known(type, handlers)
+        return self._count_matches(type, handlers) if known is None else known
+
+    def _learn_matches(self, str type not None, Found found not None):
+        self._matches.learn(type, found)
+
+    @property
+    def _awaited(self):
+        """Whether a thread waits for a message, in an iteration or `receive`."""
+        return self._threads._waiting > 0
 
     # Receiving -------------------------------------------------------------------------------
 

@@ -321,16 +321,30 @@ cdef class Looped:
             number=number))
 
     def ask(self, LoopReply reply not None, str type not None, payload, Deadline deadline not None, reply_type,
-            uint16_t attempt, bint first):
+            uint16_t attempt, bint first, Addressee to=None):
         """Send a request: False where it has to wait, because the ring or the table is full."""
         cdef bint sent
         if self.waiting and not first:
             return False
         self._outbox.needs = 0
-        sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt)
+        sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt, to)
         if self._requests._told:
             self._wake()
         return sent
+
+    def ask_directed(self, addressees, list under_way not None, future, str type not None, payload,
+                     Deadline deadline not None, reply_type):
+        """Send the request to each of these, taken from the left of the deque, and append its reply, which ends the
+        `future`, to `under_way`, until there is no space in the ring or the table."""
+        cdef LoopReply reply
+        self._outbox.needs = 0
+        while addressees and not self.waiting:
+            reply = LoopReply.__new__(LoopReply)
+            reply.future = future
+            if not self.ask(reply, type, payload, deadline, reply_type, 1, False, <Addressee?>addressees[0]):
+                return
+            under_way.append(reply)
+            addressees.popleft()
 
     def spin(self, LoopReply reply not None):
         """Whether its reply has come within some microseconds, so that the task need not be suspended. Not tried while

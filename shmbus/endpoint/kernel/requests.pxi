@@ -26,6 +26,7 @@ cdef class PendingReply:
     cdef int _outcome
     cdef str _type
     cdef object _reply_type
+    cdef readonly Addressee _to  # None: whoever is chosen
     cdef Deadline _deadline
     cdef Message _message        # that arrived
     cdef uint64_t _asked         # bytes of the request's payload
@@ -72,8 +73,10 @@ cdef class PendingReply:
         """The error that came instead of a reply, or None. Made when it is first asked for."""
         if self._error is None:
             if self._outcome == ARRIVED and self._message._header.kind != SB_REPLY:
-                self._error = self._requests.error_of(self._message, self._asked)
+                self._error = self._requests.error_of(self._message, self._asked, self._to)
             elif self._outcome == ELAPSED:
+                if not self._whom and self._to is not None:
+                    self._whom = sb_whom(self._to._slot, self._to._generation)
                 self._error = self._requests.timeout_of(self._type, self._deadline, self._whom, self._gone,
                                                               (<const char *>self._id)[:16])
         return self._error
@@ -85,6 +88,17 @@ cdef class PendingReply:
         if self._outcome == ARRIVED and self._message._header.kind == SB_REPLY:
             return self._message
         return self._exception()
+
+    @property
+    def _crowded(self):
+        """Whether it ended because whom it was for had no space for it."""
+        cdef sb_fault fault
+        if self._outcome != ARRIVED or self._message._header.kind != SB_ERROR or self._to is None:
+            return False
+        if self._message._header.flags & SB_REMOTE or len(self._message._raw) < <Py_ssize_t>sizeof(sb_fault):
+            return False
+        memcpy(&fault, PyBytes_AS_STRING(self._message._raw), sizeof(sb_fault))
+        return fault.code == SB_FAULT_HANDLER_FULL
 
     # What `concurrent.futures.Future` has, without a lock that an interrupted caller could leave taken ----------
 
@@ -209,17 +223,20 @@ cdef class Requests:
 
     cdef Message ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt):
         """Send a request and wait for its reply."""
-        cdef uint32_t index = self._begin(type, payload, deadline, attempt, None, NULL, True, None)
+        return self._ask(type, payload, deadline, reply_type, attempt, None)
+
+    cdef Message _ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt, Addressee to):
+        cdef uint32_t index = self._begin(type, payload, deadline, attempt, to, None, NULL, True, None)
         cdef ep_request *r = &self._connection.e.requests[index]
         cdef Message m
         try:
             if self._connection.wait(EP_WANT_REPLY, index, 0, self._connection.minds(), CHECKS_DISPATCHER,
                                      deadline.ns) == WAIT_ELAPSED:
-                raise self._request_timeout(index, type, deadline)
+                raise self._request_timeout(index, type, deadline, to is None or to._kind == SB_REQUEST)
             m = self._message(r, type, reply_type)
             if r.header.kind == SB_REPLY:
                 return m
-            raise self.error_of(m, r.asked)
+            raise self.error_of(m, r.asked, to)
         finally:
             self._finish(index)
 
@@ -243,19 +260,24 @@ cdef class Requests:
         pending._reply_type = reply_type
         pending._deadline = deadline
         pending.deadline = deadline.ns
-        self._begin(type, payload, deadline, attempt, pending, batch, True, None)
+        self._begin(type, payload, deadline, attempt, None, pending, batch, True, None)
         return 0
 
     cdef bint begin_at_once(self, PendingReply pending, str type, object payload, Deadline deadline, object reply_type,
-                            uint16_t attempt) except -1:
+                            uint16_t attempt, Addressee to) except -1:
         """In an event loop: False where the ring, or the table, is full."""
+        pending._alerts = True
+        return self._begin_now(pending, type, payload, deadline, reply_type, attempt, to, NULL)
+
+    cdef bint _begin_now(self, PendingReply pending, str type, object payload, Deadline deadline, object reply_type,
+                         uint16_t attempt, Addressee to, const ep_batch_limits *batch) except -1:
         pending._requests = self
         pending._type = type
         pending._reply_type = reply_type
         pending._deadline = deadline
+        pending._to = to
         pending.deadline = deadline.ns
-        pending._alerts = True
-        return self._begin(type, payload, deadline, attempt, pending, NULL, False, None) != EP_NO_REQUEST
+        return self._begin(type, payload, deadline, attempt, to, pending, batch, False, None) != EP_NO_REQUEST
 
     cdef bint open_stream(self, Stream stream, object payload, Deadline deadline, bint waits) except -1:
         """Send a request whose reply comes in parts, `deadline` for being sent. False where it would have to wait and
@@ -264,11 +286,88 @@ cdef class Requests:
         if self._connection.e.streams and not self.quiet and not self._thread.runs:
             self._thread.ensure()  # several readers that are slow: see that the ring does not fill
         stream._requests, stream._connection, stream._ended = self, self._connection, True
-        index = self._begin(stream.type, payload, deadline, 1, None, NULL, waits, stream._whole)
+        index = self._begin(stream.type, payload, deadline, 1, None, None, NULL, waits, stream._whole)
         if index == EP_NO_REQUEST:
             return False
         stream._index, stream._serial, stream._ended = index, self._connection.e.requests[index].serial, False
         return True
+
+    # Of several endpoints at a time --------------------------------------------------------------------------------
+
+    def query(self, str pattern not None, Deadline deadline not None):
+        """Ask the dispatcher who would get messages of a type, or what the pattern matches: `Found`, with all who
+        handle it."""
+        cdef Found found = self.found_in(self._ask(pattern, None, deadline, None, 1, dispatcher_from(0)))
+        while self.more_of(found) is not None:
+            self.add(found, self.found_in(self._ask(pattern, None, deadline, None, 1, self.more_of(found))))
+        return found
+
+    cpdef Addressee more_of(self, Found found):
+        """Whom to ask for the rest; None: there is none."""
+        return dispatcher_from(<uint16_t>found._next) if found._next < SB_MAX_SLOTS else None
+
+    cpdef Found found_in(self, Message m):
+        """The answer to a query."""
+        cdef Found found = Found.__new__(Found)
+        cdef sb_found head
+        cdef uint64_t whom
+        cdef Py_ssize_t at = sizeof(sb_found)
+        cdef const char *raw = PyBytes_AS_STRING(m._raw)
+        found.addressees = []
+        found._next = SB_MAX_SLOTS
+        if len(m._raw) < at:
+            raise self.error_of(m, 0, None)
+        memcpy(&head, raw, sizeof(sb_found))
+        found.version, found.receivers, found.handlers = head.version, head.receivers, head.handlers
+        while at + 8 <= len(m._raw):
+            memcpy(&whom, raw + at, 8)
+            at += 8
+            found._next = sb_whom_slot(whom) + 1
+            name = self._connection.peers.of(sb_whom_slot(whom), sb_whom_generation(whom))
+            if name:               # else it has gone since
+                found.addressees.append(addressee_of(whom, name))
+        if found._next < SB_MAX_SLOTS and at >= <Py_ssize_t>(sizeof(sb_found) + 8 * found.handlers):
+            found._next = SB_MAX_SLOTS
+        return found
+
+    cpdef Found add(self, Found found, Found more):
+        """Another part of the answer."""
+        found.addressees += more.addressees
+        found._next = more._next
+        return found
+
+    def is_self(self, Addressee to not None):
+        """Whether that is this endpoint."""
+        return to.is_endpoint(self._connection.e.slot, self._connection.e.generation)
+
+    def begin_directed(self, addressees, list under_way not None, str type not None, payload, Deadline deadline not None,
+                       reply_type):
+        """Send the request to each of these, taken from the left of the deque, with one bell, and append its pending
+        reply to `under_way`, until there is no space in the ring or the table."""
+        cdef PendingReply pending
+        cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
+        try:
+            while addressees:
+                pending = PendingReply.__new__(PendingReply)
+                if not self._begin_now(pending, type, payload, deadline, reply_type, 1, <Addressee?>addressees[0],
+                                       &limits):
+                    return
+                under_way.append(pending)
+                addressees.popleft()
+        finally:
+            self._outbox.flush()
+
+    @property
+    def completions(self):
+        """How many requests have got their reply."""
+        return self._connection.e.completions
+
+    def await_completion(self, uint64_t seen, uint64_t deadline):
+        """Wait until more than so many have, or until `deadline` (ns)."""
+        try:
+            self._connection.wait(EP_WANT_COMPLETION, 0, seen, self._connection.minds(), CHECKS_DISPATCHER, deadline)
+        except BusError:
+            self._connection.check()  # those under way end with it
 
     def begin_many(self, source, under_way, Py_ssize_t count, timeout, Deadline outer, reply_type):
         """Send up to `count` requests, pairs of type and payload, with one bell, and append each to `under_way`, or
@@ -295,8 +394,9 @@ cdef class Requests:
             self._outbox.flush()
         return True
 
-    cdef uint32_t _begin(self, str type, object payload, Deadline deadline, uint16_t attempt, PendingReply pending,
-                         const ep_batch_limits *batch, bint waits, Deadline whole) except? 0xffffffff:
+    cdef uint32_t _begin(self, str type, object payload, Deadline deadline, uint16_t attempt, Addressee to,
+                         PendingReply pending, const ep_batch_limits *batch, bint waits,
+                         Deadline whole) except? 0xffffffff:
         """Put a request into the ring; the index of its entry. EP_NO_REQUEST where it would have to wait and may
         not. `whole`: of one whose reply comes in parts, when all of them must have come."""
         cdef ep_endpoint *e = self._connection.e
@@ -314,7 +414,13 @@ cdef class Requests:
         m.peer = 0
         m.peer_generation = 0
         m.correlation = identity
-        owner = self._outbox.fill(&m, type, payload, ALONE)
+        if to is not None and to._kind == SB_QUERY:
+            owner = self._outbox.fill_query(&m, type)
+        else:
+            owner = self._outbox.fill(&m, type, payload, ALONE)
+        if to is not None:
+            m.kind, m.peer, m.peer_generation = to._kind, to._slot, to._generation
+            m.flags |= to._flags
         m.attempt = attempt
         m.deadline_ns = deadline.ns if whole is None else whole.ns
         if m.deadline_ns == NEVER:
@@ -419,17 +525,18 @@ cdef class Requests:
         m._position = SB_NOWHERE
         return m
 
-    cdef object error_of(self, Message m, uint64_t asked):
-        """The error that came in place of a reply."""
+    cdef object error_of(self, Message m, uint64_t asked, Addressee to):
+        """The error that came in place of a reply from `to` (None: whoever was chosen)."""
         cdef sb_fault fault
         if m._header.flags & SB_REMOTE:
             return remote_error(m.type, m.source, m._raw)
         if len(m._raw) < <Py_ssize_t>sizeof(sb_fault):
             return self._explain_fault(Fault(type=m.type, endpoint=m.source, size=asked))
         memcpy(&fault, PyBytes_AS_STRING(m._raw), sizeof(sb_fault))
+        name = (<const char *>fault.name)[:sizeof(fault.name)].split(b"\0", 1)[0].decode("ascii", "replace")
         return self._explain_fault(Fault(
             type=m.type,
-            endpoint=(<const char *>fault.name)[:sizeof(fault.name)].split(b"\0", 1)[0].decode("ascii", "replace"),
+            endpoint=name or (to.name if to is not None else ""),
             size=asked,
             code=fault.code,
             pid=fault.pid,
@@ -437,13 +544,13 @@ cdef class Requests:
             correlation_id=(<const char *>m._header.correlation)[:16],
         ))
 
-    cdef object _request_timeout(self, uint32_t index, str type, Deadline deadline):
+    cdef object _request_timeout(self, uint32_t index, str type, Deadline deadline, bint counts):
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t whom
         ep_lock(e)
         whom = ep_chosen(e, index)
         identity = (<const char *>ep_pending_entry(e, index).id)[:16]
-        rb_add(&e.up.timeouts, 1)
+        rb_add(&e.up.timeouts, counts)
         ep_unlock(e)
         return self.timeout_of(type, deadline, whom, self._connection.trouble() & EP_FOR_NOW, identity)
 
@@ -513,7 +620,7 @@ cdef class Requests:
                 pending._whom = ep_chosen(e, pending._index)
                 pending._gone = ep_trouble(e) & EP_FOR_NOW
                 memcpy(pending._id, ep_pending_entry(e, pending._index).id, 16)
-                rb_add(&e.up.timeouts, 1)
+                rb_add(&e.up.timeouts, pending._to is None or pending._to._kind == SB_REQUEST)
             ep_give_up_request(e, pending._index)
         ep_unlock(e)
         if not waited:

@@ -144,6 +144,19 @@ cdef class Outbox:
         m.size = PyByteArray_GET_SIZE(scratch)
         return scratch
 
+    cdef object fill_query(self, ep_message *m, str pattern):
+        """Fill in a type or a pattern, and no payload."""
+        if not is_type(pattern):
+            check_pattern(pattern)  # raises
+        m.type = <const char *>PyUnicode_1BYTE_DATA(pattern)
+        m.type_length = <uint32_t>PyUnicode_GET_LENGTH(pattern)
+        m.attempt = 1
+        m.flags = SB_NONE
+        m.payload = NULL
+        m.size = 0
+        m.grant = 0
+        return None
+
     cdef inline void give_back(self, object owner) noexcept:
         if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
             self._scratch = <bytearray>owner

@@ -135,7 +135,7 @@ cdef class Stream:
         cdef uint64_t asked = r.asked
         self._finish()
         if r.header.kind == SB_ERROR:
-            raise self._requests.error_of(m, asked)
+            raise self._requests.error_of(m, asked, None)
         return m if r.header.kind == SB_REPLY else None
 
     cdef Message _lose(self, ep_request *r):
@@ -175,7 +175,7 @@ cdef class Stream:
         if until != self._whole.ns:
             deadline = Deadline.__new__(Deadline)
             deadline.ns, deadline.seconds = until, self._timeout
-        error = self._requests._request_timeout(self._index, self.type, deadline)
+        error = self._requests._request_timeout(self._index, self.type, deadline, True)
         self._give_up()
         return error
 

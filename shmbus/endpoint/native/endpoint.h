@@ -64,6 +64,7 @@ struct ep_endpoint {
     bool resting;                       /* that thread waits for a nudge alone */
     uint64_t attend_until;              /* so long it attends as if one were to be told at once */
     uint64_t nap_ns, nap_seen;          /* its last nap, and what had happened by then (ep_nap) */
+    uint64_t completions;               /* requests that have got their reply */
     uint64_t random, counter;           /* of correlation ids */
     uint32_t streams;                   /* requests whose replies come in parts, and that nobody has ended */
     uint64_t granted;                   /* bytes that these may be sent beyond what was taken of them */

@@ -87,7 +87,8 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     if (request->stream)
         ep_stir(e, request->stream);
     rb_store_release(&ep_pending_entry(e, index)->state, SB_PENDING_FREE);
-    rb_add(&e->up->received_replies, 1);
+    e->completions++;
+    rb_add(&e->up->received_replies, header->kind != SB_REPLY || header->peer != SB_FROM_BUS); /* but answers */
     if (!request->future)
         return;
     e->nudge |= request->alert;

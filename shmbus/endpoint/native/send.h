@@ -67,7 +67,8 @@ static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
     case SB_REQUEST: rb_add(&e->up->sent_requests, 1); break;
     case SB_PART: rb_add(&e->up->sent_parts, 1); break;
     case SB_CANCEL:
-    case SB_CREDIT: break;
+    case SB_CREDIT:
+    case SB_QUERY: break; /* no messages */
     default: rb_add(&e->up->sent_replies, 1); break;
     }
 }

@@ -21,6 +21,7 @@ enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_ALONE = 128,   /* no other thread waits any more */
     EP_WANT_ANSWERED = 256, /* no request is deferred */
     EP_WANT_EVENT = 512,   /* the dispatcher has our event */
+    EP_WANT_COMPLETION = 1024, /* of any request, after `value` of them */
 };
 
 struct ep_waiter {
@@ -62,6 +63,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_ALONE: return e->inside == 1;
     case EP_WANT_ANSWERED: return e->deferred == 0;
     case EP_WANT_EVENT: return rb_load_acquire(&e->down->event_known) == e->serial;
+    case EP_WANT_COMPLETION: return e->completions != w->value;
     default: return true;
     }
 }

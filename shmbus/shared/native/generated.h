@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001cf853279ull
+#define SB_LAYOUT 0x00000001d25aa2bbull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -56,6 +56,11 @@ SB_FIELD(sb_fault, code, 0, 4);
 SB_FIELD(sb_fault, pid, 4, 4);
 SB_FIELD(sb_fault, limit, 8, 8);
 SB_FIELD(sb_fault, name, 16, 48);
+
+_Static_assert(sizeof(struct sb_found) == 16, "sb_found");
+SB_FIELD(sb_found, version, 0, 8);
+SB_FIELD(sb_found, receivers, 8, 4);
+SB_FIELD(sb_found, handlers, 12, 4);
 
 _Static_assert(sizeof(struct sb_grant) == 8, "sb_grant");
 SB_FIELD(sb_grant, bytes, 0, 8);
@@ -174,6 +179,7 @@ SB_FIELD(sb_bus, last_generation, 328, 8);
 SB_FIELD(sb_bus, backlogs_made, 336, 8);
 SB_FIELD(sb_bus, attached, 344, 8);
 SB_FIELD(sb_bus, wills, 352, 8);
+SB_FIELD(sb_bus, routes_version, 360, 8);
 SB_FIELD(sb_bus, bell, 384, 8);
 SB_FIELD(sb_bus, heartbeat_ns, 448, 8);
 SB_FIELD(sb_bus, control_ns, 456, 8);

@@ -79,7 +79,7 @@ enum sb_journal_kind {
     SB_JOURNAL_NONE = 0,
     SB_JOURNAL_RUN = 1,   /* a run goes to a target */
     SB_JOURNAL_LOST = 2,  /* a run is counted lost at a target */
-    SB_JOURNAL_ERROR = 3, /* a request ends with an error */
+    SB_JOURNAL_ERROR = 3, /* a request ends with an error, or a query with its answer */
 };
 
 /* What the dispatcher has begun: one operation with absolute values, so that a successor can tell whether it was
@@ -229,6 +229,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word backlogs_made;      /* dispatcher: how many backlogs it has made so far, which numbers them */
     rb_word attached;           /* dispatcher: how many rows are not free */
     rb_word wills;              /* dispatcher, which waits for it: 0 while it serves, see will.h */
+    rb_word routes_version;     /* dispatcher: raised once the routes reflect a change of anybody's interests */
 
     _Alignas(64) rb_word bell;  /* dispatcher: the epoch of its doorbell, odd while it is parked */
 

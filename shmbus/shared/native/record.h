@@ -51,7 +51,7 @@ struct sb_record { /* the header of a message */
     uint16_t epoch;           /* of the path; reserved */
     uint32_t interests;       /* for which of its interests the receiver gets it */
     uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher: the
-                               * requester */
+                               * requester; with SB_DIRECTED: for whom it is; SB_QUERY: the first slot to be named */
     uint16_t attempt;         /* 1, and one more each time it had been begun; a request's requester says which it is */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
@@ -84,6 +84,17 @@ struct sb_fault { /* the payload of the dispatcher's own SB_ERROR */
 #define SB_FAULT_RECORD (SB_HEADER + (uint32_t)sizeof(struct sb_fault))
 _Static_assert(SB_FAULT_RECORD == 128, "an error record takes 128 bytes of a reply ring's reserve");
 #define SB_REQUEST_RESERVE (2 * SB_FAULT_RECORD) /* bytes of the incoming reply ring, for the errors of one request */
+
+struct sb_found { /* the payload of the dispatcher's SB_REPLY to an SB_QUERY, followed by uint64_t whom[], see below */
+    uint64_t version;   /* BUS.routes_version for which it holds */
+    uint32_t receivers; /* endpoints that would get an event of this type */
+    uint32_t handlers;  /* endpoints that handle it, by the most specific pattern or not; `whom` has those of the first
+                         * slots, from the one that was asked for on */
+};
+_Static_assert(sizeof(struct sb_found) == 16, "an answer has no holes");
+/* It has at least so many handlers, if there are: an answer that finds no space takes that of its request's error. */
+#define SB_FOUND_LEAST ((SB_FAULT_RECORD - SB_HEADER - (uint32_t)sizeof(struct sb_found)) / 8)
+#define SB_MATCHED "$bus.matched" /* the type of the SB_ALONE events that tell of an interest of role SB_ROLE_MATCH */
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
 

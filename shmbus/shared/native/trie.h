@@ -7,7 +7,7 @@
  * Whoever uses it keeps what belongs to a pattern in its nodes, which begin with a struct sb_node and are as large
  * as he says. One thread at a time may change or walk it.
  *
- * Offers: sb_trie_open, sb_trie_close; sb_trie_find, sb_trie_prune; sb_trie_walk. */
+ * Offers: sb_trie_open, sb_trie_close; sb_trie_find, sb_trie_prune, sb_trie_pattern; sb_trie_walk. */
 #pragma once
 
 #include "shmbus/shared/native/hashtable.h"
@@ -115,6 +115,21 @@ static inline struct sb_node *sb_trie_find(struct sb_trie *t, const char *patter
         start = end + 1;
     }
     return n;
+}
+
+/* The pattern that ends at this node, whose text ends where `text` does. Returns its length. */
+static inline size_t sb_trie_pattern(const struct sb_node *n, char text[SB_MAX_TYPE])
+{
+    size_t at = SB_MAX_TYPE;
+    for (; n->parent; n = n->parent) {
+        bool wild = n == n->parent->star || n == n->parent->rest;
+        size_t length = wild ? 1 : n->token_length;
+        if (at < SB_MAX_TYPE)
+            text[--at] = '.';
+        at -= length;
+        memcpy(text + at, !wild ? n->token : n == n->parent->star ? "*" : ">", length);
+    }
+    return SB_MAX_TYPE - at;
 }
 
 /* `empty` frees what its user keeps in a node, but not the node. */

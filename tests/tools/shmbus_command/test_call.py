@@ -158,7 +158,10 @@ def test_what_is_typed_is_read_by_its_schema(call: Command, words: list[str], ou
             ["plain.one"],
             "server handles 'plain.one' and does not say what it takes",
         ),
-        (["nothing.at.all"], "no endpoint offers 'nothing.at.all': there is calc.add, calc.count, calc.fail"),
+        (
+            ["nothing.at.all"],
+            "no endpoint offers 'nothing.at.all': there is calc.add, calc.count, calc.fail",
+        ),
         (["calc.*"], "'calc.*' is not a message type"),
     ],
 )

@@ -200,13 +200,16 @@ def counters(row: Row) -> Table:
     return grid
 
 
+_ROLES = {"handle": "handles", "tap": "taps", "match": "awaits"}
+
+
 def interests(info: EndpointInfo) -> list[Text]:
     """What an endpoint subscribes to and handles, a line each."""
     if not info.interests:
         return [Text("  none", "dim")]
     found = []
     for interest in info.interests[:200]:
-        role = {"handle": "handles", "tap": "taps"}.get(interest.role, "subscribes")
+        role = _ROLES.get(interest.role, "subscribes")
         if interest.method is not None:
             text = one_line(takes(interest.method))
             found.append(Text.assemble("  offers     ", (interest.pattern, "bold"), (text, "dim")))
