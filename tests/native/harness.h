@@ -45,6 +45,28 @@ static inline struct sb_fault fault_of(const struct message *m)
         CHECK(strcmp(fault_.name, wanted_name) == 0);                                                           \
     } while (0)
 
+#define ID 2u /* of a key: the second token */
+
+/* Would `a` rather have this type's key than `b`? */
+static inline bool prefers(struct peer *a, struct peer *b, const char *type)
+{
+    uint64_t key = sb_key_hash((const uint8_t *)type, strlen(type), ID);
+    return sb_key_weight(key, a->generation) > sb_key_weight(key, b->generation);
+}
+
+/* A type whose key `a` would rather have than `b`. */
+static inline const char *type_of(struct peer *a, struct peer *b)
+{
+    static char types[8][32];
+    static unsigned turn;
+    char *type = types[turn++ % 8];
+    uint32_t i = 0;
+    do
+        snprintf(type, sizeof types[0], "o.%u.x", i++);
+    while (!prefers(a, b, type));
+    return type;
+}
+
 /* All that it gets, with what waits until it is free. */
 static inline uint32_t count_messages(struct peer *p)
 {
