@@ -23,6 +23,7 @@ from shmbus_console.run import Failure
 from shmbus import Endpoint, errors
 
 from .attaching import attach_to
+from .gathering import ask_all
 from .outcome import forwarded
 from .pace import Pace
 from .payloads import PAYLOAD, Given, payload_options, payloads
@@ -127,6 +128,15 @@ def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> Non
 @click.command()
 @_common
 @seconds_option("--timeout", "5s", help="For which each reply is waited for, or each part.")
+@click.option(
+    "--all",
+    "to_all",
+    is_flag=True,
+    help="Ask every endpoint that handles TYPE; print a table of what each answered.",
+)
+@click.option(
+    "--at-least", type=click.IntRange(1), metavar="N", help="With --all: so many replies do."
+)
 @raw_options
 @_with_payload
 def request(
@@ -135,6 +145,8 @@ def request(
     rate: float | None,
     wait: float | None,
     timeout: float,
+    to_all: bool,
+    at_least: int | None,
     as_json: bool,
     as_raw: bool,
     delimiter: bytes,
@@ -145,12 +157,21 @@ def request(
     {PAYLOAD}
 
     Exit code 4 where no reply comes in time, 1 where no endpoint handles it or its handler fails.
+    With --all, 0 where all have replied, or --at-least so many; 4 where what is missing did not
+    come in time, 1 where some failed otherwise.
     """
     refuse_both(as_json, as_raw, delimiter)
+    if to_all and as_raw:
+        raise click.UsageError("--all prints a table, or with --json a document: leave out --raw")
+    if at_least is not None and not to_all:
+        raise click.UsageError("--at-least is for --all")
     with attach_to(bus, "request", type, "handle", wait) as endpoint:
         pace = Pace(rate)
         for value in payloads(given):
             pace.wait()
+            if to_all:
+                ask_all(endpoint, type, value, timeout, at_least, as_json=as_json)
+                continue
             began = time.monotonic()
             with endpoint.stream(type, value, timeout=timeout) as parts:
                 print_parts(parts, began, delimiter if as_raw else b"\n", as_json)

@@ -49,9 +49,9 @@ def usual_end() -> contextlib.suppress:
 class Failure(click.ClickException):
     """What a command ends with, with facts for --json."""
 
-    def __init__(self, message: str, **facts: Any) -> None:
+    def __init__(self, message: str, *, timed_out: bool = False, **facts: Any) -> None:
         super().__init__(message)
-        self.facts = facts
+        self.facts, self.timed_out = facts, timed_out
 
 
 def run(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
@@ -100,6 +100,9 @@ def _invoke(command: click.Command, name: str, given: list[str]) -> int:
         where = problem.ctx.command_path if problem.ctx else name
         text = f"{problem.format_message().rstrip('.')}. See {where} --help"
         return _fail(text, USAGE, where, given, problem)
+    except Failure as problem:
+        code = TIMED_OUT if problem.timed_out else FAILED
+        return _fail(problem.format_message(), code, name, given, problem)
     except click.ClickException as problem:
         return _fail(problem.format_message(), problem.exit_code, name, given, problem)
     except errors.BusError as problem:

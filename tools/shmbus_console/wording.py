@@ -11,6 +11,7 @@ class Options(errors.Wording):
     """What the users of the command can do."""
 
     longer = "--timeout"
+    at_least = "--at-least"
     endpoints = "shmbus ls"
     route = "shmbus route"
     whose = "the bus's "

@@ -474,3 +474,60 @@ def test_a_command_that_fails_over_a_send_is_told_without_our_traceback(
         _, err = process.communicate(timeout=60)
     assert "ended with 1: no such sum" in err
     assert "Traceback" not in err
+
+
+def test_a_request_to_all_shows_what_each_of_them_answered(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("a") as a, bus.attach("b") as b:
+        for endpoint, pattern in ((a, "state.get"), (b, "state.*")):
+            endpoint.handle(pattern, lambda message, name=endpoint.name: {"name": name})
+            endpoint.start()
+        ran = shmbus_command("request", "-b", bus.name, "state.get", "--all")
+        assert (ran.code, ran.err) == (0, "")
+        assert [line.split() for line in ran.out.splitlines()] == [
+            ["ENDPOINT", "OUTCOME", "ANSWER"],
+            ["a", "replied", '{"name":"a"}'],
+            ["b", "replied", '{"name":"b"}'],
+        ]
+        ran = shmbus_command("request", "-b", bus.name, "state.get", "--all", "--json")
+        found = ran.json
+        assert found["type"] == "state.get"
+        replies = {name: one["reply"]["payload"] for name, one in found["results"].items()}
+        assert replies == {"a": {"name": "a"}, "b": {"name": "b"}}
+
+
+def test_a_request_to_all_of_which_some_do_not_reply_says_which_and_how(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    command = ["request", "-b", bus.name, "ask", "--all", "--timeout", "0.1"]
+    with bus.attach("good") as good, bus.attach("hung") as hung, bus.attach("bad") as bad:
+        good.handle("ask", lambda message: 1)
+        hung.handle("ask", lambda message: None)
+        good.start()
+        ran = shmbus_command(*command)
+        assert ran.code == 4
+        assert ran.out.splitlines()[2].split() == ["hung", "timed", "out"]
+        assert "1 of 2 endpoints did not reply to 'ask': hung" in ran.err
+        assert shmbus_command(*command, "--at-least", "1").code == 0
+        bad.handle("ask", lambda message: 1 / 0)
+        bad.start()
+        ran = shmbus_command(*command, "--json")
+        assert ran.code == 1
+        results, failure = map(msgspec.json.decode, ran.lines)
+        assert results["results"]["bad"]["error"]["class"] == "RemoteError"
+        assert failure["error"]["facts"]["failed"] == ["hung", "bad"]
+        ran = shmbus_command(*command, "--at-least", "2")
+        assert ran.code == 1
+        assert "want fewer (--at-least)" in ran.err
+        assert "raised" in ran.out
+    assert shmbus_command(*command).code == 1  # nobody is there
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--at-least", "1"], ["--all", "--raw"], ["--all", "--at-least", "0"]]
+)
+def test_options_of_a_request_to_all_that_make_no_sense_are_refused(
+    bus: shmbus.Bus, shmbus_command: Command, wrong: list[str]
+) -> None:
+    assert shmbus_command("request", "-b", bus.name, "ask", *wrong).code == 2
