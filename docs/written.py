@@ -99,6 +99,7 @@ _EXPLAINED = {
     "howto/share.md#what-waits": "BusView.backlogs",
     "howto/send.md#events-and-commands": "Endpoint.publish Endpoint.send",
     "howto/send.md#the-first-message": "Endpoint.wait_for",
+    "howto/send.md#is-anybody-there": "Endpoint.matched Endpoint.on_match",
     "howto/send.md#many-at-once": "Endpoint.publish_many Endpoint.batch",
     "howto/send.md#leaving": "Endpoint.close Endpoint.drain",
     "howto/receive.md#callbacks": "Endpoint.subscribe Endpoint.run Endpoint.start "
@@ -113,6 +114,7 @@ _EXPLAINED = {
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",
     "howto/request.md#a-request-and-its-reply": "Endpoint.handle Endpoint.request",
     "howto/request.md#many-at-a-time": "Endpoint.request_async Endpoint.request_many",
+    "howto/request.md#to-all-from-all": "Endpoint.gather",
     "howto/request.md#replies-in-parts": "Endpoint.stream",
     "howto/request.md#answer-later": "Message.defer Message.reply Message.fail",
     "howto/request.md#how-long-the-caller-waits": "Message.deadline_ns deadline within",
@@ -125,7 +127,8 @@ _EXPLAINED = {
     for section, names in {
         "attach-ask-answer": "attach Endpoint.publish Endpoint.publish_many Endpoint.send "
         "Endpoint.request Endpoint.tap Endpoint.receive Endpoint.receive_many Endpoint.wait_for "
-        "Endpoint.request_many Endpoint.batch Endpoint.on_death Endpoint.offer Endpoint.client "
+        "Endpoint.request_many Endpoint.gather Endpoint.matched Endpoint.on_match "
+        "Endpoint.batch Endpoint.on_death Endpoint.offer Endpoint.client "
         "Endpoint.name Endpoint.reconnect",
         "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "
         "Subscription.group",
