@@ -107,5 +107,9 @@ OPTIONS = (
         "N",
         "Times that a group's message is begun, when those who began it die or give it back.",
     ),
+    Option("history", "N", "Values of each type that are kept of those published to be retained."),
+    Option(
+        "retain_bytes", "BYTES", "Bytes for all of them; where that is full, the oldest go first."
+    ),
 )
 """Those of `python -m shmbus` and of `shmbus serve`."""

@@ -49,6 +49,8 @@ OF_BUS = {
     "stall_after": "stall_after_ns",
     "backlog_bytes": "backlog_bytes",
     "max_deliveries": "max_deliveries",
+    "history": "history",
+    "retain_bytes": "retain_bytes",
     "batch_per_pass": "batch_per_pass",
 }
 """Settings of which an endpoint has none of its own, and the words of the bus that have them."""
@@ -116,6 +118,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     becomes a dead letter; 1 to 255. Raise it where jobs fail now and then for reasons that pass; 1
     hands on nothing that was begun."""
 
+    # What is kept
+
+    history: int = 10
+    """Values of each type that the bus keeps of those that are published with ``retain=True``, for
+    who subscribes later with ``history``; 1 to 65536. Lower it to 1 where only the last one counts;
+    raise it where who comes late needs more of the past."""
+    retain_bytes: int = 64 * MIB
+    """Bytes of /dev/shm for all of them, taken as they are needed: a value takes what it has,
+    header and type included, in steps of some 240. Where it is full, values go that newer ones of
+    their type have replaced, then the oldest, counted (``Health.evicted``). Raise it where that
+    counts up; lower it where /dev/shm is small."""
+
     # Speed
 
     batch_per_pass: int = 256
@@ -155,6 +169,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.backlog_bytes is not None:
             _power_of_two("backlog_bytes", self.backlog_bytes, PAGE)
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
+        _between("history", self.history, 1, 65536, "values")
+        _between("retain_bytes", self.retain_bytes, PAGE, 1 << 36, "bytes")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
         if not isinstance(self.batch, BatchLimits | None):
             raise InvalidSetting(
@@ -196,6 +212,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "prefetch": self.prefetch_limit,
             "backlog_bytes": self.backlog_limit,
             "max_deliveries": self.max_deliveries,
+            "history": self.history,
+            "retain_bytes": self.retain_bytes,
             "batch_per_pass": self.batch_per_pass,
         }
 
@@ -225,7 +243,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog
         takes `backlog_limit` more, from when it is first needed until it has been empty for a
-        second."""
+        second, and what is kept takes `retain_bytes` at most."""
         bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
@@ -241,6 +259,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             f"{n:5} endpoint{'s' if n > 1 else ' '}  {_size(self.bytes_for(n)):>9}" for n in counts
         ]
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
+        lines.append(f"values that are kept, at most  {_size(self.retain_bytes)}")
         return "\n".join(lines)
 
 

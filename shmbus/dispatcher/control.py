@@ -492,7 +492,7 @@ class Dispatcher:
             if self._standing is not None:  # else the segments of that name are not ours
                 for part in self._standing:
                     part.unlink()
-                succession.clear_backlogs(self.bus)
+                succession.clear_made(self.bus)
                 succession.clear_dead(self.bus, set())
         self.admitted.clear()
         self._standing = None

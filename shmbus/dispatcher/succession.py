@@ -197,10 +197,11 @@ def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
                 path.unlink()
 
 
-def clear_backlogs(bus: str) -> None:
-    """Remove the backlogs of a bus that has ended."""
+def clear_made(bus: str) -> None:
+    """Remove what the forwarding plane of a bus that has ended had made: backlogs, and what was
+    kept."""
     for path, entry in names.entries(bus):
-        if entry.kind == "backlog":
+        if entry.kind in ("backlog", "retained"):
             path.unlink(missing_ok=True)
 
 

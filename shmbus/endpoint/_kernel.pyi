@@ -136,6 +136,12 @@ class Message(Generic[_Payload]):
     def fail(self, exception: BaseException) -> None: ...
 
 @final
+class Late:
+    def __init__(self, *args: Never, id: int) -> None: ...
+    @property
+    def id(self) -> int: ...
+
+@final
 class EventCallback:
     def __init__(
         self,
@@ -148,6 +154,7 @@ class EventCallback:
         limit: float | None = None,
         gate: Gate | None = None,
         addressed: bool = False,
+        late: Late | None = None,
     ) -> None: ...
 
 @final
@@ -170,6 +177,7 @@ class Callbacks:
         limit: float | None,
         redeliver: bool,
         gate: Gate | None = None,
+        late: tuple[Late, ...] | None = None,
     ) -> None: ...
 
 @final

@@ -84,6 +84,7 @@ class Endpoint(EndpointCore):
             seat,
             Upcalls(
                 patterns=interests.patterns,
+                late=interests.late,
                 callbacks=interests.callbacks,
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
@@ -251,10 +252,12 @@ class Endpoint(EndpointCore):
         (`$bus.group.rebalanced`); all members give the same. `overflow`: "block" makes
         senders wait (a limited time) for this endpoint where it is full, "drop_newest" loses and
         counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
-        annotation names. `on_error`: what happens to a group's message whose callback raises:
-        "drop" makes it a dead letter, "retry" gives it back like `Message.nack`, for another
-        member to try. `limit`: seconds that `callback` may take (None: any time). When they are
-        over, this endpoint is overdue until it returns, as with `handle`.
+        annotation names. `history`: before all else it gets the last so many values of each type
+        that were published with `retain=True` (`message.retained`), at most as many as the bus
+        keeps (`Settings(history=)`); not for a group. `on_error`: what happens to a group's message
+        whose callback raises: "drop" makes it a dead letter, "retry" gives it back like
+        `Message.nack`, for another member to try. `limit`: seconds that `callback` may take (None:
+        any time). When they are over, this endpoint is overdue until it returns, as with `handle`.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `GroupConflict` (the other members

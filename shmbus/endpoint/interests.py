@@ -11,7 +11,7 @@ from shmbus import errors
 from shmbus.limits import GROUPS
 from shmbus.shared.layout import InterestFlag, InterestRole
 
-from ._kernel import Callbacks, EventCallback, Gate, Message, PatternTable
+from ._kernel import Callbacks, EventCallback, Gate, Late, Message, PatternTable
 from .payloads import Types
 
 Callback = Callable[[Message], Any]
@@ -48,6 +48,8 @@ class LocalInterest(msgspec.Struct, frozen=True):
     """Of a group's: a bit for each token of the type that belongs to the key."""
     gate: Gate | None = None
     """In an event loop: where the jobs of an asynchronous function begin."""
+    late: Late | None = None
+    """With history: since when it gets what others get."""
 
     @property
     def addressed(self) -> bool:
@@ -80,6 +82,8 @@ class Interests:
         self._bits: dict[str, int] = {}
         self._members = [0] * (_GROUPS + 1)
         self._types: list[Any] = []
+        self.late: dict[int, Late] = {}
+        """Those of interests with history, by id."""
         self.patterns = PatternTable()
         """Ids by pattern, and those of payload types, which are negative."""
         for pattern, payload_type in types.items():
@@ -98,12 +102,15 @@ class Interests:
     def add(self, interest: LocalInterest) -> None:
         """One more."""
         self._by_id[interest.id] = interest
+        if interest.late is not None:
+            self.late[interest.id] = interest.late
         self.patterns.add(interest.received, interest.id)
         self._count(interest, 1)
 
     def discard(self, interest: LocalInterest) -> None:
         """One less, if it is there."""
         if self._by_id.pop(interest.id, None) is not None:
+            self.late.pop(interest.id, None)
             self.patterns.remove(interest.received, interest.id)
             self._count(interest, -1)
 
@@ -158,6 +165,8 @@ class Interests:
         best = next((i for i in found if i.role == InterestRole.HANDLE), None)
         events = sorted((i for i in found if i.role in _EVENTS), key=lambda i: i.id)
         yielded = [i for i in events if not _is_called(i)]
+        plain = [i.late for i in yielded if not i.bit and not i.addressed]
+        late = tuple(one for one in plain if one is not None)
         types = [i.payload_type for i in yielded if i.payload_type is not None and not i.addressed]
         return Callbacks(
             events=tuple(
@@ -170,6 +179,7 @@ class Interests:
                     limit=i.limit,
                     gate=i.gate,
                     addressed=i.addressed,
+                    late=i.late,
                 )
                 for i in events
                 if _is_called(i)
@@ -177,6 +187,7 @@ class Interests:
             yields=sum({1 << i.bit for i in yielded if not i.addressed}),
             payload_type=types[0] if types else default,
             alone={i.id: wanted(i.payload_type) for i in yielded if not i.bit},
+            late=late if late and len(late) == len(plain) else None,
             handler=best.function if best else None,
             handler_type=wanted(best.payload_type) if best else None,
             limit=best.limit if best else None,

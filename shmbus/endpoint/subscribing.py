@@ -19,7 +19,7 @@ from shmbus.shared.signals import uninterrupted
 from shmbus.views.groups import keyed_groups
 
 from . import payloads
-from ._kernel import EndpointCore, Gate, Message
+from ._kernel import EndpointCore, Gate, Late, Message
 from .interests import Callback, Interests, LocalInterest
 from .trouble import conflict
 
@@ -115,6 +115,7 @@ class Subscribing:
                 remedy=f"Give {' or '.join(map(repr, patterns.OVERFLOWS))}",
             )
         check_on_error(on_error, group, callback)
+        check_history(history, pattern, group, overflow)
         if group is not None:
             names.check_group(group)
         mask = _check_key(key, pattern, group)
@@ -125,8 +126,9 @@ class Subscribing:
             )
         payload_type = self._decodable(payload_type, callback)
         with self._lock:
+            number = next(self._ids)
             interest = LocalInterest(
-                id=next(self._ids),
+                id=number,
                 role=InterestRole.SUBSCRIBE,
                 pattern=pattern,
                 bit=0
@@ -142,6 +144,7 @@ class Subscribing:
                 retry=on_error == "retry",
                 limit=limit,
                 gate=gate,
+                late=Late(id=number) if history else None,
             )
             return self._add(interest)
 
@@ -375,6 +378,26 @@ def check_on_error(on_error: OnError, group: str | None, callback: Callback | No
         reason = "there is no callback that could raise"
         remedy = "Give a callback, or call message.nack() where you receive"
     raise errors.InvalidSetting(setting="on_error", value=on_error, reason=reason, remedy=remedy)
+
+
+def check_history(history: object, pattern: str, group: str | None, overflow: str) -> None:
+    """Raises `InvalidSetting`."""
+    remedy = "Leave it out"
+    if not isinstance(history, int) or isinstance(history, bool) or not 0 <= history < 1 << 32:
+        reason, remedy = "no such number", "Give how many values of each type it is to get, or 0"
+    elif not history:
+        return
+    elif group is not None:
+        reason = "the members of a group share what comes, and nobody could say whose the past is"
+        remedy += ", or subscribe without group="
+    elif pattern.startswith("$"):
+        reason = "the bus keeps none of its own events"
+    elif overflow in ("drop_oldest", "latest"):
+        reason = f"what overflow={overflow!r} keeps for it begins with the subscription"
+        remedy += ", or give overflow='block' or 'drop_newest'"
+    else:
+        return
+    raise errors.InvalidSetting(setting="history", value=history, reason=reason, remedy=remedy)
 
 
 def check_callable(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmbus import errors
 
 if TYPE_CHECKING:
-    from ._kernel import Callbacks, Message, PatternTable
+    from ._kernel import Callbacks, Late, Message, PatternTable
 
 
 class BadRing(NamedTuple):
@@ -77,6 +77,8 @@ class Upcalls(NamedTuple):
 
     patterns: PatternTable
     """What the endpoint wants, by pattern."""
+    late: dict[int, Late]
+    """Its interests with history, by id."""
     callbacks: Callable[[tuple[int, ...]], Callbacks]
     """What to call for messages of a type, given what `patterns` finds for it. The answer
     is kept until an interest changes."""

@@ -48,6 +48,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_TAP
         SB_NACK
         SB_QUERY
+        SB_LIVE
     enum: # sb_record_flag; a named one could not be an index
         SB_RAW
         SB_NONE
@@ -126,6 +127,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_SEGMENT_DOWN
         SB_SEGMENT_INTERESTS
         SB_SEGMENT_BACKLOG
+        SB_SEGMENT_RETAINED
     enum: # sb_ring_index; a named one could not be an index
         SB_DATA
         SB_REPLIES
@@ -141,6 +143,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_JOURNAL_RUN
         SB_JOURNAL_LOST
         SB_JOURNAL_ERROR
+        SB_JOURNAL_LIVE
     enum: # sb_row_state; a named one could not be an index
         SB_ROW_FREE
         SB_ROW_LIVE
@@ -220,6 +223,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_URGENT_BYTES
         SB_MAX_SLOTS
         SB_BACKLOGS
+        SB_WAITING
+        SB_CHUNKS
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
         SB_DEATHS
@@ -228,6 +233,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_MEMBERS
         SB_REASONS
         SB_LOSSES
+        SB_CELL_BYTES
     const uint64_t SB_EVENT_ANY
     const uint64_t SB_DONE_BY_ERROR
     const uint64_t SB_DONE_BY_CANCEL
@@ -324,6 +330,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t backlog_bytes
         uint64_t max_deliveries
         uint64_t batch_per_pass
+        uint64_t history
+        uint64_t retain_bytes
         uint64_t rows_offset
         char name[64]
         char package[32]
@@ -338,6 +346,11 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word control_ns
         sb_journal journal
         rb_word backlog[64]
+        rb_word retained_last
+        rb_word retained_chunks
+        rb_word retained
+        rb_word retained_bytes
+        rb_word evicted
         rb_word routed
         rb_word unrouted
         rb_word no_route
@@ -489,13 +502,27 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word redelivered
         rb_word forwarded
         rb_word overruns
+        rb_word retained_number
+        rb_word retained_to
+        rb_word history_read
+        rb_word waiting[16]
         rb_word limits_told[64]
         sb_todo todo
     struct sb_backlog:
         sb_down down
         uint64_t former
+        uint64_t whom
+        uint64_t interest
+        uint64_t number
         char group[64]
         char type[256]
+    struct sb_cell:
+        rb_word number
+        rb_word next
+    struct sb_value:
+        sb_cell cell
+        uint64_t whom
+        uint64_t end
     struct sb_interest:
         uint32_t length
         uint8_t op

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001D25AA2BB
+LAYOUT = 0x00000001F5C56282
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -68,6 +68,8 @@ LIMITS = 64  # messages at a time whose handlers may take so long and no longer
 RINGS_IN = 3  # to an endpoint
 URGENT_BYTES = 65536  # of the incoming ring for what is urgent
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
+WAITING = 16  # interests with history of one endpoint that wait for their turn
+CHUNKS = 64  # segments with cells
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
 LAST_LOSSES = 16  # likewise
@@ -78,6 +80,7 @@ DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 DONE_BY_CANCEL = 0xFFFFFFFFFFFFFFFE  # whom it was given to was told that it is withdrawn
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
+CELL_BYTES = 256  # bytes
 TASK_FINISHED = 1540  # no instruction of this task runs any more
 
 
@@ -108,6 +111,9 @@ class Kind(IntEnum):
     TAP = 10  # an observer's copy of a message
     NACK = 11  # work that its receiver gives back, see endpoint/native/nack.h
     QUERY = 12  # who would get a message of this type? The dispatcher itself answers
+    # an interest has got what was kept (its id is in `deadline_ns`): from here on it gets what
+    # others get, but what was kept under the number in `correlation` or a lower one. A header alone
+    LIVE = 13
 
 
 class RecordFlag(IntFlag):
@@ -122,7 +128,9 @@ class RecordFlag(IntFlag):
     STREAM = 64  # SB_REQUEST: its reply may come in parts; the extension is struct sb_grant
     DIRECTED = 128  # SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other
     RETAIN = 256  # SB_EVENT: the bus keeps it for who subscribes later
-    RETAINED = 512  # towards a receiver: it was kept, and is older than the subscription
+    # towards a receiver: it was kept, and is older than the subscription; the extension is the name
+    # of its source, which may be gone
+    RETAINED = 512
     URGENT = 1024  # SB_EVENT: it overtakes what is not urgent at the receiver
     # SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns`
     ALONE = 2048
@@ -158,6 +166,7 @@ class SegmentKind(IntEnum):
     DOWN = 0x5304
     INTERESTS = 0x5305
     BACKLOG = 0x5306
+    RETAINED = 0x5308
 
 
 class RingIndex(IntEnum):
@@ -186,6 +195,7 @@ class JournalKind(IntEnum):
     RUN = 1  # a run goes to a target
     LOST = 2  # a run is counted lost at a target
     ERROR = 3  # a request ends with an error, or a query with its answer
+    LIVE = 4  # an interest has what was kept, and gets what others get
 
 
 class RowState(IntEnum):
@@ -485,7 +495,7 @@ KEYED = _structure(
 )
 
 BUS = _structure(
-    51072,
+    51200,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -502,45 +512,52 @@ BUS = _structure(
     ("backlog_bytes", "<u8", 184),
     ("max_deliveries", "<u8", 192),
     ("batch_per_pass", "<u8", 200),
-    ("rows_offset", "<u8", 208),
-    ("name", "S64", 216),
-    ("package", "S32", 280),
-    ("state", "<u8", 320),
-    ("last_generation", "<u8", 328),
-    ("backlogs_made", "<u8", 336),
-    ("attached", "<u8", 344),
-    ("wills", "<u8", 352),
-    ("routes_version", "<u8", 360),
-    ("bell", "<u8", 384),
-    ("heartbeat_ns", "<u8", 448),
-    ("control_ns", "<u8", 456),
-    ("journal", JOURNAL, 512),
-    ("backlog", ("<u8", 64), 640),
-    ("routed", "<u8", 1152),
-    ("unrouted", "<u8", 1160),
-    ("no_route", "<u8", 1168),
-    ("dead_letters", "<u8", 1176),
-    ("orphans", "<u8", 1184),
-    ("lost", "<u8", 1192),
-    ("lost_by", ("<u8", 5), 1200),
-    ("redelivered", "<u8", 1240),
-    ("violations", "<u8", 1248),
-    ("types_known", "<u8", 1256),
-    ("patterns", "<u8", 1264),
-    ("events_lost", "<u8", 1272),
-    ("backlogs_failed", "<u8", 1280),
-    ("cancels", "<u8", 1288),
-    ("cancels_lost", "<u8", 1296),
-    ("credits_lost", "<u8", 1304),
-    ("passes", "<u8", 1312),
-    ("latency_count", "<u8", 1320),
-    ("latency_sum_ns", "<u8", 1328),
-    ("latency_max_ns", "<u8", 1336),
-    ("latency", ("<u8", 256), 1344),
-    ("deaths", ("<u8", 8), 3392),
-    ("last_deaths", (DEATH, 16), 3456),
-    ("last_losses", (LAST_LOSS, 16), 5632),
-    ("keyed", (KEYED, 16), 12800),
+    ("history", "<u8", 208),
+    ("retain_bytes", "<u8", 216),
+    ("rows_offset", "<u8", 224),
+    ("name", "S64", 232),
+    ("package", "S32", 296),
+    ("state", "<u8", 384),
+    ("last_generation", "<u8", 392),
+    ("backlogs_made", "<u8", 400),
+    ("attached", "<u8", 408),
+    ("wills", "<u8", 416),
+    ("routes_version", "<u8", 424),
+    ("bell", "<u8", 448),
+    ("heartbeat_ns", "<u8", 512),
+    ("control_ns", "<u8", 520),
+    ("journal", JOURNAL, 576),
+    ("backlog", ("<u8", 64), 704),
+    ("retained_last", "<u8", 1216),
+    ("retained_chunks", "<u8", 1224),
+    ("retained", "<u8", 1232),
+    ("retained_bytes", "<u8", 1240),
+    ("evicted", "<u8", 1248),
+    ("routed", "<u8", 1280),
+    ("unrouted", "<u8", 1288),
+    ("no_route", "<u8", 1296),
+    ("dead_letters", "<u8", 1304),
+    ("orphans", "<u8", 1312),
+    ("lost", "<u8", 1320),
+    ("lost_by", ("<u8", 5), 1328),
+    ("redelivered", "<u8", 1368),
+    ("violations", "<u8", 1376),
+    ("types_known", "<u8", 1384),
+    ("patterns", "<u8", 1392),
+    ("events_lost", "<u8", 1400),
+    ("backlogs_failed", "<u8", 1408),
+    ("cancels", "<u8", 1416),
+    ("cancels_lost", "<u8", 1424),
+    ("credits_lost", "<u8", 1432),
+    ("passes", "<u8", 1440),
+    ("latency_count", "<u8", 1448),
+    ("latency_sum_ns", "<u8", 1456),
+    ("latency_max_ns", "<u8", 1464),
+    ("latency", ("<u8", 256), 1472),
+    ("deaths", ("<u8", 8), 3520),
+    ("last_deaths", (DEATH, 16), 3584),
+    ("last_losses", (LAST_LOSS, 16), 5760),
+    ("keyed", (KEYED, 16), 12928),
 )
 
 READY = _structure(
@@ -685,7 +702,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    1280,
+    1472,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -709,16 +726,36 @@ DOWN = _structure(
     ("redelivered", "<u8", 712),
     ("forwarded", "<u8", 720),
     ("overruns", "<u8", 728),
-    ("limits_told", ("<u8", 64), 736),
-    ("todo", TODO, 1248),
+    ("retained_number", "<u8", 736),
+    ("retained_to", "<u8", 744),
+    ("history_read", "<u8", 752),
+    ("waiting", ("<u8", 16), 760),
+    ("limits_told", ("<u8", 64), 888),
+    ("todo", TODO, 1400),
 )
 
 BACKLOG = _structure(
-    1664,
+    1856,
     ("down", DOWN, 0),
-    ("former", "<u8", 1280),
-    ("group", "S64", 1288),
-    ("type", "S256", 1352),
+    ("former", "<u8", 1472),
+    ("whom", "<u8", 1480),
+    ("interest", "<u8", 1488),
+    ("number", "<u8", 1496),
+    ("group", "S64", 1504),
+    ("type", "S256", 1568),
+)
+
+CELL = _structure(
+    16,
+    ("number", "<u8", 0),
+    ("next", "<u8", 8),
+)
+
+VALUE = _structure(
+    32,
+    ("cell", CELL, 0),
+    ("whom", "<u8", 16),
+    ("end", "<u8", 24),
 )
 
 INTEREST = _structure(
@@ -778,6 +815,8 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_todo": TODO,
     "sb_down": DOWN,
     "sb_backlog": BACKLOG,
+    "sb_cell": CELL,
+    "sb_value": VALUE,
     "sb_interest": INTEREST,
     "sb_interests": INTERESTS,
 }

@@ -142,6 +142,8 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     """Of a group's: the pattern with the tokens in braces by which messages go to the same member;
     None: to any."""
+    history: int = 0
+    """Of a subscription: how many values of each type, of those that were kept, it wanted first."""
     method: MethodInfo | None = None
     """Of a handler that is a method of a service: what it takes and returns."""
 

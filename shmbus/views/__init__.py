@@ -18,6 +18,7 @@ from .facts import (
     PastDeath,
     PastLoss,
     PendingRequest,
+    Retained,
     Ring,
     ServiceInfo,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "PastLoss",
     "PendingRequest",
     "Receiver",
+    "Retained",
     "Ring",
     "Route",
     "ServiceInfo",

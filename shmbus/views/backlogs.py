@@ -63,6 +63,11 @@ def _backlog(
 ) -> Backlog:
     copy = copy_of(memory, layout.BACKLOG)
     down, group, type = copy["down"], layout.text(copy["group"]) or None, layout.text(copy["type"])
+    late = int(copy["whom"])  # slot and generation, see sb_whom()
+    subscriber = None
+    if late:
+        key = late & 0xFFFF, late >> 16 & 0xFFFFFFFF
+        subscriber = next((e.name for e in endpoints if (e.slot, e.generation) == key), "")
     mine, ring = down["incoming"][0], down["incoming_ring"][0]
     capacity = int(ring["capacity"])
     sent = oldest_sent(
@@ -75,11 +80,12 @@ def _backlog(
     return Backlog(
         group=group,
         type=type,
+        subscriber=subscriber,
         slot=slot,
         generation=generation,
-        takers=takers(group, type, endpoints),
+        takers=takers(group, type, endpoints) if subscriber is None else (subscriber,),
         waiting=max(int(mine["delivered"]) - int(down["forwarded"]), 0),
-        oldest=None if sent is None else clock.age(sent),
+        oldest=None if sent is None or subscriber is not None else clock.age(sent),
         ring=Ring(
             depth=min(max(int(mine["head"]) - int(mine["reclaim"]), 0), capacity),
             capacity=capacity,

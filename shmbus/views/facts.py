@@ -308,13 +308,17 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that wait in the dispatcher until somebody who may take them is free. It is made
-    when it is first needed, and removed when it has been empty for a second."""
+    when it is first needed, and removed when it has been empty for a second. Or what was kept, for
+    a subscription that catches up, and what came since: until that has it all."""
 
     group: str | None
-    """The queue group whose events wait; None: commands and requests."""
+    """The queue group whose events wait; None: commands and requests, or it is for a
+    subscription."""
+    subscriber: str | None = None
+    """The endpoint that catches up; None: work waits."""
     type: str
     """The type of the message for which it was made. Others wait there, too, where the same
-    endpoints may take them."""
+    endpoints may take them. Of a subscription that catches up, its pattern."""
     slot: int
     """Its place on the bus, which others get after it."""
     generation: int
@@ -336,6 +340,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def what(self) -> str:
         """What waits there, in words."""
+        if self.subscriber is not None:
+            return f"{self.subscriber}, which catches up with {self.type}"
         if self.group is not None:
             return f"group {self.group}"
         return f"commands and requests such as {self.type}"
@@ -344,6 +350,26 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     def full(self) -> bool:
         """Whether senders may have to wait for space in it."""
         return self.ring.fill >= FULL
+
+
+class Retained(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that a bus keeps: an event that was published with ``retain=True``. It is no
+    `Message`: that belongs to an endpoint, by whose types it decodes, and a view has none."""
+
+    type: str
+    """Of the event."""
+    payload: Any
+    """As its receivers get it where they name no type."""
+    source: str
+    """The endpoint that published it, which may have gone since."""
+    number: int
+    """In what order values were published on this bus: each has a higher one."""
+    sent: float
+    """When it was published: seconds since the epoch."""
+    size: int
+    """Bytes of the encoded payload."""
+    raw: bytes
+    """The payload as it was sent: the bytes that were given, or MessagePack."""
 
 
 class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -388,6 +414,16 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that an endpoint may have untouched and in hand while others could have them too."""
     backlog_bytes: int = 0
     """Bytes of each backlog."""
+    history: int = 0
+    """Values of each type that it keeps."""
+    retain_bytes: int = 0
+    """Bytes for all of them, at most."""
+    retained: int = 0
+    """Values that it keeps now."""
+    retained_bytes: int = 0
+    """Bytes that these take."""
+    evicted: int = 0
+    """Values that went, or were not kept, for want of space, since the bus was made."""
     serial: int = 0
     """How many dispatchers it has had."""
     heartbeat_age: float | None = None

@@ -104,6 +104,9 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     redelivered: int
     violations: int
     backlogs_failed: int
+    retained: int
+    retained_bytes: int
+    evicted: int
     latency: tuple[int, ...]
     latency_sum: float
     latency_max: float
@@ -113,7 +116,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         """From a copy of BUS."""
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
         names += " cancels cancels_lost credits_lost"
-        names += " backlogs_failed"
+        names += " backlogs_failed retained retained_bytes evicted"
         return cls(
             seconds=seconds,
             lost_by=Losses.of(bus),
@@ -259,6 +262,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in the dispatcher until somebody who may take it is free."""
     backlogs_failed: int
     """Backlogs that could not be made, or were removed while messages waited in them."""
+    retained: int
+    """Values that the bus keeps for who subscribes later."""
+    retained_bytes: int
+    """Bytes that these take."""
+    evicted: int
+    """Values that went, or were not kept, for want of space."""
     endpoints: tuple[EndpointHealth, ...]
     """Each on its own."""
 
@@ -354,6 +363,9 @@ def assess(
         last_deaths=deaths[1],
         backlogs=tuple(backlogs),
         backlogs_failed=traffic.backlogs_failed,
+        retained=traffic.retained,
+        retained_bytes=traffic.retained_bytes,
+        evicted=traffic.evicted,
         endpoints=tuple(_endpoint(e, processes.get(e.pid)) for e in endpoints),
     )
 

@@ -113,6 +113,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     key=keys.text_of(log[begin:middle].decode("ascii"), int(entry["key"]))
                     if entry["key"]
                     else None,
+                    history=int(entry["history"]),
                     method=methods.decode(log[end:last]) if last > end else None,
                 ),
             )

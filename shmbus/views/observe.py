@@ -25,6 +25,7 @@ from .facts import (
     Losses,
     PastLoss,
     PendingRequest,
+    Retained,
     ServiceInfo,
 )
 from .free import why_not_free
@@ -225,6 +226,14 @@ class BusView:
             backlogs=backlogs,
             health=health,
         )
+
+    def retained(self, pattern: str = ">") -> list[Retained]:
+        """The values that the bus keeps of the types that match: what was published there with
+        ``retain=True``, in that order. They are no `Message`, because there is no endpoint whose
+        types would decode them. Raises ``InvalidPattern``."""
+        patterns.check_pattern(pattern)
+        with self._lock:
+            return self._registry.retained(pattern)
 
     def close(self) -> None:
         """Unmap the shared memory."""

@@ -15,6 +15,7 @@ _TRIES = 8
 """Beyond them its consumer moves all the time, so nothing waits there for long."""
 
 _SENT = layout.offset(layout.RECORD, "sent_ns")
+_FLAGS = layout.offset(layout.RECORD, "flags")
 
 
 def oldest_sent(
@@ -42,6 +43,9 @@ def _sent_at(memory: Mapping, at: int, capacity: int, position: int, head: int) 
         length, kind = struct.unpack_from("<IH", data, at + start)
         if kind != layout.PADDING:
             if start + layout.RECORD.itemsize > capacity:
+                return None
+            flags = struct.unpack_from("<H", data, at + start + _FLAGS)[0]
+            if flags & layout.RecordFlag.RETAINED:  # sent long ago, and not waiting since then
                 return None
             return int(struct.unpack_from("<Q", data, at + start + _SENT)[0])
         position += -(-length // 8) * 8

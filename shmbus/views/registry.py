@@ -14,9 +14,19 @@ from shmbus.shared.processes import namespace, process_alive
 from .backlogs import Backlogs
 from .discovery import bus_info, open_bus
 from .endpoints import REASONS, EndpointView, Target
-from .facts import Backlog, BusInfo, Clock, EndpointInfo, PastDeath, PastLoss, PendingRequest
+from .facts import (
+    Backlog,
+    BusInfo,
+    Clock,
+    EndpointInfo,
+    PastDeath,
+    PastLoss,
+    PendingRequest,
+    Retained,
+)
 from .groups import keyed_groups
 from .memory import steady
+from .retained import Values
 from .usage import Leaders
 
 _LOSSES = layout.words(layout.Loss)
@@ -35,6 +45,7 @@ class Registry:
         self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], EndpointView] = {}
         self._backlogs = Backlogs(self.bus)
+        self._values = Values(self.bus)
 
     def info(self, clock: Clock | None = None) -> BusInfo:
         """The bus itself."""
@@ -98,6 +109,10 @@ class Registry:
             if owner is not None:
                 found.setdefault(owner, []).append(group.name)
         return found
+
+    def retained(self, pattern: str) -> list[Retained]:
+        """The values that are kept of the types that match."""
+        return self._values.look(int(self.head[0]["retained_chunks"]), pattern, Clock.now())
 
     def deaths(self) -> tuple[dict[str, int], tuple[PastDeath, ...]]:
         """How many endpoints did not end in good order, by how they ended; and the last of them,

@@ -17,11 +17,14 @@ from .facts import Backlog, BusInfo, EndpointInfo, Ring
 from .leavings import Foreign, Leaving, bytes_of, find_foreign, find_leavings
 from .registry import Registry
 
-What = Literal["bus", "endpoint", "backlog"]
+What = Literal["bus", "endpoint", "backlog", "retained"]
+
+_RETAINED = -1, 0
+"""In the place of slot and generation: all that holds values which are kept."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """A bus itself, an endpoint or a backlog, and what it takes of /dev/shm."""
+    """A bus itself, an endpoint, a backlog or what is kept, and what it takes of /dev/shm."""
 
     bus: str
     """Its name."""
@@ -129,7 +132,9 @@ def _holders(bus: str, files: list[tuple[Path, Entry]]) -> list[Holder]:
             key = found.owned.get(entry.owner, entry.owner)
         elif entry.slot is not None and entry.generation is not None:
             key = entry.slot, entry.generation
-            if key not in found.endpoints and key not in found.backlogs:
+            if entry.kind == "retained":
+                key = _RETAINED
+            elif key not in found.endpoints and key not in found.backlogs:
                 key = None
         of.setdefault(key, []).append(path)
     holders = []
@@ -149,6 +154,8 @@ def _who(
     found: _Bus, key: tuple[int, int] | Owner | None
 ) -> tuple[What, str, int | None, dict[str, Ring]]:
     """What holds it, its name and pid, and its rings."""
+    if key == _RETAINED:
+        return "retained", "", None, {}
     if key is None:
         return "bus", "", found.info.pid if found.info else None, {}
     if isinstance(key, Owner):

@@ -25,7 +25,7 @@ static inline void *shared(uint64_t size)
 static inline void unshare_memory(void *at) { (void)at; }
 /* Segments that the forwarder makes: a test reserves a few before its victim begins. */
 #define DP_SEGMENTS_ELSEWHERE
-#define ARENA_SEGMENTS 2
+#define ARENA_SEGMENTS 3
 #define ARENA_SEGMENT_BYTES 8192u
 
 struct arena_segment { /* in the arena, too */

@@ -471,3 +471,54 @@ static inline bool take_reply(struct peer *p, struct message *m)
     release(p, SB_REPLIES, c->next);
     return true;
 }
+
+/* What is kept ------------------------------------------------------------------------------------------------------ */
+
+static inline bool retain(struct peer *p, const char *type, const char *text)
+{
+    struct sb_record h = {.kind = SB_EVENT, .flags = (uint16_t)(SB_RETAIN | (text ? SB_RAW : SB_NONE))};
+    bool fitted = put(p, SB_DATA, h, type, text ? text : "", text ? strlen(text) : 0);
+    flush(p);
+    return fitted;
+}
+
+struct late_ear { /* a subscription with history, as its endpoint goes by it: see `gets` in callbacks.pxi */
+    struct peer *peer;
+    uint64_t id, number;
+    bool live;
+};
+
+static inline struct late_ear subscribe_late(struct peer *p, const char *pattern, uint32_t history)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .history = history};
+    return (struct late_ear){.peer = p, .id = commit_interest(p, e, pattern, "")};
+}
+
+/* Is the message for this subscription, of type and pattern alike? */
+static inline bool is_for(struct late_ear *l, const struct message *m)
+{
+    uint64_t kept;
+    memcpy(&kept, m->header.correlation, sizeof kept);
+    if (m->header.kind == SB_LIVE) {
+        if (m->header.deadline_ns == l->id) {
+            CHECK(!l->live);
+            l->live = true;
+            l->number = kept;
+        }
+        return false;
+    }
+    if (m->header.kind != SB_EVENT || !(m->header.interests & SB_PLAIN))
+        return false;
+    if (m->header.flags & SB_ALONE)
+        return m->header.deadline_ns == l->id;
+    return l->live && !(m->header.flags & SB_RETAIN && kept <= l->number);
+}
+
+/* The next message for it. False: there is none. */
+static inline bool hear(struct late_ear *l, struct message *m)
+{
+    while (take(l->peer, m))
+        if (is_for(l, m))
+            return true;
+    return false;
+}

@@ -24,6 +24,7 @@ SOURCES = [
     "keyed.c",
     "limits.c",
     "nacks.c",
+    "retaining.c",
     "closings.c",
     "deaths.c",
     "wills.c",

@@ -48,7 +48,7 @@ struct peer { /* an endpoint */
 
 struct plan { /* what a world is made of; zero: the default */
     uint32_t slots, prefetch, max_deliveries, batch;
-    uint64_t block_timeout_ns, stall_after_ns, backlog_bytes;
+    uint64_t block_timeout_ns, stall_after_ns, backlog_bytes, history, retain_bytes;
 };
 
 struct size { /* of an endpoint */
@@ -129,6 +129,8 @@ static inline struct world *open_world(struct plan plan)
     w->bus->stall_after_ns = or_default(plan.stall_after_ns, 2 * SECOND);
     w->bus->prefetch = or_default(plan.prefetch, 16);
     w->bus->backlog_bytes = or_default(plan.backlog_bytes, 65536);
+    w->bus->history = or_default(plan.history, 3);
+    w->bus->retain_bytes = or_default(plan.retain_bytes, 4096);
     w->bus->max_deliveries = or_default(plan.max_deliveries, 2);
     w->bus->batch_per_pass = or_default(plan.batch, 256);
     w->bus->rows_offset = rows;
@@ -167,9 +169,19 @@ static inline void drop_backlogs(struct world *w)
     }
 }
 
+static inline void drop_values(struct world *w)
+{
+    for (uint32_t i = 0; i < rb_load(&w->bus->retained_chunks); i++) {
+        char name[160];
+        dp_chunk_name(w->f, i, name);
+        dp_remove_segment(name);
+    }
+}
+
 static inline void close_world(struct world *w)
 {
     drop_backlogs(w);
+    drop_values(w);
     close_forwarder(w->f);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];

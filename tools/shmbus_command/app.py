@@ -14,6 +14,7 @@ COMMANDS = {
     "completion": "shell:completion",
     "describe": "describe:describe",
     "doctor": "doctor:doctor",
+    "get": "getting:get",
     "health": "health:health",
     "ls": "ls:ls",
     "mem": "mem:mem",

@@ -60,6 +60,8 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "rings": f"{size(info.in_bytes)} in, {size(info.out_bytes)} out, {size(info.reply_bytes)} "
         f"each for replies; {limits(info)}",
         "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
+        "kept": f"{info.retained} values, {info.history} of a type at most; "
+        f"{size(info.retained_bytes)} of {size(info.retain_bytes)}; {info.evicted} evicted",
         "last heartbeat": ago(info.heartbeat_age),
         "control plane ran": ago(info.control_age),
         "deaths": deaths(health),
@@ -137,7 +139,8 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         if i.key:
             group += f", key {i.key}"
         lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
-        lines.append(f"  {_ROLES.get(i.role, f'{i.role}s')} {i.pattern}{group}{lossy}")
+        late = f", {i.history} of what was kept first" if i.history else ""
+        lines.append(f"  {_ROLES.get(i.role, f'{i.role}s')} {i.pattern}{group}{lossy}{late}")
     methods = [i.method for i in e.interests if i.method is not None]
     if methods:
         lines += ["  offers", *_methods(methods)]

@@ -76,6 +76,8 @@ def _row(holder: Holder) -> list[str]:
             who = "the bus itself"
         case "backlog":
             who = f"backlog of {holder.name}"
+        case "retained":
+            who = "values that are kept"
         case _:
             who = holder.name or "(being admitted)"
     rings = [holder.rings.get(ring) for ring in _RINGS]

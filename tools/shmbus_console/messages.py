@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from shmbus import Message, Tap
+from shmbus.views import Retained
 
 from . import letters
 from .output import encoded, flush, print_json, to_json, write
@@ -53,12 +54,14 @@ def shown(message: Message[Any]) -> str:
     return one_line(_shown(message))
 
 
-def _shown(message: Message[Any]) -> str:
+def _shown(message: Message[Any] | Retained) -> str:
     payload = message.payload
     if payload is None:
         return ""
     if isinstance(payload, bytes):
         return letters.text_or_bytes(payload)
+    if isinstance(message, Retained):
+        return to_json(payload).decode()
     if message.type == letters.TYPE and isinstance(payload, dict):
         return letters.line(payload)
     if message.tap is not None and message.tap.kind == "error" and isinstance(payload, list):
@@ -86,6 +89,32 @@ def envelope(message: Message[Any]) -> dict[str, Any]:
     if message.lost:
         document["lost"] = message.lost
     return document
+
+
+def kept_document(value: Retained) -> dict[str, Any]:
+    """A value that a bus keeps, as a JSON document like that of a message."""
+    document = {
+        "type": value.type,
+        "source": value.source,
+        "time": value.sent,
+        "number": value.number,
+        "payload": value.payload,
+    }
+    if isinstance(value.payload, bytes):
+        document["payload"] = None
+        document["payload_base64"] = base64.b64encode(value.payload).decode()
+    return document
+
+
+def kept(value: Retained) -> bytes:
+    """A value that a bus keeps, as a line for people like that of a message."""
+    parts = [
+        click.style(_time(value.sent), dim=True),
+        click.style(value.type, fg="cyan", bold=True),
+        click.style(value.source, fg="green"),
+        one_line(_shown(value)),
+    ]
+    return encoded(_plain(" ".join(parts)).rstrip())
 
 
 def pretty(message: Message[Any]) -> bytes:
@@ -124,7 +153,10 @@ def _plain(text: str) -> str:
 
 
 def _clock(message: Message[Any]) -> str:
-    sent = _sent(message)
+    return _time(_sent(message))
+
+
+def _time(sent: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(sent)) + f".{int(sent * 1e3) % 1000:03}"
 
 

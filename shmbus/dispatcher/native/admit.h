@@ -80,6 +80,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);
     port->leaving_drained = rb_load(&o->down->state) == SB_DOWN_DRAINED;
     port->progress_ns = port->taken_since_ns = f->now;
+    port->live_at = o->adopted ? port->in[SB_DATA].published : 0;
     if (o->adopted) { /* it may still need $bus.endpoint.resumed, and its slow flag cleared */
         uint64_t health = rb_load(&row->health);
         port->stalled = health & SB_STALLED;

@@ -4,11 +4,14 @@
  * endpoint that has gone: a ring that the dispatcher fills and, through `reclaim`, empties itself. So runs go
  * there as to any target, and leave it (drain.h) as what a dead endpoint left does, with the same journal.
  *
- * All that waits in one backlog may be taken by the same endpoints, so its first message never keeps another
+ * A backlog of another sort is that of an interest that catches up with what was kept, see history.h: it has the same
+ * memory and ways in, and leads to that interest's endpoint alone.
+ *
+ * All that waits in one backlog of work may be taken by the same endpoints, so its first message never keeps another
  * from one who is free. It is made when it is first needed, in a segment of its own, and removed when it has been
  * empty for a second. A successor finds its number in BUS.
  *
- * Offers: dp_is_backlog, dp_backlog_of, dp_next_backlog, dp_waits, dp_takers; dp_find_backlog, dp_make_backlog,
+ * Offers: dp_next_backlog, dp_waits, dp_takers; dp_find_backlog, dp_make_backlog,
  *         dp_close_backlog; dp_tend_backlogs; dp_adopt_backlogs. */
 #pragma once
 
@@ -20,13 +23,6 @@
 #define DP_BACKLOG_IDLE_NS 1000000000u /* an empty backlog is kept for so long */
 #define DP_BACKLOG_AGAIN_NS 100000000u /* without memory, another try is made after so long, not for each message */
 
-static inline bool dp_is_backlog(const struct dp_port *port) { return port->slot >= SB_MAX_SLOTS; }
-
-static inline struct dp_backlog *dp_backlog_of(struct dp_forwarder *f, const struct dp_port *port)
-{
-    return &f->backlogs[port->slot - SB_MAX_SLOTS];
-}
-
 /* One after the other of the set `left`, which begins as f->backlogs_open; NULL at the end. */
 static inline struct dp_port *dp_next_backlog(struct dp_forwarder *f, uint64_t *left)
 {
@@ -36,6 +32,9 @@ static inline struct dp_port *dp_next_backlog(struct dp_forwarder *f, uint64_t *
     *left &= *left - 1;
     return &f->ports[SB_MAX_SLOTS + index];
 }
+
+/* Those in which work waits. */
+static inline uint64_t dp_work_backlogs(const struct dp_forwarder *f) { return f->backlogs_open & ~f->catching_up; }
 
 /* Does anything wait there, what the run being collected puts there included? */
 static inline bool dp_waits(const struct dp_forwarder *f, const struct dp_port *backlog)
@@ -80,7 +79,7 @@ static inline void dp_note_takers(struct dp_backlog *b, const struct dp_receiver
 /* After a change of interests: who may take what waits is looked up again, by its first message. */
 static inline void dp_tend_backlogs(struct dp_forwarder *f)
 {
-    uint64_t left = f->backlogs_open;
+    uint64_t left = dp_work_backlogs(f);
     f->backlogs_version = f->routes.version;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
         uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim);
@@ -106,7 +105,7 @@ static inline struct dp_port *dp_find_backlog(struct dp_forwarder *f, const stru
     *waits = false;
     if (f->backlogs_version != f->routes.version)
         dp_tend_backlogs(f);
-    uint64_t left = f->backlogs_open;
+    uint64_t left = dp_work_backlogs(f);
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
         if (!dp_same_takers(dp_backlog_of(f, port), group, takers))
             continue;
@@ -134,9 +133,11 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
     struct sb_down_incoming *in = &down->incoming[SB_DATA];
     uint8_t *data = (uint8_t *)memory + down->incoming_ring[SB_DATA].offset;
     *port = (struct dp_port){.slot = slot, .generation = (uint32_t)down->generation, .state = SB_ROW_LIVE,
-                             .confirmed = true, .down = down, .row = &f->no_row, .progress_ns = f->now};
+                             .confirmed = true, .down = down, .row = &f->no_row, .progress_ns = f->now,
+                             .alone = memory->whom ? memory->interest : 0};
     f->backlogs[slot - SB_MAX_SLOTS] =
-        (struct dp_backlog){.as_target = {.slot = (uint16_t)slot, .bit = 1}, .emptied_ns = f->now};
+        (struct dp_backlog){.as_target = {.slot = (uint16_t)slot, .bit = 1}, .emptied_ns = f->now,
+                            .whom = memory->whom, .interest = memory->interest, .number = memory->number};
     if (rb_producer_open(&port->in[SB_DATA], &in->head, &in->reclaim, &in->high, data,
                          down->incoming_ring[SB_DATA].capacity) != RB_OK) {
         port->state = SB_ROW_FREE;
@@ -148,16 +149,15 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
     f->backlogs[slot - SB_MAX_SLOTS].former = memory->former;
     port->delivered = rb_load(&in->delivered);
     f->backlogs_open |= 1ull << (slot - SB_MAX_SLOTS);
+    f->catching_up |= memory->whom ? 1ull << (slot - SB_MAX_SLOTS) : 0;
     return true;
 }
 
-/* A backlog for these takers; `former` is as in struct sb_backlog. NULL: there is no memory, or there are too many. */
-static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const struct dp_group *group,
-                                              const struct dp_receivers *takers, const struct dp_route *route,
-                                              uint64_t former)
+/* Memory for another backlog, with an empty ring of so many bytes, which nobody knows of yet. NULL: there is none, or
+ * there are too many. */
+static inline struct sb_backlog *dp_lay_backlog(struct dp_forwarder *f, uint64_t capacity)
 {
     char name[160];
-    uint64_t capacity = f->bus->backlog_bytes > f->largest_ring ? f->bus->backlog_bytes : f->largest_ring;
     uint64_t size = dp_backlog_data() + capacity, generation = rb_load(&f->bus->backlogs_made) + 1;
     struct sb_backlog *memory = NULL;
     uint32_t index = ~f->backlogs_open ? (uint32_t)__builtin_ctzll(~f->backlogs_open) : SB_BACKLOGS;
@@ -175,21 +175,41 @@ static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const stru
     for (int r = 0; r < SB_RINGS_IN; r++)
         rb_store(&memory->down.incoming[r].need, SB_NO_NEED);
     rb_store(&memory->down.todo.from, SB_NOWHERE);
-    memory->former = former;
-    memcpy(memory->group, group ? group->name : "", group ? group->length : 0);
-    memcpy(memory->type, route->type, route->type_length);
     memory->down.prefix.layout = SB_LAYOUT;
     memory->down.prefix.size = size;
     memory->down.prefix.generation = generation;
     memory->down.prefix.kind = SB_SEGMENT_BACKLOG;
+    return memory;
+}
+
+/* It is complete: from here on it is a port. */
+static inline struct dp_port *dp_enter_backlog(struct dp_forwarder *f, struct sb_backlog *memory)
+{
+    uint32_t slot = (uint32_t)memory->down.slot;
     rb_store_release(&memory->down.prefix.magic, RB_MAGIC); /* whoever opens it */
     RB_FAIL("backlog.made");
-    rb_store(&f->bus->backlogs_made, generation);
-    rb_store_release(&f->bus->backlog[index], generation); /* dp_adopt_backlogs, and observers */
+    rb_store(&f->bus->backlogs_made, memory->down.generation);
+    rb_store_release(&f->bus->backlog[slot - SB_MAX_SLOTS], memory->down.generation); /* dp_adopt_backlogs, observers */
     RB_FAIL("backlog.entered");
-    dp_open_backlog(f, SB_MAX_SLOTS + index, memory);
-    dp_note_takers(&f->backlogs[index], takers);
-    return &f->ports[SB_MAX_SLOTS + index];
+    dp_open_backlog(f, slot, memory);
+    return &f->ports[slot];
+}
+
+/* A backlog for these takers; `former` is as in struct sb_backlog. NULL: there is no memory, or there are too many. */
+static inline struct dp_port *dp_make_backlog(struct dp_forwarder *f, const struct dp_group *group,
+                                              const struct dp_receivers *takers, const struct dp_route *route,
+                                              uint64_t former)
+{
+    uint64_t capacity = f->bus->backlog_bytes > f->largest_ring ? f->bus->backlog_bytes : f->largest_ring;
+    struct sb_backlog *memory = dp_lay_backlog(f, capacity);
+    if (!memory)
+        return NULL;
+    memory->former = former;
+    memcpy(memory->group, group ? group->name : "", group ? group->length : 0);
+    memcpy(memory->type, route->type, route->type_length);
+    struct dp_port *port = dp_enter_backlog(f, memory);
+    dp_note_takers(dp_backlog_of(f, port), takers);
+    return port;
 }
 
 /* With `remove` for good: then nothing waits there, and no fan-out owes it anything. */
@@ -206,6 +226,7 @@ static inline void dp_close_backlog(struct dp_forwarder *f, struct dp_port *port
     }
     dp_drop_group(&f->routes, dp_backlog_of(f, port)->group);
     f->backlogs_open &= ~(1ull << index);
+    f->catching_up &= ~(1ull << index);
     port->state = SB_ROW_FREE;
     dp_close_segment(memory, memory->down.prefix.size);
 }

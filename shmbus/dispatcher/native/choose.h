@@ -123,7 +123,7 @@ static inline const struct dp_receiver *dp_choose(struct dp_forwarder *f, const 
                                                   uint64_t *turn, uint32_t stay)
 {
     bool waits = false;
-    struct dp_port *backlog = f->backlogs_open ? dp_find_backlog(f, group, takers, &waits) : NULL;
+    struct dp_port *backlog = dp_work_backlogs(f) ? dp_find_backlog(f, group, takers, &waits) : NULL;
     if (!waits) {
         /* A single handler keeps nothing from others, and events and commands for it keep their order. */
         if (!group && takers->count == 1)

@@ -7,6 +7,14 @@
 #include "shmbus/dispatcher/native/space.h"
 #include "shmbus/dispatcher/native/run.h"
 
+/* Towards a receiver it says under which number it is kept. */
+static inline void dp_mark_kept(struct sb_record *h, uint64_t number)
+{
+    h->flags |= SB_RETAIN;
+    memset(h->correlation, 0, sizeof h->correlation);
+    memcpy(h->correlation, &number, sizeof number);
+}
+
 /* As many records of the run as fit, from the first on, into this ring of the target's, not yet published. -1: its
  * tail is garbage. */
 static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, enum sb_ring_index ring, uint32_t bits)
@@ -33,6 +41,12 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
             w->flags = h->flags & keep_flags; /* those that a sender may set */
             w->peer = (uint16_t)run->span.source->slot;
             w->peer_generation = run->span.source->generation;
+            if (__builtin_expect(run->kept != 0, 0))
+                dp_mark_kept(w, run->kept);
+            if (__builtin_expect(target->alone != 0, 0)) {
+                w->flags |= SB_ALONE;
+                w->deadline_ns = target->alone;
+            }
         }
         uint32_t done = SB_HEADER;
         if (run->type[i]) { /* the type as it was looked up, whatever the sender's memory says now */
@@ -62,9 +76,11 @@ static inline bool dp_tapped(const struct dp_forwarder *f) { return __builtin_ex
 
 /* Copies for observers, each with what became of the message (`target`: NULL where it had none); what does not fit
  * is lost to them alone. Before the source's tail moves. */
-static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *target, enum sb_outcome outcome)
+static inline void dp_tap_run(struct dp_forwarder *f, struct dp_port *target, enum sb_outcome outcome)
 {
     const struct dp_run *run = &f->run;
+    if (target && target->alone)
+        target = dp_receiving(f, target); /* in its order, and sooner or later */
     if (target && dp_is_backlog(target)) {
         if (outcome == SB_OUTCOME_DELIVERED) /* it is told of when it has left there */
             return;
@@ -102,6 +118,8 @@ static inline void dp_tap_run(struct dp_forwarder *f, const struct dp_port *targ
 static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target, enum sb_ring_index ring)
 {
     dp_publish(f, target, ring, f->run.count);
+    if (__builtin_expect(f->run.urgent && target->live_at && ring == SB_DATA, 0))
+        target->live_at = target->in[SB_DATA].published; /* the next urgent one does not pass this one */
     if (!dp_is_backlog(target))
         rb_add(&f->bus->routed, f->run.count);
 }

@@ -199,6 +199,7 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
     RB_FAIL("departure.begun");
     dp_remove_interests(&f->routes, (uint16_t)port->slot);
     dp_tend_keyed(f);
+    dp_end_histories(f, port);
     dp_show_routes(f);
     dp_set_add(&f->departing, port->slot);
     dp_set_add(&f->active, port->slot);
@@ -335,6 +336,8 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
                               const uint8_t *record)
 {
     bool begun = span->from < taken;
+    if (h->flags & SB_RETAINED) /* it is kept, so it is no loss */
+        return true;
     if (begun && h->kind != SB_REQUEST) {
         struct dp_held held;
         if (!dp_holds(span->source, span->from, &held))
@@ -461,7 +464,7 @@ static inline void dp_continue_departure(struct dp_forwarder *f, struct dp_port 
         dp_abandon_fanout(f, port);
     bool forwarded = dp_all_forwarded(port);
     uint32_t owed = dp_owed(f, port);
-    if (owed & SB_PLAIN) /* is about to be counted */
+    if (owed & SB_PLAIN || dp_backlog_for(f, port, 0)) /* is about to be counted */
         return;
     if (port->state == SB_ROW_LEAVING && !(forwarded && dp_drained(f, port)))
         return;

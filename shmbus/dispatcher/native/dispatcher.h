@@ -7,7 +7,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/admit.h"
-#include "shmbus/dispatcher/native/drain.h"
+#include "shmbus/dispatcher/native/history.h"
 #include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
 #include "shmbus/dispatcher/native/tell.h"
@@ -26,6 +26,7 @@ static inline bool dp_forwarder_open(struct dp_forwarder *f, struct sb_bus *bus,
     f->stall_after_ns = bus->stall_after_ns;
     f->max_deliveries = (uint32_t)bus->max_deliveries;
     f->batch = (uint32_t)bus->batch_per_pass;
+    f->values.chunk_cells = sb_chunk_cells(bus->retain_bytes);
     f->next_deadline = ~0ull;
     f->scratch = malloc(DP_EVENT_BYTES);
     f->ports = calloc(DP_PORTS, sizeof *f->ports);
@@ -45,6 +46,7 @@ static inline void dp_forwarder_close(struct dp_forwarder *f)
     uint64_t left = f->backlogs_open;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
         dp_close_backlog(f, port, false);
+    dp_close_values(f);
     dp_routes_close(&f->routes);
     dp_orders_close(&f->orders);
     free(f->scratch);
@@ -179,6 +181,8 @@ static inline void dp_listen(struct dp_forwarder *f, struct dp_port *port)
     if (log == DP_READ_GARBAGE)
         dp_quarantine(f, port);
     dp_tend_keyed(f);
+    if (__builtin_expect(dp_set_has(&f->late, port->slot), 0) && f->now >= f->late_again_ns)
+        (void)dp_begin_histories(f, port);
 }
 
 /* Has it made space that others wait for? */
@@ -219,7 +223,10 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
     if (port->state == SB_ROW_FREE)
         return;
     if (dp_is_backlog(port)) {
-        dp_drain_backlog(f, port);
+        if (port->alone)
+            dp_catch_up(f, port);
+        else
+            dp_drain_backlog(f, port);
         return;
     }
     uint64_t state = rb_load_acquire(&port->up->state);
@@ -358,12 +365,19 @@ static inline void dp_pass(struct dp_forwarder *f)
                 dp_set_add(&f->active, slot);
     }
     uint32_t words = f->high_slot ? (f->high_slot - 1) / 64 + 1 : 0;
+    bool late = false;
+    for (uint32_t w = 0; w < words; w++)
+        late |= f->late.word[w];
+    if (__builtin_expect(late, 0))
+        dp_begin_late(f);
     for (uint32_t w = 0; w < words; w++)
         dp_visit_word(f, w);
     if (f->backlogs_open) { /* after all that may have made somebody free */
         if (f->backlogs_version != f->routes.version)
             dp_tend_backlogs(f);
         dp_visit_word(f, DP_BACKLOG_WORD);
+    } else {
+        f->active.word[DP_BACKLOG_WORD] = 0; /* one that has gone was woken */
     }
     dp_tell_matchings(f);
     dp_ring_all(f);

@@ -204,13 +204,13 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
             rb_store(&f->ports[h->peer].given[sb_index_of(h->correlation)].whom, dp_whom_of(target));
         if (h->flags & SB_REDELIVERED) /* somebody had it before */
             rb_add(&target->down->redelivered, 1);
-        else
+        else if (!(h->flags & SB_RETAINED)) /* that was sent long ago */
             dp_note_sent(f, h->sent_ns);
     }
     RB_FAIL("drain.chosen");
     dp_publish_run(f, target, SB_DATA);
     RB_FAIL("drain.published");
-    if (dp_tapped(f))
+    if (dp_tapped(f) && !port->alone) /* else those who tap were told when it came */
         dp_tap_run(f, target, SB_OUTCOME_DELIVERED);
     return true;
 }
@@ -236,7 +236,7 @@ static inline void dp_leave_backlog(struct dp_forwarder *f)
 static inline bool dp_behind_another(struct dp_forwarder *f, const struct dp_port *port)
 {
     const struct dp_backlog *b = dp_backlog_of(f, port);
-    uint64_t left = f->backlogs_open;
+    uint64_t left = dp_work_backlogs(f);
     for (struct dp_port *other; (other = dp_next_backlog(f, &left));) {
         const struct dp_backlog *o = dp_backlog_of(f, other);
         if (other->generation < port->generation && o->group == b->group && o->former == b->former &&
@@ -276,7 +276,8 @@ static inline void dp_drain_backlog(struct dp_forwarder *f, struct dp_port *port
 /* Now and then: all that wait are visited, and what has been empty for long is removed. */
 static inline void dp_look_at_backlogs(struct dp_forwarder *f)
 {
-    uint64_t left = f->backlogs_open;
+    uint64_t left = dp_work_backlogs(f);
+    f->active.word[DP_BACKLOG_WORD] |= f->catching_up;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
         bool over = !dp_waits(f, port) && f->now - dp_backlog_of(f, port)->emptied_ns > DP_BACKLOG_IDLE_NS &&
                     !dp_owed(f, port);

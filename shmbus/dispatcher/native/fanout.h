@@ -8,6 +8,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/deliver.h"
+#include "shmbus/dispatcher/native/keep.h"
 
 static inline bool dp_todo_stands(const struct dp_port *source)
 {
@@ -21,6 +22,7 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
     dp_begin_run(f, run, source, SB_DATA); /* they fit: as one run they did before */
     uint64_t position = run->span.from = rb_load(&source->down->todo.from);
     run->span.to = rb_load(&source->down->todo.to);
+    run->kept = dp_number_of(source, run->span.to);
     while (position < run->span.to && run->count < DP_RUN) {
         struct rb_head8 head;
         const uint8_t *record;

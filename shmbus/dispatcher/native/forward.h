@@ -1,7 +1,8 @@
 /* Forwarding: from the rings that lead to the dispatcher into the rings that lead away from it.
  *
  * A run is collected (run.h), copied into its target's ring (deliver.h), written down in the journal
- * (journal.h), published with one store of the target's head, and then the source's tail moves. For several
+ * (journal.h), published with one store of the target's head, and then the source's tail moves. What the bus is to keep
+ * is kept before (keep.h). For several
  * targets see fanout.h, for a target whose ring is full space.h.
  *
  * Offers: dp_forward_ring. */
@@ -21,7 +22,7 @@ static inline void dp_remember_target(struct dp_port *source, const struct sb_re
 }
 
 /* The run is done with: tell who taps, and let go of it. */
-static inline void dp_finish_run(struct dp_forwarder *f, const struct dp_port *target, enum sb_outcome outcome)
+static inline void dp_finish_run(struct dp_forwarder *f, struct dp_port *target, enum sb_outcome outcome)
 {
     uint16_t kind = f->run.header[0].kind;
     bool message = kind != SB_CANCEL && kind != SB_CREDIT && kind != SB_QUERY;
@@ -239,6 +240,8 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *sourc
                 dp_consume(f, &run->span);
             return false;
         }
+        if (!standing && run->retain)
+            dp_keep_run(f);
         if (!standing)
             left -= run->count;
         if (!(standing ? dp_continue_fanout(f) : dp_forward_run(f)))

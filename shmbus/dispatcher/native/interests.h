@@ -1,10 +1,15 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups; dp_show_routes. */
+ * One with history gets what was kept before it gets what comes: until then it stands in DOWN among those that wait, from
+ * which history.h takes it, or has a backlog. Their ids go up, and DOWN says up to which they were read; so a successor,
+ * which reads all of the log again, knows which of them have begun.
+ *
+ * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups; dp_stop_waiting, dp_backlog_for,
+ *         dp_end_histories; dp_show_routes. */
 #pragma once
 
-#include "shmbus/dispatcher/native/port.h"
+#include "shmbus/dispatcher/native/backlog.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -94,38 +99,140 @@ static inline bool dp_refuse_key(struct dp_forwarder *f, struct dp_port *port, c
     return true;
 }
 
-/* One entry at `offset` of the log. False: it is none. */
-static inline bool dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
+/* The place of an interest (0: a free one) among those of the endpoint that wait; SB_WAITING: there is none. */
+static inline uint32_t dp_waiting(const struct dp_port *port, uint64_t id)
+{
+    uint32_t i = 0;
+    while (i < SB_WAITING && rb_load(&port->down->waiting[i]) != id)
+        i++;
+    return i;
+}
+
+/* In which this interest of the endpoint catches up (0: any of them); NULL: there is none. */
+static inline struct dp_port *dp_backlog_for(struct dp_forwarder *f, const struct dp_port *port, uint64_t id)
+{
+    uint64_t left = f->catching_up;
+    for (struct dp_port *backlog; (backlog = dp_next_backlog(f, &left));)
+        if (dp_backlog_of(f, backlog)->whom == dp_whom_of(port) && (!id || backlog->alone == id))
+            return backlog;
+    return NULL;
+}
+
+/* It has begun, or was removed. */
+static inline void dp_stop_waiting(struct dp_port *port, uint64_t id)
+{
+    uint32_t place = dp_waiting(port, id);
+    if (place < SB_WAITING)
+        rb_store(&port->down->waiting[place], 0);
+}
+
+/* Nobody wants what waits in this backlog of one that catches up. */
+static inline void dp_unwant(struct dp_forwarder *f, struct dp_port *backlog)
+{
+    dp_backlog_of(f, backlog)->unwanted = true;
+    dp_set_add(&f->active, backlog->slot);
+}
+
+/* Its endpoint is dying, or closes. */
+static inline void dp_end_histories(struct dp_forwarder *f, struct dp_port *port)
+{
+    for (uint32_t i = 0; i < SB_WAITING; i++)
+        rb_store(&port->down->waiting[i], 0);
+    dp_set_drop(&f->late, port->slot);
+    uint64_t left = f->catching_up;
+    for (struct dp_port *backlog; (backlog = dp_next_backlog(f, &left));)
+        if (dp_backlog_of(f, backlog)->whom == dp_whom_of(port))
+            dp_set_add(&f->active, backlog->slot);
+}
+
+/* An interest with history was read: has it begun already? False: there is no place for another that waits. */
+static inline bool dp_note_history(struct dp_forwarder *f, struct dp_port *port, struct dp_interest *w)
+{
+    struct sb_down *down = port->down;
+    struct dp_port *backlog = dp_backlog_for(f, port, w->id);
+    uint32_t place = dp_waiting(port, w->id);
+    if (backlog) {
+        dp_backlog_of(f, backlog)->logged = true;
+        w->via = (uint16_t)backlog->slot;
+        dp_stop_waiting(port, w->id);
+        return true;
+    }
+    if (place == SB_WAITING && w->id <= rb_load(&down->history_read))
+        return true;
+    w->via = DP_NO_WAY;
+    dp_set_add(&f->late, port->slot);
+    if (place < SB_WAITING)
+        return true;
+    if ((place = dp_waiting(port, 0)) == SB_WAITING)
+        return false;
+    rb_store(&down->waiting[place], w->id);
+    RB_FAIL("history.waits");
+    rb_store_release(&down->history_read, w->id);
+    RB_FAIL("history.read");
+    return true;
+}
+
+enum dp_applied { DP_APPLIED, DP_LATER, DP_NO_INTEREST };
+
+/* One entry of the log. DP_LATER: it was not applied, since too many wait. */
+static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
                                      uint64_t *size)
 {
     struct sb_interest e;
     char text[SB_MAX_TYPE + 1 + SB_NAME];
     if (left < sizeof e)
-        return false;
+        return DP_NO_INTEREST;
     memcpy(&e, at, sizeof e);
     uint64_t length = sizeof e + (uint64_t)e.pattern_length + e.group_length + e.description_length;
     if (e.length != length || e.pattern_length > SB_MAX_TYPE || e.group_length >= SB_NAME || RB_ALIGN8(length) > left)
-        return false;
+        return DP_NO_INTEREST;
     memcpy(text, at + sizeof e, (size_t)e.pattern_length + e.group_length);
     *size = RB_ALIGN8(length);
     if (e.op == SB_INTEREST_REMOVE) {
+        struct dp_port *backlog = dp_backlog_for(f, port, e.id ? e.id : ~0ull);
+        if (backlog)
+            dp_unwant(f, backlog);
         dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
-        return true;
+        return DP_APPLIED;
     }
     const char *group = text + e.pattern_length;
     if (e.op == SB_INTEREST_ADD && e.role == SB_ROLE_SUBSCRIBE && e.bit && dp_refuse_key(f, port, &e, text, group))
-        return true;
+        return DP_APPLIED;
     if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
-        return false;
-    if (e.role == SB_ROLE_SUBSCRIBE && e.bit)
+        return DP_NO_INTEREST;
+    if (e.role == SB_ROLE_SUBSCRIBE && e.bit) {
         dp_set_group(f, port, e.bit, dp_intern_group(&f->routes, group, e.group_length));
-    return true;
+    } else if (e.role == SB_ROLE_SUBSCRIBE && e.history && e.id) {
+        if (!dp_note_history(f, port, dp_interest_of(&f->routes, (uint16_t)port->slot, e.id))) {
+            dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
+            return DP_LATER;
+        }
+    }
+    return DP_APPLIED;
 }
 
 /* Has the endpoint logged what we have not read? */
 static inline bool dp_interests_unread(const struct dp_port *port)
 {
-    return rb_load_acquire(&port->up->outgoing[SB_DATA].interests_version) != port->interests_seen;
+    return rb_load_acquire(&port->up->outgoing[SB_DATA].interests_version) != port->interests_seen &&
+           dp_waiting(port, 0) < SB_WAITING; /* else it will be read on once one of those has begun */
+}
+
+/* A log that replaces another names no interest that was removed meanwhile. */
+static inline void dp_drop_unlogged(struct dp_forwarder *f, struct dp_port *port)
+{
+    uint64_t left = f->catching_up;
+    for (struct dp_port *backlog; (backlog = dp_next_backlog(f, &left));)
+        if (dp_backlog_of(f, backlog)->whom == dp_whom_of(port) && !dp_backlog_of(f, backlog)->logged)
+            dp_unwant(f, backlog);
+}
+
+static inline void dp_mark_logged(struct dp_forwarder *f, struct dp_port *port, bool logged)
+{
+    uint64_t left = f->catching_up;
+    for (struct dp_port *backlog; (backlog = dp_next_backlog(f, &left));)
+        if (dp_backlog_of(f, backlog)->whom == dp_whom_of(port))
+            dp_backlog_of(f, backlog)->logged = logged;
 }
 
 /* Bring the routes up to what the endpoint has logged. */
@@ -142,6 +249,7 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
         if (opened != DP_READ_ALL)
             return opened;
         dp_remove_interests(&f->routes, (uint16_t)port->slot);
+        dp_mark_logged(f, port, false);
     }
     uint64_t bytes = rb_load_acquire(&port->interests->bytes);
     if (bytes > port->interests_size - sizeof(struct sb_interests))
@@ -149,10 +257,15 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
     const uint8_t *log = (const uint8_t *)(port->interests + 1);
     while (port->interests_applied < bytes) {
         uint64_t size;
-        if (!dp_apply_interest(f, port, log + port->interests_applied, bytes - port->interests_applied, &size))
+        enum dp_applied applied =
+            dp_apply_interest(f, port, log + port->interests_applied, bytes - port->interests_applied, &size);
+        if (applied == DP_LATER)
+            return DP_READ_ALL;
+        if (applied == DP_NO_INTEREST)
             return DP_READ_GARBAGE;
         port->interests_applied += size;
     }
+    dp_drop_unlogged(f, port);
     port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     dp_show_routes(f);

@@ -76,6 +76,8 @@ static inline void dp_tell_lost(struct dp_forwarder *f, struct dp_port *target, 
 static inline void dp_emit_lost(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why,
                                 const struct sb_record *h, const uint8_t *type, const char *source)
 {
+    if (!(target = dp_receiving(f, target)))
+        return;
     dp_remember_loss(f, target, why, h, type, source);
     if (target->lost_told_ns[why] && f->now - target->lost_told_ns[why] < DP_TELL_LOST_NS)
         rb_store(&target->down->lost_untold, rb_load(&target->down->lost_untold) | 1ull << why);

@@ -4,6 +4,7 @@
  * rb_refresh_*, its records through a checked copy, its sizes were copied out and checked at admission.
  *
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
+ *         dp_is_backlog, dp_backlog_of, dp_receiving;
  *         dp_untouched, dp_urgent_untouched, dp_in_hand;
  *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
  *         dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
@@ -76,6 +77,9 @@ struct dp_port {
     uint32_t overdue_told;
     uint64_t limit_ns;       /* when the next one will have; 0: none is known of */
 
+    uint64_t live_at;        /* where the last SB_LIVE in its data ring ends, and what came after it instead of urgently */
+    uint64_t alone;          /* of a backlog for one that catches up: the interest that its records are for */
+
     bool leaving_drained;    /* DOWN says DRAINED */
     uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */
 };
@@ -107,6 +111,8 @@ struct dp_run { /* consecutive records with the same targets */
     const uint8_t *type[DP_RUN]; /* the cache's copy; NULL: there is none */
     bool returned;                 /* its only record is one that its source gives back, see nack.h */
     bool urgent;                   /* its events overtake what is not, where that may be, see dp_ring_at */
+    bool retain;                   /* its only record is to be kept, see keep.h; */
+    uint64_t kept;                 /* it is, under this number; 0: it is not */
     struct dp_choices targets;
     struct dp_route *route;        /* of the latest record; NULL: none */
     uint64_t bytes, bytes_most;    /* of a fan-out, which every target gets whole */
@@ -122,6 +128,24 @@ struct dp_backlog { /* what is known of a backlog beside its port, see backlog.h
     uint32_t takers_count;
     struct dp_receiver as_target;
     uint64_t emptied_ns;        /* since when it has been seen empty */
+
+    uint64_t whom, interest, number; /* of one that catches up, see struct sb_backlog and history.h; whom 0: of work */
+    bool logged;                     /* its interest stands in the log as it was read last */
+    bool unwanted;                   /* its interest was removed */
+};
+
+struct dp_ages { struct dp_value *first, *last; }; /* the oldest first */
+
+struct dp_values { /* what is kept, see keep.h */
+    uint8_t *chunk[SB_CHUNKS];
+    uint64_t chunks, chunk_cells; /* chunks there are; cells of each */
+    uint32_t *free_cells, free_count, free_capacity;
+    uint64_t count, cells_used;
+    uint64_t again_ns;          /* a chunk could not be made: not before */
+    struct sb_table types;      /* type -> struct dp_kept_type */
+    struct dp_ages last, replaced; /* values that are the newest of their type, and those that are not */
+    struct dp_value **recalled; /* those that one interest is to get, see history.h */
+    uint32_t recalled_count, recalled_capacity;
 };
 
 struct dp_forwarder {
@@ -138,15 +162,20 @@ struct dp_forwarder {
     struct dp_port *ports; /* DP_PORTS, most of them never touched */
     struct dp_backlog backlogs[SB_BACKLOGS];
     uint64_t backlogs_open;     /* a bit each */
+    uint64_t catching_up;       /* of these, those of interests that catch up */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
     uint64_t routes_shown;      /* the version of the routes of which BUS tells */
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */
+    struct dp_values values;
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */
     struct dp_set departing;
+    struct dp_set late;   /* endpoints with interests that wait for what was kept, see history.h */
+    uint64_t late_again_ns; /* there was no space for one: not before */
+    uint32_t late_turn;
     uint64_t now;         /* of this pass */
     uint64_t next_look, next_deadline;
     bool adopting; /* a dispatcher was here before: finish what it had begun */
@@ -178,6 +207,23 @@ static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
 }
 
 static inline uint64_t dp_whom_of(const struct dp_port *port) { return sb_whom(port->slot, port->generation); }
+
+static inline bool dp_is_backlog(const struct dp_port *port) { return port->slot >= SB_MAX_SLOTS; }
+
+static inline struct dp_backlog *dp_backlog_of(struct dp_forwarder *f, const struct dp_port *port)
+{
+    return &f->backlogs[port->slot - SB_MAX_SLOTS];
+}
+
+/* The endpoint that is to have what is sent to this port, or the backlog in which it waits for one of several. NULL: it
+ * has gone, or does not want it any more. */
+static inline struct dp_port *dp_receiving(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (!port->alone)
+        return port;
+    const struct dp_backlog *b = dp_backlog_of(f, port);
+    return b->unwanted ? NULL : dp_port_of(f, b->whom);
+}
 
 /* May new messages be sent to it? */
 static inline bool dp_open_for_messages(const struct dp_port *port) { return port->state == SB_ROW_LIVE; }

@@ -1,6 +1,7 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: groups with a key and backlogs are mapped, what stood in the journal is finished or forgotten, the interests of all who are attached
+ * In this order: groups with a key, backlogs and what is kept are mapped, what stood in the journal is finished or
+ * forgotten, the interests of all who are attached
  * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
@@ -134,6 +135,12 @@ static inline void dp_forget_unfinished(struct dp_forwarder *f, const struct dp_
 static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_unfinished *u, struct dp_port *target)
 {
     struct dp_port *source = u->span.source;
+    if (u->kind == SB_JOURNAL_LIVE) {
+        dp_stop_waiting(target, u->detail);
+        if (u->span.reclaim)
+            dp_close_backlog(f, source, true);
+        return;
+    }
     if (u->kind == SB_JOURNAL_ERROR && u->detail < target->pending_count)
         rb_store(&target->given[u->detail].done, SB_DONE_BY_ERROR);
     if (u->todo && u->kind != SB_JOURNAL_ERROR) {
@@ -235,6 +242,8 @@ static inline void dp_recover_port(struct dp_forwarder *f, struct dp_port *port)
     if (port->state == SB_ROW_DYING)
         dp_settle_dead(f, port);
     if (port->state != SB_ROW_LIVE)
+        dp_end_histories(f, port);
+    if (port->state != SB_ROW_LIVE)
         dp_set_add(&f->departing, port->slot);
     port->corrupt |= port->state == SB_ROW_DYING && port->reason == SB_REASON_QUARANTINED;
     dp_touch(f, port, SB_EVENT_ANY);
@@ -264,6 +273,8 @@ static inline void dp_recover_rings(struct dp_forwarder *f)
     RB_FAIL("recover.begin");
     dp_adopt_keyed(f);
     dp_adopt_backlogs(f);
+    dp_adopt_values(f);
+    RB_FAIL("recover.values");
     dp_recover_journal(f);
     RB_FAIL("recover.journal");
     rb_store_release(&f->bus->journal.kind, SB_JOURNAL_NONE);
@@ -285,7 +296,7 @@ static inline void dp_recover_ports(struct dp_forwarder *f)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recover_port(f, &f->ports[slot]);
     dp_count_backlogs(f);
-    dp_tend_backlogs(f);
+    dp_tend_backlogs(f); /* and wakes all of them */
     f->untold = true;
 }
 

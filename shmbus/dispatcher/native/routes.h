@@ -11,6 +11,7 @@
  * two of the route's, and these are fetched while the trie is walked.
  *
  * Offers: dp_routes_open, dp_routes_close; dp_add_interest, dp_remove_interest, dp_remove_interests;
+ *         dp_interest_of, dp_lead;
  *         dp_intern_group, dp_drop_group; dp_key_refused, dp_open_keyed, dp_close_keyed; dp_lookup and dp_pin_routes;
  *         dp_who_matches; dp_valid_tokens. */
 #pragma once
@@ -46,13 +47,17 @@ struct dp_keyed { /* of a group with a key, beside what stands in BUS */
 struct dp_interest { /* one interest of one endpoint */
     uint64_t id;
     uint16_t slot;
+    uint16_t via; /* to which slot its messages go: its own, or a backlog while it catches up. DP_NO_WAY: not yet */
     uint8_t role, bit, flags;
+    uint32_t history;
     struct dp_group *group;
     struct dp_node *node;
     struct dp_matching *matching;               /* of a role SB_ROLE_MATCH */
     struct dp_interest *next, **link;           /* in its node */
     struct dp_interest *next_of_slot, **slot_link; /* in its endpoint */
 };
+
+#define DP_NO_WAY 0xffffu
 
 struct dp_node {
     struct sb_node at;
@@ -330,10 +335,23 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
     r->version++;
 }
 
-static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64_t id)
+/* NULL: there is none. */
+static inline struct dp_interest *dp_interest_of(const struct dp_routes *r, uint16_t slot, uint64_t id)
 {
     struct dp_interest_key key = {id, slot};
-    struct dp_interest *w = sb_table_find(&r->interests, sb_hash(&key, sizeof key, 3), dp_same_interest, &key);
+    return sb_table_find(&r->interests, sb_hash(&key, sizeof key, 3), dp_same_interest, &key);
+}
+
+/* From now on its messages go there. */
+static inline void dp_lead(struct dp_routes *r, struct dp_interest *w, uint16_t via)
+{
+    w->via = via;
+    r->version++;
+}
+
+static inline bool dp_remove_interest(struct dp_routes *r, uint16_t slot, uint64_t id)
+{
+    struct dp_interest *w = dp_interest_of(r, slot, id);
     if (w) {
         dp_count_receiver(r, w, -1);
         dp_forget_interest(r, w);
@@ -380,8 +398,8 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
             sb_trie_prune(&r->trie, &n->at);
         return false;
     }
-    *w = (struct dp_interest){.id = e->id, .slot = slot, .role = e->role, .bit = e->bit, .flags = e->flags,
-                          .group = g, .node = n};
+    *w = (struct dp_interest){.id = e->id, .slot = slot, .via = slot, .role = e->role, .bit = e->bit,
+                              .flags = e->flags, .history = e->history, .group = g, .node = n};
     w->link = n->interests ? n->interests_end : &n->interests;
     *w->link = w;
     n->interests_end = &w->next;
@@ -424,17 +442,17 @@ static inline bool dp_more_receivers(struct dp_route *route, struct dp_receivers
     return fresh;
 }
 
-/* One entry an endpoint, which is lossy only if all its interests are. */
+/* One entry an endpoint or backlog, which is lossy only if all its interests are. */
 static inline void dp_add_receiver(struct dp_route *route, struct dp_receivers *r, const struct dp_interest *w)
 {
     bool lossy = w->flags & SB_DROP_NEWEST;
     for (uint32_t i = 0; i < r->count; i++)
-        if (r->list[i].slot == w->slot) {
+        if (r->list[i].slot == w->via) {
             r->list[i].lossy &= lossy;
             return;
         }
     if (dp_more_receivers(route, r))
-        r->list[r->count++] = (struct dp_receiver){w->slot, w->bit, lossy};
+        r->list[r->count++] = (struct dp_receiver){w->via, w->bit, lossy};
 }
 
 /* The members of a group in this route; NULL: no memory. */
@@ -463,7 +481,7 @@ static inline void dp_match(void *of, struct sb_node *n)
     struct dp_route *route = of;
     bool most_specific = route->handlers.count == 0;
     for (const struct dp_interest *w = ((const struct dp_node *)n)->interests; w; w = w->next) {
-        struct dp_receivers *receivers = &route->plain;
+        struct dp_receivers *receivers = w->via == DP_NO_WAY ? NULL : &route->plain;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
         else if (w->role == SB_ROLE_MATCH)

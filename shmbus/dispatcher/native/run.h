@@ -1,7 +1,7 @@
 /* Collecting a run: which records at the front of a ring belong together, and where they are to go.
  *
- * A *run* is one or more consecutive records with the same chosen targets. Every record of it is copied out,
- * checked and looked up here, and nothing of it is read from the sender's header again.
+ * A *run* is one or more consecutive records with the same chosen targets; one that is to be kept is a run of its own.
+ * Every record of it is copied out, checked and looked up here, and nothing of it is read from the sender's header again.
  *
  * Offers: dp_begin_run, dp_collect_run, dp_ring_at; dp_copy_header; dp_dead_letter_of_run. */
 #pragma once
@@ -147,6 +147,11 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
     run->type[run->count] = route->type;
     if (nack)
         return dp_judge_nack(f, run, route, chosen);
+    if (__builtin_expect(h->flags & SB_RETAIN, 0) && h->kind == SB_EVENT && !route->reserved) {
+        if (run->count)
+            return DP_DROP; /* as one that is given back */
+        run->retain = true;
+    }
     *same = route == run->route && h->kind == SB_EVENT && run->header[0].kind == SB_EVENT && !route->group_count;
     run->route = route;
     return *same ? DP_DELIVER : dp_judge_data(f, source, h, route, chosen);
@@ -175,12 +180,18 @@ static inline bool dp_marked(struct dp_run *run, uint32_t requester, const struc
     return was;
 }
 
+/* Has it not taken the SB_LIVE yet, behind which a subscription gets what is urgent, or what it got so meanwhile? */
+static inline bool dp_behind_live(const struct dp_port *target)
+{
+    return target->live_at && rb_load_acquire(&target->up->incoming[SB_DATA].taken) < target->live_at;
+}
+
 /* Into which of its rings the target gets the run. What is urgent passes others only where it is for plain
  * subscriptions of an endpoint alone: what a group gets may be handed on, and is held in the data ring until it is
- * done. */
+ * done. Nor does it pass what was kept, see history.h. */
 static inline enum sb_ring_index dp_ring_at(const struct dp_run *run, const struct dp_port *target, uint32_t bits)
 {
-    bool passes = run->urgent && bits == SB_PLAIN && target->slot < SB_MAX_SLOTS;
+    bool passes = run->urgent && bits == SB_PLAIN && target->slot < SB_MAX_SLOTS && !dp_behind_live(target);
     return passes ? SB_URGENT_EVENTS : run->span.ring;
 }
 
@@ -230,7 +241,8 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
     uint64_t position = source->out[ring].next;
     run->span = (struct dp_span){.source = source, .ring = ring, .from = position, .to = position};
     run->count = 0;
-    run->returned = run->urgent = false;
+    run->returned = run->urgent = run->retain = false;
+    run->kept = 0;
     run->targets.count = 0;
     run->route = NULL;
     run->bytes = 0;
@@ -249,7 +261,7 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
     struct dp_run *run = &f->run;
     enum dp_verdict first = DP_DELIVER;
     dp_begin_run(f, run, source, ring);
-    for (uint64_t position = run->span.from; run->count < limit && !run->returned; position = run->span.to) {
+    for (uint64_t position = run->span.from; run->count < limit && !run->returned && !run->retain; position = run->span.to) {
         struct rb_head8 head;
         const uint8_t *record = NULL;
         struct dp_choices *chosen = run->count ? &f->choices : &run->targets;

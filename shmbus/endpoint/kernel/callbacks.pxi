@@ -13,12 +13,37 @@ cdef struct KnownType:
 
 
 @cython.final
+cdef class Late:
+    """Whether a subscription with history gets what others get: only after all that was kept, which comes for it alone.
+    From an SB_LIVE on, but what was kept under the number in that, or a lower one, it has got."""
+
+    cdef readonly uint64_t id    # of the subscription
+    cdef uint64_t since          # how many SB_LIVE this endpoint had taken with its own; 0: not yet
+    cdef uint64_t number
+
+    def __init__(self, *, uint64_t id):
+        self.id = id
+
+    cdef inline bint gets(self, Message m) noexcept:
+        if not self.since or m._lives < self.since:
+            return False
+        return not m._header.flags & SB_RETAIN or kept_number(&m._header) > self.number
+
+
+cdef inline uint64_t kept_number(const sb_record *header) noexcept:
+    cdef uint64_t number
+    memcpy(&number, header.correlation, sizeof(number))
+    return number
+
+
+@cython.final
 cdef class EventCallback:
     """What is called for the events of one subscription."""
 
     cdef uint32_t mask           # the bit of the subscription in a message's interests
     cdef uint64_t id             # of the subscription
     cdef bint addressed          # it gets only what comes for it alone
+    cdef Late late               # it has history; None: it has none
     cdef object function
     cdef object payload_type
     cdef bint retry              # what it raises gives the message of a group back
@@ -26,7 +51,8 @@ cdef class EventCallback:
     cdef Gate gate               # it is asynchronous, and its jobs begin here; None: it is called
 
     def __init__(self, *, uint64_t id, uint8_t bit, function, payload_type, bint retry=False, limit=None,
-                 Gate gate=None, bint addressed=False):
+                 Gate gate=None, bint addressed=False, Late late=None):
+        self.late = late
         self.mask = <uint32_t>1 << bit
         self.id = id
         self.addressed = addressed
@@ -39,6 +65,8 @@ cdef class EventCallback:
     cdef inline bint gets(self, Message m) noexcept:
         if m._alone:
             return m._alone == self.id
+        if self.late is not None and not self.late.gets(m):
+            return False
         return not self.addressed and m._header.interests & self.mask
 
 
@@ -50,6 +78,7 @@ cdef class Callbacks:
     cdef uint32_t yields         # bits of the subscriptions without a callback, but those that get only what comes for them alone
     cdef object payload_type     # of what is yielded
     cdef dict alone              # the same of what comes for one of them alone, by its id
+    cdef tuple late              # those of all that are no members of groups, if each has history; else None
     cdef object handler          # of commands and requests, or None
     cdef object handler_type
     cdef uint64_t limit_ns       # that the handler may take; 0: no limit
@@ -57,7 +86,8 @@ cdef class Callbacks:
     cdef bint redeliver
 
     def __init__(self, *, tuple events not None, uint32_t yields, payload_type, dict alone not None, handler,
-                 handler_type, limit, bint redeliver, Gate gate=None):
+                 handler_type, limit, bint redeliver, Gate gate=None, tuple late=None):
+        self.late = late
         self.events = events
         self.yields = yields
         self.payload_type = payload_type
@@ -75,10 +105,17 @@ cdef class Callbacks:
                 return False
             m.expect(self.alone[m._alone])
             return True
-        if not self.yields & m._header.interests:
+        cdef uint32_t bits = self.yields & m._header.interests
+        if not bits or (self.late is not None and bits == SB_PLAIN and not self.late_gets(m)):
             return False
         m.expect(self.payload_type)
         return True
+
+    cdef bint late_gets(self, Message m) noexcept:
+        for item in self.late:
+            if (<Late>item).gets(m):
+                return True
+        return False
 
 
 @cython.final
@@ -91,13 +128,15 @@ cdef class CallbackTable:
 
     cdef PatternTable _patterns  # Upcalls.patterns
     cdef object _resolve         # Upcalls.callbacks
+    cdef dict late               # the subscriptions with history, by id
     cdef KnownType _known[KNOWN_SETS][2]    # by hash; of each two the latest is first
     cdef KnownType *_last        # asked for
     cdef dict _of_keys           # by what `_patterns` has for a type. It owns all of this version
     cdef uint32_t _version       # of the interests: what has another one must be found again
     cdef bint redelivers         # some handler is redeliver=True
 
-    def __cinit__(self, PatternTable patterns not None, resolve):
+    def __cinit__(self, PatternTable patterns not None, resolve, dict late not None):
+        self.late = late
         self._patterns = patterns
         self._resolve = resolve
         self._of_keys = {}

@@ -9,6 +9,7 @@ cdef class Inbox:
     cdef Connection _connection
     cdef Threads _threads
     cdef CallbackTable _callbacks
+    cdef uint64_t _lives         # SB_LIVE that were taken
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
         self._connection = connection
@@ -19,6 +20,9 @@ cdef class Inbox:
         """Under the lock. Whether to skip it: its kind is of a later version, its deadline is over, or it was
         withdrawn."""
         cdef ep_endpoint *e = self._connection.e
+        if header.kind == SB_LIVE:
+            self._note_live(header)
+            return True
         if header.kind != SB_EVENT and header.kind != SB_SEND and header.kind != SB_REQUEST:
             return True
         if header.kind != SB_REQUEST:
@@ -32,6 +36,14 @@ cdef class Inbox:
             return True
         return False
 
+    cdef void _note_live(self, const sb_record *header) noexcept:
+        """Under the lock. A subscription has all that was kept; this runs no Python code."""
+        self._lives += 1
+        late = self._callbacks.late.get(header.deadline_ns)
+        if late is not None:
+            (<Late>late).number = kept_number(header)
+            (<Late>late).since = self._lives
+
     cdef Message take(self, EndpointCore endpoint, unsigned long thread):
         """The next message, or None if there is none."""
         cdef ep_endpoint *e = self._connection.e
@@ -43,13 +55,16 @@ cdef class Inbox:
         cdef uint64_t position
         cdef uint32_t lost
         cdef uint64_t cancels
+        cdef uint64_t lives
         cdef sb_tap tap
+        cdef char kept_by[SB_NAME + 1]
         cdef sb_grant grant
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
         cdef Message m
         cdef str name
+        kept_by[0] = 0
         memset(&tap, 0, sizeof(sb_tap))
         grant.bytes = 0
         if hand != NULL and hand.held != NULL:
@@ -92,6 +107,9 @@ cdef class Inbox:
             if raw == NULL:
                 ep_unlock(e)
                 raise MemoryError
+            if header.flags & SB_RETAINED and header.extension_length <= SB_NAME:
+                memcpy(kept_by, record + SB_HEADER + header.type_length, header.extension_length)
+                kept_by[header.extension_length] = 0
             if hand == NULL:
                 hand = self._threads.begin(thread)  # first: in between the dispatcher must not think us free
             ep_mark_progress(e)
@@ -99,6 +117,7 @@ cdef class Inbox:
             self._threads.took(hand, hold != SB_HELD_DONE or header.kind == SB_REQUEST)
             lost = ep_lost_before(e, &header)
             cancels = e.cancels_seen
+            lives = self._lives
             ep_pass_on_data(e)
             ep_unlock(e)
             break
@@ -113,8 +132,11 @@ cdef class Inbox:
             m._header.deadline_ns = 0
         m.type = name
         m.source = self._connection.peers.of(header.peer, header.peer_generation)
+        if kept_by[0]:           # who may be gone
+            m.source = (<bytes>kept_by).decode("ascii", "replace")
         m.lost = lost
         m._cancels = cancels
+        m._lives = lives
         m._granted = grant.bytes
         m._payload = UNDECODED
         m._tap = tap

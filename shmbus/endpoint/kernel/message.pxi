@@ -52,6 +52,7 @@ cdef class Message:
     cdef uint64_t _position      # in the ring while it is held for handing on
     cdef readonly uint32_t lost
     cdef uint64_t _alone         # the id of the one interest that it is for; 0: it is for all that match
+    cdef uint64_t _lives         # SB_LIVE that its endpoint had taken with it
     cdef uint64_t _cancels       # of a request: so many of the ids that are withdrawn are not its own
     cdef uint64_t _granted       # of a request whose reply may come in parts: its first credit
     cdef bint _cancelled
@@ -133,7 +134,9 @@ cdef class Message:
     def correlation_id(self):
         """The request's `uuid.UUID`; None for events and commands."""
         cdef bytes identity = self._header.correlation[:16]
-        return None if identity == bytes(16) else uuid.UUID(bytes=identity)
+        if self._header.kind == SB_EVENT or identity == bytes(16):
+            return None
+        return uuid.UUID(bytes=identity)
 
     @property
     def sent_ns(self):
@@ -198,7 +201,7 @@ cdef class Message:
         m._raw, m._header = self._raw, self._header
         m._payload, m._payload_type = UNDECODED, payload_type
         m._tap, m._target = self._tap, self._target
-        m._alone = self._alone
+        m._alone, m._lives = self._alone, self._lives
         m._position = SB_NOWHERE
         return m
 

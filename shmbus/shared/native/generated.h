@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001d25aa2bbull
+#define SB_LAYOUT 0x00000001f5c56282ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -154,7 +154,7 @@ SB_FIELD(sb_keyed, name, 24, 64);
 SB_FIELD(sb_keyed, pattern, 88, 256);
 SB_FIELD(sb_keyed, member, 344, 2048);
 
-_Static_assert(sizeof(struct sb_bus) == 51072, "sb_bus");
+_Static_assert(sizeof(struct sb_bus) == 51200, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -171,45 +171,52 @@ SB_FIELD(sb_bus, prefetch, 176, 8);
 SB_FIELD(sb_bus, backlog_bytes, 184, 8);
 SB_FIELD(sb_bus, max_deliveries, 192, 8);
 SB_FIELD(sb_bus, batch_per_pass, 200, 8);
-SB_FIELD(sb_bus, rows_offset, 208, 8);
-SB_FIELD(sb_bus, name, 216, 64);
-SB_FIELD(sb_bus, package, 280, 32);
-SB_FIELD(sb_bus, state, 320, 8);
-SB_FIELD(sb_bus, last_generation, 328, 8);
-SB_FIELD(sb_bus, backlogs_made, 336, 8);
-SB_FIELD(sb_bus, attached, 344, 8);
-SB_FIELD(sb_bus, wills, 352, 8);
-SB_FIELD(sb_bus, routes_version, 360, 8);
-SB_FIELD(sb_bus, bell, 384, 8);
-SB_FIELD(sb_bus, heartbeat_ns, 448, 8);
-SB_FIELD(sb_bus, control_ns, 456, 8);
-SB_FIELD(sb_bus, journal, 512, 128);
-SB_FIELD(sb_bus, backlog, 640, 512);
-SB_FIELD(sb_bus, routed, 1152, 8);
-SB_FIELD(sb_bus, unrouted, 1160, 8);
-SB_FIELD(sb_bus, no_route, 1168, 8);
-SB_FIELD(sb_bus, dead_letters, 1176, 8);
-SB_FIELD(sb_bus, orphans, 1184, 8);
-SB_FIELD(sb_bus, lost, 1192, 8);
-SB_FIELD(sb_bus, lost_by, 1200, 40);
-SB_FIELD(sb_bus, redelivered, 1240, 8);
-SB_FIELD(sb_bus, violations, 1248, 8);
-SB_FIELD(sb_bus, types_known, 1256, 8);
-SB_FIELD(sb_bus, patterns, 1264, 8);
-SB_FIELD(sb_bus, events_lost, 1272, 8);
-SB_FIELD(sb_bus, backlogs_failed, 1280, 8);
-SB_FIELD(sb_bus, cancels, 1288, 8);
-SB_FIELD(sb_bus, cancels_lost, 1296, 8);
-SB_FIELD(sb_bus, credits_lost, 1304, 8);
-SB_FIELD(sb_bus, passes, 1312, 8);
-SB_FIELD(sb_bus, latency_count, 1320, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 1328, 8);
-SB_FIELD(sb_bus, latency_max_ns, 1336, 8);
-SB_FIELD(sb_bus, latency, 1344, 2048);
-SB_FIELD(sb_bus, deaths, 3392, 64);
-SB_FIELD(sb_bus, last_deaths, 3456, 2176);
-SB_FIELD(sb_bus, last_losses, 5632, 7168);
-SB_FIELD(sb_bus, keyed, 12800, 38272);
+SB_FIELD(sb_bus, history, 208, 8);
+SB_FIELD(sb_bus, retain_bytes, 216, 8);
+SB_FIELD(sb_bus, rows_offset, 224, 8);
+SB_FIELD(sb_bus, name, 232, 64);
+SB_FIELD(sb_bus, package, 296, 32);
+SB_FIELD(sb_bus, state, 384, 8);
+SB_FIELD(sb_bus, last_generation, 392, 8);
+SB_FIELD(sb_bus, backlogs_made, 400, 8);
+SB_FIELD(sb_bus, attached, 408, 8);
+SB_FIELD(sb_bus, wills, 416, 8);
+SB_FIELD(sb_bus, routes_version, 424, 8);
+SB_FIELD(sb_bus, bell, 448, 8);
+SB_FIELD(sb_bus, heartbeat_ns, 512, 8);
+SB_FIELD(sb_bus, control_ns, 520, 8);
+SB_FIELD(sb_bus, journal, 576, 128);
+SB_FIELD(sb_bus, backlog, 704, 512);
+SB_FIELD(sb_bus, retained_last, 1216, 8);
+SB_FIELD(sb_bus, retained_chunks, 1224, 8);
+SB_FIELD(sb_bus, retained, 1232, 8);
+SB_FIELD(sb_bus, retained_bytes, 1240, 8);
+SB_FIELD(sb_bus, evicted, 1248, 8);
+SB_FIELD(sb_bus, routed, 1280, 8);
+SB_FIELD(sb_bus, unrouted, 1288, 8);
+SB_FIELD(sb_bus, no_route, 1296, 8);
+SB_FIELD(sb_bus, dead_letters, 1304, 8);
+SB_FIELD(sb_bus, orphans, 1312, 8);
+SB_FIELD(sb_bus, lost, 1320, 8);
+SB_FIELD(sb_bus, lost_by, 1328, 40);
+SB_FIELD(sb_bus, redelivered, 1368, 8);
+SB_FIELD(sb_bus, violations, 1376, 8);
+SB_FIELD(sb_bus, types_known, 1384, 8);
+SB_FIELD(sb_bus, patterns, 1392, 8);
+SB_FIELD(sb_bus, events_lost, 1400, 8);
+SB_FIELD(sb_bus, backlogs_failed, 1408, 8);
+SB_FIELD(sb_bus, cancels, 1416, 8);
+SB_FIELD(sb_bus, cancels_lost, 1424, 8);
+SB_FIELD(sb_bus, credits_lost, 1432, 8);
+SB_FIELD(sb_bus, passes, 1440, 8);
+SB_FIELD(sb_bus, latency_count, 1448, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 1456, 8);
+SB_FIELD(sb_bus, latency_max_ns, 1464, 8);
+SB_FIELD(sb_bus, latency, 1472, 2048);
+SB_FIELD(sb_bus, deaths, 3520, 64);
+SB_FIELD(sb_bus, last_deaths, 3584, 2176);
+SB_FIELD(sb_bus, last_losses, 5760, 7168);
+SB_FIELD(sb_bus, keyed, 12928, 38272);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -327,7 +334,7 @@ SB_FIELD(sb_todo, from, 0, 8);
 SB_FIELD(sb_todo, to, 8, 8);
 SB_FIELD(sb_todo, count, 16, 8);
 
-_Static_assert(sizeof(struct sb_down) == 1280, "sb_down");
+_Static_assert(sizeof(struct sb_down) == 1472, "sb_down");
 SB_FIELD(sb_down, prefix, 0, 64);
 SB_FIELD(sb_down, slot, 64, 8);
 SB_FIELD(sb_down, generation, 72, 8);
@@ -351,14 +358,30 @@ SB_FIELD(sb_down, unrouted, 704, 8);
 SB_FIELD(sb_down, redelivered, 712, 8);
 SB_FIELD(sb_down, forwarded, 720, 8);
 SB_FIELD(sb_down, overruns, 728, 8);
-SB_FIELD(sb_down, limits_told, 736, 512);
-SB_FIELD(sb_down, todo, 1248, 24);
+SB_FIELD(sb_down, retained_number, 736, 8);
+SB_FIELD(sb_down, retained_to, 744, 8);
+SB_FIELD(sb_down, history_read, 752, 8);
+SB_FIELD(sb_down, waiting, 760, 128);
+SB_FIELD(sb_down, limits_told, 888, 512);
+SB_FIELD(sb_down, todo, 1400, 24);
 
-_Static_assert(sizeof(struct sb_backlog) == 1664, "sb_backlog");
-SB_FIELD(sb_backlog, down, 0, 1280);
-SB_FIELD(sb_backlog, former, 1280, 8);
-SB_FIELD(sb_backlog, group, 1288, 64);
-SB_FIELD(sb_backlog, type, 1352, 256);
+_Static_assert(sizeof(struct sb_backlog) == 1856, "sb_backlog");
+SB_FIELD(sb_backlog, down, 0, 1472);
+SB_FIELD(sb_backlog, former, 1472, 8);
+SB_FIELD(sb_backlog, whom, 1480, 8);
+SB_FIELD(sb_backlog, interest, 1488, 8);
+SB_FIELD(sb_backlog, number, 1496, 8);
+SB_FIELD(sb_backlog, group, 1504, 64);
+SB_FIELD(sb_backlog, type, 1568, 256);
+
+_Static_assert(sizeof(struct sb_cell) == 16, "sb_cell");
+SB_FIELD(sb_cell, number, 0, 8);
+SB_FIELD(sb_cell, next, 8, 8);
+
+_Static_assert(sizeof(struct sb_value) == 32, "sb_value");
+SB_FIELD(sb_value, cell, 0, 16);
+SB_FIELD(sb_value, whom, 16, 8);
+SB_FIELD(sb_value, end, 24, 8);
 
 _Static_assert(sizeof(struct sb_interest) == 40, "sb_interest");
 SB_FIELD(sb_interest, length, 0, 4);
@@ -395,6 +418,7 @@ static inline const char *sb_kind_word(enum sb_kind kind)
     case SB_TAP: return "tap";
     case SB_NACK: return "nack";
     case SB_QUERY: return "query";
+    case SB_LIVE: return "live";
     }
     return "unknown";
 }

@@ -5,7 +5,8 @@
  *   UP         endpoint     its outgoing rings, its side of the incoming ones, pending requests, held messages
  *   INTERESTS  endpoint     the log of what it subscribes to and handles
  *   DOWN       dispatcher   one per endpoint: its incoming rings, the dispatcher's side of the outgoing ones
- *   BACKLOG    dispatcher   what waits until somebody who may take it is free; made on demand
+ *   BACKLOG    dispatcher   what waits until somebody who may take it is free, or has caught up; made on demand
+ *   RETAINED   dispatcher   cells with the last values of each type that were published to be kept; made on demand
  *
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
@@ -22,6 +23,7 @@
 enum sb_segment_kind {
     SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303,
     SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305, SB_SEGMENT_BACKLOG = 0x5306,
+    SB_SEGMENT_RETAINED = 0x5308,
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
@@ -34,6 +36,8 @@ enum sb_segment_kind {
 #define SB_URGENT_BYTES 65536u /* of the incoming ring for what is urgent */
 #define SB_MAX_SLOTS 1024u
 #define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
+#define SB_WAITING 16u   /* interests with history of one endpoint that wait for their turn */
+#define SB_CHUNKS 64u    /* segments with cells */
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
@@ -80,6 +84,7 @@ enum sb_journal_kind {
     SB_JOURNAL_RUN = 1,   /* a run goes to a target */
     SB_JOURNAL_LOST = 2,  /* a run is counted lost at a target */
     SB_JOURNAL_ERROR = 3, /* a request ends with an error, or a query with its answer */
+    SB_JOURNAL_LIVE = 4,  /* an interest has what was kept, and gets what others get */
 };
 
 /* What the dispatcher has begun: one operation with absolute values, so that a successor can tell whether it was
@@ -92,11 +97,11 @@ struct sb_journal {
     rb_word from, to;          /* positions in the source ring */
     rb_word target;            /* slot | ring << 16 */
     rb_word target_generation;
-    rb_word head;              /* RUN, ERROR: the target's head before. LOST: the counter after */
+    rb_word head;              /* RUN, ERROR, LIVE: the target's head before. LOST: the counter after */
     rb_word bits;              /* RUN, LOST: what the entry in todo owes after, or of a reclaimed record what is
                                 * dealt with after */
     rb_word detail;            /* RUN: index in todo. LOST: the same | enum sb_loss << 32. ERROR: index of the pending
-                                * entry */
+                                * entry. LIVE: the interest's id */
     rb_word reserved[6];
 };
 _Static_assert(sizeof(struct sb_journal) == 128, "the journal is two cache lines");
@@ -220,6 +225,8 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t backlog_bytes;
     uint64_t max_deliveries;
     uint64_t batch_per_pass;
+    uint64_t history;           /* values of a type that are kept */
+    uint64_t retain_bytes;      /* of all cells together */
     uint64_t rows_offset;       /* struct sb_row[slots] */
     char name[SB_NAME];
     char package[32];           /* version of the package that serves */
@@ -238,6 +245,13 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     _Alignas(64) struct sb_journal journal;
     rb_word backlog[SB_BACKLOGS]; /* dispatcher: the number of the backlog there, its generation; 0: none */
+
+    /* Values that are kept, see keep.h. */
+    rb_word retained_last;      /* dispatcher: the highest number that a value was given; stored before that value */
+    rb_word retained_chunks;    /* dispatcher: segments with cells; raised when the next one is complete */
+    rb_word retained;           /* dispatcher: values */
+    rb_word retained_bytes;     /* dispatcher: of the cells that they take */
+    rb_word evicted;            /* dispatcher: values that went, or were not kept, for want of space */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
@@ -480,6 +494,12 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word redelivered;                   /* dispatcher: messages handed on to it */
     rb_word forwarded;                     /* dispatcher: records taken from its rings */
     rb_word overruns;                      /* dispatcher: messages whose handler took longer than its limit */
+    rb_word retained_number;               /* dispatcher: of the last value of its own that was kept; 0: that cleared */
+    rb_word retained_to;                   /* dispatcher: where the last record of its own that was kept, or cleared, ends
+                                            * in its data ring; stored after `retained_number` */
+    rb_word history_read;                  /* dispatcher: the highest id of its interests with history that was read; stored
+                                            * after `waiting` */
+    rb_word waiting[SB_WAITING];           /* dispatcher: ids of those that have not begun to get what was kept; 0: none */
     rb_word limits_told[SB_LIMITS];        /* dispatcher: the word of `limits` whose end it has told of */
     struct sb_todo todo;
 };
@@ -500,9 +520,37 @@ static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(who
 struct sb_backlog { /* the segment BACKLOG, followed by the data of its ring */
     struct sb_down down;
     uint64_t former;     /* of a group with a key: whom the keys belonged to that wait here, sb_whom(); 0: of any other */
+    uint64_t whom;       /* one that catches up: what was kept waits for it, then what came since; 0: work waits */
+    uint64_t interest;   /* of that endpoint: the id of the one for which it waits */
+    uint64_t number;     /* values of this number, and lower ones, are in here already, or have been replaced */
     char group[SB_NAME]; /* the queue group whose messages wait; empty: commands and requests */
-    char type[SB_MAX_TYPE + 1]; /* of the message for which it was made */
+    char type[SB_MAX_TYPE + 1]; /* of the message for which it was made; of one that catches up, its pattern */
 };
+
+/* RETAINED ------------------------------------------------------------------------------------------------- */
+
+#define SB_CELL_BYTES 256u /* bytes */
+
+struct sb_cell { /* the beginning of each: its bytes follow */
+    rb_word number; /* dispatcher: of the value that begins here, see struct sb_value; 0: none does */
+    rb_word next;   /* dispatcher: the cell in which it goes on, plus one; 0: it ends here */
+};
+
+/* A value that is kept, in a chain of cells. Its number, which no other had, is stored last (release), and 0 before any
+ * cell of it is used again: who finds the same number after copying has copied it whole. */
+struct sb_value { /* the beginning of its first cell; its record follows, as it goes to receivers */
+    struct sb_cell cell;
+    uint64_t whom; /* who published it, */
+    uint64_t end;  /* and where its record ends in that one's data ring */
+};
+_Static_assert(sizeof(struct sb_value) == 32, "the first cell of a value has no holes");
+
+/* In each segment RETAINED, behind its prefix: so that SB_CHUNKS of them hold all. */
+static inline uint64_t sb_chunk_cells(uint64_t retain_bytes)
+{
+    uint64_t bytes = retain_bytes / SB_CHUNKS > (1u << 20) ? (retain_bytes + SB_CHUNKS - 1) / SB_CHUNKS : 1u << 20;
+    return ((bytes < retain_bytes ? bytes : retain_bytes) + SB_CELL_BYTES - 1) / SB_CELL_BYTES;
+}
 
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 

@@ -19,6 +19,8 @@ enum sb_kind {
     SB_TAP = 10,    /* an observer's copy of a message */
     SB_NACK = 11,   /* work that its receiver gives back, see endpoint/native/nack.h */
     SB_QUERY = 12,  /* who would get a message of this type? The dispatcher itself answers */
+    SB_LIVE = 13,   /* an interest has got what was kept (its id is in `deadline_ns`): from here on it gets what others
+                     * get, but what was kept under the number in `correlation` or a lower one. A header alone */
 };
 
 /* What else is to be known of a record. */
@@ -32,7 +34,8 @@ enum sb_record_flag {
     SB_STREAM = 1 << 6,      /* SB_REQUEST: its reply may come in parts; the extension is struct sb_grant */
     SB_DIRECTED = 1 << 7,    /* SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other */
     SB_RETAIN = 1 << 8,      /* SB_EVENT: the bus keeps it for who subscribes later */
-    SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription */
+    SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription; the extension is the
+                              * name of its source, which may be gone */
     SB_URGENT = 1 << 10,     /* SB_EVENT: it overtakes what is not urgent at the receiver */
     SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
 };
@@ -57,7 +60,8 @@ struct sb_record { /* the header of a message */
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
     uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there.
                                * SB_ALONE: the id of an interest. SB_CREDIT: what is granted so far, as in struct sb_grant */
-    uint8_t correlation[16];  /* zero where there is none */
+    uint8_t correlation[16];  /* zero where there is none. SB_RETAIN towards a receiver, SB_LIVE: 8 bytes, a number of
+                               * struct sb_value */
     uint16_t type_length;
     uint16_t extension_length;
     uint32_t lost;            /* towards a receiver: how many it had lost so far, low 32 bits */
