@@ -1,43 +1,51 @@
-"""Replies in parts: all of them come once and in order, or the stream ends with an error or a close.
+"""Replies in parts: all of them come once and in order, or the stream ends with an error or a
+close.
 
-Describes shmbus/endpoint/native/stream.h and outflow.h, shmbus/dispatcher/native/credit.h, and what run.h and
-forward.h there do with parts.
+Describes shmbus/endpoint/native/stream.h and outflow.h, shmbus/dispatcher/native/credit.h, and what
+run.h and forward.h there do with parts.
 
 The words, and who writes each:
 
-    said       requester    what it has granted so far, one record after the other; `heard` (dispatcher) is the tail
-    withdrawn  requester    it has broken off: its entry is free, and the cancel is in its data ring
-    cancelled  dispatcher   that it has dealt with
-    sent       server       parts, then the end, in its outgoing reply ring; `tail` (dispatcher)
-    done       dispatcher   0, or one more than the position of the end that was accepted, or BY_CANCEL, BY_ERROR
-    journal    dispatcher   a run that is about to be published: from, to, and the target's head before
-    coming     dispatcher   in the requester's reply ring: what of it was published; `drained` (requester)
-    told       dispatcher   in the server's reply ring: grants, a cancel, and what is for others; `taken` (server)
-    untold     dispatcher   its own memory: the server had no space for the cancel, or nobody knows
-    granted    server       what it knows of
-    broken_off server       that it was told
-    aside      server       nobody goes on with it, until it is `due`
+    said        requester   what it has granted so far, record after record; `heard` (dispatcher)
+                            is the tail
+    withdrawn   requester   it has broken off: its entry is free, the cancel is in its data ring
+    cancelled   dispatcher  that it has dealt with
+    sent        server      parts, then the end, in its outgoing reply ring; `tail` (dispatcher)
+    done        dispatcher  0, or one more than the position of the end that was accepted, or
+                            BY_CANCEL, BY_ERROR
+    journal     dispatcher  a run that is about to be published: from, to, the target's head before
+    coming      dispatcher  what was published in the requester's reply ring; `drained` (requester)
+    told        dispatcher  in the server's reply ring: grants, a cancel, what is for others;
+                            `taken` (server)
+    untold      dispatcher  its own memory: the server had no space for the cancel, or nobody knows
+    granted     server      what it knows of
+    broken_off  server      that it was told
+    aside       server      nobody goes on with it
 
 The steps:
 
-    the requester   takes the next part, grants one more than before; waits where there is none, and after a
-                    while says again what it has granted; or breaks off
-    the dispatcher  of a grant: is the request given to the server, and not done? Into told, if there is space
+    the requester   takes the next part, grants one more than before; waits where there is none,
+                    and after a while says again what it has granted; or breaks off
+    the dispatcher  of a grant: is the request given to the server, and not done? Into told, if
+                    there is space
                     of a cancel: likewise; done, or untold
-                    of records: those that are accepted, to the end; journal; done := where the end is; publish;
-                    the tail
-    the server      can it go on? A part, or the end; else aside, under the lock by which grants are noted
-                    any of its threads drains told: granted, broken_off, and due, if it is aside and can go on
+                    of records: those that are accepted, to the end; journal; done := where the end
+                    is; publish; the tail
+    the server      can it go on? A part, or the end; else aside, under the lock by which grants
+                    are noted
+                    any of its threads drains told: granted, broken_off, and not aside any more, if
+                    it can go on
 
-Why it holds.  A grant is absolute, so saying it twice, or late, grants nothing. It is noted under the lock
-under which an outflow is put aside, so either its thread sees it or whoever notes it sees `aside`. A part is
-accepted while the end has not been, *and* where it stands before an end that was noted and not yet published.
+Why it holds.  A grant is absolute, so saying it twice, or late, grants nothing.  It is noted under
+the lock under which an outflow is put aside, so either its thread sees it or whoever notes it sees
+`aside`.  A part is accepted while the end has not been, *and* where it stands before an end that
+was noted and not yet published.
 
-What is explored: a stream of two or three parts with a window of one or two; a reader that breaks off at any
-step; a server's ring that others fill at any step, so that grants and the cancel find no space; a kill of the
-dispatcher at every step, or of the server. Shown: the reader has all parts in order, once, and the end behind
-them; what lies in its ring is never more than was granted; a server whose reader has broken off ends; one that
-has died is told of behind the parts that it had sent.
+What is explored: a stream of two or three parts with a window of one or two; a reader that breaks
+off at any step; a server's ring that others fill at any step, so that grants and the cancel find no
+space; a kill of the dispatcher at every step, or of the server.  Shown: the reader has all parts in
+order, once, and the end behind them; what lies in its ring is never more than was granted; a server
+whose reader has broken off ends; of one that has died, the reader learns behind its parts.
 
 The keyword parameters are the ways to do it wrong, one each.
 """

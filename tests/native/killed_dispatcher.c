@@ -109,6 +109,47 @@ static const struct scenario replies_are_forwarded = {
     "replies are forwarded", prepare_replies, forward, check_replies, false};
 PROMISE(replies_are_forwarded)
 
+static void prepare_parts(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->a, "ask");
+    ask(s->b, "ask", "0");
+    s->number = ask(s->b, "ask", "1"); /* which goes on */
+    settle(s->w);
+    struct message whole;
+    CHECK(take(s->a, &whole) && take(s->a, &s->m));
+    CHECK(put_reply(s->a, &whole, SB_PART, "0", 1) && put_reply(s->a, &whole, SB_PART, "1", 1));
+    CHECK(put_reply(s->a, &whole, SB_END, "2", 1) && give(s->a, &s->m, SB_PART, "3"));
+    grant(s->b, (uint16_t)s->number, 500);
+}
+
+static void check_parts(struct stage *s)
+{
+    struct message r;
+    for (int i = 0; i < 4; i++) {
+        CHECK(take_reply(s->b, &r));
+        EQUAL(r.header.kind, i == 2 ? SB_END : SB_PART);
+        EQUAL(atoi(r.text), i);
+    }
+    CHECK(!take_reply(s->b, &r));
+    uint32_t told = 0;
+    for (; take_reply(s->a, &r); told++) {
+        EQUAL(r.header.kind, SB_CREDIT);
+        EQUAL(r.header.deadline_ns, 500);
+        CHECK(memcmp(r.header.correlation, s->m.header.correlation, 16) == 0);
+    }
+    CHECK(told >= 1 && told <= 3); /* said again rather than not */
+    EQUAL(rb_load(&s->w->bus->orphans), 0);
+    withdraw(s->b, (uint16_t)s->number);
+    settle(s->w);
+    CHECK(take_reply(s->a, &r));
+    EQUAL(r.header.kind, SB_CANCEL);
+}
+static const struct scenario replies_in_parts_are_forwarded = {
+    "replies in parts are forwarded", prepare_parts, forward, check_parts, false};
+PROMISE(replies_in_parts_are_forwarded)
+
 static void prepare_withdrawing(struct stage *s)
 {
     s->a = join_sized(s->w, "a", TINY);

@@ -316,14 +316,34 @@ static inline void withdraw(struct peer *p, uint16_t index)
     flush(p);
 }
 
-static inline bool answer(struct peer *p, const struct message *m, const char *text)
+/* Put a reply, a part, an end or an error for that request into the ring, not yet visible. */
+static inline bool put_reply(struct peer *p, const struct message *m, enum sb_kind kind, const void *text, uint64_t size)
 {
-    struct sb_record h = {.kind = SB_REPLY, .flags = SB_RAW, .peer = m->header.peer,
+    struct sb_record h = {.kind = (uint16_t)kind, .flags = SB_RAW, .peer = m->header.peer,
                           .peer_generation = m->header.peer_generation};
     memcpy(h.correlation, m->header.correlation, 16);
-    bool fitted = put(p, SB_REPLIES, h, "", text, strlen(text));
+    return put(p, SB_REPLIES, h, "", text, size);
+}
+
+static inline bool give(struct peer *p, const struct message *m, enum sb_kind kind, const char *text)
+{
+    bool fitted = put_reply(p, m, kind, text, strlen(text));
     flush(p);
     return fitted;
+}
+
+static inline bool answer(struct peer *p, const struct message *m, const char *text)
+{
+    return give(p, m, SB_REPLY, text);
+}
+
+/* Grant so many bytes of the reply to what was asked with this entry. */
+static inline void grant(struct peer *p, uint16_t index, uint64_t bytes)
+{
+    struct sb_record h = {.kind = SB_CREDIT, .deadline_ns = bytes};
+    memcpy(h.correlation, p->pending[index].id, 16);
+    CHECK(put(p, SB_REPLIES, h, "", "", 0));
+    flush(p);
 }
 
 static inline void copy_message(struct message *m, const uint8_t *record, uint64_t position)
@@ -466,7 +486,8 @@ static inline bool take_reply(struct peer *p, struct message *m)
     copy_message(m, record, position);
     c->next = position + RB_ALIGN8(head.length);
     uint16_t index = sb_index_of(m->header.correlation);
-    if (index < p->up->pending_count && memcmp(p->pending[index].id, m->header.correlation, 16) == 0)
+    if (m->header.kind != SB_PART && index < p->up->pending_count &&
+        memcmp(p->pending[index].id, m->header.correlation, 16) == 0)
         rb_store(&p->pending[index].state, SB_PENDING_FREE);
     release(p, SB_REPLIES, c->next);
     return true;

@@ -20,6 +20,7 @@ SOURCES = [
     "bus_events.c",
     "requests.c",
     "cancels.c",
+    "streams.c",
     "backlogs.c",
     "keyed.c",
     "limits.c",
