@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections import defaultdict
+from itertools import count
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 import shmbus
 from shmbus import Endpoint, Message, errors, events
@@ -97,6 +102,18 @@ def test_what_a_closed_member_had_goes_first_to_the_next_owner(
     source.publish(type, 5)
     assert [other.receive(60).payload for _ in range(5)] == [1, 2, 3, 4, 5]  # type: ignore[union-attr]
     assert owner_of(bus, type) == "other"
+
+
+def test_a_bus_shows_keys_and_their_owners(bus: shmbus.Bus, attach: Attach) -> None:
+    for each in (join(attach("one")), join(attach("other"))):
+        (interest,) = next(e for e in bus.endpoints() if e.name == each.name).interests
+        assert (interest.group, interest.key) == ("workers", "order.{*}.>")
+    eventually(lambda: settled(bus))
+    owner = owner_of(bus, "order.1.x")
+    first, second = bus.route("order.1.x").receivers
+    assert (first.endpoint, first.reason) == (owner, "group workers: owns the key of order.{*}.>")
+    assert second.reason == f"the key of order.{{*}}.> is owned by {owner}"
+    assert not second.chosen
 
 
 def test_what_was_given_back_goes_to_its_owner(bus: shmbus.Bus, attach: Attach) -> None:
@@ -229,3 +246,86 @@ def test_python_and_the_dispatcher_agree_about_owners(bus: shmbus.Bus, attach: A
             assert generations[keys.owner(message.type, MASK, generations) or 0] == name
             types.remove(message.type)
     assert not types
+
+
+class Model:
+    """Of each key what is published, what is done, and who has one in hand."""
+
+    def __init__(self, bus: shmbus.Bus, stack: contextlib.ExitStack) -> None:
+        self.bus, self.stack, self.names = bus, stack, count()
+        self.source = stack.enter_context(bus.attach("source"))
+        self.members: dict[str, Endpoint] = {}
+        self.hands: dict[str, tuple[str, int]] = {}
+        self.published: dict[str, int] = defaultdict(int)
+        self.done: dict[str, int] = defaultdict(int)
+        self.join(0)
+
+    def join(self, _: int) -> None:
+        name = f"m{next(self.names)}"
+        self.members[name] = join(self.stack.enter_context(self.bus.attach(name)))
+
+    def pick(self, n: int) -> str:
+        return sorted(self.members)[n % len(self.members)]
+
+    def publish(self, n: int) -> None:
+        key = str(n % 7)
+        self.source.publish(f"order.{key}.x", self.published[key])
+        self.published[key] += 1
+
+    def receive(self, n: int) -> None:
+        name = self.pick(n)
+        message = self.members[name].receive(0)
+        self.finish(name)  # what it had before
+        if message is not None:
+            key = message.type.split(".")[1]
+            assert key not in {other for other, _ in self.hands.values()}
+            assert message.payload == self.done[key]
+            self.hands[name] = key, message.payload
+
+    def finish(self, name: str) -> None:
+        if name in self.hands:
+            key, number = self.hands.pop(name)
+            self.done[key] = number + 1
+
+    def close(self, n: int) -> None:
+        if len(self.members) > 1:
+            name = self.pick(n)
+            self.members.pop(name).close()
+            self.finish(name)
+
+    def evict(self, n: int) -> None:
+        if len(self.members) > 1:
+            name = self.pick(n)
+            self.bus.evict(name)
+            self.hands.pop(name, None)
+            self.members.pop(name).close()
+
+    def all_done(self) -> bool:
+        for n in range(len(self.members)):
+            self.receive(n)
+        return self.done == self.published
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["publish"] * 5 + ["receive"] * 4 + ["join", "close", "evict"]),
+            st.integers(0, 99),
+        ),
+        min_size=20,
+        max_size=120,
+    )
+)
+def test_a_key_is_on_one_hand_and_in_order_whoever_comes_and_goes(
+    steps: list[tuple[str, int]],
+) -> None:
+    settings = shmbus.Settings(max_deliveries=255)
+    name = f"keys-{os.getpid()}"
+    with shmbus.serve(name, settings=settings) as bus, contextlib.ExitStack() as stack:
+        model = Model(bus, stack)
+        for step, n in steps:
+            getattr(model, step)(n)
+        eventually(model.all_done)
+        assert bus.health().lost == 0
