@@ -1010,3 +1010,94 @@ static void check_caught_up(struct stage *s) { hears(s, "567"); }
 static const struct scenario who_has_caught_up_is_like_others = {
     "who has caught up is like others", prepare_caught_up, forward, check_caught_up, false};
 PROMISE(who_has_caught_up_is_like_others)
+static void prepare_query(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->a, "ask");
+    subscribe(s->a, "ask");
+    query(s->b, "ask", 0);
+}
+
+static void check_query(struct stage *s)
+{
+    struct message r;
+    struct sb_found found;
+    CHECK(take_end(s->b, &r));
+    EQUAL(r.header.kind, SB_REPLY);
+    memcpy(&found, r.text, sizeof found);
+    EQUAL(found.handlers, 1);
+    EQUAL(found.receivers, 1);
+    CHECK(found.version <= rb_load(&s->w->bus->routes_version));
+    CHECK(!take_end(s->b, &r)); /* once */
+}
+static const struct scenario a_query_is_answered = {
+    "a query is answered", prepare_query, forward, check_query, false};
+PROMISE(a_query_is_answered)
+
+static void prepare_alone(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    handle(s->a, "ask");
+    handle(s->c, "ask");
+    ask_alone(s->b, s->a, "ask", "here");
+    settle(s->w);
+    s->number = ask_alone(s->b, s->c, "ask", "there");
+    struct dp_order order = {.kind = DP_DEAD, .slot = s->a->slot, .generation = s->a->generation,
+                             .reason = SB_REASON_KILLED};
+    CHECK(dp_give_order(&s->w->f->orders, &order)); /* with what it has not touched */
+}
+
+static void check_alone(struct stage *s)
+{
+    struct message m;
+    struct dp_port *a = &s->w->f->ports[s->a->slot];
+    if (a->state == SB_ROW_LIVE && a->generation == s->a->generation)
+        die(s->a, SB_REASON_KILLED); /* the order went with the dispatcher */
+    settle(s->w);
+    CHECK(take_end(s->b, &m));
+    struct sb_fault fault = fault_of(&m);
+    EQUAL(fault.code, SB_FAULT_ENDPOINT_DIED);
+    EQUAL(fault.limit & SB_BEGUN, 0);
+    CHECK(take(s->c, &m) && strcmp(m.text, "there") == 0 && answer(s->c, &m, "there"));
+    GETS_NOTHING(s->c);
+    settle(s->w);
+    ends_with_reply(s->b, "there");
+}
+static const struct scenario requests_for_one_endpoint_are_dealt_with = {
+    "requests for one endpoint are dealt with, of which one dies", prepare_alone, forward, check_alone, false};
+PROMISE(requests_for_one_endpoint_are_dealt_with)
+
+static void prepare_telling(struct stage *s)
+{
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    await_receivers(s->a, "x.>");
+    CHECK(take(s->a, &s->m));
+    log_interest(s->b, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE}, "x.y", "");
+    tell_interests(s->b);
+}
+
+static uint8_t number_after(const struct message *m, const char *key)
+{
+    const char *at = memmem(m->text, sizeof m->text, key, strlen(key));
+    CHECK(at);
+    return (uint8_t)at[strlen(key) + 8];
+}
+
+static void check_telling(struct stage *s)
+{
+    struct message m;
+    uint32_t told = 0, version = number_after(&s->m, "version");
+    for (; take(s->a, &m); told++) {
+        CHECK(number_after(&m, "version") > version);
+        version = number_after(&m, "version");
+        EQUAL(number_after(&m, "receivers"), 1);
+    }
+    CHECK(told >= 1 && told <= 2); /* said again rather than not */
+}
+static const struct scenario who_waits_for_receivers_is_told = {
+    "who waits for receivers is told", prepare_telling, forward, check_telling, false};
+PROMISE(who_waits_for_receivers_is_told)

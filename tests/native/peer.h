@@ -230,6 +230,12 @@ static inline uint64_t subscribe_keyed(struct peer *p, const char *pattern, cons
     return commit_interest(p, e, pattern, group);
 }
 
+/* To be told whether anybody receives what the pattern matches. */
+static inline uint64_t await_receivers(struct peer *p, const char *pattern)
+{
+    return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_MATCH}, pattern, "");
+}
+
 static inline uint64_t handle(struct peer *p, const char *pattern)
 {
     return commit_interest(p, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_HANDLE}, pattern, "");
@@ -288,8 +294,8 @@ static inline bool publish_bytes(struct peer *p, const char *type, uint64_t size
     return fitted;
 }
 
-/* Ask for what it calls the `attempt`-th time, with a pending entry of ours; its index. */
-static inline uint16_t ask_again(struct peer *p, const char *type, const char *text, uint16_t attempt)
+/* A request of this kind, with a pending entry of ours; its index. */
+static inline uint16_t ask_of(struct peer *p, struct sb_record h, const char *type, const char *text)
 {
     uint16_t index = 0;
     while (rb_load(&p->pending[index].state) != SB_PENDING_FREE)
@@ -297,14 +303,33 @@ static inline uint16_t ask_again(struct peer *p, const char *type, const char *t
     struct sb_pending *w = &p->pending[index];
     sb_make_id(w->id, p->generation, ++p->counter, index);
     rb_store_release(&w->state, SB_PENDING_WAITING);
-    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW, .attempt = attempt};
     memcpy(h.correlation, w->id, 16);
     CHECK(put(p, SB_DATA, h, type, text, strlen(text)));
     flush(p);
     return index;
 }
 
+/* Ask for what it calls the `attempt`-th time. */
+static inline uint16_t ask_again(struct peer *p, const char *type, const char *text, uint16_t attempt)
+{
+    return ask_of(p, (struct sb_record){.kind = SB_REQUEST, .flags = SB_RAW, .attempt = attempt}, type, text);
+}
+
 static inline uint16_t ask(struct peer *p, const char *type, const char *text) { return ask_again(p, type, text, 1); }
+
+/* Ask `whom` and nobody else. */
+static inline uint16_t ask_alone(struct peer *p, const struct peer *whom, const char *type, const char *text)
+{
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW | SB_DIRECTED, .attempt = 1, .peer = (uint16_t)whom->slot,
+                          .peer_generation = whom->generation};
+    return ask_of(p, h, type, text);
+}
+
+/* Ask the dispatcher who receives or handles what this pattern matches, from slot `first` on. */
+static inline uint16_t query(struct peer *p, const char *pattern, uint32_t first)
+{
+    return ask_of(p, (struct sb_record){.kind = SB_QUERY, .flags = SB_NONE, .peer = (uint16_t)first}, pattern, "");
+}
 
 /* Wait no longer for what was asked with this entry, and say so: ep_end_request. */
 static inline void withdraw(struct peer *p, uint16_t index)

@@ -21,6 +21,7 @@ SOURCES = [
     "requests.c",
     "cancels.c",
     "streams.c",
+    "queries.c",
     "backlogs.c",
     "keyed.c",
     "limits.c",
