@@ -301,6 +301,8 @@ class RequestTimeout(RequestError, TimeoutError):
     made this one, or nothing where it is that of `within`."""
     sent: bool = True
     """False: that deadline had passed before, and nothing was sent."""
+    parts: int = 0
+    """Of a reply in parts: how many had come."""
 
     def _explain(self) -> str:
         if self.inherited is None:
@@ -322,7 +324,8 @@ class RequestTimeout(RequestError, TimeoutError):
         who = "" if self.endpoint is None else f" from endpoint {self.endpoint!r}{pid}"
         begun = {None: "", True: ", which had begun it", False: ", which had not begun it"}
         hint = f": {self.hint}" if self.hint else ""
-        lead = f"no reply to {self.type!r}{who}{begun[self.begun] if who else ''} within "
+        what = f"no part after {self.parts} of the reply to" if self.parts else "no reply to"
+        lead = f"{what} {self.type!r}{who}{begun[self.begun] if who else ''} within "
         if self.dispatcher is not None:
             still = _standstill(self.dispatcher, self.silent, self.stopped)
             return f"{lead}{time}: {still}"

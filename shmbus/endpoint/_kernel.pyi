@@ -327,7 +327,7 @@ class Stream(Generic[_Payload]):
 
 @final
 class Outflows:
-    def close_all(self) -> None: ...
+    def close_all(self) -> int: ...
 
 @final
 class Iteration:

@@ -99,12 +99,13 @@ class Ending:
         if own:
             self._runners.run(reconnect=True, timeout=_left(end))
         self._runners.await_others(_left(end))
-        self._endpoint._outflows.close_all()  # no thread is left to go on with them
+        broken_off = self._endpoint._outflows.close_all()  # no thread is left to go on with them
         self._connection.await_answered(_left(end))
         if self.closed:  # by a handler
             return
         ran = self._interests and (own or self._runners.threads)
         left = self._endpoint._unfinished() if ran else self._endpoint._deferred()
+        left += broken_off
         self._close(CLOSING)
         if left and timeout is not None:
             raise errors.DrainTimeout(endpoint=self._seat.name, left=left, seconds=timeout)

@@ -198,6 +198,7 @@ class Explanations:
             dispatcher=still and still.pid,
             silent=still.silent if still else 0.0,
             stopped=still is not None and still.stopped,
+            parts=asked.parts,
         )
 
     def _handler_full(self, fault: Fault) -> errors.QueueFull:

@@ -70,6 +70,8 @@ class Unanswered(NamedTuple):
     down: bool
     """The bus has no dispatcher."""
     correlation_id: bytes
+    parts: int
+    """Of a reply in parts: how many have come."""
 
 
 class Upcalls(NamedTuple):

@@ -174,3 +174,207 @@ def test_the_timeout_is_between_parts_and_total_for_all(bus: shmbus.Bus, attach:
         next(stream)
     assert list(stream) == []
     closed.set()
+
+
+def test_a_limit_is_from_one_part_to_the_next(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+    gate = threading.Event()
+
+    def slow(message: shmbus.Message) -> Iterator[int]:
+        yield 1
+        yield 2
+        gate.wait(60)
+        yield 3
+
+    server.handle("slow", slow, limit=0.2)
+    server.start()
+    stream = client.stream("slow")
+    assert next(stream).payload == 1
+    time.sleep(0.3)  # the reader takes its time: the handler's is not over
+    assert next(stream).payload == 2
+    with pytest.raises(errors.HandlerTimeout):
+        next(stream)
+    gate.set()
+    eventually(lambda: server._deferred() == 0)
+
+
+def test_what_a_generator_asks_of_others_ends_with_the_stream(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+
+    @server.handle("left")
+    def left(message: shmbus.Message) -> Iterator[bool]:
+        for _ in range(3):
+            left = shmbus.deadline()
+            yield left is not None and 10 < left <= 20
+
+    @server.handle("free")
+    def free(message: shmbus.Message) -> Iterator[float | None]:
+        yield shmbus.deadline()
+
+    server.start()
+    assert parts_of(client.stream("left", total=20)) == [True] * 3
+    assert parts_of(client.stream("free")) == [None]
+    with shmbus.within(20):
+        assert parts_of(client.stream("left")) == [True] * 3
+        assert parts_of(client.stream("free", inherit_deadline=False)) == [None]
+    assert shmbus.deadline() is None
+
+
+def test_a_generator_that_computes_for_long_sees_that_nobody_waits(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    begun, seen, closed = threading.Event(), threading.Event(), threading.Event()
+
+    @server.handle("compute")
+    def compute(message: shmbus.Message) -> Iterator[int]:
+        try:
+            yield 1
+            begun.set()
+            while not message.cancelled:
+                pass
+            seen.set()
+            yield 2
+        finally:
+            closed.set()
+
+    server.start()
+    with client.stream("compute") as stream:
+        assert next(stream).payload == 1
+        assert begun.wait(10)
+        assert not seen.is_set()
+    assert seen.wait(10)
+    assert closed.wait(10)
+
+
+def test_many_slow_readers_hold_up_nobody(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+    part = bytes(20_000)
+
+    @server.handle("large")
+    def large(message: shmbus.Message) -> Iterator[bytes]:
+        for _ in range(20):
+            yield part
+
+    server.handle("double", lambda message: 2 * message.payload)
+    server.start()
+    streams = [client.stream("large", timeout=20) for _ in range(30)]
+    for number in range(200):
+        assert client.request("double", number).payload == 2 * number
+    for stream in reversed(streams):
+        assert [len(part.payload) for part in stream] == [len(part)] * 20
+    assert bus.health().reasons == ()
+
+
+def test_parts_as_large_as_can_be(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+    part = bytes(64 * 1024 - 128)
+
+    @server.handle("large")
+    def large(message: shmbus.Message) -> Iterator[bytes]:
+        for _ in range(50):
+            yield part
+        yield bytes(64 * 1024)
+
+    server.start()
+    with client.stream("large") as stream:
+        assert all(len(next(stream).payload) == len(part) for _ in range(50))
+        with pytest.raises(errors.RemoteError, match="MessageTooLarge"):
+            next(stream)
+
+
+def test_one_endpoint_streams_to_itself_and_through_itself(bus: shmbus.Bus, attach: Attach) -> None:
+    both = attach("both")
+    Counter(both)
+
+    @both.handle("squares")
+    def squares(message: shmbus.Message) -> Iterator[int]:
+        for part in both.stream("count", message.payload):
+            yield part.payload**2
+
+    both.start(threads=2)
+    assert parts_of(both.stream("squares", 2000)) == [n * n for n in range(2000)]
+
+
+def test_a_command_runs_a_generator_to_its_end(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+    counter = Counter(server)
+    server.start()
+    client.send("count", 1000)
+    assert counter.closed.wait(10)
+    assert counter.reached == 999
+
+
+def test_a_handler_that_has_answered_yields_in_vain(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+
+    def parts() -> Iterator[int]:
+        raise AssertionError("nobody takes them")
+        yield 1
+
+    @server.handle("both")
+    def both(message: shmbus.Message) -> Iterator[int]:
+        message.reply("whole")
+        return parts()
+
+    server.start()
+    assert parts_of(client.stream("both")) == ["whole"]
+
+
+def test_parts_are_decoded_to_their_type(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+
+    @server.handle("mixed")
+    def mixed(message: shmbus.Message) -> Iterator[object]:
+        yield [1, 2]
+        yield "three"
+
+    server.start()
+    stream = client.stream("mixed", part_type=tuple[int, int])
+    assert next(stream).payload == (1, 2)
+    part = next(stream)
+    with pytest.raises(errors.DecodeError):
+        part.payload  # noqa: B018
+
+
+def test_taps_and_counters_see_parts_and_the_end(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client, observer = attach("server"), attach("client"), attach("observer")
+    observer.tap("count")
+    Counter(server)
+    server.start()
+    assert len(parts_of(client.stream("count", 3))) == 3
+    kinds = [observer.receive(5.0).tap.kind for _ in range(5)]  # type: ignore[union-attr]
+    assert kinds == ["request", "part", "part", "part", "end"]
+    about = {info.name: info for info in bus.endpoints()}
+    assert (about["server"].sent.parts, about["server"].sent.replies) == (3, 1)
+    assert about["client"].received.parts == 3
+    eventually(lambda: [info.unforwarded for info in bus.endpoints()] == [0, 0, 0])
+    with client.stream("count", 1_000_000) as stream:
+        next(stream)
+        eventually(lambda: [info.streaming for info in bus.endpoints()] == [1, 0, 0])
+    eventually(lambda: [info.streaming for info in bus.endpoints()] == [0, 0, 0])
+
+
+def test_a_timeout_says_how_many_parts_had_come(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client = attach("server"), attach("client")
+    gate = threading.Event()
+
+    @server.handle("slow")
+    def slow(message: shmbus.Message) -> Iterator[int]:
+        yield from range(3)
+        gate.wait(60)
+
+    server.start()
+    stream = client.stream("slow", timeout=0.1)
+    assert [next(stream).payload for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(errors.RequestTimeout, match="no part after 3 of the reply to") as caught:
+        next(stream)
+    assert (caught.value.parts, caught.value.endpoint, caught.value.begun) == (3, "server", True)
+    gate.set()
+
+
+def test_nobody_handles_it(bus: shmbus.Bus, attach: Attach) -> None:
+    with pytest.raises(errors.NoRoute):
+        next(attach("client").stream("nobody"))

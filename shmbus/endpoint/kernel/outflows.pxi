@@ -9,7 +9,7 @@ cdef enum:           # how `Outflows.go_on` leaves an outflow
 cdef uint64_t QUICK = 20_000            # ns: parts that come as soon after each other are published together,
 cdef uint64_t TOGETHER = 64             # so many at the most,
 cdef uint64_t PART_DELAY = 1_000_000    # ns: and no later than that
-cdef uint64_t TURN = 1_000_000          # ns after which others have their turn
+cdef uint64_t TURN = 1_000_000          # ns after which others have their turn: other outflows, and messages
 cdef uint64_t SPACE = 5_000_000         # ns that a thread waits for space in the ring
 cdef uint64_t FORSAKEN = 1_000_000_000  # ns between looks whether anybody waits for those that were put aside
 
@@ -49,6 +49,7 @@ cdef class Outflows:
     cdef set _all                # of Outflow
     cdef list _full              # those of them that found no space
     cdef uint64_t _looked        # when they were last looked through
+    cdef uint64_t _turned        # when one was last gone on with
     cdef bint quiet              # in an event loop: nothing waits for space
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Answers answers not None,
@@ -220,7 +221,7 @@ cdef class Outflows:
                         quick = now - before < QUICK
                         before = now
                         status = self._put_or_fail(f, value, quick)
-                        if status == EP_PART_SENT:
+                        if status == EP_PART_SENT and f._open:
                             if now - began > TURN:
                                 return FLOW_DUE
                             continue
@@ -228,16 +229,21 @@ cdef class Outflows:
                 if f._open:
                     continue
                 return FLOW_ENDED
-            if status == EP_PART_FULL:
-                if self.quiet or self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, self._connection.minds(),
-                                         CHECKS_DISPATCHER, rb_now() + SPACE) == WAIT_ELAPSED:
-                    self._full.append(f)
-                    return FLOW_ASIDE
-                continue
             if status == EP_PART_TROUBLE:
-                self._break_off(f)
-                self._connection.require()
-                return FLOW_ENDED
+                return self._break_off(f)
+            if status == EP_PART_FULL and not self._await_space(f):
+                self._full.append(f)
+                return FLOW_ASIDE
+
+    cdef bint _await_space(self, Outflow f) except -1:
+        """For its last record, a short while: a dispatcher that has died may have a successor."""
+        if self.quiet:
+            return False
+        try:
+            return self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, EP_FOR_GOOD, NO_CHECKS,
+                                         rb_now() + SPACE) == WAIT_GRANTED
+        except BusError:
+            return True            # the next try finds out
 
     cdef PyObject *_next(self, Outflow f) except? NULL:
         """The next part; NULL: that were all."""
@@ -324,10 +330,16 @@ cdef class Outflows:
         return self._connection.e.due != NULL and not self._connection.closing
 
     cdef int turn(self) except -1:
-        """Go on with one that can."""
-        cdef Outflow f = self.next_due()
+        """Go on with one that can, unless messages wait that have not had their turn since."""
+        cdef Outflow f
+        if self._connection.data_waits() and rb_now() - self._turned < TURN:
+            return 0
+        f = self.next_due()
         if f is not None:
-            self.go_on(f)
+            try:
+                self.go_on(f)
+            finally:
+                self._turned = rb_now()
         return 0
 
     cdef uint64_t look(self, uint64_t now) except 0:
@@ -353,7 +365,8 @@ cdef class Outflows:
         return now + FORSAKEN
 
     def close_all(self):
-        """The endpoint leaves: close the generators that no thread has."""
-        for one in list(self._all):
-            if not (<Outflow>one)._running:
-                self._break_off(<Outflow>one)
+        """The endpoint leaves: close the generators that no thread has; returns how many there were."""
+        cdef list idle = [one for one in self._all if not (<Outflow>one)._running]
+        for one in idle:
+            self._break_off(<Outflow>one)
+        return len(idle)

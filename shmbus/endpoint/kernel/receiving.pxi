@@ -102,6 +102,8 @@ cdef class Receiving:
                 if yields:
                     self._threads.count_waiting(-1)
             if waited == WAIT_STOPPED:
+                if self._outflows.any() and not self._connection.closing:
+                    continue       # it drains
                 if how & AT_END_RETURN:
                     return None
                 raise EndpointClosed(endpoint=self._connection.name)
@@ -250,6 +252,7 @@ cdef class Receiving:
             return 0
         if type(value) is Outflow:
             m.done()
+            self._threads.put_down(PyThread_get_thread_ident())  # it is deferred, and in hand as that
             self._outflows.go_on(<Outflow>value)
         elif m._header.kind == SB_REQUEST and not (m._answered or m._refused or m._deferred or m._too_late()):
             try:

@@ -544,7 +544,7 @@ cdef class Requests:
             correlation_id=(<const char *>m._header.correlation)[:16],
         ))
 
-    cdef object _request_timeout(self, uint32_t index, str type, Deadline deadline, bint counts):
+    cdef object _request_timeout(self, uint32_t index, str type, Deadline deadline, bint counts, uint64_t parts=0):
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t whom
         ep_lock(e)
@@ -552,9 +552,10 @@ cdef class Requests:
         identity = (<const char *>ep_pending_entry(e, index).id)[:16]
         rb_add(&e.up.timeouts, counts)
         ep_unlock(e)
-        return self.timeout_of(type, deadline, whom, self._connection.trouble() & EP_FOR_NOW, identity)
+        return self.timeout_of(type, deadline, whom, self._connection.trouble() & EP_FOR_NOW, identity, parts)
 
-    cdef object timeout_of(self, str type, Deadline deadline, uint64_t whom, bint gone, bytes identity):
+    cdef object timeout_of(self, str type, Deadline deadline, uint64_t whom, bint gone, bytes identity,
+                           uint64_t parts=0):
         """The error of a request whose time has elapsed: `whom` had it, `gone`: there was no dispatcher."""
         cdef ep_endpoint *e = self._connection.e
         slot, generation = sb_whom_slot(whom), sb_whom_generation(whom)
@@ -569,6 +570,7 @@ cdef class Requests:
             and self._threads.in_hand >= <uint32_t>self._threads.runners,
             down=gone,
             correlation_id=identity,
+            parts=parts,
         ))
 
     # Of those whose reply is collected later ---------------------------------------------------------------------

@@ -175,7 +175,7 @@ cdef class Stream:
         if until != self._whole.ns:
             deadline = Deadline.__new__(Deadline)
             deadline.ns, deadline.seconds = until, self._timeout
-        error = self._requests._request_timeout(self._index, self.type, deadline, True)
+        error = self._requests._request_timeout(self._index, self.type, deadline, True, self._parts)
         self._give_up()
         return error
 
