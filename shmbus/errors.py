@@ -972,6 +972,25 @@ class GroupConflict(UsageError):
         return "no key" if key is None else f"the key {key!r}"
 
 
+class TooManyMailboxes(UsageError):
+    """No mailbox is left for a subscription that is to lose what has waited longest."""
+
+    endpoint: str
+    pattern: str
+    limit: int
+    what: str
+    """Whose limit that is: endpoint or bus."""
+
+    def _explain(self) -> str:
+        remedy = "Let fewer patterns cover more types"
+        if self.what == "endpoint":
+            remedy += ", or attach a second endpoint for more"
+        return (
+            f"endpoint {self.endpoint!r} gets no mailbox for {self.pattern!r}: "
+            f"{'it' if self.what == 'endpoint' else 'its bus'} has {self.limit} of them. {remedy}"
+        )
+
+
 class NotARequest(UsageError):
     """An event or a command cannot be answered."""
 

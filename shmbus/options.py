@@ -103,6 +103,11 @@ OPTIONS = (
         "Bytes of each backlog, where work waits until somebody is free; by default as --in-bytes.",
     ),
     Option(
+        "mailbox_bytes",
+        "BYTES",
+        "Bytes of messages in each mailbox (drop_oldest, latest); by default as --in-bytes.",
+    ),
+    Option(
         "max_deliveries",
         "N",
         "Times that a group's message is begun, when those who began it die or give it back.",

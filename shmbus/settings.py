@@ -48,6 +48,7 @@ OF_BUS = {
     "block_timeout": "block_timeout_ns",
     "stall_after": "stall_after_ns",
     "backlog_bytes": "backlog_bytes",
+    "mailbox_bytes": "mailbox_bytes",
     "max_deliveries": "max_deliveries",
     "history": "history",
     "retain_bytes": "retain_bytes",
@@ -109,6 +110,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of each backlog, which is made when it is first needed: a power of two. Where it is
     full, senders wait as at a full ring. ``None``: ``in_bytes``; never less than the largest
     ``out_bytes`` of an endpoint. Raise it where more work comes at times than is done in time."""
+    mailbox_bytes: int | None = None
+    """Bytes of messages in each mailbox, which a subscription with ``overflow="drop_oldest"``
+    or ``"latest"`` has: a power of two. Where they do not suffice for its ``depth``, what has
+    waited longest goes. ``None``: ``in_bytes``; never less than ``in_bytes`` of its endpoint, nor
+    than half a KiB for each message of its depth. Raise it where such messages are large."""
     hold_limit: int = HELD
     """Group messages and commands that one endpoint may have begun and not done; beyond that the
     oldest is no longer kept for handing on. At most 64. Lower it where a worker that begins many at
@@ -168,6 +174,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _between("prefetch", self.prefetch, 1, _MOST, "messages")
         if self.backlog_bytes is not None:
             _power_of_two("backlog_bytes", self.backlog_bytes, PAGE)
+        if self.mailbox_bytes is not None:
+            _power_of_two("mailbox_bytes", self.mailbox_bytes, PAGE)
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("history", self.history, 1, 65536, "values")
         _between("retain_bytes", self.retain_bytes, PAGE, 1 << 36, "bytes")
@@ -199,6 +207,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of each backlog, with the default worked out."""
         return self.backlog_bytes or self.in_bytes
 
+    @property
+    def mailbox_limit(self) -> int:
+        """Bytes of messages in each mailbox, with the default worked out."""
+        return self.mailbox_bytes or self.in_bytes
+
     def bus_words(self) -> dict[str, int]:
         """What a bus says of its settings, by the words of its segment."""
         return {
@@ -211,6 +224,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "stall_after_ns": int(self.stall_after * 1e9),
             "prefetch": self.prefetch_limit,
             "backlog_bytes": self.backlog_limit,
+            "mailbox_bytes": self.mailbox_limit,
             "max_deliveries": self.max_deliveries,
             "history": self.history,
             "retain_bytes": self.retain_bytes,
@@ -237,13 +251,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def endpoint_bytes(self) -> int:
         """Bytes of /dev/shm that one endpoint takes, approximately: its rings and its tables."""
         # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
-        tables = 8 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
+        tables = 9 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
         return self.in_bytes + self.out_bytes + 2 * self.reply_bytes + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog
         takes `backlog_limit` more, from when it is first needed until it has been empty for a
-        second, and what is kept takes `retain_bytes` at most."""
+        second, each mailbox a little more than `mailbox_limit`, and what is kept `retain_bytes` at
+        most."""
         bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
@@ -260,6 +275,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
         lines.append(f"values that are kept, at most  {_size(self.retain_bytes)}")
+        lines.append(f"each mailbox                      {_size(self.mailbox_limit)}")
         return "\n".join(lines)
 
 

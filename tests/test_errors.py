@@ -86,9 +86,8 @@ GROUPS: dict[type[BusError], str] = {
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
-    "InvalidService HandlerConflict ReceiveConflict TooManyGroups NotARequest AlreadyReplied "
-    "GroupConflict "
-    "CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
+    "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
+    "NotARequest AlreadyReplied CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout",  # in no group
 }
 

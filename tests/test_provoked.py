@@ -842,6 +842,21 @@ def test_too_many_groups_with_a_key(bus: shmbus.Bus, attach: Attach) -> None:
         endpoint.subscribe("x.*", print, group="g16", key="x.{id}")
 
 
+def test_too_many_mailboxes(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    for i in range(32):
+        endpoint.subscribe(f"x{i}", overflow="latest", depth=1)
+    with provoked(
+        errors.TooManyMailboxes,
+        "attach a second endpoint",
+        endpoint="e",
+        pattern="y",
+        limit=32,
+        what="endpoint",
+    ):
+        endpoint.subscribe("y", overflow="drop_oldest")
+
+
 def test_messages_asked_for_in_two_ways(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     endpoint.start()

@@ -420,6 +420,7 @@ class Endpoint:
             self._turns.receivers.iterate(gate)
             self._inner._subscribing.forget_callbacks()
             self._looped.claim()
+            self._looped.leave_mailbox(gate)
             gate.late = False
         return LoopIteration(self._looped, gate, self._turns.message)
 

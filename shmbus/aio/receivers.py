@@ -27,6 +27,11 @@ class Receivers:
         return len(self._waiting) + len(self._of_gates)
 
     @property
+    def asks(self) -> bool:
+        """Whether somebody waits for any message that no callback gets."""
+        return bool(self._waiting)
+
+    @property
     def iterates(self) -> bool:
         """Whether messages of a subscription are to be taken for who iterates over it."""
         return bool(self._of_gates)

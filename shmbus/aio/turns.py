@@ -168,7 +168,9 @@ class Turns:
             )
 
     def _arm(self) -> None:
-        if not self._scheduled and self._looped.arm(self.runs or len(self.receivers)):
+        if not self._scheduled and self._looped.arm(
+            self.runs or len(self.receivers), self.receivers.asks
+        ):
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------

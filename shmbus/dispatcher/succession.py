@@ -198,10 +198,10 @@ def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
 
 
 def clear_made(bus: str) -> None:
-    """Remove what the forwarding plane of a bus that has ended had made: backlogs, and what was
-    kept."""
+    """Remove what the forwarding plane of a bus that has ended had made: backlogs, mailboxes, and
+    what was kept."""
     for path, entry in names.entries(bus):
-        if entry.kind in ("backlog", "retained"):
+        if entry.kind in ("backlog", "mailbox", "retained"):
             path.unlink(missing_ok=True)
 
 

@@ -138,6 +138,22 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
         uint64_t asked
         ep_stream *stream
 
+cdef extern from "shmbus/endpoint/native/mailbox.h" nogil:
+    enum:
+        EP_MAIL_TAKEN
+        EP_MAIL_ASKED
+        EP_MAIL_LEFT
+    cdef struct ep_mailbox:
+        uint64_t whom
+        const sb_mailbox *memory
+        int state
+    uint32_t ep_mail_unmapped(const ep_endpoint *)
+    bint ep_mail_waits(const ep_endpoint *)
+    bint ep_begin_mailbox(ep_endpoint *, uint32_t, uint64_t, int)
+    bint ep_open_mailbox(ep_endpoint *, uint32_t, uint64_t, const sb_mailbox *, uint64_t)
+    void ep_close_mailbox(ep_endpoint *, uint32_t)
+    uint32_t ep_next_mail(ep_endpoint *, sb_record *, bint)
+
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     enum:
         EP_CANCELS
@@ -153,6 +169,12 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint32_t generation
         rb_producer out[2]
         rb_consumer incoming "in"[3]
+        uint32_t lost_seen
+        ep_mailbox *mailboxes[SB_OWN_MAILBOXES]
+        uint32_t mailbox_count
+        bint mail_first
+        bint mail_asked
+        uint8_t *mail
         uint32_t request_count
         uint32_t free_count
         uint32_t futures
@@ -227,6 +249,9 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
     uint64_t ep_postpone(ep_endpoint *, uint64_t)
     void ep_resume(ep_endpoint *, uint64_t, uint64_t)
     void ep_unhold_all(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/want.h" nogil:
+    bint ep_data_waits(const ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/limit.h" nogil:
     enum:

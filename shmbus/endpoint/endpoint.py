@@ -30,6 +30,7 @@ from .flag import Flag
 from .futures import Pump
 from .gathering import Gathering, gather
 from .interests import Callback, Interests
+from .mailboxes import open_mailbox
 from .many import ask_many, window_of
 from .matching import Matching
 from .retry import Retry, check_retry
@@ -89,6 +90,7 @@ class Endpoint(EndpointCore):
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
                 explain_silence=explanations.not_taken,
+                open_mailbox=partial(open_mailbox, seat.names),
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
                 postpone=returns.add,

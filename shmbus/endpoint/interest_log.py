@@ -34,6 +34,7 @@ class Entry(NamedTuple):
     history: int
     depth: int
     key: int
+    mailbox: int
 
     @property
     def size(self) -> int:
@@ -123,4 +124,5 @@ def _entry(operation: layout.InterestOp, interest: LocalInterest) -> Entry:
         history=0 if removes else interest.history,
         depth=0 if removes else interest.depth,
         key=0 if removes else interest.key,
+        mailbox=0 if removes else max(interest.mailbox, 0),
     )

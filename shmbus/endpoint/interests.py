@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -22,6 +23,17 @@ MATCHED = "$bus.matched"
 _ADDRESSED = InterestFlag.DROP_OLDEST | InterestFlag.LATEST
 _EVENTS = (InterestRole.SUBSCRIBE, InterestRole.MATCH)
 _GROUPS = GROUPS - 1  # the first bit is that of plain subscriptions
+
+
+class MailState(IntEnum):
+    """Who takes what comes for a subscription's mailbox."""
+
+    TAKEN = 0
+    """Whoever takes messages."""
+    ASKED = 1
+    """Who takes those that no callback gets."""
+    LEFT = 2
+    """Nobody, for the time being."""
 
 
 class LocalInterest(msgspec.Struct, frozen=True):
@@ -46,6 +58,8 @@ class LocalInterest(msgspec.Struct, frozen=True):
     """How many messages, or types, may wait where it loses what has waited longest."""
     key: int = 0
     """Of a group's: a bit for each token of the type that belongs to the key."""
+    mailbox: int = -1
+    """Which of its endpoint's mailboxes is its own; -1: none."""
     gate: Gate | None = None
     """In an event loop: where the jobs of an asynchronous function begin."""
     late: Late | None = None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import msgspec
+
 from shmbus import errors
 from shmbus.limits import KEYED_GROUPS
 from shmbus.services.serving import Operation
@@ -20,7 +22,8 @@ from shmbus.views.groups import keyed_groups
 
 from . import payloads
 from ._kernel import EndpointCore, Gate, Late, Message
-from .interests import Callback, Interests, LocalInterest
+from .interests import Callback, Interests, LocalInterest, MailState
+from .mailboxes import check_overflow, none_left, not_made
 from .trouble import conflict
 
 if TYPE_CHECKING:
@@ -107,13 +110,7 @@ class Subscribing:
         patterns.check_pattern(pattern)
         check_callable(callback, pattern, asynchronous=gate is not None)
         _check_limit(limit, callback)
-        if overflow not in tuple(patterns.OVERFLOWS):
-            raise errors.InvalidSetting(
-                setting="overflow",
-                value=overflow,
-                reason="there is no such policy",
-                remedy=f"Give {' or '.join(map(repr, patterns.OVERFLOWS))}",
-            )
+        depth = check_overflow(overflow, depth, group=group)
         check_on_error(on_error, group, callback)
         check_history(history, pattern, group, overflow)
         if group is not None:
@@ -137,7 +134,7 @@ class Subscribing:
                 flags=patterns.OVERFLOWS[overflow],
                 group=group or "",
                 history=history,
-                depth=depth or 0,
+                depth=depth,
                 key=mask,
                 function=callback,
                 payload_type=payload_type,
@@ -146,7 +143,28 @@ class Subscribing:
                 gate=gate,
                 late=Late(id=number) if history else None,
             )
-            return self._add(interest)
+            return self._add(self._with_mailbox(interest) if depth else interest)
+
+    def _with_mailbox(self, interest: LocalInterest) -> LocalInterest:
+        """Raises `TooManyMailboxes`."""
+        connection, gate = self._endpoint._connection, interest.gate
+        connection.require()
+        yielded = gate is not None and interest.function is None
+        state = MailState.ASKED if yielded else MailState.TAKEN
+        index = connection.begin_mailbox(interest.id, state)
+        if index is None:
+            raise none_left(self._seat.name, interest.pattern)
+        if gate is not None:
+            gate.mailbox = index
+        return msgspec.structs.replace(interest, mailbox=index)
+
+    def _map_mailbox(self, interest: LocalInterest, *, made: bool) -> None:
+        """Raises `TooManyMailboxes`, `SegmentError`. Unless `made`, the next dispatcher does."""
+        connection = self._endpoint._connection
+        connection.map_mailboxes()
+        why = connection.mailbox(interest.mailbox)
+        if made and why is not None:
+            raise not_made(why, self._seat.name, interest.pattern)
 
     def tap(self, pattern: str) -> Subscription:
         patterns.check_pattern(pattern)
@@ -262,8 +280,11 @@ class Subscribing:
             self.forget_callbacks()
             if any(each.key for each in interests):
                 self._endpoint._connection.watch_tail()
-            self._change(interests, InterestOp.ADD)
+            made = self._change(interests, InterestOp.ADD)
             self._check_refused(interests)
+            for each in interests:
+                if each.mailbox >= 0:
+                    self._map_mailbox(each, made=made)
             if any(each.function is not None for each in interests):
                 self._runners.expect()
         except BaseException:
@@ -272,6 +293,7 @@ class Subscribing:
             self.forget_callbacks()
             with contextlib.suppress(Exception):
                 self._write(interests, InterestOp.REMOVE)
+            self._close_mailboxes(interests)
             raise
         first = interests[0]
         return Subscription(
@@ -308,14 +330,23 @@ class Subscribing:
                     self._change(there, InterestOp.REMOVE)
             finally:
                 self.forget_callbacks()
+                self._close_mailboxes(there)
 
-    def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> None:
+    def _close_mailboxes(self, interests: Sequence[LocalInterest]) -> None:
+        for each in interests:
+            if each.mailbox >= 0:
+                self._endpoint._connection.close_mailbox(each.mailbox)
+
+    def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> bool:
+        """Whether the dispatcher routes by it."""
         version = self._write(interests, operation)
         brief = threading.get_ident() == self.loop_thread
         if self._endpoint._connection.await_interests(version, MOMENT if brief else CONFIRM):
             self._seat.log.drop_old()  # the dispatcher has opened the new one
-        elif not brief:
+            return True
+        if not brief:
             raise self._explanations.no_answer(CONFIRM)
+        return False
 
     def _write(self, interests: Sequence[LocalInterest], operation: InterestOp) -> int:
         """Write them to the log; returns the version that has them."""

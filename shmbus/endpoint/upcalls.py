@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmbus import errors
 
 if TYPE_CHECKING:
+    from ringbuf._kernel import Mapping
+
     from ._kernel import Callbacks, Late, Message, PatternTable
 
 
@@ -91,6 +93,8 @@ class Upcalls(NamedTuple):
     explain_silence: Callable[[float, str], errors.BusError]
     """The error where the dispatcher has not taken its eventfd for so many seconds, and what it
     answered to that."""
+    open_mailbox: Callable[[int, int], Mapping | None]
+    """Map the mailbox of this slot and generation, if it is there."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]

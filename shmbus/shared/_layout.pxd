@@ -127,6 +127,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_SEGMENT_DOWN
         SB_SEGMENT_INTERESTS
         SB_SEGMENT_BACKLOG
+        SB_SEGMENT_MAILBOX
         SB_SEGMENT_RETAINED
     enum: # sb_ring_index; a named one could not be an index
         SB_DATA
@@ -198,6 +199,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_REFUSED_KEY
         SB_REFUSED_GROUP
         SB_REFUSED_FULL
+    enum: # sb_no_mailbox; a named one could not be an index
+        SB_MAILBOX_NO_MEMORY
+        SB_MAILBOX_TOO_MANY
     enum: # sb_interest_op; a named one could not be an index
         SB_INTEREST_ADD
         SB_INTEREST_REMOVE
@@ -225,6 +229,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_BACKLOGS
         SB_WAITING
         SB_CHUNKS
+        SB_MAILBOXES
+        SB_FIRST_MAILBOX
+        SB_OWN_MAILBOXES
+        SB_MAX_DEPTH
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS
         SB_DEATHS
@@ -233,7 +241,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_MEMBERS
         SB_REASONS
         SB_LOSSES
+        SB_EVENT_MAIL
         SB_CELL_BYTES
+        SB_MAIL_WORDS
+        SB_MAIL_BYTES
     const uint64_t SB_EVENT_ANY
     const uint64_t SB_DONE_BY_ERROR
     const uint64_t SB_DONE_BY_CANCEL
@@ -328,6 +339,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t stall_after_ns
         uint64_t prefetch
         uint64_t backlog_bytes
+        uint64_t mailbox_bytes
         uint64_t max_deliveries
         uint64_t batch_per_pass
         uint64_t history
@@ -338,6 +350,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word state
         rb_word last_generation
         rb_word backlogs_made
+        rb_word mailboxes_made
         rb_word attached
         rb_word wills
         rb_word routes_version
@@ -346,6 +359,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word control_ns
         sb_journal journal
         rb_word backlog[64]
+        rb_word mailbox[192]
         rb_word retained_last
         rb_word retained_chunks
         rb_word retained
@@ -364,6 +378,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word patterns
         rb_word events_lost
         rb_word backlogs_failed
+        rb_word mailboxes_failed
         rb_word cancels
         rb_word cancels_lost
         rb_word credits_lost
@@ -404,6 +419,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word type_length
         uint8_t id[16]
         char type[256]
+    struct sb_had:
+        rb_word received
+        rb_word lost
     struct sb_pending:
         uint8_t id[16]
         uint64_t deadline_ns
@@ -452,6 +470,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word let_go
         rb_word let_go_unkept
         rb_word watcher
+        rb_word mailbox_lost
+        sb_had had[32]
         sb_held_entry held[64]
         sb_let_go kept[16]
         rb_word limits[64]
@@ -496,6 +516,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_down_incoming incoming[3]
         rb_word lost
         rb_word lost_by[5]
+        rb_word mailbox_lost
         rb_word lost_untold
         rb_word undeliverable
         rb_word unrouted
@@ -507,6 +528,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word history_read
         rb_word waiting[16]
         rb_word limits_told[64]
+        rb_word mailbox[32]
         sb_todo todo
     struct sb_backlog:
         sb_down down
@@ -523,6 +545,23 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_cell cell
         uint64_t whom
         uint64_t end
+    struct sb_mailbox:
+        sb_down down
+        uint64_t owner
+        uint64_t interest
+        uint64_t index
+        uint64_t latest
+        uint64_t depth
+        uint64_t entries_offset
+        uint64_t cell_count
+        uint64_t cells_offset
+        char pattern[256]
+    struct sb_mail:
+        rb_word number
+        rb_word at
+    struct sb_mail_cell:
+        rb_word next
+        rb_word words[63]
     struct sb_interest:
         uint32_t length
         uint8_t op
@@ -536,7 +575,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint32_t history
         uint32_t depth
         uint32_t key
-        uint32_t reserved
+        uint32_t mailbox
     struct sb_interests:
         rb_prefix prefix
         rb_word bytes

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001F5C56282
+LAYOUT = 0x0000000123AA0B28
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -70,17 +70,21 @@ URGENT_BYTES = 65536  # of the incoming ring for what is urgent
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 WAITING = 16  # interests with history of one endpoint that wait for their turn
 CHUNKS = 64  # segments with cells
+FIRST_MAILBOX = 1088
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
 LAST_LOSSES = 16  # likewise
 REASONS = 8
 LOSSES = 5
 EVENT_ANY = 0xFFFFFFFFFFFFFFFF
+EVENT_MAIL = 32
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 DONE_BY_CANCEL = 0xFFFFFFFFFFFFFFFE  # whom it was given to was told that it is withdrawn
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
 CELL_BYTES = 256  # bytes
+MAIL_WORDS = 63
+MAIL_BYTES = 504
 TASK_FINISHED = 1540  # no instruction of this task runs any more
 
 
@@ -166,6 +170,7 @@ class SegmentKind(IntEnum):
     DOWN = 0x5304
     INTERESTS = 0x5305
     BACKLOG = 0x5306
+    MAILBOX = 0x5307
     RETAINED = 0x5308
 
 
@@ -250,7 +255,7 @@ class UpState(IntEnum):
     CLOSED = 3
 
 
-class EventWant(IntEnum):
+class EventWant(IntFlag):
     """What an endpoint's event is written for: bits."""
 
     DATA = 1  # something new in its incoming data ring, or its urgent one
@@ -292,6 +297,13 @@ class Refusal(IntEnum):
     KEY = 1  # its group has another key or pattern
     GROUP = 2  # other members have no key, or it has none and they have
     FULL = 3  # there are too many groups with a key
+
+
+class NoMailbox(IntEnum):
+    """Why a mailbox could not be made."""
+
+    NO_MEMORY = 1
+    TOO_MANY = 2
 
 
 class InterestOp(IntEnum):
@@ -495,7 +507,7 @@ KEYED = _structure(
 )
 
 BUS = _structure(
-    51200,
+    52800,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -510,54 +522,58 @@ BUS = _structure(
     ("stall_after_ns", "<u8", 168),
     ("prefetch", "<u8", 176),
     ("backlog_bytes", "<u8", 184),
-    ("max_deliveries", "<u8", 192),
-    ("batch_per_pass", "<u8", 200),
-    ("history", "<u8", 208),
-    ("retain_bytes", "<u8", 216),
-    ("rows_offset", "<u8", 224),
-    ("name", "S64", 232),
-    ("package", "S32", 296),
+    ("mailbox_bytes", "<u8", 192),
+    ("max_deliveries", "<u8", 200),
+    ("batch_per_pass", "<u8", 208),
+    ("history", "<u8", 216),
+    ("retain_bytes", "<u8", 224),
+    ("rows_offset", "<u8", 232),
+    ("name", "S64", 240),
+    ("package", "S32", 304),
     ("state", "<u8", 384),
     ("last_generation", "<u8", 392),
     ("backlogs_made", "<u8", 400),
-    ("attached", "<u8", 408),
-    ("wills", "<u8", 416),
-    ("routes_version", "<u8", 424),
+    ("mailboxes_made", "<u8", 408),
+    ("attached", "<u8", 416),
+    ("wills", "<u8", 424),
+    ("routes_version", "<u8", 432),
     ("bell", "<u8", 448),
     ("heartbeat_ns", "<u8", 512),
     ("control_ns", "<u8", 520),
     ("journal", JOURNAL, 576),
     ("backlog", ("<u8", 64), 704),
-    ("retained_last", "<u8", 1216),
-    ("retained_chunks", "<u8", 1224),
-    ("retained", "<u8", 1232),
-    ("retained_bytes", "<u8", 1240),
-    ("evicted", "<u8", 1248),
-    ("routed", "<u8", 1280),
-    ("unrouted", "<u8", 1288),
-    ("no_route", "<u8", 1296),
-    ("dead_letters", "<u8", 1304),
-    ("orphans", "<u8", 1312),
-    ("lost", "<u8", 1320),
-    ("lost_by", ("<u8", 5), 1328),
-    ("redelivered", "<u8", 1368),
-    ("violations", "<u8", 1376),
-    ("types_known", "<u8", 1384),
-    ("patterns", "<u8", 1392),
-    ("events_lost", "<u8", 1400),
-    ("backlogs_failed", "<u8", 1408),
-    ("cancels", "<u8", 1416),
-    ("cancels_lost", "<u8", 1424),
-    ("credits_lost", "<u8", 1432),
-    ("passes", "<u8", 1440),
-    ("latency_count", "<u8", 1448),
-    ("latency_sum_ns", "<u8", 1456),
-    ("latency_max_ns", "<u8", 1464),
-    ("latency", ("<u8", 256), 1472),
-    ("deaths", ("<u8", 8), 3520),
-    ("last_deaths", (DEATH, 16), 3584),
-    ("last_losses", (LAST_LOSS, 16), 5760),
-    ("keyed", (KEYED, 16), 12928),
+    ("mailbox", ("<u8", 192), 1216),
+    ("retained_last", "<u8", 2752),
+    ("retained_chunks", "<u8", 2760),
+    ("retained", "<u8", 2768),
+    ("retained_bytes", "<u8", 2776),
+    ("evicted", "<u8", 2784),
+    ("routed", "<u8", 2816),
+    ("unrouted", "<u8", 2824),
+    ("no_route", "<u8", 2832),
+    ("dead_letters", "<u8", 2840),
+    ("orphans", "<u8", 2848),
+    ("lost", "<u8", 2856),
+    ("lost_by", ("<u8", 5), 2864),
+    ("redelivered", "<u8", 2904),
+    ("violations", "<u8", 2912),
+    ("types_known", "<u8", 2920),
+    ("patterns", "<u8", 2928),
+    ("events_lost", "<u8", 2936),
+    ("backlogs_failed", "<u8", 2944),
+    ("mailboxes_failed", "<u8", 2952),
+    ("cancels", "<u8", 2960),
+    ("cancels_lost", "<u8", 2968),
+    ("credits_lost", "<u8", 2976),
+    ("passes", "<u8", 2984),
+    ("latency_count", "<u8", 2992),
+    ("latency_sum_ns", "<u8", 3000),
+    ("latency_max_ns", "<u8", 3008),
+    ("latency", ("<u8", 256), 3016),
+    ("deaths", ("<u8", 8), 5120),
+    ("last_deaths", (DEATH, 16), 5184),
+    ("last_losses", (LAST_LOSS, 16), 7360),
+    ("keyed", (KEYED, 16), 14528),
 )
 
 READY = _structure(
@@ -606,6 +622,12 @@ LIMITED = _structure(
     ("type", "S256", 48),
 )
 
+HAD = _structure(
+    16,
+    ("received", "<u8", 0),
+    ("lost", "<u8", 8),
+)
+
 PENDING = _structure(
     32,
     ("id", ("u1", 16), 0),
@@ -614,7 +636,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    30272,
+    30848,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -658,10 +680,12 @@ UP = _structure(
     ("let_go", "<u8", 1016),
     ("let_go_unkept", "<u8", 1024),
     ("watcher", "<u8", 1032),
-    ("held", (HELD_ENTRY, 64), 1088),
-    ("kept", (LET_GO, 16), 3136),
-    ("limits", ("<u8", 64), 10304),
-    ("limited", (LIMITED, 64), 10816),
+    ("mailbox_lost", "<u8", 1088),
+    ("had", (HAD, 32), 1096),
+    ("held", (HELD_ENTRY, 64), 1664),
+    ("kept", (LET_GO, 16), 3712),
+    ("limits", ("<u8", 64), 10880),
+    ("limited", (LIMITED, 64), 11392),
 )
 
 DOWN_INCOMING = _structure(
@@ -702,7 +726,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    1472,
+    1728,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -720,29 +744,31 @@ DOWN = _structure(
     ("incoming", (DOWN_INCOMING, 3), 448),
     ("lost", "<u8", 640),
     ("lost_by", ("<u8", 5), 648),
-    ("lost_untold", "<u8", 688),
-    ("undeliverable", "<u8", 696),
-    ("unrouted", "<u8", 704),
-    ("redelivered", "<u8", 712),
-    ("forwarded", "<u8", 720),
-    ("overruns", "<u8", 728),
-    ("retained_number", "<u8", 736),
-    ("retained_to", "<u8", 744),
-    ("history_read", "<u8", 752),
-    ("waiting", ("<u8", 16), 760),
-    ("limits_told", ("<u8", 64), 888),
-    ("todo", TODO, 1400),
+    ("mailbox_lost", "<u8", 688),
+    ("lost_untold", "<u8", 696),
+    ("undeliverable", "<u8", 704),
+    ("unrouted", "<u8", 712),
+    ("redelivered", "<u8", 720),
+    ("forwarded", "<u8", 728),
+    ("overruns", "<u8", 736),
+    ("retained_number", "<u8", 744),
+    ("retained_to", "<u8", 752),
+    ("history_read", "<u8", 760),
+    ("waiting", ("<u8", 16), 768),
+    ("limits_told", ("<u8", 64), 896),
+    ("mailbox", ("<u8", 32), 1408),
+    ("todo", TODO, 1664),
 )
 
 BACKLOG = _structure(
-    1856,
+    2112,
     ("down", DOWN, 0),
-    ("former", "<u8", 1472),
-    ("whom", "<u8", 1480),
-    ("interest", "<u8", 1488),
-    ("number", "<u8", 1496),
-    ("group", "S64", 1504),
-    ("type", "S256", 1568),
+    ("former", "<u8", 1728),
+    ("whom", "<u8", 1736),
+    ("interest", "<u8", 1744),
+    ("number", "<u8", 1752),
+    ("group", "S64", 1760),
+    ("type", "S256", 1824),
 )
 
 CELL = _structure(
@@ -756,6 +782,32 @@ VALUE = _structure(
     ("cell", CELL, 0),
     ("whom", "<u8", 16),
     ("end", "<u8", 24),
+)
+
+MAILBOX = _structure(
+    2048,
+    ("down", DOWN, 0),
+    ("owner", "<u8", 1728),
+    ("interest", "<u8", 1736),
+    ("index", "<u8", 1744),
+    ("latest", "<u8", 1752),
+    ("depth", "<u8", 1760),
+    ("entries_offset", "<u8", 1768),
+    ("cell_count", "<u8", 1776),
+    ("cells_offset", "<u8", 1784),
+    ("pattern", "S256", 1792),
+)
+
+MAIL = _structure(
+    16,
+    ("number", "<u8", 0),
+    ("at", "<u8", 8),
+)
+
+MAIL_CELL = _structure(
+    512,
+    ("next", "<u8", 0),
+    ("words", ("<u8", 63), 8),
 )
 
 INTEREST = _structure(
@@ -772,7 +824,7 @@ INTEREST = _structure(
     ("history", "<u4", 24),
     ("depth", "<u4", 28),
     ("key", "<u4", 32),
-    ("reserved", "<u4", 36),
+    ("mailbox", "<u4", 36),
 )
 
 INTERESTS = _structure(
@@ -806,6 +858,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_held_entry": HELD_ENTRY,
     "sb_let_go": LET_GO,
     "sb_limited": LIMITED,
+    "sb_had": HAD,
     "sb_pending": PENDING,
     "sb_up": UP,
     "sb_down_incoming": DOWN_INCOMING,
@@ -817,6 +870,9 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_backlog": BACKLOG,
     "sb_cell": CELL,
     "sb_value": VALUE,
+    "sb_mailbox": MAILBOX,
+    "sb_mail": MAIL,
+    "sb_mail_cell": MAIL_CELL,
     "sb_interest": INTEREST,
     "sb_interests": INTERESTS,
 }

@@ -138,7 +138,11 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     """Of a subscription: the group whose members share the events; None: it gets all."""
     overflow: Overflow = "block"
-    """What happens where its ring is full: block (senders wait, a limited time) or drop_newest."""
+    """What happens where more comes than is taken: block (senders wait, a limited time) or
+    drop_newest, where its ring is full; drop_oldest or latest, where it has a mailbox."""
+    depth: int = 0
+    """Of its mailbox: how many messages may wait; with latest, of how many types. 0: there is
+    none."""
     key: str | None = None
     """Of a group's: the pattern with the tokens in braces by which messages go to the same member;
     None: to any."""
@@ -146,6 +150,18 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     """Of a subscription: how many values of each type, of those that were kept, it wanted first."""
     method: MethodInfo | None = None
     """Of a handler that is a method of a service: what it takes and returns."""
+
+    @property
+    def losing(self) -> str:
+        """What it loses rather than delay senders, in words; empty: nothing."""
+        match self.overflow:
+            case "drop_newest":
+                return "drops the newest"
+            case "drop_oldest":
+                return f"keeps the last {self.depth}"
+            case "latest":
+                return f"keeps the newest of {self.depth} types"
+        return ""
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,7 +280,7 @@ def route(
 
     for i in found:
         if i.role == "subscribe" and i.group is None:
-            add(i, True, "subscribes")
+            add(i, True, f"subscribes, {i.losing}" if i.depth else "subscribes")
     for group in sorted({i.group for i in found if i.role == "subscribe" and i.group is not None}):
         members = [i for i in found if i.role == "subscribe" and i.group == group]
         if any(i.key for i in members):

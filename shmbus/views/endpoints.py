@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +19,9 @@ from ringbuf._kernel import Mapping
 from shmbus.limits import RINGS
 from shmbus.shared import _kernel, layout, names
 
-from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
+from .facts import Clock, Counts, EndpointInfo, Losses, Mailbox, Overdue, Ring, State
 from .interest_log import InterestLog
+from .mailboxes import Mailboxes
 from .memory import Numbers, copy_of, open_segment, table
 from .oldest import oldest_sent
 
@@ -35,7 +37,7 @@ REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 _OF_UP = ["streaming", "orphans", "expired", "withdrawn"]
 _OF_UP += ["handler_errors", "decode_errors", "timeouts"]
 _OF_UP += ["let_go", "nacked"]
-_OF_DOWN = ["forwarded", "lost", "redelivered", "undeliverable", "unrouted", "overruns"]
+_OF_DOWN = ["forwarded", "redelivered", "undeliverable", "unrouted", "overruns"]
 
 _MESSAGES = (int(layout.RingIndex.DATA), int(layout.RingIndex.URGENT_EVENTS))
 """Its incoming rings that carry messages rather than replies."""
@@ -66,6 +68,7 @@ _IN_UP = Numbers(
 _IN_DOWN = Numbers(
     layout.DOWN,
     *_OF_DOWN,
+    "lost",
     *_of_rings("incoming", layout.RINGS_IN, "head", "high", "reclaim"),
     *(f"incoming.{ring}.delivered" for ring in _MESSAGES),
     "interests_seen",
@@ -112,6 +115,7 @@ class EndpointView:
         self.up: Mapping | None = None
         self.down: Mapping | None = None
         self.log = InterestLog(bus, self.owner, self.name)
+        self.mailboxes = Mailboxes(bus)
 
     def _open(self) -> str:
         """Open what is not open yet; returns a note about what cannot be opened."""
@@ -150,6 +154,8 @@ class EndpointView:
             for ring in _MESSAGES
         )
         pending = self._pending(mine)
+        mailboxes = self.mailboxes.look(down["mailbox"], up["had"]) if down["mailbox"].any() else ()
+        dropped = max(_dropped(up, mailboxes) - int(down["mailbox_lost"]), 0)
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,
@@ -189,7 +195,9 @@ class EndpointView:
             sent=sent,
             received=received,
             note=note or broken,
-            lost_by=Losses.of(down),
+            lost=its["lost"] + dropped,
+            lost_by=msgspec.structs.replace(by := Losses.of(down), dropped=by.dropped + dropped),
+            mailboxes=mailboxes,
             **{field: mine[field] for field in _OF_UP},
             **{field: its[field] for field in _OF_DOWN},
         )
@@ -325,6 +333,12 @@ _RINGS_OUT = (_lane_out(0), _lane_out(1))
 
 def _counts(up: Found, way: str) -> Counts:
     return Counts(**{kind: up[f"{way}_{kind}"] for kind in Counts.__struct_fields__})
+
+
+def _dropped(up: Any, mailboxes: tuple[Mailbox, ...]) -> int:
+    """What it has lost in mailboxes: those that it had, and those that it has."""
+    known = int(up["mailbox_lost"])
+    return known + sum(box.lost for box in mailboxes) - int(up["had"]["lost"].sum())
 
 
 def _held(held: NDArray[np.void]) -> int:

@@ -12,7 +12,7 @@ from shmbus.settings import largest_record
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.methods import MethodInfo
-from shmbus.shared.patterns import Interest
+from shmbus.shared.patterns import Interest, Overflow
 
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal[
@@ -64,7 +64,8 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     itself; they are not read at one moment."""
 
     dropped: int = 0
-    """As it chose, with ``drop_newest`` or a tap: there was no space."""
+    """As it chose: there was no space, with ``drop_newest`` or a tap; or it was written over before
+    it was taken, with ``drop_oldest`` or ``latest``."""
     slow: int = 0
     """Its ring stayed full for the whole ``block_timeout``, or was full at one of the bus's own
     events, which never wait."""
@@ -148,6 +149,29 @@ class Overdue(msgspec.Struct, frozen=True, kw_only=True):
     """For how long it has run."""
     limit: float
     """Seconds that it may take, by `handle(limit=...)` or `subscribe(limit=...)`."""
+
+
+class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
+    """What has come for a subscription that would rather have the newest than all."""
+
+    pattern: str
+    """Of the subscription."""
+    overflow: Overflow
+    """drop_oldest or latest."""
+    depth: int
+    """How many messages may wait; with latest, of how many types."""
+    slot: int
+    """Its place, beyond those of endpoints and backlogs."""
+    generation: int
+    """A number that no other mailbox of this bus has or had."""
+    came: int
+    """Messages that came for it."""
+    received: int
+    """Of these, those that were taken."""
+    waiting: int
+    """Those that wait; with latest, so many at the most."""
+    lost: int
+    """All others: they were written over."""
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +286,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Held messages that left its ring undone, to free space."""
     nacked: int
     """Messages that it gave back for others to have (`Message.nack`, ``on_error="retry"``)."""
+    mailboxes: tuple[Mailbox, ...] = ()
+    """Of its subscriptions with ``drop_oldest`` or ``latest``."""
     note: str = ""
     """What could not be read, and why."""
 
@@ -287,9 +313,9 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lossy(self) -> bool:
         """Whether all of its interests lose messages rather than delay senders: taps, and
-        subscriptions with ``drop_newest``."""
+        subscriptions with another ``overflow`` than ``block``."""
         return bool(self.interests) and all(
-            i.role in ("tap", "match") or i.overflow == "drop_newest" for i in self.interests
+            i.role in ("tap", "match") or i.overflow != "block" for i in self.interests
         )
 
 

@@ -114,6 +114,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
                     if entry["key"]
                     else None,
                     history=int(entry["history"]),
+                    depth=int(entry["depth"]),
                     method=methods.decode(log[end:last]) if last > end else None,
                 ),
             )

@@ -111,6 +111,7 @@ class _Bus:
         self.info: BusInfo | None = None
         self.endpoints: dict[tuple[int, int], EndpointInfo] = {}
         self.backlogs: dict[tuple[int, int], Backlog] = {}
+        self.owners: dict[tuple[int, int], tuple[int, int]] = {}
         self.owned: dict[Owner, tuple[int, int]] = {}
         try:
             registry = Registry(bus)
@@ -119,6 +120,11 @@ class _Bus:
         self.info = registry.info()
         endpoints = registry.endpoints()
         self.endpoints = {(e.slot, e.generation): e for e in endpoints}
+        self.owners = {
+            (box.slot, box.generation): (e.slot, e.generation)
+            for e in endpoints
+            for box in e.mailboxes
+        }
         self.backlogs = {(b.slot, b.generation): b for b in registry.backlogs(endpoints)}
         self.owned = registry.owners()
 
@@ -131,7 +137,7 @@ def _holders(bus: str, files: list[tuple[Path, Entry]]) -> list[Holder]:
         if entry.owner is not None:
             key = found.owned.get(entry.owner, entry.owner)
         elif entry.slot is not None and entry.generation is not None:
-            key = entry.slot, entry.generation
+            key = found.owners.get((entry.slot, entry.generation), (entry.slot, entry.generation))
             if entry.kind == "retained":
                 key = _RETAINED
             elif key not in found.endpoints and key not in found.backlogs:

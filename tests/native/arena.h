@@ -72,7 +72,8 @@ static inline void *dp_make_segment(const char *name, uint64_t size)
         return NULL;
     memset(s->memory, 0, ARENA_SEGMENT_BYTES);
     s->size = size;
-    strcpy(s->name, name);
+    strcpy(s->name + 1, name + 1);
+    *(volatile char *)s->name = name[0]; /* last: whoever is killed before has made none */
     return s->memory;
 }
 

@@ -104,6 +104,11 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
             for b in backlogs
             if b.waiting and e.name in b.takers
         },
+        **{
+            f"in the mailbox of {box.pattern}": f"{box.waiting} of {box.came}, "
+            f"{box.received} taken, {box.lost} written over"
+            for box in e.mailboxes
+        },
         "in hand": f"{e.in_hand}{hand}",
         **({"overdue": _overdue(e)} if e.overdue else {}),
         "held for handing on": e.held,
@@ -138,9 +143,9 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         group = f", group {i.group}" if i.group else ""
         if i.key:
             group += f", key {i.key}"
-        lossy = ", drops the newest" if i.overflow == "drop_newest" else ""
+        losing = f", {i.losing}" if i.losing else ""
         late = f", {i.history} of what was kept first" if i.history else ""
-        lines.append(f"  {_ROLES.get(i.role, f'{i.role}s')} {i.pattern}{group}{lossy}{late}")
+        lines.append(f"  {_ROLES.get(i.role, f'{i.role}s')} {i.pattern}{group}{losing}{late}")
     methods = [i.method for i in e.interests if i.method is not None]
     if methods:
         lines += ["  offers", *_methods(methods)]

@@ -21,6 +21,10 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
 {
     bool replies = ring == SB_REPLIES;
     struct rb_producer *out = &target->in[ring];
+    if (dp_is_mailbox(target)) {
+        dp_post_run(run, target);
+        return (int)run->count;
+    }
     uint64_t reserve = replies ? target->reserve : 0;
     /* Those that a sender may set. */
     uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : SB_STREAM | SB_DIRECTED) | (run->urgent ? SB_URGENT : 0);

@@ -416,8 +416,33 @@ static inline bool dp_all_forwarded(const struct dp_port *port)
     return dp_ring_empty(port, SB_DATA) && dp_ring_empty(port, SB_REPLIES);
 }
 
+/* What came for its mailboxes and it has not taken is lost, as it chose; and so is what it said of those it had closed.
+ * The journal ties that to no record, but to how many are counted so far. */
+static inline void dp_end_mailboxes(struct dp_forwarder *f, struct dp_port *port)
+{
+    rb_word *counted = &port->down->mailbox_lost;
+    uint64_t lost = rb_load(&port->up->mailbox_lost), most = rb_load(&f->bus->routed);
+    uint32_t index = 0;
+    for (struct dp_port *box; (box = dp_next_mailbox(f, port, &index));) {
+        const struct sb_had *had = &port->up->had[box->owner_index];
+        uint64_t came = box->in[SB_DATA].published, known = rb_load(&had->received) + rb_load(&had->lost);
+        lost += came > known ? came - known : 0;
+    }
+    if (lost > most)
+        lost = most; /* it writes nonsense */
+    if (lost > rb_load(counted)) {
+        struct dp_span none = {port, SB_DATA, true, SB_NOWHERE, SB_NOWHERE};
+        dp_count_lost(f, port, SB_LOSS_DROPPED, lost - rb_load(counted), &none, lost, 0);
+        rb_store(counted, lost);
+        RB_FAIL("mailbox.counted");
+    }
+    for (struct dp_port *box; index = 0, (box = dp_next_mailbox(f, port, &index));)
+        dp_close_mailbox(f, box, true);
+}
+
 static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
 {
+    dp_end_mailboxes(f, port);
     dp_tell_rest(f, port, true);
     if (port->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, port);

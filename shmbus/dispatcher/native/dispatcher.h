@@ -47,6 +47,9 @@ static inline void dp_forwarder_close(struct dp_forwarder *f)
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
         dp_close_backlog(f, port, false);
     dp_close_values(f);
+    for (uint32_t index = 0; f->ports && index < SB_MAILBOXES; index++)
+        if (f->ports[SB_FIRST_MAILBOX + index].mailbox)
+            dp_close_mailbox(f, &f->ports[SB_FIRST_MAILBOX + index], false);
     dp_routes_close(&f->routes);
     dp_orders_close(&f->orders);
     free(f->scratch);

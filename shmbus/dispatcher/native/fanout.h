@@ -244,6 +244,15 @@ static inline void dp_abandon_fanout(struct dp_forwarder *f, struct dp_port *sou
     rb_store_release(&todo->from, SB_NOWHERE);
 }
 
+/* Is that the port, or a mailbox of it? */
+static inline bool dp_owes_to(struct dp_forwarder *f, uint64_t whom, const struct dp_port *port)
+{
+    if (sb_whom_slot(whom) < SB_FIRST_MAILBOX)
+        return whom == dp_whom_of(port);
+    const struct dp_port *box = dp_port_of(f, whom);
+    return box && dp_is_mailbox(box) && box->owner == port->slot;
+}
+
 /* As what does a standing fan-out still owe it something? 0: none does. */
 static inline uint32_t dp_owed(struct dp_forwarder *f, const struct dp_port *port)
 {
@@ -253,7 +262,7 @@ static inline uint32_t dp_owed(struct dp_forwarder *f, const struct dp_port *por
         if (source->state == SB_ROW_FREE || !dp_todo_stands(source))
             continue;
         for (uint64_t i = 0; i < rb_load(&source->down->todo.count); i++)
-            if (rb_load(&source->todo[i].whom) == dp_whom_of(port))
+            if (dp_owes_to(f, rb_load(&source->todo[i].whom), port))
                 owed |= (uint32_t)rb_load(&source->todo[i].bits);
     }
     return owed;

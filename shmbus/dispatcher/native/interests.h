@@ -10,6 +10,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
+#include "shmbus/dispatcher/native/mailbox.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -172,6 +173,46 @@ static inline bool dp_note_history(struct dp_forwarder *f, struct dp_port *port,
     return true;
 }
 
+static inline bool dp_wants_mailbox(const struct sb_interest *e) { return e->flags & (SB_DROP_OLDEST | SB_LATEST); }
+
+static inline bool dp_mailbox_wish_sound(const struct sb_interest *e)
+{
+    bool one = (e->flags & (SB_DROP_OLDEST | SB_LATEST)) != (SB_DROP_OLDEST | SB_LATEST);
+    return one && e->role == SB_ROLE_SUBSCRIBE && !e->bit && e->depth >= 1 && e->depth <= SB_MAX_DEPTH &&
+           e->mailbox < SB_OWN_MAILBOXES;
+}
+
+/* That of this interest, which is in the log; made if there is none. NULL: it cannot be, or its endpoint ends. */
+static inline struct dp_port *dp_mailbox_for(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
+                                             const char *pattern)
+{
+    struct dp_port *box = dp_find_mailbox(f, port, e->id);
+    if (!box && port->state == SB_ROW_LIVE)
+        box = dp_make_mailbox(f, port, e, pattern);
+    if (box) {
+        box->mailbox->interested = true;
+        dp_show_mailbox(port, box);
+    }
+    return box;
+}
+
+/* Of an interest that is in the log no more; 0: of all, as the log is read anew. */
+static inline void dp_forget_mailbox(struct dp_forwarder *f, struct dp_port *port, uint64_t interest)
+{
+    uint32_t index = 0;
+    for (struct dp_port *box; (box = dp_next_mailbox(f, port, &index));)
+        box->mailbox->interested &= interest && box->mailbox->memory->interest != interest;
+}
+
+/* The log is read: those of no interest go. */
+static inline void dp_sweep_mailboxes(struct dp_forwarder *f, struct dp_port *port)
+{
+    uint32_t index = 0;
+    for (struct dp_port *box; (box = dp_next_mailbox(f, port, &index));)
+        if (!box->mailbox->interested)
+            dp_close_mailbox(f, box, true);
+}
+
 enum dp_applied { DP_APPLIED, DP_LATER, DP_NO_INTEREST };
 
 /* One entry of the log. DP_LATER: it was not applied, since too many wait. */
@@ -193,13 +234,23 @@ static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct d
         if (backlog)
             dp_unwant(f, backlog);
         dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
+        dp_forget_mailbox(f, port, e.id);
         return DP_APPLIED;
     }
     const char *group = text + e.pattern_length;
     if (e.op == SB_INTEREST_ADD && e.role == SB_ROLE_SUBSCRIBE && e.bit && dp_refuse_key(f, port, &e, text, group))
         return DP_APPLIED;
+    struct dp_port *box = NULL;
+    if (e.op == SB_INTEREST_ADD && dp_wants_mailbox(&e)) {
+        if (!dp_mailbox_wish_sound(&e))
+            return DP_NO_INTEREST;
+        if (!(box = dp_mailbox_for(f, port, &e, text)))
+            return DP_APPLIED; /* its endpoint sees that in DOWN */
+    }
     if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
         return DP_NO_INTEREST;
+    if (box)
+        dp_interest_of(&f->routes, (uint16_t)port->slot, e.id)->via = (uint16_t)box->slot;
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit) {
         dp_set_group(f, port, e.bit, dp_intern_group(&f->routes, group, e.group_length));
     } else if (e.role == SB_ROLE_SUBSCRIBE && e.history && e.id) {
@@ -250,6 +301,7 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
             return opened;
         dp_remove_interests(&f->routes, (uint16_t)port->slot);
         dp_mark_logged(f, port, false);
+        dp_forget_mailbox(f, port, 0);
     }
     uint64_t bytes = rb_load_acquire(&port->interests->bytes);
     if (bytes > port->interests_size - sizeof(struct sb_interests))
@@ -266,6 +318,7 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
         port->interests_applied += size;
     }
     dp_drop_unlogged(f, port);
+    dp_sweep_mailboxes(f, port);
     port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     dp_show_routes(f);

@@ -14,10 +14,11 @@
 #include "shmbus/dispatcher/native/routes.h"
 #include "shmbus/shared/native/event.h"
 
-#define DP_PORTS (SB_MAX_SLOTS + SB_BACKLOGS) /* those of endpoints, then those of backlogs */
+#define DP_PORTS (SB_FIRST_MAILBOX + SB_MAILBOXES) /* those of endpoints, of backlogs, of mailboxes */
 #define DP_SET_WORDS (DP_PORTS / 64)
 #define DP_BACKLOG_WORD (SB_MAX_SLOTS / 64) /* of a set: the backlogs */
 _Static_assert(SB_MAX_SLOTS % 64 == 0 && SB_BACKLOGS == 64, "the backlogs are one word of a set");
+_Static_assert(DP_PORTS % 64 == 0, "a set has whole words");
 #define DP_RUN 256u /* records of a run at the most */
 #define DP_LOOK_NS 100000000u /* all heads are looked at so often, whatever READY says */
 
@@ -78,7 +79,9 @@ struct dp_port {
     uint64_t limit_ns;       /* when the next one will have; 0: none is known of */
 
     uint64_t live_at;        /* where the last SB_LIVE in its data ring ends, and what came after it instead of urgently */
-    uint64_t alone;          /* of a backlog for one that catches up: the interest that its records are for */
+    uint64_t alone;          /* of a mailbox, or a backlog for one that catches up: the interest that its records are for */
+    struct dp_mailbox *mailbox; /* it is one, see mailbox.h */
+    uint32_t owner, owner_index; /* of a mailbox: the slot of its endpoint, and which of that one's it is */
 
     bool leaving_drained;    /* DOWN says DRAINED */
     uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */
@@ -166,6 +169,7 @@ struct dp_forwarder {
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
     uint64_t routes_shown;      /* the version of the routes of which BUS tells */
+    uint32_t mailboxes_open;
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */
@@ -208,19 +212,21 @@ static inline struct dp_port *dp_port_of(struct dp_forwarder *f, uint64_t whom)
 
 static inline uint64_t dp_whom_of(const struct dp_port *port) { return sb_whom(port->slot, port->generation); }
 
-static inline bool dp_is_backlog(const struct dp_port *port) { return port->slot >= SB_MAX_SLOTS; }
+static inline bool dp_is_backlog(const struct dp_port *port) { return port->slot - SB_MAX_SLOTS < SB_BACKLOGS; }
 
 static inline struct dp_backlog *dp_backlog_of(struct dp_forwarder *f, const struct dp_port *port)
 {
     return &f->backlogs[port->slot - SB_MAX_SLOTS];
 }
 
-/* The endpoint that is to have what is sent to this port, or the backlog in which it waits for one of several. NULL: it
+/* The endpoint that is to have what is sent to this port, also by a mailbox, or the backlog in which it waits for one of several. NULL: it
  * has gone, or does not want it any more. */
 static inline struct dp_port *dp_receiving(struct dp_forwarder *f, struct dp_port *port)
 {
     if (!port->alone)
         return port;
+    if (port->mailbox)
+        return &f->ports[port->owner];
     const struct dp_backlog *b = dp_backlog_of(f, port);
     return b->unwanted ? NULL : dp_port_of(f, b->whom);
 }
@@ -248,9 +254,14 @@ static inline uint64_t dp_in_hand(const struct dp_port *port)
     return n < 1u << 20 ? n : 1u << 20;
 }
 
-/* Something is new for it, enum sb_event_want: its bells are rung after the pass, or a backlog is visited in it. */
+/* Something is new for it, enum sb_event_want: its bells are rung after the pass, or a backlog is visited in it. Of a mailbox,
+ * for its endpoint. */
 static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port, uint64_t what)
 {
+    if (port->mailbox) {
+        what = 1ull << (SB_EVENT_MAIL + port->owner_index);
+        port = &f->ports[port->owner];
+    }
     if (port->slot >= SB_MAX_SLOTS) {
         dp_set_add(&f->active, port->slot);
         return;

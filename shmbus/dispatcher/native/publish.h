@@ -4,6 +4,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/journal.h"
+#include "shmbus/dispatcher/native/mailbox.h"
 
 struct dp_part { /* of what follows a record's header */
     const void *bytes;
@@ -45,7 +46,9 @@ static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool
                             const struct dp_part *parts, uint32_t count)
 {
     bool too_large = header->length > rb_largest_record(target->in[SB_DATA].capacity);
-    if (too_large || dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
+    if (!too_large && dp_is_mailbox(target)) /* the type, and the payload */
+        dp_post(target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes, parts[1].length);
+    else if (too_large || dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
         enum sb_loss why = too_large ? SB_LOSS_TOO_LARGE : lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
         dp_count_lost(f, target, why, 1, NULL, 0, 0);
         return false;

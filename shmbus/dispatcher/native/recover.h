@@ -1,6 +1,6 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: groups with a key, backlogs and what is kept are mapped, what stood in the journal is finished or
+ * In this order: groups with a key, backlogs, mailboxes and what is kept are mapped, what stood in the journal is finished or
  * forgotten, the interests of all who are attached
  * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
@@ -143,6 +143,10 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
     }
     if (u->kind == SB_JOURNAL_ERROR && u->detail < target->pending_count)
         rb_store(&target->given[u->detail].done, SB_DONE_BY_ERROR);
+    if (u->kind == SB_JOURNAL_LOST && u->span.from == SB_NOWHERE) { /* see dp_end_mailboxes */
+        rb_store(&source->down->mailbox_lost, u->bits);
+        return;
+    }
     if (u->todo && u->kind != SB_JOURNAL_ERROR) {
         if (u->detail < source->down->todo_count)
             rb_store(&source->todo[u->detail].bits, u->bits);
@@ -273,6 +277,7 @@ static inline void dp_recover_rings(struct dp_forwarder *f)
     RB_FAIL("recover.begin");
     dp_adopt_keyed(f);
     dp_adopt_backlogs(f);
+    dp_adopt_mailboxes(f);
     dp_adopt_values(f);
     RB_FAIL("recover.values");
     dp_recover_journal(f);

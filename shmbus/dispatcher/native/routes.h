@@ -47,7 +47,7 @@ struct dp_keyed { /* of a group with a key, beside what stands in BUS */
 struct dp_interest { /* one interest of one endpoint */
     uint64_t id;
     uint16_t slot;
-    uint16_t via; /* to which slot its messages go: its own, or a backlog while it catches up. DP_NO_WAY: not yet */
+    uint16_t via; /* to which slot its messages go: its own, a mailbox, or a backlog while it catches up. DP_NO_WAY: not yet */
     uint8_t role, bit, flags;
     uint32_t history;
     struct dp_group *group;

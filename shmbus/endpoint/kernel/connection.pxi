@@ -52,8 +52,10 @@ cdef class Connection:
     cdef object _explain_silence # likewise
     cdef bint closing            # no thread may take a message any more
     cdef uint32_t _pid           # that attached
+    cdef object _open_mailbox    # of Upcalls
+    cdef list _mailboxes         # what is mapped of each
 
-    def __cinit__(self, seat not None, explain_trouble, explain_full, explain_silence):
+    def __cinit__(self, seat not None, explain_trouble, explain_full, explain_silence, open_mailbox):
         """Take over the segments of the seat, which were opened and checked."""
         self.name = seat.name
         self._pid = seat.owner.pid
@@ -61,6 +63,8 @@ cdef class Connection:
         self._explain = explain_trouble
         self._explain_full = explain_full
         self._explain_silence = explain_silence
+        self._open_mailbox = open_mailbox
+        self._mailboxes = [None] * SB_OWN_MAILBOXES
         self.decoding = Decoding(seat.codec)
         self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
         cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address
@@ -215,7 +219,13 @@ cdef class Connection:
             ep_unlock(self.e)
 
     cdef bint data_waits(self) noexcept:
-        return ep_data_waits(self.e)
+        cdef bint waits
+        if not self.e.mailbox_count:
+            return ep_data_waits(self.e)
+        ep_lock(self.e)
+        waits = ep_data_waits(self.e)
+        ep_unlock(self.e)
+        return waits
 
     # The event -------------------------------------------------------------------------------
 
@@ -316,6 +326,78 @@ cdef class Connection:
             ep_watch_tail(self.e)
             ep_unlock(self.e)
 
+    # Mailboxes -------------------------------------------------------------------------------
+
+    def begin_mailbox(self, uint64_t interest, int state):
+        """For an interest that is about to be logged: which of DOWN's mailboxes will be its own; None: all are in use.
+        `state`: who takes from it."""
+        cdef uint32_t index = 0
+        cdef bint begun = True
+        self.check()
+        ep_lock(self.e)
+        while index < SB_OWN_MAILBOXES and self.e.mailboxes[index] != NULL:
+            index += 1
+        if index < SB_OWN_MAILBOXES:
+            begun = ep_begin_mailbox(self.e, index, interest, state)
+        ep_unlock(self.e)
+        if not begun:
+            raise MemoryError
+        return index if index < SB_OWN_MAILBOXES else None
+
+    cpdef int map_mailboxes(self) except -1:
+        """Those that the dispatcher has made since."""
+        cdef uint32_t index
+        cdef uint64_t whom
+        cdef uintptr_t at
+        cdef uint64_t size
+        cdef bint opened
+        while True:
+            ep_lock(self.e)
+            index = ep_mail_unmapped(self.e)
+            whom = 0 if index == SB_OWN_MAILBOXES else rb_load(&self.e.down.mailbox[index])
+            ep_unlock(self.e)
+            if index == SB_OWN_MAILBOXES:
+                return 0
+            memory = self._open_mailbox(sb_whom_slot(whom), sb_whom_generation(whom))
+            at = 0 if memory is None else memory.address
+            size = 0 if memory is None else len(memory)
+            opened = True
+            before = None
+            ep_lock(self.e)
+            if self.e.mailboxes[index] != NULL:
+                opened = ep_open_mailbox(self.e, index, whom, <const sb_mailbox *>at, size)
+                before, self._mailboxes[index] = self._mailboxes[index], memory
+            ep_unlock(self.e)
+            before = None  # nothing reads there any more
+            if not opened:
+                raise MemoryError
+
+    def mailbox(self, uint32_t index):
+        """None where it is mapped; else why not, `NoMailbox` of the layout or 0."""
+        cdef ep_mailbox *box
+        ep_lock(self.e)
+        box = self.e.mailboxes[index]
+        cdef bint mapped = box != NULL and box.memory != NULL
+        cdef uint64_t why = rb_load(&self.e.down.mailbox[index])
+        ep_unlock(self.e)
+        return None if mapped else 0 if why >> 63 else why
+
+    def close_mailbox(self, uint32_t index):
+        """Its interest is logged no more."""
+        if self.ours():
+            ep_lock(self.e)
+            ep_close_mailbox(self.e, index)
+            before, self._mailboxes[index] = self._mailboxes[index], None
+            ep_unlock(self.e)
+
+    cdef void leave_mailbox(self, int index, int state) noexcept:
+        """Who takes from it from now on."""
+        if self.ours():
+            ep_lock(self.e)
+            if self.e.mailboxes[index] != NULL:
+                self.e.mailboxes[index].state = state
+            ep_unlock(self.e)
+
     # Its states ------------------------------------------------------------------------------
 
     def set_state(self, uint64_t state):
@@ -383,4 +465,5 @@ cdef class Connection:
         vacated = ep_vacate(self.e, spans, count)
         ep_unlock(self.e)
         if vacated:
+            self._mailboxes = [None] * SB_OWN_MAILBOXES
             self._close_bells()

@@ -21,7 +21,7 @@ cdef class EndpointCore:
         if seat is None or upcalls is None:
             raise TypeError("use shmbus.attach()")
         self._connection = Connection(seat, upcalls.explain_trouble, upcalls.explain_full,
-                                      upcalls.explain_silence)
+                                      upcalls.explain_silence, upcalls.open_mailbox)
         self._threads = Threads(self._connection)
         self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch)
         self._answers = Answers(self._connection, self._outbox, self._threads)

@@ -59,6 +59,7 @@ cdef class Inbox:
         cdef sb_tap tap
         cdef char kept_by[SB_NAME + 1]
         cdef sb_grant grant
+        cdef uint32_t box
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
@@ -72,10 +73,19 @@ cdef class Inbox:
             hand = NULL
         while True:
             ep_lock(e)
-            if ep_peek(e, &header, &record) != RB_OK:
+            if e.mailbox_count and ep_mail_unmapped(e) != SB_OWN_MAILBOXES:
                 ep_unlock(e)
-                return None
-            if header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
+                self._connection.map_mailboxes()
+                continue
+            box = ep_next_mail(e, &header, False)
+            if box == SB_OWN_MAILBOXES and ep_peek(e, &header, &record) != RB_OK:
+                box = ep_next_mail(e, &header, True)
+                if box == SB_OWN_MAILBOXES:
+                    ep_unlock(e)
+                    return None
+            if box != SB_OWN_MAILBOXES:
+                record = e.mail
+            elif header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
                 memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
             elif self._skips(&header):
                 ep_take(e, &header, SB_HELD_DONE)
@@ -113,9 +123,15 @@ cdef class Inbox:
             if hand == NULL:
                 hand = self._threads.begin(thread)  # first: in between the dispatcher must not think us free
             ep_mark_progress(e)
-            position = ep_take(e, &header, hold)
+            if box != SB_OWN_MAILBOXES:
+                position = SB_NOWHERE
+                lost = header.lost
+                rb_add(&e.up.received_events, 1)
+            else:
+                position = ep_take(e, &header, hold)
+                lost = ep_lost_before(e, &header)
+                e.mail_first = True
             self._threads.took(hand, hold != SB_HELD_DONE or header.kind == SB_REQUEST)
-            lost = ep_lost_before(e, &header)
             cancels = e.cancels_seen
             lives = self._lives
             ep_pass_on_data(e)

@@ -21,9 +21,11 @@ cdef class Gate:
     cdef readonly object waiting # deque of Job; of who iterates also of plain Message
     cdef public bint iterated    # somebody iterates over the interest's messages, which has no function
     cdef public bint late        # and has just begun to
+    cdef public int mailbox      # of the interest; -1: it has none
 
     def __init__(self, int limit, begin):
         self.limit = limit
+        self.mailbox = -1
         self._begin = begin
         self.waiting = deque()
 
@@ -144,6 +146,9 @@ cdef class Job:
                 following = <Job>self._gate.waiting.popleft()
             else:
                 self._gate._running -= 1
+                if self._gate.mailbox >= 0:
+                    looped._tend_mailbox(self._gate)
+                    looped.resume()
         self.message._jobs -= 1
         if not self.message._jobs:
             looped._threads.put_down(<unsigned long><uintptr_t><PyObject *>self.message | 1)
@@ -287,9 +292,10 @@ cdef class Looped:
         finally:
             self._outbox.flush()
 
-    def arm(self, int receivers):
+    def arm(self, int receivers, bint asked):
         """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be worked
-        on at a time; 0: none is wanted."""
+        on at a time; 0: none is wanted. `asked`: somebody waits for those that no callback gets."""
+        cdef bint due
         cdef uint32_t wants = SB_EVENT_REPLIES | SB_EVENT_STATE
         if not self._connection.ours():
             return False           # a forked child that goes on in its parent's loop
@@ -300,7 +306,10 @@ cdef class Looped:
             wants |= SB_EVENT_DATA
         wants |= self._want_space(SB_DATA, self._outbox.needs if self.waiting else 0)
         wants |= self._want_space(SB_REPLIES, self._answers.late_length() if self._answers.late else 0)
-        return self._connection.arm(wants)
+        self._connection.e.mail_asked = asked
+        due = self._connection.arm(wants)
+        self._connection.e.mail_asked = False
+        return due
 
     cdef uint32_t _want_space(self, uint32_t ring, uint64_t length) except? 0xffffffff:
         """In this ring for a record of `length` bytes; 0: for none."""
@@ -415,8 +424,24 @@ cdef class Looped:
     # Receiving -------------------------------------------------------------------------------
 
     def data_waits(self):
-        """Whether there is a message to take."""
-        return self._connection.data_waits()
+        """Whether there is a message to take that no callback gets."""
+        self._connection.e.mail_asked = True
+        waits = self._connection.data_waits()
+        self._connection.e.mail_asked = False
+        return waits
+
+    cdef int _tend_mailbox(self, Gate gate, bint asked=False) except -1:
+        """The newest of an interest stays in its mailbox until there is somebody for it: a place for a job, or (`asked`)
+        who iterates."""
+        cdef int state = EP_MAIL_ASKED
+        if gate.mailbox < 0:
+            return 0
+        if gate.limit:
+            state = EP_MAIL_LEFT if gate._running >= gate.limit else EP_MAIL_TAKEN
+        elif gate.iterated:
+            state = EP_MAIL_TAKEN if asked and not gate.waiting else EP_MAIL_LEFT
+        self._connection.leave_mailbox(gate.mailbox, state)
+        return 0
 
     def next(self, bint yields):
         """Run the callbacks of what has come, until a message without one comes, or there is a reason for a
@@ -439,7 +464,9 @@ cdef class Looped:
             elif self._connection.closing:
                 m = None
             else:
+                self._connection.e.mail_asked = yields
                 m = self._receiving._inbox.take(endpoint, self._thread)
+                self._connection.e.mail_asked = False
             if m is None:
                 self._threads.put_down(self._thread)
                 if self._threads.dropped:
@@ -470,6 +497,10 @@ cdef class Looped:
             if not callbacks.yield_it(job.message):
                 self.queue.remove(job)
                 job.end()
+
+    def leave_mailbox(self, Gate gate not None):
+        """Whoever iterates over its subscription takes from it, when it asks."""
+        self._tend_mailbox(gate)
 
     def release(self, Gate gate not None):
         """Nobody takes what waits there any more: it is given back where others could have it."""
@@ -534,11 +565,13 @@ cdef class Looped:
                 gate.waiting.append(m)
                 if len(gate.waiting) == 1:
                     gate._begin(gate)
+                self._tend_mailbox(gate)
                 return 0
         job = self._job(m, gate)
         job._event, job._handler = event, handler
         if gate._running < gate.limit:
             gate._running += 1
+            self._tend_mailbox(gate)
             gate._begin(job)
         else:
             gate.waiting.append(job)
@@ -600,6 +633,8 @@ cdef class LoopIteration:
 
     cdef Message _pop(self):
         cdef object first = self._jobs.popleft()
+        if self._gate is not None:
+            self._looped._tend_mailbox(self._gate)
         if type(first) is Message:  # a plain one
             self._looped._one_less()
             return <Message>first
@@ -625,6 +660,8 @@ cdef class LoopIteration:
                     raise
                 finally:
                     self._waits = False
+                    if self._gate is not None:
+                        self._looped._tend_mailbox(self._gate)
             m = self._look()
         return m
 
@@ -646,6 +683,7 @@ cdef class LoopIteration:
                         self._current = looped._job(m, None)
                     return m
             else:
+                looped._tend_mailbox(self._gate, True)
                 looped._next(False)
         return self._pop() if self._jobs else None
 

@@ -34,5 +34,6 @@ def append_interest(log, entry):
     fixed.op, fixed.role, fixed.bit, fixed.flags, fixed.id = entry.op, entry.role, entry.bit, entry.flags, entry.id
     fixed.pattern_length, fixed.group_length = len(pattern), len(group)
     fixed.description_length = len(description)
-    fixed.history, fixed.depth, fixed.key, fixed.reserved = entry.history, entry.depth, entry.key, 0
+    fixed.history, fixed.depth, fixed.key, fixed.mailbox = (
+        entry.history, entry.depth, entry.key, entry.mailbox)
     return ep_append_interest(&at, &fixed, pattern, group, description)

@@ -55,6 +55,13 @@ struct ep_endpoint {
     uint32_t lost_seen;                 /* the most losses as of any message taken */
     enum sb_ring_index peeked;          /* where what ep_peek has shown lies */
 
+    struct ep_mailbox *mailboxes[SB_OWN_MAILBOXES]; /* NULL: it has none there, see mailbox.h */
+    uint32_t mailbox_count, mailbox_turn; /* how many it has; which is asked first next time */
+    bool mail_first;                    /* they are asked before the ring */
+    bool mail_asked;                    /* who asks takes what no callback gets, too */
+    uint8_t *mail;                      /* the record that was copied last */
+    uint64_t mail_space;
+
     struct ep_request *requests;
     uint16_t *free;                     /* stack of free entries */
     uint32_t free_count, request_count;

@@ -33,7 +33,8 @@ static inline void ep_event_state(const struct ep_endpoint *e, uint64_t seen[4])
 static inline bool ep_event_data(struct ep_endpoint *e)
 {
     bool there = rb_load_seq(e->in[SB_DATA].head) != e->in[SB_DATA].next ||
-                 rb_load_seq(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next;
+                 rb_load_seq(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next ||
+                 (e->mailbox_count && ep_mail_waits(e));
     return (there || e->recalled || e->due) &&
            !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
 }
@@ -69,6 +70,8 @@ static inline void ep_event_odd(struct ep_endpoint *e, uint64_t wants)
 {
     uint64_t tokens, epoch = rb_load(&e->up->event);
     (void)!read(e->event_fd, &tokens, sizeof tokens); /* all of them, and before the epoch is odd */
+    if (wants & SB_EVENT_DATA && e->mailbox_count)
+        wants |= ep_mail_wants(e);
     rb_store(&e->up->event_wants, wants);
     rb_store_seq(&e->up->event, (epoch + 1) | 1); /* then look; sb_ring_event looks here after what is new is stored */
     RB_FAIL("event.odd");

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "shmbus/endpoint/native/fork.h"
+#include "shmbus/endpoint/native/mailbox.h"
 #include "shmbus/endpoint/native/request.h"
 #include "shmbus/endpoint/native/show.h"
 
@@ -120,6 +121,7 @@ static inline void ep_free(struct ep_endpoint *e)
             ep_close_stream(e, e->requests[i].stream);
     }
     ep_drop_event(e);
+    ep_close_mailboxes(e);
     free(e->requests);
     free(e->free);
     e->requests = NULL;
@@ -136,6 +138,7 @@ static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans,
 {
     if (e->inside)
         return false;
+    ep_close_mailboxes(e);
     for (uint32_t i = 0; i < count; i++)
         mmap(spans[i].at, spans[i].size, PROT_READ | (spans[i].writable ? PROT_WRITE : 0),
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);

@@ -8,11 +8,12 @@
  */
 #pragma once
 
+#include "shmbus/endpoint/native/mailbox.h"
 #include "shmbus/endpoint/native/request.h"
 
 enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_REPLY = 1,     /* to request `index`, or a part of that, of serial `value` where others may end it, too */
-    EP_WANT_DATA = 2,      /* in the incoming data ring, or the urgent one */
+    EP_WANT_DATA = 2,      /* in the incoming data ring, or the urgent one, or a mailbox */
     EP_WANT_SPACE = 4,     /* for a record of `value` bytes in outgoing ring `index` */
     EP_WANT_SEEN = 8,      /* interests, up to version `value` */
     EP_WANT_STATE = 16,    /* of DOWN, at least `value` */
@@ -39,7 +40,8 @@ struct ep_waiter {
 static inline bool ep_data_waits(const struct ep_endpoint *e)
 {
     return rb_load_acquire(e->in[SB_DATA].head) != e->in[SB_DATA].next ||
-           rb_load_acquire(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next;
+           rb_load_acquire(e->in[SB_URGENT_EVENTS].head) != e->in[SB_URGENT_EVENTS].next ||
+           (e->mailbox_count && ep_mail_waits(e));
 }
 
 static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w)
@@ -88,7 +90,7 @@ struct ep_view {
     struct {
         const rb_word *word;
         uint64_t value; /* when all who wait were last looked at */
-    } seen[10];
+    } seen[10 + SB_OWN_MAILBOXES];
 };
 
 static inline void ep_view_add(struct ep_view *v, const rb_word *word)
@@ -107,6 +109,9 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
     if (v->wants & EP_WANT_DATA) {
         ep_view_add(v, e->in[SB_DATA].head);
         ep_view_add(v, e->in[SB_URGENT_EVENTS].head);
+        for (uint32_t i = 0; e->mailbox_count && i < SB_OWN_MAILBOXES; i++)
+            if (e->mailboxes[i] && e->mailboxes[i]->memory)
+                ep_view_add(v, ep_mail_head(e->mailboxes[i]));
     }
     if (v->wants & EP_WANT_SPACE) {
         ep_view_add(v, e->out[SB_DATA].tail);

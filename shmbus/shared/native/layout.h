@@ -7,6 +7,7 @@
  *   DOWN       dispatcher   one per endpoint: its incoming rings, the dispatcher's side of the outgoing ones
  *   BACKLOG    dispatcher   what waits until somebody who may take it is free, or has caught up; made on demand
  *   RETAINED   dispatcher   cells with the last values of each type that were published to be kept; made on demand
+ *   MAILBOX    dispatcher   of one subscription, the newest that has come for it; written over, never full
  *
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
@@ -23,7 +24,7 @@
 enum sb_segment_kind {
     SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303,
     SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305, SB_SEGMENT_BACKLOG = 0x5306,
-    SB_SEGMENT_RETAINED = 0x5308,
+    SB_SEGMENT_MAILBOX = 0x5307, SB_SEGMENT_RETAINED = 0x5308,
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
@@ -38,6 +39,11 @@ enum sb_segment_kind {
 #define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
 #define SB_WAITING 16u   /* interests with history of one endpoint that wait for their turn */
 #define SB_CHUNKS 64u    /* segments with cells */
+#define SB_MAILBOXES 192u /* at a time; mailbox i has the slot SB_FIRST_MAILBOX + i wherever slots are named */
+#define SB_FIRST_MAILBOX 1088u
+_Static_assert(SB_FIRST_MAILBOX == SB_MAX_SLOTS + SB_BACKLOGS, "mailboxes come after the backlogs");
+#define SB_OWN_MAILBOXES 32u /* of one endpoint, at a time */
+#define SB_MAX_DEPTH 65536u /* messages, or types, that a mailbox may hold */
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
 #define SB_DEATHS 16u    /* the last ones, which BUS remembers */
@@ -223,6 +229,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t stall_after_ns;
     uint64_t prefetch;          /* of its endpoints, unless they say otherwise */
     uint64_t backlog_bytes;
+    uint64_t mailbox_bytes;
     uint64_t max_deliveries;
     uint64_t batch_per_pass;
     uint64_t history;           /* values of a type that are kept */
@@ -234,6 +241,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     _Alignas(64) rb_word state; /* dispatcher: enum sb_bus_state */
     rb_word last_generation;    /* dispatcher */
     rb_word backlogs_made;      /* dispatcher: how many backlogs it has made so far, which numbers them */
+    rb_word mailboxes_made;     /* dispatcher: likewise */
     rb_word attached;           /* dispatcher: how many rows are not free */
     rb_word wills;              /* dispatcher, which waits for it: 0 while it serves, see will.h */
     rb_word routes_version;     /* dispatcher: raised once the routes reflect a change of anybody's interests */
@@ -245,6 +253,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     _Alignas(64) struct sb_journal journal;
     rb_word backlog[SB_BACKLOGS]; /* dispatcher: the number of the backlog there, its generation; 0: none */
+    rb_word mailbox[SB_MAILBOXES]; /* dispatcher: likewise of mailboxes */
 
     /* Values that are kept, see keep.h. */
     rb_word retained_last;      /* dispatcher: the highest number that a value was given; stored before that value */
@@ -267,6 +276,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word patterns;
     rb_word events_lost;               /* the bus's own events that did not fit */
     rb_word backlogs_failed;           /* backlogs that could not be made: no memory, or too many at a time */
+    rb_word mailboxes_failed;          /* likewise of mailboxes */
     rb_word cancels;                   /* withdrawn requests of which the server was told, */
     rb_word cancels_lost;              /* how often one had no space to be told */
     rb_word credits_lost;              /* credits of streams that their server had no space for */
@@ -317,8 +327,11 @@ enum sb_event_want {
     SB_EVENT_SPACE = 4,   /* a tail of its outgoing rings has reached `need` */
     SB_EVENT_STATE = 8,   /* anything else for which its doorbell is rung */
     SB_EVENT_END = 16,    /* of that, what ends calls: of the bus, of its dispatcher, of the endpoint */
+    /* and 1 << (SB_EVENT_MAIL + i): in its mailbox i */
 };
 #define SB_EVENT_ANY (~(uint64_t)0)
+#define SB_EVENT_MAIL 32u
+_Static_assert(SB_EVENT_MAIL + SB_OWN_MAILBOXES <= 64, "a bit for each mailbox");
 
 struct sb_outgoing {                        /* the producer's side of a ring to the dispatcher */
     _Alignas(64) rb_word head;              /* endpoint */
@@ -362,6 +375,11 @@ struct sb_limited {       /* a message whose handler has a limit; written betwee
     rb_word type_length;  /* endpoint */
     uint8_t id[16];       /* of a request */
     char type[SB_MAX_TYPE + 1];
+};
+
+struct sb_had {           /* what an endpoint has had of one mailbox */
+    rb_word received;     /* endpoint: messages that it took */
+    rb_word lost;         /* endpoint: those that were written over before, as far as it has seen */
 };
 
 /* Whether an entry of the table of requests is in use. */
@@ -412,6 +430,9 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
+
+    _Alignas(64) rb_word mailbox_lost;             /* endpoint: `lost` of all mailboxes that it has, or had */
+    struct sb_had had[SB_OWN_MAILBOXES];
 
     _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];
@@ -477,7 +498,8 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     uint64_t generation;
     struct sb_ring_descriptor incoming_ring[SB_RINGS_IN];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
-    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot */
+    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot, backlog
+                                            * and mailbox */
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
@@ -488,6 +510,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     struct sb_down_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
     rb_word lost_by[SB_LOSSES];            /* dispatcher: of these, by enum sb_loss; stored after `lost` */
+    rb_word mailbox_lost;                  /* dispatcher: of these, what was written over in its mailboxes; counted at its end */
     rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of these */
     rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
     rb_word unrouted;                      /* dispatcher: its events that nobody matched */
@@ -501,6 +524,8 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
                                             * after `waiting` */
     rb_word waiting[SB_WAITING];           /* dispatcher: ids of those that have not begun to get what was kept; 0: none */
     rb_word limits_told[SB_LIMITS];        /* dispatcher: the word of `limits` whose end it has told of */
+    rb_word mailbox[SB_OWN_MAILBOXES];     /* dispatcher: sb_whom() of the endpoint's mailbox i; 0: none; or why there is none,
+                                            * enum sb_no_mailbox */
     struct sb_todo todo;
 };
 
@@ -510,6 +535,9 @@ static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)
 }
 static inline uint32_t sb_whom_slot(uint64_t whom) { return (uint32_t)(whom & 0xffff); }
 static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(whom >> 16); }
+
+/* Why a mailbox could not be made. */
+enum sb_no_mailbox { SB_MAILBOX_NO_MEMORY = 1, SB_MAILBOX_TOO_MANY = 2 };
 
 #define SB_NO_NEED (~(uint64_t)0)
 #define SB_NOWHERE (~(uint64_t)0)
@@ -552,6 +580,35 @@ static inline uint64_t sb_chunk_cells(uint64_t retain_bytes)
     return ((bytes < retain_bytes ? bytes : retain_bytes) + SB_CELL_BYTES - 1) / SB_CELL_BYTES;
 }
 
+/* MAILBOX -------------------------------------------------------------------------------------------------- */
+
+/* Messages that came are numbered from 1 on. `head` of incoming[SB_DATA] of `down` is the number of the last one that is
+ * published, `reclaim` of one that is over the number up to which it is accounted for. */
+struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and cells */
+    struct sb_down down;
+    uint64_t owner;       /* sb_whom() of the endpoint */
+    uint64_t interest;    /* its id */
+    uint64_t index;       /* of DOWN.mailbox and UP.had */
+    uint64_t latest;      /* 1: of each type the newest; 0: the last ones */
+    uint64_t depth;       /* entries: types or messages */
+    uint64_t entries_offset; /* struct sb_mail[depth] */
+    uint64_t cell_count, cells_offset; /* struct sb_mail_cell[cell_count] */
+    char pattern[SB_MAX_TYPE + 1];
+};
+
+struct sb_mail {          /* one message. Unless `latest`, number n stands at (n - 1) % depth */
+    rb_word number;       /* dispatcher: stored 0 before the entry or its cells change, and its value last (release) */
+    rb_word at;           /* dispatcher: the first cell, and the record's length << 32 */
+};
+
+#define SB_MAIL_WORDS 63u
+struct sb_mail_cell {          /* a part of a record; the first has its header and type whole */
+    rb_word next;         /* dispatcher: the cell that follows */
+    rb_word words[SB_MAIL_WORDS]; /* dispatcher */
+};
+#define SB_MAIL_BYTES (8u * SB_MAIL_WORDS)
+_Static_assert(SB_MAIL_BYTES >= SB_HEADER + SB_MAX_TYPE, "the first cell has the type");
+
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 
 /* What an entry of the interest log does. */
@@ -582,7 +639,7 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint32_t history;    /* how many of each type that were kept it wants at first */
     uint32_t depth;      /* DROP_OLDEST, LATEST: how many messages, or types, may wait */
     uint32_t key;        /* of a group's: a bit for each token of the type by which messages go to the same member; 0: none */
-    uint32_t reserved;
+    uint32_t mailbox;    /* DROP_OLDEST, LATEST: which of DOWN.mailbox and UP.had is its own */
 };
 _Static_assert(sizeof(struct sb_interest) == 40, "an entry has no holes");
 

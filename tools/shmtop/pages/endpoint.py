@@ -107,6 +107,13 @@ def facts(
             )
             for one in info.overdue
         ),
+        *(
+            Text(
+                f"mailbox of {box.pattern}: {box.waiting} wait of {box.came}, "
+                f"{box.received} taken, {box.lost} written over"
+            )
+            for box in info.mailboxes
+        ),
         *lines.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
@@ -219,8 +226,8 @@ def interests(info: EndpointInfo) -> list[Text]:
             line.append(f"  group {interest.group}", "cyan")
         if interest.key is not None:
             line.append(f"  key {interest.key}", "cyan")
-        if interest.overflow == "drop_newest":
-            line.append("  drops the newest", "yellow")
+        if interest.losing:
+            line.append(f"  {interest.losing}", "yellow")
         found.append(line)
     if len(info.interests) > 200:
         found.append(Text(f"  and {len(info.interests) - 200} more", "dim"))

@@ -1,0 +1,67 @@
+"""The mailboxes of an endpoint, as their segments and what it says of them in UP show them.
+
+One that cannot be opened has been removed since, and is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ringbuf import RingbufError
+from ringbuf._kernel import Mapping
+from shmbus.shared import _kernel, layout, names
+
+from .facts import Mailbox
+from .memory import copy_of, open_segment, table
+
+_MADE = 1 << 63
+
+
+class Mailboxes:
+    """Those of one endpoint, each opened once."""
+
+    def __init__(self, bus: names.BusNames) -> None:
+        self._bus = bus
+        self._known: dict[int, Mapping] = {}
+
+    def look(self, down: Any, had: Any) -> tuple[Mailbox, ...]:
+        """All that there are, by what the dispatcher says of them (``down``) and the endpoint
+        (``had``)."""
+        known, self._known = self._known, {}
+        found = []
+        for index in np.flatnonzero(down).tolist():
+            whom = int(down[index])
+            memory = known.get(whom) or (self._open(whom) if whom >= _MADE else None)
+            if memory is not None:
+                self._known[whom] = memory
+                found.append(_mailbox(memory, had[index]))
+        return tuple(found)
+
+    def _open(self, whom: int) -> Mapping | None:
+        name = self._bus.mailbox(*_kernel.unpack_whom(whom))
+        try:
+            return open_segment(name, layout.SegmentKind.MAILBOX, layout.MAILBOX.itemsize)
+        except RingbufError:
+            return None
+
+
+def _mailbox(memory: Mapping, had: Any) -> Mailbox:
+    copy = copy_of(memory, layout.MAILBOX)
+    entries = table(memory, copy["depth"], copy["entries_offset"], layout.MAIL)
+    there = int(np.count_nonzero(entries["number"]))
+    came, received = int(copy["down"]["incoming"][0]["head"]), int(had["received"])
+    left = max(came - received - int(had["lost"]), 0)  # it waits, or was written over since
+    waiting = min(there, left)
+    return Mailbox(
+        pattern=layout.text(copy["pattern"]),
+        overflow="latest" if copy["latest"] else "drop_oldest",
+        depth=int(copy["depth"]),
+        slot=int(copy["down"]["slot"]),
+        generation=int(copy["down"]["generation"]),
+        came=came,
+        received=received,
+        waiting=waiting,
+        lost=int(had["lost"]) + left - waiting,
+    )

@@ -1,0 +1,216 @@
+/* The dispatcher is killed while it does something with a mailbox, or who takes from one (killed.h). */
+#include "killed.h"
+
+static struct ep_endpoint reader; /* of a, or of b where that is the victim */
+
+static uint64_t wish(struct peer *p, const char *pattern, uint8_t flag, uint32_t depth)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = flag, .depth = depth};
+    return log_interest(p, e, pattern, "");
+}
+
+static void begin_reading(struct peer *p, uint64_t interest)
+{
+    reader = (struct ep_endpoint){.up = p->up, .down = p->down};
+    CHECK(ep_begin_mailbox(&reader, 0, interest, EP_MAIL_TAKEN));
+}
+
+static void map_made(struct stage *s)
+{
+    uint32_t index;
+    char name[160];
+    while ((index = ep_mail_unmapped(&reader)) != SB_OWN_MAILBOXES) {
+        uint64_t whom = rb_load(&reader.down->mailbox[index]), size = 0;
+        dp_mailbox_name(s->w->f, sb_whom_slot(whom), sb_whom_generation(whom), name);
+        struct sb_mailbox *memory = dp_open_segment(name, &size);
+        CHECK(memory);
+        CHECK(ep_open_mailbox(&reader, index, whom, memory, size));
+    }
+}
+
+/* The number that is the text of the next message, or -1: there is none. */
+static int take_next(struct stage *s)
+{
+    struct sb_record h;
+    char text[32] = {0};
+    map_made(s);
+    if (ep_take_mail(&reader, &h) == SB_OWN_MAILBOXES)
+        return -1;
+    CHECK(h.flags & SB_ALONE && h.deadline_ns == reader.mailboxes[0]->interest);
+    EQUAL(h.peer, s->c->slot);
+    memcpy(text, reader.mail + sb_payload_offset(&h), h.length - sb_payload_offset(&h));
+    return atoi(text);
+}
+
+/* All that is there, in order and none twice, `newest` among it; what was not taken is lost. */
+static void takes_newest(struct stage *s, int newest, uint64_t came)
+{
+    struct ep_mailbox *box = reader.mailboxes[0];
+    int last = s->number, next;
+    while ((next = take_next(s)) >= 0) {
+        CHECK(next > last);
+        last = next;
+    }
+    EQUAL(last, newest);
+    EQUAL(rb_load(ep_mail_head(box)), came);
+    EQUAL(box->received + box->lost, came);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+}
+
+static void publish_numbers(struct stage *s, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        char text[16], type[16];
+        snprintf(text, sizeof text, "%d", i);
+        snprintf(type, sizeof type, "x.%d", i % 3);
+        CHECK(publish(s->c, type, text));
+    }
+}
+
+/* a has a mailbox and has taken one message; c has published some more, in a fan-out with d, or for a alone. */
+static void prepare_mailbox(struct stage *s, uint8_t flag, bool fan_out)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    s->d = join_sized(s->w, "d", TINY);
+    begin_reading(s->a, wish(s->a, "x.*", flag, 2));
+    tell_interests(s->a);
+    if (fan_out)
+        subscribe(s->d, "x.*");
+    settle(s->w);
+    publish_numbers(s, 0, 1);
+    settle(s->w);
+    EQUAL(s->number = take_next(s), 0);
+    publish_numbers(s, 1, 4);
+    settle(s->w);
+    publish_numbers(s, 4, 8);
+}
+
+static void prepare_oldest(struct stage *s) { prepare_mailbox(s, SB_DROP_OLDEST, false); }
+static void prepare_latest(struct stage *s) { prepare_mailbox(s, SB_LATEST, true); }
+static void forward(struct stage *s) { settle(s->w); }
+
+static void check_oldest(struct stage *s)
+{
+    takes_newest(s, 7, 8);
+    publish_numbers(s, 8, 9); /* and it goes on */
+    settle(s->w);
+    s->number = 7;
+    takes_newest(s, 8, 9);
+}
+static const struct scenario a_run_goes_to_a_mailbox = {
+    "a run goes to a mailbox", prepare_oldest, forward, check_oldest, false};
+PROMISE(a_run_goes_to_a_mailbox)
+
+static void check_latest(struct stage *s)
+{
+    struct message m;
+    for (int i = 0; i < 8; i++) { /* d has all, once */
+        CHECK(take(s->d, &m));
+        EQUAL(atoi(m.text), i);
+    }
+    GETS_NOTHING(s->d);
+    takes_newest(s, 7, 8);
+}
+static const struct scenario a_fan_out_goes_to_a_mailbox = {
+    "a fan-out goes to a mailbox", prepare_latest, forward, check_latest, false};
+PROMISE(a_fan_out_goes_to_a_mailbox)
+
+static void prepare_wish(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    begin_reading(s->a, wish(s->a, "x.*", SB_LATEST, 4));
+    tell_interests(s->a);
+    s->number = -1;
+}
+
+static uint32_t segments_in_use(void)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < ARENA_SEGMENTS; i++)
+        count += arena_segments[i].name[0] != 0;
+    return count;
+}
+
+static void check_wish(struct stage *s)
+{
+    publish_numbers(s, 0, 3);
+    settle(s->w);
+    takes_newest(s, 2, 3);
+    EQUAL(segments_in_use(), 1);
+}
+static const struct scenario a_mailbox_is_made = {"a mailbox is made", prepare_wish, forward, check_wish, false};
+PROMISE(a_mailbox_is_made)
+
+/* Its interest goes, and another comes that has the same place. */
+static void prepare_change(struct stage *s)
+{
+    prepare_wish(s);
+    settle(s->w);
+    publish_numbers(s, 0, 3);
+    settle(s->w);
+    map_made(s);
+    log_interest(s->a, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = reader.mailboxes[0]->interest}, "", "");
+    ep_close_mailbox(&reader, 0);
+    begin_reading(s->a, wish(s->a, "x.*", SB_DROP_OLDEST, 4));
+    tell_interests(s->a);
+}
+static const struct scenario a_mailbox_is_changed_for_another = {
+    "a mailbox is changed for another", prepare_change, forward, check_wish, false};
+PROMISE(a_mailbox_is_changed_for_another)
+
+static void prepare_a_dies(struct stage *s)
+{
+    prepare_mailbox(s, SB_DROP_OLDEST, false);
+    settle(s->w);
+    CHECK(take_next(s) >= 0);
+}
+
+static void a_dies(struct stage *s) { die(s->a, SB_REASON_KILLED); }
+
+static void check_a_dies(struct stage *s)
+{
+    a_dies(s); /* the successor's liveness thread sees it, too */
+    advance(s->w, SECOND);
+    EQUAL(rb_load(&s->a->down->state), SB_DOWN_RECLAIMED);
+    EQUAL(rb_load(&s->a->down->lost_by[SB_LOSS_DROPPED]), 6);
+    EQUAL(segments_in_use(), 0);
+    publish_numbers(s, 8, 9);
+    settle(s->w);
+    EQUAL(rb_load(&s->w->bus->unrouted), 1);
+}
+static const struct scenario who_has_a_mailbox_dies = {
+    "who has a mailbox dies", prepare_a_dies, a_dies, check_a_dies, false};
+PROMISE(who_has_a_mailbox_dies)
+
+/* b takes from its mailbox, and is killed. */
+static void prepare_taking(struct stage *s)
+{
+    reserve_segments();
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    begin_reading(s->b, wish(s->b, "x.*", SB_LATEST, 4));
+    tell_interests(s->b);
+    settle(s->w);
+    publish_numbers(s, 0, 5);
+    settle(s->w);
+    map_made(s);
+}
+
+static void take_two(struct stage *s)
+{
+    CHECK(take_next(s) >= 0 && take_next(s) >= 0);
+}
+
+static void check_taking(struct stage *s)
+{
+    CHECK(s->b->reclaimed && !s->b->quarantined);
+    EQUAL(rb_load(&s->b->up->had[0].received) + rb_load(&s->b->down->lost_by[SB_LOSS_DROPPED]), 5);
+    EQUAL(segments_in_use(), 0);
+}
+static const struct scenario an_endpoint_takes_from_a_mailbox = {
+    "an endpoint takes from a mailbox", prepare_taking, take_two, check_taking, true};
+PROMISE(an_endpoint_takes_from_a_mailbox)
