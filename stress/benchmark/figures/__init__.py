@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmark.claims import Bench, Figure
 
-from . import aio, events, idle, many, oneway, outstanding, requests, streams, work
+from . import aio, events, gathering, idle, many, oneway, outstanding, requests, streams, work
 
-KINDS = (requests, outstanding, streams, aio, work, oneway, many, events, idle)
+KINDS = (requests, outstanding, gathering, streams, aio, work, oneway, many, events, idle)
 
 
 def every(bench: Bench) -> list[Figure]:
