@@ -76,6 +76,7 @@ _CLASSES: dict[str, type] = {
     "Message": shmbus.Message,
     "Subscription": shmbus.Subscription,
     "shmbus.aio.Endpoint": shmbus.aio.Endpoint,
+    "shmbus.aio.Stream": shmbus.aio.Stream,
     "shmbus.aio.Subscription": shmbus.aio.Subscription,
 }
 """By what they are called in the reference."""
@@ -131,6 +132,7 @@ _EXPLAINED = {
         "Endpoint.request_many Endpoint.gather Endpoint.matched Endpoint.on_match "
         "Endpoint.batch Endpoint.on_death Endpoint.offer Endpoint.client "
         "Endpoint.name Endpoint.reconnect",
+        "replies-in-parts": "Endpoint.stream Stream.aclose Stream.close Stream.ended Stream.type",
         "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "
         "Subscription.group",
         "tasks-and-how-many": "Endpoint.handle",

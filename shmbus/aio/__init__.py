@@ -7,8 +7,10 @@
 An endpoint belongs to the event loop in which it was attached, asyncio's own or uvloop.
 """
 
+from shmbus.endpoint._kernel import LoopStream as Stream
+
 from .attach import attach
 from .endpoint import Endpoint
 from .subscribing import Subscription
 
-__all__ = ["Endpoint", "Subscription", "attach"]
+__all__ = ["Endpoint", "Stream", "Subscription", "attach"]

@@ -27,6 +27,7 @@ from shmbus.endpoint._kernel import (
     Looped,
     LoopIteration,
     LoopReply,
+    LoopStream,
     Message,
     dispatcher_from,
     in_force,
@@ -39,7 +40,7 @@ from shmbus.endpoint.matching import AsynchronousMatching, Matching
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
 from shmbus.endpoint.subscribing import OnError
 from shmbus.endpoint.subscribing import Subscription as Synchronous
-from shmbus.services.calling import awaiting_caller, client
+from shmbus.services.calling import awaiting_caller, client, streaming_caller_later
 from shmbus.services.serving import operations
 from shmbus.settings import check_count
 from shmbus.shared import patterns
@@ -97,6 +98,7 @@ class Endpoint:
         self._concurrency = concurrency
         self._looped = Looped(inner, concurrency)
         self._turns = Turns(inner._connection, self._looped, self._loop)
+        self._looped.line_up = self._line_up
         self._ending = Ending(inner, self._looped, self._turns, self._loop, self.start)
         self._iterations = {}
         inner._subscribing.loop_thread = threading.get_ident()
@@ -247,14 +249,7 @@ class Endpoint:
         reply: LoopReply = LoopReply.__new__(LoopReply)
         ask = partial(self._looped.ask, reply, type, payload, deadline, reply_type, attempt)
         if not ask(False, to):
-            await self._turns.line.wait(
-                lambda: ask(True, to),
-                deadline.left,
-                lambda: (
-                    self._looped.table_full(type, deadline.seconds)
-                    or self._looped.full(type, deadline.seconds, None)
-                ),
-            )
+            await self._line_up(lambda: ask(True, to), type, deadline)
         if not self._looped.spin(reply):
             reply.future = future = self._loop.create_future()
             if reply.deadline < self._turns.earliest:
@@ -266,6 +261,17 @@ class Endpoint:
                 self._turns.again()  # another may have its entry
                 raise
         return reply.raise_or_return()
+
+    async def _line_up(self, attempt: Callable[[], bool], type: str, deadline: Deadline) -> None:
+        """Wait until there is space for a request, and an entry in the table."""
+        await self._turns.line.wait(
+            attempt,
+            deadline.left,
+            lambda: (
+                self._looped.table_full(type, deadline.seconds)
+                or self._looped.full(type, deadline.seconds, None)
+            ),
+        )
 
     async def _ask_again(
         self, type: str, payload: object, deadline: Deadline, reply_type: Any, retry: Retry
@@ -349,6 +355,28 @@ class Endpoint:
             to = requests.more_of(found)
         assert found is not None
         return found
+
+    def stream(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        timeout: float | None = 5.0,
+        total: float | None = None,
+        part_type: Any = None,
+        inherit_deadline: bool = True,
+    ) -> LoopStream:
+        """Send a request to the endpoint that handles the most specific matching pattern, and
+        iterate over its reply, which comes in parts: `async for part in ep.stream(...)`. Where
+        there is no space for the request, it is sent when the first part is asked for.
+
+        Leaving it early by `aclose()`, at the end of its `async with` block, or because the task is
+        cancelled breaks it off, and the handler's generator is closed. Arguments and errors are
+        those of `shmbus.Endpoint.stream`.
+        """
+        self._here()
+        whole = until(total, in_force() if inherit_deadline else None)
+        return self._looped.stream(type, payload, timeout, whole, part_type)
 
     # Interests -------------------------------------------------------------------------------
 
@@ -494,10 +522,11 @@ class Endpoint:
         """Handle the commands and requests whose type matches `pattern`: a call, or a decorator.
 
         `function`: an `async def` is called in a task for each message, a plain function in the
-        loop; what it returns is the reply. Where the requester withdraws the request, the task is
-        cancelled. `concurrency`: how many messages an `async def` works on at a time, by default as
-        many as the endpoint may. The bus routes by it when this returns, for which the loop waits
-        some 0.1 ms, and 20 at the most: where the dispatcher is held up, or gone, it does so later.
+        loop; what it returns is the reply, or what it yields are the parts of that. Where the
+        requester withdraws the request, the task is cancelled. `concurrency`: how many messages an
+        `async def` works on at a time, by default as many as the endpoint may. The bus routes by it
+        when this returns, for which the loop waits some 0.1 ms, and 20 at the most: where the
+        dispatcher is held up, or gone, it does so later.
         All else is as in `shmbus.Endpoint.handle`.
         """
         self._here()
@@ -567,7 +596,8 @@ class Endpoint:
         be awaited, which makes a request of type ``calc.add``, where `service` is ``calc``.
 
         Let `interface` be a class or protocol whose methods are ``async def``: that is what they
-        are here, whatever those of the server are. All else is as in `shmbus.Endpoint.client`.
+        are here, whatever those of the server are. What a method yields is iterated over by
+        ``async for``. All else is as in `shmbus.Endpoint.client`.
         """
         self._here()
         self._inner._connection.require()
@@ -576,7 +606,11 @@ class Endpoint:
         made: T = client(
             interface,
             service,
-            lambda method: awaiting_caller(method, ask, wait),
+            lambda method: (
+                streaming_caller_later(method, self.stream, wait)
+                if method.info.streams
+                else awaiting_caller(method, ask, wait)
+            ),
             encodes=codec.encodes,
             decodes=codec.decodes,
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class Jobs:
     def is_one(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether `finish` waits for that task."""
         return self.works(task) or task in self._calls
+
+    def close_parts(self, caller: asyncio.Task[Any] | None) -> None:
+        """Close the generators of replies that are given in parts, but the caller's."""
+        for job, task in [*self._tasks.items()]:
+            if job.gives and task is not caller:
+                self._withdrawn.add(job)
+                self._cancel(job)
 
     def _but(self, caller: asyncio.Task[Any] | None) -> list[asyncio.Task[None]]:
         return [task for task in (*self._tasks.values(), *self._calls) if task is not caller]
@@ -165,7 +173,12 @@ class Jobs:
 
     async def _perform(self, job: Job) -> None:
         try:
-            value = await job.call()
+            value = job.call()
+            if type(value) is not AsyncGeneratorType:
+                value = await value
+            if type(value) is AsyncGeneratorType:
+                await job.give(value)
+                value = None
         except asyncio.CancelledError as why:
             task = self._tasks.get(job)
             if job in self._withdrawn or self._leaving:

@@ -16,7 +16,10 @@ Callback = Callable[[Message], Any]
 def is_asynchronous(function: object) -> bool:
     """Whether what it returns is to be awaited."""
     call = getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, call)
+    )
 
 
 class Subscription:

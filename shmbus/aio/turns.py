@@ -46,7 +46,8 @@ class Turns:
         self.line = Line(looped, loop, self._arm)
         self.receivers = Receivers(looped, loop)
         looped.resume, looped.forgo = self.again, self.receivers.forgo
-        looped.pause = partial(asyncio.sleep, 0)
+        looped.pause, looped.future = partial(asyncio.sleep, 0), loop.create_future
+        looped.expect, looped.rearm = self.expect, self._arm
         self.runs = 0
         """How many messages can be worked on at a time though nobody waits for one."""
         self._context = contextvars.copy_context()  # of callbacks, whoever has a turn made
@@ -118,6 +119,8 @@ class Turns:
             if self.runs or self.receivers.iterates:
                 looped.next(False)
                 self._note_pause()
+            if looped.giving:
+                self.expect(looped.go_on())
             self.receivers.wake()
             _wake(self._watchers)
         finally:  # whatever a callback raised

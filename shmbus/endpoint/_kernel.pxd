@@ -182,6 +182,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         uint64_t postponed
         uint64_t deferred
         bint recalled
+        ep_stream *stirred
         ep_outflow *due
         uint32_t streams
         uint32_t inside

@@ -80,6 +80,7 @@ __all__ = [
     "Job",
     "LoopIteration",
     "LoopReply",
+    "LoopStream",
     "Looped",
     "Message",
     "PatternTable",
@@ -121,3 +122,5 @@ include "kernel/streams.pxi"
 include "kernel/batch.pxi"
 include "kernel/endpoint.pxi"
 include "kernel/looped.pxi"
+include "kernel/giving.pxi"
+include "kernel/loop_streams.pxi"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from shmbus.errors import DecodeError, InvalidResult
@@ -50,6 +50,21 @@ class Open(Protocol):
     def __call__(
         self, type: str, payload: object, /, *, timeout: float | None, part_type: Any
     ) -> Parts: ...
+
+
+class PartsLater(Protocol):
+    """The same of an asyncio endpoint."""
+
+    def __aiter__(self) -> AsyncIterator[Reply]: ...
+    def close(self) -> None: ...
+
+
+class OpenLater(Protocol):
+    """Its `stream`."""
+
+    def __call__(
+        self, type: str, payload: object, /, *, timeout: float | None, part_type: Any
+    ) -> PartsLater: ...
 
 
 class Client:
@@ -141,6 +156,35 @@ def _values(parts: Parts) -> Iterator[Any]:
     """What is in them. Closing it breaks off the reply."""
     try:
         for part in parts:
+            try:
+                value = part.payload
+            except DecodeError as why:
+                raise _invalid(part, why) from None
+            yield value
+    finally:
+        parts.close()
+
+
+def streaming_caller_later(
+    method: Method, stream: OpenLater, timeout: float | None
+) -> Callable[..., AsyncGenerator[Any, None]]:
+    """The same, of what is iterated over by `async for`."""
+    bind, refuse, type, part = method.sent, method.refuse, method.type, method.result
+
+    def call(*given: Any, **named: Any) -> AsyncGenerator[Any, None]:
+        try:
+            arguments = bind(*given, **named)
+        except TypeError:
+            refuse(given, named)
+        return _values_later(stream(type, arguments, timeout=timeout, part_type=part))
+
+    return call
+
+
+async def _values_later(parts: PartsLater) -> AsyncGenerator[Any, None]:
+    """As `_values`."""
+    try:
+        async for part in parts:
             try:
                 value = part.payload
             except DecodeError as why:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -38,7 +38,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """What their payload is decoded to."""
     handler: Handler
     """What is called with each message; of an `asynchronous` one the result is awaited, or, where
-    it `streams`, an asynchronous iterator."""
+    it `streams`, iterated over by `async for`."""
     asynchronous: bool
     streams: bool
     description: bytes
@@ -90,7 +90,7 @@ def needs_hook(method: Method, strange: tuple[str, ...], hook: str, given: bool)
 def _operation(method: Method, call: Callable[..., Any]) -> Operation:
     info, handler = method.info, _handler(method, call)
     if info.streams:
-        handler = handler if info.asynchronous else _yielding(handler)
+        handler = _yielding_later(handler) if info.asynchronous else _yielding(handler)
     elif info.asynchronous:
         handler = _awaiting(handler)
     return Operation(
@@ -138,6 +138,22 @@ def _yielding(handler: Handler) -> Handler:
     def handle(message: Request) -> Iterator[Any]:
         found = handler(message)
         return found if inspect.isgenerator(found) else (part for part in found)
+
+    return handle
+
+
+def _yielding_later(handler: Handler) -> Handler:
+    """The same in an event loop."""
+
+    async def handle(message: Request) -> AsyncIterator[Any]:
+        found = handler(message)
+        parts = await found if inspect.isawaitable(found) else found
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            if inspect.isasyncgen(parts):
+                await parts.aclose()
 
     return handle
 

@@ -9,6 +9,7 @@ cdef enum:           # why `Looped.next` returned no message
     PAUSE = 2                    # others in the loop shall have a turn
 
 cdef int PORTION = 128           # messages taken before others in the loop have a turn
+cdef int GOING_ON = 8            # replies in parts that go on in a turn, a millisecond each at most
 
 
 @cython.final
@@ -41,6 +42,7 @@ cdef class Job:
     cdef Callbacks _handler      # None: it is an event
     cdef uint32_t _limit
     cdef bint _ended
+    cdef Giving _giving          # of its reply in parts; None: it gives none
 
     def __init__(self):
         raise TypeError("made by the bus")
@@ -89,16 +91,59 @@ cdef class Job:
         self._end_limit()
         if self.is_request and not (m._answered or m._refused or m._deferred or m._too_late()):
             try:
-                m.reply(value)
+                if value is not None and is_generator(value):
+                    self._looped._give(self, value)
+                else:
+                    m.reply(value)
             except Exception as error:
                 self._looped._receiving._count_error()
                 self._looped._receiving._log_failure(m, error)
+
+    async def give(self, parts):
+        """It is an asynchronous generator: what that yields is the reply, in parts. Of a command nobody gets them."""
+        cdef Message m = self.message
+        if self.is_request:
+            self._end_limit()
+            if self._begin_giving():
+                await self._giving.all(parts)
+            else:
+                await parts.aclose()
+                if not m._header.flags & SB_STREAM:
+                    raise not_asked_for_parts(m)
+            return
+        try:
+            async for _ in parts:
+                pass
+        finally:
+            await parts.aclose()
+
+    cdef bint _begin_giving(self) except -1:
+        """False where its requester waits for no parts, or for nothing."""
+        cdef Message m = self.message
+        cdef Looped looped = self._looped
+        if m._answered or m._refused or m._deferred or m._too_late() or not m._header.flags & SB_STREAM:
+            return False
+        self._giving = Giving.__new__(Giving)
+        self._giving._looped, self._giving._outflows = looped, looped._receiving._outflows
+        self._giving._limit_ns = self._handler.limit_ns
+        self._giving._flow = self._giving._outflows.begin(m, None, self._handler.limit_ns)
+        looped._threads.put_down(<unsigned long><uintptr_t><PyObject *>m | 1)  # from here on it is deferred
+        looped.resume()              # and looked at
+        return True
+
+    @property
+    def gives(self):
+        """Whether its reply comes in parts."""
+        return self._giving is not None
 
     def raised(self, error not None):
         """It has raised this: whoever waits is told."""
         cdef Message m = self.message
         cdef Receiving receiving = self._looped._receiving
         self._end_limit()
+        if self._giving is not None:
+            self._giving.end(error)
+            return
         receiving._count_error()
         if self._event is not None:
             receiving._log_failure(m, error)
@@ -115,6 +160,8 @@ cdef class Job:
         cdef Message m = self.message
         cdef Receiving receiving = self._looped._receiving
         self._end_limit()
+        if self._giving is not None:
+            self._giving.leave()
         if self._event is not None and self._event.mask != SB_PLAIN:
             receiving._give_up(m, self._event.mask, 0, RuntimeError(why))
         elif self._event is None and self._handler is None and m.work():
@@ -157,6 +204,12 @@ cdef class Job:
             following._gate._begin(following)
 
 
+cdef inline int wake(object future) except -1:
+    if not future.done():
+        future.set_result(None)
+    return 0
+
+
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Looped:
@@ -182,6 +235,12 @@ cdef class Looped:
     cdef readonly uint64_t ended # how many jobs have
     cdef public object resume    # Python: the loop is to look again
     cdef public object pause     # and: what to await so that others in the loop have a turn
+    cdef public object future    # and: make a future
+    cdef public object line_up   # and: await a place in the line of those who wait for space
+    cdef public object expect    # and: look again then
+    cdef public object rearm     # and: watch for what is wanted by now
+    cdef set _streams            # of LoopStream: those whose next part a task waits for
+    cdef object _full            # deque of futures, and lengths: parts that tasks have no space for
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
     cdef public bint waiting     # calls wait for space: others go behind them
 
@@ -196,6 +255,8 @@ cdef class Looped:
         self._thread = PyThread_get_thread_ident()
         self.most = most
         self.queue = deque()
+        self._streams = set()
+        self._full = deque()
         self._receiving.begun = True
         self._receiving.looped = self
         self._answers.late = deque()
@@ -305,11 +366,17 @@ cdef class Looped:
         if receivers and self.jobs < self.most:
             wants |= SB_EVENT_DATA
         wants |= self._want_space(SB_DATA, self._outbox.needs if self.waiting else 0)
-        wants |= self._want_space(SB_REPLIES, self._answers.late_length() if self._answers.late else 0)
+        wants |= self._want_space(SB_REPLIES, self._reply_length())
         self._connection.e.mail_asked = asked
         due = self._connection.arm(wants)
         self._connection.e.mail_asked = False
         return due
+
+    cdef uint64_t _reply_length(self) except? 0xffffffffffffffff:
+        """Bytes of the first record that is to go out among the replies and found no space; 0: none did."""
+        if self._answers.late:
+            return self._answers.late_length()
+        return self._full[0][1] if self._full else 0
 
     cdef uint32_t _want_space(self, uint32_t ring, uint64_t length) except? 0xffffffff:
         """In this ring for a record of `length` bytes; 0: for none."""
@@ -395,16 +462,24 @@ cdef class Looped:
         self._requests.collect()
         if self._requests._told:
             self._wake()
+        if e.stirred != NULL:
+            self._wake_streams()
         if self._answers.late:
             self._answers.send_late()
+        while self._full:
+            wake(self._full.popleft()[0])
         self.troubled = self._connection.trouble() & self._connection.minds()
         return self._requests.take_cancelled() if e.cancels_seen != self._requests._cancels_taken else None
 
     def expire(self):
         """End the requests whose time has elapsed, and return when that of the next one will have."""
+        cdef uint64_t now = rb_now(), earliest
         self._requests._expire()
         self._wake()
-        return self._requests._earliest()
+        earliest = min(<uint64_t>self._requests._earliest(), self._receiving._outflows.look(now))
+        for stream in self._streams:
+            earliest = min(earliest, (<LoopStream>stream).look(now))
+        return earliest
 
     cdef bint _wake(self) except -1:
         cdef LoopReply reply
@@ -420,6 +495,79 @@ cdef class Looped:
         """Fail all requests under way."""
         self._requests.fail_all(error)
         self._wake()
+        for stream in self._streams:
+            (<LoopStream>stream).fail(error)
+
+    # Replies in parts ------------------------------------------------------------------------
+
+    def stream(self, str type not None, payload, timeout, Deadline whole not None, part_type):
+        """Send a request whose reply comes in parts; where it would have to wait, when the first of them is asked for."""
+        cdef LoopStream stream = LoopStream.__new__(LoopStream)
+        cdef Stream inner = Stream.__new__(Stream)
+        inner._endpoint, inner.type, inner._part_type = self._endpoint, type, part_type
+        inner._whole = whole
+        inner._timeout, inner._span = timeout, span_ns(timeout)
+        stream._looped, stream._stream, stream._payload = self, inner, payload
+        stream._sending = until(timeout, whole)
+        stream.try_send(False)
+        return stream
+
+    cdef int _wake_streams(self) except -1:
+        """Parts have come, or ends."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef ep_stream *stream
+        while True:
+            ep_lock(e)
+            stream = ep_next_stirred(e)
+            ep_unlock(e)
+            if stream == NULL:
+                return 0
+            (<LoopStream><object>stream.owner)._wake()
+
+    cdef object space(self, uint64_t length):
+        """What to await until a record of `length` bytes may have space among the replies."""
+        future = self.future()
+        self._full.append((future, length))
+        self.rearm()
+        return future
+
+    cdef int _give(self, Job job, object generator) except -1:
+        """A task has returned a generator that is not asynchronous."""
+        cdef Receiving receiving = self._receiving
+        cdef object flow = receiving._begin_parts(job.message, generator, job._handler.limit_ns)
+        if flow is not None:
+            self._threads.put_down(<unsigned long><uintptr_t><PyObject *>job.message | 1)
+            receiving._outflows.make_due(<Outflow>flow)
+            self.resume()
+        return 0
+
+    @property
+    def giving(self):
+        """Whether replies are given in parts."""
+        return self._receiving._outflows.any()
+
+    def go_on(self):
+        """Go on with those that can; returns when to look at them again at the latest (ns)."""
+        cdef Outflows outflows = self._receiving._outflows
+        cdef uint64_t again = outflows.look(rb_now())
+        cdef int left = GOING_ON
+        cdef Outflow f
+        while left:
+            f = outflows.next_due()
+            if f is None:
+                break
+            if f.waiter is not None:
+                wake(f.waiter)
+            elif f.generator is not None or f._owes:
+                left -= 1
+                outflows.go_on(f)
+        if self._connection.e.due != NULL:
+            self.resume()
+        return again
+
+    def close_parts(self):
+        """The endpoint leaves: close the generators that no task has."""
+        self._receiving._outflows.close_all()
 
     # Receiving -------------------------------------------------------------------------------
 
@@ -480,6 +628,8 @@ cdef class Looped:
                 if yields:
                     return m
                 self.queue.append(self._job(m, None))
+            elif self._connection.e.due != NULL:
+                self.resume()        # its handler yields, and others have their turn first
 
     def claim(self):
         """Somebody iterates over a subscription from here on: what came for it before, and waits for the endpoint's

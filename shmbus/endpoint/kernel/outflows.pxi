@@ -18,6 +18,10 @@ cdef inline bint is_generator(object value) except -1:
     return PyGen_CheckExact(value) or (PyIter_Check(value) and isinstance(value, Generator))
 
 
+cdef object not_asked_for_parts(Message m):
+    return TypeError(f"the handler of {m.type!r} yields its reply in parts: ask with stream(), not with request()")
+
+
 @cython.final
 cdef class Outflow:
     """A reply that is given in parts."""
@@ -31,6 +35,7 @@ cdef class Outflow:
     cdef uint64_t _length        # of the last record
     cdef bint _running           # a thread has it
     cdef bint _open              # it is among those of the endpoint
+    cdef object waiter           # in an event loop: by which its task waits for credit; None: it does not
 
     def __init__(self):
         raise TypeError("made by the bus")

@@ -278,7 +278,7 @@ cdef class Receiving:
             return None
         if not m._header.flags & SB_STREAM:
             generator.close()
-            raise TypeError(f"the handler of {m.type!r} yields its reply in parts: ask with stream(), not with request()")
+            raise not_asked_for_parts(m)
         return self._outflows.begin(m, generator, limit_ns)
 
     cdef inline object _call(self, object function, Message m, uint64_t limit_ns):

@@ -49,10 +49,24 @@ static inline void ep_begin_outflow(struct ep_endpoint *e, struct ep_outflow *o)
     rb_add(&e->up->streaming, 1);
 }
 
-/* By the thread that has it; it is not due. */
+/* It is not among those that are due any more. */
+static inline void ep_undue(struct ep_endpoint *e, struct ep_outflow *o)
+{
+    struct ep_outflow *last = NULL;
+    for (struct ep_outflow **at = &e->due; *at; last = *at, at = &(*at)->next_due)
+        if (*at == o) {
+            *at = o->next_due;
+            if (e->due_last == o)
+                e->due_last = last;
+            return;
+        }
+}
+
+/* By the thread that has it, or while nobody has. */
 static inline void ep_end_outflow(struct ep_endpoint *e, struct ep_outflow *o)
 {
     struct ep_outflow **at = ep_outflow_bucket(e, o->id);
+    ep_undue(e, o);
     while (*at && *at != o)
         at = &(*at)->next;
     if (!*at)
