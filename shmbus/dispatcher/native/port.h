@@ -287,7 +287,10 @@ static inline void dp_close_event(struct dp_port *port)
 }
 
 /* Somebody may be free who was not. */
-static inline void dp_wake_backlogs(struct dp_forwarder *f) { f->active.word[DP_BACKLOG_WORD] |= f->backlogs_open; }
+static inline void dp_wake_backlogs(struct dp_forwarder *f)
+{
+    f->active.word[DP_BACKLOG_WORD] |= f->backlogs_open & ~f->catching_up;
+}
 
 static inline void dp_note_moved(struct dp_forwarder *f, struct dp_port *port, enum sb_ring_index ring)
 {

@@ -301,7 +301,8 @@ static inline void dp_recover_ports(struct dp_forwarder *f)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recover_port(f, &f->ports[slot]);
     dp_count_backlogs(f);
-    dp_tend_backlogs(f); /* and wakes all of them */
+    dp_tend_backlogs(f);
+    f->active.word[DP_BACKLOG_WORD] |= f->catching_up;
     f->untold = true;
 }
 
