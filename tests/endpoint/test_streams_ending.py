@@ -45,8 +45,7 @@ def test_the_death_of_the_server_comes_behind_the_parts_that_had_come(
     got = [next(stream).payload for _ in range(1000)]
     server.kill()
     with pytest.raises(errors.EndpointDied) as caught:
-        for part in stream:
-            got.append(part.payload)
+        got.extend(part.payload for part in stream)
     assert got == list(range(len(got)))
     assert (caught.value.endpoint, caught.value.begun) == ("server", True)
     assert list(stream) == []
@@ -139,8 +138,7 @@ def test_closing_the_server_closes_its_generators_and_ends_the_stream(
     assert counter.closed.is_set()
     got = [first]
     with pytest.raises(errors.EndpointDied) as caught:
-        for part in stream:
-            got.append(part.payload)
+        got.extend(part.payload for part in stream)
     assert got == list(range(len(got)))
     assert caught.value.reason == "detached"
 

@@ -104,7 +104,7 @@ cdef class Message:
 
     @property
     def kind(self):
-        """event, send, request, reply, error, or tap for an observer's copy of any of them."""
+        """event, send, request, reply, part, error, or tap for an observer's copy of any of them."""
         return KINDS.get(self._header.kind, "other")
 
     @property
