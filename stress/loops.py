@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import ledger
 from crew import Place
@@ -98,5 +99,39 @@ def ask(place: Place) -> None:
             sequence += 1
             if sequence % 64 == 0:
                 await asyncio.sleep(0.005)
+
+    run(place, main)
+
+
+def serve(place: Place) -> None:
+    """Replies in parts, and to questions to all."""
+
+    async def parts(message: shmbus.Message) -> AsyncIterator[object]:
+        token, count = message.payload
+        for n in range(count):
+            yield [token, n]
+
+    async def main(endpoint: shmbus.aio.Endpoint) -> None:
+        endpoint.handle("ways.parts", parts)
+        endpoint.handle("ways.ask", lambda message: message.payload)
+        await endpoint.run()
+
+    run(place, main)
+
+
+def join(place: Place) -> None:
+    """Joins late, again and again, as `ways.join`."""
+    book = ledger.Ledger(place.path("visits"), 6)
+
+    async def main(endpoint: shmbus.aio.Endpoint) -> None:
+        visit = 0
+        while True:
+            async with await endpoint.subscribe("ways.state.>", history=2) as states:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        async for message in states:
+                            row = (number(message.source), *message.payload, message.lost)
+                            book.write(visit, *row, int(message.retained))
+            visit += 1
 
     run(place, main)
