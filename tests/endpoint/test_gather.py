@@ -138,6 +138,7 @@ def test_more_handlers_than_places_in_the_table_are_asked_in_portions(
     assert asker.bus.requests("asker") == []
 
 
+@pytest.mark.slow
 def test_an_answer_of_the_bus_that_does_not_fit_into_the_reply_ring_comes_in_parts(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import random
 import threading
 
 import pytest
 
 import shmbus
 from shmbus import errors
+from shmbus.shared.patterns import overlaps
 from shmbus.testing import Attach, BusProcess, eventually
 from tests.kept import Kept
 
@@ -71,6 +73,24 @@ def test_of_a_pattern_it_counts_who_would_get_any_type_that_matches(
     ]
 
 
+def test_two_patterns_have_a_type_in_common_or_not(bus: shmbus.Bus, attach: Attach) -> None:
+    producer, consumer = attach("producer"), attach("consumer")
+    chance = random.Random(16)
+
+    def pattern() -> str:
+        tokens = chance.choices(["a", "b", "*"], k=chance.randint(1, 3))
+        return ".".join(["$bus", *tokens] if chance.random() < 0.1 else tokens) + chance.choice(
+            ["", "", ".>"]
+        )
+
+    for _ in range(40):
+        subscribed = pattern()
+        with consumer.subscribe(subscribed):
+            for asked in {pattern() for _ in range(40)} | {">", "*", "$bus.>"}:
+                wanted = overlaps(asked, subscribed)
+                assert bool(producer.matched(asked)) == wanted, (asked, subscribed)
+
+
 def test_what_subscribe_has_returned_from_counts_at_once_at_every_endpoint(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
@@ -82,6 +102,7 @@ def test_what_subscribe_has_returned_from_counts_at_once_at_every_endpoint(
         assert producer.matched("tick") == 0
 
 
+@pytest.mark.slow
 def test_many_types_are_not_remembered_for_ever(bus: shmbus.Bus, attach: Attach) -> None:
     producer, consumer = attach("producer"), attach("consumer")
     consumer.subscribe("*.odd")

@@ -65,12 +65,14 @@ def test_ls_leaves_out_a_bus_that_ended_while_it_looked(
 def test_describe_says_everything_of_a_bus_or_an_endpoint(
     bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
 ) -> None:
+    worker.on_match("token.>", lambda receivers: None)
     ran = shmbus_command("describe", "-b", bus.name)
     assert "rings" in ran.out
     assert "index.query" in ran.out
     ran = shmbus_command("describe", "-b", bus.name, "indexer")
     assert "handles index.query" in ran.out
     assert "subscribes buffer.*.changed, group tokenisers" in ran.out
+    assert "is told of receivers of token.>" in ran.out
     ran = shmbus_command("describe", "-b", bus.name, "indexer", "--json")
     assert ran.json["name"] == "indexer"
     ran = shmbus_command("describe", "-b", bus.name, "nobody")
