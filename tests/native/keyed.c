@@ -63,6 +63,7 @@ TEST(a_key_that_moves_waits_until_its_former_owner_is_done_and_others_flow_on)
     GETS_NOTHING(b);
     gets_in_order(a, 1, 3);
     gets_in_order(a, 0, 2); /* of the other key */
+    advance(w, SECOND);
     GETS_NOTHING(b); /* the first is still in hand */
     finish(a, &m);
     settle(w); /* it rings by itself */
@@ -77,13 +78,13 @@ TEST(a_key_that_moves_waits_until_its_former_owner_is_done_and_others_flow_on)
 TEST(what_a_dead_member_left_goes_first_to_the_new_owner)
 {
     struct world *w = new_world();
-    struct peer *a = join_member(w, "a"), *b = join_member(w, "b"), *source = join(w, "source");
+    struct peer *source = join(w, "source"), *a = join_member(w, "a"), *b = join_member(w, "b");
     const char *type = type_of(a, b);
     struct message m;
     say_in_order(source, type, 0, 4);
     CHECK(take(a, &m) && begin(a, &m));
+    CHECK(publish(source, type, "4") && publish(source, type, "5")); /* looked at before what it left */
     die(a, SB_REASON_KILLED);
-    say_in_order(source, type, 4, 6);
     CHECK(take(b, &m));
     EQUAL(m.header.attempt, 2);
     CHECK(strcmp(m.text, "1") == 0);
@@ -188,6 +189,68 @@ TEST(a_fan_out_that_waits_for_a_full_owner_goes_to_the_next_when_the_key_moves)
     close_world(w);
 }
 
+TEST(a_fan_out_that_waits_is_of_one_key)
+{
+    struct world *w = open_world((struct plan){.block_timeout_ns = 100 * SECOND});
+    struct size small = {.data_in = 2048};
+    struct peer *a = join_sized(w, "a", small), *ear = join(w, "ear"), *source = join(w, "source"), *b = join(w, "b");
+    subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    subscribe(ear, "o.>");
+    const char *moves = type_of(b, a), *stays = type_of(a, b);
+    for (int i = 0; i < 60; i++)
+        CHECK(publish(source, i % 2 ? moves : stays, "m"));
+    settle(w);
+    CHECK(dp_todo_stands(&w->f->ports[source->slot]));
+    subscribe_keyed(b, "o.*.>", "g", 3, ID);
+    uint32_t count = 0;
+    for (struct message m; take(a, &m);)
+        count++;
+    settle(w);
+    CHECK(count < 60);
+    for (struct message m; take(b, &m); count++, settle(w))
+        CHECK(strcmp(m.type, moves) == 0);
+    for (struct message m; take(a, &m); count++, settle(w))
+        CHECK(strcmp(m.type, stays) == 0);
+    EQUAL(count, 60);
+    EQUAL(count_messages(ear), 60);
+    close_world(w);
+}
+
+TEST(who_was_refused_stays_so_for_a_successor_that_reads_its_log_first)
+{
+    struct world *w = new_world();
+    struct peer *b = join(w, "b"), *a = join(w, "a"), *source = join(w, "source");
+    subscribe_group(a, "o.*.>", "g", 1);
+    uint64_t id = subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    EQUAL(rb_load(&b->down->refused), id);
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+    EQUAL(rb_load(&a->down->refused), 0);
+    say_in_order(source, "o.1.x", 0, 3);
+    gets_in_order(a, 0, 3);
+    GETS_NOTHING(b);
+    close_world(w);
+}
+
+TEST(what_comes_while_others_wait_goes_behind_them)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    const char *moves = type_of(b, a);
+    struct message m;
+    say_in_order(source, moves, 0, 1);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 1, 3);
+    finish(a, &m);
+    say_in_order(source, moves, 3, 5);
+    gets_in_order(b, 1, 5);
+    close_world(w);
+}
+
 TEST(a_full_owner_makes_its_sources_wait_and_then_what_is_lost_is_counted)
 {
     struct world *w = new_world();
@@ -198,6 +261,25 @@ TEST(a_full_owner_makes_its_sources_wait_and_then_what_is_lost_is_counted)
     advance(w, 3 * SECOND);
     CHECK(rb_load(&a->down->lost_by[SB_LOSS_SLOW]) > 0);
     EQUAL(count_messages(a) + rb_load(&a->down->lost), 20);
+    close_world(w);
+}
+
+TEST(what_has_waited_for_a_key_is_lost_where_its_owner_stays_full)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *b = join_sized(w, "b", (struct size){.data_in = 1024});
+    struct peer *source = join(w, "source");
+    struct message m;
+    say_in_order(source, type_of(b, a), 0, 1);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, type_of(b, a), 1, 31);
+    finish(a, &m);
+    settle(w);
+    EQUAL(rb_load(&b->down->lost), 0);
+    advance(w, 3 * SECOND);
+    CHECK(rb_load(&b->down->lost_by[SB_LOSS_SLOW]) > 0);
+    EQUAL(count_messages(b) + rb_load(&b->down->lost), 30);
     close_world(w);
 }
 

@@ -191,7 +191,7 @@ static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *rout
     }
     for (uint32_t g = 0; g < route->group_count; g++) {
         struct dp_group_route *group = &route->groups[g];
-        if (group->group->keyed) {
+        if (__builtin_expect(group->group->keyed != NULL, 0)) {
             const struct dp_receiver *owner = dp_choose_owner(f, route, group->group, NULL);
             if (owner == &dp_not_now)
                 chosen->not_now = true;
