@@ -73,6 +73,7 @@ FACTS: dict[str, object] = {
     "enough": True,
     "wanted": 3,
     "replies": 1,
+    "parts": 0,
     "results": {},
 }
 
