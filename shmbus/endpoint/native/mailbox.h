@@ -190,8 +190,9 @@ static inline bool ep_mail_space(struct ep_endpoint *e, uint64_t length)
 static inline uint64_t ep_copy_mail(struct ep_endpoint *e, const struct ep_mailbox *box, uint32_t entry)
 {
     const struct sb_mail *mail = &box->entries[entry];
+    uint64_t head = rb_load_acquire(ep_mail_head(box)); /* first: what is not published may get the same number again */
     uint64_t number = rb_load_acquire(&mail->number), at = rb_load(&mail->at), length = at >> 32, copied = 0;
-    if (!number || number > rb_load_acquire(ep_mail_head(box)) || length < SB_HEADER ||
+    if (!number || number > head || length < SB_HEADER ||
         length > box->cell_count * SB_MAIL_BYTES || !ep_mail_space(e, length))
         return 0;
     for (uint64_t cell = (uint32_t)at; copied < length && cell < box->cell_count;) {

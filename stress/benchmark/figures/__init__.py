@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from benchmark.claims import Bench, Figure
 
-from . import aio, events, gathering, idle, many, oneway, outstanding, requests, streams, work
+from . import (
+    aio,
+    events,
+    gathering,
+    idle,
+    many,
+    newest,
+    oneway,
+    outstanding,
+    requests,
+    streams,
+    work,
+)
 
-KINDS = (requests, outstanding, gathering, streams, aio, work, oneway, many, events, idle)
+KINDS = (
+    requests,
+    outstanding,
+    gathering,
+    streams,
+    aio,
+    work,
+    oneway,
+    many,
+    events,
+    newest,
+    idle,
+)
 
 
 def every(bench: Bench) -> list[Figure]:
