@@ -4,8 +4,12 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import shmbus
 from shmbus import errors
@@ -377,3 +381,56 @@ def test_a_timeout_says_how_many_parts_had_come(bus: shmbus.Bus, attach: Attach)
 def test_nobody_handles_it(bus: shmbus.Bus, attach: Attach) -> None:
     with pytest.raises(errors.NoRoute):
         next(attach("client").stream("nobody"))
+
+
+PARTS = st.lists(
+    st.one_of(
+        st.none(),
+        st.integers(-(2**63), 2**63 - 1),
+        st.text(max_size=20),
+        st.integers(0, 60_000).map(bytes),
+        st.lists(st.booleans(), max_size=5),
+    ),
+    max_size=40,
+)
+
+
+class Asked(NamedTuple):
+    """What a handler yields, and what becomes of that."""
+
+    parts: list[object]
+    raises: bool
+    taken: int
+    """By the reader, before it breaks off; more than there are: all."""
+
+
+@given(asked=st.lists(st.builds(Asked, PARTS, st.booleans(), st.integers(0, 45)), max_size=4))
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_whatever_is_yielded_comes_in_order_and_ends_once(
+    bus: shmbus.Bus, asked: list[Asked]
+) -> None:
+    with bus.attach("server") as server, bus.attach("client") as client:
+
+        @server.handle("parts")
+        def parts(message: shmbus.Message) -> Iterator[object]:
+            what = asked[message.payload]
+            yield from what.parts
+            if what.raises:
+                raise ValueError("enough")
+
+        server.start()
+        streams = [client.stream("parts", number) for number in range(len(asked))]
+        for stream, what in zip(streams, asked, strict=True):  # others are under way meanwhile
+            got = [part.payload for part in islice(stream, min(what.taken, len(what.parts)))]
+            assert got == what.parts[: what.taken]
+            if what.taken <= len(what.parts):
+                stream.close()
+            elif what.raises:
+                with pytest.raises(errors.RemoteError, match="enough"):
+                    next(stream)
+            assert list(stream) == []
+        eventually(lambda: server._deferred() == 0)
