@@ -209,3 +209,158 @@ TEST(a_successor_tells_of_what_nobody_waits_for)
     IS_TOLD(s.server, SB_CANCEL, s.m.header.correlation, 0);
     close_world(s.w);
 }
+
+/* The halves of the endpoints ---------------------------------------------------------------------------------- */
+
+#include "shmbus/endpoint/native/open.h"
+#include "shmbus/endpoint/native/wait.h"
+
+static void open_half(struct ep_endpoint *e, struct peer *p)
+{
+    CHECK(ep_fork_watch());
+    CHECK(ep_open(e, p->world->bus, p->world->ready, p->up, p->down, &p->world->bell, &p->bell, 7, 0, 16));
+}
+
+/* A request of this endpoint whose reply comes in parts; its entry. */
+static uint32_t open_stream(struct ep_endpoint *e, uint8_t id[16])
+{
+    uint32_t index = ep_begin_request(e, 0, false, id);
+    CHECK(index != EP_NO_REQUEST && (e->requests[index].stream = ep_open_stream(e)));
+    e->requests[index].sent = true;
+    return index;
+}
+
+/* As if a part of that length, or the end, had come. */
+static void comes(struct ep_endpoint *e, const uint8_t id[16], enum sb_kind kind, uint32_t length)
+{
+    static uint8_t record[65536];
+    struct sb_record h = {.length = length, .kind = (uint16_t)kind};
+    memcpy(h.correlation, id, 16);
+    memcpy(record, &h, sizeof h);
+    ep_take_reply(e, &h, record);
+}
+
+static uint64_t granted_by(struct peer *p)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    uint64_t position = rb_load(&p->down->outgoing[SB_REPLIES].tail), granted = 0;
+    struct rb_consumer c;
+    CHECK(rb_consumer_open(&c, &p->up->outgoing[SB_REPLIES].head, &(rb_word){position}, p->out[SB_REPLIES].data,
+                           p->out[SB_REPLIES].capacity) == RB_OK);
+    while (rb_peek_at(&c, &position, SB_HEADER, &head, &record) == RB_OK) {
+        struct sb_record h;
+        memcpy(&h, record, sizeof h);
+        EQUAL(h.kind, SB_CREDIT);
+        CHECK(h.deadline_ns > granted);
+        granted = h.deadline_ns;
+        position += RB_ALIGN8(head.length);
+    }
+    return granted;
+}
+
+TEST(a_reader_grants_more_once_it_has_taken_half_and_never_more_than_half_its_ring)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    struct sb_record h;
+    uint8_t id[16], other[16];
+    open_half(&e, p);
+    uint64_t most = (e.in[SB_REPLIES].capacity - e.request_count * SB_REQUEST_RESERVE) / 2;
+    uint32_t index = open_stream(&e, id);
+    struct ep_stream *s = e.requests[index].stream;
+    EQUAL(s->granted, most);
+    uint32_t second = open_stream(&e, other); /* nothing is left for it: a part at a time */
+    EQUAL(e.requests[second].stream->granted, 1);
+    uint64_t taken = 0;
+    for (; s->received < most; comes(&e, id, SB_PART, 512)) {
+    }
+    EQUAL(e.granted, most + 1);
+    while (!granted_by(p)) {
+        CHECK(ep_next_part(s, &h));
+        if (ep_took_part(&e, s, &h))
+            CHECK(ep_push_credit(&e, s, id));
+        taken += 512;
+        CHECK(e.granted <= most + 1);
+    }
+    CHECK(taken >= most / 2 && taken < most);
+    CHECK(granted_by(p) > most && granted_by(p) <= taken + most / 2); /* of its share now */
+    comes(&e, id, SB_PART, 512);
+    comes(&e, id, SB_END, SB_HEADER);
+    for (; ep_next_part(s, &h); ep_took_part(&e, s, &h))
+        taken += 512;
+    EQUAL(taken, s->received);
+    ep_end_request(&e, index);
+    ep_end_request(&e, second);
+    EQUAL(e.granted, 0);
+    EQUAL(e.streams, 0);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(more_than_was_granted_is_not_kept)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    struct sb_record h;
+    uint8_t id[16];
+    open_half(&e, p);
+    uint32_t index = open_stream(&e, id);
+    struct ep_stream *s = e.requests[index].stream;
+    while (!s->failed)
+        comes(&e, id, SB_PART, 4096);
+    CHECK(s->end - s->begin < s->granted + 4096);
+    uint64_t kept = 0;
+    for (; ep_next_part(s, &h); ep_took_part(&e, s, &h))
+        kept++;
+    EQUAL(kept, (s->received - 4096) / 4096);
+    ep_end_request(&e, index);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(an_outflow_without_credit_is_due_with_credit_or_a_cancel_and_once)
+{
+    struct world *w = new_world();
+    struct peer *p = join(w, "p");
+    struct ep_endpoint e;
+    bool armed;
+    open_half(&e, p);
+    struct ep_outflow one = {.id = "one", .granted = 1}, two = {.id = "two", .granted = 1};
+    struct ep_message part = {.kind = SB_PART, .flags = SB_NONE, .correlation = one.id, .type = "x", .type_length = 1};
+    ep_begin_outflow(&e, &one);
+    ep_begin_outflow(&e, &two);
+    EQUAL(rb_load(&p->up->streaming), 2);
+    EQUAL(ep_push_part(&e, &one, &part, 1, NULL, &armed), EP_PART_SENT);
+    EQUAL(ep_push_part(&e, &one, &part, 1, NULL, &armed), EP_PART_NO_CREDIT);
+    struct sb_record h = {.kind = SB_CREDIT, .deadline_ns = one.sent};
+    memcpy(h.correlation, one.id, 16);
+    ep_note_credit(&e, &h); /* as much as was sent: none */
+    CHECK(ep_await_credit(&e, &one) && !ep_next_due(&e));
+    h.deadline_ns++;
+    ep_note_credit(&e, &h);
+    ep_note_credit(&e, &h);
+    CHECK(ep_next_due(&e) == &one && !ep_next_due(&e));
+    EQUAL(ep_push_part(&e, &one, &part, 1, NULL, &armed), EP_PART_SENT);
+    h.deadline_ns = one.sent + 1;
+    ep_note_credit(&e, &h);
+    CHECK(!ep_await_credit(&e, &one)); /* it came before */
+    two.sent = 1;
+    CHECK(ep_await_credit(&e, &two));
+    memcpy(h.correlation, two.id, 16);
+    h.kind = SB_CANCEL;
+    ep_note_cancel(&e, &h);
+    CHECK(ep_next_due(&e) == &two && two.broken_off);
+    part.correlation = two.id;
+    EQUAL(ep_push_part(&e, &two, &part, 1, NULL, &armed), EP_PART_BROKEN_OFF);
+    ep_end_outflow(&e, &one);
+    ep_end_outflow(&e, &two);
+    EQUAL(rb_load(&p->up->streaming), 0);
+    ep_note_credit(&e, &h); /* late */
+    CHECK(!ep_next_due(&e));
+    EQUAL(rb_load(&p->up->sent_parts), 2);
+    ep_free(&e);
+    close_world(w);
+}
