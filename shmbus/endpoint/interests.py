@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -74,6 +75,9 @@ class LocalInterest(msgspec.Struct, frozen=True):
     def received(self) -> str:
         """The pattern of the types that come for it."""
         return MATCHED if self.role == InterestRole.MATCH else self.pattern
+
+
+_by_id = attrgetter("id")
 
 
 def _is_called(interest: LocalInterest) -> bool:
@@ -177,11 +181,12 @@ class Interests:
         # One that another thread has just removed is missing.
         found = [i for i in map(self._by_id.get, keys) if i is not None]
         best = next((i for i in found if i.role == InterestRole.HANDLE), None)
-        events = sorted((i for i in found if i.role in _EVENTS), key=lambda i: i.id)
+        events = sorted((i for i in found if i.role in _EVENTS), key=_by_id)
         yielded = [i for i in events if not _is_called(i)]
-        plain = [i.late for i in yielded if not i.bit and not i.addressed]
-        late = tuple(one for one in plain if one is not None)
         types = [i.payload_type for i in yielded if i.payload_type is not None and not i.addressed]
+        late = tuple(i.late for i in yielded if i.late is not None)
+        if late and any(i.late is None and not i.bit and not i.addressed for i in yielded):
+            late = ()
         return Callbacks(
             events=tuple(
                 EventCallback(
@@ -201,7 +206,7 @@ class Interests:
             yields=sum({1 << i.bit for i in yielded if not i.addressed}),
             payload_type=types[0] if types else default,
             alone={i.id: wanted(i.payload_type) for i in yielded if not i.bit},
-            late=late if late and len(late) == len(plain) else None,
+            late=late or None,
             handler=best.function if best else None,
             handler_type=wanted(best.payload_type) if best else None,
             limit=best.limit if best else None,
