@@ -167,6 +167,8 @@ cdef class Outflows:
         f._owed = None
         f._owes = 0
         self._all.discard(f)
+        if f in self._full:
+            self._full.remove(f)
         if self._connection.ours():
             ep_lock(self._connection.e)
             ep_flush(self._connection.e)
