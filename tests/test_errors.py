@@ -40,7 +40,6 @@ FACTS: dict[str, object] = {
     "message": "no such thing",
     "traceback": "  File 'a.py', line 1",
     "hint": "no thread is free",
-    "parts": 3,
     "mine": "1",
     "theirs": "2",
     "pid": 4711,
