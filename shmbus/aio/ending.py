@@ -97,8 +97,7 @@ class Ending:
     async def _leave(self, caller: asyncio.Task[Any] | None, patience: float) -> None:
         inner, looped, turns = self._inner, self._looped, self._turns
         turns.stop()
-        turns.jobs.close_parts(caller)
-        looped.close_parts()
+        turns.close_parts(caller)
         try:
             await self._await_last(patience, caller)
         except asyncio.CancelledError:  # this very task, by the program: it cancels all there are

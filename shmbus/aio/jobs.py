@@ -60,7 +60,14 @@ class Jobs:
         """Their requesters do not wait any more."""
         for job in [*self._tasks]:
             if job.is_request and job.identity in correlation_ids:
-                self._withdrawn.add(job)
+                self._break_off(job)
+
+    def _break_off(self, job: Job) -> None:
+        """Nobody wants its result: cancel it, once, so that what it does upon that is not
+        interrupted."""
+        if job not in self._withdrawn:
+            self._withdrawn.add(job)
+            if not job.closes:
                 self._cancel(job)
 
     def _cancel(self, job: Job) -> None:
@@ -79,8 +86,7 @@ class Jobs:
         """Close the generators of replies that are given in parts, but the caller's."""
         for job, task in [*self._tasks.items()]:
             if job.gives and task is not caller:
-                self._withdrawn.add(job)
-                self._cancel(job)
+                self._break_off(job)
 
     def _but(self, caller: asyncio.Task[Any] | None) -> list[asyncio.Task[None]]:
         return [task for task in (*self._tasks.values(), *self._calls) if task is not caller]

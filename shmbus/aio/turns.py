@@ -83,6 +83,11 @@ class Turns:
         self.receivers.wake_all()
         self.again()
 
+    def close_parts(self, caller: asyncio.Task[Any] | None) -> None:
+        """Close the generators of replies that are given in parts, but the caller's."""
+        self.jobs.close_parts(caller)
+        self._looped.close_parts()
+
     def end(self) -> None:
         """The loop watches no more: whoever waits is woken."""
         self.over = True
@@ -135,6 +140,8 @@ class Turns:
                 self.trouble = why.with_traceback(None)
                 self._hopeless = hopeless
                 self._looped.fail_all(self.trouble)
+                if hopeless:  # nobody gets the rest of them
+                    self.close_parts(None)
                 self._wake_all()
         else:
             self.trouble = None

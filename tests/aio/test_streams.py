@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 import shmbus
 import shmbus.aio
 from shmbus import errors
-from shmbus.testing import StartWorker, eventually
+from shmbus.aio.attach import Attaching
+from shmbus.testing import BusProcess, StartWorker, eventually
 
 from .stage import AioAttach, facts
 
@@ -586,3 +588,83 @@ async def test_methods_of_services_yield(bus: shmbus.Bus, attach: AioAttach) -> 
         await until_idle(server)
         eventually(lambda: not facts(bus, "client").pending)
         await offered.close()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_with_reconnect_a_dispatcher_s_death_is_ridden_out(
+    bus_name: str, bus_process: BusProcess, plain: bool
+) -> None:
+    def attached(name: str) -> Attaching:
+        return shmbus.aio.attach(bus_name, name=name, reconnect=True)
+
+    async with attached("server") as server, attached("client") as client:
+        Counter(server, plain=plain)
+        stream = client.stream("count", 50_000)
+        got = [(await anext(stream)).payload for _ in range(10)]
+        bus_process.kill()
+        rest = asyncio.create_task(_all(stream))
+        await asyncio.to_thread(bus_process.start)
+        assert got + await rest == list(range(50_000))
+        await until_idle(server)
+
+
+async def test_without_it_that_ends_the_reply(bus_name: str, bus_process: BusProcess) -> None:
+    async with shmbus.aio.attach(bus_name, name="server", reconnect=True) as server:
+        Counter(server)
+        async with shmbus.aio.attach(bus_name, name="client") as client:
+            stream = client.stream("count", 10_000_000)
+            await anext(stream)
+            bus_process.kill()
+            with pytest.raises(errors.BusDown):
+                await _all(stream)
+            assert stream.ended
+
+
+async def test_who_is_evicted_closes_its_generators(bus: shmbus.Bus, attach: AioAttach) -> None:
+    async with attach("client") as client:
+        server = await attach("server")
+        counter = Counter(server)
+        stream = client.stream("count", 10_000_000)
+        await anext(stream)
+        bus.evict("server")
+        with pytest.raises(errors.EndpointDied):
+            await _all(stream)
+        await counter.closed.wait()
+        await server.close()
+
+
+async def test_who_takes_parts_that_are_there_lets_others_have_their_turn(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("client") as client, asyncio.timeout(30):
+        with shmbus.attach(bus.name, name="server") as server:
+            server.handle("count", lambda message: iter_of(message.payload))
+            server.start()
+            stream, turns = client.stream("count", 400), 0
+            while facts(bus, "client").incoming_replies.depth < 400 * 64:  # they have come
+                time.sleep(0.001)
+
+            async def tick() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(tick())
+            assert len(await _all(stream)) == 400
+            assert turns >= 2
+            task.cancel()
+
+
+async def test_more_generators_than_go_on_in_a_turn_come_to_their_end(attach: AioAttach) -> None:
+    async with attach("server") as server, attach("client") as client:
+
+        @server.handle("slow")
+        def slow(message: shmbus.Message) -> Iterator[int]:
+            for number in range(3):
+                time.sleep(0.0012)
+                yield number
+
+        server.start()
+        got = await asyncio.gather(*(_all(client.stream("slow")) for _ in range(20)))
+        assert got == [[0, 1, 2]] * 20

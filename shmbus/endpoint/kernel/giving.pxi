@@ -9,6 +9,7 @@ cdef class Giving:
     cdef Outflows _outflows
     cdef Outflow _flow
     cdef uint64_t _limit_ns      # from one part to the next
+    cdef bint closes             # the generator is being closed
 
     def __init__(self):
         raise TypeError("made by the bus")
@@ -49,6 +50,7 @@ cdef class Giving:
                     break
         finally:
             f.waiter = None
+            self.closes = True
             await parts.aclose()
         self.leave()
 

@@ -136,6 +136,11 @@ cdef class Job:
         """Whether its reply comes in parts."""
         return self._giving is not None
 
+    @property
+    def closes(self):
+        """Whether the generator of that is being closed."""
+        return self._giving is not None and self._giving.closes
+
     def raised(self, error not None):
         """It has raised this: whoever waits is told."""
         cdef Message m = self.message
