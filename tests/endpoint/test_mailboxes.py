@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 import shmbus
 from shmbus import errors
@@ -285,3 +287,58 @@ def test_as_many_as_an_endpoint_may_have(bus: shmbus.Bus, attach: Attach) -> Non
     with pytest.raises(errors.TooManyMailboxes) as caught:
         here.subscribe("one.more", overflow="latest")
     assert (caught.value.limit, caught.value.what) == (32, "endpoint")
+
+
+class Expected:
+    """What a mailbox has, and what comes out of it."""
+
+    def __init__(self, overflow: Overflow, depth: int) -> None:
+        self.latest, self.depth = overflow == "latest", depth
+        self.kept: dict[object, tuple[str, int]] = {}
+        self.taken = set[object]()
+        self.came = self.got = 0
+
+    def put(self, type: str) -> None:
+        self.came += 1
+        key: object = type if self.latest else self.came
+        self.kept.pop(key, None)
+        self.taken.discard(key)
+        self.kept[key] = (type, self.came)
+        while len(self.kept) > self.depth:
+            self.taken.discard(oldest := next(iter(self.kept)))
+            del self.kept[oldest]
+
+    def take_all(self) -> list[tuple[str, int]]:
+        found = [kept for key, kept in self.kept.items() if key not in self.taken]
+        self.taken |= set(self.kept)
+        self.got += len(found)
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overflow", ["latest", "drop_oldest"])
+def test_what_comes_out_is_what_was_to_be_kept_whatever_goes_in(
+    bus: shmbus.Bus, attach: Attach, overflow: Overflow
+) -> None:
+    source = attach("source")
+    ways = st.lists(st.lists(st.integers(0, 5), max_size=12), max_size=6)
+
+    @hypothesis.settings(max_examples=40)
+    @hypothesis.given(st.integers(1, 4), ways)
+    def check(depth: int, bursts: list[list[int]]) -> None:
+        expected, lost = Expected(overflow, depth), 0
+        with attach("here") as here:
+            here.subscribe("t.*", overflow=overflow, depth=depth)
+            for burst in bursts:
+                for kind in burst:
+                    expected.put(f"t.{kind}")
+                    source.publish(f"t.{kind}", expected.came)
+                settle(bus, "source")
+                found = waiting(here)
+                assert [(type, n) for type, n, _ in found] == expected.take_all()
+                lost += sum(gone for _, _, gone in found)
+                box = mailbox(bus, "here")
+                assert (box.came, box.received) == (expected.came, expected.got)
+            assert lost == expected.came - expected.got
+
+    check()
