@@ -274,8 +274,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             f"{n:5} endpoint{'s' if n > 1 else ' '}  {_size(self.bytes_for(n)):>9}" for n in counts
         ]
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
-        lines.append(f"values that are kept, at most  {_size(self.retain_bytes)}")
         lines.append(f"each mailbox                      {_size(self.mailbox_limit)}")
+        lines.append(f"values that are kept, at most     {_size(self.retain_bytes)}")
         return "\n".join(lines)
 
 

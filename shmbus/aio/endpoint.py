@@ -400,8 +400,9 @@ class Endpoint:
         `callback`: an `async def` is called in a task for each message, a plain function in the
         loop. Without one, iterating over the subscription yields its messages, or else iterating
         over the endpoint does. `concurrency`: how many messages an `async def` works on at a time,
-        by default as many as the endpoint may; 1 keeps their order. When this returns, the bus
-        routes by it. All else is as in `shmbus.Endpoint.subscribe`.
+        by default as many as the endpoint may; 1 keeps their order. With "latest" and "drop_oldest"
+        messages stay in the mailbox until an iteration asks, or a place for a task is free. When
+        this returns, the bus routes by it. All else is as in `shmbus.Endpoint.subscribe`.
         """
         self._here()
         if callback is None and concurrency is not None:

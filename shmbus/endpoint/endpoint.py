@@ -251,20 +251,23 @@ class Endpoint(EndpointCore):
         message, and it is handed on if that one dies before it is done. `key`, of a group: the
         pattern with a name in braces for some of its `*`, such as "order.{id}.>". All messages with
         the same tokens there go to the same member, in order, until members come or go
-        (`$bus.group.rebalanced`); all members give the same. `overflow`: "block" makes
-        senders wait (a limited time) for this endpoint where it is full, "drop_newest" loses and
-        counts instead. `payload_type`: what payloads are decoded to; by default what the callback's
-        annotation names. `history`: before all else it gets the last so many values of each type
-        that were published with `retain=True` (`message.retained`), at most as many as the bus
-        keeps (`Settings(history=)`); not for a group. `on_error`: what happens to a group's message
-        whose callback raises: "drop" makes it a dead letter, "retry" gives it back like
-        `Message.nack`, for another member to try. `limit`: seconds that `callback` may take (None:
-        any time). When they are over, this endpoint is overdue until it returns, as with `handle`.
+        (`$bus.group.rebalanced`); all members give the same. `overflow`: "block" makes senders wait
+        (a limited time) for this endpoint where it is full, "drop_newest" loses and counts instead.
+        With "drop_oldest" the last `depth` messages wait (64), with "latest" of each type the
+        newest alone, of `depth` types (256): in a mailbox that is never full, whose older messages
+        are written over and counted; not for a group. `payload_type`: what payloads are decoded to;
+        by default what the callback's annotation names. `history`: before all else it gets the last
+        so many values of each type that were published with `retain=True` (`message.retained`), at
+        most as many as the bus keeps (`Settings(history=)`); not for a group. `on_error`: what
+        happens to a group's message whose callback raises: "drop" makes it a dead letter, "retry"
+        gives it back like `Message.nack`, for another member to try. `limit`: seconds that
+        `callback` may take (None: any time). When they are over, this endpoint is overdue until it
+        returns, as with `handle`.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
-        `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `GroupConflict` (the other members
-        have another key), `ReceiveConflict`, `SegmentError`, `BusDown`, `AttachTimeout` (the
-        dispatcher has not answered for 5 s), `Evicted`, `EndpointClosed`.
+        `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `TooManyMailboxes`, `GroupConflict`
+        (the other members have another key), `ReceiveConflict`, `SegmentError`, `BusDown`,
+        `AttachTimeout` (the dispatcher has not answered for 5 s), `Evicted`, `EndpointClosed`.
         """
         self._connection.require_own()
         return self._subscribing.subscribe(
