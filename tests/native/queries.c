@@ -161,7 +161,8 @@ TEST(a_request_for_one_that_has_gone_or_goes_untouched_ends_with_an_error_that_s
 TEST(a_request_for_one_whose_ring_is_full_is_refused_at_once_and_what_stands_behind_it_goes_on)
 {
     struct world *w = new_world();
-    struct peer *full = join_sized(w, "full", (struct size){.data_in = 2048}), *b = join(w, "b"), *client = join(w, "client");
+    struct peer *full = join_sized(w, "full", (struct size){.data_in = 2048});
+    struct peer *b = join(w, "b"), *client = join(w, "client");
     struct message m;
     char large[400] = {0};
     memset(large, 'x', sizeof large - 1);

@@ -27,7 +27,8 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
     }
     uint64_t reserve = replies ? target->reserve : 0;
     /* Those that a sender may set. */
-    uint16_t keep_flags = SB_RAW | SB_NONE | (replies ? SB_REMOTE : SB_STREAM | SB_DIRECTED) | (run->urgent ? SB_URGENT : 0);
+    uint16_t of_ring = replies ? SB_REMOTE : SB_STREAM | SB_DIRECTED;
+    uint16_t keep_flags = SB_RAW | SB_NONE | of_ring | (run->urgent ? SB_URGENT : 0);
     uint32_t lost = (uint32_t)rb_load(&target->down->lost);
     for (uint32_t i = 0; i < run->count; i++) {
         const struct sb_record *h = &run->header[i];

@@ -1,5 +1,5 @@
-/* Telling who asked whether anybody is there (matching.h): an event for that interest alone, whenever the first receiver
- * has come or the last has gone, and once by each dispatcher that reads the interest, since nobody knows what the one
+/* Telling who asked whether anybody is there (matching.h): an event for that interest alone, whenever the first
+ * receiver has come or the last has gone, and once by each dispatcher that reads the interest, since nobody knows what the one
  * before had told.
  *
  * Told of is what is so at the end of a pass, so what changes and changes back meanwhile is not seen. What does not fit
@@ -24,7 +24,8 @@ static inline bool dp_tell(struct dp_forwarder *f, struct dp_port *port, const s
     uint16_t type_length = (uint16_t)strlen(SB_MATCHED);
     struct sb_record h = {.length = SB_HEADER + type_length + pack.length, .kind = SB_EVENT, .flags = SB_ALONE,
                           .interests = SB_PLAIN, .peer = SB_FROM_BUS, .attempt = 1, .sent_ns = f->now,
-                          .deadline_ns = m->id, .type_length = type_length, .lost = (uint32_t)rb_load(&port->down->lost)};
+                          .deadline_ns = m->id, .type_length = type_length,
+                          .lost = (uint32_t)rb_load(&port->down->lost)};
     const struct dp_part parts[2] = {{SB_MATCHED, type_length}, {pack.bytes, pack.length}};
     enum rb_status status;
     while ((status = dp_write(port, SB_DATA, &h, parts, 2)) == RB_FULL)
