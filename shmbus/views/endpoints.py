@@ -72,6 +72,7 @@ _IN_DOWN = Numbers(
     *_of_rings("incoming", layout.RINGS_IN, "head", "high", "reclaim"),
     *(f"incoming.{ring}.delivered" for ring in _MESSAGES),
     "interests_seen",
+    "refused",
 )
 
 # These stand for a segment that cannot be opened.
@@ -194,7 +195,7 @@ class EndpointView:
             pending_limit=len(pending),
             sent=sent,
             received=received,
-            note=note or broken,
+            note=note or broken or self.log.refused(its["refused"]),
             lost=its["lost"] + dropped,
             lost_by=msgspec.structs.replace(by := Losses.of(down), dropped=by.dropped + dropped),
             mailboxes=mailboxes,

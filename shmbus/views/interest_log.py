@@ -52,6 +52,17 @@ class InterestLog:
             self._version = version
         return self._interests, self._note
 
+    def refused(self, identifier: int) -> str:
+        """What there is to say where the dispatcher refused the interest with this id, and it
+        stands there still."""
+        interest = self._active.get(identifier)
+        if interest is None:
+            return ""
+        return (
+            f"nothing comes to it for {interest.pattern} in group {interest.group}, whose other "
+            "members have another key, or none"
+        )
+
     def _open(self, serial: int) -> None:
         self._serial, self._memory, self._active = serial, None, {}
         self._read = layout.INTERESTS.itemsize

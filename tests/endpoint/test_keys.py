@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import shmbus
 from shmbus import Endpoint, Message, errors, events
+from shmbus.endpoint.subscribing import Subscribing
 from shmbus.shared import keys
 from shmbus.testing import Attach, MakeRecorder, eventually
 
@@ -232,6 +233,17 @@ def test_members_must_agree_about_the_key(bus: shmbus.Bus, attach: Attach) -> No
         second.subscribe("job.*", group="others", key="job.{id}")
     join(second)
     assert len(bus.route("order.1.x").receivers) == 2
+
+
+def test_a_member_that_a_later_dispatcher_refused_is_shown(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join(attach("first"))
+    late = attach("late")
+    monkeypatch.setattr(Subscribing, "_check_refused", lambda *_: None)  # nobody was there to ask
+    late.subscribe("order.*.>", group="workers")
+    (note,) = (e.note for e in bus.endpoints() if e.name == "late")
+    assert note.startswith("nothing comes to it for order.*.> in group workers")
 
 
 def test_python_and_the_dispatcher_agree_about_owners(bus: shmbus.Bus, attach: Attach) -> None:

@@ -66,6 +66,7 @@ def test_describe_says_everything_of_a_bus_or_an_endpoint(
     bus: shmbus.Bus, worker: shmbus.Endpoint, shmbus_command: Command
 ) -> None:
     worker.on_match("token.>", lambda receivers: None)
+    worker.subscribe("line.*", print, group="books", key="line.{id}")
     ran = shmbus_command("describe", "-b", bus.name)
     assert "rings" in ran.out
     assert "index.query" in ran.out
@@ -73,6 +74,8 @@ def test_describe_says_everything_of_a_bus_or_an_endpoint(
     assert "handles index.query" in ran.out
     assert "subscribes buffer.*.changed, group tokenisers" in ran.out
     assert "is told of receivers of token.>" in ran.out
+    assert "subscribes line.*, group books, key line.{*}" in ran.out
+    assert "owns the key of line.{*}" in shmbus_command("route", "-b", bus.name, "line.1").out
     ran = shmbus_command("describe", "-b", bus.name, "indexer", "--json")
     assert ran.json["name"] == "indexer"
     ran = shmbus_command("describe", "-b", bus.name, "nobody")
