@@ -73,6 +73,7 @@ async def test_an_asynchronous_callback_gets_the_newest_when_it_is_free(attach: 
             await asyncio.sleep(0.001)
         for n in range(1, 200):
             await source.publish("x", n)
+            await asyncio.sleep(0)
         await settled(here.bus, "source")
         go_on.set()
         while seen[-1] != 199:

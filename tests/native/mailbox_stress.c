@@ -78,7 +78,7 @@ int main(int argc, char **argv)
     f->bus = &bus;
     struct dp_port *owner = &f->ports[0];
     *owner = (struct dp_port){.generation = 1, .state = SB_ROW_LIVE, .up = &up, .down = &down};
-    owner->in[SB_DATA].capacity = 8192;
+    owner->in[SB_DATA].capacity = 4096; /* so that cells run out */
     struct sb_interest wish = {.id = 7, .depth = DEPTH, .flags = seed & 1 ? SB_LATEST : SB_DROP_OLDEST};
     CHECK((box = dp_make_mailbox(f, owner, &wish, "")));
     e = (struct ep_endpoint){.up = &up, .down = &down};
