@@ -220,6 +220,23 @@ TEST(a_value_that_waits_to_be_delivered_comes_once_to_who_comes_meanwhile)
     close_world(w);
 }
 
+TEST(a_value_that_waits_for_its_only_receiver_is_kept_once)
+{
+    struct world *w = new_world();
+    struct peer *source = join(w, "source"), *full = join_sized(w, "full", (struct size){.data_in = 1024});
+    char text[150];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    subscribe(full, "a");
+    for (int i = 0; i < 5; i++)
+        retain(source, "a", text);
+    settle(w);
+    CHECK(!dp_all_forwarded(&w->f->ports[source->slot]));
+    advance(w, SECOND / 2); /* it is looked at again and again */
+    EQUAL(rb_load(&w->bus->retained_last), 5);
+    close_world(w);
+}
+
 TEST(what_came_for_one_that_catches_up_is_lost_where_it_dies)
 {
     struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 1 << 16});

@@ -59,6 +59,7 @@ def traffic(health: Health) -> Text:
         (number(health.dead_letters), "bold red" if health.dead_letters else ""),
         "  deaths ",
         (number(sum(health.deaths.values())), "bold yellow" if health.deaths else ""),
+        f"  kept {number(health.retained)}" if health.retained else "",
     )
 
 

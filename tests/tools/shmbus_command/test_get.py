@@ -1,0 +1,72 @@
+"""get: the values that a bus keeps, from the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus.testing import Attach, eventually
+
+from .conftest import Ran
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def kept(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    source.publish("state.door", "open", retain=True)
+    source.publish("state.raw", b"\x00\xff", retain=True)
+    source.publish("state.door", {"open": False}, retain=True)
+    eventually(lambda: bus.info().retained == 3)
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("kept")
+def test_the_values_of_the_types_that_match_are_printed_in_their_order(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("get", "-b", bus.name, "state.door")
+    assert (ran.code, ran.err) == (0, "")
+    first, second = ran.out.splitlines()
+    assert first.split(" ", 1)[1] == 'state.door source "open"'
+    assert second.split(" ", 1)[1] == 'state.door source {"open":false}'
+
+
+@pytest.mark.usefixtures("kept")
+def test_as_json_they_say_who_published_them_and_when(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("get", "-b", bus.name, "--json")
+    door, raw, _ = (msgspec.json.decode(line) for line in ran.out.splitlines())
+    assert (door["type"], door["source"], door["payload"]) == ("state.door", "source", "open")
+    assert door["number"] < raw["number"]
+    assert (raw["payload"], raw["payload_base64"]) == (None, "AP8=")
+
+
+@pytest.mark.usefixtures("kept")
+def test_raw_they_are_payloads_and_nothing_else(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    ran = shmbus_command("get", "-b", bus.name, "state.door", "--raw", "-D", "\\n")
+    assert ran.out == 'open\n{"open":false}\n'
+
+
+def test_where_there_is_none_the_exit_code_is_1(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    ran = shmbus_command("get", "-b", bus.name, "state.>")
+    assert (ran.code, ran.out) == (1, "")
+    assert "keeps no value of a type that state.> matches" in ran.err
+    ran = shmbus_command("get", "-b", bus.name, "--json")
+    assert (ran.code, ran.out, ran.err) == (1, "", "")
+
+
+@pytest.mark.usefixtures("kept")
+def test_mem_and_describe_tell_of_them(bus: shmbus.Bus, shmbus_command: Command) -> None:
+    assert "values that are kept" in shmbus_command("mem", bus.name).out
+    described = shmbus_command("describe", "-b", bus.name).out
+    assert "3 values, 10 of a type at most; 768 B of 64 MiB; 0 evicted" in described
+    with bus.attach("late") as late:
+        late.subscribe("state.>", history=4)
+        described = shmbus_command("describe", "late", "-b", bus.name).out
+        assert "subscribes state.>, 4 of what was kept first" in described
