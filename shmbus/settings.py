@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from .errors import InvalidSetting
-from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE
+from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE, URGENT_BYTES
 
 PAGE = 4096
 KIB = 1024
@@ -252,7 +252,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of /dev/shm that one endpoint takes, approximately: its rings and its tables."""
         # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
         tables = 9 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
-        return self.in_bytes + self.out_bytes + 2 * self.reply_bytes + _pages(tables)
+        rings = self.in_bytes + self.out_bytes + 2 * self.reply_bytes + URGENT_BYTES
+        return rings + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000123AA0B28
+LAYOUT = 0x000000015F83FFE1
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -65,8 +65,6 @@ LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived fro
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring
 LIMITS = 64  # messages at a time whose handlers may take so long and no longer
-RINGS_IN = 3  # to an endpoint
-URGENT_BYTES = 65536  # of the incoming ring for what is urgent
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 WAITING = 16  # interests with history of one endpoint that wait for their turn
 CHUNKS = 64  # segments with cells

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
-from shmbus.limits import RINGS
+from shmbus.limits import RINGS, RINGS_IN
 from shmbus.shared import _kernel, layout, names
 
 from .facts import Clock, Counts, EndpointInfo, Losses, Mailbox, Overdue, Ring, State
@@ -60,7 +60,7 @@ _IN_UP = Numbers(
     *(f"{way}_{kind}" for way in ("sent", "received") for kind in Counts.__struct_fields__),
     *_of_rings("outgoing", RINGS, "head", "high"),
     *(f"outgoing.0.interests_{what}" for what in ("version", "serial")),
-    *(f"incoming.{ring}.tail" for ring in range(layout.RINGS_IN)),
+    *(f"incoming.{ring}.tail" for ring in range(RINGS_IN)),
     *(f"incoming.{ring}.taken_count" for ring in _MESSAGES),
     *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers", "event"),
     *("pending_count", "pending_offset"),
@@ -69,7 +69,7 @@ _IN_DOWN = Numbers(
     layout.DOWN,
     *_OF_DOWN,
     "lost",
-    *_of_rings("incoming", layout.RINGS_IN, "head", "high", "reclaim"),
+    *_of_rings("incoming", RINGS_IN, "head", "high", "reclaim"),
     *(f"incoming.{ring}.delivered" for ring in _MESSAGES),
     "interests_seen",
     "refused",

@@ -657,14 +657,25 @@ async def test_who_takes_parts_that_are_there_lets_others_have_their_turn(
 
 
 async def test_more_generators_than_go_on_in_a_turn_come_to_their_end(attach: AioAttach) -> None:
-    async with attach("server") as server, attach("client") as client:
+    async with attach("server", concurrency=1) as server, attach("client") as client:
+        at_work, finish = asyncio.Event(), asyncio.Event()
 
         @server.handle("slow")
         def slow(message: shmbus.Message) -> Iterator[int]:
-            for number in range(3):
-                time.sleep(0.0012)
+            for number in range(4):
                 yield number
+                time.sleep(0.0012)
+
+        @server.handle("block")  # meanwhile no message is taken
+        async def block(message: shmbus.Message) -> None:
+            at_work.set()
+            await finish.wait()
 
         server.start()
-        got = await asyncio.gather(*(_all(client.stream("slow")) for _ in range(20)))
-        assert got == [[0, 1, 2]] * 20
+        streams = [client.stream("slow") for _ in range(20)]
+        assert [(await anext(stream)).payload for stream in streams] == [0] * 20
+        blocked = asyncio.create_task(client.request("block"))
+        await at_work.wait()
+        assert await asyncio.gather(*map(_all, streams)) == [[1, 2, 3]] * 20
+        finish.set()
+        await blocked

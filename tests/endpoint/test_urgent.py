@@ -90,10 +90,10 @@ def test_an_urgent_event_must_be_small(bus: shmbus.Bus, attach: Attach) -> None:
     batch.publish("x", b"", urgent=True)
     for index, publish in ((None, source.publish), (1, batch.publish)):
         with pytest.raises(errors.MessageTooLarge, match="without urgent=True") as caught:
-            publish("x", bytes(16384), urgent=True)
+            publish("x", bytes(2048), urgent=True)
         error = caught.value
-        assert (error.setting, error.index, error.size) == ("urgent", index, 16384)
-        assert 16000 < error.limit < 16384
+        assert (error.setting, error.index, error.size) == ("urgent", index, 2048)
+        assert 1900 < error.limit < 2048
         publish("x", bytes(error.limit), urgent=True)
     batch.flush()
     assert [len(p) for p in payloads(sink, 3)] == [0, error.limit, error.limit]

@@ -56,6 +56,8 @@ LIMITS = (
     "SB_OWN_MAILBOXES",
     "SB_REQUEST_RESERVE",
     "SB_RINGS",
+    "SB_RINGS_IN",
+    "SB_URGENT_BYTES",
 )
 
 DO_NOT_EDIT = "Written by tools/build/layout.py from the headers; do not edit."

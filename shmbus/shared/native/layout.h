@@ -34,7 +34,7 @@ enum sb_segment_kind {
 #define SB_LIMITS 64u   /* messages at a time whose handlers may take so long and no longer */
 #define SB_RINGS 2      /* from an endpoint */
 #define SB_RINGS_IN 3   /* to an endpoint */
-#define SB_URGENT_BYTES 65536u /* of the incoming ring for what is urgent */
+#define SB_URGENT_BYTES 8192u /* of the incoming ring for what is urgent */
 #define SB_MAX_SLOTS 1024u
 #define SB_BACKLOGS 64u /* at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named */
 #define SB_WAITING 16u   /* interests with history of one endpoint that wait for their turn */

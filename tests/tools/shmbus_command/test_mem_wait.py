@@ -48,7 +48,7 @@ def test_mem_says_who_holds_how_much(bus: shmbus.Bus, shmbus_command: Command) -
         assert rings == {
             "incoming": 65536,
             "incoming_replies": 16384,
-            "incoming_urgent": 65536,
+            "incoming_urgent": 8192,
             "outgoing": 32768,
             "outgoing_replies": 16384,
         }
