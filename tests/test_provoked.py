@@ -488,6 +488,7 @@ def test_a_request_without_its_reply_in_time(bus_process: BusProcess, attach: At
         stopped=True,
         inherited=None,
         sent=True,
+        parts=0,
     ):
         client.request("x", timeout=0.05)
     bus_process.resume()
