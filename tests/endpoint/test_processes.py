@@ -65,10 +65,13 @@ calls = {
     "batch": lambda: ep.batch(),
     "bus": lambda: ep.bus.endpoints(),
     "drain": lambda: ep.drain(0),
+    "gather": lambda: ep.gather("x"),
     "handle": lambda: ep.handle("handled", print),
+    "matched": lambda: ep.matched("x"),
     "native_address": lambda: ep.native_address,
     "offer": lambda: ep.offer(Calculator(), "calc"),
     "client": lambda: ep.client(Calculator, "calc"),
+    "on_match": lambda: ep.on_match("x", print),
     "on_death": lambda: ep.on_death("anybody", print),
     "publish": lambda: ep.publish("x"),
     "publish_many": lambda: ep.publish_many([("x", 1)]),
@@ -81,6 +84,8 @@ calls = {
     "run": lambda: ep.run(),
     "send": lambda: ep.send("x"),
     "start": lambda: ep.start(),
+    "stream": lambda: ep.stream("x"),
+    "a stream": lambda: next(stream),
     "subscribe": lambda: ep.subscribe("x"),
     "tap": lambda: ep.tap(),
     "wait_for": lambda: ep.wait_for("x", timeout=0),
@@ -115,6 +120,7 @@ with shmbus.serve(NAME) as bus, bus.attach("parent") as ep:
     asked = ep.request_async("handled", timeout=60)
     assert taken.wait(60)
     message = kept[0]
+    stream = ep.stream("handled", timeout=60)
     warnings.simplefilter("ignore")  # from 3.12 on, of forking beside threads
     public = {name for name in dir(ep) if not name.startswith("_")}
     print(sorted(public - calls.keys() - harmless), flush=True)
