@@ -153,6 +153,7 @@ cdef extern from "shmbus/endpoint/native/mailbox.h" nogil:
     bint ep_open_mailbox(ep_endpoint *, uint32_t, uint64_t, const sb_mailbox *, uint64_t)
     void ep_close_mailbox(ep_endpoint *, uint32_t)
     uint32_t ep_next_mail(ep_endpoint *, sb_record *, bint)
+    void ep_take_mail(ep_endpoint *, uint32_t)
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     enum:

@@ -420,7 +420,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint8_t id[16]
         char type[256]
     struct sb_had:
+        rb_word interest
+        rb_word whom
         rb_word received
+        rb_word lost_before
         rb_word lost
     struct sb_pending:
         uint8_t id[16]
@@ -470,7 +473,6 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word let_go
         rb_word let_go_unkept
         rb_word watcher
-        rb_word mailbox_lost
         sb_had had[32]
         sb_held_entry held[64]
         sb_let_go kept[16]

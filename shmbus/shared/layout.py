@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000015F83FFE1
+LAYOUT = 0x00000001471692F4
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -621,9 +621,12 @@ LIMITED = _structure(
 )
 
 HAD = _structure(
-    16,
-    ("received", "<u8", 0),
-    ("lost", "<u8", 8),
+    40,
+    ("interest", "<u8", 0),
+    ("whom", "<u8", 8),
+    ("received", "<u8", 16),
+    ("lost_before", "<u8", 24),
+    ("lost", "<u8", 32),
 )
 
 PENDING = _structure(
@@ -634,7 +637,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    30848,
+    31552,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -678,12 +681,11 @@ UP = _structure(
     ("let_go", "<u8", 1016),
     ("let_go_unkept", "<u8", 1024),
     ("watcher", "<u8", 1032),
-    ("mailbox_lost", "<u8", 1088),
-    ("had", (HAD, 32), 1096),
-    ("held", (HELD_ENTRY, 64), 1664),
-    ("kept", (LET_GO, 16), 3712),
-    ("limits", ("<u8", 64), 10880),
-    ("limited", (LIMITED, 64), 11392),
+    ("had", (HAD, 32), 1088),
+    ("held", (HELD_ENTRY, 64), 2368),
+    ("kept", (LET_GO, 16), 4416),
+    ("limits", ("<u8", 64), 11584),
+    ("limited", (LIMITED, 64), 12096),
 )
 
 DOWN_INCOMING = _structure(

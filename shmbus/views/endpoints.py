@@ -19,7 +19,7 @@ from ringbuf._kernel import Mapping
 from shmbus.limits import RINGS, RINGS_IN
 from shmbus.shared import _kernel, layout, names
 
-from .facts import Clock, Counts, EndpointInfo, Losses, Mailbox, Overdue, Ring, State
+from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
 from .interest_log import InterestLog
 from .mailboxes import Mailboxes
 from .memory import Numbers, copy_of, open_segment, table
@@ -155,8 +155,8 @@ class EndpointView:
             for ring in _MESSAGES
         )
         pending = self._pending(mine)
-        mailboxes = self.mailboxes.look(down["mailbox"], up["had"]) if down["mailbox"].any() else ()
-        dropped = max(_dropped(up, mailboxes) - int(down["mailbox_lost"]), 0)
+        mailboxes, unseen = self.mailboxes.look(down["mailbox"], up["had"])
+        dropped = max(int(up["had"]["lost"].sum()) + unseen - int(down["mailbox_lost"]), 0)
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,
@@ -334,12 +334,6 @@ _RINGS_OUT = (_lane_out(0), _lane_out(1))
 
 def _counts(up: Found, way: str) -> Counts:
     return Counts(**{kind: up[f"{way}_{kind}"] for kind in Counts.__struct_fields__})
-
-
-def _dropped(up: Any, mailboxes: tuple[Mailbox, ...]) -> int:
-    """What it has lost in mailboxes: those that it had, and those that it has."""
-    known = int(up["mailbox_lost"])
-    return known + sum(box.lost for box in mailboxes) - int(up["had"]["lost"].sum())
 
 
 def _held(held: NDArray[np.void]) -> int:

@@ -26,18 +26,20 @@ class Mailboxes:
         self._bus = bus
         self._known: dict[int, Mapping] = {}
 
-    def look(self, down: Any, had: Any) -> tuple[Mailbox, ...]:
+    def look(self, down: Any, had: Any) -> tuple[tuple[Mailbox, ...], int]:
         """All that there are, by what the dispatcher says of them (``down``) and the endpoint
-        (``had``)."""
+        (``had``); and how many messages were written over that the endpoint has not missed yet."""
         known, self._known = self._known, {}
-        found = []
+        found, unseen = [], 0
         for index in np.flatnonzero(down).tolist():
             whom = int(down[index])
             memory = known.get(whom) or (self._open(whom) if whom >= _MADE else None)
             if memory is not None:
                 self._known[whom] = memory
-                found.append(_mailbox(memory, had[index]))
-        return tuple(found)
+                box, more = _mailbox(memory, had[index], whom)
+                found.append(box)
+                unseen += more
+        return tuple(found), unseen
 
     def _open(self, whom: int) -> Mapping | None:
         name = self._bus.mailbox(*_kernel.unpack_whom(whom))
@@ -47,14 +49,16 @@ class Mailboxes:
             return None
 
 
-def _mailbox(memory: Mapping, had: Any) -> Mailbox:
+def _mailbox(memory: Mapping, had: Any, whom: int) -> tuple[Mailbox, int]:
     copy = copy_of(memory, layout.MAILBOX)
     entries = table(memory, copy["depth"], copy["entries_offset"], layout.MAIL)
     there = int(np.count_nonzero(entries["number"]))
-    came, received = int(copy["down"]["incoming"][0]["head"]), int(had["received"])
-    left = max(came - received - int(had["lost"]), 0)  # it waits, or was written over since
+    came, received, lost = int(copy["down"]["incoming"][0]["head"]), 0, 0
+    if int(had["whom"]) == whom:  # else it is not mapped yet
+        received, lost = int(had["received"]), int(had["lost"]) - int(had["lost_before"])
+    left = max(came - received - lost, 0)  # it waits, or was written over since
     waiting = min(there, left)
-    return Mailbox(
+    box = Mailbox(
         pattern=layout.text(copy["pattern"]),
         overflow="latest" if copy["latest"] else "drop_oldest",
         depth=int(copy["depth"]),
@@ -63,5 +67,6 @@ def _mailbox(memory: Mapping, had: Any) -> Mailbox:
         came=came,
         received=received,
         waiting=waiting,
-        lost=int(had["lost"]) + left - waiting,
+        lost=lost + left - waiting,
     )
+    return box, left - waiting

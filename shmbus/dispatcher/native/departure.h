@@ -416,18 +416,29 @@ static inline bool dp_all_forwarded(const struct dp_port *port)
     return dp_ring_empty(port, SB_DATA) && dp_ring_empty(port, SB_REPLIES);
 }
 
+/* What came for a mailbox that its endpoint wants, and was not taken, nor counted by it as lost. */
+static inline uint64_t dp_untaken(const struct dp_port *port, const struct dp_port *box)
+{
+    const struct sb_had *had = &port->up->had[box->owner_index];
+    uint64_t came = box->in[SB_DATA].published, known = 0;
+    if (rb_load(&had->interest) != box->alone)
+        return 0;
+    if (rb_load(&had->whom) == dp_whom_of(box))
+        known = rb_load(&had->received) + rb_load(&had->lost) - rb_load(&had->lost_before);
+    return came > known ? came - known : 0;
+}
+
 /* What came for its mailboxes and it has not taken is lost, as it chose; and so is what it said of those it had closed.
  * The journal ties that to no record, but to how many are counted so far. */
 static inline void dp_end_mailboxes(struct dp_forwarder *f, struct dp_port *port)
 {
     rb_word *counted = &port->down->mailbox_lost;
-    uint64_t lost = rb_load(&port->up->mailbox_lost), most = rb_load(&f->bus->routed);
+    uint64_t lost = 0, most = rb_load(&f->bus->routed);
     uint32_t index = 0;
-    for (struct dp_port *box; (box = dp_next_mailbox(f, port, &index));) {
-        const struct sb_had *had = &port->up->had[box->owner_index];
-        uint64_t came = box->in[SB_DATA].published, known = rb_load(&had->received) + rb_load(&had->lost);
-        lost += came > known ? came - known : 0;
-    }
+    for (uint32_t i = 0; i < SB_OWN_MAILBOXES; i++)
+        lost += rb_load(&port->up->had[i].lost);
+    for (struct dp_port *box; (box = dp_next_mailbox(f, port, &index));)
+        lost += dp_untaken(port, box);
     if (lost > most)
         lost = most; /* it writes nonsense */
     if (lost > rb_load(counted)) {

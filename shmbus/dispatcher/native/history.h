@@ -255,7 +255,7 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
     enum dp_leaving first = DP_LEAVES;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
     run->count = 0;
-    run->returned = false;
+    run->returned = run->urgent = false;
     dp_choose_one(&run->targets, to->slot, SB_PLAIN);
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];

@@ -460,7 +460,7 @@ static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_
     memory->down.slot = SB_FIRST_MAILBOX + index;
     memory->down.generation = generation;
     rb_store(&memory->down.todo.from, SB_NOWHERE);
-    for (int r = 0; r < SB_RINGS; r++)
+    for (int r = 0; r < SB_RINGS_IN; r++)
         rb_store(&memory->down.incoming[r].need, SB_NO_NEED);
     memory->owner = dp_whom_of(owner);
     memory->interest = e->id;

@@ -126,6 +126,7 @@ cdef class Inbox:
             if box != SB_OWN_MAILBOXES:
                 position = SB_NOWHERE
                 lost = header.lost
+                ep_take_mail(e, box)
                 rb_add(&e.up.received_events, 1)
             else:
                 position = ep_take(e, &header, hold)

@@ -5,7 +5,7 @@
  *   ep_mail_unmapped      one that is to be mapped (anew)
  *   ep_mail_waits         is there something to take?
  *   ep_mail_wants         for which of them the event is to be written
- *   ep_next_mail          the next message is taken, where it is the mailboxes' turn
+ *   ep_next_mail          the next message, where it is the mailboxes' turn; ep_take_mail: it is taken
  *
  * Messages of one mailbox are numbered. With DROP_OLDEST they are taken in that order, so what is lost shows by the next
  * number. With LATEST an entry is there for each type, and is taken in rounds: those that wait when a round begins, the one
@@ -40,7 +40,9 @@ struct ep_mailbox {
     uint64_t *taken;                    /* LATEST: by entry, the number that was taken last; else NULL */
     struct ep_waiting *round;
     uint32_t round_count, round_next;
+    struct ep_waiting copied;           /* stands in the endpoint's `mail` */
     uint64_t received, lost, lost_told; /* by message.lost */
+    uint64_t lost_before;               /* in others that had this index */
     enum ep_mail_state state;
 };
 
@@ -113,11 +115,22 @@ static inline bool ep_begin_mailbox(struct ep_endpoint *e, uint32_t index, uint6
         return false;
     box->interest = interest;
     box->state = state;
-    rb_store(&e->up->had[index].received, 0);
-    rb_store(&e->up->had[index].lost, 0);
+    rb_store(&e->up->had[index].interest, interest);
     e->mailboxes[index] = box;
     e->mailbox_count++;
     return true;
+}
+
+/* From now on `had` is about this one. Killed meanwhile, it is about none, and what was lost before stays counted. */
+static inline void ep_begin_had(struct ep_endpoint *e, uint32_t index, uint64_t whom)
+{
+    struct sb_had *had = &e->up->had[index];
+    e->mailboxes[index]->lost_before = rb_load(&had->lost);
+    rb_store(&had->whom, 0);
+    rb_store_release(&had->received, 0);
+    rb_store(&had->lost_before, rb_load(&had->lost));
+    RB_FAIL("mailbox.begun");
+    rb_store_release(&had->whom, whom);
 }
 
 /* `memory` is the segment that `whom` names, NULL: there is none, of `size` bytes. False: no memory. */
@@ -127,8 +140,7 @@ static inline bool ep_open_mailbox(struct ep_endpoint *e, uint32_t index, uint64
     struct ep_mailbox *box = e->mailboxes[index];
     ep_forget_mail(box);
     box->whom = whom;
-    rb_store(&e->up->had[index].received, 0);
-    rb_store(&e->up->had[index].lost, 0);
+    ep_begin_had(e, index, whom);
     if (!memory || memory->interest != box->interest || !memory->depth || memory->depth > SB_MAX_DEPTH ||
         memory->entries_offset > size || memory->depth > (size - memory->entries_offset) / sizeof *box->entries ||
         memory->cells_offset > size || memory->cell_count > (size - memory->cells_offset) / sizeof *box->cells)
@@ -150,7 +162,7 @@ static inline bool ep_open_mailbox(struct ep_endpoint *e, uint32_t index, uint64
     return true;
 }
 
-static inline void ep_close_mailbox(struct ep_endpoint *e, uint32_t index)
+static inline void ep_free_mailbox(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_mailbox *box = e->mailboxes[index];
     if (!box)
@@ -161,10 +173,19 @@ static inline void ep_close_mailbox(struct ep_endpoint *e, uint32_t index)
     e->mailbox_count--;
 }
 
+/* What is left there is not lost: nobody wants it. */
+static inline void ep_close_mailbox(struct ep_endpoint *e, uint32_t index)
+{
+    if (e->mailboxes[index])
+        rb_store(&e->up->had[index].interest, 0);
+    ep_free_mailbox(e, index);
+}
+
+/* The endpoint ends. What it has not taken is lost. */
 static inline void ep_close_mailboxes(struct ep_endpoint *e)
 {
     for (uint32_t i = 0; i < SB_OWN_MAILBOXES; i++)
-        ep_close_mailbox(e, i);
+        ep_free_mailbox(e, i);
     free(e->mail);
     e->mail = NULL;
     e->mail_space = 0;
@@ -215,9 +236,8 @@ static inline void ep_count_lost(struct ep_endpoint *e, uint32_t index, uint64_t
     struct ep_mailbox *box = e->mailboxes[index];
     if (lost <= box->lost)
         return;
-    rb_add(&e->up->mailbox_lost, lost - box->lost);
     box->lost = lost;
-    rb_store(&e->up->had[index].lost, lost);
+    rb_store(&e->up->had[index].lost, box->lost_before + lost);
 }
 
 static inline int ep_by_number(const void *one, const void *other)
@@ -249,12 +269,12 @@ static inline uint64_t ep_next_latest(struct ep_endpoint *e, uint32_t index)
     struct ep_mailbox *box = e->mailboxes[index];
     if (box->round_next == box->round_count)
         ep_begin_round(e, index);
-    while (box->round_next < box->round_count) {
-        const struct ep_waiting *next = &box->round[box->round_next++];
+    for (; box->round_next < box->round_count; box->round_next++) {
+        uint32_t entry = box->round[box->round_next].entry;
         for (int tries = 0; tries < 4; tries++) {
-            uint64_t number = ep_copy_mail(e, box, next->entry);
-            if (number > box->taken[next->entry]) {
-                box->taken[next->entry] = number;
+            uint64_t number = ep_copy_mail(e, box, entry);
+            if (number > box->taken[entry]) {
+                box->copied = (struct ep_waiting){number, entry};
                 return number;
             }
         }
@@ -273,14 +293,36 @@ static inline uint64_t ep_next_oldest(struct ep_endpoint *e, uint32_t index)
     for (; number <= head; number++)
         if (ep_copy_mail(e, box, (uint32_t)((number - 1) % box->depth)) == number)
             break;
-    box->seen = number <= head ? number : head;
+    box->seen = number - 1;
+    box->copied.number = number;
     ep_count_lost(e, index, number - 1 - box->received);
     return number <= head ? number : 0;
 }
 
-/* The next message of any of them, in e->mail, with the header as its endpoint wants it; its index, or
- * SB_OWN_MAILBOXES: there is none. It is taken: how many were lost before it stands in the header. */
-static inline uint32_t ep_take_mail(struct ep_endpoint *e, struct sb_record *header)
+/* What was copied does not come again. */
+static inline void ep_pass_mail(struct ep_mailbox *box)
+{
+    if (box->taken) {
+        box->taken[box->copied.entry] = box->copied.number;
+        box->round_next++;
+    } else {
+        box->seen = box->copied.number;
+    }
+}
+
+/* What ep_peek_mail found in this mailbox is taken. */
+static inline void ep_take_mail(struct ep_endpoint *e, uint32_t index)
+{
+    struct ep_mailbox *box = e->mailboxes[index];
+    ep_pass_mail(box);
+    box->lost_told = box->lost;
+    rb_store(&e->up->had[index].received, ++box->received);
+    e->mailbox_turn = index + 1;
+}
+
+/* The next message of any of them, in e->mail, with the header as its endpoint wants it, in which stands how many were
+ * lost before it; the index of its mailbox, or SB_OWN_MAILBOXES: there is none. */
+static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *header)
 {
     for (uint32_t n = 0; n < SB_OWN_MAILBOXES; n++) {
         uint32_t index = (e->mailbox_turn + n) % SB_OWN_MAILBOXES;
@@ -290,24 +332,23 @@ static inline uint32_t ep_take_mail(struct ep_endpoint *e, struct sb_record *hea
         if (!(box->taken ? ep_next_latest(e, index) : ep_next_oldest(e, index)))
             continue;
         memcpy(header, e->mail, sizeof *header);
-        if (!sb_record_sound(header) || header->length > e->mail_space)
+        if (!sb_record_sound(header) || header->length > e->mail_space) {
+            ep_pass_mail(box);
             continue;
+        }
         header->lost = (uint32_t)(box->lost - box->lost_told);
-        box->lost_told = box->lost;
-        rb_store(&e->up->had[index].received, ++box->received);
-        e->mailbox_turn = index + 1;
         return index;
     }
     return SB_OWN_MAILBOXES;
 }
 
 /* Mailboxes and the ring take turns, after what is urgent: `ring_dry` where the rings have nothing, else before they are
- * asked. As ep_take_mail. */
+ * asked. As ep_peek_mail. */
 static inline uint32_t ep_next_mail(struct ep_endpoint *e, struct sb_record *header, bool ring_dry)
 {
     const struct rb_consumer *urgent = &e->in[SB_URGENT_EVENTS];
     if (!e->mailbox_count || !(ring_dry || e->mail_first) || rb_load_acquire(urgent->head) != urgent->next)
         return SB_OWN_MAILBOXES;
     e->mail_first = false;
-    return ep_take_mail(e, header);
+    return ep_peek_mail(e, header);
 }

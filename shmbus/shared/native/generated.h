@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000015f83ffe1ull
+#define SB_LAYOUT 0x00000001471692f4ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -257,16 +257,19 @@ SB_FIELD(sb_limited, type_length, 24, 8);
 SB_FIELD(sb_limited, id, 32, 16);
 SB_FIELD(sb_limited, type, 48, 256);
 
-_Static_assert(sizeof(struct sb_had) == 16, "sb_had");
-SB_FIELD(sb_had, received, 0, 8);
-SB_FIELD(sb_had, lost, 8, 8);
+_Static_assert(sizeof(struct sb_had) == 40, "sb_had");
+SB_FIELD(sb_had, interest, 0, 8);
+SB_FIELD(sb_had, whom, 8, 8);
+SB_FIELD(sb_had, received, 16, 8);
+SB_FIELD(sb_had, lost_before, 24, 8);
+SB_FIELD(sb_had, lost, 32, 8);
 
 _Static_assert(sizeof(struct sb_pending) == 32, "sb_pending");
 SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 30848, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 31552, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -310,12 +313,11 @@ SB_FIELD(sb_up, nacked, 1008, 8);
 SB_FIELD(sb_up, let_go, 1016, 8);
 SB_FIELD(sb_up, let_go_unkept, 1024, 8);
 SB_FIELD(sb_up, watcher, 1032, 8);
-SB_FIELD(sb_up, mailbox_lost, 1088, 8);
-SB_FIELD(sb_up, had, 1096, 512);
-SB_FIELD(sb_up, held, 1664, 2048);
-SB_FIELD(sb_up, kept, 3712, 7168);
-SB_FIELD(sb_up, limits, 10880, 512);
-SB_FIELD(sb_up, limited, 11392, 19456);
+SB_FIELD(sb_up, had, 1088, 1280);
+SB_FIELD(sb_up, held, 2368, 2048);
+SB_FIELD(sb_up, kept, 4416, 7168);
+SB_FIELD(sb_up, limits, 11584, 512);
+SB_FIELD(sb_up, limited, 12096, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);

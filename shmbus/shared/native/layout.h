@@ -377,9 +377,12 @@ struct sb_limited {       /* a message whose handler has a limit; written betwee
     char type[SB_MAX_TYPE + 1];
 };
 
-struct sb_had {           /* what an endpoint has had of one mailbox */
+struct sb_had {           /* what an endpoint has had of mailbox i, and of those that were its mailbox i before */
+    rb_word interest;     /* endpoint: whose mailbox i is; 0: it has none */
+    rb_word whom;         /* endpoint: sb_whom() of the one that the next two are about; 0 while it changes */
     rb_word received;     /* endpoint: messages that it took */
-    rb_word lost;         /* endpoint: those that were written over before, as far as it has seen */
+    rb_word lost_before;  /* endpoint: `lost` when that one was mapped */
+    rb_word lost;         /* endpoint: those of all of them that were written over untaken, as far as it has seen */
 };
 
 /* Whether an entry of the table of requests is in use. */
@@ -431,8 +434,7 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
 
-    _Alignas(64) rb_word mailbox_lost;             /* endpoint: `lost` of all mailboxes that it has, or had */
-    struct sb_had had[SB_OWN_MAILBOXES];
+    _Alignas(64) struct sb_had had[SB_OWN_MAILBOXES];
 
     _Alignas(64) struct sb_held_entry held[SB_HELD];
     struct sb_let_go kept[SB_KEPT];
@@ -583,7 +585,7 @@ static inline uint64_t sb_chunk_cells(uint64_t retain_bytes)
 /* MAILBOX -------------------------------------------------------------------------------------------------- */
 
 /* Messages that came are numbered from 1 on. `head` of incoming[SB_DATA] of `down` is the number of the last one that is
- * published, `reclaim` of one that is over the number up to which it is accounted for. */
+ * published; nothing else of the ring is used. */
 struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and cells */
     struct sb_down down;
     uint64_t owner;       /* sb_whom() of the endpoint */
