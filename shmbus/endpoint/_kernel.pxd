@@ -122,6 +122,7 @@ cdef extern from "shmbus/endpoint/native/outflow.h" nogil:
     void ep_end_outflow(ep_endpoint *, ep_outflow *)
     bint ep_can_go_on(const ep_outflow *)
     bint ep_await_credit(ep_endpoint *, ep_outflow *)
+    void ep_await_space(ep_endpoint *, ep_outflow *)
     void ep_make_due(ep_endpoint *, ep_outflow *)
     ep_outflow *ep_next_due(ep_endpoint *)
     void ep_note_broken_off(ep_endpoint *, const uint8_t *)

@@ -360,6 +360,20 @@ TEST(an_outflow_without_credit_is_due_with_credit_or_a_cancel_and_once)
     ep_make_due(&e, &one);
     ep_end_outflow(&e, &one);
     CHECK(ep_next_due(&e) == &two && !ep_next_due(&e));
+    one.aside = true; /* whoever had it has left it, and is to send its end */
+    one.granted = UINT64_MAX;
+    ep_begin_outflow(&e, &one);
+    ep_recall(&e, &one);
+    ep_make_due(&e, &two);
+    ep_make_due(&e, &one); /* once more, by who has found space */
+    CHECK(ep_next_due(&e) == &one && ep_next_due(&e) == &two && !ep_next_due(&e));
+    one.aside = true;
+    ep_recall(&e, &one);
+    ep_await_space(&e, &one);
+    CHECK(!ep_next_due(&e));
+    ep_recall(&e, &one); /* not credit is what it waits for */
+    CHECK(!ep_next_due(&e));
+    ep_end_outflow(&e, &one);
     ep_make_due(&e, &two);
     ep_end_outflow(&e, &two);
     CHECK(!ep_next_due(&e));

@@ -61,7 +61,7 @@ cdef class Giving:
         """Those were all, or the generator has raised: behind the parts goes their end, as soon as there is space."""
         cdef int status = self._outflows._finish(self._flow) if error is None else self._outflows._fail(self._flow, error)
         if status == EP_PART_FULL:
-            self._outflows._full.append(self._flow)
+            self._outflows.await_space(self._flow)
         elif status != EP_PART_SENT:
             self.leave()
         return 0

@@ -561,10 +561,10 @@ cdef class Looped:
             f = outflows.next_due()
             if f is None:
                 break
+            left -= 1
             if f.waiter is not None:
                 wake(f.waiter)
             elif f.generator is not None or f._owes:
-                left -= 1
                 outflows.go_on(f)
         if self._connection.e.due != NULL:
             self.resume()

@@ -144,8 +144,19 @@ cdef class Outflows:
         ep_unlock(self._connection.e)
         return aside
 
+    cdef int await_space(self, Outflow f) except -1:
+        """Its last record has none: look at it again, later."""
+        ep_lock(self._connection.e)
+        ep_await_space(self._connection.e, &f.o)
+        ep_unlock(self._connection.e)
+        if f not in self._full:
+            self._full.append(f)
+        return 0
+
     cdef void make_due(self, Outflow f) noexcept:
-        """Somebody shall go on with it, later."""
+        """Somebody shall go on with it, later, unless it has ended."""
+        if not f._open:
+            return
         ep_lock(self._connection.e)
         ep_flush(self._connection.e)
         ep_make_due(self._connection.e, &f.o)
@@ -183,6 +194,8 @@ cdef class Outflows:
         """Take parts from its generator until it ends, or has to wait, or others shall have their turn: FLOW_ENDED
         and so on. Raises what is no `Exception`, and ends it before."""
         cdef int how
+        if not f._open:
+            return FLOW_ENDED
         f._running = True
         token = PyContextVar_Set(IN_FORCE, deadline_of(f.message))
         try:
@@ -239,7 +252,7 @@ cdef class Outflows:
             if status == EP_PART_TROUBLE:
                 return self._break_off(f)
             if status == EP_PART_FULL and not self._await_space(f):
-                self._full.append(f)
+                self.await_space(f)
                 return FLOW_ASIDE
 
     cdef bint _await_space(self, Outflow f) except -1:
@@ -278,13 +291,10 @@ cdef class Outflows:
 
     cdef int _put_owed(self, Outflow f) except -2:
         """What found no space before."""
-        cdef int status
         if f._owes == SB_PART:
             value = f._owed
-            status = self.put(f, value, False)
-            if status == EP_PART_SENT:
-                f._owes, f._owed = 0, None
-            return status
+            f._owes, f._owed = 0, None
+            return self._put_or_fail(f, value, False)
         return self._put_last(f, f._owed)
 
     cdef int _finish(self, Outflow f) except -2:
@@ -298,7 +308,7 @@ cdef class Outflows:
         return self._put_last(f, self._answers.failure(error))
 
     cdef int _put_last(self, Outflow f, bytes failure) except -2:
-        cdef int status = EP_PART_BROKEN_OFF if self.unwanted(f) else self.put_end(f, failure)
+        cdef int status = EP_PART_BROKEN_OFF if not f._open or self.unwanted(f) else self.put_end(f, failure)
         if status == EP_PART_FULL:
             f._owes, f._owed = SB_END if failure is None else SB_ERROR, failure
         elif status != EP_PART_TROUBLE:

@@ -7,6 +7,7 @@
  *   ep_begin_outflow, ep_end_outflow    from the first part on, to the end or an error
  *   ep_push_part          put a part into the ring, if there is credit
  *   ep_await_credit       put it aside: false if it can go on
+ *   ep_await_space        it waits for space instead, and its owner says when it is due
  *   ep_make_due           another thread, or this one later, shall go on with it
  *   ep_next_due           one that can go on, for the caller to do so
  *   ep_note_credit        a requester has granted more
@@ -31,6 +32,7 @@ struct ep_outflow {
     uint64_t sent, granted; /* bytes of records, since its beginning */
     bool broken_off;       /* its requester has withdrawn the request */
     bool aside;            /* nobody goes on with it until it is due */
+    bool due;              /* it is among those that are */
     void *owner;           /* whoever began it */
     struct ep_outflow *next; /* in its bucket */
     struct ep_outflow *next_due;
@@ -53,6 +55,9 @@ static inline void ep_begin_outflow(struct ep_endpoint *e, struct ep_outflow *o)
 static inline void ep_undue(struct ep_endpoint *e, struct ep_outflow *o)
 {
     struct ep_outflow *last = NULL;
+    if (!o->due)
+        return;
+    o->due = false;
     for (struct ep_outflow **at = &e->due; *at; last = *at, at = &(*at)->next_due)
         if (*at == o) {
             *at = o->next_due;
@@ -85,9 +90,13 @@ static inline struct ep_outflow *ep_find_outflow(struct ep_endpoint *e, const ui
 
 static inline bool ep_can_go_on(const struct ep_outflow *o) { return o->broken_off || o->sent < o->granted; }
 
+/* Once, however many say so before somebody has it. */
 static inline void ep_make_due(struct ep_endpoint *e, struct ep_outflow *o)
 {
     o->aside = false;
+    if (o->due)
+        return;
+    o->due = true;
     o->next_due = NULL;
     if (e->due)
         e->due_last->next_due = o;
@@ -99,8 +108,10 @@ static inline void ep_make_due(struct ep_endpoint *e, struct ep_outflow *o)
 static inline struct ep_outflow *ep_next_due(struct ep_endpoint *e)
 {
     struct ep_outflow *o = e->due;
-    if (o)
+    if (o) {
         e->due = o->next_due;
+        o->due = false;
+    }
     return o;
 }
 
@@ -137,6 +148,13 @@ static inline bool ep_await_credit(struct ep_endpoint *e, struct ep_outflow *o)
     ep_flush(e); /* what its requester is to make room for */
     o->aside = !ep_can_go_on(o);
     return o->aside;
+}
+
+/* Credit or a cancel is not what it waits for any more. */
+static inline void ep_await_space(struct ep_endpoint *e, struct ep_outflow *o)
+{
+    ep_undue(e, o);
+    o->aside = false;
 }
 
 static inline enum ep_part_status ep_push_part(struct ep_endpoint *e, struct ep_outflow *o, const struct ep_message *m,
