@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
+from typing import Any, Literal
 
 import click
 from shmbus_console.messages import envelope, payload_alone, pretty
@@ -29,6 +29,18 @@ from .streaming import receiving_options, stream
     help="Make publishers wait for this subscriber, up to the bus's --block-timeout, instead of "
     "losing events.",
 )
+@click.option(
+    "--history",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="First the last N values of each type that the bus keeps (pub --retain).",
+)
+@click.option(
+    "--latest",
+    is_flag=True,
+    help="Of each type the newest alone: pass over what comes faster than it can be printed.",
+)
 @click.option("--rate", is_flag=True, help="Each second, how many came and how far apart.")
 @raw_options
 def sub(
@@ -39,6 +51,8 @@ def sub(
     wait: float | None,
     group: str | None,
     lossless: bool,
+    history: int,
+    latest: bool,
     rate: bool,
     as_raw: bool,
     delimiter: bytes,
@@ -51,6 +65,14 @@ def sub(
     by default >, which is everything but the bus's own events ('$bus.>').
     """
     refuse_both(as_json, as_raw, delimiter)
+    for option, given in (("--lossless", lossless), ("--group", group), ("--history", history)):
+        if latest and given:
+            raise click.UsageError(f"--latest and {option} exclude each other")
+    if group and history:
+        raise click.UsageError("--group and --history exclude each other")
+    overflow: Literal["latest", "block", "drop_newest"] = (
+        "latest" if latest else "block" if lossless else "drop_newest"
+    )
     meter = Meter(as_json) if rate else None
 
     def each(message: Message[Any]) -> None:
@@ -63,9 +85,7 @@ def sub(
 
     with attach_now(bus, "sub", wait, reconnect=reconnect) as endpoint, usual_end():
         for pattern in patterns or (">",):
-            endpoint.subscribe(
-                pattern, group=group, overflow="block" if lossless else "drop_newest"
-            )
+            endpoint.subscribe(pattern, group=group, overflow=overflow, history=history)
         note("sub", f"subscribed on {endpoint.bus.name}")
         try:
             stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)

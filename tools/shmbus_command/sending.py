@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Unpack
 
 import click
@@ -62,14 +63,31 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @_common
 @seconds_option("--timeout", "5s", help="How long to wait while the ring is full.")
+@click.option(
+    "--retain",
+    is_flag=True,
+    help="Have the bus keep it for who subscribes later (shmbus get); without a payload: let go of "
+    "what it kept.",
+)
+@click.option(
+    "--urgent", is_flag=True, help="Let it overtake what waits at its receivers: 2 KiB at most."
+)
 @_with_payload
-def pub(bus: str | None, type: str, wait: float | None, **given: Unpack[_Given]) -> None:
+def pub(
+    bus: str | None,
+    type: str,
+    wait: float | None,
+    retain: bool,
+    urgent: bool,
+    **given: Unpack[_Given],
+) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
 
     {PAYLOAD}
     """
     with attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
-        _post(endpoint.publish, "published", type, given)
+        publish = partial(endpoint.publish, retain=retain, urgent=urgent)
+        _post(publish, "published", type, given)
 
 
 @click.command()

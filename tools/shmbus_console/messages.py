@@ -86,6 +86,10 @@ def envelope(message: Message[Any]) -> dict[str, Any]:
         document["correlation_id"] = str(message.correlation_id)
     if message.redelivered:
         document["redelivered"], document["attempt"] = True, message.attempt
+    if message.retained:
+        document["retained"] = True
+    if message.urgent:
+        document["urgent"] = True
     if message.lost:
         document["lost"] = message.lost
     return document

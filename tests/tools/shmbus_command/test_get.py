@@ -70,3 +70,27 @@ def test_mem_and_describe_tell_of_them(bus: shmbus.Bus, shmbus_command: Command)
         late.subscribe("state.>", history=4)
         described = shmbus_command("describe", "late", "-b", bus.name).out
         assert "subscribes state.>, 4 of what was kept first" in described
+
+
+def test_what_is_published_to_be_kept_is_had_by_who_subscribes_later(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    for value in ("1", "2"):
+        assert shmbus_command("pub", "-b", bus.name, "state.n", value, "--retain").code == 0
+    eventually(lambda: bus.info().retained == 2)
+    ran = shmbus_command("sub", "-b", bus.name, "state.>", "--history", "1", "-n", "1", "--json")
+    message = msgspec.json.decode(ran.out)
+    assert (message["payload"], message["retained"]) == (2, True)
+    assert shmbus_command("pub", "-b", bus.name, "state.n", "--retain").code == 0
+    eventually(lambda: bus.info().retained == 0)
+
+
+def test_what_a_subscription_cannot_be_at_the_same_time_is_refused(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    for more in ("--lossless", "--group=g", "--history=1"):
+        ran = shmbus_command("sub", "-b", bus.name, "a", "--latest", more)
+        assert ran.code == 2
+        assert "exclude each other" in ran.err
+    assert shmbus_command("sub", "-b", bus.name, "a", "--group=g", "--history=1").code == 2
+    assert shmbus_command("sub", "-b", bus.name, "a", "--latest", "--timeout", "0.1").code == 0
