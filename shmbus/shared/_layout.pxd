@@ -472,6 +472,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word nacked
         rb_word let_go
         rb_word let_go_unkept
+        rb_word let_go_from
         rb_word watcher
         sb_had had[32]
         sb_held_entry held[64]

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001471692F4
+LAYOUT = 0x000000012F3F7527
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -680,7 +680,8 @@ UP = _structure(
     ("nacked", "<u8", 1008),
     ("let_go", "<u8", 1016),
     ("let_go_unkept", "<u8", 1024),
-    ("watcher", "<u8", 1032),
+    ("let_go_from", "<u8", 1032),
+    ("watcher", "<u8", 1040),
     ("had", (HAD, 32), 1088),
     ("held", (HELD_ENTRY, 64), 2368),
     ("kept", (LET_GO, 16), 4416),

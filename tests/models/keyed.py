@@ -14,7 +14,8 @@ The words.  All but the last two lines are the dispatcher's:
     ring[x], wait[x]                        what was delivered to x; the backlog with x's name
     reclaim[x]                              of one that has gone: how far it is handed on, plus 1
     letters                                 messages for which no member was left
-    taken[x], tail[x]                       x's: how many it has begun, and done
+    taken[x], tail[x]                       x's: how many it has begun, and done or let go
+    from[x]                                 x's: the first it has let go and not done, plus 1; or 0
     wants[x], dead[x], done                 x's interest; its death; what was done, by key
 
 The steps:
@@ -27,13 +28,16 @@ The steps:
                      otherwise into wait[the first]
     out of wait[x]   to the latest owner, when all others are done
     handing on       of dead x: to the latest owner, when those are done that came after x
+    x begins         taken[x] += 1. It may let it go: from[x] = taken[x]; tail[x] += 1
+    x is done        from[x] = 0 or tail[x] += 1
     settled          all are done, nothing waits: settled = epoch; whom[x] = 0 of those that left
     a successor      forgets entries of which `joined` or `left` is beyond `epoch`
 
 Why in this order.  All words of a change are stored before `epoch`, which makes it one step for
 whoever comes later.  x is done when its tail, or what is handed on after its death, has reached the
-mark.  The tail counts what is done, not what is begun.  Messages wait under the first owner's name
-since that does not change while anything is unsettled, so all of one key wait in one line.  What a
+mark, and nothing from before it is let go and not done: from[x] is stored before the tail, and
+loaded after it.  The tail counts what is done, not what is begun.
+Messages wait under the first owner's name since that does not change while anything is unsettled, so all of one key wait in one line.  What a
 dead one left is older than what later owners have; so it waits for those, and not they for it.
 
 What is explored: kills of members and of the dispatcher at every step, one that joins at any
@@ -74,6 +78,9 @@ def keyed(
     kills: int = 1,
     mortal: tuple[str, ...] = ("d",),
     fan_out: bool = False,
+    let_go: str = "",
+    let_go_is_in_hand: bool = True,
+    let_go_is_shown_first: bool = True,
     keys_wait: bool = True,
     done_and_not_begun: bool = True,
     others_wait_behind_what_waits: bool = True,
@@ -88,7 +95,7 @@ def keyed(
 ) -> Model:
     """`wants_most`: of each key, the members in the order in which they would own it. `joins` and
     `leaves`: who does that at any moment; `returns`: and comes back. `fan_out`: each message waits
-    for space first."""
+    for space first. `let_go`: who lets go all that it begins."""
     members = "".join(sorted({*"".join(wants_most.values())}))
 
     # What the dispatcher sees ---------------------------------------------------------------------
@@ -105,6 +112,8 @@ def keyed(
         mark = words[f"mark[{x}]"]
         if words[f"dead[{x}]"] and new_ones_wait_for_handing_on:
             return bool(words[f"reclaim[{x}]"] > mark)
+        if let_go_is_in_hand and 0 < words[f"from[{x}]"] <= mark:
+            return False
         return bool(words[f"tail[{x}]" if done_and_not_begun else f"taken[{x}]"] >= mark)
 
     def owners(words: Words, key: str) -> list[str]:
@@ -303,7 +312,18 @@ def keyed(
         return message
 
     def finish(x: str, words: Words) -> bool:
-        count(words, words[f"ring[{x}]"][words[f"tail[{x}]"]])
+        count(words, words[f"ring[{x}]"][words[f"taken[{x}]"] - 1])
+        if x in let_go:
+            words[f"from[{x}]"] = 0
+        else:
+            words[f"tail[{x}]"] += 1
+        return True
+
+    def show(x: str, words: Words) -> bool:
+        words[f"from[{x}]"] = words[f"taken[{x}]"]
+        return True
+
+    def pass_over(x: str, words: Words) -> bool:
         words[f"tail[{x}]"] += 1
         return True
 
@@ -315,6 +335,9 @@ def keyed(
             assert number not in before, f"{key}{number} is begun a second time"
             assert {*range(number)} <= {*before}, f"{key}{number} is begun too early"
             del had, before, key, number
+            if x in let_go:
+                yield letting_go[x][not let_go_is_shown_first]
+                yield letting_go[x][let_go_is_shown_first]
             yield finishing[x]
 
     def what_is_done(words: Words) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -322,6 +345,13 @@ def keyed(
 
     beginning = {x: atomic(f"{x} begins", partial(begin, x)) for x in members}
     finishing = {x: atomic(f"{x} is done", partial(finish, x)) for x in members}
+    letting_go = {
+        x: (
+            atomic(f"{x} shows it", partial(show, x)),
+            atomic(f"{x} lets go", partial(pass_over, x)),
+        )
+        for x in members
+    }
     looking_at_done = atomic("what is done", what_is_done)
 
     def watcher(x: str) -> Program:
@@ -350,7 +380,8 @@ def keyed(
         there = int(x in at_first)
         words |= {f"whom[{x}]": there, f"joined[{x}]": 1, f"left[{x}]": 0, f"mark[{x}]": 0}
         words |= {f"ring[{x}]": (), f"wait[{x}]": (), f"reclaim[{x}]": 0, f"dead[{x}]": 0}
-        words |= {f"taken[{x}]": 0, f"tail[{x}]": 0, f"wants[{x}]": there}
+        words |= {f"taken[{x}]": 0, f"tail[{x}]": 0, f"from[{x}]": 0}
+        words |= {f"wants[{x}]": there}
     programs = {"d": dispatcher} | {x: partial(member, x) for x in members}
     programs |= {f"watcher of {x}": partial(watcher, x) for x in members if x in mortal}
     programs |= {f"{x} joins": partial(joiner, x) for x in joins}

@@ -31,12 +31,15 @@ RIGHT: dict[str, dict[str, Any]] = {
     "one leaves and comes back": LEAVE | {"returns": True},
     "keys of two members go to one that joins": TWO_KEYS
     | {"sent": "k0 j0 k1 j1", "mortal": ("A",)},
+    "messages are let go": JOIN | {"sent": "k0 j0 k1 k2", "let_go": "A"},
     "a fan-out waits for space": BACK | {"fan_out": True, "mortal": ("d", "A")},
 }
 
 WRONG: dict[str, dict[str, Any]] = {
     "nobody waits": JOIN | {"keys_wait": False},
     "begun counts as done": JOIN | {"done_and_not_begun": False},
+    "let go counts as done": JOIN | {"let_go": "A", "let_go_is_in_hand": False},
+    "let go before it is shown": JOIN | {"let_go": "A", "let_go_is_shown_first": False},
     "new ones pass what waits": TWO_KEYS
     | {"sent": "k0 k1 k2", "kills": 0, "others_wait_behind_what_waits": False},
     "the epoch before its members": JOIN | {"epoch_is_stored_last": False},

@@ -654,6 +654,74 @@ TEST(what_is_to_be_given_back_and_was_let_go_unkept_stays_counted)
     close_world(w);
 }
 
+TEST(a_key_moves_though_some_that_were_let_go_are_never_not_in_hand)
+{
+    enum { HAND = SB_KEPT + 8 };
+    struct world *w = new_world();
+    struct peer *p = join(w, "p"), *source = join(w, "source"), *b = join(w, "b");
+    subscribe_keyed(p, "o.*.>", "g", 1, ID);
+    const char *moves = type_of(b, p), *stays = type_of(p, b);
+    struct ep_endpoint e;
+    struct sb_record h;
+    uint64_t hand[3 * HAND];
+    open_endpoint(&e, p);
+    e.hold_limit = 1;
+    for (int i = 0; i < 3 * HAND; i++) {
+        if (i == HAND) {
+            subscribe_keyed(b, "o.*.>", "g", 1, ID);
+            publish(source, moves, "next");
+            settle(w);
+        }
+        publish(source, i < HAND ? moves : stays, "x");
+        settle(w);
+        hand[i] = take_job(&e, &h);
+        if (i < HAND)
+            continue;
+        GETS_NOTHING(b);
+        ep_done(&e, hand[i - HAND]);
+        if (i == 2 * HAND - 1)
+            break;
+    }
+    advance(w, SECOND);
+    GETS(b, "next");
+    CHECK(rb_load(&p->up->let_go_from) > 0 && rb_load(&p->up->let_go_unkept) > 0);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_was_let_go_is_shown_to_be_done_only_when_it_is_in_whatever_order)
+{
+    struct world *w = new_world();
+    struct ep_endpoint e;
+    open_endpoint(&e, join(w, "p"));
+    uint64_t open[32], next = 0, mark = 0, shown;
+    uint32_t count = 0, seed = 1, passed = 0;
+    for (int i = 0; i < 20000; i++) {
+        seed = seed * 1664525 + 1013904223;
+        if (count < 32 && (count < 8 || seed >> 31)) { /* never none */
+            ep_note_let_go(&e, open[count++] = next);
+            next += 8;
+        } else {
+            uint32_t gone = (seed >> 8) % count;
+            ep_note_let_go_done(&e, open[gone]);
+            open[gone] = open[--count];
+        }
+        shown = rb_load(&e.up->let_go_from);
+        for (uint32_t j = 0; j < count; j++)
+            CHECK(shown && shown <= open[j] + 1);
+        if (shown > mark) {
+            mark = next;
+            passed++;
+        }
+    }
+    CHECK(passed > 20);
+    while (count)
+        ep_note_let_go_done(&e, open[--count]);
+    EQUAL(rb_load(&e.up->let_go_from), 0);
+    ep_free(&e);
+    close_world(w);
+}
+
 TEST(a_message_is_given_back_whole_and_a_dead_letter_in_part)
 {
     struct world *w = new_world();

@@ -65,12 +65,8 @@ static inline bool dp_past(struct dp_port *port, uint64_t mark)
     (void)rb_refresh_tail(&port->in[SB_DATA]);
     if (port->in[SB_DATA].tail_seen < mark)
         return false;
-    for (uint32_t i = 0; i < SB_KEPT; i++) { /* stored before the tail passes it, see ep_let_go */
-        uint64_t at = rb_load_acquire(&port->up->kept[i].at);
-        if (at && at <= mark)
-            return false;
-    }
-    return !rb_load(&port->up->let_go_unkept);
+    uint64_t from = rb_load_acquire(&port->up->let_go_from); /* after the tail, see ep_note_let_go */
+    return !from || from > mark;
 }
 
 static inline bool dp_member_done(struct dp_forwarder *f, struct dp_keyed *k, uint32_t i)

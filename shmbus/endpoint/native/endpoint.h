@@ -26,6 +26,10 @@ struct ep_waiter;
 #define EP_CANCELS 1024u /* of the requests that were withdrawn after they came here, so many are remembered */
 #define EP_OUTFLOWS 64u  /* buckets of a table */
 
+struct ep_let_go { /* messages let go and not done: one lies at `from`, or did, the others behind it */
+    uint64_t from, count;
+};
+
 struct ep_endpoint {
     pthread_mutex_t lock;
     uint64_t fork_mark;
@@ -47,6 +51,7 @@ struct ep_endpoint {
 
     struct sb_held_entry *held[SB_HELD]; /* entries in use, in order of position */
     uint32_t held_count, hold_limit;
+    struct ep_let_go let_go[2];         /* those of before and those of since, see ep_note_let_go */
     uint64_t postponed;                 /* messages that are to be given back later */
     uint64_t in_hand;                   /* messages begun and not done */
     uint64_t deferred;                  /* of those, requests that are to be answered later */

@@ -7,7 +7,7 @@
  *   ep_mark_returned      it is given back
  *   ep_postpone, ep_resume    it is to be given back later; it is not any more
  *   ep_unhold_all         at the end, all are done but those that are still to be given back
- *   ep_let_go             the oldest leaves the ring undone
+ *   ep_let_go             the oldest leaves the ring undone; UP.let_go_from says from where on some are undone
  *   ep_set_in_hand        how many were begun and are not done, held or not
  *   ep_set_work_done      how much work was begun and is done
  *   ep_release, ep_release_data     move the tail of an incoming ring
@@ -71,6 +71,29 @@ static inline void ep_unhold(struct ep_endpoint *e, uint32_t i)
         e->held[i] = e->held[i + 1];
 }
 
+/* There is no bound to how many are let go and not done, so they are only counted, in two parts: what is let go while
+ * there are any belongs to the second, which takes the place of the first when all of that are done. So those of before
+ * any position are shown to be done in the end, whatever goes on being let go. */
+static inline void ep_note_let_go(struct ep_endpoint *e, uint64_t position)
+{
+    struct ep_let_go *part = &e->let_go[e->let_go[0].count != 0];
+    if (part->count++ == 0)
+        part->from = position;
+    if (part == &e->let_go[0])
+        rb_store(&e->up->let_go_from, position + 1); /* before the tail passes it, for dp_past */
+}
+
+static inline void ep_note_let_go_done(struct ep_endpoint *e, uint64_t position)
+{
+    struct ep_let_go *part = e->let_go;
+    bool second = part[1].count && position >= part[1].from;
+    if (part[second].count == 0 || --part[second].count || second)
+        return;
+    part[0] = part[1];
+    part[1].count = 0;
+    rb_store_release(&e->up->let_go_from, part[0].count ? part[0].from + 1 : 0);
+}
+
 /* The oldest message held leaves the ring, undone. Its first bytes are kept, so that it is a dead letter if we
  * die; where there is no space for that, the one kept longest is only counted from then on. */
 static inline void ep_let_go(struct ep_endpoint *e)
@@ -93,6 +116,7 @@ static inline void ep_let_go(struct ep_endpoint *e)
     RB_FAIL("take.kept");
     rb_store_release(&kept->at, position + 1);
     rb_add(&e->up->let_go, 1);
+    ep_note_let_go(e, position);
     ep_unhold(e, 0);
 }
 
@@ -182,6 +206,7 @@ static inline void ep_done(struct ep_endpoint *e, uint64_t position)
             ep_release_data(e);
             return;
         }
+    ep_note_let_go_done(e, position);
     for (uint32_t i = 0; i < SB_KEPT; i++)
         if (rb_load(&e->up->kept[i].at) == position + 1) {
             rb_store_release(&e->up->kept[i].at, 0);

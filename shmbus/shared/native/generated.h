@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001471692f4ull
+#define SB_LAYOUT 0x000000012f3f7527ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -312,7 +312,8 @@ SB_FIELD(sb_up, timeouts, 1000, 8);
 SB_FIELD(sb_up, nacked, 1008, 8);
 SB_FIELD(sb_up, let_go, 1016, 8);
 SB_FIELD(sb_up, let_go_unkept, 1024, 8);
-SB_FIELD(sb_up, watcher, 1032, 8);
+SB_FIELD(sb_up, let_go_from, 1032, 8);
+SB_FIELD(sb_up, watcher, 1040, 8);
 SB_FIELD(sb_up, had, 1088, 1280);
 SB_FIELD(sb_up, held, 2368, 2048);
 SB_FIELD(sb_up, kept, 4416, 7168);

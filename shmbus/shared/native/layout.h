@@ -432,6 +432,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word nacked;                                /* endpoint: messages that it gave back for others to have */
     rb_word let_go;                                /* endpoint: held messages that left the ring undone */
     rb_word let_go_unkept;                         /* endpoint: those not done for which `kept` had no space */
+    rb_word let_go_from;                           /* endpoint: of those let go the first that may not be done, its
+                                                    * position plus one; 0: all are done */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
 
     _Alignas(64) struct sb_had had[SB_OWN_MAILBOXES];
