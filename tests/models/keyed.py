@@ -36,9 +36,10 @@ The steps:
 Why in this order.  All words of a change are stored before `epoch`, which makes it one step for
 whoever comes later.  x is done when its tail, or what is handed on after its death, has reached the
 mark, and nothing from before it is let go and not done: from[x] is stored before the tail, and
-loaded after it.  The tail counts what is done, not what is begun.
-Messages wait under the first owner's name since that does not change while anything is unsettled, so all of one key wait in one line.  What a
-dead one left is older than what later owners have; so it waits for those, and not they for it.
+loaded after it.  The tail counts what is done, not what is begun.  Messages wait under the first
+owner's name since that does not change while anything is unsettled, so all of one key wait in one
+line.  What a dead one left is older than what later owners have; so it waits for those, and not
+they for it.
 
 What is explored: kills of members and of the dispatcher at every step, one that joins at any
 moment, one that leaves, and comes back, at any moment; keys that move to and fro; a fan-out that

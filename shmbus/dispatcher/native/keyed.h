@@ -82,7 +82,7 @@ static inline bool dp_member_done(struct dp_forwarder *f, struct dp_keyed *k, ui
 
 struct dp_ownership { /* of one key */
     uint32_t owner;  /* in the latest epoch */
-    uint32_t first;  /* in the settled one */
+    uint32_t first;  /* the first who has owned it since the settled one; there is one where it has moved */
     uint32_t former; /* who has owned it since and is not done; DP_NO_MEMBER: nobody */
     bool moved;      /* somebody else has owned it since the settled epoch */
 };
