@@ -155,3 +155,55 @@ TEST(urgent_events_of_one_that_dies_or_closes_are_counted)
     EQUAL(rb_load(&closes->down->state), SB_DOWN_RECLAIMED);
     close_world(w);
 }
+
+/* Whose ring is full, and which has not taken yet what was kept, when it is to get them. */
+TEST(urgent_events_that_waited_behind_what_was_kept_pass_in_runs_that_fit)
+{
+    struct world *w = new_world();
+    struct peer *a = join_sized(w, "a", (struct size){.data_in = 4096, .urgent_in = 1024}),
+                *b = join_sized(w, "b", (struct size){.urgent_in = 4096}), *filler = join(w, "filler"),
+                *sender = join(w, "sender");
+    struct message m;
+    int got = 0;
+    subscribe(b, "x");
+    struct late_ear late = subscribe_late(a, ">", 1);
+    for (int i = 0; i < 4096 / (int)SB_HEADER; i++)
+        publish(filler, "fill", "");
+    settle(w);
+    for (int i = 0; i < 13; i++)
+        put_urgent(sender, "x", "");
+    settle(w);
+    while (hear(&late, &m)) {
+        CHECK(!(m.header.flags & SB_URGENT));
+        settle(w);
+        while (take_urgent(a, &m))
+            got++;
+    }
+    EQUAL(got, 13);
+    EQUAL(rb_load(&a->down->lost), 0);
+    close_world(w);
+}
+
+TEST(urgent_events_do_not_pass_what_was_kept)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *sender = join(w, "sender");
+    struct message m;
+    retain(sender, "x", "kept");
+    settle(w);
+    struct late_ear late = subscribe_late(a, "x", 1);
+    put_urgent(sender, "x", "1");
+    settle(w);
+    GETS_NOTHING_URGENT(a);
+    CHECK(hear(&late, &m) && strcmp(m.text, "kept") == 0 && !late.live);
+    put_urgent(sender, "x", "2"); /* nor the SB_LIVE, which it has not taken yet */
+    settle(w);
+    GETS_NOTHING_URGENT(a);
+    CHECK(hear(&late, &m) && strcmp(m.text, "1") == 0 && late.live);
+    CHECK(hear(&late, &m) && strcmp(m.text, "2") == 0);
+    put_urgent(sender, "x", "3");
+    settle(w);
+    GETS_URGENT(a, "3");
+    GETS_NOTHING(a);
+    close_world(w);
+}

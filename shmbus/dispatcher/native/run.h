@@ -197,15 +197,19 @@ static inline enum sb_ring_index dp_ring_at(const struct dp_run *run, const stru
 
 static inline bool dp_is_urgent(const struct sb_record *h) { return h->kind == SB_EVENT && h->flags & SB_URGENT; }
 
-/* Each target of a fan-out gets the run whole: a quarter of the smallest ring at the most. */
+/* Each target of a fan-out gets the run whole: a quarter of the smallest ring at the most. Which ring of a plain
+ * subscriber what is urgent goes to is chosen when it is given, so it must fit into either. */
 static inline uint64_t dp_smallest_quarter(const struct dp_forwarder *f, const struct dp_run *run)
 {
     const struct dp_choices *targets = &run->targets;
     uint64_t smallest = ~0ull;
     for (uint32_t i = 0; i < targets->count; i++) {
         const struct dp_port *target = &f->ports[targets->list[i].slot];
-        enum sb_ring_index ring = dp_ring_at(run, target, targets->list[i].bits);
-        uint64_t quarter = rb_largest_record(target->in[ring].capacity);
+        bool may_pass = run->urgent && targets->list[i].bits & SB_PLAIN && target->slot < SB_MAX_SLOTS;
+        uint64_t capacity = target->in[run->span.ring].capacity;
+        if (may_pass && target->in[SB_URGENT_EVENTS].capacity < capacity)
+            capacity = target->in[SB_URGENT_EVENTS].capacity;
+        uint64_t quarter = rb_largest_record(capacity);
         smallest = quarter < smallest ? quarter : smallest;
     }
     return smallest;
