@@ -13,6 +13,7 @@ The words, all the dispatcher's but the last line:
     tail, owed           of p: the first record not forwarded, and to whom that is still owed
     journal              one operation with absolute values, as in forwarding.py
     read, waiting        of r's interest: it was read; it has not begun
+    known                this dispatcher has read it (its own: a successor reads it again)
     backlog, into, out   its backlog: the number of the snapshot (0: there is none), what lies in
                          it, how much of that has left
     data[t], head[t]     the ring that leads to o or r
@@ -67,6 +68,7 @@ def retaining(
     told_once_it_is_kept: bool = True,
     known_by_number: bool = True,
     waiting_before_read: bool = True,
+    read_is_said_again: bool = True,
     waits_until_published: bool = True,
     live_is_in_journal: bool = True,
     behind_the_past: bool = True,
@@ -89,7 +91,7 @@ def retaining(
 
     def way(words: Words) -> str:
         """Where an event for r's subscription goes."""
-        if not words["read"] or words["waiting"]:
+        if not words["known"] or words["waiting"]:
             return ""
         return "b" if words["backlog"] and behind_the_past else "r"
 
@@ -104,7 +106,7 @@ def retaining(
 
     def attend(words: Words) -> tuple[Any, ...] | bool:
         """What there is to do for r."""
-        if words["log"] and not words["read"]:
+        if words["log"] and not words["known"]:
             return ("read",)
         if words["waiting"]:
             if len(past(words)) + 1 <= free(words, "r"):
@@ -235,6 +237,21 @@ def retaining(
         if now[0] == position:
             yield store("owed", tuple(one for one in now if one != t))
 
+    def read() -> Part[None]:
+        """What r has logged. What waits was read before; a kill may have come before it was said."""
+        waits = yield load("waiting")
+        if waits:
+            if read_is_said_again:
+                yield store("read", 1)
+        elif not (yield load("read")):
+            if waiting_before_read:
+                yield store("waiting", 1)
+            yield store("read", 1)
+            if not waiting_before_read:
+                yield store("waiting", 1)
+        del waits
+        yield store("known", 1)
+
     def dispatcher() -> Program:
         while True:
             jobs = yield looking
@@ -242,11 +259,7 @@ def retaining(
             del jobs
             match job:
                 case ("read",):
-                    if waiting_before_read:
-                        yield store("waiting", 1)
-                    yield store("read", 1)
-                    if not waiting_before_read:
-                        yield store("waiting", 1)
+                    yield from read()
                 case ("at once", records, number):
                     if not waits_until_published:
                         yield store("waiting", 0)
@@ -318,6 +331,9 @@ def retaining(
         yield store("journal", ())
         yield adopting
         yield striking
+        yield store("known", 0)
+        if (yield load("log")):
+            yield from read()
         while True:
             oldest = yield trimming
             if oldest < 0:
@@ -396,7 +412,16 @@ def retaining(
         return None
 
     words: Words = {"last": 0, "to": 0, "number": 0, "tail": 1, "owed": (0,), "journal": ()}
-    words |= {"read": 0, "waiting": 0, "backlog": 0, "into": (), "out": 0, "log": 0, "read to": 0}
+    words |= {
+        "read": 0,
+        "known": 0,
+        "waiting": 0,
+        "backlog": 0,
+        "into": (),
+        "out": 0,
+        "log": 0,
+        "read to": 0,
+    }
     words |= dict.fromkeys(numbers, 0) | {f"bytes[{i}]": (0, 0) for i in range(cells)}
     for t in "or":
         words |= {f"data[{t}]": (), f"head[{t}]": 0, f"tail[{t}]": 0}

@@ -36,6 +36,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "it counts as kept before it is": {"sent": "kk", "told_once_it_is_kept": False},
     "what is kept and comes later is not known": {"sent": "kk", "known_by_number": False},
     "read before it waits": {"sent": "kk", "waiting_before_read": False},
+    "what waits counts as read": {"sent": "k", "kills": 2, "read_is_said_again": False},
     "it waits no longer, and nothing is published": {"sent": "kk", "waits_until_published": False},
     "what was published at once is not in the journal": {
         "sent": "kk",

@@ -897,6 +897,10 @@ static void hears(struct stage *s, const char *wanted)
     CHECK(late.live);
     EQUAL(rb_load(&s->w->bus->lost), 0);
     EQUAL(s->w->f->backlogs_open, 0);
+    close_forwarder(s->w->f); /* and never again, whoever reads of it */
+    adopt(s->w, false);
+    settle(s->w);
+    GETS_NOTHING(s->d);
 }
 
 static void hears_late(struct stage *s, const char *wanted)

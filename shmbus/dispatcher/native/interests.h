@@ -162,13 +162,14 @@ static inline bool dp_note_history(struct dp_forwarder *f, struct dp_port *port,
         return true;
     w->via = DP_NO_WAY;
     dp_set_add(&f->late, port->slot);
-    if (place < SB_WAITING)
-        return true;
-    if ((place = dp_waiting(port, 0)) == SB_WAITING)
-        return false;
-    rb_store(&down->waiting[place], w->id);
-    RB_FAIL("history.waits");
-    rb_store_release(&down->history_read, w->id);
+    if (place == SB_WAITING) {
+        if ((place = dp_waiting(port, 0)) == SB_WAITING)
+            return false;
+        rb_store(&down->waiting[place], w->id);
+        RB_FAIL("history.waits");
+    }
+    if (w->id > rb_load(&down->history_read)) /* a dispatcher may have been killed before it said so */
+        rb_store_release(&down->history_read, w->id);
     RB_FAIL("history.read");
     return true;
 }
