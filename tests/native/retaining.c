@@ -239,7 +239,7 @@ TEST(a_value_that_waits_for_its_only_receiver_is_kept_once)
 
 TEST(what_came_for_one_that_catches_up_is_lost_where_it_dies)
 {
-    struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 1 << 16});
+    struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 1 << 16, .batch = 4});
     struct peer *source = join(w, "source"), *ear = join_sized(w, "ear", (struct size){.data_in = 1024});
     for (int i = 0; i < 50; i++)
         retain(source, "a", "v");

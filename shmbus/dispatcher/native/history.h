@@ -281,14 +281,16 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
     return first;
 }
 
-/* Nobody wants it any more, or its endpoint ends: what came for it is lost there, and what was kept is no loss. */
+/* Nobody wants it any more, or its endpoint ends: what came for it is lost there, and what was kept is no loss. A batch
+ * at the most. */
 static inline void dp_give_up_history(struct dp_forwarder *f, struct dp_port *port, struct dp_port *to)
 {
     struct dp_run *run = &f->run;
     uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim), kept = 0;
     struct sb_record h;
     const uint8_t *record;
-    while (dp_own_record(f, port, &position, &h, &record)) {
+    uint32_t left = f->batch;
+    for (; left && dp_own_record(f, port, &position, &h, &record); left--) {
         run->span = (struct dp_span){port, SB_DATA, true, position, position + RB_ALIGN8(h.length)};
         run->count = 1;
         memcpy(&kept, h.correlation, sizeof kept);
@@ -296,6 +298,10 @@ static inline void dp_give_up_history(struct dp_forwarder *f, struct dp_port *po
             dp_count_lost(f, port, SB_LOSS_ENDED, 1, &run->span, 0, 0);
         position = run->span.to;
         dp_leave_backlog(f);
+    }
+    if (!left) {
+        dp_set_add(&f->active, port->slot);
+        return;
     }
     port->state = SB_ROW_LEAVING; /* what a fan-out still owes it is counted */
     dp_wake_waiters(f, port);
@@ -353,6 +359,8 @@ static inline void dp_catch_up(struct dp_forwarder *f, struct dp_port *port)
         left -= run->count;
         dp_leave_backlog(f);
     }
+    if (to->corrupt) /* it departs, and what waits is counted then */
+        return;
     if (!left)
         dp_set_add(&f->active, port->slot);
     else if (!dp_owed(f, port))
