@@ -238,7 +238,7 @@ def retaining(
             yield store("owed", tuple(one for one in now if one != t))
 
     def read() -> Part[None]:
-        """What r has logged. What waits was read before; a kill may have come before it was said."""
+        """What r has logged. What waits was read; a kill may have come before it was said."""
         waits = yield load("waiting")
         if waits:
             if read_is_said_again:

@@ -1,7 +1,8 @@
 /* Draining: what waits in a backlog goes to those who become free, first in, first out.
  *
  * Consecutive messages for the same endpoint leave as one run. A request's target is chosen, and written down,
- * only here. What waits for a key goes to its owner, once all former ones are done with what they had (keyed.h). While nobody is free, whoever may take the first message is asked to ring as soon as it is
+ * only here. What waits for a key goes to its owner, once all former ones are done with what they had (keyed.h).
+ * While nobody is free, whoever may take the first message is asked to ring as soon as it is
  * (DOWN.wanted, endpoint/native/work.h); tests/models/work.py explores that.
  *
  * Offers: dp_drain_backlog, dp_look_for_work, dp_look_at_backlogs. */

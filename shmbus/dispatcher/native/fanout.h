@@ -59,7 +59,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         too_large |= run->header[i].length > rb_largest_record(out->capacity);
         bytes += RB_ALIGN8(run->header[i].length);
     }
-    too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in a ring smaller than planned for */
+    too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in one smaller than planned for */
     int fitted = too_large ? 0 : dp_copy_run(run, target, ring, bits);
     if (fitted == (int)run->count) {
         dp_journal_run(f, &run->span, target, ring, left, index);

@@ -217,8 +217,8 @@ static inline void dp_sweep_mailboxes(struct dp_forwarder *f, struct dp_port *po
 enum dp_applied { DP_APPLIED, DP_LATER, DP_NO_INTEREST };
 
 /* One entry of the log. DP_LATER: it was not applied, since too many wait. */
-static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at, uint64_t left,
-                                     uint64_t *size)
+static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct dp_port *port, const uint8_t *at,
+                                                uint64_t left, uint64_t *size)
 {
     struct sb_interest e;
     char text[SB_MAX_TYPE + 1 + SB_NAME];

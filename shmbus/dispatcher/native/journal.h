@@ -43,7 +43,8 @@ static inline void dp_journal_run(struct dp_forwarder *f, const struct dp_span *
     dp_journal(f, SB_JOURNAL_RUN, span, target, ring, target->in[ring].published, bits, detail);
 }
 
-/* `n` messages that `target` does not get, and why; of one that catches up, its endpoint. With a span, the journal ties that to the records there. */
+/* `n` messages that `target` does not get, and why; of one that catches up, its endpoint. With a span, the
+ * journal ties that to the records there. */
 static inline void dp_count_lost(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why, uint64_t n,
                                  const struct dp_span *span, uint64_t bits, uint64_t detail)
 {

@@ -219,8 +219,8 @@ static inline struct dp_backlog *dp_backlog_of(struct dp_forwarder *f, const str
     return &f->backlogs[port->slot - SB_MAX_SLOTS];
 }
 
-/* The endpoint that is to have what is sent to this port, also by a mailbox, or the backlog in which it waits for one of several. NULL: it
- * has gone, or does not want it any more. */
+/* The endpoint that is to have what is sent to this port, also by a mailbox, or the backlog in which it waits
+ * for one of several. NULL: it has gone, or does not want it any more. */
 static inline struct dp_port *dp_receiving(struct dp_forwarder *f, struct dp_port *port)
 {
     if (!port->alone)
