@@ -677,6 +677,8 @@ TEST(a_key_moves_though_some_that_were_let_go_are_never_not_in_hand)
         hand[i] = take_job(&e, &h);
         if (i < HAND)
             continue;
+        advance(w, SECOND / 4);
+        EQUAL(rb_load(&w->bus->backlogs_made), 1);
         GETS_NOTHING(b);
         ep_done(&e, hand[i - HAND]);
         if (i == 2 * HAND - 1)
