@@ -83,6 +83,27 @@ TEST(an_answer_without_space_takes_that_of_its_own_error_and_names_fewer)
     close_world(w);
 }
 
+TEST(a_query_in_the_entry_of_a_request_before_withdraws_nothing_of_that)
+{
+    struct world *w = new_world();
+    struct peer *server = join(w, "server"), *client = join(w, "client");
+    struct message m;
+    handle(server, "ask");
+    uint16_t index = ask(client, "ask", "");
+    settle(w);
+    CHECK(take(server, &m) && answer(server, &m, "yes"));
+    settle(w);
+    CHECK(take_reply(client, &m));
+    EQUAL(query(client, "x", 0), index);
+    settle(w);
+    CHECK(take_reply(client, &m));
+    dp_set_add(&w->f->untold, client->slot); /* as if it had withdrawn another one, and its server had no space */
+    advance(w, 2 * DP_LOOK_NS);
+    CHECK(!take_reply(server, &m));
+    EQUAL(rb_load(&w->bus->cancels), 0);
+    close_world(w);
+}
+
 TEST(whoever_does_not_wait_for_an_answer_any_more_gets_none)
 {
     struct world *w = new_world();

@@ -183,7 +183,7 @@ struct dp_forwarder {
     uint64_t now;         /* of this pass */
     uint64_t next_look, next_deadline;
     bool adopting; /* a dispatcher was here before: finish what it had begun */
-    bool untold;   /* some server is still to be told of a withdrawn request, see cancel.h */
+    struct dp_set untold; /* endpoints: of some request that it withdrew its server is still to be told, see cancel.h */
 
     struct dp_run run;         /* being forwarded */
     struct dp_choices choices; /* being made, of one more record or of an event of the bus's own */

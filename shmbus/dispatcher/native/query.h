@@ -79,6 +79,7 @@ static inline void dp_answer(struct dp_forwarder *f, struct dp_port *source, con
     }
     if (rb_load_acquire(&pending->state) != SB_PENDING_WAITING || memcmp(pending->id, query->correlation, 16) != 0)
         return;
+    rb_store_release(&source->given[index].whom, 0); /* of the request that had this entry before */
     dp_show_routes(f);
     dp_who_matches(&f->routes, pattern, query->type_length, &found);
     struct sb_found answer = {.version = rb_load(&f->bus->routes_version),

@@ -298,12 +298,13 @@ static inline void dp_recover_rings(struct dp_forwarder *f)
 static inline void dp_recover_ports(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
-        if (f->ports[slot].state != SB_ROW_FREE)
+        if (f->ports[slot].state != SB_ROW_FREE) {
             dp_recover_port(f, &f->ports[slot]);
+            dp_set_add(&f->untold, slot);
+        }
     dp_count_backlogs(f);
     dp_tend_backlogs(f);
     f->active.word[DP_BACKLOG_WORD] |= f->catching_up;
-    f->untold = true;
 }
 
 static inline void dp_recover(struct dp_forwarder *f)
