@@ -901,6 +901,8 @@ static void hears(struct stage *s, const char *wanted)
     adopt(s->w, false);
     settle(s->w);
     GETS_NOTHING(s->d);
+    for (int i = 0; i < ARENA_SEGMENTS; i++) /* removed names begin with 0 */
+        CHECK(!strstr(arena_segments[i].name, ":backlog:"));
 }
 
 static void hears_late(struct stage *s, const char *wanted)

@@ -188,9 +188,9 @@ static inline struct dp_port *dp_enter_backlog(struct dp_forwarder *f, struct sb
     uint32_t slot = (uint32_t)memory->down.slot;
     rb_store_release(&memory->down.prefix.magic, RB_MAGIC); /* whoever opens it */
     RB_FAIL("backlog.made");
-    rb_store(&f->bus->backlogs_made, memory->down.generation);
     rb_store_release(&f->bus->backlog[slot - SB_MAX_SLOTS], memory->down.generation); /* dp_adopt_backlogs, observers */
     RB_FAIL("backlog.entered");
+    rb_store(&f->bus->backlogs_made, memory->down.generation); /* after that: else nobody would know its name */
     dp_open_backlog(f, slot, memory);
     return &f->ports[slot];
 }
@@ -220,9 +220,9 @@ static inline void dp_close_backlog(struct dp_forwarder *f, struct dp_port *port
     uint32_t index = port->slot - SB_MAX_SLOTS;
     if (remove) {
         dp_backlog_name(f, port->slot, port->generation, name);
-        rb_store_release(&f->bus->backlog[index], 0);
+        dp_remove_segment(name); /* first: a successor goes by what BUS says */
         RB_FAIL("backlog.left");
-        dp_remove_segment(name);
+        rb_store_release(&f->bus->backlog[index], 0);
     }
     dp_drop_group(&f->routes, dp_backlog_of(f, port)->group);
     f->backlogs_open &= ~(1ull << index);
@@ -234,12 +234,17 @@ static inline void dp_close_backlog(struct dp_forwarder *f, struct dp_port *port
 /* Those that the last dispatcher left, before anything of theirs is looked at. */
 static inline void dp_adopt_backlogs(struct dp_forwarder *f)
 {
+    uint32_t free = 0;
+    while (free < SB_BACKLOGS && rb_load(&f->bus->backlog[free]))
+        free++;
     for (uint32_t index = 0; index < SB_BACKLOGS; index++) {
         uint64_t generation = rb_load_acquire(&f->bus->backlog[index]); /* with dp_make_backlog */
         char name[160];
         uint64_t size = 0;
         if (!generation)
             continue;
+        if (rb_load(&f->bus->backlogs_made) < generation)
+            rb_store(&f->bus->backlogs_made, generation);
         dp_backlog_name(f, SB_MAX_SLOTS + index, generation, name);
         struct sb_backlog *memory = dp_open_segment(name, &size);
         if (!memory || size <= sizeof *memory || memory->down.generation != generation ||
@@ -250,5 +255,10 @@ static inline void dp_adopt_backlogs(struct dp_forwarder *f)
                 dp_close_segment(memory, size);
             dp_remove_segment(name);
         }
+    }
+    if (free < SB_BACKLOGS) { /* one that was made, and not entered: of that name it was to be */
+        char name[160];
+        dp_backlog_name(f, SB_MAX_SLOTS + free, rb_load(&f->bus->backlogs_made) + 1, name);
+        dp_remove_segment(name);
     }
 }

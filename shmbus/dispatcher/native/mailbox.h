@@ -514,6 +514,9 @@ static inline void dp_close_mailbox(struct dp_forwarder *f, struct dp_port *port
 /* Those that the last dispatcher left, once the ports of their endpoints are open. */
 static inline void dp_adopt_mailboxes(struct dp_forwarder *f)
 {
+    uint32_t free = 0;
+    while (free < SB_MAILBOXES && rb_load(&f->bus->mailbox[free]))
+        free++;
     for (uint32_t index = 0; index < SB_MAILBOXES; index++) {
         uint64_t generation = rb_load_acquire(&f->bus->mailbox[index]); /* with dp_make_mailbox */
         char name[160];
@@ -531,5 +534,10 @@ static inline void dp_adopt_mailboxes(struct dp_forwarder *f)
             dp_remove_segment(name); /* its interest gets another */
             rb_store(&f->bus->mailbox[index], 0);
         }
+    }
+    if (free < SB_MAILBOXES) { /* one that was made, and not listed: of that name it was to be */
+        char name[160];
+        dp_mailbox_name(f, SB_FIRST_MAILBOX + free, rb_load(&f->bus->mailboxes_made) + 1, name);
+        dp_remove_segment(name);
     }
 }
