@@ -136,6 +136,16 @@ def faults_of_backlogs(
     return found
 
 
+def without_mailbox(failed: int) -> list[str]:
+    """How many mailboxes could not be made since the look before."""
+    if failed <= 0:
+        return []
+    return [
+        "mailboxes could not be made since the look before, and the subscriptions that wanted "
+        f"them failed: {failed}; end others that have one, or free /dev/shm (shmbus doctor)"
+    ]
+
+
 def _full(b: Backlog, gone: int = 0, last: str = "") -> str:
     remedy = (
         f"start more workers beside {_takers(b)}, or serve the bus with larger "

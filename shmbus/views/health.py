@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from shmbus.shared import _kernel, layout
 
-from .complaints import faults, faults_of_backlogs, late_in_backlogs, past_losses, warnings
+from .complaints import (
+    faults,
+    faults_of_backlogs,
+    late_in_backlogs,
+    past_losses,
+    warnings,
+    without_mailbox,
+)
 from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, PastLoss, Process
 
 LATE = 5.0
@@ -104,6 +111,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     redelivered: int
     violations: int
     backlogs_failed: int
+    mailboxes_failed: int
     retained: int
     retained_bytes: int
     evicted: int
@@ -116,7 +124,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         """From a copy of BUS."""
         names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
         names += " cancels cancels_lost credits_lost"
-        names += " backlogs_failed retained retained_bytes evicted"
+        names += " backlogs_failed mailboxes_failed retained retained_bytes evicted"
         return cls(
             seconds=seconds,
             lost_by=Losses.of(bus),
@@ -262,6 +270,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in the dispatcher until somebody who may take it is free."""
     backlogs_failed: int
     """Backlogs that could not be made, or were removed while messages waited in them."""
+    mailboxes_failed: int
+    """Mailboxes that could not be made: each subscription that wanted one got an error."""
     retained: int
     """Values that the bus keeps for who subscribes later."""
     retained_bytes: int
@@ -323,6 +333,9 @@ def assess(
     since = [(e.slot, e.generation, gone) for e, gone in zip(endpoints, lost, strict=True)]
     since += [(b.slot, b.generation, gone) for b, gone in zip(backlogs, waiting_lost, strict=True)]
     slow += past_losses(losses, endpoints, backlogs, since, now)
+    slow += without_mailbox(
+        traffic.mailboxes_failed - (before.mailboxes_failed if before is not None else 0)
+    )
     if info.alive:
         slow += late_in_backlogs(backlogs, waiting_lost, known=known, now=now, late=late)
     waits = [b.oldest for b in backlogs if b.oldest is not None]
@@ -363,6 +376,7 @@ def assess(
         last_deaths=deaths[1],
         backlogs=tuple(backlogs),
         backlogs_failed=traffic.backlogs_failed,
+        mailboxes_failed=traffic.mailboxes_failed,
         retained=traffic.retained,
         retained_bytes=traffic.retained_bytes,
         evicted=traffic.evicted,

@@ -288,6 +288,21 @@ def test_as_many_as_an_endpoint_may_have(bus: shmbus.Bus, attach: Attach) -> Non
     assert (caught.value.limit, caught.value.what) == (32, "endpoint")
 
 
+@pytest.mark.slow
+def test_as_many_as_a_bus_may_have_of_which_health_tells(bus: shmbus.Bus, attach: Attach) -> None:
+    assert bus.health().healthy
+    for k in range(6):
+        here = attach(f"here.{k}")
+        for n in range(32):
+            here.subscribe(f"x.{n}", overflow="latest", depth=1)
+    with pytest.raises(errors.TooManyMailboxes) as caught:
+        attach("one.more").subscribe("x", overflow="latest")
+    assert (caught.value.limit, caught.value.what) == (192, "bus")
+    health = bus.health()
+    assert (health.state, health.mailboxes_failed) == ("degraded", 1)
+    assert health.reasons[0].startswith("mailboxes could not be made")
+
+
 class Expected:
     """What a mailbox has, and what comes out of it."""
 
