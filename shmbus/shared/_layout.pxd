@@ -558,6 +558,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t entries_offset
         uint64_t cell_count
         uint64_t cells_offset
+        rb_word used
         char pattern[256]
     struct sb_mail:
         rb_word number

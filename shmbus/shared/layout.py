@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000012F3F7527
+LAYOUT = 0x000000017996EA33
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -786,7 +786,7 @@ VALUE = _structure(
 )
 
 MAILBOX = _structure(
-    2048,
+    2112,
     ("down", DOWN, 0),
     ("owner", "<u8", 1728),
     ("interest", "<u8", 1736),
@@ -796,7 +796,8 @@ MAILBOX = _structure(
     ("entries_offset", "<u8", 1768),
     ("cell_count", "<u8", 1776),
     ("cells_offset", "<u8", 1784),
-    ("pattern", "S256", 1792),
+    ("used", "<u8", 1792),
+    ("pattern", "S256", 1800),
 )
 
 MAIL = _structure(

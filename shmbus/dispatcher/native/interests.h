@@ -65,9 +65,9 @@ static inline enum dp_reading dp_interests_open(struct dp_forwarder *f, struct d
  * other way. */
 static inline void dp_show_routes(struct dp_forwarder *f)
 {
-    if (f->routes_shown == f->routes.version)
+    if (f->routes_shown == f->routes.changes)
         return;
-    f->routes_shown = f->routes.version;
+    f->routes_shown = f->routes.changes;
     rb_store_release(&f->bus->routes_version, rb_load(&f->bus->routes_version) + 1);
 }
 

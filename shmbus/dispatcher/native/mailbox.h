@@ -183,6 +183,8 @@ static inline bool dp_post(struct dp_port *port, uint64_t number, const struct s
     if (box->latest) {
         hash = sb_hash(type, h.type_length, 11);
         i = dp_entry_of_type(box, type, h.type_length, hash);
+        if (i >= rb_load(&box->memory->used))
+            rb_store(&box->memory->used, i + 1);
     }
     struct dp_mail *mail = &box->mails[i];
     bool replaces = mail->cells != 0;

@@ -168,7 +168,7 @@ struct dp_forwarder {
     uint64_t catching_up;       /* of these, those of interests that catch up */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
-    uint64_t routes_shown;      /* the version of the routes of which BUS tells */
+    uint64_t routes_shown;      /* the changes of the routes of which BUS tells */
     uint32_t mailboxes_open;
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */

@@ -110,6 +110,7 @@ struct dp_routes {
     struct dp_interest **of_slot;
     uint32_t slots;
     uint64_t version, lookups, pattern_count, types_known;
+    uint64_t changes; /* of who receives or handles what; versions change more often */
     uint64_t observers; /* taps that are open */
     struct sb_keyed *keyed_at; /* in BUS; SB_KEYED_GROUPS */
     struct dp_keyed *keyed[SB_KEYED_GROUPS];
@@ -146,7 +147,7 @@ static inline bool dp_routes_open(struct dp_routes *r, uint32_t slots)
         return false;
     memset(r->cache, 0, DP_CACHE_SETS * sizeof *r->cache);
     r->slots = slots;
-    r->version = 1;
+    r->version = r->changes = 1;
     return true;
 }
 
@@ -333,6 +334,7 @@ static inline void dp_forget_interest(struct dp_routes *r, struct dp_interest *w
     sb_trie_prune(&r->trie, &n->at);
     r->pattern_count--;
     r->version++;
+    r->changes++;
 }
 
 /* NULL: there is none. */
@@ -342,7 +344,7 @@ static inline struct dp_interest *dp_interest_of(const struct dp_routes *r, uint
     return sb_table_find(&r->interests, sb_hash(&key, sizeof key, 3), dp_same_interest, &key);
 }
 
-/* From now on its messages go there. */
+/* From now on its messages go there. Whoever receives or handles them is the same. */
 static inline void dp_lead(struct dp_routes *r, struct dp_interest *w, uint16_t via)
 {
     w->via = via;
@@ -413,6 +415,7 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
     dp_count_member(g, slot, 1);
     r->pattern_count++;
     r->version++;
+    r->changes++;
     dp_count_receiver(r, w, 1);
     if (w->role == SB_ROLE_MATCH && !dp_begin_matching(r, w, pattern, e->pattern_length)) {
         dp_forget_interest(r, w);

@@ -246,13 +246,14 @@ static inline int ep_by_number(const void *one, const void *other)
     return a < b ? -1 : a > b;
 }
 
-/* What waits now is in the round. */
+/* What waits now is in the round. It looks at no more entries than there have been types. */
 static inline void ep_begin_round(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_mailbox *box = e->mailboxes[index];
     uint64_t head = rb_load_acquire(ep_mail_head(box));
+    uint64_t used = rb_load(&box->memory->used); /* after the head: enough for all that is published */
     box->round_count = box->round_next = 0;
-    for (uint32_t i = 0; i < box->depth; i++) {
+    for (uint32_t i = 0; i < used && i < box->depth; i++) {
         uint64_t number = rb_load_acquire(&box->entries[i].number);
         if (number > box->taken[i] && number <= head)
             box->round[box->round_count++] = (struct ep_waiting){number, i};

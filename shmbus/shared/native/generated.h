@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000012f3f7527ull
+#define SB_LAYOUT 0x000000017996ea33ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -398,7 +398,7 @@ SB_FIELD(sb_value, cell, 0, 16);
 SB_FIELD(sb_value, whom, 16, 8);
 SB_FIELD(sb_value, end, 24, 8);
 
-_Static_assert(sizeof(struct sb_mailbox) == 2048, "sb_mailbox");
+_Static_assert(sizeof(struct sb_mailbox) == 2112, "sb_mailbox");
 SB_FIELD(sb_mailbox, down, 0, 1728);
 SB_FIELD(sb_mailbox, owner, 1728, 8);
 SB_FIELD(sb_mailbox, interest, 1736, 8);
@@ -408,7 +408,8 @@ SB_FIELD(sb_mailbox, depth, 1760, 8);
 SB_FIELD(sb_mailbox, entries_offset, 1768, 8);
 SB_FIELD(sb_mailbox, cell_count, 1776, 8);
 SB_FIELD(sb_mailbox, cells_offset, 1784, 8);
-SB_FIELD(sb_mailbox, pattern, 1792, 256);
+SB_FIELD(sb_mailbox, used, 1792, 8);
+SB_FIELD(sb_mailbox, pattern, 1800, 256);
 
 _Static_assert(sizeof(struct sb_mail) == 16, "sb_mail");
 SB_FIELD(sb_mail, number, 0, 8);
