@@ -62,6 +62,9 @@ def test_settings_are_options(command: list[str], name: str, start: Start) -> No
         prefetch=5,
         backlog_bytes=65536,
         max_deliveries=6,
+        history=3,
+        retain_bytes=1 << 20,
+        mailbox_bytes=131072,
     )
     assert all(getattr(wanted, option.setting) != option.default for option in OPTIONS)
     unit = {option.setting: "s" if option.unit == "TIME" else "" for option in OPTIONS}
