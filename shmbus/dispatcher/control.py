@@ -23,7 +23,7 @@ from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import SHORTAGES, unlink
 from shmbus.errors import BusError, NoThread
 from shmbus.settings import Settings
-from shmbus.shared import fence, layout, names, processes, segments, shortage
+from shmbus.shared import fence, layout, names, processes, segments, shortage, threads
 from shmbus.shared._kernel import monotonic, monotonic_ns
 from shmbus.shared.door import Answer
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
@@ -114,7 +114,7 @@ class Dispatcher:
         self._table.store("state", layout.BusState.SERVING)
         self._thread = threading.Thread(target=self._run, name=f"shmbus {self.bus}", daemon=True)
         try:
-            self._thread.start()
+            threads.start(self._thread)
         except RuntimeError as why:
             del self._thread  # which refers to us
             raise NoThread(bus=self.bus, task="control plane", reason=str(why)) from None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from shmbus import errors
+from shmbus.shared import threads
 from shmbus.shared.signals import uninterrupted
 
 log = logging.getLogger("shmbus")
@@ -74,7 +75,7 @@ def start(thread: threading.Thread, endpoint: str, task: str) -> None:
     try:
         # What a signal's handler raises in the midst of it can leave a lock of CPython's own taken.
         with uninterrupted():
-            thread.start()
+            threads.start(thread)
     except RuntimeError as why:
         if thread.ident is not None:  # raised by a signal's handler, afterwards
             raise
