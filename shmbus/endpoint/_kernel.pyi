@@ -37,6 +37,7 @@ __all__ = [
     "Job",
     "LoopIteration",
     "LoopReply",
+    "LoopStream",
     "Looped",
     "Message",
     "PatternTable",
@@ -52,6 +53,7 @@ __all__ = [
     "prepare_up",
     "until",
     "up_size",
+    "ways",
 ]
 
 def after_fork() -> None: ...
@@ -464,7 +466,7 @@ class Job:
     def identity(self) -> bytes: ...
     def lapsed(self) -> bool: ...
     def call(self) -> Any: ...
-    def give(self, parts: AsyncGenerator[Any]) -> Coroutine[Any, Any, None]: ...
+    async def give(self, parts: AsyncGenerator[Any]) -> None: ...
     @property
     def gives(self) -> bool: ...
     @property
@@ -572,6 +574,7 @@ class LoopReply(PendingReply):
 
 @final
 class LoopStream:
+    def __init__(self, *args: Never, **kwargs: Never) -> Never: ...
     @property
     def type(self) -> str: ...
     @property

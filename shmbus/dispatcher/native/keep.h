@@ -18,6 +18,8 @@
 #include "shmbus/dispatcher/native/journal.h"
 #include "shmbus/dispatcher/native/segment.h"
 
+#include <stdio.h>
+
 #define DP_CHUNK_AGAIN_NS 100000000u /* without memory, another try is made after so long, not for each value */
 
 struct dp_kept_type;
