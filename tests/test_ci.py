@@ -122,7 +122,7 @@ def test_what_a_step_leaves_counts_and_what_others_have_in_dev_shm_does_not(
     os.mkfifo(made)
     steps = f"""
         step_test() {{ echo >{ask}; cat {made}; }} # Meanwhile somebody else starts a bus
-        step_stress() {{ touch {foreign}; }} # Leaves a name
+        step_stress() {{ sleep 3 3>{foreign} >/dev/null 2>&1 & }} # Leaves a name, and who holds it
     """
     with subprocess.Popen(["bash", "-c", 'cat "$1"; touch "$0"; echo >"$2"', foreign, ask, made]):
         try:
@@ -132,4 +132,6 @@ def test_what_a_step_leaves_counts_and_what_others_have_in_dev_shm_does_not(
     assert code == 1
     assert summary(lines) == [["ok", "test"], ["FAILED", "stress"]]
     assert Path(foreign).name in lines
+    (holder,) = (line for line in lines if line.startswith(f"{Path(foreign).name} is held by"))
+    assert "sleep 3" in holder
     assert lines[-1] == "==> FAILED: stress"

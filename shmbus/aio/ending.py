@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shmbus import errors
 from shmbus.shared.layout import DownState
 
+from .interrupts import held
 from .threads import in_thread, to_the_end
 
 if TYPE_CHECKING:
@@ -80,19 +81,26 @@ class Ending:
         if self._leaving is not None and self._turns.jobs.is_one(caller):
             return
         cancelled: asyncio.CancelledError | None = None
-        while True:
-            if self._leaving is None or self._leaving.cancelled():  # by the program, unbegun
-                self._leaving = self._loop.create_task(
-                    self._leave(caller, PATIENCE if patience is None else patience)
-                )
-            try:
-                await to_the_end(self._leaving)
-            except asyncio.CancelledError as why:
-                cancelled = why
-            if not self._leaving.cancelled():
-                break
+        with held(self._hasten):
+            while True:
+                if self._leaving is None or self._leaving.cancelled():  # by the program, unbegun
+                    self._leaving = self._loop.create_task(
+                        self._leave(caller, PATIENCE if patience is None else patience)
+                    )
+                try:
+                    await to_the_end(self._leaving)
+                except asyncio.CancelledError as why:
+                    cancelled = why
+                if not self._leaving.cancelled():
+                    break
+                patience = 0.0
         if cancelled is not None and (caller is None or caller.cancelling()):
             raise cancelled
+
+    def _hasten(self) -> None:
+        """Wait for no task any more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
 
     async def _leave(self, caller: asyncio.Task[Any] | None, patience: float) -> None:
         inner, looped, turns = self._inner, self._looped, self._turns

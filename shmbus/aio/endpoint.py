@@ -52,6 +52,7 @@ from . import ending
 from .batch import Batch
 from .ending import Ending
 from .gathering import gather
+from .interrupts import held
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import in_thread, to_the_end
 from .turns import Turns
@@ -693,8 +694,11 @@ class Endpoint:
                     raise trouble
                 await self._turns.disturbed()
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
             try:
-                await self.drain(ending.PATIENCE)
+                with held(task.cancel):
+                    await self.drain(ending.PATIENCE)
             except errors.DrainTimeout as why:
                 log.warning("%s", why)
             raise

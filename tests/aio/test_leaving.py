@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import signal
 import subprocess
 import sys
@@ -323,6 +324,80 @@ def test_ctrl_c_ends_a_program_and_no_warning_shows(bus: shmbus.Bus, kind: str) 
     for word in ("Warning", "never retrieved", "destroyed", "never awaited"):
         assert word not in complaints
     eventually(lambda: bus.endpoints() == [])
+
+
+AT_A_PLACE = """
+import asyncio, contextlib, os, signal, sys
+import shmbus.aio
+from shmbus.aio import ending
+
+ending.PATIENCE = 0.2
+place, passed = int(sys.argv[2]), -1
+
+FOLLOWED = {os.path.dirname(module.__file__) for module in (asyncio, ending)}
+
+def enter(frame, event, argument):
+    return line if os.path.dirname(frame.f_code.co_filename) in FOLLOWED else None
+
+def line(frame, event, argument):
+    global passed
+    if event == "line" and (passed >= 0 or frame.f_code.co_filename == ending.__file__):
+        passed += 1
+        if passed == place:
+            print(frame.f_code.co_qualname, frame.f_lineno, flush=True)
+            signal.raise_signal(signal.SIGINT)
+    return line
+
+def press():
+    sys.settrace(enter)
+    signal.raise_signal(signal.SIGINT)
+
+async def worker(bus):
+    async with shmbus.aio.attach(bus) as ep:
+        @ep.handle("work")
+        async def work(message):
+            await asyncio.sleep(600)
+        sub = await ep.subscribe("other")
+        async def ask():
+            with contextlib.suppress(shmbus.BusError):
+                await ep.request("work")
+        async def iterate():
+            async for message in sub:
+                pass
+        tasks = [asyncio.create_task(ask()), asyncio.create_task(iterate())]
+        asyncio.get_running_loop().call_later(0.05, press)
+        await ep.run()
+
+async def main(bus):
+    try:
+        await worker(bus)
+    finally:
+        sys.settrace(None)
+
+try:
+    asyncio.run(main(sys.argv[1]), debug=True)
+finally:
+    print(passed, "places")
+"""
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_wherever_it_comes_while_an_endpoint_leaves_ends_the_program(
+    bus: shmbus.Bus,
+) -> None:
+    def press_at(place: int) -> tuple[list[str], str]:
+        program = [sys.executable, "-c", AT_A_PLACE, bus.name, str(place)]
+        ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+        return ended.stdout.splitlines(), ended.stderr
+
+    places = int(press_at(-1)[0][-1].split()[0])
+    assert places > 100
+    for place in random.sample(range(places), 5):
+        printed, complaints = press_at(place)
+        where = f"at {place}, {printed[0]}"
+        assert complaints.rstrip().endswith("KeyboardInterrupt"), where
+        assert "never retrieved" not in complaints, where
+        assert bus.endpoints() == [], where
 
 
 async def test_the_death_of_an_endpoint_is_told_in_the_loop(
