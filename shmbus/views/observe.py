@@ -143,12 +143,7 @@ class BusView:
         """The pid of the endpoint to which a request was given, and whether it has begun that
         request. None: it is not there any more."""
         with self._lock:
-            for endpoint in self._registry.endpoints():
-                if (endpoint.name, endpoint.generation) == (name, generation):
-                    asked = correlation_id.bytes
-                    begun = self._registry.begun(endpoint.slot, endpoint.generation, asked)
-                    return None if begun is None else (endpoint.pid, begun)
-        return None
+            return self._registry.has_begun(name, generation, correlation_id.bytes)
 
     def waiting(self, name: str) -> Latency:
         """How long the messages that wait for an endpoint have been on their way since they were

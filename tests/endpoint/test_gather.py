@@ -4,14 +4,18 @@ became of it."""
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import threading
+from typing import Any, TypeGuard
 
 import pytest
 
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, eventually
+from shmbus.views.facts import EndpointInfo
+from shmbus.views.registry import Registry
 from tests.kept import Kept
 
 SMALL = shmbus.Settings(max_requests=2, in_bytes=4096, out_bytes=4096, reply_bytes=4096)
@@ -25,6 +29,10 @@ def payloads(results: Results) -> dict[str, object]:
         name: type(one) if isinstance(one, errors.BusError) else one.payload
         for name, one in results.items()
     }
+
+
+def timed_out(one: Message | errors.BusError) -> TypeGuard[errors.RequestTimeout]:
+    return isinstance(one, errors.RequestTimeout)
 
 
 def serve(endpoint: shmbus.Endpoint, pattern: str = "state.get") -> shmbus.Endpoint:
@@ -72,6 +80,26 @@ def test_nobody_there_is_an_empty_result_unless_replies_are_wanted(
     with pytest.raises(errors.TooFewReplies) as caught:
         asker.gather("ask", at_least=1, timeout=60)
     assert (caught.value.wanted, caught.value.replies, caught.value.results) == (1, 0, {})
+
+
+def test_the_errors_of_many_who_hang_say_what_each_has_begun_and_look_at_all_of_them_once(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    look = Registry.endpoints
+
+    def count(*args: Any) -> list[EndpointInfo]:
+        looks.append(None)
+        return look(*args)
+
+    for name in "abcdefgh":
+        attach(name).handle("ask", lambda message: None)  # and runs nothing
+    asker = attach("asker")
+    monkeypatch.setattr(Registry, "endpoints", count)
+    results = asker.gather("ask", timeout=0.05)
+    facts = [(one.endpoint, one.pid, one.begun) for one in results.values() if timed_out(one)]
+    assert facts == [(name, os.getpid(), False) for name in "abcdefgh"]
+    assert len(looks) <= 2  # one as its view of the bus is opened
 
 
 def test_a_handler_that_raises_and_one_that_takes_too_long_are_told_apart(
