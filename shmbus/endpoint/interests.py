@@ -21,8 +21,11 @@ Callback = Callable[[Message], Any]
 MATCHED = "$bus.matched"
 """The type of what the dispatcher tells an interest of the role MATCH alone."""
 
-_ADDRESSED = InterestFlag.DROP_OLDEST | InterestFlag.LATEST
-_EVENTS = (InterestRole.SUBSCRIBE, InterestRole.MATCH)
+# Plain numbers: the first message of each type waits for `callbacks`, and an operation on an enum's
+# flag takes a microsecond.
+_ADDRESSED = int(InterestFlag.DROP_OLDEST | InterestFlag.LATEST)
+_HANDLE, _MATCH = int(InterestRole.HANDLE), int(InterestRole.MATCH)
+_EVENTS = (int(InterestRole.SUBSCRIBE), _MATCH)
 _GROUPS = GROUPS - 1  # the first bit is that of plain subscriptions
 
 
@@ -69,7 +72,7 @@ class LocalInterest(msgspec.Struct, frozen=True):
     @property
     def addressed(self) -> bool:
         """Whether it gets only what comes for it alone, not what comes for all plain ones."""
-        return bool(self.flags & _ADDRESSED) or self.role == InterestRole.MATCH
+        return bool(self.flags & _ADDRESSED) or self.role == _MATCH
 
     @property
     def received(self) -> str:
@@ -172,44 +175,66 @@ class Interests:
         return bit
 
     def callbacks(self, keys: tuple[int, ...]) -> Callbacks:
-        """What to call for messages of a type for which `patterns` has these keys."""
-        default = next((self._types[-key - 1] for key in keys if key < 0), None)
-
-        def wanted(payload_type: Any) -> Any:
-            return default if payload_type is None else payload_type
-
-        # One that another thread has just removed is missing.
-        found = [i for i in map(self._by_id.get, keys) if i is not None]
-        best = next((i for i in found if i.role == InterestRole.HANDLE), None)
-        events = sorted((i for i in found if i.role in _EVENTS), key=_by_id)
-        yielded = [i for i in events if not _is_called(i)]
-        types = [i.payload_type for i in yielded if i.payload_type is not None and not i.addressed]
-        late = tuple(i.late for i in yielded if i.late is not None)
-        if late and any(i.late is None and not i.bit and not i.addressed for i in yielded):
-            late = ()
+        """What to call for messages of a type for which `patterns` has these keys. The first
+        message of each type waits for this."""
+        default: Any = None
+        best: LocalInterest | None = None
+        events: list[LocalInterest] = []
+        for key in keys:
+            if key < 0:
+                default = self._types[-key - 1] if default is None else default
+            elif (found := self._by_id.get(key)) is None:
+                continue  # another thread has just removed it
+            elif found.role in _EVENTS:
+                events.append(found)
+            elif found.role == _HANDLE and best is None:
+                best = found
+        events.sort(key=_by_id)
+        called: list[EventCallback] = []
+        alone: dict[int, Any] = {}
+        late: list[Late] = []
+        yields, yielded_type, all_late = 0, None, True
+        for i in events:
+            wanted = _either(i.payload_type, default)
+            if _is_called(i):
+                called.append(_event_callback(i, wanted))
+                continue
+            if not i.bit:
+                alone[i.id] = wanted
+            if not i.addressed:
+                yields |= 1 << i.bit
+                yielded_type = _either(yielded_type, i.payload_type)
+                if i.late is not None:
+                    late.append(i.late)
+                elif not i.bit:
+                    all_late = False
         return Callbacks(
-            events=tuple(
-                EventCallback(
-                    id=i.id,
-                    bit=i.bit,
-                    function=i.function,
-                    payload_type=wanted(i.payload_type),
-                    retry=i.retry,
-                    limit=i.limit,
-                    gate=i.gate,
-                    addressed=i.addressed,
-                    late=i.late,
-                )
-                for i in events
-                if _is_called(i)
-            ),
-            yields=sum({1 << i.bit for i in yielded if not i.addressed}),
-            payload_type=types[0] if types else default,
-            alone={i.id: wanted(i.payload_type) for i in yielded if not i.bit},
-            late=late or None,
+            events=tuple(called),
+            yields=yields,
+            payload_type=_either(yielded_type, default),
+            alone=alone,
+            late=tuple(late) if late and all_late else None,
             handler=best.function if best else None,
-            handler_type=wanted(best.payload_type) if best else None,
+            handler_type=_either(best.payload_type, default) if best else None,
             limit=best.limit if best else None,
             redeliver=best is not None and bool(best.flags & InterestFlag.REDELIVER),
             gate=best.gate if best else None,
         )
+
+
+def _either(payload_type: Any, default: Any) -> Any:
+    return default if payload_type is None else payload_type
+
+
+def _event_callback(interest: LocalInterest, payload_type: Any) -> EventCallback:
+    return EventCallback(
+        id=interest.id,
+        bit=interest.bit,
+        function=interest.function,
+        payload_type=payload_type,
+        retry=interest.retry,
+        limit=interest.limit,
+        gate=interest.gate,
+        addressed=interest.addressed,
+        late=interest.late,
+    )

@@ -96,6 +96,16 @@ def test_without_a_payload_a_type_is_forgotten_and_who_is_there_is_told(
 
 
 @pytest.mark.usefixtures("bus")
+def test_a_late_subscription_takes_nothing_from_one_that_was_there(attach: Attach) -> None:
+    source, ep = attach("source"), attach("ep")
+    ep.subscribe("a")
+    source.publish("a", 1)
+    settle(source)
+    ep.subscribe("a", history=1)
+    assert taken(ep, 1) == [(1, False)]
+
+
+@pytest.mark.usefixtures("bus")
 def test_two_subscriptions_of_one_endpoint_get_each_what_is_theirs(attach: Attach) -> None:
     source, ep = attach("source"), attach("ep")
     first: list[tuple[Any, bool]] = []

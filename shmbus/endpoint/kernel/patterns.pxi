@@ -57,4 +57,5 @@ cdef class PatternTable:
 
 
 cdef tuple keys_in(bytes keys):
-    return tuple(memoryview(keys).cast("q"))
+    cdef const int64_t *each = <const int64_t *>PyBytes_AS_STRING(keys)
+    return tuple([each[i] for i in range(<size_t>len(keys) // sizeof(int64_t))])
