@@ -691,6 +691,7 @@ class Endpoint:
             while not self._turns.over:
                 trouble = self._turns.trouble
                 if trouble is not None and not (reconnect and self._looped.recoverable):
+                    self._turns.close_parts(None)  # nobody runs on with them
                     raise trouble
                 await self._turns.disturbed()
         except asyncio.CancelledError:

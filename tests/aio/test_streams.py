@@ -620,6 +620,21 @@ async def test_without_it_that_ends_the_reply(bus_name: str, bus_process: BusPro
             assert stream.ended
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_who_does_not_run_on_without_a_dispatcher_closes_its_generators(
+    bus_name: str, bus_process: BusProcess, plain: bool
+) -> None:
+    async with shmbus.aio.attach(bus_name, name="server") as server:
+        counter = Counter(server, plain=plain)
+        client = await shmbus.aio.attach(bus_name, name="client")
+        await anext(client.stream("count", 10_000_000))
+        bus_process.kill()
+        with pytest.raises(errors.BusDown):
+            await server.run(reconnect=False)
+        await counter.closed.wait()
+        await client.close()
+
+
 async def test_who_is_evicted_closes_its_generators(bus: shmbus.Bus, attach: AioAttach) -> None:
     async with attach("client") as client:
         server = await attach("server")
