@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNoSpace, layout_text
 from ringbuf.segment import refusal
 from shmbus import errors
-from shmbus.limits import MAILBOXES
+from shmbus.limits import KEYED_GROUPS, MAILBOXES
 
 from . import layout
 from .layout import LAYOUT, SegmentKind
@@ -55,7 +55,7 @@ class Shape(NamedTuple):
 
 def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: int) -> Segment:
     """Make the DOWN of an endpoint. Raises ``SegmentError``."""
-    todo = slots + layout.BACKLOGS + MAILBOXES
+    todo = slots + layout.BACKLOGS + MAILBOXES + KEYED_GROUPS
     targets_at = _line(layout.DOWN.itemsize)
     todo_at = _line(targets_at + shape.requests * layout.TARGET.itemsize)
     at = _line(todo_at + todo * layout.TODO_TARGET.itemsize)

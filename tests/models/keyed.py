@@ -13,7 +13,7 @@ The words.  All but the last two lines are the dispatcher's:
     owed                                    of a fan-out that waits: (message, target)
     ring[x], wait[x]                        what was delivered to x; the backlog with x's name
     reclaim[x]                              of one that has gone: how far it is handed on, plus 1
-    letters                                 messages for which no member was left
+    letters                                 messages for which no member was left; those lost
     taken[x], tail[x]                       x's: how many it has begun, and done or let go
     from[x]                                 x's: the first it has let go and not done, plus 1; or 0
     wants[x], dead[x], done                 x's interest; its death; what was done, by key
@@ -26,6 +26,7 @@ The steps:
     a message        the owners of its key from `settled` to `epoch`: all the same? to that one
                      the others done with their marks, wait[the first] empty? to the latest
                      otherwise into wait[the first]
+                     that cannot be made? it stays with its sender, then it is lost
     out of wait[x]   to the latest owner, when all others are done
     handing on       of dead x: to the latest owner, when those are done that came after x
     x begins         taken[x] += 1. It may let it go: from[x] = taken[x]; tail[x] += 1
@@ -43,8 +44,9 @@ they for it.
 
 What is explored: kills of members and of the dispatcher at every step, one that joins at any
 moment, one that leaves, and comes back, at any moment; keys that move to and fro; a fan-out that
-waits for space while its key moves.  Shown: of one key no message is begun before the one before is
-done, or its holder is dead; none is lost, nor done twice; nothing waits for ever.
+waits for space while its key moves; without backlogs, waiting that is over at any moment.  Shown:
+of one key no message is begun before the one before is done or lost, or its holder is dead; where
+there are backlogs none is lost; none is done twice; nothing waits for ever.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
@@ -79,6 +81,7 @@ def keyed(
     kills: int = 1,
     mortal: tuple[str, ...] = ("d",),
     fan_out: bool = False,
+    backlogs: bool = True,
     let_go: str = "",
     let_go_is_in_hand: bool = True,
     let_go_is_shown_first: bool = True,
@@ -93,10 +96,11 @@ def keyed(
     settled_when_nothing_waits: bool = True,
     first_owner_names_the_backlog: bool = True,
     fan_out_is_chosen_again: bool = True,
+    lost_when_waiting_is_over: bool = True,
 ) -> Model:
     """`wants_most`: of each key, the members in the order in which they would own it. `joins` and
     `leaves`: who does that at any moment; `returns`: and comes back. `fan_out`: each message waits
-    for space first. `let_go`: who lets go all that it begins."""
+    for space first. `backlogs`: they can be made. `let_go`: who lets go all that it begins."""
     members = "".join(sorted({*"".join(wants_most.values())}))
 
     # What the dispatcher sees ---------------------------------------------------------------------
@@ -188,7 +192,8 @@ def keyed(
                 if all(past(words, y) for y in line if y not in ("", line[-1])) or not keys_wait:
                     jobs.append(("drain", x))
         if words["owed"] or words["sent"] < len(sent):
-            jobs.append(("forward", ""))
+            waits = not backlogs and choose_owner(words, sent[words["sent"]][0])[:1] == "<"
+            jobs.append(("give up" if waits else "forward", ""))
         return jobs
 
     # What it does ---------------------------------------------------------------------------------
@@ -205,6 +210,13 @@ def keyed(
         if not to or fan_out_is_chosen_again or words.get(f"dead[{to}]"):
             to = choose_owner(words, message[0])
         give(words, message, to)
+        words["sent"] += 1
+        words["owed"] = ()
+        return True
+
+    def give_up(words: Words) -> bool:
+        key, _ = message = sent[words["sent"]]
+        give(words, message, "" if lost_when_waiting_is_over else owners(words, key)[-1])
         words["sent"] += 1
         words["owed"] = ()
         return True
@@ -230,7 +242,8 @@ def keyed(
     @cache  # a step is the same at the same place
     def doing(kind: str, x: str) -> Step:
         effects = {"hand on": hand_on, "drain": drain, "freeze": freeze}
-        return atomic(f"{kind} {x}", partial(effects[kind], x) if x else forward)
+        alone = {"forward": forward, "give up": give_up}
+        return atomic(f"{kind} {x}", partial(effects[kind], x) if x else alone[kind])
 
     def marks(words: Words) -> tuple[tuple[str, int], ...]:
         now = [x for x in members if member_in(words, x, words["epoch"])]
@@ -371,7 +384,7 @@ def keyed(
         done = sum(len(each) for each in view["done"].values())
         if done != len(sent):
             return f"only {done} of {len(sent)} are done or dead letters"
-        if view["letters"] and not {*at_first} <= {*mortal, *leaves}:
+        if view["letters"] and backlogs and not {*at_first} <= {*mortal, *leaves}:
             return "a dead letter, though there was always a member"
         return None
 

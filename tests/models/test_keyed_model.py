@@ -32,6 +32,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "keys of two members go to one that joins": TWO_KEYS
     | {"sent": "k0 j0 k1 j1", "mortal": ("A",)},
     "messages are let go": JOIN | {"sent": "k0 j0 k1 k2", "let_go": "A"},
+    "no backlog can be made": JOIN
+    | {"sent": "k0 j0 k1 k2", "backlogs": False, "mortal": ("d", "A")},
     "a fan-out waits for space": BACK | {"fan_out": True, "mortal": ("d", "A")},
 }
 
@@ -56,12 +58,15 @@ WRONG: dict[str, dict[str, Any]] = {
     | {"sent": "k0 k1 k2", "kills": 0, "settled_when_nothing_waits": False},
     "a backlog for whoever is not done": DEATH
     | {"mortal": ("A", "B"), "first_owner_names_the_backlog": False},
+    "no more waiting, and it is given to the new owner": JOIN
+    | {"backlogs": False, "lost_when_waiting_is_over": False},
     "a fan-out goes to whom it was for": BACK
     | {"fan_out": True, "kills": 0, "fan_out_is_chosen_again": False},
 }
 
 
 SLOW = {
+    "no backlog can be made",
     "two die that had the key one after the other",
     "keys of two members go to one that joins",
     "one leaves and comes back",

@@ -283,6 +283,81 @@ TEST(what_has_waited_for_a_key_is_lost_where_its_owner_stays_full)
     close_world(w);
 }
 
+/* A world in which no backlog can be made. */
+static struct world *cramped_world(void) { return open_world((struct plan){.backlog_bytes = 1ull << 62}); }
+
+TEST(where_no_backlog_can_be_made_a_former_owner_that_hangs_holds_up_nobody_for_long)
+{
+    struct world *w = cramped_world();
+    struct peer *a = join_member(w, "a"), *ear = join(w, "ear"), *source = join(w, "source"), *b = join(w, "b");
+    const char *moves = type_of(b, a), *stays = type_of(a, b);
+    struct message m;
+    subscribe(ear, "o.>");
+    say_in_order(source, moves, 0, 1);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 1, 4);
+    say_in_order(source, stays, 4, 5);
+    gets_in_order(ear, 0, 1);
+    GETS_NOTHING(ear);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    advance(w, 2 * SECOND); /* once, and not for each message */
+    gets_in_order(ear, 1, 5);
+    gets_in_order(a, 4, 5);
+    GETS_NOTHING(b);
+    EQUAL(rb_load(&a->down->lost_by[SB_LOSS_SLOW]), 3);
+    finish(a, &m);
+    say_in_order(source, moves, 5, 7);
+    gets_in_order(b, 5, 7);
+    gets_in_order(ear, 5, 7);
+    EQUAL(rb_load(&w->bus->lost), 3);
+    close_world(w);
+}
+
+TEST(what_nobody_else_gets_is_lost_at_a_former_owner_that_hangs_where_no_backlog_can_be_made)
+{
+    struct world *w = cramped_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    struct message m, back;
+    say_in_order(source, type_of(b, a), 0, 2);
+    CHECK(begin(a, &m) && begin(a, &back));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    struct sb_record h = back.header;
+    h.kind = SB_NACK;
+    h.attempt = 2;
+    CHECK(put(a, SB_DATA, h, type_of(b, a), "1", 1)); /* what it gives back itself is a dead letter then */
+    flush(a);
+    finish(a, &back);
+    say_in_order(source, type_of(b, a), 2, 4);
+    EQUAL(rb_load(&w->bus->lost) + rb_load(&w->bus->dead_letters), 0);
+    advance(w, 2 * SECOND);
+    EQUAL(rb_load(&a->down->lost), 2);
+    EQUAL(rb_load(&w->bus->dead_letters), 1);
+    finish(a, &m);
+    say_in_order(source, type_of(b, a), 4, 5);
+    gets_in_order(b, 4, 5);
+    close_world(w);
+}
+
+TEST(a_fan_out_waits_for_a_former_owner_that_hangs_as_for_space_where_no_backlog_can_be_made)
+{
+    struct world *w = cramped_world();
+    struct peer *a = join_sized(w, "a", (struct size){.data_in = 1024}), *ear = join(w, "ear");
+    struct peer *source = join(w, "source"), *b = join(w, "b");
+    subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    subscribe(ear, "o.>");
+    say_in_order(source, type_of(b, a), 0, 20);
+    CHECK(dp_todo_stands(&w->f->ports[source->slot]));
+    subscribe_keyed(b, "o.*.>", "g", 3, ID);
+    advance(w, 3 * SECOND);
+    gets_in_order(ear, 0, 20);
+    GETS_NOTHING(b);
+    EQUAL(count_messages(a) + rb_load(&a->down->lost_by[SB_LOSS_SLOW]), 20);
+    say_in_order(source, type_of(b, a), 20, 22);
+    gets_in_order(b, 20, 22);
+    close_world(w);
+}
+
 TEST(members_that_disagree_about_the_key_are_refused)
 {
     struct world *w = new_world();

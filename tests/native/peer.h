@@ -58,7 +58,7 @@ static inline void make_up(struct peer *p, struct size size)
 /* The control plane's half: the row and DOWN. */
 static inline void make_down(struct peer *p)
 {
-    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots + SB_BACKLOGS + SB_MAILBOXES;
+    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots + SB_BACKLOGS + SB_MAILBOXES + SB_KEYED_GROUPS;
     uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
     uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
     uint64_t capacity[SB_RINGS_IN];

@@ -1,7 +1,8 @@
 /* Choosing: which member of a group, and which handler, gets a message: among those who are free the one that has
  * least to do. While nobody is free, or others wait already, the message waits in a backlog.
  *
- * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member. */
+ * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member;
+ *         dp_lose_at_former. */
 #pragma once
 
 #include "shmbus/dispatcher/native/keyed.h"
@@ -170,12 +171,21 @@ static inline const struct dp_receiver *dp_choose_member(struct dp_forwarder *f,
 static inline void dp_add_choice(struct dp_choices *chosen, const struct dp_receiver *r)
 {
     for (uint32_t i = 0; i < chosen->count; i++)
-        if (chosen->list[i].slot == r->slot) {
+        if (chosen->list[i].slot == r->slot && !chosen->list[i].lost) {
             chosen->list[i].bits |= 1u << r->bit;
             chosen->list[i].lossy &= r->lossy;
             return;
         }
-    chosen->list[chosen->count++] = (struct dp_choice){r->slot, r->lossy, 1u << r->bit};
+    chosen->list[chosen->count++] = (struct dp_choice){.slot = r->slot, .lossy = r->lossy, .bits = 1u << r->bit};
+}
+
+/* Nobody may have the head of the source's line for a group with a key yet. True: it has waited for that long enough. */
+static inline bool dp_lose_at_former(struct dp_forwarder *f, struct dp_port *source, struct dp_choices *chosen)
+{
+    if (!dp_wait_for_former(f, source))
+        return false;
+    chosen->list[chosen->count++] = (struct dp_choice){.slot = (uint16_t)f->former->slot, .lost = true, .bits = SB_PLAIN};
+    return true;
 }
 
 /* Who gets an event of this route: all plain subscribers and one member of each group, if it may be the one that
@@ -187,16 +197,16 @@ static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *rout
     chosen->not_now = false;
     for (uint32_t i = 0; i < route->plain.count; i++) {
         const struct dp_receiver *r = &route->plain.list[i];
-        chosen->list[chosen->count++] = (struct dp_choice){r->slot, r->lossy, SB_PLAIN};
+        chosen->list[chosen->count++] = (struct dp_choice){.slot = r->slot, .lossy = r->lossy, .bits = SB_PLAIN};
     }
     for (uint32_t g = 0; g < route->group_count; g++) {
         struct dp_group_route *group = &route->groups[g];
         if (__builtin_expect(group->group->keyed != NULL, 0)) {
             const struct dp_receiver *owner = dp_choose_owner(f, route, group->group, NULL);
-            if (owner == &dp_not_now)
-                chosen->not_now = true;
-            else
+            if (owner != &dp_not_now)
                 dp_add_choice(chosen, owner);
+            else if (!run || run->count || !dp_lose_at_former(f, run->span.source, chosen))
+                chosen->not_now = true;
             continue;
         }
         uint32_t stay = dp_stay(run, &group->members, true);

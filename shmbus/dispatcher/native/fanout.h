@@ -95,6 +95,45 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
     return true;
 }
 
+/* The run is lost at `target`, which somebody has not waited for any longer; entry `index` owes no more than `left`. */
+static inline void dp_settle_lost(struct dp_forwarder *f, uint64_t index, struct dp_port *target, uint32_t left)
+{
+    struct dp_run *run = &f->run;
+    struct dp_port *source = run->span.source;
+    dp_count_lost(f, target, SB_LOSS_SLOW, run->count, &run->span, left, index);
+    rb_store(&source->todo[index].bits, left);
+    RB_FAIL("todo.struck");
+    dp_emit_lost(f, target, SB_LOSS_SLOW, &run->header[0], run->type[0], source->name);
+    if (dp_tapped(f))
+        dp_tap_run(f, target, SB_OUTCOME_LOST);
+    dp_set_add(&f->active, target->slot); /* its end may have waited for this */
+}
+
+/* What entry `index` owes for these groups of `had`'s (NULL: it has gone wholly) goes to another member of each. False:
+ * one has to wait. */
+static inline bool dp_settle_elsewhere(struct dp_forwarder *f, uint64_t index, struct dp_port *had,
+                                       struct dp_route *route, uint32_t bits)
+{
+    struct dp_run *run = &f->run;
+    for (; bits; bits &= bits - 1) {
+        uint32_t left = bits & (bits - 1);
+        const struct dp_receiver *next =
+            had ? dp_choose_member(f, route, had->group_of_bit[__builtin_ctz(bits)], NULL) : NULL;
+        if (next == &dp_not_now) {
+            if (!dp_wait_for_former(f, run->span.source))
+                return false;
+            dp_settle_lost(f, index, f->former, left);
+            continue;
+        }
+        if (next && !dp_settle(f, index, &f->ports[next->slot], 1u << next->bit, false, left))
+            return false;
+        for (uint32_t i = 0; !next && i < run->count; i++)
+            dp_dead_letter_of_run(f, i, "its queue group has no member left");
+        rb_store(&run->span.source->todo[index].bits, left);
+    }
+    return true;
+}
+
 /* The target of entry `index` has gone (NULL: wholly). What it would have got as a plain subscriber is counted there,
  * and each group's message goes to another member. False: one has to wait. */
 static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct dp_port *gone, uint32_t bits)
@@ -112,20 +151,8 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
         rb_store(owed, bits);
     }
     struct dp_route *route = dp_lookup(&f->routes, run->type[0], run->header[0].type_length);
-    while (bits) {
-        uint32_t left = bits & (bits - 1);
-        const struct dp_receiver *next = NULL;
-        if (gone)
-            next = dp_choose_member(f, route, gone->group_of_bit[__builtin_ctz(bits)], NULL);
-        if (next == &dp_not_now)
-            return false;
-        if (next && !dp_settle(f, index, &f->ports[next->slot], 1u << next->bit, false, left))
-            return false;
-        for (uint32_t i = 0; !next && i < run->count; i++)
-            dp_dead_letter_of_run(f, i, "its queue group has no member left");
-        rb_store(owed, left);
-        bits = left;
-    }
+    if (!dp_settle_elsewhere(f, index, gone, route, bits))
+        return false;
     if (gone)
         dp_set_add(&f->active, gone->slot); /* its end has waited for this */
     return true;
@@ -155,18 +182,7 @@ static inline bool dp_settle_keyed(struct dp_forwarder *f, uint64_t index, struc
     }
     if (bits & ~moved && !dp_settle(f, index, target, bits & ~moved, lossy, moved))
         return false;
-    while (moved) {
-        uint32_t left = moved & (moved - 1);
-        const struct dp_receiver *next =
-            dp_choose_member(f, route, target->group_of_bit[__builtin_ctz(moved)], NULL);
-        if (next == &dp_not_now || (next && !dp_settle(f, index, &f->ports[next->slot], 1u << next->bit, false, left)))
-            return false;
-        for (uint32_t i = 0; !next && i < run->count; i++)
-            dp_dead_letter_of_run(f, i, "its queue group has no member left");
-        rb_store(&run->span.source->todo[index].bits, left);
-        moved = left;
-    }
-    return true;
+    return dp_settle_elsewhere(f, index, target, route, moved);
 }
 
 /* Deliver what a fan-out still owes. True: nothing is owed any more, go on. */
@@ -182,6 +198,10 @@ static inline bool dp_continue_fanout(struct dp_forwarder *f)
         struct dp_port *target = dp_port_of(f, rb_load(&source->todo[i].whom));
         if (!bits)
             continue;
+        if (__builtin_expect(target && word >> 33 & 1, 0)) {
+            dp_settle_lost(f, i, target, 0);
+            continue;
+        }
         uint32_t keyed = target && bits != SB_PLAIN ? dp_keyed_bits(target, bits) : 0;
         if (target && dp_open_for_messages(target))
             settled &= keyed ? dp_settle_keyed(f, i, target, bits, keyed, word >> 32 & 1)
@@ -212,7 +232,8 @@ static inline bool dp_begin_fanout(struct dp_forwarder *f)
     for (uint32_t i = 0; i < run->targets.count; i++) {
         const struct dp_choice *target = &run->targets.list[i];
         rb_store(&source->todo[i].whom, dp_whom_of(&f->ports[target->slot]));
-        rb_store(&source->todo[i].bits, target->bits | (uint64_t)target->lossy << 32);
+        rb_store(&source->todo[i].bits, target->bits | (uint64_t)target->lossy << 32 |
+                                             (uint64_t)target->lost << 33);
     }
     rb_store(&todo->to, run->span.to);
     rb_store(&todo->count, run->targets.count);

@@ -121,6 +121,10 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
     struct dp_port *source = run->span.source, *target = &f->ports[choice.slot];
     enum sb_ring_index ring = dp_ring_at(run, target, choice.bits);
     struct rb_producer *out = &target->in[ring];
+    if (__builtin_expect(choice.lost, 0)) {
+        dp_lose_run(f, target, SB_LOSS_SLOW);
+        return true;
+    }
     uint32_t small = dp_small_enough(run, out);
     run->count = small ? small : 1;
     if (!small) {

@@ -6,7 +6,8 @@
  * `settled` has passed its *mark*: the tail of its ring is where the head was when the key left it, and nothing from
  * before it is still in hand. Of one that has gone what is left is handed on first. Until then what comes for the key
  * waits in a backlog: there is one for each owner in the settled epoch, so that one that hangs holds up the keys that
- * leave it, and no others. Keys that stay where they are flow on.
+ * leave it, and no others. Keys that stay where they are flow on. Where no backlog can be made, the source waits, as for
+ * a full ring, for `block_timeout`; then the group loses the message, which is counted at the one that hangs.
  *
  * Leaving is a new epoch at once. Who joins waits until the latest one is settled, so that a mark stands for one change.
  *
@@ -15,10 +16,12 @@
  *
  * How members change, members.h says.
  *
- * Offers: dp_choose_owner, dp_owner_of_waiting, dp_await_former; dp_not_now; dp_whom_at, dp_member_in, dp_member_done. */
+ * Offers: dp_choose_owner, dp_owner_of_waiting, dp_await_former; dp_not_now, dp_wait_for_former; dp_whom_at,
+ *         dp_member_in, dp_member_done. */
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
+#include "shmbus/dispatcher/native/space.h"
 
 #define DP_NO_MEMBER SB_MEMBERS
 
@@ -157,6 +160,7 @@ static inline const struct dp_receiver *dp_choose_owner(struct dp_forwarder *f, 
     struct dp_ownership o = dp_own(f, k, group->key, from);
     const struct dp_receiver *owner = dp_receiver_at(k, group, o.owner);
     bool waits = false;
+    f->former = NULL;
     if (owner == &dp_not_now || !o.moved)
         return owner;
     if (from)
@@ -167,7 +171,27 @@ static inline const struct dp_receiver *dp_choose_owner(struct dp_forwarder *f, 
         return owner;
     if (!backlog)
         backlog = dp_make_backlog(f, of, &group->members, route, first);
+    f->former = dp_port_of(f, o.former == DP_NO_MEMBER ? first : dp_whom_at(k, o.former));
     return backlog ? &dp_backlog_of(f, backlog)->as_target : &dp_not_now;
+}
+
+/* The head of the source's line may go to nobody yet, nor into a backlog: it waits for f->former as for space. True: no
+ * longer, and neither does what comes after it, as long as that one makes no progress. */
+static inline bool dp_wait_for_former(struct dp_forwarder *f, struct dp_port *source)
+{
+    struct dp_port *former = f->former;
+    if (!former)
+        return false;
+    uint64_t until = dp_waits_until(f, source, DP_LINE_DATA, former);
+    if (former->given_up_ns > former->progress_ns)
+        return true;
+    if (until <= f->now) {
+        former->given_up_ns = f->now;
+        return true;
+    }
+    if (until < f->next_deadline)
+        f->next_deadline = until;
+    return false;
 }
 
 /* Who may have the first message of this backlog now. NULL: nobody, and dp_await_former says when. */

@@ -12,7 +12,7 @@
 
 static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint32_t bits)
 {
-    chosen->list[0] = (struct dp_choice){(uint16_t)slot, false, bits};
+    chosen->list[0] = (struct dp_choice){.slot = (uint16_t)slot, .bits = bits};
     chosen->count = 1;
     chosen->not_now = false;
 }

@@ -67,6 +67,7 @@ struct dp_port {
     uint64_t progress_ns;                /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS_IN];
     bool slow;
+    uint64_t given_up_ns;                /* when waiting for it to be done with a key was over last, see keyed.h */
 
     uint64_t taken_seen, taken_since_ns; /* of both data rings together */
     uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
@@ -97,13 +98,14 @@ struct dp_span { /* where records stand */
 struct dp_choice { /* one target of a run */
     uint16_t slot;
     bool lossy;
+    bool lost; /* it does not get the run, but the loss is counted there, see dp_lose_at_former */
     uint32_t bits;
 };
 
 struct dp_choices {
     uint32_t count;
     bool not_now; /* it has to wait where it is */
-    struct dp_choice list[DP_PORTS];
+    struct dp_choice list[DP_PORTS + SB_KEYED_GROUPS]; /* as many as there may be in `todo`, or more */
 };
 
 struct dp_run { /* consecutive records with the same targets */
@@ -186,6 +188,7 @@ struct dp_forwarder {
     struct dp_set untold; /* endpoints: of some request that it withdrew its server is still to be told, see cancel.h */
 
     struct dp_run run;         /* being forwarded */
+    struct dp_port *former;    /* for whom &dp_not_now, the last one, has to wait; NULL: that is not known */
     struct dp_choices choices; /* being made, of one more record or of an event of the bus's own */
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;

@@ -80,7 +80,7 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
         return DP_RETURNED;
     if (!dp_choose_again(f, run->span.source, route, h, chosen))
         return DP_RETURNED;
-    if (chosen->not_now)
+    if (chosen->not_now && !dp_lose_at_former(f, run->span.source, chosen))
         return DP_NOT_NOW;
     dp_restore(h);
     run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes on */
@@ -163,7 +163,7 @@ static inline bool dp_same_choices(const struct dp_choices *a, const struct dp_c
         return false;
     for (uint32_t i = 0; i < a->count; i++)
         if (a->list[i].slot != b->list[i].slot || a->list[i].bits != b->list[i].bits ||
-            a->list[i].lossy != b->list[i].lossy)
+            a->list[i].lossy != b->list[i].lossy || a->list[i].lost != b->list[i].lost)
             return false;
     return true;
 }

@@ -4,7 +4,7 @@
  * have got is lost there, and nothing waits for it until it moves. A head of line may be passed over only once the
  * `need` is stored for which the target will ring (tests/models/space.py).
  *
- * Offers: dp_ask_for_space; dp_note_progress; dp_wake_waiters. */
+ * Offers: dp_waits_until, dp_ask_for_space; dp_note_progress; dp_wake_waiters. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -47,17 +47,24 @@ static inline bool dp_need_space(struct dp_port *source, struct dp_port *target,
     return false;
 }
 
+/* The head of this line of the source waits for the target: until when, unless that makes progress. */
+static inline uint64_t dp_waits_until(struct dp_forwarder *f, struct dp_port *source, enum dp_line line,
+                                      struct dp_port *target)
+{
+    uint64_t *since = &source->refused_since_ns[line];
+    if (!*since)
+        *since = f->now;
+    dp_note_progress(f, target);
+    return (*since > target->progress_ns ? *since : target->progress_ns) + f->block_timeout_ns;
+}
+
 /* The head of this line of the source needs space in the target's ring up to `end`. */
 static inline enum dp_space dp_ask_for_space(struct dp_forwarder *f, struct dp_port *source, enum dp_line line,
                                            struct dp_port *target, enum sb_ring_index ring, uint64_t end)
 {
-    uint64_t *since = &source->refused_since_ns[line];
     if (dp_need_space(source, target, ring, end))
         return DP_SPACE;
-    if (!*since)
-        *since = f->now;
-    dp_note_progress(f, target);
-    uint64_t until = (*since > target->progress_ns ? *since : target->progress_ns) + f->block_timeout_ns;
+    uint64_t until = dp_waits_until(f, source, line, target);
     if (target->slow || until <= f->now) {
         dp_set_slow(target, true);
         return DP_LOSE;

@@ -487,7 +487,7 @@ struct sb_target {        /* whom the dispatcher chose for the request in pendin
 
 struct sb_todo_target { /* what is still owed of a fan-out */
     rb_word whom;       /* dispatcher: slot | generation << 16 | 1 << 63 */
-    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy; low half 0: done */
+    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy, 1 << 33 where it is lost; low half 0: done */
 };
 
 struct sb_todo {        /* of the data ring alone */
@@ -502,8 +502,8 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     uint64_t generation;
     struct sb_ring_descriptor incoming_ring[SB_RINGS_IN];
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
-    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot, backlog
-                                            * and mailbox */
+    uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot, backlog,
+                                            * mailbox and group with a key */
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
