@@ -301,6 +301,17 @@ def check_count(setting: str, value: object, *, least: int = 1) -> int:
     )
 
 
+def check_flag(setting: str, value: object) -> None:
+    """Yes or no, for an argument of that name. Raises `InvalidSetting`."""
+    if not isinstance(value, bool):
+        raise InvalidSetting(
+            setting=setting,
+            value=value,
+            reason=f"it is of type {type(value).__name__}",
+            remedy="Give True or False",
+        )
+
+
 def _size(size: int) -> str:
     for unit, name in ((1024 * MIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:

@@ -376,7 +376,7 @@ class Endpoint:
         those of `shmbus.Endpoint.stream`.
         """
         self._here()
-        whole = until(total, in_force() if inherit_deadline else None)
+        whole = until(total, in_force() if inherit_deadline else None, what="total")
         return self._looped.stream(type, payload, timeout, whole, part_type)
 
     # Interests -------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from shmbus.errors import (
     RequestsFull,
     RequestTimeout,
 )
-from shmbus.settings import BatchLimits
+from shmbus.settings import BatchLimits, check_flag
 from shmbus.shared.failures import encode_failure, remote_error
 from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap

@@ -25,7 +25,11 @@ TIMES: dict[str, Callable[[Endpoint, Any], object]] = {
     "drain": lambda ep, t: ep.drain(t),
     "health": lambda ep, t: ep.bus.health(late=t),
     "attach": lambda ep, t: shmbus.attach(ep.bus.name, timeout=t),
+    "gather": lambda ep, t: ep.gather("x", timeout=t),
+    "stream": lambda ep, t: ep.stream("x", timeout=t),
+    "total": lambda ep, t: ep.stream("x", total=t),
 }
+OTHER_NAMES = {"health": "late", "total": "total"}
 COUNTS: dict[str, Callable[[Endpoint, Any], object]] = {
     "threads": lambda ep, n: ep.run(threads=n),
     "receivers": lambda ep, n: ep.wait_for("x", receivers=n),
@@ -35,14 +39,26 @@ COUNTS: dict[str, Callable[[Endpoint, Any], object]] = {
 
 
 @pytest.mark.parametrize("call", TIMES)
-@pytest.mark.parametrize("given", ["5", []])
+@pytest.mark.parametrize("given", ["5", [], float("nan")])
 def test_what_is_no_time_is_refused(call: str, given: Any, bus: shmbus.Bus, attach: Attach) -> None:
     with pytest.raises(errors.InvalidSetting) as caught:
         TIMES[call](attach(call), given)
     problem = caught.value
-    assert problem.setting == ("late" if call == "health" else "timeout")
+    assert problem.setting == OTHER_NAMES.get(call, "timeout")
     assert repr(given) in str(problem)
     assert "number of seconds" in str(problem)
+
+
+@pytest.mark.parametrize("argument", ["retain", "urgent"])
+@pytest.mark.parametrize("given", ["no", 1, None])
+def test_what_is_neither_yes_nor_no_is_refused(
+    argument: str, given: Any, bus: shmbus.Bus, attach: Attach
+) -> None:
+    endpoint = attach(argument)
+    for publish in (endpoint.publish, endpoint.batch().publish):
+        with pytest.raises(errors.InvalidSetting, match="Give True or False") as caught:
+            publish("x", 1, **{argument: given})
+        assert (caught.value.setting, caught.value.value) == (argument, given)
 
 
 @pytest.mark.parametrize("argument", COUNTS)

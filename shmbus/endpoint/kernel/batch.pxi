@@ -18,7 +18,7 @@ cdef class Batch:
     def __exit__(self, kind, value, trace):
         self._endpoint._outbox.flush()
 
-    def publish(self, str type not None, payload=None, *, timeout=5.0, bint retain=False, bint urgent=False):
+    def publish(self, str type not None, payload=None, *, timeout=5.0, retain=False, urgent=False):
         """Send an event with this batch. Raises like `Endpoint.publish`, with its `index`."""
         self._endpoint._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, &self._limits,
                                     self._count)

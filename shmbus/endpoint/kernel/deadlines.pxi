@@ -38,11 +38,12 @@ cpdef Deadline in_force():
     return <Deadline>deadline
 
 
-cpdef Deadline until(object timeout, Deadline outer, str origin=None):
-    """After `timeout` seconds (None: never), or when `outer` ends, if that is sooner. Raises `InvalidSetting`."""
+cpdef Deadline until(object timeout, Deadline outer, str origin=None, str what="timeout"):
+    """After `timeout` seconds (None: never), or when `outer` ends, if that is sooner. Raises `InvalidSetting`, which
+    calls it `what`."""
     cdef uint64_t now = rb_now()
     cdef Deadline deadline = Deadline.__new__(Deadline)
-    deadline.ns = deadline_after(span_ns(timeout), now)
+    deadline.ns = deadline_after(span_ns(timeout, what), now)
     deadline.seconds = timeout
     deadline.origin = origin
     if outer is not None and outer.ns < deadline.ns:

@@ -51,7 +51,7 @@ cdef class EndpointCore:
 
     # Sending ---------------------------------------------------------------------------------
 
-    def publish(self, str type not None, payload=None, *, timeout=5.0, bint retain=False, bint urgent=False):
+    def publish(self, str type not None, payload=None, *, timeout=5.0, retain=False, urgent=False):
         """Send an event to all who subscribe to a matching pattern.
 
         It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes; 128 KiB at
@@ -130,7 +130,7 @@ cdef class EndpointCore:
         cdef Deadline outer = in_force() if inherit_deadline else None
         cdef Stream stream = Stream.__new__(Stream)
         stream._endpoint, stream.type, stream._part_type = self, type, part_type
-        stream._whole = until(total, outer)
+        stream._whole = until(total, outer, None, "total")
         stream._timeout, stream._span = timeout, span_ns(timeout)
         self._requests.open_stream(stream, payload, until(timeout, stream._whole), True)
         return stream

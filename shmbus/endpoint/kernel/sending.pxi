@@ -14,8 +14,12 @@ cdef inline bint is_type(str text):
                                                            PyUnicode_GET_LENGTH(text))
 
 
-cpdef uint16_t ways(bint retain, bint urgent) noexcept:
-    """The flags of an event that is published so."""
+cpdef uint16_t ways(object retain, object urgent) except? 0xffff:
+    """The flags of an event that is published so. Raises `InvalidSetting`."""
+    if retain is False and urgent is False:
+        return 0
+    check_flag("retain", retain)
+    check_flag("urgent", urgent)
     return (SB_RETAIN if retain else 0) | (SB_URGENT if urgent else 0)
 
 
@@ -78,7 +82,7 @@ cdef class Outbox:
         """Send an event or a command. `flags`: beside those of its payload."""
         cdef ep_message m
         self._connection.check()
-        if not PyFloat_CheckExact(timeout):
+        if not PyFloat_CheckExact(timeout) or <double>timeout != <double>timeout:
             span_ns(timeout)     # raises, also where nothing is waited for
         m.kind = kind
         m.peer = 0
