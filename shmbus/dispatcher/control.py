@@ -128,6 +128,7 @@ class Dispatcher:
             if int(row["state"]) != RowState.FREE and not self._adopt_endpoint(slot, row):
                 self._table.free(slot)
         self._table.store("attached", len(self.admitted))
+        succession.clear_made(self.bus, self._table.listed(self.names))
 
     def _adopt_endpoint(self, slot: int, row: Any) -> bool:
         """Serve an endpoint that a row of the table names. False: it has gone."""
@@ -492,7 +493,7 @@ class Dispatcher:
             if self._standing is not None:  # else the segments of that name are not ours
                 for part in self._standing:
                     part.unlink()
-                succession.clear_made(self.bus)
+                succession.clear_made(self.bus, set())
                 succession.clear_dead(self.bus, set())
         self.admitted.clear()
         self._standing = None

@@ -197,11 +197,12 @@ def clear_dead(bus: str, admitted: set[names.Owner]) -> None:
                 path.unlink()
 
 
-def clear_made(bus: str) -> None:
-    """Remove what the forwarding plane of a bus that has ended had made: backlogs, mailboxes, and
-    what was kept."""
+def clear_made(bus: str, listed: set[str]) -> None:
+    """Remove what dispatchers of a bus made beside BUS, its door, READY and the bell, except what
+    BUS lists: a dispatcher that is killed between making a segment and listing it leaves one that
+    nobody else would find."""
     for path, entry in names.entries(bus):
-        if entry.kind in ("backlog", "mailbox", "retained"):
+        if entry.kind in ("down", "backlog", "mailbox", "retained") and path.name not in listed:
             path.unlink(missing_ok=True)
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from ringbuf import Segment
 from ringbuf._kernel import Mapping
+from shmbus.limits import MAX_SLOTS
 from shmbus.settings import Settings
 from shmbus.shared import layout, names, processes, segments
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import RowState, SegmentKind
-from shmbus.shared.names import Owner
+from shmbus.shared.names import BusNames, Owner
 
 
 def create(bus: str, settings: Settings, package: bytes) -> Segment:
@@ -69,6 +70,28 @@ class Table:
             if int(row["seq"]) % 2:
                 with self._changing_row(slot):
                     pass
+
+    def listed(self, of: BusNames) -> set[str]:
+        """The names of the segments that this dispatcher and those before it made, as far as BUS
+        has them."""
+        downs = {
+            of.down(slot, int(row["generation"]))
+            for slot, row in enumerate(self.rows)
+            if row["state"] != RowState.FREE
+        }
+        made = {
+            of.retained(n) for n in range(min(int(self.head["retained_chunks"]), layout.CHUNKS))
+        }
+        made |= {
+            name(first + n, int(generation))
+            for name, first, word in (
+                (of.backlog, MAX_SLOTS, "backlog"),
+                (of.mailbox, layout.FIRST_MAILBOX, "mailbox"),
+            )
+            for n, generation in enumerate(self.head[word])
+            if generation
+        }
+        return downs | made
 
     def next_generation(self) -> int:
         """One that no endpoint of this bus has had."""

@@ -20,7 +20,7 @@ from shmbus.shared.layout import BusState, RowState, SegmentKind, UpState
 from shmbus.shared.names import SHM, Entry, Owner
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
-_TRIES = 50  # to take the fence, 10 ms each
+_TRIES = 500  # to take the fence, 10 ms each
 
 
 class Leaving(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,8 +91,7 @@ def free_leaving(leaving: Leaving) -> int:
                         freed += _remove(SHM / file)
     finally:
         if whole:
-            left = {entry.kind for _, entry in names.entries(leaving.bus)} - {"lock"}
-            fence.release(leaving.bus, remove=not left)
+            _release(leaving.bus)
     return freed
 
 
@@ -109,8 +108,7 @@ def remove_deserted(bus: str, last: Owner) -> None:
                 if entry.kind != "lock":
                     _remove(path)
     finally:
-        kinds = {entry.kind for _, entry in names.entries(bus)} - {"lock"}
-        fence.release(bus, remove=not kinds)
+        _release(bus)
 
 
 def _fenced(bus: str) -> bool:
@@ -126,6 +124,13 @@ def _fenced(bus: str) -> bool:
             return False
         time.sleep(0.01)
     return False
+
+
+def _release(bus: str) -> None:
+    """Release the fence. Its file stays with BUS alone: whose else names are left removes them, and
+    nothing more."""
+    kinds = {entry.kind for _, entry in names.entries(bus)}
+    fence.release(bus, remove="bus" not in kinds)
 
 
 def _remove(path: Path) -> int:

@@ -411,6 +411,64 @@ def test_while_its_dispatcher_stands_still_an_endpoint_need_not_take_anything(
     assert time.monotonic() - resumed > STANDSTILL - ran - 0.15
 
 
+@pytest.fixture
+def unlisted(bus_name: str) -> list[Path]:
+    """What a dispatcher of that bus leaves which is killed between making a segment and listing it
+    in BUS: one of each kind."""
+    of = names.names_of(bus_name)
+    made = (of.down(15, 99), of.backlog(1080, 99), of.mailbox(1270, 99), of.retained(63))
+    return [names.SHM / name for name in made]
+
+
+def test_what_a_killed_dispatcher_had_made_and_not_listed_goes_when_the_next_takes_over(
+    bus_process: BusProcess, attach: Attach, unlisted: list[Path]
+) -> None:
+    client = attach("client", reconnect=True)
+    for path in unlisted:
+        path.touch(0o600)
+    bus_process.restart()
+    client.subscribe("x")
+    assert [path for path in unlisted if path.exists()] == []
+
+
+KILLED_AS_IT_ADMITS = """
+    import os, signal, sys, time
+    from shmbus.dispatcher import table
+    import shmbus
+
+    bus = shmbus.serve(sys.argv[1])
+    enter = table.Table.enter
+
+    def killed(self, slot, generation, name, owner):
+        if name == "second":
+            os.kill(os.getpid(), signal.SIGKILL)
+        enter(self, slot, generation, name, owner)
+
+    table.Table.enter = killed
+    print("serves")
+    time.sleep(60)
+"""
+
+
+def test_a_dispatcher_killed_as_it_admits_leaves_nothing_once_its_bus_has_ended(
+    bus_name: str,
+) -> None:
+    with start_python(KILLED_AS_IT_ADMITS, bus_name) as host:
+        assert host.line() == "serves"
+        with shmbus.attach(bus_name, name="first", reconnect=True) as first:
+            attached: list[shmbus.Endpoint] = []
+            second = threading.Thread(
+                target=lambda: attached.append(shmbus.attach(bus_name, name="second", timeout=60))
+            )
+            second.start()
+            host.wait()
+            with shmbus.serve(bus_name):
+                second.join()
+                first.subscribe("x")
+                attached[0].close()
+    assert in_shm(bus_name) == []
+
+
 def test_a_bus_that_is_ended_in_good_order_says_so(bus_process: BusProcess, attach: Attach) -> None:
     endpoint = attach("endpoint", reconnect=True)
     bus_process.stop()

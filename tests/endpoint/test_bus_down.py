@@ -1,13 +1,20 @@
 """The bus ends, is handed over, or its dispatcher is killed: what its endpoints see of it."""
 
+import os
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.testing import BusProcess, StartWorker, eventually, in_shm, run_python
+from shmbus.endpoint import ending
+from shmbus.shared import names, processes
+from shmbus.shared.names import Owner
+from shmbus.testing import BusProcess, StartWorker, eventually, in_shm, run_python, start_python
+from shmbus.views import leavings
+from shmbus.views.leavings import remove_deserted
 from tests.kept import Kept
 
 
@@ -243,6 +250,53 @@ def test_the_last_to_go_after_a_dispatcher_was_killed_leaves_nothing(
     one.close()
     assert in_shm(bus_name) != []  # what "one" had sent is "two"'s
     two.close()
+    assert in_shm(bus_name) == []
+
+
+def test_who_leaves_as_the_bus_ends_and_another_knocks_leaves_nothing(
+    bus_name: str, bus_process: BusProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(bus: str, last: Owner) -> None:
+        bus_process.resume()
+        bus_process.stop()
+        remove_deserted(bus, last)
+
+    slow = shmbus.attach(bus_name, name="slow")
+    knocks = names.new_owner(os.getpid(), processes.start_time(os.getpid()))
+    up = names.SHM / names.names_of(bus_name).up(knocks)
+    up.touch(0o600)
+    bus_process.pause()
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "CLOSING", 0.0)  # the dispatcher is too busy for it
+        patch.setattr(ending, "remove_deserted", late)
+        slow.close()
+    up.unlink()  # it was not admitted
+    assert in_shm(bus_name) == []
+
+
+def test_the_last_to_go_waits_for_another_that_is_slow_to_look_for_what_is_left(
+    bus_name: str, bus_process: BusProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        import sys, time
+        from shmbus.shared import fence
+        assert fence.acquire(sys.argv[1]) is None
+        print("looks")
+        time.sleep(60)
+    """
+    last = shmbus.attach(bus_name, name="last")
+    bus_process.kill()
+    with start_python(code, bus_name) as slow:
+        assert slow.line() == "looks"
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if sum(pauses) > 1.0:
+                slow.kill()
+
+        monkeypatch.setattr(leavings, "time", SimpleNamespace(sleep=pause))
+        last.close()
     assert in_shm(bus_name) == []
 
 

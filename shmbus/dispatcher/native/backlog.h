@@ -190,7 +190,7 @@ static inline struct dp_port *dp_enter_backlog(struct dp_forwarder *f, struct sb
     RB_FAIL("backlog.made");
     rb_store_release(&f->bus->backlog[slot - SB_MAX_SLOTS], memory->down.generation); /* dp_adopt_backlogs, observers */
     RB_FAIL("backlog.entered");
-    rb_store(&f->bus->backlogs_made, memory->down.generation); /* after that: else nobody would know its name */
+    rb_store(&f->bus->backlogs_made, memory->down.generation);
     dp_open_backlog(f, slot, memory);
     return &f->ports[slot];
 }
@@ -234,9 +234,6 @@ static inline void dp_close_backlog(struct dp_forwarder *f, struct dp_port *port
 /* Those that the last dispatcher left, before anything of theirs is looked at. */
 static inline void dp_adopt_backlogs(struct dp_forwarder *f)
 {
-    uint32_t free = 0;
-    while (free < SB_BACKLOGS && rb_load(&f->bus->backlog[free]))
-        free++;
     for (uint32_t index = 0; index < SB_BACKLOGS; index++) {
         uint64_t generation = rb_load_acquire(&f->bus->backlog[index]); /* with dp_make_backlog */
         char name[160];
@@ -255,10 +252,5 @@ static inline void dp_adopt_backlogs(struct dp_forwarder *f)
                 dp_close_segment(memory, size);
             dp_remove_segment(name);
         }
-    }
-    if (free < SB_BACKLOGS) { /* one that was made, and not entered: of that name it was to be */
-        char name[160];
-        dp_backlog_name(f, SB_MAX_SLOTS + free, rb_load(&f->bus->backlogs_made) + 1, name);
-        dp_remove_segment(name);
     }
 }

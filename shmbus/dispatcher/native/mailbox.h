@@ -481,7 +481,7 @@ static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_
     RB_FAIL("mailbox.made");
     rb_store_release(&f->bus->mailbox[index], generation); /* dp_adopt_mailboxes, and observers */
     RB_FAIL("mailbox.listed");
-    rb_store(&f->bus->mailboxes_made, generation); /* after that: else nobody would know its name */
+    rb_store(&f->bus->mailboxes_made, generation);
     if (!dp_open_mailbox(f, SB_FIRST_MAILBOX + index, memory)) {
         dp_remove_segment(name);
         rb_store(&f->bus->mailbox[index], 0);
@@ -516,9 +516,6 @@ static inline void dp_close_mailbox(struct dp_forwarder *f, struct dp_port *port
 /* Those that the last dispatcher left, once the ports of their endpoints are open. */
 static inline void dp_adopt_mailboxes(struct dp_forwarder *f)
 {
-    uint32_t free = 0;
-    while (free < SB_MAILBOXES && rb_load(&f->bus->mailbox[free]))
-        free++;
     for (uint32_t index = 0; index < SB_MAILBOXES; index++) {
         uint64_t generation = rb_load_acquire(&f->bus->mailbox[index]); /* with dp_make_mailbox */
         char name[160];
@@ -536,10 +533,5 @@ static inline void dp_adopt_mailboxes(struct dp_forwarder *f)
             dp_remove_segment(name); /* its interest gets another */
             rb_store(&f->bus->mailbox[index], 0);
         }
-    }
-    if (free < SB_MAILBOXES) { /* one that was made, and not listed: of that name it was to be */
-        char name[160];
-        dp_mailbox_name(f, SB_FIRST_MAILBOX + free, rb_load(&f->bus->mailboxes_made) + 1, name);
-        dp_remove_segment(name);
     }
 }
