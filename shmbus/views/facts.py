@@ -267,7 +267,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     undeliverable: int
     """Its sends that no endpoint handled, and its dead letters."""
     unrouted: int
-    """Its events that no subscription matched."""
+    """Its events that no subscription matched, and that the bus does not keep either."""
     orphans: int
     """Replies to it that no request waited for."""
     expired: int

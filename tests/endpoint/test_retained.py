@@ -47,6 +47,19 @@ def test_who_subscribes_later_gets_the_last_value_then_what_comes(attach: Attach
     assert got == [("closed", True), ("open", False), ("locked", False)]
 
 
+def test_what_is_kept_counts_as_unrouted_no_more_than_what_somebody_gets(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source")
+    source.publish("state.door", "open", retain=True)
+    source.publish("state.door", None, retain=True)
+    settle(source)
+    assert (info(bus, "source").unrouted, bus.health().unrouted) == (0, 0)
+    source.publish("state.door", "open")
+    settle(source)
+    assert (info(bus, "source").unrouted, bus.health().unrouted) == (1, 1)
+
+
 def test_of_each_type_it_gets_as_many_as_it_wants_and_the_bus_keeps(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

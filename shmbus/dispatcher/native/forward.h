@@ -210,8 +210,11 @@ static inline bool dp_forward_run(struct dp_forwarder *f)
         return dp_forward_single(f);
     if (run->targets.count > 1)
         return dp_begin_fanout(f);
-    rb_add(&f->bus->unrouted, run->count);
-    rb_add(&run->span.source->down->unrouted, run->count);
+    bool clears = run->retain && run->header[0].flags & SB_NONE;
+    if (!run->kept && !clears) { /* nor is it there for who comes later */
+        rb_add(&f->bus->unrouted, run->count);
+        rb_add(&run->span.source->down->unrouted, run->count);
+    }
     dp_finish_run(f, NULL, SB_OUTCOME_NOBODY);
     return true;
 }

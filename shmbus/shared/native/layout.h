@@ -264,7 +264,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
-    rb_word unrouted;                  /* events that nobody matched */
+    rb_word unrouted;                  /* events that nobody matched, and that are not kept */
     rb_word no_route;                  /* sends and requests that nobody handles */
     rb_word dead_letters;
     rb_word orphans;                   /* late, second or forged replies */
@@ -517,7 +517,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word mailbox_lost;                  /* dispatcher: of these, what was written over in its mailboxes; counted at its end */
     rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of these */
     rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
-    rb_word unrouted;                      /* dispatcher: its events that nobody matched */
+    rb_word unrouted;                      /* dispatcher: its events that nobody matched, and that are not kept */
     rb_word redelivered;                   /* dispatcher: messages handed on to it */
     rb_word forwarded;                     /* dispatcher: records taken from its rings */
     rb_word overruns;                      /* dispatcher: messages whose handler took longer than its limit */
