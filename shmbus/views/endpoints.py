@@ -117,6 +117,8 @@ class EndpointView:
         self.down: Mapping | None = None
         self.log = InterestLog(bus, self.owner, self.name)
         self.mailboxes = Mailboxes(bus)
+        self.dropped = 0
+        """What its mailboxes have lost, and DOWN and BUS do not say yet, at the last look."""
 
     def _open(self) -> str:
         """Open what is not open yet; returns a note about what cannot be opened."""
@@ -157,6 +159,7 @@ class EndpointView:
         pending = self._pending(mine)
         mailboxes, unseen = self.mailboxes.look(down["mailbox"], up["had"])
         dropped = max(int(up["had"]["lost"].sum()) + unseen - int(down["mailbox_lost"]), 0)
+        self.dropped = dropped
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,

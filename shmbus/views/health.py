@@ -120,14 +120,16 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     latency_max: float
 
     @classmethod
-    def of(cls, bus: Any, seconds: float) -> Traffic:
-        """From a copy of BUS."""
-        names = "routed unrouted no_route dead_letters orphans lost redelivered violations"
+    def of(cls, bus: Any, seconds: float, dropped: int = 0) -> Traffic:
+        """From a copy of BUS, and what mailboxes have lost beside that."""
+        names = "routed unrouted no_route dead_letters orphans redelivered violations"
+        by = Losses.of(bus)
         names += " cancels cancels_lost credits_lost"
         names += " backlogs_failed mailboxes_failed retained retained_bytes evicted"
         return cls(
             seconds=seconds,
-            lost_by=Losses.of(bus),
+            lost=int(bus["lost"]) + dropped,
+            lost_by=msgspec.structs.replace(by, dropped=by.dropped + dropped),
             latency=tuple(bus["latency"].tolist()),
             latency_sum=int(bus["latency_sum_ns"]) / 1e9,
             latency_max=int(bus["latency_max_ns"]) / 1e9,
@@ -237,14 +239,14 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that the bus has delivered, an event to several once for each."""
     lost: int
     """Messages that a receiver should have got and did not, of all endpoints that the bus ever
-    had."""
+    had, also where it chose so (``lost_by.dropped``), of which `reasons` say nothing."""
     lost_by: Losses
     """The same by the reason."""
     last_losses: tuple[PastLoss, ...]
     """What was lost last and nobody had chosen so, latest first: where, why, and of which type.
     Those of the last five minutes are among the reasons."""
     unrouted: int
-    """Events that no subscription matched."""
+    """Events that no subscription matched, and that the bus does not keep either."""
     no_route: int
     """Commands and requests that no endpoint handled."""
     dead_letters: int

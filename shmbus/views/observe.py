@@ -242,7 +242,8 @@ class BusView:
         self.close()
 
     def _traffic(self) -> Traffic:
-        return Traffic.of(self._registry.head[0].copy(), monotonic())
+        """After the endpoints were looked at."""
+        return Traffic.of(self._registry.head[0].copy(), monotonic(), self._registry.dropped())
 
     def _names_missing(self, info: BusInfo) -> bool:
         if not info.alive or names.names_of(self.name).complete():

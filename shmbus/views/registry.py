@@ -79,6 +79,10 @@ class Registry:
             found.append(endpoint.info(row, clock, alive[process]))
         return found
 
+    def dropped(self) -> int:
+        """What mailboxes have lost and BUS does not count before their endpoints end."""
+        return sum(endpoint.dropped for endpoint in self._known.values())
+
     def _again(self, slot: int, row: np.void) -> np.void | None:
         """The row of this endpoint as it is by now; None where it has gone."""
         rows, still = steady(self._rows[slot : slot + 1], "seq")

@@ -14,7 +14,7 @@ from shmbus import errors
 from shmbus.shared import names
 from shmbus.shared.patterns import Overflow
 from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventually, kill
-from shmbus.views import EndpointInfo, Mailbox
+from shmbus.views import EndpointInfo, Losses, Mailbox
 
 
 def mailbox_files(bus: str) -> list[Path]:
@@ -58,6 +58,23 @@ def test_latest_gives_the_newest_of_each_type_and_says_what_was_lost(
     seen = info(bus, "display")
     assert (seen.lost, seen.lost_by.dropped, seen.received.events) == (297, 297, 4)
     assert bus.health().state == "healthy"
+
+
+def test_the_bus_counts_what_a_mailbox_loses_at_once_and_once(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, display = attach("source"), attach("display")
+    display.subscribe("speed", overflow="latest")
+    source.publish_many([("speed", n) for n in range(100)])
+    settle(bus, "source")
+    seen = bus.health()
+    assert (seen.lost, seen.lost_by, seen.state) == (99, Losses(dropped=99), "healthy")
+    assert waiting(display) == [("speed", 99, 99)]
+    assert bus.health().lost == 99
+    display.close()
+    eventually(lambda: not [e for e in bus.endpoints() if e.name == "display"])
+    seen = bus.health()
+    assert (seen.lost, seen.lost_by, seen.state) == (99, Losses(dropped=99), "healthy")
 
 
 def test_drop_oldest_keeps_the_last_in_order(bus: shmbus.Bus, attach: Attach) -> None:
