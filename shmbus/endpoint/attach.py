@@ -22,7 +22,7 @@ from shmbus.shared.processes import namespace, start_time
 from shmbus.shared.signals import uninterrupted
 from shmbus.views import discovery, removed_names
 
-from . import door, payloads
+from . import door, exits, payloads
 from ._kernel import prepare_up, up_size
 from .endpoint import Endpoint
 from .interest_log import InterestWriter
@@ -160,6 +160,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
     )
     prefetch = settings.prefetch or facts.prefetch
     with contextlib.ExitStack() as undo:
+        exits.attaching.add(undo)
         undo.callback(unlink, of.up(owner))
         up = _make_up_segment(
             of, owner, name, settings, prefetch=prefetch, stays=wanted.reconnect == "always"

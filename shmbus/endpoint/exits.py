@@ -27,9 +27,15 @@ class Closable(Protocol):
 live: weakref.WeakSet[Closable] = weakref.WeakSet()
 """The attached endpoints of this process."""
 
+attaching: weakref.WeakSet[contextlib.ExitStack] = weakref.WeakSet()
+"""What undoes the attaches that are under way: the exit ends other threads in their midst."""
+
 
 def _at_exit() -> None:
     """Close endpoints while threads can still take the GIL."""
+    for undo in list(attaching):
+        with contextlib.suppress(Exception):
+            undo.close()
     for endpoint in list(live):
         if endpoint.forked():
             continue
@@ -42,6 +48,7 @@ def _after_fork() -> None:
     for endpoint in list(live):
         endpoint.forget_in_child()
     live.clear()
+    attaching.clear()
 
 
 atexit.register(_at_exit)

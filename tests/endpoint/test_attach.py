@@ -21,7 +21,7 @@ from shmbus.endpoint.seat import DoorConnection
 from shmbus.shared.layout import LAYOUT
 from shmbus.shared.names import SHM, names_of, new_owner
 from shmbus.shared.processes import start_time
-from shmbus.testing import Attach, BusProcess, eventually, in_shm
+from shmbus.testing import Attach, BusProcess, eventually, in_shm, run_python
 
 
 @pytest.mark.smoke
@@ -357,3 +357,24 @@ def test_nothing_is_left_of_an_attach_that_fails(bus_name: str) -> None:
             with pytest.raises(errors.BusFull):
                 shmbus.attach(bus_name)
             assert in_shm(bus_name) == before
+
+
+def test_a_program_that_ends_while_a_thread_of_it_knocks_leaves_nothing(bus_name: str) -> None:
+    code = """
+        import sys, threading
+        import shmbus
+        from shmbus.endpoint import door
+
+        bus, knock, knocks = shmbus.serve(sys.argv[1]), door.knock, threading.Event()
+
+        def late(*arguments, **named):
+            bus.close()
+            knocks.set()
+            return knock(*arguments, **named)
+
+        door.knock = late
+        threading.Thread(target=shmbus.attach, args=(bus.name,), daemon=True).start()
+        knocks.wait()
+    """
+    assert run_python(code, bus_name) == ""
+    assert in_shm(bus_name) == []
