@@ -14,6 +14,7 @@ URGENT_BYTES = 8192  # of the incoming ring for what is urgent
 MAX_SLOTS = 1024
 MAILBOXES = 192  # at a time; mailbox i has the slot SB_FIRST_MAILBOX + i wherever slots are named
 OWN_MAILBOXES = 32  # of one endpoint, at a time
+OWN_MATCHINGS = 64  # patterns of SB_ROLE_MATCH of one endpoint, at a time
 MAX_DEPTH = 65536  # messages, or types, that a mailbox may hold
 MAX_REQUESTS = 65535  # a request's index has 16 bits
 KEYED_GROUPS = 16  # groups with a key, at a time

@@ -556,8 +556,8 @@ class Endpoint(EndpointCore):
 
         Receivers are those that subscribe and the members of groups, this endpoint included. Who
         runs other callbacks of this endpoint runs this one, too, one call at a time; what comes and
-        goes meanwhile is not told of one by one. Closing what is returned ends it. Raises like
-        `subscribe`.
+        goes meanwhile is not told of one by one. Closing what is returned ends it. An endpoint may
+        have 64 of these. Raises like `subscribe`.
         """
         self._connection.require_own()
         return self._subscribing.on_match(pattern, callback, Matching(callback))

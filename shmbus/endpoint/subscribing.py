@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import msgspec
 
 from shmbus import errors
-from shmbus.limits import KEYED_GROUPS
+from shmbus.limits import KEYED_GROUPS, OWN_MATCHINGS
 from shmbus.services.serving import Operation
 from shmbus.shared import keys, layout, names, patterns
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
@@ -194,6 +194,13 @@ class Subscribing:
             raise TypeError(f"nothing is to be called for {pattern!r}: give a callback")
         check_callable(callback, pattern, asynchronous=gate is not None)
         with self._lock:
+            if sum(each.role == InterestRole.MATCH for each in self._interests) >= OWN_MATCHINGS:
+                raise errors.InvalidSetting(
+                    setting="pattern",
+                    value=pattern,
+                    reason=f"endpoint {self._seat.name!r} is told of {OWN_MATCHINGS} patterns",
+                    remedy="Let fewer patterns cover more types, or attach a second endpoint",
+                )
             return self._add(
                 LocalInterest(
                     id=next(self._ids),

@@ -232,6 +232,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_MAILBOXES
         SB_FIRST_MAILBOX
         SB_OWN_MAILBOXES
+        SB_OWN_MATCHINGS
         SB_MAX_DEPTH
         SB_MAX_REQUESTS
         SB_LATENCY_BUCKETS

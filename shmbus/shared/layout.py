@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000017996EA33
+LAYOUT = 0x000000015B18514C
 """The second word of every segment that this version can read."""
 
 LINE = 64

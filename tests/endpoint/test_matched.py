@@ -292,6 +292,21 @@ def test_what_cannot_be_called_is_refused(bus: shmbus.Bus, attach: Attach) -> No
         producer.on_match("a", note)
 
 
+def test_one_endpoint_is_told_of_so_many_patterns_and_no_more(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    producer, calls = attach("producer"), Calls()
+    told = [producer.on_match(f"a.{n}", calls) for n in range(64)]
+    with pytest.raises(errors.InvalidSetting, match="64"):
+        producer.on_match("one.more", calls)
+    told[0].close()
+    producer.on_match("one.more", calls)
+    producer.start()
+    attach("consumer").subscribe("one.more")
+    assert calls.next() == 1
+    assert bus.health().healthy
+
+
 def test_who_is_told_is_shown_among_the_interests_and_gets_nothing_itself(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

@@ -186,6 +186,21 @@ TEST(a_tail_of_garbage_is_found_when_something_is_sent_there)
     }
 }
 
+TEST(who_wants_to_be_told_of_more_patterns_than_it_may_is_put_out)
+{
+    struct suspects s = suspects();
+    char pattern[16];
+    for (uint32_t i = 0; i < SB_OWN_MATCHINGS; i++) {
+        snprintf(pattern, sizeof pattern, "m.%u", i);
+        await_receivers(s.guilty, pattern);
+    }
+    CHECK(!s.guilty->quarantined);
+    struct sb_interest one_more = {.op = SB_INTEREST_ADD, .role = SB_ROLE_MATCH};
+    log_interest(s.guilty, one_more, "one.more", "");
+    tell_interests(s.guilty);
+    is_put_out(&s);
+}
+
 TEST(a_tail_of_garbage_is_found_by_the_next_dispatcher_at_once)
 {
     struct suspects s = suspects();

@@ -31,11 +31,14 @@ struct dp_matchings {
     bool changed; /* there may be something to tell */
 };
 
-/* NULL: no memory. */
+/* NULL: no memory, or the slot has as many as it may have, since each takes some for every slot. */
 static inline struct dp_matching *dp_matching_open(struct dp_matchings *all, uint64_t id, uint16_t slot, uint32_t slots,
                                                    const char *pattern, size_t length)
 {
-    struct dp_matching *m = calloc(1, sizeof *m);
+    uint32_t own = 0;
+    for (struct dp_matching *other = all->first; other; other = other->next)
+        own += other->slot == slot;
+    struct dp_matching *m = own < SB_OWN_MATCHINGS ? calloc(1, sizeof *m) : NULL;
     if (!m || !(m->interests = calloc(slots, sizeof *m->interests))) {
         free(m);
         return NULL;

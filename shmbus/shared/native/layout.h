@@ -43,6 +43,7 @@ enum sb_segment_kind {
 #define SB_FIRST_MAILBOX 1088u
 _Static_assert(SB_FIRST_MAILBOX == SB_MAX_SLOTS + SB_BACKLOGS, "mailboxes come after the backlogs");
 #define SB_OWN_MAILBOXES 32u /* of one endpoint, at a time */
+#define SB_OWN_MATCHINGS 64u /* patterns of SB_ROLE_MATCH of one endpoint, at a time */
 #define SB_MAX_DEPTH 65536u /* messages, or types, that a mailbox may hold */
 #define SB_MAX_REQUESTS 65535u /* a request's index has 16 bits */
 #define SB_LATENCY_BUCKETS 256u
