@@ -258,11 +258,11 @@ class Endpoint(EndpointCore):
         are written over and counted; not for a group. `payload_type`: what payloads are decoded to;
         by default what the callback's annotation names. `history`: before all else it gets the last
         so many values of each type that were published with `retain=True` (`message.retained`), at
-        most as many as the bus keeps (`Settings(history=)`); not for a group. `on_error`: what
-        happens to a group's message whose callback raises: "drop" makes it a dead letter, "retry"
-        gives it back like `Message.nack`, for another member to try. `limit`: seconds that
-        `callback` may take (None: any time). When they are over, this endpoint is overdue until it
-        returns, as with `handle`.
+        most as many as the bus keeps (`Settings(history=)`), and as its mailbox holds, "latest" one
+        of each; not for a group. `on_error`: what happens to a group's message whose callback
+        raises: "drop" makes it a dead letter, "retry" gives it back like `Message.nack`, for
+        another member to try. `limit`: seconds that `callback` may take (None: any time). When they
+        are over, this endpoint is overdue until it returns, as with `handle`.
 
         When this returns, the bus routes by it. Raises `InvalidPattern`, `InvalidName`,
         `InvalidSetting`, `InvalidPayloadType`, `TooManyGroups`, `TooManyMailboxes`, `GroupConflict`

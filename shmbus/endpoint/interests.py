@@ -67,7 +67,7 @@ class LocalInterest(msgspec.Struct, frozen=True):
     gate: Gate | None = None
     """In an event loop: where the jobs of an asynchronous function begin."""
     late: Late | None = None
-    """With history: since when it gets what others get."""
+    """With history: since when it gets what others get; with a mailbox, that it never does."""
 
     @property
     def addressed(self) -> bool:

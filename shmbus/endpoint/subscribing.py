@@ -112,7 +112,7 @@ class Subscribing:
         _check_limit(limit, callback)
         depth = check_overflow(overflow, depth, group=group)
         check_on_error(on_error, group, callback)
-        check_history(history, pattern, group, overflow)
+        check_history(history, pattern, group)
         if group is not None:
             names.check_group(group)
         mask = _check_key(key, pattern, group)
@@ -418,7 +418,7 @@ def check_on_error(on_error: OnError, group: str | None, callback: Callback | No
     raise errors.InvalidSetting(setting="on_error", value=on_error, reason=reason, remedy=remedy)
 
 
-def check_history(history: object, pattern: str, group: str | None, overflow: str) -> None:
+def check_history(history: object, pattern: str, group: str | None) -> None:
     """Raises `InvalidSetting`."""
     remedy = "Leave it out"
     if not isinstance(history, int) or isinstance(history, bool) or not 0 <= history < 1 << 32:
@@ -430,9 +430,6 @@ def check_history(history: object, pattern: str, group: str | None, overflow: st
         remedy += ", or subscribe without group="
     elif pattern.startswith("$"):
         reason = "the bus keeps none of its own events"
-    elif overflow in ("drop_oldest", "latest"):
-        reason = f"what overflow={overflow!r} keeps for it begins with the subscription"
-        remedy += ", or give overflow='block' or 'drop_newest'"
     else:
         return
     raise errors.InvalidSetting(setting="history", value=history, reason=reason, remedy=remedy)

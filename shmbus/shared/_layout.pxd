@@ -559,6 +559,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t entries_offset
         uint64_t cell_count
         uint64_t cells_offset
+        uint64_t filled_to
         rb_word used
         char pattern[256]
     struct sb_mail:

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000015B18514C
+LAYOUT = 0x000000019A59824E
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -796,8 +796,9 @@ MAILBOX = _structure(
     ("entries_offset", "<u8", 1768),
     ("cell_count", "<u8", 1776),
     ("cells_offset", "<u8", 1784),
-    ("used", "<u8", 1792),
-    ("pattern", "S256", 1800),
+    ("filled_to", "<u8", 1792),
+    ("used", "<u8", 1800),
+    ("pattern", "S256", 1808),
 )
 
 MAIL = _structure(

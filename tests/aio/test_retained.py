@@ -53,6 +53,23 @@ async def test_each_subscription_has_a_past_of_its_own(attach: AioAttach) -> Non
         assert got["task"] == got["call"] == [(1, True), (2, False)]
 
 
+async def test_a_display_has_the_state_first_then_the_newest(attach: AioAttach) -> None:
+    async with attach("source") as source, attach("display") as display:
+        for n in range(5):
+            await source.publish("state.a", n, retain=True)
+        await source.publish("state.b", "only", retain=True)
+        await kept(source.bus, 6)
+        states = await display.subscribe("state.*", overflow="latest", history=1)
+        got = []
+        async for message in states:
+            got.append((message.payload, message.retained))
+            if len(got) == 2:
+                await source.publish("state.a", "new")
+            elif len(got) == 3:
+                break
+        assert got == [(4, True), ("only", True), ("new", False)]
+
+
 async def test_a_type_is_forgotten(attach: AioAttach) -> None:
     async with attach("source") as source, attach("late") as late:
         async with source.batch() as batch:

@@ -259,6 +259,79 @@ def test_a_successor_adopts_it_with_what_is_in_it(
     assert (box.came, box.received, box.lost) == (10, 3, 7)
 
 
+def kept_states(source: shmbus.Endpoint) -> None:
+    for n in range(4):
+        source.publish("x.a", n, retain=True)
+        source.publish("x.b", -n, retain=True)
+    settle(source.bus, source.name)
+
+
+@pytest.mark.parametrize("overflow", ["latest", "drop_oldest"])
+def test_with_history_it_has_the_state_first_then_the_newest(
+    bus: shmbus.Bus, attach: Attach, overflow: Overflow
+) -> None:
+    source, display = attach("source"), attach("display")
+    kept_states(source)
+    display.subscribe("x.*", overflow=overflow, depth=3, history=2)
+    there = mailbox(bus, "display")
+    assert (there.came, there.waiting) == ((2, 2) if overflow == "latest" else (4, 3))
+    source.publish("x.a", 4)
+    settle(bus, "source")
+    got = [display.receive(0) for _ in range(there.waiting)]
+    assert display.receive(0) is None
+    state = [(m.payload, m.retained, m.source, m.lost) for m in got if m is not None]
+    if overflow == "latest":
+        assert state == [(-3, True, "source", 1), (4, False, "source", 0)]
+    else:
+        assert [payload for payload, *_ in state] == [3, -3, 4]
+        assert [retained for _, retained, *_ in state] == [True, True, False]
+        assert state[0][-1] == 2
+    assert bus.health().healthy
+
+
+def test_of_a_state_that_its_depth_does_not_hold_the_last_types_are_there(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, here = attach("source"), attach("here")
+    for n in range(5):
+        source.publish(f"x.{n}", n, retain=True)
+    settle(bus, "source")
+    here.subscribe(">", overflow="latest", depth=2, history=1)
+    assert waiting(here) == [("x.3", 3, 3), ("x.4", 4, 0)]
+    assert info(bus, "here").lost_by.dropped == 3
+
+
+def test_a_successor_gives_the_state_once(bus_process: BusProcess, attach: Attach) -> None:
+    source, here = attach("source", reconnect=True), attach("here", reconnect=True)
+    kept_states(source)
+    here.subscribe("x.*", overflow="latest", history=1)
+    taken = here.receive(60)
+    assert taken is not None
+    assert taken.retained
+    bus_process.kill()
+    bus_process.start()
+    source.publish("x.a", "later")
+    settle(source.bus, "source")
+    assert waiting(here) == [("x.b", -3, 0), ("x.a", "later", 0)]
+
+
+def test_a_value_too_large_for_its_ring_is_lost_there_and_told_of(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, watch = attach("source"), attach("watch")
+    small = attach("small", settings=shmbus.Settings(in_bytes=4096))
+    source.publish("x.a", bytes(3000), retain=True)
+    source.publish("x.b", 1, retain=True)
+    settle(bus, "source")
+    watch.subscribe("$bus.lost")
+    small.subscribe("x.*", overflow="latest", history=1)
+    assert waiting(small) == [("x.b", 1, 0)]
+    assert info(bus, "small").lost_by.too_large == 1
+    told = watch.receive(60)
+    assert told is not None
+    assert told.payload["type"] == "x.a"
+
+
 def test_one_that_subscribes_anew_with_a_new_log_keeps_what_is_in_it(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
@@ -286,7 +359,6 @@ def test_what_makes_no_sense_is_refused(bus: shmbus.Bus, attach: Attach) -> None
         ("depth", {"depth": 2.5, "overflow": "latest"}),
         ("overflow", {"group": "g", "overflow": "latest"}),
         ("overflow", {"group": "g", "overflow": "drop_oldest"}),
-        ("history", {"history": 1, "overflow": "latest"}),
         ("overflow", {"overflow": "newest"}),
     ]
     for setting, arguments in wrong:

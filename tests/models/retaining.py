@@ -1,8 +1,9 @@
 """Last values: what is kept, and given to who comes late, whoever kills the dispatcher.
 
-Describes keep.h and history.h in shmbus/dispatcher/native, and what a successor does first. One
-source `p` publishes events of one type; `o` subscribes to it all the time, through a small ring, so
-that values are kept and not yet delivered; `r` comes late, at any moment, with `history`.
+Describes keep.h, recall.h and history.h in shmbus/dispatcher/native, and what a successor does
+first. One source `p` publishes events of one type; `o` subscribes to it all the time, through a
+small ring, so that values are kept and not yet delivered; `r` comes late, at any moment, with
+`history`.
 
 The words, all the dispatcher's but the last line:
 
@@ -13,6 +14,8 @@ The words, all the dispatcher's but the last line:
     tail, owed           of p: the first record not forwarded, and to whom that is still owed
     journal              one operation with absolute values, as in forwarding.py
     read, waiting        of r's interest: it was read; it has not begun
+    listed, filled       r's mailbox, if it is to have one: it is there; the number up to which it
+                         was made with what was kept
     known                this dispatcher has read it (its own: a successor reads it again)
     backlog, into, out   its backlog: the number of the snapshot (0: there is none), what lies in
                          it, how much of that has left
@@ -74,9 +77,13 @@ def retaining(
     behind_the_past: bool = True,
     owed_is_awaited: bool = True,
     past_is_copied: bool = True,
+    mailbox: bool = False,
+    filled_before_listed: bool = True,
+    filled_are_spared: bool = True,
 ) -> Model:
     """`sent`: what p publishes: k to be kept, c clears, s neither. `room`: records in r's ring; o
-    has room for one. With an `observer` r does not come."""
+    has room for one. With an `observer` r does not come. With a `mailbox` r has one instead of a
+    ring, which is made with what was kept; here nothing in it is written over."""
     numbers = [f"number[{i}]" for i in range(cells)]
 
     # What it sees ----------------------------------------------------------------------------
@@ -87,12 +94,17 @@ def retaining(
         return [(number, i, words[f"bytes[{i}]"][0]) for number, i in sorted(there)]
 
     def free(words: Words, t: str) -> int:
+        if t == "r" and mailbox:
+            return 1
         return (room if t == "r" else 1) - int(words[f"head[{t}]"] - words[f"tail[{t}]"])
 
     def way(words: Words) -> str:
         """Where an event for r's subscription goes."""
         if not words["known"] or words["waiting"]:
             return ""
+        if mailbox:
+            number = words["number"] if words["to"] == words["tail"] else 0
+            return "" if 0 < number <= words["filled"] and filled_are_spared else "r"
         return "b" if words["backlog"] and behind_the_past else "r"
 
     def past(words: Words) -> tuple[Heard, ...]:
@@ -239,6 +251,9 @@ def retaining(
 
     def read() -> Part[None]:
         """What r has logged. What waits was read; a kill may have come before it was said."""
+        if mailbox:
+            yield from make_mailbox()
+            return
         waits = yield load("waiting")
         if waits:
             if read_is_said_again:
@@ -251,6 +266,24 @@ def retaining(
                 yield store("waiting", 1)
         del waits
         yield store("known", 1)
+
+    def make_mailbox() -> Part[None]:
+        """With what was kept, unless it is there. One that was not listed is made anew."""
+        if not (yield load("listed")):
+            if not filled_before_listed:
+                yield store("listed", 1)
+            records = yield recalling
+            last = yield load("last")
+            yield store("filled", last)
+            del last
+            yield store("data[r]", records)
+            yield store("head[r]", len(records))
+            if filled_before_listed:
+                yield store("listed", 1)
+            del records
+        yield store("known", 1)
+
+    recalling = atomic("recall", past)
 
     def dispatcher() -> Program:
         while True:
@@ -344,7 +377,9 @@ def retaining(
     # The others ------------------------------------------------------------------------------
 
     def take(t: str, words: Words) -> bool | None:
-        if words[f"tail[{t}]"] == words[f"head[{t}]"]:
+        if words[f"tail[{t}]"] == words[f"head[{t}]"] or (
+            t == "r" and mailbox and not words["listed"]
+        ):
             return None
         words[f"tail[{t}]"] += 1
         return True
@@ -395,6 +430,7 @@ def retaining(
                 live = one.number
             elif (
                 one.past
+                or mailbox
                 or (one in view["into"])
                 or (live >= 0 and not (0 < one.number <= live and known_by_number))
             ):
@@ -421,6 +457,8 @@ def retaining(
         "out": 0,
         "log": 0,
         "read to": 0,
+        "listed": 0,
+        "filled": 0,
     }
     words |= dict.fromkeys(numbers, 0) | {f"bytes[{i}]": (0, 0) for i in range(cells)}
     for t in "or":
@@ -432,7 +470,7 @@ def retaining(
     else:
         programs["r"] = partial(receiver, "r")
     of_others = {"log", "tail[o]", "tail[r]"}
-    seen = {"head[o]", "head[r]"} | (
+    seen = {"head[o]", "head[r]", *(["listed"] if mailbox else [])} | (
         {*numbers, *(f"bytes[{i}]" for i in range(cells))} if observer else set()
     )
     mine = words.keys() - of_others

@@ -18,6 +18,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "values go that were replaced": {"sent": "kk", "history": 1, "cells": 2, "room": 1},
     "values are evicted": {"sent": "kkk", "history": 3, "cells": 2, "room": 3},
     "values are cleared": {"sent": "kck"},
+    "into a mailbox": {"sent": "kks", "mailbox": True, "kills": 2},
+    "into a mailbox for the newest": {"sent": "kks", "mailbox": True, "history": 1, "cells": 2},
     "observed": {"sent": "kkk", "history": 1, "cells": 1, "observer": True},
 }
 
@@ -59,6 +61,17 @@ WRONG: dict[str, dict[str, Any]] = {
         "history": 2,
         "kills": 0,
         "past_is_copied": False,
+    },
+    "a mailbox is listed before what was kept is in it": {
+        "sent": "k",
+        "mailbox": True,
+        "filled_before_listed": False,
+    },
+    "a mailbox gets what it was made with": {
+        "sent": "kk",
+        "mailbox": True,
+        "kills": 0,
+        "filled_are_spared": False,
     },
 }
 SLOW = {"a number is given twice"}

@@ -28,6 +28,8 @@ static void map_made(struct stage *s)
     }
 }
 
+static uint16_t copied_flags; /* of the last message that was taken */
+
 /* The number that is the text of the next message, or -1: there is none. */
 static int take_next(struct stage *s)
 {
@@ -40,6 +42,7 @@ static int take_next(struct stage *s)
     ep_take_mail(&reader, index);
     CHECK(h.flags & SB_ALONE && h.deadline_ns == reader.mailboxes[0]->interest);
     EQUAL(h.peer, s->c->slot);
+    copied_flags = h.flags;
     memcpy(text, reader.mail + sb_payload_offset(&h), h.length - sb_payload_offset(&h));
     return atoi(text);
 }
@@ -119,6 +122,73 @@ static const struct scenario a_fan_out_goes_to_a_mailbox = {
     "a fan-out goes to a mailbox", prepare_latest, forward, check_latest, false};
 PROMISE(a_fan_out_goes_to_a_mailbox)
 
+static uint32_t segments_in_use(void)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < ARENA_SEGMENTS; i++)
+        count += arena_segments[i].name[0] != 0;
+    return count;
+}
+
+/* a subscribes with history to what c has kept, while a value of c's is kept and not delivered yet, since d is full. */
+static void prepare_filled(struct stage *s, uint8_t flag, uint32_t depth)
+{
+    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = flag, .depth = depth, .history = 2};
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    s->d = join_sized(s->w, "d", TINY);
+    begin_reading(s->a, log_interest(s->a, late, "x.*", ""));
+    for (int i = 0; i < 5; i++)
+        CHECK(retain(s->c, i % 2 ? "x.b" : "x.a", (char[2]){(char)('0' + i), 0}));
+    settle(s->w);
+    subscribe(s->d, "x.*");
+    s->number = (int)(s->w->f->ports[s->d->slot].in[SB_DATA].capacity / RB_ALIGN8(SB_HEADER + 4)); /* of these are all it takes */
+    for (int i = 0; i < s->number; i++) {
+        CHECK(publish(s->c, "x.d", "0"));
+        settle(s->w);
+    }
+    CHECK(dp_all_forwarded(&s->w->f->ports[s->c->slot]));
+    CHECK(retain(s->c, "x.b", "5"));
+    settle(s->w);
+    EQUAL(rb_load(&s->w->bus->retained_last), 6);
+    CHECK(!dp_all_forwarded(&s->w->f->ports[s->c->slot]));
+    CHECK(publish(s->c, "x.a", "6"));
+    tell_interests(s->a);
+}
+
+static void prepare_filled_oldest(struct stage *s) { prepare_filled(s, SB_DROP_OLDEST, 3); }
+static void prepare_filled_latest(struct stage *s) { prepare_filled(s, SB_LATEST, 4); }
+
+/* Each once, as many as were kept and what came: what waited for d is not among the latter. */
+static void takes_state(struct stage *s, const char *state, uint64_t kept)
+{
+    char taken[16] = "";
+    for (int next; (next = take_next(s)) >= 0;) {
+        CHECK(!(next == 6) == !!(copied_flags & SB_RETAINED));
+        strncat(taken, (char[2]){(char)('0' + next), 0}, 1);
+    }
+    CHECK(!strcmp(taken, state));
+    EQUAL(count_messages(s->d), s->number + 2);
+    settle(s->w);
+    EQUAL(take_next(s), 6);
+    EQUAL(take_next(s), -1);
+    CHECK(!(copied_flags & SB_RETAINED));
+    EQUAL(reader.mailboxes[0]->received + reader.mailboxes[0]->lost, kept + 1);
+    EQUAL(rb_load(&s->w->bus->lost), 0);
+    EQUAL(segments_in_use(), 2); /* and that in which values are kept */
+}
+
+static void check_filled_oldest(struct stage *s) { takes_state(s, "345", 4); }
+static const struct scenario a_mailbox_is_made_with_what_was_kept = {
+    "a mailbox is made with what was kept", prepare_filled_oldest, forward, check_filled_oldest, false};
+PROMISE(a_mailbox_is_made_with_what_was_kept)
+
+static void check_filled_latest(struct stage *s) { takes_state(s, "45", 2); }
+static const struct scenario a_mailbox_is_made_with_the_state = {
+    "a mailbox is made with the state", prepare_filled_latest, forward, check_filled_latest, false};
+PROMISE(a_mailbox_is_made_with_the_state)
+
 static void prepare_wish(struct stage *s)
 {
     reserve_segments();
@@ -127,14 +197,6 @@ static void prepare_wish(struct stage *s)
     begin_reading(s->a, wish(s->a, "x.*", SB_LATEST, 4));
     tell_interests(s->a);
     s->number = -1;
-}
-
-static uint32_t segments_in_use(void)
-{
-    uint32_t count = 0;
-    for (int i = 0; i < ARENA_SEGMENTS; i++)
-        count += arena_segments[i].name[0] != 0;
-    return count;
 }
 
 static void check_wish(struct stage *s)

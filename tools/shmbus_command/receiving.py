@@ -65,7 +65,7 @@ def sub(
     by default >, which is everything but the bus's own events ('$bus.>').
     """
     refuse_both(as_json, as_raw, delimiter)
-    for option, given in (("--lossless", lossless), ("--group", group), ("--history", history)):
+    for option, given in (("--lossless", lossless), ("--group", group)):
         if latest and given:
             raise click.UsageError(f"--latest and {option} exclude each other")
     if group and history:

@@ -219,6 +219,19 @@ static inline bool dp_forward_run(struct dp_forwarder *f)
     return true;
 }
 
+/* A mailbox that was made with what was kept had the record with that, see recall.h. */
+static inline void dp_spare_filled(struct dp_forwarder *f)
+{
+    struct dp_run *run = &f->run;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < run->targets.count; i++) {
+        const struct dp_port *target = &f->ports[run->targets.list[i].slot];
+        if (!run->kept || !dp_is_mailbox(target) || run->kept > target->mailbox->memory->filled_to)
+            run->targets.list[left++] = run->targets.list[i];
+    }
+    run->targets.count = left;
+}
+
 /* Forward what lies in a ring, a batch at the most. True: there may be more. */
 static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *source, enum sb_ring_index ring)
 {
@@ -247,8 +260,10 @@ static inline bool dp_forward_ring(struct dp_forwarder *f, struct dp_port *sourc
                 dp_consume(f, &run->span);
             return false;
         }
-        if (!standing && run->retain)
+        if (!standing && run->retain) {
             dp_keep_run(f);
+            dp_spare_filled(f);
+        }
         if (!standing)
             left -= run->count;
         if (!(standing ? dp_continue_fanout(f) : dp_forward_run(f)))

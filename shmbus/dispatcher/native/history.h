@@ -6,12 +6,14 @@
  * space, as what waits in any backlog does, and the SB_LIVE ends it. So nobody else waits, and a record of the seam is either
  * among the values or behind them: a value that was kept before, and not yet delivered, is known by its number.
  *
- * What was kept is copied when the subscription begins, so no later value can take it away.
+ * What was kept is copied when the subscription begins, so no later value can take it away. One with a mailbox finds it
+ * there, see recall.h.
  *
  * Offers: dp_begin_histories, dp_begin_late; dp_catch_up. */
 #pragma once
 
 #include "shmbus/dispatcher/native/drain.h"
+#include "shmbus/dispatcher/native/recall.h"
 
 #define DP_LATE_AGAIN_NS 10000000u /* where there was no space for one, the next is tried after so long */
 #define DP_CATCHING_UP (SB_BACKLOGS / 2) /* at a time: the others are for work */
@@ -25,71 +27,7 @@ static inline size_t dp_pattern_of(const struct dp_interest *w, char pattern[SB_
     return length;
 }
 
-/* What the interest is to get ------------------------------------------------------------------------------------- */
-
-/* The last ones of a type. False: no memory. */
-static inline bool dp_recall_type(struct dp_values *s, const struct dp_kept_type *t, uint32_t history)
-{
-    struct dp_value *v = t ? t->newest : NULL;
-    for (; v && history; v = v->older, history--) {
-        struct dp_value **fresh = sb_grown(s->recalled, s->recalled_count, &s->recalled_capacity, sizeof *fresh);
-        if (!fresh)
-            return false;
-        s->recalled = fresh;
-        s->recalled[s->recalled_count++] = v;
-    }
-    return true;
-}
-
-/* Of each type that it matches, in the order in which they were published. False: no memory. */
-static inline bool dp_recall(struct dp_values *s, const struct dp_interest *w, const char *pattern, size_t length)
-{
-    bool wild = sb_is_wild(pattern, length), all = true;
-    s->recalled_count = 0;
-    if (!wild)
-        all = dp_recall_type(s, dp_kept_of(s, pattern, length), w->history);
-    for (uint64_t i = 0; wild && all && s->types.slots && i <= s->types.mask; i++) {
-        const struct dp_kept_type *t = s->types.slots[i].item;
-        if (t && (const void *)t != SB_TOMB && sb_overlap(pattern, length, t->type, t->length))
-            all = dp_recall_type(s, t, w->history);
-    }
-    if (s->recalled_count > 1)
-        qsort(s->recalled, s->recalled_count, sizeof *s->recalled, dp_by_number);
-    return all;
-}
-
-/* Those that are larger than its endpoint's ring takes go to the end of the list, beyond its count: so many. */
-static inline uint32_t dp_set_oversize_aside(struct dp_values *s, const struct dp_port *port)
-{
-    const uint64_t largest = rb_largest_record(port->in[SB_DATA].capacity);
-    uint32_t fit = 0, all = s->recalled_count;
-    for (uint32_t i = 0; i < all; i++) {
-        struct dp_value *v = s->recalled[i];
-        if (v->length > largest)
-            continue;
-        s->recalled[i] = s->recalled[fit]; /* one that does not fit, or itself */
-        s->recalled[fit++] = v;
-    }
-    s->recalled_count = fit;
-    return all - fit;
-}
-
-/* So many stand there: they are lost at the endpoint. */
-static inline void dp_lose_oversize(struct dp_forwarder *f, struct dp_port *port, uint32_t count)
-{
-    const struct dp_values *s = &f->values;
-    for (uint32_t i = s->recalled_count; i < s->recalled_count + count; i++) {
-        const struct dp_value *v = s->recalled[i];
-        char source[SB_NAME] = "";
-        struct sb_record h;
-        struct dp_cursor c = {v->cell, sizeof(struct sb_value)};
-        dp_read_bytes(s, &c, &h, sizeof h);
-        dp_read_bytes(s, &c, f->scratch, h.type_length);
-        dp_read_bytes(s, &c, source, h.extension_length < SB_NAME ? h.extension_length : 0);
-        dp_count_lost(f, port, SB_LOSS_TOO_LARGE, 1, NULL, 0, 0);
-        dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type, source);
-    }
-}
+/* Writing -------------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t dp_recalled_bytes(const struct dp_values *s)
 {
@@ -219,7 +157,7 @@ static inline bool dp_begin_histories(struct dp_forwarder *f, struct dp_port *po
             rb_store(&port->down->waiting[i], 0);
         if (!w)
             continue;
-        bool known = dp_recall(&f->values, w, pattern, dp_pattern_of(w, pattern));
+        bool known = dp_recall(&f->values, pattern, dp_pattern_of(w, pattern), w->history);
         uint32_t oversize = dp_set_oversize_aside(&f->values, port);
         if (!known || !(dp_give_at_once(f, port, id) || dp_give_backlog(f, port, w, pattern))) {
             dp_set_add(&f->late, port->slot);

@@ -1,7 +1,7 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * One with history gets what was kept before it gets what comes: until then it stands in DOWN among those that wait, from
+ * One with history gets what was kept before it gets what comes: in its mailbox, if it has one (recall.h); else until then it stands in DOWN among those that wait, from
  * which history.h takes it, or has a backlog. Their ids go up, and DOWN says up to which they were read; so a successor,
  * which reads all of the log again, knows which of them have begun.
  *
@@ -10,7 +10,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
-#include "shmbus/dispatcher/native/mailbox.h"
+#include "shmbus/dispatcher/native/recall.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -183,13 +183,36 @@ static inline bool dp_mailbox_wish_sound(const struct sb_interest *e)
            e->mailbox < SB_OWN_MAILBOXES;
 }
 
+/* With what was kept of what its interest matches: of each type the last `history`, or where it holds but the newest that
+ * one. NULL: as dp_make_mailbox. */
+static inline struct dp_port *dp_begin_mailbox(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
+                                               const char *pattern)
+{
+    struct dp_port *box = dp_make_mailbox(f, port, e, pattern);
+    uint32_t history = e->history && e->flags & SB_LATEST ? 1 : e->history, oversize = 0;
+    if (!box)
+        return NULL;
+    if (history) {
+        bool known = dp_recall(&f->values, pattern, e->pattern_length, history);
+        oversize = dp_set_oversize_aside(&f->values, box);
+        if (!known || !dp_fill_mailbox(f, box)) {
+            dp_close_mailbox(f, box, true);
+            return dp_no_mailbox(f, port, e->mailbox, SB_MAILBOX_NO_MEMORY);
+        }
+    }
+    dp_list_mailbox(f, box);
+    rb_add(&f->bus->routed, box->in[SB_DATA].published);
+    dp_lose_oversize(f, port, oversize);
+    return box;
+}
+
 /* That of this interest, which is in the log; made if there is none. NULL: it cannot be, or its endpoint ends. */
 static inline struct dp_port *dp_mailbox_for(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
                                              const char *pattern)
 {
     struct dp_port *box = dp_find_mailbox(f, port, e->id);
     if (!box && port->state == SB_ROW_LIVE)
-        box = dp_make_mailbox(f, port, e, pattern);
+        box = dp_begin_mailbox(f, port, e, pattern);
     if (box) {
         box->mailbox->interested = true;
         dp_show_mailbox(port, box);
@@ -254,7 +277,7 @@ static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct d
         dp_interest_of(&f->routes, (uint16_t)port->slot, e.id)->via = (uint16_t)box->slot;
     if (e.role == SB_ROLE_SUBSCRIBE && e.bit) {
         dp_set_group(f, port, e.bit, dp_intern_group(&f->routes, group, e.group_length));
-    } else if (e.role == SB_ROLE_SUBSCRIBE && e.history && e.id) {
+    } else if (e.role == SB_ROLE_SUBSCRIBE && e.history && e.id && !box) {
         if (!dp_note_history(f, port, dp_interest_of(&f->routes, (uint16_t)port->slot, e.id))) {
             dp_remove_interest(&f->routes, (uint16_t)port->slot, e.id);
             return DP_LATER;

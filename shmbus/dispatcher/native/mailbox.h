@@ -11,10 +11,12 @@
  * A message stands in cells, which are used again once no entry names them. A quiet type's stay where they are, however
  * much comes of others. Where there are none left, the oldest message goes.
  *
+ * With history it is made with what was kept in it (recall.h), and listed in BUS only then.
+ *
  * What is written is written a word at a time, because it may be read meanwhile. tests/models/mailbox.py explores that.
  *
- * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_make_mailbox, dp_find_mailbox, dp_close_mailbox,
- *         dp_next_mailbox; dp_adopt_mailboxes. */
+ * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_make_mailbox, dp_list_mailbox, dp_no_mailbox; dp_show_mailbox,
+ *         dp_find_mailbox, dp_close_mailbox, dp_next_mailbox; dp_adopt_mailboxes. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -440,7 +442,7 @@ static inline struct dp_port *dp_no_mailbox(struct dp_forwarder *f, struct dp_po
     return NULL;
 }
 
-/* For this interest. NULL: there is no memory, or there are too many, which DOWN says. */
+/* For this interest, and not listed. NULL: there is no memory, or there are too many, which DOWN says. */
 static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_port *owner, const struct sb_interest *e,
                                               const char *pattern)
 {
@@ -479,16 +481,20 @@ static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_
     memory->down.prefix.kind = SB_SEGMENT_MAILBOX;
     rb_store_release(&memory->down.prefix.magic, RB_MAGIC); /* whoever opens it */
     RB_FAIL("mailbox.made");
-    rb_store_release(&f->bus->mailbox[index], generation); /* dp_adopt_mailboxes, and observers */
-    RB_FAIL("mailbox.listed");
-    rb_store(&f->bus->mailboxes_made, generation);
     if (!dp_open_mailbox(f, SB_FIRST_MAILBOX + index, memory)) {
         dp_remove_segment(name);
-        rb_store(&f->bus->mailbox[index], 0);
         dp_close_segment(memory, size);
         return dp_no_mailbox(f, owner, e->mailbox, SB_MAILBOX_NO_MEMORY);
     }
     return &f->ports[SB_FIRST_MAILBOX + index];
+}
+
+/* It is whole. */
+static inline void dp_list_mailbox(struct dp_forwarder *f, const struct dp_port *port)
+{
+    rb_store_release(&f->bus->mailbox[port->slot - SB_FIRST_MAILBOX], port->generation); /* dp_adopt_mailboxes, and observers */
+    RB_FAIL("mailbox.listed");
+    rb_store(&f->bus->mailboxes_made, port->generation);
 }
 
 /* With `remove` for good: nothing goes there any more. Its endpoint may read on in what it has mapped. */

@@ -149,7 +149,7 @@ struct dp_values { /* what is kept, see keep.h */
     uint64_t again_ns;          /* a chunk could not be made: not before */
     struct sb_table types;      /* type -> struct dp_kept_type */
     struct dp_ages last, replaced; /* values that are the newest of their type, and those that are not */
-    struct dp_value **recalled; /* those that one interest is to get, see history.h */
+    struct dp_value **recalled; /* those that one interest is to get, see recall.h */
     uint32_t recalled_count, recalled_capacity;
 };
 

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000015b18514cull
+#define SB_LAYOUT 0x000000019a59824eull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -408,8 +408,9 @@ SB_FIELD(sb_mailbox, depth, 1760, 8);
 SB_FIELD(sb_mailbox, entries_offset, 1768, 8);
 SB_FIELD(sb_mailbox, cell_count, 1776, 8);
 SB_FIELD(sb_mailbox, cells_offset, 1784, 8);
-SB_FIELD(sb_mailbox, used, 1792, 8);
-SB_FIELD(sb_mailbox, pattern, 1800, 256);
+SB_FIELD(sb_mailbox, filled_to, 1792, 8);
+SB_FIELD(sb_mailbox, used, 1800, 8);
+SB_FIELD(sb_mailbox, pattern, 1808, 256);
 
 _Static_assert(sizeof(struct sb_mail) == 16, "sb_mail");
 SB_FIELD(sb_mail, number, 0, 8);

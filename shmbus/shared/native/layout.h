@@ -598,6 +598,7 @@ struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and ce
     uint64_t depth;       /* entries: types or messages */
     uint64_t entries_offset; /* struct sb_mail[depth] */
     uint64_t cell_count, cells_offset; /* struct sb_mail_cell[cell_count] */
+    uint64_t filled_to;   /* it was made with what was kept, up to the value of this number; 0: with nothing */
     rb_word used;         /* dispatcher: `latest`: no entry from here on was ever used; stored before the entry's number */
     char pattern[SB_MAX_TYPE + 1];
 };

@@ -1,0 +1,107 @@
+/* Recalling: the values that an interest with history is to get, of those that were kept.
+ *
+ * One with a mailbox has them there as its first messages, since it is made with them: before BUS names it, so that a
+ * successor finds all of them or makes it again. Which those were it says by the number of the last value that was kept;
+ * a record that is kept under that or a lower one, and not yet delivered, is not for it any more.
+ *
+ * Offers: dp_recall, dp_set_oversize_aside, dp_lose_oversize; dp_fill_mailbox. */
+#pragma once
+
+#include "shmbus/dispatcher/native/keep.h"
+#include "shmbus/dispatcher/native/losses.h"
+
+/* The last ones of a type. False: no memory. */
+static inline bool dp_recall_type(struct dp_values *s, const struct dp_kept_type *t, uint32_t history)
+{
+    struct dp_value *v = t ? t->newest : NULL;
+    for (; v && history; v = v->older, history--) {
+        struct dp_value **fresh = sb_grown(s->recalled, s->recalled_count, &s->recalled_capacity, sizeof *fresh);
+        if (!fresh)
+            return false;
+        s->recalled = fresh;
+        s->recalled[s->recalled_count++] = v;
+    }
+    return true;
+}
+
+/* Of each type that it matches, in the order in which they were published. False: no memory. */
+static inline bool dp_recall(struct dp_values *s, const char *pattern, size_t length, uint32_t history)
+{
+    bool wild = sb_is_wild(pattern, length), all = true;
+    s->recalled_count = 0;
+    if (!wild)
+        all = dp_recall_type(s, dp_kept_of(s, pattern, length), history);
+    for (uint64_t i = 0; wild && all && s->types.slots && i <= s->types.mask; i++) {
+        const struct dp_kept_type *t = s->types.slots[i].item;
+        if (t && (const void *)t != SB_TOMB && sb_overlap(pattern, length, t->type, t->length))
+            all = dp_recall_type(s, t, history);
+    }
+    if (s->recalled_count > 1)
+        qsort(s->recalled, s->recalled_count, sizeof *s->recalled, dp_by_number);
+    return all;
+}
+
+/* Those that are larger than its endpoint's ring takes go to the end of the list, beyond its count: so many. */
+static inline uint32_t dp_set_oversize_aside(struct dp_values *s, const struct dp_port *port)
+{
+    const uint64_t largest = rb_largest_record(port->in[SB_DATA].capacity);
+    uint32_t fit = 0, all = s->recalled_count;
+    for (uint32_t i = 0; i < all; i++) {
+        struct dp_value *v = s->recalled[i];
+        if (v->length > largest)
+            continue;
+        s->recalled[i] = s->recalled[fit]; /* one that does not fit, or itself */
+        s->recalled[fit++] = v;
+    }
+    s->recalled_count = fit;
+    return all - fit;
+}
+
+/* So many stand there: they are lost at the endpoint. */
+static inline void dp_lose_oversize(struct dp_forwarder *f, struct dp_port *port, uint32_t count)
+{
+    const struct dp_values *s = &f->values;
+    for (uint32_t i = s->recalled_count; i < s->recalled_count + count; i++) {
+        const struct dp_value *v = s->recalled[i];
+        char source[SB_NAME] = "";
+        struct sb_record h;
+        struct dp_cursor c = {v->cell, sizeof(struct sb_value)};
+        dp_read_bytes(s, &c, &h, sizeof h);
+        dp_read_bytes(s, &c, f->scratch, h.type_length);
+        dp_read_bytes(s, &c, source, h.extension_length < SB_NAME ? h.extension_length : 0);
+        dp_count_lost(f, port, SB_LOSS_TOO_LARGE, 1, NULL, 0, 0);
+        dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type, source);
+    }
+}
+
+static inline uint64_t dp_longest_recalled(const struct dp_values *s)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < s->recalled_count; i++)
+        longest = s->recalled[i]->length > longest ? s->recalled[i]->length : longest;
+    return longest;
+}
+
+/* What was recalled comes into a mailbox that nobody knows of: all of it counts as come, as with a run. False: no
+ * memory. */
+static inline bool dp_fill_mailbox(struct dp_forwarder *f, struct dp_port *port)
+{
+    const struct dp_values *s = &f->values;
+    const uint32_t count = s->recalled_count;
+    uint8_t *record = malloc(dp_longest_recalled(s) + 1);
+    if (!record)
+        return false;
+    for (uint32_t i = count > port->mailbox->depth ? count - port->mailbox->depth : 0; i < count; i++) {
+        struct sb_record h;
+        dp_read_value(s, s->recalled[i], record);
+        memcpy(&h, record, sizeof h);
+        uint32_t front = SB_HEADER + h.type_length;
+        dp_post(port, i + 1, &h, record + SB_HEADER, record + front, h.length - front);
+    }
+    free(record);
+    port->mailbox->memory->filled_to = rb_load(&f->bus->retained_last);
+    port->in[SB_DATA].next = count;
+    dp_publish(f, port, SB_DATA, count);
+    RB_FAIL("mailbox.filled");
+    return true;
+}
