@@ -69,8 +69,9 @@ def _line(one: Message | errors.BusError) -> tuple[str, str]:
     if isinstance(one, errors.EndpointDied):
         begun = "it had begun" if one.begun else "it had not begun"
         return "died", f"{one.reason}, {begun}"
-    if isinstance(one, TimeoutError):
-        return "timed out", ""
+    if isinstance(one, errors.RequestTimeout):
+        begun = {None: "", True: ", it had begun", False: ", it had not begun"}[one.begun]
+        return "timed out", f"no reply within {one.seconds:.3g} s{begun}"
     if isinstance(one, errors.Withdrawn):
         return "withdrawn", "it had not replied yet"
     if isinstance(one, errors.BusError):
