@@ -92,7 +92,9 @@ async def test_what_is_not_yielded_is_one_part_and_a_single_reply_is_asked_for_b
 
         assert [part.payload async for part in client.stream("double", 21)] == [42]
         assert [part.payload async for part in client.stream("returns", 3)] == [0, 1, 2]
-        with pytest.raises(errors.RemoteError, match=r"ask with stream\(\), not with request\(\)"):
+        with pytest.raises(
+            errors.RemoteError, match=r"ask with ep.stream\(\), not with request\(\)"
+        ):
             await client.request("count", 3)
         await client.send("count", 3)
         await until_idle(server)

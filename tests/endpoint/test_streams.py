@@ -69,7 +69,9 @@ def test_asking_for_one_reply_of_a_handler_that_yields_names_stream(
     server, client = attach("server"), attach("client")
     Counter(server)
     server.start()
-    with pytest.raises(errors.RemoteError, match=r"ask with stream\(\), not with request\(\)"):
+    with pytest.raises(
+        errors.RemoteError, match=r"ask with ep.stream\(\), not with request\(\) or gather\(\)"
+    ):
         client.request("count", 3)
 
 
