@@ -59,7 +59,7 @@ cimport cython
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyTypeObject, newfunc
 from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -124,3 +124,4 @@ include "kernel/endpoint.pxi"
 include "kernel/looped.pxi"
 include "kernel/giving.pxi"
 include "kernel/loop_streams.pxi"
+include "kernel/makers.pxi"

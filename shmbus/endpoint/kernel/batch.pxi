@@ -10,7 +10,7 @@ cdef class Batch:
     cdef int64_t _count
 
     def __init__(self):
-        raise TypeError("use Endpoint.batch()")
+        raise TypeError(MAKERS[Batch])
 
     def __enter__(self):
         return self

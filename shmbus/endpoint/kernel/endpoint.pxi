@@ -223,6 +223,9 @@ cdef class Iteration:
 
     cdef EndpointCore _endpoint
 
+    def __init__(self):
+        raise TypeError(MAKERS[Iteration])
+
     def __iter__(self):
         return self
 

@@ -12,7 +12,7 @@ cdef class Giving:
     cdef bint closes             # the generator is being closed
 
     def __init__(self):
-        raise TypeError("made by the bus")
+        raise TypeError(MAKERS[Giving])
 
     async def all(self, parts):
         """Send what the generator yields, to its end, or until nobody wants more. It is closed by then."""

@@ -22,7 +22,7 @@ cdef class LoopStream:
     cdef uint64_t _pause         # which was so long
 
     def __init__(self):
-        raise TypeError("use Endpoint.stream()")
+        raise TypeError(MAKERS[LoopStream])
 
     def __aiter__(self):
         return self

@@ -45,7 +45,7 @@ cdef class Job:
     cdef Giving _giving          # of its reply in parts; None: it gives none
 
     def __init__(self):
-        raise TypeError("made by the bus")
+        raise TypeError(MAKERS[Job])
 
     @property
     def is_request(self):
@@ -763,7 +763,7 @@ cdef class LoopIteration:
     cdef Job _current            # in hand until the next one is asked for
     cdef bint _waits             # a task does, in it
 
-    def __init__(self, Looped looped not None, Gate gate, wait):
+    def __cinit__(self, Looped looped not None, Gate gate, wait):
         self._looped = looped
         self._gate = gate
         self._jobs = looped.queue if gate is None else gate.waiting

@@ -74,7 +74,7 @@ cdef class Message:
     cdef str _target             # of a tap's copy: who got it
 
     def __init__(self):
-        raise TypeError("messages are made by the bus; publish(), send() or request() one")
+        raise TypeError(MAKERS[Message])
 
     def __class_getitem__(cls, payload_type):
         return types.GenericAlias(cls, payload_type)

@@ -46,7 +46,14 @@ cdef class PendingReply:
     @property
     def _pump(self):
         """What attends to it where nobody waits."""
+        self._require_made()
         return self._requests.pump
+
+    cdef int _require_made(self) except -1:
+        """Raise where it is of no request, since Python code made it."""
+        if self._requests is None:
+            raise TypeError("made by the bus; call request_async() or request_many()")
+        return 0
 
     def __lt__(self, PendingReply other not None):
         """Whether its deadline comes first."""
@@ -55,6 +62,7 @@ cdef class PendingReply:
     cdef bint _look(self) except -1:
         """Whether it is done."""
         if self._outcome == PENDING:
+            self._require_made()
             self._requests.look(self)
         return self._outcome != PENDING
 

@@ -29,7 +29,7 @@ cdef class Stream:
     cdef uint64_t _source_is     # whom that is the name of
 
     def __init__(self):
-        raise TypeError("use Endpoint.stream()")
+        raise TypeError(MAKERS[Stream])
 
     def __dealloc__(self):
         if self._requests is not None:
