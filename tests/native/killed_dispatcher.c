@@ -436,6 +436,39 @@ static const struct scenario a_key_moves_to_who_joins = {
     "a key moves to who joins", prepare_key, forward, check_key, false};
 PROMISE(a_key_moves_to_who_joins)
 
+/* A former owner that hangs, and no backlog can be made: `d` gets all the same what the group loses. */
+static void prepare_key_lost(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    s->d = join_sized(s->w, "d", TINY);
+    s->w->bus->backlog_bytes = 1ull << 62;
+    subscribe_keyed(s->a, "o.*.>", "g", 1, ID);
+    subscribe(s->d, "o.>");
+    put_events(s->c, type_of(s->b, s->a), 1);
+    settle(s->w);
+    CHECK(begin(s->a, &s->m));
+    subscribe_keyed(s->b, "o.*.>", "g", 2, ID);
+    GETS(s->d, "0");
+    put_events(s->c, type_of(s->b, s->a), 2);
+    settle(s->w);
+}
+
+static void check_key_lost(struct stage *s)
+{
+    advance(s->w, 3 * SECOND);
+    gets_all(s->d, 2);
+    GETS_NOTHING(s->d);
+    GETS_NOTHING(s->b);
+    EQUAL(rb_load(&s->a->down->lost), 2);
+    EQUAL(rb_load(&s->a->down->lost_by[SB_LOSS_SLOW]), 2);
+}
+static const struct scenario what_a_group_loses_at_a_former_owner_is_counted_once = {
+    "what a group loses at a former owner is counted once", prepare_key_lost, lose, check_key_lost, false};
+PROMISE(what_a_group_loses_at_a_former_owner_is_counted_once)
+
 static void prepare_waiting_key(struct stage *s)
 {
     prepare_key(s);
