@@ -31,6 +31,7 @@ _STALLED, _STOPPED = int(layout.Fitness.STALLED), int(layout.Fitness.STOPPED)
 _SLOW = int(layout.Fitness.SLOW)
 _KINDS = layout.words(layout.Kind)
 _LIMITS = layout.offset(layout.UP, "limits")
+_MAILBOX_LOST = layout.offset(layout.DOWN, "mailbox_lost")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 
 # Fields of the segments that have the same name in `EndpointInfo`.
@@ -117,8 +118,13 @@ class EndpointView:
         self.down: Mapping | None = None
         self.log = InterestLog(bus, self.owner, self.name)
         self.mailboxes = Mailboxes(bus)
-        self.dropped = 0
-        """What its mailboxes have lost, and DOWN and BUS do not say yet, at the last look."""
+        self._mailboxes_lost = 0  # at the last look
+
+    @property
+    def dropped(self) -> int:
+        """What its mailboxes had lost at the last look, and BUS does not count by now."""
+        counted = 0 if self.down is None else self.down.load(_MAILBOX_LOST)
+        return max(self._mailboxes_lost - counted, 0)
 
     def _open(self) -> str:
         """Open what is not open yet; returns a note about what cannot be opened."""
@@ -158,8 +164,8 @@ class EndpointView:
         )
         pending = self._pending(mine)
         mailboxes, unseen = self.mailboxes.look(down["mailbox"], up["had"])
-        dropped = max(int(up["had"]["lost"].sum()) + unseen - int(down["mailbox_lost"]), 0)
-        self.dropped = dropped
+        self._mailboxes_lost = int(up["had"]["lost"].sum()) + unseen
+        dropped = max(self._mailboxes_lost - int(down["mailbox_lost"]), 0)
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,

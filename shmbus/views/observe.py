@@ -34,6 +34,8 @@ from .registry import Registry
 from .services import services_of
 from .usage import Leaders, Processes
 
+_TRIES = 8
+
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """A bus at one moment, all of it."""
@@ -242,8 +244,14 @@ class BusView:
         self.close()
 
     def _traffic(self) -> Traffic:
-        """After the endpoints were looked at."""
-        return Traffic.of(self._registry.head[0].copy(), monotonic(), self._registry.dropped())
+        """After the endpoints were looked at. What one lost that ends now is counted in BUS or by
+        itself, not in both."""
+        for _ in range(_TRIES):
+            dropped = self._registry.dropped()
+            bus = self._registry.head[0].copy()
+            if self._registry.dropped() == dropped:
+                break
+        return Traffic.of(bus, monotonic(), dropped)
 
     def _names_missing(self, info: BusInfo) -> bool:
         if not info.alive or names.names_of(self.name).complete():

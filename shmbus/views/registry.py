@@ -80,7 +80,8 @@ class Registry:
         return found
 
     def dropped(self) -> int:
-        """What mailboxes have lost and BUS does not count before their endpoints end."""
+        """What mailboxes had lost, and BUS does not count before their endpoints end: of those
+        that `endpoints` saw last and that have not ended since."""
         return sum(endpoint.dropped for endpoint in self._known.values())
 
     def _again(self, slot: int, row: np.void) -> np.void | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -75,6 +76,24 @@ def test_the_bus_counts_what_a_mailbox_loses_at_once_and_once(
     eventually(lambda: not [e for e in bus.endpoints() if e.name == "display"])
     seen = bus.health()
     assert (seen.lost, seen.lost_by, seen.state) == (99, Losses(dropped=99), "healthy")
+
+
+def test_the_bus_counts_once_what_an_endpoint_lost_that_ends_in_the_midst_of_a_look(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_meanwhile(*arguments: Any) -> list[EndpointInfo]:
+        found = endpoints(*arguments)
+        display.close()
+        return found
+
+    source, display = attach("source"), attach("display")
+    display.subscribe("speed", overflow="latest")
+    source.publish_many([("speed", n) for n in range(100)])
+    settle(bus, "source")
+    assert waiting(display) == [("speed", 99, 99)]
+    endpoints = bus._registry.endpoints
+    monkeypatch.setattr(bus._registry, "endpoints", ends_meanwhile)
+    assert [bus.health().lost for _ in range(2)] == [99, 99]
 
 
 def test_drop_oldest_keeps_the_last_in_order(bus: shmbus.Bus, attach: Attach) -> None:
