@@ -1,6 +1,7 @@
 """What `.ci/run` says of its steps is true. Here it has the tests' steps instead of its own."""
 
 import os
+import signal
 import subprocess
 import textwrap
 from pathlib import Path
@@ -117,21 +118,25 @@ def test_what_a_step_leaves_counts_and_what_others_have_in_dev_shm_does_not(
     tmp_path: Path,
 ) -> None:
     foreign = f"/dev/shm/shmbus:{os.geteuid()}:foreign-{os.getpid()}:bus"
-    ask, made = tmp_path / "ask", tmp_path / "made"
+    ask, made, held = (tmp_path / name for name in ("ask", "made", "held"))
     os.mkfifo(ask)
     os.mkfifo(made)
     steps = f"""
         step_test() {{ echo >{ask}; cat {made}; }} # Meanwhile somebody else starts a bus
-        step_stress() {{ sleep 3 3>{foreign} >/dev/null 2>&1 & }} # Leaves a name, and who holds it
+        step_stress() {{ # Leaves a name, and who holds it
+            sleep 600 3>{foreign} >/dev/null 2>&1 &
+            echo $! >{held}
+        }}
     """
     with subprocess.Popen(["bash", "-c", 'cat "$1"; touch "$0"; echo >"$2"', foreign, ask, made]):
         try:
             code, lines = ci(tmp_path, steps, "test", "stress")
         finally:
             Path(foreign).unlink()
+            os.kill(int(held.read_text()), signal.SIGKILL)
     assert code == 1
     assert summary(lines) == [["ok", "test"], ["FAILED", "stress"]]
     assert Path(foreign).name in lines
     (holder,) = (line for line in lines if line.startswith(f"{Path(foreign).name} is held by"))
-    assert "sleep 3" in holder
+    assert "sleep 600" in holder
     assert lines[-1] == "==> FAILED: stress"

@@ -10,7 +10,7 @@ from shmbus import errors
 from shmbus.shared.layout import DownState
 
 from .interrupts import held
-from .threads import in_thread, to_the_end
+from .threads import begin_in_thread, in_thread, to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +47,16 @@ class Ending:
     async def drain(self, timeout: float | None) -> None:
         """Finish what has been accepted, then close. Where the caller is cancelled, close at
         once."""
-        if self._leaving is None:
-            mine = int(self._turns.jobs.works(asyncio.current_task()))
-            try:
-                left = await self._finish(mine, timeout)
-            except asyncio.CancelledError:
-                await self.close(0.0)
-                raise
-            await self.close(0.0 if left else None)
+        task = asyncio.current_task()
+        if self._leaving is None and task is not None:
+            mine = int(self._turns.jobs.works(task))
+            with held(task.cancel):
+                try:
+                    left = await self._finish(mine, timeout)
+                except asyncio.CancelledError:
+                    await self.close(0.0)
+                    raise
+                await self.close(0.0 if left else None)
             if left and timeout is not None:
                 raise errors.DrainTimeout(endpoint=self._inner.name, left=left, seconds=timeout)
         await self.close()
@@ -118,7 +120,7 @@ class Ending:
         looped.end()
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                await to_the_end(in_thread(inner.name, "closing", inner.close))
+                await to_the_end(begin_in_thread(inner.name, "closing", inner.close))
         except errors.NoThread:
             inner.close()
 

@@ -52,9 +52,8 @@ from . import ending
 from .batch import Batch
 from .ending import Ending
 from .gathering import gather
-from .interrupts import held
 from .subscribing import Callback, Subscription, is_asynchronous
-from .threads import in_thread, to_the_end
+from .threads import begin_in_thread, in_thread, to_the_end
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -467,7 +466,7 @@ class Endpoint:
         return Subscription(inner, self._apart, self.__aiter__)
 
     async def _apart(self, close: Callable[[], None]) -> None:
-        await to_the_end(in_thread(self.name, "unsubscribing", close))
+        await to_the_end(begin_in_thread(self.name, "unsubscribing", close))
 
     def _gate(self, function: Callback, concurrency: int | None) -> Gate | None:
         """Where the jobs of a callback or handler begin; None of a plain function. Raises
@@ -695,11 +694,8 @@ class Endpoint:
                     raise trouble
                 await self._turns.disturbed()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            assert task is not None
             try:
-                with held(task.cancel):
-                    await self.drain(ending.PATIENCE)
+                await self.drain(ending.PATIENCE)
             except errors.DrainTimeout as why:
                 log.warning("%s", why)
             raise

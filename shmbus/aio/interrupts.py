@@ -35,8 +35,9 @@ _held = _Held()
 @contextmanager
 def held(hasten: Callable[[], object]) -> Iterator[None]:
     """A block, at whose end a Ctrl-C takes effect that came in it; `hasten` is called in the loop
-    when it comes. Only where it would raise KeyboardInterrupt in this thread's loop: a handler of
-    the program's own is left alone."""
+    when it comes. Only one that would raise KeyboardInterrupt in this thread's loop: the first,
+    which cancels the main task, does so at once, and a handler of the program's own is left
+    alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,19 +55,27 @@ def held(hasten: Callable[[], object]) -> Iterator[None]:
 
 
 def _raises(handler: Any) -> bool:
-    if handler is signal.default_int_handler:
-        return True
-    function = handler.func if isinstance(handler, functools.partial) else None
-    return isinstance(getattr(function, "__self__", None), asyncio.Runner)
+    return handler is signal.default_int_handler or _main_task(handler) is not None
+
+
+def _main_task(handler: Any) -> asyncio.Task[Any] | None:
+    """That of the `asyncio.Runner` whose handler it is."""
+    if not isinstance(handler, functools.partial):
+        return None
+    runner = getattr(handler.func, "__self__", None)
+    return handler.keywords.get("main_task") if isinstance(runner, asyncio.Runner) else None
 
 
 def _hold(number: int, frame: FrameType | None) -> None:
-    if _held.came:
+    main = _main_task(_held.before)
+    if main is not None and not main.done() and not main.cancelling():
+        _held.before(number, frame)  # it cancels the main task
+    elif _held.came:
         _let_go()
-        return
-    _held.came = True
-    for hasten in _held.blocks:
-        hasten()
+    else:
+        _held.came = True
+        for hasten in _held.blocks:
+            hasten()
 
 
 def _let_go() -> None:
@@ -74,6 +83,9 @@ def _let_go() -> None:
     before, _held.before = _held.before, None
     if before is None:
         return
+    main = _main_task(before)
+    if main is not None and main.done():  # its run has ended, and left ours installed
+        before = signal.default_int_handler
     if signal.getsignal(signal.SIGINT) is _hold:
         signal.signal(signal.SIGINT, before)
     came, _held.came = _held.came, False

@@ -4,7 +4,7 @@ on."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 from shmbus.endpoint import background
@@ -12,29 +12,26 @@ from shmbus.endpoint import background
 Result = TypeVar("Result")
 
 
-async def in_thread(
+def begin_in_thread(
     endpoint: str,
     task: str,
     function: Callable[[], Result],
     undo: Callable[[Result], object] | None = None,
-) -> Result:
-    """What `function` returns; `endpoint` and `task` name the thread. It is called to its end also
-    where the caller is cancelled: then `undo` gets what it returned. Raises `NoThread`."""
+) -> asyncio.Future[Result]:
+    """What `function` is to return, which is called from now on, in a thread that `endpoint` and
+    `task` name. It is called to its end also where the future is cancelled: then `undo` gets what
+    it returned. Raises `NoThread`."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
-
-    def discard(result: Result) -> None:
-        if undo is not None:
-            background.start(background.thread_of(endpoint, task, undo, result), endpoint, task)
 
     def settle(result: Result | None, error: BaseException | None) -> None:
         if error is not None:
             if not future.done():
                 future.set_exception(error)
         elif future.done():  # cancelled
-            discard(result)  # type: ignore[arg-type]  # without an error there is one
+            _discard(endpoint, task, undo, result)
         else:
-            future.set_result(result)  # type: ignore[arg-type]
+            future.set_result(result)  # type: ignore[arg-type]  # without an error there is one
 
     def call() -> None:
         result, error = None, None
@@ -49,19 +46,37 @@ async def in_thread(
                 undo(result)  # type: ignore[arg-type]
 
     background.start(background.thread_of(endpoint, task, call), endpoint, task)
+    return future
+
+
+def _discard(
+    endpoint: str, task: str, undo: Callable[[Result], object] | None, result: Result | None
+) -> None:
+    if undo is not None:
+        background.start(background.thread_of(endpoint, task, undo, result), endpoint, task)
+
+
+async def in_thread(
+    endpoint: str,
+    task: str,
+    function: Callable[[], Result],
+    undo: Callable[[Result], object] | None = None,
+) -> Result:
+    """What `function` returns. Where the caller is cancelled, `undo` gets it. Raises `NoThread`."""
+    future = begin_in_thread(endpoint, task, function, undo)
     try:
         return await future
     except asyncio.CancelledError:
         if future.done() and not future.cancelled() and future.exception() is None:
             # Both came at once.
-            discard(future.result())
+            _discard(endpoint, task, undo, future.result())
         raise
 
 
-async def to_the_end(work: Awaitable[Result]) -> Result:
+async def to_the_end(future: asyncio.Future[Result]) -> Result:
     """What it returns. Where the caller is cancelled meanwhile, it is awaited all the same, and
-    then the cancellation is raised."""
-    future = asyncio.ensure_future(work)
+    then the cancellation is raised. `asyncio.run` cancels all tasks at its end, even one that has
+    not begun; a future of a thread's is none."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -77,7 +77,7 @@ class Table:
         downs = {
             of.down(slot, int(row["generation"]))
             for slot, row in enumerate(self.rows)
-            if row["state"] != RowState.FREE
+            if int(row["state"]) != RowState.FREE
         }
         made = {
             of.retained(n) for n in range(min(int(self.head["retained_chunks"]), layout.CHUNKS))

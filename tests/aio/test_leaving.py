@@ -366,7 +366,14 @@ async def worker(bus):
                 pass
         tasks = [asyncio.create_task(ask()), asyncio.create_task(iterate())]
         asyncio.get_running_loop().call_later(0.05, press)
-        await ep.run()
+        if sys.argv[3] == "run":
+            await ep.run()
+        else:
+            ep.start()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await ep.drain(0.2)
 
 async def main(bus):
     try:
@@ -382,22 +389,39 @@ finally:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("leaves", ["run", "drain"])
 def test_a_second_ctrl_c_wherever_it_comes_while_an_endpoint_leaves_ends_the_program(
-    bus: shmbus.Bus,
+    bus: shmbus.Bus, leaves: str
 ) -> None:
     def press_at(place: int) -> tuple[list[str], str]:
-        program = [sys.executable, "-c", AT_A_PLACE, bus.name, str(place)]
+        program = [sys.executable, "-c", AT_A_PLACE, bus.name, str(place), leaves]
         ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
         return ended.stdout.splitlines(), ended.stderr
 
     places = int(press_at(-1)[0][-1].split()[0])
     assert places > 100
-    for place in random.sample(range(places), 5):
+    for place in random.sample(range(places), 4):
         printed, complaints = press_at(place)
         where = f"at {place}, {printed[0]}"
         assert complaints.rstrip().endswith("KeyboardInterrupt"), where
         assert "never retrieved" not in complaints, where
         assert bus.endpoints() == [], where
+
+
+def test_ctrl_c_is_as_it_was_once_an_endpoint_has_left_that_the_end_of_main_interrupted(
+    bus: shmbus.Bus,
+) -> None:
+    async def main() -> None:
+        ep = await shmbus.aio.attach(bus.name, name="short")
+        task = asyncio.create_task(ep.close())
+        await asyncio.sleep(0)
+        assert signal.getsignal(signal.SIGINT) != before
+        assert not task.done()
+
+    before = signal.getsignal(signal.SIGINT)
+    asyncio.run(main())
+    assert signal.getsignal(signal.SIGINT) == before
+    eventually(lambda: bus.endpoints() == [])
 
 
 async def test_the_death_of_an_endpoint_is_told_in_the_loop(
