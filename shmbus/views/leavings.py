@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 
 from ringbuf import RingbufError, Segment
+from ringbuf._kernel import Mapping
 from shmbus.shared import fence, layout, names, processes
 from shmbus.shared.layout import BusState, RowState, SegmentKind, UpState
 from shmbus.shared.names import SHM, Entry, Owner
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 _TRIES = 500  # to take the fence, 10 ms each
+_in_vain: dict[str, fence.Holder] = {}  # by bus: for whom this process has waited that long
 
 
 class Leaving(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,18 +114,42 @@ def remove_deserted(bus: str, last: Owner) -> None:
 
 
 def _fenced(bus: str) -> bool:
-    """Take the fence; False where a dispatcher has it. Others that leave have it for a moment."""
-    for _ in range(_TRIES):
-        try:
-            holder = fence.acquire(bus)
-        except OSError:
-            return False
-        if holder is None:
-            return True
-        if holder == _Bus(bus).dispatcher and processes.process_alive(*holder):
-            return False
-        time.sleep(0.01)
-    return False
+    """Take the fence; False where a dispatcher has it. Others that leave have it for a moment; for
+    one that hangs meanwhile this process waits once, however many endpoints it has."""
+    tries = 0
+    try:
+        while (holder := fence.acquire(bus)) is not None:
+            if holder == _in_vain.get(bus):
+                return False
+            if holder == _dispatcher(bus) and processes.process_alive(*holder):
+                return False
+            if tries == _TRIES:
+                _in_vain[bus] = holder
+                return False
+            tries += 1
+            time.sleep(0.01)
+    except OSError:
+        return False
+    _in_vain.pop(bus, None)
+    return True
+
+
+def _dispatcher(bus: str) -> fence.Holder | None:
+    """Who serves this bus, or served it last."""
+    try:
+        return _serves(_memory_of(bus))
+    except (RingbufError, ValueError):
+        return None
+
+
+def _memory_of(bus: str) -> Mapping:
+    name = names.names_of(bus).bus_segment
+    return Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+
+
+def _serves(memory: Mapping) -> fence.Holder:
+    identity = layout.view(memory, layout.BUS)[0]["identity"]
+    return fence.Holder(int(identity["pid"]), int(identity["start_time"]))
 
 
 def _release(bus: str) -> None:
@@ -181,15 +207,14 @@ class _Bus:
 
     def _read(self) -> None:
         try:
-            name = names.names_of(self.name).bus_segment
-            memory = Segment.attach(name, kind=SegmentKind.BUS, layout=layout.LAYOUT).memory
+            memory = _memory_of(self.name)
             head = layout.view(memory, layout.BUS)[0]
             rows = layout.view(memory, layout.ROW, int(head["slots"]), int(head["rows_offset"]))
         except (RingbufError, ValueError):
             return
-        identity = head["identity"]
-        self.dispatcher = fence.Holder(int(identity["pid"]), int(identity["start_time"]))
-        self.elsewhere = int(identity["pid_namespace"]) not in (0, processes.namespace("pid"))
+        self.dispatcher = _serves(memory)
+        namespace = int(head["identity"]["pid_namespace"])
+        self.elsewhere = namespace not in (0, processes.namespace("pid"))
         self.state = int(head["state"])
         for row in rows:
             if int(row["state"]) != RowState.FREE:

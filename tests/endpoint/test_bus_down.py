@@ -274,19 +274,21 @@ def test_who_leaves_as_the_bus_ends_and_another_knocks_leaves_nothing(
     assert in_shm(bus_name) == []
 
 
+LOOKS = """
+    import sys, time
+    from shmbus.shared import fence
+    assert fence.acquire(sys.argv[1]) is None
+    print("looks")
+    time.sleep(60)
+"""
+
+
 def test_the_last_to_go_waits_for_another_that_is_slow_to_look_for_what_is_left(
     bus_name: str, bus_process: BusProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = """
-        import sys, time
-        from shmbus.shared import fence
-        assert fence.acquire(sys.argv[1]) is None
-        print("looks")
-        time.sleep(60)
-    """
     last = shmbus.attach(bus_name, name="last")
     bus_process.kill()
-    with start_python(code, bus_name) as slow:
+    with start_python(LOOKS, bus_name) as slow:
         assert slow.line() == "looks"
         pauses: list[float] = []
 
@@ -297,6 +299,24 @@ def test_the_last_to_go_waits_for_another_that_is_slow_to_look_for_what_is_left(
 
         monkeypatch.setattr(leavings, "time", SimpleNamespace(sleep=pause))
         last.close()
+    assert in_shm(bus_name) == []
+
+
+def test_a_process_waits_once_for_another_that_hangs_as_it_looks_for_what_is_left(
+    bus_name: str, bus_process: BusProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, last = [shmbus.attach(bus_name) for _ in range(3)]
+    bus_process.kill()
+    pauses: list[float] = []
+    with start_python(LOOKS, bus_name) as hangs:
+        assert hangs.line() == "looks"
+        monkeypatch.setattr(leavings, "time", SimpleNamespace(sleep=pauses.append))
+        first.close()
+        waited = len(pauses)
+        second.close()
+        assert len(pauses) == waited > 0
+        hangs.kill()
+    last.close()
     assert in_shm(bus_name) == []
 
 
