@@ -358,6 +358,127 @@ TEST(a_fan_out_waits_for_a_former_owner_that_hangs_as_for_space_where_no_backlog
     close_world(w);
 }
 
+TEST(where_no_backlog_can_be_made_a_former_owner_that_hangs_is_not_waited_for_because_it_takes_other_messages)
+{
+    struct world *w = cramped_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source"), *other = join(w, "other"), *b = join(w, "b");
+    const char *moves = type_of(b, a);
+    struct message m, news;
+    subscribe(a, "news");
+    say_in_order(source, moves, 0, 1);
+    CHECK(begin(a, &m));
+    uint64_t id = subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 1, 3);
+    rb_store(&a->up->let_go_from, m.position + 1); /* it holds more than it may, so that leaves its ring */
+    finish(a, &m);
+    for (int i = 0; i < 8; i++) {
+        say_in_order(other, "news", i, i + 1);
+        CHECK(take(a, &news));
+        advance(w, SECOND / 4);
+    }
+    EQUAL(rb_load(&a->down->lost_by[SB_LOSS_SLOW]), 2);
+    GETS_NOTHING(b);
+    rb_store(&a->up->let_go_from, 0); /* it does not hang for good */
+    say_in_order(source, moves, 3, 4);
+    gets_in_order(b, 3, 4);
+    remove_interest(b, id);
+    advance(w, SECOND);
+    say_in_order(source, moves, 4, 5);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, moves, 5, 6); /* waits again */
+    advance(w, SECOND / 2);
+    EQUAL(rb_load(&w->bus->lost), 2);
+    finish(a, &m);
+    advance(w, SECOND / 4);
+    gets_in_order(b, 5, 6);
+    close_world(w);
+}
+
+/* One message each half second, as long as some come. */
+static void gets_slowly(struct peer *p, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        gets_in_order(p, i, i + 1);
+        advance(p->world, SECOND / 2);
+    }
+}
+
+TEST(where_no_backlog_can_be_made_all_that_a_dead_member_left_is_waited_for_while_it_is_handed_on)
+{
+    struct world *w = cramped_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source");
+    struct peer *b = join_sized(w, "b", (struct size){.data_in = 1024});
+    const char *type = type_of(b, a);
+    say_in_order(source, type, 0, 30);
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    die(a, SB_REASON_KILLED);
+    say_in_order(source, type, 30, 32);
+    gets_slowly(b, 0, 32);
+    EQUAL(rb_load(&w->bus->lost) + rb_load(&w->bus->dead_letters), 0);
+    close_world(w);
+}
+
+TEST(who_is_done_with_a_key_is_not_blamed_while_an_older_backlog_gets_empty)
+{
+    struct world *w = new_world();
+    struct peer *a = join_member(w, "a"), *source = join(w, "source");
+    struct peer *b = join_sized(w, "b", (struct size){.data_in = 1024});
+    const char *type = type_of(b, a);
+    struct message m;
+    say_in_order(source, type, 0, 1);
+    CHECK(begin(a, &m));
+    subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, type, 1, 30);
+    w->bus->backlog_bytes = 1ull << 62;
+    say_in_order(join_sized(w, "large", (struct size){.data_out = 1 << 18}), type, 30, 32);
+    finish(a, &m);
+    settle(w);
+    gets_slowly(b, 1, 32);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    close_world(w);
+}
+
+TEST(who_hangs_is_not_waited_for_where_only_the_head_of_an_older_backlog_waits_for_it)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *c = join_member(w, "c"), *source = join(w, "source");
+    struct peer *b = join(w, "b");
+    uint64_t of_a = subscribe_keyed(a, "o.*.>", "g", 1, ID);
+    const char *through_b = NULL, *to_c = NULL; /* a's; b takes one from it, and both are c's in the end */
+    for (int i = 0; i < 200 && !(through_b && to_c); i++) {
+        static char types[200][32];
+        snprintf(types[i], sizeof types[i], "o.%d.x", i);
+        if (prefers(a, c, types[i]))
+            *(prefers(b, a, types[i]) ? &through_b : &to_c) = types[i];
+    }
+    CHECK(through_b && to_c);
+    struct message m, news;
+    say_in_order(source, through_b, 0, 1);
+    CHECK(begin(a, &m));
+    subscribe(b, "news");
+    say_in_order(source, "news", 0, 1);
+    CHECK(begin(b, &news));
+    uint64_t of_b = subscribe_keyed(b, "o.*.>", "g", 1, ID);
+    say_in_order(source, through_b, 1, 2);
+    remove_interest(b, of_b);
+    remove_interest(a, of_a);
+    finish(a, &m);
+    w->bus->backlog_bytes = 1ull << 62;
+    struct peer *large = join_sized(w, "large", (struct size){.data_out = 1 << 18});
+    say_in_order(large, to_c, 5, 6);
+    say_in_order(large, "news", 6, 7);
+    EQUAL(rb_load(&w->bus->lost), 0);
+    advance(w, 2 * SECOND);
+    EQUAL(rb_load(&b->down->lost_by[SB_LOSS_SLOW]), 1);
+    GETS_NOTHING(c);
+    finish(b, &news);
+    advance(w, SECOND);
+    gets_in_order(c, 1, 2);
+    GETS(b, "6");
+    close_world(w);
+}
+
 TEST(members_that_disagree_about_the_key_are_refused)
 {
     struct world *w = new_world();

@@ -136,7 +136,7 @@ static inline bool dp_open_backlog(struct dp_forwarder *f, uint32_t slot, struct
                              .confirmed = true, .down = down, .row = &f->no_row, .progress_ns = f->now,
                              .alone = memory->whom ? memory->interest : 0};
     f->backlogs[slot - SB_MAX_SLOTS] =
-        (struct dp_backlog){.as_target = {.slot = (uint16_t)slot, .bit = 1}, .emptied_ns = f->now,
+        (struct dp_backlog){.as_target = {.slot = (uint16_t)slot, .bit = 1}, .awaits = SB_MEMBERS, .emptied_ns = f->now,
                             .whom = memory->whom, .interest = memory->interest, .number = memory->number};
     if (rb_producer_open(&port->in[SB_DATA], &in->head, &in->reclaim, &in->high, data,
                          down->incoming_ring[SB_DATA].capacity) != RB_OK) {

@@ -258,9 +258,9 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
 /* This thread did not run for `late` ns, so others may not have run either: extend every running time limit by that. */
 static inline void dp_discount_late(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
 {
-    uint64_t *since[2 + DP_LINES] = {&port->progress_ns, &port->taken_since_ns};
+    uint64_t *since[3 + DP_LINES] = {&port->progress_ns, &port->done_to_ns, &port->taken_since_ns};
     for (int line = 0; line < DP_LINES; line++)
-        since[2 + line] = &port->refused_since_ns[line];
+        since[3 + line] = &port->refused_since_ns[line];
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
         if (*since[i]) /* 0: it does not wait */
             *since[i] = *since[i] + late < f->now ? *since[i] + late : f->now;

@@ -7,7 +7,8 @@
  * before it is still in hand. Of one that has gone what is left is handed on first. Until then what comes for the key
  * waits in a backlog: there is one for each owner in the settled epoch, so that one that hangs holds up the keys that
  * leave it, and no others. Keys that stay where they are flow on. Where no backlog can be made, the source waits, as for
- * a full ring, for `block_timeout`; then the group loses the message, which is counted at the one that hangs.
+ * a full ring, for `block_timeout` since that one last came nearer to its mark; then the group loses the message, which
+ * is counted there.
  *
  * Leaving is a new epoch at once. Who joins waits until the latest one is settled, so that a mark stands for one change.
  *
@@ -59,17 +60,16 @@ static inline uint32_t dp_owner_in(const struct dp_keyed *k, uint64_t key, uint6
     return owner;
 }
 
-/* Is it done with all that it had before its mark? After its end, has that been handed on? */
-static inline bool dp_past(struct dp_port *port, uint64_t mark)
+/* It is done with all that it had before this position. After its end: that has been handed on. */
+static inline uint64_t dp_done_to(struct dp_port *port)
 {
     uint64_t reclaim = rb_load(&port->down->incoming[SB_DATA].reclaim);
     if (reclaim != SB_NOWHERE)
-        return reclaim >= mark;
+        return reclaim;
     (void)rb_refresh_tail(&port->in[SB_DATA]);
-    if (port->in[SB_DATA].tail_seen < mark)
-        return false;
+    uint64_t tail = port->in[SB_DATA].tail_seen;
     uint64_t from = rb_load_acquire(&port->up->let_go_from); /* after the tail, see ep_note_let_go */
-    return !from || from > mark;
+    return from && from - 1 < tail ? from - 1 : tail;
 }
 
 static inline bool dp_member_done(struct dp_forwarder *f, struct dp_keyed *k, uint32_t i)
@@ -77,7 +77,7 @@ static inline bool dp_member_done(struct dp_forwarder *f, struct dp_keyed *k, ui
     struct dp_port *port = dp_port_of(f, dp_whom_at(k, i));
     if (k->done >> i & 1)
         return true;
-    if (port && !dp_past(port, rb_load(&k->at->member[i].mark)))
+    if (port && dp_done_to(port) < rb_load(&k->at->member[i].mark))
         return false;
     k->done |= 1ull << i;
     return true;
@@ -130,18 +130,22 @@ static inline const struct dp_receiver *dp_receiver_at(const struct dp_keyed *k,
 }
 
 /* Where messages wait of the keys that `former` owned: the youngest such backlog that takes the largest record there may
- * be. `waits`: something waits there, or in an older one. */
+ * be. `waits`: something waits there, or in an older one; `awaits`: if so, for which member, as in struct dp_backlog. */
 static inline struct dp_port *dp_find_former(struct dp_forwarder *f, const struct dp_group *group, uint64_t former,
-                                             bool *waits)
+                                             bool *waits, uint32_t *awaits)
 {
     struct dp_port *found = NULL;
     uint64_t left = f->backlogs_open;
     *waits = false;
+    *awaits = DP_NO_MEMBER;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));) {
         const struct dp_backlog *b = dp_backlog_of(f, port);
         if (b->group != group || b->former != former)
             continue;
-        *waits |= dp_waits(f, port);
+        if (dp_waits(f, port)) {
+            *waits = true;
+            *awaits = b->awaits;
+        }
         if (port->in[SB_DATA].capacity >= f->largest_ring && (!found || port->generation > found->generation))
             found = port;
     }
@@ -159,39 +163,42 @@ static inline const struct dp_receiver *dp_choose_owner(struct dp_forwarder *f, 
     struct dp_keyed *k = group->group->keyed;
     struct dp_ownership o = dp_own(f, k, group->key, from);
     const struct dp_receiver *owner = dp_receiver_at(k, group, o.owner);
-    bool waits = false;
+    uint32_t awaits;
+    bool waits;
     f->former = NULL;
     if (owner == &dp_not_now || !o.moved)
         return owner;
     if (from)
         return o.former == DP_NO_MEMBER ? owner : &dp_not_now;
     uint64_t first = dp_whom_at(k, o.first);
-    struct dp_port *backlog = dp_find_former(f, of, first, &waits);
+    struct dp_port *backlog = dp_find_former(f, of, first, &waits, &awaits);
     if (o.former == DP_NO_MEMBER && !waits)
         return owner;
     if (!backlog)
         backlog = dp_make_backlog(f, of, &group->members, route, first);
-    f->former = dp_port_of(f, o.former == DP_NO_MEMBER ? first : dp_whom_at(k, o.former));
+    f->former = dp_port_of(f, dp_whom_at(k, o.former == DP_NO_MEMBER ? awaits : o.former));
     return backlog ? &dp_backlog_of(f, backlog)->as_target : &dp_not_now;
 }
 
 /* The head of the source's line may go to nobody yet, nor into a backlog: it waits for f->former as for space. True: no
- * longer, and neither does what comes after it, as long as that one makes no progress. */
+ * longer, and neither does what comes after it, until that one is done with more. What else it does is no progress. */
 static inline bool dp_wait_for_former(struct dp_forwarder *f, struct dp_port *source)
 {
     struct dp_port *former = f->former;
     if (!former)
         return false;
-    uint64_t until = dp_waits_until(f, source, DP_LINE_DATA, former);
-    if (former->given_up_ns > former->progress_ns)
-        return true;
-    if (until <= f->now) {
-        former->given_up_ns = f->now;
-        return true;
+    uint64_t done_to = dp_done_to(former);
+    if (done_to != former->done_to) {
+        former->done_to = done_to;
+        former->done_to_ns = f->now;
+        former->given_up = false;
     }
-    if (until < f->next_deadline)
+    uint64_t until = dp_waits_until(f, source, DP_LINE_DATA, former->done_to_ns);
+    if (until <= f->now)
+        former->given_up = true;
+    else if (!former->given_up && until < f->next_deadline)
         f->next_deadline = until;
-    return false;
+    return former->given_up;
 }
 
 /* Who may have the first message of this backlog now. NULL: nobody, and dp_await_former says when. */

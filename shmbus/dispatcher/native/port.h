@@ -67,7 +67,8 @@ struct dp_port {
     uint64_t progress_ns;                /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS_IN];
     bool slow;
-    uint64_t given_up_ns;                /* when waiting for it to be done with a key was over last, see keyed.h */
+    uint64_t done_to, done_to_ns;        /* dp_done_to() as last seen by who waits for that, and when it was seen to move */
+    bool given_up;                       /* since then somebody has waited long enough, see dp_wait_for_former */
 
     uint64_t taken_seen, taken_since_ns; /* of both data rings together */
     uint64_t done_before, done_then, done_since_ns; /* see dp_finished_lately */
@@ -128,7 +129,7 @@ struct dp_run { /* consecutive records with the same targets */
 struct dp_backlog { /* what is known of a backlog beside its port, see backlog.h */
     struct dp_group *group;     /* whose messages wait; NULL: commands and requests */
     uint64_t former;            /* of a group with a key: as in struct sb_backlog */
-    uint32_t awaits;            /* then: the member that the first message waits for */
+    uint32_t awaits;            /* then: the member that the first message waits for; SB_MEMBERS: none is known */
     struct dp_set takers;       /* the endpoints that may take them */
     uint32_t takers_count;
     struct dp_receiver as_target;

@@ -47,15 +47,14 @@ static inline bool dp_need_space(struct dp_port *source, struct dp_port *target,
     return false;
 }
 
-/* The head of this line of the source waits for the target: until when, unless that makes progress. */
+/* The head of this line of the source waits for somebody whose last progress was then: until when, without another. */
 static inline uint64_t dp_waits_until(struct dp_forwarder *f, struct dp_port *source, enum dp_line line,
-                                      struct dp_port *target)
+                                      uint64_t progress_ns)
 {
     uint64_t *since = &source->refused_since_ns[line];
     if (!*since)
         *since = f->now;
-    dp_note_progress(f, target);
-    return (*since > target->progress_ns ? *since : target->progress_ns) + f->block_timeout_ns;
+    return (*since > progress_ns ? *since : progress_ns) + f->block_timeout_ns;
 }
 
 /* The head of this line of the source needs space in the target's ring up to `end`. */
@@ -64,7 +63,8 @@ static inline enum dp_space dp_ask_for_space(struct dp_forwarder *f, struct dp_p
 {
     if (dp_need_space(source, target, ring, end))
         return DP_SPACE;
-    uint64_t until = dp_waits_until(f, source, line, target);
+    dp_note_progress(f, target);
+    uint64_t until = dp_waits_until(f, source, line, target->progress_ns);
     if (target->slow || until <= f->now) {
         dp_set_slow(target, true);
         return DP_LOSE;

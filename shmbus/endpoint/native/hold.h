@@ -80,7 +80,7 @@ static inline void ep_note_let_go(struct ep_endpoint *e, uint64_t position)
     if (part->count++ == 0)
         part->from = position;
     if (part == &e->let_go[0])
-        rb_store(&e->up->let_go_from, position + 1); /* before the tail passes it, for dp_past */
+        rb_store(&e->up->let_go_from, position + 1); /* before the tail passes it, for dp_done_to */
 }
 
 static inline void ep_note_let_go_done(struct ep_endpoint *e, uint64_t position)
