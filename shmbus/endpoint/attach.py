@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 from ringbuf import RingbufError, Segment, SegmentNotFound, SegmentNotReady
@@ -159,19 +159,19 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
         max_requests=facts.max_requests,
     )
     prefetch = settings.prefetch or facts.prefetch
-    with contextlib.ExitStack() as undo:
-        exits.attaching.add(undo)
-        undo.callback(unlink, of.up(owner))
-        up = _make_up_segment(
-            of, owner, name, settings, prefetch=prefetch, stays=wanted.reconnect == "always"
+    stays = wanted.reconnect == "always"
+    with exits.Undo() as undo:
+        up = undo.make(
+            lambda: _make_up_segment(of, owner, name, settings, prefetch=prefetch, stays=stays),
+            partial(unlink, of.up(owner)),
         )
-        undo.callback(unlink, of.interests(owner, 1))
-        log = InterestWriter(of, owner, name)
-        bell = of.endpoint_bell(owner)
-        undo.callback(unlink_bell, bell[1:])
-        make_bell(bell[1:])
+        log = undo.make(
+            lambda: InterestWriter(of, owner, name), partial(unlink, of.interests(owner, 1))
+        )
+        bell = of.endpoint_bell(owner)[1:]
+        undo.make(lambda: make_bell(bell), partial(unlink_bell, bell))
         connection = DoorConnection()
-        undo.callback(connection.close)
+        undo.by(connection.close)
         admission = door.knock(
             bus,
             connection,
@@ -204,7 +204,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
         )
         with uninterrupted():
             seated.append(Endpoint._seated(seat))
-            undo.pop_all()
+            undo.keep()
         for segment in (bus_segment, ready, up, down):
             segment.close()  # the connection keeps the mappings
 

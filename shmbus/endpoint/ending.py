@@ -63,7 +63,7 @@ class Ending:
         self._draining = False
         self._gone = False
         self.closed = False
-        exits.live.add(self)
+        exits.attached(self)
 
     @property
     def begun(self) -> bool:
@@ -184,7 +184,7 @@ class Ending:
                 self._endpoint._shut(patience)
         finally:
             self.closed = True
-            exits.live.discard(self)
+            exits.left(self)
             self._settle(reclaimed=gone)
 
     def _settle(self, *, reclaimed: bool) -> None:

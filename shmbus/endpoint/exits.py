@@ -1,14 +1,25 @@
-"""The ends of processes: endpoints are closed at the exit, and given up in a forked child."""
+"""The ends of processes: endpoints are closed at the exit, and given up in a forked child.
+
+A call of one of the sets here is one step for other threads, for handlers of signals and for what
+the garbage collector runs. Any of these could find a lock taken.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import os
+import threading
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, Self, TypeVar
 
 from ._kernel import after_fork
+
+Made = TypeVar("Made")
+
+_PATIENCE = 5.0
+"""Seconds that the exit waits for a thread that is just making something."""
 
 
 class Closable(Protocol):
@@ -24,31 +35,91 @@ class Closable(Protocol):
         """In a forked child: close the copies of what only the parent may have open."""
 
 
-live: weakref.WeakSet[Closable] = weakref.WeakSet()
+class Undo(contextlib.ExitStack):
+    """What undoes an attach that is under way. Leaving its block does, and so does the exit, which
+    ends other threads wherever they are; what both do is done twice, which harms nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._making = threading.Lock()
+        self._steps: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        self.callback(_attaching.discard, self)  # the last of all
+        _attaching.add(self)
+        return self
+
+    def by(self, step: Callable[[], object]) -> None:
+        """This is part of it."""
+        self.callback(step)
+        self._steps.append(step)
+
+    def make(self, make: Callable[[], Made], remove: Callable[[], object]) -> Made:
+        """Make something that outlives the process, and that `remove` undoes. Ends the thread where
+        another runs the exit: it would not remove that any more."""
+        self.by(remove)
+        with self._making:
+            if _exiting not in (None, threading.get_ident()):
+                raise SystemExit
+            return make()
+
+    def keep(self) -> None:
+        """Undo nothing: it is attached."""
+        self.pop_all()
+        _attaching.discard(self)
+
+    def at_exit(self) -> None:
+        """Undo it for a thread that may go on no more."""
+        made = self._making.acquire(timeout=_PATIENCE)
+        for step in self._steps[::-1]:
+            with contextlib.suppress(Exception):
+                step()
+        if made:
+            self._making.release()
+
+
+_live: set[weakref.ref[Closable]] = set()
 """The attached endpoints of this process."""
 
-attaching: weakref.WeakSet[contextlib.ExitStack] = weakref.WeakSet()
-"""What undoes the attaches that are under way: the exit ends other threads in their midst."""
+_attaching: set[Undo] = set()
+"""The attaches that are under way."""
+
+_exiting: int | None = None
+"""The thread that runs the exit."""
+
+
+def attached(endpoint: Closable) -> None:
+    """Close it at the exit."""
+    _live.add(weakref.ref(endpoint, _live.discard))
+
+
+def left(endpoint: Closable) -> None:
+    """It is closed."""
+    _live.discard(weakref.ref(endpoint))
 
 
 def _at_exit() -> None:
     """Close endpoints while threads can still take the GIL."""
-    for undo in list(attaching):
+    global _exiting
+    _exiting = threading.get_ident()  # from here on nothing more is made
+    for undo in _attaching.copy():
+        undo.at_exit()
+    for reference in _live.copy():
+        endpoint = reference()
         with contextlib.suppress(Exception):
-            undo.close()
-    for endpoint in list(live):
-        if endpoint.forked():
-            continue
-        with contextlib.suppress(Exception):
-            endpoint.close()
+            if endpoint is not None and not endpoint.forked():
+                endpoint.close()
 
 
 def _after_fork() -> None:
+    global _exiting
+    _exiting = None
     after_fork()
-    for endpoint in list(live):
-        endpoint.forget_in_child()
-    live.clear()
-    attaching.clear()
+    for reference in _live.copy():
+        if (endpoint := reference()) is not None:
+            endpoint.forget_in_child()
+    _live.clear()
+    _attaching.clear()
 
 
 atexit.register(_at_exit)

@@ -378,3 +378,71 @@ def test_a_program_that_ends_while_a_thread_of_it_knocks_leaves_nothing(bus_name
     """
     assert run_python(code, bus_name) == ""
     assert in_shm(bus_name) == []
+
+
+def test_a_program_that_ends_while_a_thread_of_it_makes_names_leaves_nothing(bus_name: str) -> None:
+    code = """
+        import atexit, sys, threading
+        begins, exited, over = threading.Event(), threading.Event(), threading.Event()
+
+        def after_all():
+            exited.set()
+            over.wait()
+
+        atexit.register(after_all)  # before shmbus registers its own, and so called after that
+        import shmbus
+        from shmbus.endpoint import door
+        from shmbus.shared.names import BusNames
+
+        bus, endpoint_bell = shmbus.serve(sys.argv[1]), BusNames.endpoint_bell
+
+        def slow(self, owner):
+            begins.set()
+            exited.wait()
+            return endpoint_bell(self, owner)
+
+        def knock(*arguments, **named):
+            over.set()
+            threading.Event().wait()
+
+        def attach():
+            try:
+                shmbus.attach(bus.name)
+            finally:
+                over.set()
+
+        BusNames.endpoint_bell, door.knock = slow, knock
+        threading.Thread(target=attach, daemon=True).start()
+        begins.wait()
+        bus.close()
+    """
+    assert run_python(code, bus_name) == ""
+    assert in_shm(bus_name) == []
+
+
+def test_a_program_that_ends_while_a_thread_of_it_gives_up_attaching_leaves_nothing(
+    bus_name: str,
+) -> None:
+    code = """
+        import sys, threading
+        import shmbus
+        from shmbus.endpoint import attach, door
+
+        bus, unlink, undoes = shmbus.serve(sys.argv[1]), attach.unlink, threading.Event()
+
+        def slow(name):
+            if threading.current_thread() is not threading.main_thread():
+                undoes.set()
+                threading.Event().wait()
+            unlink(name)
+
+        def knock(*arguments, **named):
+            raise shmbus.errors.BusFull(bus=bus.name, limit=0)
+
+        attach.unlink, door.knock = slow, knock
+        threading.Thread(target=shmbus.attach, args=(bus.name,), daemon=True).start()
+        undoes.wait()
+        bus.close()
+    """
+    assert run_python(code, bus_name) == ""
+    assert in_shm(bus_name) == []
