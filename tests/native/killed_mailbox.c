@@ -189,6 +189,39 @@ static const struct scenario a_mailbox_is_made_with_the_state = {
     "a mailbox is made with the state", prepare_filled_latest, forward, check_filled_latest, false};
 PROMISE(a_mailbox_is_made_with_the_state)
 
+/* Of what c has kept two are too large for a's mailbox: they are lost there, once. */
+static void prepare_oversize(struct stage *s)
+{
+    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_LATEST, .depth = 4, .history = 1};
+    char large[1025];
+    memset(large, '7', 1024);
+    large[1024] = 0;
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->c = join_sized(s->w, "c", (struct size){.data_out = 8192});
+    begin_reading(s->a, log_interest(s->a, late, "x.*", ""));
+    CHECK(retain(s->c, "x.a", large));
+    CHECK(retain(s->c, "x.b", "1"));
+    CHECK(retain(s->c, "x.c", large));
+    settle(s->w);
+    tell_interests(s->a);
+}
+
+static void check_oversize(struct stage *s)
+{
+    EQUAL(take_next(s), 1);
+    EQUAL(take_next(s), -1);
+    EQUAL(rb_load(&s->a->down->lost), 2);
+    EQUAL(rb_load(&s->a->down->lost_by[SB_LOSS_TOO_LARGE]), 2);
+    EQUAL(rb_load(&s->a->down->mailbox_lost), 0);
+    advance(s->w, 2 * SECOND);
+    EQUAL(rb_load(&s->a->down->lost_untold), 0);
+    EQUAL(segments_in_use(), 2);
+}
+static const struct scenario a_mailbox_is_too_small_for_what_was_kept = {
+    "a mailbox is too small for what was kept", prepare_oversize, forward, check_oversize, false};
+PROMISE(a_mailbox_is_too_small_for_what_was_kept)
+
 static void prepare_wish(struct stage *s)
 {
     reserve_segments();

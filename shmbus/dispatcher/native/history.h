@@ -163,7 +163,8 @@ static inline bool dp_begin_histories(struct dp_forwarder *f, struct dp_port *po
             dp_set_add(&f->late, port->slot);
             return false;
         }
-        dp_lose_oversize(f, port, oversize);
+        dp_count_lost(f, port, SB_LOSS_TOO_LARGE, oversize, NULL, 0, 0);
+        dp_tell_oversize(f, port, oversize);
         dp_set_add(&f->active, port->slot); /* more may stand in its log than could wait */
     }
     return true;

@@ -200,9 +200,11 @@ static inline struct dp_port *dp_begin_mailbox(struct dp_forwarder *f, struct dp
             return dp_no_mailbox(f, port, e->mailbox, SB_MAILBOX_NO_MEMORY);
         }
     }
+    rb_store(&box->down->lost_by[SB_LOSS_TOO_LARGE], oversize);
     dp_list_mailbox(f, box);
     rb_add(&f->bus->routed, box->in[SB_DATA].published);
-    dp_lose_oversize(f, port, oversize);
+    dp_count_oversize(f, box);
+    dp_tell_oversize(f, port, oversize);
     return box;
 }
 

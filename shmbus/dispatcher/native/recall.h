@@ -4,7 +4,10 @@
  * successor finds all of them or makes it again. Which those were it says by the number of the last value that was kept;
  * a record that is kept under that or a lower one, and not yet delivered, is not for it any more.
  *
- * Offers: dp_recall, dp_set_oversize_aside, dp_lose_oversize; dp_fill_mailbox. */
+ * Values that are too large for it are counted once BUS names it. How many they are stands in its DOWN before, and how many
+ * of them are counted, so that a successor counts the rest.
+ *
+ * Offers: dp_recall, dp_set_oversize_aside; dp_count_oversize, dp_tell_oversize; dp_fill_mailbox. */
 #pragma once
 
 #include "shmbus/dispatcher/native/keep.h"
@@ -57,8 +60,23 @@ static inline uint32_t dp_set_oversize_aside(struct dp_values *s, const struct d
     return all - fit;
 }
 
-/* So many stand there: they are lost at the endpoint. */
-static inline void dp_lose_oversize(struct dp_forwarder *f, struct dp_port *port, uint32_t count)
+/* What was too large for a mailbox is lost at its endpoint, which is told of it as of other losses. The journal ties that
+ * to how many are counted so far. */
+static inline void dp_count_oversize(struct dp_forwarder *f, struct dp_port *box)
+{
+    struct dp_port *owner = &f->ports[box->owner];
+    rb_word *counted = &box->down->mailbox_lost;
+    uint64_t all = rb_load(&box->down->lost_by[SB_LOSS_TOO_LARGE]);
+    struct dp_span none = {box, SB_DATA, true, SB_NOWHERE, SB_NOWHERE};
+    if (all <= rb_load(counted))
+        return;
+    rb_store(&owner->down->lost_untold, rb_load(&owner->down->lost_untold) | 1ull << SB_LOSS_TOO_LARGE);
+    dp_count_lost(f, box, SB_LOSS_TOO_LARGE, all - rb_load(counted), &none, all, 0);
+    rb_store(counted, all);
+}
+
+/* So many stand there, which the endpoint has lost: it is counted. */
+static inline void dp_tell_oversize(struct dp_forwarder *f, struct dp_port *port, uint32_t count)
 {
     const struct dp_values *s = &f->values;
     for (uint32_t i = s->recalled_count; i < s->recalled_count + count; i++) {
@@ -69,7 +87,6 @@ static inline void dp_lose_oversize(struct dp_forwarder *f, struct dp_port *port
         dp_read_bytes(s, &c, &h, sizeof h);
         dp_read_bytes(s, &c, f->scratch, h.type_length);
         dp_read_bytes(s, &c, source, h.extension_length < SB_NAME ? h.extension_length : 0);
-        dp_count_lost(f, port, SB_LOSS_TOO_LARGE, 1, NULL, 0, 0);
         dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type, source);
     }
 }

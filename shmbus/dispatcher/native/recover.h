@@ -143,7 +143,7 @@ static inline void dp_finish_unfinished(struct dp_forwarder *f, const struct dp_
     }
     if (u->kind == SB_JOURNAL_ERROR && u->detail < target->pending_count)
         rb_store(&target->given[u->detail].done, SB_DONE_BY_ERROR);
-    if (u->kind == SB_JOURNAL_LOST && u->span.from == SB_NOWHERE) { /* see dp_end_mailboxes */
+    if (u->kind == SB_JOURNAL_LOST && u->span.from == SB_NOWHERE) { /* see dp_end_mailboxes, dp_count_oversize */
         rb_store(&source->down->mailbox_lost, u->bits);
         return;
     }
@@ -292,6 +292,9 @@ static inline void dp_recover_rings(struct dp_forwarder *f)
             rb_store_release(&port->down->todo.from, SB_NOWHERE);
         dp_count_delivered(f, port);
     }
+    for (uint32_t slot = SB_FIRST_MAILBOX; slot < DP_PORTS; slot++)
+        if (f->ports[slot].state != SB_ROW_FREE)
+            dp_count_oversize(f, &f->ports[slot]);
 }
 
 /* All else, with everybody's interests known. */

@@ -590,7 +590,7 @@ static inline uint64_t sb_chunk_cells(uint64_t retain_bytes)
 /* Messages that came are numbered from 1 on. `head` of incoming[SB_DATA] of `down` is the number of the last one that is
  * published; nothing else of the ring is used. */
 struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and cells */
-    struct sb_down down;
+    struct sb_down down;  /* `lost_by` says how many of what was kept are too large; `mailbox_lost`: how many of them are counted */
     uint64_t owner;       /* sb_whom() of the endpoint */
     uint64_t interest;    /* its id */
     uint64_t index;       /* of DOWN.mailbox and UP.had */
