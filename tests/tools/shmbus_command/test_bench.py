@@ -21,7 +21,7 @@ from .conftest import Ran, Start
 
 @pytest.mark.slow
 def test_it_measures_latency_and_throughput(start: Start, tmp_path: Path) -> None:
-    bench = ("bench", "--seconds", 1, "--clients", 2)
+    bench = ("bench", "--seconds", 3, "--clients", 2)
     process = start(*bench, "--json", "--svg", tmp_path / "bench.svg")
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (0, "")
