@@ -70,7 +70,10 @@ the window shows 3
 
 
 def test_every_example_is_run() -> None:
-    assert {str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.py")} == set(SHOWN)
+    """Here, or where tests of a larger one are: in a folder of its name."""
+    found = {file.relative_to(EXAMPLES) for file in EXAMPLES.rglob("*.py")}
+    own = {folder.name for folder in Path(__file__).parent.iterdir() if folder.is_dir()}
+    assert {str(file) for file in found if file.parts[0] not in own} == set(SHOWN)
 
 
 @contextlib.contextmanager
