@@ -50,6 +50,12 @@ the workers said:
   event: work\.begun
   event: work\.cancelled
 """,
+    "gateway/demo.py": r"""node counts 6 words
+and tells everybody: {'text': 'to be or not to be', 'count': 6}
+the shell says: bonjour Ada
+words raised TypeError: words\.count takes a text
+greeter raised LookupError: no such language
+""",
     "other_loops/selectors_loop.py": """client reads: HELLO 0
 client reads: HELLO 1
 client reads: HELLO 2
@@ -76,6 +82,10 @@ def test_every_example_is_run() -> None:
     assert {str(file) for file in found if file.parts[0] not in own} == set(SHOWN)
 
 
+PROGRAMS = {"gateway/demo.py": ("bash", "jq", "node")}
+"""Which programs an example needs beside Python."""
+
+
 @contextlib.contextmanager
 def display() -> Iterator[str]:
     """A display that nobody sees. Skips the test where there is none."""
@@ -95,6 +105,9 @@ def display() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", SHOWN)
 def test_the_example_prints_what_it_promises(example: str) -> None:
+    for program in PROGRAMS.get(example, ()):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}")
     command = [sys.executable, "-W", "error", str(EXAMPLES / example)]
     with contextlib.ExitStack() as opened:
         shown = opened.enter_context(display()) if "tkinter" in example else ""

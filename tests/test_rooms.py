@@ -58,7 +58,7 @@ ROOMS = {
     "shmbus": BASE | SIDES | {"shmbus.bus", "shmbus.events", "shmbus.fields"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
-    "shmbus_command": PUBLIC | {"shmbus_console", "shmtop"},
+    "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus_console", "shmtop"},
 }
 PLACES = {"ringbuf": ".", "shmbus": "."}  # of a top-level package; of all others: tools
 PACKAGES = {room.partition(".")[0] for room in ROOMS}
@@ -207,7 +207,8 @@ def objection(module: str, use: Use, modules: set[str]) -> str | None:
         return None
     if room not in ROOMS[home]:
         return f"{home} must not import {room} ({target})"
-    if ROOMS[home] >= PUBLIC and target.partition(".")[0] == "shmbus" and target not in PUBLIC:
+    visible = ROOMS[home]
+    if visible >= PUBLIC and target.partition(".")[0] == "shmbus" and target not in visible:
         return f"{home} sees a bus through {', '.join(sorted(PUBLIC))} alone, not {target}"
     return None
 

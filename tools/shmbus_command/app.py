@@ -14,6 +14,7 @@ COMMANDS = {
     "completion": "shell:completion",
     "describe": "describe:describe",
     "doctor": "doctor:doctor",
+    "gateway": "gateway.command:gateway",
     "get": "getting:get",
     "health": "health:health",
     "ls": "ls:ls",

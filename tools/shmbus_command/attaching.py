@@ -14,6 +14,26 @@ from shmbus import BusView, Endpoint, Settings, attach, errors, observe
 wait_for_bus = seconds_option("--wait", help="First wait so long at most until the bus runs.")
 
 
+def running_bus(bus: str | None, wait: float | None = None) -> str:
+    """The name of the bus. Raises where it does not run, or not within ``wait`` seconds."""
+    end = time.monotonic() + (wait or 0.0)
+    while True:
+        problem: errors.BusError
+        try:
+            with observe(bus) as view:
+                info = view.info()
+            if info.alive:
+                return info.name
+            problem = errors.BusDown(bus=info.name, reason="its dispatcher is dead", pid=info.pid)
+        except errors.NoSuchBus as missing:
+            problem = missing
+            if missing.bus is None and missing.running:  # several
+                raise
+        if time.monotonic() >= end:
+            raise problem
+        time.sleep(0.05)
+
+
 def attach_now(
     bus: str | None,
     role: str,
@@ -24,24 +44,9 @@ def attach_now(
 ) -> Endpoint:
     """Attach. Unlike `shmbus.attach`, which waits for the bus, fail at once where there is none,
     unless ``wait`` is given."""
-    end = time.monotonic() + (wait or 0.0)
-    while True:
-        problem: errors.BusError
-        try:
-            with observe(bus) as view:
-                info = view.info()
-            if info.alive:
-                break
-            problem = errors.BusDown(bus=info.name, reason="its dispatcher is dead", pid=info.pid)
-        except errors.NoSuchBus as missing:
-            problem = missing
-            if missing.bus is None and missing.running:  # several
-                raise
-        if time.monotonic() >= end:
-            raise problem
-        time.sleep(0.05)
+    found = running_bus(bus, wait)
     name = f"shmbus-{role}-{os.getpid()}"
-    return attach(info.name, name=name, reconnect=reconnect, settings=settings)
+    return attach(found, name=name, reconnect=reconnect, settings=settings)
 
 
 def _received(bus: BusView, type: str, role: str) -> bool:

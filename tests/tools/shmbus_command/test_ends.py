@@ -31,6 +31,7 @@ Command = Callable[..., Ran]
 ON_A_BUS = {
     "call": ["-b", "BUS", "a"],
     "describe": ["-b", "BUS"],
+    "gateway": ["-b", "BUS"],
     "get": ["-b", "BUS", "a"],
     "health": ["BUS"],
     "ls": ["BUS"],

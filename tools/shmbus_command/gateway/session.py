@@ -1,0 +1,293 @@
+"""One client: what it asks for, done at an endpoint of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import msgspec
+from shmbus_console.messages import envelope
+
+from shmbus import BusError, aio, errors
+
+from . import lines
+from .absence import Absence
+from .framing import Cut
+from .framing import lines as cut
+from .inbox import Inbox
+from .lines import BadLine
+from .output import Output
+from .wording import told
+
+ASKED = 1024
+"""Requests and streams of one client that may be under way."""
+
+PATIENCE = 5.0
+"""Seconds in which what a client has said is still done when it has gone, and in which the last
+lines for one that still reads have to be read."""
+
+
+class Cancelled(BadLine):
+    """What becomes of a request that its client withdraws."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "To have its reply, do not cancel it")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all clients of a gateway."""
+
+    bus: str
+    longest: int
+    """Bytes of a line from a client."""
+
+
+class Session:
+    """One client. `run` returns when it, or its endpoint, has ended."""
+
+    def __init__(
+        self,
+        options: Options,
+        name: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._options, self._name, self._reader = options, name, reader
+        self._output = Output(writer)
+        self._descriptor: int = writer.get_extra_info("socket").fileno()
+        self._endpoint: aio.Endpoint | None = None
+        self._inbox = Inbox(self._output, None)
+        self._subscriptions: dict[tuple[str, str | None], aio.Subscription] = {}
+        self._asked: dict[lines.Id, asyncio.Task[None]] = {}
+        self._over: asyncio.Future[BusError | None] = asyncio.get_running_loop().create_future()
+        """Done when the client has gone, or with the error that ended its endpoint."""
+
+    async def run(self, patience: float | None = PATIENCE) -> BusError | None:
+        """Do what the client asks for, until it has ended: the error where its endpoint has.
+        `patience`: seconds that it has to read the last lines."""
+        absence = Absence(self._descriptor, lambda: self._end(None))
+        reading = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and self._over.result() is None:
+                await asyncio.wait((reading,), timeout=PATIENCE)
+            elif reading.done() and self._asked and not self._over.done():
+                answers = asyncio.gather(*self._asked.values())
+                await asyncio.wait((answers, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            absence.close()
+            reading.cancel()
+            await self._leave()
+            await self._output.close(patience)
+        return self._over.result() if self._over.done() else None
+
+    def _end(self, why: BusError | None) -> None:
+        if not self._over.done():
+            self._over.set_result(why)
+
+    async def _leave(self) -> None:
+        self._inbox.leave()
+        for task in self._asked.values():
+            task.cancel()
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        if self._over.done() and (why := self._over.result()) is not None:
+            self._output.put({"error": told(why)})
+
+    # Lines ---------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            async for line in cut(self._reader, self._options.longest):
+                await self._do_line(line)
+
+    async def _do_line(self, line: Cut) -> None:
+        identity: lines.Id | None = None
+        try:
+            if line.content is None:
+                raise BadLine(
+                    f"it is longer than {self._options.longest} bytes",
+                    "Send less at a time, or start the gateway with a larger --longest",
+                )
+            try:
+                said = lines.read(line.content)
+            except BadLine:
+                identity = lines.id_of(line.content)
+                raise
+            identity = said.id
+            answer = await self._do(said)
+        except (BusError, BadLine) as why:
+            where = {} if identity is None else {"id": identity}
+            await self._output.write({**where, "error": told(why), "line": line.number})
+        else:
+            if identity is not None and answer is not None:
+                await self._output.write({"id": identity, "ok": True, **answer})
+
+    async def _do(self, said: lines.AnyLine) -> dict[str, Any] | None:
+        """What the answer has beside its id; None: it comes later. Raises `BadLine`, `BusError`."""
+        match said:
+            case lines.Attach():
+                endpoint = await self._attach(said)
+                return {"bus": endpoint.bus.name, "name": endpoint.name}
+            case lines.More():
+                self._inbox.add_credit(said.n)
+            case lines.Reply():
+                self._inbox.reply(said.message, said.value())
+            case lines.Error():
+                self._inbox.fail(said.message, _named(said.name)(said.text))
+            case lines.Done():
+                self._inbox.done(said.message)
+            case lines.Nack():
+                await self._inbox.nack(said.message, said.delay, said.reason)
+            case lines.Cancel():
+                self._task(said.request).cancel()
+            case lines.Unsubscribe():
+                await self._unsubscribe(said)
+            case lines.Request() | lines.Stream():
+                await self._begin(said)
+                return None
+            case lines.Publish() | lines.Send() | lines.Wait():
+                await self._tell(said)
+            case lines.Subscribe() | lines.Handle():
+                await self._receive(said)
+            case _ as never:
+                assert_never(never)
+        return {}
+
+    # The endpoint --------------------------------------------------------------------------------
+
+    async def _attach(self, said: lines.Attach) -> aio.Endpoint:
+        if self._endpoint is not None:
+            raise BadLine(
+                f"this client is attached already, as {self._endpoint.name!r}",
+                "Attach once, before all other lines",
+            )
+        self._inbox = Inbox(self._output, said.credit)
+        self._endpoint = endpoint = await aio.attach(
+            self._options.bus,
+            name=said.name or self._name,
+            reconnect=True,
+            concurrency=said.window,
+        )
+        self._running = asyncio.create_task(self._receive_all(endpoint))
+        return endpoint
+
+    async def _attached(self) -> aio.Endpoint:
+        return self._endpoint or await self._attach(lines.Attach())
+
+    async def _receive_all(self, endpoint: aio.Endpoint) -> None:
+        try:
+            await endpoint.run()
+        except BusError as why:
+            self._end(why)
+
+    async def _receive(self, said: lines.Subscribe | lines.Handle) -> None:
+        endpoint = await self._attached()
+        if isinstance(said, lines.Handle):
+            work = self._inbox.work(said.pattern)
+            endpoint.handle(said.pattern, work, limit=said.limit, redeliver=said.redeliver)
+            return
+        which = said.pattern, said.group
+        if which in self._subscriptions:
+            raise BadLine(f"it subscribes to {said.pattern!r} already", "Unsubscribe first")
+        show = self._inbox.event if said.group is None else self._inbox.work
+        self._subscriptions[which] = await endpoint.subscribe(
+            said.pattern,
+            show(said.pattern),
+            group=said.group,
+            key=said.key,
+            overflow=said.overflow,
+            depth=said.depth,
+            history=said.history,
+        )
+
+    async def _unsubscribe(self, said: lines.Unsubscribe) -> None:
+        subscription = self._subscriptions.pop((said.pattern, said.group), None)
+        if subscription is None:
+            group = "" if said.group is None else f" in group {said.group!r}"
+            raise BadLine(
+                f"it does not subscribe to {said.pattern!r}{group}",
+                "Give pattern and group as they were given to subscribe",
+            )
+        await subscription.close()
+
+    # Sending -------------------------------------------------------------------------------------
+
+    async def _tell(self, said: lines.Publish | lines.Send | lines.Wait) -> None:
+        endpoint = await self._attached()
+        match said:
+            case lines.Publish():
+                await endpoint.publish(
+                    said.type,
+                    said.value(),
+                    timeout=said.timeout,
+                    retain=said.retain,
+                    urgent=said.urgent,
+                )
+            case lines.Send():
+                await endpoint.send(said.type, said.value(), timeout=said.timeout)
+            case lines.Wait():
+                await endpoint.wait_for(said.pattern, timeout=said.timeout)
+
+    async def _begin(self, said: lines.Request | lines.Stream) -> None:
+        """Begin a request, in its place among what this client sends."""
+        endpoint, payload = await self._attached(), said.value()
+        if said.id in self._asked:
+            raise BadLine(f"{said.id!r} is under way", "Give each request an id of its own")
+        if len(self._asked) >= ASKED:
+            raise errors.RequestsFull(
+                type=said.type, endpoint=endpoint.name, limit=ASKED, seconds=0.0
+            )
+        ask = self._request if isinstance(said, lines.Request) else self._stream
+        task = asyncio.create_task(self._ask(ask, endpoint, said, payload))
+        self._asked[said.id] = task
+        await asyncio.sleep(0)  # by the end of which it is sent, or stands in the line for that
+
+    def _task(self, identity: lines.Id) -> asyncio.Task[None]:
+        task = self._asked.get(identity)
+        if task is None:
+            raise BadLine(
+                f"no request {identity!r} is under way", "Give the id of one that has not ended"
+            )
+        return task
+
+    async def _ask(
+        self,
+        ask: Callable[[aio.Endpoint, Any, object], Any],
+        endpoint: aio.Endpoint,
+        said: lines.Request | lines.Stream,
+        payload: object,
+    ) -> None:
+        try:
+            try:
+                last = await ask(endpoint, said, payload)
+            except BusError as why:
+                last = {"id": said.id, "error": told(why)}
+        except asyncio.CancelledError:
+            last = {"id": said.id, "error": told(Cancelled(f"{said.type!r} was withdrawn"))}
+        finally:
+            del self._asked[said.id]
+        await self._output.write(last)
+
+    async def _request(
+        self, endpoint: aio.Endpoint, said: lines.Request, payload: object
+    ) -> dict[str, Any]:
+        reply = await endpoint.request(said.type, payload, timeout=said.timeout)
+        return {"id": said.id, "ok": True, **envelope(reply)}
+
+    async def _stream(
+        self, endpoint: aio.Endpoint, said: lines.Stream, payload: object
+    ) -> dict[str, Any]:
+        async with endpoint.stream(said.type, payload, timeout=said.timeout) as parts:
+            async for part in parts:
+                await self._output.write({"id": said.id, **envelope(part)})
+        return {"id": said.id, "ok": True}
+
+
+def _named(name: str) -> type[Exception]:
+    """An exception of that name: whoever asked sees it in its `RemoteError`."""
+    return type(name, (Exception,), {"__module__": "builtins"})
