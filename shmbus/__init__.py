@@ -28,6 +28,7 @@ from .errors import (
     BusError,
     Disconnected,
     EndpointDied,
+    Forbidden,
     HandlerTimeout,
     NoRoute,
     NotAccepted,
@@ -39,6 +40,7 @@ from .errors import (
     UsageError,
 )
 from .settings import BatchLimits, Settings
+from .shared.grants import Candidate, Grant
 from .shared.messages import Death, Tap
 from .views.discovery import buses
 from .views.observe import BusView, observe
@@ -50,10 +52,13 @@ __all__ = [
     "BusDown",
     "BusError",
     "BusView",
+    "Candidate",
     "Death",
     "Disconnected",
     "Endpoint",
     "EndpointDied",
+    "Forbidden",
+    "Grant",
     "HandlerTimeout",
     "Message",
     "NoRoute",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from . import errors
+from .dispatcher.asking import check
 from .dispatcher.control import Dispatcher
 from .endpoint.attach import attach
 from .endpoint.endpoint import Endpoint
@@ -15,6 +16,7 @@ from .endpoint.payloads import DecodeHook, EncodeHook
 from .settings import Settings, check_settings
 from .shared import green, names, shortage
 from .shared._kernel import seconds
+from .shared.grants import Grants
 from .shared.signals import uninterrupted
 from .views.observe import BusView
 
@@ -83,25 +85,36 @@ class Bus(BusView):
             super().close()
 
 
-def serve(name: str, *, settings: Settings | None = None, replace: bool = False) -> Bus:
+def serve(
+    name: str,
+    *,
+    settings: Settings | None = None,
+    replace: bool = False,
+    grants: Grants | None = None,
+) -> Bus:
     """Host the dispatcher of a bus in this process, until the returned bus is closed.
 
     ``settings`` hold for the bus; their sizes are the defaults of its endpoints. ``replace`` puts a
     bus of another layout, which another version of this package left running, out of service;
-    without it that is a ``LayoutMismatch``. In the main thread, what signals call waits until the
-    bus is served.
+    without it that is a ``LayoutMismatch``. ``grants`` says for each endpoint of another process,
+    when it attaches, what it may do: a `Grant`, or None for everything. It is a mapping by
+    endpoint name, with ``*`` for all others (who has neither is refused), or a function of a
+    `Candidate`, which raises `Forbidden` for one that may not attach. The function is called in
+    threads of its own, several at a time, and must answer within a second. In the main thread, what
+    signals call waits until the bus is served.
 
     Raises ``BusExists`` (with the pid of who serves it), ``LayoutMismatch``, ``SegmentError``,
-    ``InvalidName``, ``NotSupported``; ``NoResource`` or ``NoThread`` where the system gives no
-    more. Then nothing of it is left, whoever keeps the error.
+    ``InvalidName``, ``InvalidSetting``, ``NotSupported``; ``NoResource`` or ``NoThread`` where the
+    system gives no more. Then nothing of it is left, whoever keeps the error.
     """
     green.refuse("serving a bus")
     names.check_bus(name)
     settings = check_settings(settings) or Settings()
+    grants = check(grants)
     bus = None
     try:
         with shortage.nothing_kept(), shortage.told(name, "memory to serve with"), uninterrupted():
-            bus = Bus(Dispatcher(name, settings, replace=replace))
+            bus = Bus(Dispatcher(name, settings, replace=replace, grants=grants))
     except BaseException:
         if bus is not None:
             bus.close()

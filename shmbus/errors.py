@@ -1098,3 +1098,39 @@ class DrainTimeout(BusError, TimeoutError):
             f"{_seconds(self.seconds)}; they were handed on or counted. Drain with a longer "
             "timeout, or shorten its handlers"
         )
+
+
+# Nor is this in a group: any call may meet it, attach as well as publish.
+
+
+class Forbidden(BusError):
+    """An endpoint may not do this: the grant that the bus's host gave it does not cover it, or the
+    host does not admit it. What such a call sent, no endpoint gets. A host raises it in the
+    function that it gave `serve`, with `reason` and `remedy`."""
+
+    reason: str = ""
+    """Why, where the host says so."""
+    remedy: str = ""
+    """What to do about that, likewise."""
+    bus: str | None = None
+    endpoint: str | None = None
+    right: str | None = None
+    """What it lacks: publish, subscribe, handle or request (which includes commands); None: it is
+    not admitted at all."""
+    type: str = ""
+    """The message type, or the pattern."""
+    granted: tuple[str, ...] = ()
+    """The patterns for which it has that right."""
+    index: int | None = None
+    """Which message of a batch; those before it are accepted."""
+
+    def _explain(self) -> str:
+        who = "this endpoint" if self.endpoint is None else f"endpoint {self.endpoint!r}"
+        where = "" if self.bus is None else f" on bus {self.bus!r}"
+        what, reason = f"{who} is not admitted{where}", "its host refuses it"
+        if self.right is not None:
+            what = f"{_at(self.index)}{who} may not {self.right} {self.type!r}{where}"
+            granted = ", ".join(map(repr, self.granted)) or "nothing"
+            reason = f"its grant has {granted} for that"
+        remedy = self.remedy or "Let the host grant it: serve(grants=...)"
+        return f"{what}: {self.reason or reason}. {remedy}"

@@ -15,6 +15,7 @@ from shmbus.shared import keys
 __all__ = [
     "EVENTS",
     "EndpointDown",
+    "EndpointForbidden",
     "EndpointOverdue",
     "EndpointResumed",
     "EndpointStalled",
@@ -73,6 +74,19 @@ class EndpointOverdue(EndpointUp, frozen=True, kw_only=True):
     """Seconds that it may take."""
     seconds: float
     """For how long it has run."""
+
+
+class EndpointForbidden(EndpointUp, frozen=True, kw_only=True):
+    """An endpoint tried what its grant does not cover (`Forbidden`), and got a refusal. It is
+    published with the first try, then once a second at most, and within about a second of the
+    last."""
+
+    right: Literal["publish", "subscribe", "handle", "request"]
+    """What it lacked last. Commands need the right to request."""
+    type: str
+    """The message type for which, or the pattern."""
+    count: int
+    """How often it has tried such by now."""
 
 
 class Lost(EndpointUp, frozen=True, kw_only=True):
@@ -161,6 +175,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.stalled": EndpointStalled,
     "$bus.endpoint.resumed": EndpointResumed,
     "$bus.endpoint.overdue": EndpointOverdue,
+    "$bus.endpoint.forbidden": EndpointForbidden,
     "$bus.group.rebalanced": GroupRebalanced,
     "$bus.lost": Lost,
     "$bus.undeliverable": Undeliverable,

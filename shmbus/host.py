@@ -10,6 +10,7 @@ from collections.abc import Callable
 from .bus import Bus, serve
 from .settings import Settings
 from .shared import shortage
+from .shared.grants import Grants
 from .shared.signals import awaited, uninterrupted
 
 __all__ = ["host", "summary", "uninterrupted"]
@@ -21,6 +22,7 @@ def host(
     settings: Settings | None = None,
     replace: bool = False,
     handover: bool = False,
+    grants: Grants | None = None,
     ready: Callable[[Bus], None] = lambda bus: None,
 ) -> None:
     """Serve a bus until SIGINT or SIGTERM, then end it; with ``handover``, leave it for the next
@@ -31,7 +33,7 @@ def host(
     with contextlib.ExitStack() as block:
         with shortage.told(name, "pipe to learn of signals by"):
             signalled = block.enter_context(awaited())
-        bus = serve(name, settings=settings, replace=replace)
+        bus = serve(name, settings=settings, replace=replace, grants=grants)
         try:
             ready(bus)
             come = select.poll()  # select() takes no descriptor above 1023

@@ -75,6 +75,8 @@ FACTS: dict[str, object] = {
     "replies": 1,
     "parts": 0,
     "results": {},
+    "right": "publish",
+    "granted": ("buffer.>",),
 }
 
 
@@ -89,7 +91,7 @@ GROUPS: dict[type[BusError], str] = {
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
     "NotARequest AlreadyReplied CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
-    BusError: "DrainTimeout",  # in no group
+    BusError: "DrainTimeout Forbidden",  # in no group
 }
 
 
@@ -136,10 +138,11 @@ def test_whatever_keeps_out_an_endpoint_is_an_attach_error() -> None:
 def test_the_top_level_offers_the_groups_and_what_is_caught_by_name() -> None:
     offered = {name for name in shmbus.__all__ if hasattr(errors, name)}
     assert offered == {group.__name__ for group in GROUPS} | {
-        "AttachTimeout", "BusDown", "EndpointDied", "HandlerTimeout", "NoRoute", "QueueFull",
+        "AttachTimeout", "BusDown", "EndpointDied", "Forbidden", "HandlerTimeout", "NoRoute",
+        "QueueFull",
         "RemoteError", "RequestTimeout",
     }  # fmt: skip
-    assert len(shmbus.__all__) <= 40
+    assert len(shmbus.__all__) <= 45
     for name in offered:
         assert getattr(shmbus, name) is getattr(errors, name)
 

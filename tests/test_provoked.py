@@ -216,6 +216,24 @@ def test_a_name_that_is_taken(bus: shmbus.Bus, attach: Attach) -> None:
         attach("indexer")
 
 
+@pytest.mark.parametrize("bus_grants", [{"other": None}])
+def test_what_a_host_does_not_grant(bus: shmbus.Bus) -> None:
+    remedy = 'Name it in serve(grants=...), or give "*" for all others'
+    with provoked(
+        errors.Forbidden,
+        remedy,
+        reason="its host has no grant for that name",
+        remedy=remedy,
+        bus=bus.name,
+        endpoint="plug",
+        right=None,
+        type="",
+        granted=(),
+        index=None,
+    ):
+        elsewhere("shmbus.attach(sys.argv[1], name='plug')", bus.name)
+
+
 @pytest.mark.bus(max_endpoints=1)
 def test_a_bus_that_is_full(bus: shmbus.Bus, attach: Attach) -> None:
     attach("first")

@@ -58,8 +58,8 @@ class Waiting(NamedTuple):
         return self.tries < _TRIES or monotonic() - self.since < _PATIENCE
 
 
-class Candidate(NamedTuple):
-    """A caller that may attach if there is a slot."""
+class Examined(NamedTuple):
+    """A caller that may attach if there is a slot, and its host lets it."""
 
     name: str
     up: Mapping
@@ -89,7 +89,7 @@ def _is_event(fd: int) -> bool:
     return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]" and not os.get_blocking(fd)
 
 
-def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
+def examine(caller: Caller, bus: names.BusNames, table: Table) -> Examined:
     """Read its segment UP. Raises ``Denied``, ``InvalidName``, ``RingbufError``."""
     name = bus.up(caller.owner)
     up = Segment.attach(name, kind=SegmentKind.UP, layout=layout.LAYOUT).memory
@@ -112,7 +112,7 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Candidate:
         )
     if caller.owner.start != started:
         raise Denied("its segment names another process\nAttach again")
-    return Candidate(names.check_endpoint(layout.text(head["name"])), up, shape)
+    return Examined(names.check_endpoint(layout.text(head["name"])), up, shape)
 
 
 def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:

@@ -26,12 +26,14 @@ from shmbus.settings import Settings
 from shmbus.shared import fence, layout, names, processes, segments, shortage, threads
 from shmbus.shared._kernel import monotonic, monotonic_ns
 from shmbus.shared.door import Answer
+from shmbus.shared.grants import Grant, Grants
 from shmbus.shared.layout import DoorCode, RowState, SegmentKind
 from shmbus.shared.names import Owner
 from shmbus.shared.processes import Descriptors
 
 from . import _kernel, admission, door, succession
-from .admission import Candidate, Denied, Waiting
+from .admission import Denied, Examined, Waiting
+from .asking import Host
 from .lookout import PACE, Lookout
 from .table import Table
 
@@ -56,8 +58,16 @@ class Dispatcher:
     Raises ``BusExists``, ``LayoutMismatch``, ``SegmentError``, ``InvalidName``.
     """
 
-    def __init__(self, bus: str, settings: Settings, *, replace: bool = False) -> None:
+    def __init__(
+        self,
+        bus: str,
+        settings: Settings,
+        *,
+        replace: bool = False,
+        grants: Grants | None = None,
+    ) -> None:
         self.bus = bus
+        self._host = Host(bus, grants)
         self.settings = settings
         self.names = names.names_of(bus)
         self.admitted: dict[int, Admitted] = {}
@@ -280,6 +290,8 @@ class Dispatcher:
             log.exception("bus %r: an endpoint could not be admitted", self.bus)
             answer = admission.refusal(problem)
         caller.passed.close()
+        if answer is not None:
+            self._host.forget(caller.owner)
         if answer is None:
             self._waiting.append(waiting._replace(caller=caller._replace(passed=door.Passed())))
             return
@@ -297,12 +309,16 @@ class Dispatcher:
                 return self._recognise(endpoint, waiting)
         if caller.passed:
             raise Denied("it passed a descriptor, and is not attached\nAttach again")
-        candidate = admission.examine(caller, self.names, self._table)
-        slot = admission.choose_slot(self._table, candidate.name, patient=waiting.patient)
+        examined = admission.examine(caller, self.names, self._table)
+        slot = admission.choose_slot(self._table, examined.name, patient=waiting.patient)
         if slot is None:
             return None
         admission.check_descriptors(connection)
-        return self._enter(slot, waiting, candidate)
+        question = self._host.ask(caller.owner, examined.name)
+        if question is not None and question.waits:
+            return None
+        grant = None if question is None else question.answer()
+        return self._enter(slot, waiting, examined, grant)
 
     def _recognise(self, endpoint: Admitted, waiting: Waiting) -> Answer:
         """An endpoint that is attached passes its event, or, having been adopted, shows its
@@ -317,17 +333,19 @@ class Dispatcher:
             os.close(caller.pidfd)
         return Answer(DoorCode.ADMITTED, slot, generation, os.getpid())
 
-    def _enter(self, slot: int, waiting: Waiting, candidate: Candidate) -> Answer:
+    def _enter(
+        self, slot: int, waiting: Waiting, examined: Examined, grant: Grant | None
+    ) -> Answer:
         owner, pidfd = waiting.caller.owner, waiting.caller.pidfd
         generation = self._table.next_generation()
         slots = len(self._table.rows)
-        down = segments.create_down(self.names, slot, generation, candidate.shape, slots)
+        down = segments.create_down(self.names, slot, generation, examined.shape, slots, grant)
         stat = door = -1
         try:
             stat = _open_stat(owner.pid)
             door = os.dup(waiting.connection.fileno())
-            self._table.enter(slot, generation, candidate.name, owner)
-            endpoint = Admitted(slot, generation, candidate.name, owner, candidate.up, down)
+            self._table.enter(slot, generation, examined.name, owner)
+            endpoint = Admitted(slot, generation, examined.name, owner, examined.up, down)
             process = Descriptors(-1 if pidfd is None else pidfd, stat)
             self._start_serving(endpoint, process, door=door)
         except BaseException:

@@ -15,7 +15,7 @@ from ringbuf.doorbell import unlink as unlink_bell
 from ringbuf.segment import unlink
 from shmbus import errors
 from shmbus.settings import OF_BUS, Settings, check_settings
-from shmbus.shared import _kernel, green, names, segments, shortage
+from shmbus.shared import _kernel, grants, green, names, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import BUS, LAYOUT, BusState, SegmentKind, view
 from shmbus.shared.processes import namespace, start_time
@@ -56,8 +56,8 @@ def attach(
     that is restarted under its workers.
 
     Raises `AttachTimeout`, `NoSuchBus`, `NameTaken`, `BusFull`, `LayoutMismatch`, `SegmentError`,
-    `InvalidName`, `InvalidSetting`, `Refused`, `NotSupported`; `NoResource` or `NoThread` where
-    the system gives no more. Then nothing of it is left, whoever keeps the error.
+    `InvalidName`, `InvalidSetting`, `Forbidden`, `Refused`, `NotSupported`; `NoResource` or
+    `NoThread` where the system gives no more. Then nothing of it is left, whoever keeps the error.
     """
     if reconnect not in (True, False, "always"):
         raise errors.InvalidSetting(
@@ -200,6 +200,7 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
             ready=ready.memory,
             up=up.memory,
             down=down.memory,
+            grant=grants.read(down.memory),
             bus_file=(names.SHM / of.bus_segment).stat().st_ino,
         )
         with uninterrupted():

@@ -38,7 +38,8 @@ def knock(
     """Knock until there is an answer. ``kept`` takes the connection, which stays open while the
     endpoint is attached. ``began_ns`` and ``deadline_ns`` are of the monotonic clock.
 
-    Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Refused``.
+    Raises ``AttachTimeout``, ``NameTaken``, ``BusFull``, ``LayoutMismatch``, ``Forbidden``,
+    ``Refused``.
     """
     record = Knock(layout.LAYOUT, nonce, start_time).pack()
     while True:
@@ -117,6 +118,10 @@ def _refusal(bus: str, answer: Answer) -> errors.BusError:
         case DoorCode.OTHER_LAYOUT:
             mine, theirs = layout_text(layout.LAYOUT), layout_text(answer.number)
             return errors.LayoutMismatch(bus=bus, mine=mine, theirs=theirs, pids=(answer.pid,))
+        case DoorCode.FORBIDDEN:
+            name, _, text = answer.text.partition("\n")
+            reason, _, remedy = text.partition("\n")
+            return errors.Forbidden(bus=bus, endpoint=name, reason=reason, remedy=remedy)
         case _:
             reason, _, remedy = answer.text.partition("\n")
             return errors.Refused(bus=bus, reason=reason, remedy=remedy, pid=answer.pid)

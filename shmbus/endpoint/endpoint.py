@@ -91,6 +91,8 @@ class Endpoint(EndpointCore):
                 explain_full=explanations.full,
                 explain_silence=explanations.not_taken,
                 open_mailbox=partial(open_mailbox, seat.names),
+                look_at_grant=explanations.look_at_grant,
+                granted=seat.grant is not None,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
                 postpone=returns.add,

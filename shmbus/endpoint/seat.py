@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ringbuf._kernel import Mapping
 from shmbus.settings import Settings
+from shmbus.shared.grants import Grant
 from shmbus.shared.names import SHM, BusNames, Owner
 from shmbus.shared.signals import uninterrupted
 
@@ -52,6 +53,8 @@ class Seat(NamedTuple):
     ready: Mapping
     up: Mapping
     down: Mapping
+    grant: Grant | None
+    """What the endpoint may do, as DOWN has it; None: everything."""
     bus_file: int
     """The inode of the bus's segment: another one in its place is another bus."""
 

@@ -16,9 +16,11 @@ from shmbus import errors
 from shmbus.limits import KEYED_GROUPS, OWN_MATCHINGS
 from shmbus.services.serving import Operation
 from shmbus.shared import keys, layout, names, patterns
+from shmbus.shared.grants import NEEDS
 from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
 from shmbus.shared.signals import uninterrupted
 from shmbus.views.groups import keyed_groups
+from shmbus.views.interest_log import ROLES
 
 from . import payloads
 from ._kernel import EndpointCore, Gate, Late, Message
@@ -308,8 +310,10 @@ class Subscribing:
         )
 
     def _check_refused(self, interests: Sequence[LocalInterest]) -> None:
-        """Raises `GroupConflict`."""
+        """Raises `Forbidden`, `GroupConflict`."""
         for each in interests:
+            for right in NEEDS[ROLES[each.role]]:
+                self._explanations.look_at_grant(right, each.pattern)
             why = each.group and self._endpoint._connection.refused(each.id)
             if not why:
                 continue

@@ -17,6 +17,7 @@ from shmbus.shared.layout import BEGUN, BUS, DOWN, BusState, DownState, FaultCod
 from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
+    from shmbus.shared.grants import Right
     from shmbus.views.observe import BusView
 
     from .seat import Seat
@@ -154,11 +155,28 @@ class Explanations:
             index=full.number,
         )
 
+    def look_at_grant(self, right: Right, pattern: str, index: int | None = None) -> None:
+        """Raises `Forbidden` where it may not do that with this type or pattern."""
+        if self._seat.grant is not None and not self._seat.grant.covers(right, pattern):
+            raise self._forbidden(right, pattern, index)
+
+    def _forbidden(self, right: Right, pattern: str, index: int | None = None) -> errors.Forbidden:
+        return errors.Forbidden(
+            bus=self._seat.names.bus,
+            endpoint=self._seat.name,
+            right=right,
+            type=pattern,
+            granted=getattr(self._seat.grant, right, ()),
+            index=index,
+        )
+
     def fault(self, fault: Fault) -> errors.BusError:
         """What the dispatcher answered to a request instead of a handler."""
         died = fault.code == FaultCode.ENDPOINT_DIED
         if fault.code == FaultCode.HANDLER_FULL:
             return self._handler_full(fault)
+        if fault.code == FaultCode.FORBIDDEN:
+            return self._forbidden("request", fault.type)
         return from_code(
             fault.code,
             type=fault.type,

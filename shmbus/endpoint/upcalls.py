@@ -13,6 +13,7 @@ from shmbus import errors
 
 if TYPE_CHECKING:
     from ringbuf._kernel import Mapping
+    from shmbus.shared.grants import Right
 
     from ._kernel import Callbacks, Late, Message, PatternTable
 
@@ -95,6 +96,11 @@ class Upcalls(NamedTuple):
     answered to that."""
     open_mailbox: Callable[[int, int], Mapping | None]
     """Map the mailbox of this slot and generation, if it is there."""
+    look_at_grant: Callable[[Right, str, int | None], None]
+    """Raise the error where the endpoint lacks this right for this type, which was sent; with its
+    number in a batch. Not to be called where it has no grant."""
+    granted: bool
+    """It has a grant."""
     explain_fault: Callable[[Fault], errors.BusError]
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]

@@ -21,6 +21,7 @@ cdef extern from "shmbus/shared/native/door.h" nogil:
         SB_DOOR_OTHER_LAYOUT
         SB_DOOR_REFUSED
         SB_DOOR_NO_SPACE
+        SB_DOOR_FORBIDDEN
     struct sb_knock:
         uint64_t layout
         uint64_t nonce
@@ -70,11 +71,13 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_FAULT_COLLISION
         SB_FAULT_HANDLER_FULL
         SB_FAULT_HANDLER_TIMEOUT
+        SB_FAULT_FORBIDDEN
     enum: # sb_outcome; a named one could not be an index
         SB_OUTCOME_DELIVERED
         SB_OUTCOME_NOBODY
         SB_OUTCOME_LOST
         SB_OUTCOME_DROPPED
+        SB_OUTCOME_FORBIDDEN
     enum:
         SB_PLAIN
         SB_MAX_TYPE
@@ -199,6 +202,12 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_REFUSED_KEY
         SB_REFUSED_GROUP
         SB_REFUSED_FULL
+        SB_REFUSED_FORBIDDEN
+    enum: # sb_right; a named one could not be an index
+        SB_RIGHT_PUBLISH
+        SB_RIGHT_SUBSCRIBE
+        SB_RIGHT_HANDLE
+        SB_RIGHT_REQUEST
     enum: # sb_no_mailbox; a named one could not be an index
         SB_MAILBOX_NO_MEMORY
         SB_MAILBOX_TOO_MANY
@@ -243,6 +252,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_REASONS
         SB_LOSSES
         SB_EVENT_MAIL
+        SB_RIGHT_COUNT
         SB_CELL_BYTES
         SB_MAIL_WORDS
         SB_MAIL_BYTES
@@ -369,6 +379,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word routed
         rb_word unrouted
         rb_word no_route
+        rb_word forbidden
         rb_word dead_letters
         rb_word orphans
         rb_word lost
@@ -511,6 +522,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t target_offset
         uint64_t todo_count
         uint64_t todo_offset
+        uint64_t rights_offset
         rb_word state
         rb_word interests_seen
         rb_word refused
@@ -534,6 +546,13 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word limits_told[64]
         rb_word mailbox[32]
         sb_todo todo
+    struct sb_rights:
+        uint64_t bytes
+        rb_word refused
+        rb_word told
+        rb_word seq
+        rb_word right
+        char type[256]
     struct sb_backlog:
         sb_down down
         uint64_t former

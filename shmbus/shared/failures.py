@@ -10,6 +10,7 @@ from shmbus.errors import (
     BusError,
     CorrelationCollision,
     EndpointDied,
+    Forbidden,
     HandlerTimeout,
     InvalidArguments,
     MessageTooLarge,
@@ -83,6 +84,8 @@ def from_code(
             return EndpointDied(
                 type=type, endpoint=endpoint, pid=pid, reason=reason or "died", begun=begun
             )
+        case FaultCode.FORBIDDEN:
+            return Forbidden(type=type, endpoint=endpoint, right="request")
         case FaultCode.HANDLER_TIMEOUT:
             return HandlerTimeout(type=type, endpoint=endpoint, pid=pid, seconds=limit / 1e9)
         case FaultCode.REPLY_LOST:

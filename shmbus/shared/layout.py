@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000019A59824E
+LAYOUT = 0x0000000158FCE12C
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -78,6 +78,7 @@ EVENT_ANY = 0xFFFFFFFFFFFFFFFF
 EVENT_MAIL = 32
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 DONE_BY_CANCEL = 0xFFFFFFFFFFFFFFFE  # whom it was given to was told that it is withdrawn
+RIGHT_COUNT = 4
 NO_NEED = 0xFFFFFFFFFFFFFFFF
 NOWHERE = 0xFFFFFFFFFFFFFFFF
 CELL_BYTES = 256  # bytes
@@ -95,6 +96,7 @@ class DoorCode(IntEnum):
     OTHER_LAYOUT = 3
     REFUSED = 4
     NO_SPACE = 5
+    FORBIDDEN = 6
 
 
 class Kind(IntEnum):
@@ -148,6 +150,7 @@ class FaultCode(IntEnum):
     COLLISION = 5
     HANDLER_FULL = 6
     HANDLER_TIMEOUT = 7
+    FORBIDDEN = 8
 
 
 class Outcome(IntEnum):
@@ -157,6 +160,7 @@ class Outcome(IntEnum):
     NOBODY = 1  # was there for it
     LOST = 2  # where it was to go
     DROPPED = 3  # late, second or forged
+    FORBIDDEN = 4  # to its sender, by its grant
 
 
 class SegmentKind(IntEnum):
@@ -295,6 +299,17 @@ class Refusal(IntEnum):
     KEY = 1  # its group has another key or pattern
     GROUP = 2  # other members have no key, or it has none and they have
     FULL = 3  # there are too many groups with a key
+    FORBIDDEN = 4  # its grant does not cover it
+
+
+class Right(IntEnum):
+    """The ways in which a grant lets an endpoint use the bus. Users see these words in small
+    letters."""
+
+    PUBLISH = 0  # events
+    SUBSCRIBE = 1
+    HANDLE = 2
+    REQUEST = 3  # and send commands
 
 
 class NoMailbox(IntEnum):
@@ -549,25 +564,26 @@ BUS = _structure(
     ("routed", "<u8", 2816),
     ("unrouted", "<u8", 2824),
     ("no_route", "<u8", 2832),
-    ("dead_letters", "<u8", 2840),
-    ("orphans", "<u8", 2848),
-    ("lost", "<u8", 2856),
-    ("lost_by", ("<u8", 5), 2864),
-    ("redelivered", "<u8", 2904),
-    ("violations", "<u8", 2912),
-    ("types_known", "<u8", 2920),
-    ("patterns", "<u8", 2928),
-    ("events_lost", "<u8", 2936),
-    ("backlogs_failed", "<u8", 2944),
-    ("mailboxes_failed", "<u8", 2952),
-    ("cancels", "<u8", 2960),
-    ("cancels_lost", "<u8", 2968),
-    ("credits_lost", "<u8", 2976),
-    ("passes", "<u8", 2984),
-    ("latency_count", "<u8", 2992),
-    ("latency_sum_ns", "<u8", 3000),
-    ("latency_max_ns", "<u8", 3008),
-    ("latency", ("<u8", 256), 3016),
+    ("forbidden", "<u8", 2840),
+    ("dead_letters", "<u8", 2848),
+    ("orphans", "<u8", 2856),
+    ("lost", "<u8", 2864),
+    ("lost_by", ("<u8", 5), 2872),
+    ("redelivered", "<u8", 2912),
+    ("violations", "<u8", 2920),
+    ("types_known", "<u8", 2928),
+    ("patterns", "<u8", 2936),
+    ("events_lost", "<u8", 2944),
+    ("backlogs_failed", "<u8", 2952),
+    ("mailboxes_failed", "<u8", 2960),
+    ("cancels", "<u8", 2968),
+    ("cancels_lost", "<u8", 2976),
+    ("credits_lost", "<u8", 2984),
+    ("passes", "<u8", 2992),
+    ("latency_count", "<u8", 3000),
+    ("latency_sum_ns", "<u8", 3008),
+    ("latency_max_ns", "<u8", 3016),
+    ("latency", ("<u8", 256), 3024),
     ("deaths", ("<u8", 8), 5120),
     ("last_deaths", (DEATH, 16), 5184),
     ("last_losses", (LAST_LOSS, 16), 7360),
@@ -736,6 +752,7 @@ DOWN = _structure(
     ("target_offset", "<u8", 184),
     ("todo_count", "<u8", 192),
     ("todo_offset", "<u8", 200),
+    ("rights_offset", "<u8", 208),
     ("state", "<u8", 256),
     ("interests_seen", "<u8", 264),
     ("refused", "<u8", 272),
@@ -759,6 +776,16 @@ DOWN = _structure(
     ("limits_told", ("<u8", 64), 896),
     ("mailbox", ("<u8", 32), 1408),
     ("todo", TODO, 1664),
+)
+
+RIGHTS = _structure(
+    296,
+    ("bytes", "<u8", 0),
+    ("refused", "<u8", 8),
+    ("told", "<u8", 16),
+    ("seq", "<u8", 24),
+    ("right", "<u8", 32),
+    ("type", "S256", 40),
 )
 
 BACKLOG = _structure(
@@ -870,6 +897,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_todo_target": TODO_TARGET,
     "sb_todo": TODO,
     "sb_down": DOWN,
+    "sb_rights": RIGHTS,
     "sb_backlog": BACKLOG,
     "sb_cell": CELL,
     "sb_value": VALUE,

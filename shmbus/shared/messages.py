@@ -28,8 +28,8 @@ class Tap(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """event, send, request, reply or error."""
     outcome: str
-    """delivered, nobody (no receiver matched), lost (the receiver's ring was full), or dropped (a
-    late, second or forged reply)."""
+    """delivered, nobody (no receiver matched), lost (the receiver's ring was full),
+    dropped (a late, second or forged reply), or forbidden (its sender may not send it)."""
     target: str | None
     """The endpoint that it went to; an event to several is seen once for each."""
     sent_ns: int

@@ -10,7 +10,8 @@ from ringbuf.segment import refusal
 from shmbus import errors
 from shmbus.limits import KEYED_GROUPS, MAILBOXES
 
-from . import layout
+from . import grants, layout
+from .grants import Grant
 from .layout import LAYOUT, SegmentKind
 from .names import BusNames
 
@@ -53,7 +54,9 @@ class Shape(NamedTuple):
     """Requests in flight at a time."""
 
 
-def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: int) -> Segment:
+def create_down(
+    bus: BusNames, slot: int, generation: int, shape: Shape, slots: int, grant: Grant | None
+) -> Segment:
     """Make the DOWN of an endpoint. Raises ``SegmentError``."""
     todo = slots + layout.BACKLOGS + MAILBOXES + KEYED_GROUPS
     targets_at = _line(layout.DOWN.itemsize)
@@ -63,6 +66,9 @@ def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: 
     for kind, capacity in enumerate(shape[:3]):
         rings.append((at, capacity, kind, 0, 0, 0))
         at = _line(at + capacity)
+    rights_at, patterns = at, b"" if grant is None else grants.pack(grant)
+    if grant is not None:
+        at += layout.RIGHTS.itemsize + len(patterns)
 
     def prepare(memory: Mapping) -> None:
         down = layout.view(memory, layout.DOWN)[0]
@@ -74,6 +80,10 @@ def create_down(bus: BusNames, slot: int, generation: int, shape: Shape, slots: 
         down["incoming"]["need"] = layout.NOWHERE
         down["incoming"]["reclaim"] = layout.NOWHERE
         down["todo"]["from"] = layout.NOWHERE
+        if grant is not None:
+            down["rights_offset"] = rights_at
+            layout.view(memory, layout.RIGHTS, 1, rights_at)[0]["bytes"] = len(patterns)
+            memoryview(memory)[at - len(patterns) : at] = patterns
 
     name = bus.down(slot, generation)
     return create(name, at, SegmentKind.DOWN, prepare, generation=generation)

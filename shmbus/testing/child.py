@@ -18,6 +18,7 @@ import msgspec
 from shmbus.endpoint.attach import attach
 from shmbus.host import host
 from shmbus.settings import Settings
+from shmbus.shared.grants import Grant
 
 from .options import WorkerOptions
 
@@ -38,6 +39,7 @@ class Task(msgspec.Struct, kw_only=True):
     bus: str
     path: list[str]
     settings: Settings | None = None  # of the bus
+    grants: dict[str, Grant | None] | None = None  # likewise
     function: Function | None = None  # None: serve the bus
     arguments: list[Any] = []
     name: str | None = None  # of the function's endpoint, and how it attaches
@@ -83,7 +85,12 @@ def main(encoded: str) -> None:
     signal.signal(signal.SIGTERM, end)
     try:
         if task.function is None:
-            host(task.bus, settings=task.settings, ready=lambda bus: report(Report(at="ready")))
+            host(
+                task.bus,
+                settings=task.settings,
+                grants=task.grants,
+                ready=lambda bus: report(Report(at="ready")),
+            )
             return
         function = _load(task.function)
         if inspect.iscoroutinefunction(function):

@@ -17,6 +17,7 @@ from shmbus.bus import Bus, serve
 from shmbus.endpoint import attach as attaching
 from shmbus.endpoint.endpoint import Endpoint
 from shmbus.settings import Settings
+from shmbus.shared.grants import Grant
 from shmbus.views.observe import observe
 
 from .child import Task, function_of
@@ -110,17 +111,28 @@ def bus_settings(request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def bus(bus_name: str, bus_settings: Settings) -> Iterator[Bus]:
+def bus_grants() -> dict[str, Grant | None] | None:
+    """What endpoints of other processes than the bus's may do, by name, as `shmbus.serve` takes it;
+    None: everything. Override it where that is what you test."""
+    return None
+
+
+@pytest.fixture
+def bus(
+    bus_name: str, bus_settings: Settings, bus_grants: dict[str, Grant | None] | None
+) -> Iterator[Bus]:
     """A bus of the test's own, served in this process."""
-    with serve(bus_name, settings=bus_settings) as bus:
+    with serve(bus_name, settings=bus_settings, grants=bus_grants) as bus:
         yield bus
 
 
 @pytest.fixture
-def bus_process(bus_name: str, bus_settings: Settings) -> Iterator[BusProcess]:
+def bus_process(
+    bus_name: str, bus_settings: Settings, bus_grants: dict[str, Grant | None] | None
+) -> Iterator[BusProcess]:
     """A bus of the test's own, served in a process of its own that can be killed and started
     again."""
-    process = BusProcess(bus_name, bus_settings)
+    process = BusProcess(bus_name, bus_settings, bus_grants)
     try:
         process.start()
         yield process

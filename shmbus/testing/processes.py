@@ -15,6 +15,7 @@ import msgspec
 
 from shmbus.settings import Settings
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.grants import Grant
 
 from .child import Report, Task
 from .faults import pause, resume
@@ -224,9 +225,12 @@ class BusProcess:
     """The dispatcher of the test's bus in a process of its own; made by the fixture
     `bus_process`."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(
+        self, name: str, settings: Settings, grants: dict[str, Grant | None] | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
+        self.grants = grants
         self._child: Child | None = None
 
     @property
@@ -241,7 +245,7 @@ class BusProcess:
         """Serve, and return when endpoints can attach. What a killed one left is adopted."""
         assert not self.alive, f"bus {self.name!r} is served already"
         self._end()
-        task = Task(bus=self.name, path=sys.path, settings=self.settings)
+        task = Task(bus=self.name, path=sys.path, settings=self.settings, grants=self.grants)
         child = self._child = Child(f"dispatcher of bus {self.name!r}", task.command())
         report = child._report(TIMEOUT)
         if report is None or report.at != "ready":

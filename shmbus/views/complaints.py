@@ -146,6 +146,18 @@ def without_mailbox(failed: int) -> list[str]:
     ]
 
 
+def refused(count: int, endpoints: Sequence[EndpointInfo]) -> list[str]:
+    """How often somebody tried what a grant does not cover since the look before, and who has."""
+    if count <= 0:
+        return []
+    who = ", ".join(f"{e.name} (last: {e.last_forbidden})" for e in endpoints if e.forbidden)
+    return [
+        f"what a grant does not cover was tried {count} times since the look before, by "
+        f"{who or 'endpoints that have ended'}; let the host grant it (serve(grants=...)), or end "
+        "what tries it"
+    ]
+
+
 def _full(b: Backlog, gone: int = 0, last: str = "") -> str:
     remedy = (
         f"start more workers beside {_takers(b)}, or serve the bus with larger "

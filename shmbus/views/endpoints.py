@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
 from shmbus.limits import RINGS, RINGS_IN
-from shmbus.shared import _kernel, layout, names
+from shmbus.shared import _kernel, grants, layout, names
+from shmbus.shared.grants import Grant
 
 from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
 from .interest_log import InterestLog
 from .mailboxes import Mailboxes
-from .memory import Numbers, copy_of, open_segment, table
+from .memory import Numbers, copy_of, open_segment, steady, table
 from .oldest import oldest_sent
 
 _WAITING = int(layout.PendingState.WAITING)
@@ -30,6 +31,7 @@ _LIVE, _DYING = int(layout.RowState.LIVE), int(layout.RowState.DYING)
 _STALLED, _STOPPED = int(layout.Fitness.STALLED), int(layout.Fitness.STOPPED)
 _SLOW = int(layout.Fitness.SLOW)
 _KINDS = layout.words(layout.Kind)
+_RIGHTS = layout.words(layout.Right)
 _LIMITS = layout.offset(layout.UP, "limits")
 _MAILBOX_LOST = layout.offset(layout.DOWN, "mailbox_lost")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
@@ -74,6 +76,8 @@ _IN_DOWN = Numbers(
     *(f"incoming.{ring}.delivered" for ring in _MESSAGES),
     "interests_seen",
     "refused",
+    "refused_why",
+    "rights_offset",
 )
 
 # These stand for a segment that cannot be opened.
@@ -116,6 +120,7 @@ class EndpointView:
         self.name = layout.text(row["name"])
         self.up: Mapping | None = None
         self.down: Mapping | None = None
+        self.grant: Grant | None = None
         self.log = InterestLog(bus, self.owner, self.name)
         self.mailboxes = Mailboxes(bus)
         self._mailboxes_lost = 0  # at the last look
@@ -135,7 +140,8 @@ class EndpointView:
             if self.down is None:
                 name = self.bus.down(self.slot, self.generation)
                 self.down = open_segment(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
-        except RingbufError as problem:
+                self.grant = grants.read(self.down)
+        except (RingbufError, ValueError) as problem:
             return str(problem)
         return ""
 
@@ -150,6 +156,8 @@ class EndpointView:
         mine, its = _IN_UP.of(up), _IN_DOWN.of(down)
         version, serial = mine["outgoing.0.interests_version"], mine["outgoing.0.interests_serial"]
         interests, broken = self.log.read(version, serial) if self.up is not None else ((), "")
+        if self.grant is not None:  # the dispatcher routes by no other
+            interests = tuple(filter(self.grant.allows, interests))
 
         row_state = int(row["state"])
         state: State = "attached" if row_state == _LIVE else "leaving"
@@ -166,6 +174,7 @@ class EndpointView:
         mailboxes, unseen = self.mailboxes.look(down["mailbox"], up["had"])
         self._mailboxes_lost = int(up["had"]["lost"].sum()) + unseen
         dropped = max(self._mailboxes_lost - int(down["mailbox_lost"]), 0)
+        forbidden, last_forbidden = self._forbidden(its["rights_offset"])
         return EndpointInfo(
             name=self.name,
             pid=self.owner.pid,
@@ -204,13 +213,26 @@ class EndpointView:
             pending_limit=len(pending),
             sent=sent,
             received=received,
-            note=note or broken or self.log.refused(its["refused"]),
+            note=note or broken or self.log.refused(its["refused"], its["refused_why"]),
             lost=its["lost"] + dropped,
             lost_by=msgspec.structs.replace(by := Losses.of(down), dropped=by.dropped + dropped),
+            grant=self.grant,
+            forbidden=forbidden,
+            last_forbidden=last_forbidden,
             mailboxes=mailboxes,
             **{field: mine[field] for field in _OF_UP},
             **{field: its[field] for field in _OF_DOWN},
         )
+
+    def _forbidden(self, at: int) -> tuple[int, str]:
+        """How often it tried what it may not, and what that was last."""
+        if self.grant is None:
+            return 0, ""
+        copy, whole = steady(table(self.down, 1, at, layout.RIGHTS), "seq")
+        if not whole.all() or not int(copy[0]["refused"]):
+            return 0, ""
+        right = _RIGHTS.get(int(copy[0]["right"]), "?")
+        return int(copy[0]["refused"]), f"{right} {layout.text(copy[0]['type'])}"
 
     def _pending(self, up: Any | Found) -> NDArray[np.void]:
         """The pending table, live; empty where UP does not describe one that can be."""

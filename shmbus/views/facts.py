@@ -11,6 +11,7 @@ import msgspec
 from shmbus.settings import largest_record
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared.grants import Grant
 from shmbus.shared.methods import MethodInfo
 from shmbus.shared.patterns import Interest, Overflow
 
@@ -286,6 +287,12 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Held messages that left its ring undone, to free space."""
     nacked: int
     """Messages that it gave back for others to have (`Message.nack`, ``on_error="retry"``)."""
+    grant: Grant | None = None
+    """What it may do; None: everything."""
+    forbidden: int = 0
+    """How often it tried what its grant does not cover."""
+    last_forbidden: str = ""
+    """What that was last: the right that it lacked, and the type or pattern; empty: nothing."""
     mailboxes: tuple[Mailbox, ...] = ()
     """Of its subscriptions with ``drop_oldest`` or ``latest``."""
     note: str = ""

@@ -19,6 +19,7 @@ from .complaints import (
     faults_of_backlogs,
     late_in_backlogs,
     past_losses,
+    refused,
     warnings,
     without_mailbox,
 )
@@ -101,6 +102,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     routed: int
     unrouted: int
     no_route: int
+    forbidden: int
     dead_letters: int
     orphans: int
     cancels: int
@@ -122,7 +124,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, bus: Any, seconds: float, dropped: int = 0) -> Traffic:
         """From a copy of BUS, and what mailboxes have lost beside that."""
-        names = "routed unrouted no_route dead_letters orphans redelivered violations"
+        names = "routed unrouted no_route forbidden dead_letters orphans redelivered violations"
         by = Losses.of(bus)
         names += " cancels cancels_lost credits_lost"
         names += " backlogs_failed mailboxes_failed retained retained_bytes evicted"
@@ -249,6 +251,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Events that no subscription matched, and that the bus does not keep either."""
     no_route: int
     """Commands and requests that no endpoint handled."""
+    forbidden: int
+    """How often endpoints tried what their grants do not cover."""
     dead_letters: int
     """Messages published on ``$bus.undeliverable`` because no endpoint will handle them."""
     orphans: int
@@ -335,6 +339,7 @@ def assess(
     since = [(e.slot, e.generation, gone) for e, gone in zip(endpoints, lost, strict=True)]
     since += [(b.slot, b.generation, gone) for b, gone in zip(backlogs, waiting_lost, strict=True)]
     slow += past_losses(losses, endpoints, backlogs, since, now)
+    slow += refused(traffic.forbidden - (before.forbidden if before is not None else 0), endpoints)
     slow += without_mailbox(
         traffic.mailboxes_failed - (before.mailboxes_failed if before is not None else 0)
     )
@@ -367,6 +372,7 @@ def assess(
         last_losses=losses,
         unrouted=traffic.unrouted,
         no_route=traffic.no_route,
+        forbidden=traffic.forbidden,
         dead_letters=traffic.dead_letters,
         orphans=traffic.orphans,
         cancels=traffic.cancels,

@@ -13,7 +13,7 @@ from shmbus.shared.patterns import OVERFLOWS, Interest, Role, check_pattern
 
 _POLICIES = {flags: policy for policy, flags in OVERFLOWS.items()}
 _OVERFLOW_BITS = sum(OVERFLOWS.values())  # each policy but the default has a bit of its own
-_ROLES: dict[int, Role] = {
+ROLES: dict[int, Role] = {
     layout.InterestRole.SUBSCRIBE: "subscribe",
     layout.InterestRole.HANDLE: "handle",
     layout.InterestRole.OBSERVE: "tap",
@@ -52,12 +52,14 @@ class InterestLog:
             self._version = version
         return self._interests, self._note
 
-    def refused(self, identifier: int) -> str:
+    def refused(self, identifier: int, why: int) -> str:
         """What there is to say where the dispatcher refused the interest with this id, and it
         stands there still."""
         interest = self._active.get(identifier)
         if interest is None:
             return ""
+        if why == layout.Refusal.FORBIDDEN:
+            return f"nothing comes to it for {interest.pattern}, which its grant does not cover"
         return (
             f"nothing comes to it for {interest.pattern} in group {interest.group}, whose other "
             "members have another key, or none"
@@ -110,13 +112,13 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry of {length} bytes at byte {at}")
         if operation == layout.InterestOp.REMOVE:
             yield identifier, None
-        elif operation == layout.InterestOp.ADD and role in _ROLES and overflow:
+        elif operation == layout.InterestOp.ADD and role in ROLES and overflow:
             yield (
                 identifier,
                 Interest(
                     endpoint=endpoint,
                     pattern=check_pattern(log[begin:middle].decode("ascii")),
-                    role=_ROLES[role],
+                    role=ROLES[role],
                     group=names.check_group(log[middle:end].decode("ascii"))
                     if end > middle
                     else None,

@@ -155,7 +155,8 @@ def test_numpy_s_structures_are_those_of_the_headers() -> None:
 
 def test_enumerations_are_named_for_what_they_enumerate() -> None:
     assert layout.words(layout.Reason)[3] == "exited"
-    assert layout.words(layout.Outcome) == {0: "delivered", 1: "nobody", 2: "lost", 3: "dropped"}
+    assert layout.words(layout.Loss)[2] == "too_large"
+    assert layout.words(layout.Outcome)[1] == "nobody"
     assert layout.BusState.HANDOVER.name == "HANDOVER"
     assert layout.Fitness.STALLED | layout.Fitness.SLOW == 3
 

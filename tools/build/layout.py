@@ -41,7 +41,7 @@ TROUBLE_HEADER = "shmbus/endpoint/native/trouble.h"
 RING = ("rb_prefix", "rb_head8", "rb_standalone", "RB_MAGIC", "RB_PADDING", "RB_STANDALONE_KIND")
 BELOW = ("rb_prefix", "RB_MAGIC", "RB_LINE", "RB_PADDING")
 
-WORDS = ("sb_kind", "sb_reason", "sb_loss")
+WORDS = ("sb_kind", "sb_reason", "sb_loss", "sb_right")
 LIMITS = (
     "SB_GROUPS",
     "SB_HELD",

@@ -133,7 +133,7 @@ def pretty(message: Message[Any]) -> bytes:
     return encoded(_plain(" ".join(parts)).rstrip())
 
 
-_OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta"}
+_OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta", "forbidden": "red"}
 
 
 def tapped(message: Message[Any], seen: Tap, took: float | None, after: float | None) -> bytes:

@@ -73,6 +73,8 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->given = (struct sb_target *)((uint8_t *)o->down + o->down->target_offset);
     port->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
     port->reserve = (uint64_t)port->pending_count * SB_REQUEST_RESERVE;
+    if (o->down->rights_offset)
+        port->rights = (struct sb_rights *)((uint8_t *)o->down + o->down->rights_offset);
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
     if (port->out[SB_DATA].capacity > f->largest_ring)

@@ -455,6 +455,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
 {
     dp_end_mailboxes(f, port);
     dp_tell_rest(f, port, true);
+    dp_tell_forbidden(f, port, true);
     if (port->state == SB_ROW_LEAVING) {
         dp_forward_replies(f, port);
         dp_fail_begun(f, port);

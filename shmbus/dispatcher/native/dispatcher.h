@@ -278,6 +278,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
         dp_set_add(&f->active, slot);
         dp_discount_late(f, port, late);
         dp_tell_rest(f, port, false);
+        dp_tell_forbidden(f, port, false);
         if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)
             dp_count_delivered(f, port); /* a kill of either side can have left the counts apart */
         if (!dp_note_taking(f, port) && f->now - port->taken_since_ns > f->stall_after_ns)

@@ -170,6 +170,15 @@ static inline void dp_refuse_directed(struct dp_forwarder *f, struct dp_port *so
     dp_fail_request(f, source, h->correlation, SB_FAULT_ENDPOINT_DIED, known ? target : NULL, reason, span);
 }
 
+/* Its source may not send it, and learns so where it waits for a reply. */
+static inline void dp_forbid(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h)
+{
+    enum sb_right right = h->kind == SB_EVENT ? SB_RIGHT_PUBLISH : SB_RIGHT_REQUEST;
+    dp_note_forbidden(f, source, right, f->run.type[0], h->type_length);
+    if (h->kind == SB_REQUEST)
+        dp_fail_request(f, source, h->correlation, SB_FAULT_FORBIDDEN, NULL, 0, &f->run.span);
+}
+
 static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
 {
     struct dp_run *run = &f->run;
@@ -187,6 +196,8 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
         dp_restore(h);
     } else if (verdict == DP_GONE) {
         dp_refuse_directed(f, source, h, &run->span);
+    } else if (verdict == DP_FORBIDDEN) {
+        dp_forbid(f, source, h);
     } else if (verdict == DP_CANCEL) {
         dp_cancel(f, source, h);
     } else if (verdict == DP_CREDIT) {
@@ -199,7 +210,8 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
         rb_add(&f->bus->orphans, run->span.ring == SB_REPLIES && h->kind != SB_PART);
     }
     bool nobody = verdict == DP_NOBODY || verdict == DP_RETURNED || verdict == DP_GONE;
-    dp_finish_run(f, NULL, nobody ? SB_OUTCOME_NOBODY : SB_OUTCOME_DROPPED);
+    enum sb_outcome otherwise = verdict == DP_FORBIDDEN ? SB_OUTCOME_FORBIDDEN : SB_OUTCOME_DROPPED;
+    dp_finish_run(f, NULL, nobody ? SB_OUTCOME_NOBODY : otherwise);
 }
 
 /* True: go on with this ring. */

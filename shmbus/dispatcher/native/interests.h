@@ -11,6 +11,7 @@
 
 #include "shmbus/dispatcher/native/backlog.h"
 #include "shmbus/dispatcher/native/recall.h"
+#include "shmbus/dispatcher/native/rights.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -85,14 +86,35 @@ static inline void dp_drop_groups(struct dp_forwarder *f, struct dp_port *port)
         dp_set_group(f, port, bit, NULL);
 }
 
-/* Is it for a group with another key than this? What was refused once stays so, for a successor, too, which may come to
- * read the logs in another order. */
-static inline bool dp_refuse_key(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
-                                 const char *pattern, const char *group)
+/* Does its grant not cover it? Of what is tapped it gets messages of every kind. */
+static inline bool dp_forbid_interest(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
+                                      const char *pattern)
 {
-    enum sb_refusal why = dp_key_refused(&f->routes, e, pattern, group);
+    static const enum sb_right needs[][2] = {
+        [SB_ROLE_SUBSCRIBE] = {SB_RIGHT_SUBSCRIBE, SB_RIGHT_SUBSCRIBE},
+        [SB_ROLE_HANDLE] = {SB_RIGHT_HANDLE, SB_RIGHT_HANDLE},
+        [SB_ROLE_OBSERVE] = {SB_RIGHT_SUBSCRIBE, SB_RIGHT_HANDLE},
+        [SB_ROLE_MATCH] = {SB_RIGHT_PUBLISH, SB_RIGHT_PUBLISH},
+    };
+    for (int i = 0; port->rights && i < 2; i++)
+        if (!dp_may(port, needs[e->role][i], pattern, e->pattern_length)) {
+            dp_note_forbidden(f, port, needs[e->role][i], pattern, e->pattern_length);
+            return true;
+        }
+    return false;
+}
+
+/* Is it forbidden, or for a group with another key than this? What was refused once stays so, for a successor, too, which
+ * may come to read the logs in another order. */
+static inline bool dp_refuse_interest(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
+                                      const char *pattern, const char *group)
+{
+    bool member = e->role == SB_ROLE_SUBSCRIBE && e->bit;
+    enum sb_refusal why = member ? dp_key_refused(&f->routes, e, pattern, group) : 0;
     if (e->id && rb_load(&port->down->refused) == e->id)
         return true;
+    if (dp_forbid_interest(f, port, e, pattern))
+        why = SB_REFUSED_FORBIDDEN;
     if (!why)
         return false;
     rb_store(&port->down->refused_why, why);
@@ -264,16 +286,18 @@ static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct d
         return DP_APPLIED;
     }
     const char *group = text + e.pattern_length;
-    if (e.op == SB_INTEREST_ADD && e.role == SB_ROLE_SUBSCRIBE && e.bit && dp_refuse_key(f, port, &e, text, group))
+    if (e.op != SB_INTEREST_ADD || !dp_interest_sound(&e, text))
+        return DP_NO_INTEREST;
+    if (dp_refuse_interest(f, port, &e, text, group))
         return DP_APPLIED;
     struct dp_port *box = NULL;
-    if (e.op == SB_INTEREST_ADD && dp_wants_mailbox(&e)) {
+    if (dp_wants_mailbox(&e)) {
         if (!dp_mailbox_wish_sound(&e))
             return DP_NO_INTEREST;
         if (!(box = dp_mailbox_for(f, port, &e, text)))
             return DP_APPLIED; /* its endpoint sees that in DOWN */
     }
-    if (e.op != SB_INTEREST_ADD || !dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
+    if (!dp_add_interest(&f->routes, (uint16_t)port->slot, &e, text, group))
         return DP_NO_INTEREST;
     if (box)
         dp_interest_of(&f->routes, (uint16_t)port->slot, e.id)->via = (uint16_t)box->slot;

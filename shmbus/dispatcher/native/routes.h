@@ -84,6 +84,7 @@ struct dp_group_route {
 
 struct dp_route { /* what the trie says of one exact type */
     uint64_t version;
+    uint64_t number; /* of this type's place in the cache: each that is learnt has a new one */
     struct dp_receivers plain;
     struct dp_receiver few[DP_FEW]; /* the list of `plain`, as long as they suffice */
     struct dp_receivers handlers;
@@ -109,7 +110,7 @@ struct dp_routes {
     struct sb_table groups; /* name -> group */
     struct dp_interest **of_slot;
     uint32_t slots;
-    uint64_t version, lookups, pattern_count, types_known;
+    uint64_t version, lookups, pattern_count, types_known, types_learnt;
     uint64_t changes; /* of who receives or handles what; versions change more often */
     uint64_t observers; /* taps that are open */
     struct sb_keyed *keyed_at; /* in BUS; SB_KEYED_GROUPS */
@@ -566,6 +567,7 @@ static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_ty
         set->route[place] = route;
         r->types_known++;
     }
+    route->number = ++r->types_learnt;
     route->type_length = length;
     route->reserved = type[0] == '$';
     memcpy(route->type, type, length);

@@ -9,6 +9,7 @@
 #include "shmbus/dispatcher/native/credit.h"
 #include "shmbus/dispatcher/native/nack.h"
 #include "shmbus/dispatcher/native/query.h"
+#include "shmbus/dispatcher/native/rights.h"
 
 enum dp_verdict { /* of one record */
     DP_DELIVER,   /* to the chosen targets, of which there may be none */
@@ -17,6 +18,7 @@ enum dp_verdict { /* of one record */
     DP_COLLIDES,  /* a request whose id is under way already */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_GONE,      /* a request for an endpoint that is not there */
+    DP_FORBIDDEN, /* its source may not send this type so */
     DP_CANCEL,    /* no message: a request is withdrawn */
     DP_CREDIT,    /* no message: more parts of a reply are granted */
     DP_NOT_NOW,   /* whoever is to have it may not have it yet, and there is no space elsewhere */
@@ -44,6 +46,8 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
     if (route->reserved)
         return DP_VIOLATION;
     if (h->kind == SB_EVENT) {
+        if (dp_lacks(source, route, SB_RIGHT_PUBLISH))
+            return DP_FORBIDDEN;
         dp_choose_event(f, route, &f->run, chosen);
         return chosen->not_now ? DP_NOT_NOW : DP_DELIVER;
     }
@@ -57,9 +61,11 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
         const struct sb_pending *pending = &source->pending[index];
         if (rb_load_acquire(&pending->state) != SB_PENDING_WAITING || memcmp(pending->id, h->correlation, 16) != 0)
             return DP_DROP; /* its caller has given up */
-        if (h->flags & SB_DIRECTED)
-            return dp_judge_directed(f, h, chosen);
     }
+    if (dp_lacks(source, route, SB_RIGHT_REQUEST))
+        return DP_FORBIDDEN;
+    if (h->kind == SB_REQUEST && h->flags & SB_DIRECTED)
+        return dp_judge_directed(f, h, chosen);
     if (!route->handlers.count)
         return DP_NOBODY;
     dp_choose_one(chosen, dp_choose_handler(f, route, &f->run)->slot, SB_PLAIN);
@@ -73,7 +79,8 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     struct sb_record *h = &run->header[run->count];
     if (run->count)
         return DP_DROP; /* it ends the run, and is looked at again as the first of the next */
-    if (route->reserved || !dp_is_nack(f, h))
+    if (route->reserved || !dp_is_nack(f, h) || /* it had no more than it may have */
+        dp_lacks(run->span.source, route, h->interests == SB_PLAIN ? SB_RIGHT_HANDLE : SB_RIGHT_SUBSCRIBE))
         return DP_VIOLATION;
     run->returned = true;
     if (h->flags & SB_FINAL || h->attempt > f->max_deliveries)

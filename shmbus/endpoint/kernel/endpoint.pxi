@@ -23,7 +23,7 @@ cdef class EndpointCore:
         self._connection = Connection(seat, upcalls.explain_trouble, upcalls.explain_full,
                                       upcalls.explain_silence, upcalls.open_mailbox)
         self._threads = Threads(self._connection)
-        self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch)
+        self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch, upcalls)
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._matches = Matches(self._connection)
@@ -59,7 +59,8 @@ cdef class EndpointCore:
         wait while this endpoint's ring is full; None waits for ever. `retain`: the bus keeps it for
         those who subscribe later with `history`; None as the payload lets go of what it kept of this
         type. `urgent`: it overtakes events that are not urgent where it is received; for small
-        payloads. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `BusDown`, `EndpointClosed`.
+        payloads. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`,
+        `EndpointClosed`.
         """
         self._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, self._outbox.always(), ALONE)
 

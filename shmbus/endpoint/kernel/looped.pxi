@@ -320,6 +320,8 @@ cdef class Looped:
             self._connection.require(served=True)
             if tried:              # else the first of those who wait has said what it needs
                 self._outbox.needs = ep_record_length(&m)
+        elif self._outbox.granted:
+            self._outbox.check_grant(kind, type, ALONE)
         return sent
 
     def post_many(self, items, uint64_t number):
@@ -353,6 +355,8 @@ cdef class Looped:
                     if tried:
                         self._outbox.needs = ep_record_length(&m)
                     return index, (type, payload)
+                if self._outbox.granted:
+                    self._outbox.check_grant(SB_EVENT, type, index)
                 index += 1
             return index, None
         finally:

@@ -5,6 +5,8 @@ cdef Py_ssize_t SCRATCH = 65536         # bytes; an encoding buffer that grew be
 
 cdef enum: ALONE = -1                   # the index of a message that is in no batch
 
+cdef Py_ssize_t LOOKED_AT = 4096        # types of which an endpoint remembers that its grant covers them
+
 cdef tuple SETTINGS = ("out_bytes", "reply_bytes")  # of the outgoing rings, by ring
 
 
@@ -47,9 +49,15 @@ cdef class Outbox:
     cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit
     cdef bint _batching
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
+    cdef bint granted            # what it may send is limited by a grant, whatever stands in the next
+    cdef set _may_publish, _may_send    # types that it covers
+    cdef object _look_at_grant   # of Upcalls
 
-    def __cinit__(self, Connection connection not None, encode_into, batch):
+    def __cinit__(self, Connection connection not None, encode_into, batch, upcalls):
         self._connection = connection
+        self.granted = upcalls.granted
+        self._look_at_grant = upcalls.look_at_grant
+        self._may_publish, self._may_send = set(), set()
         self._encode_into = encode_into
         self._scratch = bytearray(512)
         self._batching = batch is not None
@@ -93,6 +101,20 @@ cdef class Outbox:
         m.flags |= flags
         self.put(&m, type, timeout, batch, index)
         self.give_back(owner)
+        if self.granted:
+            self.check_grant(kind, type, index)
+        return 0
+
+    cdef int check_grant(self, uint16_t kind, str type, int64_t index) except -1:
+        """Raises `Forbidden` where this endpoint may not send what it has just sent: the dispatcher refuses it, too, and
+        counts and tells of that."""
+        cdef set may = self._may_publish if kind == SB_EVENT else self._may_send
+        if type in may:
+            return 0
+        self._look_at_grant("publish" if kind == SB_EVENT else "request", type, number_of(index))
+        if len(may) >= LOOKED_AT:
+            may.clear()
+        may.add(type)
         return 0
 
     cdef int post_many(self, object items, object timeout) except -1:

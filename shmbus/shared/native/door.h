@@ -16,7 +16,7 @@ struct sb_knock {
 /* What the dispatcher answers. */
 enum sb_door_code {
     SB_DOOR_ADMITTED = 0, SB_DOOR_NAME_TAKEN = 1, SB_DOOR_BUS_FULL = 2, SB_DOOR_OTHER_LAYOUT = 3,
-    SB_DOOR_REFUSED = 4, SB_DOOR_NO_SPACE = 5,
+    SB_DOOR_REFUSED = 4, SB_DOOR_NO_SPACE = 5, SB_DOOR_FORBIDDEN = 6,
 };
 
 struct sb_answer {
@@ -26,5 +26,6 @@ struct sb_answer {
     uint32_t pid;        /* of the dispatcher. NAME_TAKEN: of who has the name */
     uint32_t reserved;
     uint64_t number;     /* BUS_FULL: slots. OTHER_LAYOUT: the bus's. NO_SPACE: bytes that were wanted */
-    char text[480];      /* REFUSED: reason and remedy. NAME_TAKEN: the name. NO_SPACE: the segment, bytes free */
+    char text[480];      /* REFUSED: reason and remedy. NAME_TAKEN: the name. NO_SPACE: the segment, bytes free.
+                          * FORBIDDEN: the endpoint's name, reason and remedy */
 };

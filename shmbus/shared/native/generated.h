@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000019a59824eull
+#define SB_LAYOUT 0x0000000158fce12cull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -198,25 +198,26 @@ SB_FIELD(sb_bus, evicted, 2784, 8);
 SB_FIELD(sb_bus, routed, 2816, 8);
 SB_FIELD(sb_bus, unrouted, 2824, 8);
 SB_FIELD(sb_bus, no_route, 2832, 8);
-SB_FIELD(sb_bus, dead_letters, 2840, 8);
-SB_FIELD(sb_bus, orphans, 2848, 8);
-SB_FIELD(sb_bus, lost, 2856, 8);
-SB_FIELD(sb_bus, lost_by, 2864, 40);
-SB_FIELD(sb_bus, redelivered, 2904, 8);
-SB_FIELD(sb_bus, violations, 2912, 8);
-SB_FIELD(sb_bus, types_known, 2920, 8);
-SB_FIELD(sb_bus, patterns, 2928, 8);
-SB_FIELD(sb_bus, events_lost, 2936, 8);
-SB_FIELD(sb_bus, backlogs_failed, 2944, 8);
-SB_FIELD(sb_bus, mailboxes_failed, 2952, 8);
-SB_FIELD(sb_bus, cancels, 2960, 8);
-SB_FIELD(sb_bus, cancels_lost, 2968, 8);
-SB_FIELD(sb_bus, credits_lost, 2976, 8);
-SB_FIELD(sb_bus, passes, 2984, 8);
-SB_FIELD(sb_bus, latency_count, 2992, 8);
-SB_FIELD(sb_bus, latency_sum_ns, 3000, 8);
-SB_FIELD(sb_bus, latency_max_ns, 3008, 8);
-SB_FIELD(sb_bus, latency, 3016, 2048);
+SB_FIELD(sb_bus, forbidden, 2840, 8);
+SB_FIELD(sb_bus, dead_letters, 2848, 8);
+SB_FIELD(sb_bus, orphans, 2856, 8);
+SB_FIELD(sb_bus, lost, 2864, 8);
+SB_FIELD(sb_bus, lost_by, 2872, 40);
+SB_FIELD(sb_bus, redelivered, 2912, 8);
+SB_FIELD(sb_bus, violations, 2920, 8);
+SB_FIELD(sb_bus, types_known, 2928, 8);
+SB_FIELD(sb_bus, patterns, 2936, 8);
+SB_FIELD(sb_bus, events_lost, 2944, 8);
+SB_FIELD(sb_bus, backlogs_failed, 2952, 8);
+SB_FIELD(sb_bus, mailboxes_failed, 2960, 8);
+SB_FIELD(sb_bus, cancels, 2968, 8);
+SB_FIELD(sb_bus, cancels_lost, 2976, 8);
+SB_FIELD(sb_bus, credits_lost, 2984, 8);
+SB_FIELD(sb_bus, passes, 2992, 8);
+SB_FIELD(sb_bus, latency_count, 3000, 8);
+SB_FIELD(sb_bus, latency_sum_ns, 3008, 8);
+SB_FIELD(sb_bus, latency_max_ns, 3016, 8);
+SB_FIELD(sb_bus, latency, 3024, 2048);
 SB_FIELD(sb_bus, deaths, 5120, 64);
 SB_FIELD(sb_bus, last_deaths, 5184, 2176);
 SB_FIELD(sb_bus, last_losses, 7360, 7168);
@@ -356,6 +357,7 @@ SB_FIELD(sb_down, target_count, 176, 8);
 SB_FIELD(sb_down, target_offset, 184, 8);
 SB_FIELD(sb_down, todo_count, 192, 8);
 SB_FIELD(sb_down, todo_offset, 200, 8);
+SB_FIELD(sb_down, rights_offset, 208, 8);
 SB_FIELD(sb_down, state, 256, 8);
 SB_FIELD(sb_down, interests_seen, 264, 8);
 SB_FIELD(sb_down, refused, 272, 8);
@@ -379,6 +381,14 @@ SB_FIELD(sb_down, waiting, 768, 128);
 SB_FIELD(sb_down, limits_told, 896, 512);
 SB_FIELD(sb_down, mailbox, 1408, 256);
 SB_FIELD(sb_down, todo, 1664, 24);
+
+_Static_assert(sizeof(struct sb_rights) == 296, "sb_rights");
+SB_FIELD(sb_rights, bytes, 0, 8);
+SB_FIELD(sb_rights, refused, 8, 8);
+SB_FIELD(sb_rights, told, 16, 8);
+SB_FIELD(sb_rights, seq, 24, 8);
+SB_FIELD(sb_rights, right, 32, 8);
+SB_FIELD(sb_rights, type, 40, 256);
 
 _Static_assert(sizeof(struct sb_backlog) == 2112, "sb_backlog");
 SB_FIELD(sb_backlog, down, 0, 1728);
@@ -483,6 +493,17 @@ static inline const char *sb_loss_word(enum sb_loss loss)
     case SB_LOSS_TOO_LARGE: return "too_large";
     case SB_LOSS_ENDED: return "ended";
     case SB_LOSS_ABANDONED: return "abandoned";
+    }
+    return "unknown";
+}
+
+static inline const char *sb_right_word(enum sb_right right)
+{
+    switch (right) {
+    case SB_RIGHT_PUBLISH: return "publish";
+    case SB_RIGHT_SUBSCRIBE: return "subscribe";
+    case SB_RIGHT_HANDLE: return "handle";
+    case SB_RIGHT_REQUEST: return "request";
     }
     return "unknown";
 }

@@ -267,6 +267,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
     rb_word unrouted;                  /* events that nobody matched, and that are not kept */
     rb_word no_route;                  /* sends and requests that nobody handles */
+    rb_word forbidden;                 /* what endpoints tried and may not by their grants */
     rb_word dead_letters;
     rb_word orphans;                   /* late, second or forged replies */
     rb_word lost;                      /* over all receivers */
@@ -458,6 +459,7 @@ enum sb_refusal {
     SB_REFUSED_KEY = 1,   /* its group has another key or pattern */
     SB_REFUSED_GROUP = 2, /* other members have no key, or it has none and they have */
     SB_REFUSED_FULL = 3,  /* there are too many groups with a key */
+    SB_REFUSED_FORBIDDEN = 4, /* its grant does not cover it */
 };
 
 struct sb_down_incoming {                   /* the producer's side of a ring to the endpoint */
@@ -505,6 +507,7 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     uint64_t target_count, target_offset;  /* struct sb_target[target_count], one per pending entry */
     uint64_t todo_count, todo_offset;      /* struct sb_todo_target[todo_count], one per slot, backlog,
                                             * mailbox and group with a key */
+    uint64_t rights_offset;                /* struct sb_rights; 0: it has no grant, and may do everything */
 
     _Alignas(64) rb_word state;            /* dispatcher: enum sb_down_state */
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
@@ -532,6 +535,26 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word mailbox[SB_OWN_MAILBOXES];     /* dispatcher: sb_whom() of the endpoint's mailbox i; 0: none; or why there is none,
                                             * enum sb_no_mailbox */
     struct sb_todo todo;
+};
+
+/* The ways in which a grant lets an endpoint use the bus. Users see these words in small letters. */
+enum sb_right {
+    SB_RIGHT_PUBLISH = 0,   /* events */
+    SB_RIGHT_SUBSCRIBE = 1,
+    SB_RIGHT_HANDLE = 2,
+    SB_RIGHT_REQUEST = 3,   /* and send commands */
+};
+#define SB_RIGHT_COUNT 4u
+
+/* What an endpoint with a grant may do: the last of its DOWN, followed by the patterns, each with a byte for its enum
+ * sb_right and one for its length before it. It does not change, so a successor enforces it as it stands. */
+struct sb_rights {
+    uint64_t bytes;      /* of the patterns */
+    rb_word refused;     /* dispatcher: how often the endpoint tried what it may not */
+    rb_word told;        /* dispatcher: of these, how many $bus.endpoint.forbidden has told of */
+    rb_word seq;         /* dispatcher: odd while the next two change */
+    rb_word right;       /* dispatcher: enum sb_right that it lacked last, */
+    char type[SB_MAX_TYPE + 1]; /* and the type or pattern for which */
 };
 
 static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)

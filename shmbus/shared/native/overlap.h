@@ -1,6 +1,7 @@
-/* Whether two patterns have a type in common (overlaps in shmbus/shared/patterns.py is the same).
+/* How two patterns relate: whether they have a type in common, and whether one matches all that the other does (overlaps
+ * and covers in shmbus/shared/patterns.py are the same).
  *
- * Offers: sb_is_wild, sb_overlap. */
+ * Offers: sb_is_wild, sb_overlap, sb_covers. */
 #pragma once
 
 #include <stdbool.h>
@@ -49,4 +50,23 @@ static inline bool sb_overlap(const char *one, size_t one_length, const char *tw
             return false;
     }
     return !a.length && !b.length;
+}
+
+/* Does the first match every type that the second (a pattern or a type) matches? Both have sound tokens. */
+static inline bool sb_covers(const char *one, size_t one_length, const char *two, size_t two_length)
+{
+    struct sb_rest a = {one, one_length}, b = {two, two_length};
+    for (bool first = true; a.length; first = false) {
+        if (!b.length)
+            return false;
+        struct sb_rest x = sb_next_token(&a), y = sb_next_token(&b);
+        bool rest = sb_is_token(x, '>'), any = rest || sb_is_token(x, '*');
+        if (first && any && two[0] == '$') /* what is the bus's own is matched by its first token alone */
+            return false;
+        if (rest)
+            return true;
+        if (sb_is_token(y, '>') || (!any && (x.length != y.length || memcmp(x.text, y.text, x.length) != 0)))
+            return false;
+    }
+    return !b.length;
 }

@@ -73,7 +73,7 @@ _Static_assert(sizeof(struct sb_record) == 64, "the header is 64 bytes");
 enum sb_fault_code {
     SB_FAULT_NO_ROUTE = 1, SB_FAULT_ENDPOINT_DIED = 2, SB_FAULT_REPLY_LOST = 3,
     SB_FAULT_TOO_LARGE = 4, SB_FAULT_COLLISION = 5, SB_FAULT_HANDLER_FULL = 6,
-    SB_FAULT_HANDLER_TIMEOUT = 7,
+    SB_FAULT_HANDLER_TIMEOUT = 7, SB_FAULT_FORBIDDEN = 8,
 };
 
 #define SB_BEGUN 256u /* the endpoint had begun the request, or nobody knows */
@@ -123,6 +123,7 @@ enum sb_outcome {
     SB_OUTCOME_NOBODY = 1,  /* was there for it */
     SB_OUTCOME_LOST = 2,    /* where it was to go */
     SB_OUTCOME_DROPPED = 3, /* late, second or forged */
+    SB_OUTCOME_FORBIDDEN = 4, /* to its sender, by its grant */
 };
 
 struct sb_tap {                 /* the extension of an SB_TAP */

@@ -69,7 +69,7 @@ class TailPage(AttachedPage):
             self.ask()
 
 
-OUTCOMES = {"nobody": "yellow", "lost": "bold red", "dropped": "magenta"}
+OUTCOMES = {"nobody": "yellow", "lost": "bold red", "dropped": "magenta", "forbidden": "bold red"}
 
 
 def tail_line(message: shmbus.Message[Any]) -> Text:
