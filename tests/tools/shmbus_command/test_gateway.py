@@ -373,11 +373,17 @@ def test_who_asked_a_program_that_ends_is_told_that_it_has_gone(gateway: Gateway
 
 
 def test_a_program_that_says_no_more_still_gets_its_replies(gateway: Gateway) -> None:
+    held: list[Message] = []
     with gateway.bus.attach("python") as python, gateway.connect() as client:
-        python.handle("a", lambda message: 1)
+        python.handle("a", hanging(held))
+        python.start()
         client.say("request", id=1, type="a", timeout=60)
         client.socket.shutdown(socket.SHUT_WR)
-        python.start()
+        with gateway.connect("other") as other:  # behind whose lines the gateway has seen that
+            for _ in range(3):
+                other.do("publish", type="b")
+        eventually(lambda: held)
+        held.pop().reply(1)
         assert client.read()["payload"] == 1
         assert client.read() is None
 

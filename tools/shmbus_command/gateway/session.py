@@ -29,6 +29,10 @@ PATIENCE = 5.0
 lines for one that still reads have to be read."""
 
 
+FAREWELL = 1.0
+"""Seconds that a client has to read the last lines when the gateway is stopped."""
+
+
 class Cancelled(BadLine):
     """What becomes of a request that its client withdraws."""
 
@@ -66,7 +70,7 @@ class Session:
 
     async def run(self, patience: float | None = PATIENCE) -> BusError | None:
         """Do what the client asks for, until it has ended: the error where its endpoint has.
-        `patience`: seconds that it has to read the last lines."""
+        `patience`: seconds that it has to read the last lines; None: any time."""
         absence = Absence(self._descriptor, lambda: self._end(None))
         reading = asyncio.create_task(self._read())
         try:
@@ -78,6 +82,9 @@ class Session:
                 await asyncio.wait((answers, self._over), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
+        except asyncio.CancelledError:
+            patience = FAREWELL
+            raise
         finally:
             absence.close()
             reading.cancel()
