@@ -1153,3 +1153,30 @@ static void check_telling(struct stage *s)
 static const struct scenario who_waits_for_receivers_is_told = {
     "who waits for receivers is told", prepare_telling, forward, check_telling, false};
 PROMISE(who_waits_for_receivers_is_told)
+
+/* b may publish "x" and nothing else. */
+static void prepare_forbidden(struct stage *s)
+{
+    s->ear = join_sized(s->w, "ear", TINY);
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_granted(s->w, "b", TINY, SB_RIGHT_PUBLISH, "x");
+    subscribe(s->ear, "$bus.endpoint.forbidden");
+    subscribe(s->a, "x");
+    publish(s->b, "y", "2");
+    ask(s->b, "x", "1");
+    publish(s->b, "x", "0");
+}
+
+static void check_forbidden(struct stage *s)
+{
+    ends_with_fault(s->b, SB_FAULT_FORBIDDEN);
+    CHECK(!take_end(s->b, &s->m));
+    gets_all(s->a, 1);
+    CHECK(rb_load(&s->w->bus->forbidden) >= 2); /* counted again rather than not */
+    advance(s->w, 2 * SECOND);
+    CHECK(count_messages(s->ear) >= 1);
+    EQUAL(rb_load(&s->b->down->lost) + rb_load(&s->w->bus->dead_letters), 0);
+}
+static const struct scenario what_is_forbidden_is_refused = {
+    "what is forbidden is refused", prepare_forbidden, forward, check_forbidden, false};
+PROMISE(what_is_forbidden_is_refused)

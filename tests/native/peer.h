@@ -55,6 +55,8 @@ static inline void make_up(struct peer *p, struct size size)
     CHECK(dp_read_shape(p->up, p->up_size, &shape));
 }
 
+#define GRANT_BYTES (sizeof(struct sb_rights) + 64) /* at the end of each DOWN */
+
 /* The control plane's half: the row and DOWN. */
 static inline void make_down(struct peer *p)
 {
@@ -67,6 +69,7 @@ static inline void make_down(struct peer *p)
         capacity[r] = p->up->incoming_ring[r].capacity;
     p->down_size = place_rings(places, (todo_at + todo * sizeof(struct sb_todo_target) + 63) & ~63ull, capacity,
                                SB_RINGS_IN);
+    p->down_size += GRANT_BYTES;
     p->down = shared(p->down_size);
     struct sb_down *d = p->down;
     memcpy(d->incoming_ring, places, sizeof places);
@@ -157,6 +160,22 @@ static inline struct peer *make_peer(struct world *w, const char *name, struct s
 static inline struct peer *join_sized(struct world *w, const char *name, struct size size)
 {
     struct peer *p = make_peer(w, name, size);
+    settle(w);
+    return p;
+}
+
+/* One that may do so with what this pattern matches, and nothing else. */
+static inline struct peer *join_granted(struct world *w, const char *name, struct size size, enum sb_right right,
+                                        const char *pattern)
+{
+    struct peer *p = make_peer(w, name, size);
+    p->down->rights_offset = p->down_size - GRANT_BYTES;
+    struct sb_rights *rights = (struct sb_rights *)((uint8_t *)p->down + p->down->rights_offset);
+    uint8_t *at = (uint8_t *)(rights + 1);
+    at[0] = (uint8_t)right;
+    at[1] = (uint8_t)strlen(pattern);
+    memcpy(at + 2, pattern, at[1]);
+    rights->bytes = 2u + at[1];
     settle(w);
     return p;
 }

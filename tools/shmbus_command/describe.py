@@ -7,13 +7,13 @@ from itertools import groupby
 from typing import Any
 
 import click
-import msgspec
+from msgspec.structs import asdict
 from shmbus_console.options import bus_option, complete_endpoint, json_option
 from shmbus_console.output import print_json
 from shmbus_console.schemas import definitions, signature
 from shmbus_console.text import columns, duration, one_line, size
 
-from shmbus import errors, observe
+from shmbus import Grant, errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
 from .facts import ago, deaths, facts_of, fields, limits, lost, when
@@ -82,8 +82,8 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
 
 
 def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:
-    counts = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.sent).items() if n]
-    received = [f"{n} {kind}" for kind, n in msgspec.structs.asdict(e.received).items() if n]
+    counts = [f"{n} {kind}" for kind, n in asdict(e.sent).items() if n]
+    received = [f"{n} {kind}" for kind, n in asdict(e.received).items() if n]
     hand = f", without a break for {duration(e.in_hand_seconds)}" if e.in_hand else ""
     facts: dict[str, Any] = {
         "state": f"{e.state}, {e.condition}" + (f" ({e.reason})" if e.reason else ""),
@@ -119,6 +119,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
         "received": ", ".join(received) or "nothing",
         "lost": lost(e.lost, e.lost_by),
         "redelivered": e.redelivered,
+        **({} if e.grant is None else _grant(e, e.grant)),
     }
     for name in (
         "undeliverable",
@@ -168,6 +169,15 @@ def _methods(methods: Iterable[MethodInfo]) -> list[str]:
 
 def _waiting(count: int, oldest: float | None) -> str:
     return str(count) if oldest is None else f"{count}, the oldest for {duration(oldest)}"
+
+
+def _grant(e: EndpointInfo, grant: Grant) -> dict[str, str]:
+    """What it may do, and what it tried beyond that."""
+    rights = {right: " ".join(patterns) or "nothing" for right, patterns in asdict(grant).items()}
+    last = f", last: {e.last_forbidden}" if e.last_forbidden else ""
+    return {f"may {right}": what for right, what in rights.items()} | {
+        "forbidden": f"{e.forbidden}{last}"
+    }
 
 
 def _overdue(e: EndpointInfo) -> str:

@@ -57,6 +57,7 @@ def _health(h: Health, over: float) -> list[str]:
         "redelivered": h.redelivered,
         "without route": f"{h.unrouted} events, {h.no_route} requests and commands",
         "dead letters": h.dead_letters,
+        "forbidden by grants": h.forbidden,
         "withdrawn": f"servers were told of {h.cancels} requests",
         "deaths": deaths(h),
     }

@@ -97,5 +97,5 @@ def _row(e: EndpointInfo) -> list[str]:
         str(e.received.total),
         str(e.lost) + (f" ({e.lost_by.too_large} too large)" if e.lost_by.too_large else ""),
         str(e.redelivered),
-        " ".join(e.patterns),
+        " ".join(e.patterns) + (f" ({e.forbidden} forbidden)" if e.forbidden else ""),
     ]

@@ -15,8 +15,9 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
+from shmbus import errors
 from shmbus.shared import layout, names
-from shmbus.testing import eventually, start_python
+from shmbus.testing import Attach, BusProcess, eventually, start_python
 
 from .conftest import COMMAND, Ran
 
@@ -149,6 +150,33 @@ def test_who_died_is_shown_with_what_was_left_undone(
             assert rows[1][:3] == ["victim", str(victim.pid), "killed"]
             assert rows[1][-3:] == ["0", "0", "0"]
             assert any(line.endswith("1 killed") for line in ran.lines)
+
+
+@pytest.mark.parametrize("bus_grants", [{"plug": shmbus.Grant(publish=("made.*", "news"))}])
+def test_what_an_endpoint_may_do_and_has_tried_is_shown(
+    bus_process: BusProcess, attach: Attach, shmbus_command: Command
+) -> None:
+    plug = attach("plug")
+    for type in ("secret", "other"):
+        with pytest.raises(errors.Forbidden):
+            plug.publish(type)
+    eventually(lambda: plug.bus.endpoints()[0].forbidden == 2)
+    (row,) = (line for line in shmbus_command("ls", bus_process.name).lines if "plug" in line)
+    assert row.endswith("(2 forbidden)")
+    said = {
+        " ".join(line.split())
+        for line in shmbus_command("describe", "plug", "-b", plug.bus.name).lines
+    }
+    assert {"may publish made.* news", "may handle nothing"} <= said
+    assert "forbidden 2, last: publish other" in said
+    health = shmbus_command("health", bus_process.name)
+    assert any(line.split() == ["forbidden", "by", "grants", "2"] for line in health.lines)
+    assert shmbus_command("ls", bus_process.name, "--json").json[0]["endpoints"][0]["grant"][
+        "publish"
+    ] == [
+        "made.*",
+        "news",
+    ]
 
 
 def test_endpoints_in_trouble_are_shown_first(bus: shmbus.Bus, shmbus_command: Command) -> None:

@@ -85,7 +85,12 @@ def _table(*heads: str) -> Table:
     return table
 
 
-BAD = {"down": "bold yellow", "stalled": "bold magenta", "overdue": "bold magenta"}
+BAD = {
+    "down": "bold yellow",
+    "stalled": "bold magenta",
+    "overdue": "bold magenta",
+    "forbidden": "bold red",
+}
 
 
 def event_line(message: shmbus.Message[Any]) -> Text:

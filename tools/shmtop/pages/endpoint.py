@@ -120,6 +120,7 @@ def facts(
         Text(),
         Text.assemble(("Patterns", "bold"), "" if info.routed else "  (not all routed yet)"),
         *interests(info),
+        *rights(info),
         Text(),
         Text(f"Requests under way: {info.pending} of {info.pending_limit}", "bold"),
         *(
@@ -193,10 +194,12 @@ def counters(row: Row) -> Table:
         ("decode errors", info.decode_errors),
         ("timeouts", info.timeouts),
         ("overruns", info.overruns),
+        *([] if info.grant is None else [("forbidden", info.forbidden)]),
         ("let go", info.let_go),
         ("nacked", info.nacked),
     ]
     bad = {"lost", "handler errors", "decode errors", "let go", "undeliverable", "overruns"}
+    bad.add("forbidden")
     text = Text()
     for name, count in pairs:
         style = "bold red" if count and name in bad else "" if count else "dim"
@@ -205,6 +208,18 @@ def counters(row: Row) -> Table:
     grid.add_row(result)
     grid.add_row(text)
     return grid
+
+
+def rights(info: EndpointInfo) -> list[Text]:
+    """What an endpoint with a grant may do, and what it tried beyond that last."""
+    if info.grant is None:
+        return []
+    last = f"  (last refused: {info.last_forbidden})" if info.last_forbidden else ""
+    found = [Text(), Text.assemble(("Grant", "bold"), (last, "bold red"))]
+    for right, patterns in asdict(info.grant).items():
+        what = ", ".join(patterns) or "nothing"
+        found.append(Text.assemble(f"  {right:11}", (what, "bold" if patterns else "dim")))
+    return found
 
 
 _ROLES = {"handle": "handles", "tap": "taps", "match": "awaits"}
