@@ -1,0 +1,39 @@
+"""Serve a bus with a core on it: `python -m xi_bridge BUS --state DIRECTORY`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import shmbus.aio
+
+from .host import PATIENCE, STAND_IN, Host
+
+
+async def run(bus: str, state: Path, command: Sequence[str], patience: float) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with shmbus.aio.attach(bus, name="xi") as ep:
+        await Host(ep, state, command, patience=patience).run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m xi_bridge", description=__doc__)
+    parser.add_argument("bus", help="name of the bus")
+    parser.add_argument("--state", type=Path, required=True, help="directory for the journals")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for an answer")
+    parser.add_argument("core", nargs="*", help="command of the core, after --; else a stand-in")
+    options = parser.parse_args()
+    command = options.core or STAND_IN
+    with shmbus.serve(options.bus):
+        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+            asyncio.run(run(options.bus, options.state, command, options.patience))
+
+
+if __name__ == "__main__":
+    main()

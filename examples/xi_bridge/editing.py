@@ -1,0 +1,154 @@
+"""Edits on their way from the bus into the journal and the core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from .core_process import CoreProcess
+from .errors import CoreDown, CoreRefused, OutOfOrder
+from .journal import Entry, InnerEdit
+from .keeper import Keeper
+from .messages import Accepted, Edit
+from .methods import ANSWERED_EDITS, LOOKS, OWN, by_text
+from .view import View
+
+FENCE_AFTER = 0.1
+"""Seconds after an edit until the core is asked whether it has done it."""
+COMPACT_AFTER = 256
+"""Edits in a journal before it gets a new base."""
+TRIES = 3
+"""Cores that an edit waits for."""
+
+
+class Editing:
+    """Does the edits of all views."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._patience = keeper.patience
+        self._settling: set[asyncio.Task[Accepted]] = set()
+
+    async def do(self, view: View, edit: Edit) -> Accepted:
+        """Raises `CoreDown`, `CoreRefused`, `OutOfOrder` and `StaleState`, and `OSError` where the
+        journal cannot be written. Then it is not accepted."""
+        edit.edits = [one for one in edit.edits if one.method not in OWN]
+        methods = {one.method for one in edit.edits}
+        if methods <= LOOKS:
+            async with view.turn:
+                return await self._look(view, edit)
+        if all(map(by_text, methods)):
+            async with view.turn:
+                return await self._type(view, edit)
+        # It has to come to its end, though nobody waits for it any more.
+        task = asyncio.get_running_loop().create_task(self._settle(view, edit))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return await asyncio.shield(task)
+
+    async def rebase(self, core: CoreProcess, view: View, finished: Entry | None = None) -> None:
+        """Give the journal a new base, of what the core has, with `finished` in it. Nothing may be
+        sent to the core meanwhile."""
+        text = await core.request("debug_get_contents", {"view_id": view.core_id}, self._patience)
+        if finished is not None:
+            view.finish(finished)
+        view.rebase(text)
+
+    async def _type(self, view: View, edit: Edit) -> Accepted:
+        """The common case: it is written down, sent, and accepted."""
+        core = await self._ready(view, edit)
+        if _again(view, edit):
+            return Accepted(edit.n, view.seq, again=True)
+        entry = Entry(edit.author, edit.n, view.placed(edit))
+        view.journal.append(entry)
+        view.sent(entry)
+        send(core, view, entry.edits)
+        self._fence_soon(core, view)
+        return Accepted(edit.n, view.seq)
+
+    async def _settle(self, view: View, edit: Edit) -> Accepted:
+        """What cannot be done again from the journal is in no journal: when the core has done it,
+        there is a new base. Where the core ends before, it was not done."""
+        async with view.turn:
+            core = await self._ready(view, edit)
+            if _again(view, edit):
+                return Accepted(edit.n, view.seq, again=True)
+            edits = view.placed(edit)
+            view.looked(edit.author)
+            try:
+                result = await self._send_answered(core, view, edits)
+            except CoreRefused:
+                await self.rebase(core, view)  # the edits before it were done
+                raise
+            await self.rebase(core, view, edit)
+            return Accepted(edit.n, view.seq, result=result)
+
+    async def _look(self, view: View, edit: Edit) -> Accepted:
+        core = await self._ready(view, edit)
+        edits = view.placed(edit)
+        view.looked(edit.author)
+        result = await self._send_answered(core, view, edits)
+        return Accepted(view.done.get(edit.author, 0), view.seq, result=result)
+
+    async def _ready(self, view: View, edit: Edit) -> CoreProcess:
+        """The core, for this edit. Where places count, it has done all that it was sent."""
+        for _ in range(TRIES):
+            core = await self._keeper.running()
+            gestures = any(one.method == "gesture" for one in edit.edits)
+            if edit.author == view.author and not view.strayed and not gestures:
+                return core
+            with contextlib.suppress(CoreDown):
+                await core.request("get_config", {"view_id": view.core_id}, self._patience)
+                return core
+        raise CoreDown("the core ended again and again")
+
+    async def _send_answered(self, core: CoreProcess, view: View, edits: list[InnerEdit]) -> Any:
+        result = None
+        for one in edits:
+            if one.method in ANSWERED_EDITS:
+                result = await core.request("edit", _call(view, one), self._patience)
+            else:
+                core.notify("edit", _call(view, one))
+        return result
+
+    def _fence_soon(self, core: CoreProcess, view: View) -> None:
+        """Ask the core, soon, whether it has done what it was sent: one that hangs is found so, and
+        a long journal gets a new base."""
+        if view.fenced is not core:
+            view.fenced = core
+            asyncio.get_running_loop().call_later(FENCE_AFTER, self._fence, core, view)
+
+    def _fence(self, core: CoreProcess, view: View) -> None:
+        if view.fenced is not core or core.ended.done():
+            return
+        end = view.journal.end
+        long = len(view.journal.entries) >= COMPACT_AFTER
+
+        def confirmed(text: Any, error: Exception | None) -> None:
+            view.fenced = None
+            if error is None and long:
+                view.rebase(text, end)
+            if error is None and view.journal.end > end:
+                self._fence_soon(core, view)
+
+        method = "debug_get_contents" if long else "get_config"
+        core.ask(method, {"view_id": view.core_id}, self._patience, confirmed)
+
+
+def send(core: CoreProcess, view: View, edits: list[InnerEdit]) -> None:
+    for one in edits:
+        core.notify("edit", _call(view, one))
+
+
+def _call(view: View, edit: InnerEdit) -> dict[str, Any]:
+    params = {} if edit.params is None else edit.params
+    return {"method": edit.method, "params": params, "view_id": view.core_id}
+
+
+def _again(view: View, edit: Edit) -> bool:
+    """Whether it was accepted before."""
+    last = view.done.get(edit.author, 0)
+    if edit.n > last + 1:
+        raise OutOfOrder(f"{edit.author!r} sent edit {edit.n} of {view.id} after {last}")
+    return edit.n <= last

@@ -1,0 +1,51 @@
+"""Events on their way to the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import shmbus.aio
+from shmbus.errors import MessageTooLarge, QueueFull
+
+from .messages import Changed
+from .methods import RETAINED
+
+SPACE = 1000
+"""Events that may wait; where there are more, the oldest go."""
+
+
+class Outbox:
+    """What the core says is put here at once, and published when the bus has space: reading from
+    the core never waits for that. Whoever follows a view sees what is missing."""
+
+    def __init__(self, ep: shmbus.aio.Endpoint) -> None:
+        self._ep = ep
+        self._events: deque[tuple[str, Any]] = deque(maxlen=SPACE)
+        self._something = asyncio.Event()
+
+    def put(self, type: str, payload: Any) -> None:
+        self._events.append((type, payload))
+        self._something.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._events:
+                type, payload = self._events.popleft()
+                try:
+                    await self._publish(type, payload)
+                except QueueFull:
+                    pass
+
+    async def _publish(self, type: str, payload: Any) -> None:
+        retain = type.removeprefix("xi.") in RETAINED
+        try:
+            await self._ep.publish(type, payload, timeout=1.0, retain=retain)
+        except MessageTooLarge:
+            if not isinstance(payload, Changed):
+                raise
+            payload.update = None  # it is not too large for a stream of lines
+            await self._ep.publish(type, payload, timeout=1.0)

@@ -1,0 +1,185 @@
+"""What the host knows of a view: its text as the core told it, its journal, and where everybody is.
+
+XI's core has one selection for a view. Here several front-ends share the view, each with a
+selection of its own: the host keeps them, moves each with what the others type, and gives a
+front-end's to the core before its edits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from .errors import StaleState
+from .journal import Base, Entry, InnerEdit, Journal
+from .lines import LineCache
+from .messages import Changed, Edit
+from .positions import Position, Range, Splice
+
+REMEMBERED = 1000
+"""Steps back from which a place that a front-end names can be found again."""
+AUTHORS = 32
+"""Front-ends whose places are kept; of more, those that have typed last."""
+START = Range(Position(0, 0), Position(0, 0))
+
+
+class View:
+    """One view, under the name that it has on the bus."""
+
+    def __init__(self, id: str, run: str, journal: Journal) -> None:
+        self.id, self.run, self.journal = id, run, journal
+        self.turn = asyncio.Lock()
+        """Held by whoever sends edits."""
+        self.seq = 0
+        self.unsaved = False
+        """Whether the core has read it from another file than its own."""
+        self.fenced: object = None
+        """The core that is to be asked whether it has done what it was sent."""
+        self.begin("")
+
+    def begin(self, core_id: str) -> None:
+        """A new core has it, opened as the journal's base."""
+        base = self.journal.base
+        self.core_id = core_id
+        self.cache = LineCache()
+        self.restoring = True
+        self.fenced = None
+        self.author = base.author
+        self.strayed = False
+        self.ranges = dict(base.ranges)
+        self.done = self.journal.done
+        self._steps: deque[tuple[int, Splice]] = deque(maxlen=REMEMBERED)
+        self._oldest = self.seq
+
+    def take(self, update: dict[str, Any]) -> Changed:
+        """Apply an update of the core's. Raises what `LineCache.apply` does.
+
+        It costs what has changed."""
+        ops = update["ops"]
+        lines = self.cache.lines
+        head, tail = _kept(ops, len(lines))
+        old = lines[head : len(lines) - tail]
+        update["pristine"] = update["pristine"] and not self.unsaved
+        self.cache.apply(update)
+        lines = self.cache.lines
+        new = lines[head : len(lines) - tail]
+        splice = Splice.between(head, _texts(old), _texts(new))
+        self.seq += 1
+        if splice is not None:
+            self._moved(splice)
+        if self.author:
+            self.ranges[self.author] = self._selection()
+        return Changed(self.run, self.seq, update, self.carets)
+
+    def announce(self) -> Changed:
+        """A step that is no update: whoever follows asks for the lines."""
+        self.seq += 1
+        self._steps.clear()
+        self._oldest = self.seq
+        return Changed(self.run, self.seq, None, self.carets)
+
+    @property
+    def carets(self) -> dict[str, list[Position]]:
+        return {author: [one.end for one in ranges] for author, ranges in self.ranges.items()}
+
+    def rebase(self, text: str, end: int | None = None) -> None:
+        """Give the journal a new base, with the text that the core has after the edits up to
+        `end`."""
+        base = Base(
+            file=self.journal.base.file,
+            text=text,
+            pristine=self.cache.pristine,
+            author=self.author,
+            ranges=dict(self.ranges),
+            done=dict(self.done),
+        )
+        if end is None:
+            end, self.strayed = self.journal.end, False
+        self.journal.rebase(base, end)
+
+    def saved(self, file: str, text: str) -> None:
+        """The file has the text that the core has."""
+        self.journal.base.file = file
+        self.unsaved, self.cache.pristine = False, True
+        self.rebase(text)
+
+    def placed(self, edit: Edit) -> list[InnerEdit]:
+        """What the core is to do for it; where the author changes, it begins with the author's
+        selection. All that was sent before must have been done."""
+        edits = [self._placed(one, edit.seq) for one in edit.edits]
+        if self.strayed or edit.author != self.author:
+            selection = self.ranges.get(edit.author) or [START]
+            edits[:0] = [call for n, one in enumerate(selection) for call in _select(one, n > 0)]
+        return edits
+
+    def looked(self, author: str) -> None:
+        """The core has an author's selection for something that is in no journal: so the next edit
+        that is there has to bring its own."""
+        self.strayed = self.strayed or author != self.author
+        self.author = author
+
+    def sent(self, entry: Entry) -> None:
+        """What is in the journal goes to the core now."""
+        self.author = entry.author
+        self.strayed = False
+        self.finish(entry)
+
+    def finish(self, entry: Entry) -> None:
+        """It counts as done: it is in the journal, or in its next base."""
+        self.done[entry.author] = entry.n
+        self.ranges[entry.author] = self.ranges.pop(entry.author, [])
+        for author in list(self.ranges)[:-AUTHORS]:
+            del self.ranges[author]
+            self.done.pop(author, None)
+
+    def _placed(self, edit: InnerEdit, seq: int | None) -> InnerEdit:
+        if edit.method != "gesture" or seq is None or seq == self.seq:
+            return edit
+        if seq < self._oldest:
+            raise StaleState(f"{self.id} is at {self.seq}, and no longer knows its state {seq}")
+        place = Position(edit.params["line"], edit.params["col"])
+        for number, splice in self._steps:
+            if number > seq:
+                place = splice.moved(place)
+        params = edit.params | {"line": place.line, "col": place.column}
+        return InnerEdit(edit.method, params)
+
+    def _moved(self, splice: Splice) -> None:
+        self._steps.append((self.seq, splice))
+        if len(self._steps) == REMEMBERED:
+            self._oldest = self._steps[0][0]
+        for author, ranges in self.ranges.items():
+            if author != self.author:
+                self.ranges[author] = [splice.moved_range(one) for one in ranges]
+
+    def _selection(self) -> list[Range]:
+        for slice in self.cache.annotations:
+            if slice.get("type") == "selection":
+                return [Range(Position(a, b), Position(c, d)) for a, b, c, d in slice["ranges"]]
+        return [Range(caret, caret) for caret in (Position(*one) for one in self.cache.carets)]
+
+
+def _kept(ops: list[dict[str, Any]], count: int) -> tuple[int, int]:
+    """How many of `count` lines an update leaves as they are at the beginning, and at the end."""
+    head = ops[0]["n"] if ops and ops[0]["op"] == "copy" else 0
+    used = sum(op["n"] for op in ops if op["op"] in ("copy", "skip", "update"))
+    last = len(ops) > 1 and ops[-1]["op"] == "copy" and used == count
+    return head, ops[-1]["n"] if last else 0
+
+
+def _texts(lines: list[Any]) -> list[str]:
+    return [line.text if line is not None else "\n" for line in lines]
+
+
+def _select(range: Range, more: bool) -> list[InnerEdit]:
+    """What makes the core select that."""
+    to = {"select": {"granularity": "point", "multi": more}}
+    calls = [_gesture(range.start, to)]
+    if range.end != range.start:
+        calls.append(_gesture(range.end, {"select_extend": {"granularity": "point"}}))
+    return calls
+
+
+def _gesture(place: Position, kind: dict[str, Any]) -> InnerEdit:
+    return InnerEdit("gesture", {"line": place.line, "col": place.column, "ty": kind})

@@ -1,0 +1,185 @@
+"""Whatever a core does, requests on the bus end, and say what was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.host import Host
+
+import shmbus
+import shmbus.aio
+from shmbus.testing import TIMEOUT, run_async
+from shmbus.testing.fixtures import AioAttach
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_core.py"))]
+
+
+class Stage:
+    """A host with the fake core, and an endpoint that hears what it tells."""
+
+    def __init__(self, ep: shmbus.aio.Endpoint, state: Path) -> None:
+        self.ep, self.state = ep, state
+        self.heard: list[tuple[str, Any]] = []
+
+    async def hear(self, type: str) -> Any:
+        """The payload of the next event of that type."""
+        while True:
+            message = await self.ep.receive(TIMEOUT)
+            assert message is not None, f"no {type} came, but {self.heard}"
+            self.heard.append((message.type, message.payload))
+            if message.type == type:
+                return message.payload
+
+
+@pytest.fixture
+def stage(
+    bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., contextlib.AbstractAsyncContextManager[Stage]]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "examples"))
+
+    @contextlib.asynccontextmanager
+    async def stage(*, patience: float = TIMEOUT) -> AsyncIterator[Stage]:
+        async with aio_attach("xi") as host, aio_attach("ann") as ep:
+            await ep.subscribe("xi.core.*")
+            await ep.subscribe("xi.*.edit_dropped")
+            task = asyncio.create_task(
+                Host(host, tmp_path / "state", FAKE, patience=patience).run()
+            )
+            try:
+                await ep.wait_for("xi.new_view", timeout=TIMEOUT)
+                yield Stage(ep, tmp_path / "state")
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    return stage
+
+
+MakeStage = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
+
+
+@pytest.mark.smoke
+def test_what_a_core_refuses_is_an_error_with_its_code_and_what_it_said(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("kept")
+                with pytest.raises(shmbus.RemoteError, match="what is a cut") as caught:
+                    await ann.do("cut")
+                assert caught.value.error == "xi_bridge.errors.CoreRefused"
+                assert "-32601" in caught.value.message
+                ann.type(" too")
+                await ann.until(lambda: ann.text == "kept too", TIMEOUT)
+
+
+def test_a_view_that_does_not_exist_is_an_error(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            with pytest.raises(shmbus.RemoteError, match="there is no view 'view-id-9'"):
+                await on.ep.request("xi.save", {"view_id": "view-id-9"})
+
+
+def test_a_file_that_was_not_written_is_an_error_with_what_the_core_told(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                (tmp_path / "a.txt").write_text("before")
+                with pytest.raises(shmbus.RemoteError, match="the disk is full"):
+                    await ann.save(str(tmp_path / "a.txt"))
+                ann.type("after")
+                await ann.save(str(tmp_path / "a.txt"))
+                assert (tmp_path / "a.txt").read_text() == "after"
+
+
+def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.press("insert", {"chars": "garbage"})
+                ann.type("x")
+                first, second = [await on.hear("xi.core.malformed") for _ in range(2)]
+                assert (first["count"], first["line"]) == (1, "this is no JSON")
+                assert second["count"] == 2
+                await ann.until(lambda: ann.text == "x", TIMEOUT)
+
+
+def test_an_edit_that_kills_each_core_is_left_out_and_told(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("a")
+                await ann.flush()
+                ann.press("insert", {"chars": "die"})
+                ann.type("b")
+                await ann.flush()
+                down = await on.hear("xi.core.down")
+                assert (down["exit"], down["stderr"]) == (3, "out of paint")
+                dropped = await on.hear(f"xi.{view}.edit_dropped")
+                assert dropped["edits"][0]["params"] == {"chars": "die"}
+                ann.type("c")
+                await ann.until(lambda: ann.text.endswith("c"), TIMEOUT)
+                assert ann.text in ("ac", "abc")  # b went with it, or by itself
+
+
+@pytest.mark.slow
+def test_a_core_that_hangs_is_killed_and_the_next_one_has_its_views(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage(patience=1.0) as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("kept")
+                await ann.flush()
+                ann.press("insert", {"chars": "hang"})
+                await ann.flush()
+                for _ in range(2):  # the second one hangs at the same edit
+                    down = await on.hear("xi.core.down")
+                    assert "it hung: no answer to 'get_config' within 1 s" in down["reason"]
+                await ann.until(lambda: ann.fetched > 1 and ann.text == "kept", TIMEOUT)
+
+
+def test_an_update_that_does_not_fit_ends_the_core_not_the_view(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.press("insert", {"chars": "nonsense"})
+                down = await on.hear("xi.core.down")
+                assert "its update does not fit" in down["reason"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_the_core_asks_a_front_end_answers_or_it_gets_the_reason(
+    stage: MakeStage, answers: bool
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            if answers:
+                on.ep.handle("xi.measure_width", lambda message: [[8.0]])
+                on.ep.start()
+            async with FrontEnd(on.ep, view) as ann:
+                ann.press("insert", {"chars": "measure"})
+                expected = "[[8.0]]" if answers else "NoRoute"
+                await ann.until(lambda: ann.text == expected, TIMEOUT)
