@@ -159,6 +159,20 @@ def test_what_is_refused_is_counted_and_told_of(plug: Endpoint, attach: Attach) 
     told.close()
 
 
+def test_one_type_s_verdict_is_no_other_s(plug: Endpoint, recorder: MakeRecorder) -> None:
+    seen = recorder(">", name="seen")
+    forger = Forger(plug)
+    for n in range(200):
+        eventually(lambda: forger.space(DATA) > 1024)
+        forger.push(DATA, record(EVENT, f"made.{n}"))
+        forger.push(DATA, record(EVENT, f"secret.{n}"))
+    eventually(lambda: plug.bus.endpoints()[0].forwarded == 400)
+    seen.wait(200)
+    assert types(seen) == [f"made.{n}" for n in range(200)]
+    (info,) = (each for each in plug.bus.endpoints() if each.name == "plug")
+    assert (info.forbidden, info.last_forbidden) == (200, "publish secret.199")
+
+
 def test_a_tap_sees_what_is_refused(plug: Endpoint, attach: Attach) -> None:
     observer = attach("observer")
     observer.tap("secret")

@@ -51,6 +51,7 @@ cdef class Outbox:
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
     cdef bint granted            # what it may send is limited by a grant, whatever stands in the next
     cdef set _may_publish, _may_send    # types that it covers
+    cdef str _published          # the last that it covered of an event
     cdef object _look_at_grant   # of Upcalls
 
     def __cinit__(self, Connection connection not None, encode_into, batch, upcalls):
@@ -105,16 +106,19 @@ cdef class Outbox:
             self.check_grant(kind, type, index)
         return 0
 
-    cdef int check_grant(self, uint16_t kind, str type, int64_t index) except -1:
+    cdef inline int check_grant(self, uint16_t kind, str type, int64_t index) except -1:
         """Raises `Forbidden` where this endpoint may not send what it has just sent: the dispatcher refuses it, too, and
         counts and tells of that."""
-        cdef set may = self._may_publish if kind == SB_EVENT else self._may_send
-        if type in may:
+        if kind == SB_EVENT and type is self._published:
             return 0
-        self._look_at_grant("publish" if kind == SB_EVENT else "request", type, number_of(index))
-        if len(may) >= LOOKED_AT:
-            may.clear()
-        may.add(type)
+        cdef set may = self._may_publish if kind == SB_EVENT else self._may_send
+        if type not in may:
+            self._look_at_grant("publish" if kind == SB_EVENT else "request", type, number_of(index))
+            if len(may) >= LOOKED_AT:
+                may.clear()
+            may.add(type)
+        if kind == SB_EVENT:
+            self._published = type
         return 0
 
     cdef int post_many(self, object items, object timeout) except -1:

@@ -29,13 +29,17 @@ from benchmark.stage import Stage, busy_thread
 
 
 def dispatcher(
-    stage: Stage, bus: str, settings: shmbus.Settings | None = None, busy: bool = False
+    stage: Stage,
+    bus: str,
+    settings: shmbus.Settings | None = None,
+    busy: bool = False,
+    grants: dict[str, shmbus.Grant | None] | None = None,
 ) -> None:
     """An embedded dispatcher; with `busy`, beside a thread that computes in pure Python."""
     with ExitStack() as stack:
         if busy:
             stack.enter_context(busy_thread())
-        stack.enter_context(shmbus.serve(bus, settings=settings))
+        stack.enter_context(shmbus.serve(bus, settings=settings, grants=grants))
         stage.ready()
         stage.wait_until_stopped()
 
