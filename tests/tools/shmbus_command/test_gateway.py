@@ -491,12 +491,12 @@ def test_files_and_pipes_do_as_standard_streams(bus: shmbus.Bus, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_it_ends_when_nobody_reads_any_more_and_with_its_bus(
+def test_it_ends_when_nobody_reads_any_more_at_ctrl_c_and_with_its_bus(
     bus_process: BusProcess, start: Start
 ) -> None:
-    unread, told = (start("gateway", "-b", bus_process.name) for _ in range(2))
-    with shmbus.observe(bus_process.name) as bus:
-        for process in (unread, told):
+    unread, told, stuck = (start("gateway", "-b", bus_process.name) for _ in range(3))
+    with shmbus.attach(bus_process.name) as python, shmbus.observe(bus_process.name) as bus:
+        for process in (unread, told, stuck):
             assert process.stdin is not None
             process.stdin.write('{"op": "attach", "id": 1}\n')
             process.stdin.flush()
@@ -505,6 +505,15 @@ def test_it_ends_when_nobody_reads_any_more_and_with_its_bus(
         assert unread.stdout is not None
         unread.stdout.close()
         assert unread.wait(60) == 141
+        assert stuck.stdin is not None
+        stuck.stdin.write('{"op": "subscribe", "pattern": "a", "overflow": "latest"}\n')
+        stuck.stdin.flush()
+        python.wait_for("a", timeout=60)
+        for _ in range(20):
+            python.publish("a", "x" * 50_000)
+        stuck.send_signal(signal.SIGINT)
+        assert stuck.wait(60) == 0
+        python.close()
         assert [endpoint.pid for endpoint in bus.endpoints()] == [told.pid]
     bus_process.stop()
     assert told.wait(60) == 3

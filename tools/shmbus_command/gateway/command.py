@@ -92,9 +92,10 @@ def gateway(bus: str | None, wait: float | None, path: Path | None, longest: int
     """
     options = Options(bus=running_bus(bus, wait), longest=longest)
     if path is None:
-        _run(_by_streams(options))
+        with usual_end():
+            _run(_by_streams(options))
         return
-    with listen(path) as listener, usual_end():
+    with usual_end(), listen(path) as listener:
         note("gateway", f"bus {options.bus}, on {path}")
         _run(_by_socket(options, listener))
 
