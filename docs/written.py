@@ -75,6 +75,7 @@ _CLASSES: dict[str, type] = {
     "Endpoint": shmbus.Endpoint,
     "Message": shmbus.Message,
     "Subscription": shmbus.Subscription,
+    "Supervisor": shmbus.Supervisor,
     "shmbus.aio.Endpoint": shmbus.aio.Endpoint,
     "shmbus.aio.Stream": shmbus.aio.Stream,
     "shmbus.aio.Subscription": shmbus.aio.Subscription,
@@ -84,6 +85,7 @@ _CLASSES: dict[str, type] = {
 _OF_INSTANCES = {
     "BusView": ["name"],
     "Subscription": ["pattern", "group"],
+    "Supervisor": ["bus"],
     "shmbus.aio.Subscription": ["pattern", "group"],
 }
 """What only an instance has, and the docstring of its class explains."""
@@ -124,6 +126,10 @@ _EXPLAINED = {
     "howto/services.md#see-what-is-offered": "BusView.services",
     "howto/request.md#when-nobody-waits-any-more": "Message.cancelled",
     "howto/share.md#jobs-that-fail": "Message.nack",
+    "howto/supervise.md": "supervise Supervisor.bus",
+    "howto/supervise.md#see-it-and-order": "Supervisor.status Supervisor.start Supervisor.stop "
+    "Supervisor.restart Supervisor.reload Supervisor.logs Supervisor.wait "
+    "Supervisor.wait_started Supervisor.kill Supervisor.close",
 } | {
     f"howto/asyncio.md#{section}": " ".join(f"shmbus.aio.{name}" for name in names.split())
     for section, names in {

@@ -14,7 +14,7 @@ from .shared import green
 if _reason := green.replaced():
     raise ImportError(f"shmbus cannot run here: {_reason}. {green.REMEDY}")
 
-from . import errors, events, fields, views
+from . import errors, events, fields, supervisor, views
 from .bus import Bus, serve
 from .endpoint._kernel import Message
 from .endpoint.attach import attach
@@ -42,11 +42,14 @@ from .errors import (
 from .settings import BatchLimits, Settings
 from .shared.grants import Candidate, Grant
 from .shared.messages import Death, Tap
+from .supervisor.process import Backoff, Process
+from .supervisor.supervisor import Supervisor, supervise
 from .views.discovery import buses
 from .views.observe import BusView, observe
 
 __all__ = [
     "AttachTimeout",
+    "Backoff",
     "BatchLimits",
     "Bus",
     "BusDown",
@@ -64,6 +67,7 @@ __all__ = [
     "NoRoute",
     "NotAccepted",
     "PeerFailed",
+    "Process",
     "QueueFull",
     "RemoteError",
     "RequestTimeout",
@@ -71,6 +75,7 @@ __all__ = [
     "Settings",
     "SetupError",
     "Subscription",
+    "Supervisor",
     "Tap",
     "UsageError",
     "attach",
@@ -80,8 +85,10 @@ __all__ = [
     "events",
     "observe",
     "serve",
+    "supervise",
+    "supervisor",
     "views",
     "within",
 ]
 
-fields.explain(sys.modules[__name__], errors, events, views)
+fields.explain(sys.modules[__name__], errors, events, supervisor, views)

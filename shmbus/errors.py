@@ -603,6 +603,18 @@ class ViewClosed(Disconnected, ValueError):
         return f"this view of bus {self.bus!r} has been closed here. Look anew: shmbus.observe()"
 
 
+class SupervisorClosed(Disconnected):
+    """This process closed the supervisor."""
+
+    bus: str
+
+    def _explain(self) -> str:
+        return (
+            f"the supervisor of bus {self.bus!r} has been closed here, and its processes with it. "
+            "Start them anew: shmbus.supervise()"
+        )
+
+
 # Attaching and serving.
 
 
@@ -1045,6 +1057,34 @@ class NoSuchEndpoint(UsageError, LookupError):
         return (
             f"no endpoint {self.endpoint!r} on bus {self.bus!r}; attached: {there}. "
             f"Name one of those that {self._by.endpoints} lists"
+        )
+
+
+class InvalidProcess(UsageError, ValueError):
+    """A process that cannot be supervised."""
+
+    process: str
+    """Its name."""
+    reason: str
+    remedy: str
+
+    def _explain(self) -> str:
+        return f"process {self.process!r} cannot be supervised: {self.reason}. {self.remedy}"
+
+
+class NoSuchProcess(UsageError, LookupError):
+    """The supervisor has no process of that name."""
+
+    bus: str
+    process: str
+    there: tuple[str, ...] = ()
+    """Those that it has."""
+
+    def _explain(self) -> str:
+        there = ", ".join(self.there) or "none"
+        return (
+            f"the supervisor of bus {self.bus!r} has no process {self.process!r}; it has: {there}. "
+            "Name one of those"
         )
 
 

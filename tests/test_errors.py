@@ -44,6 +44,7 @@ FACTS: dict[str, object] = {
     "theirs": "2",
     "pid": 4711,
     "pids": (4711, 4712),
+    "process": "indexer",
     "running": ("other",),
     "there": ("other",),
     "seconds": 1.25,
@@ -85,12 +86,13 @@ GROUPS: dict[type[BusError], str] = {
     errors.PeerFailed: "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost "
     "InvalidArguments CorrelationCollision Withdrawn TooFewReplies DecodeError InvalidResult "
     "WaitTimeout",
-    errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed",
+    errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed SupervisorClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
-    "NotARequest AlreadyReplied CannotNack NoSuchEndpoint ForkedEndpoint WrongLoop",
+    "NotARequest AlreadyReplied CannotNack NoSuchEndpoint InvalidProcess NoSuchProcess "
+    "ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout Forbidden",  # in no group
 }
 

@@ -741,6 +741,32 @@ def test_an_endpoint_that_is_not_there(bus: shmbus.Bus, attach: Attach) -> None:
         bus.evict("f")
 
 
+def test_a_process_that_cannot_be_supervised(bus: shmbus.Bus) -> None:
+    with provoked(
+        errors.InvalidProcess,
+        "Give one of both",
+        process="index",
+        reason="it has no command and no target",
+        remedy="Give one of both",
+    ):
+        shmbus.supervise([shmbus.Process(name="index")], bus=bus)
+
+
+def test_a_process_that_a_supervisor_does_not_have(bus: shmbus.Bus) -> None:
+    with shmbus.supervise([], bus=bus) as supervisor:
+        with provoked(
+            errors.NoSuchProcess, "Name one of those", bus=bus.name, process="index", there=()
+        ):
+            supervisor.restart("index")
+
+
+def test_a_supervisor_that_was_closed_here(bus: shmbus.Bus) -> None:
+    with shmbus.supervise([], bus=bus) as supervisor:
+        pass
+    with provoked(errors.SupervisorClosed, "shmbus.supervise()", bus=bus.name):
+        supervisor.start("index")
+
+
 def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -> None:
     endpoint = attach("e")
     bus.evict("e")

@@ -39,6 +39,7 @@ def test_an_endpoint_of_a_served_bus_is_attached_with_the_same_arguments() -> No
         "shmbus.host",
         "shmbus.options",
         "shmbus.streams",
+        "shmbus.supervisor",
         "ringbuf",
     ],
 )

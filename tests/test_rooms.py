@@ -22,6 +22,7 @@ PUBLIC = {
     "shmbus.host",
     "shmbus.options",
     "shmbus.streams",
+    "shmbus.supervisor",
     "shmbus.views",
 }
 """What programs may import of the package: these modules, nothing below them."""
@@ -46,6 +47,7 @@ ROOMS = {
     "shmbus.dispatcher": BASE | {"shmbus.shared"},
     "shmbus.bus": BASE | SIDES,
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
+    "shmbus.supervisor": BASE | SIDES | {"shmbus.bus", "shmbus.events"},
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
     "shmbus.testing": BASE | SIDES | {"shmbus.bus", "shmbus.host", "shmbus.aio"},
     "shmbus.options": BASE,
@@ -55,7 +57,7 @@ ROOMS = {
     | {"shmbus.bus", "shmbus.host", "shmbus.options", "shmbus.streams"},
     "shmbus.events": {"shmbus.shared"},
     "shmbus.fields": set(),
-    "shmbus": BASE | SIDES | {"shmbus.bus", "shmbus.events", "shmbus.fields"},
+    "shmbus": BASE | SIDES | {"shmbus.bus", "shmbus.events", "shmbus.fields", "shmbus.supervisor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
     "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus_console", "shmtop"},

@@ -1,1 +1,20 @@
-"""Processes of a bus, started in order, started again where they die, and stopped."""
+"""Processes of a bus, started in order, started again where they die, and stopped.
+
+Public: import from here. Within the package, modules import from the module that defines a name.
+"""
+
+from .control import Control
+from .process import Backoff, Process
+from .status import Line, ProcessEvent, ProcessStatus
+from .supervisor import Supervisor, supervise
+
+__all__ = [
+    "Backoff",
+    "Control",
+    "Line",
+    "Process",
+    "ProcessEvent",
+    "ProcessStatus",
+    "Supervisor",
+    "supervise",
+]

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
+from shmbus import errors
+from shmbus.limits import MAX_NAME
+from shmbus.shared import names, patterns
 from shmbus.shared.grants import Grant
+
+from . import order
+
+SUPERVISOR = "supervisor"
+"""The name of the supervisor's own endpoint, and of its service."""
+
+STAND_IN = ".stand-in"
+"""What the name of the endpoint ends with that stands in for a process that is asleep."""
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,4 +71,89 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     directory: str | None = None
     """In which it runs; None: in that of the supervisor."""
     stop_timeout: float = 5.0
-    """Seconds that it has to end by itself after it was told, and again after SIGTERM."""
+    """Seconds that it has to end by itself after SIGTERM, with which `Endpoint.run` finishes what
+    it has and returns; and again after a second one, which all that it has started get, too. Then
+    they are killed."""
+
+    @property
+    def digest(self) -> str:
+        """Of what counts for a run: whoever has another has to be started anew."""
+        run = (
+            self.command,
+            self.target,
+            sorted(self.environment.items()),
+            self.directory,
+            self.grant,
+            self.endpoints,
+        )
+        return hashlib.blake2b(msgspec.msgpack.encode(run), digest_size=8).hexdigest()
+
+
+def check_processes(processes: Iterable[Process]) -> tuple[Process, ...]:
+    """The processes themselves, if they can be supervised together. Raises `InvalidProcess`."""
+    found = tuple(processes)
+    seen = set[str]()
+    for process in found:
+        if not isinstance(process, Process):
+            raise errors.InvalidProcess(
+                process=repr(process),
+                reason=f"it is of type {type(process).__name__}",
+                remedy="Give shmbus.Process(name=..., command=...)",
+            )
+        _check(process)
+        if process.name in seen:
+            raise _invalid(process, "another has the same name", "Give each a name of its own")
+        seen.add(process.name)
+    needed = order.providers(
+        {process.name: process.needs for process in found},
+        {process.name: process.on for process in found if process.on},
+    )
+    if ring := order.cycle(needed):
+        first = next(process for process in found if process.name == ring[0])
+        raise _invalid(
+            first,
+            f"they wait for each other: {' -> '.join([*ring, ring[0]])}",
+            "Let one of them need less",
+        )
+    return found
+
+
+def _check(process: Process) -> None:
+    try:
+        names.check_endpoint(process.name)
+        patterns.check_type(f"{SUPERVISOR}.output.{process.name}")
+        for pattern in (*process.needs, *process.on):
+            patterns.check_pattern(pattern)
+    except (errors.InvalidName, errors.InvalidType, errors.InvalidPattern) as why:
+        reason, _, remedy = str(why).partition(". ")
+        raise _invalid(process, reason, remedy) from None
+    if process.name == SUPERVISOR:
+        raise _invalid(process, "the supervisor's own endpoint has this name", "Choose another")
+    if bool(process.command) == bool(process.target):
+        given = "both a command and a target" if process.target else "no command and no target"
+        raise _invalid(process, f"it has {given}", "Give one of both")
+    if not isinstance(process.command, tuple):
+        raise _invalid(process, "its command is no tuple", 'Give a tuple, ("python", "a.py")')
+    module, _, function = process.target.partition(":")
+    if process.target and (not module or not function or module == "__main__"):
+        raise _invalid(
+            process,
+            f"{process.target!r} cannot be imported in another interpreter",
+            "Give module:function, of a module that can be imported",
+        )
+    if process.start == "first message":
+        if not process.on:
+            raise _invalid(
+                process,
+                "nothing says which message starts it",
+                "Give on=, patterns that it handles",
+            )
+        if len(process.name + STAND_IN) > MAX_NAME:
+            reason = f"its name is too long for one that stands in for it ({STAND_IN} is added)"
+            raise _invalid(process, reason, "Choose a shorter one")
+    if process.stop_timeout < 0 or not process.backoff.first >= 0 or process.backoff.limit < 0:
+        raise _invalid(process, "a time or a number in it is below 0", "Give 0 or more")
+
+
+def _invalid(process: Process, reason: str, remedy: str) -> errors.InvalidProcess:
+    return errors.InvalidProcess(process=process.name, reason=reason, remedy=remedy)

@@ -1,0 +1,178 @@
+"""A process that runs: started by this supervisor, or adopted from one before it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import NamedTuple
+
+from shmbus.shared import processes
+from shmbus.shared._kernel import monotonic
+from shmbus.views.discovery import VARIABLE as BUS
+
+from . import target
+from .mark import VARIABLE, Mark, Marked
+from .process import Process
+from .sessions import signal_members
+
+PIPE_BYTES = 256 << 10
+"""Of output that may wait for a supervisor, where the system grants so much."""
+
+_SWEEPS = 50  # of a session in which processes are started as fast as they are killed
+
+
+class Exit(NamedTuple):
+    """How a process has ended."""
+
+    code: int | None = None
+    """None: by a signal, or it is not known."""
+    signal: str = ""
+
+    def __str__(self) -> str:
+        if self.signal:
+            return f"ended by {self.signal}"
+        return "it has ended" if self.code is None else f"exited with code {self.code}"
+
+    @property
+    def clean(self) -> bool:
+        """Whether all was well."""
+        return self.code == 0
+
+
+class Child:
+    """One run of a process. Its output can be read at `output`, which whoever reads closes; -1
+    where it is not to be had."""
+
+    def __init__(
+        self, pid: int, start: int, output: int, started: subprocess.Popen[bytes] | None
+    ) -> None:
+        self.pid, self.output = pid, output
+        self.began = monotonic()
+        self.adopted = started is None
+        self._start, self._started = start, started
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except OSError:  # this system has none, or it has ended: `ended` looks
+            self.pidfd = -1
+
+    def ended(self) -> Exit | None:
+        """How it has ended; None while it runs. Once it has, its pid is kept until `reap`, if this
+        process is its parent."""
+        if self.pidfd >= 0:
+            look = select.poll()
+            look.register(self.pidfd, select.POLLIN)
+            if not look.poll(0):
+                return None
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:  # not ours: adopted, or the host has SIGCHLD ignored
+            alive = self.pidfd < 0 and processes.process_alive(self.pid, self._start)
+            return None if alive else Exit()
+        if found is None:
+            return None
+        if found.si_code == os.CLD_EXITED:
+            return Exit(code=found.si_status)
+        return Exit(signal=_name(found.si_status))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        with suppress(OSError):
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, number)
+            elif self.ended() is None:
+                os.kill(self.pid, number)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """Send a signal to all that is in its session."""
+        self.send(number)
+        signal_members(self.pid, number)
+
+    def reap(self) -> bool:
+        """It has ended: end what is left of its session, and let go of its pid. Whether nothing is
+        left."""
+        left = 0
+        for _ in range(_SWEEPS):
+            if not (left := signal_members(self.pid, signal.SIGKILL)):
+                break
+        if self._started is not None:
+            self._started.wait()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        return not left
+
+
+def spawn(process: Process, bus: str) -> Child:
+    """Start it in a session of its own. Raises OSError."""
+    output, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        # The child can read there, too: so there is always a reader, and without a supervisor its
+        # writing waits rather than fails.
+        both = os.open(f"/proc/self/fd/{write}", os.O_RDWR | os.O_CLOEXEC)
+        os.close(write)
+        write = both
+        started = subprocess.Popen(
+            _command(process),
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=write,
+            cwd=process.directory,
+            env=_environment(process, bus, os.fstat(output).st_ino),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(write)
+    os.set_blocking(output, False)
+    return Child(started.pid, processes.start_time(started.pid), output, started)
+
+
+def adopt(found: Marked) -> Child | None:
+    """One that a supervisor before this one has started. None: it has ended meanwhile."""
+    child = Child(found.pid, found.start, _pipe_of(found), None)
+    if processes.process_alive(found.pid, found.start):  # after its pidfd was opened
+        return child
+    for fd in (child.pidfd, child.output):
+        if fd >= 0:
+            os.close(fd)
+    return None
+
+
+def _command(process: Process) -> list[str]:
+    if process.target:
+        return [sys.executable, "-m", target.__name__, process.target]
+    return list(process.command)
+
+
+def _environment(process: Process, bus: str, pipe: int) -> dict[str, str]:
+    mark = Mark(bus, process.name, process.digest, pipe)
+    made = {"PYTHONUNBUFFERED": "1"} | os.environ | process.environment
+    if process.target:
+        made[target.PATH] = os.pathsep.join(sys.path)
+    return made | {BUS: bus, VARIABLE: str(mark)}
+
+
+def _pipe_of(found: Marked) -> int:
+    """Its output, opened once more; -1 where it has turned that elsewhere."""
+    for number in (1, 2):
+        with suppress(OSError):
+            name = f"/proc/{found.pid}/fd/{number}"
+            if os.stat(name).st_ino == found.mark.pipe:
+                return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return -1
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"

@@ -1,0 +1,115 @@
+"""The mark by which a child of a supervisor is known, whichever supervisor started it.
+
+It stands in the environment that the child was started with, as SHMBUS_PROCESS, where Linux shows
+it for as long as the child lives; its children inherit it. So nothing has to be written to a file
+that could be lost or outdated: what lives is what is found.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import NamedTuple, Self
+
+VARIABLE = "SHMBUS_PROCESS"
+
+_FORKED = 0x40  # PF_FORKNOEXEC: it has not executed its program yet
+_MOMENT = 1.0  # seconds for which a new process may be about to execute its program
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Mark(NamedTuple):
+    """What the mark says."""
+
+    bus: str
+    name: str
+    digest: str
+    """Of what was to run: `Process.digest`."""
+    pipe: int
+    """The number of the pipe that its output goes to, by which that is found again."""
+
+    def __str__(self) -> str:
+        return f"{self.bus}:{self.name}:{self.digest}:{self.pipe}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None: it is none of ours."""
+        parts = text.split(":")
+        if len(parts) != 4 or not parts[3].isdecimal():
+            return None
+        return cls(parts[0], parts[1], parts[2], int(parts[3]))
+
+
+class Marked(NamedTuple):
+    """A live process that has a mark."""
+
+    pid: int
+    start: int
+    """When it was started, in clock ticks since boot."""
+    session: int
+    mark: Mark
+
+    @property
+    def leads(self) -> bool:
+        """Whether it leads its session, as what a supervisor starts does."""
+        return self.pid == self.session
+
+
+def mark_of(pid: int) -> Mark | None:
+    """The mark of a process; None where it has none, or it cannot be read."""
+    with suppress(OSError):
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            for entry in file.read().split(b"\0"):
+                if entry.startswith(VARIABLE.encode() + b"="):
+                    return Mark.parse(os.fsdecode(entry.partition(b"=")[2]))
+    return None
+
+
+def marked(bus: str) -> list[Marked]:
+    """All live processes of this user with a mark of that bus, the oldest first.
+
+    A supervisor may have been killed just when it started a child, which has its mark from when it
+    executes its program on. So a process that has not done so yet is waited for, as long as it is
+    that young."""
+    while True:
+        found, young = _look(bus)
+        if not young:
+            return sorted(found, key=lambda one: (one.start, one.pid))
+        time.sleep(0.002)
+
+
+def _look(bus: str) -> tuple[list[Marked], bool]:
+    found, young = [], False
+    now, me = time.clock_gettime(time.CLOCK_BOOTTIME), os.geteuid()
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        with suppress(OSError, IndexError, ValueError):
+            if os.stat(f"/proc/{entry}").st_uid != me:
+                continue
+            fields = stat_of(int(entry))
+            if fields.state in "ZXx":
+                continue
+            mark = mark_of(int(entry))
+            if mark is not None and mark.bus == bus:
+                found.append(Marked(int(entry), fields.start, fields.session, mark))
+            elif fields.flags & _FORKED and now - fields.start / _TICK < _MOMENT:
+                young = True
+    return found, young
+
+
+class Stat(NamedTuple):
+    """Of the line that /proc has of a process."""
+
+    state: str
+    session: int
+    flags: int
+    start: int
+
+
+def stat_of(pid: int) -> Stat:
+    """Raises OSError where there is no such process."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        fields = file.read(1024).rpartition(b")")[2].split()
+    return Stat(fields[0].decode(), int(fields[3]), int(fields[6]), int(fields[19]))

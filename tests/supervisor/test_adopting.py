@@ -1,0 +1,115 @@
+"""A supervisor that was killed and is started again: its processes go on, and none is doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+import shmbus
+from shmbus.supervisor import Line
+from shmbus.supervisor.mark import marked
+from shmbus.testing import eventually, start_python
+from tests.supervisor.conftest import Supervise, handler, of, shell
+
+HOST = """
+    import sys, shmbus
+    from tests.supervisor.conftest import handler, shell
+    processes = [
+        handler("echo"),
+        shell("talks", "read -r x; echo one; while :; do sleep 0.01; done"),
+        shell("changed", "sleep 1000"),
+        shell("gone", "sleep 1000 & sleep 1000"),
+    ]
+    with shmbus.supervise(processes, bus=sys.argv[1]) as supervisor:
+        with supervisor.bus.attach("client") as client:
+            client.wait_for("echo", timeout=30)
+            supervisor.wait_started(30)
+            print(client.request("echo").payload, flush=True)
+        supervisor.wait()
+"""
+
+
+@pytest.mark.smoke
+def test_what_lives_is_adopted_and_goes_on(
+    supervise: Supervise, bus_name: str, lines: list[Line]
+) -> None:
+    with start_python(HOST, bus_name) as host:
+        pid = int(host.line())
+        before = {one.mark.name: one.pid for one in marked(bus_name) if one.leads}
+        host.kill()
+    supervisor = supervise(
+        handler("echo"),
+        shell("talks", "read -r x; echo one; while :; do sleep 0.01; done"),
+        shell("changed", "sleep 1001"),
+    )
+    with supervisor.bus.attach("client") as client:
+        retry = shmbus.Retry(attempts=500)
+        assert client.request("echo", timeout=30, retry=retry).payload == pid
+    assert supervisor.wait_started(timeout=30)
+    status = {each.name: each for each in supervisor.status()}
+    assert status["echo"].adopted
+    assert status["talks"].pid == before["talks"]
+    assert not status["changed"].adopted  # it is another one than it was
+    eventually(lambda: [each.name for each in supervisor.status()] == ["echo", "talks", "changed"])
+    alive = marked(bus_name)
+    assert {one.pid for one in alive if one.leads} == pids(supervisor)
+    assert "gone" not in {one.mark.name for one in alive}
+
+    os.kill(pid, signal.SIGKILL)  # an adopted one is looked after as any other
+    eventually(lambda: of(supervisor, "echo").restarts == 1)
+
+
+def pids(supervisor: shmbus.Supervisor) -> set[int | None]:
+    return {each.pid for each in supervisor.status()}
+
+
+def test_output_waits_for_the_next_supervisor(
+    supervise: Supervise, bus_name: str, lines: list[Line]
+) -> None:
+    script = "while :; do echo tick; sleep 0.005; done"
+    host = f"""
+        import sys, shmbus
+        from tests.supervisor.conftest import shell
+        with shmbus.supervise([shell("clock", {script!r})], bus=sys.argv[1]) as supervisor:
+            supervisor.wait_started()
+            print("up", flush=True)
+            supervisor.wait()
+    """
+    with start_python(host, bus_name) as program:
+        program.line()
+        program.kill()
+    supervisor = supervise(shell("clock", script))
+    assert supervisor.wait_started(timeout=30)
+    assert of(supervisor, "clock").adopted
+    eventually(lambda: "tick" in [line.text for line in lines])
+
+
+def test_what_a_dead_child_has_left_is_ended(supervise: Supervise, bus_name: str) -> None:
+    host = """
+        import sys, shmbus
+        from tests.supervisor.conftest import shell
+        script = "sleep 1000 & sleep 1000"
+        with shmbus.supervise([shell("parent", script)], bus=sys.argv[1]) as supervisor:
+            supervisor.wait_started()
+            print("up", flush=True)
+            supervisor.wait()
+    """
+    with start_python(host, bus_name) as program:
+        program.line()
+        eventually(lambda: len(marked(bus_name)) == 3)
+        before = marked(bus_name)
+        program.kill()
+    os.kill(next(one.pid for one in before if one.leads), signal.SIGKILL)
+    supervisor = supervise(shell("parent", "sleep 1000 & sleep 1000"))
+    assert supervisor.wait_started(timeout=30)
+    eventually(lambda: len(marked(bus_name)) == 3)
+    assert not {one.pid for one in marked(bus_name)} & {one.pid for one in before}
+
+
+def test_a_bus_has_one_supervisor(bus: shmbus.Bus, supervise: Supervise) -> None:
+    supervise(shell("one", "sleep 1000"), bus=bus)
+    with pytest.raises(shmbus.errors.NameTaken):
+        supervise(bus=bus)
+    eventually(lambda: [one.leads for one in marked(bus.name)].count(True) == 1)
