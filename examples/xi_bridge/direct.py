@@ -1,0 +1,103 @@
+"""A front-end without a bus: it has a core of its own, and one view of it.
+
+It is what :class:`~xi_bridge.front_end.FrontEnd` is on a bus, without anybody to share the view
+with, and without what outlives a death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from .core import COMMAND
+from .core_process import CoreProcess
+from .lines import LineCache
+from .positions import Position
+from .rpc import Malformed, RpcError
+
+PATIENCE = 5.0
+"""Seconds in which the core is to answer."""
+ALL = 1 << 30
+"""More lines than any file has."""
+
+
+class Direct:
+    """A file in a core of its own; use it in `async with`."""
+
+    def __init__(self, path: str | None = None, command: Sequence[str] = COMMAND) -> None:
+        self.path = path
+        self.author = ""
+        self.view = ""
+        self.cache = LineCache()
+        self.carets: dict[str, list[Position]] = {}
+        self.styles: list[Any] = []
+        self.on_change: Callable[[], object] = lambda: None
+        """Called after each update."""
+        self.alerts: list[str] = []
+        self._command = command
+
+    async def __aenter__(self) -> Self:
+        self._core = await CoreProcess.start(self._command, self)
+        self._core.notify("client_started", {})
+        file = {} if self.path is None else {"file_path": self.path}
+        self.view = await self._core.request("new_view", file, PATIENCE)
+        self.press("scroll", [0, ALL])
+        await self.flush()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._core.close()
+
+    def press(self, method: str, params: Any = None) -> None:
+        """Do an edit that has no answer."""
+        self._core.notify("edit", self._edit(method, params))
+
+    async def flush(self) -> None:
+        """Wait until the core has done what it was told."""
+        await self._core.request("get_config", {"view_id": self.view}, PATIENCE)
+
+    async def click(self, line: int, column: int) -> None:
+        to = {"select": {"granularity": "point", "multi": False}}
+        self.press("gesture", {"line": line, "col": column, "ty": to})
+
+    async def do(self, method: str, params: Any = None) -> Any:
+        """Do an edit that has an answer, such as `copy`."""
+        return await self._core.request("edit", self._edit(method, params), PATIENCE)
+
+    async def save(self, path: str | None = None) -> None:
+        """Raises `OSError` where it could not be saved, with what the core said."""
+        self.alerts.clear()
+        self._core.notify("save", {"view_id": self.view, "file_path": path or self.path})
+        await self.flush()
+        if self.alerts:
+            raise OSError(self.alerts[0])
+
+    def _edit(self, method: str, params: Any) -> dict[str, Any]:
+        return {"view_id": self.view, "method": method, "params": {} if params is None else params}
+
+    # What the core says --------------------------------------------------------------------------
+
+    def notified(self, core: CoreProcess, method: str, params: Any) -> None:
+        if method == "update":
+            self.cache.apply(params["update"])
+            ranges = self.cache.annotations[0]["ranges"]
+            self.carets = {self.author: [Position(*ends[2:]) for ends in ranges]}
+            self.on_change()
+        elif method == "def_style":
+            self.styles.append(params)
+        elif method == "alert":
+            self.alerts.append(params["msg"])
+
+    def requested(self, core: CoreProcess, id: int, method: str, params: Any) -> None:
+        if method != "measure_width":
+            raise RpcError(-32601, f"no front-end answers {method!r}")
+        core.peer.answer(id, [[float(len(text)) for text in of["strings"]] for of in params])
+
+    def malformed(self, core: CoreProcess, error: Malformed) -> None:
+        core.kill(f"malformed line: {error}")

@@ -1,0 +1,129 @@
+"""A small editor in a terminal, for a person: `python -m xi_bridge.editor BUS FILE`.
+
+It is one more front-end of the view that others have, too, and shows where they are. `--alone`
+starts a core for this editor, without a bus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Static
+
+import shmbus.aio
+from shmbus import BusError, Message
+from xi_bridge.direct import Direct
+from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.sheet import Front, Sheet
+
+
+class Editor(App[None]):
+    """Types into a front-end's view."""
+
+    CSS = """
+    Static { height: 1; background: $panel; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "save", "save", priority=True),
+        Binding("ctrl+c", "copy", "copy", priority=True),
+        Binding("ctrl+x", "cut", "cut", priority=True),
+        Binding("ctrl+v", "paste", "paste", priority=True),
+    ]
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(self, front: Front, name: str) -> None:
+        super().__init__()
+        self.front = front
+        self.core = "core up"
+        """How the core is."""
+        self._name = name
+
+    def compose(self) -> ComposeResult:
+        yield Sheet(self.front)
+        yield Static(markup=False)
+
+    def on_mount(self) -> None:
+        self.front.on_change = self.changed
+        self.changed()
+        self.query_one(Sheet).focus()
+
+    def changed(self) -> None:
+        """Show what the front-end has now."""
+        self.query_one(Sheet).changed()
+        self.query_one(Static).update(self.status)
+
+    @property
+    def status(self) -> str:
+        """The line at the foot: file, place, state of file and core, and who else is here."""
+        sheet = self.query_one(Sheet)
+        caret = sheet.caret
+        place = "" if caret is None else f"{caret.line + 1}:{caret.column + 1}"
+        saved = "saved" if self.front.cache.pristine else "modified"
+        others = [f"{name} at {at[-1].line + 1}" for name, at in sheet.others().items() if at]
+        return "  ".join(part for part in (self._name, place, saved, self.core, *others) if part)
+
+    def tell_core(self, state: str) -> None:
+        self.core = state
+        self.query_one(Static).update(self.status)
+
+    async def action_save(self) -> None:
+        try:
+            await self.front.save()
+        except (BusError, OSError) as error:
+            self.notify(str(error), severity="error", markup=False)
+
+    async def action_copy(self) -> None:
+        self.copy_to_clipboard(await self.front.do("copy") or self.clipboard)
+
+    async def action_cut(self) -> None:
+        self.copy_to_clipboard(await self.front.do("cut") or self.clipboard)
+
+    def action_paste(self) -> None:
+        self.front.press("paste", {"chars": self.clipboard})
+
+
+async def on_bus(bus: str, path: str) -> None:
+    """Edit a file of which a host on that bus has the view."""
+    async with shmbus.aio.attach(bus, name=f"editor-{os.getpid()}") as ep:
+        view = await open_view(ep, path)
+        async with FrontEnd(ep, view) as front:
+            editor = Editor(front, Path(path).name)
+
+            async def told(message: Message) -> None:
+                if message.type == "xi.core.up":
+                    editor.tell_core("core up")
+                elif message.type == "xi.core.down":
+                    editor.tell_core(f"core down: {message.payload['reason'].splitlines()[0]}")
+
+            await ep.subscribe("xi.core.*", told)
+            await editor.run_async()
+
+
+async def alone(path: str) -> None:
+    async with Direct(path) as front:
+        await Editor(front, Path(path).name).run_async()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m xi_bridge.editor", description=__doc__)
+    parser.add_argument("bus", nargs="?", help="name of the bus")
+    parser.add_argument("file")
+    parser.add_argument("--alone", action="store_true", help="with a core of its own, and no bus")
+    options = parser.parse_args()
+    if options.alone == (options.bus is not None):
+        parser.error("say the name of a bus, or --alone")
+    asyncio.run(alone(options.file) if options.alone else on_bus(options.bus, options.file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The editor for a person: what is typed in the terminal is in the core, and conversely."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("textual")
+
+from textual.pilot import Pilot
+from textual.widgets import Static
+from xi_bridge.core import COMMAND
+from xi_bridge.direct import Direct
+from xi_bridge.editor import Editor
+from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.host import Host
+from xi_bridge.positions import Position
+from xi_bridge.row import Row
+from xi_bridge.sheet import Sheet
+
+import shmbus
+from shmbus.testing import TIMEOUT, run_async
+from shmbus.testing.fixtures import AioAttach
+
+Use = Callable[[Editor, Pilot[None]], Awaitable[None]]
+
+
+def edit(path: Path, use: Use) -> None:
+    """The editor with that file, in a core of its own."""
+
+    async def run() -> None:
+        async with Direct(str(path)) as front:
+            editor = Editor(front, path.name)
+            async with editor.run_test(size=(60, 8), notifications=True) as pilot:
+                await use(editor, pilot)
+
+    asyncio.run(run())
+
+
+async def settle(editor: Editor, pilot: Pilot[None]) -> None:
+    """Until the core has done what was typed, and it is shown."""
+    await editor.front.flush()
+    await pilot.pause()
+
+
+def shown(editor: Editor) -> list[str]:
+    """The lines on the screen, without their numbers."""
+    sheet = editor.query_one(Sheet)
+    return [sheet.render_line(y).text[6:].rstrip() for y in range(sheet.size.height)]
+
+
+def status(editor: Editor) -> str:
+    return str(editor.query_one(Static).content)
+
+
+@pytest.mark.smoke
+def test_what_a_person_types_is_shown_saved_and_undone(tmp_path: Path) -> None:
+    file = tmp_path / "hello.txt"
+    file.write_text("world\n")
+
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        await pilot.press("H", "i", "enter", "ctrl+end")
+        await settle(editor, pilot)
+        assert shown(editor)[:3] == ["Hi", "world", ""]
+        assert re.fullmatch(r"hello\.txt  3:1  modified  core up", status(editor))
+        await pilot.press("ctrl+s")
+        await settle(editor, pilot)
+        assert file.read_text() == "Hi\nworld\n"
+        assert "saved" in status(editor)
+        await pilot.press("ctrl+z", "ctrl+z")
+        await settle(editor, pilot)
+        assert shown(editor)[:2] == ["world", ""]
+        editor.tell_core("core down")
+        assert "core down" in status(editor)
+
+    edit(file, use)
+
+
+def test_copy_cut_and_paste_go_through_the_core(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one two")
+
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        await pilot.press("ctrl+shift+right", "ctrl+c", "ctrl+x", "ctrl+end", "ctrl+v", "ctrl+v")
+        await settle(editor, pilot)
+        assert shown(editor)[0] == " twooneone"
+
+    edit(file, use)
+
+
+def test_a_click_goes_to_the_character_under_it_and_the_caret_stays_in_sight(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("\tä漢x\n" + "line\n" * 50)
+
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        await pilot.click(Sheet, offset=(6 + 7, 0))
+        await settle(editor, pilot)
+        assert editor.query_one(Sheet).caret == (0, 6)
+        await pilot.press("-", "ctrl+end")
+        await settle(editor, pilot)
+        assert file.read_text().count("line") == 50
+        assert shown(editor)[:2] == ["line", "line"]
+        await pilot.press("ctrl+home")
+        await settle(editor, pilot)
+        assert shown(editor)[0] == "    ä漢-x"
+
+    edit(file, use)
+
+
+def test_where_others_are_is_shown_beside_ones_own_caret(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one\ntwo\n")
+
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        editor.front.carets["indexer"] = [Position(1, 2)]
+        editor.changed()
+        assert "indexer at 2" in status(editor)
+        strip = editor.query_one(Sheet).render_line(1)
+        assert [s.text for s in strip if s.style and s.style.bgcolor] == ["o"]
+        own = editor.query_one(Sheet).render_line(0)
+        assert [s.text for s in own if s.style and s.style.reverse] == ["o"]
+
+    edit(file, use)
+
+
+def test_a_save_that_fails_is_told_and_the_editor_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        folder.rmdir()
+        await pilot.press("a", "ctrl+s")
+        await settle(editor, pilot)
+        assert "modified" in status(editor)
+        async with asyncio.timeout(TIMEOUT):
+            while not editor.screen.query("Toast"):
+                await pilot.pause()
+
+    edit(folder / "file", use)
+
+
+def test_on_a_bus_it_shares_the_view_with_other_front_ends(
+    bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("one\ntwo\n")
+
+    @run_async
+    async def main() -> None:
+        async with aio_attach("xi") as serving, aio_attach("ann") as ann, aio_attach("bob") as bob:
+            host = asyncio.create_task(Host(serving, tmp_path / "state", COMMAND).run())
+            view = await open_view(ann, str(file))
+            async with FrontEnd(ann, view) as front, FrontEnd(bob, view) as other:
+                editor = Editor(front, file.name)
+                async with editor.run_test(size=(60, 8)) as pilot:
+                    await pilot.press("A", "down")
+                    await settle(editor, pilot)
+                    await other.click(2, 0)
+                    other.type("three")
+                    await front.until(
+                        lambda: front.text == other.text == "Aone\ntwo\nthree", TIMEOUT
+                    )
+                    await pilot.pause()
+                    assert shown(editor)[:3] == ["Aone", "two", "three"]
+                    assert "bob" in status(editor)
+                    assert editor.query_one(Sheet).caret == (1, 1)
+            host.cancel()
+            await asyncio.wait([host])
+
+
+def test_bytes_characters_and_cells_of_a_row_are_told_apart() -> None:
+    row = Row.of("\tä漢x\x07\n")
+    assert row.shown == "    ä漢x·"
+    assert [row.cell(byte) for byte in (0, 1, 3, 6, 7)] == [0, 4, 5, 7, 8]
+    assert [row.index(byte) for byte in (0, 1, 3, 6, 7)] == [0, 4, 5, 6, 7]
+    assert [row.byte(cell) for cell in (0, 3, 4, 5, 6, 7, 99)] == [0, 0, 1, 3, 3, 6, 8]
