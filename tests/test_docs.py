@@ -2,10 +2,10 @@
 
 A Python block on a page is a program, whole: whoever pastes it alone can run it. What it prints
 stands behind `print` as a comment, where that is always the same. A block with a title is a file,
-which a `console` block runs. That is a terminal: its commands are run, and must print what is shown
-(a number may be another number, `...` is anything). The last command may go on running; a later
-block of the same terminal shows what it has printed since, or what it does at `^C`. The bus is
-always called symphony there; here it has a name of its own.
+which a `console` block runs, or which a file of `toml` names. `console` is a terminal: its commands
+are run, and must print what is shown (a number may be another number, `...` is anything). The last
+command may go on running; a later block of the same terminal shows what it has printed since, or
+what it does at `^C`. The bus is always called symphony there; here it has a name of its own.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def test_the_terminals_on_a_page_show_what_happens(
     try:
         for block in blocks(page):
             text = block.text.replace("symphony", bus_name)
-            if block.language == "python" and block.title:
+            if block.language in ("python", "toml") and block.title:
                 (tmp_path / block.title).write_text(text)
             elif block.language == "console":
                 log = tmp_path / f".terminal-{len(terminals)}"
@@ -226,7 +226,8 @@ def test_all_python_on_a_page_is_run(page: Path) -> None:
     fences = re.findall(r"^ *```(?:python|py|pycon)\b", text, re.MULTILINE)
     assert len(fences) == len([b for b in blocks(page) if b.language == "python"])
     assert "<!-- python" not in text  # what readers cannot see, they cannot paste
-    named = {word for b in blocks(page) if b.language == "console" for word in b.text.split()}
+    run = [b.text for b in blocks(page) if b.language in ("console", "toml")]
+    named = {word for text in run for word in re.split(r'[\s"]+', text)}
     for block in blocks(page):
         assert not block.title or block.title in named or block.language != "python", block.title
 

@@ -4,7 +4,7 @@ Public: import from here. Within the package, modules import from the module tha
 """
 
 from .control import Control
-from .process import Backoff, Process
+from .process import Backoff, Process, check_processes
 from .status import Line, ProcessEvent, ProcessStatus
 from .supervisor import Supervisor, supervise
 
@@ -16,5 +16,6 @@ __all__ = [
     "ProcessEvent",
     "ProcessStatus",
     "Supervisor",
+    "check_processes",
     "supervise",
 ]

@@ -32,6 +32,10 @@ COMMANDS = {
     "wait": "wait:wait",
     "demo": "demo.command:demo",
     "serve": "serve:serve",
+    "up": "up.command:up",
+    "restart": "up.controls:restart",
+    "reload": "up.controls:reload",
+    "logs": "up.controls:logs",
 }
 """Where each command is; imported only when it is used, so that completion is quick."""
 

@@ -28,7 +28,8 @@ Exit codes:
   2    bad command line: also a name, type, pattern or setting that cannot be one
   3    no such bus: none runs, several do, or it is dead or of another version
   4    timed out
-  130  interrupted by Ctrl-C, 143 by SIGTERM; serve, sub, tap, types, reply and top end so with 0
+  130  interrupted by Ctrl-C, 143 by SIGTERM; serve, up, sub, tap, types, reply, logs -f and top end
+       so with 0
   141  the reader of its output closed the pipe
 
 \b

@@ -34,10 +34,13 @@ ON_A_BUS = {
     "gateway": ["-b", "BUS"],
     "get": ["-b", "BUS", "a"],
     "health": ["BUS"],
+    "logs": ["-b", "BUS"],
     "ls": ["BUS"],
     "pub": ["-b", "BUS", "a"],
+    "reload": ["-b", "BUS"],
     "reply": ["-b", "BUS", "a"],
     "request": ["-b", "BUS", "a"],
+    "restart": ["-b", "BUS", "a"],
     "route": ["-b", "BUS", "a"],
     "send": ["-b", "BUS", "a"],
     "sub": ["-b", "BUS"],
@@ -49,7 +52,7 @@ ON_A_BUS = {
 }
 """How each command that needs a running bus is given one."""
 
-OTHERS = {"bench", "completion", "demo", "doctor", "resend", "serve"}
+OTHERS = {"bench", "completion", "demo", "doctor", "resend", "serve", "up"}
 
 
 def test_every_command_is_in_one_of_the_tables() -> None:
@@ -79,6 +82,8 @@ def test_a_missing_bus_ends_any_command_with_3_and_a_name_that_is_none_with_2(
     [
         ["serve", "a:b"],
         ["serve", "x", "--in-bytes", "5"],
+        ["up"],
+        ["up", "/nowhere.toml"],
         ["serve", "x", "--stall-after", "0"],
         ["doctor", "a:b"],
         ["completion", "ksh"],

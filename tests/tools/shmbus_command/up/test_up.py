@@ -1,0 +1,281 @@
+"""`shmbus up FILE` as a process: signals, systemd, containers, and its own death."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import shmbus
+from shmbus.supervisor import Control, ProcessStatus
+from shmbus.testing import eventually, in_shm
+from tests.tools.shmbus_command.conftest import COMMAND, Ran, Start
+
+Command = Callable[..., Ran]
+
+WEB = """
+[process.web]
+command = "sh -c 'echo ready; exec sleep 600'"
+"""
+DEAF = """
+[process.deaf]
+command = "sh -c 'trap : TERM; echo deaf; while :; do sleep 600; done'"
+stop_timeout = 600
+"""
+
+
+def file(folder: Path, bus: str, text: str) -> Path:
+    path = folder / "up.toml"
+    path.write_text(f'[bus]\nname = "{bus}"\n{text}')
+    return path
+
+
+def lines_until(process: subprocess.Popen[str], wanted: str, *, err: bool = False) -> list[str]:
+    """What it prints, up to the line with this text."""
+    stream = process.stderr if err else process.stdout
+    assert stream is not None
+    found: list[str] = []
+    while not found or wanted not in found[-1]:
+        found.append(stream.readline())
+        assert found[-1], f"it has ended before {wanted!r}: {found}"
+    return found
+
+
+def status(bus: str) -> list[ProcessStatus]:
+    with shmbus.attach(bus, timeout=60) as guest:
+        return guest.client(Control, "supervisor").status()
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_and_leaves_nothing(
+    number: signal.Signals, bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    with start("up", file(tmp_path, bus_name, WEB)) as process:
+        assert lines_until(process, "ready") == ["web | ready\n"]
+        (web,) = status(bus_name)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert web.pid is not None
+    assert gone(web.pid)
+    assert in_shm(bus_name) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_waited_for_and_a_second_one_kills_that(
+    bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    with start("up", file(tmp_path, bus_name, DEAF)) as process:
+        lines_until(process, "deaf")
+        process.send_signal(signal.SIGINT)
+        lines_until(process, "stopping deaf (Ctrl-C again kills)", err=True)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert in_shm(bus_name) == []
+
+
+@pytest.mark.slow
+def test_sighup_reads_the_file_again_and_one_that_cannot_be_used_changes_nothing(
+    bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    path = file(tmp_path, bus_name, WEB)
+    with start("up", path) as process:
+        lines_until(process, "web | ready")
+        (before,) = status(bus_name)
+        path.write_text("[bus")
+        process.send_signal(signal.SIGHUP)
+        lines_until(process, f"all stays as it was: {path}:", err=True)
+        file(tmp_path, bus_name, WEB + WEB.replace("web", "mail"))
+        process.send_signal(signal.SIGHUP)
+        lines_until(process, "mail | ready")
+        web, mail = status(bus_name)
+        assert (web.pid, mail.state) == (before.pid, "running")
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_systemd_is_told_when_all_runs_when_it_is_loaded_again_and_when_it_stops(
+    bus_name: str, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+
+        def told(wanted: str) -> str:
+            while wanted not in (text := systemd.recv(4096).decode()):
+                pass
+            return text
+
+        with start("up", file(tmp_path, bus_name, WEB)) as process:
+            assert told("READY=1") == "READY=1\nSTATUS=1 running"
+            (web,) = status(bus_name)
+            environment = Path(f"/proc/{web.pid}/environ").read_bytes()
+            assert b"NOTIFY_SOCKET" not in environment
+            assert told("WATCHDOG=1")
+            process.send_signal(signal.SIGHUP)
+            assert told("RELOADING=1\nMONOTONIC_USEC=")
+            assert told("READY=1")
+            process.terminate()
+            assert told("STOPPING=1")
+            process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_has_the_same_processes(
+    bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    path = file(tmp_path, bus_name, WEB)
+    with start("up", path) as killed:
+        lines_until(killed, "ready")
+        (before,) = status(bus_name)
+        killed.kill()
+    with start("up", path) as process:
+        lines_until(process, "adopted", err=True)
+        (after,) = status(bus_name)
+        assert (after.pid, after.adopted, after.state) == (before.pid, True, "running")
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_it_ends_when_nothing_is_left_to_run(bus_name: str, tmp_path: Path, start: Start) -> None:
+    once = '[process.once]\ncommand = "sh -c \'echo done\'"\nrestart = "never"\n'
+    with start("up", file(tmp_path, bus_name, once)) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "once | done\n")
+    assert "nothing is left to run: 1 ended" in err
+    fails = '[process.fails]\ncommand = "false"\nbackoff = { limit = 0 }\n'
+    with start("up", file(tmp_path, bus_name, fails)) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "nothing is left to run: 1 failed (fails)" in err
+
+
+@pytest.mark.slow
+def test_what_they_print_goes_to_files(bus_name: str, tmp_path: Path, start: Start) -> None:
+    output = '[output]\ndirectory = "logs"\n'
+    with start("up", file(tmp_path, bus_name, WEB + output)) as process:
+        log = tmp_path / "logs" / "web.log"
+        eventually(lambda: log.exists() and log.read_text() == "ready\n")
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    assert out == ""
+
+
+LEAVES = """
+[process.leaves]
+command = "sh -c '(setsid sleep 0.01 &) ; setsid sleep 600 & echo $!; exec sleep 600'"
+"""
+
+
+@pytest.mark.slow
+def test_what_a_process_leaves_in_a_session_of_its_own_ends_with_the_last(
+    bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    with start("up", file(tmp_path, bus_name, LEAVES)) as process:
+        (line,) = lines_until(process, "leaves |")
+        left = int(line.split()[-1])
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert gone(left)
+
+
+CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.mark.slow
+def test_as_the_first_process_of_a_container_it_reaps_and_stops_in_order(
+    bus_name: str, tmp_path: Path, start: Start
+) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"]).returncode:
+        pytest.skip("this machine lets nobody make a pid namespace")
+    up = file(tmp_path, bus_name, LEAVES)
+    with start("up", up, command=[*CONTAINER, *COMMAND]) as process:
+        lines_until(process, "leaves |")
+        (first,) = children(process.pid)
+        eventually(lambda: "Z" in map(state, children(first)))  # nobody else would reap it
+        eventually(lambda: "Z" not in map(state, children(first)))
+        os.kill(first, signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert in_shm(bus_name) == []
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return list(map(int, text.split()))
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+# Without running anything ------------------------------------------------------------------------
+
+
+def test_check_says_what_would_be_started_and_when(tmp_path: Path, shmbus_command: Command) -> None:
+    text = WEB + (
+        '[process.index]\ntarget = "index:run"\nneeds = ["db.*"]\nrestart = "never"\n'
+        '[process.db]\ncommand = ["db", "a b"]\nstart = "first message"\non = ["db.get"]\n'
+    )
+    ran = shmbus_command("up", "--check", file(tmp_path, "symphony", text))
+    assert ran.code == 0
+    assert [line.split(maxsplit=1) for line in ran.lines[1:]] == [
+        ["NAME", "STARTED                          AGAIN   WHAT"],
+        ["web", "at once                          always  sh -c 'echo ready; exec sleep 600'"],
+        ["index", "after db.*                       never   index:run"],
+        ["db", "by the first message for db.get  always  db 'a b'"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no process is named"),
+        (WEB + "need = []", "[process.web] has no key 'need': perhaps needs"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_bad_command_line(
+    tmp_path: Path, shmbus_command: Command, text: str, told: str
+) -> None:
+    path = file(tmp_path, "symphony", text)
+    for arguments in (["up", path], ["up", path, "--check"], ["up", path, "--status"]):
+        ran = shmbus_command(*arguments)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert f"{path}: " in ran.err
+        assert told in ran.err
+
+
+def test_a_file_has_to_be_named_and_names_the_bus(
+    tmp_path: Path, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shmbus_command("up").code == 2
+    assert "name the FILE" in shmbus_command("up").err
+    ran = shmbus_command("up", file(tmp_path, "symphony", WEB), "--check", "-b", "other")
+    assert (ran.code, "the FILE names the bus" in ran.err) == (2, True)
+    monkeypatch.setenv("SHMBUS_BUS", "other")  # for the other commands of this shell
+    assert shmbus_command("up", file(tmp_path, "symphony", WEB), "--check").code == 0

@@ -1,0 +1,183 @@
+"""A bus and its processes while they run: what the main thread does until they have stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
+
+from shmbus_console.output import note
+
+from shmbus import BusError, Process, Supervisor, supervise
+from shmbus.errors import SupervisorClosed
+
+from .file import File, Unfit, read
+from .notify import Notifier
+from .orphans import Orphans, adopt
+from .printed import ToFiles, ToTerminal
+from .signals import queued
+from .status import summary
+
+_TICK = 1.0
+"""Seconds between looks at what nobody tells of: orphans, the watchdog."""
+
+_HAPPENED = 0
+"""Beside the signals in the queue: all is started, or has stopped."""
+
+
+def run(path: Path, file: File) -> bool:
+    """Run until a signal comes, or no process is left that would run again. Whether none has
+    failed."""
+    notifier = Notifier(os.environ)
+    adopt()
+    printed = (
+        ToTerminal([process.name for process in file.processes])
+        if file.output is None
+        else ToFiles(file.output)
+    )
+    with told(), queued() as came:
+        supervisor = supervise(
+            file.processes,
+            bus=file.bus,
+            settings=file.settings,
+            output=printed,
+            source=Source(path, file, notifier),
+        )
+        orphans = Orphans(lambda: [one.pid for one in supervisor.status() if one.pid is not None])
+        try:
+            _tell_when_started(supervisor, came)
+            return _look_after(supervisor, came, notifier, orphans)
+        finally:
+            _stop(supervisor, came, notifier)
+            orphans.end()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What is logged of the processes is told, in a thread of its own: where nobody reads that, the
+    processes are looked after all the same."""
+    log, records = logging.getLogger("shmbus"), queue.SimpleQueue[logging.LogRecord]()
+    log.addHandler(QueueHandler(records))
+    log.setLevel(logging.INFO)
+    telling = QueueListener(records, _Told())
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.stop()
+
+
+class _Told(logging.Handler):
+    """Lines for people."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note("up", record.getMessage())
+
+
+class Source:
+    """The processes of the file, read anew. What else it says takes effect at the next start."""
+
+    def __init__(self, path: Path, file: File, notifier: Notifier) -> None:
+        self._path, self._file, self._notifier = path, file, notifier
+
+    def __call__(self) -> Iterable[Process]:
+        self._notifier.reloading()
+        try:
+            file = read(self._path)
+        finally:
+            self._notifier.reloaded()
+        was = self._file
+        if (file.bus, file.settings, file.output) != (was.bus, was.settings, was.output):
+            note("up", f"{self._path}: [bus] and [output] are read at the next start alone")
+        return file.processes
+
+
+def _tell_when_started(supervisor: Supervisor, came: queue.SimpleQueue[int]) -> None:
+    def wait() -> None:
+        with contextlib.suppress(SupervisorClosed):
+            supervisor.wait_started()
+            came.put(_HAPPENED)
+
+    threading.Thread(target=wait, name="shmbus up: start", daemon=True).start()
+
+
+def _look_after(
+    supervisor: Supervisor,
+    came: queue.SimpleQueue[int],
+    notifier: Notifier,
+    orphans: Orphans,
+) -> bool:
+    """Until a signal ends it or nothing is left to do. Whether none has failed."""
+    tick = min(_TICK, (notifier.watchdog or _TICK) / 2)
+    started = False
+    while True:
+        number = _next(came, tick)
+        if number == signal.SIGHUP:
+            _reload(supervisor)
+        elif number in (signal.SIGINT, signal.SIGTERM):
+            return True
+        orphans.reap()
+        found = supervisor.status()
+        if number == _HAPPENED and not started:
+            started = True
+            notifier.ready(summary(found))
+        notifier.status(summary(found))
+        notifier.alive()
+        if all(one.state in ("ended", "failed") for one in found):
+            note("up", f"nothing is left to run: {summary(found)}")
+            return all(one.state == "ended" for one in found)
+
+
+def _next(came: queue.SimpleQueue[int], seconds: float) -> int | None:
+    try:
+        return came.get(timeout=seconds)
+    except queue.Empty:
+        return None
+
+
+def _reload(supervisor: Supervisor) -> None:
+    try:
+        supervisor.reload()
+    except (Unfit, OSError, BusError) as problem:
+        note("up", f"all stays as it was: {problem}")
+
+
+def _stop(supervisor: Supervisor, came: queue.SimpleQueue[int], notifier: Notifier) -> None:
+    """Stop all in order; at one more signal, kill what is left."""
+    notifier.stopping()
+
+    def close() -> None:
+        try:
+            supervisor.close()
+        finally:
+            came.put(_HAPPENED)
+
+    closing = threading.Thread(target=close, name="shmbus up: stop", daemon=True)
+    closing.start()
+    told: list[str] = []
+    while closing.is_alive():
+        number = _next(came, 0.2)
+        if number in (signal.SIGINT, signal.SIGTERM):
+            note("up", "killing what is left")
+            supervisor.kill()
+        left = _left(supervisor)
+        if left and left != told and number is None:
+            told = left
+            note("up", f"stopping {', '.join(left)} (Ctrl-C again kills)")
+            notifier.status(f"stopping {', '.join(left)}")
+        notifier.alive()
+
+
+def _left(supervisor: Supervisor) -> list[str]:
+    """The names of the processes that still run."""
+    try:
+        return [one.name for one in supervisor.status() if one.pid is not None]
+    except SupervisorClosed:  # meanwhile
+        return []
