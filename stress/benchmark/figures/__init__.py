@@ -17,6 +17,7 @@ from . import (
     outstanding,
     requests,
     streams,
+    typing,
     work,
 )
 
@@ -33,6 +34,7 @@ KINDS = (
     late,
     events,
     newest,
+    typing,
     idle,
 )
 
