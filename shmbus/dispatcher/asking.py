@@ -26,7 +26,7 @@ log = logging.getLogger("shmbus")
 ANSWER = 1.0
 """Seconds within which the host's function must answer."""
 MOST = 32
-"""Questions that may be open at a time, those included that were given up."""
+"""Questions that may be open at a time, those included that were given up: others wait."""
 
 
 def check(grants: object) -> Grants | None:
@@ -58,7 +58,8 @@ class Host:
         self._given_up: list[Question] = []
 
     def ask(self, owner: Owner, name: str) -> Question | None:
-        """The question about this caller, asked with the first call; None: it may do everything."""
+        """The question about this caller, asked with the first call for which there is a thread;
+        None: it may do everything. Raises ``Denied``."""
         if self._grants is None or owner.pid == os.getpid():
             return None
         if (question := self._questions.get(owner)) is None:
@@ -67,11 +68,13 @@ class Host:
                 question = _Known(self._bus, candidate, self._grants)
             else:
                 self._given_up = [one for one in self._given_up if one.open]
-                if len(self._given_up) + len(self._questions) >= MOST:
+                if len(self._given_up) >= MOST:
                     raise Denied(
                         f"the function that says who may attach has not answered {MOST} times\n"
                         "See what blocks it: py-spy dump"
                     )
+                if len(self._given_up) + len(self._questions) >= MOST:
+                    return _Unasked(self._bus, candidate)
                 question = _Asked(self._bus, candidate, self._grants)
             self._questions[owner] = question
         return question
@@ -96,7 +99,7 @@ class Question:
 
     @property
     def waits(self) -> bool:
-        """The answer may come yet."""
+        """Whether the answer may come yet."""
         return False
 
     def answer(self) -> Grant | None:
@@ -132,6 +135,14 @@ class _Known(Question):
             reason="its host has no grant for that name",
             remedy='Name it in serve(grants=...), or give "*" for all others',
         )
+
+
+class _Unasked(Question):
+    """One that waits for its turn: each of those before it ends within ``ANSWER``."""
+
+    @property
+    def waits(self) -> bool:
+        return True
 
 
 class _Asked(Question):

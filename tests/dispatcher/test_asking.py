@@ -10,13 +10,14 @@ import pytest
 
 import shmbus
 from shmbus import Candidate, Grant, errors
+from shmbus.dispatcher import asking
 from shmbus.testing import eventually, run_python, start_python
 
 ATTACH = """
 import sys, shmbus
 for name in sys.argv[2:]:
     try:
-        with shmbus.attach(sys.argv[1], name=name) as ep:
+        with shmbus.attach(sys.argv[1], name=name, timeout=60.0):
             print(name, "is in", flush=True)
     except shmbus.BusError as why:
         print(type(why).__name__, why, sep=": ", flush=True)
@@ -98,6 +99,34 @@ def test_a_host_that_hangs_holds_up_nobody_else(
         assert bus.endpoints() == []
 
 
+def test_many_at_once_are_asked_about_in_turn(
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MOST", 2)
+    code = """
+    import sys, threading, shmbus
+    def attach(n):
+        shmbus.attach(sys.argv[1], name=f"plug-{n}", timeout=60.0).close()
+    threads = [threading.Thread(target=attach, args=[n]) for n in range(8)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+    """
+    at_work: set[str] = set()
+    most = 0
+
+    def decide(candidate: Candidate) -> Grant | None:
+        nonlocal most
+        at_work.add(candidate.name)
+        most = max(most, len(at_work))
+        threading.Event().wait(0.01)
+        at_work.discard(candidate.name)
+        return None
+
+    with shmbus.serve(bus_name, grants=decide):
+        run_python(code, bus_name)
+    assert 1 <= most <= 2
+
+
 def test_a_bus_ends_while_its_host_is_asked(bus_name: str) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
@@ -106,7 +135,7 @@ def test_a_bus_ends_while_its_host_is_asked(bus_name: str) -> None:
         go_on.wait(60)
         return None
 
-    with start_python(ATTACH, bus_name, "plug") as program:
+    with start_python(ATTACH.replace("60.0", "0.5"), bus_name, "plug") as program:
         with shmbus.serve(bus_name, grants=decide):
             assert asked.wait(60)
         go_on.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Callable
 from typing import Any
@@ -120,11 +119,9 @@ INTERESTS: list[tuple[str, Callable[[Endpoint], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("right", "call"), INTERESTS)
-def test_an_interest_that_is_not_granted_is_refused(
-    plug: Endpoint, attach: Attach, right: str, call: Callable[[Endpoint], Any]
-) -> None:
-    assert refused(call, plug).right == right
+def test_an_interest_that_is_not_granted_is_refused(plug: Endpoint, attach: Attach) -> None:
+    for right, call in INTERESTS:
+        assert refused(call, plug).right == right
     plug.subscribe("seen.*.twice", group="workers")
     attach("host").publish("seen.it.twice", 1)
     message = plug.receive(5)
@@ -138,11 +135,6 @@ def test_who_is_granted_nothing_may_do_nothing(bus_process: BusProcess, attach: 
     mute = attach("mute")
     for call in (mute.publish, mute.send, mute.request, mute.subscribe, mute.tap):
         assert refused(call, "news").granted == ()
-
-
-def test_an_error_can_be_pickled(plug: Endpoint) -> None:
-    error = refused(plug.publish, "secret")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_what_is_refused_is_counted_and_told_of(plug: Endpoint, attach: Attach) -> None:
@@ -230,7 +222,7 @@ def test_the_dispatcher_knows_which_pattern_covers_which(
 
     for name, grant in GRANTED.items():
         plug = attach(name)
-        for asked in {some() for _ in range(60)} | {">", "*", "$bus.>"}:
+        for asked in {some() for _ in range(30)} | {">", "*", "$bus.>"}:
             wanted = grant.covers("subscribe", asked)
             with plug.subscribe(asked):
                 assert bool(host.matched(asked)) == wanted, (asked, grant)

@@ -87,9 +87,9 @@ struct dp_port {
     struct dp_mailbox *mailbox; /* it is one, see mailbox.h */
     uint32_t owner, owner_index; /* of a mailbox: the slot of its endpoint, and which of that one's it is */
 
-    struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
     uint64_t verdicts[DP_VERDICTS];     /* what it may do with the types that it sent lately, see rights.h */
     uint64_t forbidden_told_ns;         /* when $bus.endpoint.forbidden was last emitted about it; 0: never */
+    struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
 
     bool leaving_drained;    /* DOWN says DRAINED */
     uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */
