@@ -48,7 +48,7 @@ from shmbus.shared._kernel import seconds
 from shmbus.shared.layout import Kind
 from shmbus.shared.messages import Death
 
-from . import ending
+from . import ending, termination
 from .batch import Batch
 from .ending import Ending
 from .gathering import gather
@@ -683,22 +683,30 @@ class Endpoint:
     async def run(self, *, reconnect: bool = True) -> None:
         """Run callbacks and handlers until the endpoint is closed or drained. `reconnect`: wait
         where the dispatcher dies, until it is started again. Where the task is cancelled, as Ctrl-C
-        does, what was accepted is finished first (`drain`, 5 s at the most). Raises `BusDown`,
-        `Evicted`."""
+        does, what was accepted is finished first (`drain`, 5 s at the most). SIGTERM drains it, for
+        30 s at the most, and `run` returns; a second one ends the process. That is so in the main
+        thread, and where nothing else was made of SIGTERM. Raises `BusDown`, `Evicted`."""
         self.start()
         try:
-            while not self._turns.over:
-                trouble = self._turns.trouble
-                if trouble is not None and not (reconnect and self._looped.recoverable):
-                    self._turns.close_parts(None)  # nobody runs on with them
-                    raise trouble
-                await self._turns.disturbed()
+            with termination.drained(self._drain_at_termination):
+                while not self._turns.over:
+                    trouble = self._turns.trouble
+                    if trouble is not None and not (reconnect and self._looped.recoverable):
+                        self._turns.close_parts(None)  # nobody runs on with them
+                        raise trouble
+                    await self._turns.disturbed()
         except asyncio.CancelledError:
             try:
                 await self.drain(ending.PATIENCE)
             except errors.DrainTimeout as why:
                 log.warning("%s", why)
             raise
+
+    async def _drain_at_termination(self) -> None:
+        try:
+            await self.drain()
+        except errors.BusError as why:
+            log.warning("endpoint %r: %s", self.name, why)
 
     # Others ----------------------------------------------------------------------------------
 

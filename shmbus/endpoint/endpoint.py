@@ -23,6 +23,7 @@ from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.layout import UpState
 from shmbus.shared.messages import Death
 
+from . import termination
 from ._kernel import Deadline, EndpointCore, Found, Message, in_force, until
 from .deaths import DeathWatch
 from .ending import Ending
@@ -474,14 +475,17 @@ class Endpoint(EndpointCore):
 
         `reconnect`: wait where the dispatcher dies, until it is started again. Ctrl-C finishes
         what was accepted (`drain`, 30 s at most; a warning says how much is left) and is raised
-        again; a second one ends it at once. Raised again is what else ends a thread, too, such as
-        `sys.exit()` in a handler, where it is the calling one. Raises `ReceiveConflict` where a
+        again; a second one ends it at once. SIGTERM finishes it, too: handlers at work go on, and
+        `run` returns; a second one ends the process. That is so in the main thread, where the
+        program does nothing else about SIGTERM. Raised again is what else ends a thread, too, such
+        as `sys.exit()` in a handler, where it is the calling one. Raises `ReceiveConflict` where a
         subscription has no callback, `NoThread`, `BusDown`, `Evicted`.
         """
         self._runnable(threads)
         others = self._running.start(threads - 1, reconnect=reconnect)
         try:
-            self._running.run(reconnect=reconnect)
+            with termination.drained(self.name, self.drain):
+                self._running.run(reconnect=reconnect)
         except KeyboardInterrupt:
             try:
                 self._drain_at_interruption()

@@ -50,7 +50,6 @@ def die(way: str, group: str) -> None:
 
 
 def answer_by_dying(endpoint: shmbus.Endpoint, way: str, group: str = "") -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(os.environ.get("TMPDIR", "/tmp"))  # where a core file may go
     endpoint.handle("die", lambda message: die(way, group))
     endpoint.run()
@@ -81,7 +80,7 @@ def memory_group() -> Iterator[Path]:
 
 REASONS = {
     "SIGKILL": "killed",
-    "SIGTERM": "killed",
+    "SIGHUP": "killed",
     "SIGSEGV": "killed",
     "core": "killed",
     "out of memory": "killed",

@@ -1,0 +1,99 @@
+"""SIGTERM inside `run`: what was accepted is finished, and `run` returns."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import shmbus
+from shmbus.testing import Attach, eventually, start_python
+
+PLAIN = """
+    import os, sys, time, shmbus
+    def work(message):
+        print("begun", flush=True)
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.005)
+        return message.payload
+    with shmbus.attach(name="worker") as endpoint:
+        endpoint.handle("work", work)
+        print("up", flush=True)
+        endpoint.run()
+        print("finished", flush=True)
+"""
+
+ASYNCHRONOUS = """
+    import asyncio, os, sys, shmbus, shmbus.aio
+    async def work(message):
+        print("begun", flush=True)
+        while not os.path.exists(sys.argv[1]):
+            await asyncio.sleep(0.005)
+        return message.payload
+    async def main():
+        async with (
+            shmbus.aio.attach(name="worker") as endpoint,
+            shmbus.aio.attach(name="other") as other,
+        ):
+            endpoint.handle("work", work)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(endpoint.run())
+                group.create_task(other.run())
+                await asyncio.sleep(0)
+                print("up", flush=True)
+            print("finished", flush=True)
+    asyncio.run(main())
+"""
+
+
+def await_leaving(bus: shmbus.Bus) -> None:
+    """Wait until the worker takes nothing new."""
+    eventually(lambda: [e.state for e in bus.endpoints() if e.name == "worker"] == ["leaving"])
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("code", [PLAIN, ASYNCHRONOUS], ids=["plain", "asyncio"])
+def test_what_is_at_work_and_what_waits_is_finished(
+    bus: shmbus.Bus, attach: Attach, tmp_path: Path, code: str
+) -> None:
+    client = attach("client")
+    with start_python(code, tmp_path / "go", bus=bus.name) as program:
+        assert program.line() == "up"
+        replies = [client.request_async("work", number, timeout=60) for number in range(3)]
+        assert program.line() == "begun"
+        os.kill(program.pid, signal.SIGTERM)
+        await_leaving(bus)
+        (tmp_path / "go").touch()
+        assert [reply.result().payload for reply in replies] == [0, 1, 2]
+        while (line := program.line()) == "begun":
+            pass
+        assert line == "finished"
+        assert program.wait() == 0
+
+
+def test_a_second_one_ends_it(bus: shmbus.Bus, attach: Attach) -> None:
+    client = attach("client")
+    with start_python(PLAIN, "/never/there", bus=bus.name) as program:
+        program.line()
+        client.send("work")
+        assert program.line() == "begun"
+        os.kill(program.pid, signal.SIGTERM)
+        await_leaving(bus)
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.wait() == -signal.SIGTERM
+
+
+def test_whoever_has_a_handler_of_its_own_keeps_it(bus: shmbus.Bus) -> None:
+    code = """
+        import signal, sys, shmbus
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        with shmbus.attach() as endpoint:
+            print("up", flush=True)
+            endpoint.run()
+    """
+    with start_python(code, bus=bus.name) as program:
+        program.line()
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.wait() == 7
