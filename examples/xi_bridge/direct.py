@@ -86,8 +86,8 @@ class Direct:
     def notified(self, core: CoreProcess, method: str, params: Any) -> None:
         if method == "update":
             self.cache.apply(params["update"])
-            ranges = self.cache.annotations[0]["ranges"]
-            self.carets = {self.author: [Position(*ends[2:]) for ends in ranges]}
+            carets = [Position(*caret) for _, caret in self.cache.selections]
+            self.carets = {self.author: carets}
             self.on_change()
         elif method == "def_style":
             self.styles.append(params)

@@ -48,6 +48,10 @@ class CachedLine(NamedTuple):
     styles: tuple[int, ...] = ()
 
 
+Place = tuple[int, int]
+"""A line, and the bytes before the place in it."""
+
+
 class Change(NamedTuple):
     """Which lines an update replaced: `gone` old lines from `first` on, by `come` new ones."""
 
@@ -137,8 +141,22 @@ class LineCache:
         return "".join([line.text for line in self.lines if line is not None])
 
     @property
-    def carets(self) -> list[tuple[int, int]]:
-        """Where the carets are: line and bytes before it."""
+    def selections(self) -> list[tuple[Place, Place]]:
+        """Anchor and caret of each region that is selected, in order."""
+        for annotation in self.annotations:
+            if annotation.get("type") == "selection":
+                return [self._region(*ends) for ends in annotation["ranges"]]
+        return [(caret, caret) for caret in self.carets]
+
+    def _region(self, first: int, start: int, last: int, end: int) -> tuple[Place, Place]:
+        """Annotations do not say at which end the caret is; the lines do."""
+        line = self.lines[last] if last < len(self.lines) else None
+        forward = line is None or end in line.cursor
+        return ((first, start), (last, end)) if forward else ((last, end), (first, start))
+
+    @property
+    def carets(self) -> list[Place]:
+        """Where carets are in any line that is here. Looks at all of them."""
         return [
             (number, column)
             for number, line in enumerate(self.lines)

@@ -15,7 +15,7 @@ class Position(NamedTuple):
 
 
 class Range(NamedTuple):
-    """What is selected; a caret is a range whose ends are equal."""
+    """What is selected, with the caret at `end`, which may be before `start` or where that is."""
 
     start: Position
     end: Position

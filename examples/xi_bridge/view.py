@@ -154,10 +154,7 @@ class View:
                 self.ranges[author] = [splice.moved_range(one) for one in ranges]
 
     def _selection(self) -> list[Range]:
-        for slice in self.cache.annotations:
-            if slice.get("type") == "selection":
-                return [Range(Position(a, b), Position(c, d)) for a, b, c, d in slice["ranges"]]
-        return [Range(caret, caret) for caret in (Position(*one) for one in self.cache.carets)]
+        return [Range(Position(*a), Position(*b)) for a, b in self.cache.selections]
 
 
 def _kept(ops: list[dict[str, Any]], count: int) -> tuple[int, int]:

@@ -170,6 +170,13 @@ def test_on_a_bus_it_shares_the_view_with_other_front_ends(
                     assert shown(editor)[:3] == ["Aone", "two", "three"]
                     assert "bob" in status(editor)
                     assert editor.query_one(Sheet).caret == (1, 1)
+                    # A selection to the left goes on to the left, though others typed meanwhile.
+                    await pilot.press("right", "shift+left")
+                    await settle(editor, pilot)
+                    other.type("!")
+                    await other.flush()
+                    await pilot.press("shift+left", "T")
+                    await front.until(lambda: front.text == "Aone\nTo\nthree!", TIMEOUT)
             host.cancel()
             await asyncio.wait([host])
 

@@ -61,6 +61,17 @@ def test_lines_that_the_core_did_not_send_are_named() -> None:
         _ = cache.text
 
 
+def test_selections_have_the_caret_at_the_end_that_has_one_in_its_line() -> None:
+    cache = LineCache()
+    lines = [{"text": "abc\n", "cursor": [1]}, {"text": "def", "cursor": [3]}]
+    ranges = [[0, 1, 1, 0], [1, 2, 1, 3]]
+    annotations = [{"type": "find", "ranges": []}, {"type": "selection", "ranges": ranges}]
+    cache.apply(update({"op": "ins", "n": 2, "lines": lines}) | {"annotations": annotations})
+    assert cache.selections == [((1, 0), (0, 1)), ((1, 2), (1, 3))]
+    cache.annotations = []
+    assert cache.selections == [((0, 1), (0, 1)), ((1, 3), (1, 3))]
+
+
 @pytest.mark.parametrize(
     "op",
     [
