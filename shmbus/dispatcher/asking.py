@@ -77,6 +77,8 @@ class Host:
                     return _Unasked(self._bus, candidate)
                 question = _Asked(self._bus, candidate, self._grants)
             self._questions[owner] = question
+        if question.name != name:  # it stands in memory that the caller may write
+            raise Denied("it changed its name while its host was asked about it\nAttach again")
         return question
 
     def forget(self, owner: Owner) -> None:
@@ -94,6 +96,7 @@ class Question:
 
     def __init__(self, bus: str, candidate: Candidate) -> None:
         self._bus, self._candidate = bus, candidate
+        self.name = candidate.name
         self._grant: object = None
         self._problem: BaseException | None = None
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 import pytest
 
 import shmbus
+from ringbuf import Segment
 from shmbus import Candidate, Grant, errors
 from shmbus.dispatcher import asking
+from shmbus.shared import layout, names
 from shmbus.testing import eventually, run_python, start_python
 
 ATTACH = """
@@ -140,6 +142,21 @@ def test_a_bus_ends_while_its_host_is_asked(bus_name: str) -> None:
             assert asked.wait(60)
         go_on.set()
         assert program.line().startswith("AttachTimeout")
+
+
+def test_who_changes_its_name_meanwhile_is_refused(bus_name: str) -> None:
+    def decide(candidate: Candidate) -> Grant | None:
+        if candidate.name == "plug":
+            of = names.names_of(bus_name)
+            (up,) = names.SHM.glob(f"{of.prefix}up:{candidate.pid}:*")
+            head = layout.view(Segment.attach(up.name, writable=True).memory, layout.UP)[0]
+            head["name"] = b"host"
+        return None
+
+    with shmbus.serve(bus_name, grants=decide) as bus:
+        (line,) = attached(bus_name, "plug")
+        assert bus.endpoints() == []
+    assert "changed its name" in line
 
 
 def test_a_mapping_is_taken_as_it_is(bus_name: str) -> None:
