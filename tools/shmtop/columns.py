@@ -196,6 +196,13 @@ COLUMNS = (
         _errors,
     ),
     Column(
+        "DENIED",
+        "how often it tried what its grant does not cover",
+        8,
+        lambda r, w: _count(r.info.forbidden, "red"),
+        lambda r: r.info.forbidden,
+    ),
+    Column(
         "PROGRESS",
         "how long ago it last took a message",
         10,
@@ -221,7 +228,7 @@ IMPORTANT = (
         "CPU",
         "OUT",
     ),
-    *("MEM", "SENT/S", "HAND", "HIGH", "PEND", "REDEL", "ERRORS", "PROGRESS"),
+    *("MEM", "SENT/S", "HAND", "HIGH", "PEND", "REDEL", "ERRORS", "PROGRESS", "DENIED"),
 )
 """The columns by importance: in a narrow terminal the last give way. A width of 80 has room for
 those of the first line."""
