@@ -104,7 +104,10 @@ def read(down: Memory) -> Grant | None:
     if begin > down.size:
         raise ValueError("its grant does not lie in it")
     end = begin + int(layout.view(down, layout.RIGHTS, 1, at)[0]["bytes"])
-    return _unpack(bytes(memoryview(down)[begin:end]), end - begin)
+    try:
+        return _unpack(bytes(memoryview(down)[begin:end]), end - begin)
+    except ValueError as problem:
+        raise ValueError(f"its grant is broken: {problem}") from problem
 
 
 def _unpack(packed: bytes, size: int) -> Grant:
@@ -113,7 +116,9 @@ def _unpack(packed: bytes, size: int) -> Grant:
     while at < len(packed) == size:
         number, length = packed[at : at + 2]
         at += 2 + length
+        if number not in _RIGHTS:
+            raise ValueError(f"there is no right {number}")
         found[_RIGHTS[number]].append(packed[at - length : at].decode("ascii"))
     if at != size:
-        raise ValueError("its grant is cut off")
+        raise ValueError("it is cut off")
     return Grant(**{right: tuple(patterns) for right, patterns in found.items()})

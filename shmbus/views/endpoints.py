@@ -139,8 +139,9 @@ class EndpointView:
                 self.up = open_segment(name, layout.SegmentKind.UP, layout.UP.itemsize)
             if self.down is None:
                 name = self.bus.down(self.slot, self.generation)
-                self.down = open_segment(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
-                self.grant = grants.read(self.down)
+                down = open_segment(name, layout.SegmentKind.DOWN, layout.DOWN.itemsize)
+                self.grant = grants.read(down)
+                self.down = down
         except (RingbufError, ValueError) as problem:
             return str(problem)
         return ""

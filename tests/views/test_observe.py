@@ -562,3 +562,29 @@ def test_what_a_dead_endpoint_left_is_counted_down_as_it_is_handed_on(
 def test_nothing_can_be_written_through_a_view(bus: BusByHand, seen: BusView) -> None:
     with pytest.raises(ValueError, match="read-only"):
         seen._registry.head["state"] = 1
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "patterns"),
+    [
+        (1 << 40, 0, b""),
+        (layout.DOWN.itemsize, 1 << 40, b""),
+        (layout.DOWN.itemsize, 3, b"\x00\x00\x00"),
+        (layout.DOWN.itemsize, 3, b"\x09\x01a"),
+        (layout.DOWN.itemsize, 3, b"\x00\x02a"),
+        (layout.DOWN.itemsize, 3, b"\x00\x01\xff"),
+    ],
+)
+def test_a_grant_that_is_none_becomes_a_note(
+    bus: BusByHand, at: int, size: int, patterns: bytes
+) -> None:
+    one = bus.endpoint(0, "plug")
+    one.down["rights_offset"] = at
+    memory = np.frombuffer(memoryview(one.down_segment.memory), np.uint8)
+    rights = memory[layout.DOWN.itemsize :][: layout.RIGHTS.itemsize].view(layout.RIGHTS)[0]
+    rights["bytes"] = size
+    begin = layout.DOWN.itemsize + layout.RIGHTS.itemsize
+    memory[begin : begin + len(patterns)] = np.frombuffer(patterns, np.uint8)
+    with observe(bus.name) as view:
+        (info,) = view.endpoints()
+    assert "its grant" in info.note
