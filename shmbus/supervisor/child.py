@@ -149,7 +149,7 @@ def adopt(found: Marked) -> Child | None:
 
 def _command(process: Process) -> list[str]:
     if process.target:
-        return [sys.executable, "-m", target.__name__, process.target]
+        return [sys.executable, "-c", target.COMMAND, process.target]
     return list(process.command)
 
 

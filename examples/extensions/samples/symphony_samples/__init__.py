@@ -1,0 +1,1 @@
+"""Extensions: `words` works, each of the others misbehaves in a way of its own."""

@@ -1,0 +1,5 @@
+"""Ends before it has attached."""
+
+
+def main() -> None:
+    raise RuntimeError("half of me was never written")
