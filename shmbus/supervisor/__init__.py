@@ -4,6 +4,7 @@ Public: import from here. Within the package, modules import from the module tha
 """
 
 from .control import Control
+from .grants import Grants
 from .process import Backoff, Process, check_processes
 from .status import Line, ProcessEvent, ProcessStatus
 from .supervisor import Supervisor, supervise
@@ -11,6 +12,7 @@ from .supervisor import Supervisor, supervise
 __all__ = [
     "Backoff",
     "Control",
+    "Grants",
     "Line",
     "Process",
     "ProcessEvent",

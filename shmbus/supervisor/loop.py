@@ -23,6 +23,7 @@ from . import order
 from .child import Child, Exit
 from .mark import Marked
 from .process import Process
+from .runs import Runs
 from .sessions import session_of
 from .stand_in import StandIn
 from .status import ProcessEvent, ProcessStatus
@@ -65,8 +66,10 @@ class Loop:
         read: Callable[[str, int], None],
         changed: Callable[[], None],
         processes: Iterable[Process],
+        runs: Runs,
     ) -> None:
         self._bus, self._on_bus, self._read, self._changed = bus, on_bus, read, changed
+        self._runs = runs
         self.units = {process.name: Unit(process) for process in processes}
         self._leaving: list[Unit] = []
         """Stopped by a reload, and not under this supervisor any more."""
@@ -203,7 +206,8 @@ class Loop:
             if unit is None:  # it is not wanted any more
                 unit = Unit(Process(name=one.mark.name, command=("gone",)))
                 self._leaving.append(unit)
-            self._runs(unit, child)
+            self._runs.began(unit.name, child.pid)
+            self._began(unit, child)
             if unit in self._leaving:
                 self._stop(unit, "gone")
             elif one.mark.digest != unit.process.digest:
@@ -339,15 +343,17 @@ class Loop:
 
     def _start(self, unit: Unit) -> None:
         try:
-            child = children.spawn(unit.process, self._bus)
+            with self._runs.starting() as pids:
+                child = children.spawn(unit.process, self._bus)
+                pids[unit.name] = child.pid
         except OSError as why:
             unit.exit, unit.ended = Exit(), f"it cannot be started: {why}"
             self._tell_end(unit, "exited", None, unit.ended)
             self._decide(unit, ran=0.0)
         else:
-            self._runs(unit, child)
+            self._began(unit, child)
 
-    def _runs(self, unit: Unit, child: Child) -> None:
+    def _began(self, unit: Unit, child: Child) -> None:
         unit.child = child
         if child.output >= 0:
             self._read(unit.name, child.output)
@@ -447,6 +453,7 @@ class Loop:
         if not child.reap():
             why = "bus %r: process %r has ended, and not all that it has started could be"
             log.warning(why, self._bus, unit.name)
+        self._runs.ended(unit.name, child.pid)
         unit.child, unit.exit = None, exit
         unit.ended = unit.reason if unit.overdue else str(exit)
         if unit.state == "stopping":

@@ -21,11 +21,13 @@ from shmbus.shared._kernel import monotonic, seconds
 from shmbus.shared.signals import uninterrupted
 
 from .control import Control
+from .grants import Grants
 from .loop import Loop
 from .mark import Marked, marked
 from .on_bus import OnBus
 from .output import Output, Sink, print_line
 from .process import Process, check_processes
+from .runs import Runs
 from .sessions import session_of
 from .status import Line, ProcessStatus
 
@@ -57,8 +59,10 @@ class Supervisor:
         found: list[Marked],
         output: Sink,
         source: Callable[[], Iterable[Process]] | None,
+        grants: Grants | None,
     ) -> None:
         self.bus = bus
+        self._grants = grants
         self._source, self._pid = source, os.getpid()
         self._changed = Flag()
         self._ending = threading.RLock()
@@ -69,7 +73,10 @@ class Supervisor:
             made.callback(self._on_bus.close)
             self._output = Output(bus.name, self._on_bus.line, output)
             made.callback(self._output.close)
-            self._loop = Loop(bus.name, self._on_bus, self._output.add, self._change, processes)
+            runs = Runs() if grants is None else grants.runs
+            self._loop = Loop(
+                bus.name, self._on_bus, self._output.add, self._change, processes, runs
+            )
             self._on_bus.begin(Control(self), self._overdue)
             self._loop.adopt(found)
             self._thread = threading.Thread(
@@ -125,6 +132,9 @@ class Supervisor:
                 )
             processes = self._source()
         found = check_processes(processes)
+        _check_enforced(found, self._grants)
+        if self._grants is not None:
+            self._grants.processes = found
         self._order(lambda: self._loop.reload(found))
 
     def logs(self, name: str, last: int = 100) -> list[Line]:
@@ -254,6 +264,7 @@ def supervise(
     settings: Settings | None = None,
     output: Callable[[Line], object] = print_line,
     source: Callable[[], Iterable[Process]] | None = None,
+    grants: Grants | None = None,
 ) -> Supervisor:
     """Start processes and keep them running: in the order of what they need, again where they end,
     on the first message those marked so. Returns at once; threads of its own do it.
@@ -262,7 +273,8 @@ def supervise(
     `settings`; or a `Bus` of this process. `output`: called with each line that they write, in one
     thread; by default it goes to standard error, behind the name. While it does not return, they
     wait with more than 64 KiB unread. `source`: asked by `reload` where nothing is given to it, and
-    where somebody asks for that on the bus.
+    where somebody asks for that on the bus. `grants`: where a `Bus` is given, and processes have
+    a `Process.grant`, the `shmbus.supervisor.Grants` with which it is served.
 
     Where a supervisor was killed, the next one of the same bus adopts its processes: those that
     live go on. On the bus it is the endpoint ``supervisor``, which serves
@@ -284,13 +296,29 @@ def supervise(
         )
     with uninterrupted():
         alive = marked(bus.name if isinstance(bus, Bus) else bus)
+        if not isinstance(bus, Bus) and any(process.grant is not None for process in found):
+            grants = Grants(bus, found)
+        _check_enforced(found, grants)
         return Supervisor(
             found,
-            bus if isinstance(bus, Bus) else serve(bus, settings=settings),
+            bus if isinstance(bus, Bus) else serve(bus, settings=settings, grants=grants),
             ends_bus=not isinstance(bus, Bus),
             found=alive,
             output=output,
             source=source,
+            grants=grants,
+        )
+
+
+def _check_enforced(processes: tuple[Process, ...], grants: Grants | None) -> None:
+    """Raises `InvalidProcess` where one has a grant that nobody would enforce."""
+    granted = next((process for process in processes if process.grant is not None), None)
+    if granted is not None and grants is None:
+        raise errors.InvalidProcess(
+            process=granted.name,
+            reason="it has a grant, and its bus is served without any",
+            remedy="Serve it anew: grants = shmbus.supervisor.Grants(bus, processes), "
+            "serve(bus, grants=grants), supervise(processes, grants=grants, ...)",
         )
 
 
