@@ -22,7 +22,7 @@ from .file import File, Unfit, read
 from .notify import Notifier
 from .orphans import Orphans, adopt
 from .printed import ToFiles, ToTerminal
-from .signals import queued
+from .signals import HangUp, queued
 from .status import summary
 
 _TICK = 1.0
@@ -42,6 +42,7 @@ def run(path: Path, file: File) -> bool:
         if file.output is None
         else ToFiles(file.output)
     )
+    hung_up = HangUp()
     with told(), queued() as came:
         supervisor = supervise(
             file.processes,
@@ -53,7 +54,7 @@ def run(path: Path, file: File) -> bool:
         orphans = Orphans(lambda: [one.pid for one in supervisor.status() if one.pid is not None])
         try:
             _tell_when_started(supervisor, came)
-            return _look_after(supervisor, came, notifier, orphans)
+            return _look_after(supervisor, came, notifier, orphans, hung_up)
         finally:
             _stop(supervisor, came, notifier)
             orphans.end()
@@ -113,15 +114,16 @@ def _look_after(
     came: queue.SimpleQueue[int],
     notifier: Notifier,
     orphans: Orphans,
+    hung_up: HangUp,
 ) -> bool:
     """Until a signal ends it or nothing is left to do. Whether none has failed."""
     tick = min(_TICK, (notifier.watchdog or _TICK) / 2)
     started = False
     while True:
         number = _next(came, tick)
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and not hung_up:
             _reload(supervisor)
-        elif number in (signal.SIGINT, signal.SIGTERM):
+        elif number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             return True
         orphans.reap()
         found = supervisor.status()

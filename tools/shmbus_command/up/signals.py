@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 from collections.abc import Iterator
@@ -23,3 +24,15 @@ def queued() -> Iterator[queue.SimpleQueue[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class HangUp:
+    """Whether a SIGHUP says that the terminal has gone in which this process was started, and not
+    that its file is to be read again. Under ``nohup`` it never does. Make it before `queued`."""
+
+    def __init__(self) -> None:
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._terminals = () if ignored else tuple(filter(os.isatty, (0, 1, 2)))
+
+    def __bool__(self) -> bool:
+        return not all(map(os.isatty, self._terminals))

@@ -111,6 +111,21 @@ def test_sighup_reads_the_file_again_and_one_that_cannot_be_used_changes_nothing
 
 
 @pytest.mark.slow
+def test_it_ends_with_the_terminal_in_which_it_was_started(bus_name: str, tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    up = [*COMMAND, "up", str(file(tmp_path, bus_name, WEB))]
+    with subprocess.Popen(up, stdin=end, stdout=end, stderr=end) as process:
+        os.close(end)
+        with open(terminal, "rb", closefd=True, buffering=0) as screen:
+            shown = b""
+            while b"ready" not in shown:
+                shown += screen.read(4096)
+        process.send_signal(signal.SIGHUP)  # as the shell does, or the system
+        assert process.wait(60) == 0
+    assert in_shm(bus_name) == []
+
+
+@pytest.mark.slow
 def test_systemd_is_told_when_all_runs_when_it_is_loaded_again_and_when_it_stops(
     bus_name: str, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
