@@ -80,6 +80,7 @@ def test_who_cannot_be_judged_is_refused_and_that_is_logged(
     assert "'plug'" in logged
 
 
+@pytest.mark.slow
 def test_a_host_that_hangs_holds_up_nobody_else(
     bus_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

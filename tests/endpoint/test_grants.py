@@ -137,6 +137,7 @@ def test_who_is_granted_nothing_may_do_nothing(bus_process: BusProcess, attach: 
         assert refused(call, "news").granted == ()
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_counted_and_told_of(plug: Endpoint, attach: Attach) -> None:
     witness = attach("witness")
     told = witness.subscribe("$bus.endpoint.forbidden", payload_type=events.EndpointForbidden)
@@ -175,7 +176,6 @@ def test_a_tap_sees_what_is_refused(plug: Endpoint, attach: Attach) -> None:
     assert message.tap.outcome == "forbidden"
 
 
-@pytest.mark.smoke
 def test_who_writes_into_its_rings_by_hand_is_refused_as_well(
     plug: Endpoint, recorder: MakeRecorder
 ) -> None:
@@ -198,7 +198,6 @@ def test_who_writes_into_its_rings_by_hand_is_refused_as_well(
     assert types(seen) == ["news"]
 
 
-@pytest.mark.smoke
 def test_the_next_dispatcher_enforces_the_same(
     plug: Endpoint, bus_process: BusProcess, attach: Attach
 ) -> None:
