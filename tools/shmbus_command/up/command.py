@@ -45,10 +45,20 @@ Its processes run in the directory of the file; SHMBUS_BUS names the bus to them
 @click.option(
     "--check", is_flag=True, help="Say what would be started and when, and start nothing."
 )
-@click.option("--status", is_flag=True, help="Show how the processes are that run.")
+@click.option(
+    "--status", is_flag=True, help="Show how they are that run. Exit code 1 if one has failed."
+)
 @bus_option
 @json_option
-def up(path: Path | None, check: bool, status: bool, bus: str | None, as_json: bool) -> None:
+@click.pass_context
+def up(
+    context: click.Context,
+    path: Path | None,
+    check: bool,
+    status: bool,
+    bus: str | None,
+    as_json: bool,
+) -> None:
     """Run a bus and its processes, as a FILE says, until Ctrl-C or SIGTERM.
 
     Processes that die are started again. What they print is printed with their names. Ctrl-C stops
@@ -59,9 +69,8 @@ def up(path: Path | None, check: bool, status: bool, bus: str | None, as_json: b
     itself where no process is left that would run again, with exit code 1 if one has failed.
     """
     if status:
-        _show_status(bus if path is None else _read(path).bus, as_json)
+        _show_status(context, bus if path is None else _read(path).bus, as_json)
         return
-    context = click.get_current_context()
     if path is None:
         raise click.UsageError("name the FILE that says what to run, or give --status")
     if bus is not None and not named_by_variable(context):
@@ -80,10 +89,12 @@ def _read(path: Path) -> File:
         raise click.UsageError(str(problem)) from None
 
 
-def _show_status(bus: str | None, as_json: bool) -> None:
+def _show_status(context: click.Context, bus: str | None, as_json: bool) -> None:
     with controlled(bus) as (_, control):
         found = control.status()
     if as_json:
         print_json(found)
     else:
         click.echo("\n".join(table(found)))
+    if any(one.state == "failed" for one in found):
+        context.exit(1)

@@ -82,7 +82,8 @@ def restart(names: tuple[str, ...], bus: str | None, timeout: float, as_json: bo
             if as_json:
                 print_json(now)
             else:
-                click.echo(f"{name} runs as process {now.pid}")
+                runs = f"runs as process {now.pid}"
+                click.echo(f"{name} {runs if now.state == 'running' else f'is {now.state} again'}")
 
 
 def _status_of(control: Control, name: str) -> ProcessStatus:
@@ -97,6 +98,8 @@ def _await_restart(control: Control, before: ProcessStatus, end: float) -> Proce
     while True:
         now = _status_of(control, before.name)
         if now.state == "running" and now.pid != before.pid:
+            return now
+        if now.state in ("ended", "asleep") and now.since > before.since:  # it had little to do
             return now
         if now.state == "failed":
             raise Failure(f"{now.name} has failed: {now.reason}", process=now.name)

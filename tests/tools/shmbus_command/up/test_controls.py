@@ -8,7 +8,7 @@ import pytest
 from shmbus_command.up.controls import LinesOnce
 
 import shmbus
-from shmbus import Process
+from shmbus import Backoff, Process
 from shmbus.supervisor import Line
 from shmbus.testing import eventually
 from tests.tools.shmbus_command.conftest import Ran, Start
@@ -61,6 +61,24 @@ def test_a_restarted_process_runs_when_the_command_ends(
     assert after["web"] != before["web"]
     assert after["mail"] == before["mail"]
     assert shmbus_command("restart", "mail", "--json", "-b", bus.name).json["state"] == "running"
+
+
+def test_a_process_that_has_failed_fails_the_status_and_its_restart_with_the_reason(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    fails = Process(name="fails", command=("/nowhere/program",), backoff=Backoff(limit=0))
+    once = Process(name="once", command=("true",), restart="never")
+    with shmbus.supervise([fails, once], bus=bus, output=lambda line: None) as supervisor:
+        assert supervisor.wait(60)
+        ran = shmbus_command("up", "--status", "--bus", bus.name)
+        assert (ran.code, len(ran.lines)) == (1, 3)
+        assert "/nowhere/program" in ran.lines[1]
+        ran = shmbus_command("restart", "fails", "--bus", bus.name)
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("shmbus: fails has failed: ")
+        ran = shmbus_command("restart", "once", "--bus", bus.name)
+        assert ran.code == 0
+        assert ran.out.startswith("once ")
 
 
 def test_a_process_that_there_is_not_is_a_bad_command_line(
