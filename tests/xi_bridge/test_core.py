@@ -239,6 +239,17 @@ def test_many_carets_type_at_once_and_undo_restores_them() -> None:
     assert len(front.selected) == 3
 
 
+def test_carets_in_one_line_each_type_at_their_own_place() -> None:
+    front = holding("abc\nd")
+    front.select(0, 1)
+    front.select(0, 2, multi=True)
+    front.select(1, 1, multi=True)
+    front.edit("insert_newline")
+    front.type("x")
+    assert front.contents == "a\nxb\nxc\nd\nx"
+    assert front.cache.carets == [(1, 1), (2, 1), (4, 1)]
+
+
 def test_a_quote_is_put_around_what_is_selected() -> None:
     front = holding("one")
     front.edit("select_all")
