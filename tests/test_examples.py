@@ -37,10 +37,12 @@ monitor received [1-9]\d* changes
     "gui_loop.py": r"""60 of 60 tiles drawn, 0 lost
 routing latency beside the busy loop: \d+ µs
 """,
-    "supervisor.py": r"""worker-1 died \(killed\), and was started again with another pid
-worker-2 died \(killed\), and was started again with another pid
-worker-1 died \(killed\), and was started again with another pid
-3 deaths, 2 workers at the end
+    "supervisor.py": r"""worker-1 was killed, and answers again with another pid
+worker-2 was killed, and answers again with another pid
+worker-1 was killed, and answers again with another pid
+worker-2 was killed, and answers again with another pid
+worker-1 is running, was started again 2 times
+worker-2 is running, was started again 2 times
 """,
     "http_service.py": r"""/square/7 200 {"square": 49}
 /square/9000 504 {"error": "no worker answered within 0\.5 s"}
