@@ -17,6 +17,7 @@ from . import (
     outstanding,
     requests,
     streams,
+    supervised,
     typing,
     work,
 )
@@ -35,6 +36,7 @@ KINDS = (
     events,
     newest,
     typing,
+    supervised,
     idle,
 )
 
