@@ -105,6 +105,11 @@ def test_who_has_a_grant_gets_and_answers_requests_all_the_same(
     assert attach("host").request("work.now", 5).payload == [5]
 
 
+class Echo:
+    def echo(self, value: int) -> int:
+        return value
+
+
 INTERESTS: list[tuple[str, Callable[[Endpoint], Any]]] = [
     ("subscribe", lambda plug: plug.subscribe("other")),
     ("subscribe", lambda plug: plug.subscribe(">")),
@@ -114,6 +119,7 @@ INTERESTS: list[tuple[str, Callable[[Endpoint], Any]]] = [
     ("subscribe", lambda plug: plug.subscribe("other", history=1)),
     ("subscribe", lambda plug: plug.subscribe("$bus.>")),
     ("handle", lambda plug: plug.handle("seen.one", print)),
+    ("handle", lambda plug: plug.offer(Echo(), "seen")),
     ("handle", lambda plug: plug.tap("seen.one")),  # it would see commands and requests, too
     ("publish", lambda plug: plug.on_match("seen.one", print)),
 ]
