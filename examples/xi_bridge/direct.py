@@ -6,6 +6,7 @@ with, and without what outlives a death.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,11 @@ class Direct:
         self.press("scroll", [0, ALL])
         await self.flush()
         return self
+
+    @property
+    def ended(self) -> asyncio.Future[str]:
+        """Done when the core has ended, with the reason."""
+        return self._core.ended
 
     async def __aexit__(
         self,

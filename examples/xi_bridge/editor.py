@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,8 +24,14 @@ from textual.widgets import Static
 import shmbus.aio
 from shmbus import BusError, Message
 from xi_bridge.direct import Direct
+from xi_bridge.errors import CoreDown
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.sheet import Front, Sheet
+
+SOON = 0.5
+"""Seconds after which what was typed should have been accepted."""
+
+T = TypeVar("T")
 
 
 class Editor(App[None]):
@@ -46,6 +53,8 @@ class Editor(App[None]):
         self.front = front
         self.core = "core up"
         """How the core is."""
+        self.waits = False
+        """What was typed is not accepted yet, for longer than it should take."""
         self._name = name
 
     def compose(self) -> ComposeResult:
@@ -56,6 +65,7 @@ class Editor(App[None]):
         self.front.on_change = self.changed
         self.changed()
         self.query_one(Sheet).focus()
+        self.run_worker(self._watch())
 
     def changed(self) -> None:
         """Show what the front-end has now."""
@@ -70,31 +80,53 @@ class Editor(App[None]):
         place = "" if caret is None else f"{caret.line + 1}:{caret.column + 1}"
         saved = "saved" if self.front.cache.pristine else "modified"
         others = [f"{name} at {at[-1].line + 1}" for name, at in sheet.others().items() if at]
-        return "  ".join(part for part in (self._name, place, saved, self.core, *others) if part)
+        waits = "waiting for the host" if self.waits else ""
+        parts = (self._name, place, saved, self.core, waits, *others)
+        return "  ".join(part for part in parts if part)
 
     def tell_core(self, state: str) -> None:
         self.core = state
         self.query_one(Static).update(self.status)
 
-    async def action_save(self) -> None:
+    async def _watch(self) -> None:
+        """Tell what becomes of what was typed, of which each key alone hears nothing."""
+        while True:
+            try:
+                async with asyncio.timeout(SOON):
+                    await self._attempt(self.front.flush())
+                self.waits = False
+            except TimeoutError:
+                self.waits = True
+            self.query_one(Static).update(self.status)
+            await asyncio.sleep(SOON)
+
+    async def _attempt(self, doing: Coroutine[Any, Any, T]) -> T | None:
+        """Do that; where it fails, tell why, and go on."""
         try:
-            await self.front.save()
-        except (BusError, OSError) as error:
+            return await doing
+        except (BusError, CoreDown, OSError) as error:
             self.notify(str(error), severity="error", markup=False)
+            return None
+
+    async def on_sheet_clicked(self, clicked: Sheet.Clicked) -> None:
+        await self._attempt(self.front.click(clicked.line, clicked.column))
+
+    async def action_save(self) -> None:
+        await self._attempt(self.front.save())
 
     async def action_copy(self) -> None:
-        self.copy_to_clipboard(await self.front.do("copy") or self.clipboard)
+        self.copy_to_clipboard(await self._attempt(self.front.do("copy")) or self.clipboard)
 
     async def action_cut(self) -> None:
-        self.copy_to_clipboard(await self.front.do("cut") or self.clipboard)
+        self.copy_to_clipboard(await self._attempt(self.front.do("cut")) or self.clipboard)
 
     def action_paste(self) -> None:
         self.front.press("paste", {"chars": self.clipboard})
 
 
-async def on_bus(bus: str, path: str) -> None:
+async def on_bus(bus: str, path: str) -> int:
     """Edit a file of which a host on that bus has the view."""
-    async with shmbus.aio.attach(bus, name=f"editor-{os.getpid()}") as ep:
+    async with shmbus.aio.attach(bus, name=f"editor-{os.getpid()}", reconnect="always") as ep:
         view = await open_view(ep, path)
         async with FrontEnd(ep, view) as front:
             editor = Editor(front, Path(path).name)
@@ -107,11 +139,16 @@ async def on_bus(bus: str, path: str) -> None:
 
             await ep.subscribe("xi.core.*", told)
             await editor.run_async()
+            return editor.return_code or 0
 
 
-async def alone(path: str) -> None:
+async def alone(path: str) -> int:
+    """Edit a file in a core of its own, which is not started again."""
     async with Direct(path) as front:
-        await Editor(front, Path(path).name).run_async()
+        editor = Editor(front, Path(path).name)
+        front.ended.add_done_callback(lambda end: editor.exit(return_code=1, message=end.result()))
+        await editor.run_async()
+        return editor.return_code or 0
 
 
 def main() -> None:
@@ -122,7 +159,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.alone == (options.bus is not None):
         parser.error("say the name of a bus, or --alone")
-    asyncio.run(alone(options.file) if options.alone else on_bus(options.bus, options.file))
+    sys.exit(
+        asyncio.run(alone(options.file) if options.alone else on_bus(options.bus, options.file))
+    )
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -89,7 +91,12 @@ OTHERS = [Style(color="black", bgcolor=name) for name in ("cyan", "magenta", "ye
 class Sheet(ScrollView, can_focus=True):
     """Shows the front-end's lines, as often as they change, and types into it."""
 
-    BINDINGS: ClassVar = []
+    @dataclass
+    class Clicked(Message):
+        """Somebody wants to go there."""
+
+        line: int
+        column: int
 
     def __init__(self, front: Front) -> None:
         super().__init__()
@@ -191,11 +198,11 @@ class Sheet(ScrollView, can_focus=True):
         self.front.press("paste", {"chars": event.text})
         event.stop()
 
-    async def on_mouse_down(self, event: events.MouseDown) -> None:
+    def on_mouse_down(self, event: events.MouseDown) -> None:
         line = min(event.y + self.scroll_offset.y, len(self.front.cache.lines) - 1)
         cell = event.x + self.scroll_offset.x - GUTTER
         if line >= 0:
-            await self.front.click(line, self._row(line).byte(max(cell, 0)))
+            self.post_message(self.Clicked(line, self._row(line).byte(max(cell, 0))))
 
 
 def _mark(text: Text, row: Row, number: int, carets: list[Position], style: Style) -> None:
