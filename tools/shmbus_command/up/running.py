@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from pathlib import Path
 
 from shmbus_console.output import note
@@ -24,6 +24,10 @@ from .orphans import Orphans, adopt
 from .printed import ToFiles, ToTerminal
 from .signals import HangUp, queued
 from .status import summary
+
+log = logging.getLogger("shmbus.up")
+
+_REST = 1.0  # seconds that what is logged last may take to be told
 
 _TICK = 1.0
 """Seconds between looks at what nobody tells of: orphans, the watchdog."""
@@ -62,24 +66,26 @@ def run(path: Path, file: File) -> bool:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """What is logged of the processes is told, in a thread of its own: where nobody reads that, the
-    processes are looked after all the same."""
-    log, records = logging.getLogger("shmbus"), queue.SimpleQueue[logging.LogRecord]()
-    log.addHandler(QueueHandler(records))
-    log.setLevel(logging.INFO)
-    telling = QueueListener(records, _Told())
+    """What is logged is told, by a thread of its own: where nobody takes it, as at a terminal that
+    is stopped, the processes are looked after all the same."""
+    above, records = logging.getLogger("shmbus"), queue.SimpleQueue[logging.LogRecord | None]()
+    above.addHandler(handler := QueueHandler(records))
+    level = above.level
+    above.setLevel(logging.INFO)
+
+    def tell() -> None:
+        while record := records.get():
+            note("up", record.getMessage())
+
+    telling = threading.Thread(target=tell, name="shmbus up: log", daemon=True)
     telling.start()
     try:
         yield
     finally:
-        telling.stop()
-
-
-class _Told(logging.Handler):
-    """Lines for people."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note("up", record.getMessage())
+        above.setLevel(level)
+        above.removeHandler(handler)
+        records.put(None)
+        telling.join(_REST)
 
 
 class Source:
@@ -96,7 +102,7 @@ class Source:
             self._notifier.reloaded()
         was = self._file
         if (file.bus, file.settings, file.output) != (was.bus, was.settings, was.output):
-            note("up", f"{self._path}: [bus] and [output] are read at the next start alone")
+            log.info("%s: [bus] and [output] are read at the next start alone", self._path)
         return file.processes
 
 
@@ -133,7 +139,7 @@ def _look_after(
         notifier.status(summary(found))
         notifier.alive()
         if all(one.state in ("ended", "failed") for one in found):
-            note("up", f"nothing is left to run: {summary(found)}")
+            log.info("nothing is left to run: %s", summary(found))
             return all(one.state == "ended" for one in found)
 
 
@@ -148,7 +154,7 @@ def _reload(supervisor: Supervisor) -> None:
     try:
         supervisor.reload()
     except (Unfit, OSError, BusError) as problem:
-        note("up", f"all stays as it was: {problem}")
+        log.info("all stays as it was: %s", problem)
 
 
 def _stop(supervisor: Supervisor, came: queue.SimpleQueue[int], notifier: Notifier) -> None:
@@ -167,12 +173,12 @@ def _stop(supervisor: Supervisor, came: queue.SimpleQueue[int], notifier: Notifi
     while closing.is_alive():
         number = _next(came, 0.2)
         if number in (signal.SIGINT, signal.SIGTERM):
-            note("up", "killing what is left")
+            log.info("killing what is left")
             supervisor.kill()
         left = _left(supervisor)
         if left and left != told and number is None:
             told = left
-            note("up", f"stopping {', '.join(left)} (Ctrl-C again kills)")
+            log.info("stopping %s (Ctrl-C again kills)", ", ".join(left))
             notifier.status(f"stopping {', '.join(left)}")
         notifier.alive()
 

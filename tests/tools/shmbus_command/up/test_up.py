@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import queue
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from shmbus_command.up.running import told
 
 import shmbus
 from shmbus.supervisor import Control, ProcessStatus
@@ -250,6 +254,23 @@ def state(pid: int) -> str:
 
 
 # Without running anything ------------------------------------------------------------------------
+
+
+def test_who_logs_never_waits_until_somebody_reads_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, notes = threading.Event(), queue.SimpleQueue[str]()
+
+    def slow_note(who: str, text: str) -> None:
+        read.wait(60)
+        notes.put(text)
+
+    monkeypatch.setattr("shmbus_command.up.running.note", slow_note)
+    log = logging.getLogger("shmbus")
+    with told():
+        for number in range(1000):
+            log.info("line %d", number)
+        assert notes.empty()
+        read.set()
+        assert [notes.get(timeout=60) for _ in range(1000)][-1] == "line 999"
 
 
 def test_check_says_what_would_be_started_and_when(tmp_path: Path, shmbus_command: Command) -> None:
