@@ -8,9 +8,9 @@ import click
 from shmbus_console.options import bus_option, json_option, named_by_variable
 from shmbus_console.output import print_json
 
+from .checking import check as checked
 from .controls import controlled
 from .file import File, Unfit, read
-from .order import check as checked
 from .running import run
 from .status import table
 

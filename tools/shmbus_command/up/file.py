@@ -15,7 +15,7 @@ from shmbus.options import seconds
 from shmbus.supervisor import check_processes
 from shmbus_command.arguments import near
 
-from .written import as_toml, takes
+from .toml import as_toml, takes
 
 T = TypeVar("T", bound=msgspec.Struct)
 

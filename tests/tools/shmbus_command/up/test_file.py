@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from shmbus_command.up.file import File, Unfit, read
 
 import shmbus
 from shmbus.options import OPTIONS
+
+ROOT = Path(__file__).resolve().parents[4]
 
 WHOLE = """
 [bus]
@@ -117,6 +120,12 @@ def test_what_a_file_cannot_say_is_told_with_file_table_key_and_remedy(
         written(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/symphony.toml: ")
     assert told in str(caught.value)
+
+
+def test_the_guide_names_every_key_of_a_process() -> None:
+    page = (ROOT / "docs/howto/up.md").read_text()
+    for field in msgspec.structs.fields(shmbus.Process):
+        assert field.name == "name" or f"`{field.name}`" in page, field.name
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
