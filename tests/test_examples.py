@@ -54,6 +54,7 @@ the workers said:
 """,
     "gateway/demo.py": r"""node counts 6 words
 and tells everybody: {'text': 'to be or not to be', 'count': 6}
+one after the other: to, be, or, not
 the shell says: bonjour Ada
 words raised TypeError: words\.count takes a text
 greeter raised LookupError: no such language

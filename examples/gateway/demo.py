@@ -66,6 +66,8 @@ def main() -> None:
             event = client.receive(timeout=5)
             assert event is not None
             print(f"and tells everybody: {event.payload}")
+            words = client.stream("words.each", "to be or not")
+            print("one after the other:", ", ".join(word.payload for word in words))
             print(f"the shell says: {client.request('greet.french', 'Ada').payload}")
             for type, payload in (("words.count", 7), ("greet.latin", "Ada")):
                 try:

@@ -64,7 +64,8 @@ class Bus {
   }
 
   /** Answer with what `callback(payload, line, signal)` returns, or with what it throws.
-   * `signal` is aborted where nobody waits for the answer any more. */
+   * `signal` is aborted where nobody waits for the answer any more. An asynchronous iterable is
+   * the answer in parts. */
   handle(pattern, callback, options = {}) {
     this.#handlers.set(pattern, callback);
     return this.#ask("handle", { pattern, ...options });
@@ -112,7 +113,11 @@ class Bus {
     let answer;
     try {
       const handler = this.#handlers.get(line.pattern);
-      const value = await handler(line.payload, line, withdrawn.signal);
+      let value = await handler(line.payload, line, withdrawn.signal);
+      if (value?.[Symbol.asyncIterator]) {
+        for await (const payload of value) await this.#ask("part", { message, payload });
+        value = null;
+      }
       const reply = { op: "reply", message, payload: value ?? null };
       answer = line.kind === "request" ? reply : { op: "done", message };
     } catch (error) {

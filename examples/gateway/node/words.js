@@ -14,6 +14,9 @@ async function main() {
     await bus.publish("words.counted", { text, count });
     return count;
   });
+  await bus.handle("words.each", async function* (text) {
+    yield* text.split(/\s+/).filter(Boolean);
+  });
   await bus.closed;
 }
 

@@ -288,6 +288,55 @@ def test_a_reply_in_parts_is_a_line_each_and_an_end(gateway: Gateway) -> None:
         assert client.read() == {"id": "s", "ok": True}
 
 
+def test_a_program_gives_a_reply_in_parts_as_fast_as_they_are_taken(gateway: Gateway) -> None:
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
+        client.do("handle", pattern="count")
+        with python.stream("count", timeout=60) as parts:
+            number = client.read()["message"]
+            client.say("part", id=1, message=number, payload="a")
+            assert next(parts).payload == "a"
+            assert client.read() == {"id": 1, "ok": True}
+            client.say("part", message=number, payload="b")
+            assert (
+                "no payload" in client.ask("reply", message=number, payload=1)["error"]["message"]
+            )
+            client.do("reply", message=number)
+            assert [part.payload for part in parts] == ["b"]
+        with python.stream("count", timeout=60) as parts:
+            number = client.read()["message"]
+            client.say("part", message=number, payload="a")
+            client.do("error", message=number, name="EOFError", text="torn")
+            with pytest.raises(shmbus.RemoteError, match="EOFError: torn"):
+                list(parts)
+        with python.stream("count", timeout=60) as parts:
+            number = client.read()["message"]
+            client.say("part", message=number, payload="a")
+            next(parts)
+        assert client.read() == {"withdrawn": number}
+        reply = asked(python, "count")
+        number = client.read()["message"]
+        client.say("part", id=2, message=number, payload="to whom asked for none")
+        assert isinstance(reply.exception(60), shmbus.RemoteError)
+        first, second = client.read(), client.read()
+        assert (first["id"], second) == (2, {"withdrawn": number})
+        assert "nobody waits" in first["error"]["message"]
+
+
+def test_parts_that_nobody_takes_do_not_pile_up(gateway: Gateway) -> None:
+    with gateway.bus.attach("python") as python:
+        with gateway.connect() as client:
+            client.do("handle", pattern="count")
+            with python.stream("count", timeout=60) as parts:
+                number = client.read()["message"]
+                for _ in range(300):
+                    client.say("part", message=number, payload="x" * 2000)
+                assert "64 parts wait" in client.read()["error"]["message"]
+                assert next(parts).payload == "x" * 2000
+                client.close()
+                with pytest.raises(shmbus.EndpointDied):
+                    list(parts)
+
+
 def test_a_program_answers_with_an_error_of_its_own_name(gateway: Gateway) -> None:
     with gateway.bus.attach("python") as python, gateway.connect() as client:
         client.do("handle", pattern="a")

@@ -61,6 +61,7 @@ def gateway(bus: str | None, wait: float | None, path: Path | None, longest: int
       {"op": "unsubscribe", "pattern": "job.>", "group": "workers"}
       {"op": "handle", "pattern": "calc.*", "limit": 2}
       {"op": "reply", "message": 7, "payload": 3}            to a request in its hand
+      {"op": "part", "message": 7, "payload": 1}    of a reply in parts; its end is a reply without
       {"op": "error", "message": 7, "name": "ValueError", "text": "not today"}
       {"op": "done", "message": 8}      of a command, or a message of a group
       {"op": "nack", "message": 8, "delay": 1, "reason": "busy"}    somebody else shall have it

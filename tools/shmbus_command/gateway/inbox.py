@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 from shmbus_console.messages import envelope
@@ -11,6 +12,7 @@ from shmbus_console.messages import envelope
 from shmbus import Message
 from shmbus.errors import EncodeError, MessageTooLarge
 
+from .giving import Giving, Taken
 from .lines import BadLine
 from .output import Output
 
@@ -19,6 +21,8 @@ class _InHand(msgspec.Struct, eq=False):
     message: Message
     answered: asyncio.Future[bool]
     """Whether the client has done what was to be done; False: it has gone."""
+    giving: Giving | None = None
+    """The reply, where it comes in parts."""
 
 
 class Inbox:
@@ -29,9 +33,7 @@ class Inbox:
         self._output = output
         self._credit = credit
         self._more = asyncio.Event()
-        self._turn = (
-            asyncio.Lock()
-        )  # it is fair: messages are shown in the order in which they came
+        self._turn = asyncio.Lock()  # fair, so that messages are shown in their order
         self._in_hand: dict[int, _InHand] = {}
         self._count = 0
         self._leaving = False
@@ -56,16 +58,16 @@ class Inbox:
 
         return show
 
-    def work(self, pattern: str) -> Callable[[Message], Awaitable[None]]:
+    def work(self, pattern: str) -> Callable[[Message], Awaitable[object]]:
         """The handler of a pattern, and the callback of a group's subscription: it returns when
         the client has answered, or finished, the message."""
 
-        async def show(message: Message) -> None:
-            await self._hand(message, pattern)
+        async def show(message: Message) -> AsyncGenerator[object, None] | None:
+            return await self._hand(message, pattern)
 
         return show
 
-    async def _hand(self, message: Message, pattern: str) -> None:
+    async def _hand(self, message: Message, pattern: str) -> AsyncGenerator[object, None] | None:
         self._count += 1
         number, shown = self._count, False
         mine = _InHand(message, asyncio.get_running_loop().create_future())
@@ -75,12 +77,27 @@ class Inbox:
             shown = await self._show(line)
             if not (shown and await mine.answered):
                 await self._give_up(mine.message)
-        except asyncio.CancelledError:  # who asked has withdrawn it
-            if shown and not self._leaving:
-                self._output.put({"withdrawn": number})
+        except asyncio.CancelledError:
+            self._put_away(number, withdrawn=shown)
             raise
-        finally:
-            del self._in_hand[number]
+        if mine.giving is None:
+            self._put_away(number, withdrawn=False)
+            return None
+        parts = mine.giving.parts()
+        weakref.finalize(parts, self._given, number, mine.giving)  # also where it never begins
+        return parts
+
+    def _given(self, number: int, giving: Giving) -> None:
+        """The reply in parts has ended, or is broken off."""
+        withdrawn = not giving.ended
+        giving.break_off()
+        self._put_away(number, withdrawn=withdrawn)
+
+    def _put_away(self, number: int, *, withdrawn: bool) -> None:
+        """`withdrawn`: nobody waits for the client's answer any more."""
+        del self._in_hand[number]
+        if withdrawn and not self._leaving:
+            self._output.put({"withdrawn": number})
 
     async def _show(self, line: dict[str, object]) -> bool:
         """Whether it was shown."""
@@ -97,9 +114,24 @@ class Inbox:
 
     # What the client says of a message ----------------------------------------------------------
 
+    def part(self, number: int, payload: object, taken: Taken) -> None:
+        """Raises `BadLine`."""
+        mine = self._find(number)
+        if mine.message.kind != "request":
+            raise BadLine(f"message {number} is no request", "Finish it with done")
+        if mine.giving is None:
+            mine.giving = Giving()
+            self._put_down(mine, True)
+        mine.giving.add(payload, taken)
+
     def reply(self, number: int, payload: object) -> None:
         """Raises `BadLine`, `BusError`."""
         mine = self._find(number)
+        if mine.giving is not None:
+            if payload is not None:
+                raise BadLine("the end of a reply in parts has no payload", "Write it as a part")
+            mine.giving.end(None)
+            return
         try:
             mine.message.reply(payload)
         except (EncodeError, MessageTooLarge):  # of which who asked is told
@@ -110,6 +142,9 @@ class Inbox:
     def fail(self, number: int, error: BaseException) -> None:
         """Raises `BadLine`, `BusError`."""
         mine = self._find(number)
+        if mine.giving is not None:
+            mine.giving.end(error)
+            return
         mine.message.fail(error)
         self._put_down(mine, True)
 
@@ -128,7 +163,7 @@ class Inbox:
 
     def _find(self, number: int) -> _InHand:
         mine = self._in_hand.get(number)
-        if mine is None or mine.answered.done():
+        if mine is None or (mine.giving.ended if mine.giving else mine.answered.done()):
             raise BadLine(
                 f"message {number} is not in hand: it was never shown, is answered or finished, or "
                 "was withdrawn",

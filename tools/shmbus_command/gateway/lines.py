@@ -111,6 +111,10 @@ class Reply(_WithPayload, frozen=True, kw_only=True):
     message: int
 
 
+class Part(_WithPayload, frozen=True, kw_only=True):
+    message: int
+
+
 class Error(Line, frozen=True, kw_only=True):
     message: int
     text: str
@@ -143,6 +147,7 @@ AnyLine = (
     | Unsubscribe
     | Handle
     | Reply
+    | Part
     | Error
     | Done
     | Nack

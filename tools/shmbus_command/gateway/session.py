@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
@@ -144,6 +145,9 @@ class Session:
                 self._inbox.add_credit(said.n)
             case lines.Reply():
                 self._inbox.reply(said.message, said.value())
+            case lines.Part():
+                self._inbox.part(said.message, said.value(), partial(self._taken, said.id))
+                return None
             case lines.Error():
                 self._inbox.fail(said.message, _named(said.name)(said.text))
             case lines.Done():
@@ -164,6 +168,12 @@ class Session:
             case _ as never:
                 assert_never(never)
         return {}
+
+    def _taken(self, identity: lines.Id | None, problem: BadLine | None) -> None:
+        """A part of a reply, which had this id, is taken or never will be."""
+        if identity is not None:
+            how = {"ok": True} if problem is None else {"error": told(problem)}
+            self._output.put({"id": identity, **how})
 
     # The endpoint --------------------------------------------------------------------------------
 
