@@ -24,11 +24,14 @@ def rights(name: str) -> Grant:
 
 
 def processes(extensions: Iterable[EntryPoint]) -> list[Process]:
-    """A process for each. One that cannot stay alive is given up after a few attempts."""
+    """A process for each, started when the host can be asked. One that cannot stay alive is given
+    up after a few attempts."""
     return [
         Process(
             name=extension.name,
             target=extension.value,
+            grant=rights(extension.name),
+            needs=("buffer.read",),
             backoff=Backoff(limit=3),
             stop_timeout=0.5,
         )

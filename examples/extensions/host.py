@@ -11,7 +11,6 @@ import shmbus
 from shmbus import EndpointDied, Message, NoRoute, RequestTimeout, Retry
 from shmbus.supervisor import Line
 
-from .admission import Admission
 from .found import processes
 
 STARTING = Retry(attempts=1000, on=(NoRoute,), backoff=0.05)
@@ -31,13 +30,10 @@ class Host:
         self.said: dict[str, Any] = {}
         """The newest that each extension has published of itself, by type."""
         with ExitStack() as made:
-            admission = Admission()
-            served = made.enter_context(shmbus.serve(bus, grants=admission))
             self.supervisor = made.enter_context(
-                shmbus.supervise(processes(extensions), bus=served, output=output)
+                shmbus.supervise(processes(extensions), bus=bus, output=output)
             )
-            admission.begin(self.supervisor)
-            self.endpoint = made.enter_context(served.attach("host"))
+            self.endpoint = made.enter_context(self.supervisor.bus.attach("host"))
             self.endpoint.handle("buffer.read", lambda message: self.text)
             # Of each type the newest: whoever publishes faster than this is read, loses its own.
             self.endpoint.subscribe("extension.>", self._hear, overflow="latest")
