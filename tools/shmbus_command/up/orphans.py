@@ -52,7 +52,8 @@ class Orphans:
         while (left := set(children()).difference(self._others())) and time.monotonic() < end:
             for pid in left:
                 if not _reap(pid) and not (once and pid in sent):
-                    os.kill(pid, number)  # not reaped, so no other process has that pid
+                    with contextlib.suppress(PermissionError):  # it runs as somebody else
+                        os.kill(pid, number)  # not reaped, so no other process has that pid
                     sent.add(pid)
             time.sleep(_PAUSE)
 
