@@ -203,7 +203,11 @@ def test_what_they_print_goes_to_files(bus_name: str, tmp_path: Path, start: Sta
 
 LEAVES = """
 [process.leaves]
-command = "sh -c '(setsid sleep 0.01 &) ; setsid sleep 600 & echo $!; exec sleep 600'"
+command = "sh -c 'setsid sleep 600 & echo $!; exec sleep 600'"
+"""
+LEAVES_MORE_AND_MORE = """
+[process.leaves]
+command = "sh -c 'echo begins; while :; do (setsid sleep 0.01 &); sleep 0.2; done'"
 """
 
 
@@ -229,12 +233,12 @@ def test_as_the_first_process_of_a_container_it_reaps_and_stops_in_order(
 ) -> None:
     if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"]).returncode:
         pytest.skip("this machine lets nobody make a pid namespace")
-    up = file(tmp_path, bus_name, LEAVES)
+    up = file(tmp_path, bus_name, LEAVES_MORE_AND_MORE)
     with start("up", up, command=[*CONTAINER, *COMMAND]) as process:
         lines_until(process, "leaves |")
         (first,) = children(process.pid)
-        eventually(lambda: "Z" in map(state, children(first)))  # nobody else would reap it
-        eventually(lambda: "Z" not in map(state, children(first)))
+        orphan = eventually(lambda: next(filter(ended, children(first)), None))
+        eventually(lambda: orphan not in children(first))  # nobody else would reap it
         os.kill(first, signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0
@@ -246,11 +250,12 @@ def children(pid: int) -> list[int]:
     return list(map(int, text.split()))
 
 
-def state(pid: int) -> str:
+def ended(pid: int) -> bool:
+    """Whether it waits to be reaped."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
-        return ""
+        return False
 
 
 # Without running anything ------------------------------------------------------------------------
