@@ -1,4 +1,7 @@
-"""Serve a bus with a core on it: `python -m xi_bridge BUS --state DIRECTORY`."""
+"""Serve a bus with a core on it: `python examples/xi_bridge BUS --state DIRECTORY`.
+
+It ends at Ctrl-C and SIGTERM, and the bus with it; views and what was typed stay in the directory.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import shmbus.aio
 
-from .host import PATIENCE, STAND_IN, Host
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from xi_bridge.host import PATIENCE, STAND_IN, Host
 
 
 async def run(bus: str, state: Path, command: Sequence[str], patience: float) -> None:
@@ -23,7 +30,7 @@ async def run(bus: str, state: Path, command: Sequence[str], patience: float) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m xi_bridge", description=__doc__)
+    parser = argparse.ArgumentParser(prog="xi_bridge", description=__doc__)
     parser.add_argument("bus", help="name of the bus")
     parser.add_argument("--state", type=Path, required=True, help="directory for the journals")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for an answer")

@@ -17,12 +17,15 @@ from msgspec import convert
 import shmbus.aio
 from shmbus import BusError
 
+from .errors import CORE_DOWN
 from .lines import CachedLine, LineCache
 from .messages import Changed, State
 from .positions import Position
 
 DEPTH = 64
 """Updates that may wait."""
+PATIENCE = 30.0
+"""Seconds within which the lines are to come first."""
 AGAIN = 0.05
 """Seconds until the lines are asked for again, where that failed."""
 
@@ -42,12 +45,14 @@ class Follower:
         """Called after each step."""
         self._run = ""
         self._stepped = asyncio.Condition()
+        self._steps = self._seen = 0
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self._updates = await self.ep.subscribe(
             f"xi.{self.view}.update", overflow="drop_oldest", depth=DEPTH, payload_type=Changed
         )
-        await self._fetch(patient=False)
+        await self._fetch(PATIENCE)
         self._following = asyncio.create_task(self._follow())
         return self
 
@@ -70,32 +75,53 @@ class Follower:
     async def until(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:
         """Wait for a step after which that holds. Raises `TimeoutError`."""
         async with asyncio.timeout(timeout), self._stepped:
-            await self._stepped.wait_for(condition)
+            await self._stepped.wait_for(lambda: condition() or self._ended)
+        self._check()
+
+    async def step(self) -> None:
+        """Wait until it has changed since the last time."""
+        async with self._stepped:
+            await self._stepped.wait_for(lambda: self._steps != self._seen or self._ended)
+            self._seen = self._steps
+        self._check()
+
+    def _check(self) -> None:
+        if self._ended:
+            self._following.result()  # which raises what ended it
+            raise shmbus.errors.EndpointClosed(endpoint=self.ep.name)
 
     async def _follow(self) -> None:
-        async for message in self._updates:
-            changed: Changed = message.payload
-            if changed.run == self._run and changed.seq <= self.seq:
-                continue  # in the lines that came already
-            if (
-                changed.run == self._run
-                and changed.seq == self.seq + 1
-                and changed.update is not None
-            ):
-                self.cache.apply(changed.update)
-                self.seq, self.carets = changed.seq, changed.carets
-                await self._tell()
-            else:
-                await self._fetch(patient=True)
+        try:
+            async for message in self._updates:
+                await self._take(message.payload)
+        finally:
+            self._ended = True
+            async with self._stepped:
+                self._stepped.notify_all()
 
-    async def _fetch(self, *, patient: bool) -> None:
-        """Get the whole. While nobody answers, a patient one asks again."""
+    async def _take(self, changed: Changed) -> None:
+        if changed.run == self._run and changed.seq <= self.seq:
+            return  # it is in the lines that came already
+        next = changed.run == self._run and changed.seq == self.seq + 1
+        if not next or changed.update is None:
+            await self._fetch(None)
+            return
+        self.cache.apply(changed.update)
+        self.seq, self.carets = changed.seq, changed.carets
+        await self._tell()
+
+    async def _fetch(self, patience: float | None) -> None:
+        """Get the whole. While nobody answers it asks again, for so long."""
+        end = asyncio.get_running_loop().time() + (patience or float("inf"))
         while True:
             try:
                 await self._ask()
                 return
-            except (shmbus.errors.PeerFailed, shmbus.BusDown):
-                if not patient:
+            except (shmbus.errors.PeerFailed, shmbus.BusDown) as error:
+                for_good = isinstance(error, shmbus.BusDown) and not self.ep.reconnect
+                refused = isinstance(error, shmbus.RemoteError) and error.error != CORE_DOWN
+                late = asyncio.get_running_loop().time() > end
+                if for_good or late or (refused and patience is not None):
                     raise
                 await asyncio.sleep(AGAIN)
 
@@ -114,6 +140,7 @@ class Follower:
         await self._tell()
 
     async def _tell(self) -> None:
+        self._steps += 1
         self.on_change()
         async with self._stepped:
             self._stepped.notify_all()

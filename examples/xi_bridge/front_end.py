@@ -88,15 +88,16 @@ class FrontEnd(Follower):
             raise failed
 
     async def click(self, line: int, column: int) -> None:
-        """Go to a place in the lines as they are here. Raises `RemoteError`."""
+        """Go to a place in the lines as they are here. Raises `RemoteError` where the host is
+        another one since, or has gone on too far: look again."""
         to = {"select": {"granularity": "point", "multi": False}}
         await self.do("gesture", {"line": line, "col": column, "ty": to})
 
     async def do(self, method: str, params: Any = None) -> Any:
         """Do one edit, behind what was typed, and return its answer."""
-        seq = self.seq
+        state = self.seq, self._run
         await self.flush()
-        return (await self._send([InnerEdit(method, params)], seq)).result
+        return (await self._send([InnerEdit(method, params)], *state)).result
 
     async def save(self, path: str | None = None, *, timeout: float = 30.0) -> None:
         """Save the view. Raises `RemoteError` where the file has something else then."""
@@ -112,15 +113,17 @@ class FrontEnd(Follower):
                 count = min(len(self._typed), AT_ONCE)
                 edits = [self._typed.popleft() for _ in range(count)]
                 try:
-                    await self._send(edits, None)
+                    await self._send(edits)
                 except (BusError, TimeoutError) as error:
                     self._failed = error
                     self._typed.clear()
             self._idle.set()
 
-    async def _send(self, edits: list[InnerEdit], seq: int | None) -> Accepted:
+    async def _send(
+        self, edits: list[InnerEdit], seq: int | None = None, run: str = ""
+    ) -> Accepted:
         async with self._turn:
-            edit = Edit(self.author, self._n + 1, edits, seq)
+            edit = Edit(self.author, self._n + 1, edits, seq, run)
             deadline = asyncio.get_running_loop().time() + self.patience
             pause = 0.01
             while True:

@@ -35,7 +35,7 @@ from .restoring import Restoring
 from .rpc import Malformed, RpcError
 from .view import View
 
-STAND_IN = [sys.executable, "-m", f"{__package__}.core"]
+STAND_IN = [sys.executable, str(Path(__file__).with_name("core"))]
 """The command of the core where none is given: a stand-in in Python."""
 PATIENCE = 5.0
 """Seconds in which the core is to answer; else it hangs, and is killed."""
@@ -117,7 +117,6 @@ class Host:
                 await self._restoring.restore(core, view)
             except (CoreRefused, OSError) as error:
                 self._alert(f"{view.id} could not be opened again: {error}")
-            view.restoring = False
             self.outbox.put(f"xi.{view.id}.update", view.announce())
 
     def _opened(self, view: View) -> None:

@@ -24,6 +24,8 @@ class Edit(Entry):
 
     seq: int | None = None
     """The state in which its `gesture`s name places; None: the present one."""
+    run: str = ""
+    """In which life of the host."""
 
 
 class Accepted(msgspec.Struct):

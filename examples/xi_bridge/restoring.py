@@ -54,7 +54,8 @@ class Restoring:
     async def restore(self, core: CoreProcess, view: View) -> None:
         """Open it with the base of its journal, and do the edits since. Raises `CoreDown`."""
         await self.open(core, view, _file_with(view))
-        left = deque(view.journal.entries)
+        author = view.journal.base.author
+        left = deque([Entry(author, 0, view.selecting(author)), *view.journal.entries])
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def confirmed(_: Any, error: Exception | None) -> None:
@@ -66,14 +67,10 @@ class Restoring:
                 return
             entry = left.popleft()
             self._deaths.pop((view.id, entry.author, entry.n), None)
-            if left:
-                view.author = left[0].author
-            else:
+            view.author = left[0].author if left else entry.author
+            if not left:
                 done.set_result(None)
 
-        if not left:
-            return
-        view.author = left[0].author
         for entry in list(left):
             send(core, view, entry.edits)
             core.ask("get_config", {"view_id": view.core_id}, self._patience, confirmed)
@@ -81,6 +78,8 @@ class Restoring:
 
     def _suspect(self, view: View, entry: Entry) -> None:
         """The core ended at this edit."""
+        if entry.n == 0:
+            return  # it is none
         key = view.id, entry.author, entry.n
         self._deaths[key] = self._deaths.get(key, 0) + 1
         if self._deaths[key] >= DEATHS:

@@ -34,6 +34,10 @@ class View:
         self.seq = 0
         self.unsaved = False
         """Whether the core has read it from another file than its own."""
+        self.cache = LineCache()
+        self.restoring = False
+        self._steps: deque[tuple[int, Splice]] = deque(maxlen=REMEMBERED)
+        self._oldest = 0
         self.fenced: object = None
         """The core that is to be asked whether it has done what it was sent."""
         self.begin("")
@@ -41,16 +45,17 @@ class View:
     def begin(self, core_id: str) -> None:
         """A new core has it, opened as the journal's base."""
         base = self.journal.base
+        if not self.restoring:
+            self._before = _texts(self.cache.lines)
         self.core_id = core_id
         self.cache = LineCache()
         self.restoring = True
         self.fenced = None
-        self.author = base.author
+        self.author = ""
+        """Whose selection the core has."""
         self.strayed = False
         self.ranges = dict(base.ranges)
         self.done = self.journal.done
-        self._steps: deque[tuple[int, Splice]] = deque(maxlen=REMEMBERED)
-        self._oldest = self.seq
 
     def take(self, update: dict[str, Any]) -> Changed:
         """Apply an update of the core's. Raises what `LineCache.apply` does.
@@ -66,17 +71,19 @@ class View:
         new = lines[head : len(lines) - tail]
         splice = Splice.between(head, _texts(old), _texts(new))
         self.seq += 1
-        if splice is not None:
-            self._moved(splice)
-        if self.author:
+        if self.author:  # else it is being opened
+            if splice is not None:
+                self._moved(splice)
             self.ranges[self.author] = self._selection()
         return Changed(self.run, self.seq, update, self.carets)
 
     def announce(self) -> Changed:
-        """A step that is no update: whoever follows asks for the lines."""
+        """The core has it again. Whoever follows asks for the lines."""
         self.seq += 1
-        self._steps.clear()
-        self._oldest = self.seq
+        self.restoring = False
+        splice = Splice.between(0, self._before, _texts(self.cache.lines))
+        if splice is not None:
+            self._remember(splice)
         return Changed(self.run, self.seq, None, self.carets)
 
     @property
@@ -107,11 +114,18 @@ class View:
     def placed(self, edit: Edit) -> list[InnerEdit]:
         """What the core is to do for it; where the author changes, it begins with the author's
         selection. All that was sent before must have been done."""
-        edits = [self._placed(one, edit.seq) for one in edit.edits]
+        seq = edit.seq
+        if seq is not None and (edit.run != self.run or not self._oldest <= seq <= self.seq):
+            raise StaleState(f"{self.id} is at {self.seq}, and does not know the state {seq}")
+        edits = [self._placed(one, seq) for one in edit.edits]
         if self.strayed or edit.author != self.author:
-            selection = self.ranges.get(edit.author) or [START]
-            edits[:0] = [call for n, one in enumerate(selection) for call in _select(one, n > 0)]
+            edits[:0] = self.selecting(edit.author)
         return edits
+
+    def selecting(self, author: str) -> list[InnerEdit]:
+        """What makes the core select what an author has selected."""
+        selection = self.ranges.get(author) or [START]
+        return [call for n, one in enumerate(selection) for call in _select(one, n > 0)]
 
     def looked(self, author: str) -> None:
         """The core has an author's selection for something that is in no journal: so the next edit
@@ -134,10 +148,8 @@ class View:
             self.done.pop(author, None)
 
     def _placed(self, edit: InnerEdit, seq: int | None) -> InnerEdit:
-        if edit.method != "gesture" or seq is None or seq == self.seq:
+        if edit.method != "gesture" or seq is None:
             return edit
-        if seq < self._oldest:
-            raise StaleState(f"{self.id} is at {self.seq}, and no longer knows its state {seq}")
         place = Position(edit.params["line"], edit.params["col"])
         for number, splice in self._steps:
             if number > seq:
@@ -146,12 +158,16 @@ class View:
         return InnerEdit(edit.method, params)
 
     def _moved(self, splice: Splice) -> None:
-        self._steps.append((self.seq, splice))
-        if len(self._steps) == REMEMBERED:
-            self._oldest = self._steps[0][0]
+        if not self.restoring:
+            self._remember(splice)
         for author, ranges in self.ranges.items():
             if author != self.author:
                 self.ranges[author] = [splice.moved_range(one) for one in ranges]
+
+    def _remember(self, splice: Splice) -> None:
+        self._steps.append((self.seq, splice))
+        if len(self._steps) == REMEMBERED:
+            self._oldest = self._steps[0][0]
 
     def _selection(self) -> list[Range]:
         return [Range(Position(*a), Position(*b)) for a, b in self.cache.selections]
