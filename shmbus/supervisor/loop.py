@@ -87,8 +87,7 @@ class Loop:
     def post(self, order: Callable[[], None]) -> None:
         """Have it called by the thread. Harmless once that is over: then nothing calls it."""
         self._orders.append(order)
-        with suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        os.eventfd_write(self._wake, 1)
 
     def status(self) -> list[ProcessStatus]:
         """Of all, in their order."""
@@ -229,8 +228,10 @@ class Loop:
         finally:
             self.over = True
             self._take_orders()
-            os.close(self._wake)
             self._changed()
+
+    def __del__(self) -> None:
+        os.close(self._wake)  # not before: another thread may just be posting
 
     def _turn(self) -> None:
         poll = select.poll()

@@ -140,7 +140,9 @@ class Output:
         finally:
             for fd in pipes:
                 os.close(fd)
-            os.close(self._wake)
+
+    def __del__(self) -> None:
+        os.close(self._wake)  # not before: another thread may just be adding one
 
     def _turn(self, poll: select.poll, pipes: dict[int, _Pipe]) -> bool:
         """Whether it is over."""

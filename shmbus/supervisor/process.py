@@ -57,7 +57,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     start: Literal["now", "first message"] = "now"
     """Whether it is started with the bus, or by the first message for one of ``on``."""
     on: tuple[str, ...] = ()
-    """The patterns that it handles, for ``start="first message"``."""
+    """The patterns that it handles: for ``start="first message"``, and so that processes that would
+    wait for each other are found before they do."""
     overdue: Literal["tell", "restart"] = "tell"
     """What follows when a handler of it takes longer than its limit: with ``restart`` it is killed
     and started again."""

@@ -30,12 +30,15 @@ LIAR = """
 def test_who_lies_about_its_name_is_refused_and_the_real_one_attaches(
     supervise: Supervise, lines: list[Line]
 ) -> None:
-    supervisor = supervise(python("liar", LIAR, grant=Grant()), handler("echo", grant=ECHO))
+    supervisor = supervise(
+        python("liar", LIAR, grant=Grant()), handler("echo", grant=ECHO, needs=("lied",))
+    )
     eventually(lambda: len(lines) == 2)
     liar = of(supervisor, "liar").pid
     assert f"'echo' of its supervisor, and pid {liar} is not in that" in lines[0].text
     assert f"pid {liar} is in process 'liar'" in lines[1].text
     with supervisor.bus.attach("client") as client:
+        client.handle("lied", print)
         client.wait_for("echo", timeout=30)
         assert client.request("echo").payload == of(supervisor, "echo").pid
     echo = next(each for each in supervisor.bus.endpoints() if each.name == "echo")
