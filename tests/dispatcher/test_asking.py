@@ -146,16 +146,20 @@ def test_a_bus_ends_while_its_host_is_asked(bus_name: str) -> None:
 
 
 def test_who_changes_its_name_meanwhile_is_refused(bus_name: str) -> None:
+    over = threading.Event()
+
     def decide(candidate: Candidate) -> Grant | None:
         if candidate.name == "plug":
             of = names.names_of(bus_name)
             (up,) = names.SHM.glob(f"{of.prefix}up:{candidate.pid}:*")
             head = layout.view(Segment.attach(up.name, writable=True).memory, layout.UP)[0]
             head["name"] = b"host"
+            assert over.wait(60)
         return None
 
     with shmbus.serve(bus_name, grants=decide) as bus:
         (line,) = attached(bus_name, "plug")
+        over.set()
         assert bus.endpoints() == []
     assert "changed its name" in line
 
