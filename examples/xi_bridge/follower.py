@@ -43,7 +43,8 @@ class Follower:
         """How often it asked for the whole."""
         self.on_change: Callable[[], object] = lambda: None
         """Called after each step."""
-        self._run = ""
+        self.run = ""
+        """Which life of the host counts so."""
         self._stepped = asyncio.Condition()
         self._steps = self._seen = 0
         self._ended = False
@@ -100,9 +101,9 @@ class Follower:
                 self._stepped.notify_all()
 
     async def _take(self, changed: Changed) -> None:
-        if changed.run == self._run and changed.seq <= self.seq:
+        if changed.run == self.run and changed.seq <= self.seq:
             return  # it is in the lines that came already
-        next = changed.run == self._run and changed.seq == self.seq + 1
+        next = changed.run == self.run and changed.seq == self.seq + 1
         if not next or changed.update is None:
             await self._fetch(None)
             return
@@ -135,7 +136,7 @@ class Follower:
         self.cache.lines = lines
         self.cache.pristine, self.cache.annotations = state.pristine, state.annotations
         self.carets, self.styles = state.carets, state.styles
-        self._run, self.seq = state.run, state.seq
+        self.run, self.seq = state.run, state.seq
         self.fetched += 1
         await self._tell()
 

@@ -95,7 +95,7 @@ class FrontEnd(Follower):
 
     async def do(self, method: str, params: Any = None) -> Any:
         """Do one edit, behind what was typed, and return its answer."""
-        state = self.seq, self._run
+        state = self.seq, self.run
         await self.flush()
         return (await self._send([InnerEdit(method, params)], *state)).result
 

@@ -1,0 +1,109 @@
+"""Several front-ends of one view, on the stand-in core."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from xi_bridge.follower import DEPTH
+from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.host import Host
+from xi_bridge.journal import InnerEdit
+from xi_bridge.messages import Edit
+
+import shmbus
+import shmbus.aio
+from shmbus.testing import TIMEOUT, run_async
+from shmbus.testing.fixtures import AioAttach, StartWorker
+
+from .roles import extension
+
+Both = AbstractAsyncContextManager[tuple[FrontEnd, FrontEnd]]
+
+
+@pytest.fixture
+def both(bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path) -> Both:
+    """Two front-ends that hold the same file, which has three lines."""
+    file = tmp_path / "a.txt"
+    file.write_text("one\ntwo\nthree\n")
+
+    @asynccontextmanager
+    async def both() -> AsyncIterator[tuple[FrontEnd, FrontEnd]]:
+        async with aio_attach("xi") as host, aio_attach("ann") as one, aio_attach("bob") as other:
+            task = asyncio.create_task(Host(host, tmp_path / "state").run())
+            try:
+                await one.wait_for("xi.new_view", timeout=TIMEOUT)
+                view = await open_view(one, str(file))
+                assert await open_view(other, str(file)) == view
+                async with FrontEnd(one, view) as ann, FrontEnd(other, view) as bob:
+                    yield ann, bob
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    return both()
+
+
+async def alike(ann: FrontEnd, bob: FrontEnd, text: str) -> None:
+    await ann.flush()
+    await bob.flush()
+    for one in (ann, bob):
+        await one.until(lambda one=one: one.text == text, TIMEOUT)  # type: ignore[misc]
+
+
+@pytest.mark.smoke
+def test_each_types_at_a_caret_of_its_own_whatever_the_others_do(both: Both) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            await ann.click(0, 3)
+            await bob.click(1, 3)
+            for key in "ab\ncd":
+                ann.type(key)
+                bob.type(key.upper())
+                await ann.flush()
+            await alike(ann, bob, "oneab\ncd\ntwoAB\nCD\nthree\n")
+
+
+def test_a_click_means_the_place_that_was_seen(both: Both) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            seen = bob.seq
+            ann.type("zero\n")
+            await ann.flush()
+            to = {"select": {"granularity": "point", "multi": False}}
+            click = InnerEdit("gesture", {"line": 1, "col": 3, "ty": to})
+            edits = [click, InnerEdit("insert", {"chars": "!"})]
+            edit = Edit("carol", 1, edits, seq=seen, run=bob.run)
+            await bob.ep.request(f"xi.{bob.view}.edit", edit)
+            await bob.ep.request(f"xi.{bob.view}.edit", edit)  # it is the same one
+            await alike(ann, bob, "zero\none\ntwo!\nthree\n")
+            other = Edit("carol", 2, edits, seq=seen, run="of another host")
+            with pytest.raises(shmbus.RemoteError, match="does not know the state"):
+                await bob.ep.request(f"xi.{bob.view}.edit", other)
+            with pytest.raises(shmbus.RemoteError, match="sent edit 4 of view-id-1 after 1"):
+                await bob.ep.request(f"xi.{bob.view}.edit", Edit("carol", 4, edits))
+
+
+@pytest.mark.slow
+def test_a_view_that_is_stopped_holds_up_nobody_and_has_the_lines_later(
+    both: Both, worker: StartWorker
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            slow = worker(extension, ann.view, name="slow")
+            await ann.ep.wait_for("text.slow", timeout=TIMEOUT)
+            slow.pause()
+            for _ in range(2 * DEPTH):
+                ann.type("x")
+                await ann.flush()
+            typed = "x" * 2 * DEPTH + "one\ntwo\nthree\n"
+            await alike(ann, bob, typed)
+            slow.resume()
+            while (await bob.ep.request("text.slow", timeout=TIMEOUT)).payload != typed:
+                await asyncio.sleep(0.01)
