@@ -273,6 +273,9 @@ def test_what_is_typed_in_a_row_is_undone_as_one_and_a_movement_ends_the_row() -
     front.type("!")
     front.edit("redo")  # what was undone is no more
     assert front.contents == "abc!"
+    front.type("?")
+    front.edit("undo")
+    assert front.contents == "abc!"
 
 
 def test_gestures_select_points_words_and_lines_and_drag_extends_by_them() -> None:

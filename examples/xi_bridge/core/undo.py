@@ -66,19 +66,21 @@ class History:
 
     def undo(self, make: Callable[[Replacement], Replacement]) -> Selection | None:
         """Undo the last group, `make` its replacements, and return the selection of before."""
+        self.seal()
         if not self._past:
             return None
         group = self._past.pop()
         group.inverses = [make(inverse) for inverse in reversed(group.inverses)]
         self._future.append(group)
-        self.state, self._open = group.states[0], False
+        self.state = group.states[0]
         return group.before
 
     def redo(self, make: Callable[[Replacement], Replacement]) -> Selection | None:
+        self.seal()
         if not self._future:
             return None
         group = self._future.pop()
         group.inverses = [make(inverse) for inverse in reversed(group.inverses)]
         self._past.append(group)
-        self.state, self._open = group.states[1], False
+        self.state = group.states[1]
         return group.after
