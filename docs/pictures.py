@@ -1,5 +1,5 @@
-"""Make the pictures of shmtop and of the demonstration in docs/images, from a real run of both.
-README has them in characters: run docs/written.py after it.
+"""Make the pictures of shmtop, of the demonstration and of the editor on XI's core in docs/images,
+from a real run of each. README has the first two in characters: run docs/written.py after it.
 
 python docs/pictures.py [PATH]        PATH: the tree for the demonstration, as in `shmbus demo`
 """
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -27,8 +28,17 @@ from shmtop.app import ShmTop
 from shmtop.sampler import Sampler
 
 import shmbus
+import shmbus.aio
 from shmbus import Message
 from shmbus.errors import BusDown, QueueFull
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+
+import xi_bridge.row
+from xi_bridge.core import COMMAND
+from xi_bridge.editor import Editor
+from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.host import Host
 
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH, HEIGHT = 100, 19  # characters
@@ -163,7 +173,46 @@ def shmtop() -> None:
         part.join()
 
 
+# The editor -------------------------------------------------------------------------------------
+
+
+async def edit(bus: str, state: Path) -> str:
+    """A file of ours, in which somebody else types, too."""
+    file = xi_bridge.row.__file__
+    async with (
+        shmbus.aio.attach(bus, name="xi") as serving,
+        shmbus.aio.attach(bus, name="ann") as ours,
+        shmbus.aio.attach(bus, name="bob") as theirs,
+    ):
+        host = asyncio.create_task(Host(serving, state, COMMAND).run())
+        view = await open_view(ours, file)
+        await ours.request(
+            "xi.plugin", {"command": "start", "view_id": view, "plugin_name": "words"}
+        )
+        async with FrontEnd(ours, view) as ann, FrontEnd(theirs, view) as bob:
+            app = Editor(ann, Path(file).name)
+            async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
+                await ann.click(13, 6)
+                await bob.click(9, 7)
+                bob.type("  # cells")
+                await bob.flush()
+                ann.press("move_word_right_and_modify_selection")
+                await ann.flush()
+                await ann.until(lambda: "# cells" in ann.text)
+                await pilot.pause()
+                picture = app.export_screenshot(title="python -m xi_bridge.editor symphony row.py")
+        host.cancel()
+        await asyncio.wait([host])
+        return picture
+
+
+def editor_on_xi() -> None:
+    with shmbus.serve("symphony") as bus, tempfile.TemporaryDirectory() as state:
+        save("editor.svg", asyncio.run(edit(bus.name, Path(state))))
+
+
 if __name__ == "__main__":
     demo(sys.argv[1:])
     shmtop()
+    editor_on_xi()
     print("README shows both in characters: python docs/written.py")
