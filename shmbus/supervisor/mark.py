@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 VARIABLE = "SHMBUS_PROCESS"
 
 _FORKED = 0x40  # PF_FORKNOEXEC: it has not executed its program yet
+_OF_KERNEL = 0x200000  # PF_KTHREAD
 _MOMENT = 1.0  # seconds for which a new process may be about to execute its program
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -59,10 +60,19 @@ class Marked(NamedTuple):
 def mark_of(pid: int) -> Mark | None:
     """The mark of a process; None where it has none, or it cannot be read."""
     with suppress(OSError):
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            for entry in file.read().split(b"\0"):
-                if entry.startswith(VARIABLE.encode() + b"="):
-                    return Mark.parse(os.fsdecode(entry.partition(b"=")[2]))
+        return _mark_in(_environment_of(pid))
+    return None
+
+
+def _environment_of(pid: int) -> bytes:
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return file.read()
+
+
+def _mark_in(environment: bytes) -> Mark | None:
+    for entry in environment.split(b"\0"):
+        if entry.startswith(VARIABLE.encode() + b"="):
+            return Mark.parse(os.fsdecode(entry.partition(b"=")[2]))
     return None
 
 
@@ -70,16 +80,19 @@ def marked(bus: str) -> list[Marked]:
     """All live processes of this user with a mark of that bus, the oldest first.
 
     A supervisor may have been killed just when it started a child, which has its mark from when it
-    executes its program on. So a process that has not done so yet is waited for, as long as it is
-    that young."""
+    executes its program on. So a process that was there and has not done so yet, or is just doing
+    it and shows no environment at all, is waited for, for a second at most."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     while True:
-        found, young = _look(bus)
+        found, young = _look(bus, now)
         if not young:
             return sorted(found, key=lambda one: (one.start, one.pid))
         time.sleep(0.002)
 
 
-def _look(bus: str) -> tuple[list[Marked], bool]:
+def _look(bus: str, asked: float) -> tuple[list[Marked], bool]:
+    """What there is, and whether a process may be about to get its mark that was there when this
+    was asked for."""
     found, young = [], False
     now, me = time.clock_gettime(time.CLOCK_BOOTTIME), os.geteuid()
     for entry in os.listdir("/proc"):
@@ -91,11 +104,13 @@ def _look(bus: str) -> tuple[list[Marked], bool]:
             fields = stat_of(int(entry))
             if fields.state in "ZXx":
                 continue
-            mark = mark_of(int(entry))
+            environment = _environment_of(int(entry))
+            mark = _mark_in(environment)
             if mark is not None and mark.bus == bus:
                 found.append(Marked(int(entry), fields.start, fields.session, mark))
-            elif fields.flags & _FORKED and now - fields.start / _TICK < _MOMENT:
-                young = True
+            elif not fields.flags & _OF_KERNEL and (fields.flags & _FORKED or not environment):
+                began = fields.start / _TICK
+                young |= began <= asked and now - began < _MOMENT
     return found, young
 
 

@@ -36,6 +36,7 @@ def test_the_first_message_starts_it_and_is_answered(supervise: Supervise) -> No
         assert client.request("echo", timeout=30).payload in pids
 
 
+@pytest.mark.slow
 def test_commands_are_kept_and_each_is_done_once(supervise: Supervise, lines: list[Line]) -> None:
     supervisor = supervise(python("once", ONCE, start="first message", on=("job",)))
     assert supervisor.wait_started(timeout=30)
@@ -61,6 +62,7 @@ def test_commands_are_kept_and_each_is_done_once(supervise: Supervise, lines: li
         eventually(lambda: of(supervisor, "once").state == "asleep")
 
 
+@pytest.mark.slow
 def test_the_message_waits_while_it_dies_before_it_has_attached(
     supervise: Supervise, tmp_path: object
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_caller_gets_an_error_when_it_is_given_up(supervise: Supervise) -> Non
     assert of(supervisor, "bad").state == "failed"
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_is_started_again_at_once(supervise: Supervise) -> None:
     supervisor = supervise(handler("echo", start="first message", on=("echo",)))
     with supervisor.bus.attach("client") as client:
