@@ -36,6 +36,8 @@ class Direct:
         self.on_change: Callable[[], object] = lambda: None
         """Called after each update."""
         self.alerts: list[str] = []
+        self.width: Callable[[str], float] = len
+        """How wide a text is shown, which the core may ask."""
         self._command = command
 
     async def __aenter__(self) -> Self:
@@ -46,6 +48,11 @@ class Direct:
         self.press("scroll", [0, ALL])
         await self.flush()
         return self
+
+    @property
+    def stderr(self) -> str:
+        """What the core said last on standard error."""
+        return self._core.stderr
 
     @property
     def ended(self) -> asyncio.Future[str]:
@@ -103,7 +110,7 @@ class Direct:
     def requested(self, core: CoreProcess, id: int, method: str, params: Any) -> None:
         if method != "measure_width":
             raise RpcError(-32601, f"no front-end answers {method!r}")
-        core.peer.answer(id, [[float(len(text)) for text in of["strings"]] for of in params])
+        core.peer.answer(id, [[self.width(text) for text in of["strings"]] for of in params])
 
     def malformed(self, core: CoreProcess, error: Malformed) -> None:
         core.kill(f"malformed line: {error}")

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
@@ -138,6 +139,8 @@ async def on_bus(bus: str, path: str) -> int:
                     editor.tell_core(f"core down: {message.payload['reason'].splitlines()[0]}")
 
             await ep.subscribe("xi.core.*", told)
+            ep.handle("xi.measure_width", _widths)
+            ep.start()
             await editor.run_async()
             return editor.return_code or 0
 
@@ -145,10 +148,16 @@ async def on_bus(bus: str, path: str) -> int:
 async def alone(path: str) -> int:
     """Edit a file in a core of its own, which is not started again."""
     async with Direct(path) as front:
+        front.width = cell_len
         editor = Editor(front, Path(path).name)
         front.ended.add_done_callback(lambda end: editor.exit(return_code=1, message=end.result()))
         await editor.run_async()
         return editor.return_code or 0
+
+
+def _widths(message: Message) -> list[list[int]]:
+    """What the core asks, in cells."""
+    return [[cell_len(text) for text in of["strings"]] for of in message.payload]
 
 
 def main() -> None:

@@ -182,6 +182,10 @@ class Sheet(ScrollView, can_focus=True):
         line = lines[number] if number < len(lines) else None
         return Row.of("" if line is None else line.text)
 
+    def on_resize(self, event: events.Resize) -> None:
+        size = {"width": event.size.width - GUTTER, "height": event.size.height}
+        self.front.press("resize", size)
+
     # Typing --------------------------------------------------------------------------------------
 
     def on_key(self, event: events.Key) -> None:

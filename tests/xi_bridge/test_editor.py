@@ -129,6 +129,19 @@ def test_where_others_are_is_shown_beside_ones_own_caret(tmp_path: Path) -> None
     edit(file, use)
 
 
+def test_the_core_is_told_the_size_and_asks_how_wide_characters_are(tmp_path: Path) -> None:
+    async def use(editor: Editor, pilot: Pilot[None]) -> None:
+        await pilot.resize_terminal(40, 10)
+        await settle(editor, pilot)
+        assert isinstance(editor.front, Direct)
+        front = editor.front
+        async with asyncio.timeout(TIMEOUT):
+            while "a character is 1 wide, of 34" not in front.stderr:
+                await front.flush()
+
+    edit(tmp_path / "file", use)
+
+
 def test_a_save_that_fails_is_told_and_the_editor_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -89,7 +89,7 @@ def host(bus: str, state: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.slow
-def test_a_person_types_though_the_host_is_killed_saves_and_quits(
+def test_a_person_types_though_core_and_host_are_killed_saves_and_quits(
     bus_name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "file.txt"
@@ -99,6 +99,9 @@ def test_a_person_types_though_the_host_is_killed_saves_and_quits(
         terminal.until("core up")
         terminal.type("one\r")
         terminal.until("2:1")
+        (core,) = psutil.Process(first.pid).children()
+        core.kill()
+        terminal.until("core down: the core")
         first.kill()
         first.wait()
         terminal.type("two\r")
