@@ -9,7 +9,6 @@ import logging
 import os
 import select
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -32,8 +31,12 @@ from .unit import Then, Unit
 log = logging.getLogger("shmbus")
 
 LOOK = 0.02
-"""Seconds between two looks at what has no descriptor to wait at: whether somebody handles what is
-needed, or has come in the place of a stand-in."""
+"""Seconds between two looks at what has no descriptor to wait at, at first: whether somebody
+handles what is needed, or has come in the place of a stand-in. It grows with the time waited, so
+that nothing costs CPU time for good."""
+
+_RARELY = 0.5  # seconds that it grows to
+_SHARE = 20  # a part of the time waited that one look may come late
 
 _GIVEN_UP = 5  # steps of a stop, after which whoever is left is so for good
 _PATIENCE = 5.0  # seconds that a process waits for others before a warning is logged
@@ -272,18 +275,19 @@ class Loop:
         """Seconds to sleep if nothing comes."""
         if self._orders:
             return 0.0
-        due = [unit.due - monotonic() for unit in units if unit.state in ("restarting", "stopping")]
-        if any(map(self._looks, units)):
+        now = monotonic()
+        due = [unit.due - now for unit in units if unit.state in ("restarting", "stopping")]
+        for unit in filter(self._looks, units):
+            due.append(min(max(LOOK, (now - unit.at) / _SHARE), _RARELY))
+        if any(unit.child is not None and unit.child.pidfd < 0 for unit in units):
             due.append(LOOK)
         return max(0.0, min(due)) if due else None
 
     @staticmethod
     def _looks(unit: Unit) -> bool:
         """Whether something of it has to be looked at from time to time."""
-        return (
-            unit.state == "waiting"
-            or (unit.stand_in is not None and (unit.state == "running" or unit.stand_in.idle))
-            or (unit.child is not None and unit.child.pidfd < 0)
+        return unit.state == "waiting" or (
+            unit.stand_in is not None and (unit.state == "running" or unit.stand_in.idle)
         )
 
     def _step(self, unit: Unit, now: float) -> None:
@@ -329,7 +333,7 @@ class Loop:
             return
         reason = f"nobody handles {missing!r}, which it needs"
         unit.set("waiting", reason)
-        if unit.name not in self._warned and unit.since + _PATIENCE < time.time():
+        if unit.name not in self._warned and unit.at + _PATIENCE < monotonic():
             self._warned.add(unit.name)
             log.warning("bus %r: process %r waits: %s", self._bus, unit.name, reason)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Literal
 
+from shmbus.shared._kernel import monotonic
+
 from .child import Child, Exit
 from .process import Process
 from .restarts import Restarts
@@ -21,7 +23,8 @@ class Unit:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.state: State = "waiting"
-        self.since = time.time()
+        self.since, self.at = time.time(), monotonic()
+        """When its state began, by both clocks."""
         self.reason = ""
         self.child: Child | None = None
         self.stand_in: StandIn | None = None
@@ -56,7 +59,7 @@ class Unit:
         """Change its state."""
         if (state, reason) != (self.state, self.reason):
             if state != self.state:
-                self.since = time.time()
+                self.since, self.at = time.time(), monotonic()
             self.state, self.reason = state, reason
 
     def status(self) -> ProcessStatus:

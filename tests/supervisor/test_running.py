@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,29 @@ def test_the_policy_says_which_end_is_followed_by_a_start(
     supervisor = supervise(shell("one", script, restart=policy, backoff=SOON))
     assert supervisor.wait(timeout=30)
     assert of(supervisor, "one").restarts == restarts
+
+
+def test_it_runs_where_and_with_what_was_said(
+    supervise: Supervise, lines: list[Line], bus_name: str, tmp_path: Path
+) -> None:
+    script = 'echo "$PWD $GREETING $SHMBUS_BUS"; test -t 0 || read -r x || echo no input'
+    options = {"directory": str(tmp_path), "environment": {"GREETING": "hi"}}
+    supervisor = supervise(shell("one", script, restart="on-failure", **options))
+    assert supervisor.wait(timeout=30)
+    eventually(lambda: len(lines) == 2)
+    assert [line.text for line in lines] == [f"{tmp_path} hi {bus_name}", "no input"]
+
+
+def target() -> None:
+    """What the next test names."""
+    print("called", sys.argv[1:], "SHMBUS_TARGET_PATH" in os.environ)
+
+
+@pytest.mark.slow
+def test_a_target_is_a_function_of_a_module(supervise: Supervise, lines: list[Line]) -> None:
+    process = Process(name="one", target=f"{__name__}:target", restart="on-failure")
+    assert supervise(process).wait(timeout=30)
+    eventually(lambda: [line.text for line in lines] == ["called [] False"])
 
 
 def test_a_group_is_restarted_together(supervise: Supervise) -> None:
