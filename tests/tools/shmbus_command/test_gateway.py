@@ -26,7 +26,7 @@ from shmbus import Message
 from shmbus.testing import BusProcess, eventually
 from shmbus.testing.leavings import of_this_process
 
-from .conftest import COMMAND, Start
+from .conftest import COMMAND, Ran, Start
 
 LONGEST = 4096
 
@@ -410,6 +410,23 @@ def test_what_is_given_back_or_in_hand_at_the_end_goes_to_another(gateway: Gatew
         assert (message.payload, message.redelivered) == ("in hand", True)
 
 
+def test_a_message_in_hand_for_two_groups_is_given_back_once_for_both(gateway: Gateway) -> None:
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
+        for group in ("left", "right"):
+            client.do("subscribe", pattern="job", group=group)
+        python.publish("job", 1)
+        numbers = [client.read()["message"] for _ in range(2)]
+        for number in numbers:
+            client.say("nack", id=-number, message=number)
+        answers: dict[int, Any] = {}
+        while len(answers) < 2:
+            line = client.read()  # it comes once more, since there is no other
+            if "id" in line:
+                answers[-line["id"]] = line
+        assert answers[numbers[0]] == {"id": -numbers[0], "ok": True}
+        assert answers[numbers[1]]["error"]["class"] == "CannotNack"
+
+
 def test_who_asked_a_program_that_ends_is_told_that_it_has_gone(gateway: Gateway) -> None:
     with gateway.bus.attach("python") as python:
         with gateway.connect() as client:
@@ -490,16 +507,15 @@ def test_a_program_that_does_not_read_holds_up_nobody(gateway: Gateway) -> None:
 
 @pytest.mark.slow
 def test_a_socket_is_its_users_alone_and_that_of_a_killed_gateway_is_replaced(
-    bus: shmbus.Bus, tmp_path: Path, start: Start
+    bus: shmbus.Bus, tmp_path: Path, shmbus_command: Callable[..., Ran]
 ) -> None:
     path = tmp_path / "bus.sock"
     first = started(bus.name, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     client = Gateway(bus, path).connect()
-    second = start("gateway", "-b", bus.name, "--socket", path)
-    assert second.wait(60) == 1
-    assert second.stderr is not None
-    assert "somebody listens" in second.stderr.read()
+    second = shmbus_command("gateway", "-b", bus.name, "--socket", path)
+    assert second.code == 1
+    assert "somebody listens" in second.err
     first.kill()
     first.communicate(timeout=60)
     assert client.read() is None
@@ -513,14 +529,19 @@ def test_a_socket_is_its_users_alone_and_that_of_a_killed_gateway_is_replaced(
     assert not path.exists()
 
 
-@pytest.mark.slow
-def test_a_file_that_is_no_socket_is_left_alone(
-    bus: shmbus.Bus, tmp_path: Path, start: Start
+def test_where_no_socket_can_be_it_says_so_and_leaves_what_is_there(
+    bus: shmbus.Bus, tmp_path: Path, shmbus_command: Callable[..., Ran]
 ) -> None:
     path = tmp_path / "notes"
     path.write_text("mine")
-    process = start("gateway", "-b", bus.name, "--socket", path)
-    assert process.wait(60) == 1
+    for where, why in (
+        (path, "is no socket"),
+        (tmp_path / "no" / "s", "No such file"),
+        (tmp_path / ("x" * 108), "too long"),
+    ):
+        ran = shmbus_command("gateway", "-b", bus.name, "--socket", where)
+        assert (ran.code, ran.err.count("\n")) == (1, 1)
+        assert why in ran.err
     assert path.read_text() == "mine"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -10,7 +11,7 @@ import msgspec
 from shmbus_console.messages import envelope
 
 from shmbus import Message
-from shmbus.errors import EncodeError, MessageTooLarge
+from shmbus.errors import CannotNack, EncodeError, MessageTooLarge
 
 from .giving import Giving, Taken
 from .lines import BadLine
@@ -158,7 +159,12 @@ class Inbox:
     async def nack(self, number: int, delay: float, reason: str) -> None:
         """Raises `BadLine`, `BusError`."""
         mine = self._find(number)
-        await _give_back(mine.message, delay, reason)
+        try:
+            await _give_back(mine.message, delay, reason)
+        except CannotNack:
+            if mine.message.kind != "request":  # it was, as that of another group
+                self._put_down(mine, True)
+            raise
         self._put_down(mine, True)
 
     def _find(self, number: int) -> _InHand:
@@ -190,7 +196,8 @@ class Inbox:
             message.defer()  # what this callback returns is no reply
             self._unanswered.append(message)
         else:
-            await _give_back(message, 0.0, "its client has gone")
+            with contextlib.suppress(CannotNack):  # it was, as that of another group
+                await _give_back(message, 0.0, "its client has gone")
 
 
 async def _give_back(message: Message, delay: float, reason: str) -> None:
