@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any, assert_never
 
 import msgspec
-from shmbus_console.messages import envelope
 
-from shmbus import BusError, aio, errors
+from shmbus import BusError, aio
 
 from . import lines
 from .absence import Absence
+from .asking import Asking
 from .framing import Cut
 from .framing import lines as cut
 from .inbox import Inbox
@@ -22,23 +21,12 @@ from .lines import BadLine
 from .output import Output
 from .wording import told
 
-ASKED = 1024
-"""Requests and streams of one client that may be under way."""
-
 PATIENCE = 5.0
 """Seconds in which what a client has said is still done when it has gone, and in which the last
 lines for one that still reads have to be read."""
 
-
 FAREWELL = 1.0
 """Seconds that a client has to read the last lines when the gateway is stopped."""
-
-
-class Cancelled(BadLine):
-    """What becomes of a request that its client withdraws."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, "To have its reply, do not cancel it")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +53,7 @@ class Session:
         self._endpoint: aio.Endpoint | None = None
         self._inbox = Inbox(self._output, None)
         self._subscriptions: dict[tuple[str, str | None], aio.Subscription] = {}
-        self._asked: dict[lines.Id, asyncio.Task[None]] = {}
+        self._asking = Asking(self._output)
         self._over: asyncio.Future[BusError | None] = asyncio.get_running_loop().create_future()
         """Done when the client has gone, or with the error that ended its endpoint."""
 
@@ -78,9 +66,10 @@ class Session:
             await asyncio.wait((reading, self._over), return_when=asyncio.FIRST_COMPLETED)
             if not reading.done() and self._over.result() is None:
                 await asyncio.wait((reading,), timeout=PATIENCE)
-            elif reading.done() and self._asked and not self._over.done():
-                answers = asyncio.gather(*self._asked.values())
+            elif not self._over.done():
+                answers = asyncio.create_task(self._asking.wait())
                 await asyncio.wait((answers, self._over), return_when=asyncio.FIRST_COMPLETED)
+                answers.cancel()
             if reading.done():
                 reading.result()
         except asyncio.CancelledError:
@@ -99,8 +88,7 @@ class Session:
 
     async def _leave(self) -> None:
         self._inbox.leave()
-        for task in self._asked.values():
-            task.cancel()
+        self._asking.leave()
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._over.done() and (why := self._over.result()) is not None:
@@ -140,7 +128,7 @@ class Session:
         match said:
             case lines.Attach():
                 endpoint = await self._attach(said)
-                return {"bus": endpoint.bus.name, "name": endpoint.name}
+                return {"bus": self._options.bus, "name": endpoint.name}
             case lines.More():
                 self._inbox.add_credit(said.n)
             case lines.Reply():
@@ -155,11 +143,11 @@ class Session:
             case lines.Nack():
                 await self._inbox.nack(said.message, said.delay, said.reason)
             case lines.Cancel():
-                self._task(said.request).cancel()
+                self._asking.cancel(said.request)
             case lines.Unsubscribe():
                 await self._unsubscribe(said)
             case lines.Request() | lines.Stream():
-                await self._begin(said)
+                await self._asking.begin(await self._attached(), said)
                 return None
             case lines.Publish() | lines.Send() | lines.Wait():
                 await self._tell(said)
@@ -249,60 +237,6 @@ class Session:
                 await endpoint.send(said.type, said.value(), timeout=said.timeout)
             case lines.Wait():
                 await endpoint.wait_for(said.pattern, timeout=said.timeout)
-
-    async def _begin(self, said: lines.Request | lines.Stream) -> None:
-        """Begin a request, in its place among what this client sends."""
-        endpoint, payload = await self._attached(), said.value()
-        if said.id in self._asked:
-            raise BadLine(f"{said.id!r} is under way", "Give each request an id of its own")
-        if len(self._asked) >= ASKED:
-            raise errors.RequestsFull(
-                type=said.type, endpoint=endpoint.name, limit=ASKED, seconds=0.0
-            )
-        ask = self._request if isinstance(said, lines.Request) else self._stream
-        task = asyncio.create_task(self._ask(ask, endpoint, said, payload))
-        self._asked[said.id] = task
-        await asyncio.sleep(0)  # by the end of which it is sent, or stands in the line for that
-
-    def _task(self, identity: lines.Id) -> asyncio.Task[None]:
-        task = self._asked.get(identity)
-        if task is None:
-            raise BadLine(
-                f"no request {identity!r} is under way", "Give the id of one that has not ended"
-            )
-        return task
-
-    async def _ask(
-        self,
-        ask: Callable[[aio.Endpoint, Any, object], Any],
-        endpoint: aio.Endpoint,
-        said: lines.Request | lines.Stream,
-        payload: object,
-    ) -> None:
-        try:
-            try:
-                last = await ask(endpoint, said, payload)
-            except BusError as why:
-                last = {"id": said.id, "error": told(why)}
-        except asyncio.CancelledError:
-            last = {"id": said.id, "error": told(Cancelled(f"{said.type!r} was withdrawn"))}
-        finally:
-            del self._asked[said.id]
-        await self._output.write(last)
-
-    async def _request(
-        self, endpoint: aio.Endpoint, said: lines.Request, payload: object
-    ) -> dict[str, Any]:
-        reply = await endpoint.request(said.type, payload, timeout=said.timeout)
-        return {"id": said.id, "ok": True, **envelope(reply)}
-
-    async def _stream(
-        self, endpoint: aio.Endpoint, said: lines.Stream, payload: object
-    ) -> dict[str, Any]:
-        async with endpoint.stream(said.type, payload, timeout=said.timeout) as parts:
-            async for part in parts:
-                await self._output.write({"id": said.id, **envelope(part)})
-        return {"id": said.id, "ok": True}
 
 
 def _named(name: str) -> type[Exception]:
