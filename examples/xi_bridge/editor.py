@@ -136,7 +136,8 @@ async def on_bus(bus: str, path: str) -> int:
                 if message.type == "xi.core.up":
                     editor.tell_core("core up")
                 elif message.type == "xi.core.down":
-                    editor.tell_core(f"core down: {message.payload['reason'].splitlines()[0]}")
+                    editor.tell_core("core down")
+                    editor.notify(message.payload["reason"], severity="warning", markup=False)
 
             await ep.subscribe("xi.core.*", told)
             ep.handle("xi.measure_width", _widths)

@@ -101,7 +101,7 @@ def test_a_person_types_though_core_and_host_are_killed_saves_and_quits(
         terminal.until("2:1")
         (core,) = psutil.Process(first.pid).children()
         core.kill()
-        terminal.until("core down: the core")
+        terminal.until("core down")
         first.kill()
         first.wait()
         terminal.type("two\r")
