@@ -114,7 +114,7 @@ class FrontEnd(Follower):
                 edits = [self._typed.popleft() for _ in range(count)]
                 try:
                     await self._send(edits)
-                except (BusError, TimeoutError) as error:
+                except Exception as error:  # `flush` raises it
                     self._failed = error
                     self._typed.clear()
             self._idle.set()

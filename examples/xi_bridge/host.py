@@ -139,15 +139,15 @@ class Host:
             self.outbox.put(f"xi.{method}", params)
         elif (view := self._by_core.get(view_id)) is not None:
             if method == "update":
-                self._update(core, view, params["update"])
+                self._update(core, view, params.get("update"))
             else:
                 self.outbox.put(f"xi.{view.id}.{method}", params | {"view_id": view.id})
 
     def _keep(self, method: str, params: Any) -> None:
-        if method == "def_style":
-            self._styles[params["id"]] = params
+        if method == "def_style" and isinstance(params, dict):
+            self._styles[params.get("id", 0)] = params
         elif method == "alert":
-            self._alerts.append(str(params.get("msg", params)))
+            self._alerts.append(str(params))
 
     def _update(self, core: CoreProcess, view: View, update: Any) -> None:
         try:

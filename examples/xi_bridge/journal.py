@@ -64,7 +64,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, base: Base) -> Journal:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(path, base, [], _written(path, base, []))
 
     @classmethod

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any
 
 import shmbus.aio
-from shmbus.errors import MessageTooLarge, QueueFull
+from shmbus.errors import BusError, Disconnected, MessageTooLarge, QueueFull
 
 from .messages import Changed
 from .methods import RETAINED
+
+_log = logging.getLogger(__name__)
 
 SPACE = 1000
 """Events that may wait; where there are more, the oldest go."""
@@ -37,8 +40,11 @@ class Outbox:
                 type, payload = self._events.popleft()
                 try:
                     await self._publish(type, payload)
-                except QueueFull:
-                    pass
+                except Disconnected:
+                    raise
+                except BusError as error:
+                    if not isinstance(error, QueueFull):
+                        _log.warning("not published: %s", error)
 
     async def _publish(self, type: str, payload: Any) -> None:
         retain = type.removeprefix("xi.") in RETAINED

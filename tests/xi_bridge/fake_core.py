@@ -35,6 +35,8 @@ def insert(chars: str) -> None:
             time.sleep(600)
         case "garbage":
             write(b"this is no JSON\n{}\n")
+            peer.notify("no type of the bus's", {})
+            peer.notify("alert", "no object")
         case "measure":
             peer.request("measure_width", [{"id": 0, "strings": ["x"]}], measured)
         case "nonsense":
