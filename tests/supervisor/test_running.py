@@ -215,3 +215,19 @@ def test_a_supervisor_uses_a_bus_that_its_host_serves(
     assert bus.info().alive
     with pytest.raises(errors.SupervisorClosed):
         supervisor.start("echo")
+
+
+def test_a_bus_that_ends_before_its_supervisor_holds_up_nothing(
+    bus: shmbus.Bus, supervise: Supervise
+) -> None:
+    supervisor = supervise(
+        shell("one", "sleep 1000"),
+        handler("asleep", start="first message", on=("asleep",)),
+        bus=bus,
+    )
+    assert supervisor.wait_started(timeout=30)
+    bus.close()
+    supervisor.restart("one")
+    assert supervisor.wait_started(timeout=30)
+    supervisor.close()
+    assert [each.state for each in supervisor.status()] == ["stopped", "stopped"]
