@@ -101,8 +101,12 @@ class Host:
                 journal = Journal.read(path)
             except (OSError, MsgspecError) as error:
                 self._alert(f"{path} cannot be read, and is left alone: {error}")
-            else:
-                self.views[path.parent.name] = View(path.parent.name, self.id, journal)
+                continue
+            view = View(path.parent.name, self.id, journal)
+            if journal.base.opened:
+                self.views[view.id] = view
+            else:  # its host was killed as it opened it
+                self._forget(view)
 
     # To a new core -------------------------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class Host:
             core = await self.keeper.running()
             taken = [int(id.rpartition("-")[2]) for id in self.views]
             id = f"view-id-{max(taken, default=0) + 1}"
-            journal = Journal.create(self.state / id / "journal", Base(file, ""))
+            journal = Journal.create(self.state / id / "journal", Base(file, "", opened=False))
             view = View(id, self.id, journal)
             try:
                 await self._restoring.open(core, view, file)

@@ -48,6 +48,8 @@ class Base(msgspec.Struct):
     """What each front-end has selected."""
     done: dict[str, int] = {}
     """The last number of each front-end."""
+    opened: bool = True
+    """False: the core has not said yet what the text is, and nobody has the view."""
 
 
 _encode = msgspec.json.encode

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.host import Host
+from xi_bridge.journal import Base, Journal
 
 import shmbus
 import shmbus.aio
@@ -104,6 +105,21 @@ def test_a_file_that_was_not_written_is_an_error_with_what_the_core_told(
                 ann.type("after")
                 await ann.save(str(tmp_path / "a.txt"))
                 assert (tmp_path / "a.txt").read_text() == "after"
+
+
+def test_a_host_that_was_killed_as_it_opened_a_file_leaves_no_empty_view(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("text")
+    begun = Base(str(file), "", opened=False)
+    Journal.create(tmp_path / "state" / "view-id-1" / "journal", begun).close()
+
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            async with FrontEnd(on.ep, await open_view(on.ep, str(file))) as ann:
+                assert ann.text == "text"
 
 
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
