@@ -51,6 +51,9 @@ class OnBus(Protocol):
     def handlers(self) -> list[tuple[int, list[str]]]:
         """The pid of each endpoint, and the patterns that it handles."""
 
+    def handled_in(self, session: int) -> list[str]:
+        """The patterns that endpoints in this session handle by now."""
+
     def stand_in(self, process: Process) -> StandIn:
         """Raises BusError."""
 
@@ -305,7 +308,7 @@ class Loop:
             unit.set("waiting", unit.reason)
         if unit.state == "waiting" and self._group_is_down(unit):
             self._start_if_it_can(unit)
-        elif unit.state == "running" and unit.stand_in is not None and unit.stand_in.replaced:
+        elif unit.state == "running" and self._stand_in_is_replaced(unit):
             self._close_stand_in(unit)
 
     def _group_is_down(self, unit: Unit) -> bool:
@@ -345,6 +348,11 @@ class Loop:
             unit.set("waiting", f"there is no stand-in for it: {why}")
             return False
         return True
+
+    def _stand_in_is_replaced(self, unit: Unit) -> bool:
+        if unit.stand_in is None or unit.child is None:
+            return False
+        return unit.stand_in.replaced_by(self._on_bus.handled_in(unit.child.pid))
 
     def _start(self, unit: Unit) -> None:
         try:

@@ -12,6 +12,7 @@ from shmbus import errors
 from shmbus.events import EndpointOverdue
 
 from .process import SUPERVISOR, Process
+from .sessions import session_of
 from .stand_in import StandIn
 from .status import Line, ProcessEvent
 
@@ -66,6 +67,21 @@ class OnBus:
         return [
             (each.pid, [one.pattern for one in each.interests if one.role == "handle"])
             for each in endpoints
+        ]
+
+    def handled_in(self, session: int) -> list[str]:
+        """The patterns that endpoints in this session handle by now."""
+        try:
+            found = self.bus.endpoints()
+        except errors.BusError:
+            return []
+        there = [e for e in found if e.state == "attached" and e.routed]
+        return [
+            one.pattern
+            for each in there
+            if session_of(each.pid) == session
+            for one in each.interests
+            if one.role == "handle"
         ]
 
     def attached(self) -> list[tuple[int, str]]:

@@ -7,14 +7,20 @@ handles it by then, as it does at any departure: so nothing is copied, and nothi
 from __future__ import annotations
 
 import select
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from shmbus import errors
+from shmbus.shared._kernel import monotonic
+from shmbus.shared.patterns import covers, overlaps
 
 from .process import STAND_IN, Process
 
 if TYPE_CHECKING:
     from shmbus.bus import Bus
+
+SETTLED = 1.0
+"""Seconds after which a process is taken to handle no more of a pattern than it does."""
 
 
 class StandIn:
@@ -22,6 +28,7 @@ class StandIn:
 
     def __init__(self, bus: Bus, process: Process) -> None:
         self.on = process.on
+        self._handled, self._since = frozenset[str](), monotonic()
         self._endpoint = bus.attach(process.name + STAND_IN)
         try:
             self._endpoint.receive(0)  # nothing: from now on nobody is missed who runs handlers
@@ -48,13 +55,18 @@ class StandIn:
             self.idle = bool(look.poll(0)) and not self._endpoint._data_waits()
         return found
 
-    @property
-    def replaced(self) -> bool:
-        """Whether others handle all that it stands in for."""
-        try:
-            return all(self._endpoint.matched(each, handlers=True) > 1 for each in self.on)
-        except errors.BusError:
+    def replaced_by(self, handled: Collection[str]) -> bool:
+        """Whether a process that handles these patterns handles all that it stands in for. Which
+        types there are is not known: so one that handles but a part of a pattern does so once it
+        has not begun with anything more for a moment."""
+        if all(any(covers(own, each) for own in handled) for each in self.on):
+            return True
+        now, handled = monotonic(), frozenset(handled)
+        if handled != self._handled:
+            self._handled, self._since = handled, now
+        if not all(any(overlaps(own, each) for own in handled) for each in self.on):
             return False
+        return now - self._since >= SETTLED
 
     def close(self) -> None:
         """Leave: what lies here goes to whoever handles it."""

@@ -37,6 +37,28 @@ def test_the_first_message_starts_it_and_is_answered(supervise: Supervise) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("handled", [("a.>",), ("a.x", "a.y")])
+def test_the_first_message_is_kept_until_its_process_handles_it(
+    supervise: Supervise, handled: tuple[str, ...]
+) -> None:
+    code = f"""
+        import time, shmbus
+        with shmbus.attach(name="slow") as endpoint:
+            for pattern in {handled}:
+                time.sleep(0.2)
+                endpoint.handle(pattern, lambda message: "done")
+            endpoint.run()
+    """
+    supervisor = supervise(python("slow", code, start="first message", on=("a.>",)))
+    assert supervisor.wait_started(timeout=30)
+    with supervisor.bus.attach("other") as other, supervisor.bus.attach("client") as client:
+        if handled == ("a.>",):  # another one handles a part of that, too
+            other.handle("a.x", lambda message: None)
+            other.start()
+        assert client.request("a.y", timeout=30).payload == "done"
+
+
+@pytest.mark.slow
 def test_commands_are_kept_and_each_is_done_once(supervise: Supervise, lines: list[Line]) -> None:
     supervisor = supervise(python("once", ONCE, start="first message", on=("job",)))
     assert supervisor.wait_started(timeout=30)
