@@ -105,7 +105,7 @@ class Loop:
         unit.restarts.forget()
         unit.awake = True
         if unit.state == "stopping":
-            unit.then = "waiting"
+            self._stop(unit, "waiting")
         elif unit.child is None:
             unit.set("waiting")
 
@@ -324,7 +324,8 @@ class Loop:
     # Starting ---------------------------------------------------------------------------------
 
     def _start_if_it_can(self, unit: Unit) -> None:
-        if unit.activated and unit.stand_in is None and not self._stand_in(unit):
+        if why := self._no_stand_in(unit):
+            unit.set("waiting", why)
             return
         if unit.activated and not unit.awake:
             unit.set("asleep")
@@ -340,14 +341,15 @@ class Loop:
             self._warned.add(unit.name)
             log.warning("bus %r: process %r waits: %s", self._bus, unit.name, reason)
 
-    def _stand_in(self, unit: Unit) -> bool:
-        """Make the one of a process. Whether there is one now."""
-        try:
-            unit.stand_in = self._on_bus.stand_in(unit.process)
-        except errors.BusError as why:
-            unit.set("waiting", f"there is no stand-in for it: {why}")
-            return False
-        return True
+    def _no_stand_in(self, unit: Unit) -> str:
+        """Make the one of a process, if it is to have one and has none. Why there is none; empty:
+        it is there, or is not needed."""
+        if unit.activated and unit.stand_in is None:
+            try:
+                unit.stand_in = self._on_bus.stand_in(unit.process)
+            except errors.BusError as why:
+                return f"there is no stand-in for it: {why}"
+        return ""
 
     def _stand_in_is_replaced(self, unit: Unit) -> bool:
         if unit.stand_in is None or unit.child is None:
@@ -380,6 +382,8 @@ class Loop:
     def _stop(self, unit: Unit, then: Then) -> None:
         if then in ("stopped", "failed", "gone"):
             self._close_stand_in(unit)
+        else:  # before it is told to end: so there is always somebody who handles what it does
+            self._no_stand_in(unit)
         if unit.child is None:
             self._settle(unit, then)
             return
@@ -512,9 +516,8 @@ class Loop:
 
     def _sleep(self, unit: Unit) -> None:
         unit.awake = False
-        unit.set("waiting")
-        if unit.stand_in is not None or self._stand_in(unit):
-            unit.set("asleep")
+        why = self._no_stand_in(unit)
+        unit.set("waiting" if why else "asleep", why)
 
     def _restart_after(self, unit: Unit, reason: str, ran: float) -> None:
         delay = unit.restarts.after(monotonic(), ran=ran)
@@ -528,9 +531,7 @@ class Loop:
             return
         unit.due = monotonic() + delay
         unit.set("restarting", reason)
-        if unit.activated and unit.stand_in is None:
-            self._stand_in(unit)
-            unit.set("restarting", reason)
+        self._no_stand_in(unit)
         for other in others:
             self._follow(other, "restarting", f"{unit.name!r} of its group has ended")
 

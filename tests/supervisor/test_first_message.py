@@ -131,3 +131,18 @@ def test_one_that_is_killed_is_started_again_at_once(supervise: Supervise) -> No
         eventually(lambda: of(supervisor, "echo").restarts == 1)
         client.wait_for("echo", timeout=30)
         assert client.request("echo", timeout=30).payload != pid
+
+
+@pytest.mark.slow
+def test_nothing_is_refused_while_it_is_restarted(supervise: Supervise) -> None:
+    supervisor = supervise(handler("echo", start="first message", on=("echo",)))
+    assert supervisor.wait_started(timeout=30)
+    with supervisor.bus.attach("client") as client:
+        pid = client.request("echo", timeout=30).payload
+        supervisor.restart("echo")
+        while client.request("echo", timeout=30).payload == pid:
+            pass
+        supervisor.stop("echo")
+        supervisor.start("echo")
+        client.wait_for("echo", timeout=30)
+        assert client.request("echo", timeout=30).payload != pid
