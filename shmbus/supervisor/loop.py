@@ -6,6 +6,7 @@ It sleeps until a process ends, something is due, or an order comes.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -279,19 +280,20 @@ class Loop:
         if self._orders:
             return 0.0
         now = monotonic()
-        due = [unit.due - now for unit in units if unit.state in ("restarting", "stopping")]
+        due = [unit.due - now for unit in units if unit.state == "stopping"]
+        due += [self._group_due(u) - now for u in units if u.state == "restarting"]
         for unit in filter(self._looks, units):
             due.append(min(max(LOOK, (now - unit.at) / _SHARE), _RARELY))
         if any(unit.child is not None and unit.child.pidfd < 0 for unit in units):
             due.append(LOOK)
-        return max(0.0, min(due)) if due else None
+        soonest = min(due, default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest)
 
-    @staticmethod
-    def _looks(unit: Unit) -> bool:
+    def _looks(self, unit: Unit) -> bool:
         """Whether something of it has to be looked at from time to time."""
-        return unit.state == "waiting" or (
-            unit.stand_in is not None and (unit.state == "running" or unit.stand_in.idle)
-        )
+        if unit.state == "waiting":
+            return self._group_is_down(unit)
+        return unit.stand_in is not None and (unit.state == "running" or unit.stand_in.idle)
 
     def _step(self, unit: Unit, now: float) -> None:
         """What is due of it."""
@@ -304,7 +306,7 @@ class Loop:
         if unit.state == "asleep" and unit.stand_in is not None and unit.stand_in.touched():
             unit.awake = True
             unit.set("waiting")
-        if unit.state == "restarting" and self._group_is_due(unit, now):
+        if unit.state == "restarting" and now >= self._group_due(unit):
             unit.set("waiting", unit.reason)
         if unit.state == "waiting" and self._group_is_down(unit):
             self._start_if_it_can(unit)
@@ -317,9 +319,12 @@ class Loop:
             return False
         return all(other.state != "stopping" for other in self._with_group(unit))
 
-    def _group_is_due(self, unit: Unit, now: float) -> bool:
-        waits = [other for other in self._with_group(unit) if other.state == "restarting"]
-        return all(now >= other.due for other in waits) and self._group_is_down(unit)
+    def _group_due(self, unit: Unit) -> float:
+        """When a group can be started again of which this one is to be: its latest time, and not
+        before all have ended, which wakes the thread."""
+        if not self._group_is_down(unit):
+            return math.inf
+        return max(u.due for u in self._with_group(unit) if u.state == "restarting")
 
     # Starting ---------------------------------------------------------------------------------
 

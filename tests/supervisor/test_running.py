@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,41 @@ def test_a_group_is_restarted_together(supervise: Supervise) -> None:
     assert after["alone"] == before["alone"]
     assert not {after["a"], after["b"]} & set(before.values())
     assert of(supervisor, "b").restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "waits", "state"),
+    [
+        (
+            "sleep 100",
+            "trap 'sleep 4; exit' TERM; echo up; while :; do sleep 0.05; done",
+            "stopping",
+        ),
+        ("exit 1", "echo up; sleep 100", "restarting"),
+    ],
+)
+def test_a_group_that_waits_to_be_started_again_costs_nothing(
+    supervise: Supervise, lines: list[Line], ends: str, waits: str, state: str
+) -> None:
+    backoff = Backoff(first=60.0, longest=60.0)
+    supervisor = supervise(
+        shell("waits", waits, group="g"), shell("ends", ends, group="g", backoff=backoff)
+    )
+    if state == "stopping":  # this one takes its time, while the other waits for it
+        eventually(lambda: lines)
+        pid = of(supervisor, "ends").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: of(supervisor, "waits").state == state)
+    eventually(lambda: of(supervisor, "ends").state == "restarting")
+    thread = next(t for t in threading.enumerate() if t.name.endswith(": processes"))
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
+    before = time.clock_gettime(clock)
+    time.sleep(0.4)
+    assert time.clock_gettime(clock) - before < 0.03
+    assert of(supervisor, "waits").state == state
+    supervisor.kill()
 
 
 def test_stopping_and_starting_by_hand_counts_as_no_crash(supervise: Supervise) -> None:
