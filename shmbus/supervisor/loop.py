@@ -375,9 +375,9 @@ class Loop:
 
     def _began(self, unit: Unit, child: Child) -> None:
         unit.child = child
+        unit.set("running")  # before anything that may fail: so it is not started once more
         if child.output >= 0:
             self._read(unit.name, child.output)
-        unit.set("running")
         what: Literal["adopted", "started"] = "adopted" if child.adopted else "started"
         log.info("bus %r: process %r %s, pid %d", self._bus, unit.name, what, child.pid)
         self._on_bus.tell(ProcessEvent(name=unit.name, what=what, pid=child.pid))

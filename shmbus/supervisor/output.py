@@ -187,7 +187,7 @@ class Output:
         for sink in self._sinks:
             try:
                 sink(line)
-            except Exception:
+            except BaseException:  # SystemExit, too: others' output is read in this thread
                 if sink not in self._failed:  # said once: it may be so for each line
                     self._failed.add(sink)
                     log.exception("what takes the output of processes has raised")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 
 import shmbus
@@ -47,10 +50,11 @@ def test_one_that_writes_without_end_harms_nobody(supervise: Supervise, lines: l
     eventually(lambda: texts(lines).count("hi") == 2)
 
 
+@pytest.mark.parametrize("output", [int, sys.exit])
 def test_what_takes_the_output_may_raise(
-    supervise: Supervise, caplog: pytest.LogCaptureFixture
+    supervise: Supervise, caplog: pytest.LogCaptureFixture, output: Callable[[Line], object]
 ) -> None:
-    supervisor = supervise(shell("one", "echo 1; echo 2", restart="never"), output=int)
+    supervisor = supervise(shell("one", "echo 1; echo 2", restart="never"), output=output)
     assert supervisor.wait(timeout=30)
     eventually(lambda: texts(supervisor.logs("one")) == ["1", "2"])
     assert [record.message for record in caplog.records if "output" in record.message] == [
