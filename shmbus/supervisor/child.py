@@ -101,10 +101,16 @@ class Child:
                 break
         if self._started is not None:
             self._started.wait()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        self.output = -1  # whoever reads it closes it
+        self.let_go()
         return not left
+
+    def let_go(self) -> None:
+        """Close what is open of it."""
+        for fd in (self.pidfd, self.output):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.output = -1
 
 
 def spawn(process: Process, bus: str) -> Child:
@@ -141,10 +147,16 @@ def adopt(found: Marked) -> Child | None:
     child = Child(found.pid, found.start, _pipe_of(found), None)
     if processes.process_alive(found.pid, found.start):  # after its pidfd was opened
         return child
-    for fd in (child.pidfd, child.output):
-        if fd >= 0:
-            os.close(fd)
+    child.let_go()
     return None
+
+
+def kill(found: Marked) -> None:
+    """End one that nobody adopts, if it is still there."""
+    child = Child(found.pid, found.start, -1, None)
+    if processes.process_alive(found.pid, found.start):
+        child.send(signal.SIGKILL)
+    child.let_go()
 
 
 def _command(process: Process) -> list[str]:

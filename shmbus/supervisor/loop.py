@@ -12,7 +12,6 @@ import select
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Literal, Protocol
 
 from shmbus import errors
@@ -24,7 +23,7 @@ from .child import Child, Exit
 from .mark import Marked
 from .process import Process
 from .runs import Runs
-from .sessions import session_of
+from .sessions import session_of, sessions_above
 from .stand_in import StandIn
 from .status import ProcessEvent, ProcessStatus
 from .unit import Then, Unit
@@ -198,7 +197,10 @@ class Loop:
     def adopt(self, found: Iterable[Marked]) -> None:
         """Take over what a supervisor before this one has started, and end what is left of it
         otherwise. Of several with the same name the oldest is its child: others have its mark from
-        it."""
+        it. Of this process's own session and of what it was started by nothing is touched: they
+        may have a mark too, where one of them was a child of a supervisor."""
+        own = sessions_above(os.getpid())
+        found = [one for one in found if one.session not in own]
         leaders = [one for one in found if one.leads]
         led = {one.session for one in leaders}
         for one in leaders:
@@ -220,8 +222,7 @@ class Loop:
                 self._stop(unit, "waiting")
         for one in found:
             if one.session not in led:
-                with suppress(OSError):
-                    os.kill(one.pid, signal.SIGKILL)
+                children.kill(one)
 
     def run(self) -> None:
         """Until all have ended after `close`."""

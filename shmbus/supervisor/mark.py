@@ -118,6 +118,7 @@ class Stat(NamedTuple):
     """Of the line that /proc has of a process."""
 
     state: str
+    parent: int
     session: int
     flags: int
     start: int
@@ -127,4 +128,4 @@ def stat_of(pid: int) -> Stat:
     """Raises OSError where there is no such process."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         fields = file.read(1024).rpartition(b")")[2].split()
-    return Stat(fields[0].decode(), int(fields[3]), int(fields[6]), int(fields[19]))
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[6]), int(fields[19]))

@@ -18,6 +18,17 @@ def session_of(pid: int) -> int | None:
         return None
 
 
+def sessions_above(pid: int) -> set[int]:
+    """The sessions of a process, of its parent, and so on."""
+    found = set[int]()
+    with suppress(OSError, IndexError, ValueError):  # it is in another pid namespace: the last
+        while pid:
+            fields = stat_of(pid)
+            found.add(fields.session)
+            pid = fields.parent
+    return found
+
+
 def members(session: int) -> list[int]:
     """The live processes of a session, without its leader."""
     found = []

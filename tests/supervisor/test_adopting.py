@@ -9,7 +9,7 @@ import pytest
 
 import shmbus
 from shmbus.supervisor import Line
-from shmbus.supervisor.mark import marked
+from shmbus.supervisor.mark import VARIABLE, Mark, marked
 from shmbus.testing import eventually, start_python
 from tests.supervisor.conftest import Supervise, handler, of, shell
 
@@ -115,3 +115,22 @@ def test_a_bus_has_one_supervisor(bus: shmbus.Bus, supervise: Supervise) -> None
     with pytest.raises(shmbus.errors.NameTaken):
         supervise(bus=bus)
     eventually(lambda: [one.leads for one in marked(bus.name)].count(True) == 1)
+
+
+def test_a_host_that_has_a_mark_itself_is_left_alone(
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = """
+        import subprocess, sys, shmbus
+        from tests.supervisor.conftest import of, shell
+        beside = subprocess.Popen(["sleep", "1000"])
+        with shmbus.supervise([shell("host", "sleep 1000")], bus=sys.argv[1]) as supervisor:
+            supervisor.wait_started()
+            print(of(supervisor, "host").adopted, beside.poll())
+        beside.kill()
+        beside.wait()
+    """
+    monkeypatch.setenv(VARIABLE, str(Mark(bus_name, "host", "", 0)))
+    with start_python(host, bus_name) as program:
+        assert program.line() == "False None"
+        assert program.wait() == 0
