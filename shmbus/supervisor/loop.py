@@ -376,6 +376,7 @@ class Loop:
 
     def _began(self, unit: Unit, child: Child) -> None:
         unit.child = child
+        unit.awake = True
         unit.set("running")  # before anything that may fail: so it is not started once more
         if child.output >= 0:
             self._read(unit.name, child.output)

@@ -21,10 +21,12 @@ HOST = """
         shell("talks", "read -r x; echo one; while :; do sleep 0.01; done"),
         shell("changed", "sleep 1000"),
         shell("gone", "sleep 1000 & sleep 1000"),
+        shell("lazy", "sleep 1000", start="first message", on=("lazy",)),
     ]
     with shmbus.supervise(processes, bus=sys.argv[1]) as supervisor:
         with supervisor.bus.attach("client") as client:
             client.wait_for("echo", timeout=30)
+            supervisor.start("lazy")
             supervisor.wait_started(30)
             print(client.request("echo").payload, flush=True)
         supervisor.wait()
@@ -43,6 +45,7 @@ def test_what_lives_is_adopted_and_goes_on(
         handler("echo"),
         shell("talks", "read -r x; echo one; while :; do sleep 0.01; done"),
         shell("changed", "sleep 1001"),
+        shell("lazy", "sleep 1000", start="first message", on=("lazy",)),
     )
     with supervisor.bus.attach("client") as client:
         retry = shmbus.Retry(attempts=500)
@@ -52,13 +55,17 @@ def test_what_lives_is_adopted_and_goes_on(
     assert status["echo"].adopted
     assert status["talks"].pid == before["talks"]
     assert not status["changed"].adopted  # it is another one than it was
-    eventually(lambda: [each.name for each in supervisor.status()] == ["echo", "talks", "changed"])
+    there = ["echo", "talks", "changed", "lazy"]
+    eventually(lambda: [each.name for each in supervisor.status()] == there)
     alive = marked(bus_name)
     assert {one.pid for one in alive if one.leads} == pids(supervisor)
     assert "gone" not in {one.mark.name for one in alive}
 
     os.kill(pid, signal.SIGKILL)  # an adopted one is looked after as any other
     eventually(lambda: of(supervisor, "echo").restarts == 1)
+    os.kill(before["lazy"], signal.SIGKILL)  # and does not wait for a message again
+    eventually(lambda: of(supervisor, "lazy").restarts == 1)
+    eventually(lambda: of(supervisor, "lazy").state == "running")
 
 
 def pids(supervisor: shmbus.Supervisor) -> set[int | None]:
