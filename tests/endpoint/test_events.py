@@ -1,6 +1,7 @@
 """What is published reaches those who subscribe, once each, in order, or is counted."""
 
 import functools
+import random
 import re
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ import shmbus
 from shmbus import Message, errors
 from shmbus.endpoint import interests, runners
 from shmbus.endpoint._kernel import EventCallback
-from shmbus.testing import Attach, eventually, in_shm
+from shmbus.testing import Attach, MakeRecorder, Recorder, eventually, in_shm
 
 
 @pytest.mark.smoke
@@ -112,6 +113,32 @@ def test_order_is_kept_within_a_pair(bus: shmbus.Bus, attach: Attach) -> None:
         got.append(message.payload)
     thread.join()
     assert got == list(range(count))
+
+
+@pytest.mark.smoke
+def test_of_a_batch_each_gets_what_is_for_it(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder
+) -> None:
+    sender, chance = attach("sender"), random.Random(7)
+    one, two = recorder("a", "c", handles=["b"]), recorder("b", "c", handles=["a"])
+    subscribed = {"a": [one], "b": [two], "c": [one, two]}
+    handling = {"a": [two], "b": [one]}
+    due: dict[Recorder, list[tuple[str, str]]] = {one: [], two: []}
+    for _ in range(100):
+        with sender.batch() as batch:
+            for _ in range(8):
+                if chance.random() < 0.5:
+                    type, kind = chance.choice("abc"), "event"
+                    batch.publish(type)
+                else:
+                    type, kind = chance.choice("ab"), "send"
+                    batch.send(type)
+                for each in (subscribed if kind == "event" else handling)[type]:
+                    due[each].append((kind, type))
+    sender.publish("c")
+    for each, messages in due.items():
+        each.wait(len(messages) + 1)
+        assert [(m.kind, m.type) for m in each.messages] == [*messages, ("event", "c")]
 
 
 def test_a_callback_and_iteration_each_get_what_is_theirs(bus: shmbus.Bus, attach: Attach) -> None:

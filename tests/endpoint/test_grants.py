@@ -172,6 +172,23 @@ def test_one_type_s_verdict_is_no_other_s(plug: Endpoint, recorder: MakeRecorder
     assert (info.forbidden, info.last_forbidden) == (200, "publish secret.199")
 
 
+def test_between_a_command_and_an_event_of_one_type_the_right_differs(
+    plug: Endpoint, recorder: MakeRecorder
+) -> None:
+    seen = recorder("news", "ask.one", handles=["ask.one"], name="seen")
+    with plug.batch() as batch:
+        batch.publish("news")
+        batch.send("ask.one")
+        refused(batch.publish, "ask.one")
+        batch.publish("news")
+    seen.wait(3)
+    assert [(m.kind, m.type) for m in seen.messages] == [
+        ("event", "news"),
+        ("send", "ask.one"),
+        ("event", "news"),
+    ]
+
+
 def test_a_tap_sees_what_is_refused(plug: Endpoint, attach: Attach) -> None:
     observer = attach("observer")
     observer.tap("secret")

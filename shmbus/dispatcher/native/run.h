@@ -159,8 +159,9 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
             return DP_DROP; /* as one that is given back */
         run->retain = true;
     }
-    *same = route == run->route && h->kind == SB_EVENT && run->header[0].kind == SB_EVENT && !route->group_count;
-    run->route = route;
+    *same = route == run->route && h->kind == SB_EVENT && run->header[run->count - 1].kind == SB_EVENT &&
+            !route->group_count;
+    run->route = route; /* NULL before the first */
     return *same ? DP_DELIVER : dp_judge_data(f, source, h, route, chosen);
 }
 
