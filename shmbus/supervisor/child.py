@@ -16,7 +16,7 @@ from shmbus.shared._kernel import monotonic
 from shmbus.views.discovery import VARIABLE as BUS
 
 from . import target
-from .mark import VARIABLE, Mark, Marked
+from .mark import VARIABLE, Mark, Marked, name_child
 from .process import Process
 from .sessions import signal_members
 
@@ -133,6 +133,7 @@ def spawn(process: Process, bus: str) -> Child:
             env=_environment(process, bus, os.fstat(output).st_ino),
             start_new_session=True,
         )
+        name_child(started.pid)
     except BaseException:
         os.close(output)
         raise

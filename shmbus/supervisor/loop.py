@@ -195,14 +195,14 @@ class Loop:
     # The thread -------------------------------------------------------------------------------
 
     def adopt(self, found: Iterable[Marked]) -> None:
-        """Take over what a supervisor before this one has started, and end what is left of it
-        otherwise. Of several with the same name the oldest is its child: others have its mark from
-        it. Of this process's own session and of what it was started by nothing is touched: they
-        may have a mark too, where one of them was a child of a supervisor."""
+        """Take over what a supervisor before this one has started, and end what is left in the
+        sessions of those that have ended. Of several with the same name the oldest is its child:
+        others have its mark from it. The sessions of this process and of what has started it are
+        left alone: they have a mark, too, where one of those was a child of a supervisor."""
         own = sessions_above(os.getpid())
         found = [one for one in found if one.session not in own]
         leaders = [one for one in found if one.leads]
-        led = {one.session for one in leaders}
+        led = {one.session for one in found if one.pid == one.session}
         for one in leaders:
             unit = self.units.get(one.mark.name)
             if unit is not None and unit.child is not None:

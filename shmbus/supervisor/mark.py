@@ -3,16 +3,24 @@
 It stands in the environment that the child was started with, as SHMBUS_PROCESS, where Linux shows
 it for as long as the child lives; its children inherit it. So nothing has to be written to a file
 that could be lost or outdated: what lives is what is found.
+
+Which of those that have it is the child itself, the environment cannot say: it is made before there
+is a pid. A resource limit does, which Linux has not looked at since 2.4.30 and which is inherited,
+too: its number names the child.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 from contextlib import suppress
 from typing import NamedTuple, Self
 
 VARIABLE = "SHMBUS_PROCESS"
+
+_LIMIT = resource.RLIMIT_RSS
+_NAMES = 0x53484D42 << 32  # in its upper half: the lower half is a pid
 
 _FORKED = 0x40  # PF_FORKNOEXEC: it has not executed its program yet
 _OF_KERNEL = 0x200000  # PF_KTHREAD
@@ -50,11 +58,29 @@ class Marked(NamedTuple):
     """When it was started, in clock ticks since boot."""
     session: int
     mark: Mark
+    child: int | None
+    """The pid of the supervisor's child that it is or comes from; None: it cannot be said."""
 
     @property
     def leads(self) -> bool:
-        """Whether it leads its session, as what a supervisor starts does."""
-        return self.pid == self.session
+        """Whether it leads its session, as what a supervisor starts does, and is no process that
+        one of those has started in a session of its own."""
+        return self.pid == self.session and self.child in (None, self.pid)
+
+
+def name_child(pid: int) -> None:
+    """Have this process, and all that it starts, say that it is the child."""
+    with suppress(OSError, ValueError):  # it has ended, or may not have such a limit
+        hard = resource.prlimit(pid, _LIMIT)[1]
+        resource.prlimit(pid, _LIMIT, (_NAMES | pid, hard))
+
+
+def _child_of(pid: int) -> int | None:
+    with suppress(OSError):
+        limit = resource.prlimit(pid, _LIMIT)[0]
+        if limit >> 32 == _NAMES >> 32:
+            return limit & 0xFFFFFFFF
+    return None
 
 
 def mark_of(pid: int) -> Mark | None:
@@ -107,7 +133,8 @@ def _look(bus: str, asked: float) -> tuple[list[Marked], bool]:
             environment = _environment_of(int(entry))
             mark = _mark_in(environment)
             if mark is not None and mark.bus == bus:
-                found.append(Marked(int(entry), fields.start, fields.session, mark))
+                pid, start, session = int(entry), fields.start, fields.session
+                found.append(Marked(pid, start, session, mark, _child_of(pid)))
             elif not fields.flags & _OF_KERNEL and (fields.flags & _FORKED or not environment):
                 began = fields.start / _TICK
                 young |= began <= asked and now - began < _MOMENT

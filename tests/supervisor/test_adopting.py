@@ -11,7 +11,7 @@ import shmbus
 from shmbus.supervisor import Line
 from shmbus.supervisor.mark import VARIABLE, Mark, marked
 from shmbus.testing import eventually, start_python
-from tests.supervisor.conftest import Supervise, handler, of, shell
+from tests.supervisor.conftest import Supervise, handler, kill, of, shell
 
 HOST = """
     import sys, shmbus
@@ -141,3 +141,30 @@ def test_a_host_that_has_a_mark_itself_is_left_alone(
     with start_python(host, bus_name) as program:
         assert program.line() == "False None"
         assert program.wait() == 0
+
+
+def test_what_a_child_has_started_in_a_session_of_its_own_is_not_taken_for_it(
+    supervise: Supervise, bus_name: str
+) -> None:
+    host = """
+        import sys, shmbus
+        from tests.supervisor.conftest import shell
+        script = "sleep 0.3; setsid sleep 1000 & sleep 1000"
+        with shmbus.supervise([shell("parent", script)], bus=sys.argv[1]) as supervisor:
+            supervisor.wait_started()
+            print(supervisor.status()[0].pid, flush=True)
+            supervisor.wait()
+    """
+    with start_python(host, bus_name) as program:
+        parent = int(program.line())
+        helper = eventually(lambda: [one.pid for one in marked(bus_name) if one.session != parent])
+        program.kill()
+    os.kill(parent, signal.SIGKILL)
+    eventually(lambda: parent not in [one.pid for one in marked(bus_name)])
+    with supervise(shell("parent", "sleep 1000")) as supervisor:
+        assert supervisor.wait_started(timeout=30)
+        status = of(supervisor, "parent")
+        assert not status.adopted
+        assert status.pid not in helper
+    assert [one.pid for one in marked(bus_name)] == helper
+    kill(helper)
