@@ -106,39 +106,38 @@ def marked(bus: str) -> list[Marked]:
     """All live processes of this user with a mark of that bus, the oldest first.
 
     A supervisor may have been killed just when it started a child, which has its mark from when it
-    executes its program on. So a process that was there and has not done so yet, or is just doing
-    it and shows no environment at all, is waited for, for a second at most."""
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    while True:
-        found, young = _look(bus, now)
-        if not young:
-            return sorted(found, key=lambda one: (one.start, one.pid))
-        time.sleep(0.002)
-
-
-def _look(bus: str, asked: float) -> tuple[list[Marked], bool]:
-    """What there is, and whether a process may be about to get its mark that was there when this
-    was asked for."""
-    found, young = [], False
-    now, me = time.clock_gettime(time.CLOCK_BOOTTIME), os.geteuid()
+    executes its program on. So a process that is there and has not done so yet, or is just doing
+    it and shows no environment at all, is waited for, until it is a second old."""
+    found, young = list[Marked](), list[int]()
+    asked = time.clock_gettime(time.CLOCK_BOOTTIME)
     for entry in os.listdir("/proc"):
-        if not entry.isdecimal():
-            continue
-        with suppress(OSError, IndexError, ValueError):
-            if os.stat(f"/proc/{entry}").st_uid != me:
-                continue
-            fields = stat_of(int(entry))
-            if fields.state in "ZXx":
-                continue
-            environment = _environment_of(int(entry))
-            mark = _mark_in(environment)
-            if mark is not None and mark.bus == bus:
-                pid, start, session = int(entry), fields.start, fields.session
-                found.append(Marked(pid, start, session, mark, _child_of(pid)))
-            elif not fields.flags & _OF_KERNEL and (fields.flags & _FORKED or not environment):
-                began = fields.start / _TICK
-                young |= began <= asked and now - began < _MOMENT
-    return found, young
+        if entry.isdecimal():
+            _look(int(entry), bus, asked, found, young)
+    while young:
+        time.sleep(0.002)
+        waited_for, young = young, []
+        for pid in waited_for:
+            _look(pid, bus, asked, found, young)
+    return sorted(found, key=lambda one: (one.start, one.pid))
+
+
+def _look(pid: int, bus: str, asked: float, found: list[Marked], young: list[int]) -> None:
+    """Put it where it belongs, if anywhere: where it may be about to get its mark, and was there
+    when this was asked for, it is young."""
+    with suppress(OSError, IndexError, ValueError):
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return
+        fields = stat_of(pid)
+        if fields.state in "ZXx":
+            return
+        environment = _environment_of(pid)
+        mark = _mark_in(environment)
+        if mark is not None and mark.bus == bus:
+            found.append(Marked(pid, fields.start, fields.session, mark, _child_of(pid)))
+        elif not fields.flags & _OF_KERNEL and (fields.flags & _FORKED or not environment):
+            now, began = time.clock_gettime(time.CLOCK_BOOTTIME), fields.start / _TICK
+            if began <= asked and now - began < _MOMENT:
+                young.append(pid)
 
 
 class Stat(NamedTuple):

@@ -58,3 +58,20 @@ def test_a_child_that_has_not_executed_its_program_yet_is_waited_for() -> None:
         print([one.mark.name for one in found if one.pid == pid])
     """
     assert run_python(code).strip() == "['one']"
+
+
+def test_programs_that_fork_without_end_hold_nobody_up(supervise: Supervise, bus_name: str) -> None:
+    code = """
+        import os, time
+        print("up", flush=True)
+        while True:
+            if not os.fork():
+                time.sleep(0.1)  # as long as a program's child may take that executes none
+                os._exit(0)
+            time.sleep(0.02)
+            while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG):
+                pass
+    """
+    with start_python(code) as program:
+        program.line()
+        assert supervise(shell("one", "sleep 1000")).wait_started(timeout=30)
