@@ -23,7 +23,7 @@ from shmbus.shared.signals import uninterrupted
 from .control import Control
 from .grants import Grants
 from .loop import Loop
-from .mark import Marked, marked
+from .mark import marked
 from .on_bus import OnBus
 from .output import Output, Sink, print_line
 from .process import Process, check_processes
@@ -56,7 +56,6 @@ class Supervisor:
         bus: Bus,
         *,
         ends_bus: bool,
-        found: list[Marked],
         output: Sink,
         source: Callable[[], Iterable[Process]] | None,
         grants: Grants | None,
@@ -78,7 +77,7 @@ class Supervisor:
                 bus.name, self._on_bus, self._output.add, self._change, processes, runs
             )
             self._on_bus.begin(Control(self), self._overdue)
-            self._loop.adopt(found)
+            self._loop.adopt(marked(bus.name))  # now that no other supervisor starts any
             self._thread = threading.Thread(
                 target=self._loop.run, name=f"shmbus {bus.name}: processes", daemon=True
             )
@@ -295,7 +294,6 @@ def supervise(
             remedy="Give them to serve()",
         )
     with uninterrupted():
-        alive = marked(bus.name if isinstance(bus, Bus) else bus)
         if not isinstance(bus, Bus) and any(process.grant is not None for process in found):
             grants = Grants(bus, found)
         _check_enforced(found, grants)
@@ -303,7 +301,6 @@ def supervise(
             found,
             bus if isinstance(bus, Bus) else serve(bus, settings=settings, grants=grants),
             ends_bus=not isinstance(bus, Bus),
-            found=alive,
             output=output,
             source=source,
             grants=grants,
