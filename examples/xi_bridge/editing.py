@@ -14,7 +14,7 @@ from .messages import Accepted, Edit
 from .methods import ANSWERED_EDITS, LOOKS, OWN, by_text
 from .view import View
 
-FENCE_AFTER = 0.1
+CONFIRM_AFTER = 0.1
 """Seconds after an edit until the core is asked whether it has done it."""
 COMPACT_AFTER = 256
 """Edits in a journal before it gets a new base."""
@@ -64,7 +64,7 @@ class Editing:
         view.journal.append(entry)
         view.sent(entry)
         send(core, view, entry.edits)
-        self._fence_soon(core, view)
+        self._confirm_soon(core, view)
         return Accepted(edit.n, view.seq)
 
     async def _settle(self, view: View, edit: Edit) -> Accepted:
@@ -112,25 +112,25 @@ class Editing:
                 core.notify("edit", _call(view, one))
         return result
 
-    def _fence_soon(self, core: CoreProcess, view: View) -> None:
+    def _confirm_soon(self, core: CoreProcess, view: View) -> None:
         """Ask the core, soon, whether it has done what it was sent: one that hangs is found so, and
         a long journal gets a new base."""
-        if view.fenced is not core:
-            view.fenced = core
-            asyncio.get_running_loop().call_later(FENCE_AFTER, self._fence, core, view)
+        if view.confirming is not core:
+            view.confirming = core
+            asyncio.get_running_loop().call_later(CONFIRM_AFTER, self._confirm, core, view)
 
-    def _fence(self, core: CoreProcess, view: View) -> None:
-        if view.fenced is not core or core.ended.done():
+    def _confirm(self, core: CoreProcess, view: View) -> None:
+        if view.confirming is not core or core.ended.done():
             return
         end = view.journal.end
         long = len(view.journal.entries) >= COMPACT_AFTER
 
         def confirmed(text: Any, error: Exception | None) -> None:
-            view.fenced = None
+            view.confirming = None
             if error is None and long:
                 view.rebase(text, end)
             if error is None and view.journal.end > end:
-                self._fence_soon(core, view)
+                self._confirm_soon(core, view)
 
         method = "debug_get_contents" if long else "get_config"
         core.ask(method, {"view_id": view.core_id}, self._patience, confirmed)

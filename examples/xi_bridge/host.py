@@ -243,8 +243,8 @@ class Host:
                 raise NotSaved(f"{view.id} has no file yet: say file_path")
             self._alerts.clear()
             core.notify("save", {"view_id": view.core_id, "file_path": path})
-            fence = {"view_id": view.core_id}
-            text = await core.request("debug_get_contents", fence, self.patience)
+            confirming = {"view_id": view.core_id}
+            text = await core.request("debug_get_contents", confirming, self.patience)
             try:
                 saved = Path(path).read_bytes().decode().replace("\r\n", "\n")
             except (OSError, UnicodeDecodeError) as error:

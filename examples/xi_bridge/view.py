@@ -38,7 +38,7 @@ class View:
         self.restoring = False
         self._steps: deque[tuple[int, Splice]] = deque(maxlen=REMEMBERED)
         self._oldest = 0
-        self.fenced: object = None
+        self.confirming: object = None
         """The core that is to be asked whether it has done what it was sent."""
         self.begin("")
 
@@ -50,7 +50,7 @@ class View:
         self.core_id = core_id
         self.cache = LineCache()
         self.restoring = True
-        self.fenced = None
+        self.confirming = None
         self.author = ""
         """Whose selection the core has."""
         self.strayed = False
