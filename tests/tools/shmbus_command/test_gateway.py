@@ -182,6 +182,7 @@ def test_who_attaches_to_no_name_gets_one_with_the_first_line(gateway: Gateway) 
         (b'{"op": "publish", "id": "x"}', "type"),
         (b'{"op": "request", "type": "a"}', "id"),
         (b'{"op": "publish", "type": "a", "timeout": "5", "id": "x"}', "timeout"),
+        (b'{"op": "publish", "type": "a", "id": 1.5}', "int"),
         (b'{"op": "publish", "type": "a", "payload_base64": "?", "id": "x"}', "base64"),
         (
             b'{"op": "publish", "type": "a", "payload": 1, "payload_base64": "", "id": "x"}',

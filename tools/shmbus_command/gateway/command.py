@@ -48,7 +48,7 @@ def gateway(bus: str | None, wait: float | None, path: Path | None, longest: int
     output or, with --socket, on each connection.
 
     \b
-    A client writes              (id is any number or text; the answer has it)
+    A client writes              (id is a whole number or text; the answer has it)
       {"op": "attach", "name": "ui"}     first, if at all: else it is given a name
       {"op": "publish", "type": "cursor.moved", "payload": {"line": 3}}
       {"op": "send", "type": "index.add", "payload": "a.py"}
