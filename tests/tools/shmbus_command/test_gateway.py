@@ -338,6 +338,25 @@ def test_parts_that_nobody_takes_do_not_pile_up(gateway: Gateway) -> None:
                     list(parts)
 
 
+def test_each_part_is_answered_also_where_who_asked_takes_no_more(gateway: Gateway) -> None:
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
+        client.do("handle", pattern="count")
+        with python.stream("count", timeout=60) as parts:
+            number = client.read()["message"]
+            for part in range(200):
+                client.say("part", id=part, message=number, payload="x" * 2000)
+            answers = [client.read()]
+            while "error" not in answers[-1]:
+                answers.append(client.read())
+            next(parts)
+        while answers[-1] != {"withdrawn": number}:
+            answers.append(client.read())
+        client.say("publish", id="last", type="b")
+        while answers[-1].get("id") != "last":
+            answers.append(client.read())
+        assert {line.get("id") for line in answers} == {*range(200), None, "last"}
+
+
 def test_a_program_answers_with_an_error_of_its_own_name(gateway: Gateway) -> None:
     with gateway.bus.attach("python") as python, gateway.connect() as client:
         client.do("handle", pattern="a")

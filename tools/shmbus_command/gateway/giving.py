@@ -52,8 +52,12 @@ class Giving:
         while True:
             while self._waiting:
                 part = self._waiting.popleft()
-                yield part.payload
-                part.taken(None)
+                problem: BadLine | None = _nobody_waits()
+                try:
+                    yield part.payload
+                    problem = None
+                finally:
+                    part.taken(problem)
             if self.ended:
                 break
             self._changed.clear()
@@ -65,6 +69,8 @@ class Giving:
         """Nobody takes any more of them."""
         self.ended = True
         while self._waiting:
-            self._waiting.popleft().taken(
-                BadLine("nobody waits for this part any more", "Give up the rest of that reply")
-            )
+            self._waiting.popleft().taken(_nobody_waits())
+
+
+def _nobody_waits() -> BadLine:
+    return BadLine("nobody waits for this part any more", "Give up the rest of that reply")
