@@ -380,6 +380,24 @@ def test_a_program_is_told_when_nobody_waits_for_its_answer_any_more(gateway: Ga
         assert "not in hand" in client.ask("reply", message=number)["error"]["message"]
 
 
+def test_a_program_that_reads_late_is_told_of_each_request_that_was_withdrawn(
+    gateway: Gateway,
+) -> None:
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
+        client.do("handle", pattern="a")
+        replies = [asked(python, "a", "x" * 100_000) for _ in range(10)]
+        eventually(lambda: python.bus.endpoints()[1].in_hand == 10)
+        for reply in replies:
+            reply.cancel()
+        eventually(lambda: python.bus.endpoints()[1].in_hand == 0)
+        client.say("publish", id="last", type="b")
+        shown: list[Any] = []
+        withdrawn: list[Any] = []
+        while (line := client.read()).get("id") != "last":
+            (withdrawn if "withdrawn" in line else shown).append(line)
+        assert [line["withdrawn"] for line in withdrawn] == [line["message"] for line in shown]
+
+
 def test_a_reply_that_is_too_large_is_told_to_both(gateway: Gateway) -> None:
     with (
         gateway.bus.attach("python", settings=shmbus.Settings(reply_bytes=4096)) as python,

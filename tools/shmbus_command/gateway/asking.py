@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from shmbus_console.messages import envelope
@@ -30,17 +31,22 @@ class Asking:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._tasks: dict[Id, asyncio.Task[None]] = {}
+        self._all: set[asyncio.Task[None]] = set()
+        """These, and those whose last line waits until the client reads."""
 
     async def begin(self, endpoint: aio.Endpoint, said: Request | Stream) -> None:
         """Begin one, in its place among what this client sends. Raises `BadLine`, `BusError`."""
         payload = said.value()
         if said.id in self._tasks:
             raise BadLine(f"{said.id!r} is under way", "Give each request an id of its own")
-        if len(self._tasks) >= MOST:
+        if len(self._all) >= MOST:
             raise errors.RequestsFull(
                 type=said.type, endpoint=endpoint.name, limit=MOST, seconds=0.0
             )
-        self._tasks[said.id] = asyncio.create_task(self._ask(endpoint, said, payload))
+        task = asyncio.create_task(self._ask(endpoint, said, payload))
+        self._tasks[said.id] = task
+        self._all.add(task)
+        task.add_done_callback(self._all.discard)
         await asyncio.sleep(0)  # by the end of which it is sent, or stands in the line for that
 
     def cancel(self, identity: Id) -> None:
@@ -54,12 +60,12 @@ class Asking:
 
     async def wait(self) -> None:
         """Until all have ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks.values())
+        while self._all:
+            await asyncio.wait(self._all)
 
     def leave(self) -> None:
         """Withdraw all."""
-        for task in self._tasks.values():
+        for task in self._all:
             task.cancel()
 
     async def _ask(self, endpoint: aio.Endpoint, said: Request | Stream, payload: object) -> None:
@@ -76,7 +82,9 @@ class Asking:
             last = {"error": told(Cancelled(said.type))}
         finally:
             del self._tasks[said.id]
-        await self._output.write({"id": said.id, **last})
+        with contextlib.suppress(asyncio.CancelledError):  # leaving: nobody waits any more
+            await self._output.space()
+        self._output.put({"id": said.id, **last})
 
     async def _take_parts(self, endpoint: aio.Endpoint, said: Stream, payload: object) -> None:
         async with endpoint.stream(said.type, payload, timeout=said.timeout) as parts:

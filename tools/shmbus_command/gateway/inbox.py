@@ -106,11 +106,12 @@ class Inbox:
             while self._credit == 0 and not self._leaving:
                 self._more.clear()
                 await self._more.wait()
+            await self._output.space()
             if self._leaving:
                 return False
             if self._credit is not None:
                 self._credit -= 1
-            await self._output.write(line)
+            self._output.put(line)
             return True
 
     # What the client says of a message ----------------------------------------------------------

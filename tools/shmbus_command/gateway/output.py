@@ -25,15 +25,22 @@ class Output:
             self._writer.write(to_json(document) + b"\n")
 
     async def write(self, document: dict[str, Any]) -> None:
-        """Write a line, and wait until the client has read nearly all."""
+        """Write a line, once the client has read nearly all before it."""
+        await self.space()
         self.put(document)
-        if self._writer.transport.get_write_buffer_size() <= AHEAD or self._leaving.done():
-            return
-        space = asyncio.ensure_future(self._drained())
-        try:
-            await asyncio.wait((space, self._leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            space.cancel()
+
+    async def space(self) -> None:
+        """Wait until the client has read nearly all."""
+        while self._full() and not self._leaving.done():
+            drained = asyncio.ensure_future(self._drained())
+            try:
+                await asyncio.wait((drained, self._leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                drained.cancel()
+
+    def _full(self) -> bool:
+        waiting = self._writer.transport.get_write_buffer_size()
+        return waiting > AHEAD and not self._writer.is_closing()
 
     async def _drained(self) -> None:
         with contextlib.suppress(OSError):
