@@ -20,6 +20,8 @@ from typing import Any, Self
 import pytest
 from shmbus_command.app import shmbus as shmbus_group
 from shmbus_command.gateway import lines
+from shmbus_command.gateway.listening import listen
+from shmbus_console.run import Failure
 
 import shmbus
 from shmbus import Message
@@ -565,6 +567,31 @@ def test_a_socket_is_its_users_alone_and_that_of_a_killed_gateway_is_replaced(
         assert ended(third, signal.SIGINT) == (0, "")
         assert client.read() is None
     assert not path.exists()
+
+
+def test_of_two_gateways_that_start_at_once_neither_takes_the_others_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bus.sock"
+    monkeypatch.setattr("shmbus_command.gateway.listening.PATIENCE", 0.1)
+    listens = socket.socket.listen
+    refused: list[str] = []
+
+    def listen_late(self: socket.socket, backlog: int) -> None:
+        if not refused:
+            with pytest.raises(Failure) as caught, listen(path):
+                pass
+            refused.append(str(caught.value))
+        listens(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", listen_late)
+    with listen(path) as first:
+        assert "another gateway" in refused[0]
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            first.accept()[0].close()
+        with pytest.raises(Failure, match="somebody listens"), listen(path):
+            pass
 
 
 def test_where_no_socket_can_be_it_says_so_and_leaves_what_is_there(

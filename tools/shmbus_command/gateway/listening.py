@@ -8,12 +8,16 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from shmbus_console.run import Failure
 
 _BACKLOG = 128
+
+PATIENCE = 2.0
+"""Seconds that a gateway may take to start, for which another in the same directory waits."""
 
 
 @contextlib.contextmanager
@@ -26,10 +30,10 @@ def listen(path: Path) -> Iterator[socket.socket]:
             with _alone(path.parent):
                 _remove_stale(path)
                 _bind(listener, path)
+                listener.listen(_BACKLOG)  # until then it looks like one that a killed gateway left
             mine = os.stat(path).st_ino
         except OSError as why:
             raise Failure(f"{path}: {why.strerror or why}. Give another --socket") from None
-        listener.listen(_BACKLOG)
         listener.setblocking(False)
         try:
             yield listener
@@ -41,14 +45,28 @@ def listen(path: Path) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """As the only gateway that looks there, so that of two neither removes the other's socket."""
+    """As the only gateway that starts there, so that of two neither removes the other's socket."""
     held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(BlockingIOError):  # somebody else holds it, for whatever reason
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        end = time.monotonic() + PATIENCE
+        while not _locked(held):
+            if time.monotonic() >= end:
+                raise Failure(
+                    f"another gateway that starts in {directory} has it locked (flock), for more "
+                    f"than {PATIENCE:g} s. End that, or give a --socket in another directory"
+                )
+            time.sleep(0.01)
         yield
     finally:
         os.close(held)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remove_stale(path: Path) -> None:
