@@ -311,8 +311,8 @@ class Loop:
             unit.set("waiting", unit.reason)
         if unit.state == "waiting" and self._group_is_down(unit):
             self._start_if_it_can(unit)
-        elif unit.state == "running" and self._stand_in_is_replaced(unit):
-            self._close_stand_in(unit)
+        elif unit.state == "running" and not unit.overdue:
+            self._replace_stand_in(unit)
 
     def _group_is_down(self, unit: Unit) -> bool:
         """Whether nobody is stopped any more who has to be before it is started."""
@@ -332,6 +332,7 @@ class Loop:
     def _start_if_it_can(self, unit: Unit) -> None:
         if why := self._no_stand_in(unit):
             unit.set("waiting", why)
+            self._warn(unit)
             return
         if unit.activated and not unit.awake:
             unit.set("asleep")
@@ -341,11 +342,8 @@ class Loop:
             self._warned.discard(unit.name)
             self._start(unit)
             return
-        reason = f"nobody handles {missing!r}, which it needs"
-        unit.set("waiting", reason)
-        if unit.name not in self._warned and unit.at + _PATIENCE < monotonic():
-            self._warned.add(unit.name)
-            log.warning("bus %r: process %r waits: %s", self._bus, unit.name, reason)
+        unit.set("waiting", f"nobody handles {missing!r}, which it needs")
+        self._warn(unit)
 
     def _no_stand_in(self, unit: Unit) -> str:
         """Make the one of a process, if it is to have one and has none. Why there is none; empty:
@@ -357,10 +355,25 @@ class Loop:
                 return f"there is no stand-in for it: {why}"
         return ""
 
-    def _stand_in_is_replaced(self, unit: Unit) -> bool:
+    def _replace_stand_in(self, unit: Unit) -> None:
+        """Let it leave once the process handles what it stands in for."""
         if unit.stand_in is None or unit.child is None:
-            return False
-        return unit.stand_in.replaced_by(self._on_bus.handled_in(unit.child.pid))
+            return
+        handled = self._on_bus.handled_in(unit.child.pid)
+        missing = ", ".join(map(repr, unit.stand_in.missing(handled)))
+        if unit.stand_in.replaced_by(handled):
+            self._close_stand_in(unit)
+            unit.set("running", missing and f"it came to handle nothing of {missing}")
+        elif missing and unit.at + _PATIENCE < monotonic():
+            unit.set("running", f"it handles nothing of {missing} yet")
+        self._warn(unit)
+
+    def _warn(self, unit: Unit) -> None:
+        """Log once for what it has been waiting, if that takes long."""
+        if unit.name in self._warned or not unit.reason or unit.at + _PATIENCE > monotonic():
+            return
+        self._warned.add(unit.name)
+        log.warning("bus %r: process %r, %s: %s", self._bus, unit.name, unit.state, unit.reason)
 
     def _start(self, unit: Unit) -> None:
         try:

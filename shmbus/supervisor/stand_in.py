@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SETTLED = 1.0
 """Seconds after which a process is taken to handle no more of a pattern than it does."""
 
+LONGEST = 10.0
+"""And no more patterns than it does."""
+
 
 class StandIn:
     """The one of a process."""
@@ -55,18 +58,24 @@ class StandIn:
             self.idle = bool(look.poll(0)) and not self._endpoint._data_waits()
         return found
 
+    def missing(self, handled: Collection[str]) -> list[str]:
+        """The patterns that it stands in for, and of which these have nothing."""
+        return [each for each in self.on if not any(overlaps(own, each) for own in handled)]
+
     def replaced_by(self, handled: Collection[str]) -> bool:
-        """Whether a process that handles these patterns handles all that it stands in for. Which
-        types there are is not known: so one that handles but a part of a pattern does so once it
-        has not begun with anything more for a moment."""
+        """Whether it is to leave for a process that handles these patterns. At once, if that
+        handles all that it stands in for. Which types there are is not known: so one that handles
+        but a part of a pattern handles all once it has begun with nothing more for a moment. Of one
+        that handles some patterns only, those are to be had, too, though it takes longer."""
         if all(any(covers(own, each) for own in handled) for each in self.on):
             return True
         now, handled = monotonic(), frozenset(handled)
         if handled != self._handled:
             self._handled, self._since = handled, now
-        if not all(any(overlaps(own, each) for own in handled) for each in self.on):
+        missing = self.missing(handled)
+        if missing == list(self.on):
             return False
-        return now - self._since >= SETTLED
+        return now - self._since >= (LONGEST if missing else SETTLED)
 
     def close(self) -> None:
         """Leave: what lies here goes to whoever handles it."""

@@ -24,7 +24,8 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     """When that began, in seconds since 1970."""
     reason: str = ""
-    """What it waits for; why it is started again or has failed."""
+    """What it waits for; what it does not handle though it should; why it is started again or has
+    failed."""
     pid: int | None = None
     """While it runs."""
     adopted: bool = False

@@ -59,6 +59,26 @@ def test_the_first_message_is_kept_until_its_process_handles_it(
 
 
 @pytest.mark.slow
+def test_what_its_process_handles_is_handled_and_what_it_does_not_is_told(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("shmbus.supervisor.loop._PATIENCE", 0.0)
+    monkeypatch.setattr("shmbus.supervisor.stand_in.LONGEST", 0.5)
+    supervisor = supervise(handler("half", "a", start="first message", on=("a", "b")))
+    assert supervisor.wait_started(timeout=30)
+    with supervisor.bus.attach("client") as client:
+        first, second = client.request_async("a", timeout=30), client.request_async("b", timeout=30)
+        eventually(lambda: "nothing of 'a', 'b' yet" in of(supervisor, "half").reason)
+        assert first.result().payload == of(supervisor, "half").pid
+        with pytest.raises(shmbus.EndpointDied):
+            second.result()
+    assert of(supervisor, "half").reason == "it came to handle nothing of 'b'"
+    assert [r.levelname for r in caplog.records if "nothing of 'a', 'b'" in r.message] == [
+        "WARNING"
+    ]
+
+
+@pytest.mark.slow
 def test_commands_are_kept_and_each_is_done_once(supervise: Supervise, lines: list[Line]) -> None:
     supervisor = supervise(python("once", ONCE, start="first message", on=("job",)))
     assert supervisor.wait_started(timeout=30)
