@@ -95,11 +95,12 @@ class Editing:
         """The core, for this edit. Where places count, it has done all that it was sent."""
         for _ in range(TRIES):
             core = await self._keeper.running()
+            target = {"view_id": view.core_id}
             gestures = any(one.method == "gesture" for one in edit.edits)
             if edit.author == view.author and not view.strayed and not gestures:
                 return core
             with contextlib.suppress(CoreDown):
-                await core.request("get_config", {"view_id": view.core_id}, self._patience)
+                await core.request("get_config", target, self._patience)
                 return core
         raise CoreDown("the core ended again and again")
 
@@ -126,6 +127,8 @@ class Editing:
         long = len(view.journal.entries) >= COMPACT_AFTER
 
         def confirmed(text: Any, error: Exception | None) -> None:
+            if view.confirming is not core:
+                return  # it has the view no more
             view.confirming = None
             if error is None and long:
                 view.rebase(text, end)

@@ -9,6 +9,7 @@ neither the core's death nor the host's own loses what was accepted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 import sys
@@ -24,7 +25,7 @@ from shmbus import BusError, Message
 
 from .core_process import CoreProcess
 from .editing import Editing, send
-from .errors import CoreRefused, NoSuchView, NotSaved
+from .errors import CoreDown, CoreRefused, NoSuchView, NotSaved
 from .journal import Base, InnerEdit, Journal
 from .keeper import Keeper
 from .lines import CachedLine, OutOfStep
@@ -39,6 +40,8 @@ STAND_IN = [sys.executable, str(Path(__file__).with_name("core"))]
 """The command of the core where none is given: a stand-in in Python."""
 PATIENCE = 5.0
 """Seconds in which the core is to answer; else it hangs, and is killed."""
+AGAIN = 1.0
+"""Seconds until it is tried again to open a view in a core, where that failed."""
 CHUNK = 16 << 10
 """Bytes of text in a part of a view's lines."""
 
@@ -117,11 +120,27 @@ class Host:
         for method, params in self._preferences.values():
             core.notify(method, params)
         for view in list(self.views.values()):
-            try:
-                await self._restoring.restore(core, view)
-            except (CoreRefused, OSError) as error:
+            view.lost = ""
+            await self._open_again(core, view)
+
+    async def _open_again(self, core: CoreProcess, view: View) -> None:
+        """Where that fails, no core has the view, and it is tried again and again."""
+        try:
+            await self._restoring.restore(core, view)
+        except (CoreRefused, OSError) as error:
+            if str(error) != view.lost:
                 self._alert(f"{view.id} could not be opened again: {error}")
+            view.lose(str(error))
+            self._spawn(self._open_later(core, view))
+        else:
             self.outbox.put(f"xi.{view.id}.update", view.announce())
+
+    async def _open_later(self, core: CoreProcess, view: View) -> None:
+        await asyncio.sleep(AGAIN)
+        async with view.turn:
+            if core is self.keeper.core and view.id in self.views:
+                with contextlib.suppress(CoreDown):  # the next core gets it
+                    await self._open_again(core, view)
 
     def _opened(self, view: View) -> None:
         self._by_core[view.core_id] = view
@@ -222,7 +241,8 @@ class Host:
 
     def _forget(self, view: View) -> None:
         self.views.pop(view.id, None)
-        self._by_core.pop(view.core_id, None)
+        self._by_core = {id: one for id, one in self._by_core.items() if one is not view}
+        view.lose("it was closed")
         view.journal.close()
         shutil.rmtree(view.journal.path.parent)
 
@@ -274,6 +294,7 @@ class Host:
     async def _lines(self, message: Message[Any]) -> AsyncIterator[State | list[CachedLine | None]]:
         view = self._view(message.type.split(".")[1])
         await self.keeper.running()
+        _ = view.core_id  # or there are no lines
         cache = view.cache
         lines = list(cache.lines)
         yield State(

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from .errors import StaleState
+from .errors import CoreDown, StaleState
 from .journal import Base, Entry, InnerEdit, Journal
 from .lines import LineCache
 from .messages import Changed, Edit
@@ -40,14 +40,28 @@ class View:
         self._oldest = 0
         self.confirming: object = None
         """The core that is to be asked whether it has done what it was sent."""
+        self.lost = ""
+        """Why no core has it."""
         self.begin("")
+
+    @property
+    def core_id(self) -> str:
+        """The core's name for it. Raises `CoreDown` where no core has it."""
+        if not self._core_id:
+            raise CoreDown(f"{self.id} is in no core: {self.lost}")
+        return self._core_id
+
+    def lose(self, why: str) -> None:
+        """No core has it."""
+        self.begin("")
+        self.lost = why
 
     def begin(self, core_id: str) -> None:
         """A new core has it, opened as the journal's base."""
         base = self.journal.base
         if not self.restoring:
             self._before = _texts(self.cache.lines)
-        self.core_id = core_id
+        self._core_id = core_id
         self.cache = LineCache()
         self.restoring = True
         self.confirming = None

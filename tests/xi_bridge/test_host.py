@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xi_bridge.front_end import FrontEnd, open_view
-from xi_bridge.host import Host
+from xi_bridge.host import STAND_IN, Host
 from xi_bridge.journal import Base, Journal
 
 import shmbus
@@ -47,12 +49,15 @@ def stage(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "examples"))
 
     @contextlib.asynccontextmanager
-    async def stage(*, patience: float = TIMEOUT) -> AsyncIterator[Stage]:
+    async def stage(
+        *, patience: float = TIMEOUT, core: Sequence[str] = FAKE
+    ) -> AsyncIterator[Stage]:
         async with aio_attach("xi") as host, aio_attach("ann") as ep:
             await ep.subscribe("xi.core.*")
+            await ep.subscribe("xi.alert")
             await ep.subscribe("xi.*.edit_dropped")
             task = asyncio.create_task(
-                Host(host, tmp_path / "state", FAKE, patience=patience).run()
+                Host(host, tmp_path / "state", core, patience=patience).run()
             )
             try:
                 await ep.wait_for("xi.new_view", timeout=TIMEOUT)
@@ -120,6 +125,41 @@ def test_a_host_that_was_killed_as_it_opened_a_file_leaves_no_empty_view(
         async with stage() as on:
             async with FrontEnd(on.ep, await open_view(on.ep, str(file))) as ann:
                 assert ann.text == "text"
+
+
+async def kill_core(on: Stage) -> None:
+    """As an outsider does."""
+    up = await on.hear("xi.core.up")
+    os.kill(up["pid"], signal.SIGKILL)
+    await on.hear("xi.core.down")
+    await on.hear("xi.core.up")
+
+
+def test_a_view_that_no_core_can_open_takes_no_edits_and_no_other_view_gets_them(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "b.txt").write_text("b\n")
+
+    @run_async
+    async def main() -> None:
+        async with stage(core=STAND_IN) as on:
+            a, b = [await open_view(on.ep, str(tmp_path / name)) for name in ("a.txt", "b.txt")]
+            async with FrontEnd(on.ep, a) as ann, FrontEnd(on.ep, b) as bob:
+                ann.type("1")
+                await ann.do("undo")
+                await ann.do("redo")
+                blocked = on.state / a / "a.txt"
+                blocked.mkdir()  # as a full disk does
+                await kill_core(on)
+                ann.type("2")
+                bob.type("3")
+                await bob.until(lambda: bob.text == "3b\n", TIMEOUT)
+                with pytest.raises(shmbus.RemoteError, match="is in no core"):
+                    await on.ep.request("xi.save", {"view_id": a})
+                blocked.rmdir()
+                await ann.until(lambda: ann.text == "12a\n", TIMEOUT)
+                assert bob.text == "3b\n"
 
 
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
