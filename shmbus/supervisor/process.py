@@ -52,8 +52,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff = Backoff()
     """How soon, and how often."""
     group: str | None = None
-    """Processes of a group are restarted together: one of them ends, all others are stopped and
-    all started in order."""
+    """Processes of a group are restarted together: where one of them ends and is to be started
+    again, all others are stopped and all started in order. One that ends for good stops nobody."""
     start: Literal["now", "first message"] = "now"
     """Whether it is started with the bus, or by the first message for one of ``on``."""
     on: tuple[str, ...] = ()

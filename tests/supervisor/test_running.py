@@ -123,6 +123,19 @@ def test_a_group_is_restarted_together(supervise: Supervise) -> None:
     assert of(supervisor, "b").restarts == 0
 
 
+@pytest.mark.parametrize(("script", "policy"), [("exit 0", "on-failure"), ("exit 1", "never")])
+def test_one_that_ends_for_good_stops_nobody_of_its_group(
+    supervise: Supervise, script: str, policy: str
+) -> None:
+    supervisor = supervise(
+        shell("stays", "sleep 100", group="g"), shell("ends", script, group="g", restart=policy)
+    )
+    pid = eventually(lambda: of(supervisor, "stays").pid)
+    eventually(lambda: of(supervisor, "ends").state == "ended")
+    stays = of(supervisor, "stays")
+    assert (stays.state, stays.pid) == ("running", pid)
+
+
 @pytest.mark.parametrize(
     ("ends", "waits", "state"),
     [
