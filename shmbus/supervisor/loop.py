@@ -380,7 +380,7 @@ class Loop:
             with self._runs.starting() as pids:
                 child = children.spawn(unit.process, self._bus)
                 pids[unit.name] = child.pid
-        except OSError as why:
+        except Exception as why:  # OSError, or what such a command or environment gives
             unit.exit, unit.ended = Exit(), f"it cannot be started: {why}"
             self._tell_end(unit, "exited", None, unit.ended)
             self._decide(unit, ran=0.0)

@@ -24,20 +24,17 @@ def providers(needs: Patterns, handles: Patterns) -> dict[str, set[str]]:
 
 def cycle(needed: Mapping[str, Collection[str]]) -> list[str]:
     """Processes that need each other in a ring, each the next; empty where there are none."""
-    done: set[str] = set()
-
-    def search(name: str, path: list[str]) -> list[str]:
+    left = {name: needed.keys() & others for name, others in needed.items()}
+    while free := [name for name, others in left.items() if not left.keys() & others]:
+        for name in free:
+            del left[name]
+    path = list(left)[:1]
+    while path:
+        name = min(left.keys() & left[path[-1]])  # there is one: else it had been free
         if name in path:
             return path[path.index(name) :]
-        if name in done:
-            return []
-        for other in sorted(needed.get(name, ())):
-            if ring := search(other, [*path, name]):
-                return ring
-        done.add(name)
-        return []
-
-    return next((ring for name in needed if (ring := search(name, []))), [])
+        path.append(name)
+    return []
 
 
 def waves(needed: Mapping[str, Collection[str]]) -> list[list[str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_type_hints
 
 import msgspec
 
@@ -101,6 +102,8 @@ def check_processes(processes: Iterable[Process]) -> tuple[Process, ...]:
                 reason=f"it is of type {type(process).__name__}",
                 remedy="Give shmbus.Process(name=..., command=...)",
             )
+        _check_types(process, process)
+        _check_types(process, process.backoff, "backoff.")
         _check(process)
         if process.name in seen:
             raise _invalid(process, "another has the same name", "Give each a name of its own")
@@ -117,6 +120,18 @@ def check_processes(processes: Iterable[Process]) -> tuple[Process, ...]:
             "Let one of them need less",
         )
     return found
+
+
+def _check_types(process: Process, part: Process | Backoff, where: str = "") -> None:
+    for field, kind in get_type_hints(type(part)).items():
+        value = getattr(part, field)
+        try:
+            if field in ("backoff", "grant") and isinstance(value, dict):
+                raise msgspec.ValidationError("Expected a struct, got `dict`")
+            msgspec.convert(value, kind, from_attributes=True)
+        except msgspec.ValidationError as why:
+            reason = f"{where}{field}={value!r}: {str(why).lower()}"
+            raise _invalid(process, reason, "Give it as Process says") from None
 
 
 def _check(process: Process) -> None:
@@ -152,8 +167,20 @@ def _check(process: Process) -> None:
         if len(process.name + STAND_IN) > MAX_NAME:
             reason = f"its name is too long for one that stands in for it ({STAND_IN} is added)"
             raise _invalid(process, reason, "Choose a shorter one")
-    if process.stop_timeout < 0 or not process.backoff.first >= 0 or process.backoff.limit < 0:
+    backoff = process.backoff
+    times = (process.stop_timeout, backoff.first, backoff.longest, backoff.within)
+    if not all(map(math.isfinite, times)):
+        raise _invalid(process, "a time in it is not finite", "Give seconds")
+    if min(*times, backoff.limit) < 0:
         raise _invalid(process, "a time or a number in it is below 0", "Give 0 or more")
+    for name in process.environment:
+        if not name or "=" in name:
+            reason = f"the environment cannot have a variable {name!r}"
+            raise _invalid(process, reason, "Give names without '='")
+    environment = (text for pair in process.environment.items() for text in pair)
+    texts = (*process.command, process.target, process.directory or "", *environment)
+    if any("\0" in text for text in texts):
+        raise _invalid(process, "a text in it has a NUL character", "Leave that out")
 
 
 def _invalid(process: Process, reason: str, remedy: str) -> errors.InvalidProcess:

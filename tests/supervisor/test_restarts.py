@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +78,31 @@ def of(name: str, **options: object) -> Process:
         ([Process(name="a", target="a.py")], "cannot be imported"),
         ([Process(name="a", command=("a",), target="a:b")], "both a command and a target"),
         (["a"], "of type str"),
+        ([Process(name="a", command=("a", 5))], "expected `str`, got `int`"),  # type: ignore[arg-type]
+        ([of("a", directory=Path("/"))], "directory=.*expected `str"),
+        ([of("a", needs="index")], "needs='index': expected `array`"),
+        ([of("a", on="job")], "on='job': expected `array`"),
+        ([of("a", endpoints="p")], "endpoints='p'"),
+        ([of("a", environment={"PORT": 8080})], "environment=.*expected `str`, got `int`"),
+        ([of("a", environment={"A=B": "1"})], "a variable 'A=B'"),
+        ([of("a", environment={"A": "x\0"})], "NUL"),
+        ([of("a", restart="sometimes")], "restart='sometimes'"),
+        ([of("a", start="later")], "start='later'"),
+        ([of("a", overdue="kill")], "overdue='kill'"),
+        ([of("a", group=5)], "group=5"),
+        ([of("a", grant={"publish": ["a"]})], "grant=.*got `dict`"),
+        ([of("a", stop_timeout="5")], "stop_timeout='5'"),
+        ([of("a", stop_timeout=float("nan"))], "not finite"),
+        ([of("a", backoff=None)], "backoff=None"),
+        ([of("a", backoff=Backoff(first="1"))], "backoff.first='1'"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_supervised_is_named(processes: list[Process], why: str) -> None:
     with pytest.raises(errors.InvalidProcess, match=why):
         check_processes(processes)
+
+
+def test_many_may_wait_in_a_row() -> None:
+    row = {f"p{n}": [f"p{n + 1}"] for n in range(1200)}
+    assert cycle(row) == []
+    assert cycle({**row, "p1200": ["p1198"]}) == ["p1198", "p1199", "p1200"]
