@@ -8,7 +8,8 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from shmbus.shared import processes
@@ -124,15 +125,16 @@ def spawn(process: Process, bus: str) -> Child:
         both = os.open(f"/proc/self/fd/{write}", os.O_RDWR | os.O_CLOEXEC)
         os.close(write)
         write = both
-        started = subprocess.Popen(
-            _command(process),
-            stdin=subprocess.DEVNULL,
-            stdout=write,
-            stderr=write,
-            cwd=process.directory,
-            env=_environment(process, bus, os.fstat(output).st_ino),
-            start_new_session=True,
-        )
+        with _blocking_none():
+            started = subprocess.Popen(
+                _command(process),
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=write,
+                cwd=process.directory,
+                env=_environment(process, bus, os.fstat(output).st_ino),
+                start_new_session=True,
+            )
         name_child(started.pid)
     except BaseException:
         os.close(output)
@@ -141,6 +143,17 @@ def spawn(process: Process, bus: str) -> Child:
         os.close(write)
     os.set_blocking(output, False)
     return Child(started.pid, processes.start_time(started.pid), output, started)
+
+
+@contextmanager
+def _blocking_none() -> Iterator[None]:
+    """A block in which this thread blocks no signal, as a host may do that waits for them: a child
+    would have them blocked, too, for good. Those that are pending are the host's, and stay so."""
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.sigpending())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def adopt(found: Marked) -> Child | None:

@@ -9,6 +9,7 @@ import pytest
 
 from shmbus.supervisor.mark import marked
 from shmbus.testing import eventually, run_python, start_python
+from tests.supervisor.conftest import Supervise, of, shell
 
 DEAF = """
     import sys, shmbus
@@ -62,3 +63,17 @@ def test_a_forked_child_stops_nothing(bus_name: str) -> None:
             print(supervisor.status()[0].state)
     """
     assert run_python(code, bus_name) == "running\n"
+
+
+def test_signals_that_the_host_has_blocked_end_its_processes_all_the_same(
+    supervise: Supervise,
+) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        supervisor = supervise(shell("one", "exec sleep 1000", stop_timeout=0.2))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert supervisor.wait_started(timeout=30)
+    supervisor.stop("one")
+    assert supervisor.wait(timeout=30)
+    assert of(supervisor, "one").signal == "SIGTERM"
