@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import shmbus
 from shmbus import Endpoint, Grant, errors, events
 from shmbus.endpoint.subscribing import Subscribing
-from shmbus.shared import patterns
+from shmbus.shared import layout, patterns
 from shmbus.testing import Attach, BusProcess, MakeRecorder, eventually
 from tests.by_hand import entry
 
@@ -219,6 +219,27 @@ def test_who_writes_into_its_rings_by_hand_is_refused_as_well(
     forger.push(DATA, record(NACK, "secret", interests=1))  # as if it had been given that
     eventually(lambda: "plug" not in {each.name for each in plug.bus.endpoints()})
     assert types(seen) == ["news"]
+
+
+@pytest.mark.bus(block_timeout=60.0)
+def test_what_waits_for_a_slow_subscriber_cannot_become_another_type(
+    plug: Endpoint, attach: Attach, recorder: MakeRecorder
+) -> None:
+    slow = attach("slow", settings=shmbus.Settings(in_bytes=8192))
+    slow.subscribe(">")
+    seen = recorder(">", name="seen")
+    forger, made = Forger(plug), record(EVENT, "made.one", bytes(1000))
+    for _ in range(12):
+        forger.push(DATA, made)
+    waited_for = Forger(slow).down["incoming"][DATA]
+    eventually(lambda: waited_for["need"] != layout.NOWHERE)
+    forger.rewrite(DATA, int(forger.down["todo"]["from"]), record(EVENT, "evil.one"))
+    for _ in range(12):
+        slow.receive(0)
+    eventually(lambda: "plug" not in {info.name for info in plug.bus.endpoints()})
+    while message := slow.receive(0):
+        assert message.type == "made.one"
+    assert set(types(seen)) == {"made.one"}
 
 
 def test_the_next_dispatcher_enforces_the_same(

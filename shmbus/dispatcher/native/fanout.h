@@ -15,7 +15,8 @@ static inline bool dp_todo_stands(const struct dp_port *source)
     return rb_load(&source->down->todo.from) != SB_NOWHERE;
 }
 
-/* Read the records of a standing fan-out again: the sender may have written over them meanwhile. */
+/* Read the records of a standing fan-out again: the sender may have written over them meanwhile, with what is no event,
+ * or one that it may not publish. */
 static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *source)
 {
     struct dp_run *run = &f->run;
@@ -31,7 +32,7 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
             !dp_copy_header(&head, record, h) || h->kind != SB_EVENT)
             return false;
         struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
-        if (!route || route->reserved)
+        if (!route || route->reserved || dp_lacks(source, route, SB_RIGHT_PUBLISH))
             return false;
         h->attempt = 1;
         run->urgent = dp_is_urgent(h);
