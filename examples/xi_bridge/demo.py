@@ -62,7 +62,7 @@ async def show(bus: str, file: Path, programs: Programs) -> None:
         async with Follower(ep, view) as follower:
             for name, text in (("ann", ANN), ("bob", BOB)):
                 programs.start(__file__, bus, file, name, text)
-            print(f"{view} is open, and ann and bob type")
+            print(f"{file.name} is open, and ann and bob type")
 
             async def typed(part: float) -> None:
                 await follower.until(lambda: len(follower.text) > part * len(ANN + BOB))

@@ -112,7 +112,8 @@ class Follower:
         await self._tell()
 
     async def _fetch(self, patience: float | None) -> None:
-        """Get the whole. While nobody answers it asks again, for so long."""
+        """Get the whole. While nobody answers it asks again, for so long. A view that was closed
+        ends it."""
         end = asyncio.get_running_loop().time() + (patience or float("inf"))
         while True:
             try:
@@ -122,7 +123,7 @@ class Follower:
                 for_good = isinstance(error, shmbus.BusDown) and not self.ep.reconnect
                 refused = isinstance(error, shmbus.RemoteError) and error.error != CORE_DOWN
                 late = asyncio.get_running_loop().time() > end
-                if for_good or late or (refused and patience is not None):
+                if for_good or late or refused:
                     raise
                 await asyncio.sleep(AGAIN)
 

@@ -225,8 +225,7 @@ class Host:
                 if file is not None and view.journal.base.file == file:
                     return view.id
             core = await self.keeper.running()
-            taken = [int(id.rpartition("-")[2]) for id in self.views]
-            id = f"view-id-{max(taken, default=0) + 1}"
+            id = f"view-{secrets.token_hex(4)}"  # who still has a closed one hits no other
             journal = Journal.create(self.state / id / "journal", Base(file, "", opened=False))
             view = View(id, self.id, journal)
             try:
@@ -252,6 +251,7 @@ class Host:
             core = await self.keeper.running()
             core.notify("close_view", {"view_id": view.core_id})
             self._forget(view)
+            self.outbox.put(f"xi.{view.id}.update", view.announce())  # there are no lines to ask
 
     async def _save(self, message: Message[dict[str, Any]]) -> None:
         """XI's protocol has no errors for that, so the host looks at the file."""

@@ -66,7 +66,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, base: Base) -> Journal:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True)
         return cls(path, base, [], _written(path, base, []))
 
     @classmethod

@@ -46,7 +46,8 @@ class Changed(msgspec.Struct):
     """Which life of the host counts so."""
     seq: int
     update: Any = None
-    """The core's, for a cache of lines; None: ask for the lines."""
+    """The core's, for a cache of lines; None: ask for the lines. Where the view was closed, the
+    answer is `NoSuchView`."""
     carets: dict[str, list[Position]] = {}
     """Where each front-end is."""
 

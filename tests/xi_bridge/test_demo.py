@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).parents[2] / "examples" / "xi_bridge" / "demo.py"
-PRINTED = """view-id-1 is open, and ann and bob type
+PRINTED = """poem.txt is open, and ann and bob type
 the core was killed: another one has the view again
 the extension was killed, and started again
 the host was killed, and the bus with it: the next one goes on

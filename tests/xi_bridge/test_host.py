@@ -162,6 +162,47 @@ def test_a_view_that_no_core_can_open_takes_no_edits_and_no_other_view_gets_them
                 assert bob.text == "3b\n"
 
 
+def test_a_view_that_was_closed_is_told_and_its_name_never_comes_again(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, str(tmp_path / "a.txt"))
+            async with FrontEnd(on.ep, view) as ann, FrontEnd(on.ep, view) as bob:
+                await on.ep.request("xi.close_view", {"view_id": view})
+                assert not (on.state / view).exists()
+                for one in (ann, bob):
+                    with pytest.raises(shmbus.RemoteError, match="there is no view"):
+                        await one.until(lambda: False, TIMEOUT)
+                other = await open_view(on.ep, str(tmp_path / "b.txt"))
+                ann.type("x")
+                with pytest.raises(shmbus.RemoteError, match="there is no view"):
+                    await ann.flush()
+                contents = await on.ep.request("xi.debug_get_contents", {"view_id": other})
+                assert contents.payload == "b"
+
+
+def test_a_journal_that_cannot_be_read_is_left_alone_and_told(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    for name in ("view-id-1", "notes"):
+        (tmp_path / "state" / name).mkdir(parents=True)
+        (tmp_path / "state" / name / "journal").write_bytes(b"damaged\n")
+
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            alert = await on.hear("xi.alert")
+            assert "cannot be read, and is left alone" in alert["msg"]
+            await open_view(on.ep, None)
+            for name in ("view-id-1", "notes"):
+                assert (on.state / name / "journal").read_bytes() == b"damaged\n"
+
+
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
     @run_async
     async def main() -> None:

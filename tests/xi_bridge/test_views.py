@@ -86,7 +86,7 @@ def test_a_click_means_the_place_that_was_seen(both: Both) -> None:
             other = Edit("carol", 2, edits, seq=seen, run="of another host")
             with pytest.raises(shmbus.RemoteError, match="does not know the state"):
                 await bob.ep.request(f"xi.{bob.view}.edit", other)
-            with pytest.raises(shmbus.RemoteError, match="sent edit 4 of view-id-1 after 1"):
+            with pytest.raises(shmbus.RemoteError, match=f"sent edit 4 of {bob.view} after 1"):
                 await bob.ep.request(f"xi.{bob.view}.edit", Edit("carol", 4, edits))
 
 
