@@ -97,6 +97,7 @@ def _file_with(view: View) -> str | None:
                 return base.file
     if base.file is None and not base.text:
         return None
-    copy = view.journal.path.parent / Path(base.file or "untitled.txt").name
+    copy = view.journal.path.parent / "copy" / Path(base.file or "untitled.txt").name
+    copy.parent.mkdir(exist_ok=True)
     copy.write_bytes(base.text.encode())
     return str(copy)

@@ -149,8 +149,8 @@ def test_a_view_that_no_core_can_open_takes_no_edits_and_no_other_view_gets_them
                 ann.type("1")
                 await ann.do("undo")
                 await ann.do("redo")
-                blocked = on.state / a / "a.txt"
-                blocked.mkdir()  # as a full disk does
+                blocked = on.state / a / "copy" / "a.txt"
+                blocked.mkdir(parents=True)  # as a full disk does
                 await kill_core(on)
                 ann.type("2")
                 bob.type("3")
@@ -201,6 +201,27 @@ def test_a_journal_that_cannot_be_read_is_left_alone_and_told(
             await open_view(on.ep, None)
             for name in ("view-id-1", "notes"):
                 assert (on.state / name / "journal").read_bytes() == b"damaged\n"
+
+
+@pytest.mark.parametrize("name", ["journal", "journal.new"])
+def test_a_file_may_have_the_name_of_a_journal(stage: MakeStage, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a")
+
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, str(tmp_path / name))
+            async with FrontEnd(on.ep, view) as ann:
+                journal = Journal.read(on.state / view / "journal")
+                journal.rebase(Base(str(tmp_path / name), "ab", pristine=False), 0)
+                journal.close()
+        async with stage() as on, FrontEnd(on.ep, view) as ann:
+            assert ann.text == "ab"
+            ann.type("c")
+            await ann.flush()
+            journal = Journal.read(on.state / view / "journal")
+            assert [len(entry.edits) for entry in journal.entries] == [2]  # a caret, and the key
+            journal.close()
 
 
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
