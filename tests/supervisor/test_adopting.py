@@ -168,3 +168,4 @@ def test_what_a_child_has_started_in_a_session_of_its_own_is_not_taken_for_it(
         assert status.pid not in helper
     assert [one.pid for one in marked(bus_name)] == helper
     kill(helper)
+    eventually(lambda: not marked(bus_name))
