@@ -25,10 +25,13 @@ _serving: set[Bus] = set()
 
 
 class Bus(BusView):
-    """A bus that this process serves. Leaving its ``with`` block ends it."""
+    """A bus that this process serves. Leaving its ``with`` block ends it.
+
+    `grants`: those with which it is served."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self.grants = dispatcher.grants
         self._ending = threading.RLock()  # reentrant: a signal's handler may close meanwhile
         try:
             super().__init__(dispatcher.bus)

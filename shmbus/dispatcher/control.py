@@ -67,6 +67,7 @@ class Dispatcher:
         grants: Grants | None = None,
     ) -> None:
         self.bus = bus
+        self.grants = grants
         self._host = Host(bus, grants)
         self.settings = settings
         self.names = names.names_of(bus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Self, TypeVar
 
@@ -72,6 +72,8 @@ class Supervisor:
             made.callback(self._on_bus.close)
             self._output = Output(bus.name, self._on_bus.line, output)
             made.callback(self._output.close)
+            if grants is not None:
+                grants.processes = processes
             runs = Runs() if grants is None else grants.runs
             self._loop = Loop(
                 bus.name, self._on_bus, self._output.add, self._change, processes, runs
@@ -273,7 +275,8 @@ def supervise(
     thread; by default it goes to standard error, behind the name. While it does not return, they
     wait with more than 64 KiB unread. `source`: asked by `reload` where nothing is given to it, and
     where somebody asks for that on the bus. `grants`: where a `Bus` is given, and processes have
-    a `Process.grant`, the `shmbus.supervisor.Grants` with which it is served.
+    a `Process.grant`, the `shmbus.supervisor.Grants` with which it is served, by themselves or by
+    a function of yours that asks them; they have these processes from now on.
 
     Where a supervisor was killed, the next one of the same bus adopts its processes: those that
     live go on. On the bus it is the endpoint ``supervisor``, which serves
@@ -293,8 +296,11 @@ def supervise(
             reason=f"bus {bus.name!r} is served already",
             remedy="Give them to serve()",
         )
+    if grants is not None:
+        _check_asked(bus, grants)
     with uninterrupted():
-        if not isinstance(bus, Bus) and any(process.grant is not None for process in found):
+        granted = any(process.grant is not None for process in found)
+        if not isinstance(bus, Bus) and grants is None and granted:
             grants = Grants(bus, found)
         _check_enforced(found, grants)
         return Supervisor(
@@ -304,6 +310,27 @@ def supervise(
             output=output,
             source=source,
             grants=grants,
+        )
+
+
+def _check_asked(bus: Bus | str, grants: Grants) -> None:
+    """Raises `InvalidSetting` where these are not those of the bus."""
+    name = bus.name if isinstance(bus, Bus) else bus
+    reason = ""
+    if grants.bus != name:
+        reason = f"they are for bus {grants.bus!r}, not for {name!r}"
+    elif isinstance(bus, Bus) and bus.grants is not grants:
+        if bus.grants is None:
+            reason = f"bus {name!r} is served without any"
+        elif isinstance(bus.grants, Grants | Mapping):
+            reason = f"bus {name!r} is served with others"
+    if reason:
+        raise errors.InvalidSetting(
+            setting="grants",
+            value=grants,
+            reason=reason,
+            remedy="Give the same to both: grants = shmbus.supervisor.Grants(bus, processes), "
+            "serve(bus, grants=grants), supervise(processes, grants=grants, ...)",
         )
 
 

@@ -102,3 +102,24 @@ def test_a_bus_of_the_host_needs_the_grants(supervise: Supervise, bus_name: str)
         with supervise(*processes, bus=bus, grants=grants), bus.attach("client") as client:
             client.wait_for("echo", timeout=30)
             client.request("echo")
+
+
+def test_grants_that_the_bus_does_not_ask_are_refused(
+    bus: shmbus.Bus, supervise: Supervise
+) -> None:
+    processes = [handler("echo", grant=ECHO)]
+    grants = Grants(bus.name, processes)
+    with pytest.raises(errors.InvalidSetting, match="is served without any"):
+        supervise(*processes, bus=bus, grants=grants)
+    with pytest.raises(errors.InvalidSetting, match=f"for bus '{bus.name}', not for 'another'"):
+        supervise(*processes, bus="another", grants=grants)
+
+
+def test_grants_have_the_processes_that_are_supervised(supervise: Supervise, bus_name: str) -> None:
+    grants = Grants(bus_name, [])
+    with shmbus.serve(bus_name, grants=lambda candidate: grants(candidate)) as bus:
+        with supervise(handler("echo", grant=ECHO), bus=bus, grants=grants):
+            with bus.attach("client") as client:
+                client.wait_for("echo", timeout=30)
+            echo = next(each for each in bus.endpoints() if each.name == "echo")
+            assert echo.grant == ECHO
