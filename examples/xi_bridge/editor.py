@@ -25,7 +25,7 @@ from textual.widgets import Static
 import shmbus.aio
 from shmbus import BusError, Message
 from xi_bridge.direct import Direct
-from xi_bridge.errors import CoreDown
+from xi_bridge.errors import CoreDown, OutOfOrder
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.sheet import Front, Sheet
 
@@ -105,7 +105,7 @@ class Editor(App[None]):
         """Do that; where it fails, tell why, and go on."""
         try:
             return await doing
-        except (BusError, CoreDown, OSError) as error:
+        except (BusError, CoreDown, OutOfOrder, OSError) as error:
             self.notify(str(error), severity="error", markup=False)
             return None
 

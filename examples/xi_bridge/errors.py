@@ -34,7 +34,7 @@ class NoSuchView(Exception):
 
 
 class OutOfOrder(Exception):
-    """Of a front-end's edits one before this one is missing."""
+    """Of a front-end's edits one before this one is missing, or another has its number."""
 
 
 class StaleState(Exception):

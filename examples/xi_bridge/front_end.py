@@ -19,7 +19,7 @@ from msgspec import convert
 import shmbus.aio
 from shmbus import BusDown, BusError, EndpointDied, NoRoute, RemoteError, RequestTimeout
 
-from .errors import CORE_DOWN
+from .errors import CORE_DOWN, OutOfOrder
 from .follower import Follower
 from .journal import InnerEdit
 from .messages import Accepted, Edit
@@ -42,6 +42,8 @@ class FrontEnd(Follower):
         self.retries = 0
         """How often an edit was sent again."""
         self._n = 0
+        self._open: Edit | None = None
+        """Sent, and nobody knows yet whether it was accepted: it goes before all others."""
         self._typed: deque[InnerEdit] = deque()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
@@ -81,7 +83,8 @@ class FrontEnd(Follower):
 
     async def flush(self) -> None:
         """Wait until all that was typed is accepted. Raises what went wrong; then what was not
-        accepted by then is given up."""
+        sent by then is given up. What was sent may be done still: it is sent again before the next
+        edit."""
         await self._idle.wait()
         failed, self._failed = self._failed, None
         if failed is not None:
@@ -94,7 +97,8 @@ class FrontEnd(Follower):
         await self.do("gesture", {"line": line, "col": column, "ty": to})
 
     async def do(self, method: str, params: Any = None) -> Any:
-        """Do one edit, behind what was typed, and return its answer."""
+        """Do one edit, behind what was typed, and return its answer. Where it is cancelled, the
+        edit may be done still."""
         state = self.seq, self.run
         await self.flush()
         return (await self._send([InnerEdit(method, params)], *state)).result
@@ -123,23 +127,39 @@ class FrontEnd(Follower):
         self, edits: list[InnerEdit], seq: int | None = None, run: str = ""
     ) -> Accepted:
         async with self._turn:
-            edit = Edit(self.author, self._n + 1, edits, seq, run)
-            deadline = asyncio.get_running_loop().time() + self.patience
-            pause = 0.01
-            while True:
-                try:
-                    reply = await self.ep.request(f"xi.{self.view}.edit", edit, timeout=ANSWER)
-                except (NoRoute, EndpointDied, BusDown, RequestTimeout, RemoteError) as error:
-                    gone = not isinstance(error, RemoteError) or error.error == CORE_DOWN
-                    if not gone or asyncio.get_running_loop().time() > deadline:
-                        raise
-                else:
-                    accepted = convert(reply.payload, Accepted)
-                    self._n = accepted.n
-                    return accepted
-                self.retries += 1
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 0.5)
+            if self._open is not None:
+                with contextlib.suppress(RemoteError):  # it was not done
+                    await self._settle(self._open)
+            self._open = Edit(self.author, self._n + 1, edits, seq, run)
+            return await self._settle(self._open, first=True)
+
+    async def _settle(self, edit: Edit, first: bool = False) -> Accepted:
+        """Send it until it is accepted or refused."""
+        deadline = asyncio.get_running_loop().time() + self.patience
+        pause = 0.01
+        while True:
+            try:
+                reply = await self.ep.request(f"xi.{self.view}.edit", edit, timeout=ANSWER)
+            except (NoRoute, EndpointDied, BusDown, RequestTimeout, RemoteError) as error:
+                if isinstance(error, RemoteError) and error.error != CORE_DOWN:
+                    self._open = None
+                    raise
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            except BusError:  # it did not go
+                self._open = None if first else edit
+                raise
+            else:
+                self._open = None
+                accepted = convert(reply.payload, Accepted)
+                self._n = accepted.n
+                if accepted.again and first:
+                    raise OutOfOrder(f"number {edit.n} of {self.author!r} was another edit's")
+                return accepted
+            first = False
+            self.retries += 1
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
 
 
 async def open_view(ep: shmbus.aio.Endpoint, path: str | None, *, timeout: float = 30.0) -> str:

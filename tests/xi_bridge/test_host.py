@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xi_bridge.errors import OutOfOrder
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.host import STAND_IN, Host
-from xi_bridge.journal import Base, Journal
+from xi_bridge.journal import Base, InnerEdit, Journal
+from xi_bridge.messages import Edit
 
 import shmbus
 import shmbus.aio
@@ -222,6 +224,41 @@ def test_a_file_may_have_the_name_of_a_journal(stage: MakeStage, tmp_path: Path,
             journal = Journal.read(on.state / view / "journal")
             assert [len(entry.edits) for entry in journal.entries] == [2]  # a caret, and the key
             journal.close()
+
+
+def test_what_is_typed_after_an_edit_that_was_given_up_is_typed(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage(core=STAND_IN) as on:
+            view = await open_view(on.ep, None)
+            up = await on.hear("xi.core.up")
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("a")
+                await ann.until(lambda: ann.text == "a", TIMEOUT)
+                os.kill(up["pid"], signal.SIGSTOP)
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await ann.do("undo")
+                os.kill(up["pid"], signal.SIGCONT)
+                await ann.until(lambda: ann.text == "", TIMEOUT)  # it was under way
+                ann.type("b")
+                await ann.flush()
+                await ann.until(lambda: ann.text == "b", TIMEOUT)
+
+
+def test_a_front_end_is_told_where_its_number_was_taken_by_another_edit(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                edits = [InnerEdit("insert", {"chars": "a"})]
+                await on.ep.request(f"xi.{view}.edit", Edit(ann.author, 1, edits))
+                ann.type("b")
+                with pytest.raises(OutOfOrder, match="number 1 .* another edit"):
+                    await ann.flush()
+                ann.type("c")
+                await ann.until(lambda: ann.text == "ac", TIMEOUT)
 
 
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
