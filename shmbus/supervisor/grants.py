@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from shmbus.errors import Forbidden
 from shmbus.shared.grants import Candidate, Grant
 
-from .mark import mark_of, marked
+from .mark import mark_of
+from .mark import marked as all_marked
 from .process import Process, check_processes
 from .runs import Runs
-from .sessions import session_of
+from .sessions import session_of, sessions_above
 
 
 class Grants:
@@ -24,15 +25,21 @@ class Grants:
         self.bus = bus
         self.processes = check_processes(processes)
         self.runs = Runs()
-        for one in reversed(marked(bus)):  # the oldest of a name is what a supervisor has started
+        for one in reversed(
+            all_marked(bus)
+        ):  # the oldest of a name is what a supervisor has started
             if one.leads:
                 self.runs.began(one.mark.name, one.pid)
 
     def __call__(self, candidate: Candidate) -> Grant | None:
         """What this candidate may do. Raises `Forbidden`."""
         named = {process.name: process for process in self.processes}
-        owner = named.get(self.runs.whose(session_of(candidate.pid)) or "")
         claimed = [process.name for process in self.processes if _is_of(process, candidate.name)]
+        mark = mark_of(candidate.pid)
+        marked = mark is not None and mark.bus == self.bus
+        if claimed or marked:  # others are held up by nothing
+            self.runs.settle()
+        owner = named.get(self.runs.whose(session_of(candidate.pid)) or "")
         if owner is not None and owner.name in claimed:
             return owner.grant
         if claimed:
@@ -47,7 +54,7 @@ class Grants:
                 "which has another name",
                 remedy="Attach by that, or let Process(endpoints=...) have this one, too",
             )
-        if owner is None and (mark := mark_of(candidate.pid)) is not None and mark.bus == self.bus:
+        if owner is None and (marked or any(map(self.runs.whose, sessions_above(candidate.pid)))):
             raise Forbidden(
                 reason=f"pid {candidate.pid} was started by a process of its supervisor, "
                 "and has left its session",

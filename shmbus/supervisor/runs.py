@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 
 class Runs:
-    """By name: the pid of what runs, which is the number of its session. Whoever asks while a
-    process is being started waits until its pid is known: it may be at the door already."""
+    """By name: the pid of what runs, which is the number of its session."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,7 +31,12 @@ class Runs:
             if self._pids.get(name) == pid:
                 del self._pids[name]
 
+    def settle(self) -> None:
+        """Wait until the pid of a process is known that is just being started: it may be at the
+        door already."""
+        with self._lock:
+            pass
+
     def whose(self, session: int | None) -> str | None:
         """The name of the process that has this session."""
-        with self._lock:
-            return next((name for name, pid in self._pids.items() if pid == session), None)
+        return next((name for name, pid in list(self._pids.items()) if pid == session), None)

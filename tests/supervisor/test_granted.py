@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import shmbus
@@ -123,3 +125,25 @@ def test_grants_have_the_processes_that_are_supervised(supervise: Supervise, bus
                 client.wait_for("echo", timeout=30)
             echo = next(each for each in bus.endpoints() if each.name == "echo")
             assert echo.grant == ECHO
+
+
+def test_who_has_left_its_session_and_shows_no_mark_is_refused(
+    supervise: Supervise, lines: list[Line]
+) -> None:
+    leaver = """
+        import os, subprocess, sys
+        code = "import shmbus; shmbus.attach(name='innocent')"
+        env = {name: value for name, value in os.environ.items() if name != "SHMBUS_PROCESS"}
+        subprocess.run([sys.executable, "-c", code], env=env, start_new_session=True)
+    """
+    supervisor = supervise(python("leaver", leaver, grant=Grant(), restart="never"))
+    assert supervisor.wait(timeout=30)
+    supervisor.close()
+    assert "has left its session" in lines[-1].text
+
+
+def test_others_are_held_up_by_no_start(supervise: Supervise, bus_name: str) -> None:
+    grants = Grants(bus_name, [handler("echo", grant=ECHO)])
+    tool = shmbus.Candidate(name="tool", pid=os.getpid(), command=())
+    with grants.runs.starting():  # which takes long
+        assert grants(tool) is None
