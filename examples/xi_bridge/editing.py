@@ -47,19 +47,25 @@ class Editing:
         task.add_done_callback(self._settling.discard)
         return await asyncio.shield(task)
 
-    async def rebase(self, core: CoreProcess, view: View, finished: Entry | None = None) -> None:
-        """Give the journal a new base, of what the core has, with `finished` in it. Nothing may be
-        sent to the core meanwhile."""
+    async def rebase(
+        self,
+        core: CoreProcess,
+        view: View,
+        finished: Entry | None = None,
+        result: object = None,
+    ) -> None:
+        """Give the journal a new base, of what the core has, with `finished` and its result in it.
+        Nothing may be sent to the core meanwhile."""
         text = await core.request("debug_get_contents", {"view_id": view.core_id}, self._patience)
         if finished is not None:
-            view.finish(finished)
+            view.finish(finished, result)
         view.rebase(text)
 
     async def _type(self, view: View, edit: Edit) -> Accepted:
         """The common case: it is written down, sent, and accepted."""
         core = await self._ready(view, edit)
-        if _again(view, edit):
-            return Accepted(edit.n, view.seq, again=True)
+        if (before := _accepted_before(view, edit)) is not None:
+            return before
         entry = Entry(edit.author, edit.n, view.placed(edit))
         view.journal.append(entry)
         view.sent(entry)
@@ -72,8 +78,8 @@ class Editing:
         there is a new base. Where the core ends before, it was not done."""
         async with view.turn:
             core = await self._ready(view, edit)
-            if _again(view, edit):
-                return Accepted(edit.n, view.seq, again=True)
+            if (before := _accepted_before(view, edit)) is not None:
+                return before
             edits = view.placed(edit)
             view.looked(edit.author)
             try:
@@ -81,7 +87,7 @@ class Editing:
             except CoreRefused:
                 await self.rebase(core, view)  # the edits before it were done
                 raise
-            await self.rebase(core, view, edit)
+            await self.rebase(core, view, edit, result)
             return Accepted(edit.n, view.seq, result=result)
 
     async def _look(self, view: View, edit: Edit) -> Accepted:
@@ -149,9 +155,12 @@ def _call(view: View, edit: InnerEdit) -> dict[str, Any]:
     return {"method": edit.method, "params": params, "view_id": view.core_id}
 
 
-def _again(view: View, edit: Edit) -> bool:
-    """Whether it was accepted before."""
+def _accepted_before(view: View, edit: Edit) -> Accepted | None:
+    """The answer that it had, where it is sent again."""
     last = view.done.get(edit.author, 0)
     if edit.n > last + 1:
         raise OutOfOrder(f"{edit.author!r} sent edit {edit.n} of {view.id} after {last}")
-    return edit.n <= last
+    if edit.n == last + 1:
+        return None
+    result = view.results.get(edit.author) if edit.n == last else None
+    return Accepted(edit.n, view.seq, again=True, result=result)

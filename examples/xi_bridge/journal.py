@@ -48,6 +48,8 @@ class Base(msgspec.Struct):
     """What each front-end has selected."""
     done: dict[str, int] = {}
     """The last number of each front-end."""
+    results: dict[str, Any] = {}
+    """What that edit brought, where it was a `cut`: there may be no other copy."""
     opened: bool = True
     """False: the core has not said yet what the text is, and nobody has the view."""
 

@@ -70,6 +70,12 @@ class View:
         self.strayed = False
         self.ranges = dict(base.ranges)
         self.done = self.journal.done
+        self.results = {
+            author: result
+            for author, result in base.results.items()
+            if self.done.get(author) == base.done.get(author)
+        }
+        """Of the last edit of each front-end whose last one had any."""
 
     def take(self, update: dict[str, Any]) -> Changed:
         """Apply an update of the core's. Raises what `LineCache.apply` does.
@@ -114,6 +120,7 @@ class View:
             author=self.author,
             ranges=dict(self.ranges),
             done=dict(self.done),
+            results=dict(self.results),
         )
         if end is None:
             end, self.strayed = self.journal.end, False
@@ -153,13 +160,17 @@ class View:
         self.strayed = False
         self.finish(entry)
 
-    def finish(self, entry: Entry) -> None:
+    def finish(self, entry: Entry, result: object = None) -> None:
         """It counts as done: it is in the journal, or in its next base."""
         self.done[entry.author] = entry.n
+        self.results.pop(entry.author, None)
+        if result is not None:
+            self.results[entry.author] = result
         self.ranges[entry.author] = self.ranges.pop(entry.author, [])
         for author in list(self.ranges)[:-AUTHORS]:
             del self.ranges[author]
             self.done.pop(author, None)
+            self.results.pop(author, None)
 
     def _placed(self, edit: InnerEdit, seq: int | None) -> InnerEdit:
         if edit.method != "gesture" or seq is None:

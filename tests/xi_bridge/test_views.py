@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from xi_bridge.follower import DEPTH
 from xi_bridge.front_end import FrontEnd, open_view
@@ -16,7 +17,7 @@ from xi_bridge.messages import Edit
 
 import shmbus
 import shmbus.aio
-from shmbus.testing import TIMEOUT, run_async
+from shmbus.testing import TIMEOUT, kill, run_async
 from shmbus.testing.fixtures import AioAttach, StartWorker
 
 from .roles import extension
@@ -88,6 +89,38 @@ def test_a_click_means_the_place_that_was_seen(both: Both) -> None:
                 await bob.ep.request(f"xi.{bob.view}.edit", other)
             with pytest.raises(shmbus.RemoteError, match=f"sent edit 4 of {bob.view} after 1"):
                 await bob.ep.request(f"xi.{bob.view}.edit", Edit("carol", 4, edits))
+
+
+@pytest.mark.slow
+def test_what_was_cut_is_in_the_answer_again_also_after_the_core_s_and_the_host_s_death(
+    both: Both, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            ann.press("move_down_and_modify_selection")
+            assert await ann.do("cut") == "one\n"
+            cut = Edit(ann.author, 2, [InnerEdit("cut")])
+            bob.type("b")
+            await alike(ann, bob, "btwo\nthree\n")
+            (core,) = [one for one in psutil.Process().children() if "core" in one.cmdline()[-1]]
+            kill(core.pid)
+            again = await ann.ep.request(f"xi.{ann.view}.edit", cut)
+            assert (again.payload["again"], again.payload["result"]) == (True, "one\n")
+        async with aio_attach("xi") as ep:  # another host, with the journals of the first
+            host = asyncio.create_task(Host(ep, tmp_path / "state").run())
+            try:
+                async with aio_attach("ann") as front:
+                    await front.wait_for(f"xi.{ann.view}.edit", timeout=TIMEOUT)
+                    again = await front.request(f"xi.{ann.view}.edit", cut, timeout=TIMEOUT)
+                    assert again.payload["result"] == "one\n"
+                    later = Edit(ann.author, 3, [InnerEdit("insert", {"chars": "x"})])
+                    await front.request(f"xi.{ann.view}.edit", later)
+                    again = await front.request(f"xi.{ann.view}.edit", cut)
+                    assert again.payload["result"] is None  # nobody asks for that any more
+            finally:
+                host.cancel()
+                await asyncio.wait([host])
 
 
 @pytest.mark.slow
