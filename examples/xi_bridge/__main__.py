@@ -20,6 +20,9 @@ if not __package__:  # started by its path
 
 from xi_bridge.host import PATIENCE, STAND_IN, Host
 
+BLOCK_TIMEOUT = 0.1
+"""A person waits for what was typed: of the bus's settings, less than the default."""
+
 
 async def run(bus: str, state: Path, command: Sequence[str], patience: float) -> None:
     task = asyncio.current_task()
@@ -34,10 +37,17 @@ def main() -> None:
     parser.add_argument("bus", help="name of the bus")
     parser.add_argument("--state", type=Path, required=True, help="directory for the journals")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for an answer")
+    parser.add_argument(
+        "--block-timeout",
+        type=float,
+        default=BLOCK_TIMEOUT,
+        help="seconds for which a subscriber whose ring is full may hold up the others' updates",
+    )
     parser.add_argument("core", nargs="*", help="command of the core, after --; else a stand-in")
     options = parser.parse_args()
     command = options.core or STAND_IN
-    with shmbus.serve(options.bus):
+    settings = shmbus.Settings(block_timeout=options.block_timeout)
+    with shmbus.serve(options.bus, settings=settings):
         with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
             asyncio.run(run(options.bus, options.state, command, options.patience))
 

@@ -63,7 +63,7 @@ class Host:
         self.ep, self.state, self.patience = ep, state, patience
         self.id = secrets.token_hex(4)
         self.views: dict[str, View] = {}
-        self.outbox = Outbox(ep)
+        self.outbox = Outbox(ep, self._not_published)
         self.keeper = Keeper(command, self, self._restore, self.outbox.put, patience)
         self.editing = Editing(self.keeper)
         self._restoring = Restoring(self._opened, self._dropped, patience)
@@ -200,9 +200,16 @@ class Host:
         self._spawn(ask())
 
     def malformed(self, core: CoreProcess, error: Malformed) -> None:
+        self._tell_malformed(error.reason, error.line[:200].decode(errors="backslashreplace"))
+
+    def _not_published(self, type: str, error: BusError) -> None:
+        """The core's method is no type, or what it says is no payload."""
+        if type != "xi.core.malformed":
+            self._tell_malformed(f"{error}"[:200], type[:200])
+
+    def _tell_malformed(self, reason: str, line: str) -> None:
         self._malformed += 1
-        line = error.line[:200].decode(errors="backslashreplace")
-        told = {"count": self._malformed, "reason": error.reason, "line": line}
+        told = {"count": self._malformed, "reason": reason, "line": line}
         self.outbox.put("xi.core.malformed", told)
 
     # From the bus --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import shmbus.aio
@@ -21,10 +22,13 @@ SPACE = 1000
 
 class Outbox:
     """What the core says is put here at once, and published when the bus has space: reading from
-    the core never waits for that. Whoever follows a view sees what is missing."""
+    the core never waits for that. Whoever follows a view sees what is missing.
 
-    def __init__(self, ep: shmbus.aio.Endpoint) -> None:
-        self._ep = ep
+    `refused` is called with the type of an event that the bus does not take, and the reason.
+    """
+
+    def __init__(self, ep: shmbus.aio.Endpoint, refused: Callable[[str, BusError], object]) -> None:
+        self._ep, self._refused = ep, refused
         self._events: deque[tuple[str, Any]] = deque(maxlen=SPACE)
         self._something = asyncio.Event()
 
@@ -40,11 +44,13 @@ class Outbox:
                 type, payload = self._events.popleft()
                 try:
                     await self._publish(type, payload)
+                except QueueFull:
+                    pass
                 except Disconnected:
                     raise
                 except BusError as error:
-                    if not isinstance(error, QueueFull):
-                        _log.warning("not published: %s", error)
+                    _log.warning("not published: %s", error)
+                    self._refused(type, error)
 
     async def _publish(self, type: str, payload: Any) -> None:
         retain = type.removeprefix("xi.") in RETAINED

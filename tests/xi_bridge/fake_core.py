@@ -37,6 +37,7 @@ def insert(chars: str) -> None:
             write(b"this is no JSON\n{}\n")
             peer.notify("no type of the bus's", {})
             peer.notify("alert", "no object")
+            peer.notify("alert", {"msg": "x" * (8 << 20)})
         case "measure":
             peer.request("measure_width", [{"id": 0, "strings": ["x"]}], measured)
         case "nonsense":

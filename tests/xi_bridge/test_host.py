@@ -21,7 +21,7 @@ from xi_bridge.messages import Edit
 import shmbus
 import shmbus.aio
 from shmbus.testing import TIMEOUT, run_async
-from shmbus.testing.fixtures import AioAttach
+from shmbus.testing.fixtures import AioAttach, Attach
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_core.py"))]
 
@@ -269,10 +269,59 @@ def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: Mak
             async with FrontEnd(on.ep, view) as ann:
                 ann.press("insert", {"chars": "garbage"})
                 ann.type("x")
-                first, second = [await on.hear("xi.core.malformed") for _ in range(2)]
-                assert (first["count"], first["line"]) == (1, "this is no JSON")
-                assert second["count"] == 2
+                told = [await on.hear("xi.core.malformed") for _ in range(4)]
+                assert [one["count"] for one in told] == [1, 2, 3, 4]
+                no_json, _, no_type, too_large = told
+                assert no_json["line"] == "this is no JSON"
+                assert no_type["line"] == "xi.no type of the bus's"
+                assert too_large["line"] == "xi.alert"
+                assert "carries at most" in too_large["reason"]
                 await ann.until(lambda: ann.text == "x", TIMEOUT)
+
+
+def fill(attach: Attach) -> shmbus.Endpoint:
+    """A subscriber without a mailbox, that takes nothing."""
+    idle = attach("idle", settings=shmbus.Settings(in_bytes=4096))
+    idle.subscribe("xi.*.update")
+    return idle
+
+
+@pytest.mark.bus(block_timeout=600, stall_after=600)
+def test_a_subscriber_that_takes_nothing_holds_up_no_answer(
+    stage: MakeStage, attach: Attach
+) -> None:
+    @run_async
+    async def main() -> None:
+        idle = fill(attach)
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                for _ in range(100):
+                    ann.type("x")
+                    await ann.flush()
+                assert ann.retries == 0
+                assert len(ann.text) < 100  # the updates wait
+                idle.close()
+                await ann.until(lambda: ann.text == 100 * "x", TIMEOUT)
+
+
+@pytest.mark.bus(block_timeout=0.05)
+def test_a_subscriber_that_takes_nothing_loses_updates_and_the_others_get_them(
+    stage: MakeStage, attach: Attach, bus: shmbus.Bus
+) -> None:
+    @run_async
+    async def main() -> None:
+        fill(attach)
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type(50 * "x")
+                for _ in range(100):
+                    ann.type("x")
+                    await ann.flush()
+                await ann.until(lambda: ann.text == 150 * "x", TIMEOUT)
+        (idle,) = [one for one in bus.endpoints() if one.name == "idle"]
+        assert idle.lost_by.slow > 0
 
 
 def test_an_edit_that_kills_each_core_is_left_out_and_told(stage: MakeStage) -> None:

@@ -17,7 +17,7 @@ def _typed(bench: Bench, *, through_bus: bool) -> Sample:
     bus, directory, seconds = bench.bus(), bench.subdirectory(), 3 * bench.scale.seconds
     pace = Pace(chunks=int(RATE / 10 * (seconds + 0.5)), chunk=10, interval=1e-4)
     if through_bus:
-        middle = Role(typing.host, (bus, directory), supporting=True)
+        middle = Role(typing.host, (bus, directory, bench.settings), supporting=True)
         typist = Role(typing.typist, (bus, directory, seconds))
     else:
         middle = Role(ends.dispatcher, (bus, bench.settings), supporting=True)

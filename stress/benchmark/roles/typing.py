@@ -16,6 +16,7 @@ from xi_bridge.direct import Direct
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.lines import LineCache
 
+import shmbus
 import shmbus.aio
 from benchmark.measure import Latency, latency
 from benchmark.stage import Stage
@@ -36,9 +37,10 @@ class Front(Protocol):
     async def flush(self) -> None: ...
 
 
-def host(stage: Stage, bus: str, directory: str) -> None:
+def host(stage: Stage, bus: str, directory: str, settings: shmbus.Settings) -> None:
     """A process that serves the bus and has the core."""
     command = [sys.executable, "-m", "xi_bridge", bus, "--state", str(Path(directory, "state"))]
+    command += ["--block-timeout", str(settings.block_timeout)]
     with subprocess.Popen(command, cwd=EXAMPLES) as process:
         try:
             stage.ready_before_others()
