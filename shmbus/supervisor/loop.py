@@ -359,7 +359,7 @@ class Loop:
         """Let it leave once the process handles what it stands in for."""
         if unit.stand_in is None or unit.child is None:
             return
-        handled = self._on_bus.handled_in(unit.child.pid)
+        handled = [] if unit.stand_in.alone else self._on_bus.handled_in(unit.child.pid)
         missing = ", ".join(map(repr, unit.stand_in.missing(handled)))
         if unit.stand_in.replaced_by(handled):
             self._close_stand_in(unit)
