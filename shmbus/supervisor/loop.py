@@ -106,6 +106,8 @@ class Loop:
         unit.awake = True
         if unit.state == "stopping":
             self._stop(unit, "waiting")
+        elif unit.kept:
+            unit.then = "waiting"
         elif unit.child is None:
             unit.set("waiting")
 
@@ -174,7 +176,7 @@ class Loop:
         self.close()
         self._waves = []
         for unit in [*self.units.values(), *self._leaving]:
-            if unit.child is not None:
+            if unit.child is not None and not unit.kept:
                 unit.state, unit.then, unit.steps = "stopping", "stopped", 2
                 self._stop_on(unit)
 
@@ -237,6 +239,9 @@ class Loop:
             self.over = True
             self._take_orders()
             self._changed()
+            for unit in [*self.units.values(), *self._leaving]:
+                if unit.child is not None:  # the kernel keeps it
+                    unit.child.let_go()
 
     def __del__(self) -> None:
         os.close(self._wake)  # not before: another thread may just be posting
@@ -437,7 +442,6 @@ class Loop:
                 unit.name,
                 child.pid,
             )
-            unit.child = None
             unit.set("failed", f"pid {child.pid} does not end after SIGKILL")
 
     def _settle(self, unit: Unit, then: Then) -> None:
@@ -472,7 +476,7 @@ class Loop:
     def _close_on(self) -> None:
         """Stop the next ones, once those before have ended."""
         while self._waves:
-            wave = [unit for unit in self._waves[0] if unit.child is not None]
+            wave = [unit for unit in self._waves[0] if unit.child is not None and not unit.kept]
             for unit in wave:
                 if unit.state != "stopping":
                     self._stop(unit, "stopped")
@@ -480,12 +484,13 @@ class Loop:
             if wave:
                 return
             del self._waves[0]
-        self.over = all(u.child is None for u in [*self.units.values(), *self._leaving])
+        left = [*self.units.values(), *self._leaving]
+        self.over = all(unit.child is None or unit.kept for unit in left)
 
     # Ends -------------------------------------------------------------------------------------
 
     def _ended(self, unit: Unit, exit: Exit) -> None:
-        child = unit.child
+        child, stopped = unit.child, unit.state == "stopping" or unit.kept
         assert child is not None
         if not child.reap():
             why = "bus %r: process %r has ended, and not all that it has started could be"
@@ -493,7 +498,7 @@ class Loop:
         self._runs.ended(unit.name, child.pid)
         unit.child, unit.exit = None, exit
         unit.ended = unit.reason if unit.overdue else str(exit)
-        if unit.state == "stopping":
+        if stopped:
             self._tell_end(unit, "stopped", child.pid, unit.ended)
             self._settle(unit, unit.then)
         else:

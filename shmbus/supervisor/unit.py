@@ -55,6 +55,12 @@ class Unit:
         """Whether the first message starts it."""
         return self.process.start == "first message"
 
+    @property
+    def kept(self) -> bool:
+        """Whether the kernel keeps it, though it was killed: nobody waits for it any more, and
+        none is started in its place before it has ended."""
+        return self.state == "failed" and self.child is not None
+
     def set(self, state: State, reason: str = "") -> None:
         """Change its state."""
         if (state, reason) != (self.state, self.reason):

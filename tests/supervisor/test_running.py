@@ -14,6 +14,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.supervisor import Backoff, Line, Process
+from shmbus.supervisor.child import Child
 from shmbus.testing import eventually
 from tests.supervisor.conftest import Supervise, handler, of, shell
 
@@ -281,3 +282,21 @@ def test_a_bus_that_ends_before_its_supervisor_holds_up_nothing(
     assert supervisor.wait_started(timeout=30)
     supervisor.close()
     assert [each.state for each in supervisor.status()] == ["stopped", "stopped"]
+
+
+def test_one_that_the_kernel_keeps_is_not_doubled(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = supervise(shell("one", "exec sleep 1000", stop_timeout=0.0))
+    assert supervisor.wait_started(timeout=30)
+    pid = of(supervisor, "one").pid
+    assert pid is not None
+    with monkeypatch.context() as patch:  # as where it waits in a driver: no signal ends it
+        patch.setattr(Child, "send", lambda child, number: None)
+        supervisor.stop("one")
+        eventually(lambda: of(supervisor, "one").state == "failed")
+    supervisor.start("one")
+    assert of(supervisor, "one").pid == pid
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: of(supervisor, "one").state == "running")
+    assert of(supervisor, "one").pid != pid
