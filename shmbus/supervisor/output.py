@@ -113,6 +113,10 @@ class Output:
         self._new.append(_Pipe(fd, self._kept.setdefault(name, Kept(name))))
         os.eventfd_write(self._wake, 1)
 
+    def forget(self, name: str) -> None:
+        """Keep nothing of this process any more."""
+        self._kept.pop(name, None)
+
     def last(self, name: str, count: int) -> list[Line]:
         """The last lines of a process, at most so many."""
         kept = self._kept.get(name)

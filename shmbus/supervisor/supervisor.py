@@ -136,7 +136,13 @@ class Supervisor:
         _check_enforced(found, self._grants)
         if self._grants is not None:
             self._grants.processes = found
-        self._order(lambda: self._loop.reload(found))
+        self._order(lambda: self._reload(found))
+
+    def _reload(self, processes: tuple[Process, ...]) -> None:
+        before = set(self._loop.units)
+        self._loop.reload(processes)
+        for name in before.difference(self._loop.units):
+            self._output.forget(name)
 
     def logs(self, name: str, last: int = 100) -> list[Line]:
         """The last lines that a process has written, at most so many: 1,000 are kept, and 1 MiB.

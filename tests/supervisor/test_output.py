@@ -73,3 +73,13 @@ def test_others_on_the_bus_follow_it(supervise: Supervise) -> None:
         assert (first.payload.text, second.payload.number) == ("tick", first.payload.number + 1)
         found = client.client(shmbus.supervisor.Control, "supervisor").logs("clock", last=1)
         assert next(found).number >= second.payload.number
+
+
+def test_nothing_is_kept_of_who_is_left_out(supervise: Supervise) -> None:
+    supervisor = supervise(shell("old", "echo one; sleep 1000"), shell("new", "sleep 1000"))
+    eventually(lambda: supervisor.logs("old"))
+    supervisor.reload([shell("new", "sleep 1000")])
+    with pytest.raises(errors.NoSuchProcess):
+        supervisor.logs("old")
+    supervisor.reload([shell("old", "sleep 1000"), shell("new", "sleep 1000")])
+    assert supervisor.logs("old") == []
