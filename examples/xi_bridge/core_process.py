@@ -17,6 +17,8 @@ LINE_LIMIT = 64 << 20
 LAST_WORDS = 0.2
 """Seconds in which what an ended core has written is read, where somebody else holds its pipes."""
 
+OTHERS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+"""Exit statuses of a core that somebody else ended."""
 
 Answered = Callable[[Any, Exception | None], object]
 
@@ -44,6 +46,7 @@ class CoreProcess(asyncio.SubprocessProtocol):
         self._line = bytearray()
         self._stderr = bytearray()
         self._why = ""
+        self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def start(cls, command: Sequence[str], owner: Owner) -> Self:
@@ -69,6 +72,11 @@ class CoreProcess(asyncio.SubprocessProtocol):
         return self._transport.get_returncode()
 
     @property
+    def by_itself(self) -> bool:
+        """Whether it ended by what it did, or hung: not by a signal that somebody else sent."""
+        return self._why != "" or self.exit not in OTHERS
+
+    @property
     def stderr(self) -> str:
         """What it said last on standard error."""
         return self._stderr.decode(errors="replace").strip()
@@ -78,14 +86,13 @@ class CoreProcess(asyncio.SubprocessProtocol):
 
     def ask(self, method: str, params: object, patience: float, answered: Answered) -> None:
         """Call `answered` with its answer, before anything is looked at that it said afterwards. A
-        core that does not answer within `patience` seconds hangs, and is killed.
+        core that does not answer within `patience` seconds, from its answer to what it was asked
+        before, hangs, and is killed.
 
         The error is :class:`CoreRefused` or :class:`CoreDown`."""
-        hung = f"it hung: no answer to {method!r} within {patience:g} s"
-        timer = self._loop.call_later(patience, self.kill, hung)
 
         def told(result: Any, error: RpcError | None) -> None:
-            timer.cancel()
+            self._time(patience)
             if error is None:
                 answered(result, None)
             elif self.ended.done():
@@ -94,6 +101,18 @@ class CoreProcess(asyncio.SubprocessProtocol):
                 answered(None, CoreRefused(method, error.code, str(error)))
 
         self.peer.request(method, params, told)
+        if self._timer is None:
+            self._time(patience)
+
+    def _time(self, patience: float) -> None:
+        """Wait from now for the answer that comes next, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for method in self.peer.open.values():
+            hung = f"it hung: no answer to {method!r} within {patience:g} s"
+            self._timer = self._loop.call_later(patience, self.kill, hung)
+            return
 
     async def request(self, method: str, params: object, patience: float) -> Any:
         """Its answer. Raises what :meth:`ask` has as errors, with what the core said beside."""

@@ -16,6 +16,8 @@ from .view import View
 
 CONFIRM_AFTER = 0.1
 """Seconds after an edit until the core is asked whether it has done it."""
+BEHIND = 16
+"""Edits that a core may have to do still; so one that is slow does not seem to hang."""
 COMPACT_AFTER = 256
 """Edits in a journal before it gets a new base."""
 TRIES = 3
@@ -98,15 +100,18 @@ class Editing:
         return Accepted(view.done.get(edit.author, 0), view.seq, result=result)
 
     async def _ready(self, view: View, edit: Edit) -> CoreProcess:
-        """The core, for this edit. Where places count, it has done all that it was sent."""
+        """The core, for this edit. Where places count, or much is under way, it has done all that it
+        was sent."""
         for _ in range(TRIES):
             core = await self._keeper.running()
             target = {"view_id": view.core_id}
             gestures = any(one.method == "gesture" for one in edit.edits)
-            if edit.author == view.author and not view.strayed and not gestures:
+            strange = edit.author != view.author or view.strayed or gestures
+            if not strange and view.told - view.confirmed < BEHIND:
                 return core
             with contextlib.suppress(CoreDown):
                 await core.request("get_config", target, self._patience)
+                view.confirmed = view.told
                 return core
         raise CoreDown("the core ended again and again")
 
@@ -129,13 +134,14 @@ class Editing:
     def _confirm(self, core: CoreProcess, view: View) -> None:
         if view.confirming is not core or core.ended.done():
             return
-        end = view.journal.end
+        end, told = view.journal.end, view.told
         long = len(view.journal.entries) >= COMPACT_AFTER
 
         def confirmed(text: Any, error: Exception | None) -> None:
             if view.confirming is not core:
                 return  # it has the view no more
             view.confirming = None
+            view.confirmed = max(view.confirmed, told)
             if error is None and long:
                 view.rebase(text, end)
             if error is None and view.journal.end > end:

@@ -139,7 +139,16 @@ async def on_bus(bus: str, path: str) -> int:
                     editor.tell_core("core down")
                     editor.notify(message.payload["reason"], severity="warning", markup=False)
 
+            async def dropped(message: Message) -> None:
+                edits = message.payload["edits"]
+                lost = [one["params"] or one["method"] for one in edits]
+                text = (
+                    f"an edit of {message.payload['from']} ends each core, and is left out: {lost}"
+                )
+                editor.notify(text, severity="error", markup=False)
+
             await ep.subscribe("xi.core.*", told)
+            await ep.subscribe(f"xi.{view}.edit_dropped", dropped)
             ep.handle("xi.measure_width", _widths)
             ep.start()
             await editor.run_async()

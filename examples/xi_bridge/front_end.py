@@ -28,7 +28,7 @@ PATIENCE = 30.0
 """Seconds for which an edit is sent again."""
 ANSWER = 6.0
 """Seconds until an edit that nobody answers is sent again."""
-AT_ONCE = 64
+AT_ONCE = 16
 """Keys in one edit."""
 
 

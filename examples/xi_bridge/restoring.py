@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .core_process import CoreProcess
 from .editing import send
-from .errors import CoreDown
+from .errors import CoreDown, CoreRefused
 from .journal import Entry, InnerEdit
 from .view import View
 
@@ -52,39 +51,34 @@ class Restoring:
         send(core, view, [InnerEdit("scroll", [0, ALL])])
 
     async def restore(self, core: CoreProcess, view: View) -> None:
-        """Open it with the base of its journal, and do the edits since. Raises `CoreDown`."""
+        """Open it with the base of its journal, and do the edits since: one by one, so that it
+        shows which of them a core does not survive. Raises `CoreDown`."""
         await self.open(core, view, _file_with(view))
         author = view.journal.base.author
-        left = deque([Entry(author, 0, view.selecting(author)), *view.journal.entries])
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def confirmed(_: Any, error: Exception | None) -> None:
-            if done.done():
-                return
-            if isinstance(error, CoreDown):
-                self._suspect(view, left[0])
-                done.set_exception(error)
-                return
-            entry = left.popleft()
+        await self._do(core, view, view.selecting(author))
+        view.author = author
+        for entry in list(view.journal.entries):
+            view.author = entry.author
+            try:
+                await self._do(core, view, entry.edits)
+            except CoreDown:
+                if core.by_itself:
+                    self._suspect(view, entry)
+                raise
             self._deaths.pop((view.id, entry.author, entry.n), None)
-            view.author = left[0].author if left else entry.author
-            if not left:
-                done.set_result(None)
 
-        for entry in list(left):
-            send(core, view, entry.edits)
-            core.ask("get_config", {"view_id": view.core_id}, self._patience, confirmed)
-        await asyncio.shield(done)
+    async def _do(self, core: CoreProcess, view: View, edits: list[InnerEdit]) -> None:
+        send(core, view, edits)
+        with contextlib.suppress(CoreRefused):  # it has an answer all the same
+            await core.request("get_config", {"view_id": view.core_id}, self._patience)
 
     def _suspect(self, view: View, entry: Entry) -> None:
         """The core ended at this edit."""
-        if entry.n == 0:
-            return  # it is none
         key = view.id, entry.author, entry.n
         self._deaths[key] = self._deaths.get(key, 0) + 1
         if self._deaths[key] >= DEATHS:
-            del self._deaths[key]
             view.journal.drop(entry)
+            del self._deaths[key]
             self._dropped(view, entry)
 
 

@@ -65,6 +65,8 @@ class View:
         self.cache = LineCache()
         self.restoring = True
         self.confirming = None
+        self.told = self.confirmed = 0
+        """Edits that this core was sent, and that it has said it has done."""
         self.author = ""
         """Whose selection the core has."""
         self.strayed = False
@@ -158,6 +160,7 @@ class View:
         """What is in the journal goes to the core now."""
         self.author = entry.author
         self.strayed = False
+        self.told += len(entry.edits)
         self.finish(entry)
 
     def finish(self, entry: Entry, result: object = None) -> None:

@@ -5,8 +5,11 @@ Its text grows at the end alone. It is for errors; what a core does is shown wit
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from xi_bridge.rpc import Peer, RpcError
@@ -33,6 +36,11 @@ def insert(chars: str) -> None:
             sys.exit(3)
         case "hang":
             time.sleep(600)
+        case "slow":
+            time.sleep(0.01)
+            text += "s"
+        case "be killed" if not Path(os.environ["ENOUGH"]).exists():
+            os.kill(os.getpid(), signal.SIGKILL)  # as somebody else does
         case "garbage":
             write(b"this is no JSON\n{}\n")
             peer.notify("no type of the bus's", {})

@@ -50,6 +50,8 @@ def stage(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "examples"))
 
+    monkeypatch.setenv("ENOUGH", str(tmp_path / "state" / "enough"))
+
     @contextlib.asynccontextmanager
     async def stage(
         *, patience: float = TIMEOUT, core: Sequence[str] = FAKE
@@ -255,7 +257,7 @@ def test_a_front_end_is_told_where_its_number_was_taken_by_another_edit(stage: M
                 edits = [InnerEdit("insert", {"chars": "a"})]
                 await on.ep.request(f"xi.{view}.edit", Edit(ann.author, 1, edits))
                 ann.type("b")
-                with pytest.raises(OutOfOrder, match="number 1 .* another edit"):
+                with pytest.raises(OutOfOrder, match=r"number 1 .* another edit"):
                     await ann.flush()
                 ann.type("c")
                 await ann.until(lambda: ann.text == "ac", TIMEOUT)
@@ -333,6 +335,7 @@ def test_an_edit_that_kills_each_core_is_left_out_and_told(stage: MakeStage) -> 
                 ann.type("a")
                 await ann.flush()
                 ann.press("insert", {"chars": "die"})
+                await ann.flush()
                 ann.type("b")
                 await ann.flush()
                 down = await on.hear("xi.core.down")
@@ -340,8 +343,39 @@ def test_an_edit_that_kills_each_core_is_left_out_and_told(stage: MakeStage) -> 
                 dropped = await on.hear(f"xi.{view}.edit_dropped")
                 assert dropped["edits"][0]["params"] == {"chars": "die"}
                 ann.type("c")
-                await ann.until(lambda: ann.text.endswith("c"), TIMEOUT)
-                assert ann.text in ("ac", "abc")  # b went with it, or by itself
+                await ann.until(lambda: ann.text == "abc", TIMEOUT)
+
+
+@pytest.mark.slow
+def test_a_core_that_is_slow_is_left_to_work_and_gets_no_more_than_it_can_do(
+    stage: MakeStage,
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage(patience=1.0) as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                for _ in range(150):  # longer than its patience, but each is short
+                    ann.press("insert", {"chars": "slow"})
+                await ann.flush()
+                await kill_core(on)
+                await ann.until(lambda: ann.text == "s" * 150, TIMEOUT)
+                assert [type for type, _ in on.heard].count("xi.core.down") == 1
+
+
+def test_whoever_kills_cores_costs_no_edit(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.press("insert", {"chars": "be killed"})
+                await ann.flush()
+                for _ in range(3):
+                    down = await on.hear("xi.core.down")
+                    assert "was killed by SIGKILL" in down["reason"]
+                (on.state / "enough").touch()
+                await ann.until(lambda: ann.text == "be killed", TIMEOUT)
 
 
 @pytest.mark.slow
