@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from .core import COMMAND
 from .core_process import CoreProcess
+from .journal import InnerEdit
 from .lines import LineCache
 from .positions import Position
 from .rpc import Malformed, RpcError
@@ -35,6 +36,8 @@ class Direct:
         self.styles: list[Any] = []
         self.on_change: Callable[[], object] = lambda: None
         """Called after each update."""
+        self.pending: list[InnerEdit] = []  # a pipe takes what is typed at once
+        self.dropped = 0
         self.alerts: list[str] = []
         self.width: Callable[[str], float] = len
         """How wide a text is shown, which the core may ask."""

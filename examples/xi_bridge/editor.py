@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 from collections.abc import Coroutine
@@ -27,11 +28,22 @@ from shmbus import BusError, Message
 from xi_bridge.direct import Direct
 from xi_bridge.errors import CoreDown, OutOfOrder
 from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.journal import InnerEdit
 from xi_bridge.sheet import Front, Sheet
 
+MARKS = {
+    "insert_newline": "⏎",
+    "insert_tab": "⇥",
+    "delete_backward": "⌫",
+    "delete_forward": "⌦",
+}
+"""How an edit is shown that was not accepted yet."""
+ANSWER = 5.0
+"""Seconds in which what is done at once is to be answered; no key does anything meanwhile."""
 SOON = 0.5
 """Seconds after which what was typed should have been accepted."""
 
+FAILURES = (BusError, CoreDown, OutOfOrder, OSError)
 T = TypeVar("T")
 
 
@@ -79,10 +91,14 @@ class Editor(App[None]):
         sheet = self.query_one(Sheet)
         caret = sheet.caret
         place = "" if caret is None else f"{caret.line + 1}:{caret.column + 1}"
-        saved = "saved" if self.front.cache.pristine else "modified"
+        front = self.front
+        pending = "".join(map(_mark, front.pending))
+        safe = front.cache.pristine and not pending and not front.dropped
         others = [f"{name} at {at[-1].line + 1}" for name, at in sheet.others().items() if at]
-        waits = "waiting for the host" if self.waits else ""
-        parts = (self._name, place, saved, self.core, waits, *others)
+        waits = f"waiting for the host: {pending[-20:]}" if self.waits and pending else ""
+        dropped = f"{front.dropped} keys lost" if front.dropped else ""
+        saved = "saved" if safe else "modified"
+        parts = (self._name, place, saved, self.core, dropped, waits, *others)
         return "  ".join(part for part in parts if part)
 
     def tell_core(self, state: str) -> None:
@@ -94,18 +110,24 @@ class Editor(App[None]):
         while True:
             try:
                 async with asyncio.timeout(SOON):
-                    await self._attempt(self.front.flush())
+                    await self.front.flush()
                 self.waits = False
             except TimeoutError:
                 self.waits = True
+            except FAILURES as error:
+                self.notify(str(error), severity="error", markup=False)
             self.query_one(Static).update(self.status)
             await asyncio.sleep(SOON)
 
     async def _attempt(self, doing: Coroutine[Any, Any, T]) -> T | None:
         """Do that; where it fails, tell why, and go on."""
         try:
-            return await doing
-        except (BusError, CoreDown, OutOfOrder, OSError) as error:
+            async with asyncio.timeout(ANSWER):
+                return await doing
+        except TimeoutError:
+            self.notify(f"no answer in {ANSWER:g} s: look whether it was done", severity="error")
+            return None
+        except FAILURES as error:
             self.notify(str(error), severity="error", markup=False)
             return None
 
@@ -129,7 +151,7 @@ async def on_bus(bus: str, path: str) -> int:
     """Edit a file of which a host on that bus has the view."""
     async with shmbus.aio.attach(bus, name=f"editor-{os.getpid()}", reconnect="always") as ep:
         view = await open_view(ep, path)
-        async with FrontEnd(ep, view) as front:
+        async with FrontEnd(ep, view, patience=math.inf) as front:  # a person may wait, or quit
             editor = Editor(front, Path(path).name)
 
             async def told(message: Message) -> None:
@@ -163,6 +185,14 @@ async def alone(path: str) -> int:
         front.ended.add_done_callback(lambda end: editor.exit(return_code=1, message=end.result()))
         await editor.run_async()
         return editor.return_code or 0
+
+
+def _mark(edit: InnerEdit) -> str:
+    """How it is shown in a few characters, if it may change the text."""
+    if edit.method in ("insert", "paste"):
+        return str(edit.params["chars"]).replace("\n", "⏎")
+    moves = edit.method.startswith(("move_", "scroll", "page_", "resize", "gesture", "add_", "sel"))
+    return "" if moves else MARKS.get(edit.method, "·")
 
 
 def _widths(message: Message) -> list[list[int]]:

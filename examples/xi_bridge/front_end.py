@@ -45,6 +45,8 @@ class FrontEnd(Follower):
         self._open: Edit | None = None
         """Sent, and nobody knows yet whether it was accepted: it goes before all others."""
         self._typed: deque[InnerEdit] = deque()
+        self.dropped = 0
+        """Keys that were given up."""
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,6 +68,11 @@ class FrontEnd(Follower):
         with contextlib.suppress(asyncio.CancelledError, BusError):
             await self._sending
         await super().__aexit__(kind, error, trace)
+
+    @property
+    def pending(self) -> list[InnerEdit]:
+        """What nobody has accepted yet."""
+        return [*(self._open.edits if self._open is not None else ()), *self._typed]
 
     def type(self, text: str) -> None:
         """Press a key for each character."""
@@ -120,6 +127,8 @@ class FrontEnd(Follower):
                     await self._send(edits)
                 except Exception as error:  # `flush` raises it
                     self._failed = error
+                    again = self._open is not None and self._open.edits is edits
+                    self.dropped += len(self._typed) + (0 if again else count)
                     self._typed.clear()
             self._idle.set()
 

@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from .journal import InnerEdit
 from .lines import CachedLine, LineCache
 from .positions import Position
 from .row import Row
@@ -28,7 +29,11 @@ class Front(Protocol):
     cache: LineCache
     carets: dict[str, list[Position]]
     styles: list[Any]
+    dropped: int
     on_change: Callable[[], object]
+
+    @property
+    def pending(self) -> list[InnerEdit]: ...
 
     def press(self, method: str, params: Any = None) -> None: ...
     async def click(self, line: int, column: int) -> None: ...

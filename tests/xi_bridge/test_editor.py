@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +48,25 @@ async def settle(editor: Editor, pilot: Pilot[None]) -> None:
     """Until the core has done what was typed, and it is shown."""
     await editor.front.flush()
     await pilot.pause()
+
+
+@asynccontextmanager
+async def hosted(
+    attach: AioAttach, folder: Path
+) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
+    """A host with the stand-in core, and what stops it."""
+    async with attach("xi") as ep:
+        host = asyncio.create_task(Host(ep, folder / "state", COMMAND).run())
+
+        async def stop() -> None:
+            host.cancel()
+            await asyncio.wait([host])
+            await ep.close()
+
+        try:
+            yield stop
+        finally:
+            await stop()
 
 
 def shown(editor: Editor) -> list[str]:
@@ -192,6 +214,32 @@ def test_on_a_bus_it_shares_the_view_with_other_front_ends(
                     await front.until(lambda: front.text == "Aone\nTo\nthree!", TIMEOUT)
             host.cancel()
             await asyncio.wait([host])
+
+
+@pytest.mark.parametrize("patience", [math.inf, 0.0])
+def test_what_is_typed_without_a_host_is_shown_as_pending_or_lost_and_never_as_saved(
+    patience: float, bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("one\n")
+
+    @run_async
+    async def main() -> None:
+        async with aio_attach("ann") as ann:
+            async with hosted(aio_attach, tmp_path) as stop:
+                view = await open_view(ann, str(file))
+                async with FrontEnd(ann, view, patience=patience) as front:
+                    editor = Editor(front, file.name)
+                    async with editor.run_test(size=(90, 8)) as pilot:
+                        await stop()
+                        assert "saved" in status(editor)
+                        await pilot.press("t", "w", "enter")
+                        told = "keys lost" if patience == 0.0 else "waiting for the host: tw⏎"
+                        async with asyncio.timeout(TIMEOUT):
+                            while told not in status(editor):
+                                await pilot.pause(0.01)
+                        assert "modified" in status(editor)
+                        assert file.read_text() == "one\n"
 
 
 def test_bytes_characters_and_cells_of_a_row_are_told_apart() -> None:
