@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+from typing import TextIO
 
-import click
 import msgspec
 
 from .text import one_line
@@ -38,7 +39,15 @@ def flush() -> None:
     sys.stdout.buffer.flush()
 
 
+def write_past(stream: TextIO, text: str) -> None:
+    """Write at once, past the buffer of a stream and its lock: while a thread waits here until
+    somebody reads that, others can flush the stream, and the program can end."""
+    rest = text.encode(stream.encoding, stream.errors or "backslashreplace")
+    while rest:
+        rest = rest[os.write(stream.fileno(), rest) :]
+
+
 def note(who: str, text: str) -> None:
     """A line for people, beside the output; never a reason to fail."""
     with contextlib.suppress(OSError):
-        click.echo(one_line(f"shmbus {who}: {text}"), err=True)
+        write_past(sys.stderr, one_line(f"shmbus {who}: {text}") + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 import click
-from shmbus_console.output import note
+from shmbus_console.output import note, write_past
 from shmbus_console.text import one_line
 
 from shmbus.supervisor import Line
@@ -38,8 +38,7 @@ class ToTerminal:
         if self._coloured:
             before = click.style(before, fg=self._colour(line.name))
         try:
-            self._stream.write(f"{before} {one_line(line.text.expandtabs())}\n")
-            self._stream.flush()
+            write_past(self._stream, f"{before} {one_line(line.text.expandtabs())}\n")
         except (OSError, ValueError):  # closed, or its reader has gone
             self._read = False
 

@@ -16,36 +16,47 @@ def said(name: str, text: str) -> Line:
     return Line(name=name, number=1, time=0.0, text=text)
 
 
-class Terminal(io.StringIO):
+class Screen(io.TextIOWrapper):
+    """A file in place of a terminal, or of a pipe."""
+
+    def __init__(self, path: Path, *, terminal: bool = False) -> None:
+        super().__init__(io.BufferedWriter(io.FileIO(path, "w")), encoding="utf-8")
+        self._path, self._terminal = path, terminal
+
     def isatty(self) -> bool:
-        return True
+        return self._terminal
+
+    def shows(self) -> str:
+        return self._path.read_text()
 
 
 @pytest.mark.smoke
-def test_each_line_has_the_name_of_its_process_before_it_in_a_colour_of_its_own() -> None:
-    terminal = Terminal()
-    printed = ToTerminal(["web", "indexer"], terminal)
-    printed(said("indexer", "reads"))
-    printed(said("web", "listens"))
-    first, second = terminal.getvalue().splitlines()
+def test_each_line_has_the_name_of_its_process_before_it_in_a_colour_of_its_own(
+    tmp_path: Path,
+) -> None:
+    with Screen(tmp_path / "screen", terminal=True) as terminal:
+        printed = ToTerminal(["web", "indexer"], terminal)
+        printed(said("indexer", "reads"))
+        printed(said("web", "listens"))
+        first, second = terminal.shows().splitlines()
     assert first == "\x1b[33mindexer |\x1b[0m reads"
     assert second == "\x1b[36mweb     |\x1b[0m listens"
 
 
-def test_without_a_terminal_there_is_no_colour() -> None:
-    stream = io.StringIO()
-    ToTerminal(["web", "indexer"], stream)(said("web", "listens"))
-    assert stream.getvalue() == "web     | listens\n"
+def test_without_a_terminal_there_is_no_colour(tmp_path: Path) -> None:
+    with Screen(tmp_path / "screen") as stream:
+        ToTerminal(["web", "indexer"], stream)(said("web", "listens"))
+        assert stream.shows() == "web     | listens\n"
 
 
-def test_a_line_does_nothing_to_the_terminal() -> None:
-    stream = io.StringIO()
-    ToTerminal(["web"], stream)(said("web", "a\tb\x1b[2J\rc"))
-    assert stream.getvalue() == "web | a       b\\x1b[2J\\rc\n"
+def test_a_line_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    with Screen(tmp_path / "screen") as stream:
+        ToTerminal(["web"], stream)(said("web", "a\tb\x1b[2J\rc"))
+        assert stream.shows() == "web | a       b\\x1b[2J\\rc\n"
 
 
-def test_where_nobody_reads_them_lines_are_dropped() -> None:
-    stream = io.StringIO()
+def test_where_nobody_reads_them_lines_are_dropped(tmp_path: Path) -> None:
+    stream = Screen(tmp_path / "screen")
     printed = ToTerminal(["web"], stream)
     stream.close()
     printed(said("web", "listens"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import queue
@@ -9,7 +10,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import termios
 import threading
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +94,27 @@ def test_ctrl_c_says_what_is_waited_for_and_a_second_one_kills_that(
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
+    assert in_shm(bus_name) == []
+
+
+@pytest.mark.slow
+def test_a_signal_ends_it_while_nobody_reads_its_output(bus_name: str, tmp_path: Path) -> None:
+    text = "[process.web]\ncommand = 'yes ready'\n[process.fails]\ncommand = 'false'\n"
+    up = [*COMMAND, "up", str(file(tmp_path, bus_name, text))]
+    with subprocess.Popen(up, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            assert process.stdout is not None
+            pipe, waiting = process.stdout, array("i", [0])
+
+            def full() -> bool:
+                fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+                return waiting[0] > 60_000
+
+            eventually(full)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
     assert in_shm(bus_name) == []
 
 
