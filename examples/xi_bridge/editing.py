@@ -61,7 +61,13 @@ class Editing:
         text = await core.request("debug_get_contents", {"view_id": view.core_id}, self._patience)
         if finished is not None:
             view.finish(finished, result)
-        view.rebase(text)
+        try:
+            view.rebase(text)
+        except OSError as error:  # another core begins at what is written down
+            why = f"what it has done cannot be written down: {error}"
+            core.kill(why)
+            view.lose(why)
+            raise
 
     async def _type(self, view: View, edit: Edit) -> Accepted:
         """The common case: it is written down, sent, and accepted."""
@@ -100,8 +106,8 @@ class Editing:
         return Accepted(view.done.get(edit.author, 0), view.seq, result=result)
 
     async def _ready(self, view: View, edit: Edit) -> CoreProcess:
-        """The core, for this edit. Where places count, or much is under way, it has done all that it
-        was sent."""
+        """The core, for this edit. Where places count, or much is under way, it has done all that
+        it was sent."""
         for _ in range(TRIES):
             core = await self._keeper.running()
             target = {"view_id": view.core_id}
@@ -143,7 +149,8 @@ class Editing:
             view.confirming = None
             view.confirmed = max(view.confirmed, told)
             if error is None and long:
-                view.rebase(text, end)
+                with contextlib.suppress(OSError):  # the journal goes on as it is
+                    view.rebase(text, end)
             if error is None and view.journal.end > end:
                 self._confirm_soon(core, view)
 

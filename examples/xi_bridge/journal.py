@@ -85,8 +85,7 @@ class Journal:
         line = _encode(entry) + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            _write(self._file, line)
         except OSError:
             self._file.truncate(end)
             raise
@@ -98,21 +97,26 @@ class Journal:
         return self.first + len(self.entries)
 
     def rebase(self, base: Base, end: int) -> None:
-        """Go on from another base, in which all edits up to `end` are done."""
+        """Go on from another base, in which all edits up to `end` are done. Raises `OSError`, and
+        then it is as it was."""
         entries = self.entries[max(end - self.first, 0) :]
+        gone = len(self.entries) - len(entries)
+        self._replace(base, entries)
+        self.first += gone
+
+    def _replace(self, base: Base, entries: list[Entry]) -> None:
+        file = _written(self.path, base, entries)
         self._file.close()
-        self._file = _written(self.path, base, entries)
-        self.first += len(self.entries) - len(entries)
-        self.base, self.entries = base, entries
+        self._file, self.base, self.entries = file, base, entries
 
     def drop(self, entry: Entry) -> None:
         """Leave out an edit that no core survives, but for what places the caret before it. It
-        keeps its number."""
+        keeps its number. Raises `OSError`."""
         placing = [*takewhile(lambda one: one.method == "gesture", entry.edits)]
-        self.entries[self.entries.index(entry)] = Entry(
-            entry.author, entry.n, placing if len(placing) < len(entry.edits) else []
-        )
-        self.rebase(self.base, self.first)
+        left = placing if len(placing) < len(entry.edits) else []
+        entries = list(self.entries)
+        entries[entries.index(entry)] = Entry(entry.author, entry.n, left)
+        self._replace(self.base, entries)
 
     @property
     def done(self) -> dict[str, int]:
@@ -132,9 +136,15 @@ def _written(path: Path, base: Base, entries: list[Entry]) -> BinaryIO:
     new = path.with_suffix(".new")
     file = open(new, "wb", buffering=0)  # noqa: SIM115 (its owner closes it)
     try:
-        file.write(b"".join(_encode(line) + b"\n" for line in (base, *entries)))
+        _write(file, b"".join(_encode(line) + b"\n" for line in (base, *entries)))
         os.replace(new, path)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """All of it; a disk that is nearly full takes a part."""
+    if file.write(data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)

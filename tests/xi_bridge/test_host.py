@@ -263,6 +263,28 @@ def test_a_front_end_is_told_where_its_number_was_taken_by_another_edit(stage: M
                 await ann.until(lambda: ann.text == "ac", TIMEOUT)
 
 
+def test_an_undo_that_cannot_be_written_down_is_refused_and_was_not_done(stage: MakeStage) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage(core=STAND_IN) as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("a")
+                await ann.flush()
+                blocked = on.state / view / "journal.new"
+                blocked.mkdir()
+                with pytest.raises(shmbus.RemoteError, match="journal.new"):
+                    await ann.do("undo")
+                ann.type("b")
+                await ann.flush()
+                blocked.rmdir()
+                await ann.until(lambda: ann.text == "ab", TIMEOUT)
+                await on.hear("xi.core.down")
+                await kill_core(on)
+                ann.type("c")
+                await ann.until(lambda: ann.text == "abc", TIMEOUT)
+
+
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
     @run_async
     async def main() -> None:

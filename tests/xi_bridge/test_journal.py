@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
+import pytest
 from xi_bridge.journal import Base, Entry, InnerEdit, Journal
 from xi_bridge.positions import Position, Range
 
@@ -58,6 +60,35 @@ def test_a_new_base_covers_what_was_done_by_then(tmp_path: Path) -> None:
     read = Journal.read(written.path)
     assert read.base.text == "new"
     assert [one.n for one in read.entries] == [4, 5]
+    written.close()
+    read.close()
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_journal_that_cannot_be_written_anew_goes_on_as_it_was(
+    tmp_path: Path, full: bool
+) -> None:
+    written = journal(tmp_path)
+    written.append(entry(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    else:
+        written.path.with_suffix(".new").mkdir()
+    try:
+        with pytest.raises(OSError):
+            written.rebase(Base("a.py", "new" * 1000), 1)
+        if not full:
+            with pytest.raises(OSError):
+                written.drop(written.entries[0])
+        written.append(entry(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert written.entries == [entry(1), entry(2)]
+    if not full:
+        written.path.with_suffix(".new").rmdir()
+    read = Journal.read(written.path)
+    assert (read.base.text, read.entries) == ("one\ntwo\n", [entry(1), entry(2)])
     written.close()
     read.close()
 
