@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ from shmbus.testing.options import WorkerOptions
 from .roles import extension, typist
 
 BRIDGE = Path(__file__).parents[2] / "examples" / "xi_bridge"
-SOURCE = BRIDGE.parent / "request_reply.py"
+SOURCE = BRIDGE.parent / "work_queue.py"
 
 
 class HostProcess:
@@ -93,10 +94,13 @@ def test_two_type_a_file_while_core_extension_and_host_are_killed(
                 kill(host.core)
                 await typed(0.4)
                 counter.kill()
-                await asyncio.to_thread(worker, extension, view, name="extension", **again)
+                restart = asyncio.to_thread(worker, extension, view, name="extension", **again)
+                restarting = asyncio.create_task(restart)
                 await typed(0.6)
                 host.kill()
+                assert len(follower.text) < len(source)  # it was in the midst of it
                 host.start()
+                await restarting
                 await follower.until(lambda: follower.text == source, TIMEOUT)
 
             await ep.wait_for("xi.save", timeout=TIMEOUT)
@@ -107,10 +111,11 @@ def test_two_type_a_file_while_core_extension_and_host_are_killed(
             async with Follower(ep, view) as fresh:
                 assert fresh.text == source  # the host's
             for name in ("ann", "bob", "extension"):
-                while await text_of(ep, name) != source:
+                while await ask(ep, f"text.{name}") != source:
                     await asyncio.sleep(0.01)
+            assert await ask(ep, "retries.ann") + await ask(ep, "retries.bob") > 0
 
 
-async def text_of(ep: shmbus.aio.Endpoint, name: str) -> object:
-    await ep.wait_for(f"text.{name}", timeout=TIMEOUT)
-    return (await ep.request(f"text.{name}", timeout=TIMEOUT)).payload
+async def ask(ep: shmbus.aio.Endpoint, what: str) -> Any:
+    await ep.wait_for(what, timeout=TIMEOUT)
+    return (await ep.request(what, timeout=TIMEOUT)).payload
