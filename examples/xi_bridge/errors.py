@@ -38,4 +38,5 @@ class OutOfOrder(Exception):
 
 
 class StaleState(Exception):
-    """The edit names a place in a state that is too old to be found again. Look anew."""
+    """The edit names a place in a state that is too old to be found again, or has none and its
+    front-end's own is forgotten. Look anew, and click."""

@@ -142,6 +142,9 @@ class View:
             raise StaleState(f"{self.id} is at {self.seq}, and does not know the state {seq}")
         edits = [self._placed(one, seq) for one in edit.edits]
         if self.strayed or edit.author != self.author:
+            forgotten = edit.author in self.done and edit.author not in self.ranges
+            if forgotten and edits[:1] and edits[0].method != "gesture":
+                raise StaleState(f"the place of {edit.author!r} in {self.id} is forgotten: click")
             edits[:0] = self.selecting(edit.author)
         return edits
 
@@ -172,7 +175,6 @@ class View:
         self.ranges[entry.author] = self.ranges.pop(entry.author, [])
         for author in list(self.ranges)[:-AUTHORS]:
             del self.ranges[author]
-            self.done.pop(author, None)
             self.results.pop(author, None)
 
     def _placed(self, edit: InnerEdit, seq: int | None) -> InnerEdit:

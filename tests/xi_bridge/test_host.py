@@ -17,6 +17,7 @@ from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.host import STAND_IN, Host
 from xi_bridge.journal import Base, InnerEdit, Journal
 from xi_bridge.messages import Edit
+from xi_bridge.view import AUTHORS
 
 import shmbus
 import shmbus.aio
@@ -273,7 +274,7 @@ def test_an_undo_that_cannot_be_written_down_is_refused_and_was_not_done(stage: 
                 await ann.flush()
                 blocked = on.state / view / "journal.new"
                 blocked.mkdir()
-                with pytest.raises(shmbus.RemoteError, match="journal.new"):
+                with pytest.raises(shmbus.RemoteError, match=r"journal\.new"):
                     await ann.do("undo")
                 ann.type("b")
                 await ann.flush()
@@ -283,6 +284,29 @@ def test_an_undo_that_cannot_be_written_down_is_refused_and_was_not_done(stage: 
                 await kill_core(on)
                 ann.type("c")
                 await ann.until(lambda: ann.text == "abc", TIMEOUT)
+
+
+def test_a_front_end_that_was_idle_while_many_others_typed_goes_on_when_it_has_clicked(
+    stage: MakeStage, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("a\nb\n")
+
+    @run_async
+    async def main() -> None:
+        async with stage(core=STAND_IN) as on:
+            view = await open_view(on.ep, str(tmp_path / "a.txt"))
+            async with FrontEnd(on.ep, view) as ann:
+                ann.type("1")
+                await ann.flush()
+                for n in range(AUTHORS):
+                    edits = [InnerEdit("insert", {"chars": "."})]
+                    await on.ep.request(f"xi.{view}.edit", Edit(f"other-{n}", 1, edits))
+                ann.type("2")
+                with pytest.raises(shmbus.RemoteError, match="place .* forgotten"):
+                    await ann.flush()
+                await ann.click(1, 0)
+                ann.type("2")
+                await ann.until(lambda: ann.text == "." * AUTHORS + "1a\n2b\n", TIMEOUT)
 
 
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
