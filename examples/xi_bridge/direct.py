@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from .core import COMMAND
 from .core_process import CoreProcess
+from .errors import CoreDown
 from .journal import InnerEdit
 from .lines import LineCache
 from .positions import Position
@@ -20,6 +21,8 @@ from .rpc import Malformed, RpcError
 
 PATIENCE = 5.0
 """Seconds in which the core is to answer."""
+LOOK = 2.0
+"""Seconds in which a core that is well says so."""
 ALL = 1 << 30
 """More lines than any file has."""
 
@@ -77,6 +80,17 @@ class Direct:
     async def flush(self) -> None:
         """Wait until the core has done what it was told."""
         await self._core.request("get_config", {"view_id": self.view}, PATIENCE)
+
+    async def look(self) -> str:
+        """How the core is, in a few words."""
+        try:
+            async with asyncio.timeout(LOOK):
+                await self.flush()
+        except TimeoutError:
+            return "core does not answer"
+        except CoreDown:
+            return "core down"
+        return "core up"
 
     async def click(self, line: int, column: int) -> None:
         to = {"select": {"granularity": "point", "multi": False}}

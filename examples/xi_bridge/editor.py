@@ -27,7 +27,7 @@ import shmbus.aio
 from shmbus import BusError, Message
 from xi_bridge.direct import Direct
 from xi_bridge.errors import CoreDown, OutOfOrder
-from xi_bridge.front_end import FrontEnd, open_view
+from xi_bridge.front_end import NO_ANSWER, FrontEnd, open_view
 from xi_bridge.journal import InnerEdit
 from xi_bridge.sheet import Front, Sheet
 
@@ -65,7 +65,7 @@ class Editor(App[None]):
         super().__init__()
         self.front = front
         self.core = "core up"
-        """How the core is."""
+        """How the core is; it is looked at again and again."""
         self.waits = False
         """What was typed is not accepted yet, for longer than it should take."""
         self._name = name
@@ -79,6 +79,7 @@ class Editor(App[None]):
         self.changed()
         self.query_one(Sheet).focus()
         self.run_worker(self._watch())
+        self.run_worker(self._look())
 
     def changed(self) -> None:
         """Show what the front-end has now."""
@@ -117,6 +118,13 @@ class Editor(App[None]):
             except FAILURES as error:
                 self.notify(str(error), severity="error", markup=False)
             self.query_one(Static).update(self.status)
+            await asyncio.sleep(SOON)
+
+    async def _look(self) -> None:
+        while True:
+            state = await self.front.look()
+            if (self.core, state) != ("core down", NO_ANSWER):  # it is known why
+                self.tell_core(state)
             await asyncio.sleep(SOON)
 
     async def _attempt(self, doing: Coroutine[Any, Any, T]) -> T | None:

@@ -28,6 +28,9 @@ PATIENCE = 30.0
 """Seconds for which an edit is sent again."""
 ANSWER = 6.0
 """Seconds until an edit that nobody answers is sent again."""
+LOOK = 2.0
+"""Seconds in which a core that is well says so."""
+NO_ANSWER = "core does not answer"
 AT_ONCE = 16
 """Keys in one edit."""
 
@@ -45,6 +48,8 @@ class FrontEnd(Follower):
         self._open: Edit | None = None
         """Sent, and nobody knows yet whether it was accepted: it goes before all others."""
         self._typed: deque[InnerEdit] = deque()
+        self._batch: list[InnerEdit] = []
+        """Of what was typed, what goes with the next edit."""
         self.dropped = 0
         """Keys that were given up."""
         self._more = asyncio.Event()
@@ -72,7 +77,8 @@ class FrontEnd(Follower):
     @property
     def pending(self) -> list[InnerEdit]:
         """What nobody has accepted yet."""
-        return [*(self._open.edits if self._open is not None else ()), *self._typed]
+        sent = [] if self._open is None or self._open.edits is self._batch else self._open.edits
+        return [*sent, *self._batch, *self._typed]
 
     def type(self, text: str) -> None:
         """Press a key for each character."""
@@ -110,6 +116,18 @@ class FrontEnd(Follower):
         await self.flush()
         return (await self._send([InnerEdit(method, params)], *state)).result
 
+    async def look(self) -> str:
+        """How the core is, in a few words."""
+        try:
+            await self.ep.request("xi.get_config", {"view_id": self.view}, timeout=LOOK)
+        except (NoRoute, EndpointDied, BusDown):
+            return "no host"
+        except RequestTimeout:
+            return NO_ANSWER
+        except RemoteError as error:
+            return "core down" if error.error == CORE_DOWN else "view closed"
+        return "core up"
+
     async def save(self, path: str | None = None, *, timeout: float = 30.0) -> None:
         """Save the view. Raises `RemoteError` where the file has something else then."""
         await self.flush()
@@ -122,7 +140,7 @@ class FrontEnd(Follower):
             self._more.clear()
             while self._typed:
                 count = min(len(self._typed), AT_ONCE)
-                edits = [self._typed.popleft() for _ in range(count)]
+                edits = self._batch = [self._typed.popleft() for _ in range(count)]
                 try:
                     await self._send(edits)
                 except Exception as error:  # `flush` raises it
@@ -130,6 +148,7 @@ class FrontEnd(Follower):
                     again = self._open is not None and self._open.edits is edits
                     self.dropped += len(self._typed) + (0 if again else count)
                     self._typed.clear()
+                self._batch = []
             self._idle.set()
 
     async def _send(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ pytest.importorskip("textual")
 
 from textual.pilot import Pilot
 from textual.widgets import Static
+from xi_bridge import front_end
 from xi_bridge.core import COMMAND
 from xi_bridge.direct import Direct
 from xi_bridge.editor import Editor
@@ -53,20 +56,27 @@ async def settle(editor: Editor, pilot: Pilot[None]) -> None:
 @asynccontextmanager
 async def hosted(
     attach: AioAttach, folder: Path
-) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
+) -> AsyncIterator[tuple[Host, Callable[[], Coroutine[Any, Any, None]]]]:
     """A host with the stand-in core, and what stops it."""
     async with attach("xi") as ep:
-        host = asyncio.create_task(Host(ep, folder / "state", COMMAND).run())
+        host = Host(ep, folder / "state", COMMAND)
+        task = asyncio.create_task(host.run())
 
         async def stop() -> None:
-            host.cancel()
-            await asyncio.wait([host])
+            task.cancel()
+            await asyncio.wait([task])
             await ep.close()
 
         try:
-            yield stop
+            yield host, stop
         finally:
             await stop()
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():
+            await pilot.pause(0.01)
 
 
 def shown(editor: Editor) -> list[str]:
@@ -226,7 +236,7 @@ def test_what_is_typed_without_a_host_is_shown_as_pending_or_lost_and_never_as_s
     @run_async
     async def main() -> None:
         async with aio_attach("ann") as ann:
-            async with hosted(aio_attach, tmp_path) as stop:
+            async with hosted(aio_attach, tmp_path) as (_, stop):
                 view = await open_view(ann, str(file))
                 async with FrontEnd(ann, view, patience=patience) as front:
                     editor = Editor(front, file.name)
@@ -235,11 +245,32 @@ def test_what_is_typed_without_a_host_is_shown_as_pending_or_lost_and_never_as_s
                         assert "saved" in status(editor)
                         await pilot.press("t", "w", "enter")
                         told = "keys lost" if patience == 0.0 else "waiting for the host: tw⏎"
-                        async with asyncio.timeout(TIMEOUT):
-                            while told not in status(editor):
-                                await pilot.pause(0.01)
+                        await until(pilot, lambda: told in status(editor))
                         assert "modified" in status(editor)
                         assert file.read_text() == "one\n"
+
+
+def test_the_foot_says_whether_the_core_hangs_and_whether_there_is_a_host(
+    bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_end, "LOOK", 0.3)
+
+    @run_async
+    async def main() -> None:
+        async with aio_attach("ann") as ann, hosted(aio_attach, tmp_path) as (host, stop):
+            view = await open_view(ann, None)
+            async with FrontEnd(ann, view) as front:
+                editor = Editor(front, "new")
+                async with editor.run_test(size=(60, 8)) as pilot:
+                    await until(pilot, lambda: "core up" in status(editor))
+                    core = host.keeper.core
+                    assert core is not None
+                    os.kill(core.pid, signal.SIGSTOP)
+                    await until(pilot, lambda: "core does not answer" in status(editor))
+                    os.kill(core.pid, signal.SIGCONT)
+                    await until(pilot, lambda: "core up" in status(editor))
+                    await stop()
+                    await until(pilot, lambda: "no host" in status(editor))
 
 
 def test_bytes_characters_and_cells_of_a_row_are_told_apart() -> None:
