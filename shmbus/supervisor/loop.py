@@ -389,6 +389,8 @@ class Loop:
             unit.exit, unit.ended = Exit(), f"it cannot be started: {why}"
             self._tell_end(unit, "exited", None, unit.ended)
             self._decide(unit, ran=0.0)
+            if unit.state == "ended":  # it never ran
+                self._fail(unit, unit.ended)
         else:
             self._began(unit, child)
 

@@ -12,7 +12,7 @@ from .checking import check as checked
 from .controls import controlled
 from .file import File, Unfit, read
 from .running import run
-from .status import table
+from .status import has_failed, table
 
 EXAMPLE = """\b
 A FILE, in TOML:
@@ -96,5 +96,5 @@ def _show_status(context: click.Context, bus: str | None, as_json: bool) -> None
         print_json(found)
     else:
         click.echo("\n".join(table(found)))
-    if any(one.state == "failed" for one in found):
+    if any(map(has_failed, found)):
         context.exit(1)

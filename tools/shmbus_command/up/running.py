@@ -23,7 +23,7 @@ from .notify import Notifier
 from .orphans import Orphans, adopt
 from .printed import ToFiles, ToTerminal
 from .signals import HangUp, queued
-from .status import summary
+from .status import has_failed, summary
 
 log = logging.getLogger("shmbus.up")
 
@@ -140,7 +140,7 @@ def _look_after(
         notifier.alive()
         if all(one.state in ("ended", "failed") for one in found):
             log.info("nothing is left to run: %s", summary(found))
-            return all(one.state == "ended" for one in found)
+            return not any(map(has_failed, found))
 
 
 def _next(came: queue.SimpleQueue[int], seconds: float) -> int | None:

@@ -35,6 +35,12 @@ def summary(found: Sequence[ProcessStatus]) -> str:
     return one_line(", ".join(told))
 
 
+def has_failed(one: ProcessStatus) -> bool:
+    """Whether it is given up, or has ended for good otherwise than with 0."""
+    badly = one.code not in (0, None) or one.signal != ""
+    return one.state == "failed" or (one.state == "ended" and badly)
+
+
 def _rank(state: str) -> int:
     return _NOTABLE.index(state) if state in _NOTABLE else len(_NOTABLE)
 

@@ -81,6 +81,16 @@ def test_a_process_that_has_failed_fails_the_status_and_its_restart_with_the_rea
         assert ran.out.startswith("once ")
 
 
+def test_a_process_that_cannot_be_started_has_failed_also_if_it_is_to_run_once(
+    bus: shmbus.Bus,
+) -> None:
+    once = Process(name="once", command=("/nowhere/program",), restart="never")
+    with shmbus.supervise([once], bus=bus, output=lambda line: None) as supervisor:
+        assert supervisor.wait(60)
+        (found,) = supervisor.status()
+    assert (found.state, "/nowhere/program" in found.reason) == ("failed", True)
+
+
 def test_a_process_that_there_is_not_is_a_bad_command_line(
     bus: shmbus.Bus, supervisor: shmbus.Supervisor, shmbus_command: Command
 ) -> None:

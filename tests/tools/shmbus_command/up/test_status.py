@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import click
-from shmbus_command.up.status import summary, table
+import msgspec
+from shmbus_command.up.status import has_failed, summary, table
 
 from shmbus.supervisor import ProcessStatus
 
@@ -34,3 +35,12 @@ def test_each_process_has_a_row_that_says_how_it_is_and_why() -> None:
 def test_one_line_tells_what_needs_attention_first_and_by_name() -> None:
     assert summary(FOUND) == "1 failed (search), 1 waiting (web), 2 running, 1 asleep"
     assert summary(FOUND[:2]) == "2 running"
+
+
+def test_who_has_ended_for_good_otherwise_than_with_0_has_failed() -> None:
+    assert [one.name for one in FOUND if has_failed(one)] == ["search"]
+    ended = ProcessStatus(name="once", state="ended", since=100.0, code=0)
+    assert not has_failed(ended)
+    assert has_failed(msgspec.structs.replace(ended, code=3))
+    assert has_failed(msgspec.structs.replace(ended, code=None, signal="SIGKILL"))
+    assert not has_failed(msgspec.structs.replace(ended, code=None))  # adopted: nobody knows

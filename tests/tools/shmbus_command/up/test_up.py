@@ -212,6 +212,9 @@ def test_it_ends_when_nothing_is_left_to_run(bus_name: str, tmp_path: Path, star
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "nothing is left to run: 1 failed (fails)" in err
+    with start("up", file(tmp_path, bus_name, once.replace("echo done", "exit 3"))) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 @pytest.mark.slow
