@@ -16,7 +16,7 @@ from shmbus_console.output import flush, note, print_json
 from shmbus_console.run import Failure, usual_end
 
 from shmbus import BusError, Endpoint
-from shmbus.errors import NoRoute
+from shmbus.errors import BusDown, NoRoute
 from shmbus.supervisor import Control, Line, ProcessStatus
 from shmbus_command.arguments import near
 from shmbus_command.attaching import attach_now
@@ -40,15 +40,18 @@ class Controlled(NamedTuple):
 @contextmanager
 def controlled(bus: str | None) -> Iterator[Controlled]:
     """The supervisor of a bus. Ends the command where there is none."""
-    with attach_now(bus, "up") as endpoint:
-        try:
+    try:
+        with attach_now(bus, "up") as endpoint:
             yield Controlled(endpoint, endpoint.client(Control, "supervisor"))
-        except NoRoute:
-            name = endpoint.bus.name
-            raise Failure(
-                f"nothing supervises processes on bus {name!r}: start them with shmbus up FILE",
-                bus=name,
-            ) from None
+    except NoRoute:
+        name = endpoint.bus.name
+        raise Failure(
+            f"nothing supervises processes on bus {name!r}: start them with shmbus up FILE",
+            bus=name,
+        ) from None
+    except BusDown as problem:
+        remedy = "Start it again, with its processes: shmbus up FILE adopts those that run on"
+        raise BusDown(**{**problem.data, "remedy": remedy}) from None
 
 
 def _complete_process(

@@ -184,13 +184,17 @@ def test_systemd_is_told_when_all_runs_when_it_is_loaded_again_and_when_it_stops
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_has_the_same_processes(
-    bus_name: str, tmp_path: Path, start: Start
+    bus_name: str, tmp_path: Path, start: Start, shmbus_command: Command
 ) -> None:
     path = file(tmp_path, bus_name, WEB)
     with start("up", path) as killed:
         lines_until(killed, "ready")
         (before,) = status(bus_name)
         killed.kill()
+        killed.wait(60)
+    for arguments in (["up", "--status"], ["restart", "web"], ["logs"]):
+        ran = shmbus_command(*arguments, "--bus", bus_name)
+        assert (ran.code, "shmbus up FILE" in ran.err, "serve" in ran.err) == (3, True, False)
     with start("up", path) as process:
         lines_until(process, "adopted", err=True)
         (after,) = status(bus_name)
