@@ -64,13 +64,15 @@ def read(path: Path) -> File:
 
 
 def _file(tables: dict[str, Any], home: Path) -> File:
-    _known("", tables, ("bus", "process", "output"))
+    _known("it ", tables, ("bus", "process", "output"))
     bus = dict(_table("[bus]", tables.get("bus", {})))
     settings = fields_of(Settings)
     _known("[bus] ", bus, ("name", *settings))
     name = bus.pop("name", None)
-    if not isinstance(name, str):
+    if name is None:
         raise Unfit('[bus] has no name: write name = "symphony" there')
+    if not isinstance(name, str):
+        raise Unfit(f'[bus] name = {as_toml(name)}: it takes a text: "..."')
     processes = _table("[process]", tables.get("process", {}))
     if not processes:
         raise Unfit('no process is named: write [process.NAME], and command = "..." below it')
@@ -91,6 +93,7 @@ def _process(name: str, table: object, home: Path) -> Process:
     given = dict(_table(where, table))
     if "name" in given:
         raise Unfit(f"{where} has a name already: remove name = {as_toml(given['name'])}")
+    _known(f"{where} ", given, fields_of(Process))
     if isinstance(command := given.get("command"), str):
         try:
             given["command"] = shlex.split(command)
