@@ -24,9 +24,9 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 import shmbus.aio
-from shmbus import BusError, Message
+from shmbus import BusError, Message, RemoteError
 from xi_bridge.direct import Direct
-from xi_bridge.errors import CoreDown, OutOfOrder
+from xi_bridge.errors import CoreDown, CoreRefused, OutOfOrder
 from xi_bridge.front_end import NO_ANSWER, FrontEnd, open_view
 from xi_bridge.journal import InnerEdit
 from xi_bridge.sheet import Front, Sheet
@@ -43,7 +43,9 @@ ANSWER = 5.0
 SOON = 0.5
 """Seconds after which what was typed should have been accepted."""
 
-FAILURES = (BusError, CoreDown, OutOfOrder, OSError)
+FAILURES = (BusError, CoreDown, CoreRefused, OutOfOrder, OSError)
+KEYS = "^S save  ^Z undo  ^Y redo  ^C copy  ^X cut  ^V paste  ^Q quit"
+"""What a person has to know."""
 T = TypeVar("T")
 
 
@@ -72,7 +74,8 @@ class Editor(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Sheet(self.front)
-        yield Static(markup=False)
+        yield Static(id="status", markup=False)
+        yield Static(KEYS, markup=False)
 
     def on_mount(self) -> None:
         self.front.on_change = self.changed
@@ -84,7 +87,7 @@ class Editor(App[None]):
     def changed(self) -> None:
         """Show what the front-end has now."""
         self.query_one(Sheet).changed()
-        self.query_one(Static).update(self.status)
+        self.query_one("#status", Static).update(self.status)
 
     @property
     def status(self) -> str:
@@ -104,7 +107,7 @@ class Editor(App[None]):
 
     def tell_core(self, state: str) -> None:
         self.core = state
-        self.query_one(Static).update(self.status)
+        self.query_one("#status", Static).update(self.status)
 
     async def _watch(self) -> None:
         """Tell what becomes of what was typed, of which each key alone hears nothing."""
@@ -116,8 +119,8 @@ class Editor(App[None]):
             except TimeoutError:
                 self.waits = True
             except FAILURES as error:
-                self.notify(str(error), severity="error", markup=False)
-            self.query_one(Static).update(self.status)
+                self.notify(brief(error), severity="error", markup=False)
+            self.query_one("#status", Static).update(self.status)
             await asyncio.sleep(SOON)
 
     async def _look(self) -> None:
@@ -136,7 +139,7 @@ class Editor(App[None]):
             self.notify(f"no answer in {ANSWER:g} s: look whether it was done", severity="error")
             return None
         except FAILURES as error:
-            self.notify(str(error), severity="error", markup=False)
+            self.notify(brief(error), severity="error", markup=False)
             return None
 
     async def on_sheet_clicked(self, clicked: Sheet.Clicked) -> None:
@@ -195,6 +198,12 @@ async def alone(path: str) -> int:
         return editor.return_code or 0
 
 
+def brief(error: Exception) -> str:
+    """What a person needs of it, in one line."""
+    text = error.message if isinstance(error, RemoteError) else str(error)
+    return next(iter(text.splitlines()), type(error).__name__)
+
+
 def _mark(edit: InnerEdit) -> str:
     """How it is shown in a few characters, if it may change the text."""
     if edit.method in ("insert", "paste"):
@@ -216,9 +225,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.alone == (options.bus is not None):
         parser.error("say the name of a bus, or --alone")
-    sys.exit(
-        asyncio.run(alone(options.file) if options.alone else on_bus(options.bus, options.file))
-    )
+    doing = alone(options.file) if options.alone else on_bus(options.bus, options.file)
+    try:
+        sys.exit(asyncio.run(doing))
+    except FAILURES as error:
+        sys.exit(f"{parser.prog}: {brief(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from textual.widgets import Static
 from xi_bridge import front_end
 from xi_bridge.core import COMMAND
 from xi_bridge.direct import Direct
-from xi_bridge.editor import Editor
+from xi_bridge.editor import Editor, main
 from xi_bridge.front_end import FrontEnd, open_view
 from xi_bridge.host import Host
 from xi_bridge.positions import Position
@@ -86,7 +86,7 @@ def shown(editor: Editor) -> list[str]:
 
 
 def status(editor: Editor) -> str:
-    return str(editor.query_one(Static).content)
+    return str(editor.query_one("#status", Static).content)
 
 
 @pytest.mark.smoke
@@ -271,6 +271,55 @@ def test_the_foot_says_whether_the_core_hangs_and_whether_there_is_a_host(
                     await until(pilot, lambda: "core up" in status(editor))
                     await stop()
                     await until(pilot, lambda: "no host" in status(editor))
+
+
+def test_a_refused_save_is_told_in_one_line_and_the_keys_are_on_the_screen(
+    bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    @run_async
+    async def main() -> None:
+        async with aio_attach("ann") as ann, hosted(aio_attach, tmp_path):
+            view = await open_view(ann, str(folder / "file"))
+            async with FrontEnd(ann, view) as front:
+                editor = Editor(front, "file")
+                async with editor.run_test(size=(80, 8), notifications=True) as pilot:
+                    shown = [str(one.content) for one in editor.query(Static)]
+                    assert shown[1].startswith("^S save")
+                    assert shown[1].endswith("^Q quit")
+                    folder.rmdir()
+                    await pilot.press("a", "ctrl+s")
+                    await until(pilot, lambda: len(editor._notifications) > 0)
+                    (told,) = [one.message for one in editor._notifications]
+                    assert "was not saved" in told
+                    assert "\n" not in told
+                    assert "raise" not in told
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments", "told"),
+    [
+        ("a folder", ["--alone", "{folder}"], "directory"),
+        ("other bytes", ["--alone", "{folder}/bytes"], "utf-8"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_one_line(
+    what: str,
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x80")
+    given = [one.format(folder=tmp_path) for one in arguments]
+    monkeypatch.setattr("sys.argv", ["editor", *given])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    said = str(caught.value.code)
+    assert told in said.lower(), what
+    assert "\n" not in said
 
 
 def test_bytes_characters_and_cells_of_a_row_are_told_apart() -> None:
