@@ -444,6 +444,7 @@ class Loop:
                 unit.name,
                 child.pid,
             )
+            self._close_stand_in(unit)
             unit.set("failed", f"pid {child.pid} does not end after SIGKILL")
 
     def _settle(self, unit: Unit, then: Then) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 import shmbus
 from shmbus.supervisor import Backoff, Line
+from shmbus.supervisor.child import Child
 from shmbus.testing import eventually
-from tests.supervisor.conftest import Supervise, handler, of, python
+from tests.supervisor.conftest import Supervise, handler, of, python, shell
 
 ONCE = """
     import shmbus
@@ -140,6 +141,25 @@ def test_a_caller_gets_an_error_when_it_is_given_up(supervise: Supervise) -> Non
             client.request("bad", timeout=30)
         assert not caught.value.begun
     assert of(supervisor, "bad").state == "failed"
+
+
+def test_a_caller_gets_an_error_when_the_kernel_keeps_it(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = shell("lazy", "exec sleep 1000", start="first message", on=("a",), stop_timeout=0.0)
+    supervisor = supervise(lazy)
+    with supervisor.bus.attach("client") as client:
+        client.wait_for("a", timeout=30)
+        future = client.request_async("a", timeout=30)
+        pid = eventually(lambda: of(supervisor, "lazy").pid)
+        with monkeypatch.context() as patch:  # as where it waits in a driver: no signal ends it
+            patch.setattr(Child, "send", lambda child, number: None)
+            supervisor.restart("lazy")
+            eventually(lambda: of(supervisor, "lazy").state == "failed")
+        with pytest.raises(shmbus.EndpointDied):
+            future.result()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: of(supervisor, "lazy").pid not in (None, pid))
 
 
 @pytest.mark.slow
