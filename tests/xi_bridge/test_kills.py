@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from xi_bridge.follower import Follower
-from xi_bridge.front_end import open_view
+from xi_bridge.front_end import FrontEnd, open_view
 
 import shmbus
 import shmbus.aio
@@ -46,6 +47,12 @@ class HostProcess:
         """The pid of its core."""
         (core,) = psutil.Process(self._process.pid).children()
         return int(core.pid)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let it write no file beyond so many bytes, as if the disk were full."""
+        limit = resource.RLIM_INFINITY if size is None else size
+        hard = resource.RLIM_INFINITY
+        psutil.Process(self._process.pid).rlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -114,6 +121,32 @@ def test_two_type_a_file_while_core_extension_and_host_are_killed(
                 while await ask(ep, f"text.{name}") != source:
                     await asyncio.sleep(0.01)
             assert await ask(ep, "retries.ann") + await ask(ep, "retries.bob") > 0
+
+
+@pytest.mark.slow
+def test_what_the_disk_has_no_space_for_is_refused_and_what_was_accepted_stays(
+    host: HostProcess, bus_name: str, tmp_path: Path
+) -> None:
+    @run_async
+    async def main() -> None:
+        again: WorkerOptions = {"timeout": TIMEOUT, "reconnect": "always"}
+        async with shmbus.aio.attach(bus_name, name="tests", **again) as ep:
+            await ep.wait_for("xi.new_view", timeout=TIMEOUT)
+            view = await open_view(ep, None)
+            async with FrontEnd(ep, view) as ann:
+                ann.type("a")
+                await ann.flush()
+                host.limit_files((tmp_path / "state" / view / "journal").stat().st_size + 8)
+                ann.type("b")
+                with pytest.raises(shmbus.RemoteError, match=r"File too large|No space left"):
+                    await ann.flush()
+                host.limit_files(None)
+                ann.type("c")
+                await ann.flush()
+                host.kill()
+                host.start()
+                ann.type("d")
+                await ann.until(lambda: ann.text == "acd", TIMEOUT)
 
 
 async def ask(ep: shmbus.aio.Endpoint, what: str) -> Any:

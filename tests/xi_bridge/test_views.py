@@ -48,6 +48,12 @@ def both(bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path) -> Both:
     return both()
 
 
+def core() -> int:
+    """The pid of the host's core."""
+    (core,) = [one for one in psutil.Process().children() if "core" in one.cmdline()[-1]]
+    return int(core.pid)
+
+
 async def alike(ann: FrontEnd, bob: FrontEnd, text: str) -> None:
     await ann.flush()
     await bob.flush()
@@ -103,8 +109,7 @@ def test_what_was_cut_is_in_the_answer_again_also_after_the_core_s_and_the_host_
             cut = Edit(ann.author, 2, [InnerEdit("cut")])
             bob.type("b")
             await alike(ann, bob, "btwo\nthree\n")
-            (core,) = [one for one in psutil.Process().children() if "core" in one.cmdline()[-1]]
-            kill(core.pid)
+            kill(core())
             again = await ann.ep.request(f"xi.{ann.view}.edit", cut)
             assert (again.payload["again"], again.payload["result"]) == (True, "one\n")
         async with aio_attach("xi") as ep:  # another host, with the journals of the first
@@ -121,6 +126,44 @@ def test_what_was_cut_is_in_the_answer_again_also_after_the_core_s_and_the_host_
             finally:
                 host.cancel()
                 await asyncio.wait([host])
+
+
+@pytest.mark.slow
+def test_what_was_undone_is_undone_also_after_the_core_s_death(both: Both) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            ann.type("x")
+            ann.press("undo")
+            await alike(ann, bob, "one\ntwo\nthree\n")
+            kill(core())
+            bob.type("y")
+            await alike(ann, bob, "yone\ntwo\nthree\n")
+            bob.press("undo")
+            bob.press("redo")
+            await alike(ann, bob, "yone\ntwo\nthree\n")
+            kill(core())
+            await ann.until(lambda: ann.fetched > 2, TIMEOUT)
+            await ann.click(1, 0)
+            ann.type("z")
+            await alike(ann, bob, "yone\nztwo\nthree\n")
+
+
+def test_each_view_has_its_own_text_also_after_the_core_s_death(both: Both) -> None:
+    @run_async
+    async def main() -> None:
+        async with both as (ann, bob):
+            other = await open_view(bob.ep, None)
+            async with FrontEnd(bob.ep, other) as carol:
+                ann.type("a")
+                carol.type("c")
+                await alike(ann, bob, "aone\ntwo\nthree\n")
+                await carol.until(lambda: carol.text == "c", TIMEOUT)
+                kill(core())
+                ann.type("b")
+                carol.type("d")
+                await alike(ann, bob, "abone\ntwo\nthree\n")
+                await carol.until(lambda: carol.text == "cd", TIMEOUT)
 
 
 @pytest.mark.slow
