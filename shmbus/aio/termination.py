@@ -12,8 +12,8 @@ from shmbus.endpoint.termination import untouched
 
 Drain = Callable[[], Coroutine[Any, Any, None]]
 
-_running: list[Drain] = []
-"""Of the endpoints inside `run`, all of the main thread's loop."""
+_running: dict[asyncio.AbstractEventLoop, list[Drain]] = {}
+"""Of the endpoints inside `run`, by their loop, which the main thread runs."""
 
 _drains: set[asyncio.Task[None]] = set()
 """Those that have begun, so that nothing collects them."""
@@ -22,25 +22,39 @@ _drains: set[asyncio.Task[None]] = set()
 @contextmanager
 def drained(drain: Drain) -> Iterator[None]:
     """A block in which SIGTERM has `drain` awaited in a task of its own; a second one ends the
-    process. Only in the main thread, and where the program does nothing else about SIGTERM."""
-    if not _running and not untouched():
+    process. Only in the main thread, where the program does nothing else about SIGTERM, and its
+    event loop takes signals."""
+    loop = asyncio.get_running_loop()
+    if not _attend(loop):
         yield
         return
-    loop = asyncio.get_running_loop()
-    if not _running:
-        loop.add_signal_handler(signal.SIGTERM, _terminate, loop)
-    _running.append(drain)
+    drains = _running.setdefault(loop, [])
+    drains.append(drain)
     try:
         yield
     finally:
-        _running.remove(drain)
-        if not _running:
+        drains.remove(drain)
+        if not drains:
+            del _running[loop]
             loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _attend(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop gets SIGTERM for endpoints inside `run`, from now on at the latest."""
+    if loop in _running:
+        return True
+    if not untouched():
+        return False
+    try:
+        loop.add_signal_handler(signal.SIGTERM, _terminate, loop)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _terminate(loop: asyncio.AbstractEventLoop) -> None:
     loop.remove_signal_handler(signal.SIGTERM)
-    for drain in _running:
+    for drain in _running.get(loop, ()):
         task = loop.create_task(drain())
         _drains.add(task)
         task.add_done_callback(_drains.discard)

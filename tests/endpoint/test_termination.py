@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import shmbus
+import shmbus.aio
 from shmbus.testing import Attach, eventually, start_python
 
 PLAIN = """
@@ -97,3 +100,53 @@ def test_whoever_has_a_handler_of_its_own_keeps_it(bus: shmbus.Bus) -> None:
         program.line()
         os.kill(program.pid, signal.SIGTERM)
         assert program.wait() == 7
+
+
+def test_loops_of_other_threads_go_on(bus: shmbus.Bus) -> None:
+    code = """
+        import asyncio, logging, sys, threading, shmbus.aio
+        logging.basicConfig(stream=sys.stdout)
+        async def run(name, up):
+            async with shmbus.aio.attach(name=name) as endpoint:
+                running = asyncio.create_task(endpoint.run())
+                await asyncio.sleep(0)
+                await up(endpoint)
+                await running
+        async def second(endpoint):
+            begun.set()
+            await asyncio.to_thread(finished.wait)
+            print("still", endpoint.matched("none"), flush=True)
+            await endpoint.close()
+        async def first(endpoint):
+            thread.start()
+            await asyncio.to_thread(begun.wait)
+            print("up", flush=True)
+        begun, finished = threading.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(run("second", second)))
+        asyncio.run(run("first", first))
+        print("finished", flush=True)
+        finished.set()
+        thread.join()
+    """
+    with start_python(code, bus=bus.name) as program:
+        assert program.line() == "up"
+        os.kill(program.pid, signal.SIGTERM)
+        assert [program.line(), program.line()] == ["finished", "still 0"]
+        assert program.wait() == 0
+
+
+def test_a_loop_that_takes_no_signals_runs_all_the_same(bus: shmbus.Bus) -> None:
+    class Deaf(asyncio.SelectorEventLoop):
+        def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
+            raise NotImplementedError
+
+    async def main() -> None:
+        async with shmbus.aio.attach(bus.name) as endpoint:
+            running = asyncio.create_task(endpoint.run())
+            await asyncio.sleep(0)
+            assert not running.done()
+            await endpoint.close()
+            await running
+
+    with asyncio.Runner(loop_factory=Deaf) as runner:
+        runner.run(asyncio.wait_for(main(), 60))
