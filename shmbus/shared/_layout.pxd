@@ -249,6 +249,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_LAST_LOSSES
         SB_KEYED_GROUPS
         SB_MEMBERS
+        SB_GRANTED
         SB_REASONS
         SB_LOSSES
         SB_EVENT_MAIL

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from shmbus.errors import InvalidSetting
+from shmbus.limits import GRANTED
 
 from . import layout
 from .patterns import Interest, Role, check_pattern, covers
@@ -45,6 +46,14 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
                 )
             for pattern in granted:
                 check_pattern(pattern)
+        count = sum(len(getattr(self, right)) for right in self.__struct_fields__)
+        if count > GRANTED:
+            raise InvalidSetting(
+                setting="patterns of a Grant",
+                value=count,
+                reason=f"there may be {GRANTED} in all: a type that is new is held against each",
+                remedy="Let one pattern with * or > stand for several",
+            )
 
     def covers(self, right: Right, pattern: str) -> bool:
         """Whether it lets an endpoint do that with this type, or with all that this pattern

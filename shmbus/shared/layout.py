@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000158FCE12C
+LAYOUT = 0x00000001AC4C3549
 """The second word of every segment that this version can read."""
 
 LINE = 64

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import shmbus
 from shmbus import Endpoint, Grant, errors, events
 from shmbus.endpoint.subscribing import Subscribing
+from shmbus.limits import GRANTED
 from shmbus.shared import layout, patterns
 from shmbus.testing import Attach, BusProcess, MakeRecorder, eventually
 from tests.by_hand import entry
@@ -24,7 +25,7 @@ PLUG = Grant(
     handle=("work.>",),
     request=("ask.*",),
 )
-GRANTED = {
+BY_NAME = {
     f"plug-{n}": Grant(subscribe=(pattern,), publish=(">",))
     for n, pattern in enumerate(("a", "*", ">", "a.*", "*.b.>", "a.>", "a.*.b", "$bus.>"))
 }
@@ -33,7 +34,7 @@ NACK = 11
 
 @pytest.fixture
 def bus_grants() -> dict[str, Grant | None]:
-    return {"plug": PLUG, "mute": Grant(), **GRANTED, "*": None}
+    return {"plug": PLUG, "mute": Grant(), **BY_NAME, "*": None}
 
 
 @pytest.fixture
@@ -263,7 +264,7 @@ def test_the_dispatcher_knows_which_pattern_covers_which(
         own = chance.random() < 0.1
         return ".".join(["$bus", *tokens] if own else tokens) + chance.choice(["", "", ".>"])
 
-    for name, grant in GRANTED.items():
+    for name, grant in BY_NAME.items():
         plug = attach(name)
         for asked in {some() for _ in range(30)} | {">", "*", "$bus.>"}:
             wanted = grant.covers("subscribe", asked)
@@ -298,4 +299,8 @@ def test_a_grant_is_made_of_patterns() -> None:
         Grant(publish=("a..b",))
     with pytest.raises(errors.InvalidSetting):
         Grant(handle="work.>")  # type: ignore[arg-type]
+    some = tuple(f"a.{n}" for n in range(GRANTED // 2))
+    assert Grant(publish=some, request=some).covers("request", "a.1")
+    with pytest.raises(errors.InvalidSetting, match=rf"Grant={GRANTED + 1}: .* {GRANTED} in all"):
+        Grant(publish=some, request=(*some, "one.more"))
     assert shmbus.Grant(publish=("a.>",)).covers("publish", "a.b.c")

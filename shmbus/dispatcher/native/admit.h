@@ -3,7 +3,7 @@
  * Offers: dp_read_shape, dp_open_port. */
 #pragma once
 
-#include "shmbus/dispatcher/native/port.h"
+#include "shmbus/dispatcher/native/rights.h"
 
 static inline bool dp_descriptor_sound(const struct sb_ring_descriptor *ring, uint64_t segment)
 {
@@ -74,7 +74,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     port->todo = (struct sb_todo_target *)((uint8_t *)o->down + o->down->todo_offset);
     port->reserve = (uint64_t)port->pending_count * SB_REQUEST_RESERVE;
     if (o->down->rights_offset)
-        port->rights = (struct sb_rights *)((uint8_t *)o->down + o->down->rights_offset);
+        dp_open_rights(port, (struct sb_rights *)((uint8_t *)o->down + o->down->rights_offset));
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
     if (port->out[SB_DATA].capacity > f->largest_ring)

@@ -468,6 +468,7 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     RB_FAIL("departure.reclaimed");
     dp_set_drop(&f->departing, port->slot);
     dp_interests_close(port);
+    dp_close_rights(port);
     dp_drop_groups(f, port);
     dp_touch(f, port, SB_EVENT_STATE | SB_EVENT_END);
     port->state = SB_ROW_FREE;

@@ -41,6 +41,7 @@ static inline void dp_forwarder_close(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; f->ports && slot < f->slots; slot++) {
         dp_interests_close(&f->ports[slot]);
+        dp_close_rights(&f->ports[slot]);
         dp_close_event(&f->ports[slot]);
     }
     uint64_t left = f->backlogs_open;

@@ -27,8 +27,6 @@ static inline void dp_set_add(struct dp_set *s, uint32_t slot) { s->word[slot / 
 static inline void dp_set_drop(struct dp_set *s, uint32_t slot) { s->word[slot / 64] &= ~(1ull << (slot % 64)); }
 static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s->word[slot / 64] >> (slot % 64) & 1; }
 
-#define DP_VERDICTS 64u
-
 /* What may be at the head of a line and find no space: the first record of either outgoing ring, and the next one to
  * be handed on of a port that ended. */
 enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HANDED_ON, DP_LINES };
@@ -87,7 +85,7 @@ struct dp_port {
     struct dp_mailbox *mailbox; /* it is one, see mailbox.h */
     uint32_t owner, owner_index; /* of a mailbox: the slot of its endpoint, and which of that one's it is */
 
-    uint64_t verdicts[DP_VERDICTS];     /* what it may do with the types that it sent lately, see rights.h */
+    uint64_t *verdicts; /* what it may do with the types that it sent, see rights.h; NULL: it has no grant, or no memory was left */
     uint64_t forbidden_told_ns;         /* when $bus.endpoint.forbidden was last emitted about it; 0: never */
     struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
 

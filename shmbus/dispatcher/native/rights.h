@@ -1,14 +1,28 @@
 /* What an endpoint may do by its grant, which stands in its DOWN (struct sb_rights): looked up once for a type that is new
- * to its port, and kept there by the number of that type's route, which no other route had or will have. What it tried
+ * to its port, and kept there for as long as its route is, by the route's number, which no other had or will have. What it tried
  * and may not is counted, and told of as losses are: `$bus.endpoint.forbidden` says so with the first, then once a second
  * at most, and once more after the last.
  *
- * Offers: dp_lacks, dp_may; dp_note_forbidden, dp_tell_forbidden. */
+ * Offers: dp_open_rights, dp_close_rights; dp_lacks, dp_may; dp_note_forbidden, dp_tell_forbidden. */
 #pragma once
 
 #include "shmbus/dispatcher/native/emit.h"
 
 #define DP_TELL_FORBIDDEN_NS 1000000000u
+
+/* Its port has places for as many verdicts as there may be routes, so that none is decided twice however many types it
+ * sends. Without memory each is, every time. */
+static inline void dp_open_rights(struct dp_port *port, struct sb_rights *rights)
+{
+    port->rights = rights;
+    port->verdicts = calloc(DP_CACHE_PLACES, sizeof *port->verdicts);
+}
+
+static inline void dp_close_rights(struct dp_port *port)
+{
+    free(port->verdicts);
+    port->verdicts = NULL;
+}
 
 /* Which rights cover this type or pattern: a bit each. */
 static inline uint32_t dp_rights_for(const struct sb_rights *rights, const char *text, size_t length)
@@ -32,7 +46,7 @@ static inline bool dp_lacks(struct dp_port *port, const struct dp_route *route, 
 {
     if (__builtin_expect(!port->rights, 1))
         return false;
-    uint64_t *verdict = &port->verdicts[route->number % DP_VERDICTS];
+    uint64_t none = 0, *verdict = port->verdicts ? &port->verdicts[route->place] : &none;
     if (*verdict >> SB_RIGHT_COUNT != route->number)
         *verdict = route->number << SB_RIGHT_COUNT |
                    dp_rights_for(port->rights, (const char *)route->type, route->type_length);

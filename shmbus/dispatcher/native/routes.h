@@ -24,6 +24,7 @@
 
 #define DP_CACHE_SETS 2048u
 #define DP_CACHE_WAYS 4u
+#define DP_CACHE_PLACES (DP_CACHE_SETS * DP_CACHE_WAYS)
 
 #define DP_FEW 2u /* receivers that need no list of their own */
 
@@ -92,6 +93,7 @@ struct dp_route { /* what the trie says of one exact type */
     bool reserved; /* begins with $: only the bus itself may publish it */
     bool keyed;    /* a group with a key is among its groups */
     uint32_t group_count, group_capacity;
+    uint32_t place; /* in the cache, below DP_CACHE_PLACES: where it stays, whatever type is learnt there */
     struct dp_receivers observers;
     struct dp_group_route *groups;
     uint64_t turn;
@@ -564,6 +566,7 @@ static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_ty
             return NULL;
         memset(route, 0, sizeof *route);
         route->plain = (struct dp_receivers){route->few, 0, DP_FEW};
+        route->place = (uint32_t)(set - r->cache) * DP_CACHE_WAYS + place;
         set->route[place] = route;
         r->types_known++;
     }

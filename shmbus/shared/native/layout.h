@@ -51,6 +51,7 @@ _Static_assert(SB_FIRST_MAILBOX == SB_MAX_SLOTS + SB_BACKLOGS, "mailboxes come a
 #define SB_LAST_LOSSES 16u /* likewise */
 #define SB_KEYED_GROUPS 16u     /* groups with a key, at a time */
 #define SB_MEMBERS 64u   /* of one of these, with those that have left it and are not done */
+#define SB_GRANTED 128u  /* patterns of a grant, which are looked through for a type that is new */
 
 /* Which of an endpoint's rings in one direction. What is urgent overtakes at its receiver: it leaves its sender among
  * the data. */

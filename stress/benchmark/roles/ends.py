@@ -119,10 +119,12 @@ def turning_sender(stage: Stage, bus: str, flood: Flood) -> tuple[float, float]:
             return sender_turns(flood, spell(endpoint.publish), spell(publications.publish))
 
 
-def receiver(stage: Stage, bus: str, flood: Flood, typed: bool = False) -> float:
+def receiver(
+    stage: Stage, bus: str, flood: Flood, typed: bool = False, pattern: str = "bench.flood"
+) -> float:
     """Messages per second."""
     with shmbus.attach(bus, name="receiver", timeout=20.0) as endpoint:
-        endpoint.subscribe("bench.flood", payload_type=Reading if typed else None)
+        endpoint.subscribe(pattern, payload_type=Reading if typed else None)
 
         def take(count: int) -> None:
             for message in islice(endpoint, count):

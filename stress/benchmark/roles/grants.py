@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import repeat
+from itertools import cycle, islice, repeat
 
 import shmbus
 from benchmark.measure import PAYLOAD, Flood, sender_turns
 from benchmark.stage import Stage
+from shmbus.limits import GRANTED
 
 GRANTS: dict[str, shmbus.Grant | None] = {
     "granted": shmbus.Grant(
@@ -18,19 +19,28 @@ GRANTS: dict[str, shmbus.Grant | None] = {
 }
 
 
-def sender(stage: Stage, bus: str, flood: Flood) -> tuple[float, float]:
+MANY: dict[str, shmbus.Grant | None] = {
+    "granted": shmbus.Grant(publish=tuple(f"bench.{n}.*" for n in range(GRANTED))),
+    "*": None,
+}
+"""As many patterns as there may be."""
+TYPES = tuple(f"bench.{n % GRANTED}.{n}" for n in range(1000))
+"""Granted by these."""
+
+
+def sender(stage: Stage, bus: str, flood: Flood, many: bool = False) -> tuple[float, float]:
     """Messages per second of an endpoint without a grant and of one with a grant, which take
-    turns."""
+    turns. `many`: each sends ``TYPES``, one after the other."""
     with (
         shmbus.attach(bus, name="free", timeout=20.0) as free,
         shmbus.attach(bus, name="granted", timeout=20.0) as granted,
     ):
-        free.wait_for("bench.flood", timeout=20.0)
+        free.wait_for(TYPES[0] if many else "bench.flood", timeout=20.0)
 
         def spell(publish: Callable[..., None]) -> Callable[[int], None]:
             def send(count: int) -> None:
-                for _ in repeat(None, count):
-                    publish("bench.flood", PAYLOAD)
+                for type in islice(cycle(TYPES), count) if many else repeat("bench.flood", count):
+                    publish(type, PAYLOAD)
 
             return send
 
