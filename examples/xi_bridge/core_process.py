@@ -174,6 +174,9 @@ class CoreProcess(asyncio.SubprocessProtocol):
             self.peer.receive(line)
         except Malformed as error:
             self._owner.malformed(self, error)
+        except Exception as error:  # whatever it makes of a line, it gets those behind it
+            reason = f"{type(error).__name__}: {error}"
+            self._owner.malformed(self, Malformed(line, reason))
 
     def process_exited(self) -> None:
         self._loop.call_later(LAST_WORDS, self._end)

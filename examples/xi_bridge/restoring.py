@@ -37,6 +37,8 @@ class Restoring:
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def answered(core_id: Any, error: Exception | None) -> None:
+            if error is None and not isinstance(core_id, str):
+                error = CoreRefused("new_view", 0, f"{core_id!r} is the name of no view")
             if error is None:
                 view.begin(core_id)
                 view.unsaved = path not in (None, view.journal.base.file)

@@ -48,6 +48,10 @@ def insert(chars: str) -> None:
             peer.notify("alert", {"msg": "x" * (8 << 20)})
         case "measure":
             peer.request("measure_width", [{"id": 0, "strings": ["x"]}], measured)
+        case "strange":
+            peer.notify("scroll_to", {"view_id": ["v"]})
+            peer.notify("def_style", {"id": []})
+            peer.answer(0, "v")
         case "nonsense":
             peer.notify("update", {"view_id": "v", "update": {"ops": [{"op": "copy", "n": 99}]}})
         case _:
@@ -77,7 +81,7 @@ def requested(number: int, method: str, params: Any) -> None:
             if "file_path" in params:
                 with open(params["file_path"]) as file:
                     text = file.read()
-            peer.answer(number, "v")
+            peer.answer(number, ["odd"] if text == "odd" else "v")
             show(pristine=True)
         case "get_config":
             peer.answer(number, {"tab_size": 4})

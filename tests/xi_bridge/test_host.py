@@ -302,7 +302,7 @@ def test_a_front_end_that_was_idle_while_many_others_typed_goes_on_when_it_has_c
                     edits = [InnerEdit("insert", {"chars": "."})]
                     await on.ep.request(f"xi.{view}.edit", Edit(f"other-{n}", 1, edits))
                 ann.type("2")
-                with pytest.raises(shmbus.RemoteError, match="place .* forgotten"):
+                with pytest.raises(shmbus.RemoteError, match=r"place .* forgotten"):
                     await ann.flush()
                 await ann.click(1, 0)
                 ann.type("2")
@@ -370,6 +370,25 @@ def test_a_subscriber_that_takes_nothing_loses_updates_and_the_others_get_them(
                 await ann.until(lambda: ann.text == 150 * "x", TIMEOUT)
         (idle,) = [one for one in bus.endpoints() if one.name == "idle"]
         assert idle.lost_by.slow > 0
+
+
+def test_a_message_that_makes_no_sense_is_told_and_those_behind_it_are_taken(
+    stage: MakeStage,
+) -> None:
+    @run_async
+    async def main() -> None:
+        async with stage() as on:
+            view = await open_view(on.ep, None)
+            async with FrontEnd(on.ep, view) as ann:
+                ann.press("insert", {"chars": "strange"})
+                ann.type("x")
+                told = [await on.hear("xi.core.malformed") for _ in range(3)]
+                assert "TypeError" in told[0]["reason"] and "scroll_to" in told[0]["line"]
+                (on.state / "odd").write_text("odd")
+                with pytest.raises(shmbus.RemoteError, match="'odd'. is the name of no view"):
+                    await open_view(on.ep, str(on.state / "odd"))
+                await ann.until(lambda: ann.text == "x", TIMEOUT)
+                assert "xi.core.down" not in [type for type, _ in on.heard]
 
 
 def test_an_edit_that_kills_each_core_is_left_out_and_told(stage: MakeStage) -> None:
