@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 from shmbus_console.options import bus_option, json_option, named_by_variable
-from shmbus_console.output import print_json
+from shmbus_console.output import note, print_json
 
 from .checking import check as checked
+from .checking import problems
 from .controls import controlled
 from .file import File, Unfit, read
 from .running import run
@@ -43,7 +44,9 @@ Its processes run in the directory of the file; SHMBUS_BUS names the bus to them
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 @click.option(
-    "--check", is_flag=True, help="Say what would be started and when, and start nothing."
+    "--check",
+    is_flag=True,
+    help="Say what would be started and when, and what could not be; start nothing.",
 )
 @click.option(
     "--status", is_flag=True, help="Show how they are that run. Exit code 1 if one has failed."
@@ -78,6 +81,9 @@ def up(
     file = _read(path)
     if check:
         click.echo("\n".join(checked(file)))
+        for problem in (found := problems(file)):
+            note("up", f"{path}: {problem}")
+        context.exit(1 if found else 0)
     elif not run(path, file):
         context.exit(1)
 

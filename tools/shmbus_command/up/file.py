@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from shmbus_console.options import VARIABLE
 
 from shmbus import BusError, Process, Settings
 from shmbus.options import seconds
@@ -103,6 +104,12 @@ def _process(name: str, table: object, home: Path) -> Process:
     if bool(given.get("command")) == bool(given.get("target")):
         raise Unfit(f'{where} needs command = "...", or target = "module:function", not both')
     process = _fitted(where, {**given, "name": name}, Process)
+    if VARIABLE in process.environment:
+        raise Unfit(f"{where} environment: [bus] name is {VARIABLE} there: remove {VARIABLE}")
+    backoff = process.backoff
+    if backoff.first > backoff.longest:
+        told = f"first = {backoff.first:g} is more than longest = {backoff.longest:g}"
+        raise Unfit(f"{where[:-1]}.backoff] {told}: give a longer longest")
     return msgspec.structs.replace(process, directory=str(home / (process.directory or "")))
 
 

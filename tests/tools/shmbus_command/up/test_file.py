@@ -108,6 +108,12 @@ ONE = BUS + PROCESS
         (f'{ONE}grant = "all"', '[process.a] grant = "all": it takes a table'),
         (f"{ONE}grant = {{ pub = [] }}", "[process.a.grant] has no key 'pub'"),
         (f'{ONE}grant = {{ publish = "a" }}', '[process.a.grant] publish = "a": it takes a list'),
+        (f'{ONE}environment = {{ SHMBUS_BUS = "t" }}', "[bus] name is SHMBUS_BUS there: remove"),
+        (
+            f'{ONE}backoff = {{ first = "20s" }}',
+            "[process.a.backoff] first = 20 is more than longest = 10: give a longer longest",
+        ),
+        (f"{ONE}stop_timeout = inf", "a time in it is not finite"),
         (f"{ONE}[output]", "[output] missing required argument 'directory'"),
         (f'{ONE}[output]\ndirectory = "l"\nsize = 0', "[output] size = 0: give at least 1 byte"),
         (f'{ONE}needs = ["a..b"]', "process 'a' cannot be supervised: "),

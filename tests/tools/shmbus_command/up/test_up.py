@@ -311,16 +311,37 @@ def test_who_logs_never_waits_until_somebody_reads_that(monkeypatch: pytest.Monk
 
 def test_check_says_what_would_be_started_and_when(tmp_path: Path, shmbus_command: Command) -> None:
     text = WEB + (
-        '[process.index]\ntarget = "index:run"\nneeds = ["db.*"]\nrestart = "never"\n'
-        '[process.db]\ncommand = ["db", "a b"]\nstart = "first message"\non = ["db.get"]\n'
+        '[process.index]\ntarget = "json:loads"\nneeds = ["db.*"]\nrestart = "never"\n'
+        '[process.db]\ncommand = ["env", "a b"]\nstart = "first message"\non = ["db.get"]\n'
     )
     ran = shmbus_command("up", "--check", file(tmp_path, "symphony", text))
     assert ran.code == 0
     assert [line.split(maxsplit=1) for line in ran.lines[1:]] == [
         ["NAME", "STARTED                          AGAIN   WHAT"],
         ["web", "at once                          always  sh -c 'echo ready; exec sleep 600'"],
-        ["index", "after db.*                       never   index:run"],
-        ["db", "by the first message for db.get  always  db 'a b'"],
+        ["index", "after db.*                       never   json:loads"],
+        ["db", "by the first message for db.get  always  env 'a b'"],
+    ]
+
+
+def test_check_fails_with_what_could_not_be_started(
+    tmp_path: Path, shmbus_command: Command
+) -> None:
+    (tmp_path / "here").touch(0o755)
+    text = (
+        '[process.a]\ncommand = "nowhere --x"\n[process.b]\ncommand = "./here"\n'
+        '[process.c]\ntarget = "nowhere.at.all:run"\n'
+        '[process.d]\ncommand = "sh"\ndirectory = "nowhere"\n'
+    )
+    ran = shmbus_command("up", "--check", path := file(tmp_path, "n2/bad", text))
+    assert (ran.code, len(ran.lines)) == (1, 6)
+    told = [line.removeprefix(f"shmbus up: {path}: ") for line in ran.err.splitlines()]
+    assert told[0].startswith("[bus] ")
+    assert "n2/bad" in told[0]
+    assert told[1:] == [
+        "[process.a] command: no program 'nowhere' is found: install it, or correct that",
+        "[process.c] target: no module 'nowhere' is found: install it",
+        f"[process.d] directory: there is no directory {tmp_path}/nowhere: make it",
     ]
 
 
