@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 
 
 class Notifier:
@@ -17,7 +17,7 @@ class Notifier:
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         path = environment.pop("NOTIFY_SOCKET", "")
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
-        self._status = ""
+        self._status, self._ready = "", False
         watchdog = environment.pop("WATCHDOG_USEC", "")
         of = environment.pop("WATCHDOG_PID", "")
         mine = of in ("", str(os.getpid()))
@@ -26,16 +26,21 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """All is started."""
-        self._status = status
+        self._status, self._ready = status, True
         self._tell("READY=1", f"STATUS={status}")
 
-    def reloading(self) -> None:
-        """The file is read again; `reloaded` ends that."""
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """While what is to run is read again, and changed. Before `ready` nobody is told: as well
+        as of the reload, that would be told of the start."""
+        if not self._ready:
+            yield
+            return
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
-    def reloaded(self) -> None:
-        """It has been read, or could not be."""
-        self._tell("READY=1")
+        try:
+            yield
+        finally:
+            self._tell("READY=1")
 
     def stopping(self) -> None:
         """The end has begun."""

@@ -53,7 +53,7 @@ def run(path: Path, file: File) -> bool:
             bus=file.bus,
             settings=file.settings,
             output=printed,
-            source=Source(path, file, notifier),
+            source=Source(path, file),
         )
         orphans = Orphans(lambda: [one.pid for one in supervisor.status() if one.pid is not None])
         try:
@@ -91,15 +91,11 @@ def told() -> Iterator[None]:
 class Source:
     """The processes of the file, read anew. What else it says takes effect at the next start."""
 
-    def __init__(self, path: Path, file: File, notifier: Notifier) -> None:
-        self._path, self._file, self._notifier = path, file, notifier
+    def __init__(self, path: Path, file: File) -> None:
+        self._path, self._file = path, file
 
     def __call__(self) -> Iterable[Process]:
-        self._notifier.reloading()
-        try:
-            file = read(self._path)
-        finally:
-            self._notifier.reloaded()
+        file = read(self._path)
         was = self._file
         if (file.bus, file.settings, file.output) != (was.bus, was.settings, was.output):
             log.info("%s: [bus] and [output] are read at the next start alone", self._path)
@@ -128,7 +124,8 @@ def _look_after(
     while True:
         number = _next(came, tick)
         if number == signal.SIGHUP and not hung_up:
-            _reload(supervisor)
+            with notifier.reloading():
+                _reload(supervisor)
         elif number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             return True
         orphans.reap()

@@ -29,19 +29,21 @@ def environment_of(systemd: socket.socket, **more: str) -> dict[str, str]:
 @pytest.mark.smoke
 def test_systemd_is_told_of_the_start_a_reload_and_the_end(systemd: socket.socket) -> None:
     notifier = Notifier(environment_of(systemd))
+    with notifier.reloading():
+        pass  # it has not begun to run: told as well, it would seem to
     notifier.ready("3 processes run")
     notifier.status("3 processes run")  # the same: not sent again
     notifier.status("2 processes run")
-    notifier.reloading()
-    notifier.reloaded()
+    with notifier.reloading():
+        notifier.status("3 processes run")
     notifier.stopping()
     notifier.alive()  # nobody asked for it
     notifier.status("stopping web")
-    told = [systemd.recv(4096).decode() for _ in range(6)]
+    told = [systemd.recv(4096).decode() for _ in range(7)]
     assert told[0] == "READY=1\nSTATUS=3 processes run"
     assert told[1] == "STATUS=2 processes run"
     assert told[2].startswith("RELOADING=1\nMONOTONIC_USEC=")
-    assert told[3:] == ["READY=1", "STOPPING=1", "STATUS=stopping web"]
+    assert told[3:] == ["STATUS=3 processes run", "READY=1", "STOPPING=1", "STATUS=stopping web"]
 
 
 def test_the_watchdog_is_fed_where_it_is_meant_for_this_process(systemd: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ import subprocess
 import termios
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from shmbus_command.up.running import told
 
 import shmbus
 from shmbus.supervisor import Control, ProcessStatus
+from shmbus.supervisor.mark import marked
 from shmbus.testing import eventually, in_shm
 from tests.tools.shmbus_command.conftest import COMMAND, Ran, Start
 
@@ -57,6 +59,17 @@ def lines_until(process: subprocess.Popen[str], wanted: str, *, err: bool = Fals
 def status(bus: str) -> list[ProcessStatus]:
     with shmbus.attach(bus, timeout=60) as guest:
         return guest.client(Control, "supervisor").status()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(bus_name: str) -> Iterator[None]:
+    """Also where a test fails, none of its processes lives on."""
+    yield
+    left = [one.pid for one in marked(bus_name)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
 def gone(pid: int) -> bool:
@@ -153,33 +166,73 @@ def test_it_ends_with_the_terminal_in_which_it_was_started(bus_name: str, tmp_pa
     assert in_shm(bus_name) == []
 
 
-@pytest.mark.slow
-def test_systemd_is_told_when_all_runs_when_it_is_loaded_again_and_when_it_stops(
-    bus_name: str, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(60)
+class Systemd:
+    """What it hears, over a socket of its own."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+
+    def told(self, wanted: str) -> list[str]:
+        """What comes, up to a message that begins so; without what tells of the watchdog."""
+        found: list[str] = []
+        while not found or not found[-1].startswith(wanted):
+            message = self._listening.recv(4096).decode()
+            if wanted == WATCHDOG or message != WATCHDOG:
+                found.append(message)
+        return found
+
+
+WATCHDOG = "WATCHDOG=1"
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        yield Systemd(listening)
 
-        def told(wanted: str) -> str:
-            while wanted not in (text := systemd.recv(4096).decode()):
-                pass
-            return text
 
-        with start("up", file(tmp_path, bus_name, WEB)) as process:
-            assert told("READY=1") == "READY=1\nSTATUS=1 running"
-            (web,) = status(bus_name)
-            environment = Path(f"/proc/{web.pid}/environ").read_bytes()
-            assert b"NOTIFY_SOCKET" not in environment
-            assert told("WATCHDOG=1")
-            process.send_signal(signal.SIGHUP)
-            assert told("RELOADING=1\nMONOTONIC_USEC=")
-            assert told("READY=1")
-            process.terminate()
-            assert told("STOPPING=1")
-            process.communicate(timeout=60)
+@pytest.mark.slow
+def test_systemd_is_told_when_all_runs_when_it_is_loaded_again_and_when_it_stops(
+    bus_name: str, tmp_path: Path, start: Start, systemd: Systemd
+) -> None:
+    with start("up", file(tmp_path, bus_name, WEB)) as process:
+        assert systemd.told("READY=1")[-1] == "READY=1\nSTATUS=1 running"
+        (web,) = status(bus_name)
+        environment = Path(f"/proc/{web.pid}/environ").read_bytes()
+        assert b"NOTIFY_SOCKET" not in environment
+        assert systemd.told(WATCHDOG)
+        file(tmp_path, bus_name, WEB + WEB.replace("web", "mail"))
+        process.send_signal(signal.SIGHUP)
+        assert systemd.told("RELOADING=1\nMONOTONIC_USEC=")
+        assert systemd.told("READY=1") == ["READY=1"]
+        assert [one.name for one in status(bus_name)] == ["web", "mail"]
+        process.terminate()
+        assert systemd.told("STOPPING=1")
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_systemd_hears_of_no_reload_before_all_runs(
+    bus_name: str, tmp_path: Path, start: Start, systemd: Systemd
+) -> None:
+    waits = WEB.replace("web", "waits") + 'needs = ["what.nobody.handles"]\n'
+    path = file(tmp_path, bus_name, WEB + waits)
+    with start("up", path) as process:
+        lines_until(process, "| ready")
+        path.write_text("[bus")
+        process.send_signal(signal.SIGHUP)
+        lines_until(process, "all stays as it was", err=True)
+        file(tmp_path, bus_name, WEB)
+        process.send_signal(signal.SIGHUP)
+        heard = systemd.told("READY=1")
+        assert heard.pop() == "READY=1\nSTATUS=1 running"
+        assert [each for each in heard if not each.startswith("STATUS=")] == []
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 @pytest.mark.slow
