@@ -400,6 +400,7 @@ class Loop:
         unit.set("running")  # before anything that may fail: so it is not started once more
         if child.output >= 0:
             self._read(unit.name, child.output)
+            child.output = -1  # whoever reads it closes it
         what: Literal["adopted", "started"] = "adopted" if child.adopted else "started"
         log.info("bus %r: process %r %s, pid %d", self._bus, unit.name, what, child.pid)
         self._on_bus.tell(ProcessEvent(name=unit.name, what=what, pid=child.pid))

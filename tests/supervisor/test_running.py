@@ -300,3 +300,21 @@ def test_one_that_the_kernel_keeps_is_not_doubled(
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: of(supervisor, "one").state == "running")
     assert of(supervisor, "one").pid != pid
+
+
+def test_one_that_the_kernel_keeps_holds_up_no_end(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = supervise(shell("one", "exec sleep 1000", stop_timeout=0.0))
+    assert supervisor.wait_started(timeout=30)
+    pid = of(supervisor, "one").pid
+    assert pid is not None
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(Child, "send", lambda child, number: None)
+        supervisor.close()
+    assert of(supervisor, "one").state == "failed"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert raised == []  # nothing was closed twice
