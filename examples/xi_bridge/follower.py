@@ -35,6 +35,8 @@ class Follower:
 
     def __init__(self, ep: shmbus.aio.Endpoint, view: str) -> None:
         self.ep, self.view = ep, view
+        self.author = ""
+        """Who has a caret here."""
         self.cache = LineCache()
         self.carets: dict[str, list[Position]] = {}
         self.styles: list[Any] = []
@@ -129,7 +131,8 @@ class Follower:
 
     async def _ask(self) -> None:
         lines: list[CachedLine | None] = []
-        async with self.ep.stream(f"xi.{self.view}.lines", timeout=10.0) as parts:
+        asking = {"from": self.author} if self.author else {}
+        async with self.ep.stream(f"xi.{self.view}.lines", asking, timeout=10.0) as parts:
             first = await anext(parts)
             state = convert(first.payload, State)
             async for part in parts:

@@ -85,6 +85,7 @@ class Host:
         self.ep.handle("xi.*.lines", self._lines)
         for method in PASSED:
             self.ep.handle(f"xi.{method}", self._pass)
+        await self.ep.subscribe("$bus.endpoint.down", self._went)
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(self.keeper.run())
@@ -296,12 +297,25 @@ class Host:
 
     async def _edit(self, message: Message[Edit]) -> Accepted:
         view = self._view(message.type.split(".")[1])
+        view.came(message.payload.author, message.source)
         return await self.editing.do(view, message.payload)
+
+    def _went(self, message: Message[dict[str, Any]]) -> None:
+        for view in self.views.values():
+            if view.went(message.payload["name"]):
+                self._tell_carets(view)
+
+    def _tell_carets(self, view: View) -> None:
+        if not view.restoring:  # else they come with the rest
+            self.outbox.put(f"xi.{view.id}.update", view.unchanged())
 
     async def _lines(self, message: Message[Any]) -> AsyncIterator[State | list[CachedLine | None]]:
         view = self._view(message.type.split(".")[1])
         await self.keeper.running()
         _ = view.core_id  # or there are no lines
+        author = (message.payload or {}).get("from")
+        if author is not None and view.came(author, message.source):
+            self._tell_carets(view)
         cache = view.cache
         lines = list(cache.lines)
         yield State(

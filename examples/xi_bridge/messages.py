@@ -2,7 +2,7 @@
 
 xi.new_view {"file_path"?}            -> its id; the same one for all who open the same file
 xi.VIEW.edit Edit                     -> Accepted: it outlives the core and the host
-xi.VIEW.lines                         -> a stream: State, then lists of CachedLine
+xi.VIEW.lines {"from"?}               -> a stream: State, then lists of CachedLine
 xi.VIEW.update Changed                   an event; so are xi.VIEW.scroll_to, ... of the core
 xi.save, xi.close_view, xi.get_config, xi.set_theme, ...    as the core has them, and its answer
 xi.measure_width                         asked by the core, handled by a front-end

@@ -32,6 +32,8 @@ class View:
         self.turn = asyncio.Lock()
         """Held by whoever sends edits."""
         self.seq = 0
+        self.present: dict[str, str] = {}
+        """Whose carets are told: front-ends that are there, and by which endpoint."""
         self.unsaved = False
         """Whether the core has read it from another file than its own."""
         self.cache = LineCache()
@@ -110,7 +112,31 @@ class View:
 
     @property
     def carets(self) -> dict[str, list[Position]]:
-        return {author: [one.end for one in ranges] for author, ranges in self.ranges.items()}
+        return {
+            author: [one.end for one in ranges]
+            for author, ranges in self.ranges.items()
+            if author in self.present
+        }
+
+    def came(self, author: str, endpoint: str) -> bool:
+        """A front-end is there. Returns whether there are other carets for that."""
+        new = author not in self.present
+        self.present[author] = endpoint
+        return new and author in self.ranges
+
+    def went(self, endpoint: str) -> bool:
+        """An endpoint has ended. Returns whether there are other carets for that."""
+        before = self.carets
+        self.present = {author: by for author, by in self.present.items() if by != endpoint}
+        return self.carets != before
+
+    def unchanged(self) -> Changed:
+        """A step that changes nothing but the carets."""
+        self.seq += 1
+        ops = [{"op": "copy", "n": len(self.cache.lines)}]
+        update = {"ops": ops, "pristine": self.cache.pristine}
+        update["annotations"] = self.cache.annotations
+        return Changed(self.run, self.seq, update, self.carets)
 
     def rebase(self, text: str, end: int | None = None) -> None:
         """Give the journal a new base, with the text that the core has after the edits up to

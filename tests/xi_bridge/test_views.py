@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -52,6 +52,22 @@ def core() -> int:
     """The pid of the host's core."""
     (core,) = [one for one in psutil.Process().children() if "core" in one.cmdline()[-1]]
     return int(core.pid)
+
+
+Running = tuple[AsyncExitStack, asyncio.Task[None]]
+
+
+async def start(attach: AioAttach, folder: Path) -> Running:
+    stack = AsyncExitStack()
+    ep = await stack.enter_async_context(attach("xi"))
+    return stack, asyncio.create_task(Host(ep, folder / "state").run())
+
+
+async def stop(host: Running) -> None:
+    stack, task = host
+    task.cancel()
+    await asyncio.wait([task])
+    await stack.aclose()
 
 
 async def alike(ann: FrontEnd, bob: FrontEnd, text: str) -> None:
@@ -164,6 +180,33 @@ def test_each_view_has_its_own_text_also_after_the_core_s_death(both: Both) -> N
                 carol.type("d")
                 await alike(ann, bob, "abone\ntwo\nthree\n")
                 await carol.until(lambda: carol.text == "cd", TIMEOUT)
+
+
+def test_a_caret_goes_with_its_front_end_and_is_not_back_with_another_host(
+    bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("one\n")
+
+    @run_async
+    async def main() -> None:
+        async with aio_attach("ann") as one, aio_attach("bob") as other:
+            host = await start(aio_attach, tmp_path)
+            view = await open_view(one, str(file))
+            async with FrontEnd(one, view) as ann:
+                async with FrontEnd(other, view) as bob:
+                    bob.type("b")
+                    ann.type("a")
+                    await bob.flush()
+                    await ann.until(lambda: {ann.author, bob.author} <= {*ann.carets}, TIMEOUT)
+                await other.close()
+                await ann.until(lambda: [*ann.carets] == [ann.author], TIMEOUT)
+                run = ann.run
+                await stop(host)
+                host = await start(aio_attach, tmp_path)
+                await ann.until(lambda: ann.run != run, TIMEOUT)
+                await ann.until(lambda: [*ann.carets] == [ann.author], TIMEOUT)
+            await stop(host)
 
 
 @pytest.mark.slow
