@@ -16,7 +16,7 @@ from shmbus_console.output import flush, note, print_json
 from shmbus_console.run import Failure, usual_end
 
 from shmbus import BusError, Endpoint
-from shmbus.errors import BusDown, NoRoute
+from shmbus.errors import BusDown, NoRoute, RemoteError
 from shmbus.supervisor import Control, Line, ProcessStatus
 from shmbus_command.arguments import near
 from shmbus_command.attaching import attach_now
@@ -27,6 +27,7 @@ from .status import summary
 OUTPUT = "supervisor.output"
 """What the types of events begin with that have a line each."""
 
+_SETTLED = 0.5  # seconds for which a process has to run that attaches nothing
 _PAUSE = 0.02  # seconds between two looks at a process that is to start
 
 
@@ -76,7 +77,8 @@ def _complete_process(
 @seconds_option("--timeout", "30s", help="For which each is waited for until it runs again.")
 @json_option
 def restart(names: tuple[str, ...], bus: str | None, timeout: float, as_json: bool) -> None:
-    """Stop each process NAME that shmbus up runs, and start it again, with all of its group."""
+    """Stop each process NAME that shmbus up runs, and start it again, with all of its group. Where
+    one ends at once, otherwise than with 0, this fails."""
     with controlled(bus) as (_, control):
         for name in names:
             before = _status_of(control, name)
@@ -98,14 +100,20 @@ def _status_of(control: Control, name: str) -> ProcessStatus:
 
 
 def _await_restart(control: Control, before: ProcessStatus, end: float) -> ProcessStatus:
+    """Until it has attached, or has run for a moment, or had little to do."""
     while True:
         now = _status_of(control, before.name)
         if now.state == "running" and now.pid != before.pid:
-            return now
-        if now.state in ("ended", "asleep") and now.since > before.since:  # it had little to do
-            return now
+            if now.attached or time.time() - now.since >= _SETTLED:
+                return now
+        elif now.state in ("ended", "asleep") and now.since > before.since:
+            if now.code in (0, None) and not now.signal:
+                return now
+            raise _failure(now, f"was started, and {now.ended}")
+        elif now.state == "restarting":
+            raise _failure(now, f"was started, and is to be once more: {now.reason}")
         if now.state == "failed":
-            raise Failure(f"{now.name} has failed: {now.reason}", process=now.name)
+            raise _failure(now, f"has failed: {now.reason}")
         if time.monotonic() >= end:
             raise Failure(
                 f"{now.name} does not run yet: it is {now.state}. Wait longer: --timeout",
@@ -116,6 +124,10 @@ def _await_restart(control: Control, before: ProcessStatus, end: float) -> Proce
         time.sleep(_PAUSE)
 
 
+def _failure(now: ProcessStatus, what: str) -> Failure:
+    return Failure(f"{now.name} {what}", process=now.name, state=now.state)
+
+
 @click.command(short_help="Have shmbus up read its file again.")
 @bus_option
 @json_option
@@ -124,7 +136,11 @@ def reload(bus: str | None, as_json: bool) -> None:
     stopped, changed ones restarted. Where the file cannot be used, all stays as it is, and this
     fails."""
     with controlled(bus) as (_, control):
-        control.reload()
+        try:
+            control.reload()
+        except RemoteError as problem:
+            told = f"all stays as it was: {problem.message}"
+            raise Failure(told, error=problem.error) from None
         found = control.status()
         if as_json:
             print_json(found)

@@ -53,9 +53,11 @@ class Unfit(ValueError):
 
 def read(path: Path) -> File:
     """Read it. What it calls by a relative path is in its own directory, in which its processes run
-    as well. Raises `Unfit` and ``OSError``."""
+    as well. Raises `Unfit`."""
     try:
         tables = tomllib.loads(path.read_bytes().decode())
+    except OSError as problem:
+        raise Unfit(f"{path}: {problem.strerror}") from None
     except ValueError as problem:  # neither UTF-8 nor TOML
         raise Unfit(f"{path}: {problem}") from None
     try:

@@ -150,7 +150,7 @@ def _next(came: queue.SimpleQueue[int], seconds: float) -> int | None:
 def _reload(supervisor: Supervisor) -> None:
     try:
         supervisor.reload()
-    except (Unfit, OSError, BusError) as problem:
+    except (Unfit, BusError) as problem:
         log.info("all stays as it was: %s", problem)
 
 

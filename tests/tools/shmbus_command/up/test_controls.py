@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 from shmbus_command.up.controls import LinesOnce
@@ -81,6 +82,19 @@ def test_a_process_that_has_failed_fails_the_status_and_its_restart_with_the_rea
         assert ran.out.startswith("once ")
 
 
+@pytest.mark.parametrize("policy", ["always", "never"])
+def test_a_restart_fails_where_the_process_ends_at_once(
+    bus: shmbus.Bus, shmbus_command: Command, policy: Literal["always", "never"]
+) -> None:
+    dies = Process(name="dies", command=("sh", "-c", "exit 3"), restart=policy)
+    with shmbus.supervise([dies], bus=bus, output=lambda line: None) as supervisor:
+        eventually(lambda: supervisor.status()[0].code == 3)
+        ran = shmbus_command("restart", "dies", "--bus", bus.name)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("shmbus: dies was started, and ")
+    assert "exited with code 3" in ran.err
+
+
 def test_a_process_that_cannot_be_started_has_failed_also_if_it_is_to_run_once(
     bus: shmbus.Bus,
 ) -> None:
@@ -122,7 +136,11 @@ def test_what_cannot_be_loaded_fails_and_changes_nothing(
     files += [sleeper("web"), sleeper("web")]
     ran = shmbus_command("reload", "--bus", bus.name)
     assert ran.code == 1
+    assert ran.err.startswith("shmbus: all stays as it was: process 'web' cannot be supervised: ")
     assert "another has the same name" in ran.err
+    assert "raised" not in ran.err
+    ran = shmbus_command("reload", "--json", "--bus", bus.name)
+    assert "Traceback" not in ran.out
     assert {one.name: one.pid for one in supervisor.status()} == before
 
 

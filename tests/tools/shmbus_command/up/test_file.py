@@ -143,6 +143,11 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_file_that_has_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Unfit, match=r"symphony\.toml: No such file"):
+        read(tmp_path / "symphony.toml")
+
+
 def test_every_setting_of_a_bus_can_be_written(tmp_path: Path) -> None:
     values: dict[str, Any] = {option.setting: option.default or 256 for option in OPTIONS}
     values |= {"backlog_bytes": 65536, "mailbox_bytes": 65536}
