@@ -10,7 +10,7 @@ from shmbus.errors import EndpointDied, RequestTimeout
 from shmbus.supervisor import Line
 
 from . import found
-from .host import Host
+from .host import MOST, Host
 from .installed import make_known
 
 PATIENCE = 30.0
@@ -50,7 +50,8 @@ def show(host: Host) -> None:
 
     came = host.ask("lies", "attempts", timeout=PATIENCE)
     print("lies: all was refused:", set(came.values()) <= {"Forbidden", "NameTaken"})
-    print("floods: of what it says the host has the newest:", FLOOD in host.said)
+    print("floods: of what it says the host has the newest:", FLOOD in host.said["floods"])
+    print("varies: of its many types the host keeps a few:", len(host.said["varies"]) <= MOST)
     print("words: it counts", host.ask("words", "count", timeout=PATIENCE))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import EntryPoint
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from .found import processes
 STARTING = Retry(attempts=1000, on=(NoRoute,), backoff=0.05)
 """Asks again while nobody handles it; until the timeout of the request."""
 
+MOST = 64
+"""Types of which the newest message of an extension is kept; of more, those heard last."""
+
 
 class Host:
     """Serves the bus and keeps the extensions running. A context manager."""
@@ -27,21 +31,26 @@ class Host:
         output: Callable[[Line], object] = print,
     ) -> None:
         self.text = ""
-        self.said: dict[str, Any] = {}
-        """The newest that each extension has published of itself, by type."""
+        planned = processes(extensions)
+        self.said: dict[str, dict[str, Any]] = {process.name: {} for process in planned}
+        """What each extension has published of itself: the newest of each type, of `MOST` types."""
         with ExitStack() as made:
-            self.supervisor = made.enter_context(
-                shmbus.supervise(processes(extensions), bus=bus, output=output)
-            )
+            self.supervisor = made.enter_context(shmbus.supervise(planned, bus=bus, output=output))
             self.endpoint = made.enter_context(self.supervisor.bus.attach("host"))
             self.endpoint.handle("buffer.read", lambda message: self.text)
-            # Of each type the newest: whoever publishes faster than this is read, loses its own.
-            self.endpoint.subscribe("extension.>", self._hear, overflow="latest")
+            # Of each type the newest, in a mailbox for each extension: whoever publishes faster
+            # than this is read, or of more types than the mailbox holds, loses its own.
+            for name in self.said:
+                hear = partial(self._hear, self.said[name])
+                self.endpoint.subscribe(f"extension.{name}.>", hear, overflow="latest")
             self.endpoint.start(threads=2)
             self._made = made.pop_all()
 
-    def _hear(self, message: Message) -> None:
-        self.said[message.type] = message.payload
+    def _hear(self, said: dict[str, Any], message: Message) -> None:
+        said.pop(message.type, None)
+        if len(said) == MOST:
+            del said[next(iter(said))]
+        said[message.type] = message.payload
 
     def edit(self, text: str) -> None:
         """Have another text, and tell the extensions."""

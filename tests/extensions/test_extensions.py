@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from extensions import found
-from extensions.host import Host
+from extensions.host import MOST, Host
 from extensions.installed import make_known
 
 from shmbus.errors import EndpointDied, RequestTimeout
@@ -55,12 +55,12 @@ def status(host: Host, name: str) -> ProcessStatus:
 
 def tells(host: Host, count: int) -> bool:
     """Whether the host has heard of so many words."""
-    return bool(host.said.get("extension.words.counted") == count)
+    return bool(host.said["words"].get("extension.words.counted") == count)
 
 
 def test_extensions_are_found_without_running_their_code() -> None:
     names = [process.name for process in found.processes(found.installed())]
-    assert names == ["broken", "crashes", "floods", "hangs", "lies", "words"]
+    assert names == ["broken", "crashes", "floods", "hangs", "lies", "varies", "words"]
     assert not [name for name in sys.modules if name.startswith("symphony_samples")]
 
 
@@ -95,12 +95,25 @@ def test_one_that_hangs_is_started_anew(words_and: Start) -> None:
 @pytest.mark.slow
 def test_one_that_floods_loses_its_own_messages_alone(words_and: Start) -> None:
     host = words_and("floods")
-    eventually(lambda: host.said.get("extension.floods.noise", [0])[0] > 1000)
+    eventually(lambda: host.said["floods"].get("extension.floods.noise", [0])[0] > 1000)
     for count in range(1, 50):
         host.edit("word " * count)
         assert host.ask("words", "count", timeout=60) == count
         eventually(partial(tells, host, count))
     host.supervisor.stop("floods")
+    host.edit("to be or not to be")
+
+
+@pytest.mark.slow
+def test_one_that_floods_with_ever_new_types_takes_no_message_of_another(words_and: Start) -> None:
+    host = words_and("varies")
+    eventually(lambda: len(host.said["varies"]) == MOST)
+    for count in range(1, 20):
+        host.edit("word " * count)
+        assert host.ask("words", "count", timeout=60) == count
+        eventually(partial(tells, host, count))
+    assert len(host.said["varies"]) == MOST
+    host.supervisor.stop("varies")
     host.edit("to be or not to be")
 
 
