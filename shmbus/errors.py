@@ -1172,5 +1172,6 @@ class Forbidden(BusError):
             what = f"{_at(self.index)}{who} may not {self.right} {self.type!r}{where}"
             granted = ", ".join(map(repr, self.granted)) or "nothing"
             reason = f"its grant has {granted} for that"
-        remedy = self.remedy or "Let the host grant it: serve(grants=...)"
+        places = "serve(grants=...), the grant of its Process, or grant in its [process.NAME]"
+        remedy = self.remedy or f"Let the host grant it: {places}"
         return f"{what}: {self.reason or reason}. {remedy}"

@@ -326,3 +326,9 @@ def test_a_long_account_is_cut_to_the_limit_and_keeps_its_end(
 def test_a_garbled_error_record_still_ends_the_request(code: int, payload: bytes) -> None:
     assert isinstance(failures.from_code(code, type="a.b", endpoint="e"), BusError)
     assert isinstance(failures.remote_error("a.b", "e", payload), BusError)
+
+
+def test_who_is_forbidden_learns_each_place_where_a_grant_is_given() -> None:
+    told = str(errors.Forbidden(endpoint="plug", right="publish", type="made.one"))
+    for place in ("serve(grants=...)", "grant of its Process", "[process.NAME]"):
+        assert place in told
