@@ -423,9 +423,9 @@ def test_a_core_that_is_slow_is_left_to_work_and_gets_no_more_than_it_can_do(
             async with FrontEnd(on.ep, view) as ann:
                 for _ in range(150):  # longer than its patience, but each is short
                     ann.press("insert", {"chars": "slow"})
-                await ann.flush()
-                await kill_core(on)
                 await ann.until(lambda: ann.text == "s" * 150, TIMEOUT)
+                await kill_core(on)
+                await ann.until(lambda: ann.fetched > 1 and ann.text == "s" * 150, TIMEOUT)
                 assert [type for type, _ in on.heard].count("xi.core.down") == 1
 
 
