@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -11,6 +12,7 @@ import click
 from shmbus_console.output import note, write_past
 from shmbus_console.text import one_line
 
+from shmbus.streams import OUTPUT
 from shmbus.supervisor import Line
 
 from .file import Output
@@ -19,31 +21,45 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
 
 
 class ToTerminal:
-    """Lines with the name of their process before them, each name in a colour of its own. Where
-    nobody reads them any more they are dropped, and the processes go on."""
+    """Lines with the name of their process before them, each name in a colour of its own. Raises
+    ``OSError`` where nobody reads them any more."""
 
     def __init__(self, names: list[str], stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._width = max(map(len, names), default=0)
         self._colours: dict[str, str] = {}
-        self._coloured, self._read = self._stream.isatty(), True
+        self._coloured = self._stream.isatty()
         for name in names:
             self._colour(name)
 
     def __call__(self, line: Line) -> None:
-        if not self._read:
-            return
         self._width = max(self._width, len(line.name))
         before = f"{line.name:<{self._width}} |"
         if self._coloured:
             before = click.style(before, fg=self._colour(line.name))
         try:
             write_past(self._stream, f"{before} {one_line(line.text.expandtabs())}\n")
-        except (OSError, ValueError):  # closed, or its reader has gone
-            self._read = False
+        except OSError as problem:
+            problem.filename = OUTPUT
+            raise
 
     def _colour(self, name: str) -> str:
         return self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+class WhileRead:
+    """Gives lines on until nobody reads them any more; then they are dropped, and the processes go
+    on."""
+
+    def __init__(self, to: Callable[[Line], object]) -> None:
+        self._to, self._read = to, True
+
+    def __call__(self, line: Line) -> None:
+        if self._read:
+            try:
+                self._to(line)
+            except (OSError, ValueError):  # its reader has gone, or it is closed
+                self._read = False
 
 
 class ToFiles:

@@ -21,7 +21,7 @@ from shmbus.errors import SupervisorClosed
 from .file import File, Unfit, read
 from .notify import Notifier
 from .orphans import Orphans, adopt
-from .printed import ToFiles, ToTerminal
+from .printed import ToFiles, ToTerminal, WhileRead
 from .signals import HangUp, queued
 from .status import has_failed, summary
 
@@ -42,7 +42,7 @@ def run(path: Path, file: File) -> bool:
     notifier = Notifier(os.environ)
     adopt()
     printed = (
-        ToTerminal([process.name for process in file.processes])
+        WhileRead(ToTerminal([process.name for process in file.processes]))
         if file.output is None
         else ToFiles(file.output)
     )

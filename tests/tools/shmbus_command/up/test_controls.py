@@ -171,6 +171,19 @@ def test_logs_that_are_followed_have_each_line_once(
     assert process.returncode == 0
 
 
+@pytest.mark.slow
+def test_logs_that_are_followed_end_with_their_reader(
+    bus: shmbus.Bus, supervisor: shmbus.Supervisor, start: Start
+) -> None:
+    eventually(lambda: supervisor.logs("web"))
+    with start("logs", "--follow", "web", "--bus", bus.name) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "web | ready\n"
+        process.stdout.close()
+        supervisor.restart("web")
+        assert process.wait(60) == 141
+
+
 @pytest.mark.parametrize("arguments", [["up", "--status"], ["restart", "a"], ["reload"], ["logs"]])
 def test_a_bus_without_a_supervisor_is_told_with_the_remedy(
     bus: shmbus.Bus, shmbus_command: Command, arguments: list[str]

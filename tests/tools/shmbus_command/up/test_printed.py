@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from shmbus_command.up.file import Output
-from shmbus_command.up.printed import ToFiles, ToTerminal
+from shmbus_command.up.printed import ToFiles, ToTerminal, WhileRead
 
 from shmbus.supervisor import Line
 
@@ -57,7 +57,7 @@ def test_a_line_does_nothing_to_the_terminal(tmp_path: Path) -> None:
 
 def test_where_nobody_reads_them_lines_are_dropped(tmp_path: Path) -> None:
     stream = Screen(tmp_path / "screen")
-    printed = ToTerminal(["web"], stream)
+    printed = WhileRead(ToTerminal(["web"], stream))
     stream.close()
     printed(said("web", "listens"))
 
