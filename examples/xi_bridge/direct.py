@@ -50,7 +50,11 @@ class Direct:
         self._core = await CoreProcess.start(self._command, self)
         self._core.notify("client_started", {})
         file = {} if self.path is None else {"file_path": self.path}
-        self.view = await self._core.request("new_view", file, PATIENCE)
+        try:
+            self.view = await self._core.request("new_view", file, PATIENCE)
+        except BaseException:
+            await self._core.close()
+            raise
         self.press("scroll", [0, ALL])
         await self.flush()
         return self

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("textual")
 
+import psutil
 from textual.pilot import Pilot
 from textual.widgets import Static
 from xi_bridge import front_end
@@ -319,6 +320,7 @@ def test_what_cannot_be_opened_is_told_in_one_line(
         main()
     said = str(caught.value.code)
     assert told in said.lower(), what
+    assert psutil.Process().children() == []
     assert "\n" not in said
 
 
