@@ -13,11 +13,12 @@ from typing import Any, Self
 
 from .core import COMMAND
 from .core_process import CoreProcess
-from .errors import CoreDown
+from .errors import CoreDown, FileChanged
 from .journal import InnerEdit
 from .lines import LineCache
 from .positions import Position
 from .rpc import Malformed, RpcError
+from .stamp import changed, stamp
 
 PATIENCE = 5.0
 """Seconds in which the core is to answer."""
@@ -49,6 +50,7 @@ class Direct:
     async def __aenter__(self) -> Self:
         self._core = await CoreProcess.start(self._command, self)
         self._core.notify("client_started", {})
+        self._stamp = None if self.path is None else stamp(self.path)
         file = {} if self.path is None else {"file_path": self.path}
         try:
             self.view = await self._core.request("new_view", file, PATIENCE)
@@ -104,11 +106,17 @@ class Direct:
         """Do an edit that has an answer, such as `copy`."""
         return await self._core.request("edit", self._edit(method, params), PATIENCE)
 
-    async def save(self, path: str | None = None) -> None:
-        """Raises `OSError` where it could not be saved, with what the core said."""
+    async def save(self, path: str | None = None, *, overwrite: bool = False) -> None:
+        """Raises `OSError` where it could not be saved, with what the core said, and `FileChanged`
+        where another program has changed it since, unless it is to be overwritten."""
+        own = self.path if path in (None, self.path) else None
+        if own is not None and not overwrite and changed(own, self._stamp):
+            raise FileChanged(own)
         self.alerts.clear()
         self._core.notify("save", {"view_id": self.view, "file_path": path or self.path})
         await self.flush()
+        if own is not None:
+            self._stamp = stamp(own)
         if self.alerts:
             raise OSError(self.alerts[0])
 

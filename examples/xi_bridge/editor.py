@@ -26,7 +26,7 @@ from textual.widgets import Static
 import shmbus.aio
 from shmbus import BusError, Message, RemoteError
 from xi_bridge.direct import Direct
-from xi_bridge.errors import CoreDown, CoreRefused, OutOfOrder
+from xi_bridge.errors import FILE_CHANGED, CoreDown, CoreRefused, FileChanged, OutOfOrder
 from xi_bridge.front_end import NO_ANSWER, FrontEnd, open_view
 from xi_bridge.journal import InnerEdit
 from xi_bridge.sheet import Front, Sheet
@@ -40,6 +40,8 @@ MARKS = {
 """How an edit is shown that was not accepted yet."""
 ANSWER = 5.0
 """Seconds in which what is done at once is to be answered; no key does anything meanwhile."""
+CONFIRM = 10.0
+"""Seconds in which another Ctrl-S overwrites a file that another program has changed."""
 SOON = 0.5
 """Seconds after which what was typed should have been accepted."""
 
@@ -71,6 +73,8 @@ class Editor(App[None]):
         self.waits = False
         """What was typed is not accepted yet, for longer than it should take."""
         self._name = name
+        self._asked = -CONFIRM
+        """When it was asked whether to overwrite the file."""
 
     def compose(self) -> ComposeResult:
         yield Sheet(self.front)
@@ -146,7 +150,21 @@ class Editor(App[None]):
         await self._attempt(self.front.click(clicked.line, clicked.column))
 
     async def action_save(self) -> None:
-        await self._attempt(self.front.save())
+        await self._attempt(self._save())
+
+    async def _save(self) -> None:
+        """Where another program has changed the file, the next Ctrl-S overwrites it, if it comes
+        soon."""
+        now = asyncio.get_running_loop().time()
+        overwrite, self._asked = now < self._asked + CONFIRM, -CONFIRM
+        try:
+            await self.front.save(overwrite=overwrite)
+        except (RemoteError, FileChanged) as error:
+            if isinstance(error, RemoteError) and error.error != FILE_CHANGED:
+                raise
+            self._asked = now
+            told = f"{brief(error)}. Ctrl-S again overwrites it"
+            self.notify(told, severity="warning", timeout=CONFIRM, markup=False)
 
     async def action_copy(self) -> None:
         self.copy_to_clipboard(await self._attempt(self.front.do("copy")) or self.clipboard)

@@ -4,6 +4,7 @@ whose `error` is the name of one of these classes and whose `message` is its tex
 from __future__ import annotations
 
 CORE_DOWN = f"{__name__}.CoreDown"
+FILE_CHANGED = f"{__name__}.FileChanged"
 
 
 class CoreDown(Exception):
@@ -27,6 +28,14 @@ class CoreRefused(Exception):
 class NotSaved(Exception):
     """The file does not have what the view has, though the core was told to save. XI's protocol has
     no errors for that, so the host has looked."""
+
+
+class FileChanged(NotSaved):
+    """Another program has written the file since it was read or saved here, so it was left alone.
+    Save with `overwrite`, or to another file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} was not saved: another program has changed it since")
 
 
 class NoSuchView(Exception):

@@ -128,10 +128,14 @@ class FrontEnd(Follower):
             return "core down" if error.error == CORE_DOWN else "view closed"
         return "core up"
 
-    async def save(self, path: str | None = None, *, timeout: float = 30.0) -> None:
-        """Save the view. Raises `RemoteError` where the file has something else then."""
+    async def save(
+        self, path: str | None = None, *, overwrite: bool = False, timeout: float = 30.0
+    ) -> None:
+        """Save the view. Raises `RemoteError` where the file has something else then, and where
+        another program has changed it since, unless it is to be overwritten."""
         await self.flush()
-        params = {"view_id": self.view} | ({} if path is None else {"file_path": path})
+        params: dict[str, Any] = {"view_id": self.view, "overwrite": overwrite}
+        params |= {} if path is None else {"file_path": path}
         await self.ep.request("xi.save", params, timeout=timeout)
 
     async def _send_typed(self) -> None:

@@ -25,7 +25,7 @@ from shmbus import BusError, Message
 
 from .core_process import CoreProcess
 from .editing import Editing, send
-from .errors import CoreDown, CoreRefused, NoSuchView, NotSaved
+from .errors import CoreDown, CoreRefused, FileChanged, NoSuchView, NotSaved
 from .journal import Base, InnerEdit, Journal
 from .keeper import Keeper
 from .lines import CachedLine, OutOfStep
@@ -34,6 +34,7 @@ from .methods import ANSWERED, KEPT, PASSED
 from .outbox import Outbox
 from .restoring import Restoring
 from .rpc import Malformed, RpcError
+from .stamp import changed, stamp
 from .view import View
 
 STAND_IN = [sys.executable, str(Path(__file__).with_name("core"))]
@@ -234,7 +235,8 @@ class Host:
                     return view.id
             core = await self.keeper.running()
             id = f"view-{secrets.token_hex(4)}"  # who still has a closed one hits no other
-            journal = Journal.create(self.state / id / "journal", Base(file, "", opened=False))
+            base = Base(file, "", stamp=None if file is None else stamp(file), opened=False)
+            journal = Journal.create(self.state / id / "journal", base)
             view = View(id, self.id, journal)
             try:
                 await self._restoring.open(core, view, file)
@@ -269,18 +271,34 @@ class Host:
             path = message.payload.get("file_path") or view.journal.base.file
             if path is None:
                 raise NotSaved(f"{view.id} has no file yet: say file_path")
+            own = str(Path(path).resolve()) == view.journal.base.file
+            if own and not message.payload.get("overwrite"):
+                await self._look_at_file(core, view, path)
             self._alerts.clear()
             core.notify("save", {"view_id": view.core_id, "file_path": path})
             confirming = {"view_id": view.core_id}
             text = await core.request("debug_get_contents", confirming, self.patience)
+            if own:
+                view.journal.base.stamp = stamp(path)
             try:
-                saved = Path(path).read_bytes().decode().replace("\r\n", "\n")
+                saved = _read(path)
             except (OSError, UnicodeDecodeError) as error:
                 raise NotSaved(f"{view.id} was not saved to {path}: {error}") from None
             if saved not in (text, text + "\n"):  # a core may end files with a line feed
                 said = "; ".join(self._alerts) or core.stderr or "the core said nothing"
                 raise NotSaved(f"{path} does not have what {view.id} has: {said}")
             view.saved(str(Path(path).resolve()), text)
+
+    async def _look_at_file(self, core: CoreProcess, view: View, path: str) -> None:
+        """Raises `FileChanged`, but not where it has the same text, as after the death of a host
+        that was saving it."""
+        if changed(path, view.journal.base.stamp):
+            target = {"view_id": view.core_id}
+            text = await core.request("debug_get_contents", target, self.patience)
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if _read(path) in (text, text + "\n"):
+                    return
+            raise FileChanged(path)
 
     async def _pass(self, message: Message[Any]) -> Any:
         method, params = message.type.removeprefix("xi."), message.payload
@@ -342,3 +360,7 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _read(path: str) -> str:
+    return Path(path).read_bytes().decode().replace("\r\n", "\n")

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from .positions import Range
+from .stamp import Stamp
 
 
 class InnerEdit(msgspec.Struct):
@@ -50,6 +51,8 @@ class Base(msgspec.Struct):
     """The last number of each front-end."""
     results: dict[str, Any] = {}
     """What that edit brought, where it was a `cut`: there may be no other copy."""
+    stamp: Stamp | None = None
+    """Of the file, as it was read or saved last."""
     opened: bool = True
     """False: the core has not said yet what the text is, and nobody has the view."""
 

@@ -16,6 +16,7 @@ from .journal import Base, Entry, InnerEdit, Journal
 from .lines import LineCache
 from .messages import Changed, Edit
 from .positions import Position, Range, Splice
+from .stamp import stamp
 
 REMEMBERED = 1000
 """Steps back from which a place that a front-end names can be found again."""
@@ -148,6 +149,7 @@ class View:
             author=self.author,
             ranges=dict(self.ranges),
             done=dict(self.done),
+            stamp=self.journal.base.stamp,
             results=dict(self.results),
         )
         if end is None:
@@ -156,7 +158,7 @@ class View:
 
     def saved(self, file: str, text: str) -> None:
         """The file has the text that the core has."""
-        self.journal.base.file = file
+        self.journal.base.file, self.journal.base.stamp = file, stamp(file)
         self.unsaved, self.cache.pristine = False, True
         self.rebase(text)
 

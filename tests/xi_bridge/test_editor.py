@@ -299,6 +299,41 @@ def test_a_refused_save_is_told_in_one_line_and_the_keys_are_on_the_screen(
                     assert "raise" not in told
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_file_that_another_program_has_changed_is_overwritten_only_when_asked_again(
+    alone: bool, bus: shmbus.Bus, aio_attach: AioAttach, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("one\n")
+
+    async def use(front: FrontEnd | Direct) -> None:
+        editor = Editor(front, "file")
+        async with editor.run_test(size=(80, 8), notifications=True) as pilot:
+            await pilot.press("a", "ctrl+s")
+            await until(pilot, lambda: file.read_text() == "aone\n")
+            file.write_text("of another\n")
+            await pilot.press("b", "ctrl+s")
+            await until(pilot, lambda: len(editor._notifications) > 0)
+            (told,) = [one.message for one in editor._notifications]
+            assert "another program has changed it" in told
+            assert file.read_text() == "of another\n"
+            assert "modified" in status(editor)
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: file.read_text() == "abone\n")
+            await pilot.press("c", "ctrl+s")
+            await until(pilot, lambda: file.read_text() == "abcone\n")
+
+    @run_async
+    async def main() -> None:
+        if alone:
+            async with Direct(str(file)) as direct:
+                await use(direct)
+            return
+        async with aio_attach("ann") as ann, hosted(aio_attach, tmp_path):
+            async with FrontEnd(ann, await open_view(ann, str(file))) as front:
+                await use(front)
+
+
 @pytest.mark.parametrize(
     ("what", "arguments", "told"),
     [
@@ -320,7 +355,8 @@ def test_what_cannot_be_opened_is_told_in_one_line(
         main()
     said = str(caught.value.code)
     assert told in said.lower(), what
-    assert psutil.Process().children() == []
+    left = [" ".join(one.cmdline()) for one in psutil.Process().children()]
+    assert not [command for command in left if "xi_bridge" in command]
     assert "\n" not in said
 
 
