@@ -37,9 +37,13 @@ async def count_words(ep: shmbus.aio.Endpoint, view: str) -> None:
 
 
 async def main(bus: str, file: str) -> None:
-    with contextlib.suppress(shmbus.errors.Disconnected):
+    try:
         async with shmbus.aio.attach(bus, name="word-count", reconnect="always") as ep:
             await count_words(ep, await open_view(ep, file))
+    except shmbus.RemoteError as why:  # its file cannot be opened, or its view was closed
+        sys.exit(f"word_count: {why.message}")
+    except shmbus.errors.Disconnected:
+        pass
 
 
 if __name__ == "__main__":

@@ -385,10 +385,10 @@ def test_a_message_that_makes_no_sense_is_told_and_those_behind_it_are_taken(
                 told = [await on.hear("xi.core.malformed") for _ in range(3)]
                 assert "TypeError" in told[0]["reason"]
                 assert "scroll_to" in told[0]["line"]
+                await ann.until(lambda: ann.text == "x", TIMEOUT)
                 (on.state / "odd").write_text("odd")
                 with pytest.raises(shmbus.RemoteError, match=r"'odd'. is the name of no view"):
                     await open_view(on.ep, str(on.state / "odd"))
-                await ann.until(lambda: ann.text == "x", TIMEOUT)
                 assert "xi.core.down" not in [type for type, _ in on.heard]
 
 
