@@ -7,13 +7,17 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary, WeakMethod
 
 from shmbus.endpoint.termination import untouched
 
 Drain = Callable[[], Coroutine[Any, Any, None]]
 
-_running: dict[asyncio.AbstractEventLoop, list[Drain]] = {}
-"""Of the endpoints inside `run`, by their loop, which the main thread runs."""
+_running: WeakKeyDictionary[asyncio.AbstractEventLoop, list[WeakMethod[Drain]]] = (
+    WeakKeyDictionary()
+)
+"""Of the endpoints inside `run`, by their loop, which the main thread runs. It keeps neither: a
+loop that is closed under them is forgotten with them."""
 
 _drains: set[asyncio.Task[None]] = set()
 """Those that have begun, so that nothing collects them."""
@@ -21,21 +25,21 @@ _drains: set[asyncio.Task[None]] = set()
 
 @contextmanager
 def drained(drain: Drain) -> Iterator[None]:
-    """A block in which SIGTERM has `drain` awaited in a task of its own; a second one ends the
-    process. Only in the main thread, where the program does nothing else about SIGTERM, and its
-    event loop takes signals."""
+    """A block in which SIGTERM has `drain`, a method, awaited in a task of its own; a second one
+    ends the process. Only in the main thread, where the program does nothing else about SIGTERM,
+    and its event loop takes signals."""
     loop = asyncio.get_running_loop()
     if not _attend(loop):
         yield
         return
-    drains = _running.setdefault(loop, [])
-    drains.append(drain)
+    drains, mine = _running.setdefault(loop, []), WeakMethod(drain)
+    drains.append(mine)
     try:
         yield
     finally:
-        drains.remove(drain)
+        drains.remove(mine)
         if not drains:
-            del _running[loop]
+            _running.pop(loop, None)
             loop.remove_signal_handler(signal.SIGTERM)
 
 
@@ -54,7 +58,9 @@ def _attend(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _terminate(loop: asyncio.AbstractEventLoop) -> None:
     loop.remove_signal_handler(signal.SIGTERM)
-    for drain in _running.get(loop, ()):
+    for endpoints_own in _running.get(loop, ()):
+        if (drain := endpoints_own()) is None:
+            continue
         task = loop.create_task(drain())
         _drains.add(task)
         task.add_done_callback(_drains.discard)

@@ -49,13 +49,10 @@ class Child:
     """One run of a process. Its output can be read at `output`, which whoever reads closes; -1
     where it is not to be had."""
 
-    def __init__(
-        self, pid: int, start: int, output: int, started: subprocess.Popen[bytes] | None
-    ) -> None:
-        self.pid, self.output = pid, output
+    def __init__(self, pid: int, start: int, output: int, *, adopted: bool) -> None:
+        self.pid, self.output, self.adopted = pid, output, adopted
         self.began = monotonic()
-        self.adopted = started is None
-        self._start, self._started = start, started
+        self._start = start
         try:
             self.pidfd = os.pidfd_open(pid)
         except OSError:  # this system has none, or it has ended: `ended` looks
@@ -100,8 +97,9 @@ class Child:
         for _ in range(_SWEEPS):
             if not (left := signal_members(self.pid, signal.SIGKILL)):
                 break
-        if self._started is not None:
-            self._started.wait()
+        if not self.adopted:
+            with suppress(ChildProcessError):  # the host has SIGCHLD ignored, or has waited for it
+                os.waitpid(self.pid, 0)
         self.output = -1  # whoever reads it closes it
         self.let_go()
         return not left
@@ -135,6 +133,7 @@ def spawn(process: Process, bus: str) -> Child:
                 env=_environment(process, bus, os.fstat(output).st_ino),
                 start_new_session=True,
             )
+        started.returncode = 0  # it is told nothing more: whoever has the Child waits for it
         name_child(started.pid)
     except BaseException:
         os.close(output)
@@ -142,7 +141,7 @@ def spawn(process: Process, bus: str) -> Child:
     finally:
         os.close(write)
     os.set_blocking(output, False)
-    return Child(started.pid, processes.start_time(started.pid), output, started)
+    return Child(started.pid, processes.start_time(started.pid), output, adopted=False)
 
 
 @contextmanager
@@ -158,7 +157,7 @@ def _blocking_none() -> Iterator[None]:
 
 def adopt(found: Marked) -> Child | None:
     """One that a supervisor before this one has started. None: it has ended meanwhile."""
-    child = Child(found.pid, found.start, _pipe_of(found), None)
+    child = Child(found.pid, found.start, _pipe_of(found), adopted=True)
     if processes.process_alive(found.pid, found.start):  # after its pidfd was opened
         return child
     child.let_go()
@@ -167,7 +166,7 @@ def adopt(found: Marked) -> Child | None:
 
 def kill(found: Marked) -> None:
     """End one that nobody adopts, if it is still there."""
-    child = Child(found.pid, found.start, -1, None)
+    child = Child(found.pid, found.start, -1, adopted=True)
     if processes.process_alive(found.pid, found.start):
         child.send(signal.SIGKILL)
     child.let_go()
