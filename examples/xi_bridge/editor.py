@@ -68,6 +68,7 @@ class Editor(App[None]):
     def __init__(self, front: Front, name: str) -> None:
         super().__init__()
         self.front = front
+        self.sheet = Sheet(front)
         self.core = "core up"
         """How the core is; it is looked at again and again."""
         self.waits = False
@@ -77,26 +78,31 @@ class Editor(App[None]):
         """When it was asked whether to overwrite the file."""
 
     def compose(self) -> ComposeResult:
-        yield Sheet(self.front)
+        yield self.sheet
         yield Static(id="status", markup=False)
         yield Static(KEYS, markup=False)
 
     def on_mount(self) -> None:
         self.front.on_change = self.changed
         self.changed()
-        self.query_one(Sheet).focus()
+        self.sheet.focus()
         self.run_worker(self._watch())
         self.run_worker(self._look())
 
     def changed(self) -> None:
         """Show what the front-end has now."""
-        self.query_one(Sheet).changed()
-        self.query_one("#status", Static).update(self.status)
+        if self.sheet.is_attached:
+            self.sheet.changed()
+        self._show_status()
+
+    def _show_status(self) -> None:
+        for foot in self.query("#status").results(Static):  # it is gone while the editor ends
+            foot.update(self.status)
 
     @property
     def status(self) -> str:
         """The line at the foot: file, place, state of file and core, and who else is here."""
-        sheet = self.query_one(Sheet)
+        sheet = self.sheet
         caret = sheet.caret
         place = "" if caret is None else f"{caret.line + 1}:{caret.column + 1}"
         front = self.front
@@ -111,7 +117,7 @@ class Editor(App[None]):
 
     def tell_core(self, state: str) -> None:
         self.core = state
-        self.query_one("#status", Static).update(self.status)
+        self._show_status()
 
     async def _watch(self) -> None:
         """Tell what becomes of what was typed, of which each key alone hears nothing."""
@@ -124,7 +130,7 @@ class Editor(App[None]):
                 self.waits = True
             except FAILURES as error:
                 self.notify(brief(error), severity="error", markup=False)
-            self.query_one("#status", Static).update(self.status)
+            self._show_status()
             await asyncio.sleep(SOON)
 
     async def _look(self) -> None:
