@@ -144,8 +144,11 @@ class CoreProcess(asyncio.SubprocessProtocol):
         """Let it end by itself, at the end of its input; kill it after `patience` seconds."""
         self._stdin.close()
         timer = self._loop.call_later(patience, self.kill, "it did not end with its input")
-        await asyncio.shield(self.ended)
-        timer.cancel()
+        try:
+            await asyncio.shield(self.ended)
+        finally:
+            timer.cancel()
+            self._transport.close()  # ends it, where this was cancelled; closes what is open of it
 
     def _write(self, line: bytes) -> None:
         if not self._stdin.is_closing():
