@@ -25,9 +25,8 @@ class Grants:
         self.bus = bus
         self.processes = check_processes(processes)
         self.runs = Runs()
-        for one in reversed(
-            all_marked(bus)
-        ):  # the oldest of a name is what a supervisor has started
+        # The oldest of a name is what a supervisor has started, so it comes last, and stays.
+        for one in reversed(all_marked(bus)):
             if one.leads:
                 self.runs.began(one.mark.name, one.pid)
 
