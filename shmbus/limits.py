@@ -19,4 +19,5 @@ MAX_DEPTH = 65536  # messages, or types, that a mailbox may hold
 MAX_REQUESTS = 65535  # a request's index has 16 bits
 KEYED_GROUPS = 16  # groups with a key, at a time
 MEMBERS = 64  # of one of these, with those that have left it and are not done
+SHARES = 512  # blocks that a receiver may hold at a time, whatever its setting `loans`
 GRANTED = 128  # patterns of a grant, which are looked through for a type that is new

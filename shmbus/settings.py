@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from .errors import InvalidSetting
-from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE, URGENT_BYTES
+from .limits import HELD, MAX_REQUESTS, MAX_SLOTS, REQUEST_RESERVE, SHARES, URGENT_BYTES
 
 PAGE = 4096
 KIB = 1024
@@ -52,6 +52,7 @@ OF_BUS = {
     "max_deliveries": "max_deliveries",
     "history": "history",
     "retain_bytes": "retain_bytes",
+    "pool_total_bytes": "pool_total_bytes",
     "batch_per_pass": "batch_per_pass",
 }
 """Settings of which an endpoint has none of its own, and the words of the bus that have them."""
@@ -60,8 +61,8 @@ OF_BUS = {
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
-    ``in_bytes``, ``out_bytes``, ``reply_bytes``, ``max_requests`` and ``prefetch`` of a bus are the
-    defaults of its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the
+    ``in_bytes``, ``out_bytes``, ``reply_bytes``, ``max_requests``, ``prefetch``, ``pool_bytes`` and
+    ``loans`` of a bus are the defaults of its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the
     endpoint that is given them; ``spin`` and ``spin_us`` of a bus apply to its dispatcher. The rest
     applies to the bus: `attach` refuses what is neither the default nor the bus's own.
     """
@@ -136,6 +137,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     their type have replaced, then the oldest, counted (``Health.evicted``). Raise it where that
     counts up; lower it where /dev/shm is small."""
 
+    # What is too large for rings
+
+    pool_bytes: int | None = None
+    """Bytes of an endpoint's pool at the most: memory of /dev/shm for what it sends and what is too
+    large for rings. It is taken as it is needed and given back when it is idle. ``None``: 64 MiB of
+    a bus, and of an endpoint what its bus has. Raise it for payloads that are larger, and where
+    ``QueueFull`` names it."""
+    pool_total_bytes: int = 1024 * MIB
+    """Bytes of all pools of the bus together at the most. Lower it where /dev/shm is small."""
+    loans: int | None = None
+    """Large payloads of others that an endpoint may look at, at a time, without having copied them;
+    of what comes beyond that it gets copies, as of what is more than half of its sender's pool.
+    ``None``: 64 of a bus, and of an endpoint what its bus has; at most 512. Lower it where few
+    blocks are large and senders wait for them; raise it where many are kept for long."""
+
     # Speed
 
     batch_per_pass: int = 256
@@ -179,6 +195,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _between("hold_limit", self.hold_limit, 1, HELD, "messages")
         _between("history", self.history, 1, 65536, "values")
         _between("retain_bytes", self.retain_bytes, PAGE, 1 << 36, "bytes")
+        if self.pool_bytes is not None:
+            _between("pool_bytes", self.pool_bytes, PAGE, 1 << 40, "bytes")
+        _between("pool_total_bytes", self.pool_total_bytes, PAGE, 1 << 46, "bytes")
+        if self.loans is not None:
+            _between("loans", self.loans, 0, SHARES, "payloads")
         _between("max_deliveries", self.max_deliveries, 1, 255, "deliveries")
         if not isinstance(self.batch, BatchLimits | None):
             raise InvalidSetting(
@@ -208,6 +229,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.backlog_bytes or self.in_bytes
 
     @property
+    def pool_limit(self) -> int:
+        """Bytes of each pool of a bus at the most, with the default worked out."""
+        return 64 * MIB if self.pool_bytes is None else self.pool_bytes
+
+    @property
+    def loan_limit(self) -> int:
+        """``loans`` of a bus, with the default worked out."""
+        return 64 if self.loans is None else self.loans
+
+    @property
     def mailbox_limit(self) -> int:
         """Bytes of messages in each mailbox, with the default worked out."""
         return self.mailbox_bytes or self.in_bytes
@@ -228,6 +259,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "max_deliveries": self.max_deliveries,
             "history": self.history,
             "retain_bytes": self.retain_bytes,
+            "pool_bytes": self.pool_limit,
+            "pool_total_bytes": self.pool_total_bytes,
+            "loans": self.loan_limit,
             "batch_per_pass": self.batch_per_pass,
         }
 
@@ -251,15 +285,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def endpoint_bytes(self) -> int:
         """Bytes of /dev/shm that one endpoint takes, approximately: its rings and its tables."""
         # State on both sides, interests; an entry per request on both sides; a fan-out's targets.
-        tables = 9 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
+        tables = 10 * PAGE + 64 * self.request_limit + 32 * self.max_endpoints
         rings = self.in_bytes + self.out_bytes + 2 * self.reply_bytes + URGENT_BYTES
         return rings + _pages(tables)
 
     def bytes_for(self, endpoints: int) -> int:
         """Bytes of /dev/shm that a bus with so many endpoints reserves, approximately; each backlog
         takes `backlog_limit` more, from when it is first needed until it has been empty for a
-        second, each mailbox a little more than `mailbox_limit`, and what is kept `retain_bytes` at
-        most."""
+        second, each mailbox a little more than `mailbox_limit`, what is kept `retain_bytes` at
+        most, and all pools together `pool_total_bytes` at most."""
         bus = 4 * PAGE + 260 * self.max_endpoints
         return _pages(bus) + endpoints * self.endpoint_bytes
 
@@ -276,6 +310,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
         lines.append(f"each mailbox                      {_size(self.mailbox_limit)}")
+        lines.append(f"each pool, at most                {_size(self.pool_limit)}")
         lines.append(f"values that are kept, at most     {_size(self.retain_bytes)}")
         return "\n".join(lines)
 

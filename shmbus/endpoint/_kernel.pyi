@@ -74,6 +74,8 @@ def prepare_up(
     reply_bytes: int,
     requests: int,
     prefetch: int,
+    pool_limit: int,
+    loans: int,
 ) -> None: ...
 def append_interest(log: Mapping, entry: Entry) -> bool: ...
 

@@ -141,6 +141,14 @@ class _Time(NamedTuple):
         return monotonic_ns() >= self.deadline
 
 
+class _Limits(NamedTuple):
+    """Settings of an endpoint, by default those of its bus."""
+
+    prefetch: int
+    pool_bytes: int
+    loans: int
+
+
 def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) -> None:
     """Attach and append the endpoint to `seated`, or raise; the caller tries again where the bus
     was just being replaced."""
@@ -158,11 +166,15 @@ def _try(bus: str, wanted: _Wanted, time_left: _Time, seated: list[Endpoint]) ->
         reply_bytes=facts.reply_bytes,
         max_requests=facts.max_requests,
     )
-    prefetch = settings.prefetch or facts.prefetch
+    limits = _Limits(
+        settings.prefetch or facts.prefetch,
+        facts.pool_bytes if settings.pool_bytes is None else settings.pool_bytes,
+        facts.loans if settings.loans is None else settings.loans,
+    )
     stays = wanted.reconnect == "always"
     with exits.Undo() as undo:
         up = undo.make(
-            lambda: _make_up_segment(of, owner, name, settings, prefetch=prefetch, stays=stays),
+            lambda: _make_up_segment(of, owner, name, settings, limits, stays=stays),
             partial(unlink, of.up(owner)),
         )
         log = undo.make(
@@ -215,8 +227,8 @@ def _make_up_segment(
     owner: names.Owner,
     name: str,
     settings: Settings,
+    limits: _Limits,
     *,
-    prefetch: int,
     stays: bool,
 ) -> Segment:
     """Our own segment, complete."""
@@ -239,7 +251,9 @@ def _make_up_segment(
             out_bytes=settings.out_bytes,
             reply_bytes=settings.reply_bytes,
             requests=requests,
-            prefetch=prefetch,
+            prefetch=limits.prefetch,
+            pool_limit=limits.pool_bytes,
+            loans=limits.loans,
         ),
     )
 

@@ -32,7 +32,7 @@ def bus_facts(mapping):
     cdef const sb_bus *bus = <const sb_bus *>address
     return BusFacts(state=rb_load_acquire(&bus.state), slots=bus.slots, in_bytes=bus.in_bytes,
                     out_bytes=bus.out_bytes, reply_bytes=bus.reply_bytes, max_requests=bus.max_requests,
-                    prefetch=bus.prefetch,
+                    prefetch=bus.prefetch, pool_bytes=bus.pool_bytes, loans=bus.loans,
                     pid=bus.identity.pid, control_ns=rb_load(&bus.control_ns),
                     block_timeout_ns=bus.block_timeout_ns)
 

@@ -63,6 +63,8 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_RETAINED
         SB_URGENT
         SB_ALONE
+        SB_POOLED
+        SB_FRAMED
     enum: # sb_fault_code; a named one could not be an index
         SB_FAULT_NO_ROUTE
         SB_FAULT_ENDPOINT_DIED
@@ -113,6 +115,13 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         uint64_t version
         uint32_t receivers
         uint32_t handlers
+    struct sb_block:
+        uint64_t offset
+        uint64_t length
+        uint64_t use
+        uint32_t pool_generation
+        uint16_t pool_slot
+        uint16_t index
     struct sb_grant:
         uint64_t bytes
     struct sb_tap:
@@ -132,6 +141,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_SEGMENT_BACKLOG
         SB_SEGMENT_MAILBOX
         SB_SEGMENT_RETAINED
+        SB_SEGMENT_POOL
     enum: # sb_ring_index; a named one could not be an index
         SB_DATA
         SB_REPLIES
@@ -249,10 +259,13 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_LAST_LOSSES
         SB_KEYED_GROUPS
         SB_MEMBERS
+        SB_BLOCKS
+        SB_SHARES
         SB_GRANTED
         SB_REASONS
         SB_LOSSES
         SB_EVENT_MAIL
+        SB_POOL_DATA
         SB_RIGHT_COUNT
         SB_CELL_BYTES
         SB_MAIL_WORDS
@@ -356,6 +369,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t batch_per_pass
         uint64_t history
         uint64_t retain_bytes
+        uint64_t pool_bytes
+        uint64_t pool_total_bytes
+        uint64_t loans
         uint64_t rows_offset
         char name[64]
         char package[32]
@@ -377,6 +393,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word retained
         rb_word retained_bytes
         rb_word evicted
+        rb_word pools_granted
+        rb_word pools_left
+        rb_word fits[3]
         rb_word routed
         rb_word unrouted
         rb_word no_route
@@ -425,6 +444,22 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word at
         rb_word returned
         uint8_t record[432]
+    struct sb_share:
+        rb_word share
+        rb_word pool
+        rb_word block
+        rb_word bytes
+    struct sb_use:
+        rb_word use
+        rb_word bytes
+    struct sb_pool:
+        rb_prefix prefix
+        uint64_t slot
+        uint64_t generation
+        uint64_t bytes
+        rb_word shares_used
+        sb_share shares[512]
+        sb_use blocks[512]
     struct sb_limited:
         rb_word limit_ns
         rb_word whom
@@ -448,6 +483,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t nonce
         uint64_t stays
         uint64_t prefetch
+        uint64_t pool_limit
+        uint64_t loans
         char name[64]
         sb_ring_descriptor outgoing_ring[2]
         sb_ring_descriptor incoming_ring[3]
@@ -487,6 +524,14 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word let_go_unkept
         rb_word let_go_from
         rb_word watcher
+        rb_word pool_bytes
+        rb_word pool_asked
+        rb_word pool_reserved
+        rb_word pool_in_use
+        rb_word pool_need
+        rb_word pool_waits
+        rb_word shares_ended
+        rb_word copied
         sb_had had[32]
         sb_held_entry held[64]
         sb_let_go kept[16]
@@ -546,6 +591,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word waiting[16]
         rb_word limits_told[64]
         rb_word mailbox[32]
+        rb_word pool_granted
+        rb_word returned[512]
         sb_todo todo
     struct sb_rights:
         uint64_t bytes

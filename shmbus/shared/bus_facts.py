@@ -16,6 +16,8 @@ class BusFacts(NamedTuple):
     reply_bytes: int
     max_requests: int
     prefetch: int
+    pool_bytes: int
+    loans: int
     pid: int
     """The dispatcher's."""
     control_ns: int

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001AC4C3549
+LAYOUT = 0x00000001E51702F8
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -72,10 +72,12 @@ FIRST_MAILBOX = 1088
 LATENCY_BUCKETS = 256
 DEATHS = 16  # the last ones, which BUS remembers
 LAST_LOSSES = 16  # likewise
+BLOCKS = 512  # of a pool, at a time
 REASONS = 8
 LOSSES = 5
 EVENT_ANY = 0xFFFFFFFFFFFFFFFF
 EVENT_MAIL = 32
+POOL_DATA = 28672  # whole pages
 DONE_BY_ERROR = 0xFFFFFFFFFFFFFFFF
 DONE_BY_CANCEL = 0xFFFFFFFFFFFFFFFE  # whom it was given to was told that it is withdrawn
 RIGHT_COUNT = 4
@@ -138,6 +140,9 @@ class RecordFlag(IntFlag):
     URGENT = 1024  # SB_EVENT: it overtakes what is not urgent at the receiver
     # SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns`
     ALONE = 2048
+    POOLED = 0x1000  # the payload here is struct sb_block: the payload proper lies in a pool
+    # the payload proper is MessagePack with arrays behind it, see endpoint/frames.py
+    FRAMED = 0x2000
 
 
 class FaultCode(IntEnum):
@@ -174,6 +179,7 @@ class SegmentKind(IntEnum):
     BACKLOG = 0x5306
     MAILBOX = 0x5307
     RETAINED = 0x5308
+    POOL = 0x5309
 
 
 class RingIndex(IntEnum):
@@ -407,6 +413,16 @@ FOUND = _structure(
     ("handlers", "<u4", 12),
 )
 
+BLOCK = _structure(
+    32,
+    ("offset", "<u8", 0),
+    ("length", "<u8", 8),
+    ("use", "<u8", 16),
+    ("pool_generation", "<u4", 24),
+    ("pool_slot", "<u2", 28),
+    ("index", "<u2", 30),
+)
+
 GRANT = _structure(
     8,
     ("bytes", "<u8", 0),
@@ -520,7 +536,7 @@ KEYED = _structure(
 )
 
 BUS = _structure(
-    52800,
+    52864,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -540,9 +556,12 @@ BUS = _structure(
     ("batch_per_pass", "<u8", 208),
     ("history", "<u8", 216),
     ("retain_bytes", "<u8", 224),
-    ("rows_offset", "<u8", 232),
-    ("name", "S64", 240),
-    ("package", "S32", 304),
+    ("pool_bytes", "<u8", 232),
+    ("pool_total_bytes", "<u8", 240),
+    ("loans", "<u8", 248),
+    ("rows_offset", "<u8", 256),
+    ("name", "S64", 264),
+    ("package", "S32", 328),
     ("state", "<u8", 384),
     ("last_generation", "<u8", 392),
     ("backlogs_made", "<u8", 400),
@@ -561,33 +580,36 @@ BUS = _structure(
     ("retained", "<u8", 2768),
     ("retained_bytes", "<u8", 2776),
     ("evicted", "<u8", 2784),
-    ("routed", "<u8", 2816),
-    ("unrouted", "<u8", 2824),
-    ("no_route", "<u8", 2832),
-    ("forbidden", "<u8", 2840),
-    ("dead_letters", "<u8", 2848),
-    ("orphans", "<u8", 2856),
-    ("lost", "<u8", 2864),
-    ("lost_by", ("<u8", 5), 2872),
-    ("redelivered", "<u8", 2912),
-    ("violations", "<u8", 2920),
-    ("types_known", "<u8", 2928),
-    ("patterns", "<u8", 2936),
-    ("events_lost", "<u8", 2944),
-    ("backlogs_failed", "<u8", 2952),
-    ("mailboxes_failed", "<u8", 2960),
-    ("cancels", "<u8", 2968),
-    ("cancels_lost", "<u8", 2976),
-    ("credits_lost", "<u8", 2984),
-    ("passes", "<u8", 2992),
-    ("latency_count", "<u8", 3000),
-    ("latency_sum_ns", "<u8", 3008),
-    ("latency_max_ns", "<u8", 3016),
-    ("latency", ("<u8", 256), 3024),
-    ("deaths", ("<u8", 8), 5120),
-    ("last_deaths", (DEATH, 16), 5184),
-    ("last_losses", (LAST_LOSS, 16), 7360),
-    ("keyed", (KEYED, 16), 14528),
+    ("pools_granted", "<u8", 2792),
+    ("pools_left", "<u8", 2800),
+    ("fits", ("<u8", 3), 2808),
+    ("routed", "<u8", 2880),
+    ("unrouted", "<u8", 2888),
+    ("no_route", "<u8", 2896),
+    ("forbidden", "<u8", 2904),
+    ("dead_letters", "<u8", 2912),
+    ("orphans", "<u8", 2920),
+    ("lost", "<u8", 2928),
+    ("lost_by", ("<u8", 5), 2936),
+    ("redelivered", "<u8", 2976),
+    ("violations", "<u8", 2984),
+    ("types_known", "<u8", 2992),
+    ("patterns", "<u8", 3000),
+    ("events_lost", "<u8", 3008),
+    ("backlogs_failed", "<u8", 3016),
+    ("mailboxes_failed", "<u8", 3024),
+    ("cancels", "<u8", 3032),
+    ("cancels_lost", "<u8", 3040),
+    ("credits_lost", "<u8", 3048),
+    ("passes", "<u8", 3056),
+    ("latency_count", "<u8", 3064),
+    ("latency_sum_ns", "<u8", 3072),
+    ("latency_max_ns", "<u8", 3080),
+    ("latency", ("<u8", 256), 3088),
+    ("deaths", ("<u8", 8), 5184),
+    ("last_deaths", (DEATH, 16), 5248),
+    ("last_losses", (LAST_LOSS, 16), 7424),
+    ("keyed", (KEYED, 16), 14592),
 )
 
 READY = _structure(
@@ -626,6 +648,31 @@ LET_GO = _structure(
     ("record", ("u1", 432), 16),
 )
 
+SHARE = _structure(
+    32,
+    ("share", "<u8", 0),
+    ("pool", "<u8", 8),
+    ("block", "<u8", 16),
+    ("bytes", "<u8", 24),
+)
+
+USE = _structure(
+    16,
+    ("use", "<u8", 0),
+    ("bytes", "<u8", 8),
+)
+
+POOL = _structure(
+    24672,
+    ("prefix", PREFIX, 0),
+    ("slot", "<u8", 64),
+    ("generation", "<u8", 72),
+    ("bytes", "<u8", 80),
+    ("shares_used", "<u8", 88),
+    ("shares", (SHARE, 512), 96),
+    ("blocks", (USE, 512), 16480),
+)
+
 LIMITED = _structure(
     304,
     ("limit_ns", "<u8", 0),
@@ -653,17 +700,19 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    31552,
+    31616,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
     ("stays", "<u8", 104),
     ("prefetch", "<u8", 112),
-    ("name", "S64", 120),
-    ("outgoing_ring", (RING_DESCRIPTOR, 2), 184),
-    ("incoming_ring", (RING_DESCRIPTOR, 3), 248),
-    ("pending_count", "<u8", 344),
-    ("pending_offset", "<u8", 352),
+    ("pool_limit", "<u8", 120),
+    ("loans", "<u8", 128),
+    ("name", "S64", 136),
+    ("outgoing_ring", (RING_DESCRIPTOR, 2), 200),
+    ("incoming_ring", (RING_DESCRIPTOR, 3), 264),
+    ("pending_count", "<u8", 360),
+    ("pending_offset", "<u8", 368),
     ("state", "<u8", 384),
     ("first_limit_ns", "<u8", 392),
     ("outgoing", (OUTGOING, 2), 448),
@@ -698,11 +747,19 @@ UP = _structure(
     ("let_go_unkept", "<u8", 1024),
     ("let_go_from", "<u8", 1032),
     ("watcher", "<u8", 1040),
-    ("had", (HAD, 32), 1088),
-    ("held", (HELD_ENTRY, 64), 2368),
-    ("kept", (LET_GO, 16), 4416),
-    ("limits", ("<u8", 64), 11584),
-    ("limited", (LIMITED, 64), 12096),
+    ("pool_bytes", "<u8", 1088),
+    ("pool_asked", "<u8", 1096),
+    ("pool_reserved", "<u8", 1104),
+    ("pool_in_use", "<u8", 1112),
+    ("pool_need", "<u8", 1120),
+    ("pool_waits", "<u8", 1128),
+    ("shares_ended", "<u8", 1136),
+    ("copied", "<u8", 1144),
+    ("had", (HAD, 32), 1152),
+    ("held", (HELD_ENTRY, 64), 2432),
+    ("kept", (LET_GO, 16), 4480),
+    ("limits", ("<u8", 64), 11648),
+    ("limited", (LIMITED, 64), 12160),
 )
 
 DOWN_INCOMING = _structure(
@@ -743,7 +800,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    1728,
+    5824,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -775,7 +832,9 @@ DOWN = _structure(
     ("waiting", ("<u8", 16), 768),
     ("limits_told", ("<u8", 64), 896),
     ("mailbox", ("<u8", 32), 1408),
-    ("todo", TODO, 1664),
+    ("pool_granted", "<u8", 1664),
+    ("returned", ("<u8", 512), 1672),
+    ("todo", TODO, 5768),
 )
 
 RIGHTS = _structure(
@@ -789,14 +848,14 @@ RIGHTS = _structure(
 )
 
 BACKLOG = _structure(
-    2112,
+    6208,
     ("down", DOWN, 0),
-    ("former", "<u8", 1728),
-    ("whom", "<u8", 1736),
-    ("interest", "<u8", 1744),
-    ("number", "<u8", 1752),
-    ("group", "S64", 1760),
-    ("type", "S256", 1824),
+    ("former", "<u8", 5824),
+    ("whom", "<u8", 5832),
+    ("interest", "<u8", 5840),
+    ("number", "<u8", 5848),
+    ("group", "S64", 5856),
+    ("type", "S256", 5920),
 )
 
 CELL = _structure(
@@ -813,19 +872,19 @@ VALUE = _structure(
 )
 
 MAILBOX = _structure(
-    2112,
+    6208,
     ("down", DOWN, 0),
-    ("owner", "<u8", 1728),
-    ("interest", "<u8", 1736),
-    ("index", "<u8", 1744),
-    ("latest", "<u8", 1752),
-    ("depth", "<u8", 1760),
-    ("entries_offset", "<u8", 1768),
-    ("cell_count", "<u8", 1776),
-    ("cells_offset", "<u8", 1784),
-    ("filled_to", "<u8", 1792),
-    ("used", "<u8", 1800),
-    ("pattern", "S256", 1808),
+    ("owner", "<u8", 5824),
+    ("interest", "<u8", 5832),
+    ("index", "<u8", 5840),
+    ("latest", "<u8", 5848),
+    ("depth", "<u8", 5856),
+    ("entries_offset", "<u8", 5864),
+    ("cell_count", "<u8", 5872),
+    ("cells_offset", "<u8", 5880),
+    ("filled_to", "<u8", 5888),
+    ("used", "<u8", 5896),
+    ("pattern", "S256", 5904),
 )
 
 MAIL = _structure(
@@ -871,6 +930,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_record": RECORD,
     "sb_fault": FAULT,
     "sb_found": FOUND,
+    "sb_block": BLOCK,
     "sb_grant": GRANT,
     "sb_tap": TAP,
     "sb_ring_descriptor": RING_DESCRIPTOR,
@@ -887,6 +947,9 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_incoming": INCOMING,
     "sb_held_entry": HELD_ENTRY,
     "sb_let_go": LET_GO,
+    "sb_share": SHARE,
+    "sb_use": USE,
+    "sb_pool": POOL,
     "sb_limited": LIMITED,
     "sb_had": HAD,
     "sb_pending": PENDING,

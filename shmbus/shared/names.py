@@ -126,6 +126,9 @@ class BusNames(NamedTuple):
     def mailbox(self, slot: int, generation: int) -> str:
         return f"{self.prefix}mailbox:{slot}:{generation}"
 
+    def pool(self, slot: int, generation: int) -> str:
+        return f"{self.prefix}pool:{slot}:{generation}"
+
     def endpoint_bell(self, owner: Owner) -> str:
         return f"/{self.prefix}bell:{owner}"
 
@@ -146,11 +149,11 @@ class Entry(NamedTuple):
 
     uid: int
     bus: str
-    kind: str  # bus, lock, door, ready, up, int, down, backlog, mailbox, retained or bell
+    kind: str  # bus, lock, door, ready, up, int, down, backlog, mailbox, retained, pool or bell
     owner: Owner | None = None  # of up, int, and an endpoint's bell
     serial: int | None = None  # of int
-    slot: int | None = None  # of down, backlog, mailbox; of retained, which chunk
-    generation: int | None = None  # of down, backlog, mailbox; of retained, 0
+    slot: int | None = None  # of down, backlog, mailbox, pool; of retained, which chunk
+    generation: int | None = None  # of down, backlog, mailbox, pool; of retained, 0
     semaphore: bool = False
 
     @property
@@ -162,7 +165,7 @@ _NUMBER = r"(?:0|[1-9][0-9]{0,19})"
 _OWNER = rf"(?P<pid>{_NUMBER}):(?P<start>{_NUMBER}):(?P<nonce>[0-9a-f]{{16}})"
 _FILE = re.compile(
     rf"(?P<sem>sem\.)?shmbus:(?P<uid>{_NUMBER}):(?P<bus>{_NAME}):"
-    rf"(?P<kind>bus|lock|door|ready|bell|up|int|down|backlog|mailbox|retained)"
+    rf"(?P<kind>bus|lock|door|ready|bell|up|int|down|backlog|mailbox|retained|pool)"
     rf"(?::{_OWNER}(?::(?P<serial>{_NUMBER}))?|:(?P<slot>{_NUMBER}):(?P<generation>{_NUMBER}))?\Z"
 )
 _PARTS: dict[str, list[tuple[str, ...]]] = {
@@ -177,6 +180,7 @@ _PARTS: dict[str, list[tuple[str, ...]]] = {
     "backlog": [("slot",)],
     "retained": [("slot",)],
     "mailbox": [("slot",)],
+    "pool": [("slot",)],
 }
 
 

@@ -54,6 +54,7 @@ LIMITS = (
     "SB_MAX_TYPE",
     "SB_MEMBERS",
     "SB_GRANTED",
+    "SB_SHARES",
     "SB_OWN_MAILBOXES",
     "SB_OWN_MATCHINGS",
     "SB_REQUEST_RESERVE",

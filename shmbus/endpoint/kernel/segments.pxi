@@ -8,7 +8,8 @@ def up_size(uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests):
 
 def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint64_t pid_namespace,
                uint64_t time_namespace, uint64_t nonce, bint stays, bytes name, uint64_t in_bytes,
-               uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests, uint64_t prefetch):
+               uint64_t out_bytes, uint64_t reply_bytes, uint64_t requests, uint64_t prefetch,
+               uint64_t pool_limit, uint64_t loans):
     """Write all that an endpoint's own segment must hold before another process may open it."""
     cdef sb_identity identity
     if <uint64_t>len(mapping) < ep_up_size(out_bytes, reply_bytes, requests) or len(name) >= SB_NAME:
@@ -18,7 +19,7 @@ def prepare_up(mapping, *, uint32_t pid, uint32_t uid, uint64_t start_time, uint
     cdef uintptr_t address = mapping.address
     cdef sb_up *up = <sb_up *>address
     ep_up_prepare(up, &identity, nonce, name, in_bytes, out_bytes, reply_bytes, requests, prefetch)
-    up.stays = stays
+    up.stays, up.pool_limit, up.loans = stays, pool_limit, loans
 
 
 def append_interest(log, entry):

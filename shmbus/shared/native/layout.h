@@ -8,6 +8,8 @@
  *   BACKLOG    dispatcher   what waits until somebody who may take it is free, or has caught up; made on demand
  *   RETAINED   dispatcher   cells with the last values of each type that were published to be kept; made on demand
  *   MAILBOX    dispatcher   of one subscription, the newest that has come for it; written over, never full
+ *   POOL       endpoint     payloads that it sends and that are too large for rings, and of whose it holds some; made on
+ *                           demand
  *
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
@@ -24,7 +26,7 @@
 enum sb_segment_kind {
     SB_SEGMENT_BUS = 0x5301, SB_SEGMENT_READY = 0x5302, SB_SEGMENT_UP = 0x5303,
     SB_SEGMENT_DOWN = 0x5304, SB_SEGMENT_INTERESTS = 0x5305, SB_SEGMENT_BACKLOG = 0x5306,
-    SB_SEGMENT_MAILBOX = 0x5307, SB_SEGMENT_RETAINED = 0x5308,
+    SB_SEGMENT_MAILBOX = 0x5307, SB_SEGMENT_RETAINED = 0x5308, SB_SEGMENT_POOL = 0x5309,
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
@@ -51,6 +53,8 @@ _Static_assert(SB_FIRST_MAILBOX == SB_MAX_SLOTS + SB_BACKLOGS, "mailboxes come a
 #define SB_LAST_LOSSES 16u /* likewise */
 #define SB_KEYED_GROUPS 16u     /* groups with a key, at a time */
 #define SB_MEMBERS 64u   /* of one of these, with those that have left it and are not done */
+#define SB_BLOCKS 512u    /* of a pool, at a time */
+#define SB_SHARES 512u   /* blocks that a receiver may hold at a time, whatever its setting `loans` */
 #define SB_GRANTED 128u  /* patterns of a grant, which are looked through for a type that is new */
 
 /* Which of an endpoint's rings in one direction. What is urgent overtakes at its receiver: it leaves its sender among
@@ -236,6 +240,9 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t batch_per_pass;
     uint64_t history;           /* values of a type that are kept */
     uint64_t retain_bytes;      /* of all cells together */
+    uint64_t pool_bytes;        /* of each endpoint's pool at the most, unless it says otherwise */
+    uint64_t pool_total_bytes;  /* of all pools together at the most */
+    uint64_t loans;             /* blocks that an endpoint may hold at a time, unless it says otherwise */
     uint64_t rows_offset;       /* struct sb_row[slots] */
     char name[SB_NAME];
     char package[32];           /* version of the package that serves */
@@ -263,6 +270,12 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word retained;           /* dispatcher: values */
     rb_word retained_bytes;     /* dispatcher: of the cells that they take */
     rb_word evicted;            /* dispatcher: values that went, or were not kept, for want of space */
+
+    /* Pools, see dispatcher/native/pool.h. */
+    rb_word pools_granted;      /* dispatcher: bytes that all pools together may have reserved */
+    rb_word pools_left;         /* dispatcher: pools whose endpoint has gone, and of which somebody holds something */
+    rb_word fits[SB_RINGS_IN];  /* dispatcher: bytes of the largest record that fits the incoming rings of all endpoints that
+                                 * there were; what is larger travels by a pool */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
@@ -371,6 +384,49 @@ struct sb_let_go {        /* a message that was held, left the ring, is not done
     uint8_t record[432];  /* written before `at` */
 };
 
+/* A pool: memory of the endpoint's, which everybody else maps read-only. So nobody but the endpoint can use a block
+ * again, and whoever has looked says so where it may write:
+ *
+ *   sender      POOL.blocks[i].use, then the record with that use in its outgoing ring
+ *   dispatcher  gives the record on; each copy of it is a *share* of the block
+ *   receiver    POOL.shares[], its own, before `taken` passes the record; cleared when nobody looks any more, then `shares_ended` + 1
+ *   dispatcher  the record has been consumed, and no share is left: DOWN.returned[i] := its use
+ *   sender      returned[i] == blocks[i].use? The block is free
+ *
+ * Positions are never the same for two records of a ring, so a use and a share are unmistakable. */
+static inline uint64_t sb_use(uint64_t position, uint32_t ring) { return position | (ring + 1); }
+/* Of the record that stands there in the receiver's incoming ring, */
+static inline uint64_t sb_share_of(uint64_t position, uint32_t ring) { return position | (ring + 1); }
+/* or that has this number in its mailbox. */
+static inline uint64_t sb_share_of_mail(uint32_t index, uint64_t number) { return number << 8 | index << 3 | 4; }
+
+struct sb_share {         /* a block that a receiver holds */
+    rb_word share;        /* endpoint: sb_share_of(), or sb_share_of_mail(); stored last; 0: free */
+    rb_word pool;         /* endpoint: whose pool, sb_whom() */
+    rb_word block;        /* endpoint: index | 1 << 63 */
+    rb_word bytes;        /* endpoint: of the payload */
+};
+
+struct sb_use {           /* a block of the endpoint's own pool */
+    rb_word use;          /* endpoint: sb_use() of its record, stored before that is published; 0: none was sent with it */
+    rb_word bytes;        /* endpoint: of its memory, whole pages; 0: it is free */
+};
+
+struct sb_pool {          /* the segment POOL, followed by the memory of the blocks, from SB_POOL_DATA on */
+    struct rb_prefix prefix;
+    uint64_t slot, generation; /* of its endpoint */
+    uint64_t bytes;       /* of the segment. Behind this structure it is reserved only where there are blocks */
+    rb_word shares_used;  /* endpoint: entries from here on were never used; stored before `share` */
+    struct sb_share shares[SB_SHARES]; /* of the pools of others */
+    struct sb_use blocks[SB_BLOCKS];
+};
+#define SB_POOL_DATA 28672u /* whole pages */
+_Static_assert(sizeof(struct sb_pool) <= SB_POOL_DATA, "the blocks come behind the tables");
+
+/* How much of its pool an endpoint wants to have reserved, and may: pages, and the number of the question. */
+static inline uint64_t sb_pool_question(uint64_t number, uint64_t pages) { return number << 40 | pages; }
+static inline uint64_t sb_pool_pages(uint64_t word) { return word & ((1ull << 40) - 1); }
+
 struct sb_limited {       /* a message whose handler has a limit; written between two stores of its word in `limits` */
     rb_word limit_ns;     /* endpoint: how long it may take */
     rb_word whom;         /* endpoint: who sent it */
@@ -403,6 +459,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     uint64_t nonce;
     uint64_t stays;                                /* 1: at an orderly end of the bus it waits for the next dispatcher */
     uint64_t prefetch;                             /* what it may have untouched and in hand: at least 1 */
+    uint64_t pool_limit;                           /* bytes that its pool may have */
+    uint64_t loans;                                /* blocks that it may hold; of more it makes copies */
     char name[SB_NAME];
     struct sb_ring_descriptor outgoing_ring[SB_RINGS]; /* in UP */
     struct sb_ring_descriptor incoming_ring[SB_RINGS_IN]; /* wanted; in DOWN at the offsets that DOWN says */
@@ -438,6 +496,18 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     rb_word let_go_from;                           /* endpoint: of those let go the first that may not be done, its
                                                     * position plus one; 0: all are done */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
+
+    _Alignas(64) rb_word pool_bytes;               /* endpoint: of its segment POOL, once that is complete, and before it enters
+                                                    * anything there; 0: there is none */
+    rb_word pool_asked;                            /* endpoint: sb_pool_question(): how much it wants reserved, what it has
+                                                    * included. Lowered only after that much was given back */
+    rb_word pool_reserved;                         /* endpoint: bytes that are */
+    rb_word pool_in_use;                           /* endpoint: bytes of its blocks that are not free */
+    rb_word pool_need;                             /* endpoint: 1: ring me when one of them is returned, or more is granted */
+    rb_word pool_waits;                            /* endpoint: how often a sender waited for a block */
+    rb_word shares_ended;                          /* endpoint: raised after entries of `shares` were cleared, or records with
+                                                    * SB_POOLED were taken and not entered there */
+    rb_word copied;                                /* endpoint: payloads of which it made a copy, beyond `loans` */
 
     _Alignas(64) struct sb_had had[SB_OWN_MAILBOXES];
 
@@ -535,6 +605,10 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word limits_told[SB_LIMITS];        /* dispatcher: the word of `limits` whose end it has told of */
     rb_word mailbox[SB_OWN_MAILBOXES];     /* dispatcher: sb_whom() of the endpoint's mailbox i; 0: none; or why there is none,
                                             * enum sb_no_mailbox */
+    rb_word pool_granted;                  /* dispatcher: the last UP.pool_asked that it answers: the same question, and the
+                                            * pages that it may have, which may rise later */
+    rb_word returned[SB_BLOCKS];           /* dispatcher: the last use of block i that is over: the record is consumed, and
+                                            * nobody holds a share */
     struct sb_todo todo;
 };
 

@@ -38,6 +38,8 @@ enum sb_record_flag {
                               * name of its source, which may be gone */
     SB_URGENT = 1 << 10,     /* SB_EVENT: it overtakes what is not urgent at the receiver */
     SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
+    SB_POOLED = 1 << 12,     /* the payload here is struct sb_block: the payload proper lies in a pool */
+    SB_FRAMED = 1 << 13,     /* the payload proper is MessagePack with arrays behind it, see endpoint/frames.py */
 };
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
@@ -112,6 +114,18 @@ static inline bool sb_record_sound(const struct sb_record *h)
 {
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
+
+/* A block of a pool, as the payload of a record with SB_POOLED. Its sender writes it; the dispatcher checks it once, and
+ * copies it on as it is. */
+struct sb_block {
+    uint64_t offset;          /* of the payload proper, in the segment POOL */
+    uint64_t length;          /* bytes of it, at least 1 */
+    uint64_t use;             /* sb_use() of the record with which its owner sent it */
+    uint32_t pool_generation; /* whose pool it is */
+    uint16_t pool_slot;
+    uint16_t index;           /* of the block, below SB_BLOCKS */
+};
+_Static_assert(sizeof(struct sb_block) == 32, "a block's account has no holes");
 
 struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
     uint64_t bytes;        /* of records, each aligned: parts may be sent while those before them are fewer */
