@@ -116,7 +116,9 @@ OPTIONS = (
     Option(
         "retain_bytes", "BYTES", "Bytes for all of them; where that is full, the oldest go first."
     ),
-    Option("pool_bytes", "BYTES", "Bytes of each endpoint's pool, for what is too large for rings."),
+    Option(
+        "pool_bytes", "BYTES", "Bytes of each endpoint's pool, for what is too large for rings."
+    ),
     Option("pool_total_bytes", "BYTES", "Bytes of all pools together."),
     Option("loans", "N", "Large payloads that an endpoint may look at, at a time, without a copy."),
 )

@@ -62,9 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes, limits and times of a bus or of one endpoint. Raises `InvalidSetting`.
 
     ``in_bytes``, ``out_bytes``, ``reply_bytes``, ``max_requests``, ``prefetch``, ``pool_bytes`` and
-    ``loans`` of a bus are the defaults of its endpoints. ``hold_limit``, ``batch``, ``spin`` and ``spin_us`` apply to the
-    endpoint that is given them; ``spin`` and ``spin_us`` of a bus apply to its dispatcher. The rest
-    applies to the bus: `attach` refuses what is neither the default nor the bus's own.
+    ``loans`` of a bus are the defaults of its endpoints. ``hold_limit``, ``batch``, ``spin`` and
+    ``spin_us`` apply to the endpoint that is given them; ``spin`` and ``spin_us`` of a bus apply to
+    its dispatcher. The rest applies to the bus: `attach` refuses what is neither the default nor
+    the bus's own.
     """
 
     # Sizes

@@ -277,7 +277,9 @@ def test_who_gives_another_start_time_than_its_own_is_not_admitted(
         deadline_ns=now + 60 * 10**9,
         start_time=forged.start,
     )
-    with attaching._make_up_segment(of, forged, "forged", settings, attaching._Limits(1, 0, 0), stays=False):
+    with attaching._make_up_segment(
+        of, forged, "forged", settings, attaching._Limits(1, 0, 0), stays=False
+    ):
         with pytest.raises(errors.Refused, match="another process"):
             knock(nonce=int(forged.nonce, 16))
     assert bus.endpoints() == []

@@ -64,6 +64,9 @@ def test_settings_are_options(command: list[str], name: str, start: Start) -> No
         max_deliveries=6,
         history=3,
         retain_bytes=1 << 20,
+        pool_bytes=1 << 20,
+        pool_total_bytes=1 << 21,
+        loans=7,
         mailbox_bytes=131072,
     )
     assert all(getattr(wanted, option.setting) != option.default for option in OPTIONS)
