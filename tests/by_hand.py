@@ -40,7 +40,7 @@ class EndpointByHand:
     """UP, DOWN and interests of one endpoint, all words at hand."""
 
     def __init__(self, bus: BusByHand, slot: int, generation: int, name: str, pid: int) -> None:
-        self.bus = bus
+        self.bus, self.slot, self.generation = bus, slot, generation
         self.owner = names.new_owner(pid, start_time(pid))
         kind, stack = layout.SegmentKind, bus.stack
         size = layout.UP.itemsize + 2 * RING + 16 * layout.PENDING.itemsize
@@ -79,6 +79,26 @@ class EndpointByHand:
     def targets(self) -> Any:
         at = int(self.down["target_offset"])
         return np.frombuffer(memoryview(self.down_segment.memory), layout.TARGET, 16, at)
+
+    def pool(self, size: int = layout.POOL_DATA + 16 * 4096) -> Any:
+        """Its pool, made now."""
+        segment = self.bus.stack.enter_context(
+            Segment.create(
+                self.bus.names.pool(self.slot, self.generation),
+                size,
+                kind=layout.SegmentKind.POOL,
+                layout=layout.LAYOUT,
+                generation=self.generation,
+            )
+        )
+        head = view(segment, layout.POOL)
+        head["slot"], head["generation"], head["bytes"] = self.slot, self.generation, size
+        self.up["pool_bytes"] = size
+        return head
+
+    def whom(self) -> int:
+        """Of this endpoint, as words of others name it."""
+        return 1 << 63 | self.generation << 16 | self.slot
 
     def interests(self, *log: bytes, serial: int = 0) -> None:
         data = b"".join(log)

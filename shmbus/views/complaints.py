@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, PastLoss, Process
+from shmbus.settings import MIB
+
+from .facts import (
+    Backlog,
+    BusInfo,
+    EndpointInfo,
+    Holding,
+    Losses,
+    PastDeath,
+    PastLoss,
+    Pool,
+    Process,
+)
 
 HEARTBEAT_LIMIT = 1.0
 """Seconds without a heartbeat after which the forwarding plane counts as hanging."""
@@ -144,6 +156,39 @@ def without_mailbox(failed: int) -> list[str]:
         "mailboxes could not be made since the look before, and the subscriptions that wanted "
         f"them failed: {failed}; end others that have one, or free /dev/shm (shmbus doctor)"
     ]
+
+
+def full_pools(pools: Sequence[Pool], before: Mapping[tuple[int, int], int]) -> list[str]:
+    """For which pools a sender has waited since the look before without a break, and who holds what
+    of them. ``before``: for which one waited then, and which of its waits that was."""
+    return [
+        _full_pool(p) for p in pools if p.waiting and before.get((p.slot, p.generation)) == p.waits
+    ]
+
+
+def _full_pool(p: Pool) -> str:
+    held = f", held by {', '.join(map(_holding, p.holders))}" if p.holders else ""
+    what = (
+        f"endpoint {p.endpoint} has waited for space in its pool since the look before: "
+        f"{_mib(p.in_use)} of {_mib(p.limit)} are in use{held}"
+    )
+    if p.granted < p.asked:
+        return (
+            f"{what}, and the pools of the bus together may have no more; free what is held, or "
+            "serve the bus with larger Settings(pool_total_bytes=...)"
+        )
+    return (
+        f"{what}; let who holds it look at less at a time, see whose ring is full, or give "
+        f"{p.endpoint} larger Settings(pool_bytes=...)"
+    )
+
+
+def _holding(one: Holding) -> str:
+    return f"{one.endpoint or 'one that has gone'} ({one.count}: {_mib(one.bytes)})"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:.1f} MiB"
 
 
 def refused(count: int, endpoints: Sequence[EndpointInfo]) -> list[str]:

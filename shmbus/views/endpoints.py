@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
 from shmbus.limits import RINGS, RINGS_IN
+from shmbus.settings import PAGE
 from shmbus.shared import _kernel, grants, layout, names
 from shmbus.shared.grants import Grant
 
-from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Ring, State
+from .facts import Clock, Counts, EndpointInfo, Losses, Overdue, Pool, Ring, State
 from .interest_log import InterestLog
 from .mailboxes import Mailboxes
 from .memory import Numbers, copy_of, open_segment, steady, table
@@ -40,6 +41,7 @@ REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
 _OF_UP = ["streaming", "orphans", "expired", "withdrawn"]
 _OF_UP += ["handler_errors", "decode_errors", "timeouts"]
 _OF_UP += ["let_go", "nacked"]
+_OF_UP += ["pool_limit", "loans", "copied"]
 _OF_DOWN = ["forwarded", "redelivered", "undeliverable", "unrouted", "overruns"]
 
 _MESSAGES = (int(layout.RingIndex.DATA), int(layout.RingIndex.URGENT_EVENTS))
@@ -67,6 +69,7 @@ _IN_UP = Numbers(
     *(f"incoming.{ring}.taken_count" for ring in _MESSAGES),
     *("in_hand", "in_hand_since_ns", "progress_ns", "prefetch", "receivers", "event"),
     *("pending_count", "pending_offset"),
+    *(f"pool_{what}" for what in ("bytes", "asked", "reserved", "in_use", "need", "waits")),
 )
 _IN_DOWN = Numbers(
     layout.DOWN,
@@ -78,6 +81,7 @@ _IN_DOWN = Numbers(
     "refused",
     "refused_why",
     "rights_offset",
+    "pool_granted",
 )
 
 # These stand for a segment that cannot be opened.
@@ -221,8 +225,25 @@ class EndpointView:
             forbidden=forbidden,
             last_forbidden=last_forbidden,
             mailboxes=mailboxes,
+            pool=self._pool(mine, its["pool_granted"]) if mine["pool_bytes"] else None,
+            holds=(),
             **{field: mine[field] for field in _OF_UP},
             **{field: its[field] for field in _OF_DOWN},
+        )
+
+    def _pool(self, up: Found, granted: int) -> Pool:
+        """Its own, without who holds what of it."""
+        return Pool(
+            endpoint=self.name,
+            slot=self.slot,
+            generation=self.generation,
+            limit=up["pool_limit"],
+            asked=_pages(up["pool_asked"]),
+            granted=_pages(granted),
+            reserved=up["pool_reserved"],
+            in_use=up["pool_in_use"],
+            waiting=up["pool_need"] != 0,
+            waits=up["pool_waits"],
         )
 
     def _forbidden(self, at: int) -> tuple[int, str]:
@@ -362,6 +383,12 @@ def _lane_out(ring: int) -> _Lane:
 # Some of its messages are taken and still stand in the ring; replies leave it as they are taken.
 _RINGS_IN = (_lane_in(0, "taken"), _lane_in(1, "tail"), _lane_in(2, "tail"))
 _RINGS_OUT = (_lane_out(0), _lane_out(1))
+
+
+def _pages(question: int) -> int:
+    """The bytes in a word that asks for memory of a pool, or grants it: its low 40 bits are pages,
+    the rest numbers the question."""
+    return (question & ((1 << 40) - 1)) * PAGE
 
 
 def _counts(up: Found, way: str) -> Counts:

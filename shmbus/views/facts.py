@@ -175,6 +175,55 @@ class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
     """All others: they were written over."""
 
 
+class Holding(msgspec.Struct, frozen=True, kw_only=True):
+    """Large payloads that an endpoint looks at and has not copied: they stay where they are until
+    it looks no more."""
+
+    endpoint: str | None
+    """Of `EndpointInfo.holds`, in whose pool they are; of `Pool.holders`, who looks at them. None:
+    an endpoint that has gone."""
+    count: int
+    """How many these are."""
+    bytes: int
+    """Bytes of these payloads."""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of an endpoint for payloads that it sends and that are too large for rings. It is made
+    when it is first needed: to send, or to hold what others sent."""
+
+    endpoint: str | None
+    """Whose it is; None: that one has gone, and the pool goes when nobody looks at it any more."""
+    slot: int
+    """That endpoint's."""
+    generation: int
+    """That endpoint's."""
+    limit: int
+    """Bytes that it may have: ``Settings.pool_bytes``."""
+    asked: int
+    """Bytes that its endpoint wants of /dev/shm now."""
+    granted: int
+    """Bytes that it may take of these now: fewer where the pools of the bus together would have
+    more than ``Settings.pool_total_bytes``."""
+    reserved: int
+    """Bytes that it takes, for payloads that come next included."""
+    in_use: int
+    """Bytes of these that are not free: of payloads that are written, on their way, kept, or looked
+    at."""
+    waiting: bool
+    """Whether a sender waits for space in it now."""
+    waits: int
+    """How often one has waited."""
+    holders: tuple[Holding, ...] = ()
+    """Who looks at what of it, the largest first. What is on its way, or kept, is not among
+    these."""
+
+    @property
+    def fill(self) -> float:
+        """The part of what it may have that is in use, 0 to 1."""
+        return min(self.in_use / self.limit, 1.0) if self.limit else 0.0
+
+
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as shared memory shows it."""
 
@@ -295,6 +344,16 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What that was last: the right that it lacked, and the type or pattern; empty: nothing."""
     mailboxes: tuple[Mailbox, ...] = ()
     """Of its subscriptions with ``drop_oldest`` or ``latest``."""
+    pool: Pool | None = None
+    """Its memory for what is too large for rings; None: it has needed none."""
+    pool_limit: int = 0
+    """Bytes that this may have: ``Settings.pool_bytes``."""
+    holds: tuple[Holding, ...] = ()
+    """What it looks at in the pools of others, the largest first."""
+    loans: int = 0
+    """How many payloads it may look at so; of more it makes copies: ``Settings.loans``."""
+    copied: int = 0
+    """Of how many it has made copies."""
     note: str = ""
     """What could not be read, and why."""
 
@@ -457,6 +516,17 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that these take."""
     evicted: int = 0
     """Values that went, or were not kept, for want of space, since the bus was made."""
+    pool_bytes: int = 0
+    """Bytes that an endpoint's pool may have, unless that has settings of its own."""
+    pool_total_bytes: int = 0
+    """Bytes that all of them together may have."""
+    pools_granted: int = 0
+    """Bytes that they may take now, together."""
+    pools_left: int = 0
+    """Pools whose endpoints have gone, and of which somebody holds something."""
+    loans: int = 0
+    """Payloads in the pools of others that an endpoint may look at without having copied them,
+    unless it has settings of its own."""
     serial: int = 0
     """How many dispatchers it has had."""
     heartbeat_age: float | None = None

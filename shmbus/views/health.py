@@ -5,7 +5,7 @@ This is for operators and supervisors; nothing in the bus acts upon it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -17,13 +17,23 @@ from shmbus.shared import _kernel, layout
 from .complaints import (
     faults,
     faults_of_backlogs,
+    full_pools,
     late_in_backlogs,
     past_losses,
     refused,
     warnings,
     without_mailbox,
 )
-from .facts import Backlog, BusInfo, EndpointInfo, Losses, PastDeath, PastLoss, Process
+from .facts import (
+    Backlog,
+    BusInfo,
+    EndpointInfo,
+    Losses,
+    PastDeath,
+    PastLoss,
+    Pool,
+    Process,
+)
 
 LATE = 5.0
 """Seconds for which a message may wait before the bus counts as degraded: the time for which a
@@ -284,6 +294,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that these take."""
     evicted: int
     """Values that went, or were not kept, for want of space."""
+    pools: tuple[Pool, ...]
+    """Memory of endpoints for what is too large for rings, and who holds what of it."""
     endpoints: tuple[EndpointHealth, ...]
     """Each on its own."""
 
@@ -294,6 +306,8 @@ def assess(
     traffic: Traffic,
     *,
     backlogs: Sequence[Backlog] = (),
+    pools: Sequence[Pool] = (),
+    waited_before: Mapping[tuple[int, int], int] | None = None,
     before: Traffic | None = None,
     lost_before: dict[tuple[int, int], Losses] | None = None,
     deaths: tuple[dict[str, int], tuple[PastDeath, ...]] = ({}, ()),
@@ -304,9 +318,10 @@ def assess(
     names_missing: bool = False,
 ) -> Health:
     """The health of a bus. ``before`` is the look before this one, ``lost_before`` what each slot
-    and generation had lost by then (none: it has come since), ``now`` seconds since the epoch,
-    ``late`` the seconds for which a message may wait, ``names_missing`` whether somebody removed
-    the bus's names from /dev/shm."""
+    and generation had lost by then (none: it has come since), ``waited_before`` for whose pools a
+    sender waited then, and which of its waits it was, ``now`` seconds since the epoch, ``late`` the
+    seconds for which a message may wait, ``names_missing`` whether somebody removed the bus's names
+    from /dev/shm."""
     processes, lost_before = processes or {}, lost_before or {}
     elapsed = traffic.seconds - before.seconds if before is not None else 0.0
     routed = traffic.routed - before.routed if before is not None else 0
@@ -340,6 +355,7 @@ def assess(
     since += [(b.slot, b.generation, gone) for b, gone in zip(backlogs, waiting_lost, strict=True)]
     slow += past_losses(losses, endpoints, backlogs, since, now)
     slow += refused(traffic.forbidden - (before.forbidden if before is not None else 0), endpoints)
+    slow += full_pools(pools, waited_before or {})
     slow += without_mailbox(
         traffic.mailboxes_failed - (before.mailboxes_failed if before is not None else 0)
     )
@@ -388,6 +404,7 @@ def assess(
         retained=traffic.retained,
         retained_bytes=traffic.retained_bytes,
         evicted=traffic.evicted,
+        pools=tuple(pools),
         endpoints=tuple(_endpoint(e, processes.get(e.pid)) for e in endpoints),
     )
 

@@ -25,6 +25,7 @@ from .facts import (
     Losses,
     PastLoss,
     PendingRequest,
+    Pool,
     Retained,
     ServiceInfo,
 )
@@ -48,6 +49,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """All that hold a slot, dead ones that are not removed yet included."""
     backlogs: list[Backlog]
     """What waits in the dispatcher until somebody is free."""
+    pools: list[Pool]
+    """The memory for what is too large for rings, and who holds what of it."""
     health: Health
     """What is wrong, and the traffic."""
 
@@ -71,6 +74,7 @@ class BusView:
             self._processes = Processes()
             there = self._registry.endpoints()
             self._lost = _lost(there, self._registry.backlogs(there))
+            self._waited = _waited(self._registry.pools(there))
             self._before = self._traffic()
 
     @property
@@ -94,6 +98,12 @@ class BusView:
         group, or commands and requests, whose takers all have enough to do."""
         with self._lock:
             return self._registry.backlogs(self._registry.endpoints())
+
+    def pools(self) -> list[Pool]:
+        """The memory of endpoints for payloads that are too large for rings, and who holds what of
+        it; also that of endpoints which have gone, while somebody holds something there."""
+        with self._lock:
+            return self._registry.pools(self._registry.endpoints())
 
     def losses(self) -> tuple[PastLoss, ...]:
         """What was lost last though its receiver had not chosen so, latest first: where, why, and
@@ -194,10 +204,12 @@ class BusView:
             leaders = Leaders()
             info, endpoints = self._registry.info(clock), self._registry.endpoints(clock, leaders)
             backlogs = self._registry.backlogs(endpoints, clock)
+            pools = self._registry.pools(endpoints)
             traffic, before = self._traffic(), self._before
             self._before = traffic
             deaths, losses = self._registry.deaths(), self._registry.losses(clock)
             lost, self._lost = self._lost, _lost(endpoints, backlogs)
+            waited, self._waited = self._waited, _waited(pools)
             pids = {e.pid for e in endpoints if e.state != "dead"}
             if info.alive and info.pid is not None:
                 pids.add(info.pid)
@@ -207,6 +219,8 @@ class BusView:
             endpoints,
             traffic,
             backlogs=backlogs,
+            pools=pools,
+            waited_before=waited,
             before=before,
             lost_before=lost,
             deaths=deaths,
@@ -221,6 +235,7 @@ class BusView:
             info=info,
             endpoints=endpoints,
             backlogs=backlogs,
+            pools=pools,
             health=health,
         )
 
@@ -273,3 +288,8 @@ def observe(bus: str | None = None) -> BusView:
 def _lost(endpoints: list[EndpointInfo], backlogs: list[Backlog]) -> dict[tuple[int, int], Losses]:
     found = {(e.slot, e.generation): e.lost_by for e in endpoints}
     return found | {(b.slot, b.generation): b.lost_by for b in backlogs}
+
+
+def _waited(pools: list[Pool]) -> dict[tuple[int, int], int]:
+    """For which pools a sender waits, and which of its waits that is."""
+    return {(p.slot, p.generation): p.waits for p in pools if p.waiting}

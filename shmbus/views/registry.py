@@ -22,10 +22,12 @@ from .facts import (
     PastDeath,
     PastLoss,
     PendingRequest,
+    Pool,
     Retained,
 )
 from .groups import keyed_groups
 from .memory import steady
+from .pools import Pools
 from .retained import Values
 from .usage import Leaders
 
@@ -45,6 +47,7 @@ class Registry:
         self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], EndpointView] = {}
         self._backlogs = Backlogs(self.bus)
+        self._pools = Pools(self.bus)
         self._values = Values(self.bus)
 
     def info(self, clock: Clock | None = None) -> BusInfo:
@@ -77,7 +80,7 @@ class Registry:
             endpoint = known.get(key) or EndpointView(self.bus, slot, row)
             self._known[key] = endpoint
             found.append(endpoint.info(row, clock, alive[process]))
-        return found
+        return self._pools.look(found)
 
     def dropped(self) -> int:
         """What mailboxes had lost, and BUS does not count before their endpoints end: of those
@@ -105,6 +108,12 @@ class Registry:
     def backlogs(self, endpoints: list[EndpointInfo], clock: Clock | None = None) -> list[Backlog]:
         """All backlogs, in the order of slots. ``endpoints``: who may take from them."""
         return self._backlogs.look(self.head[0]["backlog"].copy(), endpoints, clock or Clock.now())
+
+    def pools(self, endpoints: list[EndpointInfo]) -> list[Pool]:
+        """All pools: those of these endpoints, which `endpoints` saw last, and those of which
+        somebody holds something though their endpoints have gone."""
+        left = self._pools.left() if int(self.head[0]["pools_left"]) else []
+        return [e.pool for e in endpoints if e.pool is not None] + left
 
     def owners_of_key(self, type: str) -> dict[int, list[str]]:
         """The groups in which a member owns the key of this type, by the member's generation."""

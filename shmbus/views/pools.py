@@ -1,0 +1,130 @@
+"""The pools of a bus, as their heads show them: who holds how much of whose.
+
+A head is read from the file each time rather than mapped: a pool may be of any size, comes and goes
+with what is sent, and its file belongs to an endpoint, which may cut it off.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ringbuf import RingbufError
+from ringbuf.segment import check_file
+from shmbus.limits import SHARES
+from shmbus.shared import layout, names
+
+from .endpoints import Target
+from .facts import EndpointInfo, Holding, Pool
+
+_MOST = 1 << 46
+"""Bytes of a payload; a table that says more holds garbage."""
+
+Held = dict[Target, tuple[int, int]]
+"""How many payloads, and their bytes."""
+
+
+class Pools:
+    """Those of one bus. Not for several threads at once."""
+
+    def __init__(self, bus: names.BusNames) -> None:
+        self._bus = bus
+        self._names: dict[Target, str] = {}
+        self._held: dict[Target, Held] = {}
+
+    def look(self, endpoints: list[EndpointInfo]) -> list[EndpointInfo]:
+        """The same endpoints, with what they hold of the pools of others, and others of theirs."""
+        self._names = {Target.of(e.slot, e.generation): e.name for e in endpoints}
+        self._held = {}  # by holder
+        for e in endpoints:
+            if e.pool is not None and (held := self._shares(e.slot, e.generation)):
+                self._held[Target.of(e.slot, e.generation)] = held
+        return [self._completed(e) for e in endpoints] if self._held else endpoints
+
+    def left(self) -> list[Pool]:
+        """Those whose endpoints have gone, as of the last look at the endpoints."""
+        found = []
+        for path, entry in names.entries(self._bus.bus):
+            if entry.kind != "pool" or entry.slot is None or entry.generation is None:
+                continue
+            of = Target.of(entry.slot, entry.generation)
+            if of in self._names:
+                continue
+            try:
+                file = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            reserved = max(file.st_blocks * 512 - layout.POOL_DATA, 0)
+            found.append(
+                Pool(
+                    endpoint=None,
+                    slot=entry.slot,
+                    generation=entry.generation,
+                    limit=reserved,
+                    asked=reserved,
+                    granted=reserved,
+                    reserved=reserved,
+                    in_use=reserved,
+                    waiting=False,
+                    waits=0,
+                    holders=self._holders(of),
+                )
+            )
+        return found
+
+    def _shares(self, slot: int, generation: int) -> Held:
+        """What an endpoint holds, by whose pool it is in."""
+        head = _head(self._bus.pool(slot, generation))
+        if head is None:
+            return {}
+        shares = head["shares"][: min(int(head["shares_used"]), SHARES)]
+        found: Held = {}
+        for at in np.flatnonzero(shares["share"]).tolist():
+            pool = Target.unpack(int(shares[at]["pool"]))
+            if pool is not None:
+                count, size = found.get(pool, (0, 0))
+                found[pool] = count + 1, size + min(int(shares[at]["bytes"]), _MOST)
+        return found
+
+    def _completed(self, e: EndpointInfo) -> EndpointInfo:
+        of = Target.of(e.slot, e.generation)
+        held = self._held.get(of, {})
+        pool = e.pool
+        if pool is not None and (holders := self._holders(of)):
+            pool = msgspec.structs.replace(pool, holders=holders)
+        return msgspec.structs.replace(e, pool=pool, holds=self._named(held))
+
+    def _holders(self, pool: Target) -> tuple[Holding, ...]:
+        return self._named({who: of[pool] for who, of in self._held.items() if pool in of})
+
+    def _named(self, held: Held) -> tuple[Holding, ...]:
+        """The largest first."""
+        found = [
+            Holding(endpoint=self._names.get(who), count=count, bytes=size)
+            for who, (count, size) in held.items()
+        ]
+        return tuple(sorted(found, key=lambda one: (-one.bytes, one.endpoint or "")))
+
+
+def _head(name: str) -> Any:
+    """The tables of a pool; None where it has gone, or is none."""
+    try:
+        fd = os.open(names.SHM / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        check_file(name, fd)
+        content = os.pread(fd, layout.POOL.itemsize, 0)
+    except (OSError, RingbufError):
+        return None
+    finally:
+        os.close(fd)
+    if len(content) < layout.POOL.itemsize:
+        return None
+    head = np.frombuffer(content, layout.POOL, 1)[0]
+    prefix = head["prefix"]
+    same = int(prefix["layout"]) == layout.LAYOUT
+    return head if same and int(prefix["kind"]) == layout.SegmentKind.POOL else None

@@ -1,0 +1,129 @@
+"""What an observer sees of pools: who holds how much of whose."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import msgspec
+import numpy as np
+import pytest
+
+from shmbus.settings import MIB
+from shmbus.shared import layout
+from shmbus.views import BusView, Holding, observe
+from tests.by_hand import BusByHand, EndpointByHand
+
+
+@pytest.fixture
+def bus() -> Iterator[BusByHand]:
+    with ExitStack() as stack:
+        yield BusByHand(stack, f"pools-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def seen(bus: BusByHand) -> BusView:
+    return bus.stack.enter_context(observe(bus.name))
+
+
+def camera_at(bus: BusByHand, slot: int = 0) -> EndpointByHand:
+    """An endpoint with a pool of 64 MiB, of which 12 are reserved and 6 in use."""
+    camera = bus.endpoint(slot, "camera")
+    camera.pool()
+    camera.up["pool_limit"], camera.up["loans"] = 64 * MIB, 32
+    camera.up["pool_asked"] = camera.down["pool_granted"] = 3 << 40 | 12 * MIB // 4096
+    camera.up["pool_reserved"], camera.up["pool_in_use"] = 12 * MIB, 6 * MIB
+    camera.up["pool_waits"] = 4
+    return camera
+
+
+def hold(who: EndpointByHand, of: EndpointByHand, *sizes: int) -> None:
+    """Let one endpoint hold payloads of another's pool."""
+    head = who.pool()
+    for i, size in enumerate(sizes):
+        head["shares"][i] = 64 * i + 1, of.whom(), 1 << 63 | i, size
+    head["shares_used"] = len(sizes) + 1  # one entry was used, and is free
+
+
+@pytest.mark.smoke
+def test_who_holds_how_much_of_whose_pool_is_seen_from_both_sides(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera = camera_at(bus)
+    tracker, idle = bus.endpoint(1, "tracker"), bus.endpoint(2, "idle")
+    hold(tracker, camera, 2 * MIB, MIB)
+    one, other, nobody = seen.endpoints()
+    assert one.pool is not None
+    assert (one.pool.limit, one.pool.granted, one.pool.reserved) == (64 * MIB, 12 * MIB, 12 * MIB)
+    assert (one.pool.in_use, one.pool.waits, one.pool.waiting) == (6 * MIB, 4, False)
+    assert one.pool.holders == (Holding(endpoint="tracker", count=2, bytes=3 * MIB),)
+    assert other.holds == (Holding(endpoint="camera", count=2, bytes=3 * MIB),)
+    assert (nobody.pool, nobody.holds) == (None, ())
+    assert [pool.endpoint for pool in seen.pools()] == ["camera", "tracker"]
+    assert seen.health().healthy
+    assert idle.up["pool_bytes"] == 0
+
+
+def test_what_is_held_of_one_who_has_gone_is_seen_as_long_as_it_is_there(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    hold(tracker, camera, MIB)
+    camera.row["state"] = layout.RowState.FREE
+    bus.head["pools_left"] = 1
+    (info,) = seen.endpoints()
+    assert info.holds == (Holding(endpoint=None, count=1, bytes=MIB),)
+    left = seen.pools()[-1]
+    assert (left.endpoint, left.slot, left.reserved) == (None, 0, 16 * 4096)
+    assert left.holders == (Holding(endpoint="tracker", count=1, bytes=MIB),)
+    assert seen.info().pools_left == 1
+
+
+def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    hold(tracker, camera, 3 * MIB)
+    camera.up["pool_need"], camera.up["pool_waits"] = 1, 5
+    assert seen.health().healthy, "it may have begun to wait just now"
+    health = seen.health()
+    assert health.state == "degraded"
+    (reason,) = health.reasons
+    assert "endpoint camera has waited for space in its pool" in reason
+    assert "6.0 MiB of 64.0 MiB are in use, held by tracker (1: 3.0 MiB)" in reason
+    assert "Settings(pool_bytes=...)" in reason
+    camera.up["pool_asked"] = 4 << 40 | 16 * MIB // 4096
+    assert "Settings(pool_total_bytes=...)" in seen.health().reasons[0]
+    camera.up["pool_waits"] = 6
+    assert seen.health().healthy, "it had space meanwhile, and waits again"
+    camera.up["pool_need"] = 0
+    assert seen.health().healthy
+
+
+def test_garbage_in_a_pool_harms_nobody_who_looks(bus: BusByHand, seen: BusView) -> None:
+    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    head = tracker.pool()
+    for word in ("slot", "generation", "bytes", "shares_used"):
+        head[word] = 2**64 - 1
+    for table in ("shares", "blocks"):
+        head[table].view(np.uint64)[:] = 2**64 - 1
+    msgspec.json.encode(seen.look())
+    (one, other) = seen.endpoints()
+    assert one.pool is not None
+    assert (one.pool.holders, other.note) == ((), "")
+    for word in ("pool_bytes", "pool_asked", "pool_in_use", "pool_need", "pool_waits"):
+        camera.up[word] = 2**64 - 1
+    seen.look()
+    msgspec.json.encode(seen.look())
+    pool = seen.pools()[0]
+    assert pool.fill == 1.0
+
+
+@pytest.mark.parametrize("size", [0, 64, 4096])
+def test_a_pool_that_was_cut_off_is_passed_over(bus: BusByHand, seen: BusView, size: int) -> None:
+    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    hold(tracker, camera, MIB)
+    with open(f"/dev/shm/{bus.names.pool(1, 1)}", "r+b") as file:
+        file.truncate(size)
+    assert [e.holds for e in seen.endpoints()] == [(), ()]
