@@ -312,6 +312,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
         lines.append(f"each mailbox                      {_size(self.mailbox_limit)}")
         lines.append(f"each pool, at most                {_size(self.pool_limit)}")
+        lines.append(f"all pools together, at most       {_size(self.pool_total_bytes)}")
         lines.append(f"values that are kept, at most     {_size(self.retain_bytes)}")
         return "\n".join(lines)
 

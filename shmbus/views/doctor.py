@@ -78,7 +78,10 @@ def _shm() -> Iterator[Finding]:
         yield Finding(subject, "good", "of no limited size")
         return
     fit = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
-    text = f"{size // MIB} MiB, {free // MIB} free: space for {fit} endpoints with default rings"
+    text = (
+        f"{size // MIB} MiB, {free // MIB} free: space for {fit} endpoints with default rings; a "
+        f"pool for payloads that are too large for these takes up to {settings.pool_limit // MIB}"
+    )
     if fit >= 16:
         yield Finding(subject, "good", text)
     else:
@@ -87,7 +90,8 @@ def _shm() -> Iterator[Finding]:
             "bad" if fit < 4 else "note",
             text,
             "make it larger (in a container --shm-size=1g, else mount -o remount,size=1g "
-            "/dev/shm), or serve with smaller rings (--in-bytes, --out-bytes, --reply-bytes)",
+            "/dev/shm), or serve with smaller rings (--in-bytes, --out-bytes, --reply-bytes) and "
+            "pools (--pool-bytes, --pool-total-bytes)",
         )
 
 

@@ -13,36 +13,40 @@ from shmbus import errors
 from shmbus.shared import names
 from shmbus.shared.names import SHM, Entry, Owner
 
-from .facts import Backlog, BusInfo, EndpointInfo, Ring
+from .facts import Backlog, BusInfo, EndpointInfo, Pool, Ring
 from .leavings import Foreign, Leaving, bytes_of, find_foreign, find_leavings
 from .registry import Registry
 
-What = Literal["bus", "endpoint", "backlog", "retained"]
+What = Literal["bus", "endpoint", "backlog", "retained", "pool"]
 
 _RETAINED = -1, 0
 """In the place of slot and generation: all that holds values which are kept."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """A bus itself, an endpoint, a backlog or what is kept, and what it takes of /dev/shm."""
+    """A bus itself, an endpoint with its pool, a backlog, what is kept, or the pool of one that has
+    gone, and what it takes of /dev/shm."""
 
     bus: str
     """Its name."""
     what: What
     """Which of these it is."""
     name: str
-    """Of the endpoint; of a backlog, what waits there; empty of the bus, and of an endpoint that is
-    not admitted yet."""
+    """Of the endpoint; of a backlog, what waits there; of the pool of one that has gone, who holds
+    something there; empty of the bus, and of an endpoint that is not admitted yet."""
     pid: int | None
     """Of the dispatcher or the endpoint; None of a backlog."""
     bytes: int
-    """What its files take. A ring's memory is reserved when it is made, whatever is in it."""
+    """What its files take. A ring's memory is reserved when it is made, whatever is in it; a pool's
+    as it is needed."""
     files: int
     """How many these are."""
     rings: dict[str, Ring] = {}
     """Its rings: ``incoming``, ``incoming_replies``, ``incoming_urgent``, ``outgoing`` and
     ``outgoing_replies`` of an endpoint, ``backlog`` of a backlog. `Ring.high` is the most that it
     ever held."""
+    pool: Pool | None = None
+    """An endpoint's memory for what is too large for rings; None: it has needed none."""
 
 
 class SharedMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +116,7 @@ class _Bus:
         self.endpoints: dict[tuple[int, int], EndpointInfo] = {}
         self.backlogs: dict[tuple[int, int], Backlog] = {}
         self.owners: dict[tuple[int, int], tuple[int, int]] = {}
+        self.left: dict[tuple[int, int], Pool] = {}
         self.owned: dict[Owner, tuple[int, int]] = {}
         try:
             registry = Registry(bus)
@@ -126,6 +131,9 @@ class _Bus:
             for box in e.mailboxes
         }
         self.backlogs = {(b.slot, b.generation): b for b in registry.backlogs(endpoints)}
+        self.left = {
+            (p.slot, p.generation): p for p in registry.pools(endpoints) if p.endpoint is None
+        }
         self.owned = registry.owners()
 
 
@@ -140,42 +148,56 @@ def _holders(bus: str, files: list[tuple[Path, Entry]]) -> list[Holder]:
             key = found.owners.get((entry.slot, entry.generation), (entry.slot, entry.generation))
             if entry.kind == "retained":
                 key = _RETAINED
-            elif key not in found.endpoints and key not in found.backlogs:
+            elif not any(key in known for known in (found.endpoints, found.backlogs, found.left)):
                 key = None
         of.setdefault(key, []).append(path)
     holders = []
     for key, paths in of.items():
-        what, name, pid, rings = _who(found, key)
-        size = sum(map(bytes_of, paths))
+        what, name, pid = _who(found, key)
+        e = None if key is None or isinstance(key, Owner) else found.endpoints.get(key)
         holders.append(
             Holder(
-                bus=bus, what=what, name=name, pid=pid, bytes=size, files=len(paths), rings=rings
+                bus=bus,
+                what=what,
+                name=name,
+                pid=pid,
+                bytes=sum(map(bytes_of, paths)),
+                files=len(paths),
+                rings=_rings(found, key),
+                pool=e.pool if e else None,
             )
         )
     first, *rest = holders
     return [first, *sorted(rest, key=lambda holder: (-holder.bytes, holder.name))]
 
 
-def _who(
-    found: _Bus, key: tuple[int, int] | Owner | None
-) -> tuple[What, str, int | None, dict[str, Ring]]:
-    """What holds it, its name and pid, and its rings."""
+def _who(found: _Bus, key: tuple[int, int] | Owner | None) -> tuple[What, str, int | None]:
+    """What holds it, its name and pid."""
     if key == _RETAINED:
-        return "retained", "", None, {}
+        return "retained", "", None
     if key is None:
-        return "bus", "", found.info.pid if found.info else None, {}
+        return "bus", "", found.info.pid if found.info else None
     if isinstance(key, Owner):
-        return "endpoint", "", key.pid, {}
+        return "endpoint", "", key.pid
     if (backlog := found.backlogs.get(key)) is not None:
-        return "backlog", backlog.what, None, {"backlog": backlog.ring}
+        return "backlog", backlog.what, None
+    if (pool := found.left.get(key)) is not None:
+        return "pool", ", ".join(one.endpoint or "" for one in pool.holders), None
     e = found.endpoints.get(key)
-    if e is None:  # it left meanwhile
-        return "endpoint", "", None, {}
-    rings = {
+    return ("endpoint", e.name, e.pid) if e else ("endpoint", "", None)  # it left meanwhile
+
+
+def _rings(found: _Bus, key: tuple[int, int] | Owner | None) -> dict[str, Ring]:
+    if key is None or isinstance(key, Owner):
+        return {}
+    if (backlog := found.backlogs.get(key)) is not None:
+        return {"backlog": backlog.ring}
+    if (e := found.endpoints.get(key)) is None:
+        return {}
+    return {
         "incoming": e.incoming,
         "incoming_replies": e.incoming_replies,
         "incoming_urgent": e.incoming_urgent,
         "outgoing": e.outgoing,
         "outgoing_replies": e.outgoing_replies,
     }
-    return "endpoint", e.name, e.pid, rings

@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+import shmbus
+from ringbuf import Segment
 from shmbus.settings import MIB
-from shmbus.shared import layout
-from shmbus.views import BusView, Holding, observe
+from shmbus.shared import layout, names
+from shmbus.testing import BusProcess, in_shm
+from shmbus.views import BusView, Holding, find_leavings, observe, shared_memory
 from tests.by_hand import BusByHand, EndpointByHand
 
 
@@ -127,3 +131,33 @@ def test_a_pool_that_was_cut_off_is_passed_over(bus: BusByHand, seen: BusView, s
     with open(f"/dev/shm/{bus.names.pool(1, 1)}", "r+b") as file:
         file.truncate(size)
     assert [e.holds for e in seen.endpoints()] == [(), ()]
+
+
+def test_what_pools_take_of_dev_shm_is_told_with_whose_they_are(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    hold(tracker, camera, MIB)
+    holders = {h.name: h for h in shared_memory().holders if h.bus == bus.name}
+    pool = Path("/dev/shm", bus.names.pool(0, 1)).stat().st_blocks * 512
+    assert holders["camera"].bytes > pool
+    assert (holders["camera"].pool, holders["tracker"].files) == (seen.pools()[0], 3)
+    camera.row["state"] = layout.RowState.FREE
+    camera.down_segment.unlink()
+    bus.head["pools_left"] = 1
+    left = next(h for h in shared_memory().holders if h.what == "pool" and h.bus == bus.name)
+    assert (left.name, left.pid, left.bytes, left.files) == ("tracker", None, pool, 1)
+
+
+def test_the_pools_of_a_dead_bus_are_freed_with_it(
+    bus_process: BusProcess,
+) -> None:
+    bus = names.names_of(bus_process.name)
+    kind = layout.SegmentKind.POOL
+    with shmbus.attach(bus_process.name, name="camera"):
+        bus_process.kill()
+        pool = Segment.create(bus.pool(0, 1), 65536, kind=kind, layout=layout.LAYOUT)
+        (left,) = find_leavings(bus_process.name)
+        assert not left.removable
+    assert in_shm(bus_process.name) == [], "the last to leave has removed all"
+    assert pool.size == 65536

@@ -11,7 +11,7 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, size
 
 from shmbus import observe
-from shmbus.views import Holder, Ring, SharedMemory, shared_memory
+from shmbus.views import Holder, Pool, Ring, SharedMemory, shared_memory
 
 _RINGS = {
     "incoming": "IN",
@@ -30,7 +30,9 @@ def mem(bus: str | None, as_json: bool) -> None:
     dead processes left, buses of other users, and all else; or BUS alone. Read-only.
 
     MEMORY is what is taken, whatever is in the rings: that is reserved when they are made. Behind
-    the size of each ring stands the largest part of it that was ever used.
+    the size of each ring stands the largest part of it that was ever used; POOL is what an endpoint
+    has taken for payloads that are too large for rings, and the part of what it may take that is in
+    use.
     """
     found = shared_memory()
     if bus is not None:
@@ -53,7 +55,7 @@ def _lines(found: SharedMemory, *, alone: bool) -> Iterator[str]:
     for bus in dict.fromkeys(holder.bus for holder in found.holders):
         its = [holder for holder in found.holders if holder.bus == bus]
         yield f"bus {bus}: {size(sum(holder.bytes for holder in its))}"
-        heads = ["WHO", "PID", "MEMORY", "FILES", *_RINGS.values()]
+        heads = ["WHO", "PID", "MEMORY", "FILES", *_RINGS.values(), "POOL"]
         yield from columns(heads, list(map(_row, its)), "  ")
     for left in found.leavings:
         remedy = "shmbus doctor --fix frees it" if left.removable else f"kept: {left.reason}"
@@ -78,13 +80,21 @@ def _row(holder: Holder) -> list[str]:
             who = f"backlog of {holder.name}"
         case "retained":
             who = "values that are kept"
+        case "pool":
+            held = f", held by {holder.name}" if holder.name else ""
+            who = f"pool of one that has gone{held}"
         case _:
             who = holder.name or "(being admitted)"
     rings = [holder.rings.get(ring) for ring in _RINGS]
     if "backlog" in holder.rings:
         rings[0] = holder.rings["backlog"]
     pid = "-" if holder.pid is None else str(holder.pid)
-    return [who, pid, size(holder.bytes), str(holder.files), *map(_ring, rings)]
+    numbers = [pid, size(holder.bytes), str(holder.files)]
+    return [who, *numbers, *map(_ring, rings), _pool(holder.pool)]
+
+
+def _pool(pool: Pool | None) -> str:
+    return "-" if pool is None else f"{size(pool.reserved)}, {pool.fill:.0%}"
 
 
 def _ring(ring: Ring | None) -> str:
