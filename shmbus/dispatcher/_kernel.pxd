@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmbus.shared._native cimport sb_bus, sb_down, sb_ready, sb_up
 
 cdef extern from "shmbus/dispatcher/native/service.h" nogil:
-    int DP_RECLAIMED_PORT, DP_QUARANTINED_PORT, DP_UNREAD_INTERESTS
+    int DP_RECLAIMED_PORT, DP_QUARANTINED_PORT, DP_UNREAD_INTERESTS, DP_UNUSED_POOL
     enum dp_order_kind:
         DP_EVICT
         DP_DEAD

@@ -8,6 +8,7 @@ from .notices import Notice
 RECLAIMED: int
 QUARANTINED: int
 UNREAD: int
+UNUSED_POOL: int
 
 def up_shape(up: Mapping) -> Shape | None: ...
 

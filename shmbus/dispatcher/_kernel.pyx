@@ -17,6 +17,7 @@ from shmbus.shared.segments import Shape
 RECLAIMED = DP_RECLAIMED_PORT
 QUARANTINED = DP_QUARANTINED_PORT
 UNREAD = DP_UNREAD_INTERESTS
+UNUSED_POOL = DP_UNUSED_POOL
 
 
 def up_shape(up):

@@ -388,6 +388,9 @@ class Dispatcher:
 
     def _take_notices(self) -> None:
         for notice in self._kernel.notices():
+            if notice.kind == _kernel.UNUSED_POOL:  # its endpoint may have gone before
+                unlink(self.names.pool(notice.slot, notice.generation))
+                continue
             endpoint = self.admitted.get(notice.slot)
             if endpoint is None or endpoint.generation != notice.generation:
                 continue
@@ -513,6 +516,7 @@ class Dispatcher:
                 for part in self._standing:
                     part.unlink()
                 succession.clear_made(self.bus, set())
+                succession.clear_pools(self.bus)
                 succession.clear_dead(self.bus, set())
         self.admitted.clear()
         self._standing = None

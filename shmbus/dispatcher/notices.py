@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Notice(NamedTuple):
-    """Something happened to an endpoint; `kind` is RECLAIMED, QUARANTINED or UNREAD."""
+    """Something happened to an endpoint, or to its pool; `kind` is RECLAIMED, QUARANTINED, UNREAD or
+    UNUSED_POOL."""
 
     kind: int
     slot: int

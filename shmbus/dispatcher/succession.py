@@ -206,5 +206,13 @@ def clear_made(bus: str, listed: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def clear_pools(bus: str) -> None:
+    """Remove the pools of all endpoints of a bus that has ended. Whoever looks into one keeps that
+    mapped."""
+    for path, entry in names.entries(bus):
+        if entry.kind == "pool":
+            path.unlink(missing_ok=True)
+
+
 def _owner_alive(entry: names.Entry) -> bool:
     return entry.owner is not None and processes.process_alive(entry.owner.pid, entry.owner.start)

@@ -81,6 +81,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_OUTCOME_DROPPED
         SB_OUTCOME_FORBIDDEN
     enum:
+        SB_PAYLOAD_FLAGS
         SB_PLAIN
         SB_MAX_TYPE
         SB_MAX_NAME

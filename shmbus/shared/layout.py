@@ -49,12 +49,13 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001E51702F8
+LAYOUT = 0x00000001E8FF9C8B
 """The second word of every segment that this version can read."""
 
 LINE = 64
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 PADDING = 0
+PAYLOAD_FLAGS = 12291  # what the payload is: its sender says so
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
 MAX_REASON = 255  # bytes of the text that an SB_NACK has as its extension

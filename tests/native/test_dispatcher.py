@@ -37,6 +37,7 @@ SOURCES = [
     "endpoint.c",
     "spinning.c",
     "ring.c",
+    "pools.c",
 ]
 ALONE = ("limits.c", "spinning.c")
 """Put functions of their own in the place of some that the kernel calls."""

@@ -39,6 +39,8 @@ struct peer { /* an endpoint */
     sem_t bell;
     struct rb_producer out[SB_RINGS];
     struct rb_consumer in[SB_RINGS_IN];
+    struct sb_pool *pool; /* pooled.h; NULL: it has none */
+    uint64_t pool_size;
     struct sb_interests *log;
     uint64_t log_size, next_interest, counter;
     uint64_t offered_for; /* the `wanted` for which it has last rung */
@@ -48,7 +50,7 @@ struct peer { /* an endpoint */
 
 struct plan { /* what a world is made of; zero: the default */
     uint32_t slots, prefetch, max_deliveries, batch;
-    uint64_t block_timeout_ns, stall_after_ns, backlog_bytes, history, retain_bytes;
+    uint64_t block_timeout_ns, stall_after_ns, backlog_bytes, history, retain_bytes, pool_total_bytes;
 };
 
 struct size { /* of an endpoint */
@@ -133,6 +135,7 @@ static inline struct world *open_world(struct plan plan)
     w->bus->retain_bytes = or_default(plan.retain_bytes, 4096);
     w->bus->max_deliveries = or_default(plan.max_deliveries, 2);
     w->bus->batch_per_pass = or_default(plan.batch, 256);
+    w->bus->pool_total_bytes = or_default(plan.pool_total_bytes, 1 << 20);
     w->bus->rows_offset = rows;
     w->bus->last_generation = w->generation;
     stamp(&w->bus->prefix, size, 0, SB_SEGMENT_BUS);
@@ -156,6 +159,17 @@ static inline void drop_log(struct peer *p)
         shm_unlink(p->log_name);
     }
     p->log = NULL;
+}
+
+static inline void drop_pool(struct peer *p)
+{
+    char name[160];
+    if (!p->pool)
+        return;
+    dp_pool_name(p->world->f, p->slot, p->generation, name);
+    munmap(p->pool, p->pool_size);
+    dp_remove_segment(name);
+    p->pool = NULL;
 }
 
 static inline void drop_backlogs(struct world *w)
@@ -182,6 +196,8 @@ static inline void close_world(struct world *w)
 {
     drop_backlogs(w);
     drop_values(w);
+    for (uint32_t i = 0; i < w->peers_count; i++)
+        drop_pool(w->peers[i]);
     close_forwarder(w->f);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];

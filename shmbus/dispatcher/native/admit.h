@@ -77,6 +77,11 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
         dp_open_rights(port, (struct sb_rights *)((uint8_t *)o->down + o->down->rights_offset));
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
+    for (int r = 0; r < SB_RINGS_IN; r++) {
+        uint64_t largest = rb_largest_record(port->in[r].capacity), fits = rb_load(&f->bus->fits[r]);
+        if (!fits || largest < fits)
+            rb_store(&f->bus->fits[r], largest);
+    }
     if (port->out[SB_DATA].capacity > f->largest_ring)
         f->largest_ring = port->out[SB_DATA].capacity;
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);

@@ -28,7 +28,7 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
     uint64_t reserve = replies ? target->reserve : 0;
     /* Those that a sender may set. */
     uint16_t of_ring = replies ? SB_REMOTE : SB_STREAM | SB_DIRECTED;
-    uint16_t keep_flags = SB_RAW | SB_NONE | of_ring | (run->urgent ? SB_URGENT : 0);
+    uint16_t keep_flags = SB_PAYLOAD_FLAGS | of_ring | (run->urgent ? SB_URGENT : 0);
     uint32_t lost = (uint32_t)rb_load(&target->down->lost);
     for (uint32_t i = 0; i < run->count; i++) {
         const struct sb_record *h = &run->header[i];
@@ -59,6 +59,8 @@ static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, 
             done += h->type_length;
         }
         memcpy(at + done, run->record[i] + done, h->length - done);
+        if (__builtin_expect(run->pooled, 0) && h->flags & SB_POOLED) /* likewise */
+            memcpy(at + h->length - sizeof *run->block, &run->block[i], sizeof *run->block);
         rb_commit(out, h->length);
     }
     return (int)run->count;
@@ -98,10 +100,11 @@ static inline void dp_tap_run(struct dp_forwarder *f, struct dp_port *target, en
         struct sb_record h = run->header[i];
         const uint8_t *record = run->record[i], *type = run->type[i] ? run->type[i] : sb_type_of(record);
         struct dp_route *route = h.type_length ? dp_lookup(&f->routes, type, h.type_length) : NULL;
-        uint32_t front = SB_HEADER + h.type_length;
-        const struct dp_part parts[3] = {{type, h.type_length}, /* as it was looked up, too */
+        uint32_t front = SB_HEADER + h.type_length, block = h.flags & SB_POOLED ? sizeof *run->block : 0;
+        const struct dp_part parts[4] = {{type, h.type_length}, /* as it was looked up, too */
                                          {&tap, (uint32_t)sizeof tap},
-                                         {record + front, h.length - front}};
+                                         {record + front, h.length - front - block},
+                                         {&run->block[i], block}};
         tap.kind = (uint8_t)h.kind;
         h.length += (uint32_t)sizeof tap;
         h.kind = SB_TAP;
@@ -114,7 +117,7 @@ static inline void dp_tap_run(struct dp_forwarder *f, struct dp_port *target, en
         for (uint32_t k = 0; route && k < route->observers.count; k++) {
             struct dp_port *observer = &f->ports[route->observers.list[k].slot];
             h.lost = (uint32_t)rb_load(&observer->down->lost);
-            dp_offer(f, observer, true, &h, parts, 3);
+            dp_offer(f, observer, true, &h, parts, 4);
         }
     }
 }
@@ -122,6 +125,8 @@ static inline void dp_tap_run(struct dp_forwarder *f, struct dp_port *target, en
 /* Publish what was copied of the run, which the journal holds. */
 static inline void dp_publish_run(struct dp_forwarder *f, struct dp_port *target, enum sb_ring_index ring)
 {
+    if (__builtin_expect(f->run.pooled, 0) && !dp_is_mailbox(target))
+        dp_share_run(f, &f->run, target, ring);
     dp_publish(f, target, ring, f->run.count);
     if (__builtin_expect(f->run.urgent && target->live_at && ring == SB_DATA, 0))
         target->live_at = target->in[SB_DATA].published; /* the next urgent one does not pass this one */

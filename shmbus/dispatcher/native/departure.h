@@ -15,6 +15,8 @@
 #include "shmbus/dispatcher/native/interests.h"
 #include "shmbus/dispatcher/native/members.h"
 
+#define DP_GRACE_NS 1000000000u
+
 /* What it leaves --------------------------------------------------------------------------------------------- */
 
 /* What the endpoint says it has taken: between its tail and our head, or the tail where it says nonsense. */
@@ -243,6 +245,10 @@ static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span
     if (h->kind == SB_REQUEST)
         rb_store(&f->ports[h->peer].given[sb_index_of(h->correlation)].whom, dp_whom_of(target));
     RB_FAIL("reclaim.chosen");
+    if (h->flags & SB_POOLED) {
+        struct sb_block block = sb_block_in(h, record);
+        dp_share_record(f, target, SB_DATA, out->next, h, &block);
+    }
     dp_publish(f, target, SB_DATA, 1);
     RB_FAIL("reclaim.published");
     rb_add(&f->bus->routed, !dp_is_backlog(target));
@@ -470,6 +476,8 @@ static inline void dp_end(struct dp_forwarder *f, struct dp_port *port)
     dp_interests_close(port);
     dp_close_rights(port);
     dp_drop_groups(f, port);
+    dp_drop_shares(f, port);
+    dp_leave_pool(f, port);
     dp_touch(f, port, SB_EVENT_STATE | SB_EVENT_END);
     port->state = SB_ROW_FREE;
     f->ended_slots[f->ended_count++] = port->slot; /* the notice goes once its bell has been rung for the last time */
@@ -487,6 +495,21 @@ static inline bool dp_drained(struct dp_forwarder *f, struct dp_port *port)
     if (rb_load_acquire(&port->up->state) != SB_UP_CLOSED || !dp_all_forwarded(port)) /* it sent while it drained */
         return false;
     dp_freeze(port);
+    return true;
+}
+
+/* May it still look at what it has of others' pools? One that takes part no more and lives makes copies of that, for which it
+ * has a second. */
+static inline bool dp_may_look(struct dp_forwarder *f, struct dp_port *port)
+{
+    enum sb_reason why = port->reason;
+    uint64_t until = rb_load(&port->row->down_ns) + DP_GRACE_NS;
+    bool may_live = why == SB_REASON_EVICTED || why == SB_REASON_QUARANTINED || why == SB_REASON_EXEC;
+    if (!port->shares.count || !may_live || f->now >= until || rb_load_acquire(&port->up->state) == SB_UP_CLOSED ||
+        !dp_has_entries(f, port))
+        return false;
+    if (until < f->next_deadline)
+        f->next_deadline = until;
     return true;
 }
 
@@ -508,6 +531,6 @@ static inline void dp_continue_departure(struct dp_forwarder *f, struct dp_port 
         return;
     bool handed_on = dp_hand_on_ring(f, port);
     dp_wake_backlogs(f); /* of keys that were its own */
-    if (handed_on && forwarded && !owed)
+    if (handed_on && forwarded && !owed && !dp_may_look(f, port))
         dp_end(f, port);
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/admit.h"
+#include "shmbus/dispatcher/native/growth.h"
 #include "shmbus/dispatcher/native/history.h"
 #include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
@@ -51,6 +52,8 @@ static inline void dp_forwarder_close(struct dp_forwarder *f)
     for (uint32_t index = 0; f->ports && index < SB_MAILBOXES; index++)
         if (f->ports[SB_FIRST_MAILBOX + index].mailbox)
             dp_close_mailbox(f, &f->ports[SB_FIRST_MAILBOX + index], false);
+    if (f->ports)
+        dp_close_pools(f);
     dp_routes_close(&f->routes);
     dp_orders_close(&f->orders);
     free(f->scratch);
@@ -233,7 +236,11 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
             dp_drain_backlog(f, port);
         return;
     }
-    uint64_t state = rb_load_acquire(&port->up->state);
+    uint64_t state = rb_load_acquire(&port->up->state), asked = rb_load_acquire(&port->up->pool_asked);
+    if (__builtin_expect(port->shares.count != 0, 0) && port->state != SB_ROW_DYING)
+        dp_sweep_shares(f, port);
+    if (__builtin_expect(asked != port->pool_asked, 0) && port->state == SB_ROW_LIVE)
+        dp_answer_pool(f, port, asked);
     if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
         dp_listen(f, port);
     dp_look_for_space(f, port);
@@ -254,6 +261,8 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
         dp_depart(f, port, SB_REASON_DETACHED);
     if (port->state == SB_ROW_LEAVING || port->state == SB_ROW_DYING)
         dp_continue_departure(f, port);
+    if (__builtin_expect(port->shares.count != 0, 0) && port->state != SB_ROW_DYING)
+        dp_drop_ended(f, port);
 }
 
 /* This thread did not run for `late` ns, so others may not have run either: extend every running time limit by that. */
@@ -277,6 +286,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
         if (port->state == SB_ROW_FREE)
             continue;
         dp_set_add(&f->active, slot);
+        port->shares.look = true;
         dp_discount_late(f, port, late);
         dp_tell_rest(f, port, false);
         dp_tell_forbidden(f, port, false);
@@ -313,6 +323,13 @@ static inline void dp_ring_all(struct dp_forwarder *f)
         }
     }
     f->moved_count = 0;
+    for (uint32_t i = 0; i < f->pool_count; i++) {
+        struct dp_port *port = &f->ports[f->pool_slots[i]];
+        if (rb_load_seq(&port->up->pool_need))
+            dp_ring(port, SB_EVENT_SPACE);
+        port->pool_moved = false;
+    }
+    f->pool_count = 0;
     for (uint32_t i = 0; i < f->ended_count; i++) {
         struct dp_port *port = &f->ports[f->ended_slots[i]];
         dp_close_event(port);
@@ -385,6 +402,8 @@ static inline void dp_pass(struct dp_forwarder *f)
         f->active.word[DP_BACKLOG_WORD] = 0; /* one that has gone was woken */
     }
     dp_tell_matchings(f);
+    if (__builtin_expect(f->pools_starve, 0))
+        dp_feed_pools(f);
     dp_ring_all(f);
     dp_account_latency(f);
     rb_add(&f->bus->passes, 1);

@@ -85,7 +85,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
     enum dp_leaving first = DP_STAYS;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
     run->count = 0;
-    run->returned = run->urgent = false;
+    run->returned = run->urgent = run->pooled = false;
     dp_pin_routes(&f->routes);
     dp_backlog_of(f, port)->awaits = SB_MEMBERS;
     while (run->count < limit) {
@@ -103,6 +103,10 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
         if (!run->count) {
             first = now;
             *takers = could;
+        }
+        if (__builtin_expect(h->flags & SB_POOLED, 0)) {
+            run->block[run->count] = sb_block_in(h, *record);
+            run->pooled = true;
         }
         run->type[run->count++] = NULL;
         run->span.to = position += RB_ALIGN8(h->length);

@@ -31,6 +31,9 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
         if (rb_peek_at(&source->out[SB_DATA], &position, SB_HEADER, &head, &record) != RB_OK ||
             !dp_copy_header(&head, record, h) || h->kind != SB_EVENT)
             return false;
+        run->record[run->count] = record;
+        if (__builtin_expect(h->flags & SB_POOLED, 0) && !dp_copy_block(run, SB_DATA, position))
+            return false;
         struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
         if (!route || route->reserved || dp_lacks(source, route, SB_RIGHT_PUBLISH))
             return false;

@@ -8,7 +8,7 @@
  * Offers: dp_journal, dp_journal_run, dp_count_lost; dp_consume; dp_reclaimed, dp_reclaimed_of. */
 #pragma once
 
-#include "shmbus/dispatcher/native/port.h"
+#include "shmbus/dispatcher/native/share.h"
 
 #define DP_FROM_RECLAIM (1u << 24)
 #define DP_RING_NAME(slot, ring) ((uint64_t)(slot) | (uint64_t)(ring) << 16)
@@ -75,9 +75,13 @@ static inline void dp_consume(struct dp_forwarder *f, const struct dp_span *span
     if (span->reclaim) {
         RB_FAIL("reclaim.consume");
         rb_store_release(&source->down->incoming[span->ring].reclaim, span->to);
+        if (__builtin_expect(source->shares.count && dp_is_backlog(source), 0))
+            dp_leave_shares(f, source, span->to);
         return;
     }
     rb_release_to(&source->out[span->ring], span->to);
     source->out[span->ring].next = span->to;
     dp_note_moved(f, source, span->ring);
+    if (__builtin_expect(source->pool != NULL, 0))
+        dp_records_consumed(f, source->pool, span->ring, span->to);
 }

@@ -35,7 +35,7 @@ static inline struct dp_group *dp_group_of_nack(const struct dp_port *source, co
 static inline void dp_restore(struct sb_record *h)
 {
     h->kind = h->interests == SB_PLAIN ? SB_SEND : SB_EVENT;
-    h->flags = (uint16_t)((h->flags & (SB_RAW | SB_NONE)) | SB_REDELIVERED);
+    h->flags = (uint16_t)((h->flags & SB_PAYLOAD_FLAGS) | SB_REDELIVERED);
     h->deadline_ns = 0;
     memset(h->correlation, 0, sizeof h->correlation);
 }

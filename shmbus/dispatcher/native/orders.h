@@ -39,7 +39,7 @@ struct dp_order {
     struct dp_order *next;
 };
 
-enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3 };
+enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3, DP_UNUSED_POOL = 4 };
 
 struct dp_notice {
     enum dp_notice_kind kind;

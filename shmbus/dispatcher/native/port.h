@@ -6,7 +6,7 @@
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
  *         dp_is_backlog, dp_backlog_of, dp_receiving;
  *         dp_untouched, dp_urgent_untouched, dp_in_hand;
- *         dp_touch and dp_note_moved (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
+ *         dp_touch, dp_note_moved and dp_note_pool (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
  *         dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
 #pragma once
 
@@ -30,6 +30,40 @@ static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s-
 /* What may be at the head of a line and find no space: the first record of either outgoing ring, and the next one to
  * be handed on of a port that ended. */
 enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HANDED_ON, DP_LINES };
+
+struct dp_block { /* of a pool, by the last use that we know of */
+    uint64_t use;
+    uint32_t shares;
+};
+
+struct dp_pool { /* an endpoint's, see pool.h */
+    uint32_t slot, generation;
+    bool orphan;                /* its endpoint has gone */
+    uint64_t bytes, pages;      /* of its segment; pages that an orphan has reserved */
+    const struct sb_pool *head; /* mapped; NULL: not yet */
+    uint64_t again_ns;          /* it could not be: not before */
+    uint64_t shares;            /* of all its blocks */
+    uint64_t on_its_way[SB_BLOCKS / 64]; /* a bit each: the record of its use is not consumed */
+    struct dp_block blocks[SB_BLOCKS];
+    struct dp_pool *next;       /* orphan */
+};
+_Static_assert(SB_BLOCKS % 64 == 0, "a bit for each block");
+
+struct dp_share { /* of a block, see share.h */
+    uint64_t share;     /* sb_share_of(), or sb_share_of_mail() */
+    uint64_t until;     /* it is over once the outgoing data ring is forwarded so far; SB_NOWHERE: it lasts */
+    struct dp_pool *pool;
+    uint16_t index;     /* of the block */
+    uint16_t place;     /* of the receiver's entry, plus one; 0: not known */
+    bool mailed;        /* it stands in a mailbox */
+};
+
+struct dp_shares { /* of one port */
+    struct dp_share *list;
+    uint32_t count, capacity;
+    uint64_t ended_seen, taken_seen[SB_RINGS_IN];
+    bool look; /* whatever its words say */
+};
 
 struct dp_port {
     uint32_t slot, generation, pid;
@@ -89,6 +123,11 @@ struct dp_port {
     uint64_t forbidden_told_ns;         /* when $bus.endpoint.forbidden was last emitted about it; 0: never */
     struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
 
+    struct dp_pool *pool;     /* its own; NULL: nothing has come from there */
+    struct dp_shares shares;  /* of anybody's blocks */
+    uint64_t pool_asked, pool_pages; /* the last question, see growth.h, and the pages that it may have */
+    bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
+
     bool leaving_drained;    /* DOWN says DRAINED */
     uint64_t last[SB_RINGS]; /* of one that ends: its outgoing rings count up to here */
 };
@@ -119,6 +158,8 @@ struct dp_run { /* consecutive records with the same targets */
     struct sb_record header[DP_RUN]; /* checked copies */
     const uint8_t *record[DP_RUN];
     const uint8_t *type[DP_RUN]; /* the cache's copy; NULL: there is none */
+    struct sb_block block[DP_RUN]; /* with SB_POOLED: checked copies, too */
+    bool pooled;                   /* there are any */
     bool returned;                 /* its only record is one that its source gives back, see nack.h */
     bool urgent;                   /* its events overtake what is not, where that may be, see dp_ring_at */
     bool retain;                   /* its only record is to be kept, see keep.h; */
@@ -181,6 +222,9 @@ struct dp_forwarder {
     uint64_t backlog_again_ns;  /* one could not be made: not before */
     struct sb_row no_row;       /* of backlogs: nobody reads it */
     struct dp_values values;
+    struct dp_pool *orphans; /* pools whose endpoint has gone */
+    uint64_t pools_pages;    /* that all pools may have reserved */
+    bool pools_starve;       /* somebody may have less than it asked for */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */
     struct dp_set departing;
@@ -198,6 +242,7 @@ struct dp_forwarder {
     uint32_t touched_slots[SB_MAX_SLOTS], touched_count;
     uint32_t moved_slots[SB_MAX_SLOTS], moved_count;
     uint32_t ended_slots[SB_MAX_SLOTS], ended_count; /* reclaimed in this pass */
+    uint32_t pool_slots[SB_MAX_SLOTS], pool_count;   /* whose `pool_moved` is set */
 
     uint64_t sent_ns[4 * DP_RUN]; /* of what this pass published */
     uint32_t sent_count;
@@ -305,6 +350,14 @@ static inline void dp_note_moved(struct dp_forwarder *f, struct dp_port *port, e
     if (!port->tail_moved[SB_DATA] && !port->tail_moved[SB_REPLIES])
         f->moved_slots[f->moved_count++] = port->slot;
     port->tail_moved[ring] = true;
+}
+
+/* A block of its pool was returned, or it may have more: it is rung after the pass, if it waits for that. */
+static inline void dp_note_pool(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (!port->pool_moved)
+        f->pool_slots[f->pool_count++] = port->slot;
+    port->pool_moved = true;
 }
 
 static inline void dp_note_sent(struct dp_forwarder *f, uint64_t sent_ns)

@@ -41,7 +41,8 @@ static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, en
     dp_touch(f, target, ring == SB_REPLIES ? SB_EVENT_REPLIES : SB_EVENT_DATA);
 }
 
-/* Publish one record among the data, or count it lost there; `lossy`: as the target chose. */
+/* Publish one record among the data, or count it lost there; `lossy`: as the target chose. With SB_POOLED its last part is a
+ * struct sb_block. */
 static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool lossy, const struct sb_record *header,
                             const struct dp_part *parts, uint32_t count)
 {
@@ -53,6 +54,8 @@ static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool
         dp_count_lost(f, target, why, 1, NULL, 0, 0);
         return false;
     }
+    if (__builtin_expect(header->flags & SB_POOLED, 0) && !dp_is_mailbox(target))
+        dp_share_record(f, target, SB_DATA, target->in[SB_DATA].next, header, parts[count - 1].bytes);
     dp_publish(f, target, SB_DATA, 1);
     return true;
 }

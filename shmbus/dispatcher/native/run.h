@@ -253,7 +253,7 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
     uint64_t position = source->out[ring].next;
     run->span = (struct dp_span){.source = source, .ring = ring, .from = position, .to = position};
     run->count = 0;
-    run->returned = run->urgent = run->retain = false;
+    run->returned = run->urgent = run->retain = run->pooled = false;
     run->kept = 0;
     run->targets.count = 0;
     run->route = NULL;
@@ -263,6 +263,21 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
         run->number = 1;
     }
     dp_pin_routes(&f->routes);
+}
+
+/* The block that a sound record with SB_POOLED names, which stands in the run's next place: copied out and checked. It is its
+ * source's own, or it gives back what has one of which it has a share. False: no endpoint writes that. */
+static inline bool dp_copy_block(struct dp_run *run, enum sb_ring_index ring, uint64_t position)
+{
+    const struct sb_record *h = &run->header[run->count];
+    struct sb_block *block = &run->block[run->count];
+    if (h->flags & SB_NONE || h->length - sb_payload_offset(h) != sizeof *block)
+        return false;
+    *block = sb_block_in(h, run->record[run->count]);
+    run->pooled = true;
+    if (h->kind == SB_NACK)
+        return dp_shares_block(run->span.source, block);
+    return run->span.source->pool && dp_check_block(run->span.source->pool, block, ring, position);
 }
 
 /* The longest run at the front of a ring, `limit` records at the most. What ends it before its first record is
@@ -287,7 +302,13 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
         run->record[run->count] = record;
         run->type[run->count] = NULL;
         enum dp_verdict verdict = DP_VIOLATION;
-        if (status == RB_OK && dp_copy_header(&head, record, &run->header[run->count]))
+        struct sb_record *h = &run->header[run->count];
+        bool sound = status == RB_OK && dp_copy_header(&head, record, h);
+        if (sound && __builtin_expect(h->flags & SB_POOLED, 0)) {
+            (void)dp_open_pool(source);
+            sound = dp_copy_block(run, ring, position);
+        }
+        if (sound)
             verdict = dp_judge(f, run, position, chosen, &same);
         if (run->count == 0) {
             first = verdict;

@@ -1,6 +1,7 @@
 /* Segments that the forwarding thread makes itself, without Python: reserved in full, for this user alone.
  *
- * Offers: dp_make_segment, dp_open_segment, dp_close_segment, dp_remove_segment. The exhaustive tests of kills put
+ * Offers: dp_make_segment, dp_open_segment, dp_close_segment, dp_remove_segment; of those that endpoints make:
+ *         dp_map_head, dp_unmap_head, dp_read_segment, dp_list_segments. The exhaustive tests of kills put
  * memory that they can put back in its place. */
 #pragma once
 
@@ -8,8 +9,10 @@
 
 #ifndef DP_SEGMENTS_ELSEWHERE
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,5 +57,43 @@ static inline void *dp_open_segment(const char *name, uint64_t *size)
 }
 
 static inline void dp_close_segment(void *at, uint64_t size) { munmap(at, size); }
+
+/* Its first bytes, to be read alone, and its size. NULL: it is not there, or smaller. */
+static inline const void *dp_map_head(const char *name, uint64_t bytes, uint64_t *size)
+{
+    struct stat st;
+    void *at = MAP_FAILED;
+    int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes)
+        at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    *size = (uint64_t)st.st_size;
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static inline void dp_unmap_head(const void *at, uint64_t bytes) { munmap((void *)(uintptr_t)at, bytes); }
+
+/* Of `n` bytes from there on as many as there are. */
+static inline uint32_t dp_read_segment(const char *name, uint64_t from, void *to, uint64_t n)
+{
+    int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
+    ssize_t got = fd < 0 ? 0 : pread(fd, to, n, (off_t)from);
+    if (fd >= 0)
+        close(fd);
+    return got < 0 ? 0 : (uint32_t)got;
+}
+
+/* The names that begin so. */
+static inline void dp_list_segments(const char *prefix, void (*found)(void *, const char *), void *context)
+{
+    DIR *folder = opendir("/dev/shm");
+    for (struct dirent *one; folder && (one = readdir(folder));)
+        if (strncmp(one->d_name, prefix + 1, strlen(prefix + 1)) == 0)
+            found(context, one->d_name + strlen(prefix + 1));
+    if (folder)
+        closedir(folder);
+}
 
 #endif

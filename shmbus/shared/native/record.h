@@ -42,6 +42,8 @@ enum sb_record_flag {
     SB_FRAMED = 1 << 13,     /* the payload proper is MessagePack with arrays behind it, see endpoint/frames.py */
 };
 
+#define SB_PAYLOAD_FLAGS (SB_RAW | SB_NONE | SB_POOLED | SB_FRAMED) /* what the payload is: its sender says so */
+
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
 #define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
 #define SB_MAX_NAME 48u     /* characters; the bus's name must fit into a socket's path, of 108 bytes */
@@ -126,6 +128,20 @@ struct sb_block {
     uint16_t index;           /* of the block, below SB_BLOCKS */
 };
 _Static_assert(sizeof(struct sb_block) == 32, "a block's account has no holes");
+
+/* Of a record with SB_POOLED, which has been checked: what its payload says. */
+static inline struct sb_block sb_block_in(const struct sb_record *h, const uint8_t *record)
+{
+    struct sb_block block;
+    memcpy(&block, record + h->length - sizeof block, sizeof block);
+    return block;
+}
+
+/* Bytes of the payload proper. */
+static inline uint64_t sb_payload_size(const struct sb_record *h, const uint8_t *record)
+{
+    return h->flags & SB_POOLED ? sb_block_in(h, record).length : h->length - sb_payload_offset(h);
+}
 
 struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
     uint64_t bytes;        /* of records, each aligned: parts may be sent while those before them are fewer */

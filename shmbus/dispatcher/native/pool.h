@@ -1,0 +1,212 @@
+/* Pools: memory of an endpoint's for payloads that are too large for rings. A block of it is sent with one record, its
+ * use, and each copy of that record is a share of the block: one that a receiver has or is to have (share.h), or a value
+ * that is kept. Once the record is consumed and no share is left, DOWN.returned of its owner says so: the block is free.
+ *
+ * Uses and shares are counted here alone. They follow from what stands in shared memory, so a successor counts anew
+ * (pools.h).
+ *
+ * A pool may outlive its endpoint: an orphan, whose name is removed when its last share ends.
+ *
+ * Offers: dp_open_pool, dp_map_pool, dp_pool_of; dp_check_block; dp_hold_block, dp_drop_block; dp_records_consumed;
+ *         dp_leave_pool, dp_close_pools; dp_read_block. */
+#pragma once
+
+#include "shmbus/dispatcher/native/port.h"
+#include "shmbus/dispatcher/native/segment.h"
+
+#include <stdio.h>
+
+#define DP_PAGE 4096u               /* bytes: blocks begin at multiples of it, whatever the system's pages are */
+#define DP_POOL_AGAIN_NS 100000000u /* one that could not be opened is tried again after so long */
+
+static inline void dp_pool_name(const struct dp_forwarder *f, uint32_t slot, uint32_t generation, char name[160])
+{
+    snprintf(name, 160, "%s:pool:%u:%u", f->prefix, slot, generation);
+}
+
+/* Of a port. NULL: it says that it has none, or there is no memory. */
+static inline struct dp_pool *dp_open_pool(struct dp_port *port)
+{
+    uint64_t bytes = port->pool ? 0 : rb_load_acquire(&port->up->pool_bytes);
+    if (bytes > SB_POOL_DATA && (port->pool = calloc(1, sizeof *port->pool)))
+        *port->pool = (struct dp_pool){.slot = port->slot, .generation = port->generation, .bytes = bytes};
+    return port->pool;
+}
+
+/* Its tables. NULL: they cannot be read, now or at all. */
+static inline const struct sb_pool *dp_map_pool(struct dp_forwarder *f, struct dp_pool *pool)
+{
+    char name[160];
+    uint64_t size = 0;
+    if (pool->head || f->now < pool->again_ns)
+        return pool->head;
+    dp_pool_name(f, pool->slot, pool->generation, name);
+    const struct sb_pool *head = dp_map_head(name, SB_POOL_DATA, &size);
+    if (head && size >= pool->bytes && head->prefix.kind == SB_SEGMENT_POOL && head->slot == pool->slot &&
+        head->generation == pool->generation)
+        return pool->head = head;
+    if (head)
+        dp_unmap_head(head, SB_POOL_DATA);
+    pool->again_ns = f->now + DP_POOL_AGAIN_NS;
+    return NULL;
+}
+
+/* NULL: there is none. */
+static inline struct dp_pool *dp_pool_of(struct dp_forwarder *f, uint32_t slot, uint32_t generation)
+{
+    struct dp_pool *pool = slot < f->slots ? f->ports[slot].pool : NULL;
+    if (pool && pool->generation == generation)
+        return pool;
+    for (pool = f->orphans; pool && (pool->slot != slot || pool->generation != generation);)
+        pool = pool->next;
+    return pool;
+}
+
+static inline bool dp_on_its_way(const struct dp_pool *pool, uint32_t index)
+{
+    return pool->on_its_way[index / 64] >> (index % 64) & 1;
+}
+
+/* Others may have so many pages more. */
+static inline void dp_give_back(struct dp_forwarder *f, uint64_t pages)
+{
+    f->pools_pages -= pages;
+    f->pools_starve |= pages > 0;
+    rb_store(&f->bus->pools_granted, f->pools_pages * DP_PAGE);
+}
+
+/* The name of an orphan goes, which takes long where it is large. */
+static inline void dp_end_orphan(struct dp_forwarder *f, struct dp_pool *pool)
+{
+    struct dp_pool **at = &f->orphans;
+    while (*at != pool)
+        at = &(*at)->next;
+    *at = pool->next;
+    dp_give_back(f, pool->pages);
+    rb_store(&f->bus->pools_left, rb_load(&f->bus->pools_left) - 1);
+    dp_notify(&f->orders, &(struct dp_notice){DP_UNUSED_POOL, pool->slot, pool->generation, 0});
+    if (pool->head)
+        dp_unmap_head(pool->head, SB_POOL_DATA);
+    free(pool);
+}
+
+/* Is this block over? Then its owner may use it again, if that is still there. */
+static inline void dp_look_at_block(struct dp_forwarder *f, struct dp_pool *pool, uint32_t index)
+{
+    const struct dp_block *block = &pool->blocks[index];
+    if (block->shares || dp_on_its_way(pool, index))
+        return;
+    if (pool->orphan) {
+        if (!pool->shares)
+            dp_end_orphan(f, pool);
+        return;
+    }
+    struct dp_port *owner = &f->ports[pool->slot];
+    RB_FAIL("pool.returning");
+    rb_store_release(&owner->down->returned[index], block->use); /* after all have looked: they said so with release */
+    RB_FAIL("pool.returned");
+    dp_note_pool(f, owner);
+}
+
+/* One share more of what a record of ours names. NULL: there is no such pool any more. */
+static inline struct dp_pool *dp_hold_block(struct dp_forwarder *f, const struct sb_block *b)
+{
+    struct dp_pool *pool = dp_pool_of(f, b->pool_slot, b->pool_generation);
+    if (pool) {
+        pool->blocks[b->index].shares++;
+        pool->shares++;
+    }
+    return pool;
+}
+
+/* And one less. The pool may be gone after that. */
+static inline void dp_drop_block(struct dp_forwarder *f, struct dp_pool *pool, uint32_t index)
+{
+    pool->blocks[index].shares--;
+    pool->shares--;
+    dp_look_at_block(f, pool, index);
+}
+
+/* Whole, and within the pool. */
+static inline bool dp_block_sound(const struct dp_pool *pool, const struct sb_block *b)
+{
+    return b->index < SB_BLOCKS && b->length && b->offset >= SB_POOL_DATA && b->offset % DP_PAGE == 0 &&
+           b->length <= pool->bytes && b->offset <= pool->bytes - b->length;
+}
+
+/* A record with this block stands at `position` of its owner's ring, where it may be looked at more than once. False:
+ * no endpoint writes that. */
+static inline bool dp_check_block(struct dp_pool *pool, const struct sb_block *b, enum sb_ring_index ring,
+                                  uint64_t position)
+{
+    if (b->pool_slot != pool->slot || b->pool_generation != pool->generation || b->use != sb_use(position, ring) ||
+        !dp_block_sound(pool, b))
+        return false;
+    struct dp_block *block = &pool->blocks[b->index];
+    if (dp_on_its_way(pool, b->index))
+        return block->use == b->use;
+    if (block->shares)
+        return false;
+    block->use = b->use;
+    pool->on_its_way[b->index / 64] |= 1ull << (b->index % 64);
+    return true;
+}
+
+/* The records of this ring up to there are. */
+static inline void dp_records_consumed(struct dp_forwarder *f, struct dp_pool *pool, enum sb_ring_index ring,
+                                       uint64_t to)
+{
+    for (uint32_t w = 0; w < SB_BLOCKS / 64; w++)
+        for (uint64_t bits = pool->on_its_way[w]; bits; bits &= bits - 1) {
+            uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            uint64_t use = pool->blocks[index].use;
+            if ((use & 7) != (uint64_t)ring + 1 || use >= to)
+                continue;
+            pool->on_its_way[w] &= ~(bits & -bits);
+            dp_look_at_block(f, pool, index);
+        }
+}
+
+/* Its endpoint goes, of which nothing is on its way any more. */
+static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
+{
+    struct dp_pool *pool = dp_open_pool(port); /* if nothing has come from there, its name goes all the same */
+    port->pool = NULL;
+    if (!pool) {
+        dp_give_back(f, port->pool_pages);
+        port->pool_pages = 0;
+        return;
+    }
+    memset(pool->on_its_way, 0, sizeof pool->on_its_way); /* of one that was quarantined they never come */
+    pool->orphan = true;
+    pool->pages = port->pool_pages;
+    port->pool_pages = 0;
+    pool->next = f->orphans;
+    f->orphans = pool;
+    rb_add(&f->bus->pools_left, 1);
+    if (!pool->shares)
+        dp_end_orphan(f, pool);
+}
+
+/* What is mapped; the segments stay. */
+static inline void dp_close_pools(struct dp_forwarder *f)
+{
+    for (uint32_t slot = 0; slot < f->slots + 1; slot++)
+        for (struct dp_pool *pool = slot < f->slots ? f->ports[slot].pool : f->orphans, *next; pool; pool = next) {
+            next = slot < f->slots ? NULL : pool->next;
+            if (pool->head)
+                dp_unmap_head(pool->head, SB_POOL_DATA);
+            free(pool);
+        }
+    for (uint32_t port = 0; port < DP_PORTS; port++)
+        free(f->ports[port].shares.list);
+    f->orphans = NULL;
+}
+
+/* The first bytes of a payload: how many there are. Not by a mapping, since the file may have a hole or an end there. */
+static inline uint32_t dp_read_block(const struct dp_forwarder *f, const struct sb_block *b, uint8_t *to, uint64_t most)
+{
+    char name[160];
+    dp_pool_name(f, b->pool_slot, b->pool_generation, name);
+    return dp_read_segment(name, b->offset, to, b->length < most ? b->length : most);
+}

@@ -1,0 +1,98 @@
+/* A peer's pool: what it sends by blocks, and what it has of others. */
+#pragma once
+
+#include "peer.h"
+
+#define POOL_PAGES 16u /* of each: a block has one page, block i the i-th */
+
+static inline void make_pool(struct peer *p)
+{
+    char name[160];
+    dp_pool_name(p->world->f, p->slot, p->generation, name);
+    p->pool_size = SB_POOL_DATA + POOL_PAGES * DP_PAGE;
+    p->pool = dp_make_segment(name, p->pool_size);
+    CHECK(p->pool);
+    memcpy(made_names[made_count++ % 64], name, sizeof name);
+    p->pool->slot = p->slot;
+    p->pool->generation = p->generation;
+    p->pool->bytes = p->pool_size;
+    stamp(&p->pool->prefix, p->pool_size, p->generation, SB_SEGMENT_POOL);
+    rb_store_release(&p->up->pool_bytes, p->pool_size);
+}
+
+static inline struct sb_block block_at(const struct peer *p, uint32_t index, uint64_t length)
+{
+    return (struct sb_block){.offset = SB_POOL_DATA + index * DP_PAGE, .length = length, .index = (uint16_t)index,
+                             .pool_slot = (uint16_t)p->slot, .pool_generation = p->generation};
+}
+
+/* Put a record whose payload is that block into the ring, not yet visible; its use is filled in. False: no space. */
+static inline bool put_block(struct peer *p, enum sb_ring_index ring, struct sb_record h, const char *type,
+                             struct sb_block *block)
+{
+    uint64_t length = SB_HEADER + strlen(type) + sizeof *block;
+    block->use = sb_use(rb_end_after(&p->out[ring], length) - RB_ALIGN8(length), ring);
+    h.flags |= SB_POOLED;
+    rb_store(&p->pool->blocks[block->index].bytes, DP_PAGE);
+    rb_store(&p->pool->blocks[block->index].use, block->use);
+    return put(p, ring, h, type, block, sizeof *block);
+}
+
+/* An event with block `index`, which has this text. */
+static inline struct sb_block publish_block(struct peer *p, const char *type, uint32_t index, const char *text)
+{
+    struct sb_block block = block_at(p, index, strlen(text));
+    memcpy((uint8_t *)p->pool + block.offset, text, strlen(text));
+    CHECK(put_block(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, &block));
+    flush(p);
+    return block;
+}
+
+static inline bool is_returned(const struct peer *p, const struct sb_block *block)
+{
+    return rb_load_acquire(&p->down->returned[block->index]) == block->use;
+}
+
+static inline struct sb_block block_of(const struct message *m)
+{
+    struct sb_block block;
+    CHECK(m->header.flags & SB_POOLED);
+    memcpy(&block, m->text, sizeof block);
+    return block;
+}
+
+/* Enter a share in the first free entry, which is the result. */
+static inline uint32_t enter(struct peer *p, uint64_t share, const struct sb_block *block)
+{
+    uint32_t i = 0;
+    while (rb_load(&p->pool->shares[i].share))
+        CHECK(++i < SB_SHARES);
+    if (rb_load(&p->pool->shares_used) <= i)
+        rb_store(&p->pool->shares_used, i + 1);
+    rb_store(&p->pool->shares[i].pool, sb_whom(block->pool_slot, block->pool_generation));
+    rb_store(&p->pool->shares[i].block, block->index | 1ull << 63);
+    rb_store(&p->pool->shares[i].bytes, block->length);
+    rb_store_release(&p->pool->shares[i].share, share);
+    return i;
+}
+
+/* Take the next message and keep its block, by the first free entry. */
+static inline bool take_shared(struct peer *p, struct message *m)
+{
+    struct rb_head8 head;
+    const uint8_t *record;
+    uint64_t position = p->in[SB_DATA].next;
+    if (rb_peek_at(&p->in[SB_DATA], &position, SB_HEADER, &head, &record) != RB_OK)
+        return false;
+    copy_message(m, record, position);
+    struct sb_block block = block_of(m);
+    enter(p, sb_share_of(position, SB_DATA), &block);
+    return take(p, m);
+}
+
+static inline void look_no_more(struct peer *p, uint32_t entry)
+{
+    rb_store_release(&p->pool->shares[entry].share, 0);
+    rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
+    raise_ready(p);
+}
