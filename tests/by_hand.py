@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ringbuf import Segment
+from shmbus.settings import MIB
 from shmbus.shared import layout, names
 from shmbus.shared.processes import start_time
 
@@ -96,6 +97,13 @@ class EndpointByHand:
         self.up["pool_bytes"] = size
         return head
 
+    def hold(self, of: EndpointByHand, *sizes: int) -> None:
+        """Let it hold payloads of these sizes in the pool of another."""
+        head = self.pool()
+        for i, size in enumerate(sizes):
+            head["shares"][i] = 64 * i + 1, of.whom(), 1 << 63 | i, size
+        head["shares_used"] = len(sizes) + 1  # one entry was used, and is free
+
     def whom(self) -> int:
         """Of this endpoint, as words of others name it."""
         return 1 << 63 | self.generation << 16 | self.slot
@@ -156,6 +164,17 @@ class BusByHand:
 
     def endpoint(self, slot: int, name: str, generation: int = 1, pid: int = 0) -> EndpointByHand:
         return EndpointByHand(self, slot, generation, name, pid or self.pid)
+
+
+def camera_on(bus: BusByHand, slot: int = 0) -> EndpointByHand:
+    """An endpoint with a pool of 64 MiB, of which 12 are reserved and 6 in use."""
+    camera = bus.endpoint(slot, "camera")
+    camera.pool()
+    camera.up["pool_limit"], camera.up["loans"] = 64 * MIB, 32
+    camera.up["pool_asked"] = camera.down["pool_granted"] = 3 << 40 | 12 * MIB // 4096
+    camera.up["pool_reserved"], camera.up["pool_in_use"] = 12 * MIB, 6 * MIB
+    camera.up["pool_waits"] = 4
+    return camera
 
 
 def view(segment: Segment, structure: layout.Dtype) -> Any:

@@ -17,7 +17,7 @@ from shmbus.settings import MIB
 from shmbus.shared import layout, names
 from shmbus.testing import BusProcess, in_shm
 from shmbus.views import BusView, Holding, find_leavings, observe, shared_memory
-from tests.by_hand import BusByHand, EndpointByHand
+from tests.by_hand import BusByHand, camera_on
 
 
 @pytest.fixture
@@ -31,32 +31,13 @@ def seen(bus: BusByHand) -> BusView:
     return bus.stack.enter_context(observe(bus.name))
 
 
-def camera_at(bus: BusByHand, slot: int = 0) -> EndpointByHand:
-    """An endpoint with a pool of 64 MiB, of which 12 are reserved and 6 in use."""
-    camera = bus.endpoint(slot, "camera")
-    camera.pool()
-    camera.up["pool_limit"], camera.up["loans"] = 64 * MIB, 32
-    camera.up["pool_asked"] = camera.down["pool_granted"] = 3 << 40 | 12 * MIB // 4096
-    camera.up["pool_reserved"], camera.up["pool_in_use"] = 12 * MIB, 6 * MIB
-    camera.up["pool_waits"] = 4
-    return camera
-
-
-def hold(who: EndpointByHand, of: EndpointByHand, *sizes: int) -> None:
-    """Let one endpoint hold payloads of another's pool."""
-    head = who.pool()
-    for i, size in enumerate(sizes):
-        head["shares"][i] = 64 * i + 1, of.whom(), 1 << 63 | i, size
-    head["shares_used"] = len(sizes) + 1  # one entry was used, and is free
-
-
 @pytest.mark.smoke
 def test_who_holds_how_much_of_whose_pool_is_seen_from_both_sides(
     bus: BusByHand, seen: BusView
 ) -> None:
-    camera = camera_at(bus)
+    camera = camera_on(bus)
     tracker, idle = bus.endpoint(1, "tracker"), bus.endpoint(2, "idle")
-    hold(tracker, camera, 2 * MIB, MIB)
+    tracker.hold(camera, 2 * MIB, MIB)
     one, other, nobody = seen.endpoints()
     assert one.pool is not None
     assert (one.pool.limit, one.pool.granted, one.pool.reserved) == (64 * MIB, 12 * MIB, 12 * MIB)
@@ -72,8 +53,8 @@ def test_who_holds_how_much_of_whose_pool_is_seen_from_both_sides(
 def test_what_is_held_of_one_who_has_gone_is_seen_as_long_as_it_is_there(
     bus: BusByHand, seen: BusView
 ) -> None:
-    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
-    hold(tracker, camera, MIB)
+    camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
+    tracker.hold(camera, MIB)
     camera.row["state"] = layout.RowState.FREE
     bus.head["pools_left"] = 1
     (info,) = seen.endpoints()
@@ -87,8 +68,8 @@ def test_what_is_held_of_one_who_has_gone_is_seen_as_long_as_it_is_there(
 def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
     bus: BusByHand, seen: BusView
 ) -> None:
-    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
-    hold(tracker, camera, 3 * MIB)
+    camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
+    tracker.hold(camera, 3 * MIB)
     camera.up["pool_need"], camera.up["pool_waits"] = 1, 5
     assert seen.health().healthy, "it may have begun to wait just now"
     health = seen.health()
@@ -106,7 +87,7 @@ def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
 
 
 def test_garbage_in_a_pool_harms_nobody_who_looks(bus: BusByHand, seen: BusView) -> None:
-    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
+    camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
     head = tracker.pool()
     for word in ("slot", "generation", "bytes", "shares_used"):
         head[word] = 2**64 - 1
@@ -126,8 +107,8 @@ def test_garbage_in_a_pool_harms_nobody_who_looks(bus: BusByHand, seen: BusView)
 
 @pytest.mark.parametrize("size", [0, 64, 4096])
 def test_a_pool_that_was_cut_off_is_passed_over(bus: BusByHand, seen: BusView, size: int) -> None:
-    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
-    hold(tracker, camera, MIB)
+    camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
+    tracker.hold(camera, MIB)
     with open(f"/dev/shm/{bus.names.pool(1, 1)}", "r+b") as file:
         file.truncate(size)
     assert [e.holds for e in seen.endpoints()] == [(), ()]
@@ -136,8 +117,8 @@ def test_a_pool_that_was_cut_off_is_passed_over(bus: BusByHand, seen: BusView, s
 def test_what_pools_take_of_dev_shm_is_told_with_whose_they_are(
     bus: BusByHand, seen: BusView
 ) -> None:
-    camera, tracker = camera_at(bus), bus.endpoint(1, "tracker")
-    hold(tracker, camera, MIB)
+    camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
+    tracker.hold(camera, MIB)
     holders = {h.name: h for h in shared_memory().holders if h.bus == bus.name}
     pool = Path("/dev/shm", bus.names.pool(0, 1)).stat().st_blocks * 512
     assert holders["camera"].bytes > pool

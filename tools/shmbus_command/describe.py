@@ -16,7 +16,7 @@ from shmbus_console.text import columns, duration, one_line, size
 from shmbus import Grant, errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
-from .facts import ago, deaths, facts_of, fields, limits, lost, when
+from .facts import ago, deaths, facts_of, fields, holdings, limits, lost, when
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -34,8 +34,9 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
         if as_json:
             found = {"endpoints": list(map(fields, look.endpoints))}
             deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
-            backlogs = {"backlogs": look.backlogs, "last_losses": look.health.last_losses}
-            print_json({**fields(look.info), **found, **backlogs, **deaths})
+            backlogs = {"backlogs": look.backlogs, "pools": look.pools}
+            losses = {"last_losses": look.health.last_losses}
+            print_json({**fields(look.info), **found, **backlogs, **losses, **deaths})
         else:
             click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
         return
@@ -62,6 +63,8 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
         "kept": f"{info.retained} values, {info.history} of a type at most; "
         f"{size(info.retained_bytes)} of {size(info.retain_bytes)}; {info.evicted} evicted",
+        "pools": f"{size(info.pool_bytes)} each at most; {size(info.pools_granted)} of "
+        f"{size(info.pool_total_bytes)} granted; {info.pools_left} of endpoints that have gone",
         "last heartbeat": ago(info.heartbeat_age),
         "control plane ran": ago(info.control_age),
         "deaths": deaths(health),
@@ -78,7 +81,7 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
     methods = [i.method for e in endpoints for i in e.interests if i.method is not None]
     if methods:
         lines += ["", "  METHODS", *_methods(methods)]
-    return lines + below(health.backlogs, health.last_losses, health.last_deaths)
+    return lines + below(health.backlogs, health.pools, health.last_losses, health.last_deaths)
 
 
 def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:
@@ -109,6 +112,7 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
             f"{box.received} taken, {box.lost} written over"
             for box in e.mailboxes
         },
+        **_large(e),
         "in hand": f"{e.in_hand}{hand}",
         **({"overdue": _overdue(e)} if e.overdue else {}),
         "held for handing on": e.held,
@@ -165,6 +169,23 @@ def _methods(methods: Iterable[MethodInfo]) -> list[str]:
             named |= definitions(one)
         lines += [f"      {name}: {text}" for name, text in sorted(named.items())]
     return [one_line(line) for line in dict.fromkeys(lines)]
+
+
+def _large(e: EndpointInfo) -> dict[str, str]:
+    """What it has and holds of what is too large for rings."""
+    facts = {}
+    if (pool := e.pool) is not None:
+        now = ", waits for space now" if pool.waiting else ""
+        held = f"; held by {holdings(pool.holders)}" if pool.holders else ""
+        facts["pool"] = (
+            f"{size(pool.in_use)} in use, {size(pool.reserved)} taken of {size(pool.limit)}; "
+            f"waited for {pool.waits} times{now}{held}"
+        )
+    if e.holds or e.copied:
+        facts["holds of others"] = (
+            f"{holdings(e.holds) or 'nothing'}; {e.loans} payloads at most, {e.copied} copied"
+        )
+    return facts
 
 
 def _waiting(count: int, oldest: float | None) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from shmbus_console.text import duration, size
 from shmtop.states import SEVERITY
 
-from shmbus.views import BusInfo, EndpointInfo, Health, Losses
+from shmbus.views import BusInfo, EndpointInfo, Health, Holding, Losses
 
 LOSSES = {
     "dropped": "dropped as chosen",
@@ -30,6 +31,13 @@ def lost(count: int, by: Losses) -> str:
     reasons = msgspec.structs.asdict(by).items()
     why = ", ".join(f"{number} {LOSSES[word]}" for word, number in reasons if number)
     return f"{count}: {why}" if why else str(count)
+
+
+def holdings(found: Sequence[Holding]) -> str:
+    """Who holds how many large payloads, or whose they are, and how large these are."""
+    return ", ".join(
+        f"{one.endpoint or 'one that has gone'} ({one.count}: {size(one.bytes)})" for one in found
+    )
 
 
 def deaths(health: Health) -> str:

@@ -82,7 +82,7 @@ def _health(h: Health, over: float) -> list[str]:
             for e in sorted(h.endpoints, key=lambda e: trouble(e.state))
         ]
         lines += ["", *columns(heads, rows, "  ")]
-    return lines + below(h.backlogs, h.last_losses[:5], h.last_deaths[:5])
+    return lines + below(h.backlogs, h.pools, h.last_losses[:5], h.last_deaths[:5])
 
 
 def _latency(of: Latency) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import click
 from shmbus_console.options import bus_argument, json_option
@@ -10,12 +11,19 @@ from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration
 
 from shmbus import BusError, BusView, buses, observe
-from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss
+from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss, Pool
 
 from .facts import fields, limits, trouble
 from .tables import below
 
-_Seen = tuple[list[EndpointInfo], list[Backlog], tuple[PastLoss, ...]]
+
+class _Seen(NamedTuple):
+    """What is on a bus."""
+
+    endpoints: list[EndpointInfo]
+    backlogs: list[Backlog]
+    pools: list[Pool]
+    losses: tuple[PastLoss, ...]
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -26,41 +34,42 @@ def ls(bus: str | None, as_json: bool) -> None:
     trouble first."""
     if bus is not None:
         with observe(bus) as view:
-            found = [(view.info(), *_seen(view))]
+            found = [(view.info(), _seen(view))]
     else:
-        found = [(info, *on) for info in buses() if (on := _on(info)) is not None]
+        found = [(info, on) for info in buses() if (on := _on(info)) is not None]
     if as_json:
         print_json(
             [
                 {
                     **fields(info),
-                    "endpoints": list(map(fields, of)),
-                    "backlogs": backlogs,
-                    "last_losses": losses,
+                    "endpoints": list(map(fields, on.endpoints)),
+                    "backlogs": on.backlogs,
+                    "pools": on.pools,
+                    "last_losses": on.losses,
                 }
-                for info, of, backlogs, losses in found
+                for info, on in found
             ]
         )
         return
     if not found:
         click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
-    for info, endpoints, backlogs, losses in found:
+    for info, on in found:
         click.echo(_headline(info))
-        if endpoints:
-            worst_first = sorted(endpoints, key=lambda e: trouble(e.condition))
+        if on.endpoints:
+            worst_first = sorted(on.endpoints, key=lambda e: trouble(e.condition))
             click.echo("\n".join(columns(_HEADS, list(map(_row, worst_first)), "  ")))
-        for line in below(backlogs, losses):
+        for line in below(on.backlogs, on.pools, on.losses):
             click.echo(line)
 
 
 def _seen(view: BusView) -> _Seen:
-    return view.endpoints(), view.backlogs(), view.losses()
+    return _Seen(view.endpoints(), view.backlogs(), view.pools(), view.losses())
 
 
 def _on(info: BusInfo) -> _Seen | None:
     """What is on a bus that was found; None where it has ended meanwhile."""
     if info.state == "unreadable":
-        return [], [], ()
+        return _Seen([], [], [], ())
     try:
         with observe(info.name) as view:
             return _seen(view)

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from shmbus_console.text import columns, duration, size
 
-from shmbus.views import Backlog, PastDeath, PastLoss
+from shmbus.views import Backlog, PastDeath, PastLoss, Pool
 
-from .facts import LOSSES, when
+from .facts import LOSSES, holdings, when
 
 
 def below(
-    backlogs: Sequence[Backlog], losses: Sequence[PastLoss], deaths: Sequence[PastDeath] = ()
+    backlogs: Sequence[Backlog],
+    pools: Sequence[Pool],
+    losses: Sequence[PastLoss],
+    deaths: Sequence[PastDeath] = (),
 ) -> list[str]:
     """Those that have rows, each after an empty line."""
-    tables = (_backlogs(backlogs), _losses(losses), _deaths(deaths))
+    tables = (_backlogs(backlogs), _pools(pools), _losses(losses), _deaths(deaths))
     return [line for table in tables if table for line in ("", *table)]
 
 
@@ -34,6 +37,25 @@ def _backlogs(backlogs: Sequence[Backlog]) -> list[str]:
         ]
         for b in backlogs
         if b.waiting or b.lost
+    ]
+    return columns(heads, rows, "  ") if rows else []
+
+
+def _pools(pools: Sequence[Pool]) -> list[str]:
+    """A table of those in which something is, or for which a sender has waited."""
+    heads = ["POOL OF", "IN USE", "FULL", "TAKEN", "OF", "WAITS", "HELD BY"]
+    rows = [
+        [
+            p.endpoint or "one that has gone",
+            size(p.in_use),
+            f"{p.fill:.0%}",
+            size(p.reserved),
+            size(p.limit),
+            f"{p.waits}{', now' if p.waiting else ''}",
+            holdings(p.holders),
+        ]
+        for p in pools
+        if p.reserved or p.waits
     ]
     return columns(heads, rows, "  ") if rows else []
 

@@ -38,6 +38,21 @@ def _name(row: Row, width: int) -> Pieces:
     return _plain(name if len(name) < width else name[: width - 2] + "…", style)
 
 
+def _bytes(count: int) -> Pieces:
+    return _plain(figures.size(count), "" if count else "dim")
+
+
+def _pool(row: Row, _: int) -> Pieces:
+    pool = row.info.pool
+    if pool is None:
+        return _plain("-", "dim")
+    return _plain(figures.size(pool.in_use), "red") if pool.waiting else _bytes(pool.in_use)
+
+
+def _holds(row: Row) -> int:
+    return sum(holding.bytes for holding in row.info.holds)
+
+
 def _handler(row: Row, _: int) -> Pieces:
     if not row.handling:
         return _plain("-", "dim")
@@ -175,6 +190,21 @@ COLUMNS = (
         lambda r: r.rates.sent,
     ),
     Column(
+        "POOL",
+        "bytes in use of its memory for what it sends and is too large for rings; red while it "
+        "waits for space there",
+        6,
+        _pool,
+        lambda r: r.info.pool.in_use if r.info.pool else 0,
+    ),
+    Column(
+        "HOLDS",
+        "bytes of such payloads of others that it looks at",
+        6,
+        lambda r, w: _bytes(_holds(r)),
+        _holds,
+    ),
+    Column(
         "LOST",
         "messages that it should have got and did not; yellow where it chose so",
         6,
@@ -228,7 +258,8 @@ IMPORTANT = (
         "CPU",
         "OUT",
     ),
-    *("MEM", "SENT/S", "HAND", "HIGH", "PEND", "REDEL", "ERRORS", "PROGRESS", "DENIED"),
+    *("MEM", "SENT/S", "HAND", "HIGH", "PEND", "REDEL", "ERRORS", "PROGRESS"),
+    *("POOL", "HOLDS", "DENIED"),
 )
 """The columns by importance: in a narrow terminal the last give way. A width of 80 has room for
 those of the first line."""

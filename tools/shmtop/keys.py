@@ -58,6 +58,13 @@ BUS = (
     ),
     Key("r", "r", "routes", "Routes", "who would get a message of a type, and why"),
     Key("d", "d", "deaths", "Deaths", "what is wrong, in full; deaths, losses and events"),
+    Key(
+        "p",
+        "p",
+        "pools",
+        "Pools",
+        "who holds how much of the memory for what is too large for rings",
+    ),
     Key("t", "t", "tail", "Tail", "what passes on the bus, as it comes"),
     Key("escape", "esc", "back", "", "show all endpoints again"),
 )
@@ -76,6 +83,7 @@ PAGES = {
     "An endpoint": (BACK,),
     "Routes": ROUTES,
     "Deaths": DEATHS,
+    "Pools": (BACK,),
     "Tail": TAIL,
     "Everywhere": EVERYWHERE,
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ringbuf import Segment
 from shmbus import errors
 from shmbus.shared import layout, names
 from shmbus.testing import Attach, BusProcess, eventually, start_python
+from tests.by_hand import BusByHand, camera_on
 
 from .conftest import COMMAND, Ran
 
@@ -419,3 +422,29 @@ def test_what_waits_until_a_worker_is_free_is_shown_by_every_command(
         go_on.set()
         eventually(lambda: all(not b.waiting for b in bus.backlogs()))
         assert "BACKLOG" not in shmbus_command("ls", bus.name).out
+
+
+# Large payloads ---------------------------------------------------------------------------------
+
+
+def test_who_holds_how_much_of_whose_pool_is_told_by_each_command(shmbus_command: Command) -> None:
+    with ExitStack() as stack:
+        bus = BusByHand(stack, f"look-{secrets.token_hex(4)}")
+        camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
+        tracker.hold(camera, 2 << 20, 1 << 20)
+        tracker.up["loans"], tracker.up["copied"] = 8, 5
+        camera.up["pool_need"] = 1
+        for command in (["ls", bus.name], ["health", bus.name], ["describe", "-b", bus.name]):
+            ran = shmbus_command(*command)
+            (row,) = (line for line in ran.lines if "(2: 3.0 MiB)" in line and "!" not in line)
+            assert row.split()[:3] == ["camera", "6.0", "MiB"]
+            assert row.endswith("4, now  tracker (2: 3.0 MiB)")
+            pools = shmbus_command(*command, "--json").json
+            pools = pools[0]["pools"] if command[0] == "ls" else pools["pools"]
+            assert pools[0]["holders"] == [{"endpoint": "tracker", "count": 2, "bytes": 3 << 20}]
+        ran = shmbus_command("describe", "-b", bus.name, "tracker")
+        assert "camera (2: 3.0 MiB); 8 payloads at most, 5 copied" in ran.out
+        ran = shmbus_command("describe", "-b", bus.name, "camera")
+        assert "6.0 MiB in use, 12 MiB taken of 64 MiB; waited for 4 times, waits for" in ran.out
+        ran = shmbus_command("mem", bus.name)
+        assert next(line for line in ran.lines if "camera" in line).endswith("12 MiB, 9%")

@@ -23,7 +23,7 @@ from shmbus.shared.methods import MethodInfo, encode
 from shmbus.testing import start_python
 from shmbus.views.facts import Process
 from shmbus.views.usage import Processes
-from tests.by_hand import BusByHand, EndpointByHand, entry
+from tests.by_hand import BusByHand, EndpointByHand, camera_on, entry
 
 pytest.importorskip("textual")
 
@@ -445,7 +445,7 @@ def test_the_time_of_the_only_handler_begins_with_its_message(bus: BusByHand) ->
     drive(bus, use)
 
 
-@pytest.mark.parametrize("page", ["enter", "r", "d", "t", "question_mark"])
+@pytest.mark.parametrize("page", ["enter", "r", "d", "p", "t", "question_mark"])
 def test_every_page_begins_with_the_state_of_the_bus(bus: BusByHand, page: str) -> None:
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, "indexer")
@@ -522,12 +522,18 @@ def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
     pending[0]["state"] = layout.PendingState.WAITING
     pending[0]["deadline_ns"] = time.monotonic_ns() + 60 * 10**9
     worker.interests(entry(1, "job.>", group="team"))
+    camera = camera_on(bus, 6)
+    worker.hold(camera, 3 << 20)
+    worker.up["copied"] = 2
 
     async def use(app: ShmTop, pilot: Pilot[None]) -> None:
         await until(app, pilot, "a-caller")
         await pilot.press("enter")
         for text in ("Requests under way: 1 of 16", "group team", "none chosen yet"):
-            await until(app, pilot, text)
+            seen = await until(app, pilot, text)
+        assert (
+            "large payloads of others: holds camera 1 (3.0M), 0 at most, copies made of 2" in seen
+        )
         fill(worker, 2048)
         await until(app, pilot, "50%")
         bus.rows[7]["state"] = layout.RowState.FREE
@@ -549,6 +555,26 @@ def test_the_routes_page_answers_who_gets_a_type_and_why(bus: BusByHand) -> None
         await until(app, pilot, "is not a message type")
 
     drive(bus, use, width=100)
+
+
+def test_the_pools_page_tells_who_holds_how_much_of_whose(bus: BusByHand) -> None:
+    camera, tracker = camera_on(bus, 6), bus.endpoint(7, "tracker")
+    tracker.hold(camera, 2 << 20, 1 << 20)
+    bus.head["pools_granted"], bus.head["pool_total_bytes"] = 12 << 20, 1 << 30
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "HOLDS")
+        assert re.search(r"camera .* 6\.0M +0 ", seen)
+        assert re.search(r"tracker .* 0 +3\.0M ", seen)
+        await pilot.press("p")
+        seen = await until(app, pilot, "12M granted of 1.0G")
+        assert re.search(r"camera +█· *.* 6\.0M +64M +12M +2 +4\b", seen)
+        assert re.search(r"tracker +holds +3\.0M +2\b", seen)
+        assert "waits for space" not in seen
+        camera.up["pool_need"] = 1
+        await until(app, pilot, "its sender waits for space")
+
+    drive(bus, use, width=200)
 
 
 def test_a_dead_dispatcher_is_said_and_everything_else_still_shown(

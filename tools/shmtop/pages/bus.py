@@ -16,6 +16,7 @@ from .deaths import DeathsPage
 from .endpoint import EndpointPage
 from .line import Line
 from .page import Page
+from .pools import PoolsPage
 from .prompt import Prompt
 from .routes import RoutesPage
 from .table import EndpointTable
@@ -149,6 +150,9 @@ class BusPage(Page):
 
     async def action_deaths(self) -> None:
         await self.app.push_screen(DeathsPage())
+
+    async def action_pools(self) -> None:
+        await self.app.push_screen(PoolsPage())
 
     async def action_tail(self) -> None:
         await self.app.push_screen(TailPage())

@@ -114,6 +114,7 @@ def facts(
             )
             for box in info.mailboxes
         ),
+        *pool(info),
         *lines.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
@@ -165,6 +166,23 @@ def rings(info: EndpointInfo, width: int) -> Table:
             figures.size(ring.high),
         )
     return result
+
+
+def pool(info: EndpointInfo) -> list[Text]:
+    """What it has and holds of what is too large for rings."""
+    found = []
+    if (own := info.pool) is not None and (own.reserved or own.waits):
+        held = f"  held by {lines.holdings(own.holders)}" if own.holders else ""
+        used, most = figures.size(own.in_use), figures.size(own.limit)
+        text = f"pool: {used} in use of {most}, {figures.size(own.reserved)} taken"
+        text += f", waited for {own.waits} times"
+        waits = (", and waits for now", "bold yellow") if own.waiting else ""
+        found.append(Text.assemble(text, waits, held))
+    if info.holds or info.copied:
+        copied = f", copies made of {info.copied}" if info.copied else ""
+        text = f"large payloads of others: holds {lines.holdings(info.holds)}"
+        found.append(Text(f"{text}, {info.loans} at most{copied}"))
+    return found
 
 
 def counters(row: Row) -> Table:
