@@ -472,6 +472,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word interest
         rb_word whom
         rb_word received
+        rb_word taken
         rb_word lost_before
         rb_word lost
     struct sb_pending:

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001E8FF9C8B
+LAYOUT = 0x000000013E234916
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -685,12 +685,13 @@ LIMITED = _structure(
 )
 
 HAD = _structure(
-    40,
+    48,
     ("interest", "<u8", 0),
     ("whom", "<u8", 8),
     ("received", "<u8", 16),
-    ("lost_before", "<u8", 24),
-    ("lost", "<u8", 32),
+    ("taken", "<u8", 24),
+    ("lost_before", "<u8", 32),
+    ("lost", "<u8", 40),
 )
 
 PENDING = _structure(
@@ -701,7 +702,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    31616,
+    31872,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -757,10 +758,10 @@ UP = _structure(
     ("shares_ended", "<u8", 1136),
     ("copied", "<u8", 1144),
     ("had", (HAD, 32), 1152),
-    ("held", (HELD_ENTRY, 64), 2432),
-    ("kept", (LET_GO, 16), 4480),
-    ("limits", ("<u8", 64), 11648),
-    ("limited", (LIMITED, 64), 12160),
+    ("held", (HELD_ENTRY, 64), 2688),
+    ("kept", (LET_GO, 16), 4736),
+    ("limits", ("<u8", 64), 11904),
+    ("limited", (LIMITED, 64), 12416),
 )
 
 DOWN_INCOMING = _structure(

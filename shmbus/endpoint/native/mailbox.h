@@ -128,6 +128,7 @@ static inline void ep_begin_had(struct ep_endpoint *e, uint32_t index, uint64_t 
     e->mailboxes[index]->lost_before = rb_load(&had->lost);
     rb_store(&had->whom, 0);
     rb_store_release(&had->received, 0);
+    rb_store_release(&had->taken, 0);
     rb_store(&had->lost_before, rb_load(&had->lost));
     RB_FAIL("mailbox.begun");
     rb_store_release(&had->whom, whom);
@@ -240,6 +241,15 @@ static inline void ep_count_lost(struct ep_endpoint *e, uint32_t index, uint64_t
     rb_store(&e->up->had[index].lost, box->lost_before + lost);
 }
 
+/* Nothing is wanted any more of what came by then: it is taken, lost, or was replaced meanwhile. Blocks of pools that are
+ * named there are free to go; those that were taken stand in the table of shares before. */
+static inline void ep_say_mail_taken(struct ep_endpoint *e, uint32_t index)
+{
+    const struct ep_mailbox *box = e->mailboxes[index];
+    if (box->round_next == box->round_count)
+        rb_store_release(&e->up->had[index].taken, box->seen);
+}
+
 static inline int ep_by_number(const void *one, const void *other)
 {
     uint64_t a = ((const struct ep_waiting *)one)->number, b = ((const struct ep_waiting *)other)->number;
@@ -318,6 +328,7 @@ static inline void ep_take_mail(struct ep_endpoint *e, uint32_t index)
     ep_pass_mail(box);
     box->lost_told = box->lost;
     rb_store(&e->up->had[index].received, ++box->received);
+    ep_say_mail_taken(e, index);
     e->mailbox_turn = index + 1;
 }
 
@@ -330,8 +341,10 @@ static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *hea
         struct ep_mailbox *box = e->mailboxes[index];
         if (!box || !ep_mail_wanted(e, box) || !ep_mail_new(box))
             continue;
-        if (!(box->taken ? ep_next_latest(e, index) : ep_next_oldest(e, index)))
+        if (!(box->taken ? ep_next_latest(e, index) : ep_next_oldest(e, index))) {
+            ep_say_mail_taken(e, index);
             continue;
+        }
         memcpy(header, e->mail, sizeof *header);
         if (!sb_record_sound(header) || header->length > e->mail_space) {
             ep_pass_mail(box);

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001e8ff9c8bull
+#define SB_LAYOUT 0x000000013e234916ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -291,19 +291,20 @@ SB_FIELD(sb_limited, type_length, 24, 8);
 SB_FIELD(sb_limited, id, 32, 16);
 SB_FIELD(sb_limited, type, 48, 256);
 
-_Static_assert(sizeof(struct sb_had) == 40, "sb_had");
+_Static_assert(sizeof(struct sb_had) == 48, "sb_had");
 SB_FIELD(sb_had, interest, 0, 8);
 SB_FIELD(sb_had, whom, 8, 8);
 SB_FIELD(sb_had, received, 16, 8);
-SB_FIELD(sb_had, lost_before, 24, 8);
-SB_FIELD(sb_had, lost, 32, 8);
+SB_FIELD(sb_had, taken, 24, 8);
+SB_FIELD(sb_had, lost_before, 32, 8);
+SB_FIELD(sb_had, lost, 40, 8);
 
 _Static_assert(sizeof(struct sb_pending) == 32, "sb_pending");
 SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 31616, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 31872, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -358,11 +359,11 @@ SB_FIELD(sb_up, pool_need, 1120, 8);
 SB_FIELD(sb_up, pool_waits, 1128, 8);
 SB_FIELD(sb_up, shares_ended, 1136, 8);
 SB_FIELD(sb_up, copied, 1144, 8);
-SB_FIELD(sb_up, had, 1152, 1280);
-SB_FIELD(sb_up, held, 2432, 2048);
-SB_FIELD(sb_up, kept, 4480, 7168);
-SB_FIELD(sb_up, limits, 11648, 512);
-SB_FIELD(sb_up, limited, 12160, 19456);
+SB_FIELD(sb_up, had, 1152, 1536);
+SB_FIELD(sb_up, held, 2688, 2048);
+SB_FIELD(sb_up, kept, 4736, 7168);
+SB_FIELD(sb_up, limits, 11904, 512);
+SB_FIELD(sb_up, limited, 12416, 19456);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);

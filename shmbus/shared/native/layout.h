@@ -438,8 +438,9 @@ struct sb_limited {       /* a message whose handler has a limit; written betwee
 
 struct sb_had {           /* what an endpoint has had of mailbox i, and of those that were its mailbox i before */
     rb_word interest;     /* endpoint: whose mailbox i is; 0: it has none */
-    rb_word whom;         /* endpoint: sb_whom() of the one that the next two are about; 0 while it changes */
+    rb_word whom;         /* endpoint: sb_whom() of the one that the next three are about; 0 while it changes */
     rb_word received;     /* endpoint: messages that it took */
+    rb_word taken;        /* endpoint: of those that have this number or a lower one it takes none any more */
     rb_word lost_before;  /* endpoint: `lost` when that one was mapped */
     rb_word lost;         /* endpoint: those of all of them that were written over untaken, as far as it has seen */
 };
