@@ -46,6 +46,7 @@ cdef extern from "Python.h":
     const char *PyBytes_AS_STRING(object)
     Py_ssize_t PyBytes_GET_SIZE(object)
     char *PyByteArray_AS_STRING(object)
+    bytearray PyByteArray_FromStringAndSize(const char *, Py_ssize_t)
     bint PyBytes_CheckExact(object)
     bint PyByteArray_CheckExact(object)
     Py_ssize_t PyByteArray_GET_SIZE(object)

@@ -1,10 +1,11 @@
 """Payloads: from values to bytes, and back to the type that a receiver expects.
 
-Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec; flags in the
-record's header distinguish them. A receiver gets the type that its call names (``payload_type=``),
-else the one that its handler's annotation names, else the one registered by message type
-(``attach(types=...)``), else plain values: dicts, lists, numbers, strings. What msgspec does not
-know is left to the hooks that the endpoint was attached with, if any.
+Bytes travel as they are, ``None`` as nothing, all else as MessagePack by msgspec, and with arrays
+in it as a frame; flags in the record's header distinguish them. A receiver gets the type that its
+call names (``payload_type=``), else the one that its handler's annotation names, else the one
+registered by message type (``attach(types=...)``), else plain values: dicts, lists, numbers,
+strings, arrays. What msgspec does not know is left to the hooks that the endpoint was attached
+with, if any; what those do not know is an array or a scalar of numpy, or cannot be sent.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType, InvalidSetting
+from shmbus.shared import frames
+from shmbus.shared.dtypes import NotCarried
 from shmbus.shared.layout import RecordFlag
 from shmbus.shared.patterns import check_pattern
+
+from . import arrays
 
 log = logging.getLogger("shmbus")
 
@@ -29,6 +35,7 @@ log = logging.getLogger("shmbus")
 MSGPACK = 0
 RAW = int(RecordFlag.RAW)
 NONE = int(RecordFlag.NONE)
+FRAMED = int(RecordFlag.FRAMED)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -55,11 +62,12 @@ class Codec:
                     "decode(type, value)",
                 )
         self.encodes, self.decodes = encode is not None, decode is not None
-        encoder = msgspec.msgpack.Encoder(enc_hook=encode)
+        self._replace = _replacing(encode)
+        encoder = msgspec.msgpack.Encoder(enc_hook=_without_arrays(self._replace))
         self._encode = encoder.encode
         self.encode_into = encoder.encode_into
-        self._hook = decode
-        self._decode_any = msgspec.msgpack.Decoder().decode
+        self._hook = _converting(decode)
+        self._decode_any = self._make(Any)
         self._cached = functools.lru_cache(maxsize=1024)(self._make)
 
     def encode(self, payload: object, *, type: str = "?") -> tuple[int, Buffer]:
@@ -72,9 +80,26 @@ class Codec:
             # The C kernel copies from flat bytes.
             return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
         try:
-            return MSGPACK, self._encode(payload)
+            try:
+                return MSGPACK, self._encode(payload)
+            except ArraysWithin:
+                return FRAMED, self.frame(payload).tobytes()
         except Exception as why:  # or whatever a value's own hooks raise
             raise EncodeError(type=type, reason=reason_of(why)) from why
+
+    def frame(self, payload: object) -> frames.Frame:
+        """A payload with arrays in it, of which ``encode_into`` raises ``ArraysWithin``. Raises
+        what msgspec does, what the endpoint's hook does, and ``NotCarried``."""
+        within = frames.Arrays()
+
+        def enc_hook(value: object) -> object:
+            found = self._replace(value)
+            if isinstance(found, np.ndarray):
+                return within.ext(found)
+            return frames.scalar_ext(found) if isinstance(found, np.generic) else found
+
+        body = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode(payload)
+        return frames.Frame(body, within.found)
 
     def decode(self, kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
         """The payload that travelled as ``kind``; ``type`` is the message's, for
@@ -84,7 +109,13 @@ class Codec:
                 if payload_type is None:
                     return self._decode_any(data)
                 return self.decoder(payload_type)(data)
+            if kind == FRAMED:
+                frame = frames.Received(data)
+                decoder = self._decode_any if payload_type is None else self.decoder(payload_type)
+                return frame.decode(decoder)
             if kind == RAW:
+                if payload_type is memoryview:
+                    return memoryview(data).toreadonly()
                 value = bytes(data)
                 return value if payload_type in _BYTES else self._convert(value, payload_type)
             if kind == NONE:
@@ -110,16 +141,83 @@ class Codec:
             raise InvalidPayloadType(payload_type=_name(payload_type), reason=str(why)) from why
 
     def _make(self, payload_type: Any) -> Callable[[Buffer], Any]:
-        return msgspec.msgpack.Decoder(payload_type, dec_hook=self._hook).decode
+        return msgspec.msgpack.Decoder(
+            payload_type, dec_hook=self._hook, ext_hook=frames.unpack
+        ).decode
 
     def _convert(self, value: object, payload_type: Any) -> Any:
         return msgspec.convert(value, payload_type, dec_hook=self._hook)
 
 
+class ArraysWithin(Exception):
+    """A payload has arrays in it: it is to be a frame."""
+
+
+def _replacing(encode: EncodeHook | None) -> EncodeHook:
+    """What travels in place of a value that msgspec does not know: what the endpoint's hook
+    returns, else an array or a scalar of numpy."""
+
+    def replace(value: Any) -> Any:
+        refused: NotImplementedError | None = None
+        if encode is not None:
+            try:
+                found = encode(value)
+                if found is not value:
+                    return found
+            except NotImplementedError as why:
+                refused = why
+        found = arrays.carried(value)
+        if found is not NotImplemented:
+            return found
+        raise refused or TypeError(f"Encoding objects of type {_full_name(value)} is unsupported")
+
+    return replace
+
+
+def _without_arrays(replace: EncodeHook) -> EncodeHook:
+    """The enc_hook of payloads that are not frames."""
+
+    def enc_hook(value: Any) -> Any:
+        found = replace(value)
+        if isinstance(found, np.ndarray | np.generic):
+            raise ArraysWithin
+        return found
+
+    return enc_hook
+
+
+def _converting(decode: DecodeHook | None) -> DecodeHook:
+    """The dec_hook. An array that came as one is no matter of the endpoint's hook; what that does
+    not know is fitted to the type of numpy that is wanted."""
+
+    def dec_hook(wanted: Any, sent: Any) -> Any:
+        ours = arrays.is_of_numpy(wanted)
+        if decode is not None and not (ours and isinstance(sent, np.ndarray | np.generic)):
+            try:
+                return decode(wanted, sent)
+            except NotImplementedError:
+                if not ours:
+                    raise
+        return arrays.fitted(wanted, sent) if ours else sent
+
+    return dec_hook
+
+
 def reason_of(why: Exception) -> str:
     """Why it failed, for an error's message: what a value, its hooks or msgspec raised."""
     text = str(why)
-    return text if isinstance(why, msgspec.MsgspecError) else f"{type(why).__name__}: {text}"
+    if isinstance(why, msgspec.MsgspecError | NotCarried | frames.Malformed):
+        return text
+    return f"{type(why).__name__}: {text}"
+
+
+def _full_name(value: object) -> str:
+    kind = type(value)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _name(payload_type: Any) -> str:

@@ -142,8 +142,7 @@ class RecordFlag(IntFlag):
     # SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns`
     ALONE = 2048
     POOLED = 0x1000  # the payload here is struct sb_block: the payload proper lies in a pool
-    # the payload proper is MessagePack with arrays behind it, see endpoint/frames.py
-    FRAMED = 0x2000
+    FRAMED = 0x2000  # the payload proper is MessagePack with arrays behind it, see shared/frames.py
 
 
 class FaultCode(IntEnum):

@@ -89,7 +89,8 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     dp_pack_string(&pack, "source", source);
     dp_pack_string(&pack, "reason", reason);
     dp_pack_number(&pack, "attempt", h->attempt);
-    dp_pack_string(&pack, "format", h->flags & SB_NONE ? "none" : h->flags & SB_RAW ? "raw" : "msgpack");
+    dp_pack_string(&pack, "format", h->flags & SB_NONE ? "none" : h->flags & SB_RAW ? "raw"
+                                    : h->flags & SB_FRAMED ? "framed" : "msgpack");
     dp_pack_number(&pack, "size", h->length - sb_payload_offset(h));
     dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < space ? there : space));
     dp_emit(f, "$bus.undeliverable", &pack);

@@ -289,7 +289,7 @@ static inline void dp_kept_header(const struct dp_forwarder *f, struct sb_record
         name = 0;
     h->extension_length = name;
     h->length += name;
-    h->flags = (uint16_t)((h->flags & (SB_RAW | SB_NONE)) | SB_RETAINED);
+    h->flags = (uint16_t)((h->flags & SB_PAYLOAD_FLAGS) | SB_RETAINED);
     h->path = h->epoch = 0;
     h->interests = SB_PLAIN;
     h->peer = (uint16_t)source->slot;

@@ -265,7 +265,7 @@ static inline void dp_post_run(const struct dp_run *run, struct dp_port *port)
             continue;
         struct sb_record h = run->header[i];
         uint32_t front = SB_HEADER + h.type_length;
-        h.flags &= SB_RAW | SB_NONE | (run->urgent ? SB_URGENT : 0); /* those that a sender may set */
+        h.flags &= SB_PAYLOAD_FLAGS | (run->urgent ? SB_URGENT : 0); /* those that a sender may set */
         h.peer = (uint16_t)run->span.source->slot;
         h.peer_generation = run->span.source->generation;
         h.attempt = 1;

@@ -18,8 +18,8 @@ cdef class Decoding:
         """Its payload, which is not just bytes for whoever gets them. Raises what msgspec and the endpoint's hook
         do, and DecodeError."""
         cdef object payload_type = m._payload_type
-        if m._header.flags & (SB_RAW | SB_NONE):
-            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE), m._raw, payload_type, type=m.type)
+        if m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED):
+            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED), m._raw, payload_type, type=m.type)
         if payload_type is None:
             return unpack(m._raw)
         if payload_type is not self._recent_type:

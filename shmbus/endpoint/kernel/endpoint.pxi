@@ -23,7 +23,7 @@ cdef class EndpointCore:
         self._connection = Connection(seat, upcalls.explain_trouble, upcalls.explain_full,
                                       upcalls.explain_silence, upcalls.open_mailbox)
         self._threads = Threads(self._connection)
-        self._outbox = Outbox(self._connection, seat.codec.encode_into, seat.settings.batch, upcalls)
+        self._outbox = Outbox(self._connection, seat.codec, seat.settings.batch, upcalls)
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._matches = Matches(self._connection)

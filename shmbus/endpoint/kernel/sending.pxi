@@ -44,7 +44,8 @@ cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
 
     cdef Connection _connection
-    cdef object _encode_into     # of payloads.Codec: runs the endpoint's hook, if it has one
+    cdef object _codec           # payloads.Codec
+    cdef object _encode_into     # its own: runs the endpoint's hook, if it has one
     cdef bytearray _scratch      # None while a thread encodes into it
     cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit
     cdef bint _batching
@@ -54,12 +55,12 @@ cdef class Outbox:
     cdef str _published          # the last that it covered of an event
     cdef object _look_at_grant   # of Upcalls
 
-    def __cinit__(self, Connection connection not None, encode_into, batch, upcalls):
+    def __cinit__(self, Connection connection not None, codec, batch, upcalls):
         self._connection = connection
         self.granted = upcalls.granted
         self._look_at_grant = upcalls.look_at_grant
         self._may_publish, self._may_send = set(), set()
-        self._encode_into = encode_into
+        self._codec, self._encode_into = codec, codec.encode_into
         self._scratch = bytearray(512)
         self._batching = batch is not None
         if batch is not None:
@@ -164,15 +165,26 @@ cdef class Outbox:
         self._scratch = None     # encoding may run Python code, which may send, too
         if scratch is None:
             scratch = bytearray(512)
+        m.flags = 0
         try:
-            self._encode_into(payload, scratch)
+            try:
+                self._encode_into(payload, scratch)
+            except payloads.ArraysWithin:
+                scratch = self.framed(payload)
+                m.flags = SB_FRAMED
         except Exception as why:
             self._scratch = scratch
             raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
-        m.flags = 0
         m.payload = PyByteArray_AS_STRING(scratch)
         m.size = PyByteArray_GET_SIZE(scratch)
         return scratch
+
+    cdef bytearray framed(self, object payload):
+        """A payload with arrays in it, which travels as a frame."""
+        frame = self._codec.frame(payload)
+        cdef bytearray whole = PyByteArray_FromStringAndSize(NULL, frame.size)
+        frame.write_into(whole)
+        return whole
 
     cdef object fill_query(self, ep_message *m, str pattern):
         """Fill in a type or a pattern, and no payload."""

@@ -59,7 +59,7 @@ static inline void ep_write_returned(uint8_t *at, const struct ep_returned *r)
     uint16_t length = h->type_length;
     struct sb_record header = {
         .length = (uint32_t)ep_returned_length(r), .kind = SB_NACK,
-        .flags = (uint16_t)((h->flags & (SB_RAW | SB_NONE)) | (r->final ? SB_FINAL : 0)), .interests = r->bit,
+        .flags = (uint16_t)((h->flags & SB_PAYLOAD_FLAGS) | (r->final ? SB_FINAL : 0)), .interests = r->bit,
         .peer = h->peer, .attempt = (uint16_t)(h->attempt + !r->final), .peer_generation = h->peer_generation,
         .sent_ns = h->sent_ns, .deadline_ns = r->final ? h->length - sb_payload_offset(h) : 0, .type_length = length,
         .extension_length = (uint16_t)r->reason_length,

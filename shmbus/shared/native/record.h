@@ -39,7 +39,7 @@ enum sb_record_flag {
     SB_URGENT = 1 << 10,     /* SB_EVENT: it overtakes what is not urgent at the receiver */
     SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
     SB_POOLED = 1 << 12,     /* the payload here is struct sb_block: the payload proper lies in a pool */
-    SB_FRAMED = 1 << 13,     /* the payload proper is MessagePack with arrays behind it, see endpoint/frames.py */
+    SB_FRAMED = 1 << 13,     /* the payload proper is MessagePack with arrays behind it, see shared/frames.py */
 };
 
 #define SB_PAYLOAD_FLAGS (SB_RAW | SB_NONE | SB_POOLED | SB_FRAMED) /* what the payload is: its sender says so */

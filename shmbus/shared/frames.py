@@ -1,0 +1,265 @@
+"""Frames: payloads with arrays in them. The bytes of the arrays lie behind the MessagePack,
+aligned, so that who receives a frame looks at them where they are.
+
+    u32    version (the high 8 bits), and how many buffers (the others)
+    u32    bytes of the body
+    u64 offset, u64 length    of each buffer; offsets count from the frame's first byte
+    body   MessagePack, in which an array is an Ext that names buffer, shape, order and dtype
+    ...    the buffers, each at a multiple of 64
+
+A frame comes from another process: it is checked before anything of it is used, and what of it
+is read twice is copied first.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .dtypes import described, dtype_of
+
+ALIGNMENT = 64
+"""Bytes: a line of the cache, and what the vector instructions of today want at most."""
+ARRAY, SCALAR = 78, 79
+"""Codes of Ext."""
+
+_VERSION = 1
+_COUNT = (1 << 24) - 1
+_HEAD = struct.Struct("<II")
+_PLACE = struct.Struct("<QQ")
+
+Order = Literal["C", "F"]
+Bytes = bytes | bytearray | memoryview
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Malformed(ValueError):
+    """What came is no frame."""
+
+
+class _Array(msgspec.Struct, array_like=True):
+    """What an Ext says of an array."""
+
+    buffer: Annotated[int, msgspec.Meta(ge=0)]
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    fortran: bool
+    dtype: msgspec.Raw
+
+
+class _Scalar(msgspec.Struct, array_like=True):
+    """What an Ext says of a scalar that MessagePack has no word for."""
+
+    dtype: msgspec.Raw
+    content: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_array = msgspec.msgpack.Decoder(_Array).decode
+_scalar = msgspec.msgpack.Decoder(_Scalar).decode
+
+
+# Sending ------------------------------------------------------------------------------------------
+
+
+class Arrays:
+    """The arrays of one payload while it is encoded."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[Array] = []
+
+    def ext(self, array: Array) -> msgspec.msgpack.Ext:
+        """What stands for it in the body. Raises `dtypes.NotCarried`."""
+        flags = array.flags
+        fortran = flags.f_contiguous and not flags.c_contiguous
+        words = _Array(len(self.found), array.shape, fortran, described(array.dtype))
+        self.found.append(array.T if fortran else array)
+        return msgspec.msgpack.Ext(ARRAY, _encode(words))
+
+
+def scalar_ext(scalar: np.generic) -> msgspec.msgpack.Ext:
+    """What stands for a scalar that MessagePack has no word for. Raises `dtypes.NotCarried`."""
+    return msgspec.msgpack.Ext(SCALAR, _encode(_Scalar(described(scalar.dtype), scalar.tobytes())))
+
+
+class Frame:
+    """A payload with arrays, to be sent: `write_into` puts all `size` bytes of it where they are to
+    be, and copies each array once, from wherever its elements are."""
+
+    __slots__ = ("_arrays", "_offsets", "head", "size")
+
+    head: bytes
+    """All up to the first buffer."""
+    size: int
+
+    def __init__(self, body: Bytes, arrays: Sequence[Array]) -> None:
+        """`arrays`: those of `Arrays`, which are written in C order."""
+        self._arrays = arrays
+        lengths = [array.nbytes for array in arrays]
+        self.head, self._offsets, self.size = _laid_out(body, lengths)
+
+    def write_into(self, buffer: Any) -> None:
+        """`buffer`: anything writable of at least `size` bytes."""
+        memory = np.frombuffer(buffer, np.uint8)
+        end = len(self.head)
+        memory[:end] = np.frombuffer(self.head, np.uint8)
+        for array, offset in zip(self._arrays, self._offsets, strict=True):
+            memory[end:offset] = 0  # nothing that was there before goes along
+            end = offset + array.nbytes
+            if array.nbytes:
+                _copy(array, memory[offset:end])
+
+    def tobytes(self) -> bytes:
+        """All of it."""
+        whole = bytearray(self.size)
+        self.write_into(whole)
+        return bytes(whole)
+
+
+class Blank:
+    """A frame of one array that its user fills in place: `head` and then the elements."""
+
+    __slots__ = ("_dtype", "_order", "_shape", "head", "size")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C") -> None:
+        """Raises `dtypes.NotCarried`."""
+        self._shape, self._dtype, self._order = shape, dtype, order
+        words = _Array(0, shape, order == "F", described(dtype))
+        body = _encode(msgspec.msgpack.Ext(ARRAY, _encode(words)))
+        self.head, _, self.size = _laid_out(body, [math.prod(shape) * dtype.itemsize])
+
+    def array(self, buffer: Any) -> Array:
+        """The elements, where the frame is in `buffer`, of `size` bytes."""
+        return np.ndarray(self._shape, self._dtype, buffer, len(self.head), order=self._order)
+
+
+def _laid_out(body: Bytes, lengths: list[int]) -> tuple[bytes, list[int], int]:
+    """All up to the first buffer; the offsets of the buffers; the size of the frame."""
+    if len(lengths) > _COUNT:
+        raise ValueError(f"{len(lengths)} arrays are more than the {_COUNT} of a message")
+    end = _HEAD.size + _PLACE.size * len(lengths) + len(body)
+    begin, offsets = end, []
+    table = [_HEAD.pack(_VERSION << 24 | len(lengths), len(body))]
+    for length in lengths:
+        offsets.append(offset := _aligned(end))
+        table.append(_PLACE.pack(offset, length))
+        end = offset + length
+    padding = bytes(offsets[0] - begin) if offsets else b""
+    return b"".join((*table, body, padding)), offsets, end
+
+
+def _aligned(offset: int) -> int:
+    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def _copy(array: Array, memory: NDArray[np.uint8]) -> None:
+    """Its elements as bytes, those between fields included, in C order."""
+    if array.flags.c_contiguous:
+        memory[:] = array.reshape(-1).view(np.uint8)
+        return
+    item = np.dtype((np.void, array.dtype.itemsize))
+    np.copyto(memory.view(item).reshape(array.shape), array.view(np.ndarray).view(item))
+
+
+# Receiving ----------------------------------------------------------------------------------------
+
+_reading: ContextVar[Received] = ContextVar("_reading")
+
+
+class Received:
+    """A frame that came. Its arrays are read-only, and look at the bytes where they are if those
+    are aligned, as they are in a pool; else at a copy of them, all at one."""
+
+    __slots__ = ("_data", "_memory", "_places", "_skipped", "body")
+
+    def __init__(self, data: Any) -> None:
+        """`data`: bytes, or whatever has the buffer protocol; its arrays keep it. Raises
+        `Malformed`."""
+        with memoryview(data) as view:
+            size = view.nbytes
+            if size < _HEAD.size:
+                raise Malformed("it is too short for a frame")
+            word, length = _HEAD.unpack_from(view)
+            version, count = word >> 24, word & _COUNT
+            if version != _VERSION:
+                raise Malformed(f"it is a frame of version {version}, which is not known here")
+            begin = _HEAD.size + _PLACE.size * count
+            end = begin + length
+            if end > size:
+                raise Malformed("its frame says that there is more of it")
+            self._places = list(_PLACE.iter_unpack(bytes(view[_HEAD.size : begin])))
+            self.body = bytes(view[begin:end])
+        for offset, length in self._places:
+            if offset % ALIGNMENT or offset < end or offset + length > size:
+                raise Malformed("an array is not where its frame says")
+        self._data = data
+        self._memory: NDArray[np.uint8] | None = None
+        self._skipped = 0
+
+    def decode(self, decoder: Any) -> Any:
+        """What `decoder`, made with `unpack` as ext_hook, makes of it."""
+        token = _reading.set(self)
+        try:
+            return decoder(self.body)
+        finally:
+            _reading.reset(token)
+
+    def unpack(self, code: int, data: memoryview) -> Any:
+        """What an Ext of the body stands for."""
+        if code == ARRAY:
+            return self._array(_array(data))
+        scalar = _scalar(data)
+        dtype = dtype_of(bytes(scalar.dtype))
+        return np.ndarray((), dtype, scalar.content)[()]
+
+    def _array(self, words: _Array) -> Array:
+        dtype = dtype_of(bytes(words.dtype))
+        if words.buffer >= len(self._places):
+            raise Malformed("an array is in none of its buffers")
+        offset, length = self._places[words.buffer]
+        if length != math.prod(words.shape) * dtype.itemsize:
+            raise Malformed(f"{length} bytes are no array of shape {words.shape} and {dtype}")
+        if not length:
+            empty = np.empty(words.shape, dtype)
+            empty.flags.writeable = False
+            return empty
+        if self._memory is None:
+            self._memory = self._looked_at()
+        order: Order = "F" if words.fortran else "C"
+        return np.ndarray(words.shape, dtype, self._memory, offset - self._skipped, order=order)
+
+    def _looked_at(self) -> NDArray[np.uint8]:
+        memory = np.frombuffer(self._data, np.uint8)
+        if memory.ctypes.data % ALIGNMENT == 0 and not memory.flags.writeable:
+            return memory
+        self._skipped = self._places[0][0]
+        copied = np.empty(len(memory) - self._skipped + ALIGNMENT, np.uint8)
+        start = -copied.ctypes.data % ALIGNMENT
+        copied[start : start + len(memory) - self._skipped] = memory[self._skipped :]
+        # Read-only for good: an array over an array could be made writable again.
+        return np.frombuffer(copied.data.toreadonly()[start:], np.uint8)
+
+
+def unpack(code: int, data: memoryview) -> Any:
+    """The ext_hook of decoders: arrays within a frame, and what it was elsewhere."""
+    frame = _reading.get(None)
+    if frame is None or code not in (ARRAY, SCALAR):
+        return msgspec.msgpack.Ext(code, bytes(data))
+    return frame.unpack(code, data)
+
+
+_decode = msgspec.msgpack.Decoder(ext_hook=unpack).decode
+
+
+def decode(data: Any) -> Any:
+    """The plain values of a frame, with its arrays. Raises `Malformed`, and what msgspec and numpy
+    do."""
+    return Received(data).decode(_decode)
