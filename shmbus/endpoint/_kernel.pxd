@@ -157,6 +157,21 @@ cdef extern from "shmbus/endpoint/native/mailbox.h" nogil:
     uint32_t ep_next_mail(ep_endpoint *, sb_record *, bint)
     void ep_take_mail(ep_endpoint *, uint32_t)
 
+cdef extern from "shmbus/endpoint/native/share.h" nogil:
+    cdef struct ep_share:
+        sb_block block
+    void ep_pass_share(ep_endpoint *)
+    const uint8_t *ep_share_data(const ep_share *)
+    uint64_t ep_share_size(const ep_share *)
+    bint ep_copies_share(const ep_share *)
+    void ep_copy_share(ep_share *)
+    void ep_unpin_share(ep_share *)
+    void ep_free_share(ep_share *)
+    void ep_end_shares(ep_endpoint *)
+    bint ep_before_fork(ep_endpoint *)
+    void ep_after_fork(ep_endpoint *)
+    void ep_keep_shares_in_child(ep_endpoint *)
+
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     enum:
         EP_CANCELS
@@ -178,6 +193,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint mail_first
         bint mail_asked
         uint8_t *mail
+        ep_share *mail_share
         uint32_t request_count
         uint32_t free_count
         uint32_t futures
@@ -266,6 +282,7 @@ cdef extern from "shmbus/endpoint/native/limit.h" nogil:
 cdef extern from "shmbus/endpoint/native/take.h" nogil:
     rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
+    ep_share *ep_enter_peeked(ep_endpoint *, const sb_record *, const uint8_t *, bint)
     uint32_t ep_lost_before(ep_endpoint *, const sb_record *)
     void ep_mark_progress(ep_endpoint *)
 

@@ -56,6 +56,7 @@ from shmbus.shared.messages import Tap
 from shmbus.shared.patterns import check_pattern, check_type
 
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
@@ -103,6 +104,7 @@ cdef object log = logging.getLogger("shmbus")
 
 include "kernel/segments.pxi"
 include "kernel/peers.pxi"
+include "kernel/share.pxi"
 include "kernel/decoding.pxi"
 include "kernel/connection.pxi"
 include "kernel/sending.pxi"

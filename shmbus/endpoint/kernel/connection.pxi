@@ -440,6 +440,7 @@ cdef class Connection:
         ep_release_data(self.e)
         ep_set_in_hand(self.e, 0, 0)
         ep_set_trouble(self.e, EP_CLOSED_HERE | EP_STOPPING, 0)  # what is sent now would not be forwarded
+        ep_end_shares(self.e)
         ep_set_state(self.e, SB_UP_CLOSED)
         ep_unlock(self.e)
 

@@ -19,12 +19,13 @@ cdef class Decoding:
         do, and DecodeError."""
         cdef object payload_type = m._payload_type
         if m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED):
-            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED), m._raw, payload_type, type=m.type)
+            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED), m.data(),
+                                      payload_type, type=m.type)
         if payload_type is None:
-            return unpack(m._raw)
+            return unpack(m.data())
         if payload_type is not self._recent_type:
-            return self._decoder(payload_type)(m._raw)
-        return self._recent(m._raw)
+            return self._decoder(payload_type)(m.data())
+        return self._recent(m.data())
 
     cdef object _decoder(self, object payload_type):
         cdef object made = self._codec.decoder(payload_type)

@@ -36,6 +36,15 @@ cdef class Inbox:
             return True
         return False
 
+    cdef ep_share *_enter(self, const sb_record *header, const uint8_t *record, uint32_t box, bint held) noexcept:
+        """Under the lock. The share of a payload that lies in a pool."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef ep_share *share = e.mail_share
+        if box == SB_OWN_MAILBOXES:
+            return ep_enter_peeked(e, header, record, held)
+        e.mail_share = NULL
+        return share
+
     cdef void _note_live(self, const sb_record *header) noexcept:
         """Under the lock. A subscription has all that was kept; this runs no Python code."""
         self._lives += 1
@@ -51,6 +60,7 @@ cdef class Inbox:
         cdef const uint8_t *record
         cdef Py_ssize_t offset
         cdef PyObject *raw
+        cdef ep_share *share
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
@@ -89,6 +99,8 @@ cdef class Inbox:
                 memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
             elif self._skips(&header):
                 ep_take(e, &header, SB_HELD_DONE)
+                if header.flags & SB_POOLED:
+                    ep_pass_share(e)
                 ep_unlock(e)
                 continue
             name = self._callbacks.type_of(<const char *>record + SB_HEADER, header.type_length)
@@ -112,9 +124,14 @@ cdef class Inbox:
                     hold = SB_HELD_OPEN
             if header.flags & SB_STREAM and header.extension_length >= sizeof(sb_grant):
                 memcpy(&grant, record + SB_HEADER + header.type_length, sizeof(sb_grant))
-            offset = <Py_ssize_t>sb_payload_offset(&header)
-            raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
-            if raw == NULL:
+            raw = NULL
+            share = NULL
+            if header.flags & SB_POOLED:
+                share = self._enter(&header, record, box, hold != SB_HELD_DONE)
+            else:
+                offset = <Py_ssize_t>sb_payload_offset(&header)
+                raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+            if raw == NULL and share == NULL:
                 ep_unlock(e)
                 raise MemoryError
             if header.flags & SB_RETAINED and header.extension_length <= SB_NAME:
@@ -141,8 +158,11 @@ cdef class Inbox:
         m = Message.__new__(Message)
         m._connection = self._connection
         m._endpoint = endpoint
-        m._raw = <bytes><object>raw
-        Py_XDECREF(raw)
+        if share == NULL:
+            m._raw = <bytes><object>raw
+            Py_XDECREF(raw)
+        else:
+            m._raw, m._share = b"", share_of(share)
         m._header = header
         if header.flags & SB_ALONE and header.kind == SB_EVENT:
             m._alone = header.deadline_ns

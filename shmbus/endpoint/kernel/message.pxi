@@ -46,6 +46,8 @@ cdef class Message:
     cdef readonly str type
     cdef readonly str source
     cdef bytes _raw
+    cdef Share _share            # where the payload lies in a pool; else None
+    cdef bint _released
     cdef object _payload
     cdef object _payload_type
     cdef sb_record _header
@@ -89,7 +91,7 @@ cdef class Message:
         """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`."""
         if self._payload is UNDECODED:
             if self._payload_type is None and self._header.flags & SB_RAW:
-                self._payload = self._raw
+                self._payload = self._raw if self._share is None else self._share.copied()
             else:
                 try:
                     self._payload = self._connection.decoding.decode(self)
@@ -99,7 +101,7 @@ cdef class Message:
                     self._connection.count(&self._connection.e.up.decode_errors)
                     if isinstance(why, DecodeError):
                         raise
-                    raise DecodeError(type=self.type, size=len(self._raw), reason=payloads.reason_of(why)) from why
+                    raise DecodeError(type=self.type, size=self.bytes_of(), reason=payloads.reason_of(why)) from why
         return self._payload
 
     @property
@@ -128,7 +130,7 @@ cdef class Message:
     @property
     def size(self):
         """Bytes of the encoded payload."""
-        return len(self._raw)
+        return self.bytes_of()
 
     @property
     def correlation_id(self):
@@ -198,12 +200,27 @@ cdef class Message:
         cdef Message m = Message.__new__(Message)
         m._connection, m._endpoint = self._connection, self._endpoint
         m.type, m.source, m.lost = self.type, self.source, self.lost
-        m._raw, m._header = self._raw, self._header
+        m._raw, m._share, m._header = self._raw, self._share, self._header
         m._payload, m._payload_type = UNDECODED, payload_type
         m._tap, m._target = self._tap, self._target
         m._alone, m._lives = self._alone, self._lives
         m._position = SB_NOWHERE
         return m
+
+    cdef inline Py_ssize_t bytes_of(self) noexcept:
+        """Of its payload."""
+        return PyBytes_GET_SIZE(self._raw) if self._share is None else <Py_ssize_t>ep_share_size(self._share.at)
+
+    cdef inline object data(self):
+        """Its payload as it came: bytes, or what has the buffer protocol."""
+        return self._raw if self._share is None else self._share
+
+    cdef inline void unpin(self) noexcept:
+        """It needs no handing on any more."""
+        if self._share is not None:
+            ep_unpin_share(self._share.at)
+            if self._released:
+                self._share = None
 
     cdef inline uint32_t work(self) noexcept:
         """For which of its interests it is work that somebody else could do: groups, or a command."""
@@ -290,4 +307,4 @@ cdef class Message:
         return 0
 
     def __repr__(self):
-        return f"<{self.kind} {self.type!r} from {self.source!r}, {len(self._raw)} bytes>"
+        return f"<{self.kind} {self.type!r} from {self.source!r}, {self.bytes_of()} bytes>"

@@ -109,6 +109,7 @@ cdef class Nacks:
                 m._delayed = 0
                 m._nacked = True
                 m._position = SB_NOWHERE
+                m.unpin()
                 if m._postponed:
                     e.postponed -= 1
                     self._count_postponed(m, -1)
@@ -159,7 +160,10 @@ cdef class Nacks:
                 r[count].type = <const char *>PyUnicode_1BYTE_DATA(m.type)
                 r[count].reason = PyBytes_AS_STRING(copies.reason)
                 r[count].reason_length = <uint32_t>PyBytes_GET_SIZE(copies.reason)
-                r[count].payload, r[count].size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
+                if m._share is None:
+                    r[count].payload, r[count].size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
+                else:
+                    r[count].payload, r[count].size = &m._share.at.block, sizeof(sb_block)
                 if not ep_fit_returned(self._connection.e, &r[count]):
                     return 0
                 bits &= bits - 1
@@ -171,7 +175,7 @@ cdef class Nacks:
         cdef ep_returned r[32]
         cdef uint64_t limit = rb_largest_record(self._connection.e.out[SB_DATA].capacity)
         if not self._fill(r, 0, m, copies):
-            raise MessageTooLarge(type=m.type, size=PyBytes_GET_SIZE(m._raw), endpoint=self._connection.name,
+            raise MessageTooLarge(type=m.type, size=m.bytes_of(), endpoint=self._connection.name,
                                   limit=limit - SB_HEADER - m._header.type_length)
         return 0
 

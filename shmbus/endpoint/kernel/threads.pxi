@@ -136,6 +136,7 @@ cdef class Threads:
         if open and m._position != SB_NOWHERE:
             ep_done(self._connection.e, m._position)
         m._position = SB_NOWHERE
+        m.unpin()
         return False
 
     cdef int defer(self) except -1:

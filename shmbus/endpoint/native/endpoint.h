@@ -19,7 +19,10 @@
 #include <pthread.h>
 
 struct ep_outflow;
+struct ep_pool;
 struct ep_request;
+struct ep_share;
+struct ep_shares;
 struct ep_stream;
 struct ep_waiter;
 
@@ -66,6 +69,10 @@ struct ep_endpoint {
     bool mail_asked;                    /* who asks takes what no callback gets, too */
     uint8_t *mail;                      /* the record that was copied last */
     uint64_t mail_space;
+    struct ep_share *mail_share;        /* of that record; NULL: it is not pooled */
+
+    struct ep_pool *pool;               /* NULL: none was needed yet; see pool.h */
+    struct ep_shares *shares;           /* likewise; see share.h */
 
     struct ep_request *requests;
     uint16_t *free;                     /* stack of free entries */
@@ -131,14 +138,13 @@ struct ep_endpoint {
 static inline void ep_lock(struct ep_endpoint *e) { pthread_mutex_lock(&e->lock); }
 static inline void ep_unlock(struct ep_endpoint *e) { pthread_mutex_unlock(&e->lock); }
 
-/* Raise our word and wake the dispatcher if it sleeps; what it shall find has been stored before. The seq store
- * of the word, then the look at the dispatcher's epoch, pair with its epoch turned odd (rb_park), then its look at
+/* Raise our word and wake the dispatcher if it sleeps; what it shall find has been stored before. The raise of
+ * the word, which is seq, then the look at the dispatcher's epoch, pair with its epoch turned odd (rb_park), then its look at
  * the words (dp_something_new). */
 static inline void ep_ring_dispatcher(struct ep_endpoint *e)
 {
-    uint32_t word = atomic_load_explicit(e->ready, memory_order_relaxed);
     RB_FAIL("push.published");
-    atomic_store_explicit(e->ready, word + 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(e->ready, 1, memory_order_seq_cst); /* without the lock, too: ep_tell_ended */
     RB_FAIL("push.raised");
     rb_ring_bell(&e->dispatcher);
 }

@@ -122,6 +122,8 @@ static inline void ep_free(struct ep_endpoint *e)
     }
     ep_drop_event(e);
     ep_close_mailboxes(e);
+    ep_free_shares(e);
+    ep_free_pool(e);
     free(e->requests);
     free(e->free);
     e->requests = NULL;
@@ -139,6 +141,7 @@ static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans,
     if (e->inside)
         return false;
     ep_close_mailboxes(e);
+    ep_vacate_pool(e);
     for (uint32_t i = 0; i < count; i++)
         mmap(spans[i].at, spans[i].size, PROT_READ | (spans[i].writable ? PROT_WRITE : 0),
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);

@@ -2,6 +2,7 @@
  *
  *   ep_peek               the next message, which stays in the ring
  *   ep_take               what ep_peek showed is taken; it is held until ep_done, or done at once
+ *   ep_enter_peeked       before that, where it is pooled: its share
  *   ep_lost_before        how many were lost before it since the one taken last
  *   ep_peek_ring          the next record of an incoming ring, checked
  *   ep_mark_progress      this endpoint has just taken something
@@ -9,6 +10,7 @@
 #pragma once
 
 #include "shmbus/endpoint/native/hold.h"
+#include "shmbus/endpoint/native/share.h"
 #include "shmbus/endpoint/native/trouble.h"
 
 /* The next record, past padding: RB_OK with a private copy of its header, whose first 8 bytes are those that were
@@ -51,6 +53,13 @@ static inline void ep_count_received(struct ep_endpoint *e, uint16_t kind)
     case SB_REQUEST: rb_add(&e->up->received_requests, 1); break;
     default: break;
     }
+}
+
+/* NULL: no memory. */
+static inline struct ep_share *ep_enter_peeked(struct ep_endpoint *e, const struct sb_record *header,
+                                               const uint8_t *record, bool pinned)
+{
+    return ep_enter_share(e, sb_share_of(e->in[e->peeked].next, e->peeked), header, record, pinned);
 }
 
 /* An urgent event is never held: it leaves its ring as it is taken. */

@@ -4,6 +4,7 @@
  *   - publishes a batch whose time has come while its maker computes,
  *   - tells servers of withdrawn requests once there is space for that,
  *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
+ *   - unmaps pools of those that have gone, and makes private what is looked at there when this one has (share.h),
  *   - finds the successor of one that has ended, and knocks at its door (door.h),
  *   - shows its event, if it has one, to the dispatcher that serves (show.h).
  *
@@ -26,6 +27,7 @@
 
 #define EP_SUCCESSOR_NS 10000000u /* how often to look for a successor */
 #define EP_UNTOLD_NS 10000000u    /* how often to look for space to tell a server of a withdrawn request */
+#define EP_MAPS_NS 1000000000u    /* how often to look for pools of those that have gone */
 #define EP_WATCHED_MAX 1024
 
 struct ep_watcher {
@@ -115,8 +117,10 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
     ep_lock(e);
     uint64_t due = ep_flush_due(e, round->now), tell = ep_tell_due(e, round->now), again = SB_NOWHERE;
     uint64_t trouble = ep_trouble(e);
+    uint64_t maps = ep_drop_maps(e) ? round->now + EP_MAPS_NS : SB_NOWHERE;
     if (trouble & EP_FOR_GOOD) {
         ep_set_trouble(e, trouble & EP_FOR_GOOD, 0);
+        ep_end_shares(e);
         if (e->pidfd >= 0)
             ep_unwatch_dispatcher(e);
     } else {
@@ -130,6 +134,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
     }
     ep_unlock(e);
     due = tell < due ? tell : due;
+    due = maps < due ? maps : due;
     return again < due ? again : due;
 }
 

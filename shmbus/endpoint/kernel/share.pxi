@@ -1,0 +1,49 @@
+# A large payload, in the pool of its sender: a receiver's share of it.
+
+
+@cython.final
+cdef class Share:
+    """The bytes of a large payload, read-only, as they lie in shared memory. Whatever is made of them without a copy
+    keeps it alive, and so the memory, which its sender cannot use meanwhile."""
+
+    cdef ep_share *at
+    cdef Py_ssize_t views        # buffers that were given out, and not back
+
+    def __dealloc__(self):
+        if self.at != NULL:
+            ep_free_share(self.at)
+
+    def __len__(self):
+        return <Py_ssize_t>ep_share_size(self.at)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef const uint8_t *data = ep_share_data(self.at)
+        if data == NULL:
+            raise BufferError("the pool of its sender could not be mapped")
+        PyBuffer_FillInfo(view, self, <void *>data, <Py_ssize_t>ep_share_size(self.at), 1, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.views -= 1
+
+    cdef bytes copied(self):
+        """All of it, as bytes."""
+        cdef const uint8_t *data = ep_share_data(self.at)
+        cdef Py_ssize_t size = <Py_ssize_t>ep_share_size(self.at)
+        if data == NULL:
+            raise BufferError("the pool of its sender could not be mapped")
+        made = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *to = <char *>PyBytes_AS_STRING(made)
+        with nogil:
+            memcpy(to, data, size)
+        return made
+
+
+cdef Share share_of(ep_share *at):
+    """The object for a share that was just entered; copied where it is to be."""
+    cdef Share share = Share.__new__(Share)
+    share.at = at
+    if ep_copies_share(at):
+        with nogil:
+            ep_copy_share(at)
+    return share

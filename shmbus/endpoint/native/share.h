@@ -1,0 +1,475 @@
+/* Shares: blocks of the pools of others that this endpoint looks at.
+ *
+ * Its table, in its own segment POOL, says which: so the dispatcher has none of them returned to its sender. An entry
+ * stands there before `taken` passes the record, until nobody looks any more and the message needs no handing on. What
+ * comes beyond the setting `loans`, or while more than half of that pool is held here, is copied into private memory.
+ * Pools of others are mapped read-only, whole, when the first block of theirs comes, and no descriptor of them is kept.
+ *
+ * An endpoint that ends, or was evicted, may hold nothing any more. So what somebody still looks at becomes private in
+ * its place, at the same addresses. In a forked child, too: the entries are the parent's.
+ *
+ *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory
+ *   ep_pass_share         one was taken that nobody wants
+ *   ep_share_data         where its payload is, ep_share_size bytes; NULL: it could not be mapped
+ *   ep_copies_share       is it to be copied? ep_copy_share does it, without the endpoint's lock
+ *   ep_unpin_share        its message needs no handing on any more
+ *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
+ *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
+ *   ep_drop_maps          unmap the pools of those that have gone
+ *   ep_before_fork, ep_after_fork, ep_keep_shares_in_child    around a fork of a process that looks at some
+ *   ep_free_shares        the endpoint is freed
+ *
+ * Modelled in tests/models/pools.py.
+ */
+#pragma once
+
+#include "shmbus/endpoint/native/fork.h"
+#include "shmbus/endpoint/native/pool.h"
+
+#include <sys/stat.h>
+
+#define EP_VIEW_ALIGN 64u /* of private copies; blocks begin with a page */
+#define EP_NO_ENTRY SB_SHARES
+
+struct ep_map {              /* somebody's pool */
+    struct ep_map *next;
+    uint64_t whom;           /* sb_whom() */
+    uint8_t *at;
+    uint64_t size;           /* of the file */
+    uint64_t held;           /* bytes of the payloads that are looked at there */
+    uint32_t shares;         /* how many those are */
+    bool parted;             /* what they look at is private now: nothing else is found there */
+};
+
+struct ep_share {
+    struct ep_shares *of;
+    struct ep_share *next, *before; /* all of its endpoint */
+    struct ep_map *map;      /* NULL: it is copied, or could not be mapped */
+    uint8_t *copy;
+    struct sb_block block;
+    uint32_t entry;          /* EP_NO_ENTRY: none, or none any more */
+    bool pinned;             /* its message may have to be handed on: the entry stays */
+    bool excess;             /* to be copied */
+};
+
+struct ep_shares {
+    pthread_mutex_t lock;    /* of all that follows; taken last, and held across nothing but C */
+    uint64_t fork_mark;
+    uint64_t references;     /* the endpoint, and its shares */
+    struct sb_up *up;
+    struct sb_pool *own;     /* with the table; NULL: there is none */
+    _Atomic uint32_t *ready;
+    struct rb_poster dispatcher;
+    bool over;               /* the endpoint is not known any more: nothing is said about its shares */
+    uint32_t entered;        /* entries in use */
+    uint32_t free_from;      /* no entry before this one is free */
+    struct ep_map *maps;
+    struct ep_share *first;
+};
+
+/* Pools ----------------------------------------------------------------------------------------------------------- */
+
+/* The size of an opened file, if it may be a pool of our user; 0 otherwise. */
+static inline uint64_t ep_pool_file_size(int fd)
+{
+    struct stat found;
+    if (fstat(fd, &found) != 0 || !S_ISREG(found.st_mode) || found.st_uid != geteuid() || found.st_mode & 077 ||
+        found.st_size < (off_t)SB_POOL_DATA)
+        return 0;
+    return (uint64_t)found.st_size;
+}
+
+static inline bool ep_pool_is_of(const struct sb_pool *pool, uint64_t whom)
+{
+    return rb_load_acquire(&pool->prefix.magic) == RB_MAGIC && pool->prefix.layout == SB_LAYOUT &&
+           pool->prefix.kind == SB_SEGMENT_POOL && pool->slot == sb_whom_slot(whom) &&
+           pool->generation == sb_whom_generation(whom);
+}
+
+static inline struct ep_map *ep_open_map(const struct ep_endpoint *e, uint64_t whom)
+{
+    char path[160];
+    struct ep_map *map = NULL;
+    if (!ep_pool_path(e, sb_whom_slot(whom), sb_whom_generation(whom), path, sizeof path))
+        return NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    uint64_t size = ep_pool_file_size(fd);
+    void *at = size ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    close(fd);
+    if (at == MAP_FAILED)
+        return NULL;
+    if (ep_pool_is_of(at, whom))
+        map = malloc(sizeof *map);
+    if (!map) {
+        munmap(at, size);
+        return NULL;
+    }
+    madvise(at, size, MADV_DONTDUMP);
+    *map = (struct ep_map){.whom = whom, .at = at, .size = size};
+    return map;
+}
+
+static inline bool ep_has_gone(const struct ep_endpoint *e, uint64_t whom)
+{
+    const struct sb_row *rows = (const struct sb_row *)((const uint8_t *)e->bus + e->bus->rows_offset);
+    return sb_whom_slot(whom) >= e->bus->slots ||
+           rb_load(&rows[sb_whom_slot(whom)].generation) != sb_whom_generation(whom) ||
+           rb_load(&rows[sb_whom_slot(whom)].state) == SB_ROW_FREE;
+}
+
+/* Those that nobody looks at, `all` or of endpoints that have gone. Whether others are left. */
+static inline bool ep_unmap_idle(const struct ep_endpoint *e, struct ep_shares *s, bool all)
+{
+    struct ep_map **at = &s->maps;
+    while (*at) {
+        struct ep_map *map = *at;
+        if (map->shares || !(all || ep_has_gone(e, map->whom))) {
+            at = &map->next;
+            continue;
+        }
+        *at = map->next;
+        munmap(map->at, map->size);
+        free(map);
+    }
+    return s->maps != NULL;
+}
+
+/* NULL: it is not there, or no more can be mapped. */
+static inline struct ep_map *ep_map_of(const struct ep_endpoint *e, struct ep_shares *s, uint64_t whom)
+{
+    for (struct ep_map *map = s->maps; map; map = map->next)
+        if (map->whom == whom && !map->parted)
+            return map;
+    ep_unmap_idle(e, s, false);
+    struct ep_map *map = ep_open_map(e, whom);
+    if (!map && errno == ENOMEM && s->maps) { /* rather those that are looked at now */
+        ep_unmap_idle(e, s, true);
+        map = ep_open_map(e, whom);
+    }
+    if (map) {
+        map->next = s->maps;
+        s->maps = map;
+    }
+    return map;
+}
+
+/* The table -------------------------------------------------------------------------------------------------------- */
+
+/* Something that was held is not any more. */
+static inline void ep_tell_ended(struct ep_shares *s)
+{
+    if (s->over)
+        return;
+    rb_store_release(&s->up->shares_ended, rb_load(&s->up->shares_ended) + 1);
+    RB_FAIL("share.ended");
+    atomic_fetch_add_explicit(s->ready, 1, memory_order_seq_cst); /* as in ep_ring_dispatcher */
+    rb_ring_bell(&s->dispatcher);
+}
+
+/* Before `taken` passes the record. The dispatcher loads that, then looks here. */
+static inline uint32_t ep_fill_entry(struct ep_shares *s, uint64_t id, const struct sb_block *block)
+{
+    struct sb_pool *own = s->own;
+    uint32_t i = s->free_from;
+    while (own && i < SB_SHARES && rb_load(&own->shares[i].share))
+        i++;
+    if (!own || i == SB_SHARES)
+        return EP_NO_ENTRY;
+    struct sb_share *entry = &own->shares[i];
+    rb_store(&entry->pool, sb_whom(block->pool_slot, block->pool_generation));
+    rb_store(&entry->block, block->index | 1ull << 63);
+    rb_store(&entry->bytes, block->length);
+    if (rb_load(&own->shares_used) <= i)
+        rb_store_release(&own->shares_used, i + 1);
+    RB_FAIL("share.filled");
+    rb_store_release(&entry->share, id);
+    RB_FAIL("share.entered");
+    s->free_from = i + 1;
+    s->entered++;
+    return i;
+}
+
+static inline void ep_clear_entry(struct ep_share *share)
+{
+    struct ep_shares *s = share->of;
+    uint32_t i = share->entry;
+    share->entry = EP_NO_ENTRY;
+    if (i == EP_NO_ENTRY || s->over)
+        return;
+    rb_store_release(&s->own->shares[i].share, 0); /* who looked there has read all that it wanted */
+    RB_FAIL("share.cleared");
+    s->free_from = i < s->free_from ? i : s->free_from;
+    s->entered--;
+    ep_tell_ended(s);
+}
+
+/* Shares ----------------------------------------------------------------------------------------------------------- */
+
+static inline uint64_t ep_share_size(const struct ep_share *share) { return share->block.length; }
+
+static inline const uint8_t *ep_share_data(const struct ep_share *share)
+{
+    return share->copy ? share->copy : share->map ? share->map->at + share->block.offset : NULL;
+}
+
+static inline bool ep_copies_share(const struct ep_share *share) { return share->excess && !share->copy && share->map; }
+
+static inline void ep_leave_map(struct ep_share *share)
+{
+    if (!share->map)
+        return;
+    share->map->held -= share->block.length;
+    share->map->shares--;
+    share->map = NULL;
+}
+
+/* Under s->lock. */
+static inline void ep_use_copy(struct ep_share *share, uint8_t *copy)
+{
+    share->copy = copy;
+    share->excess = false;
+    if (copy && !share->of->over)
+        rb_add(&share->of->up->copied, 1);
+    ep_leave_map(share);
+    if (!share->pinned)
+        ep_clear_entry(share);
+}
+
+static inline uint8_t *ep_copy_of(const struct ep_share *share)
+{
+    void *copy = NULL;
+    if (!share->map || posix_memalign(&copy, EP_VIEW_ALIGN, share->block.length) != 0)
+        return NULL;
+    memcpy(copy, share->map->at + share->block.offset, share->block.length);
+    return copy;
+}
+
+/* Without the endpoint's lock, by whoever has the share. Where there is no memory for it, it stays where it is. */
+static inline void ep_copy_share(struct ep_share *share)
+{
+    uint8_t *copy = ep_copy_of(share);
+    pthread_mutex_lock(&share->of->lock);
+    if (copy)
+        ep_use_copy(share, copy);
+    share->excess = false;
+    pthread_mutex_unlock(&share->of->lock);
+}
+
+static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
+{
+    if (!e->shares) {
+        struct ep_shares *s = calloc(1, sizeof *s);
+        if (!s)
+            return NULL;
+        pthread_mutex_init(&s->lock, NULL);
+        s->fork_mark = e->fork_mark;
+        s->references = 1;
+        s->up = e->up;
+        s->ready = e->ready;
+        s->dispatcher = e->dispatcher;
+        e->shares = s;
+    }
+    if (!e->shares->own && !e->shares->over && ep_make_pool(e) == 0)
+        e->shares->own = e->pool->memory;
+    return e->shares;
+}
+
+static inline struct ep_map *ep_map_for(const struct ep_endpoint *e, struct ep_shares *s, const struct sb_block *block)
+{
+    struct ep_map *map = ep_map_of(e, s, sb_whom(block->pool_slot, block->pool_generation));
+    bool inside = map && block->length && block->offset >= SB_POOL_DATA && block->offset <= map->size &&
+                  block->length <= map->size - block->offset;
+    return inside ? map : NULL;
+}
+
+/* `id`: sb_share_of() or sb_share_of_mail(). `pinned`: its message may have to be handed on. */
+static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id, const struct sb_record *header,
+                                              const uint8_t *record, bool pinned)
+{
+    uint64_t offset = sb_payload_offset(header);
+    struct ep_shares *s = ep_shares_of(e);
+    struct ep_share *share = s ? calloc(1, sizeof *share) : NULL;
+    if (!share)
+        return NULL;
+    share->of = s;
+    share->pinned = pinned;
+    if (header->length - offset == sizeof share->block)
+        memcpy(&share->block, record + offset, sizeof share->block);
+    pthread_mutex_lock(&s->lock);
+    share->map = ep_map_for(e, s, &share->block);
+    if (share->map) {
+        share->map->held += share->block.length;
+        share->map->shares++;
+    }
+    share->entry = ep_fill_entry(s, id, &share->block);
+    share->excess = s->entered > e->up->loans || (share->map && share->map->held > share->map->size / 2);
+    if (share->entry == EP_NO_ENTRY) {
+        ep_use_copy(share, ep_copy_of(share));
+        ep_tell_ended(s);
+    }
+    s->references++;
+    share->next = s->first;
+    if (s->first)
+        s->first->before = share;
+    s->first = share;
+    pthread_mutex_unlock(&s->lock);
+    return share;
+}
+
+/* It is taken, and was not entered. */
+static inline void ep_pass_share(struct ep_endpoint *e)
+{
+    struct ep_shares *s = ep_shares_of(e);
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    ep_tell_ended(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static inline void ep_unpin_share(struct ep_share *share)
+{
+    if (ep_forked(share->of->fork_mark))
+        return;
+    pthread_mutex_lock(&share->of->lock);
+    share->pinned = false;
+    if (!share->map)
+        ep_clear_entry(share);
+    pthread_mutex_unlock(&share->of->lock);
+}
+
+static inline void ep_dismiss_shares(struct ep_shares *s) /* under s->lock, which it gives back */
+{
+    bool last = --s->references == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (!last)
+        return;
+    for (struct ep_map *map = s->maps, *next; map; map = next) {
+        next = map->next;
+        munmap(map->at, map->size);
+        free(map);
+    }
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* In a forked child the memory stays until its end: its lock may be another thread's, which is not there. */
+static inline void ep_free_share(struct ep_share *share)
+{
+    struct ep_shares *s = share->of;
+    if (ep_forked(s->fork_mark))
+        return;
+    pthread_mutex_lock(&s->lock);
+    struct ep_map *map = share->map;
+    ep_leave_map(share);
+    ep_clear_entry(share);
+    if (share->before)
+        share->before->next = share->next;
+    else
+        s->first = share->next;
+    if (share->next)
+        share->next->before = share->before;
+    if (s->over && map && !map->shares) { /* nobody asks any more who has gone */
+        munmap(map->at, map->size);
+        struct ep_map **at = &s->maps;
+        while (*at != map)
+            at = &(*at)->next;
+        *at = map->next;
+        free(map);
+    }
+    free(share->copy);
+    free(share);
+    ep_dismiss_shares(s);
+}
+
+/* Ends ------------------------------------------------------------------------------------------------------------- */
+
+/* What lies in its pages becomes private memory, at the same addresses: whoever reads there meanwhile sees the same. A
+ * block has its pages for itself. Without memory it stays as it is, valid, but perhaps not unchanged. */
+static inline void ep_make_private(const struct ep_share *share)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = share->block.offset & ~(page - 1);
+    uint64_t size = ((share->block.offset + share->block.length + page - 1) & ~(page - 1)) - from;
+    if (!share->map)
+        return;
+    void *fresh = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED)
+        return;
+    uint64_t there = share->map->size - from;
+    memcpy(fresh, share->map->at + from, there < size ? there : size);
+    mprotect(fresh, size, PROT_READ);
+    if (mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, share->map->at + from) == MAP_FAILED)
+        munmap(fresh, size);
+}
+
+static inline void ep_make_all_private(struct ep_shares *s)
+{
+    for (const struct ep_share *share = s->first; share; share = share->next)
+        ep_make_private(share);
+    for (struct ep_map *map = s->maps; map; map = map->next)
+        map->parted = map->shares;
+}
+
+/* Before UP.state says that it is closed, and when it was evicted: afterwards its entries count no more. */
+static inline void ep_end_shares(struct ep_endpoint *e)
+{
+    struct ep_shares *s = e->shares;
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    if (!s->over) {
+        ep_make_all_private(s);
+        s->over = true;
+        for (uint32_t i = 0; s->own && i < rb_load(&s->own->shares_used); i++)
+            rb_store_release(&s->own->shares[i].share, 0);
+        s->own = NULL;
+        rb_store_release(&s->up->shares_ended, rb_load(&s->up->shares_ended) + 1);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Whether pools are mapped that nobody looks at now: then come again. */
+static inline bool ep_drop_maps(struct ep_endpoint *e)
+{
+    struct ep_shares *s = e->shares;
+    if (!s)
+        return false;
+    pthread_mutex_lock(&s->lock);
+    bool left = ep_unmap_idle(e, s, false);
+    pthread_mutex_unlock(&s->lock);
+    return left;
+}
+
+static inline void ep_free_shares(struct ep_endpoint *e)
+{
+    struct ep_shares *s = e->shares;
+    if (!s || ep_forked(s->fork_mark))
+        return;
+    ep_end_shares(e);
+    e->shares = NULL;
+    pthread_mutex_lock(&s->lock);
+    ep_dismiss_shares(s);
+}
+
+/* Whether there are any. Then no share comes or goes until ep_after_fork, in parent and child. */
+static inline bool ep_before_fork(struct ep_endpoint *e)
+{
+    if (!e->shares)
+        return false;
+    pthread_mutex_lock(&e->shares->lock);
+    if (e->shares->first)
+        return true;
+    pthread_mutex_unlock(&e->shares->lock);
+    return false;
+}
+
+static inline void ep_after_fork(struct ep_endpoint *e) { pthread_mutex_unlock(&e->shares->lock); }
+
+static inline void ep_keep_shares_in_child(struct ep_endpoint *e)
+{
+    ep_make_all_private(e->shares);
+    e->shares->over = true;
+    pthread_mutex_unlock(&e->shares->lock);
+}
