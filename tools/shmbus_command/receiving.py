@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 from shmbus_console.messages import envelope, payload_alone, pretty
 from shmbus_console.options import raw_options, refuse_both
-from shmbus_console.output import flush, note, print_json, write
+from shmbus_console.output import encoded, flush, note, print_json, write
 from shmbus_console.run import usual_end
 
 from shmbus import Message
 
 from .attaching import attach_now
 from .streaming import receiving_options, stream
+from .to_files import Files
 
 
 @click.command()
@@ -42,6 +44,14 @@ from .streaming import receiving_options, stream
     help="Of each type the newest alone: pass over what comes faster than it can be printed.",
 )
 @click.option("--rate", is_flag=True, help="Each second, how many came and how far apart.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write each payload to a file in DIR, named by type and number: arrays as .npy, bytes as "
+    "they are (.bin), text as .txt, the rest as .json, or .msgpack where JSON has not all of it; "
+    "print the names.",
+)
 @raw_options
 def sub(
     patterns: tuple[str, ...],
@@ -54,6 +64,7 @@ def sub(
     history: int,
     latest: bool,
     rate: bool,
+    out: Path | None,
     as_raw: bool,
     delimiter: bytes,
     reconnect: bool,
@@ -73,11 +84,21 @@ def sub(
     overflow: Literal["latest", "block", "drop_newest"] = (
         "latest" if latest else "block" if lossless else "drop_newest"
     )
+    if out is not None and (rate or as_raw):
+        raise click.UsageError("--out writes files: leave out --rate and --raw")
     meter = Meter(as_json) if rate else None
+    files = Files(out) if out is not None else None
 
     def each(message: Message[Any]) -> None:
         if meter is not None:
             meter.count(message)
+        elif files is not None:
+            saved = str(files.save(message))
+            if as_json:
+                about = {"type": message.type, "source": message.source, "size": message.size}
+                print_json({**about, "file": saved})
+            else:
+                write(encoded(saved))
         elif as_json:
             print_json(envelope(message))
         else:
@@ -88,7 +109,8 @@ def sub(
             endpoint.subscribe(pattern, group=group, overflow=overflow, history=history)
         note("sub", f"subscribed on {endpoint.bus.name}")
         try:
-            stream("sub", endpoint, count, timeout, each, meter.tick if meter else None)
+            tick = meter.tick if meter else None
+            stream("sub", endpoint, count, timeout, each, tick, one_by_one=files is not None)
         finally:
             if meter is not None:
                 meter.report()

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any, Unpack
 
 import click
+from rich.progress import TaskID
 from shmbus_console.messages import print_parts
 from shmbus_console.options import (
     Number,
+    Size,
     bus_option,
     complete_type,
     json_option,
@@ -23,6 +25,7 @@ from shmbus_console.run import Failure
 
 from shmbus import Endpoint, errors
 
+from . import from_file
 from .attaching import attach_to
 from .gathering import ask_all
 from .outcome import forwarded
@@ -72,6 +75,17 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--urgent", is_flag=True, help="Let it overtake what waits at its receivers: 2 KiB at most."
 )
+@click.option(
+    "--file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Publish the bytes of FILE, however many, instead of a PAYLOAD.",
+)
+@click.option(
+    "--chunk",
+    type=Size(),
+    help="With --file: in pieces of so many bytes (as 64K, 1M), each an event of its own.",
+)
 @_with_payload
 def pub(
     bus: str | None,
@@ -79,15 +93,24 @@ def pub(
     wait: float | None,
     retain: bool,
     urgent: bool,
+    file: str | None,
+    chunk: int | None,
     **given: Unpack[_Given],
 ) -> None:
     """Publish an event of TYPE, to all who subscribe to it.
 
     {PAYLOAD}
     """
+    if file is not None and given["payload"] is not None:
+        raise click.UsageError("--file stands instead of PAYLOAD")
+    if chunk is not None and file is None:
+        raise click.UsageError("--chunk is for --file")
     with attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
         publish = partial(endpoint.publish, retain=retain, urgent=urgent)
-        _post(publish, "published", type, given)
+        if file is None:
+            _post(publish, "published", type, given)
+        else:
+            _post_file(publish, type, file, chunk, given)
 
 
 @click.command()
@@ -141,6 +164,26 @@ def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> Non
     finally:  # also before a failure
         if given["as_json"]:
             print_json({done: number, "seconds": time.monotonic() - began})
+
+
+def _post_file(
+    publish: Callable[..., None], type: str, path: str, chunk: int | None, given: _Given
+) -> None:
+    number, sent, pace, began = 0, 0, Pace(given["rate"]), time.monotonic()
+    try:
+        with from_file.opened(path) as file, from_file.progress(file, given["count"]) as shown:
+            for _ in range(given["count"]):
+                if number:
+                    file.seek(0)
+                for piece in from_file.pieces(file, chunk):
+                    pace.wait()
+                    publish(type, piece, timeout=given["timeout"])
+                    number, sent = number + 1, sent + len(piece)
+                    shown.update(TaskID(0), completed=sent)
+    finally:  # also before a failure
+        if given["as_json"]:
+            seconds = time.monotonic() - began
+            print_json({"published": number, "bytes": sent, "seconds": seconds})
 
 
 @click.command()

@@ -51,16 +51,20 @@ def stream(
     tick: Callable[[], None] | None = None,
     *,
     copies: bool = False,
+    one_by_one: bool = False,
     tell_lost: bool = True,
 ) -> None:
     """Pass on what comes until there are ``count``, ``timeout`` seconds have passed, or Ctrl-C.
     What ``each`` returns False for does not count. ``copies``: more may be received than are passed
-    on, since others have got them."""
+    on, since others have got them. ``one_by_one``: each is let go of before the next is taken,
+    since they are large."""
     left = count
     end = None if timeout is None else time.monotonic() + timeout
     with usual_end():
         while left != 0 and (end is None or time.monotonic() < end):
             most = _AT_ONCE if left is None or copies else min(left, _AT_ONCE)
+            if one_by_one:
+                most = 1
             for message in endpoint.receive_many(most, _doze(end)):
                 if message.lost and tell_lost:
                     note(who, f"{message.lost} lost here")

@@ -56,6 +56,21 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # a generic one only 
         return found
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]  # a generic one only since click 8.3
+    """A number of bytes, at least 1: 4096, 64K, 1M, 2G."""
+
+    name = "SIZE"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        found = re.fullmatch(r"([0-9]+)([KMG]?)", str(value), re.IGNORECASE)
+        size = int(found[1]) << 10 * "KMG".find(found[2].upper() or "?") + 10 if found else 0
+        if not size:
+            self.fail(f"{value!r} is not a size, as 4096, 64K, 1M are", parameter, context)
+        return size
+
+
 def seconds_option(
     name: str,
     default: str | None = None,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import shmbus
@@ -532,3 +533,80 @@ def test_options_of_a_request_to_all_that_make_no_sense_are_refused(
     bus: shmbus.Bus, shmbus_command: Command, wrong: list[str]
 ) -> None:
     assert shmbus_command("request", "-b", bus.name, "ask", *wrong).code == 2
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_published_whole_and_in_pieces(
+    bus: shmbus.Bus, seen: shmbus.Endpoint, shmbus_command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.bin").write_bytes(content := bytes(range(256)) * 40)
+    (tmp_path / "empty").touch()
+    ran = shmbus_command("pub", "-b", bus.name, "file", "--file", tmp_path / "a.bin", "--json")
+    assert (ran.json["published"], ran.json["bytes"]) == (1, 10240)
+    assert seen.receive(60).payload == content  # type: ignore[union-attr]
+    piecewise = ("--file", tmp_path / "a.bin", "--chunk", "4K", "-n", 2)
+    assert shmbus_command("pub", "-b", bus.name, "file", *piecewise).code == 0
+    pieces = [seen.receive(60).payload for _ in range(6)]  # type: ignore[union-attr]
+    assert list(map(len, pieces)) == [4096, 4096, 2048] * 2
+    assert b"".join(pieces) == content * 2
+    assert shmbus_command("pub", "-b", bus.name, "file", "--file", tmp_path / "empty").code == 0
+    assert seen.receive(60).payload == b""  # type: ignore[union-attr]
+    for wrong, why in (
+        (["{}", "--file", tmp_path / "a.bin"], "instead of PAYLOAD"),
+        (["--chunk", "1M"], "--chunk is for --file"),
+        (["--file", tmp_path / "nowhere"], "No such file"),
+        (["--file", tmp_path / "a.bin", "--chunk", "0"], "is not a size"),
+    ):
+        ran = shmbus_command("pub", "-b", bus.name, "file", *wrong)
+        assert ran.code == 2
+        assert why in ran.err
+
+
+def test_what_comes_is_written_to_files_in_the_format_that_fits(
+    bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "a" / "out"
+    frame, column = np.arange(12, dtype=">u2").reshape(3, 4), np.ones(3, bool)
+    given = [frame, b"\x00\xff", "text", {"rev": 7}, {1: b"x"}, {"a": frame, "b": column}]
+    endings = ["npy", "bin", "txt", "json", "msgpack", "npz"]
+    source = bus.attach("source")
+
+    def publish() -> None:
+        listen(bus, "cam.1")
+        for payload in given:
+            source.publish("cam.1", payload)
+
+    for round in (0, 1):
+        thread = threading.Thread(target=publish)
+        thread.start()
+        ran = shmbus_command("sub", "-b", bus.name, "cam.*", "-n", 6, "--lossless", "--out", out)
+        thread.join()
+        assert ran.code == 0
+        assert [Path(line).name for line in ran.lines] == [
+            f"cam.1.{6 * round + number:06}.{ending}" for number, ending in enumerate(endings, 1)
+        ]
+        eventually(lambda: not bus.find("cam.1"))
+    source.close()
+    assert sorted(file.name for file in out.iterdir())[0] == "cam.1.000001.npy"
+    assert len(list(out.iterdir())) == 12
+    array = np.load(out / "cam.1.000001.npy")
+    assert (array.dtype, array.tolist()) == (frame.dtype, frame.tolist())
+    assert (out / "cam.1.000008.bin").read_bytes() == b"\x00\xff"
+    assert (out / "cam.1.000003.txt").read_text() == "text"
+    assert msgspec.json.decode((out / "cam.1.000004.json").read_bytes()) == {"rev": 7}
+    assert msgspec.msgpack.decode((out / "cam.1.000005.msgpack").read_bytes()) == {1: b"x"}
+    with np.load(out / "cam.1.000006.npz") as columns:
+        assert (columns["b"] == column).all()
+
+
+def test_files_are_not_written_where_they_cannot_be(
+    bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        ran = shmbus_command("sub", "-b", bus.name, "--out", out)
+        assert ran.code == 2, ran.err
+    ran = shmbus_command("sub", "-b", bus.name, "--out", tmp_path, "--raw")
+    assert ran.code == 2
