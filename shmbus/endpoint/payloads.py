@@ -90,6 +90,8 @@ class Codec:
     def frame(self, payload: object) -> frames.Frame:
         """A payload with arrays in it, of which ``encode_into`` raises ``ArraysWithin``. Raises
         what msgspec does, what the endpoint's hook does, and ``NotCarried``."""
+        if type(payload) is np.ndarray and not self.encodes:
+            return frames.Frame.alone(payload)
         within = frames.Arrays()
 
         def enc_hook(value: object) -> object:
@@ -99,7 +101,7 @@ class Codec:
             return frames.scalar_ext(found) if isinstance(found, np.generic) else found
 
         body = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode(payload)
-        return frames.Frame(body, within.found)
+        return frames.Frame.of(body, within.found)
 
     def decode(self, kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
         """The payload that travelled as ``kind``; ``type`` is the message's, for

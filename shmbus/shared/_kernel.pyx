@@ -3,8 +3,10 @@
 
 import time
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire, rb_now
 from shmbus.shared._native cimport (
     NEVER, SB_LATENCY_BUCKETS, SB_LAYOUT, SB_NAME, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus,
@@ -17,6 +19,34 @@ from shmbus.shared.bus_facts import BusFacts, Row
 def build_info():
     """What was compiled: the `variant`, empty for an ordinary build."""
     return {"variant": SB_VARIANT.decode()}
+
+
+def aligned(data not None, Py_ssize_t begin, Py_ssize_t alignment):
+    """The bytes from `begin` on, read-only and aligned: what has them, where in it they begin, and how many they are.
+    It is `data` itself where they are that there, else a copy of them."""
+    cdef Py_buffer view
+    cdef Py_ssize_t size, shift
+    cdef const char *at
+    cdef char *to
+    cdef bytes copied
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        at = <const char *>view.buf + begin
+        size = view.len - begin
+        if size <= 0:
+            return b"", 0, 0
+        if view.readonly and <uintptr_t>at % alignment == 0:
+            return data, begin, size
+        copied = PyBytes_FromStringAndSize(NULL, size + alignment)
+        to = PyBytes_AS_STRING(copied)
+        shift = (alignment - <uintptr_t>to % alignment) % alignment
+        with nogil:
+            memset(to, 0, shift)
+            memcpy(to + shift, at, size)
+            memset(to + shift + size, 0, alignment - shift)
+        return copied, shift, size
+    finally:
+        PyBuffer_Release(&view)
 
 
 def layout_hash():

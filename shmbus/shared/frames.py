@@ -13,16 +13,18 @@ is read twice is copied first.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernel import aligned
 from .dtypes import described, dtype_of
 
 ALIGNMENT = 64
@@ -78,11 +80,10 @@ class Arrays:
 
     def ext(self, array: Array) -> msgspec.msgpack.Ext:
         """What stands for it in the body. Raises `dtypes.NotCarried`."""
-        flags = array.flags
-        fortran = flags.f_contiguous and not flags.c_contiguous
-        words = _Array(len(self.found), array.shape, fortran, described(array.dtype))
+        fortran = _is_fortran(array)
+        found = _ext(len(self.found), array.shape, array.dtype, fortran)
         self.found.append(array.T if fortran else array)
-        return msgspec.msgpack.Ext(ARRAY, _encode(words))
+        return found
 
 
 def scalar_ext(scalar: np.generic) -> msgspec.msgpack.Ext:
@@ -94,25 +95,34 @@ class Frame:
     """A payload with arrays, to be sent: `write_into` puts all `size` bytes of it where they are to
     be, and copies each array once, from wherever its elements are."""
 
-    __slots__ = ("_arrays", "_offsets", "head", "size")
+    __slots__ = ("_arrays", "_head", "size")
 
-    head: bytes
-    """All up to the first buffer."""
     size: int
 
-    def __init__(self, body: Bytes, arrays: Sequence[Array]) -> None:
-        """`arrays`: those of `Arrays`, which are written in C order."""
-        self._arrays = arrays
-        lengths = [array.nbytes for array in arrays]
-        self.head, self._offsets, self.size = _laid_out(body, lengths)
+    def __init__(self, head: _Head, arrays: Sequence[Array]) -> None:
+        """`arrays`: written in C order."""
+        self._head, self._arrays, self.size = head, arrays, head.size
+
+    @classmethod
+    def of(cls, body: Bytes, arrays: Sequence[Array]) -> Frame:
+        """`arrays`: those of `Arrays`."""
+        return cls(_Head.of(body, [array.nbytes for array in arrays]), arrays)
+
+    @classmethod
+    def alone(cls, array: Array) -> Frame:
+        """An array that is the payload. Raises `dtypes.NotCarried`."""
+        fortran = _is_fortran(array)
+        head = _alone(array.shape, array.dtype, fortran)
+        return cls(head, (array.T if fortran else array,))
 
     def write_into(self, buffer: Any) -> None:
         """`buffer`: anything writable of at least `size` bytes."""
         memory = np.frombuffer(buffer, np.uint8)
-        end = len(self.head)
-        memory[:end] = np.frombuffer(self.head, np.uint8)
-        for array, offset in zip(self._arrays, self._offsets, strict=True):
-            memory[end:offset] = 0  # nothing that was there before goes along
+        end = len(self._head.content)
+        memory[:end] = np.frombuffer(self._head.content, np.uint8)
+        for array, offset in zip(self._arrays, self._head.offsets, strict=True):
+            if offset > end:
+                memory[end:offset] = 0  # nothing that was there before goes along
             end = offset + array.nbytes
             if array.nbytes:
                 _copy(array, memory[offset:end])
@@ -129,35 +139,62 @@ class Blank:
 
     __slots__ = ("_dtype", "_order", "_shape", "head", "size")
 
+    head: bytes
+    size: int
+
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C") -> None:
         """Raises `dtypes.NotCarried`."""
         self._shape, self._dtype, self._order = shape, dtype, order
-        words = _Array(0, shape, order == "F", described(dtype))
-        body = _encode(msgspec.msgpack.Ext(ARRAY, _encode(words)))
-        self.head, _, self.size = _laid_out(body, [math.prod(shape) * dtype.itemsize])
+        head = _alone(shape, dtype, order == "F")
+        self.head, self.size = head.content, head.size
 
     def array(self, buffer: Any) -> Array:
         """The elements, where the frame is in `buffer`, of `size` bytes."""
         return np.ndarray(self._shape, self._dtype, buffer, len(self.head), order=self._order)
 
 
-def _laid_out(body: Bytes, lengths: list[int]) -> tuple[bytes, list[int], int]:
-    """All up to the first buffer; the offsets of the buffers; the size of the frame."""
-    if len(lengths) > _COUNT:
-        raise ValueError(f"{len(lengths)} arrays are more than the {_COUNT} of a message")
-    end = _HEAD.size + _PLACE.size * len(lengths) + len(body)
-    begin, offsets = end, []
-    table = [_HEAD.pack(_VERSION << 24 | len(lengths), len(body))]
-    for length in lengths:
-        offsets.append(offset := _aligned(end))
-        table.append(_PLACE.pack(offset, length))
-        end = offset + length
-    padding = bytes(offsets[0] - begin) if offsets else b""
-    return b"".join((*table, body, padding)), offsets, end
+class _Head(NamedTuple):
+    """All of a frame up to its first buffer."""
+
+    content: bytes
+    offsets: Sequence[int]
+    """Of the buffers."""
+    size: int
+    """Of the frame."""
+
+    @classmethod
+    def of(cls, body: Bytes, lengths: Sequence[int]) -> _Head:
+        """`lengths`: of the buffers."""
+        if len(lengths) > _COUNT:
+            raise ValueError(f"{len(lengths)} arrays are more than a message may have, {_COUNT}")
+        end = begin = _HEAD.size + _PLACE.size * len(lengths) + len(body)
+        table, offsets = [_HEAD.pack(_VERSION << 24 | len(lengths), len(body))], []
+        for length in lengths:
+            offset = (end + ALIGNMENT - 1) & -ALIGNMENT
+            table.append(_PLACE.pack(offset, length))
+            offsets.append(offset)
+            end = offset + length
+        padding = bytes(offsets[0] - begin) if offsets else b""
+        return cls(b"".join((*table, body, padding)), offsets, end)
 
 
-def _aligned(offset: int) -> int:
-    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+@functools.lru_cache(maxsize=256)
+def _alone(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> _Head:
+    """Of frames of one array."""
+    body = _encode(_ext(0, shape, dtype, fortran))
+    return _Head.of(body, [math.prod(shape) * dtype.itemsize])
+
+
+def _ext(
+    buffer: int, shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool
+) -> msgspec.msgpack.Ext:
+    words = _Array(buffer, shape, fortran, described(dtype))
+    return msgspec.msgpack.Ext(ARRAY, _encode(words))
+
+
+def _is_fortran(array: Array) -> bool:
+    flags = array.flags
+    return flags.f_contiguous and not flags.c_contiguous
 
 
 def _copy(array: Array, memory: NDArray[np.uint8]) -> None:
@@ -232,20 +269,12 @@ class Received:
             empty.flags.writeable = False
             return empty
         if self._memory is None:
-            self._memory = self._looked_at()
+            # Without what is before the first buffer; malformed ones need not begin there.
+            self._skipped = self._places[0][0]
+            where = aligned(self._data, self._skipped, ALIGNMENT)
+            self._memory = np.frombuffer(where[0], np.uint8, where[2], where[1])
         order: Order = "F" if words.fortran else "C"
         return np.ndarray(words.shape, dtype, self._memory, offset - self._skipped, order=order)
-
-    def _looked_at(self) -> NDArray[np.uint8]:
-        memory = np.frombuffer(self._data, np.uint8)
-        if memory.ctypes.data % ALIGNMENT == 0 and not memory.flags.writeable:
-            return memory
-        self._skipped = self._places[0][0]
-        copied = np.empty(len(memory) - self._skipped + ALIGNMENT, np.uint8)
-        start = -copied.ctypes.data % ALIGNMENT
-        copied[start : start + len(memory) - self._skipped] = memory[self._skipped :]
-        # Read-only for good: an array over an array could be made writable again.
-        return np.frombuffer(copied.data.toreadonly()[start:], np.uint8)
 
 
 def unpack(code: int, data: memoryview) -> Any:

@@ -167,11 +167,11 @@ cdef class Outbox:
             scratch = bytearray(512)
         m.flags = 0
         try:
-            try:
-                self._encode_into(payload, scratch)
-            except payloads.ArraysWithin:
-                scratch = self.framed(payload)
-                m.flags = SB_FRAMED
+            self._encode_into(payload, scratch)
+        except payloads.ArraysWithin:
+            self._scratch = scratch
+            scratch = self._framed(type, payload, index)
+            m.flags = SB_FRAMED
         except Exception as why:
             self._scratch = scratch
             raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
@@ -179,11 +179,15 @@ cdef class Outbox:
         m.size = PyByteArray_GET_SIZE(scratch)
         return scratch
 
-    cdef bytearray framed(self, object payload):
-        """A payload with arrays in it, which travels as a frame."""
-        frame = self._codec.frame(payload)
-        cdef bytearray whole = PyByteArray_FromStringAndSize(NULL, frame.size)
-        frame.write_into(whole)
+    cdef bytearray _framed(self, str type, object payload, int64_t index):
+        """A payload with arrays in it."""
+        cdef bytearray whole
+        try:
+            frame = self._codec.frame(payload)
+            whole = PyByteArray_FromStringAndSize(NULL, frame.size)
+            frame.write_into(whole)
+        except Exception as why:
+            raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
         return whole
 
     cdef object fill_query(self, ep_message *m, str pattern):
