@@ -168,9 +168,10 @@ def full_pools(pools: Sequence[Pool], before: Mapping[tuple[int, int], int]) -> 
 
 def _full_pool(p: Pool) -> str:
     held = f", held by {', '.join(map(_holding, p.holders))}" if p.holders else ""
+    lies = f", not taken by {', '.join(map(_holding, p.untaken))}" if p.untaken else ""
     what = (
         f"endpoint {p.endpoint} has waited for space in its pool since the look before: "
-        f"{_mib(p.in_use)} of {_mib(p.limit)} are in use{held}"
+        f"{_mib(p.in_use)} of {_mib(p.limit)} are in use{held}{lies}"
     )
     if p.granted < p.asked:
         return (
@@ -178,8 +179,8 @@ def _full_pool(p: Pool) -> str:
             "serve the bus with larger Settings(pool_total_bytes=...)"
         )
     return (
-        f"{what}; let who holds it look at less at a time, see whose ring is full, or give "
-        f"{p.endpoint} larger Settings(pool_bytes=...)"
+        f"{what}; let these take or look at less at a time, or give {p.endpoint} larger "
+        "Settings(pool_bytes=...)"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -33,6 +34,7 @@ _STALLED, _STOPPED = int(layout.Fitness.STALLED), int(layout.Fitness.STOPPED)
 _SLOW = int(layout.Fitness.SLOW)
 _KINDS = layout.words(layout.Kind)
 _RIGHTS = layout.words(layout.Right)
+_POOLED, _BLOCK = layout.RecordFlag.POOLED, layout.BLOCK.itemsize
 _LIMITS = layout.offset(layout.UP, "limits")
 _MAILBOX_LOST = layout.offset(layout.DOWN, "mailbox_lost")
 REASONS = layout.words(layout.Reason) | {layout.Reason.ALIVE: ""}
@@ -307,6 +309,17 @@ class EndpointView:
 
     def untouched(self) -> Iterator[np.void]:
         """The headers of the messages that it has not taken yet."""
+        return (header for header, _ in self._untouched())
+
+    def untaken_blocks(self, most: int) -> Iterator[np.void]:
+        """What says where their payloads lie, of those that are too large for rings, among the
+        first messages that it has not taken yet: ``most`` of them are looked through."""
+        for header, record in islice(self._untouched(), most):
+            if int(header["flags"]) & _POOLED and len(record) >= _BLOCK:
+                yield np.frombuffer(record[-_BLOCK:], layout.BLOCK, 1)[0]
+
+    def _untouched(self) -> Iterator[tuple[np.void, bytes]]:
+        """Headers and records of the messages that it has not taken yet."""
         if self.up is None or self.down is None:
             return
         down = copy_of(self.down, layout.DOWN)
@@ -328,7 +341,8 @@ class EndpointView:
             if length < 8 or length > capacity:
                 return
             if kind != layout.PADDING and length >= header and start + header <= capacity:
-                yield np.frombuffer(data, layout.RECORD, 1, start)[0]
+                record = data[start : start + length]
+                yield np.frombuffer(data, layout.RECORD, 1, start)[0], record
             position += -(-length // 8) * 8
 
     def requests(self) -> Iterator[UnderWay]:

@@ -180,8 +180,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     it looks no more."""
 
     endpoint: str | None
-    """Of `EndpointInfo.holds`, in whose pool they are; of `Pool.holders`, who looks at them. None:
-    an endpoint that has gone."""
+    """Of `EndpointInfo.holds`, in whose pool they are; of `Pool.holders`, who looks at them, and of
+    `Pool.untaken` for whom they wait. None: an endpoint that has gone."""
     count: int
     """How many these are."""
     bytes: int
@@ -217,6 +217,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     holders: tuple[Holding, ...] = ()
     """Who looks at what of it, the largest first. What is on its way, or kept, is not among
     these."""
+    untaken: tuple[Holding, ...] = ()
+    """Who has what of it in its ring and has not taken it; found out while a sender waits, and
+    not else: that is dear."""
 
     @property
     def fill(self) -> float:

@@ -7,6 +7,7 @@ with what is sent, and its file belongs to an endpoint, which may cut it off.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,11 +18,14 @@ from ringbuf.segment import check_file
 from shmbus.limits import SHARES
 from shmbus.shared import layout, names
 
-from .endpoints import Target
+from .endpoints import EndpointView, Target
 from .facts import EndpointInfo, Holding, Pool
 
 _MOST = 1 << 46
 """Bytes of a payload; a table that says more holds garbage."""
+
+_SEARCHED = 2048
+"""Messages of an endpoint that are looked through for those whose payloads lie in pools."""
 
 Held = dict[Target, tuple[int, int]]
 """How many payloads, and their bytes."""
@@ -34,15 +38,27 @@ class Pools:
         self._bus = bus
         self._names: dict[Target, str] = {}
         self._held: dict[Target, Held] = {}
+        self._untaken: dict[Target, Held] = {}
 
-    def look(self, endpoints: list[EndpointInfo]) -> list[EndpointInfo]:
-        """The same endpoints, with what they hold of the pools of others, and others of theirs."""
+    def look(
+        self, endpoints: list[EndpointInfo], views: Iterable[EndpointView]
+    ) -> list[EndpointInfo]:
+        """The same endpoints, with what they hold of the pools of others, and others of theirs.
+        ``views``: where what they have not taken is found."""
         self._names = {Target.of(e.slot, e.generation): e.name for e in endpoints}
         self._held = {}  # by holder
         for e in endpoints:
             if e.pool is not None and (held := self._shares(e.slot, e.generation)):
                 self._held[Target.of(e.slot, e.generation)] = held
-        return [self._completed(e) for e in endpoints] if self._held else endpoints
+        waited_for = any(e.pool is not None and e.pool.waiting for e in endpoints)
+        self._untaken = {}
+        for view in views if waited_for else ():
+            held = _sum_of((_whose(b), int(b["length"])) for b in view.untaken_blocks(_SEARCHED))
+            if held:
+                self._untaken[Target.of(view.slot, view.generation)] = held
+        if not (self._held or self._untaken):
+            return endpoints
+        return [self._completed(e) for e in endpoints]
 
     def left(self) -> list[Pool]:
         """Those whose endpoints have gone, as of the last look at the endpoints."""
@@ -70,7 +86,7 @@ class Pools:
                     in_use=reserved,
                     waiting=False,
                     waits=0,
-                    holders=self._holders(of),
+                    holders=self._of(self._held, of),
                 )
             )
         return found
@@ -81,24 +97,23 @@ class Pools:
         if head is None:
             return {}
         shares = head["shares"][: min(int(head["shares_used"]), SHARES)]
-        found: Held = {}
-        for at in np.flatnonzero(shares["share"]).tolist():
-            pool = Target.unpack(int(shares[at]["pool"]))
-            if pool is not None:
-                count, size = found.get(pool, (0, 0))
-                found[pool] = count + 1, size + min(int(shares[at]["bytes"]), _MOST)
-        return found
+        return _sum_of(
+            (Target.unpack(int(share["pool"])), int(share["bytes"]))
+            for share in shares[shares["share"] != 0]
+        )
 
     def _completed(self, e: EndpointInfo) -> EndpointInfo:
         of = Target.of(e.slot, e.generation)
         held = self._held.get(of, {})
         pool = e.pool
-        if pool is not None and (holders := self._holders(of)):
-            pool = msgspec.structs.replace(pool, holders=holders)
+        if pool is not None:
+            holders, untaken = self._of(self._held, of), self._of(self._untaken, of)
+            pool = msgspec.structs.replace(pool, holders=holders, untaken=untaken)
         return msgspec.structs.replace(e, pool=pool, holds=self._named(held))
 
-    def _holders(self, pool: Target) -> tuple[Holding, ...]:
-        return self._named({who: of[pool] for who, of in self._held.items() if pool in of})
+    def _of(self, held: dict[Target, Held], pool: Target) -> tuple[Holding, ...]:
+        """Who has what of a pool."""
+        return self._named({who: of[pool] for who, of in held.items() if pool in of})
 
     def _named(self, held: Held) -> tuple[Holding, ...]:
         """The largest first."""
@@ -107,6 +122,20 @@ class Pools:
             for who, (count, size) in held.items()
         ]
         return tuple(sorted(found, key=lambda one: (-one.bytes, one.endpoint or "")))
+
+
+def _sum_of(found: Iterable[tuple[Target | None, int]]) -> Held:
+    """The sum of payloads, each with whose pool it is in, and its bytes."""
+    sums: Held = {}
+    for pool, size in found:
+        if pool is not None:
+            count, sum = sums.get(pool, (0, 0))
+            sums[pool] = count + 1, sum + min(size, _MOST)
+    return sums
+
+
+def _whose(block: np.void) -> Target:
+    return Target.of(int(block["pool_slot"]), int(block["pool_generation"]))
 
 
 def _head(name: str) -> Any:

@@ -80,7 +80,7 @@ class Registry:
             endpoint = known.get(key) or EndpointView(self.bus, slot, row)
             self._known[key] = endpoint
             found.append(endpoint.info(row, clock, alive[process]))
-        return self._pools.look(found)
+        return self._pools.look(found, self._known.values())
 
     def dropped(self) -> int:
         """What mailboxes had lost, and BUS does not count before their endpoints end: of those

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,6 +85,32 @@ def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
     assert seen.health().healthy, "it had space meanwhile, and waits again"
     camera.up["pool_need"] = 0
     assert seen.health().healthy
+
+
+def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera, slow = camera_on(bus), bus.endpoint(1, "slow")
+    slow.down["incoming_ring"]["offset"] = layout.DOWN.itemsize
+    ring = np.frombuffer(memoryview(slow.down_segment.memory), np.uint8)[layout.DOWN.itemsize :]
+    record, block = np.zeros(1, layout.RECORD), np.zeros(1, layout.BLOCK)
+    record["kind"], record["flags"] = layout.Kind.EVENT, layout.RecordFlag.POOLED
+    record["sent_ns"] = time.monotonic_ns()
+    block["pool_generation"], block["length"] = camera.generation, 6 * MIB
+    record["length"] = length = record.itemsize + block.itemsize
+    for at in range(0, 3 * length, length):
+        ring[at : at + length] = np.frombuffer(record.tobytes() + block.tobytes(), np.uint8)
+    slow.down["incoming"][0]["head"] = 3 * length
+    slow.up["incoming"][0]["taken"] = length
+    slow.up["receivers"] = 1
+    pool = seen.pools()[0]
+    assert (pool.waiting, pool.untaken) == (False, ())
+    camera.up["pool_need"] = 1
+    pool = seen.pools()[0]
+    assert pool.untaken == (Holding(endpoint="slow", count=2, bytes=12 * MIB),)
+    seen.look()
+    (reason,) = seen.health().reasons
+    assert "are in use, not taken by slow (2: 12.0 MiB); let these take or look at" in reason
 
 
 def test_garbage_in_a_pool_harms_nobody_who_looks(bus: BusByHand, seen: BusView) -> None:

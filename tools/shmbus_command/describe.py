@@ -16,7 +16,7 @@ from shmbus_console.text import columns, duration, one_line, size
 from shmbus import Grant, errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
-from .facts import ago, deaths, facts_of, fields, holdings, limits, lost, when
+from .facts import ago, deaths, facts_of, fields, held_by, holdings, limits, lost, when
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -176,7 +176,7 @@ def _large(e: EndpointInfo) -> dict[str, str]:
     facts = {}
     if (pool := e.pool) is not None:
         now = ", waits for space now" if pool.waiting else ""
-        held = f"; held by {holdings(pool.holders)}" if pool.holders else ""
+        held = f"; held by {who}" if (who := held_by(pool)) else ""
         facts["pool"] = (
             f"{size(pool.in_use)} in use, {size(pool.reserved)} taken of {size(pool.limit)}; "
             f"waited for {pool.waits} times{now}{held}"

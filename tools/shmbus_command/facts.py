@@ -10,7 +10,7 @@ import msgspec
 from shmbus_console.text import duration, size
 from shmtop.states import SEVERITY
 
-from shmbus.views import BusInfo, EndpointInfo, Health, Holding, Losses
+from shmbus.views import BusInfo, EndpointInfo, Health, Holding, Losses, Pool
 
 LOSSES = {
     "dropped": "dropped as chosen",
@@ -38,6 +38,12 @@ def holdings(found: Sequence[Holding]) -> str:
     return ", ".join(
         f"{one.endpoint or 'one that has gone'} ({one.count}: {size(one.bytes)})" for one in found
     )
+
+
+def held_by(pool: Pool) -> str:
+    """Who looks at payloads in a pool, and who has not taken those for it."""
+    untaken = f"not taken by {holdings(pool.untaken)}" if pool.untaken else ""
+    return "; ".join(filter(None, (holdings(pool.holders), untaken)))
 
 
 def deaths(health: Health) -> str:

@@ -8,7 +8,7 @@ from shmbus_console.text import columns, duration, size
 
 from shmbus.views import Backlog, PastDeath, PastLoss, Pool
 
-from .facts import LOSSES, holdings, when
+from .facts import LOSSES, held_by, when
 
 
 def below(
@@ -52,7 +52,7 @@ def _pools(pools: Sequence[Pool]) -> list[str]:
             size(p.reserved),
             size(p.limit),
             f"{p.waits}{', now' if p.waiting else ''}",
-            holdings(p.holders),
+            held_by(p),
         ]
         for p in pools
         if p.reserved or p.waits

@@ -65,10 +65,12 @@ def facts(pools: Sequence[Pool]) -> Group | Text:
             figures.number(pool.waits),
             Text("its sender waits for space" if pool.waiting else "", "bold yellow"),
         )
-        for holder in pool.holders:
+        has = [(holder, "holds") for holder in pool.holders]
+        has += [(holder, "not taken") for holder in pool.untaken]
+        for holder, how in has:
             table.add_row(
                 f"  {holder.endpoint or 'one that has gone'}",
-                Text("holds", "dim"),
+                Text(how, "dim"),
                 figures.size(holder.bytes),
                 "",
                 "",
