@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import copy
+import ctypes
+import mmap
+import pickle
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,10 +47,10 @@ def sent(ends: Ends, payload: Any, type: str = "plain") -> Any:
 
 @pytest.mark.smoke
 def test_an_array_comes_as_it_was_sent_aligned_and_read_only(ends: Ends) -> None:
-    array = np.arange(24, dtype=">f4").reshape(2, 3, 4)
-    found = sent(ends, array)
-    assert found.dtype == array.dtype
-    assert np.array_equal(found, array)
+    numbers = np.arange(24, dtype=">f4").reshape(2, 3, 4)
+    found = sent(ends, numbers)
+    assert found.dtype == numbers.dtype
+    assert np.array_equal(found, numbers)
     assert found.ctypes.data % 64 == 0
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 0
@@ -77,3 +83,179 @@ def test_an_array_of_another_dtype_than_the_receiver_names_is_refused(ends: Ends
     assert message is not None
     with pytest.raises(DecodeError, match="float32"):
         message.payload  # noqa: B018
+
+
+def test_a_view_is_read_only_when_message_and_endpoint_are_gone(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    with bus.attach("reader") as reader:
+        reader.subscribe("x")
+        attach("sender").publish("x", [np.arange(1000), 1])
+        message = reader.receive(60)
+        assert message is not None
+        part = message.payload[0][::10]
+    del message
+    assert part.tolist() == list(range(0, 1000, 10))
+    assert not part.flags.writeable
+
+
+def test_copies_and_pickles_of_what_came_are_ordinary_arrays(ends: Ends) -> None:
+    found = sent(ends, np.arange(3))
+    for made in (found.copy(), copy.copy(found), copy.deepcopy(found)):
+        made[0] = 7
+    for protocol in range(2, 6):
+        again = pickle.loads(pickle.dumps(found, protocol))
+        assert again.tolist() == [0, 1, 2]
+        assert again.flags.writeable == (protocol < 5)  # numpy's own: from 5 on that is kept, too
+    assert found.tolist() == [0, 1, 2]
+
+
+class Tensor:
+    """What torch, jax and others have of an array: DLPack alone."""
+
+    def __init__(self, array: np.ndarray[Any, np.dtype[Any]]) -> None:
+        self.array = array
+
+    def __dlpack__(self, **wanted: Any) -> Any:
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        array.array("h", [1, 2, 3]),
+        (ctypes.c_int16 * 3)(1, 2, 3),
+        Tensor(np.array([1, 2, 3], np.int16)),
+        np.array([1, 2, 3], np.int16).view(np.recarray),
+    ],
+    ids=["array", "ctypes", "dlpack", "subclass"],
+)
+def test_what_gives_its_elements_away_comes_as_an_array(ends: Ends, payload: Any) -> None:
+    for found in (sent(ends, payload), sent(ends, {"in": payload})["in"]):
+        assert type(found) is np.ndarray
+        assert found.dtype == np.int16
+        assert found.ravel().tolist() == [1, 2, 3]
+
+
+def test_a_mapped_file_comes_as_its_bytes_and_can_be_closed(ends: Ends, tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(100)))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        found = sent(ends, mapped)
+    assert found.tobytes() == path.read_bytes()
+
+
+def test_bytes_stay_bytes_and_come_as_a_view_where_that_is_named(ends: Ends) -> None:
+    ends[1].subscribe("view", payload_type=memoryview)
+    for payload in (b"raw", bytearray(b"raw"), memoryview(b"raw")):
+        assert sent(ends, payload) == b"raw"
+        view = sent(ends, payload, "view")
+        assert (view, view.readonly, type(view)) == (b"raw", True, memoryview)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [float, np.float64, np.floating, np.generic, np.float16],
+    ids=lambda kind: kind.__name__,
+)
+def test_a_number_of_numpy_comes_as_a_number_of_the_type_that_is_named(
+    ends: Ends, wanted: Any
+) -> None:
+    ends[1].subscribe("number", payload_type=wanted)
+    assert type(sent(ends, np.float32(0.5))) is float
+    found = sent(ends, np.float32(0.5), "number")
+    assert found == 0.5
+    assert isinstance(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "payload"),
+    [(np.int8, 300), (np.uint8, -1), (np.int8, 0.5), (np.int8, "1"), (np.complex64, [1])],
+)
+def test_what_is_no_number_of_the_type_that_is_named_is_refused(
+    ends: Ends, wanted: Any, payload: Any
+) -> None:
+    ends[1].subscribe("number", payload_type=wanted)
+    with pytest.raises(DecodeError):
+        sent(ends, payload, "number")
+
+
+def test_lists_of_numbers_come_as_an_array_where_one_is_named(ends: Ends) -> None:
+    ends[1].subscribe("any", payload_type=np.ndarray)
+    ends[1].subscribe("floats", payload_type=NDArray[np.float32])
+    ends[1].subscribe("bytes", payload_type=NDArray[np.uint8])
+    assert sent(ends, [[1, 2], [3, 4]], "any").tolist() == [[1, 2], [3, 4]]
+    assert sent(ends, [1, 2], "floats").dtype == np.float32
+    for refused, type in (
+        ([1, 256], "bytes"),
+        ([0.5], "bytes"),
+        (["a"], "any"),
+        ([[1], []], "any"),
+    ):
+        with pytest.raises(DecodeError):
+            sent(ends, refused, type)
+
+
+def test_the_dimensions_that_are_named_are_checked(ends: Ends) -> None:
+    image = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    ends[1].subscribe("image", payload_type=image)
+    assert sent(ends, np.eye(2, dtype=np.uint8), "image").shape == (2, 2)
+    with pytest.raises(DecodeError, match="2 dimensions"):
+        sent(ends, np.zeros(4, np.uint8), "image")
+
+
+def test_a_mask_is_not_lost_in_silence(ends: Ends) -> None:
+    with pytest.raises(EncodeError, match=r"filled\(\)"):
+        ends[0].publish("plain", np.ma.array([1, 2], mask=[False, True]))
+
+
+def test_hooks_of_ones_own_come_before_ours(bus: shmbus.Bus, attach: Attach) -> None:
+    def encode(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            return ["mine", value.tolist()]
+        raise NotImplementedError(f"{type(value)} is none of mine")
+
+    def decode(wanted: Any, came: Any) -> Any:
+        if isinstance(came, list) and came[0] == "mine":
+            return np.array(came[1]) * 10
+        raise NotImplementedError(f"{wanted} is none of mine")
+
+    endpoint = attach("e", encode=encode, decode=decode)
+    endpoint.subscribe("a", payload_type=np.ndarray)
+    found = []
+    for payload in (np.array([1, 2], np.uint8), np.array([3, 4], np.int16), [5, 6]):
+        endpoint.publish("a", payload)
+        message = endpoint.receive(60)
+        assert message is not None
+        found.append(message.payload.tolist())
+    assert found == [[10, 20], [3, 4], [5, 6]]
+    with pytest.raises(EncodeError, match="none of mine"):
+        endpoint.publish("a", object())
+
+
+def test_an_array_goes_through_requests_replies_parts_and_retained_values(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, asker = attach("server"), attach("asker")
+
+    @server.handle("double", payload_type=NDArray[np.int64])
+    def double(message: Any) -> Any:
+        return message.payload * 2
+
+    @server.handle("rows")
+    def rows(message: Any) -> Any:
+        yield from message.payload
+
+    server.start()
+    asked = np.arange(6).reshape(2, 3)
+    assert asker.request("double", asked).payload.tolist() == (asked * 2).tolist()
+    assert [part.payload.tolist() for part in asker.stream("rows", asked)] == asked.tolist()
+    asker.publish("kept", asked, retain=True)
+    late = attach("late")
+    late.subscribe("kept", history=1)
+    message = late.receive(60)
+    assert message is not None
+    assert message.payload.tolist() == asked.tolist()
