@@ -102,7 +102,8 @@ class EndpointByHand:
         head = self.pool()
         for i, size in enumerate(sizes):
             head["shares"][i] = 64 * i + 1, of.whom(), 1 << 63 | i, size
-        head["shares_used"] = len(sizes) + 1  # one entry was used, and is free
+        head["shares"][len(sizes)] = 0, of.whom(), 1 << 63, 4096  # it looks no more
+        head["shares_used"] = len(sizes) + 1
 
     def whom(self) -> int:
         """Of this endpoint, as words of others name it."""
