@@ -161,8 +161,9 @@ class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     of one whose callback raised, by whom and what."""
     attempt: int
     """1, and one more for each receiver that had begun it and died, or gave it back."""
-    format: Literal["msgpack", "raw", "none"]
-    """How its payload is encoded: MessagePack, bytes as they were given, or there is none."""
+    format: Literal["msgpack", "raw", "framed", "none"]
+    """How its payload is encoded: MessagePack, bytes as they were given, MessagePack with arrays
+    behind it, or there is none."""
     size: int
     """Bytes of its payload."""
     payload: bytes

@@ -20,6 +20,7 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
     struct dp_forwarder:
         dp_orders orders
         bint adopting
+        bint incomplete
     struct dp_service:
         dp_forwarder forwarder
     dp_service *dp_service_open(sb_bus *, sb_ready *, const char *, const char *, uint32_t)

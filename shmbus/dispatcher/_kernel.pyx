@@ -63,6 +63,11 @@ cdef class Forwarder:
             raise ValueError("the dispatcher is closed")
         return 0
 
+    def miss(self):
+        """Before `start`: an endpoint that may live could not be adopted, so blocks of pools that are in use stay so."""
+        self.check()
+        self.service.forwarder.incomplete = True
+
     @property
     def notice_fd(self):
         """Readable while there are notices."""

@@ -181,9 +181,12 @@ class Dispatcher:
         ended, and that what is left of them is its own to remove."""
         if getattr(problem, "errno", None) in SHORTAGES:
             raise problem  # a dispatcher that gets more of the system can adopt all endpoints
+        owner = names.owner_in(row)
         # An endpoint that was leaving has removed its names itself.
         level = logging.WARNING if int(row["state"]) == RowState.LIVE else logging.DEBUG
         log.log(level, "bus %r: slot %d cannot be adopted: %s", self.bus, slot, problem)
+        if processes.process_alive(owner.pid, owner.start):  # it may look at blocks of others
+            self._kernel.miss()
         if down is not None:
             down.memory.store(layout.offset(layout.DOWN, "state"), layout.DownState.RECLAIMED)
         unlink(down_name)

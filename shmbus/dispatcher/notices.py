@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Notice(NamedTuple):
-    """Something happened to an endpoint, or to its pool; `kind` is RECLAIMED, QUARANTINED, UNREAD or
-    UNUSED_POOL."""
+    """Something happened to an endpoint, or to its pool; `kind` is RECLAIMED, QUARANTINED, UNREAD
+    or UNUSED_POOL."""
 
     kind: int
     slot: int

@@ -1,15 +1,43 @@
-/* Payloads in pools: what is sent with a block, shared by its receivers, and returned. */
+/* Payloads in pools: what is sent with a block is shared by its receivers, and comes back when all have looked. */
 #include "harness.h"
 #include "pooled.h"
+
+/* An endpoint with a pool. */
+static struct peer *join_pooled(struct world *w, const char *name)
+{
+    struct peer *p = join(w, name);
+    make_pool(p);
+    return p;
+}
+
+/* So many blocks of this one's are not returned: those that were sent. */
+static uint32_t in_use(const struct peer *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < POOL_PAGES; i++) {
+        uint64_t use = rb_load(&p->pool->blocks[i].use);
+        count += use && rb_load(&p->down->returned[i]) != use;
+    }
+    return count;
+}
+
+/* The next dispatcher serves the bus. */
+static void adopt(struct world *w)
+{
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+}
 
 TEST(a_block_comes_back_when_all_have_looked)
 {
     struct world *w = new_world();
-    struct peer *a = join(w, "a"), *b = join(w, "b"), *c = join(w, "c");
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
     struct message m;
     subscribe(a, "x");
     subscribe(b, "x");
-    make_pool(a), make_pool(b), make_pool(c);
     struct sb_block block = publish_block(c, "x", 0, "picture");
     settle(w);
     CHECK(!is_returned(c, &block));
@@ -23,5 +51,514 @@ TEST(a_block_comes_back_when_all_have_looked)
     look_no_more(b, 0);
     settle(w);
     CHECK(is_returned(c, &block));
+    close_world(w);
+}
+
+TEST(what_nobody_gets_comes_back_at_once)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *slow = join_pooled(w, "slow");
+    struct sb_block block = publish_block(a, "x", 0, "to nobody");
+    settle(w);
+    CHECK(is_returned(a, &block));
+    subscribe_lossy(slow, "y");
+    for (int i = 0; i < 3; i++)
+        CHECK(publish_bytes(a, "y", 16000));
+    settle(w);
+    while (rb_load(&slow->down->lost) == 0) {
+        CHECK(publish_bytes(a, "y", 8));
+        settle(w);
+    }
+    block = publish_block(a, "y", 1, "lost");
+    settle(w);
+    CHECK(is_returned(a, &block));
+    EQUAL(rb_load(&w->bus->violations), 0);
+    close_world(w);
+}
+
+TEST(who_waits_for_a_block_is_rung)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct message m;
+    subscribe(b, "x");
+    publish_block(a, "x", 0, "1");
+    settle(w);
+    CHECK(take_shared(b, &m));
+    rb_store(&a->up->pool_need, 1);
+    rb_store(&a->up->bell, rb_load(&a->up->bell) + 1); /* it sleeps */
+    while (sem_trywait(&a->bell) == 0) {
+    }
+    look_no_more(b, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    CHECK(sem_trywait(&a->bell) == 0);
+    close_world(w);
+}
+
+TEST(requests_replies_and_parts_have_blocks_too)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct message m, r;
+    handle(b, "ask");
+    struct sb_block question = block_at(a, 0, 100), part = block_at(b, 0, 200), end = block_at(b, 1, 300);
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW, .attempt = 1};
+    sb_make_id(a->pending[0].id, a->generation, ++a->counter, 0);
+    rb_store_release(&a->pending[0].state, SB_PENDING_WAITING);
+    memcpy(h.correlation, a->pending[0].id, 16);
+    CHECK(put_block(a, SB_DATA, h, "ask", &question));
+    flush(a);
+    settle(w);
+    CHECK(take_shared(b, &m));
+    EQUAL(block_of(&m).length, 100);
+    struct sb_record answer_to = {.kind = SB_PART, .flags = SB_RAW, .peer = m.header.peer,
+                                  .peer_generation = m.header.peer_generation};
+    memcpy(answer_to.correlation, m.header.correlation, 16);
+    CHECK(put_block(b, SB_REPLIES, answer_to, "", &part));
+    answer_to.kind = SB_REPLY;
+    CHECK(put_block(b, SB_REPLIES, answer_to, "", &end));
+    flush(b);
+    settle(w);
+    EQUAL(in_use(a), 1);
+    EQUAL(in_use(b), 2);
+    uint64_t position = a->in[SB_REPLIES].next;
+    enter(a, sb_share_of(position, SB_REPLIES), &part);
+    CHECK(take_reply(a, &r));
+    EQUAL(block_of(&r).length, 200);
+    CHECK(take_reply(a, &r)); /* that one it has copied */
+    EQUAL(block_of(&r).length, 300);
+    look_no_more(b, 0);
+    look_no_more(a, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    EQUAL(in_use(b), 0);
+    close_world(w);
+}
+
+TEST(an_observer_has_a_share)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *tap = join_pooled(w, "tap");
+    struct message m;
+    subscribe(b, "x");
+    commit_interest(tap, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
+    publish_block(a, "x", 0, "seen");
+    settle(w);
+    CHECK(take(b, &m) && take_shared(tap, &m));
+    EQUAL(m.header.kind, SB_TAP);
+    look_no_more(b, 0);
+    settle(w);
+    EQUAL(in_use(a), 1);
+    look_no_more(tap, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+TEST(what_waits_in_a_backlog_keeps_its_block)
+{
+    struct world *w = open_world((struct plan){.prefetch = 1});
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    handle(c, "do");
+    for (uint32_t i = 0; i < 3; i++) {
+        struct sb_block block = block_at(a, i, 10 + i);
+        CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_SEND, .flags = SB_RAW}, "do", &block));
+    }
+    flush(a);
+    settle(w);
+    CHECK(w->f->backlogs_open);
+    EQUAL(in_use(a), 3);
+    uint32_t had = 0;
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 2; k++) {
+            struct peer *p = k ? b : c;
+            if (take_shared(p, &m)) {
+                had += (uint32_t)block_of(&m).length;
+                look_no_more(p, 0);
+            }
+            settle(w);
+        }
+    EQUAL(had, 10 + 11 + 12);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+static const struct sb_record send_header = {.kind = SB_SEND, .flags = SB_RAW};
+
+TEST(what_a_dead_one_leaves_is_handed_on_with_its_block)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10), begun = block_at(a, 1, 11);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "e", &begun));
+    subscribe(b, "e");
+    flush(a);
+    settle(w);
+    handle(c, "do");
+    CHECK(take_shared(b, &m)); /* the event, or the command */
+    die(b, SB_REASON_KILLED);
+    CHECK(b->reclaimed);
+    EQUAL(in_use(a), m.header.kind == SB_EVENT);
+    while (take_shared(c, &m)) {
+    }
+    look_no_more(c, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+/* b begins the message, gives it back and looks no more. */
+static void give_back(struct peer *b, const struct message *m, bool final)
+{
+    struct sb_record h = {.kind = SB_NACK, .flags = (uint16_t)((m->header.flags & SB_PAYLOAD_FLAGS) | (final ? SB_FINAL : 0)),
+                          .interests = SB_PLAIN, .peer = m->header.peer, .peer_generation = m->header.peer_generation,
+                          .attempt = (uint16_t)(m->header.attempt + 1)};
+    CHECK(put(b, SB_DATA, h, m->type, m->text, sizeof(struct sb_block)));
+    flush(b);
+    finish(b, m);
+    look_no_more(b, 0);
+}
+
+TEST(what_is_given_back_goes_on_with_its_block)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    uint64_t position = b->in[SB_DATA].next;
+    enter(b, sb_share_of(position, SB_DATA), &block);
+    CHECK(begin(b, &m));
+    handle(c, "do");
+    settle(w);
+    give_back(b, &m, false);
+    settle(w);
+    EQUAL(in_use(a), 1);
+    CHECK(take_shared(c, &m));
+    EQUAL(block_of(&m).length, 10);
+    CHECK(m.header.flags & SB_REDELIVERED);
+    look_no_more(c, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    EQUAL(rb_load(&w->bus->violations), 0);
+    close_world(w);
+}
+
+TEST(a_dead_letter_has_the_first_bytes_of_the_payload)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *ear = join_pooled(w, "ear");
+    struct message m;
+    subscribe(ear, "$bus.undeliverable");
+    struct sb_block block = block_at(a, 0, 2000);
+    memset((uint8_t *)a->pool + block.offset, '.', 2000);
+    memcpy((uint8_t *)a->pool + block.offset, "BEGIN", 5);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    CHECK(take(ear, &m));
+    CHECK(mentions(&m, "nobody handles it") && mentions(&m, "BEGIN......."));
+    EQUAL(in_use(a), 0);
+    handle(b, "do");
+    block = block_at(a, 1, 2000);
+    memcpy((uint8_t *)a->pool + block.offset, "AGAIN", 5);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    enter(b, sb_share_of(b->in[SB_DATA].next, SB_DATA), &block);
+    CHECK(begin(b, &m));
+    give_back(b, &m, true);
+    settle(w);
+    CHECK(take(ear, &m));
+    CHECK(mentions(&m, "its callback raised") && mentions(&m, "AGAIN"));
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+TEST(a_block_that_was_let_go_is_not_handed_on)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    CHECK(begin(b, &m)); /* it enters nothing */
+    rb_store(&b->up->shares_ended, 1);
+    raise_ready(b);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    handle(c, "do");
+    die(b, SB_REASON_KILLED);
+    GETS_NOTHING(c);
+    EQUAL(rb_load(&w->bus->dead_letters), 1);
+    close_world(w);
+}
+
+TEST(a_pool_outlives_its_endpoint_while_somebody_looks)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    subscribe(b, "x");
+    publish_block(a, "x", 0, "1");
+    publish_block(a, "x", 1, "2");
+    settle(w);
+    CHECK(take_shared(b, &m));
+    die(a, SB_REASON_KILLED);
+    CHECK(a->reclaimed && a->pool);
+    EQUAL(rb_load(&w->bus->pools_left), 1);
+    CHECK(take_shared(b, &m));
+    look_no_more(b, 0);
+    settle(w);
+    CHECK(a->pool);
+    look_no_more(b, 1);
+    settle(w);
+    CHECK(!a->pool); /* its name is gone */
+    EQUAL(rb_load(&w->bus->pools_left), 0);
+    die(c, SB_REASON_KILLED); /* which has sent nothing by its own */
+    CHECK(!c->pool);
+    close_world(w);
+}
+
+static void evict(struct peer *p)
+{
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
+    CHECK(dp_give_order(&p->world->f->orders, &order));
+    settle(p->world);
+}
+
+TEST(who_is_evicted_has_a_second_to_copy_what_it_looks_at)
+{
+    for (int how = 0; how < 3; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        struct message m;
+        subscribe(b, "x");
+        publish_block(a, "x", 0, "1");
+        publish_block(a, "x", 1, "not taken");
+        settle(w);
+        CHECK(take_shared(b, &m));
+        evict(b);
+        advance(w, 100 * MILLISECOND);
+        EQUAL(in_use(a), 2);
+        CHECK(!b->reclaimed);
+        if (how == 0)
+            look_no_more(b, 0);
+        if (how == 1)
+            rb_store(&b->up->state, SB_UP_CLOSED);
+        advance(w, how == 2 ? SECOND : 100 * MILLISECOND);
+        CHECK(b->reclaimed);
+        EQUAL(in_use(a), 0);
+        close_world(w);
+    }
+}
+
+TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
+{
+    for (int how = 0; how < 12; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        struct message m;
+        subscribe(b, "x");
+        struct sb_block block = publish_block(a, "x", 0, "good"), bad = block_at(a, 1, 10);
+        settle(w);
+        CHECK(take_shared(b, &m));
+        struct sb_record h = {.kind = SB_EVENT, .flags = SB_RAW | SB_POOLED};
+        uint64_t length = SB_HEADER + 1 + sizeof bad, at = rb_end_after(&a->out[SB_DATA], length) - RB_ALIGN8(length);
+        bad.use = sb_use(at, SB_DATA);
+        switch (how) {
+        case 0: bad.use = sb_use(at, SB_REPLIES); break;
+        case 1: bad.use = block.use; break;
+        case 2: bad.index = SB_BLOCKS; break;
+        case 3: bad.offset = SB_POOL_DATA - DP_PAGE; break;
+        case 4: bad.offset += 8; break;
+        case 5: bad.length = 0; break;
+        case 6: bad.length = a->pool_size; break;
+        case 7: bad.offset = ~0ull - DP_PAGE + 1; break;
+        case 8: bad.index = 0; break; /* which is in use */
+        case 9: bad.pool_slot = (uint16_t)b->slot; bad.pool_generation = b->generation; break;
+        case 10: bad.pool_generation++; break;
+        case 11: h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
+                                        .peer = (uint16_t)b->slot, .peer_generation = b->generation}; break;
+        }
+        CHECK(put(a, SB_DATA, h, "x", &bad, sizeof bad));
+        flush(a);
+        settle(w);
+        EQUAL(rb_load(&w->bus->violations), 1);
+        CHECK(a->quarantined);
+        GETS_NOTHING(b);
+        close_world(w);
+    }
+}
+
+TEST(a_pooled_record_without_a_pool_or_whole_block_is_the_senders_end)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = new_world();
+        struct peer *a = join(w, "a");
+        if (how)
+            make_pool(a);
+        struct sb_block block = {.offset = SB_POOL_DATA, .length = 1, .use = sb_use(0, SB_DATA),
+                                 .pool_slot = (uint16_t)a->slot, .pool_generation = a->generation};
+        CHECK(put(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_POOLED}, "x", &block,
+                  sizeof block - (how ? 8 : 0)));
+        flush(a);
+        settle(w);
+        CHECK(a->quarantined);
+        close_world(w);
+    }
+}
+
+static uint64_t asks(struct peer *p, uint64_t number, uint64_t pages)
+{
+    rb_store_release(&p->up->pool_asked, sb_pool_question(number, pages));
+    raise_ready(p);
+    settle(p->world);
+    return sb_pool_pages(rb_load(&p->down->pool_granted));
+}
+
+TEST(all_pools_together_have_no_more_than_they_may)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 10 * DP_PAGE});
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    EQUAL(asks(a, 1, 6), 6);
+    EQUAL(asks(b, 1, 6), 4);
+    EQUAL(rb_load(&w->bus->pools_granted), 10 * DP_PAGE);
+    EQUAL(asks(a, 2, 5), 5);
+    EQUAL(rb_load(&b->down->pool_granted), sb_pool_question(1, 5)); /* the same question, more */
+    EQUAL(asks(a, 3, 8), 5);
+    adopt(w);
+    EQUAL(rb_load(&w->bus->pools_granted), 10 * DP_PAGE);
+    die(b, SB_REASON_KILLED);
+    EQUAL(rb_load(&a->down->pool_granted), sb_pool_question(3, 8));
+    EQUAL(rb_load(&w->bus->pools_granted), 8 * DP_PAGE);
+    close_world(w);
+}
+
+TEST(the_bus_says_how_large_a_record_fits_everybody)
+{
+    struct world *w = new_world();
+    join(w, "a");
+    EQUAL(rb_load(&w->bus->fits[SB_DATA]), 65536 / 4);
+    join_sized(w, "b", (struct size){.data_in = 4096});
+    EQUAL(rb_load(&w->bus->fits[SB_DATA]), 1024);
+    EQUAL(rb_load(&w->bus->fits[SB_URGENT_EVENTS]), 1024);
+    close_world(w);
+}
+
+TEST(a_successor_knows_who_has_what)
+{
+    struct world *w = open_world((struct plan){.prefetch = 1});
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c"), *d = join_pooled(w, "d");
+    struct message m;
+    subscribe(b, "x");
+    handle(b, "do");
+    handle(c, "do");
+    for (uint32_t i = 0; i < 3; i++)
+        publish_block(a, "x", i, "1"); /* 0 is entered, 1 and 2 stand in the ring */
+    settle(w);
+    CHECK(take_shared(b, &m));
+    struct sb_block in_backlog[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        in_backlog[i] = block_at(a, 3 + i, 10);
+        CHECK(put_block(a, SB_DATA, send_header, "do", &in_backlog[i]));
+    }
+    publish_block(a, "nobody", 6, "2");
+    publish_block(d, "x", 0, "3");
+    settle(w);
+    EQUAL(in_use(a), 6);
+    die(d, SB_REASON_KILLED);
+    CHECK(d->pool);
+    rb_store(&a->down->returned[6], 0); /* as if the last one had been killed before it said so */
+    adopt(w);
+    EQUAL(in_use(a), 6);
+    EQUAL(rb_load(&w->bus->pools_left), 1);
+    adopt(w);
+    EQUAL(in_use(a), 6);
+    look_no_more(b, 0);
+    settle(w);
+    EQUAL(in_use(a), 5);
+    while (take(b, &m)) /* it keeps none */
+        settle(w);
+    while (take(c, &m))
+        settle(w);
+    rb_store(&b->up->shares_ended, 9);
+    advance(w, 200 * MILLISECOND);
+    EQUAL(in_use(a), 0);
+    CHECK(!d->pool);
+    EQUAL(rb_load(&w->bus->pools_left), 0);
+    EQUAL(rb_load(&w->bus->violations), 0);
+    close_world(w);
+}
+
+TEST(a_successor_knows_what_is_being_given_back)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    enter(b, sb_share_of(b->in[SB_DATA].next, SB_DATA), &block);
+    CHECK(begin(b, &m));
+    handle(c, "do");
+    give_back(b, &m, false);
+    adopt(w);
+    EQUAL(in_use(a), 1);
+    CHECK(take_shared(c, &m));
+    look_no_more(c, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    EQUAL(rb_load(&w->bus->violations), 0);
+    close_world(w);
+}
+
+TEST(garbage_in_the_table_of_a_receiver_is_its_end)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct sb_block block = block_at(a, 0, 10);
+    enter(b, sb_share_of(800, SB_DATA), &block);
+    rb_store(&b->pool->shares[0].block, 1ull << 63 | SB_BLOCKS);
+    adopt(w);
+    CHECK(b->quarantined && !a->quarantined);
+    close_world(w);
+}
+
+TEST(while_somebody_is_missing_no_block_comes_back)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct message m;
+    subscribe(b, "x");
+    struct sb_block block = publish_block(a, "x", 0, "1");
+    settle(w);
+    CHECK(take(b, &m));
+    close_forwarder(w->f);
+    reopen(w);
+    w->f->incomplete = true;
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    advance(w, SECOND);
+    CHECK(!is_returned(a, &block));
+    block = publish_block(a, "x", 1, "2");
+    settle(w);
+    CHECK(take(b, &m));
+    advance(w, SECOND);
+    CHECK(is_returned(a, &block));
     close_world(w);
 }

@@ -224,6 +224,8 @@ static inline void hear_notices(struct world *w)
             struct peer *p = w->peers[k];
             if (p->slot != notices[i].slot || p->generation != notices[i].generation)
                 continue;
+            if (notices[i].kind == DP_UNUSED_POOL)
+                drop_pool(p);
             if (notices[i].kind == DP_QUARANTINED_PORT)
                 p->quarantined = true;
             if (notices[i].kind == DP_RECLAIMED_PORT) {

@@ -35,7 +35,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["event", "send", "request"]
     source: str
     reason: str
-    format: Literal["msgpack", "raw", "none"]
+    format: Literal["msgpack", "raw", "framed", "none"]
     size: int
     payload_base64: bytes = b""
 
@@ -54,6 +54,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
                 f"only {there} of {self.size} bytes of its payload are in the letter: a subscriber "
                 "to dead letters had too small a ring. Serve the bus with larger --in-bytes"
             )
+        if self.format == "framed":
+            return "its payload has arrays, which no command sends"
         if self.kind == "request":
             return "it was a request, and its caller has got an error. Ask again: shmbus request"
         if self.source == sender:

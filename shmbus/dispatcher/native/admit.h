@@ -82,6 +82,9 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
         if (!fits || largest < fits)
             rb_store(&f->bus->fits[r], largest);
     }
+    port->pool_asked = rb_load(&o->down->pool_granted); /* of an adopted one: it may ask for more by now */
+    port->pool_pages = sb_pool_pages(port->pool_asked);
+    f->pools_pages += port->pool_pages;
     if (port->out[SB_DATA].capacity > f->largest_ring)
         f->largest_ring = port->out[SB_DATA].capacity;
     port->delivered = rb_load(&o->down->incoming[SB_DATA].delivered);

@@ -136,6 +136,18 @@ static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct
     dp_dead_letter(f, h, sb_type_of(record), record, dp_sender_name(f, h), sender, reason);
 }
 
+/* Can the payload be read still? It may have let go of the block. */
+static inline bool dp_has_payload(const struct dp_port *port, const struct sb_record *h, const uint8_t *record)
+{
+    struct sb_block block;
+    if (!(h->flags & SB_POOLED))
+        return true;
+    if (h->length - sb_payload_offset(h) != sizeof block)
+        return false;
+    block = sb_block_in(h, record);
+    return dp_shares_block(port, &block);
+}
+
 /* What it had let go and not done is not in its ring any more, so nobody else can have it. The content was
  * written by the dead endpoint and is checked first. */
 static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *port)
@@ -152,6 +164,7 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
         memcpy(&h, record, sizeof h);
         uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
+            dp_has_payload(port, &h, record) &&
             dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
             dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_sender_name(f, &h), NULL,
                               dp_why_ended(port, "its holder died, which had let it go",
@@ -225,7 +238,7 @@ static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span
     struct sb_record given = *h;
     const struct dp_part rest = {record + SB_HEADER, h->length - SB_HEADER};
     enum rb_status status;
-    if (h->length > rb_largest_record(out->capacity))
+    if (h->length > rb_largest_record(out->capacity) || !dp_has_payload(source, h, record))
         return DP_LOSE;
     given.flags |= SB_REDELIVERED;
     given.interests = bits;
@@ -312,7 +325,8 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
         if (!begun) {
             dp_count_lost(f, source, SB_LOSS_ENDED, 1, span, dp_reclaimed(span->from, bits), 0);
             if (source->state == SB_ROW_DYING)
-                dp_remember_loss(f, source, SB_LOSS_ENDED, h, sb_type_of(record), dp_sender_name(f, h));
+                dp_remember_loss(f, source, SB_LOSS_ENDED, h, sb_type_of(record), sb_payload_size(h, record),
+                                 dp_sender_name(f, h));
         }
         rb_store(dealt, dp_reclaimed(span->from, bits));
         left &= ~SB_PLAIN;
@@ -379,7 +393,8 @@ static inline void dp_lose_urgent(struct dp_forwarder *f, struct dp_port *port)
     if (count) {
         dp_count_lost(f, port, SB_LOSS_ENDED, count, &span, 0, 0);
         if (port->state == SB_ROW_DYING)
-            dp_remember_loss(f, port, SB_LOSS_ENDED, &last, sb_type_of(last_record), dp_sender_name(f, &last));
+            dp_remember_loss(f, port, SB_LOSS_ENDED, &last, sb_type_of(last_record),
+                             sb_payload_size(&last, last_record), dp_sender_name(f, &last));
     }
     if (span.from != span.to)
         dp_consume(f, &span);

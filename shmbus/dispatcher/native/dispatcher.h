@@ -286,8 +286,8 @@ static inline void dp_look_around(struct dp_forwarder *f)
         if (port->state == SB_ROW_FREE)
             continue;
         dp_set_add(&f->active, slot);
-        port->shares.look = true;
         dp_discount_late(f, port, late);
+        port->shares.look = true;
         dp_tell_rest(f, port, false);
         dp_tell_forbidden(f, port, false);
         if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)

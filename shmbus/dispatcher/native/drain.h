@@ -84,8 +84,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
     uint32_t slot = DP_NO_SLOT;
     enum dp_leaving first = DP_STAYS;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
-    run->count = 0;
-    run->returned = run->urgent = run->pooled = false;
+    dp_empty_run(run);
     dp_pin_routes(&f->routes);
     dp_backlog_of(f, port)->awaits = SB_MEMBERS;
     while (run->count < limit) {
@@ -104,10 +103,7 @@ static inline enum dp_leaving dp_collect_waiting(struct dp_forwarder *f, struct 
             first = now;
             *takers = could;
         }
-        if (__builtin_expect(h->flags & SB_POOLED, 0)) {
-            run->block[run->count] = sb_block_in(h, *record);
-            run->pooled = true;
-        }
+        dp_note_own_block(run);
         run->type[run->count++] = NULL;
         run->span.to = position += RB_ALIGN8(h->length);
         if (target)
@@ -137,7 +133,8 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
                         largest > frame ? largest - frame : 0, &run->span);
     } else if (target && group) {
         dp_count_lost(f, target, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
-        dp_emit_lost(f, target, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_sender_name(f, h));
+        dp_emit_lost(f, target, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0),
+                     dp_sender_name(f, h));
     } else if (why != DP_WITHDRAWN) {
         dp_dead_letter_reclaimed(f, h, run->record[0],
                                  target  ? "too large for its handler"
@@ -176,7 +173,7 @@ static inline bool dp_lose_waiting(struct dp_forwarder *f, struct dp_port *targe
     dp_shorten(f, 1);
     dp_count_lost(f, target, why, 1, &run->span, 0, 0);
     if (!lossy)
-        dp_emit_lost(f, target, why, h, sb_type_of(run->record[0]), dp_sender_name(f, h));
+        dp_emit_lost(f, target, why, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0), dp_sender_name(f, h));
     if (dp_tapped(f))
         dp_tap_run(f, target, SB_OUTCOME_LOST);
     return true;

@@ -70,8 +70,23 @@ static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb
     return f->rows[h->peer].name; /* which stands there until the slot is given away again */
 }
 
+/* The first bytes of a payload, out of its pool. */
+static inline void dp_pack_block(const struct dp_forwarder *f, struct dp_pack *pack, const struct sb_block *block,
+                                 uint64_t most)
+{
+    uint8_t *bytes = malloc(most + 1);
+    dp_pack_bytes(pack, "payload", bytes, bytes ? dp_read_block(f, block, bytes, most) : 0);
+    free(bytes);
+}
+
+static inline const char *dp_format_word(uint16_t flags)
+{
+    return flags & SB_NONE ? "none" : flags & SB_RAW ? "raw" : flags & SB_FRAMED ? "framed" : "msgpack";
+}
+
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
- * `there` and every subscriber's ring takes. Never about one of the bus's own. */
+ * `there` and every subscriber's ring takes; with SB_POOLED it is a struct sb_block, which was checked. Never about one of
+ * the bus's own. */
 static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *type,
                                      const uint8_t *payload, uint64_t there, const char *source,
                                      struct dp_port *sender, const char *reason)
@@ -89,14 +104,20 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     dp_pack_string(&pack, "source", source);
     dp_pack_string(&pack, "reason", reason);
     dp_pack_number(&pack, "attempt", h->attempt);
-    dp_pack_string(&pack, "format", h->flags & SB_NONE ? "none" : h->flags & SB_RAW ? "raw"
-                                    : h->flags & SB_FRAMED ? "framed" : "msgpack");
-    dp_pack_number(&pack, "size", h->length - sb_payload_offset(h));
-    dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < space ? there : space));
+    dp_pack_string(&pack, "format", dp_format_word(h->flags));
+    if (h->flags & SB_POOLED) {
+        struct sb_block block;
+        memcpy(&block, payload, sizeof block);
+        dp_pack_number(&pack, "size", block.length);
+        dp_pack_block(f, &pack, &block, space);
+    } else {
+        dp_pack_number(&pack, "size", h->length - sb_payload_offset(h));
+        dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < space ? there : space));
+    }
     dp_emit(f, "$bus.undeliverable", &pack);
 }
 
-/* The same of a record that is whole. */
+/* The same of a record that is whole, in memory of ours. */
 static inline void dp_dead_letter(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *type,
                                   const uint8_t *record, const char *source, struct dp_port *sender,
                                   const char *reason)

@@ -66,7 +66,7 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
     }
     dp_finish_run(f, target, SB_OUTCOME_LOST);
     if (h->kind == SB_EVENT && why != SB_LOSS_DROPPED && !run->returned)
-        dp_emit_lost(f, target, why, h, run->type[0], source->name);
+        dp_emit_lost(f, target, why, h, run->type[0], dp_size_in_run(run, 0), source->name);
 }
 
 /* Publish what was copied of the run: the journal first, then whom its requests were given to. */

@@ -193,8 +193,7 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
     uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim), number = dp_backlog_of(f, port)->number;
     enum dp_leaving first = DP_LEAVES;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
-    run->count = 0;
-    run->returned = run->urgent = false;
+    dp_empty_run(run);
     dp_choose_one(&run->targets, to->slot, SB_PLAIN);
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];
@@ -211,6 +210,7 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
             break;
         if (!run->count)
             run->span.from = position; /* past padding */
+        dp_note_own_block(run);
         run->type[run->count++] = NULL;
         run->span.to = position += RB_ALIGN8(h->length);
         first = now;
@@ -291,7 +291,8 @@ static inline void dp_catch_up(struct dp_forwarder *f, struct dp_port *port)
         if (first == DP_OVERSIZE) {
             const struct sb_record *h = &run->header[0];
             dp_count_lost(f, to, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
-            dp_emit_lost(f, to, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_sender_name(f, h));
+            dp_emit_lost(f, to, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0),
+                         dp_sender_name(f, h));
         } else if (first == DP_LEAVES && !dp_give_waiting(f)) {
             return;
         }

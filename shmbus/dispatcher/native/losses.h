@@ -23,9 +23,10 @@ static inline struct sb_last_loss *dp_last_loss(struct dp_forwarder *f, const st
     return oldest;
 }
 
-/* After the loss was counted. `h`: what was lost last, or one of that; NULL: it is not known. */
+/* After the loss was counted. `h`: what was lost last, or one of that, whose payload has `size` bytes; NULL: it is not
+ * known. */
 static inline void dp_remember_loss(struct dp_forwarder *f, const struct dp_port *target, enum sb_loss why,
-                                    const struct sb_record *h, const uint8_t *type, const char *source)
+                                    const struct sb_record *h, const uint8_t *type, uint64_t size, const char *source)
 {
     struct sb_last_loss *last = dp_last_loss(f, target, why);
     uint64_t largest = rb_largest_record(target->in[SB_DATA].capacity), frame = h ? sb_payload_offset(h) : 0;
@@ -37,7 +38,7 @@ static inline void dp_remember_loss(struct dp_forwarder *f, const struct dp_port
     rb_store(&last->pid, target->pid);
     rb_store(&last->count, rb_load(&target->down->lost_by[why]));
     rb_store(&last->at_ns, f->now);
-    rb_store(&last->size, h ? h->length - frame : 0);
+    rb_store(&last->size, size);
     rb_store(&last->limit, largest > frame ? largest - frame : 0);
     memcpy(last->name, target->name, sizeof last->name);
     snprintf(last->source, sizeof last->source, "%s", h ? source : "");
@@ -74,11 +75,11 @@ static inline void dp_tell_lost(struct dp_forwarder *f, struct dp_port *target, 
 /* The target does not get events from `source` such as this one, though it did not choose so. After the loss was
  * counted, and never about one of the bus's own. */
 static inline void dp_emit_lost(struct dp_forwarder *f, struct dp_port *target, enum sb_loss why,
-                                const struct sb_record *h, const uint8_t *type, const char *source)
+                                const struct sb_record *h, const uint8_t *type, uint64_t size, const char *source)
 {
     if (!(target = dp_receiving(f, target)))
         return;
-    dp_remember_loss(f, target, why, h, type, source);
+    dp_remember_loss(f, target, why, h, type, size, source);
     if (target->lost_told_ns[why] && f->now - target->lost_told_ns[why] < DP_TELL_LOST_NS)
         rb_store(&target->down->lost_untold, rb_load(&target->down->lost_untold) | 1ull << why);
     else

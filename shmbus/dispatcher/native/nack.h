@@ -104,6 +104,7 @@ static inline void dp_dead_letter_nacked(struct dp_forwarder *f, const char *oth
     }
     dp_restore(&h);
     h.length = (uint32_t)(offset + size);
-    dp_dead_letter_of(f, &h, f->run.type[0], record + offset, there, dp_sender_name(f, &h),
+    const void *payload = h.flags & SB_POOLED ? (const void *)&f->run.block[0] : record + offset;
+    dp_dead_letter_of(f, &h, f->run.type[0], payload, there, dp_sender_name(f, &h),
                       dp_port_of(f, sb_whom(h.peer, h.peer_generation)), reason[0] ? reason : otherwise);
 }

@@ -3,12 +3,12 @@
  * that is kept. Once the record is consumed and no share is left, DOWN.returned of its owner says so: the block is free.
  *
  * Uses and shares are counted here alone. They follow from what stands in shared memory, so a successor counts anew
- * (pools.h).
+ * (recount.h).
  *
  * A pool may outlive its endpoint: an orphan, whose name is removed when its last share ends.
  *
  * Offers: dp_open_pool, dp_map_pool, dp_pool_of; dp_check_block; dp_hold_block, dp_drop_block; dp_records_consumed;
- *         dp_leave_pool, dp_close_pools; dp_read_block. */
+ *         dp_leave_pool, dp_add_orphan, dp_end_orphan, dp_close_pools; dp_read_block. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -37,12 +37,16 @@ static inline struct dp_pool *dp_open_pool(struct dp_port *port)
 static inline const struct sb_pool *dp_map_pool(struct dp_forwarder *f, struct dp_pool *pool)
 {
     char name[160];
-    uint64_t size = 0;
+    struct dp_extent extent = {0};
     if (pool->head || f->now < pool->again_ns)
         return pool->head;
     dp_pool_name(f, pool->slot, pool->generation, name);
-    const struct sb_pool *head = dp_map_head(name, SB_POOL_DATA, &size);
-    if (head && size >= pool->bytes && head->prefix.kind == SB_SEGMENT_POOL && head->slot == pool->slot &&
+    const struct sb_pool *head = dp_map_head(name, SB_POOL_DATA, &extent);
+    if (pool->orphan) {
+        pool->bytes = extent.size;
+        pool->pages = extent.reserved / DP_PAGE;
+    }
+    if (head && extent.size >= pool->bytes && head->prefix.kind == SB_SEGMENT_POOL && head->slot == pool->slot &&
         head->generation == pool->generation)
         return pool->head = head;
     if (head)
@@ -167,6 +171,14 @@ static inline void dp_records_consumed(struct dp_forwarder *f, struct dp_pool *p
         }
 }
 
+static inline void dp_add_orphan(struct dp_forwarder *f, struct dp_pool *pool)
+{
+    pool->orphan = true;
+    pool->next = f->orphans;
+    f->orphans = pool;
+    rb_add(&f->bus->pools_left, 1);
+}
+
 /* Its endpoint goes, of which nothing is on its way any more. */
 static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
 {
@@ -178,12 +190,9 @@ static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
         return;
     }
     memset(pool->on_its_way, 0, sizeof pool->on_its_way); /* of one that was quarantined they never come */
-    pool->orphan = true;
     pool->pages = port->pool_pages;
     port->pool_pages = 0;
-    pool->next = f->orphans;
-    f->orphans = pool;
-    rb_add(&f->bus->pools_left, 1);
+    dp_add_orphan(f, pool);
     if (!pool->shares)
         dp_end_orphan(f, pool);
 }

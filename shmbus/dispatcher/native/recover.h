@@ -1,7 +1,7 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
  * In this order: groups with a key, backlogs, mailboxes and what is kept are mapped, what stood in the journal is finished or
- * forgotten, the interests of all who are attached
+ * forgotten, shares of blocks are counted (recount.h), the interests of all who are attached
  * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
  * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
  * by itself. Each step may be repeated, so a kill in here does no harm either.
@@ -10,6 +10,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/departure.h"
+#include "shmbus/dispatcher/native/recount.h"
 
 #include <time.h>
 
@@ -295,6 +296,7 @@ static inline void dp_recover_rings(struct dp_forwarder *f)
     for (uint32_t slot = SB_FIRST_MAILBOX; slot < DP_PORTS; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_count_oversize(f, &f->ports[slot]);
+    dp_recount_pools(f);
 }
 
 /* All else, with everybody's interests known. */

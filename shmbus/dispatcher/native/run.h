@@ -3,7 +3,8 @@
  * A *run* is one or more consecutive records with the same chosen targets; one that is to be kept is a run of its own.
  * Every record of it is copied out, checked and looked up here, and nothing of it is read from the sender's header again.
  *
- * Offers: dp_begin_run, dp_collect_run, dp_ring_at; dp_copy_header; dp_dead_letter_of_run. */
+ * Offers: dp_empty_run, dp_begin_run, dp_collect_run, dp_note_own_block, dp_ring_at; dp_copy_header; dp_size_in_run,
+ *         dp_dead_letter_of_run. */
 #pragma once
 
 #include "shmbus/dispatcher/native/credit.h"
@@ -247,13 +248,18 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
     return run->count == 0 || run->bytes <= run->bytes_most;
 }
 
+static inline void dp_empty_run(struct dp_run *run)
+{
+    run->count = 0;
+    run->returned = run->urgent = run->retain = run->pooled = false;
+}
+
 static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, struct dp_port *source,
                                 enum sb_ring_index ring)
 {
     uint64_t position = source->out[ring].next;
     run->span = (struct dp_span){.source = source, .ring = ring, .from = position, .to = position};
-    run->count = 0;
-    run->returned = run->urgent = run->retain = run->pooled = false;
+    dp_empty_run(run);
     run->kept = 0;
     run->targets.count = 0;
     run->route = NULL;
@@ -326,10 +332,29 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
     return first;
 }
 
+/* In the run's next place stands a record that we have written ourselves. */
+static inline void dp_note_own_block(struct dp_run *run)
+{
+    if (!(run->header[run->count].flags & SB_POOLED))
+        return;
+    run->block[run->count] = sb_block_in(&run->header[run->count], run->record[run->count]);
+    run->pooled = true;
+}
+
+/* Bytes of the payload proper of record `i`. */
+static inline uint64_t dp_size_in_run(const struct dp_run *run, uint32_t i)
+{
+    const struct sb_record *h = &run->header[i];
+    return h->flags & SB_POOLED ? run->block[i].length : h->length - sb_payload_offset(h);
+}
+
 /* Record `i` of the run will not be handled. */
 static inline void dp_dead_letter_of_run(struct dp_forwarder *f, uint32_t i, const char *reason)
 {
-    struct dp_run *run = &f->run;
+    const struct dp_run *run = &f->run;
     struct dp_port *source = run->span.source;
-    dp_dead_letter(f, &run->header[i], run->type[i], run->record[i], source->name, source, reason);
+    const struct sb_record *h = &run->header[i];
+    uint64_t offset = sb_payload_offset(h);
+    const void *payload = h->flags & SB_POOLED ? (const void *)&run->block[i] : run->record[i] + offset;
+    dp_dead_letter_of(f, h, run->type[i], payload, h->length - offset, source->name, source, reason);
 }

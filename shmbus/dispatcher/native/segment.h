@@ -7,6 +7,8 @@
 
 #include "ringbuf/native/order.h"
 
+struct dp_extent { uint64_t size, reserved; }; /* bytes; 0: not known */
+
 #ifndef DP_SEGMENTS_ELSEWHERE
 
 #include <dirent.h>
@@ -58,10 +60,10 @@ static inline void *dp_open_segment(const char *name, uint64_t *size)
 
 static inline void dp_close_segment(void *at, uint64_t size) { munmap(at, size); }
 
-/* Its first bytes, to be read alone, and its size. NULL: it is not there, or smaller. */
-static inline const void *dp_map_head(const char *name, uint64_t bytes, uint64_t *size)
+/* Its first bytes, to be read alone, and how large it is. NULL: it is not there, or smaller. */
+static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
 {
-    struct stat st;
+    struct stat st = {0};
     void *at = MAP_FAILED;
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
@@ -69,7 +71,7 @@ static inline const void *dp_map_head(const char *name, uint64_t bytes, uint64_t
     if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes)
         at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
-    *size = (uint64_t)st.st_size;
+    *extent = (struct dp_extent){(uint64_t)st.st_size, 512 * (uint64_t)st.st_blocks};
     return at == MAP_FAILED ? NULL : at;
 }
 
