@@ -25,8 +25,11 @@ static inline void *shared(uint64_t size)
 static inline void unshare_memory(void *at) { (void)at; }
 /* Segments that the forwarder makes: a test reserves a few before its victim begins. */
 #define DP_SEGMENTS_ELSEWHERE
+#include "shmbus/dispatcher/native/segment.h"
 #define ARENA_SEGMENTS 3
-#define ARENA_SEGMENT_BYTES 8192u
+#ifndef ARENA_SEGMENT_BYTES
+#define ARENA_SEGMENT_BYTES 16384u
+#endif
 
 struct arena_segment { /* in the arena, too */
     char name[160]; /* empty: there is none */
@@ -86,3 +89,25 @@ static inline void *dp_open_segment(const char *name, uint64_t *size)
 }
 
 static inline void dp_close_segment(void *at, uint64_t size) { (void)at, (void)size; }
+
+static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
+{
+    const struct arena_segment *s = segment_named(name);
+    *extent = (struct dp_extent){s ? s->size : 0, s ? s->size : 0};
+    return s && s->size >= bytes ? s->memory : NULL;
+}
+
+static inline void dp_unmap_head(const void *at, uint64_t bytes) { (void)at, (void)bytes; }
+
+static inline uint32_t dp_read_segment(const char *name, uint64_t from, void *to, uint64_t n)
+{
+    (void)name, (void)from, (void)to, (void)n;
+    return 0;
+}
+
+static inline void dp_list_segments(const char *prefix, void (*found)(void *, const char *), void *context)
+{
+    for (int i = 0; arena_segments && i < ARENA_SEGMENTS; i++)
+        if (strncmp(arena_segments[i].name, prefix, strlen(prefix)) == 0)
+            found(context, arena_segments[i].name + strlen(prefix));
+}

@@ -97,7 +97,12 @@ static inline void reopen(struct world *w)
     struct dp_forwarder *f = w->f = open_forwarder(w);
     for (uint32_t i = 0; i < w->peers_count; i++) {
         struct peer *p = w->peers[i];
-        if (rb_load(&f->rows[p->slot].state) != SB_ROW_FREE && rb_load(&f->rows[p->slot].generation) == p->generation)
+        uint64_t state = rb_load(&f->rows[p->slot].state);
+        if (rb_load(&f->rows[p->slot].generation) != p->generation)
+            continue;
+        if (state == SB_ROW_GONE)
+            rb_store(&f->rows[p->slot].state, SB_ROW_FREE);
+        else if (state != SB_ROW_FREE)
             admit(p, true);
     }
 }

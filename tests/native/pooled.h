@@ -10,8 +10,14 @@ static inline void make_pool(struct peer *p)
     char name[160];
     dp_pool_name(p->world->f, p->slot, p->generation, name);
     p->pool_size = SB_POOL_DATA + POOL_PAGES * DP_PAGE;
+#ifdef SHARED_WITH_CHILDREN
+    p->pool = dp_make_segment(name, SB_POOL_DATA);
+    CHECK(p->pool);
+    segment_named(name)->size = p->pool_size; /* nobody reads the blocks */
+#else
     p->pool = dp_make_segment(name, p->pool_size);
     CHECK(p->pool);
+#endif
     memcpy(made_names[made_count++ % 64], name, sizeof name);
     p->pool->slot = p->slot;
     p->pool->generation = p->generation;
@@ -76,9 +82,10 @@ static inline uint32_t enter(struct peer *p, uint64_t share, const struct sb_blo
     return i;
 }
 
-/* Take the next message and keep its block, by the first free entry. */
-static inline bool take_shared(struct peer *p, struct message *m)
+/* Enter the block of the next message. False: there is none. */
+static inline bool enter_next(struct peer *p)
 {
+    struct message next, *m = &next;
     struct rb_head8 head;
     const uint8_t *record;
     uint64_t position = p->in[SB_DATA].next;
@@ -87,12 +94,39 @@ static inline bool take_shared(struct peer *p, struct message *m)
     copy_message(m, record, position);
     struct sb_block block = block_of(m);
     enter(p, sb_share_of(position, SB_DATA), &block);
-    return take(p, m);
+    return true;
 }
+
+/* Take the next message and keep its block, by the first free entry. */
+static inline bool take_shared(struct peer *p, struct message *m) { return enter_next(p) && take(p, m); }
+static inline bool begin_shared(struct peer *p, struct message *m) { return enter_next(p) && begin(p, m); }
 
 static inline void look_no_more(struct peer *p, uint32_t entry)
 {
     rb_store_release(&p->pool->shares[entry].share, 0);
     rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
     raise_ready(p);
+}
+
+/* So many blocks of this one's are not returned: those that were sent. */
+static inline uint32_t in_use(const struct peer *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < POOL_PAGES; i++) {
+        uint64_t use = rb_load(&p->pool->blocks[i].use);
+        count += use && rb_load(&p->down->returned[i]) != use;
+    }
+    return count;
+}
+
+/* What it has begun, and entered first, it gives back and looks at no more. */
+static inline void return_block(struct peer *b, const struct message *m, bool final)
+{
+    struct sb_record h = {.kind = SB_NACK, .flags = (uint16_t)((m->header.flags & SB_PAYLOAD_FLAGS) | (final ? SB_FINAL : 0)),
+                          .interests = SB_PLAIN, .peer = m->header.peer, .peer_generation = m->header.peer_generation,
+                          .attempt = (uint16_t)(m->header.attempt + 1)};
+    CHECK(put(b, SB_DATA, h, m->type, m->text, sizeof(struct sb_block)));
+    flush(b);
+    finish(b, m);
+    look_no_more(b, 0);
 }

@@ -10,19 +10,8 @@ static struct peer *join_pooled(struct world *w, const char *name)
     return p;
 }
 
-/* So many blocks of this one's are not returned: those that were sent. */
-static uint32_t in_use(const struct peer *p)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < POOL_PAGES; i++) {
-        uint64_t use = rb_load(&p->pool->blocks[i].use);
-        count += use && rb_load(&p->down->returned[i]) != use;
-    }
-    return count;
-}
-
 /* The next dispatcher serves the bus. */
-static void adopt(struct world *w)
+static void hand_over(struct world *w)
 {
     close_forwarder(w->f);
     reopen(w);
@@ -213,18 +202,6 @@ TEST(what_a_dead_one_leaves_is_handed_on_with_its_block)
     close_world(w);
 }
 
-/* b begins the message, gives it back and looks no more. */
-static void give_back(struct peer *b, const struct message *m, bool final)
-{
-    struct sb_record h = {.kind = SB_NACK, .flags = (uint16_t)((m->header.flags & SB_PAYLOAD_FLAGS) | (final ? SB_FINAL : 0)),
-                          .interests = SB_PLAIN, .peer = m->header.peer, .peer_generation = m->header.peer_generation,
-                          .attempt = (uint16_t)(m->header.attempt + 1)};
-    CHECK(put(b, SB_DATA, h, m->type, m->text, sizeof(struct sb_block)));
-    flush(b);
-    finish(b, m);
-    look_no_more(b, 0);
-}
-
 TEST(what_is_given_back_goes_on_with_its_block)
 {
     struct world *w = new_world();
@@ -235,12 +212,10 @@ TEST(what_is_given_back_goes_on_with_its_block)
     CHECK(put_block(a, SB_DATA, send_header, "do", &block));
     flush(a);
     settle(w);
-    uint64_t position = b->in[SB_DATA].next;
-    enter(b, sb_share_of(position, SB_DATA), &block);
-    CHECK(begin(b, &m));
+    CHECK(begin_shared(b, &m));
     handle(c, "do");
     settle(w);
-    give_back(b, &m, false);
+    return_block(b, &m, false);
     settle(w);
     EQUAL(in_use(a), 1);
     CHECK(take_shared(c, &m));
@@ -274,9 +249,8 @@ TEST(a_dead_letter_has_the_first_bytes_of_the_payload)
     CHECK(put_block(a, SB_DATA, send_header, "do", &block));
     flush(a);
     settle(w);
-    enter(b, sb_share_of(b->in[SB_DATA].next, SB_DATA), &block);
-    CHECK(begin(b, &m));
-    give_back(b, &m, true);
+    CHECK(begin_shared(b, &m));
+    return_block(b, &m, true);
     settle(w);
     CHECK(take(ear, &m));
     CHECK(mentions(&m, "its callback raised") && mentions(&m, "AGAIN"));
@@ -332,7 +306,7 @@ TEST(a_pool_outlives_its_endpoint_while_somebody_looks)
     close_world(w);
 }
 
-static void evict(struct peer *p)
+static void evict_now(struct peer *p)
 {
     struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(&p->world->f->orders, &order));
@@ -350,7 +324,7 @@ TEST(who_is_evicted_has_a_second_to_copy_what_it_looks_at)
         publish_block(a, "x", 1, "not taken");
         settle(w);
         CHECK(take_shared(b, &m));
-        evict(b);
+        evict_now(b);
         advance(w, 100 * MILLISECOND);
         EQUAL(in_use(a), 2);
         CHECK(!b->reclaimed);
@@ -439,7 +413,7 @@ TEST(all_pools_together_have_no_more_than_they_may)
     EQUAL(asks(a, 2, 5), 5);
     EQUAL(rb_load(&b->down->pool_granted), sb_pool_question(1, 5)); /* the same question, more */
     EQUAL(asks(a, 3, 8), 5);
-    adopt(w);
+    hand_over(w);
     EQUAL(rb_load(&w->bus->pools_granted), 10 * DP_PAGE);
     die(b, SB_REASON_KILLED);
     EQUAL(rb_load(&a->down->pool_granted), sb_pool_question(3, 8));
@@ -482,10 +456,10 @@ TEST(a_successor_knows_who_has_what)
     die(d, SB_REASON_KILLED);
     CHECK(d->pool);
     rb_store(&a->down->returned[6], 0); /* as if the last one had been killed before it said so */
-    adopt(w);
+    hand_over(w);
     EQUAL(in_use(a), 6);
     EQUAL(rb_load(&w->bus->pools_left), 1);
-    adopt(w);
+    hand_over(w);
     EQUAL(in_use(a), 6);
     look_no_more(b, 0);
     settle(w);
@@ -513,11 +487,10 @@ TEST(a_successor_knows_what_is_being_given_back)
     CHECK(put_block(a, SB_DATA, send_header, "do", &block));
     flush(a);
     settle(w);
-    enter(b, sb_share_of(b->in[SB_DATA].next, SB_DATA), &block);
-    CHECK(begin(b, &m));
+    CHECK(begin_shared(b, &m));
     handle(c, "do");
-    give_back(b, &m, false);
-    adopt(w);
+    return_block(b, &m, false);
+    hand_over(w);
     EQUAL(in_use(a), 1);
     CHECK(take_shared(c, &m));
     look_no_more(c, 0);
@@ -534,7 +507,7 @@ TEST(garbage_in_the_table_of_a_receiver_is_its_end)
     struct sb_block block = block_at(a, 0, 10);
     enter(b, sb_share_of(800, SB_DATA), &block);
     rb_store(&b->pool->shares[0].block, 1ull << 63 | SB_BLOCKS);
-    adopt(w);
+    hand_over(w);
     CHECK(b->quarantined && !a->quarantined);
     close_world(w);
 }

@@ -9,7 +9,13 @@ from .conftest import Program, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SOURCES = ["main.c", "killed_dispatcher.c", "killed_endpoint.c", "killed_mailbox.c"]
+SOURCES = [
+    "main.c",
+    "killed_dispatcher.c",
+    "killed_endpoint.c",
+    "killed_mailbox.c",
+    "killed_pool.c",
+]
 SCENARIOS = [
     scenario
     for source in SOURCES

@@ -167,7 +167,7 @@ static inline void drop_pool(struct peer *p)
     if (!p->pool)
         return;
     dp_pool_name(p->world->f, p->slot, p->generation, name);
-    munmap(p->pool, p->pool_size);
+    dp_close_segment(p->pool, p->pool_size);
     dp_remove_segment(name);
     p->pool = NULL;
 }

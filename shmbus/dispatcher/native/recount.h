@@ -105,7 +105,7 @@ static inline void dp_recount_port(struct dp_forwarder *f, struct dp_port *port)
     if (table)
         dp_recount_table(f, port, table);
     dp_recount_nacks(f, port);
-    RB_FAIL("recount.port");
+    RB_FAIL("recover.shares");
 }
 
 /* A pool in /dev/shm, by the end of its name: that of an endpoint which has gone? */
@@ -177,7 +177,7 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
     uint64_t left = f->backlogs_open;
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
         dp_recount_ring(f, port, SB_DATA, rb_load(&port->down->incoming[SB_DATA].reclaim));
-    RB_FAIL("recount.counted");
+    RB_FAIL("recover.counted");
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].pool)
             dp_judge_uses(f, &f->ports[slot]);

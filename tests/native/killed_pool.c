@@ -1,0 +1,139 @@
+/* Somebody is killed while payloads in pools are sent, shared or given back: blocks come back when all have looked, and
+ * never before (killed.h). */
+#define ARENA_SEGMENT_BYTES 28672u /* the tables of a pool */
+#include "killed.h"
+#include "pooled.h"
+
+static const struct sb_record event_header = {.kind = SB_EVENT, .flags = SB_RAW}, send_header = {.kind = SB_SEND, .flags = SB_RAW};
+
+static void put_blocks(struct peer *p, struct sb_record h, const char *type, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        struct sb_block block = block_at(p, i, i + 1);
+        CHECK(put_block(p, SB_DATA, h, type, &block));
+    }
+    flush(p);
+}
+
+static void forward(struct stage *s) { settle(s->w); }
+
+/* Who takes a message with a block looks at it, and finds what was sent: it is not returned. */
+static uint32_t looks_at_all(struct peer *p, struct peer *sender)
+{
+    struct message m;
+    uint32_t count = 0;
+    for (; take_shared(p, &m); count++) {
+        struct sb_block block = block_of(&m);
+        EQUAL(block.length, block.index + 1u);
+        CHECK(!is_returned(sender, &block));
+    }
+    return count;
+}
+
+static void look_at_none(struct peer *p)
+{
+    for (uint32_t i = 0; i < rb_load(&p->pool->shares_used); i++)
+        if (rb_load(&p->pool->shares[i].share))
+            look_no_more(p, i);
+    rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
+    advance(p->world, 200 * MILLISECOND);
+}
+
+/* c sends two events to a and b, of which a looks at an earlier one still, and b has done so; and one to nobody. */
+static void prepare_sharing(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe(s->a, "x");
+    subscribe(s->b, "x");
+    make_pool(s->a), make_pool(s->b), make_pool(s->c);
+    put_blocks(s->c, event_header, "x", 0, 1);
+    settle(s->w);
+    EQUAL(looks_at_all(s->a, s->c) + looks_at_all(s->b, s->c), 2);
+    look_no_more(s->b, 0);
+    put_blocks(s->c, event_header, "x", 1, 2);
+    put_blocks(s->c, event_header, "nobody", 3, 1);
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(1, 3));
+}
+
+static void check_sharing(struct stage *s)
+{
+    EQUAL(in_use(s->c), 3);
+    EQUAL(looks_at_all(s->a, s->c), 2);
+    look_at_none(s->a);
+    EQUAL(in_use(s->c), 2);
+    EQUAL(looks_at_all(s->b, s->c), 2);
+    look_at_none(s->b);
+    EQUAL(in_use(s->c), 0);
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(1, 3));
+    EQUAL(rb_load(&s->w->bus->pools_granted), 3 * DP_PAGE);
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario blocks_are_shared = {"blocks are shared", prepare_sharing, forward, check_sharing, false};
+PROMISE(blocks_are_shared)
+
+/* b gives back a command, which c may have; a, who sent it, has looked at nothing. */
+static void prepare_returning(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    handle(s->b, "do");
+    make_pool(s->a), make_pool(s->b), make_pool(s->c);
+    put_blocks(s->a, send_header, "do", 0, 1);
+    settle(s->w);
+    CHECK(begin_shared(s->b, &s->m));
+    handle(s->c, "do");
+    return_block(s->b, &s->m, false);
+}
+
+static void check_returning(struct stage *s)
+{
+    EQUAL(in_use(s->a), 1);
+    EQUAL(looks_at_all(s->c, s->a), 1);
+    look_at_none(s->c);
+    EQUAL(in_use(s->a), 0);
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario a_block_is_given_back = {
+    "a block is given back", prepare_returning, forward, check_returning, false};
+PROMISE(a_block_is_given_back)
+
+/* a has died: b looks at one of its blocks, another was not taken by c, who has died, too. */
+static void prepare_orphans(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    subscribe(s->b, "x");
+    make_pool(s->a), make_pool(s->b);
+    put_blocks(s->a, event_header, "x", 0, 1);
+    settle(s->w);
+    EQUAL(looks_at_all(s->b, s->a), 1);
+    subscribe(s->c, "y");
+    put_blocks(s->a, event_header, "y", 1, 1);
+    settle(s->w);
+    struct peer *dead[] = {s->a, s->c};
+    for (int i = 0; i < 2; i++) {
+        struct dp_order order = {.kind = DP_DEAD, .slot = dead[i]->slot, .generation = dead[i]->generation,
+                                 .reason = SB_REASON_KILLED};
+        CHECK(dp_give_order(&s->w->f->orders, &order));
+    }
+}
+
+static void check_orphans(struct stage *s)
+{
+    if (rb_load(&s->w->f->rows[s->a->slot].state) == SB_ROW_LIVE)
+        die(s->a, SB_REASON_KILLED); /* the order died, too */
+    if (rb_load(&s->w->f->rows[s->c->slot].state) == SB_ROW_LIVE)
+        die(s->c, SB_REASON_KILLED);
+    EQUAL(rb_load(&s->w->bus->pools_left), 1);
+    look_at_none(s->b);
+    EQUAL(rb_load(&s->w->bus->pools_left), 0);
+}
+static const struct scenario a_pool_is_left = {"a pool is left", prepare_orphans, forward, check_orphans, false};
+PROMISE(a_pool_is_left)
