@@ -26,7 +26,7 @@ static inline bool dp_own_record_in(const struct dp_forwarder *f, const struct d
             memcpy(h, *record, sizeof *h);
             bool ours = h->peer < f->slots || (h->peer == SB_FROM_BUS && h->kind != SB_REQUEST);
             bool typed = h->type_length || h->kind == SB_LIVE || ring == SB_REPLIES;
-            return ours && sb_record_sound(h) && typed;
+            return ours && typed && sb_record_sound(h);
         }
         *position += size;
     }
