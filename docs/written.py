@@ -114,6 +114,7 @@ _EXPLAINED = {
     "Message.kind Message.size Message.sent_ns Message.lost Message.attempt "
     "Message.redelivered Message.retained Message.urgent Message.correlation_id Message.done "
     "Endpoint.name",
+    "payloads.md#how-long-a-large-payload-stays": "Message.release",
     "howto/receive.md#last-values": "BusView.retained",
     "howto/receive.md#see-everything": "Endpoint.tap Message.tap",
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",

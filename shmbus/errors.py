@@ -1016,6 +1016,20 @@ class NotARequest(UsageError):
         )
 
 
+class PayloadReleased(UsageError):
+    """The payload of a message was let go of before."""
+
+    type: str
+    size: int
+    """Bytes that it had."""
+
+    def _explain(self) -> str:
+        return (
+            f"the payload of {self.type!r} ({self.size} bytes) has been released. Read "
+            "message.payload before message.release(), and copy what is needed for longer"
+        )
+
+
 class AlreadyReplied(UsageError):
     """A request has been answered before."""
 

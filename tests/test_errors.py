@@ -91,8 +91,8 @@ GROUPS: dict[type[BusError], str] = {
     "SegmentError NotSupported NoResource NoThread",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
-    "NotARequest AlreadyReplied CannotNack NoSuchEndpoint InvalidProcess NoSuchProcess "
-    "ForkedEndpoint WrongLoop",
+    "NotARequest AlreadyReplied PayloadReleased CannotNack NoSuchEndpoint InvalidProcess "
+    "NoSuchProcess ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout Forbidden",  # in no group
 }
 

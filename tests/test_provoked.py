@@ -470,6 +470,19 @@ def test_a_payload_that_is_not_what_its_receiver_expects(bus: shmbus.Bus, attach
     assert endpoint.bus.endpoints()[0].decode_errors == 1
 
 
+def test_a_payload_that_is_read_after_its_release(bus: shmbus.Bus, attach: Attach) -> None:
+    endpoint = attach("e")
+    endpoint.subscribe("x")
+    endpoint.publish("x", b"text")
+    message = endpoint.receive(60)
+    assert message is not None
+    message.release()
+    with provoked(
+        errors.PayloadReleased, "Read message.payload before message.release()", type="x", size=4
+    ):
+        message.payload  # noqa: B018
+
+
 def test_a_payload_type_that_nothing_decodes_to(bus: shmbus.Bus, attach: Attach) -> None:
     with provoked(
         errors.InvalidPayloadType,

@@ -91,6 +91,18 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_fork_watch()
     bint ep_forked(uint64_t)
 
+cdef extern from "shmbus/endpoint/native/share.h" nogil:
+    cdef struct ep_share:
+        sb_block block
+    void ep_pass_share(ep_endpoint *)
+    const uint8_t *ep_share_data(const ep_share *)
+    uint64_t ep_share_size(const ep_share *)
+    bint ep_copies_share(const ep_share *)
+    void ep_copy_share(ep_share *)
+    void ep_unpin_share(ep_share *)
+    void ep_free_share(ep_share *)
+    void ep_end_shares(ep_endpoint *)
+
 cdef extern from "shmbus/endpoint/native/stream.h" nogil:
     cdef struct ep_stream:
         uint64_t granted
@@ -101,6 +113,7 @@ cdef extern from "shmbus/endpoint/native/stream.h" nogil:
         void *owner
     ep_stream *ep_open_stream(ep_endpoint *)
     const uint8_t *ep_next_part(const ep_stream *, sb_record *)
+    ep_share *ep_part_share(const sb_record *, const uint8_t *)
     bint ep_took_part(ep_endpoint *, ep_stream *, const sb_record *)
     bint ep_push_credit(ep_endpoint *, ep_stream *, const uint8_t *)
     ep_stream *ep_next_stirred(ep_endpoint *)
@@ -137,6 +150,7 @@ cdef extern from "shmbus/endpoint/native/request.h" nogil:
         uint8_t *payload
         uint64_t size
         uint64_t serial
+        ep_share *share
         uint64_t asked
         ep_stream *stream
 
@@ -156,21 +170,6 @@ cdef extern from "shmbus/endpoint/native/mailbox.h" nogil:
     void ep_close_mailbox(ep_endpoint *, uint32_t)
     uint32_t ep_next_mail(ep_endpoint *, sb_record *, bint)
     void ep_take_mail(ep_endpoint *, uint32_t)
-
-cdef extern from "shmbus/endpoint/native/share.h" nogil:
-    cdef struct ep_share:
-        sb_block block
-    void ep_pass_share(ep_endpoint *)
-    const uint8_t *ep_share_data(const ep_share *)
-    uint64_t ep_share_size(const ep_share *)
-    bint ep_copies_share(const ep_share *)
-    void ep_copy_share(ep_share *)
-    void ep_unpin_share(ep_share *)
-    void ep_free_share(ep_share *)
-    void ep_end_shares(ep_endpoint *)
-    bint ep_before_fork(ep_endpoint *)
-    void ep_after_fork(ep_endpoint *)
-    void ep_keep_shares_in_child(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     enum:

@@ -45,6 +45,7 @@ from shmbus.errors import (
     NoThread,
     NotARequest,
     NotSupported,
+    PayloadReleased,
     QueueFull,
     RequestsFull,
     RequestTimeout,

@@ -208,6 +208,8 @@ class Ending:
         if reclaimed or self._connection.trouble() & Trouble.BUS_OVER:
             self._seat.log.unlink()
             unlink(self._seat.names.up(self._seat.owner))
+            if not reclaimed:  # else the dispatcher removes it, once nobody holds a block of it
+                unlink(self._seat.names.pool(self._seat.slot, self._seat.generation))
             unlink_bell(self._seat.names.endpoint_bell(self._seat.owner)[1:])
         else:
             remove_deserted(self._seat.names.bus, self._seat.owner)

@@ -162,7 +162,7 @@ cdef class Inbox:
             m._raw = <bytes><object>raw
             Py_XDECREF(raw)
         else:
-            m._raw, m._share = b"", share_of(share)
+            m._raw, m._share = b"", share_of(share, True)
         m._header = header
         if header.flags & SB_ALONE and header.kind == SB_EVENT:
             m._alone = header.deadline_ns

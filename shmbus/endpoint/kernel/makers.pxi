@@ -7,6 +7,7 @@ cdef dict MAKERS = {
     LoopStream: "use Endpoint.stream()",
     Batch: "use Endpoint.batch()",
     Iteration: "iterate over an endpoint",
+    Share: "made by the bus",
     Job: "made by the bus",
     Giving: "made by the bus",
 }

@@ -47,7 +47,8 @@ cdef class Message:
     cdef readonly str source
     cdef bytes _raw
     cdef Share _share            # where the payload lies in a pool; else None
-    cdef bint _released
+    cdef bint _released          # its payload is not to be had any more,
+    cdef Py_ssize_t _size        # and had so many bytes
     cdef object _payload
     cdef object _payload_type
     cdef sb_record _header
@@ -90,6 +91,8 @@ cdef class Message:
     def payload(self):
         """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`."""
         if self._payload is UNDECODED:
+            if self._released:
+                raise PayloadReleased(type=self.type, size=self._size)
             if self._payload_type is None and self._header.flags & SB_RAW:
                 self._payload = self._raw if self._share is None else self._share.copied()
             else:
@@ -201,6 +204,7 @@ cdef class Message:
         m._connection, m._endpoint = self._connection, self._endpoint
         m.type, m.source, m.lost = self.type, self.source, self.lost
         m._raw, m._share, m._header = self._raw, self._share, self._header
+        m._released, m._size = self._released, self._size
         m._payload, m._payload_type = UNDECODED, payload_type
         m._tap, m._target = self._tap, self._target
         m._alone, m._lives = self._alone, self._lives
@@ -209,6 +213,8 @@ cdef class Message:
 
     cdef inline Py_ssize_t bytes_of(self) noexcept:
         """Of its payload."""
+        if self._released:
+            return self._size
         return PyBytes_GET_SIZE(self._raw) if self._share is None else <Py_ssize_t>ep_share_size(self._share.at)
 
     cdef inline object data(self):
@@ -237,6 +243,21 @@ cdef class Message:
         returns or raises, and at the next receive in this thread. Nothing happens after `nack`."""
         if self._position != SB_NOWHERE:
             self._endpoint._threads.done(self, 0.0)
+
+    def release(self):
+        """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
+        itself when the message and all that was made of its payload are dropped. `payload` raises `PayloadReleased`
+        afterwards. Raises `BufferError` while arrays or other views of it are alive, and does nothing then."""
+        if self._released:
+            return
+        self._payload = UNDECODED
+        if self._share is not None and self._share.views:
+            raise BufferError(f"{self._share.views} views of the payload of {self.type!r} are alive, such as arrays: drop "
+                              "them, or copy what is needed for longer")
+        self._size, self._released = self.bytes_of(), True
+        self._raw = b""
+        if self._position == SB_NOWHERE:
+            self._share = None
 
     def nack(self, delay=0.0, str reason not None=""):
         """Give this group message or command back, for another endpoint to have it, or this one

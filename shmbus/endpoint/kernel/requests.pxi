@@ -527,6 +527,8 @@ cdef class Requests:
         m.type = type
         m.source = self._connection.peers.of(r.header.peer, r.header.peer_generation)
         m._raw = (<const char *>r.payload)[:r.size] if r.size else b""
+        if r.share != NULL:
+            m._share, r.share = share_of(r.share, False), NULL
         m._payload = UNDECODED
         m._payload_type = reply_type
         m._header = r.header
@@ -537,7 +539,7 @@ cdef class Requests:
         """The error that came in place of a reply from `to` (None: whoever was chosen)."""
         cdef sb_fault fault
         if m._header.flags & SB_REMOTE:
-            return remote_error(m.type, m.source, m._raw)
+            return remote_error(m.type, m.source, m._raw if m._share is None else m._share.copied())
         if len(m._raw) < <Py_ssize_t>sizeof(sb_fault):
             return self._explain_fault(Fault(type=m.type, endpoint=m.source, size=asked))
         memcpy(&fault, PyBytes_AS_STRING(m._raw), sizeof(sb_fault))

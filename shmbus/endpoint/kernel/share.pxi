@@ -39,11 +39,16 @@ cdef class Share:
         return made
 
 
-cdef Share share_of(ep_share *at):
-    """The object for a share that was just entered; copied where it is to be."""
+cdef Share share_of(ep_share *at, bint yields):
+    """The object for a share that was just entered; copied where it is to be. `yields`: other threads may run
+    meanwhile."""
     cdef Share share = Share.__new__(Share)
     share.at = at
-    if ep_copies_share(at):
+    if not ep_copies_share(at):
+        return share
+    if yields:
         with nogil:
             ep_copy_share(at)
+    else:
+        ep_copy_share(at)
     return share

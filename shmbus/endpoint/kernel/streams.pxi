@@ -84,6 +84,7 @@ cdef class Stream:
         cdef sb_record header
         cdef const uint8_t *record
         cdef PyObject *raw = NULL
+        cdef ep_share *share = NULL
         cdef Py_ssize_t offset
         cdef bint waits, failed
         cdef Message m
@@ -96,13 +97,19 @@ cdef class Stream:
         record = ep_next_part(r.stream, &header)
         if record != NULL:
             offset = <Py_ssize_t>sb_payload_offset(&header)
-            raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
-            if (raw != NULL and ep_took_part(e, r.stream, &header)) or r.stream.owes:
+            share = ep_part_share(&header, record)
+            if not header.flags & SB_POOLED:
+                raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+            if ((raw != NULL or share != NULL) and ep_took_part(e, r.stream, &header)) or r.stream.owes:
                 ep_repeat_credit(e, self._index)
         waits = ep_request_waits(e, self._index)
         failed = r.stream.failed
         ep_unlock(e)
         if record != NULL:
+            if share != NULL:
+                m = self._part(&header, b"")
+                m._share = share_of(share, True)
+                return m
             if raw == NULL:
                 raise MemoryError
             m = self._part(&header, <bytes><object>raw)

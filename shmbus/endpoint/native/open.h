@@ -117,6 +117,7 @@ static inline void ep_free(struct ep_endpoint *e)
 {
     for (uint32_t i = 0; e->requests && i < e->request_count; i++) {
         free(e->requests[i].payload);
+        ep_drop_reply_share(&e->requests[i]);
         if (e->requests[i].stream)
             ep_close_stream(e, e->requests[i].stream);
     }

@@ -32,6 +32,7 @@ struct ep_request {          /* the private half of an entry */
     struct sb_record header; /* of the reply */
     uint8_t *payload;        /* of the reply */
     uint64_t size, capacity;
+    struct ep_share *share;  /* of its payload, if that lies in a pool; whoever takes the reply takes it */
     uint64_t asked;          /* bytes of the request's payload */
     struct ep_stream *stream; /* its reply may come in parts; NULL: it may not */
 };
@@ -57,6 +58,37 @@ static inline void ep_leave_futures(struct ep_endpoint *e, uint32_t index)
     e->alerting -= e->requests[index].alert;
 }
 
+static inline void ep_lose_reply(struct ep_request *request)
+{
+    request->size = 0;
+    request->header.kind = SB_ERROR;
+    request->header.flags = 0;
+}
+
+/* The share of what stands next in the reply ring, before it is passed. NULL: no memory. */
+static inline struct ep_share *ep_enter_reply(struct ep_endpoint *e, const struct sb_record *header,
+                                              const uint8_t *record)
+{
+    return ep_enter_share(e, sb_share_of(e->in[SB_REPLIES].next, SB_REPLIES), header, record, false);
+}
+
+static inline void ep_keep_pooled(struct ep_endpoint *e, struct ep_request *request, const struct sb_record *header,
+                                  const uint8_t *record)
+{
+    request->header = *header;
+    request->size = 0;
+    request->share = ep_enter_reply(e, header, record);
+    if (!request->share)
+        ep_lose_reply(request);
+}
+
+static inline void ep_drop_reply_share(struct ep_request *request)
+{
+    if (request->share)
+        ep_free_share(request->share);
+    request->share = NULL;
+}
+
 /* Keep the reply: without memory the request ends all the same, as one whose reply was lost here. */
 static inline void ep_keep_reply(struct ep_request *request, const struct sb_record *header, const uint8_t *record)
 {
@@ -68,9 +100,8 @@ static inline void ep_keep_reply(struct ep_request *request, const struct sb_rec
         request->capacity = size > EP_REPLY_BYTES ? size : EP_REPLY_BYTES;
         request->payload = malloc(request->capacity);
         if (!request->payload) {
-            request->capacity = request->size = 0;
-            request->header.kind = SB_ERROR;
-            request->header.flags = 0;
+            request->capacity = 0;
+            ep_lose_reply(request);
         }
     }
     if (request->size)
@@ -81,7 +112,10 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
                                const uint8_t *record)
 {
     struct ep_request *request = &e->requests[index];
-    ep_keep_reply(request, header, record);
+    if (header->flags & SB_POOLED)
+        ep_keep_pooled(e, request, header, record);
+    else
+        ep_keep_reply(request, header, record);
     ep_leave_futures(e, index);
     request->state = EP_REQUEST_DONE;
     if (request->stream)
@@ -108,12 +142,14 @@ static inline void ep_take_part(struct ep_endpoint *e, uint32_t index, const str
         return;
     rb_add(&e->up->received_parts, 1);
     ep_keep_part(request->stream, header, record);
+    if (header->flags & SB_POOLED && !request->stream->failed)
+        ep_set_part_share(request->stream, header, ep_enter_reply(e, header, record));
     ep_stir(e, request->stream);
 }
 
 /* A reply goes to the request whose id it bears, if that still waits; a cancel, or a credit, is of one that came
- * here. */
-static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
+ * here. False: nobody waits for it. */
+static inline bool ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
 {
     uint32_t index = sb_index_of(header->correlation);
     if (header->kind == SB_CANCEL)
@@ -122,7 +158,7 @@ static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *
         ep_note_credit(e, header);
     bool part = header->kind == SB_PART;
     if (!part && header->kind != SB_REPLY && header->kind != SB_ERROR && header->kind != SB_END)
-        return;
+        return false;
     bool waits = index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
                  memcmp(ep_pending_entry(e, index)->id, header->correlation, 16) == 0;
     if (waits && part)
@@ -131,6 +167,7 @@ static inline void ep_take_reply(struct ep_endpoint *e, const struct sb_record *
         ep_complete(e, index, header, record);
     else if (!part) /* of a stream that was broken off they may be many, and nobody missed them */
         rb_add(&e->up->orphans, 1);
+    return waits;
 }
 
 static inline void ep_drain_replies(struct ep_endpoint *e)
@@ -139,9 +176,10 @@ static inline void ep_drain_replies(struct ep_endpoint *e)
     struct sb_record header;
     const uint8_t *record;
     uint64_t count = 0;
+    bool passed = false; /* shares of blocks for which nobody waits */
     enum rb_status status;
     while ((status = ep_peek_ring(e, SB_REPLIES, &header, &record)) == RB_OK) {
-        ep_take_reply(e, &header, record);
+        passed |= !ep_take_reply(e, &header, record) && header.flags & SB_POOLED;
         in->next += RB_ALIGN8(header.length);
         count++;
     }
@@ -151,6 +189,8 @@ static inline void ep_drain_replies(struct ep_endpoint *e)
         rb_add(&mine->taken_count, count);
         ep_release(e, SB_REPLIES, in->next);
     }
+    if (__builtin_expect(passed, 0))
+        ep_pass_share(e);
     if (status == RB_EMPTY)
         e->drains++;
 }
@@ -230,6 +270,7 @@ static inline void ep_end_request(struct ep_endpoint *e, uint32_t index)
     if (request->stream)
         ep_close_stream(e, request->stream);
     request->stream = NULL;
+    ep_drop_reply_share(request);
     request->ended_at = e->drains;
     if (request->capacity > EP_REPLY_BYTES) {
         free(request->payload);

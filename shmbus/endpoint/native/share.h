@@ -6,7 +6,8 @@
  * Pools of others are mapped read-only, whole, when the first block of theirs comes, and no descriptor of them is kept.
  *
  * An endpoint that ends, or was evicted, may hold nothing any more. So what somebody still looks at becomes private in
- * its place, at the same addresses. In a forked child, too: the entries are the parent's.
+ * its place, at the same addresses. In a forked child, too, since the entries are the parent's, which goes on when that
+ * is done.
  *
  *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory
  *   ep_pass_share         one was taken that nobody wants
@@ -16,7 +17,6 @@
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
  *   ep_drop_maps          unmap the pools of those that have gone
- *   ep_before_fork, ep_after_fork, ep_keep_shares_in_child    around a fork of a process that looks at some
  *   ep_free_shares        the endpoint is freed
  *
  * Modelled in tests/models/pools.py.
@@ -26,9 +26,11 @@
 #include "shmbus/endpoint/native/fork.h"
 #include "shmbus/endpoint/native/pool.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 
 #define EP_VIEW_ALIGN 64u /* of private copies; blocks begin with a page */
+#define EP_FORK_NS 5000000000u /* a parent waits so long for its child to have copied what it looks at */
 #define EP_NO_ENTRY SB_SHARES
 
 struct ep_map {              /* somebody's pool */
@@ -65,7 +67,16 @@ struct ep_shares {
     uint32_t free_from;      /* no entry before this one is free */
     struct ep_map *maps;
     struct ep_share *first;
+    struct ep_shares *other; /* of this process, under the lock of ep_forks */
 };
+
+struct ep_forks {
+    pthread_mutex_t lock;    /* taken before those of its tables */
+    bool watched;
+    struct ep_shares *first; /* all of this process */
+    int kept[2];             /* a pipe, by which a child says that it has what it looks at; -1: none */
+};
+static struct ep_forks ep_forks = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Pools ----------------------------------------------------------------------------------------------------------- */
 
@@ -257,6 +268,35 @@ static inline void ep_copy_share(struct ep_share *share)
     pthread_mutex_unlock(&share->of->lock);
 }
 
+static void ep_before_fork(void);
+static void ep_after_fork_in_parent(void);
+static void ep_after_fork_in_child(void);
+
+/* False: no memory. */
+static inline bool ep_list_shares(struct ep_shares *s)
+{
+    pthread_mutex_lock(&ep_forks.lock);
+    bool done = ep_forks.watched ||
+                pthread_atfork(ep_before_fork, ep_after_fork_in_parent, ep_after_fork_in_child) == 0;
+    ep_forks.watched = done;
+    if (done) {
+        s->other = ep_forks.first;
+        ep_forks.first = s;
+    }
+    pthread_mutex_unlock(&ep_forks.lock);
+    return done;
+}
+
+static inline void ep_unlist_shares(struct ep_shares *s)
+{
+    pthread_mutex_lock(&ep_forks.lock);
+    struct ep_shares **at = &ep_forks.first;
+    while (*at != s)
+        at = &(*at)->other;
+    *at = s->other;
+    pthread_mutex_unlock(&ep_forks.lock);
+}
+
 static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
 {
     if (!e->shares) {
@@ -264,6 +304,10 @@ static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
         if (!s)
             return NULL;
         pthread_mutex_init(&s->lock, NULL);
+        if (!ep_list_shares(s)) {
+            free(s);
+            return NULL;
+        }
         s->fork_mark = e->fork_mark;
         s->references = 1;
         s->up = e->up;
@@ -271,7 +315,7 @@ static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
         s->dispatcher = e->dispatcher;
         e->shares = s;
     }
-    if (!e->shares->own && !e->shares->over && ep_make_pool(e) == 0)
+    if (!e->shares->own && !e->shares->over && !(ep_trouble(e) & EP_FOR_GOOD) && ep_make_pool(e) == 0)
         e->shares->own = e->pool->memory;
     return e->shares;
 }
@@ -346,6 +390,7 @@ static inline void ep_dismiss_shares(struct ep_shares *s) /* under s->lock, whic
     pthread_mutex_unlock(&s->lock);
     if (!last)
         return;
+    ep_unlist_shares(s);
     for (struct ep_map *map = s->maps, *next; map; map = next) {
         next = map->next;
         munmap(map->at, map->size);
@@ -453,23 +498,51 @@ static inline void ep_free_shares(struct ep_endpoint *e)
     ep_dismiss_shares(s);
 }
 
-/* Whether there are any. Then no share comes or goes until ep_after_fork, in parent and child. */
-static inline bool ep_before_fork(struct ep_endpoint *e)
+/* Forks, by whomever: libc calls these ------------------------------------------------------------------------------ */
+
+static void ep_before_fork(void)
 {
-    if (!e->shares)
-        return false;
-    pthread_mutex_lock(&e->shares->lock);
-    if (e->shares->first)
-        return true;
-    pthread_mutex_unlock(&e->shares->lock);
-    return false;
+    bool any = false;
+    pthread_mutex_lock(&ep_forks.lock);
+    for (struct ep_shares *s = ep_forks.first; s; s = s->other) {
+        pthread_mutex_lock(&s->lock);
+        any |= s->first && !s->over;
+    }
+    ep_forks.kept[0] = ep_forks.kept[1] = -1;
+    if (any && pipe2(ep_forks.kept, O_CLOEXEC) != 0)
+        ep_forks.kept[0] = ep_forks.kept[1] = -1; /* no descriptor is left: nobody waits */
 }
 
-static inline void ep_after_fork(struct ep_endpoint *e) { pthread_mutex_unlock(&e->shares->lock); }
-
-static inline void ep_keep_shares_in_child(struct ep_endpoint *e)
+static inline void ep_end_fork(void)
 {
-    ep_make_all_private(e->shares);
-    e->shares->over = true;
-    pthread_mutex_unlock(&e->shares->lock);
+    for (struct ep_shares *s = ep_forks.first; s; s = s->other)
+        pthread_mutex_unlock(&s->lock);
+    if (ep_forks.kept[0] >= 0) {
+        close(ep_forks.kept[0]);
+        close(ep_forks.kept[1]);
+    }
+    pthread_mutex_unlock(&ep_forks.lock);
+}
+
+/* Until then nothing may be given back. */
+static void ep_after_fork_in_parent(void)
+{
+    struct pollfd kept = {.fd = ep_forks.kept[0], .events = POLLIN};
+    uint64_t until = rb_now() + EP_FORK_NS, now;
+    while (kept.fd >= 0 && (now = rb_now()) < until)
+        if (poll(&kept, 1, (int)((until - now) / 1000000u) + 1) >= 0 || errno != EINTR)
+            break;
+    ep_end_fork();
+}
+
+static void ep_after_fork_in_child(void)
+{
+    for (struct ep_shares *s = ep_forks.first; s; s = s->other) {
+        if (!s->over)
+            ep_make_all_private(s);
+        s->over = true;
+    }
+    if (ep_forks.kept[1] >= 0 && write(ep_forks.kept[1], "", 1) < 0)
+        ep_forks.kept[1] = dup(ep_forks.kept[1]); /* cannot be: the parent has the other end open */
+    ep_end_fork();
 }

@@ -12,6 +12,7 @@
  *
  *   ep_open_stream, ep_close_stream     the queue of a request's parts, and its first grant
  *   ep_keep_part          one has come
+ *   ep_set_part_share, ep_part_share    of the last that has come, or one that is here: its share, if it is pooled
  *   ep_next_part          the first that nobody has taken
  *   ep_took_part          that one was: true if more is to be granted
  *   ep_push_credit        say so to the server
@@ -23,6 +24,7 @@
 #pragma once
 
 #include "shmbus/endpoint/native/send.h"
+#include "shmbus/endpoint/native/share.h"
 
 #include <stdlib.h>
 
@@ -145,8 +147,34 @@ static inline void ep_unstir(struct ep_endpoint *e, struct ep_stream *s)
         }
 }
 
+/* In place of its struct sb_block. */
+static inline void ep_set_part_share(struct ep_stream *s, const struct sb_record *header, struct ep_share *share)
+{
+    memcpy(s->parts + s->end - RB_ALIGN8(header->length) + sb_payload_offset(header), &share, sizeof share);
+}
+
+static inline struct ep_share *ep_part_share(const struct sb_record *header, const uint8_t *part)
+{
+    struct ep_share *share = NULL;
+    if (header->flags & SB_POOLED)
+        memcpy(&share, part + sb_payload_offset(header), sizeof share);
+    return share;
+}
+
+static inline void ep_free_part_shares(const struct ep_stream *s)
+{
+    struct sb_record header;
+    for (uint64_t at = s->begin; at < s->end; at += RB_ALIGN8(header.length)) {
+        memcpy(&header, s->parts + at, SB_HEADER);
+        struct ep_share *share = ep_part_share(&header, s->parts + at);
+        if (share)
+            ep_free_share(share);
+    }
+}
+
 static inline void ep_close_stream(struct ep_endpoint *e, struct ep_stream *s)
 {
+    ep_free_part_shares(s);
     ep_unstir(e, s);
     e->granted -= ep_unconsumed(s);
     e->streams--;
