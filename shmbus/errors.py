@@ -141,13 +141,13 @@ class NotAccepted(BusError):
 
 
 class QueueFull(NotAccepted):
-    """A ring stayed full: the message was not accepted."""
+    """A ring, or a pool, stayed full: the message was not accepted."""
 
     type: str
     endpoint: str
-    """Whose ring is full."""
+    """Whose ring, or pool, is full."""
     depth: int
-    """Bytes waiting in it."""
+    """Bytes waiting in it; of a pool: in use."""
     capacity: int
     """Bytes that it holds."""
     seconds: float
@@ -160,8 +160,12 @@ class QueueFull(NotAccepted):
     """Of such a dispatcher: seconds since it last forwarded anything."""
     stopped: bool = False
     """Of such a dispatcher: whether its process is stopped."""
+    holders: tuple[tuple[str, int], ...] = ()
+    """Of a pool: which endpoints hold how many bytes of it, by name, the largest first."""
 
     def _explain(self) -> str:
+        if self.setting in ("pool_bytes", "pool_total_bytes"):
+            return self._pool_full()
         if self.dispatcher is not None:
             return (
                 f"{_at(self.index)}{self.type!r} not accepted: the ring of endpoint "
@@ -180,6 +184,23 @@ class QueueFull(NotAccepted):
             f"stayed full for {_seconds(self.seconds)} ({self.depth} of {self.capacity} bytes). "
             f"Send more slowly, wait longer ({self._by.longer}), find the slow receiver (shmbus "
             f"ls), or enlarge {self._by.whose}{self._by.setting(self.setting)}"
+        )
+
+    def _pool_full(self) -> str:
+        held = ", ".join(f"{name!r} {size} bytes" for name, size in self.holders[:4])
+        if self.dispatcher is not None:
+            why = f", since {_standstill(self.dispatcher, self.silent, self.stopped)}"
+        elif held:
+            why = f"; held by {held}"
+        else:
+            why = ", and no receiver holds any of it"
+        whose = self._by.whose if self.setting == "pool_bytes" else "the bus's "
+        return (
+            f"{_at(self.index)}{self.type!r} not accepted: the pool of endpoint {self.endpoint!r} "
+            f"had no space for it for {_seconds(self.seconds)} ({self.depth} of {self.capacity} "
+            f"bytes in use){why}. Send more slowly, wait longer ({self._by.longer}), have "
+            "receivers drop messages and arrays sooner (Message.release()), or enlarge "
+            f"{whose}{self._by.setting(self.setting)}"
         )
 
 
@@ -201,7 +222,7 @@ class RequestsFull(NotAccepted):
 
 
 class MessageTooLarge(NotAccepted):
-    """A message does not fit the rings it has to pass."""
+    """A message does not fit the rings it has to pass, or the pool of its sender."""
 
     type: str
     size: int
@@ -209,19 +230,15 @@ class MessageTooLarge(NotAccepted):
     limit: int
     """Bytes of the largest payload that fits."""
     endpoint: str
-    """Whose ring is too small."""
+    """Whose ring, or pool, is too small."""
     setting: str = "out_bytes"
-    """Which has to be larger; "urgent": it is too large for an urgent event."""
+    """Which has to be larger."""
     index: int | None = None
     """Which message of a batch."""
 
     def _explain(self) -> str:
-        if self.setting == "urgent":
-            return (
-                f"{_at(self.index)}{self.type!r} takes {self.size} bytes, an urgent event of "
-                f"endpoint {self.endpoint!r} carries at most {self.limit}. Send less, or publish "
-                "it without urgent=True"
-            )
+        if self.setting in ("pool_bytes", "pool_total_bytes"):
+            return self._beyond_pool()
         ring = max(1 << (4 * (self.size + _BESIDE_PAYLOAD) - 1).bit_length(), 4096)
         replies = self.setting == "reply_bytes"
         rings = ("reply_bytes",) if replies else ("in_bytes", "out_bytes")
@@ -234,6 +251,19 @@ class MessageTooLarge(NotAccepted):
         return (
             f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
             f"carries at most {self.limit}: a quarter of its {self.setting}. Send less, or {remedy}"
+        )
+
+    def _beyond_pool(self) -> str:
+        pool = 1 << (self.size - 1).bit_length()
+        remedy = f"serve the bus with {self._by.setting(self.setting, to=pool)}"
+        if self.setting == "pool_bytes" and not self._by.whose:
+            remedy = f"attach that endpoint with {self._by.setting(self.setting, to=pool)}"
+        whose = (
+            "its pool_bytes" if self.setting == "pool_bytes" else "the pool_total_bytes of its bus"
+        )
+        return (
+            f"{_at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
+            f"carries at most {self.limit}: {whose}. Send parts, or {remedy}"
         )
 
 

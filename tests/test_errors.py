@@ -66,6 +66,7 @@ FACTS: dict[str, object] = {
     "sent": True,
     "dispatcher": None,
     "stopped": False,
+    "holders": (("slow", 2000),),
     "variable": "",
     "reconnect": "",
     "service": "calc",

@@ -398,6 +398,7 @@ def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
         dispatcher=None,
         silent=0.0,
         stopped=False,
+        holders=(),
     ):
         sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
 
@@ -419,26 +420,50 @@ def test_too_many_requests_at_a_time(bus: shmbus.Bus, attach: Attach) -> None:
         client.request("x", timeout=0.05)
 
 
-@pytest.mark.bus(in_bytes=8192, out_bytes=8192)
+@pytest.mark.bus(in_bytes=8192, out_bytes=8192, pool_bytes=4096)
 def test_a_message_that_is_too_large(bus: shmbus.Bus, attach: Attach) -> None:
-    large = attach("large", settings=shmbus.Settings(out_bytes=65536))
-    attach("small").handle("x", print)
     sender, batch = attach("sender"), [("x", b""), ("x", b""), ("x", bytes(5000))]
-    for index, setting, refuse in (
-        (2, "out_bytes", lambda: sender.publish_many(batch)),
-        (None, "in_bytes", lambda: large.request("x", bytes(5000), timeout=60)),
+    with provoked(
+        errors.MessageTooLarge,
+        "Settings(pool_bytes=8192)",
+        type="x",
+        size=5000,
+        limit=4096,
+        endpoint="sender",
+        setting="pool_bytes",
+        index=2,
     ):
-        with provoked(
-            errors.MessageTooLarge,
-            f"Settings({setting}=",
+        sender.publish_many(batch)
+
+
+@pytest.mark.bus(pool_bytes=1_000_000)
+def test_a_pool_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, holder = attach("sender"), attach("holder", settings=shmbus.Settings(pool_bytes=4096))
+    holder.subscribe("x")
+    sender.publish("x", np.zeros(400_000, np.uint8))
+    held = holder.receive(60)
+    assert held is not None
+    array = held.payload
+    with (
+        sender.loan("x", 400_000),
+        provoked(
+            errors.QueueFull,
+            "Settings(pool_bytes=",
             type="x",
-            size=5000,
-            limit=such(lambda limit: 1900 < limit <= 2048),
-            endpoint="small" if index is None else "sender",
-            setting=setting,
-            index=index,
-        ):
-            refuse()
+            endpoint="sender",
+            depth=such(lambda depth: 800_000 < depth <= 1_000_000),
+            capacity=1_000_000,
+            seconds=0.05,
+            setting="pool_bytes",
+            index=None,
+            dispatcher=None,
+            silent=0.0,
+            stopped=False,
+            holders=such(lambda holders: [name for name, _ in holders] == ["holder"]),
+        ),
+    ):
+        sender.publish("x", bytes(400_000), timeout=0.05)
+    assert not array.any()
 
 
 def test_a_payload_that_cannot_be_encoded(bus: shmbus.Bus, attach: Attach) -> None:
@@ -678,6 +703,9 @@ def test_a_reply_that_does_not_fit_its_requester(bus: shmbus.Bus, attach: Attach
     client, server = attach("client", settings=shmbus.Settings(reply_bytes=8192)), attach("server")
     server.handle("x", lambda message: bytes(5000))
     server.start()
+    segment = names.names_of(bus.name).bus_segment
+    with Segment.attach(segment, writable=True) as shared:  # as the server has yet to see it
+        shared.memory.store(layout.offset(layout.BUS, "fits") + 8, 1 << 20)
     with provoked(
         errors.ReplyLost,
         "Enlarge this endpoint's Settings(reply_bytes=",

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.endpoint import endpoint as synchronous
@@ -35,6 +35,7 @@ from shmbus.endpoint._kernel import (
     ways,
 )
 from shmbus.endpoint._kernel import Batch as KernelBatch
+from shmbus.endpoint._kernel import Loan as KernelLoan
 from shmbus.endpoint.many import window_of
 from shmbus.endpoint.matching import AsynchronousMatching, Matching
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
@@ -52,11 +53,14 @@ from . import ending, termination
 from .batch import Batch
 from .ending import Ending
 from .gathering import gather
+from .lending import Loan
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import begin_in_thread, in_thread, to_the_end
 from .turns import Turns
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from shmbus.views.observe import BusView
 
 log = logging.getLogger("shmbus")
@@ -167,6 +171,56 @@ class Endpoint:
             lambda: self._looped.post(kind, flags, type, payload, True),
             seconds(timeout),
             lambda: self._looped.full(type, timeout, number),
+        )
+
+    def loan(
+        self,
+        type: str,
+        nbytes: int,
+        *,
+        align: int = 64,
+        retain: bool = False,
+        urgent: bool = False,
+        timeout: float | None = 5.0,
+    ) -> Loan:
+        """Memory for an event of `nbytes` bytes, to be filled in place in an `async with` block, at
+        whose end it is published. Arguments and errors are those of `shmbus.Endpoint.loan`."""
+        self._here()
+        made = self._inner.loan(type, nbytes, align=align, retain=retain, urgent=urgent)
+        return self._lend(made, timeout)
+
+    def loan_array(
+        self,
+        type: str,
+        shape: int | tuple[int, ...],
+        dtype: DTypeLike,
+        *,
+        order: Literal["C", "F"] = "C",
+        retain: bool = False,
+        urgent: bool = False,
+        timeout: float | None = 5.0,
+    ) -> Loan:
+        """Likewise of an array of numpy; see `shmbus.Endpoint.loan_array`."""
+        self._here()
+        made = self._inner.loan_array(type, shape, dtype, order=order, retain=retain, urgent=urgent)
+        return self._lend(made, timeout)
+
+    def _lend(self, made: KernelLoan, timeout: float | None) -> Loan:
+        wait = seconds(timeout)
+
+        async def in_line(attempt: Callable[[KernelLoan, bool], bool], loan: KernelLoan) -> None:
+            self._here()
+            if not attempt(loan, False):
+                await self._turns.line.wait(
+                    lambda: attempt(loan, True),
+                    wait,
+                    lambda: self._looped.full(loan.type, timeout, None),
+                )
+
+        return Loan(
+            made,
+            partial(in_line, self._looped.begin_loan),
+            partial(in_line, self._looped.publish_loan),
         )
 
     async def publish_many(

@@ -221,6 +221,21 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
     void ep_unlock(ep_endpoint *)
     void ep_wake(ep_endpoint *, uint64_t)
 
+cdef extern from "shmbus/endpoint/native/pool.h" nogil:
+    int ep_make_pool(ep_endpoint *)
+    int ep_reserve_pages(ep_endpoint *)
+    void ep_drop_pool_file(ep_endpoint *)
+
+cdef extern from "shmbus/endpoint/native/block.h" nogil:
+    enum:
+        EP_BLOCK_TAKEN
+        EP_BLOCK_FULL
+        EP_BLOCK_GROW
+    int ep_take_block(ep_endpoint *, uint64_t, uint32_t *)
+    uint8_t *ep_block_memory(const ep_endpoint *, uint32_t)
+    void ep_describe_block(const ep_endpoint *, uint32_t, uint64_t, uint64_t, sb_block *)
+    void ep_let_block(ep_endpoint *, uint32_t)
+
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:
         EP_CLOSED_HERE
@@ -245,12 +260,14 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
         uint32_t type_length
         const void *payload
         uint64_t size
+        void *frame
     cdef struct ep_batch_limits:
         uint64_t messages
         uint64_t bytes
         uint64_t delay_ns
     uint32_t ep_ring_of(uint16_t)
     uint64_t ep_record_length(const ep_message *)
+    bint ep_has_space(const ep_endpoint *, uint32_t, uint64_t)
     void ep_flush(ep_endpoint *)
     uint64_t ep_stamp(ep_endpoint *)
     rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)
@@ -347,6 +364,7 @@ cdef extern from "shmbus/endpoint/native/show.h" nogil:
 
 cdef extern from "shmbus/endpoint/native/event.h" nogil:
     void ep_event_need(ep_endpoint *, uint32_t, uint64_t)
+    void ep_event_need_block(ep_endpoint *, uint64_t)
     void ep_event_disarm(ep_endpoint *)
     bint ep_event_arm(ep_endpoint *, uint64_t)
     void ep_event_rest(ep_endpoint *)
@@ -375,6 +393,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         EP_WANT_ANSWERED
         EP_WANT_EVENT
         EP_WANT_COMPLETION
+        EP_WANT_BLOCK
     cdef struct ep_waiter:
         uint32_t want
         uint32_t index

@@ -5,9 +5,11 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import Condition
 from types import TracebackType
-from typing import Any, Generic, Never, Self, TypeVar, final
+from typing import Any, Generic, Literal, Never, Self, TypeVar, final
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import DTypeLike
 from typing_extensions import disjoint_base
 
 from ringbuf._kernel import Mapping
@@ -35,6 +37,7 @@ __all__ = [
     "Gate",
     "Iteration",
     "Job",
+    "Loan",
     "LoopIteration",
     "LoopReply",
     "LoopStream",
@@ -372,6 +375,31 @@ class Batch:
     def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None: ...
     def flush(self) -> None: ...
 
+@final
+class Loan:
+    def __init__(self, *args: Never, **kwargs: Never) -> Never: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def data(self) -> memoryview: ...
+    @property
+    def array(self) -> np.ndarray[Any, np.dtype[Any]]: ...
+    @property
+    def lent(self) -> bool: ...
+    @property
+    def published(self) -> bool: ...
+    def publish(self) -> None: ...
+    def discard(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: _Kind,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
 @disjoint_base
 class EndpointCore:
     def __new__(cls, seat: Seat, upcalls: Upcalls) -> Self: ...
@@ -402,6 +430,27 @@ class EndpointCore:
     def publish_many(
         self, items: Iterable[tuple[str, object]], *, timeout: float | None = 5.0
     ) -> None: ...
+    def loan(
+        self,
+        type: str,
+        nbytes: int,
+        *,
+        align: int = 64,
+        retain: bool = False,
+        urgent: bool = False,
+        timeout: float | None = 5.0,
+    ) -> Loan: ...
+    def loan_array(
+        self,
+        type: str,
+        shape: int | tuple[int, ...],
+        dtype: DTypeLike,
+        *,
+        order: Literal["C", "F"] = "C",
+        retain: bool = False,
+        urgent: bool = False,
+        timeout: float | None = 5.0,
+    ) -> Loan: ...
     def batch(
         self,
         *,
@@ -528,6 +577,8 @@ class Looped:
     ) -> tuple[int, tuple[str, object] | None]: ...
     def arm(self, receivers: int, asked: bool) -> bool: ...
     def full(self, type: str, timeout: float | None, number: int | None) -> errors.QueueFull: ...
+    def begin_loan(self, loan: Loan, first: bool) -> bool: ...
+    def publish_loan(self, loan: Loan, first: bool) -> bool: ...
     def ask(
         self,
         reply: LoopReply,

@@ -5,7 +5,7 @@ One module, because what the C headers keep for a process (its watcher thread, t
 exist once; an idea in each file that it includes. `EndpointCore` makes the parts of an endpoint, and each part holds
 those that it needs:
 
-    Connection  <-  Outbox  <-  Answers, Requests, Outflows
+    Connection  <-  Pool  <-  Outbox  <-  Answers, Requests, Outflows
     Connection  <-  Threads <-  Answers, Requests, Outflows, Inbox, Receiving
     CallbackTable  <-  Inbox  <-  Receiving
 
@@ -24,6 +24,7 @@ from collections.abc import Generator
 from concurrent.futures import CancelledError
 
 import msgspec
+import numpy
 
 from shmbus.endpoint import payloads
 from shmbus.endpoint.retry import ask as ask_again
@@ -49,8 +50,10 @@ from shmbus.errors import (
     QueueFull,
     RequestsFull,
     RequestTimeout,
+    SegmentError,
 )
 from shmbus.settings import BatchLimits, check_flag
+from shmbus.shared import frames
 from shmbus.shared.failures import encode_failure, remote_error
 from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap
@@ -80,6 +83,7 @@ __all__ = [
     "Gate",
     "Iteration",
     "Job",
+    "Loan",
     "LoopIteration",
     "LoopReply",
     "LoopStream",
@@ -108,7 +112,9 @@ include "kernel/peers.pxi"
 include "kernel/share.pxi"
 include "kernel/decoding.pxi"
 include "kernel/connection.pxi"
+include "kernel/pool.pxi"
 include "kernel/sending.pxi"
+include "kernel/lending.pxi"
 include "kernel/message.pxi"
 include "kernel/deadlines.pxi"
 include "kernel/threads.pxi"

@@ -91,6 +91,7 @@ class Endpoint(EndpointCore):
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
                 explain_silence=explanations.not_taken,
+                explain_shortage=explanations.shortage,
                 open_mailbox=partial(open_mailbox, seat.names),
                 look_at_grant=explanations.look_at_grant,
                 granted=seat.grant is not None,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ringbuf import layout_text
 from shmbus import errors
-from shmbus.shared import _kernel, processes
+from shmbus.shared import _kernel, processes, segments
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.failures import from_code
 from shmbus.shared.layout import BEGUN, BUS, DOWN, BusState, DownState, FaultCode, Reason, offset
@@ -140,8 +140,12 @@ class Explanations:
         return Standstill(pid, silent, stopped) if stopped or silent > SILENCE else None
 
     def full(self, full: Full) -> errors.QueueFull:
-        """Its own ring stayed full: nothing has left it, or too little."""
+        """Its own ring stayed full: nothing has left it, or too little; or its own pool."""
         still = self._standstill()
+        holders = list[tuple[str, int]]()
+        if full.setting == "pool_bytes" and still is None:
+            with suppress(errors.BusError):
+                full, holders = self._pool_full(full)
         return errors.QueueFull(
             endpoint=self._seat.name,
             dispatcher=still and still.pid,
@@ -153,7 +157,23 @@ class Explanations:
             seconds=full.seconds,
             setting=full.setting,
             index=full.number,
+            holders=tuple(holders),
         )
+
+    def _pool_full(self, full: Full) -> tuple[Full, list[tuple[str, int]]]:
+        """Who holds how much of its pool, and which setting keeps it from growing."""
+        found = next((e for e in self._view().endpoints() if e.name == self._seat.name), None)
+        pool = found and found.pool
+        if not pool:
+            return full, []
+        if pool.asked > pool.granted:
+            full = full._replace(setting="pool_total_bytes", capacity=pool.granted)
+        return full, [(h.endpoint or "?", h.bytes) for h in pool.holders]
+
+    def shortage(self, number: int) -> errors.BusError:
+        """Its pool could not be made, or enlarged."""
+        name = self._seat.names.pool(self._seat.slot, self._seat.generation)
+        return segments.pool_error(name, number)
 
     def look_at_grant(self, right: Right, pattern: str, index: int | None = None) -> None:
         """Raises `Forbidden` where it may not do that with this type or pattern."""

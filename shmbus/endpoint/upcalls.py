@@ -42,12 +42,12 @@ class Fault(NamedTuple):
 
 
 class Full(NamedTuple):
-    """This endpoint's own ring, which stayed full."""
+    """This endpoint's own ring, or its pool, which stayed full."""
 
     type: str
     """Of what was to be sent."""
     depth: int
-    """Bytes in it."""
+    """Bytes in it; of the pool: in use."""
     capacity: int
     seconds: float
     setting: str
@@ -96,6 +96,8 @@ class Upcalls(NamedTuple):
     answered to that."""
     open_mailbox: Callable[[int, int], Mapping | None]
     """Map the mailbox of this slot and generation, if it is there."""
+    explain_shortage: Callable[[int], errors.BusError]
+    """The error where the system has no memory for its pool, by error number."""
     look_at_grant: Callable[[Right, str, int | None], None]
     """Raise the error where the endpoint lacks this right for this type, which was sent; with its
     number in a batch. Not to be called where it has no grant."""

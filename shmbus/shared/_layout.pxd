@@ -91,6 +91,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_BEGUN
         SB_FAULT_RECORD
         SB_REQUEST_RESERVE
+        SB_POOLED_PART
     struct sb_record:
         uint32_t length
         uint16_t kind

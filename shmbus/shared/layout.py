@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000013E234916
+LAYOUT = 0x00000001C62904B1
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -62,6 +62,7 @@ MAX_REASON = 255  # bytes of the text that an SB_NACK has as its extension
 HEADER = 64
 BEGUN = 256  # the endpoint had begun the request, or nobody knows
 FAULT_RECORD = 128
+POOLED_PART = 16384
 LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived from these headers
 NAME = 64  # bytes: a name and its end, padded
 KEPT = 16  # of those, how many that left the ring

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringbuf import RingbufError, Segment, SegmentMismatch, SegmentNoSpace, layout_text
-from ringbuf.segment import refusal
+from ringbuf.segment import REMEDIES, available, refusal, unused_memory
 from shmbus import errors
 from shmbus.limits import KEYED_GROUPS, MAILBOXES
 
@@ -116,6 +117,19 @@ def error(bus: str | None, name: str, problem: RingbufError | OSError) -> errors
         remedy = f"Set a smaller in_bytes, out_bytes or reply_bytes, or {remedy}"
     remedy = remedy[:1].upper() + remedy[1:] or "See shmbus doctor"
     return errors.SegmentError(name=name, reason=reason, remedy=remedy, size=size, free=free)
+
+
+def pool_error(name: str, number: int) -> errors.BusError:
+    """The bus's error where a pool cannot be made or enlarged, by error number."""
+    problem = OSError(number, os.strerror(number))
+    if number not in REMEDIES:
+        return error(None, name, problem)
+    return errors.SegmentError(
+        name=name,
+        reason="not enough shared memory",
+        remedy=f"Set a smaller pool_bytes or pool_total_bytes, or {REMEDIES[number]}",
+        free=min(available(), unused_memory()),
+    )
 
 
 def _line(at: int) -> int:

@@ -383,13 +383,13 @@ def test_what_cannot_be_encoded_is_told_to_its_maker(bus: shmbus.Bus, attach: At
 
 
 def test_too_large_is_told_to_its_maker_with_the_limit(bus: shmbus.Bus, attach: Attach) -> None:
-    endpoint = attach("e", settings=shmbus.Settings(in_bytes=65536, out_bytes=65536))
+    endpoint = attach("e", settings=shmbus.Settings(out_bytes=65536, pool_bytes=20_000))
     endpoint.subscribe("x")
     with pytest.raises(errors.MessageTooLarge) as caught:
-        endpoint.publish("x", bytes(20_000))
-    assert caught.value.size == 20_000
+        endpoint.publish("x", bytes(20_001))
+    assert caught.value.size == 20_001
     assert caught.value.endpoint == "e"
-    assert caught.value.setting == "out_bytes"
+    assert caught.value.setting == "pool_bytes"
     endpoint.publish("x", bytes(caught.value.limit))
     assert endpoint.receive(10) is not None
 
@@ -398,13 +398,12 @@ def test_a_message_that_is_too_large_is_taken_with_the_settings_that_its_error_n
     bus: shmbus.Bus, attach: Attach
 ) -> None:
     payload = bytes(200_000)
-    with pytest.raises(errors.MessageTooLarge, match="Send less, or attach that") as caught:
-        attach("small").publish("x", payload)
-    named = re.search(
-        r"serve the bus with Settings\(in_bytes=(\d+), out_bytes=(\d+)\)", str(caught.value)
-    )
+    small = attach("small", settings=shmbus.Settings(pool_bytes=100_000))
+    with pytest.raises(errors.MessageTooLarge, match="Send parts, or attach that") as caught:
+        small.publish("x", payload)
+    named = re.search(r"attach that endpoint with Settings\(pool_bytes=(\d+)\)", str(caught.value))
     assert named is not None
-    settings = shmbus.Settings(in_bytes=int(named[1]), out_bytes=int(named[2]))
+    settings = shmbus.Settings(pool_bytes=int(named[1]))
     endpoint = attach("large", settings=settings)
     endpoint.subscribe("x")
     endpoint.publish("x", payload)

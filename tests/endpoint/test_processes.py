@@ -73,6 +73,8 @@ calls = {
     "client": lambda: ep.client(Calculator, "calc"),
     "on_match": lambda: ep.on_match("x", print),
     "on_death": lambda: ep.on_death("anybody", print),
+    "loan": lambda: ep.loan("x", 1),
+    "loan_array": lambda: ep.loan_array("x", 1, "u1"),
     "publish": lambda: ep.publish("x"),
     "publish_many": lambda: ep.publish_many([("x", 1)]),
     "fileno": lambda: ep.fileno(),

@@ -275,18 +275,22 @@ def test_many_slow_readers_hold_up_nobody(bus: shmbus.Bus, attach: Attach) -> No
 
 
 def test_parts_as_large_as_can_be(bus: shmbus.Bus, attach: Attach) -> None:
-    server, client = attach("server"), attach("client")
+    server = attach("server", settings=shmbus.Settings(pool_bytes=1 << 20))
+    client = attach("client")
     part = bytes(64 * 1024 - 128)
 
     @server.handle("large")
     def large(message: shmbus.Message) -> Iterator[bytes]:
         for _ in range(50):
             yield part
-        yield bytes(64 * 1024)
+        for _ in range(20):
+            yield bytes(300_000)
+        yield bytes((1 << 20) + 1)
 
     server.start()
     with client.stream("large") as stream:
         assert all(len(next(stream).payload) == len(part) for _ in range(50))
+        assert all(len(next(stream).payload) == 300_000 for _ in range(20))
         with pytest.raises(errors.RemoteError, match="MessageTooLarge"):
             next(stream)
 

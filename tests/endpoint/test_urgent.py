@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shmbus
-from shmbus import errors
 from shmbus.testing import Attach, eventually
 
 
@@ -83,20 +82,14 @@ def test_what_was_overtaken_does_not_tell_again_of_losses(bus: shmbus.Bus, attac
     assert losses == [lost, *[0] * (30 - lost)]
 
 
-def test_an_urgent_event_must_be_small(bus: shmbus.Bus, attach: Attach) -> None:
+def test_an_urgent_event_overtakes_however_large_it_is(bus: shmbus.Bus, attach: Attach) -> None:
     source, sink = attach("source"), attach("sink")
     sink.subscribe("x")
-    batch = source.batch()
-    batch.publish("x", b"", urgent=True)
-    for index, publish in ((None, source.publish), (1, batch.publish)):
-        with pytest.raises(errors.MessageTooLarge, match="without urgent=True") as caught:
-            publish("x", bytes(2048), urgent=True)
-        error = caught.value
-        assert (error.setting, error.index, error.size) == ("urgent", index, 2048)
-        assert 1900 < error.limit < 2048
-        publish("x", bytes(error.limit), urgent=True)
-    batch.flush()
-    assert [len(p) for p in payloads(sink, 3)] == [0, error.limit, error.limit]
+    source.publish("x", b"")
+    for size in (1900, 2048, 200_000):
+        source.publish("x", bytes(size), urgent=True)
+    eventually(lambda: bus.find("x")[0].untouched == 4)
+    assert [len(p) for p in payloads(sink, 4)] == [1900, 2048, 200_000, 0]
 
 
 def test_whoever_waits_is_woken_by_an_urgent_event(bus: shmbus.Bus, attach: Attach) -> None:

@@ -146,7 +146,7 @@ TEST(who_gives_an_eventfd_the_space_that_another_waits_for_forgets_neither)
     }
     struct ep_waiter waiter = {.want = EP_WANT_SPACE, .value = 1000};
     ep_join(&e, &waiter);
-    ep_store_need(&e, SB_DATA);
+    ep_store_ring_need(&e, SB_DATA);
     uint64_t far = rb_load(&p->up->outgoing[SB_DATA].need);
     ep_event_need(&e, SB_DATA, 100);
     CHECK(rb_load(&p->up->outgoing[SB_DATA].need) < far);

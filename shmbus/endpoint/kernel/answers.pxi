@@ -13,6 +13,7 @@ cdef class Answers:
     cdef Outbox _outbox
     cdef Threads _threads
     cdef object late             # in an event loop: a deque of those that found no space; else None
+    cdef uint64_t block_needs    # of these: pages of the block that the first could not have
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Threads threads not None):
         self._connection = connection
@@ -78,17 +79,36 @@ cdef class Answers:
 
     cdef int _put_or_keep(self, ep_message *answer, str type) except -1:
         """In an event loop: what finds no space is sent later, by `send_late`."""
-        self._outbox.check_size(answer, type, ALONE)
-        if not self.late and self._outbox.put_at_once(answer, NULL):
+        cdef bint pooled = self._outbox.pooled(answer, type, ALONE)
+        if not self.late and self._put_now(answer, pooled):
             return 0
         self._connection.require()
+        payload = (bytes(in_full(<object>answer.frame)) if answer.frame != NULL else
+                   PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size))
         self.late.append((answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns,
-                          (<const char *>answer.correlation)[:16], type,
-                          PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size)))
+                          (<const char *>answer.correlation)[:16], type, payload))
         ep_lock(self._connection.e)
         ep_wake(self._connection.e, SB_EVENT_STATE)  # this may be another thread, or a task: the loop waits for space
         ep_unlock(self._connection.e)
         return 0
+
+    cdef bint _put_now(self, ep_message *answer, bint pooled) except -1:
+        """False where there is no space, or no block. Changes nothing then."""
+        cdef ep_message placed = answer[0]
+        cdef uint32_t number = 0
+        cdef sb_block block
+        self.block_needs = 0
+        if not pooled:
+            return self._outbox.put_at_once(answer, NULL)
+        if not self._outbox.has_space(answer):
+            return False
+        if not self._outbox.place(&placed, &number, &block):
+            self.block_needs = pages_of(answer.size)
+            return False
+        try:
+            return self._outbox.put_at_once(&placed, NULL)
+        finally:
+            self._outbox.pool.give_back(number)
 
     cdef bint send_late(self) except -1:
         """Whether none is left."""
@@ -97,6 +117,7 @@ cdef class Answers:
         cdef str type
         answer.attempt = 1
         answer.grant = 0
+        answer.frame = NULL
         while self.late:
             (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,
              payload) = self.late[0]
@@ -105,11 +126,12 @@ cdef class Answers:
             answer.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
             answer.payload = PyBytes_AS_STRING(payload)
             answer.size = PyBytes_GET_SIZE(payload)
-            if not self._outbox.put_at_once(&answer, NULL):
+            if not self._put_now(&answer, self._outbox.pooled(&answer, type, ALONE)):
                 return False
             self.late.popleft()
         return True
 
     cdef uint64_t late_length(self):
-        """Bytes of the first of them as a record."""
-        return SB_HEADER + PyUnicode_GET_LENGTH(self.late[0][6]) + PyBytes_GET_SIZE(self.late[0][7])
+        """Bytes of the first of them as a record, with its payload or a block."""
+        return SB_HEADER + PyUnicode_GET_LENGTH(self.late[0][6]) + self._outbox.pool.inline_size(
+            SB_REPLIES, PyUnicode_GET_LENGTH(self.late[0][6]), PyBytes_GET_SIZE(self.late[0][7]))

@@ -178,9 +178,10 @@ cdef class Connection:
         return not self.ours()
 
     def leave_door(self):
-        """In a forked child: close its copies of the event, and of the connection to a dispatcher that adopted us."""
+        """In a forked child: close its copies of the event, of the pool's file, and of the connection to a dispatcher that adopted us."""
         ep_leave_door(self.e)
         ep_drop_event(self.e)
+        ep_drop_pool_file(self.e)
 
     # Waiting, counting -----------------------------------------------------------------------
 
@@ -295,6 +296,13 @@ cdef class Connection:
         if self.ours():
             ep_lock(self.e)
             ep_event_need(self.e, ring, length)
+            ep_unlock(self.e)
+
+    cdef void need_block(self, uint64_t pages) noexcept:
+        """And that a block of so many pages may be had; 0: nothing."""
+        if self.ours():
+            ep_lock(self.e)
+            ep_event_need_block(self.e, pages)
             ep_unlock(self.e)
 
     # Interests -------------------------------------------------------------------------------

@@ -54,9 +54,9 @@ cdef class EndpointCore:
     def publish(self, str type not None, payload=None, *, timeout=5.0, retain=False, urgent=False):
         """Send an event to all who subscribe to a matching pattern.
 
-        It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes; 128 KiB at
-        most, unless the rings are larger, `Settings(in_bytes=, out_bytes=)`. `timeout`: seconds to
-        wait while this endpoint's ring is full; None waits for ever. `retain`: the bus keeps it for
+        It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes, of any size up to
+        `Settings(pool_bytes=)`. `timeout`: seconds to wait while this endpoint's ring, or its pool, is
+        full; None waits for ever. `retain`: the bus keeps it for
         those who subscribe later with `history`; None as the payload lets go of what it kept of this
         type. `urgent`: it overtakes events that are not urgent where it is received; for small
         payloads. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`,
@@ -76,6 +76,23 @@ cdef class EndpointCore:
         many of them. Raises like `publish`, with the `index` of the message that failed; those
         before it are accepted."""
         self._outbox.post_many(items, timeout)
+
+    def loan(self, str type not None, nbytes, *, align=64, retain=False, urgent=False, timeout=5.0):
+        """Memory for an event of `nbytes` bytes, to be filled in place: nothing is copied on its way to any receiver.
+        Use it in a `with` statement: `loan.data` is a writable memoryview of it. At the end it is published, as bytes;
+        where the block raises, it is given back instead.
+
+        Not initialised: an earlier payload of this endpoint may still stand there. `align`: it begins at a multiple of so
+        many bytes, a power of two, 4096 at most. `timeout`: seconds to wait for memory, and again for space in this
+        endpoint's ring. `retain`, `urgent`: as with `publish`. Raises `InvalidSetting`, and like `publish`; what has to
+        wait is raised when the block is entered, or left.
+        """
+        return lend_bytes(self._outbox, type, nbytes, align, retain, urgent, timeout)
+
+    def loan_array(self, str type not None, shape, dtype, *, order="C", retain=False, urgent=False, timeout=5.0):
+        """Like `loan`, but of an array of numpy: `loan.array`, of this shape, dtype and order (C or F), is filled in place
+        and then published as an array. Afterwards it is read-only."""
+        return lend_array(self._outbox, type, shape, dtype, order, retain, urgent, timeout)
 
     def batch(self, *, max_messages=256, max_bytes=None, max_delay=None):
         """A batch for this thread, to be used in a `with` statement: its messages are published

@@ -44,7 +44,7 @@ cdef class Giving:
                 together, before = now - before < QUICK, now
                 status = self._outflows.put(f, value, together)
                 while status == EP_PART_FULL and not self._outflows.unwanted(f):
-                    await self._looped.space(f._length)
+                    await self._looped.space(f)
                     status = self._outflows.put(f, value, False)
                 if status == EP_PART_TROUBLE:
                     break

@@ -68,7 +68,7 @@ cdef class LoopStream:
         """False where it has to wait, because the ring or the table is full."""
         if self._looped.waiting and not first:
             return False
-        self._looped._outbox.needs = 0
+        self._looped._outbox.needs = self._looped._outbox.block_needs = 0
         self._sent = self._looped._requests.open_stream(self._stream, self._payload, self._sending, False)
         if self._sent:
             self._payload = None

@@ -233,6 +233,7 @@ cdef class Looped:
     cdef readonly int most       # jobs that there may be
     cdef int why                 # `next` returned no message
     cdef uint64_t _wanted[2]     # bytes of the record for which there shall be space, by ring
+    cdef uint64_t _wanted_block  # pages of the block that there shall be
     cdef int _taken              # since others in the loop had a turn
     cdef uint64_t _since         # when a reply was last waited for, and did not come soon; 0: not since the last turn
     cdef bint _spun              # and whether it was spun for
@@ -245,7 +246,7 @@ cdef class Looped:
     cdef public object expect    # and: look again then
     cdef public object rearm     # and: watch for what is wanted by now
     cdef set _streams            # of LoopStream: those whose next part a task waits for
-    cdef object _full            # deque of futures, and lengths: parts that tasks have no space for
+    cdef object _full            # deque of futures, lengths and pages: parts that tasks have no space or no block for
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
     cdef public bint waiting     # calls wait for space: others go behind them
 
@@ -312,17 +313,67 @@ cdef class Looped:
         m.correlation = NULL
         owner = self._outbox.fill(&m, type, payload, ALONE)
         m.flags |= flags
-        self._outbox.check_size(&m, type, ALONE)
         cdef const ep_batch_limits *limits = self._outbox.always() if batch is None else &batch._limits
-        sent = tried and self._outbox.put_at_once(&m, limits)
+        sent = self._post(&m, type, limits, tried, ALONE)
         self._outbox.give_back(owner)
         if not sent:
             self._connection.require(served=True)
-            if tried:              # else the first of those who wait has said what it needs
-                self._outbox.needs = ep_record_length(&m)
         elif self._outbox.granted:
             self._outbox.check_grant(kind, type, ALONE)
         return sent
+
+    cdef bint _post(self, ep_message *m, str type, const ep_batch_limits *limits, bint tried, int64_t index) except -1:
+        """False where there is no space or no block, or it was not `tried`; what it needs is noted where it was, else the
+        first of those who wait has said that."""
+        cdef uint32_t number = 0
+        cdef sb_block block
+        cdef bint sent
+        if not self._outbox.pooled(m, type, index):
+            sent = tried and self._outbox.put_at_once(m, limits)
+            if tried and not sent:
+                self._outbox.needs, self._outbox.block_needs = ep_record_length(m), 0
+            return sent
+        if not tried:
+            return False
+        if not self._outbox.has_space(m):
+            self._outbox.needs, self._outbox.block_needs = ep_record_length(m) - m.size + sizeof(sb_block), 0
+            return False
+        self._outbox.needs = self._outbox.block_needs = 0
+        if not self._outbox.place(m, &number, &block):
+            self._outbox.block_needs = pages_of(m.size)
+            self._connection.count(&self._connection.e.up.pool_waits)
+            return False
+        try:
+            return self._outbox.put_at_once(m, limits)
+        finally:
+            self._outbox.pool.give_back(number)
+
+    def begin_loan(self, Loan loan not None, bint first):
+        """Have its memory: False where it has to wait."""
+        if self.waiting and not first:
+            return False
+        self._outbox.needs = self._outbox.block_needs = 0
+        if loan.try_begin():
+            return True
+        self._connection.require(served=True)
+        self._outbox.block_needs = pages_of(loan._size())
+        return False
+
+    def publish_loan(self, Loan loan not None, bint first):
+        """Publish it: False where it has to wait."""
+        cdef ep_message m
+        cdef sb_block block
+        if self.waiting and not first:
+            return False
+        loan._require_lent()
+        loan.message(&m, &block)
+        self._outbox.needs = self._outbox.block_needs = 0
+        if self._outbox.put_at_once(&m, self._outbox.always()):
+            loan.was_published()
+            return True
+        self._connection.require(served=True)
+        self._outbox.needs = ep_record_length(&m)
+        return False
 
     def post_many(self, items, uint64_t number):
         """Send events, of an iterator of pairs of type and payload of which the first has this `number`, with one bell,
@@ -331,7 +382,7 @@ cdef class Looped:
         cdef ep_message m
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
         cdef int64_t index = number
-        cdef bint tried, sent
+        cdef bint sent
         self._connection.check()
         try:
             while index < <int64_t>number + PORTION:
@@ -346,14 +397,10 @@ cdef class Looped:
                 m.deadline_ns = 0
                 m.correlation = NULL
                 owner = self._outbox.fill(&m, type, payload, index)
-                self._outbox.check_size(&m, type, index)
-                tried = not self.waiting
-                sent = tried and self._outbox.put_at_once(&m, &limits)
+                sent = self._post(&m, type, &limits, not self.waiting, index)
                 self._outbox.give_back(owner)
                 if not sent:
                     self._connection.require(served=True)
-                    if tried:
-                        self._outbox.needs = ep_record_length(&m)
                     return index, (type, payload)
                 if self._outbox.granted:
                     self._outbox.check_grant(SB_EVENT, type, index)
@@ -376,6 +423,7 @@ cdef class Looped:
             wants |= SB_EVENT_DATA
         wants |= self._want_space(SB_DATA, self._outbox.needs if self.waiting else 0)
         wants |= self._want_space(SB_REPLIES, self._reply_length())
+        wants |= self._want_block(self._block_pages())
         self._connection.e.mail_asked = asked
         due = self._connection.arm(wants)
         self._connection.e.mail_asked = False
@@ -386,6 +434,22 @@ cdef class Looped:
         if self._answers.late:
             return self._answers.late_length()
         return self._full[0][1] if self._full else 0
+
+    cdef uint64_t _block_pages(self) except? 0xffffffffffffffff:
+        """Pages of the smallest block that could not be had; 0: all could."""
+        cdef uint64_t least = NEVER, pages
+        for pages in (self._outbox.block_needs if self.waiting else 0, self._answers.block_needs if self._answers.late else 0,
+                      self._full[0][2] if self._full else 0):
+            if pages:
+                least = min(least, pages)
+        return 0 if least == NEVER else least
+
+    cdef uint32_t _want_block(self, uint64_t pages) noexcept:
+        """Of the pool, of so many pages; 0: none."""
+        if pages != self._wanted_block:
+            self._wanted_block = pages
+            self._connection.need_block(pages)
+        return SB_EVENT_SPACE if pages else 0
 
     cdef uint32_t _want_space(self, uint32_t ring, uint64_t length) except? 0xffffffff:
         """In this ring for a record of `length` bytes; 0: for none."""
@@ -398,6 +462,8 @@ cdef class Looped:
         """The error of a call that has waited so long for space."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t depth
+        if self._outbox.block_needs:
+            return self._outbox.pool.full(type, timeout, ALONE if number is None else number)
         ep_lock(e)
         depth = e.out[SB_DATA].next - e.out[SB_DATA].tail_seen
         ep_unlock(e)
@@ -411,7 +477,7 @@ cdef class Looped:
         cdef bint sent
         if self.waiting and not first:
             return False
-        self._outbox.needs = 0
+        self._outbox.needs = self._outbox.block_needs = 0
         sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt, to)
         if self._requests._told:
             self._wake()
@@ -422,7 +488,7 @@ cdef class Looped:
         """Send the request to each of these, taken from the left of the deque, and append its reply, which ends the
         `future`, to `under_way`, until there is no space in the ring or the table."""
         cdef LoopReply reply
-        self._outbox.needs = 0
+        self._outbox.needs = self._outbox.block_needs = 0
         while addressees and not self.waiting:
             reply = LoopReply.__new__(LoopReply)
             reply.future = future
@@ -533,10 +599,10 @@ cdef class Looped:
                 return 0
             (<LoopStream><object>stream.owner)._wake()
 
-    cdef object space(self, uint64_t length):
-        """What to await until a record of `length` bytes may have space among the replies."""
+    cdef object space(self, Outflow f):
+        """What to await until its last record may have space among the replies, or a block."""
         future = self.future()
-        self._full.append((future, length))
+        self._full.append((future, 0 if f._pages else f._length, f._pages))
         self.rearm()
         return future
 

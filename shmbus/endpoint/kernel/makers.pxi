@@ -5,11 +5,14 @@ cdef dict MAKERS = {
     Message: "messages are made by the bus; publish(), send() or request() one",
     Stream: "use Endpoint.stream()",
     LoopStream: "use Endpoint.stream()",
+    Block: "made by the bus",
     Batch: "use Endpoint.batch()",
+    Loan: "use Endpoint.loan() or Endpoint.loan_array()",
     Iteration: "iterate over an endpoint",
     Share: "made by the bus",
     Job: "made by the bus",
     Giving: "made by the bus",
+    Share: "made by the bus",
 }
 
 

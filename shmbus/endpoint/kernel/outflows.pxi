@@ -33,7 +33,8 @@ cdef class Outflow:
     cdef uint64_t limit_ns       # that it may take from one part to the next; 0: no limit
     cdef uint16_t _owes          # kind of what found no space yet: SB_PART, SB_END, SB_ERROR; 0: nothing
     cdef object _owed            # that part, or the encoded failure
-    cdef uint64_t _length        # of the last record
+    cdef uint64_t _length        # of the last record,
+    cdef uint64_t _pages         # and of the block that it could not have; 0: it could
     cdef bint _running           # a thread has it
     cdef bint _open              # it is among those of the endpoint
     cdef object waiter           # in an event loop: by which its task waits for credit; None: it does not
@@ -101,21 +102,52 @@ cdef class Outflows:
         cdef ep_message part
         cdef flag armed = 0
         cdef int status
+        cdef uint32_t number = 0
+        cdef sb_block block
+        cdef bint pooled
         owner = self._outbox.fill(&part, f.message.type, value, ALONE)
         self._address(f, &part, SB_PART)
-        self._outbox.check_size(&part, f.message.type, ALONE)
+        pooled = self._outbox.pooled(&part, f.message.type, ALONE)
+        f._pages = 0
+        if pooled:
+            status = self._place(f, &part, &number, &block)
+            if status != EP_PART_SENT:
+                self._outbox.give_back(owner)
+                return status
         f._length = ep_record_length(&part)
         ep_lock(e)
         status = ep_push_part(e, &f.o, &part, ep_stamp(e), &self._together if together else NULL, &armed)
         ep_unlock(e)
         self._outbox.give_back(owner)
+        if pooled:
+            self._outbox.pool.give_back(number)
         if armed:
             ep_arm_watcher(e)
         return status
 
+    cdef int _place(self, Outflow f, ep_message *part, uint32_t *number, sb_block *block) except -2:
+        """Copy a large part into a block, if the part can go out: EP_PART_SENT, or what is in the way."""
+        f._length = ep_record_length(part) - part.size + sizeof(sb_block)
+        if f.o.broken_off:
+            return EP_PART_BROKEN_OFF
+        if f.o.sent >= f.o.granted:
+            return EP_PART_NO_CREDIT
+        if not self._outbox.has_space(part):
+            return EP_PART_FULL
+        try:
+            if self._outbox.place(part, number, block):
+                return EP_PART_SENT
+        except BusError:
+            if <uint64_t>self._connection.trouble() & EP_FOR_GOOD:
+                return EP_PART_TROUBLE
+            raise
+        f._pages = pages_of(part.size)
+        return EP_PART_FULL
+
     cdef int put_end(self, Outflow f, bytes failure) except -2:
         """Send its end, or the failure instead: EP_PART_SENT, or what is in the way."""
         cdef ep_message end
+        f._pages = 0
         self._outbox.fill(&end, f.message.type, None, ALONE)
         self._address(f, &end, SB_END if failure is None else SB_ERROR)
         if failure is not None:
@@ -261,6 +293,9 @@ cdef class Outflows:
         if self.quiet:
             return False
         try:
+            if f._pages:
+                return self._connection.wait(EP_WANT_BLOCK, 0, f._pages, EP_FOR_GOOD, NO_CHECKS,
+                                             rb_now() + SPACE) == WAIT_GRANTED
             return self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, EP_FOR_GOOD, NO_CHECKS,
                                          rb_now() + SPACE) == WAIT_GRANTED
         except BusError:
@@ -283,7 +318,7 @@ cdef class Outflows:
         cdef int status
         try:
             status = self.put(f, value, together)
-        except (EncodeError, MessageTooLarge) as error:
+        except (EncodeError, MessageTooLarge, SegmentError) as error:
             self._close(f)
             return self._fail(f, error)
         if status == EP_PART_FULL:

@@ -407,14 +407,11 @@ cdef class Requests:
                          Deadline whole) except? 0xffffffff:
         """Put a request into the ring; the index of its entry. EP_NO_REQUEST where it would have to wait and may
         not. `whole`: of one whose reply comes in parts, when all of them must have come."""
-        cdef ep_endpoint *e = self._connection.e
         cdef ep_message m
         cdef uint8_t identity[16]
-        cdef uint32_t index
-        cdef flag armed = 0
-        cdef rb_status status = RB_FULL
-        cdef uint64_t trouble, minds = self._connection.minds()
-        cdef ep_stream *stream
+        cdef uint32_t number = 0
+        cdef uint64_t asked
+        cdef sb_block block
         self._connection.check()
         if deadline.origin is not None and rb_now() >= deadline.ns:
             raise RequestTimeout(type=type, seconds=0.0, begun=False, inherited=deadline.origin, sent=False)
@@ -436,7 +433,35 @@ cdef class Requests:
         if whole is not None:
             m.flags |= SB_STREAM
             m.grant = 1            # to be counted with its size; what it is comes with its entry
-        self._outbox.check_size(&m, type, ALONE)
+        asked = m.size
+        try:
+            if not self._outbox.pooled(&m, type, ALONE):
+                return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
+            if waits:
+                self._outbox.pool.take_slowly(m.size, &number, type, deadline.seconds, deadline.ns, ALONE)
+                self._outbox.pool.fill(&m, number, &block)
+            elif not self._outbox.has_space(&m):
+                self._outbox.needs = ep_record_length(&m) - m.size + sizeof(sb_block)
+                return EP_NO_REQUEST
+            elif not self._outbox.place(&m, &number, &block):
+                self._outbox.block_needs = pages_of(m.size)
+                return EP_NO_REQUEST
+            try:
+                return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
+            finally:
+                self._outbox.pool.give_back(number)
+        finally:
+            self._outbox.give_back(owner)
+
+    cdef uint32_t _enter(self, ep_message *m, uint8_t *identity, str type, uint64_t asked, Deadline deadline,
+                         PendingReply pending, const ep_batch_limits *batch, bint waits) except? 0xffffffff:
+        """The rest of `_begin`, for a message that fits its ring. `asked`: bytes of the payload."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint32_t index
+        cdef flag armed = 0
+        cdef rb_status status = RB_FULL
+        cdef uint64_t trouble, minds = self._connection.minds()
+        cdef ep_stream *stream
         while True:
             ep_lock(e)
             trouble = ep_trouble(e) & minds
@@ -445,7 +470,7 @@ cdef class Requests:
                 if batch == NULL:
                     ep_flush(e)
                 index = ep_begin_request(e, m.deadline_ns, pending is not None, identity)
-                if whole is not None and index != EP_NO_REQUEST:
+                if m.grant and index != EP_NO_REQUEST:
                     stream = ep_open_stream(e)
                     if stream == NULL:
                         ep_end_request(e, index)
@@ -454,47 +479,44 @@ cdef class Requests:
                     e.requests[index].stream = stream
                     m.grant = stream.granted
                 if index != EP_NO_REQUEST and m.size <= <uint64_t>LARGE:
-                    status = ep_push(e, &m, ep_stamp(e), batch, &armed)
+                    status = ep_push(e, m, ep_stamp(e), batch, &armed)
                     if status == RB_OK:
                         ep_sent_request(e, index, identity)
                 if pending is not None and e.resting:
                     ep_nudge(e)
             ep_unlock(e)
             if trouble:
-                self._outbox.give_back(owner)
                 self._connection.raise_trouble(trouble)
             if index != EP_NO_REQUEST:
                 break
             if self.collect() or self._expire():
                 continue
             if not waits:
-                self._outbox.give_back(owner)
                 return EP_NO_REQUEST
             if self._connection.wait(EP_WANT_ENTRY, 0, 0, minds, CHECKS_DISPATCHER,
                                      min(deadline.ns, self._earliest())) == WAIT_ELAPSED and rb_now() >= deadline.ns:
                 raise RequestsFull(type=type, endpoint=self._connection.name, limit=e.request_count,
                                    seconds=deadline.seconds)
-        e.requests[index].asked = m.size
+        e.requests[index].asked = asked
         if pending is not None:
             pending._index = index
             pending._serial = e.requests[index].serial
-            pending._asked = m.size
+            pending._asked = asked
             self._pending[index] = pending
         if armed:
             ep_arm_watcher(e)
         try:
             if status != RB_OK:
-                if not self._outbox.put_at_once(&m, batch):
+                if not self._outbox.put_at_once(m, batch):
                     if not waits:
                         if pending is None:
                             self._finish(index)
                         else:
                             self._forget(pending)
-                        self._outbox.needs = ep_record_length(&m)
-                        self._outbox.give_back(owner)
+                        self._outbox.needs = ep_record_length(m)
                         self._connection.require(served=True)
                         return EP_NO_REQUEST
-                    self._outbox.put_slowly(&m, type, deadline.seconds, deadline.ns, batch, ALONE)
+                    self._outbox.put_slowly(m, type, deadline.seconds, deadline.ns, batch, ALONE)
                 ep_lock(e)
                 ep_sent_request(e, index, identity)
                 ep_unlock(e)
@@ -504,7 +526,6 @@ cdef class Requests:
             else:
                 self.end(pending, CANCELLED)
             raise
-        self._outbox.give_back(owner)
         return index
 
     cdef int _forget(self, PendingReply pending) except -1:

@@ -38,16 +38,25 @@ cdef tuple pair_of(object item):
                          remedy='Give pairs of type and payload, such as ("buffer.changed", 12)')
 
 
+cdef bytearray in_full(object frame):
+    """All of a `frames.Frame`."""
+    cdef bytearray whole = PyByteArray_FromStringAndSize(NULL, frame.size)
+    frame.write_into(whole)
+    return whole
+
+
 @cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
 
     cdef Connection _connection
+    cdef Pool pool
     cdef object _codec           # payloads.Codec
     cdef object _encode_into     # its own: runs the endpoint's hook, if it has one
     cdef bytearray _scratch      # None while a thread encodes into it
-    cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit
+    cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit,
+    cdef uint64_t block_needs    # or pages of the last block that could not be had
     cdef bint _batching
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
     cdef bint granted            # what it may send is limited by a grant, whatever stands in the next
@@ -57,6 +66,7 @@ cdef class Outbox:
 
     def __cinit__(self, Connection connection not None, codec, batch, upcalls):
         self._connection = connection
+        self.pool = Pool(connection, upcalls.explain_shortage)
         self.granted = upcalls.granted
         self._look_at_grant = upcalls.look_at_grant
         self._may_publish, self._may_send = set(), set()
@@ -145,6 +155,7 @@ cdef class Outbox:
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
         m.attempt = 1
         m.grant = 0
+        m.frame = NULL
         if payload is None:
             m.flags = SB_NONE
             m.payload = NULL
@@ -170,8 +181,7 @@ cdef class Outbox:
             self._encode_into(payload, scratch)
         except payloads.ArraysWithin:
             self._scratch = scratch
-            scratch = self._framed(type, payload, index)
-            m.flags = SB_FRAMED
+            return self._fill_framed(m, type, payload, index)
         except Exception as why:
             self._scratch = scratch
             raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
@@ -179,15 +189,20 @@ cdef class Outbox:
         m.size = PyByteArray_GET_SIZE(scratch)
         return scratch
 
-    cdef bytearray _framed(self, str type, object payload, int64_t index):
-        """A payload with arrays in it."""
+    cdef object _fill_framed(self, ep_message *m, str type, object payload, int64_t index):
+        """Likewise of a payload with arrays in it. What goes through the pool in any case is written there later."""
         cdef bytearray whole
+        m.flags = SB_FRAMED
         try:
             frame = self._codec.frame(payload)
-            whole = PyByteArray_FromStringAndSize(NULL, frame.size)
-            frame.write_into(whole)
+            m.size = frame.size
+            if not self.pool.fits_ring(m.size + m.type_length):
+                m.frame, m.payload = <void *>frame, NULL
+                return frame
+            whole = in_full(frame)
         except Exception as why:
             raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
+        m.payload = PyByteArray_AS_STRING(whole)
         return whole
 
     cdef object fill_query(self, ep_message *m, str pattern):
@@ -201,6 +216,7 @@ cdef class Outbox:
         m.payload = NULL
         m.size = 0
         m.grant = 0
+        m.frame = NULL
         return None
 
     cdef inline void give_back(self, object owner) noexcept:
@@ -208,22 +224,66 @@ cdef class Outbox:
             self._scratch = <bytearray>owner
 
     cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
-        self.check_size(m, type, index)
+        if self.pooled(m, type, index):
+            return self.put_pooled(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
         if not self.put_at_once(m, batch):
             self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
         return 0
 
-    cdef inline int check_size(self, const ep_message *m, str type, int64_t index) except -1:
-        cdef uint32_t ring = ep_ring_of(m.kind)
-        cdef uint64_t limit = rb_largest_record(self._connection.e.out[ring].capacity)
-        cdef bint urgent = m.flags & SB_URGENT and rb_largest_record(SB_URGENT_BYTES) < limit
-        if urgent:
-            limit = rb_largest_record(SB_URGENT_BYTES)
-        if ep_record_length(m) > limit:
-            raise MessageTooLarge(type=type, size=m.size, limit=limit - SB_HEADER - m.type_length,
-                                  endpoint=self._connection.name, setting="urgent" if urgent else SETTINGS[ring],
-                                  index=number_of(index))
+    cdef int put_pooled(self, ep_message *m, str type, object timeout, uint64_t deadline, const ep_batch_limits *batch,
+                        int64_t index) except -1:
+        """Send it by the pool."""
+        cdef uint32_t number = 0
+        cdef sb_block block
+        self.pool.take_slowly(m.size, &number, type, timeout, deadline, index)
+        try:
+            self.pool.fill(m, number, &block)
+            if not self.put_at_once(m, batch):
+                self.put_slowly(m, type, timeout, deadline, batch, index)
+        finally:
+            self.pool.give_back(number)
         return 0
+
+    cdef int put_placed(self, ep_message *m, str type, object timeout) except -1:
+        """Send what fits its ring."""
+        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
+        if not self.put_at_once(m, self.always()):
+            self.put_slowly(m, type, timeout, deadline, self.always(), ALONE)
+        return 0
+
+    cdef bint place(self, ep_message *m, uint32_t *number, sb_block *block) except -1:
+        """Have a block and copy the payload of a message that is `pooled` there; then it can be put like others, and
+        the block is given back. False where there is no block now."""
+        if not self.pool.take(m.size, number):
+            return False
+        try:
+            self.pool.fill(m, number[0], block)
+        except BaseException:
+            self.pool.give_back(number[0])
+            raise
+        return True
+
+    cdef bint has_space(self, const ep_message *m) noexcept:
+        """Whether its ring has space for it as a message with a block, as far as it is known."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef bint there
+        ep_lock(e)
+        there = ep_has_space(e, ep_ring_of(m.kind), ep_record_length(m) - m.size + sizeof(sb_block))
+        ep_unlock(e)
+        return there
+
+    cdef inline bint pooled(self, const ep_message *m, str type, int64_t index) except -1:
+        """Whether it is too large for a ring that it has to pass. Raises `MessageTooLarge`: for the pool, too."""
+        if ep_record_length(m) <= self.pool.inline_limit(ep_ring_of(m.kind), m.flags & SB_URGENT):
+            return False
+        if not m.size or m.size > self.pool.most():
+            raise self.too_large(m.size, type, index)
+        return True
+
+    cdef object too_large(self, object size, str type, int64_t index):
+        cdef bint whole = self._connection.e.up.pool_limit > self._connection.e.bus.pool_total_bytes
+        return MessageTooLarge(type=type, size=size, limit=self.pool.most(), endpoint=self._connection.name,
+                               setting="pool_total_bytes" if whole else "pool_bytes", index=number_of(index))
 
     cdef bint put_at_once(self, ep_message *m, const ep_batch_limits *batch) noexcept:
         """False where the ring is full."""

@@ -2,7 +2,7 @@
  * (shmbus/shared/native/event.h), where nobody waits in a call of ours. Nothing of it exists until it is asked for
  * (show.h).
  *
- *   ep_event_need         ask to be told of space in an outgoing ring
+ *   ep_event_need         ask to be told of space in an outgoing ring; ep_event_need_block: of a block
  *   ep_event_disarm       awake: nothing needs to be written; what the caller finds from now on counts as seen
  *   ep_event_arm          about to sleep at the descriptor: false. True: what is wanted is there, so do not sleep
  *   ep_event_rest         of a descriptor that others watch (fileno): nothing was found to receive
@@ -19,7 +19,14 @@
 static inline void ep_event_need(struct ep_endpoint *e, uint32_t ring, uint64_t length)
 {
     e->event_need[ring] = length ? rb_end_after(&e->out[ring], length) - e->out[ring].capacity : SB_NO_NEED;
-    ep_store_need(e, ring);
+    ep_store_ring_need(e, ring);
+}
+
+/* Tell when a block of so many pages may be had; 0: no more. */
+static inline void ep_event_need_block(struct ep_endpoint *e, uint64_t pages)
+{
+    e->event_block = pages;
+    ep_store_block_need(e);
 }
 
 static inline void ep_event_state(const struct ep_endpoint *e, uint64_t seen[4])
@@ -48,6 +55,8 @@ static inline bool ep_event_due(struct ep_endpoint *e, uint64_t wants)
     for (uint32_t ring = 0; wants & SB_EVENT_SPACE && ring < SB_RINGS; ring++)
         if (e->event_need[ring] != SB_NO_NEED && rb_load_seq(e->out[ring].tail) >= e->event_need[ring])
             return true;
+    if (wants & SB_EVENT_SPACE && e->event_block && ep_block_to_be_had(e, e->event_block))
+        return true;
     if (wants & SB_EVENT_STATE) {
         uint64_t now[4];
         ep_event_state(e, now);

@@ -29,7 +29,7 @@ enum ep_part_status {
 
 struct ep_outflow {
     uint8_t id[16];        /* of the request */
-    uint64_t sent, granted; /* bytes of records, since its beginning */
+    uint64_t sent, granted; /* sb_part_bytes() of records, since its beginning */
     bool broken_off;       /* its requester has withdrawn the request */
     bool aside;            /* nobody goes on with it until it is due */
     bool due;              /* it is among those that are */
@@ -167,6 +167,6 @@ static inline enum ep_part_status ep_push_part(struct ep_endpoint *e, struct ep_
     enum rb_status status = ep_push(e, m, now, batch, armed);
     if (status != RB_OK)
         return status == RB_FULL ? EP_PART_FULL : EP_PART_TROUBLE;
-    o->sent += RB_ALIGN8(ep_record_length(m));
+    o->sent += sb_part_bytes(ep_record_length(m), m->flags);
     return EP_PART_SENT;
 }

@@ -3,11 +3,12 @@
  *   ep_push               put a message into its ring
  *   ep_flush              publish what a batch has put there so far
  *   ep_stamp              the time that a message bears
+ *   ep_has_space          would it find some?
  *   ep_ring_of, ep_record_length    where a message goes, and the bytes that it takes there
  */
 #pragma once
 
-#include "shmbus/endpoint/native/trouble.h"
+#include "shmbus/endpoint/native/block.h"
 
 struct ep_message {          /* what a caller wants sent */
     uint16_t kind, flags;
@@ -19,8 +20,9 @@ struct ep_message {          /* what a caller wants sent */
     const uint8_t *correlation;
     const char *type;
     uint32_t type_length;
-    const void *payload;
+    const void *payload;     /* SB_POOLED: a struct sb_block, whose `use` is filled in when it is sent */
     uint64_t size;
+    void *frame;             /* not NULL: there is no `payload` yet, and the caller writes it into a block */
 };
 
 struct ep_batch_limits {     /* when what was put into the ring is published */
@@ -101,6 +103,12 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
         memcpy(at + sb_payload_offset(&header), m->payload, m->size);
 }
 
+static inline bool ep_has_space(const struct ep_endpoint *e, uint32_t ring, uint64_t length)
+{
+    const struct rb_producer *out = &e->out[ring];
+    return rb_end_after(out, length) - rb_load_acquire(out->tail) <= out->capacity;
+}
+
 /* RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble). Published at once without a
  * `batch`; with one, `*armed` says that the watcher has a new time to keep: ep_arm_watcher, without the lock. */
 static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_message *m, uint64_t now,
@@ -120,6 +128,8 @@ static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_mess
             ep_flush(e); /* only what is published can make space */
         return status;
     }
+    if (__builtin_expect(m->flags & SB_POOLED, 0))
+        ep_use_block(e, (struct sb_block *)m->payload, out->next, ring);
     ep_write_record(at, m, length, now);
     rb_commit(out, length);
     ep_count_sent(e, m->kind);

@@ -33,7 +33,7 @@
 struct ep_stream {
     uint8_t *parts;          /* records that have come and were not taken */
     uint64_t begin, end, capacity; /* there */
-    uint64_t received;       /* bytes of records, since its beginning */
+    uint64_t received;       /* sb_part_bytes() of records, since its beginning */
     uint64_t consumed;       /* likewise: taken */
     uint64_t granted;
     bool owes;               /* what is granted could not be said yet */
@@ -185,9 +185,9 @@ static inline void ep_close_stream(struct ep_endpoint *e, struct ep_stream *s)
 /* Without memory the stream ends there, as if that part had been lost. */
 static inline void ep_keep_part(struct ep_stream *s, const struct sb_record *header, const uint8_t *record)
 {
-    uint64_t size = RB_ALIGN8(header->length);
-    s->received += size;
-    if (s->failed || s->received - size >= s->granted || !ep_make_room(s, size)) {
+    uint64_t size = RB_ALIGN8(header->length), counted = sb_part_bytes(header->length, header->flags);
+    s->received += counted;
+    if (s->failed || s->received - counted >= s->granted || !ep_make_room(s, size)) {
         s->failed = true;
         return;
     }
@@ -211,7 +211,7 @@ static inline bool ep_took_part(struct ep_endpoint *e, struct ep_stream *s, cons
     uint64_t size = RB_ALIGN8(header->length);
     e->granted -= ep_unconsumed(s);
     s->begin += size;
-    s->consumed += size;
+    s->consumed += sb_part_bytes(header->length, header->flags);
     e->granted += ep_unconsumed(s);
     if (s->begin == s->end)
         s->begin = s->end = 0;

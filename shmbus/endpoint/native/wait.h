@@ -248,8 +248,7 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
         ep_release_data(e);
     ep_join(e, w);
     for (;;) {
-        if (w->want == EP_WANT_SPACE)
-            ep_store_need(e, w->index);
+        ep_store_need(e, w);
         ep_take_view(&view, e);
         ep_tell_withdrawn(e);
         ep_drain_replies(e);
@@ -282,8 +281,7 @@ static inline enum rb_wake ep_wait(struct ep_endpoint *e, struct ep_waiter *w, u
     if (satisfied)
         wake = RB_READY;
     ep_leave(e, w, satisfied && w->want == EP_WANT_DATA);
-    if (w->want == EP_WANT_SPACE)
-        ep_store_need(e, w->index);
+    ep_store_need(e, w);
     ep_unlock(e);
     sem_destroy(&w->wake);
     return wake;

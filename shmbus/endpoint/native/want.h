@@ -3,11 +3,12 @@
  *   struct ep_waiter      one waiting thread
  *   ep_data_waits         is there a message that nobody has taken?
  *   ep_satisfied          is there what it waits for?
- *   ep_store_need         ask the dispatcher to ring once there is space
+ *   ep_store_need         ask the dispatcher to ring once there is space, or a block
  *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?
  */
 #pragma once
 
+#include "shmbus/endpoint/native/block.h"
 #include "shmbus/endpoint/native/mailbox.h"
 #include "shmbus/endpoint/native/request.h"
 
@@ -23,6 +24,7 @@ enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_ANSWERED = 256, /* no request is deferred */
     EP_WANT_EVENT = 512,   /* the dispatcher has our event */
     EP_WANT_COMPLETION = 1024, /* of any request, after `value` of them */
+    EP_WANT_BLOCK = 2048,  /* of `value` pages of the pool */
 };
 
 struct ep_waiter {
@@ -53,10 +55,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     }
     case EP_WANT_DATA: /* and somebody may take it */
         return (ep_data_waits(e) || e->recalled || e->due) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
-    case EP_WANT_SPACE: {
-        const struct rb_producer *out = &e->out[w->index];
-        return rb_end_after(out, w->value) - rb_load_acquire(out->tail) <= out->capacity;
-    }
+    case EP_WANT_SPACE: return ep_has_space(e, w->index, w->value);
     case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
         return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
     case EP_WANT_STATE: return rb_load_acquire(&e->down->state) >= w->value;
@@ -66,13 +65,14 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_ANSWERED: return e->deferred == 0;
     case EP_WANT_EVENT: return rb_load_acquire(&e->down->event_known) == e->serial;
     case EP_WANT_COMPLETION: return e->completions != w->value;
+    case EP_WANT_BLOCK: return ep_block_to_be_had(e, w->value);
     default: return true;
     }
 }
 
 /* Ask for the least tail that serves one of those who wait for space, the event among them. Stored before the view is
  * taken, whose seq loads of the tails come after it; dp_ring_all stores the tails, then looks at the need. */
-static inline void ep_store_need(struct ep_endpoint *e, uint32_t ring)
+static inline void ep_store_ring_need(struct ep_endpoint *e, uint32_t ring)
 {
     uint64_t need = e->event_need[ring];
     for (struct ep_waiter *w = e->first; w; w = w->next)
@@ -84,13 +84,32 @@ static inline void ep_store_need(struct ep_endpoint *e, uint32_t ring)
         rb_store_seq(&e->up->outgoing[ring].need, need);
 }
 
+/* Likewise: the dispatcher stores what it returns or grants, then looks at the need. */
+static inline void ep_store_block_need(struct ep_endpoint *e)
+{
+    bool need = e->event_block != 0;
+    for (struct ep_waiter *w = e->first; w; w = w->next)
+        need |= w->want == EP_WANT_BLOCK;
+    if (e->pool && rb_load(&e->up->pool_need) != need)
+        rb_store_seq(&e->up->pool_need, need);
+}
+
+static inline void ep_store_need(struct ep_endpoint *e, const struct ep_waiter *w)
+{
+    if (w->want == EP_WANT_SPACE)
+        ep_store_ring_need(e, w->index);
+    else if (w->want == EP_WANT_BLOCK)
+        ep_store_block_need(e);
+}
+
 struct ep_view {
+    const struct ep_endpoint *blocks; /* whose blocks are looked at, too; NULL: nobody waits for one */
     uint32_t wants; /* of all who wait */
     uint32_t count;
     struct {
         const rb_word *word;
         uint64_t value; /* when all who wait were last looked at */
-    } seen[10 + SB_OWN_MAILBOXES];
+    } seen[11 + SB_OWN_MAILBOXES];
 };
 
 static inline void ep_view_add(struct ep_view *v, const rb_word *word)
@@ -102,6 +121,7 @@ static inline void ep_view_add(struct ep_view *v, const rb_word *word)
 static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
 {
     v->wants = v->count = 0;
+    v->blocks = NULL;
     for (const struct ep_waiter *w = e->first; w; w = w->next)
         v->wants |= w->want;
     ep_view_add(v, e->in[SB_REPLIES].head);
@@ -116,6 +136,10 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
     if (v->wants & EP_WANT_SPACE) {
         ep_view_add(v, e->out[SB_DATA].tail);
         ep_view_add(v, e->out[SB_REPLIES].tail);
+    }
+    if (v->wants & EP_WANT_BLOCK) {
+        v->blocks = e;
+        ep_view_add(v, &e->down->pool_granted);
     }
     ep_view_add(v, &e->down->state);
     ep_view_add(v, &e->bus->state);
@@ -132,5 +156,5 @@ static inline bool ep_view_changed(void *context)
     for (uint32_t i = 0; i < v->count; i++)
         if (rb_load_seq(v->seen[i].word) != v->seen[i].value)
             return true;
-    return false;
+    return v->blocks && ep_blocks_returned(v->blocks);
 }

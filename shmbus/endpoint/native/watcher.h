@@ -3,6 +3,7 @@
  *
  *   - publishes a batch whose time has come while its maker computes,
  *   - tells servers of withdrawn requests once there is space for that,
+ *   - gives back the memory of pools that are not used (block.h),
  *   - looks whether the dispatcher still runs (liveness.h), as callers who wait also do (wait.h),
  *   - unmaps pools of those that have gone, and makes private what is looked at there when this one has (share.h),
  *   - finds the successor of one that has ended, and knocks at its door (door.h),
@@ -116,6 +117,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
 {
     ep_lock(e);
     uint64_t due = ep_flush_due(e, round->now), tell = ep_tell_due(e, round->now), again = SB_NOWHERE;
+    uint64_t tend = ep_tend_pool(e, round->now);
     uint64_t trouble = ep_trouble(e);
     uint64_t maps = ep_drop_maps(e) ? round->now + EP_MAPS_NS : SB_NOWHERE;
     if (trouble & EP_FOR_GOOD) {
@@ -135,6 +137,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
     ep_unlock(e);
     due = tell < due ? tell : due;
     due = maps < due ? maps : due;
+    due = tend < due ? tend : due;
     return again < due ? again : due;
 }
 

@@ -144,8 +144,14 @@ static inline uint64_t sb_payload_size(const struct sb_record *h, const uint8_t 
 }
 
 struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
-    uint64_t bytes;        /* of records, each aligned: parts may be sent while those before them are fewer */
+    uint64_t bytes;        /* sb_part_bytes(): parts may be sent while those before them are fewer */
 };
+/* What a part takes of its grant. In a pool there shall be few at a time, however little their records take. */
+#define SB_POOLED_PART 16384u
+static inline uint64_t sb_part_bytes(uint64_t length, uint16_t flags)
+{
+    return RB_ALIGN8(length) + (flags & SB_POOLED ? SB_POOLED_PART : 0);
+}
 
 /* What became of a message that a tap saw. */
 enum sb_outcome {

@@ -1,0 +1,180 @@
+/* Blocks: pieces of the endpoint's own pool, of whole pages, one for each payload that is too large for a ring.
+ *
+ * The first gap that is large enough is taken, so that the same pages are used again and again: they are reserved, mapped
+ * and warm. A block is free once nobody fills it or has it lent, and the dispatcher says that the record that was sent
+ * with it is over (DOWN.returned). That is looked at when the next block is asked for: nobody is told.
+ *
+ *   ep_take_block         one of so many bytes, which the caller then holds
+ *   ep_block_memory       where it lies
+ *   ep_describe_block     what its record says of it
+ *   ep_use_block          the record is about to be published at this position
+ *   ep_let_block          the caller holds it no more: it is free, or was sent; called without the lock
+ *   ep_block_to_be_had    could one be taken, or be made room for?
+ *   ep_blocks_returned    has the dispatcher returned one that is not taken note of? Needs no lock
+ *   ep_tend_pool          give back what has not been used for some time: when to look again
+ */
+#pragma once
+
+#include "shmbus/endpoint/native/pool.h"
+
+#define EP_IDLE_NS 5000000000u /* so long after its last use the end of the pool is given back */
+
+enum ep_block_status {
+    EP_BLOCK_TAKEN = 0,
+    EP_BLOCK_FULL = 1,  /* wait: for blocks, for more to be granted, or for another thread that reserves more */
+    EP_BLOCK_GROW = 2,  /* call ep_reserve_pages, then come again */
+};
+
+static inline bool ep_block_over(const struct ep_endpoint *e, uint32_t i)
+{
+    const struct ep_pool *pool = e->pool;
+    uint64_t use = rb_load(&pool->memory->blocks[i].use);
+    return !rb_load_acquire(&pool->blocks[i].held) && (!use || use == rb_load_acquire(&e->down->returned[i]));
+}
+
+/* Those that are over are free. */
+static inline void ep_reap_blocks(struct ep_endpoint *e)
+{
+    struct ep_pool *pool = e->pool;
+    uint32_t left = 0;
+    uint64_t freed = 0;
+    for (uint32_t k = 0; k < pool->count; k++) {
+        uint32_t i = pool->order[k];
+        if (ep_block_over(e, i)) {
+            freed += pool->blocks[i].pages;
+            pool->blocks[i].pages = 0;
+            rb_store(&pool->memory->blocks[i].bytes, 0);
+        } else {
+            pool->order[left++] = (uint16_t)i;
+        }
+    }
+    if (!freed)
+        return;
+    pool->count = left;
+    pool->used_ns = rb_coarse_now();
+    rb_store(&e->up->pool_in_use, rb_load(&e->up->pool_in_use) - freed * EP_PAGE);
+}
+
+/* The first gap of so many pages: before which block in the order, and where. False: there is none. */
+static inline bool ep_find_gap(const struct ep_pool *pool, uint64_t pages, uint32_t *before, uint64_t *first)
+{
+    uint64_t at = 0;
+    uint32_t k = 0;
+    for (; k < pool->count; k++) {
+        const struct ep_block *block = &pool->blocks[pool->order[k]];
+        if (block->first - at >= pages)
+            break;
+        at = block->first + block->pages;
+    }
+    *before = k;
+    *first = at;
+    return pool->count < SB_BLOCKS && pages <= pool->pages && at <= pool->pages - pages;
+}
+
+static inline enum ep_block_status ep_take_block(struct ep_endpoint *e, uint64_t bytes, uint32_t *index)
+{
+    struct ep_pool *pool = e->pool;
+    uint64_t pages = ep_pool_pages(bytes), first;
+    uint32_t before, i = 0;
+    ep_reap_blocks(e);
+    if (!ep_find_gap(pool, pages, &before, &first))
+        return EP_BLOCK_FULL;
+    if (first + pages > pool->reserved) {
+        if (pool->grows_to || !ep_may_reserve(e, first + pages))
+            return EP_BLOCK_FULL;
+        pool->grows_to = first + pages;
+        return EP_BLOCK_GROW;
+    }
+    while (pool->blocks[i].pages)
+        i++;
+    if (i >= rb_load(&pool->indices))
+        rb_store(&pool->indices, i + 1);
+    memmove(pool->order + before + 1, pool->order + before, (pool->count++ - before) * sizeof *pool->order);
+    pool->order[before] = (uint16_t)i;
+    pool->blocks[i].first = first;
+    pool->blocks[i].pages = pages;
+    rb_store(&pool->blocks[i].held, 1);
+    rb_store(&pool->memory->blocks[i].use, 0);
+    rb_store(&pool->memory->blocks[i].bytes, pages * EP_PAGE);
+    rb_store(&e->up->pool_in_use, rb_load(&e->up->pool_in_use) + pages * EP_PAGE);
+    pool->used_ns = rb_coarse_now();
+    *index = i;
+    return EP_BLOCK_TAKEN;
+}
+
+static inline uint8_t *ep_block_memory(const struct ep_endpoint *e, uint32_t index)
+{
+    return ep_pool_data(e->pool) + e->pool->blocks[index].first * EP_PAGE;
+}
+
+/* All but `use`. `at`: where in the block the payload begins. */
+static inline void ep_describe_block(const struct ep_endpoint *e, uint32_t index, uint64_t at, uint64_t length,
+                                     struct sb_block *block)
+{
+    *block = (struct sb_block){
+        .offset = SB_POOL_DATA + e->pool->blocks[index].first * EP_PAGE + at, .length = length,
+        .pool_generation = e->generation, .pool_slot = (uint16_t)e->slot, .index = (uint16_t)index,
+    };
+}
+
+/* Whoever sees the record, by the head that is stored (release) after it, sees this, too. */
+static inline void ep_use_block(struct ep_endpoint *e, struct sb_block *block, uint64_t position, uint32_t ring)
+{
+    block->use = sb_use(position, ring);
+    RB_FAIL("pool.use");
+    rb_store(&e->pool->memory->blocks[block->index].use, block->use);
+    RB_FAIL("pool.used");
+}
+
+/* From any thread, also by the garbage collector while this one has the lock. Who waits for a block is told if that can
+ * be; else it looks by itself after a while (EP_CHECK_NS). */
+static inline void ep_let_block(struct ep_endpoint *e, uint32_t index)
+{
+    rb_store_release(&e->pool->blocks[index].held, 0); /* ep_block_over */
+    if (!e->pool->vacated && pthread_mutex_trylock(&e->lock) == 0) {
+        if (rb_load(&e->up->pool_need))
+            ep_wake(e, SB_EVENT_SPACE);
+        ep_unlock(e);
+    }
+}
+
+static inline bool ep_block_to_be_had(struct ep_endpoint *e, uint64_t pages)
+{
+    uint32_t before;
+    uint64_t first;
+    ep_reap_blocks(e);
+    if (!ep_find_gap(e->pool, pages, &before, &first))
+        return false;
+    return first + pages <= e->pool->reserved || (!e->pool->grows_to && ep_may_reserve(e, first + pages));
+}
+
+static inline bool ep_blocks_returned(const struct ep_endpoint *e)
+{
+    uint64_t count = rb_load(&e->pool->indices);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sb_use *block = &e->pool->memory->blocks[i];
+        uint64_t use = rb_load(&block->use);
+        if (use && use == rb_load_seq(&e->down->returned[i]) && rb_load(&block->bytes))
+            return true;
+    }
+    return false;
+}
+
+/* By the watcher. */
+static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
+{
+    struct ep_pool *pool = e->pool;
+    if (!pool || pool->vacated || !pool->reserved)
+        return SB_NOWHERE;
+    ep_reap_blocks(e);
+    if (now < pool->used_ns + EP_IDLE_NS)
+        return pool->used_ns + EP_IDLE_NS;
+    uint64_t from = 0;
+    if (pool->count) {
+        const struct ep_block *last = &pool->blocks[pool->order[pool->count - 1]];
+        from = last->first + last->pages;
+    }
+    if (ep_give_back_pages(e, from))
+        return now;
+    return pool->count ? now + EP_IDLE_NS : SB_NOWHERE;
+}
