@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from .bus import Bus, serve
-from .settings import Settings
+from .settings import Settings, sized
 from .shared import shortage
 from .shared.grants import Grants
 from .shared.signals import awaited, uninterrupted
@@ -46,8 +46,7 @@ def host(
 def summary(bus: Bus) -> str:
     """One line about what is served."""
     info = bus.info()
-    messages, replies = info.record_limit // 1024, info.reply_limit // 1024
-    room = f"messages up to {messages} KiB, replies up to {replies} KiB"
+    room = f"payloads up to {sized(info.payload_limit)}"
     began = time.strftime("%H:%M:%S", time.localtime(info.since))
     served = f"bus {info.name} is served by process {info.pid} since {began}"
     return f"{served}: up to {info.slots} endpoints, {room}"

@@ -235,6 +235,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return 64 * MIB if self.pool_bytes is None else self.pool_bytes
 
     @property
+    def payload_limit(self) -> int:
+        """Bytes of the largest payload on a bus: what is too large for rings travels by a pool."""
+        return min(self.pool_limit, self.pool_total_bytes)
+
+    @property
     def loan_limit(self) -> int:
         """``loans`` of a bus, with the default worked out."""
         return 64 if self.loans is None else self.loans
@@ -301,19 +306,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def describe(self) -> str:
         """A table of what a bus with these settings takes of /dev/shm."""
         lines = [
-            f"messages up to {_size(self.record_limit)}, replies up to {_size(self.reply_limit)}"
+            f"payloads up to {sized(self.payload_limit)}; through rings",
+            f"messages up to {sized(self.record_limit)}, replies up to {sized(self.reply_limit)}",
         ]
         counts = [n for n in (1, 4, 16, 64, 256, 1024) if n < self.max_endpoints] + [
             self.max_endpoints
         ]
         lines += [
-            f"{n:5} endpoint{'s' if n > 1 else ' '}  {_size(self.bytes_for(n)):>9}" for n in counts
+            f"{n:5} endpoint{'s' if n > 1 else ' '}  {sized(self.bytes_for(n)):>9}" for n in counts
         ]
-        lines.append(f"each backlog, while it is needed  {_size(self.backlog_limit)}")
-        lines.append(f"each mailbox                      {_size(self.mailbox_limit)}")
-        lines.append(f"each pool, at most                {_size(self.pool_limit)}")
-        lines.append(f"all pools together, at most       {_size(self.pool_total_bytes)}")
-        lines.append(f"values that are kept, at most     {_size(self.retain_bytes)}")
+        lines.append(f"each backlog, while it is needed  {sized(self.backlog_limit)}")
+        lines.append(f"each mailbox                      {sized(self.mailbox_limit)}")
+        lines.append(f"each pool, at most                {sized(self.pool_limit)}")
+        lines.append(f"all pools together, at most       {sized(self.pool_total_bytes)}")
+        lines.append(f"values that are kept, at most     {sized(self.retain_bytes)}")
         return "\n".join(lines)
 
 
@@ -349,7 +355,8 @@ def check_flag(setting: str, value: object) -> None:
         )
 
 
-def _size(size: int) -> str:
+def sized(size: int) -> str:
+    """Bytes for people."""
     for unit, name in ((1024 * MIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit:
             return f"{size / unit:.4g} {name}"

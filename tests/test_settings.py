@@ -119,7 +119,7 @@ def test_the_table_says_what_endpoints_take() -> None:
     assert settings.bytes_for(10) - settings.bytes_for(9) == settings.endpoint_bytes
     table = settings.describe()
     assert "256 endpoints" in table
-    assert "messages up to 128 KiB, replies up to 64 KiB" in table
+    assert "payloads up to 64 MiB; through rings\nmessages up to 128 KiB, replies up to 64" in table
     assert "MiB" in table
 
 

@@ -540,13 +540,19 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be read, and why."""
 
     @property
+    def payload_limit(self) -> int:
+        """Bytes of the largest payload: what is too large for rings travels by a pool."""
+        return min(self.pool_bytes, self.pool_total_bytes)
+
+    @property
     def record_limit(self) -> int:
-        """Bytes of the largest event, command or request that an endpoint can both send and get."""
+        """Bytes of the largest event, command or request that travels through rings: what an
+        endpoint can both send and get so."""
         return largest_record(min(self.in_bytes, self.out_bytes))
 
     @property
     def reply_limit(self) -> int:
-        """Bytes of the largest reply."""
+        """Bytes of the largest reply, likewise."""
         return largest_record(self.reply_bytes)
 
 

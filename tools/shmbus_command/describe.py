@@ -16,7 +16,7 @@ from shmbus_console.text import columns, duration, one_line, size
 from shmbus import Grant, errors, observe
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
-from .facts import ago, deaths, facts_of, fields, held_by, holdings, limits, lost, when
+from .facts import ago, deaths, facts_of, fields, held_by, holdings, lost, ring_limits, when
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -59,7 +59,7 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "package, layout": f"{info.package}, {info.layout}",
         "endpoints": f"{info.endpoints} of {info.slots}",
         "rings": f"{size(info.in_bytes)} in, {size(info.out_bytes)} out, {size(info.reply_bytes)} "
-        f"each for replies; {limits(info)}",
+        f"each for replies; {ring_limits(info)}",
         "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
         "kept": f"{info.retained} values, {info.history} of a type at most; "
         f"{size(info.retained_bytes)} of {size(info.retain_bytes)}; {info.evicted} evicted",

@@ -50,8 +50,8 @@ def deaths(health: Health) -> str:
     return ", ".join(f"{n} {word}" for word, n in health.deaths.items()) or "none"
 
 
-def limits(info: BusInfo) -> str:
-    """What an endpoint can send and get, unless it has settings of its own."""
+def ring_limits(info: BusInfo) -> str:
+    """What travels through rings, unless an endpoint has settings of its own."""
     return f"messages up to {size(info.record_limit)}, replies up to {size(info.reply_limit)}"
 
 
