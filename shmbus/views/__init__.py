@@ -28,6 +28,7 @@ from .facts import (
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
 from .observe import BusView, Look, observe
+from .plain import decode_plain
 from .shm import Holder, SharedMemory, shared_memory
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "buses",
     "check_host",
     "check_pattern",
+    "decode_plain",
     "find_foreign",
     "find_leavings",
     "free_leaving",

@@ -16,7 +16,7 @@ import shmbus
 from ringbuf import Segment
 from shmbus.settings import MIB
 from shmbus.shared import layout, names
-from shmbus.testing import BusProcess, in_shm
+from shmbus.testing import BusProcess, eventually, in_shm
 from shmbus.views import BusView, Holding, find_leavings, observe, shared_memory
 from tests.by_hand import BusByHand, camera_on
 
@@ -169,3 +169,30 @@ def test_the_pools_of_a_dead_bus_are_freed_with_it(
         assert not left.removable
     assert in_shm(bus_process.name) == [], "the last to leave has removed all"
     assert pool.size == 65536
+
+
+def test_what_one_holds_of_another_is_seen_until_it_lets_go_also_of_one_who_has_gone(
+    bus_name: str,
+) -> None:
+    large = bytes(MIB)
+    with shmbus.serve(bus_name) as bus, bus.attach("tracker") as tracker:
+        tracker.subscribe("frame", payload_type=memoryview)
+        with bus.attach("camera") as camera:
+            camera.wait_for("frame")
+            camera.publish("frame", large)
+            message = tracker.receive(60)
+            assert message is not None
+            looked_at = message.payload
+            held = Holding(endpoint="tracker", count=1, bytes=MIB)
+            pool = next(pool for pool in bus.pools() if pool.endpoint == "camera")
+            assert pool.holders == (held,)
+            assert pool.limit >= pool.granted >= pool.reserved >= pool.in_use >= MIB
+            info = next(e for e in bus.endpoints() if e.name == "tracker")
+            assert info.holds == (Holding(endpoint="camera", count=1, bytes=MIB),)
+            assert bus.info().pools_granted >= MIB
+        eventually(lambda: [p.holders for p in bus.pools() if p.endpoint is None] == [(held,)])
+        assert bus.info().pools_left == 1
+        assert looked_at == large
+        del looked_at, message
+        eventually(lambda: not [p for p in bus.pools() if p.endpoint is None])
+        assert not any(e.holds for e in bus.endpoints())

@@ -21,7 +21,7 @@ from shmbus_console.text import one_line
 from shmbus_console.wording import explain
 
 from shmbus import Endpoint, errors
-from shmbus.views import check_pattern, matches
+from shmbus.views import check_pattern, decode_plain, matches
 
 from .attaching import attach_now, wait_for_bus
 from .outcome import forwarded
@@ -44,6 +44,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
         """The payload, which is encoded to the same bytes again."""
         if self.format == "none":
             return None
+        if self.format == "framed":
+            return decode_plain(self.payload_base64, self.format)
         return self.payload_base64 if self.format == "raw" else msgspec.Raw(self.payload_base64)
 
     def obstacle(self, sender: str) -> str | None:
@@ -54,12 +56,14 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
                 f"only {there} of {self.size} bytes of its payload are in the letter: a subscriber "
                 "to dead letters had too small a ring. Serve the bus with larger --in-bytes"
             )
-        if self.format == "framed":
-            return "its payload has arrays, which no command sends"
         if self.kind == "request":
             return "it was a request, and its caller has got an error. Ask again: shmbus request"
         if self.source == sender:
             return "this command has sent it already, and it came back as a dead letter"
+        try:
+            _ = self.value
+        except ValueError as problem:
+            return f"its payload cannot be read ({problem})"
         return None
 
 

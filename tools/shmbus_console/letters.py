@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
-import msgspec
+from shmbus.views import decode_plain
 
 from .output import to_json
 
@@ -21,11 +22,9 @@ def document(letter: dict[str, Any]) -> dict[str, Any]:
         found["payload_base64"] = base64.b64encode(content).decode()
     if len(content) < letter["size"]:
         found["cut"] = True
-    elif letter["format"] == "msgpack":
-        try:
-            found["payload"] = msgspec.msgpack.decode(content)
-        except (ValueError, RecursionError):
-            pass  # of a type that its receiver knows; its bytes are there
+    elif letter["format"] in ("msgpack", "framed"):
+        with contextlib.suppress(ValueError):  # of a type that its receiver knows
+            found["payload"] = decode_plain(content, letter["format"])
     return found
 
 
@@ -45,8 +44,14 @@ def line(letter: dict[str, Any]) -> str:
             return f"{about}: {to_json(document(letter)['payload']).decode()}"
 
 
+_LINE = 1 << 16
+"""Bytes that are shown as text, on one line; more of them nobody reads there."""
+
+
 def text_or_bytes(content: bytes) -> str:
-    """Bytes for people: as text where they are that."""
+    """Bytes for people: as text where they are that, and not too many."""
+    if len(content) > _LINE:
+        return f"<{len(content)} bytes: {excerpt(content)}>"
     text = content.decode("ascii", "replace").rstrip("\n")
     if text.isprintable() and "\ufffd" not in text:
         return text

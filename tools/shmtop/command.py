@@ -91,6 +91,7 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
             "bus": sample.look.info,
             "health": health,
             "backlogs": sample.look.backlogs,
+            "pools": sample.look.pools,
             "endpoints": [
                 {**msgspec.to_builtins(row.info), "rates": row.rates, "condition": row.health.state}
                 for row in sample.rows

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import shmbus
@@ -98,6 +99,22 @@ def test_a_command_is_sent_anew_byte_for_byte(
     ]
 
 
+def test_a_command_with_an_array_is_shown_and_sent_anew(
+    bus: shmbus.Bus, letters: Callable[..., Ran], shmbus_command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "letters"
+    file.write_text(letters(("job.a", {"x": np.arange(31, 34, dtype=">u2")})).out)
+    document = msgspec.json.decode(file.read_text())["payload"]
+    assert (document["format"], "31" in str(document["payload"])) == ("framed", True)
+    with bus.attach("worker") as worker:
+        got: list[Any] = []
+        worker.handle("job.*", lambda m: got.append(m.payload["x"]))
+        worker.start()
+        assert shmbus_command("resend", "-b", bus.name, file).code == 0
+        eventually(lambda: len(got) == 1)
+    assert (got[0].dtype, got[0].tolist()) == (np.dtype(">u2"), [31, 32, 33])
+
+
 def test_an_event_of_a_group_reaches_all_who_subscribe(
     bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
 ) -> None:
@@ -116,18 +133,20 @@ def test_what_was_not_taken_again_is_named(
     bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
 ) -> None:
     cut = {"size": 5000, "type": "cut"}
+    broken = {"format": "framed", "type": "broken"}
     (tmp_path / "letters").write_text(
         letter(type="nobody")
         + letter(type="quiet", kind="event")
         + letter(**cut)
         + letter(kind="request", type="asked")
         + letter(type="a..b")
+        + letter(**broken)
         + '{"type": "$bus.lost", "payload": {}}\n\n{"type": "other"}\n'
         + '{"error": {"class": "BusDown"}}\n'  # with which sub ended
     )
     ran = shmbus_command("resend", "-b", bus.name, tmp_path / "letters", "--json")
     found = [msgspec.json.decode(line) for line in ran.lines]
-    assert (ran.code, ran.err) == (1, "shmbus resend: 0 resent, 5 not\n")
+    assert (ran.code, ran.err) == (1, "shmbus resend: 0 resent, 6 not\n")
     assert {f["outcome"] for f in found} == {"not_resent"}
     for one, why in zip(
         found,
@@ -137,6 +156,7 @@ def test_what_was_not_taken_again_is_named(
             "only 1 of 5000 bytes of its payload are in the letter",
             "it was a request, and its caller has got an error",
             "'a..b' is not a message type",
+            "its payload cannot be read",
         ),
         strict=True,
     ):

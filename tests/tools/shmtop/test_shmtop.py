@@ -653,6 +653,7 @@ def test_json_is_one_document_with_all_that_is_known(bus: BusByHand) -> None:
     assert first["patterns"] == ["index.query", "source.*.tokens"]
     assert set(first["rates"]) == {"received", "sent", "lost"}
     assert document["bus"]["pid"] == os.getpid()
+    assert document["pools"] == document["health"]["pools"] == []
 
 
 def test_without_the_extra_one_line_says_how_to_install_it(
