@@ -1,19 +1,25 @@
-"""A file as payloads: whole, or in pieces."""
+"""A file, published: whole, or in pieces."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from shmbus_console.run import Failure
 
+from shmbus import Endpoint
+
+from .pace import Pace
+
+_SMALL = 64 << 10
+"""Bytes up to which a file is read as any payload is."""
 _LONG = 64 << 20
 """Bytes from which on progress is shown."""
 
@@ -29,20 +35,35 @@ def opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def pieces(file: BinaryIO, chunk: int | None) -> Iterator[bytes | memoryview]:
-    """Its content, as bytes: in pieces of so many, or all of it, which is mapped where that can be.
-    Each is valid until the next is asked for."""
-    if chunk is not None:
-        while piece := file.read(chunk):
-            yield piece
+def publish(
+    endpoint: Endpoint, type: str, file: BinaryIO, chunk: int | None, pace: Pace, **ways: Any
+) -> Iterator[int]:
+    """Publish it, whole or in pieces of so many bytes; yields the bytes of each event once it is
+    published. ``ways``: further arguments of `Endpoint.publish`."""
+    if chunk is None:
+        pace.wait()
+        yield _publish_whole(endpoint, type, file, ways)
         return
+    while piece := file.read(chunk):
+        pace.wait()
+        endpoint.publish(type, piece, **ways)
+        yield len(piece)
+
+
+def _publish_whole(endpoint: Endpoint, type: str, file: BinaryIO, ways: dict[str, Any]) -> int:
+    """A large file is read straight into the endpoint's pool."""
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        yield file.read()
-        return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        with memoryview(content) as whole:
-            yield whole
+    if not stat.S_ISREG(status.st_mode) or status.st_size <= _SMALL:
+        content = file.read()
+        endpoint.publish(type, content, **ways)
+        return len(content)
+    with endpoint.loan(type, status.st_size, **ways) as loan:
+        read = 0
+        while more := file.readinto(loan.data[read:]):  # type: ignore[attr-defined]
+            read += more
+        if read < status.st_size:
+            raise Failure(f"{file.name} was made shorter while it was read; publish it again")
+    return status.st_size
 
 
 @contextmanager

@@ -106,11 +106,12 @@ def pub(
     if chunk is not None and file is None:
         raise click.UsageError("--chunk is for --file")
     with attach_to(bus, "pub", type, "subscribe", wait) as endpoint:
-        publish = partial(endpoint.publish, retain=retain, urgent=urgent)
         if file is None:
+            publish = partial(endpoint.publish, retain=retain, urgent=urgent)
             _post(publish, "published", type, given)
         else:
-            _post_file(publish, type, file, chunk, given)
+            ways = {"retain": retain, "urgent": urgent, "timeout": given["timeout"]}
+            _post_file(endpoint, type, file, chunk, ways, given)
 
 
 @click.command()
@@ -167,7 +168,12 @@ def _post(post: Callable[..., None], done: str, type: str, given: _Given) -> Non
 
 
 def _post_file(
-    publish: Callable[..., None], type: str, path: str, chunk: int | None, given: _Given
+    endpoint: Endpoint,
+    type: str,
+    path: str,
+    chunk: int | None,
+    ways: dict[str, Any],
+    given: _Given,
 ) -> None:
     number, sent, pace, began = 0, 0, Pace(given["rate"]), time.monotonic()
     try:
@@ -175,10 +181,8 @@ def _post_file(
             for _ in range(given["count"]):
                 if number:
                     file.seek(0)
-                for piece in from_file.pieces(file, chunk):
-                    pace.wait()
-                    publish(type, piece, timeout=given["timeout"])
-                    number, sent = number + 1, sent + len(piece)
+                for size in from_file.publish(endpoint, type, file, chunk, pace, **ways):
+                    number, sent = number + 1, sent + size
                     shown.update(TaskID(0), completed=sent)
     finally:  # also before a failure
         if given["as_json"]:
