@@ -54,8 +54,8 @@ name. Nothing is told, so nothing that is told can be lost: whoever looks again 
 
 What is explored: store buffers where that matters, kills of each at every step, an adoption at
 every moment, fan-outs, messages given back and handed on, an observer that reads what is kept.
-Shown: who looks sees his message and nothing else; a pool is there when it is mapped; nobody honest is taken
-for a forger; S gets all blocks back, but for what is kept or in the mailbox.
+Shown: who looks sees his message and nothing else; a pool is there when it is mapped; nobody
+honest is taken for a forger; S gets all blocks back, but for what is kept or in the mailbox.
 
 The keyword parameters are the ways to do it wrong, one each.
 """

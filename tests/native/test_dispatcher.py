@@ -38,6 +38,7 @@ SOURCES = [
     "spinning.c",
     "ring.c",
     "pools.c",
+    "pooled_values.c",
 ]
 ALONE = ("limits.c", "spinning.c")
 """Put functions of their own in the place of some that the kernel calls."""

@@ -17,12 +17,13 @@ static inline void dp_mark_kept(struct sb_record *h, uint64_t number)
 
 /* As many records of the run as fit, from the first on, into this ring of the target's, not yet published. -1: its
  * tail is garbage. */
-static inline int dp_copy_run(const struct dp_run *run, struct dp_port *target, enum sb_ring_index ring, uint32_t bits)
+static inline int dp_copy_run(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *target,
+                              enum sb_ring_index ring, uint32_t bits)
 {
     bool replies = ring == SB_REPLIES;
     struct rb_producer *out = &target->in[ring];
     if (dp_is_mailbox(target)) {
-        dp_post_run(run, target);
+        dp_post_run(f, run, target);
         return (int)run->count;
     }
     uint64_t reserve = replies ? target->reserve : 0;

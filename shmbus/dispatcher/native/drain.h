@@ -186,7 +186,7 @@ static inline bool dp_give_waiting(struct dp_forwarder *f)
     struct dp_port *port = run->span.source, *target = &f->ports[run->targets.list[0].slot];
     struct rb_producer *out = &target->in[SB_DATA];
     int fitted;
-    while ((fitted = dp_copy_run(run, target, SB_DATA, run->targets.list[0].bits)) == 0) {
+    while ((fitted = dp_copy_run(f, run, target, SB_DATA, run->targets.list[0].bits)) == 0) {
         if (dp_backlog_of(f, port)->former)
             return dp_lose_waiting(f, target);
         if (!dp_need_space(port, target, SB_DATA, rb_end_after(out, run->header[0].length)))

@@ -133,7 +133,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
     }
     for (uint32_t i = 0; i < small && ring != SB_REPLIES && !run->returned; i++)
         run->header[i].attempt = dp_first_attempt(&run->header[i]);
-    int fitted = dp_copy_run(run, target, ring, choice.bits);
+    int fitted = dp_copy_run(f, run, target, ring, choice.bits);
     if (fitted > 0) {
         run->count = (uint32_t)fitted;
         dp_deliver_run(f, target, ring);

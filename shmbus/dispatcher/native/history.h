@@ -100,6 +100,7 @@ static inline bool dp_give_at_once(struct dp_forwarder *f, struct dp_port *port,
         return false;
     }
     struct dp_span span = {.source = port, .ring = SB_DATA, .from = SB_NOWHERE, .to = SB_NOWHERE};
+    dp_share_recalled(f, port, in->published);
     dp_publish_live(f, &span, port, id, s->recalled_count);
     return true;
 }
@@ -139,6 +140,7 @@ static inline bool dp_give_backlog(struct dp_forwarder *f, struct dp_port *port,
     rb_store(&in->delivered, s->recalled_count);
     struct dp_port *backlog = dp_enter_backlog(f, memory);
     dp_backlog_of(f, backlog)->logged = true;
+    dp_share_recalled(f, backlog, 0);
     dp_stop_waiting(port, w->id);
     dp_lead(&f->routes, w, (uint16_t)backlog->slot);
     dp_set_add(&f->active, backlog->slot);

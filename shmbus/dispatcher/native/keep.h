@@ -10,13 +10,15 @@
  * Of each type there are `history` values, of all together as many as `retain_bytes` hold. Where there is no space, values
  * go that a newer one of their type has replaced, the oldest first, then the oldest of all.
  *
+ * Of a value in a pool (SB_POOLED) the cells have the record, and the payload stays where it is: a value has a share of that
+ * block for as long as it is kept. So it counts against the pool of who published it, not against `retain_bytes`.
+ *
  * Everything but the cells is the forwarding thread's own, and is made again from them at adoption.
  *
- * Offers: dp_keep_run, dp_number_of; dp_read_value; dp_adopt_values, dp_close_values. */
+ * Offers: dp_keep_run, dp_number_of; dp_read_value; dp_block_of_value, dp_keep_block, dp_drop_value; dp_adopt_values, dp_close_values. */
 #pragma once
 
 #include "shmbus/dispatcher/native/journal.h"
-#include "shmbus/dispatcher/native/segment.h"
 
 #include <stdio.h>
 
@@ -29,6 +31,8 @@ struct dp_value { /* a value that is kept */
     uint32_t cell, cells;
     uint32_t length; /* of its record */
     bool replaced;   /* a newer one of its type is kept */
+    struct dp_pool *pool; /* in which its payload lies; NULL: in none */
+    uint16_t block;       /* of that */
     struct dp_kept_type *of;
     struct dp_value *older, *newer;   /* of its type */
     struct dp_value *before, *behind; /* of those that are replaced, or of those that are not */
@@ -205,14 +209,40 @@ static inline bool dp_index_value(struct dp_forwarder *f, const char *type, uint
     return true;
 }
 
+/* The block that a record of ours names is kept, too. False: there is no such pool any more. */
+static inline bool dp_keep_block(struct dp_forwarder *f, struct dp_value *v, const struct sb_block *block)
+{
+    v->pool = dp_hold_block(f, block);
+    v->block = block->index;
+    return v->pool != NULL;
+}
+
+/* The block that its record names, as we have written it. False: it names none. */
+static inline bool dp_block_of_value(const struct dp_values *s, const struct dp_value *v, struct sb_block *block)
+{
+    struct dp_cursor c = {v->cell, sizeof(struct sb_value)};
+    struct sb_record h;
+    dp_read_bytes(s, &c, &h, sizeof h);
+    if (!(h.flags & SB_POOLED) || v->length - sb_payload_offset(&h) != sizeof *block)
+        return false;
+    for (uint64_t done = sizeof h, part; done < v->length - sizeof *block; done += part) {
+        part = v->length - sizeof *block - done;
+        dp_part_at(s, &c, &part);
+    }
+    dp_read_bytes(s, &c, block, sizeof *block);
+    return true;
+}
+
 /* Remove a value. Its type goes with its last one. */
 static inline void dp_drop_value(struct dp_forwarder *f, struct dp_value *v)
 {
     struct dp_values *s = &f->values;
     struct dp_kept_type *t = v->of;
     rb_store_release(&dp_cell(s, v->cell)->number, 0);
-    rb_fence_release(); /* what its cells are used for next stays below: an observer goes by the number */
+    rb_fence_release(); /* what its cells, and its block, are used for next stays below: an observer goes by the number */
     RB_FAIL("keep.dropped");
+    if (v->pool)
+        dp_drop_block(f, v->pool, v->block);
     for (uint32_t cell = v->cell, n = v->cells; n; n--) {
         dp_free_cell(s, cell);
         cell = (uint32_t)rb_load(&dp_cell(s, cell)->next) - 1;
@@ -312,7 +342,10 @@ static inline void dp_write_value(struct dp_forwarder *f, const struct dp_value 
     dp_write_bytes(s, &c, h, sizeof *h);
     dp_write_bytes(s, &c, run->type[0], h->type_length);
     dp_write_bytes(s, &c, run->span.source->name, h->extension_length);
-    dp_write_bytes(s, &c, run->record[0] + sb_payload_offset(&run->header[0]), h->length - sb_payload_offset(h));
+    if (h->flags & SB_POOLED)
+        dp_write_bytes(s, &c, &run->block[0], sizeof run->block[0]);
+    else
+        dp_write_bytes(s, &c, run->record[0] + sb_payload_offset(&run->header[0]), h->length - sb_payload_offset(h));
 }
 
 /* Keep the run's only record; returns its number. 0: there is no space, and older ones of its type, which it would have
@@ -326,7 +359,10 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     uint64_t number = rb_load(&f->bus->retained_last) + 1;
     struct sb_record h;
     dp_kept_header(f, &h);
-    if (!v || !dp_chain(f, dp_cells_for(h.length), run, &v->cell)) {
+    if (!v || (h.flags & SB_POOLED && !dp_keep_block(f, v, &run->block[0])) ||
+        !dp_chain(f, dp_cells_for(h.length), run, &v->cell)) {
+        if (v && v->pool)
+            dp_drop_block(f, v->pool, v->block);
         free(v);
         rb_add(&f->bus->evicted, 1);
         dp_clear_type(f, type, h.type_length);
@@ -340,6 +376,8 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     dp_write_value(f, v, &h);
     RB_FAIL("keep.written");
     if (!dp_index_value(f, type, h.type_length, v)) {
+        if (v->pool)
+            dp_drop_block(f, v->pool, v->block);
         free(v); /* its cells are used again after the next adoption */
         return 0;
     }

@@ -11,16 +11,19 @@
  * A message stands in cells, which are used again once no entry names them. A quiet type's stay where they are, however
  * much comes of others. Where there are none left, the oldest message goes.
  *
+ * A message whose payload lies in a pool has a share of that block for its endpoint (share.h), while it stands here and is
+ * not taken. A mailbox never makes anybody wait: so what lies in pools takes no more than a quarter of the pool of the
+ * newest such message, which itself is always there.
+ *
  * With history it is made with what was kept in it (recall.h), and listed in BUS only then.
  *
  * What is written is written a word at a time, because it may be read meanwhile. tests/models/mailbox.py explores that.
  *
- * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_make_mailbox, dp_list_mailbox, dp_no_mailbox; dp_show_mailbox,
+ * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_block_of_mail, dp_share_mail, dp_drop_mail; dp_make_mailbox, dp_list_mailbox, dp_no_mailbox; dp_show_mailbox,
  *         dp_find_mailbox, dp_close_mailbox, dp_next_mailbox; dp_adopt_mailboxes. */
 #pragma once
 
-#include "shmbus/dispatcher/native/port.h"
-#include "shmbus/dispatcher/native/segment.h"
+#include "shmbus/dispatcher/native/share.h"
 
 #include <stdio.h>
 
@@ -32,6 +35,7 @@ struct dp_mail { /* what is known of an entry beside its words */
     uint16_t type_length;      /* LATEST: its type, which stands in the first cell */
     const uint8_t *type;
     uint64_t hash;
+    uint64_t share, bytes;     /* of a block, and those of its payload; 0: the payload stands here */
 };
 
 struct dp_mailbox {
@@ -44,6 +48,7 @@ struct dp_mailbox {
     uint32_t *free_cells, free_count;
     uint32_t *free_entries, free_entry_count; /* LATEST */
     struct sb_table types;                    /* LATEST: of struct dp_mail, by type */
+    uint64_t pooled;                          /* bytes of payloads in pools that entries name */
     bool latest;
     bool interested;                          /* its interest was in the log */
 };
@@ -94,17 +99,25 @@ static inline void dp_join_youngest(struct dp_mailbox *box, uint32_t i)
 }
 
 /* Before its cells are written again, nobody may take it for whole. */
-static inline void dp_void_entry(struct dp_mailbox *box, uint32_t i)
+static inline void dp_void_entry(struct dp_forwarder *f, struct dp_port *port, uint32_t i)
 {
+    struct dp_mailbox *box = port->mailbox;
+    struct dp_mail *mail = &box->mails[i];
     rb_store(&box->entries[i].number, 0);
     rb_fence_release(); /* with ep_copy_mail: who saw a word written later sees that the number has changed */
     RB_FAIL("mailbox.void");
+    if (!mail->share)
+        return;
+    dp_mail_left(f, &f->ports[port->owner], mail->share);
+    box->pooled -= mail->bytes;
+    mail->share = mail->bytes = 0;
 }
 
-static inline void dp_drop_mail(struct dp_mailbox *box, uint32_t i)
+static inline void dp_drop_mail(struct dp_forwarder *f, struct dp_port *port, uint32_t i)
 {
+    struct dp_mailbox *box = port->mailbox;
     struct dp_mail *mail = &box->mails[i];
-    dp_void_entry(box, i);
+    dp_void_entry(f, port, i);
     dp_free_cells(box, mail->cell, mail->cells);
     dp_leave_age(box, i);
     mail->cells = 0;
@@ -123,14 +136,16 @@ static inline bool dp_same_type(const void *item, const void *key)
 }
 
 /* Where the newest of this type stands, or will. */
-static inline uint32_t dp_entry_of_type(struct dp_mailbox *box, const uint8_t *type, uint16_t length, uint64_t hash)
+static inline uint32_t dp_entry_of_type(struct dp_forwarder *f, struct dp_port *port, const uint8_t *type, uint16_t length,
+                                        uint64_t hash)
 {
+    struct dp_mailbox *box = port->mailbox;
     struct dp_type_key key = {type, length};
     struct dp_mail *known = sb_table_find(&box->types, hash, dp_same_type, &key);
     if (known)
         return (uint32_t)(known - box->mails);
     if (!box->free_entry_count)
-        dp_drop_mail(box, box->oldest);
+        dp_drop_mail(f, port, box->oldest);
     return box->free_entries[--box->free_entry_count];
 }
 
@@ -167,6 +182,27 @@ static inline const uint8_t *dp_first_bytes(const struct dp_mailbox *box, uint32
     return (const uint8_t *)(const void *)box->cells[cell].words;
 }
 
+/* The block that the record of entry `i` names, as we have written it. False: it names none. */
+static inline bool dp_block_of_mail(const struct dp_mailbox *box, uint32_t i, struct sb_block *block)
+{
+    struct sb_record h;
+    uint32_t cell = box->mails[i].cell;
+    memcpy(&h, dp_first_bytes(box, cell), sizeof h);
+    if (!(h.flags & SB_POOLED) || h.length - sb_payload_offset(&h) != sizeof *block)
+        return false;
+    uint64_t from = h.length - sizeof *block;
+    for (uint64_t n = from / SB_MAIL_BYTES; n; n--)
+        cell = (uint32_t)rb_load(&box->cells[cell].next);
+    for (uint64_t n = 0, at = from % SB_MAIL_BYTES; n < sizeof *block; n++, at++) {
+        if (at == SB_MAIL_BYTES) {
+            cell = (uint32_t)rb_load(&box->cells[cell].next);
+            at = 0;
+        }
+        ((uint8_t *)block)[n] = dp_first_bytes(box, cell)[at];
+    }
+    return true;
+}
+
 static inline void dp_note_type(struct dp_mailbox *box, struct dp_mail *mail, uint16_t length, uint64_t hash)
 {
     mail->type = dp_first_bytes(box, mail->cell) + SB_HEADER;
@@ -174,9 +210,42 @@ static inline void dp_note_type(struct dp_mailbox *box, struct dp_mail *mail, ui
     mail->hash = hash;
 }
 
-/* The record becomes message `number`. False: no memory for its type. */
-static inline bool dp_post(struct dp_port *port, uint64_t number, const struct sb_record *header, const uint8_t *type,
-                           const void *rest, uint64_t rest_length)
+/* Entry `i` has this share from here on, which its endpoint does not see yet. False: there is no memory for that, or no such
+ * pool any more. */
+static inline bool dp_share_mail(struct dp_forwarder *f, struct dp_port *port, uint32_t i, uint64_t number,
+                                 const struct sb_block *block)
+{
+    struct dp_mail *mail = &port->mailbox->mails[i];
+    uint64_t name = sb_share_of_mail(port->owner_index, dp_whom_of(port), number);
+    struct dp_share *share = dp_add_share(f, &f->ports[port->owner], name, block);
+    if (!share)
+        return false;
+    share->mailed = true;
+    mail->share = name;
+    mail->bytes = block->length;
+    port->mailbox->pooled += mail->bytes;
+    return true;
+}
+
+/* The oldest of those whose payloads lie in pools go, until there is room for this one, which comes into entry `i`. */
+static inline void dp_make_room_for(struct dp_forwarder *f, struct dp_port *port, uint32_t i, const struct sb_block *block)
+{
+    struct dp_mailbox *box = port->mailbox;
+    const struct dp_pool *pool = dp_pool_of(f, block->pool_slot, block->pool_generation);
+    uint64_t most = pool ? pool->bytes / 4 : 0;
+    for (uint32_t at = box->oldest, younger; at != DP_NO_ENTRY; at = younger) {
+        younger = box->mails[at].younger;
+        if (box->pooled - box->mails[i].bytes + block->length <= most)
+            return;
+        if (at != i && box->mails[at].share)
+            dp_drop_mail(f, port, at);
+    }
+}
+
+/* The record becomes message `number`; `block`: with SB_POOLED the last of it, which was checked. False: no memory for its
+ * type, or its payload has gone. */
+static inline bool dp_post(struct dp_forwarder *f, struct dp_port *port, uint64_t number, const struct sb_record *header,
+                           const uint8_t *type, const void *rest, uint64_t rest_length, const struct sb_block *block)
 {
     struct dp_mailbox *box = port->mailbox;
     struct sb_record h = *header;
@@ -184,7 +253,7 @@ static inline bool dp_post(struct dp_port *port, uint64_t number, const struct s
     uint64_t hash = 0;
     if (box->latest) {
         hash = sb_hash(type, h.type_length, 11);
-        i = dp_entry_of_type(box, type, h.type_length, hash);
+        i = dp_entry_of_type(f, port, type, h.type_length, hash);
         if (i >= rb_load(&box->memory->used))
             rb_store(&box->memory->used, i + 1);
     }
@@ -194,21 +263,26 @@ static inline bool dp_post(struct dp_port *port, uint64_t number, const struct s
     h.interests = SB_PLAIN;
     h.flags |= SB_ALONE;
     h.deadline_ns = port->alone;
+    if (__builtin_expect(block != NULL, 0))
+        dp_make_room_for(f, port, i, block);
     while (box->free_count + mail->cells < need) /* there are cells for several of the largest */
-        dp_drop_mail(box, box->oldest == i ? mail->younger : box->oldest);
+        dp_drop_mail(f, port, box->oldest == i ? mail->younger : box->oldest);
     bool first = box->free_count < need; /* what it replaces makes space */
     uint32_t cell = mail->cell, cells = mail->cells;
     if (first) {
-        dp_void_entry(box, i);
+        dp_void_entry(f, port, i);
         dp_free_cells(box, cell, cells);
     }
-    const struct dp_piece pieces[3] = {{&h, sizeof h}, {type, h.type_length}, {rest, rest_length}};
-    uint32_t fresh = dp_fill_cells(box, pieces, 3, need);
+    const struct dp_piece pieces[4] = {{&h, sizeof h}, {type, h.type_length}, {rest, rest_length},
+                                       {block, block ? sizeof *block : 0}};
+    uint32_t fresh = dp_fill_cells(box, pieces, block ? 4 : 3, need);
     if (!first)
-        dp_void_entry(box, i);
+        dp_void_entry(f, port, i);
+    bool shared = !block || dp_share_mail(f, port, i, number, block);
     rb_store(&box->entries[i].at, fresh | (uint64_t)h.length << 32);
     RB_FAIL("mailbox.at");
-    rb_store_release(&box->entries[i].number, number);
+    if (shared)
+        rb_store_release(&box->entries[i].number, number);
     RB_FAIL("mailbox.entered");
     if (replaces) {
         dp_leave_age(box, i);
@@ -219,11 +293,11 @@ static inline bool dp_post(struct dp_port *port, uint64_t number, const struct s
     mail->cells = need;
     dp_join_youngest(box, i);
     if (!box->latest)
-        return true;
+        return shared;
     dp_note_type(box, mail, h.type_length, hash);
     if (replaces || sb_table_put(&box->types, hash, mail))
-        return true;
-    dp_void_entry(box, i);
+        return shared;
+    dp_void_entry(f, port, i);
     dp_free_cells(box, fresh, need);
     dp_leave_age(box, i);
     mail->cells = 0;
@@ -250,7 +324,7 @@ static inline bool dp_superseded(const struct dp_run *run, uint32_t i, const uin
 }
 
 /* The run, not yet published: what will be there after it. All of it counts as come. */
-static inline void dp_post_run(const struct dp_run *run, struct dp_port *port)
+static inline void dp_post_run(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *port)
 {
     struct dp_mailbox *box = port->mailbox;
     struct rb_producer *in = &port->in[SB_DATA];
@@ -265,11 +339,13 @@ static inline void dp_post_run(const struct dp_run *run, struct dp_port *port)
             continue;
         struct sb_record h = run->header[i];
         uint32_t front = SB_HEADER + h.type_length;
+        const struct sb_block *block = h.flags & SB_POOLED ? &run->block[i] : NULL;
         h.flags &= SB_PAYLOAD_FLAGS | (run->urgent ? SB_URGENT : 0); /* those that a sender may set */
         h.peer = (uint16_t)run->span.source->slot;
         h.peer_generation = run->span.source->generation;
         h.attempt = 1;
-        dp_post(port, in->next + i + 1, &h, run->type[i], run->record[i] + front, h.length - front);
+        dp_post(f, port, in->next + i + 1, &h, run->type[i], run->record[i] + front,
+                h.length - front - (block ? sizeof *block : 0), block);
     }
     in->next += run->count;
 }
@@ -511,6 +587,9 @@ static inline void dp_close_mailbox(struct dp_forwarder *f, struct dp_port *port
         dp_remove_segment(name); /* first: a successor goes by what BUS says */
         RB_FAIL("mailbox.removed");
         rb_store_release(&f->bus->mailbox[port->slot - SB_FIRST_MAILBOX], 0);
+        for (uint32_t i = 0; i < port->mailbox->depth; i++)
+            if (port->mailbox->mails[i].share)
+                dp_mail_left(f, owner, port->mailbox->mails[i].share);
     }
     dp_free_mailbox(port->mailbox);
     port->mailbox = NULL;

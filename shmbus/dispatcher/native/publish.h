@@ -47,15 +47,17 @@ static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool
                             const struct dp_part *parts, uint32_t count)
 {
     bool too_large = header->length > rb_largest_record(target->in[SB_DATA].capacity);
+    const struct sb_block *block = header->flags & SB_POOLED ? parts[count - 1].bytes : NULL;
     if (!too_large && dp_is_mailbox(target)) /* the type, and the payload */
-        dp_post(target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes, parts[1].length);
+        dp_post(f, target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes, block ? 0 : parts[1].length,
+                block);
     else if (too_large || dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
         enum sb_loss why = too_large ? SB_LOSS_TOO_LARGE : lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
         dp_count_lost(f, target, why, 1, NULL, 0, 0);
         return false;
     }
-    if (__builtin_expect(header->flags & SB_POOLED, 0) && !dp_is_mailbox(target))
-        dp_share_record(f, target, SB_DATA, target->in[SB_DATA].next, header, parts[count - 1].bytes);
+    if (__builtin_expect(block != NULL, 0) && !dp_is_mailbox(target))
+        dp_share_record(f, target, SB_DATA, target->in[SB_DATA].next, header, block);
     dp_publish(f, target, SB_DATA, 1);
     return true;
 }

@@ -7,7 +7,7 @@
  * Values that are too large for it are counted once BUS names it. How many they are stands in its DOWN before, and how many
  * of them are counted, so that a successor counts the rest.
  *
- * Offers: dp_recall, dp_set_oversize_aside; dp_count_oversize, dp_tell_oversize; dp_fill_mailbox. */
+ * Offers: dp_recall, dp_share_recalled, dp_set_oversize_aside; dp_count_oversize, dp_tell_oversize; dp_fill_mailbox. */
 #pragma once
 
 #include "shmbus/dispatcher/native/keep.h"
@@ -42,6 +42,21 @@ static inline bool dp_recall(struct dp_values *s, const char *pattern, size_t le
     if (s->recalled_count > 1)
         qsort(s->recalled, s->recalled_count, sizeof *s->recalled, dp_by_number);
     return all;
+}
+
+/* The blocks of what was recalled, and written into this ring from `end` on, not yet published. */
+static inline void dp_share_recalled(struct dp_forwarder *f, struct dp_port *port, uint64_t end)
+{
+    const struct dp_values *s = &f->values;
+    for (uint32_t i = 0; i < s->recalled_count; i++) {
+        const struct dp_value *v = s->recalled[i];
+        end += rb_span(end, v->length, port->in[SB_DATA].capacity);
+        if (!v->pool)
+            continue;
+        const struct sb_block block = {.pool_slot = (uint16_t)v->pool->slot, .pool_generation = v->pool->generation,
+                                       .index = v->block};
+        dp_add_share(f, port, sb_share_of(end - RB_ALIGN8(v->length), SB_DATA), &block);
+    }
 }
 
 /* Those that are larger than its endpoint's ring takes go to the end of the list, beyond its count: so many. */
@@ -114,7 +129,11 @@ static inline bool dp_fill_mailbox(struct dp_forwarder *f, struct dp_port *port)
         dp_read_value(s, s->recalled[i], record);
         memcpy(&h, record, sizeof h);
         uint32_t front = SB_HEADER + h.type_length;
-        dp_post(port, i + 1, &h, record + SB_HEADER, record + front, h.length - front);
+        struct sb_block block = {0};
+        uint32_t pooled = h.flags & SB_POOLED ? sizeof block : 0;
+        if (pooled)
+            block = sb_block_in(&h, record);
+        dp_post(f, port, i + 1, &h, record + SB_HEADER, record + front, h.length - front - pooled, pooled ? &block : NULL);
     }
     free(record);
     port->mailbox->memory->filled_to = rb_load(&f->bus->retained_last);

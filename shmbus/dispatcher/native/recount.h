@@ -2,8 +2,8 @@
  * what the journal says is finished and before anything is forwarded.
  *
  * A block is in use while `use` of its owner is not what DOWN.returned says. Of such a block there is a share for each
- * record with it that stands in a ring towards an endpoint or in a backlog, for each entry of a receiver's table, and for
- * each record that gives it back and is not forwarded. The receivers go on meanwhile; so of each its rings are read first,
+ * record with it that stands in a ring towards an endpoint, in a backlog or in a mailbox, for each that is kept, for each
+ * entry of a receiver's table, and for each record that gives it back and is not forwarded. The receivers go on meanwhile; so of each its rings are read first,
  * then its table, then what it gives back: what leaves one place is found in the next. Each block that has none, and whose
  * record is consumed, is returned.
  *
@@ -92,6 +92,35 @@ static inline void dp_recount_nacks(struct dp_forwarder *f, struct dp_port *port
     }
 }
 
+/* What stands in it, taken or not: that shows at the first look. What lies in a pool that has gone, goes, too. */
+static inline void dp_recount_mailbox(struct dp_forwarder *f, struct dp_port *port)
+{
+    const struct dp_mailbox *box = port->mailbox;
+    struct sb_block block;
+    for (uint32_t i = 0; i < box->depth; i++) {
+        if (!box->mails[i].cells || !dp_block_of_mail(box, i, &block))
+            continue;
+        if (!dp_recount_block(f, &block) || !dp_share_mail(f, port, i, rb_load(&box->entries[i].number), &block))
+            dp_drop_mail(f, port, i);
+    }
+}
+
+/* Of the values that are kept, likewise. */
+static inline void dp_recount_values(struct dp_forwarder *f)
+{
+    struct dp_values *s = &f->values;
+    for (int ages = 0; ages < 2; ages++)
+        for (struct dp_value *v = ages ? s->last.first : s->replaced.first, *behind; v; v = behind) {
+            struct sb_block block;
+            behind = v->behind;
+            if (!dp_block_of_value(s, v, &block) || (dp_recount_block(f, &block) && dp_keep_block(f, v, &block)))
+                continue;
+            rb_add(&f->bus->evicted, 1);
+            dp_drop_value(f, v);
+        }
+    dp_say_values(f);
+}
+
 static inline void dp_recount_port(struct dp_forwarder *f, struct dp_port *port)
 {
     for (uint32_t r = 0; r < SB_RINGS_IN; r++) {
@@ -171,6 +200,10 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
     dp_list_segments(prefix, dp_find_orphan, f);
     for (struct dp_pool *pool = f->orphans; pool; pool = pool->next)
         dp_read_uses(f, pool);
+    for (uint32_t slot = SB_FIRST_MAILBOX; slot < DP_PORTS; slot++)
+        if (f->ports[slot].state != SB_ROW_FREE)
+            dp_recount_mailbox(f, &f->ports[slot]);
+    dp_recount_values(f);
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recount_port(f, &f->ports[slot]);

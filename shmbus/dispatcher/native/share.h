@@ -131,11 +131,22 @@ static inline bool dp_has_entries(struct dp_forwarder *f, struct dp_port *port)
     return false;
 }
 
+/* Does it stand in a mailbox, of which it may still be taken? */
+static inline bool dp_is_in_mailbox(const struct dp_port *port, const struct dp_share *s)
+{
+    const struct sb_had *had = &port->up->had[sb_share_mailbox(s->share)];
+    if (!s->mailed)
+        return false;
+    uint64_t whom = rb_load_acquire(&had->whom), taken = rb_load_acquire(&had->taken); /* what it took by then is entered */
+    return rb_load(&had->whom) != whom || (uint16_t)sb_whom_generation(whom) != s->share >> 48 ||
+           sb_share_number(s->share) > taken;
+}
+
 /* Does the record stand where it was given? `taken`: up to where the receiver has taken, of each ring. */
-static inline bool dp_is_there(const struct dp_share *s, const uint64_t taken[SB_RINGS_IN])
+static inline bool dp_is_there(const struct dp_port *port, const struct dp_share *s, const uint64_t taken[SB_RINGS_IN])
 {
     uint64_t ring = (s->share & 7) - 1;
-    return ring < SB_RINGS_IN ? (s->share & ~7ull) >= taken[ring] : s->mailed;
+    return ring < SB_RINGS_IN ? (s->share & ~7ull) >= taken[ring] : dp_is_in_mailbox(port, s);
 }
 
 /* Up to where the receiver has taken, of each ring. True: it has gone on, or may have cleared entries. */
@@ -170,7 +181,7 @@ static inline void dp_sweep_shares(struct dp_forwarder *f, struct dp_port *port)
     rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox, and its second look there */
     for (uint32_t i = 0; i < s->count; i++) {
         struct dp_share *one = &s->list[i];
-        if (one->until != SB_NOWHERE || dp_is_there(one, taken) || (enters && (!table || dp_is_entered(table, one))))
+        if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) || (enters && (!table || dp_is_entered(table, one))))
             continue;
         one->until = SB_NOWHERE - 1;
         ended++;

@@ -7,6 +7,10 @@
  *   ep_mail_wants         for which of them the event is to be written
  *   ep_next_mail          the next message, where it is the mailboxes' turn; ep_take_mail: it is taken
  *
+ * A message whose payload lies in a pool is taken with its share of that block, which is entered while the message is
+ * only looked at: then its number is looked at once more, since the dispatcher may have written over it before it could
+ * see the entry.
+ *
  * Messages of one mailbox are numbered. With DROP_OLDEST they are taken in that order, so what is lost shows by the next
  * number. With LATEST an entry is there for each type, and is taken in rounds: those that wait when a round begins, the one
  * that came first before others, each with the newest that stands there when it is its turn. So no type waits for another
@@ -14,7 +18,7 @@
  */
 #pragma once
 
-#include "shmbus/endpoint/native/endpoint.h"
+#include "shmbus/endpoint/native/share.h"
 
 #include <stdlib.h>
 
@@ -41,6 +45,7 @@ struct ep_mailbox {
     struct ep_waiting *round;
     uint32_t round_count, round_next;
     struct ep_waiting copied;           /* stands in the endpoint's `mail` */
+    bool pooled;                        /* a block is looked at, or was, that can go once UP.had.taken is raised */
     uint64_t received, lost, lost_told; /* by message.lost */
     uint64_t lost_before;               /* in others that had this index */
     enum ep_mail_state state;
@@ -163,11 +168,21 @@ static inline bool ep_open_mailbox(struct ep_endpoint *e, uint32_t index, uint64
     return true;
 }
 
+/* What was looked at was not taken. */
+static inline void ep_drop_mail_share(struct ep_endpoint *e)
+{
+    struct ep_share *share = e->mail_share;
+    e->mail_share = NULL;
+    if (share)
+        ep_free_share(share);
+}
+
 static inline void ep_free_mailbox(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_mailbox *box = e->mailboxes[index];
     if (!box)
         return;
+    ep_drop_mail_share(e);
     ep_forget_mail(box);
     free(box);
     e->mailboxes[index] = NULL;
@@ -245,9 +260,13 @@ static inline void ep_count_lost(struct ep_endpoint *e, uint32_t index, uint64_t
  * named there are free to go; those that were taken stand in the table of shares before. */
 static inline void ep_say_mail_taken(struct ep_endpoint *e, uint32_t index)
 {
-    const struct ep_mailbox *box = e->mailboxes[index];
-    if (box->round_next == box->round_count)
-        rb_store_release(&e->up->had[index].taken, box->seen);
+    struct ep_mailbox *box = e->mailboxes[index];
+    if (box->round_next < box->round_count)
+        return;
+    rb_store_release(&e->up->had[index].taken, box->seen);
+    if (box->pooled)
+        ep_pass_share(e);
+    box->pooled = false;
 }
 
 static inline int ep_by_number(const void *one, const void *other)
@@ -305,7 +324,7 @@ static inline uint64_t ep_next_oldest(struct ep_endpoint *e, uint32_t index)
         if (ep_copy_mail(e, box, (uint32_t)((number - 1) % box->depth)) == number)
             break;
     box->seen = number - 1;
-    box->copied.number = number;
+    box->copied = (struct ep_waiting){number, (uint32_t)((number - 1) % box->depth)};
     ep_count_lost(e, index, number - 1 - box->received);
     return number <= head ? number : 0;
 }
@@ -332,10 +351,28 @@ static inline void ep_take_mail(struct ep_endpoint *e, uint32_t index)
     e->mailbox_turn = index + 1;
 }
 
+/* The share of what was copied into e->mail, with this header. False: that was written over before it was entered. */
+static inline bool ep_enter_mail(struct ep_endpoint *e, uint32_t index, const struct sb_record *header)
+{
+    struct ep_mailbox *box = e->mailboxes[index];
+    uint64_t name = sb_share_of_mail(index, box->whom, box->copied.number);
+    e->mail_share = ep_enter_share(e, name, header, e->mail, false);
+    RB_FAIL("mailbox.shared");
+    rb_fence_seq(); /* with dp_sweep_shares: it sees the entry, or we that the number is void */
+    if (rb_load(&box->entries[box->copied.entry].number) == box->copied.number) {
+        box->pooled |= box->round_next + 1 < box->round_count;
+        return true;
+    }
+    ep_drop_mail_share(e);
+    return false;
+}
+
 /* The next message of any of them, in e->mail, with the header as its endpoint wants it, in which stands how many were
  * lost before it; the index of its mailbox, or SB_OWN_MAILBOXES: there is none. */
 static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *header)
 {
+    int tries = 0;
+    ep_drop_mail_share(e);
     for (uint32_t n = 0; n < SB_OWN_MAILBOXES; n++) {
         uint32_t index = (e->mailbox_turn + n) % SB_OWN_MAILBOXES;
         struct ep_mailbox *box = e->mailboxes[index];
@@ -348,6 +385,11 @@ static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *hea
         memcpy(header, e->mail, sizeof *header);
         if (!sb_record_sound(header) || header->length > e->mail_space) {
             ep_pass_mail(box);
+            continue;
+        }
+        if (__builtin_expect(header->flags & SB_POOLED, 0) && !ep_enter_mail(e, index, header)) {
+            if (tries++ < 4)
+                n--;
             continue;
         }
         header->lost = (uint32_t)(box->lost - box->lost_told);

@@ -79,6 +79,14 @@ struct sb_identity { /* a process, unmistakably */
     uint64_t time_namespace;
 };
 
+/* An endpoint, a backlog or a mailbox, unmistakably; 0: nobody. */
+static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)
+{
+    return 1ull << 63 | (uint64_t)generation << 16 | slot;
+}
+static inline uint32_t sb_whom_slot(uint64_t whom) { return (uint32_t)(whom & 0xffff); }
+static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(whom >> 16); }
+
 /* BUS ------------------------------------------------------------------------------------------------------ */
 
 /* What the dispatcher says of the bus. */
@@ -397,8 +405,16 @@ struct sb_let_go {        /* a message that was held, left the ring, is not done
 static inline uint64_t sb_use(uint64_t position, uint32_t ring) { return position | (ring + 1); }
 /* Of the record that stands there in the receiver's incoming ring, */
 static inline uint64_t sb_share_of(uint64_t position, uint32_t ring) { return position | (ring + 1); }
-/* or that has this number in its mailbox. */
-static inline uint64_t sb_share_of_mail(uint32_t index, uint64_t number) { return number << 8 | index << 3 | 4; }
+/* or that has this number in its mailbox `index`, of this generation: of those that were its mailbox `index` before, messages
+ * may still be looked at. */
+static inline uint64_t sb_share_of_mail(uint32_t index, uint64_t whom, uint64_t number)
+{
+    return (uint64_t)(uint16_t)sb_whom_generation(whom) << 48 | (number & ((1ull << 40) - 1)) << 8 | index << 3 | 4;
+}
+static inline bool sb_is_of_mail(uint64_t share) { return (share & 7) == 4; }
+static inline uint32_t sb_share_mailbox(uint64_t share) { return (uint32_t)(share >> 3) & (SB_OWN_MAILBOXES - 1); }
+static inline uint64_t sb_share_number(uint64_t share) { return share >> 8 & ((1ull << 40) - 1); }
+_Static_assert(SB_OWN_MAILBOXES == 32, "five bits of a share");
 
 struct sb_share {         /* a block that a receiver holds */
     rb_word share;        /* endpoint: sb_share_of(), or sb_share_of_mail(); stored last; 0: free */
@@ -632,13 +648,6 @@ struct sb_rights {
     rb_word right;       /* dispatcher: enum sb_right that it lacked last, */
     char type[SB_MAX_TYPE + 1]; /* and the type or pattern for which */
 };
-
-static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)
-{
-    return 1ull << 63 | (uint64_t)generation << 16 | slot;
-}
-static inline uint32_t sb_whom_slot(uint64_t whom) { return (uint32_t)(whom & 0xffff); }
-static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(whom >> 16); }
 
 /* Why a mailbox could not be made. */
 enum sb_no_mailbox { SB_MAILBOX_NO_MEMORY = 1, SB_MAILBOX_TOO_MANY = 2 };

@@ -1,0 +1,127 @@
+/* Payloads in pools that wait for who looks: in mailboxes, and kept for who comes late. */
+#include "harness.h"
+#include "pooled.h"
+
+#include "shmbus/endpoint/native/mailbox.h"
+
+static void keep_block(struct peer *p, const char *type, struct sb_block *block)
+{
+    struct sb_record h = {.kind = SB_EVENT, .flags = SB_RAW | SB_RETAIN};
+    CHECK(put_block(p, SB_DATA, h, type, block));
+    flush(p);
+    settle(p->world);
+}
+
+/* The next dispatcher serves the bus. */
+static void adopt(struct world *w)
+{
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+}
+
+TEST(a_kept_value_holds_its_block_until_another_replaces_it)
+{
+    struct world *w = open_world((struct plan){.history = 2});
+    struct peer *source = join(w, "source"), *ear = join(w, "ear");
+    make_pool(source), make_pool(ear);
+    struct sb_block first = block_at(source, 0, 10), second = block_at(source, 1, 20), third = block_at(source, 2, 30);
+    keep_block(source, "a", &first);
+    keep_block(source, "a", &second);
+    CHECK(!is_returned(source, &first) && !is_returned(source, &second));
+    adopt(w);
+    CHECK(!is_returned(source, &first) && !is_returned(source, &second));
+    keep_block(source, "a", &third); /* of each type two are kept here */
+    CHECK(is_returned(source, &first) && !is_returned(source, &second) && !is_returned(source, &third));
+    struct late_ear late = subscribe_late(ear, "a", 1);
+    retain(source, "a", ""); /* what clears the type, which the late one still has */
+    settle(w);
+    CHECK(!is_returned(source, &third));
+    struct message m;
+    CHECK(hear(&late, &m) && block_of(&m).use == third.use);
+    publish(source, "b", "");
+    settle(w);
+    close_world(w);
+}
+
+static void wish(struct peer *p, struct ep_endpoint *reader, uint8_t flag, uint32_t depth)
+{
+    struct sb_interest e = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = flag, .depth = depth};
+    uint64_t id = log_interest(p, e, "x.*", "");
+    *reader = (struct ep_endpoint){.up = p->up, .down = p->down};
+    CHECK(ep_begin_mailbox(reader, 0, id, EP_MAIL_TAKEN));
+    tell_interests(p);
+    settle(p->world);
+}
+
+static void wish_no_more(struct peer *p, struct ep_endpoint *reader)
+{
+    log_interest(p, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = reader->mailboxes[0]->interest}, "", "");
+    tell_interests(p);
+    settle(p->world);
+    ep_close_mailboxes(reader);
+}
+
+/* So many of these blocks are returned. */
+static uint32_t returned_of(const struct peer *p, const struct sb_block *blocks, uint32_t count)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++)
+        n += is_returned(p, &blocks[i]);
+    return n;
+}
+
+TEST(a_mailbox_holds_the_block_of_what_may_be_taken_and_of_nothing_else)
+{
+    struct world *w = new_world();
+    struct peer *source = join(w, "source"), *ear = join(w, "ear");
+    struct ep_endpoint reader;
+    make_pool(source), make_pool(ear);
+    wish(ear, &reader, SB_LATEST, 4);
+    struct sb_block blocks[3] = {publish_block(source, "x.a", 0, "old"), publish_block(source, "x.a", 1, "new")};
+    settle(w);
+    CHECK(is_returned(source, &blocks[0]) && !is_returned(source, &blocks[1]));
+    adopt(w);
+    CHECK(!is_returned(source, &blocks[1]));
+    uint64_t whom = rb_load(&ear->down->mailbox[0]);
+    uint32_t entry = enter(ear, sb_share_of_mail(0, whom, 2), &blocks[1]);
+    rb_store(&ear->up->had[0].whom, whom);
+    rb_store(&ear->up->had[0].taken, 2);
+    blocks[2] = publish_block(source, "x.a", 2, "newer");
+    settle(w);
+    CHECK(!is_returned(source, &blocks[1])); /* it looks at it */
+    look_no_more(ear, entry);
+    settle(w);
+    CHECK(is_returned(source, &blocks[1]) && !is_returned(source, &blocks[2]));
+    rb_store(&ear->up->had[0].taken, 3); /* and looks no more, though it stands there */
+    rb_store_release(&ear->up->shares_ended, rb_load(&ear->up->shares_ended) + 1);
+    raise_ready(ear);
+    settle(w);
+    CHECK(is_returned(source, &blocks[2]));
+    wish_no_more(ear, &reader);
+    close_world(w);
+}
+
+TEST(a_mailbox_that_nobody_reads_has_a_quarter_of_a_pool_at_the_most)
+{
+    struct world *w = new_world();
+    struct peer *source = join(w, "source"), *ear = join(w, "ear");
+    struct ep_endpoint reader;
+    struct sb_block blocks[POOL_PAGES];
+    make_pool(source), make_pool(ear);
+    wish(ear, &reader, SB_DROP_OLDEST, 100);
+    for (uint32_t i = 0; i < POOL_PAGES; i++) {
+        blocks[i] = block_at(source, i, DP_PAGE);
+        CHECK(put_block(source, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "x.a", &blocks[i]));
+        flush(source);
+        settle(w);
+    }
+    uint32_t most = (uint32_t)(source->pool_size / 4 / DP_PAGE);
+    EQUAL(returned_of(source, blocks, POOL_PAGES), POOL_PAGES - most);
+    CHECK(!is_returned(source, &blocks[POOL_PAGES - 1]));
+    wish_no_more(ear, &reader);
+    EQUAL(returned_of(source, blocks, POOL_PAGES), POOL_PAGES);
+    close_world(w);
+}
