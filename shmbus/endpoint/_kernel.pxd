@@ -94,6 +94,7 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
 cdef extern from "shmbus/endpoint/native/share.h" nogil:
     cdef struct ep_share:
         sb_block block
+        bint first
     void ep_pass_share(ep_endpoint *)
     const uint8_t *ep_share_data(const ep_share *)
     uint64_t ep_share_size(const ep_share *)

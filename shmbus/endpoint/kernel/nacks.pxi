@@ -116,6 +116,7 @@ cdef class Nacks:
             ep_unlock(e)
             if status == RB_OK:
                 m._copies = None
+                self._threads.forget(m)
                 return 0
             if trouble & EP_FOR_GOOD:
                 self._connection.raise_trouble(trouble & EP_FOR_GOOD)

@@ -44,6 +44,8 @@ cdef Share share_of(ep_share *at, bint yields):
     meanwhile."""
     cdef Share share = Share.__new__(Share)
     share.at = at
+    if at.first:
+        ep_wake_watcher()          # which unmaps that pool one day
     if not ep_copies_share(at):
         return share
     if yields:

@@ -123,7 +123,18 @@ cdef class Threads:
         ep_unlock(e)
         if rest:
             m._endpoint._nacks.give_rest(m, timeout)
+        self.forget(m)
         return 0
+
+    cdef void forget(self, Message m) noexcept:
+        """Its thread keeps it no longer, if it is done: with it would stay its block of a pool."""
+        cdef uint32_t i
+        if m._share is None or m._position != SB_NOWHERE:
+            return
+        for i in range(self.in_hand):
+            if self._hands[i].held == <PyObject *>m:
+                self._hands[i].held = NULL
+                Py_XDECREF(<PyObject *>m)  # the caller has it, too
 
     cdef bint _finish(self, Message m) noexcept:
         """Under the lock. It is done, except for what is to be given back. True: that is due, by `Nacks.give_rest`."""

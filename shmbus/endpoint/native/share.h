@@ -40,6 +40,7 @@ struct ep_map {              /* somebody's pool */
     uint64_t size;           /* of the file */
     uint64_t held;           /* bytes of the payloads that are looked at there */
     uint32_t shares;         /* how many those are */
+    bool used;               /* somebody has looked there */
     bool parted;             /* what they look at is private now: nothing else is found there */
 };
 
@@ -52,6 +53,7 @@ struct ep_share {
     uint32_t entry;          /* EP_NO_ENTRY: none, or none any more */
     bool pinned;             /* its message may have to be handed on: the entry stays */
     bool excess;             /* to be copied */
+    bool first;              /* its pool was not mapped before */
 };
 
 struct ep_shares {
@@ -344,6 +346,8 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
     pthread_mutex_lock(&s->lock);
     share->map = ep_map_for(e, s, &share->block);
     if (share->map) {
+        share->first = !share->map->used;
+        share->map->used = true;
         share->map->held += share->block.length;
         share->map->shares++;
     }

@@ -1,0 +1,284 @@
+"""Large payloads as their receivers see them: not copied, valid as long as somebody looks, and then
+their sender's again."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shmbus
+from shmbus import Message, errors
+from shmbus.testing import Attach, eventually
+
+from .looks import info, seen
+
+MIB = 1 << 20
+FRAME = np.arange(MIB // 8, dtype=np.int64)
+
+
+def received(endpoint: shmbus.Endpoint) -> Message:
+    message = endpoint.receive(60)
+    assert message is not None
+    return message
+
+
+def held(endpoint: shmbus.Endpoint) -> int:
+    """How many blocks of others the bus says that it holds."""
+    return sum(holding.count for holding in info(endpoint.bus, endpoint.name).holds)
+
+
+def mapped() -> list[str]:
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if ":pool:" in line]
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("bus")
+def test_an_array_is_seen_where_its_sender_has_put_it(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    message = received(one)
+    frame = message.payload
+    assert message.size > FRAME.nbytes
+    assert np.array_equal(frame, FRAME)
+    assert frame.ctypes.data % 64 == 0
+    assert any(
+        int(line.split("-")[0], 16) <= frame.ctypes.data < int(line.split("-")[1].split()[0], 16)
+        for line in mapped()
+    )
+    with pytest.raises(ValueError, match="read-only"):
+        frame[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        frame.flags.writeable = True
+    for ordinary in (frame.copy(), copy.deepcopy(frame), pickle.loads(pickle.dumps(frame))):
+        ordinary[0] = 7
+    assert frame[0] == 0
+
+
+@pytest.mark.usefixtures("bus")
+def test_it_stays_as_long_as_somebody_looks_and_is_its_senders_again_then(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    part = received(one).payload[5:10]
+    gc.collect()
+    assert held(one) == 1
+    for n in range(20):  # memory that is free is used again
+        sender.publish("frame", FRAME + n)
+        assert received(one).payload[0] == n
+    assert part.tolist() == [5, 6, 7, 8, 9]
+    del part
+    eventually(lambda: held(one) == 0)
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("bus")
+def test_release_gives_it_back_unless_it_is_looked_at(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    message = received(one)
+    frame = message.payload
+    with pytest.raises(BufferError, match="views of the payload of 'frame' are alive"):
+        message.release()
+    assert frame[1] == 1
+    del frame
+    message.release()
+    message.release()
+    with pytest.raises(errors.PayloadReleased):
+        message.payload  # noqa: B018
+    assert message.size > FRAME.nbytes
+    eventually(lambda: held(one) == 0)
+
+
+@pytest.mark.usefixtures("bus")
+def test_bytes_are_bytes_and_a_memoryview_is_not_copied(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("plain")
+    one.subscribe("view", payload_type=memoryview)
+    data = os.urandom(MIB)
+    for type in ("plain", "view"):
+        sender.publish(type, data)
+    plain, view = received(one), received(one)
+    assert type_of(plain) is bytes
+    assert plain.payload == data
+    assert type_of(view) is memoryview
+    assert view.payload.readonly
+    assert view.payload == data
+    plain.release()
+    kept = view.payload
+    with pytest.raises(BufferError):
+        view.release()
+    del kept
+
+
+def type_of(message: Message) -> type:
+    return type(message.payload)
+
+
+def test_arrays_outlive_their_endpoints_and_their_bus(bus_name: str) -> None:
+    with shmbus.serve(bus_name) as bus:
+        with bus.attach("one") as one:
+            one.subscribe("frame")
+            with bus.attach("sender") as sender:
+                sender.publish("frame", FRAME)
+                first = received(one).payload
+            sender = bus.attach("sender")
+            sender.publish("frame", FRAME + 1)
+            second = received(one).payload
+            assert np.array_equal(first, FRAME)
+        for n in range(3):  # `one` is not there any more, and its memory the sender's
+            sender.publish("frame", FRAME * n)
+        assert np.array_equal(second, FRAME + 1)
+    sender.close()
+    assert np.array_equal(first, FRAME)
+    assert np.array_equal(second, FRAME + 1)
+    with pytest.raises(ValueError, match="read-only"):
+        second[0] = 1
+    del first, second, sender, one
+    gc.collect()
+    assert mapped() == []
+
+
+@pytest.mark.usefixtures("bus")
+def test_who_keeps_many_gets_copies_of_what_comes_then(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one", settings=shmbus.Settings(loans=2))
+    one.subscribe("frame")
+    frames = []
+    for n in range(5):
+        sender.publish("frame", FRAME + n)
+        frames.append(received(one).payload)
+    assert info(one.bus, "one").copied == 3
+    assert held(one) == 2
+    assert [int(frame[0]) for frame in frames] == [0, 1, 2, 3, 4]
+    assert all(frame.ctypes.data % 64 == 0 and not frame.flags.writeable for frame in frames)
+
+
+@pytest.mark.usefixtures("bus")
+def test_nobody_keeps_more_than_half_of_a_pool(attach: Attach) -> None:
+    sender, one = attach("sender", settings=shmbus.Settings(pool_bytes=4 * MIB)), attach("one")
+    one.subscribe("frame")
+    frames = []
+    for n in range(8):
+        sender.publish("frame", FRAME[:-512] + n)
+        frames.append(received(one).payload)
+    assert [int(frame[0]) for frame in frames] == list(range(8))
+    assert held(one) <= 2
+
+
+@pytest.mark.usefixtures("bus")
+def test_replies_and_parts_come_without_a_copy(attach: Attach) -> None:
+    server, one = attach("server"), attach("one")
+    server.handle("double", lambda message: message.payload * 2)
+
+    def rows(message: Message) -> Iterator[np.ndarray]:
+        for n in range(6):
+            yield message.payload + n
+
+    server.handle("rows", rows)
+    server.start()
+    reply = one.request("double", FRAME, timeout=60).payload
+    assert np.array_equal(reply, FRAME * 2)
+    later = one.request_async("double", FRAME + 1, timeout=60)
+    with one.stream("rows", FRAME, timeout=60) as stream:
+        parts = [part.payload for part in stream]
+    assert [int(part[0]) for part in parts] == list(range(6))
+    with one.stream("rows", FRAME, timeout=60) as stream:
+        first = next(stream).payload  # the rest is dropped
+    assert np.array_equal(later.result().payload, 2 * FRAME + 2)
+    assert np.array_equal(first, FRAME)
+    assert held(one) == len([reply, later, *parts, first])
+    del later, reply, parts, first, stream
+    gc.collect()
+    eventually(lambda: held(one) == held(server) == 0)
+
+
+@pytest.mark.usefixtures("bus")
+def test_work_is_given_back_with_its_payload(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", group="workers")
+    sender.publish("job", FRAME)
+    mine = received(one)
+    frame = mine.payload
+    other.subscribe("job", group="workers")
+    mine.nack()
+    theirs = received(other)
+    assert seen(theirs)[1:] == (2, True, "sender")
+    assert np.array_equal(theirs.payload, FRAME)
+    assert np.array_equal(frame, FRAME)
+    theirs.done()
+    del theirs, mine, frame
+    eventually(lambda: held(one) == held(other) == 0)
+
+
+@pytest.mark.usefixtures("bus")
+def test_work_in_hand_keeps_its_payload_although_that_was_released(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    one.subscribe("job", group="workers")
+    sender.publish("job", FRAME)
+    mine = received(one)
+    mine.release()
+    assert held(one) == 1
+    other.subscribe("job", group="workers")
+    mine.nack()
+    assert np.array_equal(received(other).payload, FRAME)
+    eventually(lambda: held(one) == 0)
+
+
+@pytest.mark.usefixtures("bus")
+def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    frame = received(one).payload
+    go, told = os.pipe()
+    child = os.fork()
+    if not child:
+        os.read(go, 1)
+        os._exit(0 if np.array_equal(frame, FRAME) else 1)
+    del frame
+    eventually(lambda: held(one) == 0)
+    for n in range(3):
+        sender.publish("frame", FRAME * 0 + n)
+        received(one)
+    os.write(told, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(go)
+    os.close(told)
+
+
+@pytest.mark.usefixtures("bus")
+def test_nothing_grows_with_senders_that_come_and_go(attach: Attach) -> None:
+    one = attach("one")
+    one.subscribe("frame")
+    open_files = len(os.listdir("/proc/self/fd"))
+    for _ in range(6):
+        with attach("sender") as sender:
+            sender.publish("frame", FRAME)
+            received(one).payload.sum()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= open_files + 1
+    assert len(mapped()) <= 6  # ours, and those of the last sender and the one before
+
+
+@pytest.mark.usefixtures("bus")
+def test_arrays_may_be_dropped_in_any_thread(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    for n in range(12):
+        sender.publish("frame", FRAME + n)
+        frames: list[object] = [received(one).payload]
+        frames.append(frames)  # a cycle, for the collector
+        del frames
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+    eventually(lambda: held(one) == 0)
