@@ -161,7 +161,8 @@ class QueueFull(NotAccepted):
     stopped: bool = False
     """Of such a dispatcher: whether its process is stopped."""
     holders: tuple[tuple[str, int], ...] = ()
-    """Of a pool: which endpoints hold how many bytes of it, by name, the largest first."""
+    """Of a pool: which endpoints hold how many bytes of it, by name, the largest first: in their
+    rings and not taken yet, or looked at."""
 
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntFlag
@@ -162,13 +163,16 @@ class Explanations:
 
     def _pool_full(self, full: Full) -> tuple[Full, list[tuple[str, int]]]:
         """Who holds how much of its pool, and which setting keeps it from growing."""
-        found = next((e for e in self._view().endpoints() if e.name == self._seat.name), None)
-        pool = found and found.pool
-        if not pool:
+        pools = self._view().pools(untaken=True)
+        pool = next((p for p in pools if p.endpoint == self._seat.name), None)
+        if pool is None:
             return full, []
         if pool.asked > pool.granted:
             full = full._replace(setting="pool_total_bytes", capacity=pool.granted)
-        return full, [(h.endpoint or "?", h.bytes) for h in pool.holders]
+        held = Counter[str]()
+        for one in (*pool.holders, *pool.untaken):
+            held[one.endpoint or "?"] += one.bytes
+        return full, held.most_common()
 
     def shortage(self, number: int) -> errors.BusError:
         """Its pool could not be made, or enlarged."""

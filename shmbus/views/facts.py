@@ -219,7 +219,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     these."""
     untaken: tuple[Holding, ...] = ()
     """Who has what of it in its ring and has not taken it; found out while a sender waits, and
-    not else: that is dear."""
+    else only where that is asked for: it is dear."""
 
     @property
     def fill(self) -> float:

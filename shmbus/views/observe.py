@@ -99,11 +99,13 @@ class BusView:
         with self._lock:
             return self._registry.backlogs(self._registry.endpoints())
 
-    def pools(self) -> list[Pool]:
+    def pools(self, *, untaken: bool = False) -> list[Pool]:
         """The memory of endpoints for payloads that are too large for rings, and who holds what of
-        it; also that of endpoints which have gone, while somebody holds something there."""
+        it; also that of endpoints which have gone, while somebody holds something there.
+        ``untaken``: find out, too, in whose rings payloads lie that were not taken, though no
+        sender waits (`Pool.untaken`)."""
         with self._lock:
-            return self._registry.pools(self._registry.endpoints())
+            return self._registry.pools(self._registry.endpoints(untaken=untaken))
 
     def losses(self) -> tuple[PastLoss, ...]:
         """What was lost last though its receiver had not chosen so, latest first: where, why, and

@@ -41,18 +41,19 @@ class Pools:
         self._untaken: dict[Target, Held] = {}
 
     def look(
-        self, endpoints: list[EndpointInfo], views: Iterable[EndpointView]
+        self, endpoints: list[EndpointInfo], views: Iterable[EndpointView], *, untaken: bool
     ) -> list[EndpointInfo]:
         """The same endpoints, with what they hold of the pools of others, and others of theirs.
-        ``views``: where what they have not taken is found."""
+        ``views``: where what they have not taken is found, with ``untaken``, or where a sender
+        waits."""
         self._names = {Target.of(e.slot, e.generation): e.name for e in endpoints}
         self._held = {}  # by holder
         for e in endpoints:
             if e.pool is not None and (held := self._shares(e.slot, e.generation)):
                 self._held[Target.of(e.slot, e.generation)] = held
-        waited_for = any(e.pool is not None and e.pool.waiting for e in endpoints)
+        untaken |= any(e.pool is not None and e.pool.waiting for e in endpoints)
         self._untaken = {}
-        for view in views if waited_for else ():
+        for view in views if untaken else ():
             held = _sum_of((_whose(b), int(b["length"])) for b in view.untaken_blocks(_SEARCHED))
             if held:
                 self._untaken[Target.of(view.slot, view.generation)] = held

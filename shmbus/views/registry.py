@@ -55,9 +55,13 @@ class Registry:
         return bus_info(self.bus.bus, self.head, clock or Clock.now())
 
     def endpoints(
-        self, clock: Clock | None = None, leaders: Leaders | None = None
+        self,
+        clock: Clock | None = None,
+        leaders: Leaders | None = None,
+        *,
+        untaken: bool = False,
     ) -> list[EndpointInfo]:
-        """All endpoints that hold a slot, in the order of slots."""
+        """All endpoints that hold a slot, in the order of slots. ``untaken``: see `Pools.look`."""
         clock, leaders = clock or Clock.now(), Leaders() if leaders is None else leaders
         rows, still = steady(self._rows, "seq")
         there = still & (rows["state"] != int(layout.RowState.FREE))
@@ -80,7 +84,7 @@ class Registry:
             endpoint = known.get(key) or EndpointView(self.bus, slot, row)
             self._known[key] = endpoint
             found.append(endpoint.info(row, clock, alive[process]))
-        return self._pools.look(found, self._known.values())
+        return self._pools.look(found, self._known.values(), untaken=untaken)
 
     def dropped(self) -> int:
         """What mailboxes had lost, and BUS does not count before their endpoints end: of those

@@ -14,6 +14,7 @@ import pytest
 
 import shmbus
 from ringbuf import Segment
+from shmbus import errors
 from shmbus.settings import MIB
 from shmbus.shared import layout, names
 from shmbus.testing import BusProcess, eventually, in_shm
@@ -196,3 +197,21 @@ def test_what_one_holds_of_another_is_seen_until_it_lets_go_also_of_one_who_has_
         del looked_at, message
         eventually(lambda: not [p for p in bus.pools() if p.endpoint is None])
         assert not any(e.holds for e in bus.endpoints())
+
+
+def test_who_has_not_taken_what_fills_a_pool_is_named_to_its_sender(bus_name: str) -> None:
+    few = shmbus.Settings(pool_bytes=MIB)
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("camera", settings=few) as camera,
+        bus.attach("slow") as slow,
+    ):
+        slow.subscribe("frame")
+        camera.wait_for("frame")
+        camera.publish("frame", bytes(MIB // 2))
+        camera.publish("frame", bytes(MIB // 3))
+        slow_has = Holding(endpoint="slow", count=2, bytes=MIB // 2 + MIB // 3)
+        eventually(lambda: bus.pools(untaken=True)[0].untaken == (slow_has,))
+        with pytest.raises(errors.QueueFull, match="held by 'slow'") as caught:
+            camera.publish("frame", bytes(MIB // 2), timeout=0.05)
+        assert caught.value.holders == (("slow", slow_has.bytes),)
