@@ -22,12 +22,10 @@ import msgspec
 import numpy as np
 
 from shmbus.errors import DecodeError, EncodeError, InvalidPayloadType, InvalidSetting
-from shmbus.shared import frames
+from shmbus.shared import arrays, frames
 from shmbus.shared.dtypes import NotCarried
 from shmbus.shared.layout import RecordFlag
 from shmbus.shared.patterns import check_pattern
-
-from . import arrays
 
 log = logging.getLogger("shmbus")
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from shmbus.errors import InvalidService, InvalidType
+from shmbus.shared import arrays
 from shmbus.shared.methods import MethodInfo, Schema
 from shmbus.shared.patterns import check_type
 
@@ -294,10 +295,14 @@ def _schema(
     """JSON schema of this type; `strange` gets those that msgspec leaves to hooks."""
 
     def unknown(other: Any) -> Schema:
+        if arrays.is_of_numpy(other):
+            return {"title": arrays.title(other)}
         name = str(getattr(other, "__qualname__", other))
         strange.append(f"{what}: {name}")
         return {"title": name}
 
+    if arrays.is_of_numpy(wanted):
+        return unknown(wanted)  # msgspec asks for arrays of any dtype alike
     try:
         return msgspec.json.schema(wanted, schema_hook=unknown)
     except Exception as why:

@@ -289,6 +289,8 @@ _decode = msgspec.msgpack.Decoder(ext_hook=unpack).decode
 
 
 def decode(data: Any) -> Any:
-    """The plain values of a frame, with its arrays. Raises `Malformed`, and what msgspec and numpy
-    do."""
-    return Received(data).decode(_decode)
+    """The plain values of a frame, with its arrays. Raises `Malformed`."""
+    try:
+        return Received(data).decode(_decode)
+    except Exception as why:  # numpy, msgspec and what the words of a dtype lack raise many
+        raise Malformed(f"it is no frame: {type(why).__name__}: {why}") from why

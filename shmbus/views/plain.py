@@ -20,10 +20,7 @@ def decode_plain(content: bytes, format: Format) -> Any:
         case "raw":
             return content
         case "framed":
-            try:
-                return frames.decode(content)
-            except (TypeError, RecursionError, MemoryError) as problem:
-                raise ValueError(str(problem)) from problem
+            return frames.decode(content)
         case _:
             try:
                 return msgspec.msgpack.decode(content)

@@ -15,7 +15,7 @@ import numpy as np
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
 from shmbus.limits import MAX_NAME
-from shmbus.shared import layout, names, patterns
+from shmbus.shared import frames, layout, names, patterns
 
 from .facts import Clock, Retained
 from .memory import open_segment
@@ -107,7 +107,7 @@ def _decoded(record: bytes, number: int, pattern: str, clock: Clock) -> Retained
     raw = record[end:]
     return Retained(
         type=type,
-        payload=raw if int(header["flags"]) & layout.RecordFlag.RAW else _value_of(raw),
+        payload=_value_of(raw, int(header["flags"])),
         source=record[middle:end].decode("ascii", "replace"),
         number=number,
         sent=clock.at(int(header["sent_ns"])),
@@ -116,9 +116,11 @@ def _decoded(record: bytes, number: int, pattern: str, clock: Clock) -> Retained
     )
 
 
-def _value_of(raw: bytes) -> Any:
-    """What MessagePack it is; the bytes where it is none."""
+def _value_of(raw: bytes, flags: int) -> Any:
+    """What it is as plain values; the bytes where it is none."""
     try:
-        return msgspec.msgpack.decode(raw)
-    except msgspec.DecodeError:
+        if flags & layout.RecordFlag.FRAMED:
+            return frames.decode(raw)
+        return raw if flags & layout.RecordFlag.RAW else msgspec.msgpack.decode(raw)
+    except (ValueError, RecursionError):  # it may be anything
         return raw

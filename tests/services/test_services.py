@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import shmbus
 from shmbus.errors import HandlerConflict, InvalidArguments, InvalidResult, InvalidService
@@ -571,6 +573,29 @@ def test_types_of_one_s_own_go_through_the_hooks_of_the_endpoint(
     server.start()
     half = client.client(Half, "fraction", timeout=60)
     assert half.half(Fraction(1, 3), [Fraction(1, 3)]) == Fraction(1, 3)
+
+
+def test_arrays_need_no_hooks_and_are_shown_by_their_dtype(bus: shmbus.Bus, attach: Attach) -> None:
+    class Images:
+        def scaled(self, image: NDArray[np.uint8], by: np.float32) -> NDArray[np.float32]:
+            return image * by
+
+        def wrong(self) -> NDArray[np.float32]:
+            return np.zeros(1)  # type: ignore[return-value]  # on purpose
+
+    server, client = attach("server"), attach("client")
+    server.offer(Images(), "images")
+    server.start()
+    images = client.client(Images, "images", timeout=60)
+    assert images.scaled(np.eye(2, dtype=np.uint8), np.float32(2)).tolist() == [[2, 0], [0, 2]]
+    with pytest.raises(InvalidResult, match="float32"):
+        images.wrong()
+    with pytest.raises(InvalidArguments, match="uint8"):
+        images.scaled(np.zeros(2), np.float32(2))  # type: ignore[arg-type]  # on purpose
+    (service,) = bus.services()
+    scaled = next(method for method in service.methods if method.name == "scaled")
+    assert scaled.arguments["properties"]["image"] == {"title": "array of uint8"}
+    assert scaled.result == {"title": "array of float32"}
 
 
 # Old and new ------------------------------------------------------------------------------------

@@ -172,4 +172,6 @@ def forged(*words: Any, content: bytes = bytes(64)) -> bytes:
 def test_an_array_that_is_not_what_it_says_is_refused(words: Any) -> None:
     with pytest.raises(DecodeError):
         PLAIN.decode(FRAMED, forged(*words))
+    with pytest.raises(frames.Malformed):
+        frames.decode(forged(*words))
     assert PLAIN.decode(FRAMED, forged(0, [8], False, "<f8")).tolist() == [0] * 8

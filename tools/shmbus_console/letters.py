@@ -8,7 +8,7 @@ from typing import Any
 
 from shmbus.views import decode_plain
 
-from .output import to_json
+from .output import for_people
 
 TYPE = "$bus.undeliverable"
 
@@ -41,7 +41,7 @@ def line(letter: dict[str, Any]) -> str:
         case "raw":
             return f"{about}: {text_or_bytes(content)}"
         case _:
-            return f"{about}: {to_json(document(letter)['payload']).decode()}"
+            return f"{about}: {for_people(document(letter)['payload'])}"
 
 
 _LINE = 1 << 16

@@ -14,7 +14,7 @@ from shmbus import Message, Tap
 from shmbus.views import Retained
 
 from . import letters
-from .output import encoded, flush, print_json, to_json, write
+from .output import encoded, flush, for_people, print_json, to_json, write
 from .text import duration, one_line
 
 
@@ -61,12 +61,12 @@ def _shown(message: Message[Any] | Retained) -> str:
     if isinstance(payload, bytes):
         return letters.text_or_bytes(payload)
     if isinstance(message, Retained):
-        return to_json(payload).decode()
+        return for_people(payload)
     if message.type == letters.TYPE and isinstance(payload, dict):
         return letters.line(payload)
     if message.tap is not None and message.tap.kind == "error" and isinstance(payload, list):
         return ": ".join(map(str, payload[:2]))  # what a handler raised, without its traceback
-    return to_json(payload).decode()
+    return for_people(payload)
 
 
 def envelope(message: Message[Any]) -> dict[str, Any]:

@@ -6,19 +6,28 @@ import contextlib
 import json
 import os
 import sys
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import msgspec
 
+from . import arrays
 from .text import one_line
 
 
-def to_json(value: object) -> bytes:
-    """As one line of JSON. What JSON has not is text."""
+def to_json(value: object, hook: Callable[[Any], Any] = arrays.listed) -> bytes:
+    """As one line of JSON. What JSON has not is text, or what `hook` makes of it."""
     try:
-        return msgspec.json.encode(value, enc_hook=repr)
+        return msgspec.json.encode(value, enc_hook=hook)
     except UnicodeEncodeError:  # bytes of a command line that are no text
-        return json.dumps(msgspec.to_builtins(value, enc_hook=repr, str_keys=True)).encode()
+        return json.dumps(msgspec.to_builtins(value, enc_hook=hook, str_keys=True)).encode()
+
+
+def for_people(value: object) -> str:
+    """As one line of JSON, with what arrays are and their first elements."""
+    if arrays.is_array(value):
+        return arrays.brief(value)
+    return to_json(value, arrays.brief).decode()
 
 
 def print_json(value: object) -> None:

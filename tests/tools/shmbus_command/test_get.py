@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import pytest
 
 import shmbus
@@ -98,3 +99,25 @@ def test_what_a_subscription_cannot_be_at_the_same_time_is_refused(
         assert "exclude each other" in ran.err
     assert shmbus_command("sub", "-b", bus.name, "a", "--group=g", "--history=1").code == 2
     assert shmbus_command("sub", "-b", bus.name, "a", "--latest", "--timeout", "0.1").code == 0
+
+
+def test_an_array_is_shown_in_short_and_listed_as_json(
+    bus: shmbus.Bus, attach: Attach, shmbus_command: Command
+) -> None:
+    source = attach("source")
+    source.publish("a", np.eye(2, dtype=np.float32), retain=True)
+    source.publish("b", {"frame": np.zeros((40, 50), np.uint8)}, retain=True)
+    source.publish("c", np.array([1 + 2j, np.nan]), retain=True)
+    eventually(lambda: bus.info().retained == 3)
+    ran = shmbus_command("get", "-b", bus.name, ">")
+    assert [line.split(" ", 3)[3] for line in ran.lines] == [
+        "float32 (2, 2): 1.0 0.0 0.0 1.0",
+        '{"frame":"uint8 (40, 50): 0 0 0 0 0 0 0 0 .."}',
+        "complex128 (2,): (1+2j) (nan+0j)",
+    ]
+    ran = shmbus_command("get", "-b", bus.name, ">", "--json")
+    assert [msgspec.json.decode(line)["payload"] for line in ran.lines] == [
+        [[1.0, 0.0], [0.0, 1.0]],
+        {"frame": {"dtype": "|u1", "shape": [40, 50], "first": [0] * 8}},
+        ["(1+2j)", "(nan+0j)"],
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shmbus.shared.dtypes import NotCarried
+from .dtypes import NotCarried
 
 _NUMBERS = "biufc"  # kinds of dtypes
 
@@ -44,6 +44,15 @@ def is_of_numpy(wanted: Any) -> bool:
     """Whether a type that a receiver names is an array's or a scalar's."""
     kind = typing.get_origin(wanted) or wanted
     return isinstance(kind, type) and issubclass(kind, np.ndarray | np.generic)
+
+
+def title(wanted: Any) -> str:
+    """A type of numpy for people: ``array of float32``."""
+    kind = typing.get_origin(wanted) or wanted
+    if issubclass(kind, np.generic):
+        return str(kind.__name__)
+    named = _dtype_of(wanted)
+    return f"array of {named.__name__}" if named is not None else "array"
 
 
 def fitted(wanted: Any, value: Any) -> Any:
