@@ -105,6 +105,7 @@ _EXPLAINED = {
     "howto/send.md#the-first-message": "Endpoint.wait_for",
     "howto/send.md#is-anybody-there": "Endpoint.matched Endpoint.on_match",
     "howto/send.md#many-at-once": "Endpoint.publish_many Endpoint.batch",
+    "howto/send.md#without-a-copy": "Endpoint.loan Endpoint.loan_array",
     "howto/send.md#leaving": "Endpoint.close Endpoint.drain",
     "howto/receive.md#callbacks": "Endpoint.subscribe Endpoint.run Endpoint.start "
     "Subscription.close Subscription.pattern Subscription.group",
@@ -138,7 +139,8 @@ _EXPLAINED = {
         "attach-ask-answer": "attach Endpoint.publish Endpoint.publish_many Endpoint.send "
         "Endpoint.request Endpoint.tap Endpoint.receive Endpoint.receive_many Endpoint.wait_for "
         "Endpoint.request_many Endpoint.gather Endpoint.matched Endpoint.on_match "
-        "Endpoint.batch Endpoint.on_death Endpoint.offer Endpoint.client "
+        "Endpoint.batch Endpoint.loan Endpoint.loan_array Endpoint.on_death Endpoint.offer "
+        "Endpoint.client "
         "Endpoint.name Endpoint.reconnect",
         "replies-in-parts": "Endpoint.stream Stream.aclose Stream.close Stream.ended Stream.type",
         "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "

@@ -37,6 +37,7 @@ SOURCES = [
     "endpoint.c",
     "spinning.c",
     "ring.c",
+    "blocks.c",
     "pools.c",
     "pooled_values.c",
 ]

@@ -35,7 +35,7 @@ cdef class Loan:
         is published or given back."""
         self._require_lent()
         if self._data is None:
-            self._data = memoryview(self._block)[len(self._head):]
+            self._data = memoryview(self._block)[len(self._head):<Py_ssize_t>self._size()]
         return self._data
 
     @property
@@ -45,7 +45,7 @@ cdef class Loan:
         self._require_lent()
         if self._array is None:
             if self._blank is None:
-                self._array = numpy.frombuffer(self._block, numpy.uint8)
+                self._array = numpy.frombuffer(self._block, numpy.uint8, self.nbytes)
             else:
                 self._array = self._blank.array(self._block)
         return self._array

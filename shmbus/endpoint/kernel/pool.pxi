@@ -53,17 +53,15 @@ cdef class Pool:
     cdef inline uint64_t inline_limit(self, uint32_t ring, bint urgent) noexcept:
         """Bytes of the longest record that goes through this outgoing ring, and through those of all receivers, as it
         is."""
-        cdef ep_endpoint *e = self._connection.e
-        cdef uint64_t limit = rb_largest_record(e.out[ring].capacity)
-        cdef uint64_t fits = rb_load(&e.bus.fits[ring])
-        if 0 < fits < limit:
-            limit = fits
+        cdef uint64_t limit = min(rb_largest_record(self._connection.e.out[ring].capacity), self.fits(ring))
         if urgent:
-            fits = rb_load(&e.bus.fits[SB_URGENT_EVENTS])
-            limit = min(limit, rb_largest_record(SB_URGENT_BYTES))
-            if 0 < fits < limit:
-                limit = fits
+            limit = min(limit, self.fits(SB_URGENT_EVENTS))
         return limit
+
+    cdef inline uint64_t fits(self, uint32_t ring) noexcept:
+        """Bytes of the longest record that this incoming ring of all endpoints takes."""
+        cdef uint64_t fits = rb_load(&self._connection.e.bus.fits[ring])
+        return fits if fits else NEVER
 
     cdef bint fits_ring(self, uint64_t size) noexcept:
         """Whether a record of so many bytes beside its header may go through a ring as it is."""

@@ -154,7 +154,8 @@ static inline bool ep_blocks_returned(const struct ep_endpoint *e)
     for (uint32_t i = 0; i < count; i++) {
         const struct sb_use *block = &e->pool->memory->blocks[i];
         uint64_t use = rb_load(&block->use);
-        if (use && use == rb_load_seq(&e->down->returned[i]) && rb_load(&block->bytes))
+        if (use && use == rb_load_seq(&e->down->returned[i]) && rb_load(&block->bytes) &&
+            !rb_load(&e->pool->blocks[i].held)) /* ep_block_over will agree, so that whoever waits does not spin */
             return true;
     }
     return false;

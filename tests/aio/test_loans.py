@@ -1,0 +1,60 @@
+"""Loans in an event loop: waiting for memory suspends the task alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.testing import AioAttach
+
+SMALL = shmbus.Settings(pool_bytes=1_000_000)
+
+
+@pytest.mark.smoke
+async def test_what_was_filled_in_is_published(attach: AioAttach) -> None:
+    async with attach("source") as source, attach("sink") as sink:
+        messages = aiter(await sink.subscribe("x"))
+        async with source.loan("x", 3) as loan:
+            loan.data[:] = b"abc"
+        assert (await anext(messages)).payload == b"abc"
+        async with source.loan_array("x", (2, 3), "i4") as loan:
+            loan.array[:] = 5
+        assert (await anext(messages)).payload.tolist() == [[5] * 3] * 2
+        with pytest.raises(ZeroDivisionError):
+            async with source.loan("x", 3):
+                raise ZeroDivisionError
+        await source.publish("x", bytes(1_000_000))
+        assert (await anext(messages)).size == 1_000_000
+
+
+async def test_a_task_waits_for_memory_and_others_go_on(attach: AioAttach) -> None:
+    async with attach("source", settings=SMALL) as source:
+        messages = aiter(await source.subscribe("x"))
+        async with source.loan("x", 900_000) as loan:
+            waiting = asyncio.ensure_future(source.publish("x", bytes(950_000), timeout=60))
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            loan.discard()
+        await waiting
+        assert (await anext(messages)).size == 950_000
+
+
+async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -> None:
+    async with attach("source", settings=SMALL) as source:
+        async with source.loan("x", 900_000):
+            for call in (
+                source.loan("x", 900_000).__aenter__(),
+                source.publish("x", bytes(990_000)),
+            ):
+                waiting = asyncio.ensure_future(call)
+                await asyncio.sleep(0.02)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            with pytest.raises(errors.QueueFull, match="pool_bytes"):
+                await source.publish("x", bytes(990_000), timeout=0.02)
+        async with source.loan("x", 900_000, timeout=30) as loan:
+            loan.data[:] = bytes(900_000)

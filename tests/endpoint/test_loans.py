@@ -1,0 +1,131 @@
+"""Loans: memory of the bus that is filled in place and then published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.testing import Attach, eventually
+
+
+def received(endpoint: shmbus.Endpoint) -> Any:
+    message = endpoint.receive(30)
+    assert message is not None
+    return message.payload
+
+
+@pytest.mark.smoke
+def test_what_was_filled_in_is_published(bus: shmbus.Bus, attach: Attach) -> None:
+    source, sink = attach("source"), attach("sink")
+    sink.subscribe("x")
+    with source.loan("x", 10) as loan:
+        loan.data[:] = b"0123456789"
+    assert received(sink) == b"0123456789"
+    for order in ("C", "F"):
+        with source.loan_array("x", (30, 20), np.float32, order=order) as loan:
+            loan.array[:] = np.arange(600).reshape(30, 20)
+        got = received(sink)
+        assert got.dtype == np.float32
+        assert got.flags[f"{order}_CONTIGUOUS"]
+        assert (got == np.arange(600).reshape(30, 20)).all()
+        assert got.ctypes.data % 64 == 0
+
+
+def test_an_exception_gives_it_back_and_publishes_nothing(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source", settings=shmbus.Settings(pool_bytes=100_000))
+    source.subscribe("x")
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), source.loan("x", 100_000) as loan:
+            loan.data[0] = 1 // 0
+        assert not loan.published
+    with source.loan("x", 100_000) as loan:
+        loan.discard()
+    source.publish("x", "nothing before")
+    assert received(source) == "nothing before"
+
+
+def test_it_can_be_published_before_the_block_ends(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    with source.loan("x", 3) as loan:
+        loan.data[:] = b"abc"
+        loan.publish()
+        assert loan.published
+        assert received(source) == b"abc"
+    assert source.receive(0) is None
+
+
+def test_nobody_writes_to_it_once_it_is_published(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    with source.loan_array("x", 100, "u1") as loan:
+        array, data = loan.array, loan.data
+        array[:] = 1
+    assert not array.flags.writeable
+    with pytest.raises(ValueError, match="released"):
+        data[0]
+    with pytest.raises(ValueError, match="published"):
+        loan.array  # noqa: B018
+    with pytest.raises(ValueError, match="used before"):
+        loan.__enter__()
+
+
+def test_memory_that_its_maker_still_looks_at_is_not_used_again(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source", settings=shmbus.Settings(pool_bytes=100_000))
+    with source.loan_array("x", 90_000, "u1") as loan:
+        loan.array[:] = 7
+        kept = loan.array[10:20]
+    with pytest.raises(errors.QueueFull, match="no receiver holds any of it"):
+        source.loan("x", 90_000, timeout=0.05).__enter__()
+    assert kept.tolist() == [7] * 10
+    del kept
+    with source.loan("x", 90_000, timeout=30) as loan:
+        loan.data[:] = bytes(90_000)
+
+
+def test_nothing_is_too_small_to_be_lent(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    with source.loan("x", 0) as loan:
+        assert len(loan.data) == 0
+    assert received(source) == b""
+    with source.loan_array("x", (0, 3), "f8") as loan:
+        assert loan.array.shape == (0, 3)
+    assert received(source).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        ({"nbytes": -1}, "nbytes"),
+        ({"nbytes": 1.5}, "nbytes"),
+        ({"nbytes": 1, "align": 3}, "align"),
+        ({"nbytes": 1, "retain": "yes"}, "retain"),
+        ({"shape": (1, -1), "dtype": "u1"}, "shape"),
+        ({"shape": 1, "dtype": object}, "dtype"),
+        ({"shape": 1, "dtype": "no such"}, "dtype"),
+        ({"shape": 1, "dtype": "u1", "order": "K"}, "order"),
+    ],
+)
+def test_what_cannot_be_lent_is_refused(
+    bus: shmbus.Bus, attach: Attach, arguments: dict[str, Any], setting: str
+) -> None:
+    source: Any = attach("source")
+    lend = source.loan if "nbytes" in arguments else source.loan_array
+    with pytest.raises(errors.InvalidSetting) as caught:
+        lend("x", **arguments)
+    assert caught.value.setting == setting
+
+
+def test_more_than_the_pool_has_is_refused_at_once(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source", settings=shmbus.Settings(pool_bytes=8192))
+    with pytest.raises(errors.MessageTooLarge, match="pool_bytes"):
+        source.loan("x", 8193)
+    with pytest.raises(errors.InvalidType):
+        source.loan("not a type", 1)
+    eventually(lambda: bus.pools() == [])

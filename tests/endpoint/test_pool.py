@@ -1,0 +1,107 @@
+"""Payloads that are too large for rings: they go through the pool of their sender."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.testing import Attach, eventually
+
+LARGE = 300_000
+
+
+def pool_of(bus: shmbus.Bus, name: str) -> Any:
+    return next(e.pool for e in bus.endpoints() if e.name == name)
+
+
+@pytest.mark.smoke
+def test_each_way_of_sending_takes_large_payloads(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    sent = list[str]()
+    done = threading.Event()
+
+    def note(message: shmbus.Message) -> None:
+        sent.append(message.type)
+        if message.size == LARGE:
+            done.set()
+
+    server.handle("sent", note)
+    server.handle("echo", lambda message: message.payload)
+
+    @server.handle("parts")
+    def parts(message: shmbus.Message) -> Iterator[bytes]:
+        for _ in range(5):
+            yield message.payload
+
+    server.start()
+    payload = bytes(range(250)) * (LARGE // 250)
+    client.subscribe("event")
+    client.publish("event", payload)
+    client.publish_many([("event", payload)] * 2)
+    with client.batch() as batch:
+        batch.publish("event", payload)
+    got = [client.receive(30) for _ in range(4)]
+    assert [message and message.payload == payload for message in got] == [True] * 4
+    client.send("sent", payload)
+    assert done.wait(30)
+    assert client.request("echo", payload, timeout=30).payload == payload
+    assert client.request_async("echo", payload, timeout=30).result().payload == payload
+    assert [part.payload == payload for part in client.stream("parts", payload)] == [True] * 5
+    found = client.gather("echo", payload, timeout=30)
+    assert [getattr(reply, "payload", reply) == payload for reply in found.values()] == [True]
+
+
+def test_a_sender_waits_until_a_receiver_lets_go(bus: shmbus.Bus, attach: Attach) -> None:
+    sizes = shmbus.Settings(pool_bytes=2 * LARGE)
+    source, sink = attach("source", settings=sizes), attach("sink")
+    sink.subscribe("x")
+    source.publish("x", np.zeros(LARGE, np.uint8))
+    message = sink.receive(30)
+    assert message is not None
+    array = message.payload
+    sending = threading.Thread(target=lambda: source.publish("x", bytes(LARGE + 1), timeout=60))
+    sending.start()
+    eventually(lambda: pool_of(bus, "source").waiting)
+    del message, array
+    sending.join(30)
+    assert not sending.is_alive()
+    message = sink.receive(30)
+    assert message is not None
+    assert message.size == LARGE + 1
+
+
+@pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=LARGE)
+def test_what_all_pools_may_have_bounds_a_message_too(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    with pytest.raises(errors.MessageTooLarge, match="pool_total_bytes") as caught:
+        source.publish("x", bytes(LARGE + 1))
+    assert (caught.value.setting, caught.value.limit) == ("pool_total_bytes", LARGE)
+
+
+@pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=1 << 20)
+def test_pools_that_have_all_that_there_is_are_named(bus: shmbus.Bus, attach: Attach) -> None:
+    first, second = attach("first"), attach("second")
+    with first.loan("x", 800_000):
+        with pytest.raises(errors.QueueFull, match="pool_total_bytes") as caught:
+            second.publish("x", bytes(800_000), timeout=0.05)
+        assert caught.value.setting == "pool_total_bytes"
+    assert caught.value.endpoint == "second"
+
+
+def test_a_closed_endpoint_leaves_no_pool(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    with source.loan("x", LARGE) as loan:
+        array = loan.array
+        source.close()
+        array[:] = 7  # still there for who fills it
+        with pytest.raises(errors.EndpointClosed):
+            loan.publish()
+        loan.discard()
+    eventually(lambda: bus.pools() == [])
+    assert int(array.sum()) == 7 * LARGE
