@@ -233,6 +233,19 @@ def test_work_in_hand_keeps_its_payload_although_that_was_released(attach: Attac
     eventually(lambda: held(one) == 0)
 
 
+def test_an_array_of_one_that_is_evicted_stays(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    frame = received(one).payload
+    bus.evict("one")
+    eventually(lambda: not any(pool.holders for pool in bus.pools()))
+    for n in range(3):
+        sender.publish("frame", FRAME * 0 + n)
+    assert np.array_equal(frame, FRAME)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("bus")
 def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -> None:
     sender, one = attach("sender"), attach("one")

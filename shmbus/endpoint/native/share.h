@@ -16,7 +16,7 @@
  *   ep_unpin_share        its message needs no handing on any more
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
- *   ep_drop_maps          unmap the pools of those that have gone
+ *   ep_drop_maps          unmap the pools of those that have gone: when to come again
  *   ep_free_shares        the endpoint is freed
  *
  * Modelled in tests/models/pools.py.
@@ -30,6 +30,8 @@
 #include <sys/stat.h>
 
 #define EP_VIEW_ALIGN 64u /* of private copies; blocks begin with a page */
+#define EP_LOOKS_NS 300000000u /* how often to see whether one that looks at any was evicted: its blocks stay for 1 s */
+#define EP_MAPS_NS 1000000000u /* how often to see whose pools have gone */
 #define EP_FORK_NS 5000000000u /* a parent waits so long for its child to have copied what it looks at */
 #define EP_NO_ENTRY SB_SHARES
 
@@ -479,16 +481,16 @@ static inline void ep_end_shares(struct ep_endpoint *e)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Whether pools are mapped that nobody looks at now: then come again. */
-static inline bool ep_drop_maps(struct ep_endpoint *e)
+/* By the watcher, which then also sees in time that the dispatcher forgets this endpoint. */
+static inline uint64_t ep_drop_maps(struct ep_endpoint *e, uint64_t now)
 {
     struct ep_shares *s = e->shares;
     if (!s)
-        return false;
+        return SB_NOWHERE;
     pthread_mutex_lock(&s->lock);
-    bool left = ep_unmap_idle(e, s, false);
+    bool left = ep_unmap_idle(e, s, false), looks = s->first && !s->over;
     pthread_mutex_unlock(&s->lock);
-    return left;
+    return looks ? now + EP_LOOKS_NS : left ? now + EP_MAPS_NS : SB_NOWHERE;
 }
 
 static inline void ep_free_shares(struct ep_endpoint *e)
@@ -502,7 +504,7 @@ static inline void ep_free_shares(struct ep_endpoint *e)
     ep_dismiss_shares(s);
 }
 
-/* Forks, by whomever: libc calls these ------------------------------------------------------------------------------ */
+/* Forks, by whomever: libc calls these ------------------------------------------------------------------------ */
 
 static void ep_before_fork(void)
 {

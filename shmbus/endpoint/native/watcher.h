@@ -28,7 +28,6 @@
 
 #define EP_SUCCESSOR_NS 10000000u /* how often to look for a successor */
 #define EP_UNTOLD_NS 10000000u    /* how often to look for space to tell a server of a withdrawn request */
-#define EP_MAPS_NS 1000000000u    /* how often to look for pools of those that have gone */
 #define EP_WATCHED_MAX 1024
 
 struct ep_watcher {
@@ -119,7 +118,7 @@ static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *r
     uint64_t due = ep_flush_due(e, round->now), tell = ep_tell_due(e, round->now), again = SB_NOWHERE;
     uint64_t tend = ep_tend_pool(e, round->now);
     uint64_t trouble = ep_trouble(e);
-    uint64_t maps = ep_drop_maps(e) ? round->now + EP_MAPS_NS : SB_NOWHERE;
+    uint64_t maps = ep_drop_maps(e, round->now);
     if (trouble & EP_FOR_GOOD) {
         ep_set_trouble(e, trouble & EP_FOR_GOOD, 0);
         ep_end_shares(e);
