@@ -36,6 +36,10 @@ _VERSION = 1
 _COUNT = (1 << 24) - 1
 _HEAD = struct.Struct("<II")
 _PLACE = struct.Struct("<QQ")
+_DIMENSIONS = 32  # that every numpy takes
+LONE = _VERSION << 24 | 1
+"""The first word of a frame with one buffer."""
+LONE_HEAD = _HEAD.size + _PLACE.size
 
 Order = Literal["C", "F"]
 Bytes = bytes | bytearray | memoryview
@@ -65,6 +69,7 @@ class _Scalar(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _array = msgspec.msgpack.Decoder(_Array).decode
 _scalar = msgspec.msgpack.Decoder(_Scalar).decode
+_plain = msgspec.msgpack.Decoder().decode
 
 
 # Sending ------------------------------------------------------------------------------------------
@@ -275,6 +280,42 @@ class Received:
             self._memory = np.frombuffer(where[0], np.uint8, where[2], where[1])
         order: Order = "F" if words.fortran else "C"
         return np.ndarray(words.shape, dtype, self._memory, offset - self._skipped, order=order)
+
+
+class Lone(NamedTuple):
+    """Where the array lies in a frame that has one, and nothing else."""
+
+    dtype: np.dtype[Any]
+    elements: int
+    offset: int
+    shape: tuple[int, ...]
+    order: Order
+    end: int
+
+
+@functools.lru_cache(maxsize=256)
+def lone(head: bytes) -> Lone | None:
+    """What a frame of one array says of it, by all that comes before the array; mostly the frame
+    before said the same. None: it may be something else, and `Received` finds out."""
+    if len(head) < LONE_HEAD:
+        return None
+    word, length = _HEAD.unpack_from(head)
+    offset, size = _PLACE.unpack_from(head, _HEAD.size)
+    if word != LONE or len(head) != LONE_HEAD + length:
+        return None
+    try:
+        ext = _plain(head[LONE_HEAD:])
+        words = _array(ext.data)
+        dtype = dtype_of(bytes(words.dtype))
+    except Exception:
+        return None
+    elements = math.prod(words.shape)
+    if ext.code != ARRAY or words.buffer or not size or size != elements * dtype.itemsize:
+        return None
+    if offset % ALIGNMENT or offset < len(head) or dtype.subdtype or len(words.shape) > _DIMENSIONS:
+        return None
+    order: Order = "F" if words.fortran else "C"
+    return Lone(dtype, elements, offset, words.shape, order, offset + size)
 
 
 def unpack(code: int, data: memoryview) -> Any:

@@ -58,6 +58,31 @@ def test_an_array_comes_as_it_was_sent_aligned_and_read_only(ends: Ends) -> None
         found.flags.writeable = True
 
 
+LARGE = np.arange(3 << 16).reshape(3, 256, 256)  # 1.5 MiB: by the pool
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        LARGE,
+        np.asfortranarray(LARGE),
+        LARGE[::2, ::-1],
+        LARGE.astype([("at", "u1"), ("value", ">f8")]),
+        LARGE.ravel().view("M8[ms]"),
+        LARGE.ravel().view((np.void, LARGE.nbytes)).reshape(()),
+    ],
+    ids=["C", "Fortran", "strided", "structured", "times", "0-d"],
+)
+def test_a_large_array_comes_as_it_was_sent(ends: Ends, payload: Any) -> None:
+    found = sent(ends, payload)
+    assert (found.dtype, found.shape) == (payload.dtype, payload.shape)
+    assert found.flags.f_contiguous or not payload.flags.f_contiguous
+    assert found.tobytes() == payload.tobytes()
+    assert found.ctypes.data % 64 == 0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        found.flags.writeable = True
+
+
 def test_arrays_lie_within_structs_lists_and_dicts(ends: Ends) -> None:
     ends[1].subscribe("scene", payload_type=Scene)
     scene = Scene(np.eye(3, dtype=np.uint8), "eye", [np.zeros(2), np.ones((2, 1), order="F")])

@@ -68,6 +68,40 @@ def test_arrays_of_any_dtype_and_layout_come_as_they_were(sent: list[Array]) -> 
         assert not after.size or after.ctypes.data % 64 == 0
 
 
+def head_of(data: bytes) -> bytes:
+    """All of a frame of one array that is before the array."""
+    return data[: frames.LONE_HEAD + struct.unpack_from("<I", data, 4)[0]]
+
+
+def seen_by(head: bytes, data: bytes) -> Array | None:
+    """The array in a frame, as who looks only at its head sees it."""
+    found = frames.lone(head)
+    if found is None or found.end > len(data):
+        return None
+    array = np.frombuffer(data, found.dtype, found.elements, found.offset)
+    return array.reshape(found.shape, order=found.order)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(arrays(), st.data())
+def test_the_head_of_a_frame_says_where_an_array_lies_that_is_alone(
+    sent: Array, draw: st.DataObject
+) -> None:
+    kind, data = PLAIN.encode(sent)
+    assert kind == FRAMED
+    data = bytes(data)
+    head = head_of(data)
+    if sent.size:
+        found = seen_by(head, data)
+        assert found is not None
+        assert (found.dtype, found.shape) == (sent.dtype, sent.shape)
+        assert elements(found) == elements(sent)
+    place = draw.draw(st.integers(0, len(head) - 1))
+    other = bytearray(head)
+    other[place] = draw.draw(st.integers(0, 255))
+    seen_by(bytes(other), data)  # raises nothing, whatever stands there
+
+
 @pytest.mark.parametrize(
     "dtype",
     [

@@ -1,6 +1,12 @@
 # From bytes to the types that an endpoint's receivers expect.
 
 cdef object unpack = msgspec.msgpack.Decoder().decode
+cdef object ndarray = numpy.ndarray
+cdef object array_from = numpy.frombuffer
+cdef object lone = frames.lone
+cdef uint32_t LONE = frames.LONE
+cdef uint32_t LONE_HEAD = frames.LONE_HEAD
+cdef uint32_t SHORT = 512    # bytes of MessagePack; of most arrays it is some tens
 
 
 @cython.final
@@ -18,6 +24,10 @@ cdef class Decoding:
         """Its payload, which is not just bytes for whoever gets them. Raises what msgspec and the endpoint's hook
         do, and DecodeError."""
         cdef object payload_type = m._payload_type
+        if m._header.flags & SB_FRAMED and m._share is not None and (payload_type is None or payload_type is ndarray):
+            array = lone_array(m._share)
+            if array is not None:
+                return array
         if m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED):
             return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED), m.data(),
                                       payload_type, type=m.type)
@@ -33,3 +43,23 @@ cdef class Decoding:
         self._recent = made
         self._recent_type = payload_type
         return made
+
+
+cdef object lone_array(Share share):
+    """The array that is the whole payload, where it lies. None: it may be something else, and the codec finds out."""
+    cdef const uint8_t *data = ep_share_data(share.at)
+    cdef uint64_t size = ep_share_size(share.at)
+    cdef uint32_t words[2]
+    if data == NULL or size < LONE_HEAD:
+        return None
+    memcpy(words, data, sizeof(words))
+    if words[0] != LONE or words[1] > SHORT or size < LONE_HEAD + words[1]:
+        return None
+    found = lone(PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>(LONE_HEAD + words[1])))
+    if found is None:
+        return None
+    dtype, count, offset, shape, order, end = found
+    if end > size:
+        return None
+    array = array_from(share, dtype, count, offset)
+    return array if len(shape) == 1 else array.reshape(shape, order=order)
