@@ -7,6 +7,7 @@ from benchmark.claims import Bench, Figure
 from . import (
     aio,
     events,
+    frames,
     gathering,
     grants,
     idle,
@@ -34,6 +35,7 @@ KINDS = (
     grants,
     late,
     events,
+    frames,
     newest,
     typing,
     supervised,
