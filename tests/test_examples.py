@@ -34,6 +34,18 @@ indexer received 1000 changes
 linter received 100 changes
 monitor received [1-9]\d* changes
 """,
+    "camera.py": """recorder: 45 frames, in_order=True
+display: some of them, the last is number 45
+""",
+    "dataframe.py": """1,000,000 rows of time, symbol, price, volume: 40,000,000 bytes
+the last trade: 2026-11-30T23:53:19.914
+ANNA: 1,500,003
+BERT: 1,499,997
+CARL: 1,500,000
+""",
+    "copy_file.py": """16,777,225 bytes in 17 parts
+the checksums are equal
+""",
     "gui_loop.py": r"""60 of 60 tiles drawn, 0 lost
 routing latency beside the busy loop: \d+ µs
 """,
