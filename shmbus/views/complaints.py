@@ -169,6 +169,7 @@ def full_pools(pools: Sequence[Pool], before: Mapping[tuple[int, int], int]) -> 
 def _full_pool(p: Pool) -> str:
     held = f", held by {', '.join(map(_holding, p.holders))}" if p.holders else ""
     lies = f", not taken by {', '.join(map(_holding, p.untaken))}" if p.untaken else ""
+    lies += f", {_mib(p.kept)} in values that are kept" if p.kept else ""
     what = (
         f"endpoint {p.endpoint} has waited for space in its pool since the look before: "
         f"{_mib(p.in_use)} of {_mib(p.limit)} are in use{held}{lies}"

@@ -312,8 +312,10 @@ class EndpointView:
         return (header for header, _ in self._untouched())
 
     def untaken_blocks(self, most: int) -> Iterator[np.void]:
-        """What says where their payloads lie, of those that are too large for rings, among the
-        first messages that it has not taken yet: ``most`` of them are looked through."""
+        """What says where their payloads lie, of those that are too large for rings, among what is
+        in its mailboxes, and the first messages that it has not taken yet: ``most`` of them are
+        looked through."""
+        yield from self.mailboxes.blocks()
         for header, record in islice(self._untouched(), most):
             if int(header["flags"]) & _POOLED and len(record) >= _BLOCK:
                 yield np.frombuffer(record[-_BLOCK:], layout.BLOCK, 1)[0]

@@ -5,6 +5,7 @@ One that cannot be opened has been removed since, and is left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from .facts import Mailbox
 from .memory import copy_of, open_segment, table
 
 _MADE = 1 << 63
+_LEAST = layout.RECORD.itemsize + layout.BLOCK.itemsize
+"""Bytes of a record whose payload lies in a pool."""
 
 
 class Mailboxes:
@@ -40,6 +43,22 @@ class Mailboxes:
                 found.append(box)
                 unseen += more
         return tuple(found), unseen
+
+    def blocks(self) -> Iterator[np.void]:
+        """What says where their payloads lie, of those messages in them that are too large for
+        rings, as of the last look."""
+        for memory in self._known.values():
+            box = copy_of(memory, layout.MAILBOX)
+            entries = table(memory, box["depth"], box["entries_offset"], layout.MAIL)
+            cells = table(memory, box["cell_count"], box["cells_offset"], layout.MAIL_CELL)
+            for entry in entries[entries["number"] != 0].copy():
+                cell, length = int(entry["at"]) & 0xFFFFFFFF, int(entry["at"]) >> 32
+                if cell >= len(cells) or not _LEAST <= length <= layout.MAIL_BYTES:
+                    continue  # a record with such a payload has one cell
+                record = cells[cell]["words"].tobytes()[:length]
+                header = np.frombuffer(record, layout.RECORD, 1)[0]
+                if int(header["flags"]) & layout.RecordFlag.POOLED:
+                    yield np.frombuffer(record[-layout.BLOCK.itemsize :], layout.BLOCK, 1)[0]
 
     def _open(self, whom: int) -> Mapping | None:
         name = self._bus.mailbox(*_kernel.unpack_whom(whom))

@@ -7,7 +7,7 @@ with what is sent, and its file belongs to an endpoint, which may cut it off.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -34,11 +34,13 @@ Held = dict[Target, tuple[int, int]]
 class Pools:
     """Those of one bus. Not for several threads at once."""
 
-    def __init__(self, bus: names.BusNames) -> None:
-        self._bus = bus
+    def __init__(self, bus: names.BusNames, kept: Callable[[], Iterable[np.void]]) -> None:
+        """``kept``: what says where the payloads lie of values that are kept."""
+        self._bus, self._find_kept = bus, kept
         self._names: dict[Target, str] = {}
         self._held: dict[Target, Held] = {}
         self._untaken: dict[Target, Held] = {}
+        self._kept: Held = {}
 
     def look(
         self, endpoints: list[EndpointInfo], views: Iterable[EndpointView], *, untaken: bool
@@ -54,16 +56,17 @@ class Pools:
         untaken |= any(e.pool is not None and e.pool.waiting for e in endpoints)
         self._untaken = {}
         for view in views if untaken else ():
-            held = _sum_of((_whose(b), int(b["length"])) for b in view.untaken_blocks(_SEARCHED))
+            held = _sum_of_blocks(view.untaken_blocks(_SEARCHED))
             if held:
                 self._untaken[Target.of(view.slot, view.generation)] = held
-        if not (self._held or self._untaken):
+        self._kept = self._look_for_kept() if untaken else {}
+        if not (self._held or self._untaken or self._kept):
             return endpoints
         return [self._completed(e) for e in endpoints]
 
     def left(self) -> list[Pool]:
         """Those whose endpoints have gone, as of the last look at the endpoints."""
-        found = []
+        found, kept = [], self._look_for_kept()
         for path, entry in names.entries(self._bus.bus):
             if entry.kind != "pool" or entry.slot is None or entry.generation is None:
                 continue
@@ -88,9 +91,14 @@ class Pools:
                     waiting=False,
                     waits=0,
                     holders=self._of(self._held, of),
+                    untaken=self._of(self._untaken, of),
+                    kept=kept.get(of, (0, 0))[1],
                 )
             )
         return found
+
+    def _look_for_kept(self) -> Held:
+        return _sum_of_blocks(self._find_kept())
 
     def _shares(self, slot: int, generation: int) -> Held:
         """What an endpoint holds, by whose pool it is in."""
@@ -109,7 +117,8 @@ class Pools:
         pool = e.pool
         if pool is not None:
             holders, untaken = self._of(self._held, of), self._of(self._untaken, of)
-            pool = msgspec.structs.replace(pool, holders=holders, untaken=untaken)
+            kept = self._kept.get(of, (0, 0))[1]
+            pool = msgspec.structs.replace(pool, holders=holders, untaken=untaken, kept=kept)
         return msgspec.structs.replace(e, pool=pool, holds=self._named(held))
 
     def _of(self, held: dict[Target, Held], pool: Target) -> tuple[Holding, ...]:
@@ -135,8 +144,10 @@ def _sum_of(found: Iterable[tuple[Target | None, int]]) -> Held:
     return sums
 
 
-def _whose(block: np.void) -> Target:
-    return Target.of(int(block["pool_slot"]), int(block["pool_generation"]))
+def _sum_of_blocks(found: Iterable[np.void]) -> Held:
+    return _sum_of(
+        (Target.of(int(b["pool_slot"]), int(b["pool_generation"])), int(b["length"])) for b in found
+    )
 
 
 def _head(name: str) -> Any:

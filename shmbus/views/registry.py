@@ -47,7 +47,7 @@ class Registry:
         self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], EndpointView] = {}
         self._backlogs = Backlogs(self.bus)
-        self._pools = Pools(self.bus)
+        self._pools = Pools(self.bus, lambda: self._values.blocks(self._chunks))
         self._values = Values(self.bus)
 
     def info(self, clock: Clock | None = None) -> BusInfo:
@@ -130,7 +130,12 @@ class Registry:
 
     def retained(self, pattern: str) -> list[Retained]:
         """The values that are kept of the types that match."""
-        return self._values.look(int(self.head[0]["retained_chunks"]), pattern, Clock.now())
+        return self._values.look(self._chunks, pattern, Clock.now())
+
+    @property
+    def _chunks(self) -> int:
+        """Segments with values that are kept."""
+        return int(self.head[0]["retained_chunks"])
 
     def deaths(self) -> tuple[dict[str, int], tuple[PastDeath, ...]]:
         """How many endpoints did not end in good order, by how they ended; and the last of them,

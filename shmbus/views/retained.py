@@ -23,6 +23,8 @@ from .memory import open_segment
 _BEGIN = layout.PREFIX.itemsize
 _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
+_FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
+_BLOCK = layout.BLOCK.itemsize
 _TRIES = 3
 """For a value whose cells were used for another while it was copied."""
 
@@ -37,14 +39,34 @@ class Values:
     def look(self, chunks: int, pattern: str, clock: Clock) -> list[Retained]:
         """Those of the types that match, in the order in which they were published. ``chunks``: how
         many segments BUS says there are."""
+        if not self._open(chunks):
+            return []
+        found = (self._value(cell, pattern, clock) for cell in self._first_cells())
+        return sorted((one for one in found if one is not None), key=lambda one: one.number)
+
+    def blocks(self, chunks: int) -> Iterator[np.void]:
+        """What says where their payloads lie, of those that are too large for cells."""
+        base = 0
+        for chunk in self._chunks if self._open(chunks) else ():
+            count = (chunk.size - _BEGIN) // _CELL
+            cells = np.frombuffer(memoryview(chunk), np.uint8, count * _CELL, _BEGIN)
+            numbers, flags = cells.view(np.uint64)[:: _CELL // 8], cells.view(np.uint16)
+            pooled = flags[_FLAGS // 2 :: _CELL // 2] & layout.RecordFlag.POOLED != 0
+            for cell in np.flatnonzero(pooled & (numbers != 0)).tolist():
+                number, record = int(numbers[cell]), self._record(base + cell)
+                if record is not None and len(record) >= _BLOCK and int(numbers[cell]) == number:
+                    yield np.frombuffer(record[-_BLOCK:], layout.BLOCK, 1)[0]
+            base += count
+
+    def _open(self, chunks: int) -> bool:
+        """Open those that are not open yet; False: the bus has ended meanwhile."""
         try:
             while len(self._chunks) < min(chunks, layout.CHUNKS):
                 name = self._bus.retained(len(self._chunks))
                 self._chunks.append(open_segment(name, layout.SegmentKind.RETAINED, _BEGIN + _CELL))
-        except RingbufError:  # the bus has ended meanwhile
-            return []
-        found = (self._value(cell, pattern, clock) for cell in self._first_cells())
-        return sorted((one for one in found if one is not None), key=lambda one: one.number)
+        except RingbufError:
+            return False
+        return True
 
     def _first_cells(self) -> Iterator[int]:
         """The cells in which values begin."""

@@ -215,3 +215,17 @@ def test_who_has_not_taken_what_fills_a_pool_is_named_to_its_sender(bus_name: st
         with pytest.raises(errors.QueueFull, match="held by 'slow'") as caught:
             camera.publish("frame", bytes(MIB // 2), timeout=0.05)
         assert caught.value.holders == (("slow", slow_has.bytes),)
+
+
+def test_what_of_a_pool_waits_in_mailboxes_or_is_kept_is_told_too(bus_name: str) -> None:
+    with shmbus.serve(bus_name) as bus:
+        with bus.attach("camera") as camera, bus.attach("screen") as screen:
+            screen.subscribe("frame", overflow="latest")
+            camera.wait_for("frame")
+            camera.publish("frame", bytes(MIB), retain=True)
+            held = (Holding(endpoint="screen", count=1, bytes=MIB),)
+            eventually(lambda: bus.pools(untaken=True)[0].untaken == held)
+            assert bus.pools(untaken=True)[0].kept == MIB
+            assert bus.pools()[0].untaken == (), "that is dear, and no sender waits"
+        eventually(lambda: [p.endpoint for p in bus.pools()] == [None])
+        assert bus.pools()[0].kept == MIB, "the pool of one that has gone, with what is kept"

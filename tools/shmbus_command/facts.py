@@ -43,7 +43,8 @@ def holdings(found: Sequence[Holding]) -> str:
 def held_by(pool: Pool) -> str:
     """Who looks at payloads in a pool, and who has not taken those for it."""
     untaken = f"not taken by {holdings(pool.untaken)}" if pool.untaken else ""
-    return "; ".join(filter(None, (holdings(pool.holders), untaken)))
+    kept = f"values that are kept ({size(pool.kept)})" if pool.kept else ""
+    return "; ".join(filter(None, (holdings(pool.holders), kept, untaken)))
 
 
 def deaths(health: Health) -> str:

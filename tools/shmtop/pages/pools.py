@@ -76,4 +76,6 @@ def facts(pools: Sequence[Pool]) -> Group | Text:
                 "",
                 str(holder.count),
             )
+        if pool.kept:
+            table.add_row("  values that are kept", "", figures.size(pool.kept))
     return Group(table)
