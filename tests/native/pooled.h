@@ -19,6 +19,7 @@ static inline void make_pool(struct peer *p)
     CHECK(p->pool);
 #endif
     memcpy(made_names[made_count++ % 64], name, sizeof name);
+    p->up->pool_limit = POOL_PAGES * DP_PAGE;
     p->pool->slot = p->slot;
     p->pool->generation = p->generation;
     p->pool->bytes = p->pool_size;

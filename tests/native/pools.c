@@ -228,6 +228,58 @@ TEST(what_is_given_back_goes_on_with_its_block)
     close_world(w);
 }
 
+TEST(what_one_that_closes_leaves_undone_is_handed_on_with_its_block)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+    struct message m;
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    CHECK(begin_shared(b, &m));
+    handle(c, "do");
+    say_closing(b);
+    look_no_more(b, 0); /* it has a copy of its own */
+    advance(w, 200 * MILLISECOND);
+    say_closed(b);
+    EQUAL(in_use(a), 1);
+    CHECK(take_shared(c, &m));
+    look_no_more(c, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+TEST(a_block_stays_while_one_of_several_has_no_space_for_it)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_sized(w, "c", (struct size){.data_in = 1024});
+    struct message m;
+    make_pool(c);
+    subscribe(b, "x");
+    subscribe(c, "x");
+    subscribe(c, "y");
+    for (const struct rb_producer *in = &w->f->ports[c->slot].in[SB_DATA]; in->capacity - in->published >= 104;) {
+        publish(a, "y", "filling");
+        settle(w);
+    }
+    struct sb_block block = publish_block(a, "x", 0, "1");
+    settle(w);
+    CHECK(take_shared(b, &m));
+    look_no_more(b, 0);
+    settle(w);
+    CHECK(!is_returned(a, &block));
+    while (take(c, &m) && !(m.header.flags & SB_POOLED))
+        settle(w);
+    EQUAL(block_of(&m).use, block.use);
+    settle(w);
+    advance(w, 200 * MILLISECOND);
+    CHECK(is_returned(a, &block));
+    close_world(w);
+}
+
 TEST(a_dead_letter_has_the_first_bytes_of_the_payload)
 {
     struct world *w = new_world();

@@ -136,18 +136,6 @@ static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct
     dp_dead_letter(f, h, sb_type_of(record), record, dp_sender_name(f, h), sender, reason);
 }
 
-/* Can the payload be read still? It may have let go of the block. */
-static inline bool dp_has_payload(const struct dp_port *port, const struct sb_record *h, const uint8_t *record)
-{
-    struct sb_block block;
-    if (!(h->flags & SB_POOLED))
-        return true;
-    if (h->length - sb_payload_offset(h) != sizeof block)
-        return false;
-    block = sb_block_in(h, record);
-    return dp_shares_block(port, &block);
-}
-
 /* What it had let go and not done is not in its ring any more, so nobody else can have it. The content was
  * written by the dead endpoint and is checked first. */
 static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *port)
@@ -164,7 +152,7 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
         memcpy(&h, record, sizeof h);
         uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
-            dp_has_payload(port, &h, record) &&
+            (!(h.flags & SB_POOLED) || h.length - front == sizeof(struct sb_block)) &&
             dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
             dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_sender_name(f, &h), NULL,
                               dp_why_ended(port, "its holder died, which had let it go",
@@ -227,6 +215,15 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
 }
 
 /* Handing on ------------------------------------------------------------------------------------------------- */
+
+/* Is the payload of this record of its ring there still? It may have let go of the block. */
+static inline bool dp_has_payload(const struct dp_port *port, const struct sb_record *h, const uint8_t *record)
+{
+    if (!(h->flags & SB_POOLED))
+        return true;
+    const struct sb_block block = sb_block_in(h, record);
+    return dp_shares_block(port, &block);
+}
 
 /* Give one record to `target`. DP_SPACE: it is given. DP_LOSE: no more waiting for it. */
 static inline enum dp_space dp_give(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *target,

@@ -71,7 +71,7 @@ static inline const char *dp_sender_name(struct dp_forwarder *f, const struct sb
 }
 
 /* The first bytes of a payload, out of its pool. */
-static inline void dp_pack_block(const struct dp_forwarder *f, struct dp_pack *pack, const struct sb_block *block,
+static inline void dp_pack_block(struct dp_forwarder *f, struct dp_pack *pack, const struct sb_block *block,
                                  uint64_t most)
 {
     uint8_t *bytes = malloc(most + 1);
@@ -85,7 +85,7 @@ static inline const char *dp_format_word(uint16_t flags)
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
- * `there` and every subscriber's ring takes; with SB_POOLED it is a struct sb_block, which was checked. Never about one of
+ * `there` and every subscriber's ring takes; with SB_POOLED it is a struct sb_block. Never about one of
  * the bus's own. */
 static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *type,
                                      const uint8_t *payload, uint64_t there, const char *source,

@@ -18,11 +18,12 @@ static inline void dp_grant_pages(struct dp_forwarder *f, struct dp_port *port, 
     dp_note_pool(f, port);
 }
 
-/* As many as it wants, or what is left. */
+/* As many as it wants within its limit, or what is left. */
 static inline uint64_t dp_pages_for(const struct dp_forwarder *f, const struct dp_port *port)
 {
     uint64_t total = f->bus->pool_total_bytes / DP_PAGE, had = port->pool_pages;
-    uint64_t wanted = sb_pool_pages(port->pool_asked), left = total > f->pools_pages ? total - f->pools_pages : 0;
+    uint64_t most = port->up->pool_limit / DP_PAGE + 1, asked = sb_pool_pages(port->pool_asked);
+    uint64_t wanted = asked < most ? asked : most, left = total > f->pools_pages ? total - f->pools_pages : 0;
     return wanted <= had + left ? wanted : had + left;
 }
 

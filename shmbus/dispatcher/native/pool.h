@@ -212,10 +212,15 @@ static inline void dp_close_pools(struct dp_forwarder *f)
     f->orphans = NULL;
 }
 
-/* The first bytes of a payload: how many there are. Not by a mapping, since the file may have a hole or an end there. */
-static inline uint32_t dp_read_block(const struct dp_forwarder *f, const struct sb_block *b, uint8_t *to, uint64_t most)
+/* The first bytes of a payload, how many there are, 0 where the block may have been used again. Not by a mapping, since the
+ * file may have a hole or an end there. */
+static inline uint32_t dp_read_block(struct dp_forwarder *f, const struct sb_block *b, uint8_t *to, uint64_t most)
 {
     char name[160];
+    const struct dp_pool *pool = dp_pool_of(f, b->pool_slot, b->pool_generation);
+    if (!pool || !dp_block_sound(pool, b) || pool->blocks[b->index].use != b->use ||
+        !(pool->blocks[b->index].shares || dp_on_its_way(pool, b->index)))
+        return 0;
     dp_pool_name(f, b->pool_slot, b->pool_generation, name);
     return dp_read_segment(name, b->offset, to, b->length < most ? b->length : most);
 }

@@ -224,7 +224,7 @@ struct dp_forwarder {
     struct dp_values values;
     struct dp_pool *orphans; /* pools whose endpoint has gone */
     uint64_t pools_pages;    /* that all pools may have reserved */
-    bool incomplete;         /* control plane, before the thread begins: somebody who may live could not be adopted */
+    bool incomplete;         /* nobody knows what somebody has who may live, see recount.h; control plane, before this thread begins */
     bool pools_starve;       /* somebody may have less than it asked for */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */

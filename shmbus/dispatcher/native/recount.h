@@ -7,7 +7,8 @@
  * then its table, then what it gives back: what leaves one place is found in the next. Each block that has none, and whose
  * record is consumed, is returned.
  *
- * Where an endpoint that may live could not be adopted, nobody knows what it has: blocks in use stay so.
+ * Where an endpoint that may live could not be adopted, or its table not be read, nobody knows what it has: blocks in use
+ * stay so.
  *
  * Offers: dp_recount_pools; dp_recount_block. */
 #pragma once
@@ -54,12 +55,18 @@ static inline void dp_recount_table(struct dp_forwarder *f, struct dp_port *port
     uint64_t used = rb_load_acquire(&table->shares_used);
     for (uint32_t i = 0; i < used && i < SB_SHARES; i++) {
         const struct sb_share *entry = &table->shares[i];
-        uint64_t share = rb_load_acquire(&entry->share), whom = rb_load(&entry->pool), block = rb_load(&entry->block);
+        uint64_t share, whom, block;
+        int tries = 16; /* it may be cleared meanwhile, and entered anew */
+        do {
+            share = rb_load_acquire(&entry->share);
+            whom = rb_load(&entry->pool);
+            block = rb_load(&entry->block);
+            rb_fence_acquire();
+        } while (rb_load(&entry->share) != share && --tries);
         if (!share || dp_find_share(port, share))
             continue;
         if ((share & 7) == 0 || (share & 7) > 4 || !(whom >> 63) || !(block >> 63) || (uint16_t)block >= SB_BLOCKS) {
-            if (rb_load_acquire(&entry->share) == share) /* it may be cleared, and entered anew */
-                dp_quarantine(f, port);
+            dp_quarantine(f, port);
             continue;
         }
         const struct sb_block b = {.index = (uint16_t)block, .pool_slot = (uint16_t)sb_whom_slot(whom),
@@ -126,8 +133,9 @@ static inline void dp_recount_port(struct dp_forwarder *f, struct dp_port *port)
     for (uint32_t r = 0; r < SB_RINGS_IN; r++) {
         enum sb_ring_index ring = (enum sb_ring_index)r;
         uint64_t reclaim = rb_load(&port->down->incoming[ring].reclaim);
-        bool ours = ring != SB_REPLIES && reclaim != SB_NOWHERE;
-        dp_recount_ring(f, port, ring, ours ? reclaim : dp_taken_in(port, ring));
+        (void)rb_refresh_tail(&port->in[r]);
+        bool ours = ring != SB_REPLIES && reclaim != SB_NOWHERE; /* else from its tail: it may close, see dp_leaves_undone */
+        dp_recount_ring(f, port, ring, ours ? reclaim : port->in[r].tail_seen);
     }
     struct dp_pool *pool = dp_open_pool(port);
     const struct sb_pool *table = pool ? dp_map_pool(f, pool) : NULL;
@@ -193,8 +201,8 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
     rb_store(&f->bus->pools_left, 0);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *port = &f->ports[slot];
-        if (port->state != SB_ROW_FREE && dp_open_pool(port) && dp_map_pool(f, port->pool))
-            dp_read_uses(f, port->pool);
+        if (port->state != SB_ROW_FREE && rb_load_acquire(&port->up->pool_bytes) > SB_POOL_DATA)
+            f->incomplete |= !dp_open_pool(port) || !dp_map_pool(f, port->pool);
     }
     snprintf(prefix, sizeof prefix, "%s:pool:", f->prefix);
     dp_list_segments(prefix, dp_find_orphan, f);
@@ -204,6 +212,9 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recount_mailbox(f, &f->ports[slot]);
     dp_recount_values(f);
+    for (uint32_t slot = 0; slot < f->high_slot; slot++)
+        if (f->ports[slot].pool)
+            dp_read_uses(f, f->ports[slot].pool);
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recount_port(f, &f->ports[slot]);

@@ -149,6 +149,22 @@ static inline bool dp_is_there(const struct dp_port *port, const struct dp_share
     return ring < SB_RINGS_IN ? (s->share & ~7ull) >= taken[ring] : dp_is_in_mailbox(port, s);
 }
 
+/* Of one that closes, which clears its table before it says so: has it this message in hand, or let go and not done? That may
+ * have to be handed on. */
+static inline bool dp_leaves_undone(const struct dp_port *port, const struct dp_share *s)
+{
+    uint64_t position = s->share & ~7ull;
+    if ((s->share & 7) != SB_DATA + 1 || rb_load_acquire(&port->up->state) < SB_UP_CLOSING)
+        return false;
+    for (uint32_t i = 0; i < SB_HELD; i++)
+        if (rb_load_acquire(&port->up->held[i].position) == position)
+            return true;
+    for (uint32_t i = 0; i < SB_KEPT; i++)
+        if (rb_load_acquire(&port->up->kept[i].at) == position + 1)
+            return true;
+    return false;
+}
+
 /* Up to where the receiver has taken, of each ring. True: it has gone on, or may have cleared entries. */
 static inline bool dp_note_shares(struct dp_port *port, uint64_t taken[SB_RINGS_IN])
 {
@@ -181,7 +197,8 @@ static inline void dp_sweep_shares(struct dp_forwarder *f, struct dp_port *port)
     rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox, and its second look there */
     for (uint32_t i = 0; i < s->count; i++) {
         struct dp_share *one = &s->list[i];
-        if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) || (enters && (!table || dp_is_entered(table, one))))
+        if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) || (enters && (!table || dp_is_entered(table, one))) ||
+            dp_leaves_undone(port, one))
             continue;
         one->until = SB_NOWHERE - 1;
         ended++;
