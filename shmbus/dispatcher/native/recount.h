@@ -208,13 +208,13 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
     dp_list_segments(prefix, dp_find_orphan, f);
     for (struct dp_pool *pool = f->orphans; pool; pool = pool->next)
         dp_read_uses(f, pool);
+    for (uint32_t slot = 0; slot < f->high_slot; slot++)
+        if (f->ports[slot].pool)
+            dp_read_uses(f, f->ports[slot].pool);
     for (uint32_t slot = SB_FIRST_MAILBOX; slot < DP_PORTS; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recount_mailbox(f, &f->ports[slot]);
     dp_recount_values(f);
-    for (uint32_t slot = 0; slot < f->high_slot; slot++)
-        if (f->ports[slot].pool)
-            dp_read_uses(f, f->ports[slot].pool);
     for (uint32_t slot = 0; slot < f->high_slot; slot++)
         if (f->ports[slot].state != SB_ROW_FREE)
             dp_recount_port(f, &f->ports[slot]);
