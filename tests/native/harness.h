@@ -107,6 +107,16 @@ static inline void reopen(struct world *w)
     }
 }
 
+/* The next dispatcher serves the bus. */
+static inline void hand_over(struct world *w)
+{
+    close_forwarder(w->f);
+    reopen(w);
+    dp_take_orders(w->f, true);
+    dp_recover(w->f);
+    settle(w);
+}
+
 static inline void say_closing(struct peer *p)
 {
     rb_store_release(&p->up->state, SB_UP_CLOSING);

@@ -240,15 +240,6 @@ TEST(an_observer_sees_the_type_of_what_is_given_back_whatever_the_reason)
 
 /* A successor ------------------------------------------------------------------------------------------------- */
 
-static void adopt(struct world *w)
-{
-    close_forwarder(w->f);
-    reopen(w);
-    dp_take_orders(w->f, true);
-    dp_recover(w->f);
-    settle(w);
-}
-
 /* It has replaced its log of interests, or (`unread`) that has no name any more. */
 static void is_adopted(struct scene *s, bool unread)
 {
@@ -260,7 +251,7 @@ static void is_adopted(struct scene *s, bool unread)
     rb_word *version = &s->b->up->outgoing[SB_DATA].interests_version;
     rb_store_release(version, rb_load(version) + 1);
     if (!unread) {
-        adopt(s->w);
+        hand_over(s->w);
     } else {
         close_forwarder(s->w->f);
         reopen(s->w);
@@ -409,7 +400,7 @@ TEST(what_one_gives_back_after_its_end_has_begun_goes_on_once_for_a_successor_to
     CHECK(!s.b->reclaimed); /* what it has sent waits for space */
     put_nack(&s);
     flush(s.b);
-    adopt(s.w);
+    hand_over(s.w);
     EQUAL(count_messages(full), 20);
     settle(s.w);
     GETS_NOTHING(s.c);

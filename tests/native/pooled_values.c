@@ -12,16 +12,6 @@ static void keep_block(struct peer *p, const char *type, struct sb_block *block)
     settle(p->world);
 }
 
-/* The next dispatcher serves the bus. */
-static void adopt(struct world *w)
-{
-    close_forwarder(w->f);
-    reopen(w);
-    dp_take_orders(w->f, true);
-    dp_recover(w->f);
-    settle(w);
-}
-
 TEST(a_kept_value_holds_its_block_until_another_replaces_it)
 {
     struct world *w = open_world((struct plan){.history = 2});
@@ -31,7 +21,7 @@ TEST(a_kept_value_holds_its_block_until_another_replaces_it)
     keep_block(source, "a", &first);
     keep_block(source, "a", &second);
     CHECK(!is_returned(source, &first) && !is_returned(source, &second));
-    adopt(w);
+    hand_over(w);
     CHECK(!is_returned(source, &first) && !is_returned(source, &second));
     keep_block(source, "a", &third); /* of each type two are kept here */
     CHECK(is_returned(source, &first) && !is_returned(source, &second) && !is_returned(source, &third));
@@ -83,7 +73,7 @@ TEST(a_mailbox_holds_the_block_of_what_may_be_taken_and_of_nothing_else)
     struct sb_block blocks[3] = {publish_block(source, "x.a", 0, "old"), publish_block(source, "x.a", 1, "new")};
     settle(w);
     CHECK(is_returned(source, &blocks[0]) && !is_returned(source, &blocks[1]));
-    adopt(w);
+    hand_over(w);
     CHECK(!is_returned(source, &blocks[1]));
     uint64_t whom = rb_load(&ear->down->mailbox[0]);
     uint32_t entry = enter(ear, sb_share_of_mail(0, whom, 2), &blocks[1]);

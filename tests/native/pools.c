@@ -10,16 +10,6 @@ static struct peer *join_pooled(struct world *w, const char *name)
     return p;
 }
 
-/* The next dispatcher serves the bus. */
-static void hand_over(struct world *w)
-{
-    close_forwarder(w->f);
-    reopen(w);
-    dp_take_orders(w->f, true);
-    dp_recover(w->f);
-    settle(w);
-}
-
 TEST(a_block_comes_back_when_all_have_looked)
 {
     struct world *w = new_world();
