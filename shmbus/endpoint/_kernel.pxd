@@ -47,6 +47,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyBytes_GET_SIZE(object)
     char *PyByteArray_AS_STRING(object)
     bytearray PyByteArray_FromStringAndSize(const char *, Py_ssize_t)
+    Py_buffer *PyMemoryView_GET_BUFFER(object)
     bint PyBytes_CheckExact(object)
     bint PyByteArray_CheckExact(object)
     Py_ssize_t PyByteArray_GET_SIZE(object)

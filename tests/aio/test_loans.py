@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -58,3 +59,31 @@ async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -
                 await source.publish("x", bytes(990_000), timeout=0.02)
         async with source.loan("x", 900_000, timeout=30) as loan:
             loan.data[:] = bytes(900_000)
+
+
+async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
+    attach: AioAttach,
+) -> None:
+    async with attach("server", settings=SMALL) as server, attach("client") as client:
+
+        @server.handle("whole")
+        async def whole(message: shmbus.Message[int]) -> bytes:
+            return bytes(message.payload)
+
+        @server.handle("parts")
+        async def parts(message: shmbus.Message[int]) -> AsyncIterator[bytes]:
+            for _ in range(4):
+                yield bytes(message.payload)
+
+        server.start()
+        async with server.loan("x", 900_000) as loan:
+            asked = [client.request("whole", 800_000, timeout=60) for _ in range(3)]
+            waiting = asyncio.gather(*asked)
+            taken = asyncio.ensure_future(anext(client.stream("parts", 700_000, timeout=60)))
+            assert (await client.request("whole", 10, timeout=60)).size == 10
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            assert not taken.done()
+            loan.discard()
+        assert [reply.size for reply in await waiting] == [800_000] * 3
+        assert (await taken).size == 700_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -105,3 +106,31 @@ def test_a_closed_endpoint_leaves_no_pool(bus: shmbus.Bus, attach: Attach) -> No
         loan.discard()
     eventually(lambda: bus.pools() == [])
     assert int(array.sum()) == 7 * LARGE
+
+
+@pytest.mark.parametrize(
+    "made", [bytearray, lambda data: memoryview(data), lambda data: memoryview(data * 2)[::2]]
+)
+def test_bytes_of_any_kind_arrive_as_bytes(bus: shmbus.Bus, attach: Attach, made: Any) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    data = bytes(range(250)) * 2000
+    expected = bytes(made(data))
+    for payload in (made(data), memoryview(made(data)).tobytes()):
+        source.publish("x", payload)
+        message = source.receive(30)
+        assert message is not None
+        assert message.payload == expected
+
+
+def test_no_memory_is_told_with_the_remedy(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(errors.SegmentError, match="Set a smaller pool_bytes") as caught:
+            source.publish("x", bytes(LARGE))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ":pool:" in caught.value.name
+    source.publish("x", bytes(LARGE))  # now there is

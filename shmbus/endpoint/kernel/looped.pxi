@@ -327,7 +327,7 @@ cdef class Looped:
         first of those who wait has said that."""
         cdef uint32_t number = 0
         cdef sb_block block
-        cdef bint sent
+        cdef bint sent, waited
         if not self._outbox.pooled(m, type, index):
             sent = tried and self._outbox.put_at_once(m, limits)
             if tried and not sent:
@@ -338,10 +338,12 @@ cdef class Looped:
         if not self._outbox.has_space(m):
             self._outbox.needs, self._outbox.block_needs = ep_record_length(m) - m.size + sizeof(sb_block), 0
             return False
+        waited = self._outbox.block_needs != 0
         self._outbox.needs = self._outbox.block_needs = 0
         if not self._outbox.place(m, &number, &block):
             self._outbox.block_needs = pages_of(m.size)
-            self._connection.count(&self._connection.e.up.pool_waits)
+            if not waited:
+                self._connection.count(&self._connection.e.up.pool_waits)
             return False
         try:
             return self._outbox.put_at_once(m, limits)

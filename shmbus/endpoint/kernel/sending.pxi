@@ -167,8 +167,13 @@ cdef class Outbox:
             m.size = PyBytes_GET_SIZE(payload)
             return payload
         if isinstance(payload, (bytes, bytearray, memoryview)):
-            raw = bytes(payload)
             m.flags = SB_RAW
+            view = memoryview(payload)
+            if view.nbytes > LARGE and view.c_contiguous:  # copied once, from where it is
+                m.payload = PyMemoryView_GET_BUFFER(view).buf
+                m.size = view.nbytes
+                return view
+            raw = bytes(payload)
             m.payload = PyBytes_AS_STRING(raw)
             m.size = PyBytes_GET_SIZE(raw)
             return raw
