@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import re
 import signal
 import sys
@@ -636,3 +637,25 @@ def test_files_are_not_written_where_they_cannot_be(
         assert ran.code == 2, ran.err
     ran = shmbus_command("sub", "-b", bus.name, "--out", tmp_path, "--raw")
     assert ran.code == 2
+
+
+def test_a_file_that_could_not_be_written_whole_is_not_there(
+    bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, *_: object, **options: object) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def publish() -> None:
+        listen(bus, "cam")
+        source.publish("cam", np.zeros(3))
+
+    monkeypatch.setattr("shmbus_command.to_files.np.save", full)
+    with bus.attach("source") as source:
+        thread = threading.Thread(target=publish)
+        thread.start()
+        ran = shmbus_command("sub", "-b", bus.name, "cam", "-n", 1, "--out", tmp_path)
+        thread.join()
+    assert ran.code == 1
+    assert "cam.000001.npy: No space left on device; free some space there" in ran.err
+    assert list(tmp_path.iterdir()) == []
