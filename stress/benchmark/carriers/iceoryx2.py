@@ -1,6 +1,7 @@
-"""iceoryx2: slices lent in place, taken by polling, or after an event for each.
+"""iceoryx2: slices lent in place, and an event for each, at which its consumer wakes.
 
-Its files lie under a root and with a prefix of this benchmark's own, which alone are removed.
+To poll would take a core for each consumer. Its files lie under a root and with a prefix of this
+benchmark's own, which alone are removed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _sent(node: iceoryx2.Node) -> Any:
 
 
 @contextmanager
-def sending(config: iceoryx2.config.Config, events: bool) -> Iterator[Send]:
+def sending(config: iceoryx2.config.Config) -> Iterator[Send]:
     node = _node(config)
     publisher = (
         _frames(node)
@@ -73,28 +73,26 @@ def sending(config: iceoryx2.config.Config, events: bool) -> Iterator[Send]:
         .backpressure_strategy(iceoryx2.BackpressureStrategy.RetryUntilDelivered)
         .create()
     )
-    notifier = _sent(node).notifier_builder().create() if events else None
+    notifier = _sent(node).notifier_builder().create()
 
     def send(nbytes: int, write: Use) -> None:
         sample = publisher.loan_slice_uninit(nbytes)
         write(np.frombuffer(sample.payload().as_memory_view(), np.uint64))
         sample.assume_init().send()
-        if notifier is not None:
-            notifier.notify()
+        notifier.notify()
 
     yield send
 
 
 @contextmanager
-def taking(config: iceoryx2.config.Config, events: bool) -> Iterator[Take]:
+def taking(config: iceoryx2.config.Config) -> Iterator[Take]:
     node = _node(config)
     receive = _frames(node).subscriber_builder().create().receive
-    wait = partial(_sent(node).listener_builder().create().timed_wait, _look) if events else None
+    listener = _sent(node).listener_builder().create()
 
     def take(read: Use) -> None:
         while (sample := receive()) is None:
-            if wait is not None:
-                wait()
+            listener.timed_wait(_look)
         read(np.frombuffer(sample.payload().as_memory_view(), np.uint64))
 
     yield take

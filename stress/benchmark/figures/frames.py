@@ -97,15 +97,15 @@ def by_hand(bench: Bench, *, again: bool = False) -> Sample:
     return carried(bench, partial(sending, names), [partial(taking, names)])
 
 
-def by_iceoryx2(bench: Bench, *, events: bool) -> Sample:
+def by_iceoryx2(bench: Bench) -> Sample:
     from benchmark.carriers import iceoryx2
 
     with ExitStack() as stack:
         config = stack.enter_context(iceoryx2.files(bench))
         return carried(
             bench,
-            partial(iceoryx2.sending, config, events),
-            [partial(iceoryx2.taking, config, events)],
+            partial(iceoryx2.sending, config),
+            [partial(iceoryx2.taking, config)],
         )
 
 
@@ -141,8 +141,7 @@ def _frames(bench: Bench) -> Figure:
         AGAIN: partial(by_hand, bench, again=True),
     }
     if find_spec("iceoryx2"):
-        variants["iceoryx2, polling"] = partial(by_iceoryx2, bench, events=False)
-        variants["iceoryx2, events"] = partial(by_iceoryx2, bench, events=True)
+        variants["iceoryx2"] = partial(by_iceoryx2, bench)
     if find_spec("torch"):
         variants["torch.multiprocessing"] = partial(by_torch, bench)
     return Figure(
@@ -162,7 +161,7 @@ def _frames(bench: Bench) -> Figure:
             Claim(
                 "the same: pyzmq / bus, publish",
                 least(PYZMQ, PUBLISH, LINE),
-                4,
+                1,
             ),
             Claim(
                 "time of a frame, all of it written: by loan to 4 consumers / to one",
