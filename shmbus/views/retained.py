@@ -1,32 +1,65 @@
 """The values that a bus keeps, as its cells show them.
 
 A value has a number that is stored last, and is 0 before any cell of it is used again: what was
-copied is a value where the number is the same before and after. No number is used twice.
+copied is a value where the number is the same before and after. No number is used twice. So it is
+with a payload that lies in a pool: its sender writes there again only after that number is 0. It
+is read from the pool's file, where what is not there any more is an end, and no fault.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
+from ringbuf.segment import check_file
 from shmbus.limits import MAX_NAME
-from shmbus.shared import frames, layout, names, patterns
+from shmbus.shared import layout, names, patterns
 
 from .facts import Clock, Retained
 from .memory import open_segment
+from .plain import Format, decode_plain
 
 _BEGIN = layout.PREFIX.itemsize
 _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
 _FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
 _BLOCK = layout.BLOCK.itemsize
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _TRIES = 3
 """For a value whose cells were used for another while it was copied."""
+
+
+class _Record(NamedTuple):
+    """What stands in the cells, taken apart."""
+
+    header: Any
+    type: str
+    source: str
+    content: bytes
+
+    @classmethod
+    def of(cls, record: bytes) -> _Record:
+        header = np.frombuffer(record, layout.RECORD, 1)[0]
+        begin = layout.RECORD.itemsize
+        middle = begin + int(header["type_length"])
+        end = middle + min(int(header["extension_length"]), MAX_NAME)
+        source = record[middle:end].decode("ascii", "replace")
+        return cls(header, record[begin:middle].decode("ascii", "replace"), source, record[end:])
+
+    @property
+    def flags(self) -> int:
+        return int(self.header["flags"])
+
+    @property
+    def format(self) -> Format:
+        if self.flags & layout.RecordFlag.RAW:
+            return "raw"
+        return "framed" if self.flags & layout.RecordFlag.FRAMED else "msgpack"
 
 
 class Values:
@@ -92,10 +125,45 @@ class Values:
             number = memory.load(at)
             if not number:
                 return None
-            record = self._record(cell)
-            if memory.load(at) == number:
-                return None if record is None else _decoded(record, number, pattern, clock)
+            copied = self._record(cell)
+            if copied is None:
+                continue
+            record = _Record.of(copied)
+            if not patterns.covers(pattern, record.type):
+                return None
+            payload: bytes | None = record.content
+            if record.flags & layout.RecordFlag.POOLED:
+                payload = self._pooled(record.content)
+            if memory.load(at) == number and payload is not None:
+                return _retained(record, payload, number, clock)
         return None
+
+    def _pooled(self, content: bytes) -> bytes | None:
+        """The payload proper; None where it is not there any more."""
+        if len(content) != _BLOCK:
+            return None
+        block = np.frombuffer(content, layout.BLOCK, 1)[0]
+        name = self._bus.pool(int(block["pool_slot"]), int(block["pool_generation"]))
+        parts: list[bytes] = []
+        at, left = int(block["offset"]), int(block["length"])
+        try:
+            pool = os.open(
+                names.SHM / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+            )
+        except OSError:
+            return None
+        try:
+            check_file(name, pool)
+            while left and (part := os.pread(pool, left, at)):
+                parts.append(part)
+                at, left = at + len(part), left - len(part)
+        except (OSError, RingbufError, OverflowError, MemoryError):
+            return None
+        finally:
+            os.close(pool)
+        if left:
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _record(self, cell: int) -> bytes | None:
         """The bytes in the chain of cells that begins here; None where it is none, as while it is
@@ -118,31 +186,21 @@ class Values:
         return b"".join(parts)
 
 
-def _decoded(record: bytes, number: int, pattern: str, clock: Clock) -> Retained | None:
-    header = np.frombuffer(record, layout.RECORD, 1)[0]
-    begin = layout.RECORD.itemsize
-    middle = begin + int(header["type_length"])
-    end = middle + min(int(header["extension_length"]), MAX_NAME)
-    type = record[begin:middle].decode("ascii", "replace")
-    if not patterns.covers(pattern, type):
-        return None
-    raw = record[end:]
+def _retained(record: _Record, raw: bytes, number: int, clock: Clock) -> Retained:
     return Retained(
-        type=type,
-        payload=_value_of(raw, int(header["flags"])),
-        source=record[middle:end].decode("ascii", "replace"),
+        type=record.type,
+        payload=_value_of(raw, record.format),
+        source=record.source,
         number=number,
-        sent=clock.at(int(header["sent_ns"])),
+        sent=clock.at(int(record.header["sent_ns"])),
         size=len(raw),
         raw=raw,
     )
 
 
-def _value_of(raw: bytes, flags: int) -> Any:
-    """What it is as plain values; the bytes where it is none."""
+def _value_of(raw: bytes, format: Format) -> Any:
+    """What these bytes stand for; the bytes where they are no such thing."""
     try:
-        if flags & layout.RecordFlag.FRAMED:
-            return frames.decode(raw)
-        return raw if flags & layout.RecordFlag.RAW else msgspec.msgpack.decode(raw)
-    except (ValueError, RecursionError):  # it may be anything
+        return decode_plain(raw, format)
+    except ValueError:
         return raw

@@ -176,6 +176,27 @@ def test_it_neither_waits_nor_delays_anybody(bus: shmbus.Bus, attach: Attach) ->
     assert not info(bus, "display").stalled
 
 
+@pytest.mark.parametrize("bus_settings", [shmbus.Settings(pool_bytes=8 * 204_800)])
+def test_nobody_waits_for_a_pool_because_of_a_mailbox_that_is_not_read(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, display, other = attach("source"), attach("display"), attach("other")
+    display.subscribe("picture", overflow="latest")
+    other.subscribe("picture", overflow="drop_oldest", depth=100)
+    first = None
+    for n in range(50):
+        source.publish("picture", bytes([n]) * 200_000, timeout=60)
+        settle(bus, "source")
+        first = first or display.receive(0)
+    assert first is not None
+    assert first.payload == bytes(200_000)  # it has been looked at all the time
+    (newest,) = waiting(display)
+    assert newest[1] == bytes([49]) * 200_000
+    there = waiting(other)
+    assert there[-1][1] == newest[1]
+    assert len(there) <= 2
+
+
 def test_callbacks_and_others_of_the_endpoint_get_what_is_theirs(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

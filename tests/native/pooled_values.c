@@ -115,3 +115,20 @@ TEST(a_mailbox_that_nobody_reads_has_a_quarter_of_a_pool_at_the_most)
     EQUAL(returned_of(source, blocks, POOL_PAGES), POOL_PAGES);
     close_world(w);
 }
+
+TEST(what_is_kept_has_half_of_a_pool_at_the_most)
+{
+    struct world *w = open_world((struct plan){.history = 100});
+    struct peer *source = join(w, "source");
+    struct sb_block blocks[POOL_PAGES];
+    make_pool(source);
+    for (uint32_t i = 0; i < POOL_PAGES; i++) {
+        blocks[i] = block_at(source, i, DP_PAGE);
+        keep_block(source, i ? "a" : "b", &blocks[i]);
+    }
+    uint32_t most = (uint32_t)(source->pool_size / 2 / DP_PAGE);
+    EQUAL(returned_of(source, blocks, POOL_PAGES), POOL_PAGES - most);
+    CHECK(!is_returned(source, &blocks[0]) && is_returned(source, &blocks[1])); /* what was replaced goes first */
+    EQUAL(rb_load(&w->bus->evicted), POOL_PAGES - most);
+    close_world(w);
+}

@@ -11,7 +11,8 @@
  * go that a newer one of their type has replaced, the oldest first, then the oldest of all.
  *
  * Of a value in a pool (SB_POOLED) the cells have the record, and the payload stays where it is: a value has a share of that
- * block for as long as it is kept. So it counts against the pool of who published it, not against `retain_bytes`.
+ * block for as long as it is kept. So it counts against the pool of who published it, not against `retain_bytes`: of that
+ * half at the most, so that nobody waits for a block only because of what is kept.
  *
  * Everything but the cells is the forwarding thread's own, and is made again from them at adoption.
  *
@@ -32,7 +33,8 @@ struct dp_value { /* a value that is kept */
     uint32_t length; /* of its record */
     bool replaced;   /* a newer one of its type is kept */
     struct dp_pool *pool; /* in which its payload lies; NULL: in none */
-    uint16_t block;       /* of that */
+    uint64_t bytes;       /* of that payload, */
+    uint16_t block;       /* and its block */
     struct dp_kept_type *of;
     struct dp_value *older, *newer;   /* of its type */
     struct dp_value *before, *behind; /* of those that are replaced, or of those that are not */
@@ -213,8 +215,21 @@ static inline bool dp_index_value(struct dp_forwarder *f, const char *type, uint
 static inline bool dp_keep_block(struct dp_forwarder *f, struct dp_value *v, const struct sb_block *block)
 {
     v->pool = dp_hold_block(f, block);
+    v->bytes = block->length;
     v->block = block->index;
+    if (v->pool)
+        v->pool->kept += v->bytes;
     return v->pool != NULL;
+}
+
+static inline void dp_leave_block(struct dp_forwarder *f, struct dp_value *v)
+{
+    struct dp_pool *pool = v->pool;
+    v->pool = NULL;
+    if (!pool)
+        return;
+    pool->kept -= v->bytes;
+    dp_drop_block(f, pool, v->block);
 }
 
 /* The block that its record names, as we have written it. False: it names none. */
@@ -241,8 +256,7 @@ static inline void dp_drop_value(struct dp_forwarder *f, struct dp_value *v)
     rb_store_release(&dp_cell(s, v->cell)->number, 0);
     rb_fence_release(); /* what its cells, and its block, are used for next stays below: an observer goes by the number */
     RB_FAIL("keep.dropped");
-    if (v->pool)
-        dp_drop_block(f, v->pool, v->block);
+    dp_leave_block(f, v);
     for (uint32_t cell = v->cell, n = v->cells; n; n--) {
         dp_free_cell(s, cell);
         cell = (uint32_t)rb_load(&dp_cell(s, cell)->next) - 1;
@@ -280,6 +294,22 @@ static inline bool dp_evict(struct dp_forwarder *f, struct dp_kept_type *incomin
     rb_add(&f->bus->evicted, 1);
     dp_drop_value(f, v);
     return true;
+}
+
+/* The same for want of space in a pool: until this block can be kept, too. */
+static inline void dp_make_room_to_keep(struct dp_forwarder *f, const struct sb_block *block)
+{
+    const struct dp_pool *pool = dp_pool_of(f, block->pool_slot, block->pool_generation);
+    for (int replaced = 1; pool && replaced >= 0; replaced--)
+        for (struct dp_value *v = replaced ? f->values.replaced.first : f->values.last.first, *behind; v; v = behind) {
+            behind = v->behind;
+            if (pool->kept + block->length <= pool->bytes / 2)
+                return;
+            if (v->pool != pool)
+                continue;
+            rb_add(&f->bus->evicted, 1);
+            dp_drop_value(f, v);
+        }
 }
 
 /* A chain of `n` cells for a value of this type. False: there are not so many. */
@@ -359,10 +389,12 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     uint64_t number = rb_load(&f->bus->retained_last) + 1;
     struct sb_record h;
     dp_kept_header(f, &h);
+    if (h.flags & SB_POOLED)
+        dp_make_room_to_keep(f, &run->block[0]);
     if (!v || (h.flags & SB_POOLED && !dp_keep_block(f, v, &run->block[0])) ||
         !dp_chain(f, dp_cells_for(h.length), run, &v->cell)) {
-        if (v && v->pool)
-            dp_drop_block(f, v->pool, v->block);
+        if (v)
+            dp_leave_block(f, v);
         free(v);
         rb_add(&f->bus->evicted, 1);
         dp_clear_type(f, type, h.type_length);
@@ -376,8 +408,7 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     dp_write_value(f, v, &h);
     RB_FAIL("keep.written");
     if (!dp_index_value(f, type, h.type_length, v)) {
-        if (v->pool)
-            dp_drop_block(f, v->pool, v->block);
+        dp_leave_block(f, v);
         free(v); /* its cells are used again after the next adoption */
         return 0;
     }

@@ -1,0 +1,117 @@
+"""Large payloads when somebody dies: who looks sees what was sent, what was begun goes on to
+another, and the sender gets its pool back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import shmbus
+from shmbus import Message
+from shmbus.shared import names
+from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventually
+
+from .roles import NEVER, take_and_hang
+
+PIXELS = 200_000  # more than a quarter of a ring
+FEW = shmbus.Settings(pool_bytes=8 * 204_800)
+"""A pool that has space for eight of them."""
+
+
+def picture(number: int) -> np.ndarray:
+    return np.full(PIXELS, number % 251, np.uint8)
+
+
+def shows(message: Message | None, number: int) -> bool:
+    return message is not None and bool((message.payload == picture(number)).all())
+
+
+def pools_of(bus: str) -> int:
+    return sum(entry.kind == "pool" for _, entry in names.entries(bus))
+
+
+def collect(endpoint: shmbus.Endpoint) -> None:
+    """Holds what it gets."""
+    endpoint.subscribe("picture")
+    held = [endpoint.receive() for _ in range(4)]
+    endpoint.publish("collected", len(held))
+    NEVER.wait()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("bus_settings", [FEW])
+def test_what_a_dead_one_held_comes_back_and_what_it_had_begun_goes_on(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    begun, collected = recorder("begun"), recorder("collected")
+    collector = worker(collect, name="collector")
+    victim = worker(take_and_hang, "job", "workers", name="victim")
+    source, other = attach("source"), attach("other")
+    source.wait_for("picture")
+    source.wait_for("job")
+    for number in range(4):
+        source.publish("picture", picture(number))
+    source.publish("job", picture(7))
+    begun.wait()
+    collected.wait()
+    other.subscribe("job", group="workers")
+    victim.kill()
+    job = other.receive(60)
+    assert job is not None
+    assert shows(job, 7)
+    assert job.redelivered
+    collector.kill()
+    del job
+    assert other.receive(0) is None  # it is done with that
+    begun.messages.clear()  # it had the picture, too
+    source.publish("whole", bytes(1_600_000), timeout=60)  # that takes the whole pool
+    assert bus.health().violations == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bus_settings", [FEW])
+def test_views_outlive_sender_and_bus_and_a_successor_loses_no_block(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    source = attach("source", reconnect=True)
+    eye, newest = attach("eye", reconnect=True), attach("newest", reconnect=True)
+    eye.subscribe("picture")
+    newest.subscribe("picture", overflow="latest")
+    for number in range(4):
+        source.publish("picture", picture(number))
+    first = eye.receive(60)
+    assert shows(first, 0)
+    bus_process.kill()
+    assert shows(eye.receive(60), 1)
+    bus_process.restart()
+    for number in (2, 3):
+        assert shows(eye.receive(60), number)
+    for number in range(4, 40):  # far more than the pool holds
+        source.publish("picture", picture(number), timeout=60)
+        assert shows(eye.receive(60), number)
+    eventually(lambda: (m := newest.receive(60)) is not None and shows(m, 39))
+    source.close()
+    assert shows(first, 0)
+    eye.close()
+    newest.close()
+    assert shows(first, 0)
+    eventually(lambda: pools_of(bus_process.name) == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bus_settings", [FEW])
+def test_a_large_value_is_kept_where_it_is_and_outlives_publisher_and_dispatcher(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    source, display = attach("source"), attach("display", reconnect=True)
+    for number in range(30):  # nobody waits for a block because of what is kept
+        source.publish("picture", picture(number), retain=True, timeout=60)
+    eventually(lambda: bool((display.bus.retained("*")[-1].payload == picture(29)).all()))
+    source.close()
+    bus_process.kill()
+    bus_process.restart()
+    display.subscribe("picture", history=1)
+    got = display.receive(60)
+    assert got is not None
+    assert shows(got, 29)
+    assert (got.retained, got.source) == (True, "source")
