@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 import hypothesis
@@ -93,6 +94,54 @@ def test_who_writes_what_it_must_not_is_put_off_the_bus_and_told(
     assert [m.payload for m in news.wait(100)] == list(range(100))
     eventually(lambda: "liar" not in {e.name for e in bus.endpoints()})
     attach("liar")
+
+
+WRONG_BLOCKS: dict[str, dict[str, int]] = {
+    "nothing wrong": {},
+    "before its pool's memory": {"offset": 4096},
+    "beyond its pool": {"offset": 1 << 40},
+    "in the midst of a page": {"offset": layout.POOL_DATA + 8},
+    "longer than its pool": {"length": (1 << 64) - 4096},
+    "empty": {"length": 0},
+    "another record's": {"use": 8 | 1},
+    "no block of any pool": {"index": layout.BLOCKS},
+    "of a pool that is not its own": {"pool_slot": 0},
+    "of a pool of an earlier time": {"pool_generation": 1},
+}
+
+
+def violations_are(bus: shmbus.Bus, count: int) -> bool:
+    return bus.health().violations == count
+
+
+def test_who_sends_a_block_that_is_none_of_its_own_is_put_off_the_bus(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    ear = attach("ear")  # of slot 0
+    ear.subscribe("news")
+    caught = 0
+    for how, wrong in WRONG_BLOCKS.items():
+        liar = attach(f"liar-{len(bus.endpoints())}")
+        liar.publish("large", bytes(200_000))  # it has a pool
+        eventually(lambda: all(e.unforwarded == 0 for e in bus.endpoints()))
+        forger = Forger(liar)
+        block = np.zeros(1, layout.BLOCK)
+        head = int(forger.up["outgoing"][DATA]["head"])  # there is space before its end
+        block["offset"], block["length"], block["use"] = layout.POOL_DATA, 100, head | 1
+        block["pool_slot"], block["pool_generation"] = liar._seat.slot, liar._seat.generation
+        for field, value in wrong.items():
+            block[field] = value
+        flags = int(layout.RecordFlag.RAW | layout.RecordFlag.POOLED)
+        forger.push(DATA, record(EVENT, "news", block.tobytes(), flags=flags))
+        forger.ring_bell()
+        if wrong:
+            caught += 1
+            eventually(partial(violations_are, bus, caught), how)
+        else:
+            message = ear.receive(60)
+            assert message is not None
+            assert message.payload == bytes(100)
+    assert ear.receive(0) is None
 
 
 records = st.builds(
