@@ -103,8 +103,13 @@ def _scalar(wanted: Any, value: Any) -> Any:
     if isinstance(value, np.generic) or not isinstance(value, bool | int | float | str | bytes):
         return value
     found = np.asarray(value)[()]
-    if isinstance(found, wanted):
+    if isinstance(found, wanted) or isinstance(value, bool):
         return found
+    if isinstance(value, int) and issubclass(wanted, np.integer):
+        limits = np.iinfo(wanted)
+        if not limits.min <= value <= limits.max:
+            raise ValueError(f"{value} is not a number of {wanted.__name__}")
+        return wanted(value)
     try:
         made = np.asarray(value).astype(wanted, casting="same_kind")[()]
     except TypeError:

@@ -198,7 +198,26 @@ def test_a_number_of_numpy_comes_as_a_number_of_the_type_that_is_named(
 
 @pytest.mark.parametrize(
     ("wanted", "payload"),
-    [(np.int8, 300), (np.uint8, -1), (np.int8, 0.5), (np.int8, "1"), (np.complex64, [1])],
+    [(np.uint8, 255), (np.int8, -1), (np.float32, 3), (np.bool_, True), (np.str_, "a")],
+)
+def test_plain_numbers_and_text_come_as_the_type_of_numpy_that_is_named(
+    ends: Ends, wanted: Any, payload: Any
+) -> None:
+    ends[1].subscribe("number", payload_type=wanted)
+    found = sent(ends, payload, "number")
+    assert (type(found), found) == (wanted, payload)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "payload"),
+    [
+        (np.int8, 300),
+        (np.uint8, -1),
+        (np.int8, 0.5),
+        (np.int8, "1"),
+        (np.int8, True),
+        (np.int8, [1]),
+    ],
 )
 def test_what_is_no_number_of_the_type_that_is_named_is_refused(
     ends: Ends, wanted: Any, payload: Any
@@ -241,6 +260,8 @@ def test_hooks_of_ones_own_come_before_ours(bus: shmbus.Bus, attach: Attach) -> 
     def encode(value: Any) -> Any:
         if isinstance(value, np.ndarray) and value.dtype == np.uint8:
             return ["mine", value.tolist()]
+        if isinstance(value, np.ndarray) and value.dtype == np.float64:
+            return value.astype(np.float16)
         raise NotImplementedError(f"{type(value)} is none of mine")
 
     def decode(wanted: Any, came: Any) -> Any:
@@ -257,6 +278,10 @@ def test_hooks_of_ones_own_come_before_ours(bus: shmbus.Bus, attach: Attach) -> 
         assert message is not None
         found.append(message.payload.tolist())
     assert found == [[10, 20], [3, 4], [5, 6]]
+    endpoint.publish("a", np.zeros(2))
+    message = endpoint.receive(60)
+    assert message is not None
+    assert message.payload.dtype == np.float16
     with pytest.raises(EncodeError, match="none of mine"):
         endpoint.publish("a", object())
 

@@ -124,6 +124,14 @@ def test_what_a_dtype_says_of_its_elements_is_kept(dtype: np.dtype[Any]) -> None
     assert b"".join(bare) == content
 
 
+def test_nothing_that_was_in_the_memory_before_goes_along() -> None:
+    payload = [np.zeros(3, np.uint8), np.zeros((4, 4), [("a", "u1"), ("b", "f8")])[::2, ::2]]
+    frame = PLAIN.frame(payload)
+    memory = bytearray(b"\xff" * frame.size)
+    frame.write_into(memory)
+    assert bytes(memory) == frame.tobytes()
+
+
 FRAMES = [
     PLAIN.encode(payload)[1]
     for payload in (
