@@ -274,6 +274,8 @@ cdef class Outbox:
         cdef bint there
         ep_lock(e)
         there = ep_has_space(e, ep_ring_of(m.kind), ep_record_length(m) - m.size + sizeof(sb_block))
+        if not there:
+            ep_flush(e)            # only what is published can make space
         ep_unlock(e)
         return there
 
