@@ -231,7 +231,7 @@ static inline void sweep(const struct scenario *x)
 /* FAIL_POINTS holds the names of all there are; those that killed are printed. */
 static const char *fail_point(int i)
 {
-    static char text[4096], *points[128];
+    static char text[4096], *points[256];
     if (!points[0]) {
         CHECK(getenv("FAIL_POINTS"));
         snprintf(text, sizeof text, "%s", getenv("FAIL_POINTS"));
