@@ -102,6 +102,15 @@ def test_the_head_of_a_frame_says_where_an_array_lies_that_is_alone(
     seen_by(bytes(other), data)  # raises nothing, whatever stands there
 
 
+def test_an_array_alone_is_as_long_as_its_buffer() -> None:
+    head = head_of(frames.Frame.alone(np.arange(8)).tobytes())
+    assert frames.lone(head) is not None
+    offset, length = struct.unpack_from("<QQ", head, 8)
+    assert length == 64
+    shorter = head[:8] + struct.pack("<QQ", offset, 56) + head[24:]
+    assert frames.lone(shorter) is None
+
+
 @pytest.mark.parametrize(
     "dtype",
     [
