@@ -79,8 +79,8 @@ def _shm() -> Iterator[Finding]:
         return
     fit = max(free - settings.bytes_for(0), 0) // settings.endpoint_bytes
     text = (
-        f"{size // MIB} MiB, {free // MIB} free: space for {fit} endpoints with default rings; a "
-        f"pool for payloads that are too large for these takes up to {settings.pool_limit // MIB} MiB"
+        f"{size // MIB} MiB, {free // MIB} free: space for {fit} endpoints with default rings; "
+        f"each pool, for payloads too large for these, takes up to {settings.pool_limit // MIB} MiB"
     )
     if fit >= 16:
         yield Finding(subject, "good", text)
