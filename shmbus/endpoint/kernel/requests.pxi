@@ -439,7 +439,6 @@ cdef class Requests:
                 return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
             if waits:
                 self._outbox.pool.take_slowly(m.size, &number, type, deadline.seconds, deadline.ns, ALONE)
-                self._outbox.pool.fill(&m, number, &block)
             elif not self._outbox.has_space(&m):
                 self._outbox.needs = ep_record_length(&m) - m.size + sizeof(sb_block)
                 return EP_NO_REQUEST
@@ -447,6 +446,8 @@ cdef class Requests:
                 self._outbox.block_needs = pages_of(m.size)
                 return EP_NO_REQUEST
             try:
+                if waits:
+                    self._outbox.pool.fill(&m, number, &block)
                 return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
             finally:
                 self._outbox.pool.give_back(number)
