@@ -1,0 +1,30 @@
+"""All pools together have no more than they may, however questions and answers meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .explore import explore
+from .growth import growth
+
+WRONG: dict[str, dict[str, Any]] = {
+    "less is asked for before it is given back": {"gives_back_first": False},
+    "an answer to another question counts": {"answer_is_numbered": False},
+    "what was granted before is had again": {"lesser_until_answered": False},
+    "what is reserved counts, and not what was granted": {"granted_is_counted": False},
+}
+
+
+def test_all_pools_together_have_no_more_than_they_may() -> None:
+    found = explore(growth())
+    print(found)
+    assert found.wrong is None, str(found)
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_wrong_way_to_grow_is_found_out(how: str) -> None:
+    found = explore(growth(**WRONG[how]))
+    print(found)
+    assert found.wrong is not None, str(found)
