@@ -70,7 +70,7 @@ def _format(payload: Any) -> tuple[str, Write]:
     """The ending of a file for it, and what writes it: arrays as numpy does, bytes and text as they
     are, the rest as JSON where that gives the same again, else as MessagePack."""
     if isinstance(payload, np.ndarray | np.generic):
-        return "npy", lambda file: np.save(file, payload, allow_pickle=False)
+        return "npy", lambda file: np.save(file, payload)
     if isinstance(payload, bytes | memoryview):
         return "bin", lambda file: file.write(payload)
     if isinstance(payload, str):

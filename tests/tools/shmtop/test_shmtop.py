@@ -473,17 +473,19 @@ def test_the_help_explains_every_key_column_and_state(bus: BusByHand) -> None:
 def test_deaths_losses_and_events_have_a_page_and_events_come_live() -> None:
     name = f"live-{secrets.token_hex(4)}"
     small = shmbus.Settings(in_bytes=4096)
-    with shmbus.serve(name) as bus, bus.attach("writer") as writer:
+    hasty = shmbus.Settings(block_timeout=0.05, stall_after=60)
+    with shmbus.serve(name, settings=hasty) as bus, bus.attach("writer") as writer:
         with bus.attach("picky", settings=small) as picky:
             picky.subscribe("big")
-            writer.publish("big", b"x" * 5000)
+            for _ in range(10):
+                writer.publish("big", b"x" * 800)
 
             async def use(app: ShmTop, pilot: Pilot[None]) -> None:
                 await until(app, pilot, "picky")
                 await pilot.press("d")
                 await until(app, pilot, "to see the bus's events")
                 seen = await until(app, pilot, "LOST AT")
-                assert re.search(r"picky +\d+ +1 +too large .* big +writer", seen)
+                assert re.search(r"picky +\d+ +\d+ +slow .* big +writer", seen)
                 with bus.attach("late"):
                     await until(app, pilot, "endpoint.up       late (process")
                 await until(app, pilot, "endpoint.down     late (process")
