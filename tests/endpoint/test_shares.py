@@ -283,6 +283,24 @@ def test_nothing_grows_with_senders_that_come_and_go(attach: Attach) -> None:
 
 
 @pytest.mark.usefixtures("bus")
+def test_a_payload_that_cannot_be_mapped_is_an_error_and_the_next_is_not(attach: Attach) -> None:
+    one = attach("one")
+    one.subscribe(">")
+    for type, payload in (("array", FRAME), ("bytes", bytes(MIB))):
+        sender = attach("sender")
+        sender.publish(type, payload)
+        seat = sender._seat
+        eventually(lambda: info(one.bus, "one").untouched)
+        (Path("/dev/shm") / seat.names.pool(seat.slot, seat.generation)).unlink()
+        message = received(one)
+        with pytest.raises(errors.DecodeError, match="not there, or could not be mapped"):
+            message.payload  # noqa: B018
+        sender.close()
+    one.publish("array", FRAME)
+    assert np.array_equal(received(one).payload, FRAME)
+
+
+@pytest.mark.usefixtures("bus")
 def test_arrays_may_be_dropped_in_any_thread(attach: Attach) -> None:
     sender, one = attach("sender"), attach("one")
     one.subscribe("frame")

@@ -89,12 +89,12 @@ cdef class Message:
 
     @property
     def payload(self):
-        """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`."""
+        """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`, `PayloadReleased`."""
         if self._payload is UNDECODED:
             if self._released:
                 raise PayloadReleased(type=self.type, size=self._size)
-            if self._payload_type is None and self._header.flags & SB_RAW:
-                self._payload = self._raw if self._share is None else self._share.copied()
+            if self._payload_type is None and self._header.flags & SB_RAW and self._share is None:
+                self._payload = self._raw
             else:
                 try:
                     self._payload = self._connection.decoding.decode(self)
@@ -216,6 +216,10 @@ cdef class Message:
         if self._released:
             return self._size
         return PyBytes_GET_SIZE(self._raw) if self._share is None else <Py_ssize_t>ep_share_size(self._share.at)
+
+    cdef bytes whole(self):
+        """Its payload as bytes."""
+        return self._raw if self._share is None else self._share.copied()
 
     cdef inline object data(self):
         """Its payload as it came: bytes, or what has the buffer protocol."""

@@ -561,7 +561,7 @@ cdef class Requests:
         """The error that came in place of a reply from `to` (None: whoever was chosen)."""
         cdef sb_fault fault
         if m._header.flags & SB_REMOTE:
-            return remote_error(m.type, m.source, m._raw if m._share is None else m._share.copied())
+            return remote_error(m.type, m.source, m.whole())
         if len(m._raw) < <Py_ssize_t>sizeof(sb_fault):
             return self._explain_fault(Fault(type=m.type, endpoint=m.source, size=asked))
         memcpy(&fault, PyBytes_AS_STRING(m._raw), sizeof(sb_fault))

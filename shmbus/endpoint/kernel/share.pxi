@@ -19,7 +19,7 @@ cdef class Share:
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef const uint8_t *data = ep_share_data(self.at)
         if data == NULL:
-            raise BufferError("the pool of its sender could not be mapped")
+            raise BufferError("it lies in a pool that is not there, or could not be mapped")
         PyBuffer_FillInfo(view, self, <void *>data, <Py_ssize_t>ep_share_size(self.at), 1, flags)
         self.views += 1
 
@@ -31,7 +31,7 @@ cdef class Share:
         cdef const uint8_t *data = ep_share_data(self.at)
         cdef Py_ssize_t size = <Py_ssize_t>ep_share_size(self.at)
         if data == NULL:
-            raise BufferError("the pool of its sender could not be mapped")
+            raise BufferError("it lies in a pool that is not there, or could not be mapped")
         made = PyBytes_FromStringAndSize(NULL, size)
         cdef char *to = <char *>PyBytes_AS_STRING(made)
         with nogil:
