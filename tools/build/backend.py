@@ -5,6 +5,7 @@
   a test variant's, gets into an installation.
 - `SHMBUS_VARIANT=failpoints|asan|ubsan|tsan` (joined with `+`) builds a variant for tests, and
   `shmbus.shared._kernel.build_info()` names it.
+- Kernels are optimized with `-O3`, unless CFLAGS has another `-O`.
 - A wheel's kernels are stripped, unless CFLAGS has a `-g`: with the interpreter's own `-g`, four
   fifths of a wheel were debug information. An editable installation keeps it.
 - No kernel names a path of the machine that built it, and two builds are equal (`archives.py`).
@@ -90,6 +91,8 @@ def build_environment(*, distributed: bool) -> Iterator[None]:
         wanted = os.environ.get("CFLAGS")
         # CFLAGS replaces the interpreter's own, so keep those.
         cflags = wanted or sysconfig.get_config_var("CFLAGS") or ""
+        if not any(flag.startswith("-O") for flag in shlex.split(wanted or "")):
+            cflags += " -O3"
         if name:
             cflags += " " + flags + " " + shlex.quote(f'-DSB_VARIANT="{name}"')
         if distributed and not any(flag.startswith("-g") for flag in shlex.split(wanted or flags)):
