@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,12 @@ def received(endpoint: shmbus.Endpoint) -> Any:
     message = endpoint.receive(30)
     assert message is not None
     return message.payload
+
+
+def publish_until_full(endpoint: shmbus.Endpoint, size: int) -> None:
+    with contextlib.suppress(errors.QueueFull):
+        while True:
+            endpoint.publish("x", bytes(size), timeout=0.1)
 
 
 @pytest.mark.smoke
@@ -86,6 +94,28 @@ def test_memory_that_its_maker_still_looks_at_is_not_used_again(
     del kept
     with source.loan("x", 90_000, timeout=30) as loan:
         loan.data[:] = bytes(90_000)
+
+
+def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach: Attach) -> None:
+    source, sink = attach("source"), attach("sink")
+    sink.subscribe("x")
+    with source.loan("x", 500_000, timeout=60) as loan:
+        loan.data[:] = bytes(500_000)
+        publish_until_full(source, 4000)
+        publish_until_full(source, 0)
+        publishing = threading.Thread(target=loan.publish)
+        publishing.start()
+        eventually(lambda: not loan.lent)
+        for call in (loan.publish, loan.discard, lambda: loan.data):
+            with pytest.raises(ValueError, match="being published"):
+                call()
+        sizes = list[int]()
+        while not loan.published:
+            sizes.append(len(received(sink)))
+        publishing.join(30)
+    source.publish("x", "the last")
+    sizes += map(len, iter(lambda: received(sink), "the last"))
+    assert sizes.count(500_000) == 1
 
 
 def test_nothing_is_too_small_to_be_lent(bus: shmbus.Bus, attach: Attach) -> None:

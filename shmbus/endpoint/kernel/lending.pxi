@@ -3,8 +3,9 @@
 cdef enum:           # how far a loan is
     LOAN_ASKED = 0
     LOAN_LENT = 1
-    LOAN_PUBLISHED = 2
-    LOAN_DISCARDED = 3
+    LOAN_PUBLISHING = 2  # by a thread that may wait for space
+    LOAN_PUBLISHED = 3
+    LOAN_DISCARDED = 4
 
 
 @cython.final
@@ -63,6 +64,8 @@ cdef class Loan:
     cdef int _require_lent(self) except -1:
         if self._state == LOAN_ASKED:
             raise ValueError(f"the loan of {self.type!r} has not begun: use it in a `with` statement")
+        if self._state == LOAN_PUBLISHING:
+            raise ValueError(f"the loan of {self.type!r} is being published by another thread")
         if self._state != LOAN_LENT:
             raise ValueError(f"the loan of {self.type!r} is over: it was "
                              f"{'published' if self._state == LOAN_PUBLISHED else 'given back'}")
@@ -105,7 +108,7 @@ cdef class Loan:
 
     def __exit__(self, kind, value, trace):
         if self._state != LOAN_LENT:
-            return
+            return               # or another thread is about to publish it
         if kind is not None:
             self.discard()
             return
@@ -122,7 +125,12 @@ cdef class Loan:
         cdef sb_block block
         self._require_lent()
         self.message(&m, &block)
-        self._outbox.put_placed(&m, self.type, self._timeout)
+        self._state = LOAN_PUBLISHING  # other threads run while this one waits
+        try:
+            self._outbox.put_placed(&m, self.type, self._timeout)
+        except BaseException:
+            self._state = LOAN_LENT
+            raise
         self.was_published()
 
     cdef int message(self, ep_message *m, sb_block *block) except -1:
@@ -153,7 +161,10 @@ cdef class Loan:
         return 0
 
     def discard(self):
-        """Give it back: nothing is published. Harmless if that is over."""
+        """Give it back: nothing is published. Harmless if that is over. Raises `ValueError` while another thread publishes
+        it."""
+        if self._state == LOAN_PUBLISHING:
+            self._require_lent()  # raises
         if self._state == LOAN_ASKED or self._state == LOAN_LENT:
             self._state = LOAN_DISCARDED
             self._let_go()
@@ -169,7 +180,7 @@ cdef class Loan:
         return 0
 
     def __repr__(self):
-        how = ("not begun", "lent", "published", "given back")[self._state]
+        how = ("not begun", "lent", "being published", "published", "given back")[self._state]
         return f"<loan of {self.nbytes} bytes for {self.type!r}, {how}>"
 
 
