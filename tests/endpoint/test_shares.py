@@ -87,7 +87,7 @@ def test_release_gives_it_back_unless_it_is_looked_at(attach: Attach) -> None:
     sender.publish("frame", FRAME)
     message = received(one)
     frame = message.payload
-    with pytest.raises(BufferError, match="views of the payload of 'frame' are alive"):
+    with pytest.raises(BufferError, match="^1 view of the payload of 'frame' still in use"):
         message.release()
     assert frame[1] == 1
     del frame
@@ -172,6 +172,15 @@ def test_nobody_keeps_more_than_half_of_a_pool(attach: Attach) -> None:
         frames.append(received(one).payload)
     assert [int(frame[0]) for frame in frames] == list(range(8))
     assert held(one) <= 2
+
+
+@pytest.mark.usefixtures("bus")
+def test_one_alone_is_not_copied_however_large_it_is(attach: Attach) -> None:
+    sender, one = attach("sender", settings=shmbus.Settings(pool_bytes=2 * MIB)), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", bytes(3 * MIB // 2))
+    assert len(received(one).payload) == 3 * MIB // 2
+    assert info(one.bus, "one").copied == 0
 
 
 @pytest.mark.usefixtures("bus")

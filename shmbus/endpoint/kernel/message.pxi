@@ -256,8 +256,9 @@ cdef class Message:
             return
         self._payload = UNDECODED
         if self._share is not None and self._share.views:
-            raise BufferError(f"{self._share.views} views of the payload of {self.type!r} are alive, such as arrays: drop "
-                              "them, or copy what is needed for longer")
+            views = "1 view" if self._share.views == 1 else f"{self._share.views} views"
+            raise BufferError(f"{views} of the payload of {self.type!r} still in use, such as arrays: drop them, or copy "
+                              "what is needed for longer")
         self._size, self._released = self.bytes_of(), True
         self._raw = b""
         if self._position == SB_NOWHERE:

@@ -45,7 +45,7 @@ struct ep_mailbox {
     struct ep_waiting *round;
     uint32_t round_count, round_next;
     struct ep_waiting copied;           /* stands in the endpoint's `mail` */
-    bool pooled;                        /* a block is looked at, or was, that can go once UP.had.taken is raised */
+    uint64_t pooled;                    /* LATEST: the newest in a block that can go once UP.had.taken is raised; or 0 */
     uint64_t received, lost, lost_told; /* by message.lost */
     uint64_t lost_before;               /* in others that had this index */
     enum ep_mail_state state;
@@ -266,7 +266,8 @@ static inline void ep_say_mail_taken(struct ep_endpoint *e, uint32_t index)
     rb_store_release(&e->up->had[index].taken, box->seen);
     if (box->pooled)
         ep_pass_share(e);
-    box->pooled = false;
+    if (box->pooled <= box->seen)
+        box->pooled = 0;
 }
 
 static inline int ep_by_number(const void *one, const void *other)
@@ -351,6 +352,15 @@ static inline void ep_take_mail(struct ep_endpoint *e, uint32_t index)
     e->mailbox_turn = index + 1;
 }
 
+/* What is about to be taken lies in a block. Unless that says so itself, the dispatcher is to be told later: with the
+ * end of the round, or with that of the next, where it came during this one. */
+static inline void ep_note_pooled(struct ep_mailbox *box)
+{
+    bool last = box->round_next + 1 == box->round_count;
+    if (box->taken && (!last || box->copied.number > box->seen) && box->copied.number > box->pooled)
+        box->pooled = box->copied.number;
+}
+
 /* The share of what was copied into e->mail, with this header. False: that was written over before it was entered. */
 static inline bool ep_enter_mail(struct ep_endpoint *e, uint32_t index, const struct sb_record *header)
 {
@@ -360,7 +370,7 @@ static inline bool ep_enter_mail(struct ep_endpoint *e, uint32_t index, const st
     RB_FAIL("mailbox.shared");
     rb_fence_seq(); /* with dp_sweep_shares: it sees the entry, or we that the number is void */
     if (rb_load(&box->entries[box->copied.entry].number) == box->copied.number) {
-        box->pooled |= box->round_next + 1 < box->round_count;
+        ep_note_pooled(box);
         return true;
     }
     ep_drop_mail_share(e);

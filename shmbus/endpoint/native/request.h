@@ -134,21 +134,23 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     e->completed_last = index;
 }
 
-static inline void ep_take_part(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
+/* False: it is not kept. */
+static inline bool ep_take_part(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
                                 const uint8_t *record)
 {
     struct ep_request *request = &e->requests[index];
     if (!request->stream) /* the server was not told that it may */
-        return;
+        return false;
     rb_add(&e->up->received_parts, 1);
     ep_keep_part(request->stream, header, record);
     if (header->flags & SB_POOLED && !request->stream->failed)
         ep_set_part_share(request->stream, header, ep_enter_reply(e, header, record));
     ep_stir(e, request->stream);
+    return !request->stream->failed;
 }
 
 /* A reply goes to the request whose id it bears, if that still waits; a cancel, or a credit, is of one that came
- * here. False: nobody waits for it. */
+ * here. False: nobody waits for it, or it could not be kept. */
 static inline bool ep_take_reply(struct ep_endpoint *e, const struct sb_record *header, const uint8_t *record)
 {
     uint32_t index = sb_index_of(header->correlation);
@@ -162,8 +164,8 @@ static inline bool ep_take_reply(struct ep_endpoint *e, const struct sb_record *
     bool waits = index < e->request_count && e->requests[index].state == EP_REQUEST_WAITING &&
                  memcmp(ep_pending_entry(e, index)->id, header->correlation, 16) == 0;
     if (waits && part)
-        ep_take_part(e, index, header, record);
-    else if (waits)
+        return ep_take_part(e, index, header, record);
+    if (waits)
         ep_complete(e, index, header, record);
     else if (!part) /* of a stream that was broken off they may be many, and nobody missed them */
         rb_add(&e->up->orphans, 1);
@@ -176,7 +178,7 @@ static inline void ep_drain_replies(struct ep_endpoint *e)
     struct sb_record header;
     const uint8_t *record;
     uint64_t count = 0;
-    bool passed = false; /* shares of blocks for which nobody waits */
+    bool passed = false; /* shares of blocks that nobody gets */
     enum rb_status status;
     while ((status = ep_peek_ring(e, SB_REPLIES, &header, &record)) == RB_OK) {
         passed |= !ep_take_reply(e, &header, record) && header.flags & SB_POOLED;

@@ -2,7 +2,7 @@
  *
  * Its table, in its own segment POOL, says which: so the dispatcher has none of them returned to its sender. An entry
  * stands there before `taken` passes the record, until nobody looks any more and the message needs no handing on. What
- * comes beyond the setting `loans`, or while more than half of that pool is held here, is copied into private memory.
+ * comes beyond the setting `loans`, or makes several hold more than half of their pool, is copied into private memory.
  * Pools of others are mapped read-only, whole, when the first block of theirs comes, and no descriptor of them is kept.
  *
  * An endpoint that ends, or was evicted, may hold nothing any more. So what somebody still looks at becomes private in
@@ -301,24 +301,32 @@ static inline void ep_unlist_shares(struct ep_shares *s)
     pthread_mutex_unlock(&ep_forks.lock);
 }
 
+/* Without a table as yet. NULL: no memory. */
+static inline struct ep_shares *ep_listed_shares(struct ep_endpoint *e)
+{
+    if (e->shares)
+        return e->shares;
+    struct ep_shares *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    pthread_mutex_init(&s->lock, NULL);
+    if (!ep_list_shares(s)) {
+        free(s);
+        return NULL;
+    }
+    s->fork_mark = e->fork_mark;
+    s->references = 1;
+    s->up = e->up;
+    s->ready = e->ready;
+    s->dispatcher = e->dispatcher;
+    e->shares = s;
+    return s;
+}
+
 static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
 {
-    if (!e->shares) {
-        struct ep_shares *s = calloc(1, sizeof *s);
-        if (!s)
-            return NULL;
-        pthread_mutex_init(&s->lock, NULL);
-        if (!ep_list_shares(s)) {
-            free(s);
-            return NULL;
-        }
-        s->fork_mark = e->fork_mark;
-        s->references = 1;
-        s->up = e->up;
-        s->ready = e->ready;
-        s->dispatcher = e->dispatcher;
-        e->shares = s;
-    }
+    if (!ep_listed_shares(e))
+        return NULL;
     if (!e->shares->own && !e->shares->over && !(ep_trouble(e) & EP_FOR_GOOD) && ep_make_pool(e) == 0)
         e->shares->own = e->pool->memory;
     return e->shares;
@@ -354,7 +362,8 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
         share->map->shares++;
     }
     share->entry = ep_fill_entry(s, id, &share->block);
-    share->excess = s->entered > e->up->loans || (share->map && share->map->held > share->map->size / 2);
+    share->excess = s->entered > e->up->loans ||
+                    (share->map && share->map->shares > 1 && share->map->held > share->map->size / 2);
     if (share->entry == EP_NO_ENTRY) {
         ep_use_copy(share, ep_copy_of(share));
         ep_tell_ended(s);
@@ -371,7 +380,7 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
 /* It is taken, and was not entered. */
 static inline void ep_pass_share(struct ep_endpoint *e)
 {
-    struct ep_shares *s = ep_shares_of(e);
+    struct ep_shares *s = ep_listed_shares(e);
     if (!s)
         return;
     pthread_mutex_lock(&s->lock);
@@ -548,7 +557,7 @@ static void ep_after_fork_in_child(void)
             ep_make_all_private(s);
         s->over = true;
     }
-    if (ep_forks.kept[1] >= 0 && write(ep_forks.kept[1], "", 1) < 0)
-        ep_forks.kept[1] = dup(ep_forks.kept[1]); /* cannot be: the parent has the other end open */
+    if (ep_forks.kept[1] >= 0)
+        (void)!write(ep_forks.kept[1], "", 1);
     ep_end_fork();
 }
