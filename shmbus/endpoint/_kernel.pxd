@@ -411,3 +411,5 @@ cdef extern from "shmbus/endpoint/native/wait.h" nogil:
     bint ep_alert(ep_endpoint *, uint32_t)
     void ep_nudge(ep_endpoint *)
     rb_wake ep_wait(ep_endpoint *, ep_waiter *, uint64_t)
+    uint64_t ep_end_looks(ep_endpoint *)
+    bint ep_looked(const ep_endpoint *, uint64_t)

@@ -14,7 +14,15 @@ import shmbus
 from shmbus import errors
 from shmbus.shared import names
 from shmbus.shared.patterns import Overflow
-from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventually, kill
+from shmbus.testing import (
+    Attach,
+    BusProcess,
+    MakeRecorder,
+    StartWorker,
+    eventually,
+    kill,
+    run_python,
+)
 from shmbus.views import EndpointInfo, Losses, Mailbox
 
 
@@ -155,6 +163,31 @@ def test_messages_as_large_as_may_be_fit_and_the_oldest_goes_where_bytes_run_out
     assert all(one == one[:1] * large for one in got)
     box = mailbox(bus, "here")
     assert (box.came, box.received + box.lost) == (12, 12)
+
+
+@pytest.mark.usefixtures("bus")
+def test_one_is_closed_while_another_thread_waits_for_what_comes(bus_name: str) -> None:
+    run_python(
+        """
+        import threading, shmbus
+        with shmbus.attach(name="sender") as sender, \\
+                shmbus.attach(name="one") as one:
+            one.subscribe("end")
+            ends = threading.Event()
+            def take():
+                while one.receive(60).type != "end":
+                    pass
+                ends.set()
+            threading.Thread(target=take).start()
+            for n in range(60):
+                with one.subscribe("f", overflow="drop_oldest", depth=8):
+                    for _ in range(n % 8):
+                        sender.publish("f")
+            sender.publish("end")
+            assert ends.wait(60)
+        """,
+        bus=bus_name,
+    )
 
 
 def test_it_neither_waits_nor_delays_anybody(bus: shmbus.Bus, attach: Attach) -> None:
@@ -359,10 +392,10 @@ def test_a_value_too_large_for_its_ring_is_lost_there_and_told_of(
     bus: shmbus.Bus, attach: Attach
 ) -> None:
     source, watch = attach("source"), attach("watch")
-    small = attach("small", settings=shmbus.Settings(in_bytes=4096))
     source.publish("x.a", bytes(3000), retain=True)
     source.publish("x.b", 1, retain=True)
     settle(bus, "source")
+    small = attach("small", settings=shmbus.Settings(in_bytes=4096))
     watch.subscribe("$bus.lost")
     small.subscribe("x.*", overflow="latest", history=1)
     assert waiting(small) == [("x.b", 1, 0)]

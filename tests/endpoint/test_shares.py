@@ -3,6 +3,7 @@ their sender's again."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import os
@@ -16,7 +17,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.testing import Attach, eventually
+from shmbus.testing import Attach, eventually, run_python
 
 from .looks import info, seen
 
@@ -275,6 +276,53 @@ def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -
     assert os.waitpid(child, 0)[1] == 0
     os.close(go)
     os.close(told)
+
+
+@pytest.mark.usefixtures("bus")
+def test_a_forked_child_that_dies_at_once_keeps_nobody_waiting(bus_name: str) -> None:
+    run_python(
+        """
+        import ctypes, os, time, shmbus
+        libc = ctypes.CDLL(None)
+        end = ctypes.cast(libc._exit, ctypes.c_void_p)
+        libc.__register_atfork.argtypes = [ctypes.c_void_p] * 4
+        libc.__register_atfork(None, None, end, None)  # before those of the bus
+        with shmbus.attach(name="one") as one:
+            one.subscribe("frame")
+            one.publish("frame", bytes(1 << 20))
+            message = one.receive(60)
+            begun = time.monotonic()
+            os.waitpid(os.fork(), 0)
+            assert time.monotonic() - begun < 4
+            assert message.payload == bytes(1 << 20)
+        """,
+        bus=bus_name,
+    )
+
+
+def read_unless_released(message: Message, found: list[object]) -> None:
+    with contextlib.suppress(errors.PayloadReleased):
+        found.append(message.payload)
+
+
+@pytest.mark.usefixtures("bus")
+def test_a_payload_is_whole_although_it_is_released_while_it_is_read(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("plain")
+    sent = [bytes([n]) * 12 * MIB for n in range(2)]
+    for _ in range(4):
+        sender.publish("plain", sent[0])
+        message = received(one)
+        found: list[object] = []
+        reader = threading.Thread(target=read_unless_released, args=(message, found))
+        reader.start()
+        with contextlib.suppress(BufferError):
+            message.release()
+        del message
+        sender.publish("plain", sent[1])  # where the first was, if nobody looks
+        reader.join()
+        assert found == [sent[0]] or not found
+        received(one)
 
 
 @pytest.mark.usefixtures("bus")

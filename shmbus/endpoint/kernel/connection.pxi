@@ -54,6 +54,7 @@ cdef class Connection:
     cdef uint32_t _pid           # that attached
     cdef object _open_mailbox    # of Upcalls
     cdef list _mailboxes         # what is mapped of each
+    cdef list _left              # what was, and since when (ep_end_looks); a leader may look there
 
     def __cinit__(self, seat not None, explain_trouble, explain_full, explain_silence, open_mailbox):
         """Take over the segments of the seat, which were opened and checked."""
@@ -65,6 +66,7 @@ cdef class Connection:
         self._explain_silence = explain_silence
         self._open_mailbox = open_mailbox
         self._mailboxes = [None] * SB_OWN_MAILBOXES
+        self._left = []
         self.decoding = Decoding(seat.codec)
         self._mappings = (seat.bus, seat.ready, seat.up, seat.down)
         cdef uintptr_t bus_at = seat.bus.address, down_at = seat.down.address, up_at = seat.up.address
@@ -202,6 +204,8 @@ cdef class Connection:
                 until = deadline
             with nogil:
                 wake = ep_wait(self.e, &w, until)
+            if self._left:
+                self._drop_left()
             if wake == RB_READY:
                 if minds & EP_STOPPING and w.trouble & (EP_STOPPING | EP_CLOSED_HERE):
                     return WAIT_STOPPED
@@ -359,6 +363,7 @@ cdef class Connection:
         cdef uintptr_t at
         cdef uint64_t size
         cdef bint opened
+        cdef uint64_t looks
         while True:
             ep_lock(self.e)
             index = ep_mail_unmapped(self.e)
@@ -375,8 +380,9 @@ cdef class Connection:
             if self.e.mailboxes[index] != NULL:
                 opened = ep_open_mailbox(self.e, index, whom, <const sb_mailbox *>at, size)
                 before, self._mailboxes[index] = self._mailboxes[index], memory
+            looks = ep_end_looks(self.e)
             ep_unlock(self.e)
-            before = None  # nothing reads there any more
+            self._leave(before, looks)
             if not opened:
                 raise MemoryError
 
@@ -392,11 +398,34 @@ cdef class Connection:
 
     def close_mailbox(self, uint32_t index):
         """Its interest is logged no more."""
+        cdef uint64_t looks
         if self.ours():
             ep_lock(self.e)
             ep_close_mailbox(self.e, index)
             before, self._mailboxes[index] = self._mailboxes[index], None
+            looks = ep_end_looks(self.e)
             ep_unlock(self.e)
+            self._leave(before, looks)
+
+    cdef int _leave(self, object memory, uint64_t looks) except -1:
+        """It is mapped until nobody looks there."""
+        if memory is not None:
+            self._left.append((looks, memory))
+            self._drop_left()
+        return 0
+
+    cdef int _drop_left(self) except -1:
+        cdef uint64_t looks
+        cdef bint looked
+        while self._left:
+            looks = self._left[0][0]
+            ep_lock(self.e)
+            looked = ep_looked(self.e, looks)
+            ep_unlock(self.e)
+            if not looked:
+                break
+            memory = self._left.pop(0)
+        return 0
 
     cdef void leave_mailbox(self, int index, int state) noexcept:
         """Who takes from it from now on."""
@@ -474,5 +503,6 @@ cdef class Connection:
         vacated = ep_vacate(self.e, spans, count)
         ep_unlock(self.e)
         if vacated:
+            self._left = []
             self._mailboxes = [None] * SB_OWN_MAILBOXES
             self._close_bells()

@@ -24,10 +24,11 @@ cdef class Decoding:
         """Its payload, which is not just bytes for whoever gets them. Raises what msgspec and the endpoint's hook
         do, and DecodeError."""
         cdef object payload_type = m._payload_type
+        cdef Share share = m._share  # also if another thread releases it meanwhile
         if payload_type is None and m._header.flags & SB_RAW:
             return m.whole()
-        if m._header.flags & SB_FRAMED and m._share is not None and (payload_type is None or payload_type is ndarray):
-            array = lone_array(m._share)
+        if m._header.flags & SB_FRAMED and share is not None and (payload_type is None or payload_type is ndarray):
+            array = lone_array(share)
             if array is not None:
                 return array
         if m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED):

@@ -90,22 +90,26 @@ cdef class Message:
     @property
     def payload(self):
         """The payload: bytes as they were sent, or the decoded value. Raises `DecodeError`, `PayloadReleased`."""
-        if self._payload is UNDECODED:
-            if self._released:
-                raise PayloadReleased(type=self.type, size=self._size)
-            if self._payload_type is None and self._header.flags & SB_RAW and self._share is None:
-                self._payload = self._raw
-            else:
-                try:
-                    self._payload = self._connection.decoding.decode(self)
-                except InvalidPayloadType:
-                    raise
-                except Exception as why:
-                    self._connection.count(&self._connection.e.up.decode_errors)
-                    if isinstance(why, DecodeError):
-                        raise
-                    raise DecodeError(type=self.type, size=self.bytes_of(), reason=payloads.reason_of(why)) from why
-        return self._payload
+        payload = self._payload
+        if payload is not UNDECODED:
+            return payload
+        if self._released:
+            raise PayloadReleased(type=self.type, size=self._size)
+        if self._payload_type is None and self._header.flags & SB_RAW and self._share is None:
+            self._payload = self._raw
+            return self._raw
+        try:
+            payload = self._connection.decoding.decode(self)
+        except InvalidPayloadType:
+            raise
+        except Exception as why:
+            self._connection.count(&self._connection.e.up.decode_errors)
+            if isinstance(why, DecodeError):
+                raise
+            raise DecodeError(type=self.type, size=self.bytes_of(), reason=payloads.reason_of(why)) from why
+        if not self._released:   # by another thread, meanwhile
+            self._payload = payload
+        return payload
 
     @property
     def kind(self):
@@ -219,7 +223,8 @@ cdef class Message:
 
     cdef bytes whole(self):
         """Its payload as bytes."""
-        return self._raw if self._share is None else self._share.copied()
+        cdef Share share = self._share # also if another thread releases it meanwhile
+        return self._raw if share is None else share.copied()
 
     cdef inline object data(self):
         """Its payload as it came: bytes, or what has the buffer protocol."""

@@ -27,15 +27,17 @@ cdef class Share:
         self.views -= 1
 
     cdef bytes copied(self):
-        """All of it, as bytes."""
+        """All of it, as bytes. Other threads may run meanwhile, so whoever calls this has a reference to it."""
         cdef const uint8_t *data = ep_share_data(self.at)
         cdef Py_ssize_t size = <Py_ssize_t>ep_share_size(self.at)
         if data == NULL:
             raise BufferError("it lies in a pool that is not there, or could not be mapped")
         made = PyBytes_FromStringAndSize(NULL, size)
         cdef char *to = <char *>PyBytes_AS_STRING(made)
+        self.views += 1
         with nogil:
             memcpy(to, data, size)
+        self.views -= 1
         return made
 
 

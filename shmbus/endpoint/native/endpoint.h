@@ -106,6 +106,7 @@ struct ep_endpoint {
     rb_word wakes;                      /* changes when the leader must look again; changed under the lock */
     struct ep_waiter *leader;
     uint32_t leader_wants;
+    uint64_t looks;                     /* of leaders at their views, without the lock, that are over */
     struct ep_waiter *first;            /* all who wait, the leader among them, in the order in which they came */
     uint32_t inside;                    /* how many those are */
     struct rb_bell bell;                /* the leader's */

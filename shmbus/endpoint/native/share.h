@@ -532,17 +532,19 @@ static inline void ep_end_fork(void)
 {
     for (struct ep_shares *s = ep_forks.first; s; s = s->other)
         pthread_mutex_unlock(&s->lock);
-    if (ep_forks.kept[0] >= 0) {
-        close(ep_forks.kept[0]);
-        close(ep_forks.kept[1]);
-    }
+    for (int i = 0; i < 2; i++)
+        if (ep_forks.kept[i] >= 0)
+            close(ep_forks.kept[i]);
     pthread_mutex_unlock(&ep_forks.lock);
 }
 
-/* Until then nothing may be given back. */
+/* Until then nothing may be given back. Where there is no child, or none any more, its end of the pipe is closed. */
 static void ep_after_fork_in_parent(void)
 {
     struct pollfd kept = {.fd = ep_forks.kept[0], .events = POLLIN};
+    if (kept.fd >= 0)
+        close(ep_forks.kept[1]); /* ours, so that the end of the child's shows */
+    ep_forks.kept[1] = -1;
     uint64_t until = rb_now() + EP_FORK_NS, now;
     while (kept.fd >= 0 && (now = rb_now()) < until)
         if (poll(&kept, 1, (int)((until - now) / 1000000u) + 1) >= 0 || errno != EINTR)

@@ -6,6 +6,7 @@
  *   ep_give_up_request    the same of one that another thread may wait for
  *   ep_alert              a future's reply is to be told at once
  *   ep_nudge              the thread that attends to the futures shall look
+ *   ep_end_looks, ep_looked    until when may a leader look at memory that was in its view?
  *
  * The leader alone sits at the endpoint's bell. Whenever anything has moved it drains the reply ring, which
  * completes other threads' requests as well as its own, and wakes those followers who are satisfied by then. It
@@ -135,6 +136,16 @@ static inline void ep_nudge(struct ep_endpoint *e)
     }
 }
 
+/* Memory that no view has from now on: what ep_looked says is over once nobody looks there. */
+static inline uint64_t ep_end_looks(struct ep_endpoint *e)
+{
+    if (e->leader)
+        ep_wake_leader(e);
+    return e->looks + 1;
+}
+
+static inline bool ep_looked(const struct ep_endpoint *e, uint64_t looks) { return !e->leader || e->looks >= looks; }
+
 /* False where the reply has come already. */
 static inline bool ep_alert(struct ep_endpoint *e, uint32_t index)
 {
@@ -171,6 +182,7 @@ static inline enum rb_wake ep_lead(struct ep_endpoint *e, struct ep_waiter *w, s
     ep_unlock(e);
     enum rb_wake wake = rb_bell_wait(&e->bell, ep_view_changed, view, until);
     ep_lock(e);
+    e->looks++;
     return wake;
 }
 
@@ -191,6 +203,7 @@ static inline enum rb_wake ep_stand_by(struct ep_endpoint *e, struct ep_waiter *
         ep_unlock(e);
         enum rb_wake wake = rb_park(&e->bell, ep_view_changed, view, until); /* no spinning */
         ep_lock(e);
+        e->looks++;
         return wake;
     }
     if (e->leader == w) {
