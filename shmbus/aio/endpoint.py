@@ -169,7 +169,7 @@ class Endpoint:
     ) -> None:
         await self._turns.line.wait(
             lambda: self._looped.post(kind, flags, type, payload, True),
-            seconds(timeout),
+            self._looped.patience(seconds(timeout)),
             lambda: self._looped.full(type, timeout, number),
         )
 
@@ -213,7 +213,7 @@ class Endpoint:
             if not attempt(loan, False):
                 await self._turns.line.wait(
                     lambda: attempt(loan, True),
-                    wait,
+                    self._looped.patience(wait),
                     lambda: self._looped.full(loan.type, timeout, None),
                 )
 

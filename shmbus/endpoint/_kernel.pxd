@@ -225,6 +225,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
 
 cdef extern from "shmbus/endpoint/native/pool.h" nogil:
     int ep_make_pool(ep_endpoint *)
+    bint ep_grant_is_open(const ep_endpoint *)
     int ep_reserve_pages(ep_endpoint *)
     void ep_drop_pool_file(ep_endpoint *)
 
@@ -380,6 +381,7 @@ cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     int ep_watcher_add(ep_endpoint *)
     void ep_watcher_remove(ep_endpoint *)
     void ep_arm_watcher(const ep_endpoint *)
+    void ep_tend_in_time()
 
 cdef extern from "shmbus/endpoint/native/want.h" nogil:
     bint ep_data_waits(const ep_endpoint *)
@@ -396,6 +398,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
         EP_WANT_EVENT
         EP_WANT_COMPLETION
         EP_WANT_BLOCK
+        EP_WANT_GRANT
     cdef struct ep_waiter:
         uint32_t want
         uint32_t index

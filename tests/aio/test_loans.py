@@ -31,6 +31,13 @@ async def test_what_was_filled_in_is_published(attach: AioAttach) -> None:
         assert (await anext(messages)).size == 1_000_000
 
 
+async def test_a_first_large_payload_needs_no_time(attach: AioAttach) -> None:
+    async with attach("source") as source, attach("other") as other:
+        await source.publish("x", bytes(1_000_000), timeout=0)
+        async with other.loan("x", 1_000_000, timeout=0):
+            pass
+
+
 async def test_a_task_waits_for_memory_and_others_go_on(attach: AioAttach) -> None:
     async with attach("source", settings=SMALL) as source:
         messages = aiter(await source.subscribe("x"))

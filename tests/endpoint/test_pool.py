@@ -77,6 +77,27 @@ def test_a_sender_waits_until_a_receiver_lets_go(bus: shmbus.Bus, attach: Attach
     assert message.size == LARGE + 1
 
 
+def test_a_first_large_payload_needs_no_time(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    source.publish("x", bytes(LARGE), timeout=0)
+    source.publish("x", bytes(20 * LARGE), timeout=0)
+    for _ in range(2):
+        assert source.receive(30) is not None
+
+
+@pytest.mark.bus(pool_bytes=64 << 20, pool_total_bytes=64 << 20)
+@pytest.mark.slow
+def test_what_a_call_gave_up_others_may_have(bus: shmbus.Bus, attach: Attach) -> None:
+    first, second = attach("first"), attach("second")
+    with first.loan("x", 40 << 20):
+        pass
+    for _ in range(2):  # each has a part of what is there, and waits for more
+        with pytest.raises(errors.QueueFull), second.loan("x", 40 << 20, timeout=0):
+            pass
+    second.publish("x", bytes(40 << 20), timeout=30)
+
+
 @pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=LARGE)
 def test_what_all_pools_may_have_bounds_a_message_too(bus: shmbus.Bus, attach: Attach) -> None:
     source = attach("source")

@@ -18,21 +18,51 @@ The steps:
     dispatcher      what the others were granted leaves so many: granted = the number, the lesser of
                     that and what is wanted
 
-A successor reads all of that, and goes on.
+    who waits       was only a part granted, for long? it gives back what is not in use; that is
+                    answered; then it asks anew
+
+A successor reads all of that, and goes on. :func:`growth` has senders that come to an end whatever
+they are granted, :func:`parts` those that wait until they have all.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .explore import Model, Program, View, atomic, choose, load, store
+from .explore import Model, Program, Step, View, atomic, choose, load, store
 
 Words = dict[str, Any]
+Look = Callable[[Words], Any]
 SENDERS = (0, 1)
 TOTAL = 2
+
+
+def looks(granted_is_counted: bool) -> Look:
+    def look(words: Words) -> tuple[tuple[int, tuple[int, int]], ...] | None:
+        answers = []
+        for s in SENDERS:
+            number, want = words[f"asked[{s}]"]
+            others = words[f"{'granted' if granted_is_counted else 'reserved'}[{1 - s}]"]
+            left = TOTAL - (others[1] if granted_is_counted else others)
+            answer = (number, min(want, left))
+            if number and answer != words[f"granted[{s}]"]:
+                answers.append((s, answer))
+        return tuple(answers) or None
+
+    return look
+
+
+def answering(looking: Step) -> Program:
+    while True:
+        answers = yield looking
+        s, answer = yield choose("whom first", answers)
+        del answers
+        yield store(f"granted[{s}]", answer)
+        del s, answer
 
 
 def growth(
@@ -63,26 +93,10 @@ def growth(
                     has = min(might, want)
                     yield store(f"reserved[{s}]", has)
 
-    def look(words: Words) -> tuple[tuple[int, tuple[int, int]], ...] | None:
-        answers = []
-        for s in SENDERS:
-            number, want = words[f"asked[{s}]"]
-            others = words[f"{'granted' if granted_is_counted else 'reserved'}[{1 - s}]"]
-            left = TOTAL - (others[1] if granted_is_counted else others)
-            answer = (number, min(want, left))
-            if number and answer != words[f"granted[{s}]"]:
-                answers.append((s, answer))
-        return tuple(answers) or None
-
-    looking = atomic("look", look)
+    looking = atomic("look", looks(granted_is_counted))
 
     def dispatcher() -> Program:
-        while True:
-            answers = yield looking
-            s, answer = yield choose("whom first", answers)
-            del answers
-            yield store(f"granted[{s}]", answer)
-            del s, answer
+        yield from answering(looking)
 
     def invariant(view: View) -> str | None:
         reserved = sum(view[f"reserved[{s}]"] for s in SENDERS)
@@ -103,4 +117,48 @@ def growth(
         kills=kills,
         mortal=("dispatcher",),
         heirs={"dispatcher": dispatcher},
+    )
+
+
+def parts(*, parts_are_given_back: bool = True) -> Model:
+    """Each has a half, waits until it has all that there is, and then needs it no more."""
+
+    def sender(s: int) -> Program:
+        asked, number = f"asked[{s}]", 1
+        yield store(asked, (number, TOTAL))
+        while True:
+            pages = yield answers[s, number]
+            if pages == TOTAL:
+                break
+            del pages
+            if parts_are_given_back and (yield choose("for long?", (False, True))):
+                yield store(asked, (number + 1, 0))
+                yield answers[s, number + 1]
+                number = (number + 2) % 4
+                yield store(asked, (number, TOTAL))
+        yield store(asked, (number + 1, 0))
+
+    def answer_to(granted: str, number: int) -> Look:
+        return lambda words: words[granted][1] if words[granted][0] == number else None
+
+    answers = {
+        (s, number): atomic(f"answer {number}", answer_to(f"granted[{s}]", number))
+        for s in SENDERS
+        for number in (1, 2, 3, 4)
+    }
+    looking = atomic("look", looks(True))
+    words: Words = {f"{word}[{s}]": (4, 1) for word in ("asked", "granted") for s in SENDERS}
+    return Model(
+        words=words,
+        programs={
+            "sender 0": partial(sender, 0),
+            "sender 1": partial(sender, 1),
+            "dispatcher": partial(answering, looking),
+        },
+        at_rest=lambda view: (
+            None
+            if all(view[f"asked[{s}]"][1] == 0 for s in SENDERS)
+            else "one waits for what another has been granted"
+        ),
+        buffered=False,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .explore import explore
-from .growth import growth
+from .growth import growth, parts
 
 WRONG: dict[str, dict[str, Any]] = {
     "less is asked for before it is given back": {"gives_back_first": False},
@@ -26,5 +26,17 @@ def test_all_pools_together_have_no_more_than_they_may() -> None:
 @pytest.mark.parametrize("how", WRONG)
 def test_a_wrong_way_to_grow_is_found_out(how: str) -> None:
     found = explore(growth(**WRONG[how]))
+    print(found)
+    assert found.wrong is not None, str(found)
+
+
+def test_of_those_who_wait_for_what_others_have_each_has_it_in_the_end() -> None:
+    found = explore(parts())
+    print(found)
+    assert found.wrong is None, str(found)
+
+
+def test_parts_that_are_kept_are_found_out() -> None:
+    found = explore(parts(parts_are_given_back=False))
     print(found)
     assert found.wrong is not None, str(found)

@@ -106,6 +106,61 @@ TEST(what_is_lent_is_not_used_again_though_its_record_is_over)
     close_world(w);
 }
 
+TEST(what_was_granted_and_is_not_used_is_given_back)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 4 << 20});
+    struct peer *p = join(w, "a");
+    struct ep_endpoint e;
+    uint32_t index;
+    open_pooled(&e, p, 3000);
+    EQUAL(ep_tend_pool(&e, rb_now()), SB_NOWHERE);
+    EQUAL(ep_take_block(&e, 600 * EP_PAGE, &index), EP_BLOCK_FULL); /* who asked gives up */
+    CHECK(ep_grant_is_open(&e));
+    settle(w);
+    CHECK(!ep_grant_is_open(&e));
+    EQUAL(sb_pool_pages(rb_load(&p->down->pool_granted)), 768);
+    CHECK(ep_tend_pool(&e, rb_now()) > rb_now());
+    EQUAL(ep_tend_pool(&e, rb_now() + 2 * EP_IDLE_NS), SB_NOWHERE);
+    settle(w);
+    EQUAL(sb_pool_pages(rb_load(&p->down->pool_granted)), 0);
+    ep_free(&e);
+    close_world(w);
+}
+
+TEST(of_two_pools_that_wait_for_each_others_parts_one_has_all)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 4 << 20});
+    struct peer *p[] = {join(w, "a"), join(w, "b")};
+    struct ep_endpoint e[2];
+    uint32_t index;
+    for (int k = 0; k < 2; k++) {
+        open_pooled(&e[k], p[k], 3000);
+        take_pages(&e[k], p[k], 200); /* free again at once */
+        ep_let_block(&e[k], 0);
+    }
+    for (int k = 0; k < 2; k++) {
+        EQUAL(ep_take_block(&e[k], 800 * EP_PAGE, &index), EP_BLOCK_FULL);
+        settle(w);
+        rb_store(&e[k].up->pool_need, k);
+    }
+    CHECK(has_no_block(&e[1], p[1], 800));
+    bool has[2] = {false, false};
+    for (int round = 1; round < 4 && !has[0] && !has[1]; round++)
+        for (int k = 0; k < 2; k++) {
+            while (ep_tend_pool(&e[k], rb_now() + 2 * EP_IDLE_NS) <= rb_now() + 2 * EP_IDLE_NS) {
+            }
+            settle(w);
+            for (int i = 0; i < 2; i++) {
+                has[i] |= ep_block_to_be_had(&e[i], 800);
+                settle(w);
+            }
+        }
+    CHECK(has[0] || has[1]);
+    for (int k = 0; k < 2; k++)
+        ep_free(&e[k]);
+    close_world(w);
+}
+
 TEST(what_is_not_used_for_some_time_is_given_back)
 {
     struct world *w = open_world((struct plan){.pool_total_bytes = 16 << 20});

@@ -350,6 +350,12 @@ cdef class Looped:
         finally:
             self._outbox.pool.give_back(number)
 
+    def patience(self, timeout):
+        """Seconds for which one that has just failed waits: until the answer comes to how large the pool may be, at the least."""
+        if timeout is not None and self._outbox.block_needs and self._outbox.pool.grant_is_open():
+            return max(timeout, GRANT_NS / 1e9)
+        return timeout
+
     def begin_loan(self, Loan loan not None, bint first):
         """Have its memory: False where it has to wait."""
         if self.waiting and not first:

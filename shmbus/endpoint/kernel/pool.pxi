@@ -1,6 +1,7 @@
 # Payloads that are too large for a ring: each goes into a block of the endpoint's own pool, and its record says where.
 
 cdef uint64_t PAGE = 4096
+cdef uint64_t GRANT_NS = 50_000_000     # a call waits so long for the answer to how large the pool may be, whatever its timeout
 
 
 cdef inline uint64_t pages_of(uint64_t size) noexcept:
@@ -95,7 +96,13 @@ cdef class Pool:
                     continue
             if failed:
                 raise self._shortage(failed)
+            if status == EP_BLOCK_FULL:
+                ep_tend_in_time()
             return status == EP_BLOCK_TAKEN
+
+    cdef bint grant_is_open(self) noexcept:
+        """Whether the dispatcher is about to say how large the pool may be."""
+        return ep_grant_is_open(self._connection.e)
 
     cdef int take_slowly(self, uint64_t size, uint32_t *index, str type, object timeout, uint64_t deadline,
                          int64_t number) except -1:
@@ -104,6 +111,13 @@ cdef class Pool:
         if self.take(size, index):
             return 0
         self._connection.count(&e.up.pool_waits)
+        cdef uint64_t answered_by = rb_now() + GRANT_NS
+        while deadline < answered_by and self.grant_is_open():
+            if self._connection.wait(EP_WANT_GRANT, 0, 0, self._connection.minds(), CHECKS_DISPATCHER,
+                                     answered_by) == WAIT_ELAPSED:
+                break
+            if self.take(size, index):
+                return 0
         while True:
             if self._connection.wait(EP_WANT_BLOCK, 0, pages_of(size), self._connection.minds(),
                                      CHECKS_DISPATCHER, deadline) == WAIT_ELAPSED:

@@ -11,13 +11,14 @@
  *   ep_let_block          the caller holds it no more: it is free, or was sent; called without the lock
  *   ep_block_to_be_had    could one be taken, or be made room for?
  *   ep_blocks_returned    has the dispatcher returned one that is not taken note of? Needs no lock
- *   ep_tend_pool          give back what has not been used for some time: when to look again
+ *   ep_tend_pool          give back what has not been used, or granted in vain, for some time: when to look again
  */
 #pragma once
 
 #include "shmbus/endpoint/native/pool.h"
 
-#define EP_IDLE_NS 5000000000u /* so long after its last use the end of the pool is given back */
+#define EP_IDLE_NS 5000000000u /* so long after its last use the end of the pool is given back, */
+#define EP_SHORT_NS 500000000u /* or after a question that was granted in part: others may wait for that part */
 
 enum ep_block_status {
     EP_BLOCK_TAKEN = 0,
@@ -51,7 +52,6 @@ static inline void ep_reap_blocks(struct ep_endpoint *e)
     if (!freed)
         return;
     pool->count = left;
-    pool->used_ns = rb_coarse_now();
     rb_store(&e->up->pool_in_use, rb_load(&e->up->pool_in_use) - freed * EP_PAGE);
 }
 
@@ -161,21 +161,32 @@ static inline bool ep_blocks_returned(const struct ep_endpoint *e)
     return false;
 }
 
-/* By the watcher. */
+/* By the watcher. Whoever waits for more than was granted asks anew once that is answered: so, of pools that have a part
+ * each, the first to give its part back has all it wants as soon as the others do so, too. */
 static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
 {
     struct ep_pool *pool = e->pool;
-    if (!pool || pool->vacated || !pool->reserved)
+    if (!pool || pool->vacated)
         return SB_NOWHERE;
     ep_reap_blocks(e);
-    if (now < pool->used_ns + EP_IDLE_NS)
-        return pool->used_ns + EP_IDLE_NS;
-    uint64_t from = 0;
+    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked)), granted = rb_load_acquire(&e->down->pool_granted), end = 0;
     if (pool->count) {
         const struct ep_block *last = &pool->blocks[pool->order[pool->count - 1]];
-        from = last->first + last->pages;
+        end = last->first + last->pages;
     }
-    if (ep_give_back_pages(e, from))
+    if (!pool->reserved && !asked)
+        return SB_NOWHERE;
+    bool in_part = !ep_grant_is_open(e) && sb_pool_pages(granted) < asked;
+    uint64_t due = pool->used_ns + (in_part ? EP_SHORT_NS : EP_IDLE_NS);
+    if (now < due)
+        return due;
+    if (pool->grows_to)
+        return now + EP_SHORT_NS;
+    if (ep_give_back_pages(e, end))
         return now;
+    if (pool->reserved <= end)
+        ep_want_no_more(e, end);
+    if (rb_load(&e->up->pool_need))
+        return now + EP_SHORT_NS;
     return pool->count ? now + EP_IDLE_NS : SB_NOWHERE;
 }

@@ -9,6 +9,8 @@
  *   ep_pool_path          where the pool of an endpoint is
  *   ep_make_pool          have one: 0, or an error number
  *   ep_may_reserve        may it have so many pages? If not, the dispatcher has been asked
+ *   ep_grant_is_open      is an answer to come?
+ *   ep_want_no_more       than so many, whether they were granted or are still asked for
  *   ep_reserve_pages      do reserve those that block.h asks for; called without the lock
  *   ep_give_back_pages    give back those from here on, a portion at a time
  *   ep_drop_pool_file     in a forked child, and at the end
@@ -43,7 +45,7 @@ struct ep_pool {
     uint64_t reserved;       /* of these, from the first on */
     uint64_t grows_to;       /* a thread reserves up to there; 0: none does */
     uint64_t may;            /* the last answer, or less, see ep_may_reserve */
-    uint64_t used_ns;        /* when a block was last taken or returned */
+    uint64_t used_ns;        /* when a block was last taken, or more was asked for */
     rb_word indices;         /* no index from here on was ever used */
     uint32_t count;          /* blocks that are not free, */
     uint16_t order[SB_BLOCKS]; /* their indices, by `first` */
@@ -126,24 +128,47 @@ static inline int ep_make_pool(struct ep_endpoint *e)
     return 0;
 }
 
+static inline bool ep_grant_is_open(const struct ep_endpoint *e)
+{
+    return rb_load_acquire(&e->down->pool_granted) >> 40 != rb_load(&e->up->pool_asked) >> 40;
+}
+
+static inline void ep_ask_for_pages(struct ep_endpoint *e, uint64_t pages)
+{
+    uint64_t number = (rb_load(&e->up->pool_asked) >> 40) + 1;
+    rb_store_release(&e->up->pool_asked, sb_pool_question(number, pages));
+    e->pool->used_ns = rb_coarse_now();
+    RB_FAIL("pool.asked");
+    ep_ring_dispatcher(e);
+}
+
 /* The first `pages` of it. Only an answer to the last question counts; until it comes, the lesser of what the one before
- * gave and what is asked for. What is given may rise later. */
+ * gave and what is asked for. What is given may rise later. More is asked for once less was answered: two pools of which
+ * each waits for what the other has been granted would else keep it, see ep_tend_pool. */
 static inline bool ep_may_reserve(struct ep_endpoint *e, uint64_t pages)
 {
     struct ep_pool *pool = e->pool;
-    uint64_t answer = rb_load_acquire(&e->down->pool_granted), asked = rb_load(&e->up->pool_asked);
-    if (answer >> 40 == asked >> 40)
+    bool open = ep_grant_is_open(e);
+    uint64_t answer = rb_load_acquire(&e->down->pool_granted), asked = sb_pool_pages(rb_load(&e->up->pool_asked));
+    if (!open)
         pool->may = sb_pool_pages(answer) < pool->pages ? sb_pool_pages(answer) : pool->pages;
     if (pages <= pool->may)
         return true;
-    if (sb_pool_pages(asked) < pages) {
+    if (asked < pages && !open) {
         uint64_t want = (pages + EP_ASKED_PAGES - 1) / EP_ASKED_PAGES * EP_ASKED_PAGES;
-        want = want < pool->pages ? want : pool->pages;
-        rb_store_release(&e->up->pool_asked, sb_pool_question((asked >> 40) + 1, want));
-        RB_FAIL("pool.asked");
-        ep_ring_dispatcher(e);
+        ep_ask_for_pages(e, want < pool->pages ? want : pool->pages);
     }
     return false;
+}
+
+/* None behind them is reserved. */
+static inline void ep_want_no_more(struct ep_endpoint *e, uint64_t pages)
+{
+    struct ep_pool *pool = e->pool;
+    if (sb_pool_pages(rb_load(&e->up->pool_asked)) <= pages)
+        return;
+    pool->may = pool->may < pages ? pool->may : pages;
+    ep_ask_for_pages(e, pages);
 }
 
 /* Bytes that can be had of this kind of memory, before the system would have to end processes for it: `free` of the line
@@ -190,6 +215,8 @@ static inline int ep_reserve_pages(struct ep_endpoint *e)
     pool->reserved = at / EP_PAGE;
     pool->grows_to = 0;
     rb_store(&e->up->pool_reserved, at);
+    if (failed)
+        ep_want_no_more(e, pool->reserved); /* others may have it */
     ep_wake(e, SB_EVENT_SPACE); /* others may wait for that */
     ep_unlock(e);
     return failed;
@@ -209,13 +236,7 @@ static inline bool ep_give_back_pages(struct ep_endpoint *e, uint64_t from)
     pool->reserved = least;
     rb_store(&e->up->pool_reserved, least * EP_PAGE);
     RB_FAIL("pool.punched");
-    if (least > from)
-        return true;
-    uint64_t number = (rb_load(&e->up->pool_asked) >> 40) + 1;
-    pool->may = pool->may < least ? pool->may : least;
-    rb_store_release(&e->up->pool_asked, sb_pool_question(number, least));
-    ep_ring_dispatcher(e);
-    return false;
+    return least > from;
 }
 
 static inline void ep_drop_pool_file(struct ep_endpoint *e)

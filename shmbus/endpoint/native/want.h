@@ -25,6 +25,7 @@ enum ep_want {             /* bits, of which each waiter has one */
     EP_WANT_EVENT = 512,   /* the dispatcher has our event */
     EP_WANT_COMPLETION = 1024, /* of any request, after `value` of them */
     EP_WANT_BLOCK = 2048,  /* of `value` pages of the pool */
+    EP_WANT_GRANT = 4096,  /* an answer to how large the pool may be */
 };
 
 struct ep_waiter {
@@ -66,6 +67,7 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     case EP_WANT_EVENT: return rb_load_acquire(&e->down->event_known) == e->serial;
     case EP_WANT_COMPLETION: return e->completions != w->value;
     case EP_WANT_BLOCK: return ep_block_to_be_had(e, w->value);
+    case EP_WANT_GRANT: return !ep_grant_is_open(e);
     default: return true;
     }
 }
@@ -89,7 +91,7 @@ static inline void ep_store_block_need(struct ep_endpoint *e)
 {
     bool need = e->event_block != 0;
     for (struct ep_waiter *w = e->first; w; w = w->next)
-        need |= w->want == EP_WANT_BLOCK;
+        need |= (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
     if (e->pool && rb_load(&e->up->pool_need) != need)
         rb_store_seq(&e->up->pool_need, need);
 }
@@ -98,7 +100,7 @@ static inline void ep_store_need(struct ep_endpoint *e, const struct ep_waiter *
 {
     if (w->want == EP_WANT_SPACE)
         ep_store_ring_need(e, w->index);
-    else if (w->want == EP_WANT_BLOCK)
+    else if (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT))
         ep_store_block_need(e);
 }
 
@@ -137,10 +139,10 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
         ep_view_add(v, e->out[SB_DATA].tail);
         ep_view_add(v, e->out[SB_REPLIES].tail);
     }
-    if (v->wants & EP_WANT_BLOCK) {
+    if (v->wants & EP_WANT_BLOCK)
         v->blocks = e;
+    if (v->wants & (EP_WANT_BLOCK | EP_WANT_GRANT))
         ep_view_add(v, &e->down->pool_granted);
-    }
     ep_view_add(v, &e->down->state);
     ep_view_add(v, &e->bus->state);
     ep_view_add(v, &e->down->interests_seen);

@@ -14,6 +14,7 @@
  *
  *   ep_watcher_add, ep_watcher_remove    have an endpoint watched, from its attach to its end
  *   ep_arm_watcher                       a batch has been begun
+ *   ep_tend_in_time                      a pool was asked for more than it gives
  *   ep_wake_watcher                      look at all now
  */
 #pragma once
@@ -54,6 +55,13 @@ static inline void ep_wake_watcher(void)
 static inline void ep_arm_watcher(const struct ep_endpoint *e)
 {
     if (rb_load_seq(&ep_watcher.wake_at) > rb_load(&e->flush_at))
+        ep_wake_watcher();
+}
+
+/* Called without the lock. Once it looks it knows when to look again. */
+static inline void ep_tend_in_time(void)
+{
+    if (rb_load_seq(&ep_watcher.wake_at) > rb_now() + EP_IDLE_NS)
         ep_wake_watcher();
 }
 
