@@ -3,6 +3,8 @@ another, and the sender gets its pool back."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventu
 from .roles import NEVER, take_and_hang
 
 PIXELS = 200_000  # more than a quarter of a ring
+SHM = Path("/dev/shm")
 FEW = shmbus.Settings(pool_bytes=8 * 204_800)
 """A pool that has space for eight of them."""
 
@@ -66,6 +69,21 @@ def test_what_a_dead_one_held_comes_back_and_what_it_had_begun_goes_on(
     begun.messages.clear()  # it had the picture, too
     source.publish("whole", bytes(1_600_000), timeout=60)  # that takes the whole pool
     assert bus.health().violations == 0
+
+
+def half_a_pool(endpoint: shmbus.Endpoint) -> None:
+    """As the pool of one that is killed while it makes it."""
+    pool = names.names_of(endpoint.bus.name).pool(endpoint._seat.slot, endpoint._seat.generation)
+    (SHM / pool).touch()
+    NEVER.wait()
+
+
+@pytest.mark.usefixtures("bus")
+def test_a_pool_that_was_never_finished_leaves_no_name(bus_name: str, worker: StartWorker) -> None:
+    victim = worker(half_a_pool, name="victim")
+    eventually(lambda: pools_of(bus_name) == 1)
+    victim.kill()
+    eventually(lambda: pools_of(bus_name) == 0)
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ static inline void dp_close_segment(void *at, uint64_t size) { (void)at, (void)s
 static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
 {
     const struct arena_segment *s = segment_named(name);
-    *extent = (struct dp_extent){s ? s->size : 0, s ? s->size : 0};
+    *extent = (struct dp_extent){s ? s->size : 0, s ? s->size : 0, s};
     return s && s->size >= bytes ? s->memory : NULL;
 }
 

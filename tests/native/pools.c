@@ -577,3 +577,33 @@ TEST(while_somebody_is_missing_no_block_comes_back)
     CHECK(is_returned(a, &block));
     close_world(w);
 }
+
+TEST(a_pool_that_was_never_finished_leaves_no_name)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join(w, "b");
+    char name[160];
+    rb_store(&a->up->pool_bytes, 0); /* it is killed before it says so */
+    die(a, SB_REASON_KILLED);
+    CHECK(!a->pool);
+    dp_pool_name(w->f, b->slot, b->generation + 7, name);
+    dp_close_segment(dp_make_segment(name, 100), 100);
+    hand_over(w);
+    EQUAL(rb_load(&w->bus->pools_left), 0);
+    dp_remove_segment(name);
+    close_world(w);
+}
+
+TEST(tables_of_a_pool_that_are_not_reserved_are_not_read)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a");
+    char name[160];
+    dp_pool_name(w->f, a->slot, a->generation, name);
+    int fd = shm_open(name, O_RDWR, 0);
+    CHECK(fd >= 0 && ftruncate(fd, 0) == 0 && ftruncate(fd, (off_t)a->pool_size) == 0);
+    close(fd);
+    hand_over(w);
+    CHECK(w->f->ports[a->slot].pool && !w->f->ports[a->slot].pool->head);
+    close_world(w);
+}

@@ -51,6 +51,7 @@ static inline const struct sb_pool *dp_map_pool(struct dp_forwarder *f, struct d
         return pool->head = head;
     if (head)
         dp_unmap_head(head, SB_POOL_DATA);
+    pool->unfinished = extent.known;
     pool->again_ns = f->now + DP_POOL_AGAIN_NS;
     return NULL;
 }
@@ -182,11 +183,12 @@ static inline void dp_add_orphan(struct dp_forwarder *f, struct dp_pool *pool)
 /* Its endpoint goes, of which nothing is on its way any more. */
 static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
 {
-    struct dp_pool *pool = dp_open_pool(port); /* if nothing has come from there, its name goes all the same */
+    struct dp_pool *pool = dp_open_pool(port);
     port->pool = NULL;
-    if (!pool) {
+    if (!pool) { /* it may have been about to make one, of which a name is left */
         dp_give_back(f, port->pool_pages);
         port->pool_pages = 0;
+        dp_notify(&f->orders, &(struct dp_notice){DP_UNUSED_POOL, port->slot, port->generation, 0});
         return;
     }
     memset(pool->on_its_way, 0, sizeof pool->on_its_way); /* of one that was quarantined they never come */

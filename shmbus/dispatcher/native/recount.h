@@ -227,7 +227,7 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
             dp_judge_uses(f, &f->ports[slot]);
     for (struct dp_pool *pool = f->orphans, *next; pool; pool = next) {
         next = pool->next;
-        if (!pool->shares && pool->head)
+        if (!pool->shares && (pool->head || pool->unfinished))
             dp_end_orphan(f, pool);
     }
     rb_store(&f->bus->pools_granted, f->pools_pages * DP_PAGE);

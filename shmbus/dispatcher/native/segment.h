@@ -7,7 +7,10 @@
 
 #include "ringbuf/native/order.h"
 
-struct dp_extent { uint64_t size, reserved; }; /* bytes; 0: not known */
+struct dp_extent { /* bytes */
+    uint64_t size, reserved;
+    bool known;
+};
 
 #ifndef DP_SEGMENTS_ELSEWHERE
 
@@ -60,7 +63,8 @@ static inline void *dp_open_segment(const char *name, uint64_t *size)
 
 static inline void dp_close_segment(void *at, uint64_t size) { munmap(at, size); }
 
-/* Its first bytes, to be read alone, and how large it is. NULL: it is not there, or smaller. */
+/* Its first bytes, to be read alone, and how large it is. NULL: they are not there, or not reserved, where reading may find
+ * no memory. */
 static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
 {
     struct stat st = {0};
@@ -68,10 +72,11 @@ static inline const void *dp_map_head(const char *name, uint64_t bytes, struct d
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return NULL;
-    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= bytes)
+    if (fstat(fd, &st) == 0)
+        *extent = (struct dp_extent){(uint64_t)st.st_size, 512 * (uint64_t)st.st_blocks, true};
+    if (extent->size >= bytes && extent->reserved >= bytes)
         at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
-    *extent = (struct dp_extent){(uint64_t)st.st_size, 512 * (uint64_t)st.st_blocks};
     return at == MAP_FAILED ? NULL : at;
 }
 
