@@ -47,8 +47,9 @@ class Registry:
         self._rows = layout.view(memory, layout.ROW, slots, rows)
         self._known: dict[tuple[int, int], EndpointView] = {}
         self._backlogs = Backlogs(self.bus)
-        self._pools = Pools(self.bus, lambda: self._values.blocks(self._chunks))
-        self._values = Values(self.bus)
+        self._values = values = Values(self.bus)
+        head = self.head  # without `self`: closed, a view is gone at once, not at a collection
+        self._pools = Pools(self.bus, lambda: values.blocks(int(head[0]["retained_chunks"])))
 
     def info(self, clock: Clock | None = None) -> BusInfo:
         """The bus itself."""
