@@ -55,7 +55,7 @@ static void prepare_sharing(struct stage *s)
     look_no_more(s->b, 0);
     put_blocks(s->c, event_header, "x", 1, 2);
     put_blocks(s->c, event_header, "nobody", 3, 1);
-    rb_store_release(&s->c->up->pool_asked, sb_pool_question(1, 3));
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(2, 4));
 }
 
 static void check_sharing(struct stage *s)
@@ -67,8 +67,8 @@ static void check_sharing(struct stage *s)
     EQUAL(looks_at_all(s->b, s->c), 2);
     look_at_none(s->b);
     EQUAL(in_use(s->c), 0);
-    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(1, 3));
-    EQUAL(rb_load(&s->w->bus->pools_granted), 3 * DP_PAGE);
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(2, 4));
+    EQUAL(rb_load(&s->w->bus->pools_granted), (2 * POOL_PAGES + 4) * DP_PAGE);
     EQUAL(rb_load(&s->w->bus->violations), 0);
 }
 static const struct scenario blocks_are_shared = {"blocks are shared", prepare_sharing, forward, check_sharing, false};

@@ -24,7 +24,10 @@ static inline void make_pool(struct peer *p)
     p->pool->generation = p->generation;
     p->pool->bytes = p->pool_size;
     stamp(&p->pool->prefix, p->pool_size, p->generation, SB_SEGMENT_POOL);
+    rb_store_release(&p->up->pool_asked, sb_pool_question(1, POOL_PAGES));
     rb_store_release(&p->up->pool_bytes, p->pool_size);
+    raise_ready(p);
+    settle(p->world);
 }
 
 static inline struct sb_block block_at(const struct peer *p, uint32_t index, uint64_t length)

@@ -218,6 +218,61 @@ TEST(what_is_given_back_goes_on_with_its_block)
     close_world(w);
 }
 
+TEST(what_is_given_back_is_what_came)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_pooled(w, "c");
+        struct message m;
+        handle(b, "do");
+        struct sb_block block = block_at(a, 0, 10);
+        CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+        flush(a);
+        settle(w);
+        CHECK(begin_shared(b, &m));
+        handle(c, "do");
+        block.offset += how ? DP_PAGE : 0;
+        block.length += how ? 0 : 1;
+        memcpy(m.text, &block, sizeof block);
+        return_block(b, &m, false);
+        settle(w);
+        CHECK(b->quarantined);
+        close_world(w);
+    }
+}
+
+TEST(what_one_that_closes_leaves_undone_waits_for_space_with_its_block)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_sized(w, "c", (struct size){.data_in = 1024});
+    struct message m;
+    make_pool(c);
+    handle(b, "do");
+    struct sb_block block = block_at(a, 0, 10);
+    CHECK(put_block(a, SB_DATA, send_header, "do", &block));
+    flush(a);
+    settle(w);
+    CHECK(begin_shared(b, &m));
+    handle(c, "do");
+    subscribe(c, "y");
+    for (const struct rb_producer *in = &w->f->ports[c->slot].in[SB_DATA]; in->capacity - in->published >= 104;) {
+        publish(a, "y", "filling");
+        settle(w);
+    }
+    say_closing(b);
+    look_no_more(b, 0); /* it has a copy of its own */
+    say_closed(b);
+    advance(w, 500 * MILLISECOND);
+    EQUAL(in_use(a), 1);
+    while (take(c, &m) && !(m.header.flags & SB_POOLED))
+        settle(w);
+    EQUAL(block_of(&m).use, block.use);
+    EQUAL(block_of(&m).length, 10);
+    advance(w, 200 * MILLISECOND);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
 TEST(what_one_that_closes_leaves_undone_is_handed_on_with_its_block)
 {
     struct world *w = new_world();
@@ -381,9 +436,17 @@ TEST(who_is_evicted_has_a_second_to_copy_what_it_looks_at)
     }
 }
 
+static uint64_t asks(struct peer *p, uint64_t number, uint64_t pages)
+{
+    rb_store_release(&p->up->pool_asked, sb_pool_question(number, pages));
+    raise_ready(p);
+    settle(p->world);
+    return sb_pool_pages(rb_load(&p->down->pool_granted));
+}
+
 TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
 {
-    for (int how = 0; how < 12; how++) {
+    for (int how = 0; how < 13; how++) {
         struct world *w = new_world();
         struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
         struct message m;
@@ -408,6 +471,7 @@ TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
         case 10: bad.pool_generation++; break;
         case 11: h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
                                         .peer = (uint16_t)b->slot, .peer_generation = b->generation}; break;
+        case 12: bad.offset += DP_PAGE * asks(a, 2, 4); break; /* beyond what it may have */
         }
         CHECK(put(a, SB_DATA, h, "x", &bad, sizeof bad));
         flush(a);
@@ -437,18 +501,18 @@ TEST(a_pooled_record_without_a_pool_or_whole_block_is_the_senders_end)
     }
 }
 
-static uint64_t asks(struct peer *p, uint64_t number, uint64_t pages)
+/* An endpoint that may have a pool. */
+static struct peer *join_large(struct world *w, const char *name)
 {
-    rb_store_release(&p->up->pool_asked, sb_pool_question(number, pages));
-    raise_ready(p);
-    settle(p->world);
-    return sb_pool_pages(rb_load(&p->down->pool_granted));
+    struct peer *p = join(w, name);
+    p->up->pool_limit = POOL_PAGES * DP_PAGE;
+    return p;
 }
 
 TEST(all_pools_together_have_no_more_than_they_may)
 {
     struct world *w = open_world((struct plan){.pool_total_bytes = 10 * DP_PAGE});
-    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct peer *a = join_large(w, "a"), *b = join_large(w, "b");
     EQUAL(asks(a, 1, 6), 6);
     EQUAL(asks(b, 1, 6), 4);
     EQUAL(rb_load(&w->bus->pools_granted), 10 * DP_PAGE);
@@ -460,6 +524,33 @@ TEST(all_pools_together_have_no_more_than_they_may)
     die(b, SB_REASON_KILLED);
     EQUAL(rb_load(&a->down->pool_granted), sb_pool_question(3, 8));
     EQUAL(rb_load(&w->bus->pools_granted), 8 * DP_PAGE);
+    close_world(w);
+}
+
+TEST(who_has_waited_longest_for_memory_gets_it)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 10 * DP_PAGE});
+    struct peer *a = join_large(w, "a"), *b = join_large(w, "b"), *c = join_large(w, "c");
+    EQUAL(asks(a, 1, 4), 4);
+    EQUAL(asks(b, 1, 4), 4);
+    EQUAL(asks(c, 1, 6), 2);
+    EQUAL(asks(a, 2, 6), 4);
+    EQUAL(asks(b, 2, 1), 1);
+    EQUAL(rb_load(&c->down->pool_granted), sb_pool_question(1, 5));
+    EQUAL(asks(b, 3, 0), 0);
+    EQUAL(rb_load(&c->down->pool_granted), sb_pool_question(1, 6));
+    EQUAL(rb_load(&a->down->pool_granted), sb_pool_question(2, 4));
+    EQUAL(asks(c, 2, 0), 0);
+    EQUAL(rb_load(&a->down->pool_granted), sb_pool_question(2, 6));
+    close_world(w);
+}
+
+TEST(one_that_closes_may_still_need_memory)
+{
+    struct world *w = new_world();
+    struct peer *a = join_large(w, "a");
+    say_closing(a);
+    EQUAL(asks(a, 1, 6), 6);
     close_world(w);
 }
 

@@ -36,7 +36,7 @@ static inline void dp_freeze(struct dp_port *port)
 {
     struct sb_down *down = port->down;
     bool frozen = rb_load(&down->incoming[SB_DATA].reclaim) != SB_NOWHERE;
-    rb_fence_seq(); /* with ep_nack: we see what it has published, or it sees that it was evicted */
+    rb_fence_seq(); /* with ep_nack and ep_enter_share: we see what it has published and entered, or it sees that it was evicted */
     for (int ring = 0; ring < SB_RINGS; ring++) {
         if (!frozen)
             rb_store(&down->outgoing[ring].last, rb_load_acquire(&port->up->outgoing[ring].head));

@@ -239,7 +239,7 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
     uint64_t state = rb_load_acquire(&port->up->state), asked = rb_load_acquire(&port->up->pool_asked);
     if (__builtin_expect(port->shares.count != 0, 0) && port->state != SB_ROW_DYING)
         dp_sweep_shares(f, port);
-    if (__builtin_expect(asked != port->pool_asked, 0) && port->state == SB_ROW_LIVE)
+    if (__builtin_expect(asked != port->pool_asked, 0) && dp_grows(port))
         dp_answer_pool(f, port, asked);
     if (port->state == SB_ROW_LIVE && state != SB_UP_ATTACHING)
         dp_listen(f, port);

@@ -1,6 +1,8 @@
 /* Growth: how much of its pool an endpoint may have reserved. All pools together have `pool_total_bytes`. An endpoint
- * asks for as many pages as it wants to have (UP.pool_asked), and is answered with as many as it may (DOWN.pool_granted);
- * where those are fewer, it gets more when others give some back, or go.
+ * asks for as many pages as it wants to have (UP.pool_asked), and is answered with as many as it may (DOWN.pool_granted).
+ *
+ * A block has its pages in one piece, so part of what is asked for may be of no use. Therefore who has waited longest gets
+ * all that is left, and the others wait behind: never do two wait for what the other one was given in part.
  *
  * Offers: dp_answer_pool, dp_feed_pools. */
 #pragma once
@@ -18,34 +20,59 @@ static inline void dp_grant_pages(struct dp_forwarder *f, struct dp_port *port, 
     dp_note_pool(f, port);
 }
 
-/* As many as it wants within its limit, or what is left. */
-static inline uint64_t dp_pages_for(const struct dp_forwarder *f, const struct dp_port *port)
+/* As many as it asks for, within its limit. */
+static inline uint64_t dp_wanted_pages(const struct dp_port *port)
 {
-    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, had = port->pool_pages;
     uint64_t most = port->up->pool_limit / DP_PAGE + 1, asked = sb_pool_pages(port->pool_asked);
-    uint64_t wanted = asked < most ? asked : most, left = total > f->pools_pages ? total - f->pools_pages : 0;
-    return wanted <= had + left ? wanted : had + left;
+    return asked < most ? asked : most;
 }
 
-/* Those that have less than they asked for get more, if there is more. */
-static inline void dp_feed_pools(struct dp_forwarder *f)
+/* May its pool grow? One that closes may still have to send what it has in hand. */
+static inline bool dp_grows(const struct dp_port *port)
 {
-    f->pools_starve = false;
+    return port->state == SB_ROW_LIVE || port->state == SB_ROW_LEAVING;
+}
+
+/* Whose turn is next after that. NULL: nobody's. */
+static inline struct dp_port *dp_next_in_turn(struct dp_forwarder *f, uint64_t turn)
+{
+    struct dp_port *next = NULL;
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *port = &f->ports[slot];
-        if (port->state != SB_ROW_LIVE || sb_pool_pages(port->pool_asked) <= port->pool_pages)
-            continue;
-        uint64_t pages = dp_pages_for(f, port);
-        if (pages > port->pool_pages)
+        if (dp_grows(port) && port->pool_turn > turn && (!next || port->pool_turn < next->pool_turn))
+            next = port;
+    }
+    return next;
+}
+
+/* Who asks for more gets what there is, in the order in which they asked. */
+static inline void dp_feed_pools(struct dp_forwarder *f)
+{
+    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, turn = 0;
+    f->pools_starve = false;
+    for (struct dp_port *port; (port = dp_next_in_turn(f, turn));) {
+        uint64_t left = total > f->pools_pages ? total - f->pools_pages : 0, had = port->pool_pages;
+        uint64_t wanted = dp_wanted_pages(port), pages = wanted <= had + left ? wanted : had + left;
+        turn = port->pool_turn;
+        if (pages > had || port->pool_asked >> 40 != rb_load(&port->down->pool_granted) >> 40)
             dp_grant_pages(f, port, pages);
+        if (pages == wanted)
+            port->pool_turn = 0;
     }
 }
 
-/* It asks anew. What it gives back others may have: it is not reserved any more. */
+/* It asks anew: for more, which it gets at the end of this pass, or for less. What it gives back others may have: it is not
+ * reserved any more. */
 static inline void dp_answer_pool(struct dp_forwarder *f, struct dp_port *port, uint64_t asked)
 {
     uint64_t had = port->pool_pages;
     port->pool_asked = asked;
-    dp_grant_pages(f, port, dp_pages_for(f, port));
-    f->pools_starve |= port->pool_pages < had;
+    uint64_t wanted = dp_wanted_pages(port);
+    f->pools_starve = true;
+    if (wanted > had) {
+        port->pool_turn = port->pool_turn ? port->pool_turn : ++f->pools_turn;
+        return;
+    }
+    port->pool_turn = 0;
+    dp_grant_pages(f, port, wanted);
 }

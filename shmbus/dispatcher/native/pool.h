@@ -139,20 +139,35 @@ static inline bool dp_block_sound(const struct dp_pool *pool, const struct sb_bl
            b->length <= pool->bytes && b->offset <= pool->bytes - b->length;
 }
 
+/* Its use is this one, of this memory? */
+static inline bool dp_is_block(const struct dp_block *block, const struct sb_block *b)
+{
+    return block->use == b->use && (!block->length || (block->offset == b->offset && block->length == b->length));
+}
+
+static inline void dp_note_block(struct dp_block *block, const struct sb_block *b)
+{
+    block->use = b->use;
+    block->offset = b->offset;
+    block->length = b->length;
+}
+
 /* A record with this block stands at `position` of its owner's ring, where it may be looked at more than once. False:
- * no endpoint writes that. */
-static inline bool dp_check_block(struct dp_pool *pool, const struct sb_block *b, enum sb_ring_index ring,
+ * no endpoint writes that: one has no blocks beyond the pages that it may have. */
+static inline bool dp_check_block(const struct dp_port *owner, const struct sb_block *b, enum sb_ring_index ring,
                                   uint64_t position)
 {
-    if (b->pool_slot != pool->slot || b->pool_generation != pool->generation || b->use != sb_use(position, ring) ||
-        !dp_block_sound(pool, b))
+    struct dp_pool *pool = owner->pool;
+    if (!pool || b->pool_slot != pool->slot || b->pool_generation != pool->generation ||
+        b->use != sb_use(position, ring) || !dp_block_sound(pool, b) ||
+        b->offset + b->length > SB_POOL_DATA + owner->pool_pages * DP_PAGE)
         return false;
     struct dp_block *block = &pool->blocks[b->index];
     if (dp_on_its_way(pool, b->index))
-        return block->use == b->use;
+        return dp_is_block(block, b);
     if (block->shares)
         return false;
-    block->use = b->use;
+    dp_note_block(block, b);
     pool->on_its_way[b->index / 64] |= 1ull << (b->index % 64);
     return true;
 }

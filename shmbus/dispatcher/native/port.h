@@ -33,6 +33,7 @@ enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HAN
 
 struct dp_block { /* of a pool, by the last use that we know of */
     uint64_t use;
+    uint64_t offset, length; /* as its record says; length 0: not known, since an earlier dispatcher saw it */
     uint32_t shares;
 };
 
@@ -128,6 +129,7 @@ struct dp_port {
     struct dp_pool *pool;     /* its own; NULL: nothing has come from there */
     struct dp_shares shares;  /* of anybody's blocks */
     uint64_t pool_asked, pool_pages; /* the last question, see growth.h, and the pages that it may have */
+    uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
     bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
 
     bool leaving_drained;    /* DOWN says DRAINED */
@@ -227,7 +229,8 @@ struct dp_forwarder {
     struct dp_pool *orphans; /* pools whose endpoint has gone */
     uint64_t pools_pages;    /* that all pools may have reserved */
     bool incomplete;         /* nobody knows what somebody has who may live, see recount.h; control plane, before this thread begins */
-    bool pools_starve;       /* somebody may have less than it asked for */
+    bool pools_starve;       /* somebody may have more than before, or asks for it */
+    uint64_t pools_turn;     /* the last `pool_turn` */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
     struct dp_set active; /* ports to visit in this pass */
     struct dp_set departing;

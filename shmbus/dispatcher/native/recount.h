@@ -44,8 +44,10 @@ static inline void dp_recount_ring(struct dp_forwarder *f, struct dp_port *port,
         if (!(h.flags & SB_POOLED) || h.length - sb_payload_offset(&h) != sizeof block)
             continue;
         block = sb_block_in(&h, record);
-        if (dp_recount_block(f, &block))
-            dp_add_share(f, port, sb_share_of(position, ring), &block);
+        if (!dp_recount_block(f, &block))
+            continue;
+        dp_note_block(&dp_pool_of(f, block.pool_slot, block.pool_generation)->blocks[block.index], &block);
+        dp_add_share(f, port, sb_share_of(position, ring), &block);
     }
 }
 

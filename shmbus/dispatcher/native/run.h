@@ -283,7 +283,7 @@ static inline bool dp_copy_block(struct dp_run *run, enum sb_ring_index ring, ui
     run->pooled = true;
     if (h->kind == SB_NACK)
         return dp_shares_block(run->span.source, block);
-    return run->span.source->pool && dp_check_block(run->span.source->pool, block, ring, position);
+    return dp_check_block(run->span.source, block, ring, position);
 }
 
 /* The longest run at the front of a ring, `limit` records at the most. What ends it before its first record is
