@@ -149,9 +149,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of all pools of the bus together at the most. Lower it where /dev/shm is small."""
     loans: int | None = None
     """Large payloads of others that an endpoint may look at, at a time, without having copied them;
-    of what comes beyond that it gets copies, as of what makes several hold more than half of a pool.
-    ``None``: 64 of a bus, and of an endpoint what its bus has; at most 512. Lower it where few
-    blocks are large and senders wait for them; raise it where many are kept for long."""
+    of what comes beyond that it gets copies, as of what makes several hold more than half of a
+    pool. ``None``: 64 of a bus, and of an endpoint what its bus has; at most 512. Lower it where
+    few blocks are large and senders wait for them; raise it where many are kept for long."""
 
     # Speed
 

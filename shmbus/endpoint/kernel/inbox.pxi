@@ -60,7 +60,7 @@ cdef class Inbox:
         cdef const uint8_t *record
         cdef Py_ssize_t offset
         cdef PyObject *raw
-        cdef ep_share *share
+        cdef Share share
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
@@ -73,7 +73,7 @@ cdef class Inbox:
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
-        cdef Message m
+        cdef Message m = Message.__new__(Message)  # first: what is taken must not be lost where there is no memory
         cdef str name
         kept_by[0] = 0
         memset(&tap, 0, sizeof(sb_tap))
@@ -125,13 +125,15 @@ cdef class Inbox:
             if header.flags & SB_STREAM and header.extension_length >= sizeof(sb_grant):
                 memcpy(&grant, record + SB_HEADER + header.type_length, sizeof(sb_grant))
             raw = NULL
-            share = NULL
+            share = None
             if header.flags & SB_POOLED:
-                share = self._enter(&header, record, box, hold != SB_HELD_DONE)
+                share = free_share()
+                if share is not None:
+                    share.at = self._enter(&header, record, box, hold != SB_HELD_DONE)
             else:
                 offset = <Py_ssize_t>sb_payload_offset(&header)
                 raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
-            if raw == NULL and share == NULL:
+            if raw == NULL and (share is None or share.at == NULL):
                 ep_unlock(e)
                 raise MemoryError
             if header.flags & SB_RETAINED and header.extension_length <= SB_NAME:
@@ -155,15 +157,21 @@ cdef class Inbox:
             ep_pass_on_data(e)
             ep_unlock(e)
             break
-        m = Message.__new__(Message)
         m._connection = self._connection
         m._endpoint = endpoint
-        if share == NULL:
+        if share is None:
             m._raw = <bytes><object>raw
             Py_XDECREF(raw)
         else:
-            m._raw, m._share = b"", share_of(share, True)
+            share.settle(True)
+            m._raw, m._share = b"", share
         m._header = header
+        m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
+        if hold != SB_HELD_DONE:
+            hand = self._threads.hand(thread)
+            if hand != NULL:
+                hand.held = <PyObject *>m
+                Py_INCREF(hand.held)
         if header.flags & SB_ALONE and header.kind == SB_EVENT:
             m._alone = header.deadline_ns
             m._header.deadline_ns = 0
@@ -179,10 +187,4 @@ cdef class Inbox:
         m._tap = tap
         if header.kind == SB_TAP and tap.target != SB_FROM_BUS:
             m._target = self._connection.peers.of(tap.target, tap.target_generation)
-        m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
-        if hold != SB_HELD_DONE:
-            hand = self._threads.hand(thread)
-            if hand != NULL:
-                hand.held = <PyObject *>m
-                Py_INCREF(hand.held)
         return m

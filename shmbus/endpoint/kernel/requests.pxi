@@ -242,7 +242,9 @@ cdef class Requests:
                                      deadline.ns) == WAIT_ELAPSED:
                 raise self._request_timeout(index, type, deadline, to is None or to._kind == SB_REQUEST)
             m = self._message(r, type, reply_type)
-            if r.header.kind == SB_REPLY:
+            if m._share is not None:
+                m._share.settle(True)
+            if m._header.kind == SB_REPLY:
                 return m
             raise self.error_of(m, r.asked, to)
         finally:
@@ -543,14 +545,15 @@ cdef class Requests:
             ep_unlock(e)
 
     cdef Message _message(self, ep_request *r, str type, object reply_type):
-        """What has come for this entry. Runs no Python code."""
+        """What has come for this entry: its share is to be settled. Runs no Python code."""
         cdef Message m = Message.__new__(Message)
         m._connection = self._connection
         m.type = type
         m.source = self._connection.peers.of(r.header.peer, r.header.peer_generation)
         m._raw = (<const char *>r.payload)[:r.size] if r.size else b""
         if r.share != NULL:
-            m._share, r.share = share_of(r.share, False), NULL
+            m._share = Share.__new__(Share)
+            m._share.at, r.share = r.share, NULL
         m._payload = UNDECODED
         m._payload_type = reply_type
         m._header = r.header
@@ -628,6 +631,8 @@ cdef class Requests:
                 pending = <PendingReply>self._pending[index]
                 self._pending[index] = None
                 pending._message = self._message(&e.requests[index], pending._type, pending._reply_type)
+                if pending._message._share is not None:
+                    pending._message._share.settle(False)
                 self._done(pending, ARRIVED)
 
     cdef int _done(self, PendingReply pending, int outcome) except -1:

@@ -41,18 +41,24 @@ cdef class Share:
         return made
 
 
-cdef Share share_of(ep_share *at, bint yields):
-    """The object for a share that was just entered; copied where it is to be. `yields`: other threads may run
-    meanwhile."""
-    cdef Share share = Share.__new__(Share)
-    share.at = at
-    if at.first:
-        ep_wake_watcher()          # which unmaps that pool one day
-    if not ep_copies_share(at):
-        return share
-    if yields:
-        with nogil:
-            ep_copy_share(at)
-    else:
-        ep_copy_share(at)
-    return share
+    cdef void settle(self, bint yields) noexcept:
+        """It was just entered, and nobody else knows it: now it is copied where it is to be. `yields`: other threads may
+        run meanwhile."""
+        if self.at.first:
+            ep_wake_watcher()      # which unmaps that pool one day
+        if not ep_copies_share(self.at):
+            return
+        if yields:
+            with nogil:
+                ep_copy_share(self.at)
+        else:
+            ep_copy_share(self.at)
+
+
+cdef Share free_share():
+    """To be filled in: made before anything is entered or taken, since there may be no memory. It has no cycles, so this
+    runs no Python code, and may be done under the lock. None: no memory."""
+    try:
+        return Share.__new__(Share)
+    except MemoryError:
+        return None

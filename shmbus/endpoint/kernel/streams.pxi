@@ -84,7 +84,7 @@ cdef class Stream:
         cdef sb_record header
         cdef const uint8_t *record
         cdef PyObject *raw = NULL
-        cdef ep_share *share = NULL
+        cdef Share share = None
         cdef Py_ssize_t offset
         cdef bint waits, failed
         cdef Message m
@@ -97,18 +97,23 @@ cdef class Stream:
         record = ep_next_part(r.stream, &header)
         if record != NULL:
             offset = <Py_ssize_t>sb_payload_offset(&header)
-            share = ep_part_share(&header, record)
-            if not header.flags & SB_POOLED:
+            if header.flags & SB_POOLED:
+                share = free_share()
+            else:
                 raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
-            if ((raw != NULL or share != NULL) and ep_took_part(e, r.stream, &header)) or r.stream.owes:
+            if share is not None:
+                share.at = ep_part_share(&header, record)
+                share = share if share.at != NULL else None
+            if ((raw != NULL or share is not None) and ep_took_part(e, r.stream, &header)) or r.stream.owes:
                 ep_repeat_credit(e, self._index)
         waits = ep_request_waits(e, self._index)
         failed = r.stream.failed
         ep_unlock(e)
         if record != NULL:
-            if share != NULL:
+            if share is not None:
+                share.settle(True)
                 m = self._part(&header, b"")
-                m._share = share_of(share, True)
+                m._share = share
                 return m
             if raw == NULL:
                 raise MemoryError
@@ -141,9 +146,11 @@ cdef class Stream:
         cdef Message m = self._requests._message(r, self.type, self._part_type)
         cdef uint64_t asked = r.asked
         self._finish()
-        if r.header.kind == SB_ERROR:
+        if m._share is not None:
+            m._share.settle(True)
+        if m._header.kind == SB_ERROR:
             raise self._requests.error_of(m, asked, None)
-        return m if r.header.kind == SB_REPLY else None
+        return m if m._header.kind == SB_REPLY else None
 
     cdef Message _lose(self, ep_request *r):
         cdef uint64_t asked = r.asked
