@@ -48,9 +48,9 @@ from .to_files import Files
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write each payload to a file in DIR, named by type and number: arrays as .npy, bytes as "
-    "they are (.bin), text as .txt, the rest as .json, or .msgpack where JSON has not all of it; "
-    "print the names.",
+    help="Write each payload to a file in DIR, named by type and number: arrays as .npy, "
+    "several, or beside other values, as .npz, bytes as they are (.bin), text as .txt, the rest as "
+    ".json, or .msgpack where JSON has not all of it; print the names.",
 )
 @raw_options
 def sub(

@@ -76,6 +76,7 @@ def stream(
                 left = left - 1 if left is not None and counts else left
                 if left == 0:
                     break
+                del message  # its payload may lie in its sender's pool
             if tick is not None:
                 tick()
             flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,11 +12,13 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 import numpy as np
-from shmbus_console.messages import raw
 
 from shmbus import Message
 
 Write = Callable[[BinaryIO], object]
+
+_NAME = re.compile(r"[^/\\\0-\x1f.][^/\\\0-\x1f]{0,199}")
+"""Of an array in an archive: one that a file may have where the archive is unpacked."""
 
 _LONGEST = 200
 """Characters of a type that a name has: with the rest it must be one that a file may have."""
@@ -75,24 +79,54 @@ def _format(payload: Any) -> tuple[str, Write]:
         return "bin", lambda file: file.write(payload)
     if isinstance(payload, str):
         return "txt", lambda file: file.write(payload.encode())
-    if _are_arrays(payload):
-        return "npz", lambda file: np.savez(file, **payload)
-    try:
-        content = msgspec.json.encode(payload)
-        if msgspec.json.decode(content) == payload:
-            return "json", lambda file: file.write(content)
-        packed = msgspec.msgpack.encode(payload)
-    except (TypeError, ValueError, RecursionError):  # with arrays inside
-        return "json", lambda file: file.write(raw(payload))
-    return "msgpack", lambda file: file.write(packed)
+    arrays = dict[str, Any]()
+    rest = _without_arrays(payload, (), arrays)
+    if not arrays:
+        ending, content = _encoded(payload)
+        return ending, lambda file: file.write(content)
+    return "npz", lambda file: _archive(file, arrays, None if _are(payload, arrays) else rest)
 
 
-def _are_arrays(payload: Any) -> bool:
-    """Whether it is a dict of arrays by names, such as the columns of a table."""
-    return (
-        isinstance(payload, dict)
-        and bool(payload)
-        and "file" not in payload  # which `savez` takes for its own argument
-        and all(isinstance(name, str) and name and "/" not in name for name in payload)
-        and all(isinstance(value, np.ndarray) for value in payload.values())
-    )
+def _encoded(plain: Any) -> tuple[str, bytes]:
+    content = msgspec.json.encode(plain)
+    if msgspec.json.decode(content) == plain:
+        return "json", content
+    return "msgpack", msgspec.msgpack.encode(plain)
+
+
+def _without_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
+    """The same with ``{"array": name}`` for each array, which goes to ``arrays``."""
+    if isinstance(value, dict):
+        return {
+            key: _without_arrays(inner, (*path, str(key)), arrays) for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _without_arrays(inner, (*path, str(number)), arrays)
+            for number, inner in enumerate(value)
+        ]
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    name = ".".join(path)
+    if name in arrays or not _NAME.fullmatch(name):
+        name = f"array.{len(arrays)}"
+        while name in arrays:
+            name += "_"
+    arrays[name] = value
+    return {"array": name}
+
+
+def _are(payload: Any, arrays: dict[str, Any]) -> bool:
+    """Whether it is a dict of arrays by these names, such as the columns of a table."""
+    return isinstance(payload, dict) and payload.keys() == arrays.keys()
+
+
+def _archive(file: BinaryIO, arrays: dict[str, Any], rest: Any) -> None:
+    """As `numpy.savez`, whose arguments some names are, with what there is beside the arrays."""
+    with zipfile.ZipFile(file, "w") as archive:
+        if rest is not None:
+            ending, content = _encoded(rest)
+            archive.writestr(f"payload.{ending}", content)
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)

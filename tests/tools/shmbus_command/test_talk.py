@@ -593,9 +593,10 @@ def test_what_comes_is_written_to_files_in_the_format_that_fits(
         "text",
         {"rev": 7},
         {1: b"x"},
-        {"a": frame, "b": column},
+        {"a": frame, "file": column, "allow_pickle": column},
+        {"camera": "left", "image": np.tile(frame, (1000, 20)), "../b": [{1: column}]},
     ]
-    endings = ["npy", "bin", "txt", "json", "msgpack", "npz"]
+    endings = ["npy", "bin", "txt", "json", "msgpack", "npz", "npz"]
     source = bus.attach("source")
 
     def publish() -> None:
@@ -606,25 +607,57 @@ def test_what_comes_is_written_to_files_in_the_format_that_fits(
     for round in (0, 1):
         thread = threading.Thread(target=publish)
         thread.start()
-        ran = shmbus_command("sub", "-b", bus.name, "cam.*", "-n", 6, "--lossless", "--out", out)
+        ran = shmbus_command("sub", "-b", bus.name, "cam.*", "-n", 7, "--lossless", "--out", out)
         thread.join()
         assert ran.code == 0
         assert [Path(line).name for line in ran.lines] == [
-            f"cam.1.{6 * round + number:06}.{ending}" for number, ending in enumerate(endings, 1)
+            f"cam.1.{7 * round + number:06}.{ending}" for number, ending in enumerate(endings, 1)
         ]
         eventually(lambda: not bus.find("cam.1"))
     source.close()
     assert sorted(file.name for file in out.iterdir())[0] == "cam.1.000001.npy"
-    assert len(list(out.iterdir())) == 12
+    assert len(list(out.iterdir())) == 14
     array = np.load(out / "cam.1.000001.npy")
     assert (array.dtype, array.shape) == (frame.dtype, (3000, 80))
     assert (array[:3, :4] == frame).all()
-    assert (out / "cam.1.000008.bin").read_bytes() == b"\x00\xff"
+    assert (out / "cam.1.000009.bin").read_bytes() == b"\x00\xff"
     assert (out / "cam.1.000003.txt").read_text() == "text"
     assert msgspec.json.decode((out / "cam.1.000004.json").read_bytes()) == {"rev": 7}
     assert msgspec.msgpack.decode((out / "cam.1.000005.msgpack").read_bytes()) == {1: b"x"}
     with np.load(out / "cam.1.000006.npz") as columns:
-        assert (columns["b"] == column).all()
+        assert sorted(columns) == ["a", "allow_pickle", "file"]
+        assert (columns["allow_pickle"] == column).all()
+    with np.load(out / "cam.1.000007.npz") as inside:
+        rest = msgspec.msgpack.decode(inside["payload.msgpack"], strict=False)
+        assert rest["camera"] == "left"
+        assert (inside[rest["image"]["array"]] == np.tile(frame, (1000, 20))).all()
+        assert rest["image"]["array"] == "image"
+        assert (inside[rest["../b"][0][1]["array"]] == column).all()
+        assert not any("/" in name for name in inside)
+
+
+def test_what_was_printed_is_let_go_of_while_nothing_comes(
+    bus: shmbus.Bus, shmbus_command: Command, tmp_path: Path
+) -> None:
+    let_go = False
+
+    def publish() -> None:
+        nonlocal let_go
+        listen(bus, "cam")
+        source.publish("cam", np.zeros(1 << 18, np.uint8))
+        try:
+            eventually(lambda: len(list(tmp_path.iterdir())) == 1)
+            eventually(lambda: not any(e.holds for e in bus.endpoints()))
+            let_go = True
+        finally:
+            source.publish("cam", 1)
+
+    with bus.attach("source") as source:
+        thread = threading.Thread(target=publish)
+        thread.start()
+        shmbus_command("sub", "-b", bus.name, "cam", "-n", 2, "--lossless", "--out", tmp_path)
+        thread.join()
+    assert let_go
 
 
 def test_files_are_not_written_where_they_cannot_be(
