@@ -96,6 +96,7 @@ cdef extern from "shmbus/endpoint/native/share.h" nogil:
     cdef struct ep_share:
         sb_block block
         bint first
+    bint ep_out_of_shares(ep_endpoint *)
     void ep_pass_share(ep_endpoint *)
     const uint8_t *ep_share_data(const ep_share *)
     uint64_t ep_share_size(const ep_share *)

@@ -255,6 +255,20 @@ def test_an_array_of_one_that_is_evicted_stays(bus: shmbus.Bus, attach: Attach) 
     assert np.array_equal(frame, FRAME)
 
 
+def test_one_that_is_evicted_takes_nothing_any_more(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    one.subscribe("newest", overflow="latest")
+    sender.publish("frame", FRAME)
+    sender.publish("newest", FRAME)
+    eventually(lambda: info(bus, "sender").unforwarded == 0)
+    bus.evict("one")
+    eventually(lambda: all(each.name != "one" for each in bus.endpoints()))
+    for _ in range(3):
+        with pytest.raises(errors.Evicted):
+            one.receive(0)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("bus")
 def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -> None:

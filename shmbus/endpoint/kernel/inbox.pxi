@@ -61,6 +61,7 @@ cdef class Inbox:
         cdef Py_ssize_t offset
         cdef PyObject *raw
         cdef Share share
+        cdef bint gone
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
@@ -134,7 +135,10 @@ cdef class Inbox:
                 offset = <Py_ssize_t>sb_payload_offset(&header)
                 raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
             if raw == NULL and (share is None or share.at == NULL):
+                gone = share is not None and ep_out_of_shares(e)
                 ep_unlock(e)
+                if gone:
+                    return None
                 raise MemoryError
             if header.flags & SB_RETAINED and header.extension_length <= SB_NAME:
                 memcpy(kept_by, record + SB_HEADER + header.type_length, header.extension_length)

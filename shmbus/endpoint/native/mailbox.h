@@ -383,6 +383,8 @@ static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *hea
 {
     int tries = 0;
     ep_drop_mail_share(e);
+    if (__builtin_expect(ep_trouble(e) & EP_EVICTED, 0)) /* as in ep_peek */
+        return SB_OWN_MAILBOXES;
     for (uint32_t n = 0; n < SB_OWN_MAILBOXES; n++) {
         uint32_t index = (e->mailbox_turn + n) % SB_OWN_MAILBOXES;
         struct ep_mailbox *box = e->mailboxes[index];

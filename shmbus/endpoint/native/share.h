@@ -9,7 +9,7 @@
  * its place, at the same addresses. In a forked child, too, since the entries are the parent's, which goes on when that
  * is done.
  *
- *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory
+ *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory, or it is nobody's any more
  *   ep_pass_share         one was taken that nobody wants
  *   ep_share_data         where its payload is, ep_share_size bytes; NULL: it could not be mapped
  *   ep_copies_share       is it to be copied? ep_copy_share does it, without the endpoint's lock
@@ -32,6 +32,7 @@
 #define EP_VIEW_ALIGN 64u /* of private copies; blocks begin with a page */
 #define EP_LOOKS_NS 300000000u /* how often to see whether one that looks at any was evicted: its blocks stay for 1 s */
 #define EP_MAPS_NS 1000000000u /* how often to see whose pools have gone */
+#define EP_TRIES_NS 100000000u /* how often to try to make a table, while there is no memory for it */
 #define EP_FORK_NS 5000000000u /* a parent waits so long for its child to have copied what it looks at */
 #define EP_NO_ENTRY SB_SHARES
 
@@ -67,6 +68,7 @@ struct ep_shares {
     _Atomic uint32_t *ready;
     struct rb_poster dispatcher;
     bool over;               /* the endpoint is not known any more: nothing is said about its shares */
+    uint64_t tries_ns;       /* there was no memory for a table; not before then it is tried again */
     uint32_t entered;        /* entries in use */
     uint32_t free_from;      /* no entry before this one is free */
     struct ep_map *maps;
@@ -327,9 +329,15 @@ static inline struct ep_shares *ep_shares_of(struct ep_endpoint *e)
 {
     if (!ep_listed_shares(e))
         return NULL;
-    if (!e->shares->own && !e->shares->over && !(ep_trouble(e) & EP_FOR_GOOD) && ep_make_pool(e) == 0)
-        e->shares->own = e->pool->memory;
-    return e->shares;
+    struct ep_shares *s = e->shares;
+    bool tries = e->pool || rb_coarse_now() >= s->tries_ns;
+    if (s->own || s->over || ep_trouble(e) & EP_FOR_GOOD || !tries)
+        return s;
+    if (ep_make_pool(e) == 0)
+        s->own = e->pool->memory;
+    else
+        s->tries_ns = rb_coarse_now() + EP_TRIES_NS;
+    return s;
 }
 
 static inline struct ep_map *ep_map_for(const struct ep_endpoint *e, struct ep_shares *s, const struct sb_block *block)
@@ -338,65 +346,6 @@ static inline struct ep_map *ep_map_for(const struct ep_endpoint *e, struct ep_s
     bool inside = map && block->length && block->offset >= SB_POOL_DATA && block->offset <= map->size &&
                   block->length <= map->size - block->offset;
     return inside ? map : NULL;
-}
-
-/* `id`: sb_share_of() or sb_share_of_mail(). `pinned`: its message may have to be handed on. */
-static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id, const struct sb_record *header,
-                                              const uint8_t *record, bool pinned)
-{
-    uint64_t offset = sb_payload_offset(header);
-    struct ep_shares *s = ep_shares_of(e);
-    struct ep_share *share = s ? calloc(1, sizeof *share) : NULL;
-    if (!share)
-        return NULL;
-    share->of = s;
-    share->pinned = pinned;
-    if (header->length - offset == sizeof share->block)
-        memcpy(&share->block, record + offset, sizeof share->block);
-    pthread_mutex_lock(&s->lock);
-    share->map = ep_map_for(e, s, &share->block);
-    if (share->map) {
-        share->first = !share->map->used;
-        share->map->used = true;
-        share->map->held += share->block.length;
-        share->map->shares++;
-    }
-    share->entry = ep_fill_entry(s, id, &share->block);
-    share->excess = s->entered > e->up->loans ||
-                    (share->map && share->map->shares > 1 && share->map->held > share->map->size / 2);
-    if (share->entry == EP_NO_ENTRY) {
-        ep_use_copy(share, ep_copy_of(share));
-        ep_tell_ended(s);
-    }
-    s->references++;
-    share->next = s->first;
-    if (s->first)
-        s->first->before = share;
-    s->first = share;
-    pthread_mutex_unlock(&s->lock);
-    return share;
-}
-
-/* It is taken, and was not entered. */
-static inline void ep_pass_share(struct ep_endpoint *e)
-{
-    struct ep_shares *s = ep_listed_shares(e);
-    if (!s)
-        return;
-    pthread_mutex_lock(&s->lock);
-    ep_tell_ended(s);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static inline void ep_unpin_share(struct ep_share *share)
-{
-    if (ep_forked(share->of->fork_mark))
-        return;
-    pthread_mutex_lock(&share->of->lock);
-    share->pinned = false;
-    if (!share->map)
-        ep_clear_entry(share);
-    pthread_mutex_unlock(&share->of->lock);
 }
 
 static inline void ep_dismiss_shares(struct ep_shares *s) /* under s->lock, which it gives back */
@@ -442,6 +391,77 @@ static inline void ep_free_share(struct ep_share *share)
     free(share->copy);
     free(share);
     ep_dismiss_shares(s);
+}
+
+/* Whoever is evicted, or has closed, may find blocks that are used again. After the entry: dp_depart says so, fences,
+ * then looks at the table. */
+static inline bool ep_out_of_shares(struct ep_endpoint *e)
+{
+    rb_fence_seq();
+    return ep_trouble(e) & (EP_EVICTED | EP_CLOSED_HERE);
+}
+
+/* `id`: sb_share_of() or sb_share_of_mail(). `pinned`: its message may have to be handed on. */
+static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id, const struct sb_record *header,
+                                              const uint8_t *record, bool pinned)
+{
+    uint64_t offset = sb_payload_offset(header);
+    struct ep_shares *s = ep_shares_of(e);
+    struct ep_share *share = s ? calloc(1, sizeof *share) : NULL;
+    if (!share)
+        return NULL;
+    share->of = s;
+    share->pinned = pinned;
+    if (header->length - offset == sizeof share->block)
+        memcpy(&share->block, record + offset, sizeof share->block);
+    pthread_mutex_lock(&s->lock);
+    share->map = ep_map_for(e, s, &share->block);
+    if (share->map) {
+        share->first = !share->map->used;
+        share->map->used = true;
+        share->map->held += share->block.length;
+        share->map->shares++;
+    }
+    share->entry = ep_fill_entry(s, id, &share->block);
+    share->excess = s->entered > e->up->loans ||
+                    (share->map && share->map->shares > 1 && share->map->held > share->map->size / 2);
+    if (share->entry == EP_NO_ENTRY) {
+        ep_use_copy(share, ep_copy_of(share));
+        ep_tell_ended(s);
+    }
+    s->references++;
+    share->next = s->first;
+    if (s->first)
+        s->first->before = share;
+    s->first = share;
+    pthread_mutex_unlock(&s->lock);
+    if (__builtin_expect(ep_out_of_shares(e), 0)) {
+        ep_free_share(share);
+        return NULL;
+    }
+    return share;
+}
+
+/* It is taken, and was not entered. */
+static inline void ep_pass_share(struct ep_endpoint *e)
+{
+    struct ep_shares *s = ep_listed_shares(e);
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    ep_tell_ended(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static inline void ep_unpin_share(struct ep_share *share)
+{
+    if (ep_forked(share->of->fork_mark))
+        return;
+    pthread_mutex_lock(&share->of->lock);
+    share->pinned = false;
+    if (!share->map)
+        ep_clear_entry(share);
+    pthread_mutex_unlock(&share->of->lock);
 }
 
 /* Ends ------------------------------------------------------------------------------------------------------------- */
