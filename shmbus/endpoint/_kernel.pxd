@@ -93,8 +93,11 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
     bint ep_forked(uint64_t)
 
 cdef extern from "shmbus/endpoint/native/share.h" nogil:
+    cdef enum:
+        EP_NO_ENTRY
     cdef struct ep_share:
         sb_block block
+        uint32_t entry
         bint first
     bint ep_out_of_shares(ep_endpoint *)
     void ep_pass_share(ep_endpoint *)
@@ -317,6 +320,8 @@ cdef extern from "shmbus/endpoint/native/nack.h" nogil:
         uint32_t reason_length
         const void *payload
         uint64_t size
+        sb_block *own
+        uint64_t whole
     bint ep_fit_returned(const ep_endpoint *, ep_returned *)
     uint64_t ep_returned_length(const ep_returned *)
     rb_status ep_nack(ep_endpoint *, const ep_returned *, uint32_t, bint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -182,11 +183,54 @@ def test_the_largest_message_can_be_given_back(attach: Attach, recorder: MakeRec
     assert (letter.payload["size"], letter.payload["payload"]) == (largest, bytes(largest))
 
 
+def test_what_its_own_ring_does_not_take_goes_back_by_its_pool(attach: Attach) -> None:
+    sizes = shmbus.Settings(in_bytes=65536, out_bytes=8192, pool_bytes=16384)
+    sender, one, other = attach("sender"), attach("one", settings=sizes), attach("other")
+    data = os.urandom(5_000)
+    for _ in range(3):  # two blocks take all of its pool
+        subscriptions = [one.subscribe("job", group=group) for group in ("workers", "others")]
+        sender.publish("job", data)
+        mine = one.receive(60)
+        assert mine is not None
+        for each in subscriptions:
+            each.close()
+        subscriptions = [other.subscribe("job", group=group) for group in ("workers", "others")]
+        mine.nack(reason="not now")
+        for _ in subscriptions:
+            theirs = other.receive(60)
+            assert theirs is not None
+            assert seen(theirs)[1:] == (2, True, "sender")
+            assert theirs.payload == data
+            theirs.done()
+            del theirs
+        for each in subscriptions:
+            each.close()
+
+
+def test_a_large_one_that_could_not_be_held_goes_back_as_it_was_copied(attach: Attach) -> None:
+    sender, one, other = attach("sender"), attach("one"), attach("other")
+    seat = one._seat
+    no_pool = Path("/dev/shm") / seat.names.pool(seat.slot, seat.generation)
+    no_pool.mkdir()
+    one.subscribe("job", group="workers")
+    data = os.urandom(1_000_000)
+    sender.publish("job", data)
+    mine = one.receive(60)
+    no_pool.rmdir()
+    assert mine is not None
+    other.subscribe("job", group="workers")
+    mine.nack()
+    theirs = other.receive(60)
+    assert theirs is not None
+    assert seen(theirs)[1:] == (2, True, "sender")
+    assert theirs.payload == data
+
+
 def test_what_its_own_rings_do_not_take_is_not_given_back_and_becomes_a_dead_letter(
     attach: Attach, recorder: MakeRecorder
 ) -> None:
     letters = recorder("$bus.undeliverable")
-    sizes = shmbus.Settings(in_bytes=65536, out_bytes=8192)
+    sizes = shmbus.Settings(in_bytes=65536, out_bytes=8192, pool_bytes=4096)
     sender, one = attach("sender"), attach("one", settings=sizes)
     refused = list[errors.MessageTooLarge]()
 
@@ -202,7 +246,7 @@ def test_what_its_own_rings_do_not_take_is_not_given_back_and_becomes_a_dead_let
     sender.publish("job", bytes(10_000))
     (letter,) = letters.wait()
     (error,) = refused
-    assert (error.endpoint, error.setting, error.size) == ("one", "out_bytes", 10_000)
+    assert (error.endpoint, error.setting, error.size) == ("one", "pool_bytes", 10_000)
     assert "too large to be given back" in letter.payload["reason"]
     assert (letter.payload["attempt"], letter.payload["size"]) == (1, 10_000)
     assert bytes(1000) < letter.payload["payload"] < bytes(2048)

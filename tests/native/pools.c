@@ -469,7 +469,7 @@ TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
         case 8: bad.index = 0; break; /* which is in use */
         case 9: bad.pool_slot = (uint16_t)b->slot; bad.pool_generation = b->generation; break;
         case 10: bad.pool_generation++; break;
-        case 11: h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
+        case 11: bad.use = block.use; h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
                                         .peer = (uint16_t)b->slot, .peer_generation = b->generation}; break;
         case 12: bad.offset += DP_PAGE * asks(a, 2, 4); break; /* beyond what it may have */
         }

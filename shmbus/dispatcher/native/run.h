@@ -272,7 +272,7 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
 }
 
 /* The block that a sound record with SB_POOLED names, which stands in the run's next place: copied out and checked. It is its
- * source's own, or it gives back what has one of which it has a share. False: no endpoint writes that. */
+ * source's own, or it gives back one of which it has a share. False: no endpoint writes that. */
 static inline bool dp_copy_block(struct dp_run *run, enum sb_ring_index ring, uint64_t position)
 {
     const struct sb_record *h = &run->header[run->count];
@@ -281,9 +281,9 @@ static inline bool dp_copy_block(struct dp_run *run, enum sb_ring_index ring, ui
         return false;
     *block = sb_block_in(h, run->record[run->count]);
     run->pooled = true;
-    if (h->kind == SB_NACK)
-        return dp_shares_block(run->span.source, block);
-    return dp_check_block(run->span.source, block, ring, position);
+    if (dp_check_block(run->span.source, block, ring, position))
+        return true;
+    return h->kind == SB_NACK && dp_shares_block(run->span.source, block);
 }
 
 /* The longest run at the front of a ring, `limit` records at the most. What ends it before its first record is

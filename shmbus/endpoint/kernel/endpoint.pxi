@@ -28,7 +28,7 @@ cdef class EndpointCore:
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._matches = Matches(self._connection)
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks, upcalls.late)
-        self._nacks = Nacks(self._connection, self._threads, upcalls.postpone)
+        self._nacks = Nacks(self._connection, self._threads, self._outbox, upcalls.postpone)
         self._outflows = Outflows(self._connection, self._outbox, self._answers, self._threads)
         self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks, self._outflows)
 

@@ -14,6 +14,12 @@ cdef class Copies:
     cdef Copies next             # promised before
 
 
+cdef struct Spill:               # blocks of the endpoint's own pool with the payload: one for each copy
+    uint32_t count
+    uint32_t number[32]
+    sb_block block[32]
+
+
 cdef Copies copies_of(uint32_t bits, bytes reason, bint final):
     cdef Copies copies = Copies.__new__(Copies)
     copies.bits, copies.reason, copies.final = bits, reason, final
@@ -27,12 +33,15 @@ cdef class Nacks:
 
     cdef Connection _connection
     cdef Threads _threads
+    cdef Outbox _outbox
     cdef object _postpone        # Upcalls.postpone
     cdef uint32_t _postponed[32] # messages that are to be given back later, by interest
 
-    def __cinit__(self, Connection connection not None, Threads threads not None, postpone):
+    def __cinit__(self, Connection connection not None, Threads threads not None, Outbox outbox not None,
+                  postpone):
         self._connection = connection
         self._threads = threads
+        self._outbox = outbox
         self._postpone = postpone
 
     cdef int nack(self, Message m, object delay, str reason) except -1:
@@ -78,6 +87,16 @@ cdef class Nacks:
     cdef int give(self, Message m, Copies copies, double timeout) except -1:
         """Give it back now, together with what was promised; where something else of it is still in hand, that is
         promised, too. `copies` may be None."""
+        cdef Spill spill
+        cdef uint32_t i
+        spill.count = 0
+        try:
+            return self._give(m, copies, timeout, &spill)
+        finally:
+            for i in range(spill.count):
+                self._outbox.pool.give_back(spill.number[i])
+
+    cdef int _give(self, Message m, Copies copies, double timeout, Spill *spill) except -1:
         cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now()), until
         cdef uint32_t bits = 0
         if copies is not None:
@@ -85,8 +104,9 @@ cdef class Nacks:
             bits = copies.bits
         cdef ep_endpoint *e = self._connection.e
         cdef ep_returned r[32]
-        cdef uint32_t count
+        cdef uint32_t count, spilled
         cdef rb_status status
+        cdef bint spills = self._spills(m)
         cdef uint64_t trouble, depth, space = 0
         while True:
             ep_lock(e)
@@ -100,7 +120,13 @@ cdef class Nacks:
                     self._promise(m, copies)
                 ep_unlock(e)
                 return 0
-            count = self._fill(r, self._fill(r, 0, m, m._copies), m, copies)
+            spilled = 0
+            count = self._fill(r, 0, m, m._copies, spill if spills else NULL, &spilled)
+            count = self._fill(r, count, m, copies, spill if spills else NULL, &spilled)
+            if spilled > spill.count:
+                ep_unlock(e)
+                spills = self._spill(m, spill, timeout, deadline)
+                continue
             status = self._put(m, r, count, &space)
             depth = e.out[SB_DATA].next - e.out[SB_DATA].tail_seen
             trouble = ep_trouble(e)
@@ -127,6 +153,37 @@ cdef class Nacks:
                 raise QueueFull(type=m.type, endpoint=self._connection.name, depth=depth,
                                 capacity=e.out[SB_DATA].capacity, seconds=timeout)
 
+    cdef bint _spills(self, Message m) noexcept:
+        """Whether what it is given back with lies in a block of our own pool: it came by one, of which we have no
+        share, or our ring does not take it."""
+        if m._share is not None:
+            return m._share.at.entry == EP_NO_ENTRY and ep_share_data(m._share.at) != NULL
+        return (<uint64_t>(SB_HEADER + len(m.type) + PyBytes_GET_SIZE(m._raw))
+                > rb_largest_record(self._connection.e.out[SB_DATA].capacity))
+
+    cdef bint _spill(self, Message m, Spill *spill, double timeout, uint64_t deadline) except -1:
+        """Have another block with the payload. False: there is no pool, and it becomes a dead letter."""
+        cdef Share share = m._share
+        cdef const uint8_t *data = ep_share_data(share.at) if share is not None else NULL
+        cdef uint64_t size = <uint64_t>m.bytes_of()
+        cdef uint32_t number = 0
+        cdef uint8_t *to
+        if share is None:
+            data = <const uint8_t *>PyBytes_AS_STRING(m._raw)
+        try:
+            self._outbox.pool.take_slowly(size, &number, m.type, timeout, deadline, ALONE)
+        except SegmentError:
+            if share is None:
+                raise
+            return False
+        to = ep_block_memory(self._connection.e, number)
+        with nogil:
+            memcpy(to, data, size)
+        ep_describe_block(self._connection.e, number, 0, size, &spill.block[spill.count])
+        spill.number[spill.count] = number
+        spill.count += 1
+        return True
+
     cdef rb_status _put(self, Message m, ep_returned *r, uint32_t count, uint64_t *space) noexcept:
         """Under the lock. All at once, but for those that even an empty ring does not take beside the others. RB_FULL:
         there must be `space`."""
@@ -150,8 +207,10 @@ cdef class Nacks:
         space[0] = total if count == 1 else total + most if 2 * (total + most) <= capacity else capacity
         return ep_nack(e, r, count, True)
 
-    cdef uint32_t _fill(self, ep_returned *r, uint32_t count, Message m, Copies copies) noexcept:
-        """One for each interest, behind the first `count`; returns how many there are then, 0 if one is too large."""
+    cdef uint32_t _fill(self, ep_returned *r, uint32_t count, Message m, Copies copies, Spill *spill,
+                        uint32_t *spilled) noexcept:
+        """One for each interest, behind the first `count`; returns how many there are then. `spill`: whose blocks go
+        with them; `spilled` are in use, of which some may be missing."""
         cdef uint32_t bits
         while copies is not None:
             bits = copies.bits & ~m._gone
@@ -161,23 +220,27 @@ cdef class Nacks:
                 r[count].type = <const char *>PyUnicode_1BYTE_DATA(m.type)
                 r[count].reason = PyBytes_AS_STRING(copies.reason)
                 r[count].reason_length = <uint32_t>PyBytes_GET_SIZE(copies.reason)
-                if m._share is None:
+                r[count].own, r[count].whole = NULL, 0
+                if spill != NULL and not copies.final:
+                    r[count].own = &spill.block[spilled[0]]
+                    r[count].payload, r[count].size = r[count].own, sizeof(sb_block)
+                    spilled[0] += 1
+                elif m._share is None:
                     r[count].payload, r[count].size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
+                elif spill != NULL:
+                    r[count].payload, r[count].size = ep_share_data(m._share.at), ep_share_size(m._share.at)
+                    r[count].whole = r[count].size
                 else:
                     r[count].payload, r[count].size = &m._share.at.block, sizeof(sb_block)
-                if not ep_fit_returned(self._connection.e, &r[count]):
-                    return 0
+                ep_fit_returned(self._connection.e, &r[count])
                 bits &= bits - 1
                 count += 1
             copies = copies.next
         return count
 
     cdef int _require_fit(self, Message m, Copies copies) except -1:
-        cdef ep_returned r[32]
-        cdef uint64_t limit = rb_largest_record(self._connection.e.out[SB_DATA].capacity)
-        if not self._fill(r, 0, m, copies):
-            raise MessageTooLarge(type=m.type, size=m.bytes_of(), endpoint=self._connection.name,
-                                  limit=limit - SB_HEADER - m._header.type_length)
+        if not copies.final and self._spills(m) and <uint64_t>m.bytes_of() > self._outbox.pool.most():
+            raise self._outbox.too_large(m.bytes_of(), m.type, ALONE)
         return 0
 
     cdef int give_rest(self, Message m, double timeout) except -1:

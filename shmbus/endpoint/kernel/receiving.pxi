@@ -211,8 +211,8 @@ cdef class Receiving:
         try:
             try:
                 self._nacks.promise(m, again & left, reason, False)
-            except MessageTooLarge:    # the ring that it came in by is larger than the one it would go out by
-                self._nacks.promise(m, again & left, encode_reason(f"too large to be given back (out_bytes): {text}"),
+            except MessageTooLarge:    # the ring that it came in by takes more than the pool it would go out by
+                self._nacks.promise(m, again & left, encode_reason(f"too large to be given back (pool_bytes): {text}"),
                                     True)
             self._nacks.promise(m, failed & left, reason, True)
         except BusError as error:

@@ -9,7 +9,10 @@
  * What came for several groups of this endpoint goes out in a copy for each that gives it back, all published at once
  * and when nothing else of it is in hand. With the first copy alone, our death would hand on the whole as well.
  *
- * A copy has the source and the time of the message, its attempt plus one, and the text of the reason as extension.
+ * A copy has the source and the time of the message, its attempt plus one, and the text of the reason as extension. A
+ * payload in the pool of its sender goes by its block, of which this endpoint has a share until the copy is published.
+ * Where it has none (its table was full), or the payload came through a ring that takes more than its own, each copy
+ * goes with a block of its own pool.
  *
  *   ep_nack               give it back
  *
@@ -19,6 +22,8 @@
 
 #include "shmbus/endpoint/native/send.h"
 #include "shmbus/endpoint/native/take.h"
+
+#define EP_COPIES 32u            /* one for each interest that a message may have */
 
 struct ep_returned {             /* what is given back */
     uint64_t position;           /* where it was taken */
@@ -30,6 +35,8 @@ struct ep_returned {             /* what is given back */
     uint32_t reason_length;
     const void *payload;
     uint64_t size;
+    struct sb_block *own;        /* not NULL: that is the payload, which was copied into this block of our pool */
+    uint64_t whole;              /* not 0: so long is what came by a block, and this is the beginning of a copy of it */
 };
 
 /* Bytes of the reason and of the payload that fit: a dead letter takes part of it, all else must be whole. False: the
@@ -56,12 +63,13 @@ static inline uint64_t ep_returned_length(const struct ep_returned *r)
 static inline void ep_write_returned(uint8_t *at, const struct ep_returned *r)
 {
     const struct sb_record *h = r->header;
-    uint16_t length = h->type_length;
+    uint16_t length = h->type_length, flags = h->flags & SB_PAYLOAD_FLAGS & ~(r->whole ? SB_POOLED : 0);
     struct sb_record header = {
         .length = (uint32_t)ep_returned_length(r), .kind = SB_NACK,
-        .flags = (uint16_t)((h->flags & SB_PAYLOAD_FLAGS) | (r->final ? SB_FINAL : 0)), .interests = r->bit,
+        .flags = (uint16_t)(flags | (r->own ? SB_POOLED : 0) | (r->final ? SB_FINAL : 0)), .interests = r->bit,
         .peer = h->peer, .attempt = (uint16_t)(h->attempt + !r->final), .peer_generation = h->peer_generation,
-        .sent_ns = h->sent_ns, .deadline_ns = r->final ? h->length - sb_payload_offset(h) : 0, .type_length = length,
+        .sent_ns = h->sent_ns, .type_length = length,
+        .deadline_ns = !r->final ? 0 : r->whole ? r->whole : h->length - sb_payload_offset(h),
         .extension_length = (uint16_t)r->reason_length,
     };
     memcpy(at, &header, sizeof header);
@@ -72,18 +80,24 @@ static inline void ep_write_returned(uint8_t *at, const struct ep_returned *r)
 }
 
 /* All copies, unpublished, or none. */
-static inline enum rb_status ep_write_copies(struct rb_producer *out, const struct ep_returned *r, uint32_t count)
+static inline enum rb_status ep_write_copies(struct ep_endpoint *e, const struct ep_returned *r, uint32_t count)
 {
-    uint64_t start = out->next;
+    struct rb_producer *out = &e->out[SB_DATA];
+    uint64_t start = out->next, position[EP_COPIES];
+    uint8_t *at[EP_COPIES];
     for (uint32_t i = 0; i < count; i++) {
-        uint8_t *at;
-        enum rb_status status = rb_claim(out, ep_returned_length(&r[i]), 0, &at);
+        enum rb_status status = rb_claim(out, ep_returned_length(&r[i]), 0, &at[i]);
         if (status != RB_OK) {
             out->next = start;
             return status;
         }
-        ep_write_returned(at, &r[i]);
+        position[i] = out->next;
         rb_commit(out, ep_returned_length(&r[i]));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (r[i].own) /* once it has its place for good */
+            ep_use_block(e, r[i].own, position[i], SB_DATA);
+        ep_write_returned(at[i], &r[i]);
     }
     return RB_OK;
 }
@@ -95,7 +109,7 @@ static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_retu
     struct rb_producer *out = &e->out[SB_DATA];
     if (ep_trouble(e) & EP_FOR_GOOD)
         return RB_CORRUPT;
-    enum rb_status status = ep_write_copies(out, r, count);
+    enum rb_status status = ep_write_copies(e, r, count);
     if (status != RB_OK) {
         if (status == RB_CORRUPT)
             ep_found_bad(e, SB_RINGS_IN + SB_DATA, rb_load(out->tail));
