@@ -495,6 +495,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         uint64_t pending_offset
         rb_word state
         rb_word first_limit_ns
+        rb_word pool_asked
+        rb_word shares_ended
         sb_outgoing outgoing[2]
         sb_incoming incoming[3]
         rb_word bell
@@ -528,12 +530,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word let_go_from
         rb_word watcher
         rb_word pool_bytes
-        rb_word pool_asked
         rb_word pool_reserved
         rb_word pool_in_use
         rb_word pool_need
         rb_word pool_waits
-        rb_word shares_ended
         rb_word copied
         sb_had had[32]
         sb_held_entry held[64]

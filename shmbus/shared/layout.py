@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001C62904B1
+LAYOUT = 0x0000000145A83D61
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -717,6 +717,8 @@ UP = _structure(
     ("pending_offset", "<u8", 368),
     ("state", "<u8", 384),
     ("first_limit_ns", "<u8", 392),
+    ("pool_asked", "<u8", 400),
+    ("shares_ended", "<u8", 408),
     ("outgoing", (OUTGOING, 2), 448),
     ("incoming", (INCOMING, 3), 576),
     ("bell", "<u8", 768),
@@ -750,13 +752,11 @@ UP = _structure(
     ("let_go_from", "<u8", 1032),
     ("watcher", "<u8", 1040),
     ("pool_bytes", "<u8", 1088),
-    ("pool_asked", "<u8", 1096),
-    ("pool_reserved", "<u8", 1104),
-    ("pool_in_use", "<u8", 1112),
-    ("pool_need", "<u8", 1120),
-    ("pool_waits", "<u8", 1128),
-    ("shares_ended", "<u8", 1136),
-    ("copied", "<u8", 1144),
+    ("pool_reserved", "<u8", 1096),
+    ("pool_in_use", "<u8", 1104),
+    ("pool_need", "<u8", 1112),
+    ("pool_waits", "<u8", 1120),
+    ("copied", "<u8", 1128),
     ("had", (HAD, 32), 1152),
     ("held", (HELD_ENTRY, 64), 2688),
     ("kept", (LET_GO, 16), 4736),

@@ -76,6 +76,9 @@ struct dp_port {
     bool corrupt;            /* its outgoing rings are not read any more */
     uint64_t touched;        /* what is new for it in this pass: enum sb_event_want */
     bool tail_moved[SB_RINGS];
+    struct dp_pool *pool;    /* its own; NULL: nothing has come from there */
+    uint64_t pool_asked;     /* its last question, see growth.h */
+    struct dp_shares shares; /* of anybody's blocks */
     char name[SB_NAME];
 
     const struct sb_up *up;
@@ -126,9 +129,7 @@ struct dp_port {
     uint64_t forbidden_told_ns;         /* when $bus.endpoint.forbidden was last emitted about it; 0: never */
     struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
 
-    struct dp_pool *pool;     /* its own; NULL: nothing has come from there */
-    struct dp_shares shares;  /* of anybody's blocks */
-    uint64_t pool_asked, pool_pages; /* the last question, see growth.h, and the pages that it may have */
+    uint64_t pool_pages;      /* of its pool, that it may have, see growth.h */
     uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
     bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
 

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001c62904b1ull
+#define SB_LAYOUT 0x0000000145a83d61ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -319,6 +319,8 @@ SB_FIELD(sb_up, pending_count, 360, 8);
 SB_FIELD(sb_up, pending_offset, 368, 8);
 SB_FIELD(sb_up, state, 384, 8);
 SB_FIELD(sb_up, first_limit_ns, 392, 8);
+SB_FIELD(sb_up, pool_asked, 400, 8);
+SB_FIELD(sb_up, shares_ended, 408, 8);
 SB_FIELD(sb_up, outgoing, 448, 128);
 SB_FIELD(sb_up, incoming, 576, 192);
 SB_FIELD(sb_up, bell, 768, 8);
@@ -352,13 +354,11 @@ SB_FIELD(sb_up, let_go_unkept, 1024, 8);
 SB_FIELD(sb_up, let_go_from, 1032, 8);
 SB_FIELD(sb_up, watcher, 1040, 8);
 SB_FIELD(sb_up, pool_bytes, 1088, 8);
-SB_FIELD(sb_up, pool_asked, 1096, 8);
-SB_FIELD(sb_up, pool_reserved, 1104, 8);
-SB_FIELD(sb_up, pool_in_use, 1112, 8);
-SB_FIELD(sb_up, pool_need, 1120, 8);
-SB_FIELD(sb_up, pool_waits, 1128, 8);
-SB_FIELD(sb_up, shares_ended, 1136, 8);
-SB_FIELD(sb_up, copied, 1144, 8);
+SB_FIELD(sb_up, pool_reserved, 1096, 8);
+SB_FIELD(sb_up, pool_in_use, 1104, 8);
+SB_FIELD(sb_up, pool_need, 1112, 8);
+SB_FIELD(sb_up, pool_waits, 1120, 8);
+SB_FIELD(sb_up, copied, 1128, 8);
 SB_FIELD(sb_up, had, 1152, 1536);
 SB_FIELD(sb_up, held, 2688, 2048);
 SB_FIELD(sb_up, kept, 4736, 7168);

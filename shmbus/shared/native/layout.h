@@ -486,6 +486,10 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
     _Alignas(64) rb_word state;                    /* endpoint: enum sb_up_state */
     rb_word first_limit_ns;                        /* endpoint: the earliest of `limits`; 0: there is none */
+    rb_word pool_asked;                            /* endpoint: sb_pool_question(): how much it wants reserved, what it has
+                                                    * included. Lowered only after that much was given back */
+    rb_word shares_ended;                          /* endpoint: raised after entries of `shares` were cleared, or records with
+                                                    * SB_POOLED were taken and not entered there */
     struct sb_outgoing outgoing[SB_RINGS];
     struct sb_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
@@ -516,14 +520,10 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
     _Alignas(64) rb_word pool_bytes;               /* endpoint: of its segment POOL, once that is complete, and before it enters
                                                     * anything there; 0: there is none */
-    rb_word pool_asked;                            /* endpoint: sb_pool_question(): how much it wants reserved, what it has
-                                                    * included. Lowered only after that much was given back */
     rb_word pool_reserved;                         /* endpoint: bytes that are */
     rb_word pool_in_use;                           /* endpoint: bytes of its blocks that are not free */
     rb_word pool_need;                             /* endpoint: 1: ring me when one of them is returned, or more is granted */
     rb_word pool_waits;                            /* endpoint: how often a sender waited for a block */
-    rb_word shares_ended;                          /* endpoint: raised after entries of `shares` were cleared, or records with
-                                                    * SB_POOLED were taken and not entered there */
     rb_word copied;                                /* endpoint: payloads of which it made a copy, beyond `loans` */
 
     _Alignas(64) struct sb_had had[SB_OWN_MAILBOXES];
