@@ -107,6 +107,7 @@ cdef extern from "shmbus/endpoint/native/share.h" nogil:
     void ep_copy_share(ep_share *)
     void ep_unpin_share(ep_share *)
     void ep_free_share(ep_share *)
+    void ep_part_shares(ep_endpoint *)
     void ep_end_shares(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/stream.h" nogil:

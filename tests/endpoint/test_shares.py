@@ -149,6 +149,24 @@ def test_arrays_outlive_their_endpoints_and_their_bus(bus_name: str) -> None:
     assert mapped() == []
 
 
+def test_arrays_may_be_dropped_while_their_endpoint_closes(attach: Attach, bus: shmbus.Bus) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    frames = []
+    for n in range(12):
+        sender.publish("frame", FRAME + n)
+        frames.append(received(one).payload)
+    kept = frames[::2]
+    thread = threading.Thread(target=frames.clear)
+    thread.start()
+    one.close()
+    thread.join()
+    for n in range(12):  # their memory is the sender's again
+        sender.publish("frame", FRAME * n)
+    assert [int(frame[0]) for frame in kept] == list(range(0, 12, 2))
+    assert all(np.array_equal(frame - frame[0], FRAME) for frame in kept)
+
+
 @pytest.mark.usefixtures("bus")
 def test_who_keeps_many_gets_copies_of_what_comes_then(attach: Attach) -> None:
     sender, one = attach("sender"), attach("one", settings=shmbus.Settings(loans=2))

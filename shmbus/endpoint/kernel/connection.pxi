@@ -471,6 +471,8 @@ cdef class Connection:
 
     def finish(self):
         """Mark all that is held as done, store the final tails, and end every call."""
+        with nogil:
+            ep_part_shares(self.e)
         ep_lock(self.e)
         ep_flush(self.e)
         ep_unhold_all(self.e)

@@ -15,6 +15,7 @@
  *   ep_copies_share       is it to be copied? ep_copy_share does it, without the endpoint's lock
  *   ep_unpin_share        its message needs no handing on any more
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
+ *   ep_part_shares        what is looked at becomes private, while everything goes on: ep_end_shares then has little to do
  *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
  *   ep_drop_maps          unmap the pools of those that have gone: when to come again
  *   ep_free_shares        the endpoint is freed
@@ -57,6 +58,9 @@ struct ep_share {
     bool pinned;             /* its message may have to be handed on: the entry stays */
     bool excess;             /* to be copied */
     bool first;              /* its pool was not mapped before */
+    bool parted;             /* it lies in private memory, at the same addresses */
+    bool parting;            /* it is being copied there; nobody frees it meanwhile, */
+    bool dropped;            /* but then it is freed */
 };
 
 struct ep_shares {
@@ -364,13 +368,9 @@ static inline void ep_dismiss_shares(struct ep_shares *s) /* under s->lock, whic
     free(s);
 }
 
-/* In a forked child the memory stays until its end: its lock may be another thread's, which is not there. */
-static inline void ep_free_share(struct ep_share *share)
+static inline void ep_remove_share(struct ep_share *share) /* likewise */
 {
     struct ep_shares *s = share->of;
-    if (ep_forked(s->fork_mark))
-        return;
-    pthread_mutex_lock(&s->lock);
     struct ep_map *map = share->map;
     ep_leave_map(share);
     ep_clear_entry(share);
@@ -391,6 +391,20 @@ static inline void ep_free_share(struct ep_share *share)
     free(share->copy);
     free(share);
     ep_dismiss_shares(s);
+}
+
+/* In a forked child the memory stays until its end: its lock may be another thread's, which is not there. */
+static inline void ep_free_share(struct ep_share *share)
+{
+    struct ep_shares *s = share->of;
+    if (ep_forked(s->fork_mark))
+        return;
+    pthread_mutex_lock(&s->lock);
+    share->dropped = share->parting;
+    if (share->dropped)
+        pthread_mutex_unlock(&s->lock);
+    else
+        ep_remove_share(share);
 }
 
 /* Whoever is evicted, or has closed, may find blocks that are used again. After the entry: dp_depart says so, fences,
@@ -466,30 +480,86 @@ static inline void ep_unpin_share(struct ep_share *share)
 
 /* Ends ------------------------------------------------------------------------------------------------------------- */
 
-/* What lies in its pages becomes private memory, at the same addresses: whoever reads there meanwhile sees the same. A
- * block has its pages for itself. Without memory it stays as it is, valid, but perhaps not unchanged. */
-static inline void ep_make_private(const struct ep_share *share)
+/* What lies in its pages becomes private memory, at the same addresses: whoever reads there meanwhile sees the same.
+ * Where pages are larger than a block's, a neighbour that lies in the same ones keeps what it has, since blocks that are
+ * looked at do not change; nothing else is found there afterwards (`parted`). */
+struct ep_private {
+    uint8_t *to;
+    void *memory;
+    uint64_t size;
+};
+
+/* False: no memory. */
+static inline bool ep_copy_pages(const struct ep_map *map, const struct sb_block *block, struct ep_private *made)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = share->block.offset & ~(page - 1);
-    uint64_t size = ((share->block.offset + share->block.length + page - 1) & ~(page - 1)) - from;
-    if (!share->map)
-        return;
-    void *fresh = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (fresh == MAP_FAILED)
-        return;
-    uint64_t there = share->map->size - from;
-    memcpy(fresh, share->map->at + from, there < size ? there : size);
-    mprotect(fresh, size, PROT_READ);
-    if (mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, share->map->at + from) == MAP_FAILED)
-        munmap(fresh, size);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = block->offset & ~(page - 1), there = map->size - from;
+    made->to = map->at + from;
+    made->size = ((block->offset + block->length + page - 1) & ~(page - 1)) - from;
+    made->memory = mmap(NULL, made->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made->memory == MAP_FAILED)
+        return false;
+    memcpy(made->memory, made->to, there < made->size ? there : made->size);
+    mprotect(made->memory, made->size, PROT_READ);
+    return true;
+}
+
+/* Under s->lock, and `share` stands there. */
+static inline void ep_place_pages(struct ep_share *share, const struct ep_private *made)
+{
+    void *at = mremap(made->memory, made->size, made->size, MREMAP_MAYMOVE | MREMAP_FIXED, made->to);
+    if (at == MAP_FAILED) /* without memory it stays as it is: valid, but perhaps not unchanged */
+        munmap(made->memory, made->size);
+    share->parted = true;
+}
+
+/* One that may change, or go; `idle`: and nobody copies. */
+static inline struct ep_share *ep_unparted_share(const struct ep_shares *s, bool idle)
+{
+    struct ep_share *share = s->first;
+    while (share && (!share->map || share->parted || (idle && (share->parting || share->excess))))
+        share = share->next;
+    return share;
 }
 
 static inline void ep_make_all_private(struct ep_shares *s)
 {
-    for (const struct ep_share *share = s->first; share; share = share->next)
-        ep_make_private(share);
+    struct ep_private made;
+    struct ep_share *share;
+    while ((share = ep_unparted_share(s, false)) != NULL && ep_copy_pages(share->map, &share->block, &made))
+        ep_place_pages(share, &made);
     for (struct ep_map *map = s->maps; map; map = map->next)
-        map->parted = map->shares;
+        map->parted |= map->shares != 0;
+}
+
+/* Called without a lock, and none is held while it copies. */
+static inline void ep_part_shares(struct ep_endpoint *e)
+{
+    struct ep_private made;
+    struct ep_share *share;
+    bool copied = true;
+    ep_lock(e);
+    struct ep_shares *s = e->shares;
+    ep_unlock(e);
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    while (copied && !s->over && (share = ep_unparted_share(s, true)) != NULL) {
+        share->map->parted = true;
+        share->parting = true;
+        pthread_mutex_unlock(&s->lock);
+        copied = ep_copy_pages(share->map, &share->block, &made);
+        pthread_mutex_lock(&s->lock);
+        share->parting = false;
+        if (copied && share->parted) /* by ep_end_shares, meanwhile */
+            munmap(made.memory, made.size);
+        else if (copied)
+            ep_place_pages(share, &made);
+        if (!share->dropped)
+            continue;
+        ep_remove_share(share);
+        pthread_mutex_lock(&s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* Before UP.state says that it is closed, and when it was evicted: afterwards its entries count no more. */

@@ -122,6 +122,8 @@ static inline uint64_t ep_look_at_dispatcher(struct ep_endpoint *e, struct ep_ro
 
 static inline uint64_t ep_watcher_look(struct ep_endpoint *e, struct ep_round *round)
 {
+    if (__builtin_expect(ep_trouble(e) & EP_FOR_GOOD, 0))
+        ep_part_shares(e);
     ep_lock(e);
     uint64_t due = ep_flush_due(e, round->now), tell = ep_tell_due(e, round->now), again = SB_NOWHERE;
     uint64_t tend = ep_tend_pool(e, round->now);
