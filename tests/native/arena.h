@@ -23,6 +23,13 @@ static inline void *shared(uint64_t size)
     return at;
 }
 static inline void unshare_memory(void *at) { (void)at; }
+#ifdef SEGMENTS_IN_FILES
+static inline void unshare_all(void) /* the next test begins with an empty one */
+{
+    memset(arena, 0, arena_used);
+    arena_used = 0;
+}
+#else
 /* Segments that the forwarder makes: a test reserves a few before its victim begins. */
 #define DP_SEGMENTS_ELSEWHERE
 #include "shmbus/dispatcher/native/segment.h"
@@ -111,3 +118,4 @@ static inline void dp_list_segments(const char *prefix, void (*found)(void *, co
         if (strncmp(arena_segments[i].name, prefix, strlen(prefix)) == 0)
             found(context, arena_segments[i].name + strlen(prefix));
 }
+#endif

@@ -41,6 +41,13 @@ struct scenario {
     bool endpoint;                 /* the victim is b, not the dispatcher */
 };
 
+static inline void open_real(struct stage *s)
+{
+    CHECK(ep_fork_watch());
+    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, 16));
+    snprintf(s->e.bus_path, sizeof s->e.bus_path, "/dev/shm%s:bus", s->w->f->prefix);
+}
+
 /* What must agree whenever the kill came: the reasons of losses with their number, the counts of deaths with the list,
  * in which each stands once. */
 static inline void check_accounts(struct stage *s)
@@ -299,7 +306,30 @@ static inline void strike(const struct scenario *x)
     close_world(s.w);
     unshare_all();
 }
+
+/* The same where files are written that cannot be put back: each time all begins anew. The victim is b. */
+static inline void strike_anew(const struct scenario *x)
+{
+    const char *point;
+    for (int i = 0; (point = fail_point(i)); i++) {
+        bool struck = true;
+        for (uint64_t nth = 1; struck && nth <= 4; nth++) {
+            struct stage s = {.w = new_world()};
+            x->prepare(&s);
+            struck = killed(&s, x, point, nth, false);
+            reborn(&s, x); /* also at its end */
+            ep_free(&s.e);
+            close_world(s.w);
+            unshare_all();
+        }
+    }
+}
+
+#ifdef SEGMENTS_IN_FILES
+#define PROMISE(id) TEST(struck_##id) { strike_anew(&id); }
+#else
 #define PROMISE(id) TEST(struck_##id) { strike(&id); }
+#endif
 #endif
 
 /* The next reply that ends a request: the first does, and what else a kill may have repeated is an orphan. */

@@ -1,12 +1,6 @@
 /* An endpoint is killed while it does one thing: the others go on (killed.h). */
 #include "killed.h"
 
-static void open_real(struct stage *s)
-{
-    CHECK(ep_fork_watch());
-    CHECK(ep_open(&s->e, s->w->bus, s->w->ready, s->b->up, s->b->down, &s->w->bell, &s->b->bell, 7, 0, 16));
-}
-
 static void push_real(struct stage *s, uint16_t kind, const char *type, const char *text, const uint8_t *id,
                       const struct sb_record *to)
 {

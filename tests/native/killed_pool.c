@@ -30,15 +30,6 @@ static uint32_t looks_at_all(struct peer *p, struct peer *sender)
     return count;
 }
 
-static void look_at_none(struct peer *p)
-{
-    for (uint32_t i = 0; i < rb_load(&p->pool->shares_used); i++)
-        if (rb_load(&p->pool->shares[i].share))
-            look_no_more(p, i);
-    rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
-    advance(p->world, 200 * MILLISECOND);
-}
-
 /* c sends two events to a and b, of which a looks at an earlier one still, and b has done so; and one to nobody. */
 static void prepare_sharing(struct stage *s)
 {

@@ -23,6 +23,19 @@ static inline void *dp_open_segment(const char *name, uint64_t *size) { (void)na
 static inline void dp_close_segment(void *at, uint64_t size) { (void)at, (void)size; }
 static inline void dp_remove_segment(const char *name) { (void)name; }
 
+#include "shmbus/dispatcher/native/segment.h"
+static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
+{
+    (void)name, (void)bytes, (void)extent;
+    return NULL;
+}
+static inline void dp_unmap_head(const void *at, uint64_t bytes) { (void)at, (void)bytes; }
+static inline uint32_t dp_read_segment(const char *name, uint64_t from, void *to, uint64_t n)
+{
+    (void)name, (void)from, (void)to, (void)n;
+    return 0;
+}
+
 #include "shmbus/dispatcher/native/mailbox.h"
 #include "shmbus/endpoint/native/mailbox.h"
 
@@ -55,7 +68,7 @@ static void *write_all(void *unused)
         for (uint64_t i = 0; i < words; i++)
             payload[i] = n;
         struct sb_record h = {.length = (uint32_t)(SB_HEADER + 2 + 8 * words), .kind = SB_EVENT, .type_length = 2};
-        CHECK(dp_post(box, n, &h, type, payload, 8 * words));
+        CHECK(dp_post(f, box, n, &h, type, payload, 8 * words, NULL));
         box->in[SB_DATA].next = n;
         rb_publish(&box->in[SB_DATA]);
         if (n % 16 == 0)

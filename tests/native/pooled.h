@@ -10,7 +10,7 @@ static inline void make_pool(struct peer *p)
     char name[160];
     dp_pool_name(p->world->f, p->slot, p->generation, name);
     p->pool_size = SB_POOL_DATA + POOL_PAGES * DP_PAGE;
-#ifdef SHARED_WITH_CHILDREN
+#ifdef DP_SEGMENTS_ELSEWHERE
     p->pool = dp_make_segment(name, SB_POOL_DATA);
     CHECK(p->pool);
     segment_named(name)->size = p->pool_size; /* nobody reads the blocks */
@@ -28,6 +28,14 @@ static inline void make_pool(struct peer *p)
     rb_store_release(&p->up->pool_bytes, p->pool_size);
     raise_ready(p);
     settle(p->world);
+}
+
+/* An endpoint with a pool. */
+static inline struct peer *join_pooled(struct world *w, const char *name)
+{
+    struct peer *p = join(w, name);
+    make_pool(p);
+    return p;
 }
 
 static inline struct sb_block block_at(const struct peer *p, uint32_t index, uint64_t length)
@@ -110,6 +118,15 @@ static inline void look_no_more(struct peer *p, uint32_t entry)
     rb_store_release(&p->pool->shares[entry].share, 0);
     rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
     raise_ready(p);
+}
+
+static inline void look_at_none(struct peer *p)
+{
+    for (uint32_t i = 0; i < rb_load(&p->pool->shares_used); i++)
+        if (rb_load(&p->pool->shares[i].share))
+            look_no_more(p, i);
+    rb_store_release(&p->up->shares_ended, rb_load(&p->up->shares_ended) + 1);
+    advance(p->world, 200 * MILLISECOND);
 }
 
 /* So many blocks of this one's are not returned: those that were sent. */

@@ -2,14 +2,6 @@
 #include "harness.h"
 #include "pooled.h"
 
-/* An endpoint with a pool. */
-static struct peer *join_pooled(struct world *w, const char *name)
-{
-    struct peer *p = join(w, name);
-    make_pool(p);
-    return p;
-}
-
 TEST(a_block_comes_back_when_all_have_looked)
 {
     struct world *w = new_world();

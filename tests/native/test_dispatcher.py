@@ -39,6 +39,7 @@ SOURCES = [
     "ring.c",
     "blocks.c",
     "pools.c",
+    "hostile_pools.c",
     "pooled_values.c",
 ]
 ALONE = ("limits.c", "spinning.c")

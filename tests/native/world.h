@@ -164,10 +164,9 @@ static inline void drop_log(struct peer *p)
 static inline void drop_pool(struct peer *p)
 {
     char name[160];
-    if (!p->pool)
-        return;
     dp_pool_name(p->world->f, p->slot, p->generation, name);
-    dp_close_segment(p->pool, p->pool_size);
+    if (p->pool)
+        dp_close_segment(p->pool, p->pool_size);
     dp_remove_segment(name);
     p->pool = NULL;
 }

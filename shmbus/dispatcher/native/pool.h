@@ -49,6 +49,7 @@ static inline const struct sb_pool *dp_map_pool(struct dp_forwarder *f, struct d
     if (head && extent.size >= pool->bytes && head->prefix.kind == SB_SEGMENT_POOL && head->slot == pool->slot &&
         head->generation == pool->generation)
         return pool->head = head;
+    pool->wrong = head != NULL;
     if (head)
         dp_unmap_head(head, SB_POOL_DATA);
     pool->unfinished = extent.known;

@@ -44,6 +44,7 @@ struct dp_pool { /* an endpoint's, see pool.h */
     const struct sb_pool *head; /* mapped; NULL: not yet */
     uint64_t again_ns;          /* it could not be: not before */
     bool unfinished;            /* since its endpoint was killed as it made it */
+    bool wrong;                 /* nor can it ever: something else stands there */
     uint64_t shares;            /* of all its blocks */
     uint64_t kept;              /* bytes of the payloads in it that are kept, see keep.h */
     uint64_t on_its_way[SB_BLOCKS / 64]; /* a bit each: the record of its use is not consumed */

@@ -73,7 +73,9 @@ static inline void dp_recount_table(struct dp_forwarder *f, struct dp_port *port
         }
         const struct sb_block b = {.index = (uint16_t)block, .pool_slot = (uint16_t)sb_whom_slot(whom),
                                    .pool_generation = sb_whom_generation(whom)};
-        struct dp_share *s = dp_pool_of(f, b.pool_slot, b.pool_generation) ? dp_add_share(f, port, share, &b) : NULL;
+        struct dp_pool *pool = dp_pool_of(f, b.pool_slot, b.pool_generation);
+        bool used = pool && (!pool->head || pool->blocks[b.index].use); /* else it is free: whoever names it never had it */
+        struct dp_share *s = used ? dp_add_share(f, port, share, &b) : NULL;
         if (s)
             s->place = (uint16_t)(i + 1);
     }
@@ -203,8 +205,13 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
     rb_store(&f->bus->pools_left, 0);
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *port = &f->ports[slot];
-        if (port->state != SB_ROW_FREE && rb_load_acquire(&port->up->pool_bytes) > SB_POOL_DATA)
-            f->incomplete |= !dp_open_pool(port) || !dp_map_pool(f, port->pool);
+        if (port->state == SB_ROW_FREE || rb_load_acquire(&port->up->pool_bytes) <= SB_POOL_DATA ||
+            (dp_open_pool(port) && dp_map_pool(f, port->pool)))
+            continue;
+        if (port->pool && port->pool->wrong) /* it has a second for what it looks at */
+            dp_quarantine(f, port);
+        else
+            f->incomplete = true;
     }
     snprintf(prefix, sizeof prefix, "%s:pool:", f->prefix);
     dp_list_segments(prefix, dp_find_orphan, f);

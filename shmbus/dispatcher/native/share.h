@@ -204,6 +204,8 @@ static inline void dp_sweep_shares(struct dp_forwarder *f, struct dp_port *port)
         ended++;
     }
     s->look = enters && !table; /* it is tried again */
+    if (pool && pool->wrong)
+        dp_quarantine(f, port);
     uint64_t head = rb_load_acquire(&port->up->outgoing[SB_DATA].head); /* after the entries were seen cleared */
     for (uint32_t i = 0; ended && i < s->count; i++)
         if (s->list[i].until == SB_NOWHERE - 1)
