@@ -95,6 +95,7 @@ cdef extern from "shmbus/endpoint/native/fork.h" nogil:
 cdef extern from "shmbus/endpoint/native/share.h" nogil:
     cdef enum:
         EP_NO_ENTRY
+        EP_VIEW_ALIGN
     cdef struct ep_share:
         sb_block block
         uint32_t entry

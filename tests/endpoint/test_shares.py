@@ -101,6 +101,29 @@ def test_release_gives_it_back_unless_it_is_looked_at(attach: Attach) -> None:
 
 
 @pytest.mark.usefixtures("bus")
+def test_release_is_the_same_for_what_is_small(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("plain")
+    one.subscribe("frame")
+    one.subscribe("view", payload_type=memoryview)
+    for type, payload in (("plain", b"123"), ("frame", {"a": FRAME[:5]}), ("view", b"123")):
+        sender.publish(type, payload)
+        message = received(one)
+        size, found = message.size, message.payload
+        if type != "plain":
+            part = found["a"][2:4] if type == "frame" else found[1:]
+            del found
+            with pytest.raises(BufferError, match=f"^1 view of the payload of {type!r}"):
+                message.release()
+            assert bytes(part) in (b"23", FRAME[2:4].tobytes())
+            del part
+        message.release()
+        with pytest.raises(errors.PayloadReleased):
+            message.payload  # noqa: B018
+        assert message.size == size
+
+
+@pytest.mark.usefixtures("bus")
 def test_bytes_are_bytes_and_a_memoryview_is_not_copied(attach: Attach) -> None:
     sender, one = attach("sender"), attach("one")
     one.subscribe("plain")
@@ -250,15 +273,16 @@ def test_work_is_given_back_with_its_payload(attach: Attach) -> None:
 @pytest.mark.usefixtures("bus")
 def test_work_in_hand_keeps_its_payload_although_that_was_released(attach: Attach) -> None:
     sender, one, other = attach("sender"), attach("one"), attach("other")
-    one.subscribe("job", group="workers")
-    sender.publish("job", FRAME)
-    mine = received(one)
-    mine.release()
-    assert held(one) == 1
-    other.subscribe("job", group="workers")
-    mine.nack()
-    assert np.array_equal(received(other).payload, FRAME)
-    eventually(lambda: held(one) == 0)
+    for frame in (FRAME, FRAME[:5]):
+        with one.subscribe("job", group="workers"):
+            sender.publish("job", frame)
+            mine = received(one)
+            mine.release()
+            assert held(one) == (frame is FRAME)
+        with other.subscribe("job", group="workers"):
+            mine.nack()
+            assert np.array_equal(received(other).payload, frame)
+        eventually(lambda: held(one) == 0)
 
 
 def test_an_array_of_one_that_is_evicted_stays(bus: shmbus.Bus, attach: Attach) -> None:

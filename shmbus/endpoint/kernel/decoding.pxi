@@ -32,8 +32,9 @@ cdef class Decoding:
             if array is not None:
                 return array
         if m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED):
-            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED), m.data(),
-                                      payload_type, type=m.type)
+            views = m._header.flags & SB_FRAMED or payload_type is memoryview
+            return self._codec.decode(m._header.flags & (SB_RAW | SB_NONE | SB_FRAMED),
+                                      m.viewable() if views else m.data(), payload_type, type=m.type)
         if payload_type is None:
             return unpack(m.data())
         if payload_type is not self._recent_type:

@@ -46,7 +46,8 @@ cdef class Message:
     cdef readonly str type
     cdef readonly str source
     cdef bytes _raw
-    cdef Share _share            # where the payload lies in a pool; else None
+    cdef Share _share            # where the payload lies in a pool; else None,
+    cdef Viewed _viewed          # and this is what was made of `_raw` to be viewed
     cdef bint _released          # its payload is not to be had any more,
     cdef Py_ssize_t _size        # and had so many bytes
     cdef object _payload
@@ -230,12 +231,20 @@ cdef class Message:
         """Its payload as it came: bytes, or what has the buffer protocol."""
         return self._raw if self._share is None else self._share
 
+    cdef object viewable(self):
+        """Likewise, where views of it are to be made."""
+        if self._share is not None:
+            return self._share
+        if self._viewed is None:
+            self._viewed = viewed_of(self._raw)
+        return self._viewed
+
     cdef inline void unpin(self) noexcept:
         """It needs no handing on any more."""
         if self._share is not None:
             ep_unpin_share(self._share.at)
-            if self._released:
-                self._share = None
+        if self._released:
+            self._share, self._raw = None, b""
 
     cdef inline uint32_t work(self) noexcept:
         """For which of its interests it is work that somebody else could do: groups, or a command."""
@@ -257,17 +266,19 @@ cdef class Message:
         """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
         itself when the message and all that was made of its payload are dropped. `payload` raises `PayloadReleased`
         afterwards. Raises `BufferError` while arrays or other views of it are alive, and does nothing then."""
+        cdef Py_ssize_t count
         if self._released:
             return
         self._payload = UNDECODED
-        if self._share is not None and self._share.views:
-            views = "1 view" if self._share.views == 1 else f"{self._share.views} views"
+        count = self._share.views if self._share is not None else self._viewed.views if self._viewed is not None else 0
+        if count:
+            views = "1 view" if count == 1 else f"{count} views"
             raise BufferError(f"{views} of the payload of {self.type!r} still in use, such as arrays: drop them, or copy "
                               "what is needed for longer")
         self._size, self._released = self.bytes_of(), True
-        self._raw = b""
+        self._viewed = None
         if self._position == SB_NOWHERE:
-            self._share = None
+            self._share, self._raw = None, b""
 
     def nack(self, delay=0.0, str reason not None=""):
         """Give this group message or command back, for another endpoint to have it, or this one

@@ -62,3 +62,36 @@ cdef Share free_share():
         return Share.__new__(Share)
     except MemoryError:
         return None
+
+
+@cython.final
+cdef class Viewed:
+    """The bytes of a payload that came in its record, read-only and aligned like those of a `Share`, and how often they
+    are viewed."""
+
+    cdef bytes _memory
+    cdef char *_at
+    cdef Py_ssize_t _size
+    cdef Py_ssize_t views        # buffers that were given out, and not back
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self._at, self._size, 1, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.views -= 1
+
+    def __len__(self):
+        return self._size
+
+
+cdef Viewed viewed_of(bytes raw):
+    """They are copied where they are not aligned."""
+    cdef Viewed viewed = Viewed.__new__(Viewed)
+    viewed._memory, viewed._at, viewed._size = raw, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)
+    if <uintptr_t>viewed._at % EP_VIEW_ALIGN:
+        viewed._memory = PyBytes_FromStringAndSize(NULL, viewed._size + EP_VIEW_ALIGN)
+        viewed._at = PyBytes_AS_STRING(viewed._memory)
+        viewed._at += EP_VIEW_ALIGN - <uintptr_t>viewed._at % EP_VIEW_ALIGN
+        memcpy(viewed._at, PyBytes_AS_STRING(raw), viewed._size)
+    return viewed
