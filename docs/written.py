@@ -73,10 +73,12 @@ _CLASSES: dict[str, type] = {
     "Bus": shmbus.Bus,
     "BusView": shmbus.BusView,
     "Endpoint": shmbus.Endpoint,
+    "Loan": shmbus.Loan,
     "Message": shmbus.Message,
     "Subscription": shmbus.Subscription,
     "Supervisor": shmbus.Supervisor,
     "shmbus.aio.Endpoint": shmbus.aio.Endpoint,
+    "shmbus.aio.Loan": shmbus.aio.Loan,
     "shmbus.aio.Stream": shmbus.aio.Stream,
     "shmbus.aio.Subscription": shmbus.aio.Subscription,
 }
@@ -105,7 +107,8 @@ _EXPLAINED = {
     "howto/send.md#the-first-message": "Endpoint.wait_for",
     "howto/send.md#is-anybody-there": "Endpoint.matched Endpoint.on_match",
     "howto/send.md#many-at-once": "Endpoint.publish_many Endpoint.batch",
-    "howto/send.md#without-a-copy": "Endpoint.loan Endpoint.loan_array",
+    "howto/send.md#without-a-copy": "Endpoint.loan Endpoint.loan_array Loan.data Loan.array "
+    "Loan.type Loan.nbytes Loan.lent Loan.published Loan.publish Loan.discard",
     "howto/send.md#leaving": "Endpoint.close Endpoint.drain",
     "howto/receive.md#callbacks": "Endpoint.subscribe Endpoint.run Endpoint.start "
     "Subscription.close Subscription.pattern Subscription.group",
@@ -140,7 +143,8 @@ _EXPLAINED = {
         "Endpoint.request Endpoint.tap Endpoint.receive Endpoint.receive_many Endpoint.wait_for "
         "Endpoint.request_many Endpoint.gather Endpoint.matched Endpoint.on_match "
         "Endpoint.batch Endpoint.loan Endpoint.loan_array Endpoint.on_death Endpoint.offer "
-        "Endpoint.client "
+        "Endpoint.client Loan.type Loan.nbytes Loan.data Loan.array Loan.lent Loan.published "
+        "Loan.publish Loan.discard "
         "Endpoint.name Endpoint.reconnect",
         "replies-in-parts": "Endpoint.stream Stream.aclose Stream.close Stream.ended Stream.type",
         "events-to-a-browser": "Endpoint.subscribe Subscription.close Subscription.pattern "

@@ -16,7 +16,7 @@ if _reason := green.replaced():
 
 from . import errors, events, fields, supervisor, views
 from .bus import Bus, serve
-from .endpoint._kernel import Message
+from .endpoint._kernel import Loan, Message
 from .endpoint.attach import attach
 from .endpoint.deadlines import deadline, within
 from .endpoint.endpoint import Endpoint
@@ -63,6 +63,7 @@ __all__ = [
     "Forbidden",
     "Grant",
     "HandlerTimeout",
+    "Loan",
     "Message",
     "NoRoute",
     "NotAccepted",

@@ -72,12 +72,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     in_bytes: int = 512 * KIB
     """Bytes of an endpoint's ring for the events, commands and requests that it gets: a power of
-    two, like those below. A message takes at most a quarter of each ring that it passes, so this is
-    128 KiB with the default. Raise it for larger messages, and where bursts make senders wait;
-    lower it where /dev/shm is small."""
+    two, like those below. A message takes at most a quarter of each ring that it passes; a larger
+    one, over 128 KiB with the default, goes through its sender's pool. Raise it where bursts make
+    senders wait; lower it where /dev/shm is small."""
     out_bytes: int = 512 * KIB
-    """Bytes of an endpoint's ring for the events, commands and requests that it sends. Raise it,
-    together with ``in_bytes``, for larger messages, and where ``QueueFull`` names it."""
+    """Bytes of an endpoint's ring for the events, commands and requests that it sends. Raise it
+    where ``QueueFull`` names it."""
     reply_bytes: int = 256 * KIB
     """Bytes of each of an endpoint's two rings for replies: one for those that it gets, one for
     those that it sends. A reply takes at most a quarter: 64 KiB with the default. Raise it for

@@ -91,7 +91,7 @@ def test_help_explains_every_field_of_a_struct(struct: type[msgspec.Struct]) -> 
 
 def test_help_explains_the_facts_of_an_error_and_its_message_does_not_need_it() -> None:
     shown = inspect.getdoc(shmbus.QueueFull) or ""
-    assert "\ndepth: int\n    Bytes waiting in it.\n" in shown
+    assert "\ndepth: int\n    Bytes waiting in it; of a pool: in use.\n" in shown
     assert "\nseconds: float\n" in shown
     assert str(shmbus.errors.RequestError(type="x")) == "A request ended without a reply."
     assert (

@@ -11,6 +11,7 @@ from shmbus.endpoint._kernel import LoopStream as Stream
 
 from .attach import attach
 from .endpoint import Endpoint
+from .lending import Loan
 from .subscribing import Subscription
 
-__all__ = ["Endpoint", "Stream", "Subscription", "attach"]
+__all__ = ["Endpoint", "Loan", "Stream", "Subscription", "attach"]

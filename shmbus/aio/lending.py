@@ -50,6 +50,11 @@ class Loan:
         """Whether it was."""
         return self._inner.published
 
+    @property
+    def lent(self) -> bool:
+        """Whether it can be filled: it has begun, and is neither published nor given back."""
+        return self._inner.lent
+
     async def publish(self) -> None:
         """Publish it now, rather than at the end of the block."""
         await self._publish(self._inner)

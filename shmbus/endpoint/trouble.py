@@ -57,6 +57,7 @@ class Explanations:
 
     def __init__(self, seat: Seat, view: Callable[[], BusView]) -> None:
         self._seat, self._view = seat, view
+        self._since = monotonic_ns()
 
     def trouble(self, trouble: int, bad_ring: BadRing | None) -> errors.BusError:
         """The error for what keeps its calls from proceeding."""
@@ -136,7 +137,8 @@ class Explanations:
     def _standstill(self) -> Standstill | None:
         """The dispatcher, where it is there and does not get on."""
         pid = _kernel.bus_facts(self._seat.bus).pid
-        silent = (monotonic_ns() - self._seat.bus.load(offset(BUS, "heartbeat_ns"))) / 1e9
+        beat = self._seat.bus.load(offset(BUS, "heartbeat_ns"))  # old where nobody was attached
+        silent = (monotonic_ns() - max(beat, self._since)) / 1e9
         stopped = processes.stopped(pid)
         return Standstill(pid, silent, stopped) if stopped or silent > SILENCE else None
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import shmbus
+from ringbuf import Segment
 from shmbus import errors
+from shmbus.shared import layout, names
 from shmbus.testing import Attach, eventually
 
 
@@ -94,6 +96,31 @@ def test_memory_that_its_maker_still_looks_at_is_not_used_again(
     del kept
     with source.loan("x", 90_000, timeout=30) as loan:
         loan.data[:] = bytes(90_000)
+
+
+def test_a_dispatcher_that_had_nobody_to_serve_is_not_said_to_hang(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source", settings=shmbus.Settings(pool_bytes=100_000))
+    head = Segment.attach(names.names_of(bus.name).bus_segment, writable=True).memory
+    with source.loan("x", 90_000):
+        head.store(layout.offset(layout.BUS, "heartbeat_ns"), 0)  # as where it never has beaten
+        with pytest.raises(errors.QueueFull) as caught:
+            source.loan("x", 90_000, timeout=0).__enter__()
+    assert caught.value.dispatcher is None
+    assert "hangs" not in str(caught.value)
+
+
+def fill(loan: shmbus.Loan) -> None:
+    loan.data[:] = bytes(loan.nbytes)
+
+
+def test_what_a_loan_is_has_a_name(bus: shmbus.Bus, attach: Attach) -> None:
+    with attach("source").loan("x", 3) as loan:
+        fill(loan)
+        assert isinstance(loan, shmbus.Loan)
+        assert loan.lent
+        loan.discard()
 
 
 def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach: Attach) -> None:

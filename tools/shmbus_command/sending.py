@@ -72,9 +72,7 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Have the bus keep it for who subscribes later (shmbus get); without a payload: let go of "
     "what it kept.",
 )
-@click.option(
-    "--urgent", is_flag=True, help="Let it overtake what waits at its receivers: 2 KiB at most."
-)
+@click.option("--urgent", is_flag=True, help="Let it overtake what waits at its receivers.")
 @click.option(
     "--file",
     type=click.Path(dir_okay=False),

@@ -129,4 +129,4 @@ def _archive(file: BinaryIO, arrays: dict[str, Any], rest: Any) -> None:
             archive.writestr(f"payload.{ending}", content)
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(array))

@@ -10,7 +10,11 @@ cdef enum:           # how far a loan is
 
 @cython.final
 cdef class Loan:
-    """Memory that is filled in place and then published; see `Endpoint.loan`."""
+    """Memory that is filled in place and then published; see `Endpoint.loan`.
+
+    `type`: of the event.
+    `nbytes`: of its payload, of an array without what names its dtype and shape.
+    """
 
     cdef Outbox _outbox
     cdef readonly str type       # of the event
