@@ -17,7 +17,7 @@
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_part_shares        what is looked at becomes private, while everything goes on: ep_end_shares then has little to do
  *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
- *   ep_drop_maps          unmap the pools of those that have gone: when to come again
+ *   ep_drop_maps          unmap the pools of those that have gone, and of those that send nothing: when to come again
  *   ep_free_shares        the endpoint is freed
  *
  * Modelled in tests/models/pools.py.
@@ -32,7 +32,8 @@
 
 #define EP_VIEW_ALIGN 64u /* of private copies; blocks begin with a page */
 #define EP_LOOKS_NS 300000000u /* how often to see whether one that looks at any was evicted: its blocks stay for 1 s */
-#define EP_MAPS_NS 1000000000u /* how often to see whose pools have gone */
+#define EP_MAPS_NS 1000000000u /* how often to see whose pools have gone, */
+#define EP_KEPT_NS 5000000000u /* while one was looked at within this time: then it is unmapped, and nobody need see */
 #define EP_TRIES_NS 100000000u /* how often to try to make a table, while there is no memory for it */
 #define EP_FORK_NS 5000000000u /* a parent waits so long for its child to have copied what it looks at */
 #define EP_NO_ENTRY SB_SHARES
@@ -44,7 +45,7 @@ struct ep_map {              /* somebody's pool */
     uint64_t size;           /* of the file */
     uint64_t held;           /* bytes of the payloads that are looked at there */
     uint32_t shares;         /* how many those are */
-    bool used;               /* somebody has looked there */
+    uint64_t used_ns;        /* when somebody last began or ceased to look there; 0: nobody has */
     bool parted;             /* what they look at is private now: nothing else is found there */
 };
 
@@ -140,13 +141,15 @@ static inline bool ep_has_gone(const struct ep_endpoint *e, uint64_t whom)
            rb_load(&rows[sb_whom_slot(whom)].state) == SB_ROW_FREE;
 }
 
-/* Those that nobody looks at, `all` or of endpoints that have gone. Whether others are left. */
+/* Those that nobody looks at: `all`, or of endpoints that have gone, or that nobody has looked at for some time. Whether
+ * others are left. */
 static inline bool ep_unmap_idle(const struct ep_endpoint *e, struct ep_shares *s, bool all)
 {
     struct ep_map **at = &s->maps;
     while (*at) {
         struct ep_map *map = *at;
-        if (map->shares || !(all || ep_has_gone(e, map->whom))) {
+        bool idle = rb_coarse_now() > map->used_ns + EP_KEPT_NS;
+        if (map->shares || !(all || idle || ep_has_gone(e, map->whom))) {
             at = &map->next;
             continue;
         }
@@ -243,6 +246,7 @@ static inline void ep_leave_map(struct ep_share *share)
         return;
     share->map->held -= share->block.length;
     share->map->shares--;
+    share->map->used_ns = rb_coarse_now();
     share->map = NULL;
 }
 
@@ -431,8 +435,8 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
     pthread_mutex_lock(&s->lock);
     share->map = ep_map_for(e, s, &share->block);
     if (share->map) {
-        share->first = !share->map->used;
-        share->map->used = true;
+        share->first = !share->map->used_ns;
+        share->map->used_ns = rb_coarse_now();
         share->map->held += share->block.length;
         share->map->shares++;
     }
