@@ -6,18 +6,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import multiprocessing
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forger import DATA, EVENT, Forger, record
 
 import shmbus
 from shmbus import Message, errors
-from shmbus.testing import Attach, eventually, run_python
+from shmbus.testing import Attach, BusProcess, eventually, run_python
 
 from .looks import info, seen
 
@@ -311,6 +315,21 @@ def test_one_that_is_evicted_takes_nothing_any_more(bus: shmbus.Bus, attach: Att
             one.receive(0)
 
 
+def test_an_array_of_one_that_is_quarantined_stays(bus: shmbus.Bus, attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    sender.publish("frame", FRAME)
+    frame = received(one).payload
+    liar = Forger(one)
+    liar.push(DATA, record(EVENT, "x", b"", length=1 << 30))
+    liar.ring_bell()
+    eventually(lambda: bus.health().violations == 1)
+    eventually(lambda: not any(pool.holders for pool in bus.pools()))
+    for n in range(3):
+        sender.publish("frame", FRAME * 0 + n)
+    assert np.array_equal(frame, FRAME)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.usefixtures("bus")
 def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -> None:
@@ -332,6 +351,54 @@ def test_a_forked_child_sees_the_same_whatever_its_parent_does(attach: Attach) -
     assert os.waitpid(child, 0)[1] == 0
     os.close(go)
     os.close(told)
+
+
+def sums(frames: list[np.ndarray], go: Event) -> None:
+    assert go.wait(60)
+    sys.exit([int(frame.sum()) for frame in frames] != [int(FRAME.sum()) * n for n in range(3)])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("bus")
+def test_children_of_multiprocessing_keep_several_arrays(attach: Attach) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    frames = []
+    for n in range(3):
+        sender.publish("frame", FRAME * n)
+        frames.append(received(one).payload)
+    forking = multiprocessing.get_context("fork")
+    go = forking.Event()
+    children = [forking.Process(target=sums, args=(frames, go)) for _ in range(2)]
+    for child in children:
+        child.start()
+    frames.clear()
+    eventually(lambda: held(one) == 0)
+    for _ in range(3):
+        sender.publish("frame", FRAME * 0 - 1)
+        received(one)
+    go.set()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+        child.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("bus")
+def test_forks_leave_no_descriptors(attach: Attach) -> None:
+    one = attach("one")
+    one.subscribe("frame")
+    one.publish("frame", FRAME[:5000])
+    frame = received(one).payload
+    open_files = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        child = os.fork()
+        if not child:
+            few = len(os.listdir("/proc/self/fd")) <= len(open_files)
+            os._exit(0 if few and frame[1] == 1 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert sorted(os.listdir("/proc/self/fd")) == open_files
 
 
 @pytest.mark.usefixtures("bus")
@@ -455,3 +522,55 @@ def test_without_memory_for_a_message_its_sender_gets_the_block_back(
         one.receive(0)  # that one is done
         eventually(lambda: held(one) == 0)
     assert failures > 1
+
+
+@pytest.mark.slow
+def test_an_array_of_one_that_attaches_anew_stays(bus_process: BusProcess) -> None:
+    with shmbus.attach(bus_process.name, name="one", reconnect="always") as one:
+        one.subscribe("frame")
+        one.publish("frame", FRAME)
+        frame = received(one).payload
+        bus_process.stop()
+        bus_process.start()
+        for n in range(3):
+            one.publish("frame", FRAME + n, timeout=60)
+            assert received(one).payload[0] == n
+        assert np.array_equal(frame, FRAME)
+        del frame
+        eventually(lambda: held(one) == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bus")
+def test_the_collector_may_come_at_any_moment(bus_name: str) -> None:
+    run_python(
+        """
+        import gc, sys, threading, numpy, shmbus
+        assert sys.flags.dev_mode
+        gc.set_threshold(1, 1, 1)
+        sys.setswitchinterval(1e-5)
+        with shmbus.attach(name="one", settings=shmbus.Settings(loans=4)) as one:
+            one.subscribe("frame")
+            one.subscribe("new", overflow="latest", depth=4)
+            def take():
+                kept = []
+                while (message := one.receive(60)).type != "end":
+                    kept.append([message.payload, kept])  # cycles, with arrays in them
+                    assert message.payload[0] == message.payload[-1]
+                    if len(kept) == 5:
+                        kept = []
+            threads = [threading.Thread(target=take) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            one.subscribe("end")
+            for n in range(40):
+                for type in ("frame", "new"):
+                    one.publish(type, numpy.full(40_000, n), timeout=60)
+            for _ in threads:
+                one.publish("end")
+            for thread in threads:
+                thread.join(60)
+        """,
+        bus=bus_name,
+        before=["env", "PYTHONDEVMODE=1"],
+    )
