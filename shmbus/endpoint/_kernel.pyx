@@ -64,6 +64,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyTypeObject, newfunc
 from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, errno

@@ -155,7 +155,7 @@ class Blank:
 
     def array(self, buffer: Any) -> Array:
         """The elements, where the frame is in `buffer`, of `size` bytes."""
-        return np.ndarray(self._shape, self._dtype, buffer, len(self.head), order=self._order)
+        return np.ndarray(self._shape, self._dtype, buffer, len(self.head), None, self._order)
 
 
 class _Head(NamedTuple):

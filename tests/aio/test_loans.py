@@ -84,13 +84,13 @@ async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
 
         server.start()
         async with server.loan("x", 900_000) as loan:
-            asked = [client.request("whole", 800_000, timeout=60) for _ in range(3)]
+            asked = [client.request("whole", 300_000, timeout=60) for _ in range(3)]
             waiting = asyncio.gather(*asked)
-            taken = asyncio.ensure_future(anext(client.stream("parts", 700_000, timeout=60)))
+            taken = asyncio.ensure_future(anext(client.stream("parts", 400_000, timeout=60)))
             assert (await client.request("whole", 10, timeout=60)).size == 10
             await asyncio.sleep(0.02)
             assert not waiting.done()
             assert not taken.done()
             loan.discard()
-        assert [reply.size for reply in await waiting] == [800_000] * 3
-        assert (await taken).size == 700_000
+        assert [reply.size for reply in await waiting] == [300_000] * 3
+        assert (await taken).size == 400_000

@@ -45,6 +45,36 @@ def test_what_was_filled_in_is_published(bus: shmbus.Bus, attach: Attach) -> Non
         assert got.ctypes.data % 64 == 0
 
 
+def test_each_array_is_as_it_was_asked_for_whatever_the_one_before_was(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    sizes, fields = [2, 3], [("a", "u1")]
+    for shape, dtype, order in (
+        (6, np.uint8, "C"),
+        (6, np.uint8, "C"),
+        (7, np.uint8, "C"),
+        (7, "i4", "C"),
+        ((7,), "i4", "C"),
+        ((2, 3), "i4", "F"),
+        ((2, 3), "i4", "C"),
+        (sizes, fields, "C"),
+        (sizes, fields, "C"),
+    ):
+        asked: Any = shape
+        with source.loan_array("x", asked, dtype, order=order) as loan:  # type: ignore[arg-type]
+            loan.array[:] = np.zeros(shape, dtype)
+        got = received(source)
+        assert (got.shape, got.dtype) == (np.empty(shape).shape, np.dtype(dtype))
+        assert got.flags[f"{order}_CONTIGUOUS"]
+        sizes[0] += 1
+        fields.append((f"f{len(fields)}", "u2"))
+    for bad in (True, 6.0):
+        with pytest.raises(errors.InvalidSetting):
+            source.loan_array("x", bad, np.uint8)  # type: ignore[arg-type]
+
+
 def test_an_exception_gives_it_back_and_publishes_nothing(bus: shmbus.Bus, attach: Attach) -> None:
     source = attach("source", settings=shmbus.Settings(pool_bytes=100_000))
     source.subscribe("x")

@@ -199,9 +199,24 @@ cdef Loan lend_bytes(Outbox outbox, str type, object nbytes, object align, objec
     return new_loan(outbox, type, nbytes, None, b"", retain, urgent, timeout)
 
 
-cdef Loan lend_array(Outbox outbox, str type, object shape, object dtype, object order, object retain, object urgent,
+cdef Loan lend_array(Outbox outbox, str kind, object shape, object dtype, object order, object retain, object urgent,
                      object timeout):
     """A loan of an array. Raises like `lend_bytes`."""
+    blank = outbox.blank         # mostly it is like the one before
+    if blank is None or dtype is not outbox.dtype or order is not outbox.order or not same_shape(shape, outbox.shape):
+        blank = blank_of(shape, dtype, order)
+        lasts = (type(shape) is tuple or type(shape) is int) and (isinstance(dtype, (str, type)))
+        outbox.shape, outbox.dtype, outbox.order, outbox.blank = shape, dtype, order, blank if lasts else None
+    cdef bytes head = blank.head
+    return new_loan(outbox, kind, blank.size - len(head), blank, head, retain, urgent, timeout)
+
+
+cdef inline bint same_shape(object shape, object before) noexcept:
+    return shape is before or (PyLong_CheckExact(shape) and PyLong_CheckExact(before) and shape == before)
+
+
+cdef object blank_of(object shape, object dtype, object order):
+    """Raises `InvalidSetting`."""
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not all(isinstance(size, (int, numpy.integer)) and not isinstance(size, bool) and size >= 0 for size in sizes):
         raise InvalidSetting(setting="shape", value=shape, reason="it is no shape of an array",
@@ -210,12 +225,10 @@ cdef Loan lend_array(Outbox outbox, str type, object shape, object dtype, object
     if order not in ("C", "F"):
         raise InvalidSetting(setting="order", value=order, reason="no such choice", remedy='Give "C" or "F"')
     try:
-        kind = numpy.dtype(dtype)
-        blank = frames.Blank(sizes, kind, order)
+        return frames.Blank(sizes, numpy.dtype(dtype), order)
     except (TypeError, ValueError) as why:  # ValueError: NotCarried, such as of objects
         raise InvalidSetting(setting="dtype", value=dtype, reason=str(why),
                              remedy="Give a dtype of numpy without Python objects, such as numpy.uint8") from why
-    return new_loan(outbox, type, blank.size - len(blank.head), blank, blank.head, retain, urgent, timeout)
 
 
 cdef Loan new_loan(Outbox outbox, str type, object nbytes, object blank, bytes head, object retain, object urgent,

@@ -63,6 +63,8 @@ cdef class Outbox:
     cdef set _may_publish, _may_send    # types that it covers
     cdef str _published          # the last that it covered of an event
     cdef object _look_at_grant   # of Upcalls
+    cdef object shape, dtype, order     # as the last array was asked for that was lent, if that
+    cdef object blank                   # says what its frames.Blank is
 
     def __cinit__(self, Connection connection not None, codec, batch, upcalls):
         self._connection = connection

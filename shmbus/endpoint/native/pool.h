@@ -27,6 +27,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define EP_PAGE 4096u
 #define EP_ASKED_PAGES 256u   /* a question is for so many at the least: each takes a round to the dispatcher */
 #define EP_RESERVED_BYTES (1u << 20) /* of one call: a signal undoes what that has done */
@@ -209,6 +213,8 @@ static inline int ep_reserve_pages(struct ep_endpoint *e)
         do
             failed = rb_reserve(pool->fd, (off_t)(SB_POOL_DATA + at), (off_t)piece);
         while (failed == EINTR);
+        if (!failed) /* or else who writes there first has a fault for each page; an old system cannot */
+            madvise(ep_pool_data(pool) + at, piece, MADV_POPULATE_WRITE);
         at += failed ? 0 : piece;
     }
     ep_lock(e);
