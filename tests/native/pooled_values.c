@@ -94,6 +94,30 @@ TEST(a_mailbox_holds_the_block_of_what_may_be_taken_and_of_nothing_else)
     close_world(w);
 }
 
+TEST(what_a_mailbox_has_that_is_closed_cannot_be_taken_any_more)
+{
+    struct world *w = new_world();
+    struct peer *source = join(w, "source"), *ear = join(w, "ear");
+    struct ep_endpoint reader;
+    char name[160];
+    uint64_t size = 0;
+    make_pool(source), make_pool(ear);
+    wish(ear, &reader, SB_LATEST, 4);
+    struct sb_block block = publish_block(source, "x.a", 0, "seen");
+    settle(w);
+    uint64_t whom = rb_load(&ear->down->mailbox[0]);
+    dp_mailbox_name(w->f, sb_whom_slot(whom), sb_whom_generation(whom), name);
+    struct sb_mailbox *mapped = dp_open_segment(name, &size); /* as the endpoint has it, which does not know yet */
+    const struct sb_mail *entry = (const void *)((const uint8_t *)mapped + mapped->entries_offset);
+    EQUAL(rb_load(&entry->number), 1);
+    CHECK(!is_returned(source, &block));
+    wish_no_more(ear, &reader);
+    CHECK(is_returned(source, &block));
+    EQUAL(rb_load(&entry->number), 0);
+    dp_close_segment(mapped, size);
+    close_world(w);
+}
+
 TEST(a_mailbox_that_nobody_reads_has_a_quarter_of_a_pool_at_the_most)
 {
     struct world *w = new_world();

@@ -580,6 +580,9 @@ static inline void dp_close_mailbox(struct dp_forwarder *f, struct dp_port *port
     struct sb_mailbox *memory = port->mailbox->memory;
     struct dp_port *owner = &f->ports[port->owner];
     if (remove) {
+        for (uint32_t i = 0; i < port->mailbox->depth; i++)
+            if (port->mailbox->mails[i].share)
+                dp_void_entry(f, port, i); /* first: its endpoint may take from there still */
         rb_word *shown = &owner->down->mailbox[port->owner_index];
         if (rb_load(shown) == dp_whom_of(port))
             rb_store(shown, 0);
@@ -587,9 +590,6 @@ static inline void dp_close_mailbox(struct dp_forwarder *f, struct dp_port *port
         dp_remove_segment(name); /* first: a successor goes by what BUS says */
         RB_FAIL("mailbox.removed");
         rb_store_release(&f->bus->mailbox[port->slot - SB_FIRST_MAILBOX], 0);
-        for (uint32_t i = 0; i < port->mailbox->depth; i++)
-            if (port->mailbox->mails[i].share)
-                dp_mail_left(f, owner, port->mailbox->mails[i].share);
     }
     dp_free_mailbox(port->mailbox);
     port->mailbox = NULL;
