@@ -96,8 +96,9 @@ class Lost(EndpointUp, frozen=True, kw_only=True):
     ``backlog of GROUP`` and ``pid`` 0."""
 
     reason: Literal["slow", "too_large", "abandoned"]
-    """Why: its ring stayed full for the whole ``block_timeout``, the event is larger than its
-    ring takes, or its sender was quarantined in the midst of it."""
+    """Why: its ring, or because of what it did not take the pool of a sender, stayed full for the
+    whole ``block_timeout``, the event is larger than its ring takes, or its sender was quarantined
+    in the midst of it."""
     count: int
     """How many messages it has lost for this reason by now."""
     type: str

@@ -308,6 +308,7 @@ cdef extern from "shmbus/endpoint/native/take.h" nogil:
     rb_status ep_peek(ep_endpoint *, sb_record *, const uint8_t **)
     uint64_t ep_take(ep_endpoint *, const sb_record *, uint64_t)
     ep_share *ep_enter_peeked(ep_endpoint *, const sb_record *, const uint8_t *, bint)
+    bint ep_drop_revoked(ep_share *, const uint8_t *)
     uint32_t ep_lost_before(ep_endpoint *, const sb_record *)
     void ep_mark_progress(ep_endpoint *)
 

@@ -240,7 +240,9 @@ class Loss(IntEnum):
     letters."""
 
     DROPPED = 0  # there was no space, and it had rather lose than delay: drop_newest, a tap
-    SLOW = 1  # its ring stayed full for block_timeout, or was full at an event of the bus's own
+    # its ring, or for it a sender's pool, stayed full for block_timeout; or at an event of the
+    # bus's own
+    SLOW = 1
     TOO_LARGE = 2  # larger than its ring takes
     ENDED = 3  # it ended before it had taken it
     ABANDONED = 4  # its sender was quarantined in the midst of it
@@ -251,7 +253,7 @@ class Fitness(IntFlag):
 
     FIT = 0
     STALLED = 1  # it is stopped, or takes no messages
-    SLOW = 2  # its ring stayed full for block_timeout
+    SLOW = 2  # its ring, or for it a sender's pool, stayed full for block_timeout
     STOPPED = 4  # its process is stopped; it is stalled, too
 
 

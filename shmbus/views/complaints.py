@@ -290,8 +290,8 @@ def _past_loss(p: PastLoss, now: float) -> str:
             )
         case "slow":
             return (
-                f"{who} lost messages because its ring was full, {lost}; give it more threads or "
-                f"members, or {_LARGER}"
+                f"{who} lost messages because its ring, or a sender's pool, was full, {lost}; give "
+                f"it more threads or members, or {_LARGER}"
             )
         case "too_large":
             return (
@@ -333,7 +333,7 @@ def _of_endpoint(e: EndpointInfo, known: Known, now: float) -> Iterator[str]:
             )
         case "slow":
             yield (
-                f"{who} is slow: its ring stayed full and messages were lost there, "
+                f"{who} is slow: senders waited for it in vain, and messages were lost there, "
                 f"{e.lost_by.slow} so far{_last(_of(known, e, 'slow'), now)}; give it more threads "
                 "or members, or a larger in_bytes"
             )
@@ -346,9 +346,9 @@ def _of_losses(e: EndpointInfo, since: Losses, known: Known, now: float) -> Iter
         yield _too_large(e, since.too_large, when)
     if since.slow and e.condition != "slow":  # else that says so
         yield (
-            f"{_who(e)} lost messages because its ring was full, {since.slow} since the look "
-            f"before{_last(_of(known, e, 'slow'), now)}; give it more threads or members, or "
-            f"{_LARGER}"
+            f"{_who(e)} lost messages because its ring, or a sender's pool, was full, "
+            f"{since.slow} since the look before{_last(_of(known, e, 'slow'), now)}; give it more "
+            f"threads or members, or {_LARGER}"
         )
     if since.abandoned:
         yield (

@@ -68,8 +68,8 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """As it chose: there was no space, with ``drop_newest`` or a tap; or it was written over before
     it was taken, with ``drop_oldest`` or ``latest``."""
     slow: int = 0
-    """Its ring stayed full for the whole ``block_timeout``, or was full at one of the bus's own
-    events, which never wait."""
+    """Its ring, or because of what it did not take the pool of a sender, stayed full for the whole
+    ``block_timeout``; or its ring was full at one of the bus's own events, which never wait."""
     too_large: int = 0
     """They are larger than its ring takes, which is a quarter of its ``in_bytes``."""
     ended: int = 0

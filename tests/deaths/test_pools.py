@@ -19,6 +19,7 @@ PIXELS = 200_000  # more than a quarter of a ring
 SHM = Path("/dev/shm")
 FEW = shmbus.Settings(pool_bytes=8 * 204_800)
 """A pool that has space for eight of them."""
+SOON_SLOW = shmbus.Settings(pool_bytes=8 * 204_800, block_timeout=0.2)
 
 
 def picture(number: int) -> np.ndarray:
@@ -133,3 +134,37 @@ def test_a_large_value_is_kept_where_it_is_and_outlives_publisher_and_dispatcher
     assert got is not None
     assert shows(got, 29)
     assert (got.retained, got.source) == (True, "source")
+
+
+def info(bus: shmbus.Bus, name: str) -> shmbus.EndpointInfo:
+    return next(e for e in bus.endpoints() if e.name == name)
+
+
+def watch(endpoint: shmbus.Endpoint) -> None:
+    """Says what it gets, and how many it lost before."""
+    endpoint.subscribe("picture")
+    while True:
+        message = endpoint.receive()
+        assert message is not None
+        endpoint.publish("watched", [int(message.payload[0]), message.lost])
+
+
+@pytest.mark.parametrize("bus_settings", [SOON_SLOW])
+def test_a_stopped_subscriber_loses_pictures_and_holds_up_no_other(
+    bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker
+) -> None:
+    watched = recorder("watched")
+    watcher = worker(watch, name="watcher")
+    source, eye = attach("source"), attach("eye")
+    eye.subscribe("picture")
+    source.wait_for("picture", receivers=2)
+    watcher.pause()
+    for number in range(20):
+        source.publish("picture", picture(number), timeout=60)
+        assert shows(eye.receive(60), number)
+    assert info(bus, "watcher").lost_by.slow == 20
+    watcher.resume()
+    eventually(lambda: not info(bus, "watcher").slow)
+    source.publish("picture", picture(99), timeout=60)
+    watched.wait()
+    assert [message.payload for message in watched.messages] == [[99, 20]]

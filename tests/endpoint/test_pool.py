@@ -14,6 +14,8 @@ import shmbus
 from shmbus import errors
 from shmbus.testing import Attach, eventually
 
+from .looks import info
+
 LARGE = 300_000
 
 
@@ -155,3 +157,54 @@ def test_no_memory_is_told_with_the_remedy(bus: shmbus.Bus, attach: Attach) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert ":pool:" in caught.value.name
     source.publish("x", bytes(LARGE))  # now there is
+
+
+@pytest.mark.bus(pool_bytes=4 * LARGE, block_timeout=0.2)
+@pytest.mark.parametrize("urgent", [False, True])
+def test_one_that_takes_nothing_holds_up_nobody(
+    bus: shmbus.Bus, attach: Attach, urgent: bool
+) -> None:
+    source, idle, busy, watcher = (
+        attach("source"),
+        attach("idle"),
+        attach("busy"),
+        attach("watcher"),
+    )
+    idle.subscribe("x")
+    busy.subscribe("x")
+    watcher.subscribe("$bus.lost")
+    for n in range(10):
+        source.publish("x", np.full(LARGE, n, np.uint8), urgent=urgent, timeout=60)
+        message = busy.receive(60)
+        assert message is not None
+        assert message.payload[0] == n
+        del message
+    lost = info(bus, "idle").lost_by
+    assert (lost.slow, info(bus, "busy").lost) == (10, 0)
+    assert pool_of(bus, "source").waits > 0
+    told = watcher.receive(60)
+    assert told is not None
+    assert (told.payload["name"], told.payload["reason"]) == ("idle", "slow")
+    source.publish("x", b"small", timeout=60)  # for which there is space
+    message = idle.receive(60)
+    assert message is not None
+    assert (message.payload, message.lost) == (b"small", 10)
+    source.publish("x", bytes(LARGE), urgent=urgent, timeout=60)  # it takes again
+    message = idle.receive(60)
+    assert message is not None
+    assert (len(message.payload), message.lost) == (LARGE, 0)
+
+
+@pytest.mark.bus(pool_bytes=4 * LARGE, block_timeout=0.1)
+def test_work_in_a_pool_is_never_taken_away(bus: shmbus.Bus, attach: Attach) -> None:
+    source, idle = attach("source"), attach("idle")
+    idle.subscribe("x", group="g")
+    for _ in range(3):
+        source.publish("x", bytes(LARGE), timeout=60)
+    with pytest.raises(errors.QueueFull, match="idle"):
+        source.publish("x", bytes(LARGE), timeout=0.5)
+    assert info(bus, "idle").lost == 0
+    for _ in range(3):
+        message = idle.receive(60)
+        assert message is not None
+        assert len(message.payload) == LARGE

@@ -21,6 +21,7 @@ The words, and who writes each:
     taken[r]             r: positions up to here are taken; C: numbers up to here are
     ended[r]             r: raised after its entry is free again
     nack[r], given[r]    r: the message that it gives back; 1 once that is published
+    void[r]              dispatcher: positions of r's whose records are for it no more
     dealt[r]             dispatcher: 1 once that is forwarded
     gone[r]              dispatcher: 1 once all that the dead r left is dealt with
     pool                 dispatcher: 0 once S's pool is removed
@@ -41,6 +42,10 @@ The steps:
                  table; at; shares + one; number; came
     C            came, number, at; block, share = the number; fence; number again: is it the same?
                  it has it: taken = the number; look. Otherwise, and then: share = 0; ended + 1
+    revoked      S waits, A has not taken what is at a position: lost + one; void, that position,
+                 too; fence; its share is over if the table has not got it
+    A, B         share = the position; fence; is it void? share = 0; ended + 1; taken: it is skipped
+    to slow A    while it has taken nothing since, what comes for it is lost: lost + one
     kept         shares + one; kept; the one before is over
     successor    of each: taken, then share, block, share again, then given. Its shares are those in
                  the rings beyond taken, in the tables, in the mailbox, kept, and those given back
@@ -51,6 +56,10 @@ Why it holds. A share is in the ring, or in the table before it is not in the ri
 given back is published before it leaves the table. So who looks at these places in the order in
 which a share passes through them cannot miss it, and where it meets it twice it is one, by its
 name. Nothing is told, so nothing that is told can be lost: whoever looks again finds the same.
+
+What is revoked is void before the table is looked at, as a number in a mailbox; of that look and
+the receiver's second one at least one sees what the other has stored. It is counted before it is
+void, so that a kill in between has it counted twice and not forgotten.
 
 What is explored: store buffers where that matters, kills of each at every step, an adoption at
 every moment, fan-outs, messages given back and handed on, an observer that reads what is kept.
@@ -78,6 +87,7 @@ def pools(
     kills: int = 1,
     mortal: tuple[str, ...] = ("S", "A", "dispatcher"),
     gives_back: bool = False,
+    idles: bool = False,
     hands_on: bool = False,
     observer: bool = False,
     buffered: bool = False,
@@ -94,6 +104,10 @@ def pools(
     looks_again: bool = True,
     receiver_fences: bool = True,
     dispatcher_fences: bool = True,
+    looks_at_void: bool = True,
+    void_before_table: bool = True,
+    lost_is_counted_first: bool = True,
+    adopts_no_void: bool = True,
     entry_before_mail_is_taken: bool = True,
     adopts_tables: bool = True,
     adopts_rings: bool = True,
@@ -104,7 +118,7 @@ def pools(
     pool_outlives: bool = True,
 ) -> Model:
     """`routes`: of each message to whom it goes: A, B and C; k: it is kept, too. What A gives back,
-    or leaves behind, B has."""
+    or leaves behind, B has. `idles`: A may stop, and what S waits for is revoked."""
     everybody = "".join(routes)
     receivers = tuple(r for r in "ABC" if r in everybody or (r == "B" and (gives_back or hands_on)))
     by_block = tuple(range(blocks))
@@ -163,17 +177,38 @@ def pools(
         for at in range(1, 2 * len(sent) + 2)
     }
 
+    def note(word: str, at: int, words: Words) -> bool:
+        words[word] |= {at}
+        return True
+
     def receiver(r: str) -> Program:
         position = 0
         while True:
             position += 1
+            if idles:
+                goes_on = yield choose(f"{r} goes on", (True, False))
+                if not goes_on:
+                    yield until("never", 1)
+                del goes_on
             m, i = yield peeking[r, position]
             if not entered_before_taken:
                 yield store(f"taken[{r}]", position)
             yield from enter(r, i, position)
+            if idles:
+                if receiver_fences:
+                    yield fence()
+                void = yield load(f"void[{r}]")
+                if position in void and looks_at_void:
+                    yield from clear(r)
+                    yield store(f"taken[{r}]", position)
+                    del void, m, i
+                    continue
+                del void
             yield from map_pool()
             if entered_before_taken:
                 yield store(f"taken[{r}]", position)
+            if idles:
+                yield got[r, position]
             yield from look(i, m)
             if gives_back and r == "A" and position == 1:
                 yield store(f"nack[{r}]", m)
@@ -186,6 +221,12 @@ def pools(
             yield from look(i, m)
             yield from clear(r)
             del m, i
+
+    got = {
+        (r, at): atomic(f"{r} has {at}", partial(note, f"had[{r}]", at))
+        for r in receivers
+        for at in range(1, 2 * len(sent) + 2)
+    }
 
     def mail_reader() -> Program:
         taken = 0
@@ -249,6 +290,10 @@ def pools(
         """All that r had given back when its share was found to be over is forwarded."""
         return words[f"dealt[{r}]"] >= words[f"at over[{r}]"] or not given_is_awaited
 
+    def revocable(words: Words, r: str, position: int, i: int) -> bool:
+        untaken = position > words[f"taken[{r}]"] and position not in words[f"void[{r}]"]
+        return untaken and (r, position, i) not in words["over"]
+
     def next_job(words: Words) -> tuple[Any, ...] | None:
         jobs: list[tuple[Any, ...]] = []
         m = words["tail"] + 1
@@ -266,6 +311,8 @@ def pools(
                 now = words[f"taken[{r}]"], words[f"ended[{r}]"]
                 if words[f"seen[{r}]"] != now:
                     jobs.append(("sweep", r, now))
+        if idles and m <= len(sent) and free_block(words) is None:
+            jobs += [("revoke", *one) for one in sorted(words["shares"]) if revocable(words, *one)]
         jobs += [("drop", one) for one in sorted(words["over"]) if awaited(words, one[0])]
         if not words["dead[S]"]:
             jobs += [("return", *one) for one in over(words)]
@@ -291,6 +338,9 @@ def pools(
         def effect(words: Words) -> bool:
             if struck == "owed" and not owes(words, m, r):
                 return True
+            if words[f"slow[{r}]"] == words[f"taken[{r}]"]:
+                words[f"lost[{r}]"] += 1
+                return True
             words[f"ring[{r}]"] = (*words[f"ring[{r}]"], m)
             words[f"head[{r}]"] += 1
             if counted_before_released:
@@ -310,6 +360,30 @@ def pools(
         owed = words["owed"][1]
         words["owed"] = (m, owed.replace(r, ""))
         return r in owed and not words[f"dead[{r}]"]
+
+    def count_lost(r: str, words: Words) -> bool:
+        words[f"lost[{r}]"] += 1
+        words[f"slow[{r}]"] = words[f"taken[{r}]"]
+        return True
+
+    losing = {r: atomic(f"{r} loses one", partial(count_lost, r)) for r in receivers}
+
+    def revoke(r: str, position: int) -> Part[None]:
+        if lost_is_counted_first:
+            yield losing[r]
+        if not void_before_table:
+            share = yield load(f"share[{r}]")
+        void = yield load(f"void[{r}]")
+        yield store(f"void[{r}]", void | {position})
+        del void
+        if not lost_is_counted_first:
+            yield losing[r]
+        if dispatcher_fences:
+            yield fence()
+        if void_before_table:
+            share = yield load(f"share[{r}]")
+        if share != position:
+            yield drop(r, position)
 
     @cache
     def keep(m: int, i: int) -> Step:
@@ -385,7 +459,7 @@ def pools(
             (r, at, block_of(words, m))
             for r, passed in taken.items()
             for at, m in enumerate(words[f"ring[{r}]"], start=1)
-            if at > passed
+            if at > passed and not (adopts_no_void and at in words[f"void[{r}]"])
         }
 
     counting_late = atomic("count late", count_late)
@@ -437,6 +511,7 @@ def pools(
         def effect(words: Words) -> bool:
             here = {one for one in words["shares"] if one[0] == r and one[1] != NACK}
             void = {one for one in here if r == "C" and one[1] != words["number"]}
+            void |= {one for one in here if one[1] in words[f"void[{r}]"]}
             passed = {one for one in here if one[1] <= taken} | void
             words["over"] |= {one for one in passed if one[1] != share}
             words[f"at over[{r}]"] = given
@@ -446,8 +521,9 @@ def pools(
 
     def give_back(r: str, m: int, i: int) -> Part[None]:
         shares = yield load("shares")
-        assert any(one[0] == r and one[2] == i for one in shares), f"{r} passes for a forger"
-        del shares
+        known = any(one[0] == r and one[2] == i for one in shares)
+        assert known, f"{r} passes for a forger"
+        del shares, known
         yield publish(m, i, "B", f"dealt[{r}]")
 
     def serve() -> Program:
@@ -469,6 +545,10 @@ def pools(
                     del job
                     yield from sweep(r, now)
                     del r, now
+                case ("revoke", r, position, _):
+                    del job
+                    yield from revoke(r, position)
+                    del r, position
                 case ("bury", r):
                     yield from bury(r)
                     del r, job
@@ -488,6 +568,7 @@ def pools(
         words["shares"] = words["over"] = frozenset()
         for r in receivers:
             words[f"seen[{r}]"], words[f"at over[{r}]"] = (0, 0), 0
+            words[f"slow[{r}]"] = None
         if words["number"] > words["came"]:
             words["number"] = 0
         return True
@@ -543,6 +624,17 @@ def pools(
         held = [view["kept"]] if view["kept"] else []
         if view["number"] > (view["taken[C]"] if "C" in receivers else 0):
             held.append(view["at"])
+        for r in receivers if idles else ():
+            taken, void = view[f"taken[{r}]"], view[f"void[{r}]"]
+            left = [
+                m
+                for at, m in enumerate(view[f"ring[{r}]"], start=1)
+                if at > taken and at not in void
+            ]
+            due = sum(r in route for route in routes[: view["tail"]])
+            if len(view[f"had[{r}]"]) + view[f"lost[{r}]"] + len(left) < due:
+                return "one is lost and not counted"
+            held += left
         if view["dead[S]"]:
             return None if held or not view["pool"] else "the pool stays"
         if view.status("S") != "ended" and len(set(held)) < blocks:
@@ -553,7 +645,15 @@ def pools(
                 return f"block {i} does not come back"
         return None
 
-    words: Words = {"out": 0, "tail": 0, "owed": (0, ""), "kept": 0, "pool": 1, "dead[S]": 0}
+    words: Words = {
+        "out": 0,
+        "tail": 0,
+        "owed": (0, ""),
+        "kept": 0,
+        "pool": 1,
+        "dead[S]": 0,
+        "never": 0,
+    }
     words |= {"number": 0, "at": 0, "came": 0}
     words |= {"shares": frozenset(), "over": frozenset()}
     writers = dict.fromkeys(("out", "dead[S]"), "S")
@@ -568,7 +668,9 @@ def pools(
         words |= {f"{word}[{r}]": 0 for word in own}
         writers |= {f"{word}[{r}]": r for word in own}
         words |= {f"{word}[{r}]": 0 for word in ("head", "dealt", "gone", "at over", "reclaim")}
-        words |= {f"ring[{r}]": (), f"seen[{r}]": (0, 0)}
+        words |= {f"ring[{r}]": (), f"seen[{r}]": (0, 0), f"had[{r}]": frozenset()}
+        words |= {f"void[{r}]": frozenset(), f"lost[{r}]": 0, f"slow[{r}]": None}
+        writers[f"had[{r}]"] = r
     writers |= {word: "dispatcher" for word in words if word not in writers}
     programs = {"S": sender, "dispatcher": serve}
     programs |= {r: mail_reader if r == "C" else partial(receiver, r) for r in receivers}

@@ -19,6 +19,8 @@ RIGHT: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "one while the next waits": (("A", "A", ""), {"blocks": 2, "mortal": ()}),
     "kept": (("k", "kA", ""), {"blocks": 2, "observer": True, "mortal": DISPATCHER}),
     "in a mailbox": (("C", "C", ""), {"blocks": 2, "mortal": DISPATCHER}),
+    "revoked": (("A", "A"), {"idles": True, "mortal": DISPATCHER}),
+    "revoked in store buffers": (("A", ""), {"idles": True, "buffered": True, "mortal": ()}),
     "in store buffers": (
         ("C", "C", ""),
         {"blocks": 2, "buffered": True, "mortal": ()},
@@ -73,6 +75,15 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
         {"dispatcher_fences": False},
     ),
     "mail is taken before it is entered": ("in a mailbox", {"entry_before_mail_is_taken": False}),
+    "what is revoked is not looked at again": ("revoked", {"looks_at_void": False}),
+    "the table is looked at before it is revoked": ("revoked", {"void_before_table": False}),
+    "it is revoked before it is counted": ("revoked", {"lost_is_counted_first": False}),
+    "a successor counts what was revoked": ("revoked", {"adopts_no_void": False}),
+    "no fence at who looks whether it was revoked": (
+        "revoked in store buffers",
+        {"receiver_fences": False},
+    ),
+    "no fence where it is revoked": ("revoked in store buffers", {"dispatcher_fences": False}),
     "the pool goes with its sender": ("one after the other", {"pool_outlives": False}),
 }
 

@@ -128,3 +128,42 @@ static void check_orphans(struct stage *s)
 }
 static const struct scenario a_pool_is_left = {"a pool is left", prepare_orphans, forward, check_orphans, false};
 PROMISE(a_pool_is_left)
+
+/* b has taken nothing for long of what a, who waits for its pool, has sent it; it has entered the first, and not taken it. */
+static void prepare_revoking(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    subscribe(s->b, "x");
+    make_pool(s->a), make_pool(s->b);
+    put_blocks(s->a, event_header, "x", 0, 3);
+    settle(s->w);
+    CHECK(enter_next(s->b));
+    rb_store_seq(&s->a->up->pool_need, 1);
+    advance(s->w, 1000 * MILLISECOND);
+}
+
+static void wait_long(struct stage *s) { advance(s->w, SECOND); }
+
+/* What is lost is counted; of what was just being lost, perhaps twice. */
+static void check_revoking(struct stage *s)
+{
+    advance(s->w, 3 * SECOND); /* a successor waits anew */
+    EQUAL(in_use(s->a), 1);
+    uint64_t lost = rb_load(&s->b->down->lost_by[SB_LOSS_SLOW]);
+    CHECK(lost == 3 || lost == 4);
+    uint32_t count = 0;
+    for (struct message m; take(s->b, &m); count++)
+        EQUAL(m.header.interests, 0);
+    EQUAL(count, 3);
+    look_at_none(s->b);
+    EQUAL(in_use(s->a), 0);
+    put_blocks(s->a, event_header, "x", 3, 1);
+    settle(s->w);
+    EQUAL(looks_at_all(s->b, s->a), 1);
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario events_are_revoked = {
+    "events are revoked", prepare_revoking, wait_long, check_revoking, false};
+PROMISE(events_are_revoked)

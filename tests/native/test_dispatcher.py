@@ -41,6 +41,7 @@ SOURCES = [
     "pools.c",
     "hostile_pools.c",
     "pooled_values.c",
+    "revoking.c",
 ]
 ALONE = ("limits.c", "spinning.c")
 """Put functions of their own in the place of some that the kernel calls."""

@@ -123,7 +123,7 @@ def test_a_first_look_tells_that_events_were_lost_where_when_and_why(
     eventually(lambda: not endpoint_of(bus, "deaf").slow)
     health = first_look(bus.name)
     (reason,) = (r for r in health.reasons if "deaf" in r)
-    assert "lost messages because its ring was full" in reason
+    assert "lost messages because its ring, or a sender's pool, was full" in reason
     assert [loss.name for loss in health.last_losses] == ["deaf"]
     lost = health.last_losses[0]
     assert (lost.reason, lost.type, lost.source, lost.size) == ("slow", "x", "sender", 10_000)

@@ -1,6 +1,6 @@
 /* Delivering: the run into a target's ring, and copies of it to those who tap.
  *
- * Offers: dp_copy_run, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
+ * Offers: dp_copy_run, dp_shuts_out, dp_end_of_run, dp_publish_run; dp_tapped, dp_tap_run. */
 #pragma once
 
 #include "shmbus/dispatcher/native/losses.h"
@@ -65,6 +65,15 @@ static inline int dp_copy_run(struct dp_forwarder *f, const struct dp_run *run, 
         rb_commit(out, h->length);
     }
     return (int)run->count;
+}
+
+/* Is the run lost at this target at once, since that is slow? What lies in a pool would keep its sender from that; see
+ * revoke.h for what may. Runs are pooled as a whole. */
+static inline bool dp_shuts_out(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *target, uint32_t bits)
+{
+    const struct sb_record *h = &run->header[0];
+    return __builtin_expect(run->pooled, 0) && h->flags & SB_POOLED && h->kind == SB_EVENT && bits == SB_PLAIN &&
+           target->slot < SB_MAX_SLOTS && dp_still_slow(f, target);
 }
 
 /* The position after the first `count` records of the run, which lie in an endpoint's ring. */

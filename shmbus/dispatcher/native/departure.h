@@ -383,6 +383,8 @@ static inline void dp_lose_urgent(struct dp_forwarder *f, struct dp_port *port)
     const uint8_t *record, *last_record = NULL;
     uint64_t position = span.from, count = 0;
     for (; dp_own_record_in(f, port, SB_URGENT_EVENTS, &position, &h, &record); position += RB_ALIGN8(h.length)) {
+        if (!h.interests) /* it is counted already, see revoke.h */
+            continue;
         last = h;
         last_record = record;
         count++;

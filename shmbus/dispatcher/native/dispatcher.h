@@ -11,6 +11,7 @@
 #include "shmbus/dispatcher/native/history.h"
 #include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
+#include "shmbus/dispatcher/native/revoke.h"
 #include "shmbus/dispatcher/native/tell.h"
 
 /* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,
@@ -204,11 +205,7 @@ static inline void dp_look_for_space(struct dp_forwarder *f, struct dp_port *por
         else if (port->in[r].tail_seen >= need)
             dp_wake_waiters(f, port);
     }
-    if (port->slow) {
-        (void)rb_refresh_tail(&port->in[SB_DATA]);
-        (void)rb_refresh_tail(&port->in[SB_URGENT_EVENTS]);
-        dp_note_progress(f, port);
-    }
+    (void)dp_still_slow(f, port);
 }
 
 /* Has it taken something since the last look, or nothing to take? Then it is not stalled. */
@@ -268,9 +265,10 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
 /* This thread did not run for `late` ns, so others may not have run either: extend every running time limit by that. */
 static inline void dp_discount_late(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
 {
-    uint64_t *since[3 + DP_LINES] = {&port->progress_ns, &port->done_to_ns, &port->taken_since_ns};
+    uint64_t *since[5 + DP_LINES] = {&port->progress_ns, &port->done_to_ns, &port->taken_since_ns, &port->shares.taken_ns,
+                                     &port->pool_waits_since_ns};
     for (int line = 0; line < DP_LINES; line++)
-        since[3 + line] = &port->refused_since_ns[line];
+        since[5 + line] = &port->refused_since_ns[line];
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)
         if (*since[i]) /* 0: it does not wait */
             *since[i] = *since[i] + late < f->now ? *since[i] + late : f->now;
@@ -377,15 +375,18 @@ static inline void dp_pass(struct dp_forwarder *f)
     if (rb_load_acquire(&f->orders.waiting))
         dp_take_orders(f, false);
     dp_scan_ready(f);
-    if (f->now >= f->next_look)
+    bool looks = f->now >= f->next_look, due = f->now >= f->next_deadline;
+    if (looks)
         dp_look_around(f);
-    if (f->now >= f->next_deadline) {
+    if (due) {
         f->next_deadline = ~0ull;
         for (uint32_t slot = 0; slot < f->high_slot; slot++)
             if (f->ports[slot].refused_since_ns[DP_LINE_DATA] || f->ports[slot].refused_since_ns[DP_LINE_REPLIES] ||
                 dp_limit_due(f, &f->ports[slot]) || dp_set_has(&f->departing, slot))
                 dp_set_add(&f->active, slot);
     }
+    if (looks || due)
+        dp_look_at_pools(f);
     uint32_t words = f->high_slot ? (f->high_slot - 1) / 64 + 1 : 0;
     bool late = false;
     for (uint32_t w = 0; w < words; w++)

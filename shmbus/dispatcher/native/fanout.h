@@ -64,7 +64,8 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         bytes += RB_ALIGN8(run->header[i].length);
     }
     too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in one smaller than planned for */
-    int fitted = too_large ? 0 : dp_copy_run(f, run, target, ring, bits);
+    bool shut = !too_large && dp_shuts_out(f, run, target, bits);
+    int fitted = too_large || shut ? 0 : dp_copy_run(f, run, target, ring, bits);
     if (fitted == (int)run->count) {
         dp_journal_run(f, &run->span, target, ring, left, index);
         dp_publish_run(f, target, ring);
@@ -79,7 +80,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         if (fitted < 0) {
             dp_quarantine(f, target);
             space = DP_SPACE; /* for another, once this one has departed */
-        } else if (!too_large && !lossy) {
+        } else if (!too_large && !lossy && !shut) {
             space = dp_ask_for_space(f, source, DP_LINE_DATA, target, ring, end);
         }
         if (space == DP_SPACE)

@@ -131,6 +131,10 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         dp_lose_run(f, target, SB_LOSS_TOO_LARGE);
         return true;
     }
+    if (dp_shuts_out(f, run, target, choice.bits)) {
+        dp_lose_run(f, target, choice.lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW);
+        return true;
+    }
     for (uint32_t i = 0; i < small && ring != SB_REPLIES && !run->returned; i++)
         run->header[i].attempt = dp_first_attempt(&run->header[i]);
     int fitted = dp_copy_run(f, run, target, ring, choice.bits);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #define DP_PAGE 4096u               /* bytes: blocks begin at multiples of it, whatever the system's pages are */
+#define DP_WAITS_AGAIN_NS 1000000000u /* who has not waited for its pool for so long, and some, begins to wait anew */
 #define DP_POOL_AGAIN_NS 100000000u /* one that could not be opened is tried again after so long */
 
 static inline void dp_pool_name(const struct dp_forwarder *f, uint32_t slot, uint32_t generation, char name[160])

@@ -60,12 +60,15 @@ struct dp_share { /* of a block, see share.h */
     uint16_t index;     /* of the block */
     uint16_t place;     /* of the receiver's entry, plus one; 0: not known */
     bool mailed;        /* it stands in a mailbox */
+    bool revoked;       /* its record is for nobody any more, see revoke.h */
+    uint64_t given_ns;  /* when it began */
 };
 
 struct dp_shares { /* of one port */
     struct dp_share *list;
     uint32_t count, capacity;
     uint64_t ended_seen, taken_seen[SB_RINGS_IN];
+    uint64_t taken_ns; /* when the latter were last seen to have moved */
     bool look; /* whatever its words say */
 };
 
@@ -132,6 +135,8 @@ struct dp_port {
 
     uint64_t pool_pages;      /* of its pool, that it may have, see growth.h */
     uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
+    uint64_t pool_waits_seen, pool_waited_ns, pool_waits_since_ns; /* it waits for its pool: when it last did; since when, 0: it
+                                                                    * does not */
     bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
 
     bool leaving_drained;    /* DOWN says DRAINED */

@@ -233,6 +233,8 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
         return false;
     if (run->count && !same && !dp_same_choices(chosen, &run->targets))
         return false;
+    if (run->count && (h->flags ^ run->header[0].flags) & SB_POOLED)
+        return false;
     if (dp_is_urgent(h) != run->urgent) {
         if (run->count)
             return false;

@@ -25,7 +25,8 @@ static inline struct dp_share *dp_add_share(struct dp_forwarder *f, struct dp_po
         return NULL;
     s->list = fresh;
     fresh = &s->list[s->count++];
-    *fresh = (struct dp_share){.share = share, .until = SB_NOWHERE, .pool = pool, .index = block->index};
+    *fresh = (struct dp_share){.share = share, .until = SB_NOWHERE, .pool = pool, .index = block->index,
+                                .given_ns = f->now};
     return fresh;
 }
 
@@ -142,11 +143,11 @@ static inline bool dp_is_in_mailbox(const struct dp_port *port, const struct dp_
            sb_share_number(s->share) > taken;
 }
 
-/* Does the record stand where it was given? `taken`: up to where the receiver has taken, of each ring. */
+/* Does the record stand where it was given, and is for it? `taken`: up to where the receiver has taken, of each ring. */
 static inline bool dp_is_there(const struct dp_port *port, const struct dp_share *s, const uint64_t taken[SB_RINGS_IN])
 {
     uint64_t ring = (s->share & 7) - 1;
-    return ring < SB_RINGS_IN ? (s->share & ~7ull) >= taken[ring] : dp_is_in_mailbox(port, s);
+    return ring < SB_RINGS_IN ? !s->revoked && (s->share & ~7ull) >= taken[ring] : dp_is_in_mailbox(port, s);
 }
 
 /* Of one that closes, which clears its table before it says so: has it this message in hand, or let go and not done? That may
@@ -166,7 +167,7 @@ static inline bool dp_leaves_undone(const struct dp_port *port, const struct dp_
 }
 
 /* Up to where the receiver has taken, of each ring. True: it has gone on, or may have cleared entries. */
-static inline bool dp_note_shares(struct dp_port *port, uint64_t taken[SB_RINGS_IN])
+static inline bool dp_note_shares(const struct dp_forwarder *f, struct dp_port *port, uint64_t taken[SB_RINGS_IN])
 {
     struct dp_shares *s = &port->shares;
     uint64_t ended = rb_load_acquire(&port->up->shares_ended);
@@ -175,8 +176,11 @@ static inline bool dp_note_shares(struct dp_port *port, uint64_t taken[SB_RINGS_
         uint64_t tail = rb_load_acquire(&port->up->incoming[r].tail);
         taken[r] = rb_load_acquire(&port->up->incoming[r].taken); /* what it had taken by then is entered by now */
         taken[r] = taken[r] < tail ? tail : taken[r];
-        moved |= taken[r] != s->taken_seen[r];
+        if (taken[r] == s->taken_seen[r])
+            continue;
+        moved = true;
         s->taken_seen[r] = taken[r];
+        s->taken_ns = f->now;
     }
     s->ended_seen = ended;
     s->look = false;
@@ -188,13 +192,13 @@ static inline void dp_sweep_shares(struct dp_forwarder *f, struct dp_port *port)
 {
     struct dp_shares *s = &port->shares;
     uint64_t taken[SB_RINGS_IN];
-    if (!dp_note_shares(port, taken))
+    if (!dp_note_shares(f, port, taken))
         return;
     bool enters = rb_load_acquire(&port->up->pool_bytes); /* else it has entered nothing */
     struct dp_pool *pool = enters ? dp_open_pool(port) : NULL;
     const struct sb_pool *table = pool ? dp_map_pool(f, pool) : NULL;
     uint32_t ended = 0;
-    rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox, and its second look there */
+    rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox, or in a ring, and its second look there */
     for (uint32_t i = 0; i < s->count; i++) {
         struct dp_share *one = &s->list[i];
         if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) || (enters && (!table || dp_is_entered(table, one))) ||

@@ -4,7 +4,7 @@
  * have got is lost there, and nothing waits for it until it moves. A head of line may be passed over only once the
  * `need` is stored for which the target will ring (tests/models/space.py).
  *
- * Offers: dp_waits_until, dp_ask_for_space; dp_note_progress; dp_wake_waiters. */
+ * Offers: dp_waits_until, dp_ask_for_space; dp_note_progress, dp_still_slow; dp_wake_waiters. */
 #pragma once
 
 #include "shmbus/dispatcher/native/port.h"
@@ -30,6 +30,17 @@ static inline void dp_note_progress(struct dp_forwarder *f, struct dp_port *targ
                 dp_wake_backlogs(f);
             dp_set_slow(target, false);
         }
+}
+
+/* Likewise, whatever was seen last. True: it is slow still. */
+static inline bool dp_still_slow(struct dp_forwarder *f, struct dp_port *target)
+{
+    if (!target->slow)
+        return false;
+    (void)rb_refresh_tail(&target->in[SB_DATA]);
+    (void)rb_refresh_tail(&target->in[SB_URGENT_EVENTS]);
+    dp_note_progress(f, target);
+    return target->slow;
 }
 
 /* The source is woken when the target's ring has space up to `end`. True: there is by now. */

@@ -45,6 +45,14 @@ cdef class Inbox:
         e.mail_share = NULL
         return share
 
+    cdef void _pass_over(self, const sb_record *header) noexcept:
+        """Under the lock, which it gives back. It is taken, and nobody wants it; `interests` 0: it was lost meanwhile."""
+        cdef ep_endpoint *e = self._connection.e
+        ep_take(e, header, SB_HELD_DONE)
+        if header.flags & SB_POOLED:
+            ep_pass_share(e)
+        ep_unlock(e)
+
     cdef void _note_live(self, const sb_record *header) noexcept:
         """Under the lock. A subscription has all that was kept; this runs no Python code."""
         self._lives += 1
@@ -96,13 +104,13 @@ cdef class Inbox:
                     return None
             if box != SB_OWN_MAILBOXES:
                 record = e.mail
+            elif header.flags & SB_POOLED and not header.interests:
+                self._pass_over(&header)
+                continue
             elif header.kind == SB_TAP and header.extension_length >= sizeof(sb_tap):
                 memcpy(&tap, record + SB_HEADER + header.type_length, sizeof(sb_tap))
             elif self._skips(&header):
-                ep_take(e, &header, SB_HELD_DONE)
-                if header.flags & SB_POOLED:
-                    ep_pass_share(e)
-                ep_unlock(e)
+                self._pass_over(&header)
                 continue
             name = self._callbacks.type_of(<const char *>record + SB_HEADER, header.type_length)
             if name is None:
@@ -131,6 +139,11 @@ cdef class Inbox:
                 share = free_share()
                 if share is not None:
                     share.at = self._enter(&header, record, box, hold != SB_HELD_DONE)
+                    if share.at != NULL and box == SB_OWN_MAILBOXES and ep_drop_revoked(share.at, record):
+                        share.at = NULL
+                        header.interests = 0
+                        self._pass_over(&header)
+                        continue
             else:
                 offset = <Py_ssize_t>sb_payload_offset(&header)
                 raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)

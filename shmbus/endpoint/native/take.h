@@ -3,6 +3,7 @@
  *   ep_peek               the next message, which stays in the ring
  *   ep_take               what ep_peek showed is taken; it is held until ep_done, or done at once
  *   ep_enter_peeked       before that, where it is pooled: its share
+ *   ep_drop_revoked       after that: it was lost meanwhile
  *   ep_lost_before        how many were lost before it since the one taken last
  *   ep_peek_ring          the next record of an incoming ring, checked
  *   ep_mark_progress      this endpoint has just taken something
@@ -45,9 +46,11 @@ static inline enum rb_status ep_peek(struct ep_endpoint *e, struct sb_record *he
     return ep_peek_ring(e, e->peeked, header, record);
 }
 
-static inline void ep_count_received(struct ep_endpoint *e, uint16_t kind)
+static inline void ep_count_received(struct ep_endpoint *e, const struct sb_record *header)
 {
-    switch (kind) {
+    if (!header->interests) /* it was revoked */
+        return;
+    switch (header->kind) {
     case SB_EVENT: rb_add(&e->up->received_events, 1); break;
     case SB_SEND: rb_add(&e->up->received_sends, 1); break;
     case SB_REQUEST: rb_add(&e->up->received_requests, 1); break;
@@ -62,6 +65,16 @@ static inline struct ep_share *ep_enter_peeked(struct ep_endpoint *e, const stru
     return ep_enter_share(e, sb_share_of(e->in[e->peeked].next, e->peeked), header, record, pinned);
 }
 
+/* Has the dispatcher revoked it, before this share of it was entered, or before it was copied? Then the share goes. */
+static inline bool ep_drop_revoked(struct ep_share *share, const uint8_t *record)
+{
+    rb_fence_seq(); /* with dp_sweep_shares: it sees the entry, or we that the record is for nobody any more */
+    if (!sb_is_revoked(record))
+        return false;
+    ep_free_share(share);
+    return true;
+}
+
 /* An urgent event is never held: it leaves its ring as it is taken. */
 static inline uint64_t ep_take_urgent(struct ep_endpoint *e, const struct sb_record *header)
 {
@@ -72,7 +85,7 @@ static inline uint64_t ep_take_urgent(struct ep_endpoint *e, const struct sb_rec
     RB_FAIL("take.urgent");
     rb_store_release(&mine->taken_count, rb_load(&mine->taken_count) + 1);
     ep_release(e, SB_URGENT_EVENTS, in->next);
-    ep_count_received(e, header->kind);
+    ep_count_received(e, header);
     return SB_NOWHERE;
 }
 
@@ -96,7 +109,7 @@ static inline uint64_t ep_take(struct ep_endpoint *e, const struct sb_record *he
         ep_let_go(e);
     ep_release_data(e);
     ep_offer_work(e, in->next == in->head_seen);
-    ep_count_received(e, header->kind);
+    ep_count_received(e, header);
     return position;
 }
 

@@ -152,7 +152,7 @@ enum sb_reason {
 /* Why a receiver did not get a message that it should have got. Users see these words in small letters. */
 enum sb_loss {
     SB_LOSS_DROPPED = 0,   /* there was no space, and it had rather lose than delay: drop_newest, a tap */
-    SB_LOSS_SLOW = 1,      /* its ring stayed full for block_timeout, or was full at an event of the bus's own */
+    SB_LOSS_SLOW = 1,      /* its ring, or for it a sender's pool, stayed full for block_timeout; or at an event of the bus's own */
     SB_LOSS_TOO_LARGE = 2, /* larger than its ring takes */
     SB_LOSS_ENDED = 3,     /* it ended before it had taken it */
     SB_LOSS_ABANDONED = 4, /* its sender was quarantined in the midst of it */
@@ -163,7 +163,7 @@ enum sb_loss {
 enum sb_fitness {
     SB_FIT = 0,
     SB_STALLED = 1 << 0, /* it is stopped, or takes no messages */
-    SB_SLOW = 1 << 1,    /* its ring stayed full for block_timeout */
+    SB_SLOW = 1 << 1,    /* its ring, or for it a sender's pool, stayed full for block_timeout */
     SB_STOPPED = 1 << 2, /* its process is stopped; it is stalled, too */
 };
 

@@ -5,6 +5,8 @@
 
 #include "ringbuf/native/ring.h"
 
+#include <stddef.h>
+
 /* What a record is. */
 enum sb_kind {
     SB_EVENT = 1,   /* to all whose interests match */
@@ -56,7 +58,7 @@ struct sb_record { /* the header of a message */
     uint16_t path;            /* 0: through the dispatcher */
     uint16_t flags;           /* enum sb_record_flag */
     uint16_t epoch;           /* of the path; reserved */
-    uint32_t interests;       /* for which of its interests the receiver gets it */
+    uint32_t interests;       /* for which of its interests the receiver gets it; see sb_interests_in() */
     uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher: the
                                * requester; with SB_DIRECTED: for whom it is; SB_QUERY: the first slot to be named */
     uint16_t attempt;         /* 1, and one more each time it had been begun; a request's requester says which it is */
@@ -105,6 +107,17 @@ _Static_assert(sizeof(struct sb_found) == 16, "an answer has no holes");
 #define SB_MATCHED "$bus.matched" /* the type of the SB_ALONE events that tell of an interest of role SB_ROLE_MATCH */
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
+
+/* `interests` of a record in a ring. Of a pooled event towards a receiver the dispatcher makes it 0, after its publication,
+ * where that is for it no more: see dispatcher/native/revoke.h. */
+static inline _Atomic uint32_t *sb_interests_in(const uint8_t *record)
+{
+    return (_Atomic uint32_t *)(uintptr_t)(record + offsetof(struct sb_record, interests));
+}
+static inline bool sb_is_revoked(const uint8_t *record)
+{
+    return atomic_load_explicit(sb_interests_in(record), memory_order_acquire) == 0;
+}
 
 static inline uint64_t sb_payload_offset(const struct sb_record *h)
 {

@@ -1,0 +1,147 @@
+/* Who takes nothing does not keep a sender from its pool: what it has not taken of that is lost there, and the blocks come
+ * back (revoke.h). */
+#include "harness.h"
+#include "pooled.h"
+
+static struct sb_block put_event(struct peer *p, const char *type, uint32_t index, uint16_t flags)
+{
+    struct sb_block block = block_at(p, index, 10);
+    CHECK(put_block(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW | flags}, type, &block));
+    flush(p);
+    settle(p->world);
+    return block;
+}
+
+static void wait_for_pool(struct peer *p)
+{
+    rb_store(&p->up->pool_waits, rb_load(&p->up->pool_waits) + 1);
+    rb_store_seq(&p->up->pool_need, 1);
+    advance(p->world, 100 * MILLISECOND);
+}
+
+TEST(what_one_that_takes_nothing_has_of_a_pool_is_lost_there_while_its_sender_waits)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle"), *ear = join(w, "ear");
+    struct message m;
+    subscribe(idle, "x");
+    subscribe(ear, "$bus.lost");
+    put_event(a, "x", 0, 0);
+    put_event(a, "x", 1, SB_URGENT);
+    advance(w, 10 * SECOND); /* nobody waits */
+    EQUAL(in_use(a), 2);
+    wait_for_pool(a);
+    advance(w, 800 * MILLISECOND);
+    EQUAL(in_use(a), 2);
+    advance(w, 200 * MILLISECOND);
+    EQUAL(in_use(a), 0);
+    EQUAL(rb_load(&idle->down->lost_by[SB_LOSS_SLOW]), 2);
+    EQUAL(rb_load(&w->bus->lost), 2);
+    CHECK(rb_load(&w->f->rows[idle->slot].health) & SB_SLOW);
+    CHECK(take(ear, &m) && mentions(&m, "idle") && mentions(&m, "slow"));
+    struct sb_block more = put_event(a, "x", 2, 0); /* it is slow: at once */
+    CHECK(is_returned(a, &more));
+    EQUAL(rb_load(&idle->down->lost), 3);
+    publish(a, "x", "small");
+    settle(w);
+    CHECK(take(idle, &m));
+    EQUAL(m.header.interests, 0);
+    CHECK(take_urgent(idle, &m));
+    EQUAL(m.header.interests, 0);
+    CHECK(take(idle, &m));
+    EQUAL(m.header.interests, SB_PLAIN);
+    EQUAL(m.header.lost, 3);
+    more = put_event(a, "x", 3, 0);
+    CHECK(!is_returned(a, &more) && take_shared(idle, &m));
+    EQUAL(m.header.interests, SB_PLAIN);
+    CHECK(!(rb_load(&w->f->rows[idle->slot].health) & SB_SLOW));
+    EQUAL(rb_load(&w->bus->violations), 0);
+    close_world(w);
+}
+
+TEST(what_it_has_entered_by_then_it_may_look_at)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct message m;
+    subscribe(b, "x");
+    put_event(a, "x", 0, 0);
+    put_event(a, "x", 1, 0);
+    CHECK(enter_next(b)); /* and it has not yet looked at the record again */
+    wait_for_pool(a);
+    advance(w, 2 * SECOND);
+    EQUAL(in_use(a), 1);
+    CHECK(take(b, &m));
+    settle(w);
+    EQUAL(in_use(a), 1);
+    look_no_more(b, 0);
+    settle(w);
+    EQUAL(in_use(a), 0);
+    close_world(w);
+}
+
+TEST(who_goes_on_taking_keeps_what_it_has)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct message m;
+    subscribe(b, "x");
+    for (uint32_t i = 0; i < 8; i++)
+        put_event(a, "x", i, 0);
+    wait_for_pool(a);
+    for (uint32_t i = 0; i < 8; i++) {
+        advance(w, 800 * MILLISECOND);
+        CHECK(take_shared(b, &m));
+        EQUAL(m.header.interests, SB_PLAIN);
+    }
+    EQUAL(rb_load(&b->down->lost), 0);
+    EQUAL(in_use(a), 8);
+    close_world(w);
+}
+
+TEST(what_groups_and_handlers_have_not_taken_stays)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *tap = join_pooled(w, "tap");
+    struct message m;
+    subscribe_group(b, "x", "g", 1);
+    handle(b, "do");
+    commit_interest(tap, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, ">", "");
+    put_event(a, "x", 0, 0);
+    struct sb_block block = block_at(a, 1, 10);
+    CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_SEND, .flags = SB_RAW}, "do", &block));
+    flush(a);
+    settle(w);
+    put_event(a, "nobody", 2, 0); /* but for who observes */
+    EQUAL(in_use(a), 3);
+    wait_for_pool(a);
+    advance(w, 2 * SECOND);
+    EQUAL(in_use(a), 2);
+    EQUAL(rb_load(&tap->down->lost_by[SB_LOSS_DROPPED]), 3);
+    EQUAL(rb_load(&b->down->lost), 0);
+    CHECK(take_shared(b, &m) && m.header.interests);
+    CHECK(take_shared(b, &m) && m.header.interests);
+    close_world(w);
+}
+
+TEST(what_is_lost_so_is_counted_once_though_it_dies)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        subscribe(b, "x");
+        put_event(a, "x", 0, 0);
+        put_event(a, "x", 1, SB_URGENT);
+        wait_for_pool(a);
+        advance(w, 2 * SECOND);
+        if (how == 1)
+            hand_over(w);
+        EQUAL(in_use(a), 0);
+        publish(a, "x", "small");
+        settle(w);
+        die(b, SB_REASON_KILLED);
+        EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_SLOW]), 2);
+        EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_ENDED]), 1);
+        close_world(w);
+    }
+}
