@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import ledger
 from crew import Place
-from roles import ANSWERED, ASKED, DIED, NOBODY, hostile, number
+from roles import ANSWERED, ASKED, DIED, NOBODY, hostile, number, numbers
 
 import shmbus
 import shmbus.aio
@@ -37,8 +37,7 @@ def survive(place: Place) -> None:
         async for message in endpoint:
             if message.type == "storm.end":
                 return
-            sent = (0, 0) if hostile(message.source) else message.payload
-            book.write(number(message.source), *sent, message.lost)
+            book.write(number(message.source), *numbers(message), message.lost)
 
     run(place, main)
 
@@ -50,7 +49,7 @@ def work(place: Place) -> None:
     async def main(endpoint: shmbus.aio.Endpoint) -> None:
         async for message in await endpoint.subscribe("storm.job.>", group="workers"):
             if not hostile(message.source):
-                book.write(number(message.source), *message.payload, message.attempt)
+                book.write(number(message.source), *numbers(message), message.attempt)
 
     run(place, main)
 
@@ -61,7 +60,7 @@ def handle(place: Place) -> None:
 
     async def task(message: shmbus.Message) -> None:
         if not hostile(message.source):
-            book.write(number(message.source), *message.payload, message.attempt)
+            book.write(number(message.source), *numbers(message), message.attempt)
         await asyncio.sleep(0)
 
     async def answer(message: shmbus.Message) -> object:

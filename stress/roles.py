@@ -4,6 +4,7 @@ is written to a ledger, so that at the end every message can be accounted for.""
 from __future__ import annotations
 
 import random
+import struct
 import threading
 from typing import Any
 
@@ -18,6 +19,10 @@ EVENT, JOB, TASK = 0, 1, 2
 FORGED = "storm.forged"  # the type of dead letters that a hostile endpoint forged
 TYPES = ("storm.event", "storm.job", "storm.task")
 ASKED, ANSWERED, DIED, NOBODY = 0, 1, 2, 3
+LARGE = struct.Struct("=BQQ")
+"""What the payloads that are too large for rings begin with: 0, which MessagePack's of the others
+does not, and the numbers."""
+LARGE_BYTES = 300_000
 
 
 def number(name: str) -> int:
@@ -30,6 +35,34 @@ def hostile(name: str) -> bool:
     return name.startswith("x")
 
 
+def large(incarnation: int, sequence: int) -> bytes:
+    """A payload that goes through a pool."""
+    return LARGE.pack(0, incarnation, sequence) + bytes([sequence % 251]) * LARGE_BYTES
+
+
+def numbers(message: shmbus.Message) -> tuple[int, int]:
+    """The sender's incarnation, and the message's number there; (0, 0) of a hostile one. Raises
+    where a large payload is not as it was sent."""
+    if hostile(message.source):
+        return 0, 0
+    payload: Any = message.payload
+    if isinstance(payload, bytes):
+        _, incarnation, sequence = LARGE.unpack_from(payload)
+        if payload != large(incarnation, sequence):
+            raise AssertionError(f"{message!r} is not as it was sent")
+        return incarnation, sequence
+    incarnation, sequence = payload
+    return incarnation, sequence
+
+
+def numbers_of_letter(payload: bytes) -> tuple[int, int]:
+    """The same of a dead letter, which has the payload's beginning."""
+    if payload[0] == 0:
+        _, incarnation, sequence = LARGE.unpack_from(payload)
+        return incarnation, sequence
+    return msgspec.msgpack.decode(payload, type=tuple[int, int])
+
+
 def send(place: Place, seed: int) -> None:
     """Publishes events, jobs for a queue group and commands, in bursts, until it is ended."""
     chance = random.Random(f"{seed} {place.name} {place.incarnation}")
@@ -40,7 +73,9 @@ def send(place: Place, seed: int) -> None:
         while True:
             kind = chance.choices((EVENT, JOB, TASK), (8, 2, 1))[0]
             for _ in range(chance.randrange(1, 60 if kind == EVENT else 10)):
-                payload = [place.incarnation, sequence[kind]]
+                payload: Any = [place.incarnation, sequence[kind]]
+                if chance.random() < 0.03:
+                    payload = large(*payload)
                 book.write(kind, sequence[kind], 0)
                 type = f"{TYPES[kind]}.{place.name}"
                 (endpoint.send if kind == TASK else endpoint.publish)(type, payload, timeout=60.0)
@@ -58,8 +93,7 @@ def survive(place: Place) -> None:
         for message in endpoint:
             if message.type == "storm.end":
                 return
-            sent = (0, 0) if hostile(message.source) else message.payload
-            book.write(number(message.source), *sent, message.lost)
+            book.write(number(message.source), *numbers(message), message.lost)
 
 
 def watch(place: Place) -> None:
@@ -78,7 +112,7 @@ def watch(place: Place) -> None:
                 continue
             if not hostile(event["source"]) and event["type"] != FORGED:
                 kind = TYPES.index(event["type"].rpartition(".")[0])
-                what = msgspec.msgpack.decode(event["payload"])
+                what = numbers_of_letter(event["payload"])
                 letters.write(kind, number(event["source"]), *what)
 
 
@@ -89,7 +123,7 @@ def work(place: Place) -> None:
         endpoint.subscribe("storm.job.>", group="workers")
         for message in endpoint:
             if not hostile(message.source):
-                book.write(number(message.source), *message.payload, message.attempt)
+                book.write(number(message.source), *numbers(message), message.attempt)
 
 
 def handle(place: Place) -> None:
@@ -98,7 +132,7 @@ def handle(place: Place) -> None:
 
     def task(message: shmbus.Message) -> None:
         if not hostile(message.source):
-            book.write(number(message.source), *message.payload, message.attempt)
+            book.write(number(message.source), *numbers(message), message.attempt)
 
     with place.attach() as endpoint:
         endpoint.handle("storm.task.>", task)

@@ -12,7 +12,11 @@ from crew import Crew, Member, Reclaimed
 from roles import JOB, TASK, ask, handle, send, survive, watch, work
 
 import shmbus
-from shmbus.testing import TIMEOUT, BusProcess, eventually
+from shmbus.testing import TIMEOUT, BusProcess, eventually, in_shm
+
+
+def pools_of(bus: str) -> int:
+    return sum(":pool:" in file for file in in_shm(bus))
 
 
 @pytest.mark.bus(block_timeout=60.0)
@@ -82,6 +86,10 @@ def test_nothing_is_lost_doubled_or_mixed_up_however_many_are_killed(
         for member in [spared, *workers, *handlers]:
             assert member.ended_well()
         all_reclaimed(*(member.place.name for member in stay))
+        eventually(  # nothing lies in pools any more
+            lambda: view.info().pools_left == 0 and pools_of(bus_process.name) <= len(stay),
+            "the pools of the dead are removed",
+        )
         assert view.health().violations == 0
         lost = sum(e.lost for e in view.endpoints())
     with shmbus.attach(bus_process.name, name="main") as endpoint:
