@@ -46,23 +46,31 @@ class Pools:
         self, endpoints: list[EndpointInfo], views: Iterable[EndpointView], *, untaken: bool
     ) -> list[EndpointInfo]:
         """The same endpoints, with what they hold of the pools of others, and others of theirs.
-        ``views``: where what they have not taken is found, with ``untaken``, or where a sender
-        waits."""
+        ``views``: of these endpoints. What they have not taken is looked for with ``untaken``, or
+        where a sender waits."""
         self._names = {Target.of(e.slot, e.generation): e.name for e in endpoints}
         self._held = {}  # by holder
+        returned = dict[Target, int]()  # by pool
+        known = {Target.of(view.slot, view.generation): view for view in views}
         for e in endpoints:
-            if e.pool is not None and (held := self._shares(e.slot, e.generation)):
-                self._held[Target.of(e.slot, e.generation)] = held
+            head = None if e.pool is None else _head(self._bus.pool(e.slot, e.generation))
+            if head is None:
+                continue
+            of = Target.of(e.slot, e.generation)
+            if held := _shares(head):
+                self._held[of] = held
+            if of in known and (over := _returned(head, known[of])):
+                returned[of] = over
         untaken |= any(e.pool is not None and e.pool.waiting for e in endpoints)
         self._untaken = {}
-        for view in views if untaken else ():
+        for of, view in known.items() if untaken else ():
             held = _sum_of_blocks(view.untaken_blocks(_SEARCHED))
             if held:
-                self._untaken[Target.of(view.slot, view.generation)] = held
+                self._untaken[of] = held
         self._kept = self._look_for_kept() if untaken else {}
-        if not (self._held or self._untaken or self._kept):
+        if not (self._held or self._untaken or self._kept or returned):
             return endpoints
-        return [self._completed(e) for e in endpoints]
+        return [self._completed(e, returned) for e in endpoints]
 
     def left(self) -> list[Pool]:
         """Those whose endpoints have gone, as of the last look at the endpoints."""
@@ -100,25 +108,19 @@ class Pools:
     def _look_for_kept(self) -> Held:
         return _sum_of_blocks(self._find_kept())
 
-    def _shares(self, slot: int, generation: int) -> Held:
-        """What an endpoint holds, by whose pool it is in."""
-        head = _head(self._bus.pool(slot, generation))
-        if head is None:
-            return {}
-        shares = head["shares"][: min(int(head["shares_used"]), SHARES)]
-        return _sum_of(
-            (Target.unpack(int(share["pool"])), int(share["bytes"]))
-            for share in shares[shares["share"] != 0]
-        )
-
-    def _completed(self, e: EndpointInfo) -> EndpointInfo:
+    def _completed(self, e: EndpointInfo, returned: dict[Target, int]) -> EndpointInfo:
         of = Target.of(e.slot, e.generation)
         held = self._held.get(of, {})
         pool = e.pool
         if pool is not None:
             holders, untaken = self._of(self._held, of), self._of(self._untaken, of)
             kept = self._kept.get(of, (0, 0))[1]
-            pool = msgspec.structs.replace(pool, holders=holders, untaken=untaken, kept=kept)
+            in_use = pool.in_use
+            if not pool.waiting:  # who waits has taken note of what was returned
+                in_use = max(in_use - returned.get(of, 0), 0)
+            pool = msgspec.structs.replace(
+                pool, holders=holders, untaken=untaken, kept=kept, in_use=in_use
+            )
         return msgspec.structs.replace(e, pool=pool, holds=self._named(held))
 
     def _of(self, held: dict[Target, Held], pool: Target) -> tuple[Holding, ...]:
@@ -132,6 +134,25 @@ class Pools:
             for who, (count, size) in held.items()
         ]
         return tuple(sorted(found, key=lambda one: (-one.bytes, one.endpoint or "")))
+
+
+def _shares(head: Any) -> Held:
+    """What an endpoint holds, by whose pool it is in."""
+    shares = head["shares"][: min(int(head["shares_used"]), SHARES)]
+    return _sum_of(
+        (Target.unpack(int(share["pool"])), int(share["bytes"]))
+        for share in shares[shares["share"] != 0]
+    )
+
+
+def _returned(head: Any, view: EndpointView) -> int:
+    """Bytes of the blocks that nobody has any more, and that their endpoint has not taken note
+    of: it does when it needs one."""
+    if view.down is None:
+        return 0
+    blocks, returned = head["blocks"], layout.view(view.down, layout.DOWN)[0]["returned"]
+    over = (blocks["use"] != 0) & (blocks["use"] == returned)
+    return sum(min(int(size), _MOST) for size in blocks["bytes"][over])
 
 
 def _sum_of(found: Iterable[tuple[Target | None, int]]) -> Held:

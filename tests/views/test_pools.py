@@ -114,6 +114,22 @@ def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
     assert "are in use, not taken by slow (2: 12.0 MiB); let these take or look at" in reason
 
 
+def test_what_nobody_has_any_more_is_not_in_use_also_before_its_sender_needs_it(
+    bus: BusByHand, seen: BusView
+) -> None:
+    camera = bus.endpoint(0, "camera")
+    head = camera.pool()
+    camera.up["pool_limit"], camera.up["pool_in_use"] = 64 * MIB, 6 * MIB
+    for i, (use, returned) in enumerate([(65, 65), (129, 1), (0, 0)]):  # over, under way, lent
+        head["blocks"][i] = use, 2 * MIB
+        camera.down["returned"][i] = returned
+    (pool,) = seen.pools()
+    assert pool.in_use == 4 * MIB
+    camera.up["pool_need"] = 1  # it has just looked for what is over
+    (pool,) = seen.pools()
+    assert pool.in_use == 6 * MIB
+
+
 def test_garbage_in_a_pool_harms_nobody_who_looks(bus: BusByHand, seen: BusView) -> None:
     camera, tracker = camera_on(bus), bus.endpoint(1, "tracker")
     head = tracker.pool()
