@@ -10,6 +10,7 @@ cdef class Inbox:
     cdef Threads _threads
     cdef CallbackTable _callbacks
     cdef uint64_t _lives         # SB_LIVE that were taken
+    cdef Message _spare          # made for a look that found nothing, and still empty
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
         self._connection = connection
@@ -82,7 +83,7 @@ cdef class Inbox:
         self._threads.reserve()
         cdef Hand *hand = self._threads.hand(thread)
         cdef Callbacks callbacks
-        cdef Message m = Message.__new__(Message)  # first: what is taken must not be lost where there is no memory
+        cdef Message m
         cdef str name
         kept_by[0] = 0
         memset(&tap, 0, sizeof(sb_tap))
@@ -90,6 +91,9 @@ cdef class Inbox:
         if hand != NULL and hand.held != NULL:
             self._threads.put_down(thread)
             hand = NULL
+        m, self._spare = self._spare, None
+        if m is None:            # first: what is taken must not be lost where there is no memory
+            m = Message.__new__(Message)
         while True:
             ep_lock(e)
             if e.mailbox_count and ep_mail_unmapped(e) != SB_OWN_MAILBOXES:
@@ -101,6 +105,7 @@ cdef class Inbox:
                 box = ep_next_mail(e, &header, True)
                 if box == SB_OWN_MAILBOXES:
                     ep_unlock(e)
+                    self._spare = m
                     return None
             if box != SB_OWN_MAILBOXES:
                 record = e.mail
