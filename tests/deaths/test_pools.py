@@ -12,6 +12,7 @@ import shmbus
 from shmbus import Message
 from shmbus.shared import names
 from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventually
+from shmbus.views.facts import EndpointInfo
 
 from .roles import NEVER, take_and_hang
 
@@ -136,7 +137,7 @@ def test_a_large_value_is_kept_where_it_is_and_outlives_publisher_and_dispatcher
     assert (got.retained, got.source) == (True, "source")
 
 
-def info(bus: shmbus.Bus, name: str) -> shmbus.EndpointInfo:
+def info(bus: shmbus.Bus, name: str) -> EndpointInfo:
     return next(e for e in bus.endpoints() if e.name == name)
 
 
