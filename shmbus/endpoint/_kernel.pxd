@@ -233,7 +233,7 @@ cdef extern from "shmbus/endpoint/native/pool.h" nogil:
     int ep_make_pool(ep_endpoint *)
     bint ep_grant_is_open(const ep_endpoint *)
     int ep_reserve_pages(ep_endpoint *)
-    void ep_drop_pool_file(ep_endpoint *)
+    void ep_part_pool(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/block.h" nogil:
     enum:

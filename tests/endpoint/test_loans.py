@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from typing import Any
 
@@ -173,6 +174,27 @@ def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach:
     source.publish("x", "the last")
     sizes += map(len, iter(lambda: received(sink), "the last"))
     assert sizes.count(500_000) == 1
+
+
+def test_a_forked_child_neither_writes_to_it_nor_publishes_it(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source")
+    source.subscribe("x")
+    with source.loan_array("x", 200_000, "u1") as loan:
+        loan.array[:] = 7
+        child = os.fork()
+        if not child:
+            try:
+                loan.array[:] = 9
+                loan.publish()
+            except errors.ForkedEndpoint:
+                os._exit(3)
+            finally:
+                os._exit(4)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert (received(source) == 7).all()
+    assert source.receive(0) is None
 
 
 def test_nothing_is_too_small_to_be_lent(bus: shmbus.Bus, attach: Attach) -> None:

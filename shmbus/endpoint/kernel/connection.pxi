@@ -180,10 +180,11 @@ cdef class Connection:
         return not self.ours()
 
     def leave_door(self):
-        """In a forked child: close its copies of the event, of the pool's file, and of the connection to a dispatcher that adopted us."""
+        """In a forked child: close its copies of the event and of the connection to a dispatcher that adopted us, and leave
+        the pool to the parent."""
         ep_leave_door(self.e)
         ep_drop_event(self.e)
-        ep_drop_pool_file(self.e)
+        ep_part_pool(self.e)
 
     # Waiting, counting -----------------------------------------------------------------------
 

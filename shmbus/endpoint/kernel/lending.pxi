@@ -139,6 +139,7 @@ cdef class Loan:
 
     cdef int message(self, ep_message *m, sb_block *block) except -1:
         """The message that publishes it. Nothing may be written there any more."""
+        self._outbox._connection.check()
         self._outbox.fill(m, self.type, None, ALONE)
         m.kind = SB_EVENT
         m.peer = 0

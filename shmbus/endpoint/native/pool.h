@@ -13,7 +13,8 @@
  *   ep_want_no_more       than so many, whether they were granted or are still asked for
  *   ep_reserve_pages      do reserve those that block.h asks for; called without the lock
  *   ep_give_back_pages    give back those from here on, a portion at a time
- *   ep_drop_pool_file     in a forked child, and at the end
+ *   ep_drop_pool_file     at the end
+ *   ep_part_pool          in a forked child: what is lent there is not the parent's memory
  *   ep_vacate_pool, ep_free_pool    its memory is not used any more
  */
 #pragma once
@@ -251,6 +252,15 @@ static inline void ep_drop_pool_file(struct ep_endpoint *e)
         close(e->pool->fd);
         e->pool->fd = -1;
     }
+}
+
+/* Views of what is lent stay, of memory that is private and empty. */
+static inline void ep_part_pool(struct ep_endpoint *e)
+{
+    ep_drop_pool_file(e);
+    if (e->pool && !e->pool->vacated)
+        mmap(e->pool->memory, SB_POOL_DATA + e->pool->pages * EP_PAGE, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 }
 
 /* It is closed, and nobody waits in it. What is lent to the user stays as it is until ep_free_pool; otherwise private
