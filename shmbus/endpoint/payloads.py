@@ -124,7 +124,10 @@ class Codec:
         except InvalidPayloadType:
             raise
         except Exception as why:  # the bytes may be anything, and so may what hooks raise
-            raise DecodeError(type=type, size=len(data), reason=reason_of(why)) from why
+            told = reason_of(why)
+            if kind == FRAMED and isinstance(why, msgspec.ValidationError):
+                told = _with_array(told, data)
+            raise DecodeError(type=type, size=len(data), reason=told) from why
         raise DecodeError(type=type, size=len(data), reason=reason)
 
     def decoder(self, payload_type: Any) -> Callable[[Buffer], Any]:
@@ -209,6 +212,18 @@ def reason_of(why: Exception) -> str:
     if isinstance(why, msgspec.MsgspecError | NotCarried | frames.Malformed):
         return text
     return f"{type(why).__name__}: {text}"
+
+
+def _with_array(told: str, data: Buffer) -> str:
+    """Why a frame is not of the type that was wanted, where msgspec found an Ext of ours."""
+    before, found, after = told.partition("got `ext`")
+    if not found:
+        return told
+    value = frames.decode(data)
+    what = "an array"
+    if isinstance(value, np.ndarray):
+        what = f"an array of {value.dtype}, shape {value.shape}"
+    return f"{before}got {what}{after}; name NDArray[...] for it, or send array.tolist()"
 
 
 def _full_name(value: object) -> str:

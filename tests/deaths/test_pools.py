@@ -44,6 +44,7 @@ def collect(endpoint: shmbus.Endpoint) -> None:
 
 
 @pytest.mark.smoke
+@pytest.mark.slow
 @pytest.mark.parametrize("bus_settings", [FEW])
 def test_what_a_dead_one_held_comes_back_and_what_it_had_begun_goes_on(
     bus: shmbus.Bus, attach: Attach, recorder: MakeRecorder, worker: StartWorker

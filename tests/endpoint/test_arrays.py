@@ -286,6 +286,19 @@ def test_hooks_of_ones_own_come_before_ours(bus: shmbus.Bus, attach: Attach) -> 
         endpoint.publish("a", object())
 
 
+@pytest.mark.parametrize("wanted", [list[float], float, memoryview, bytes])
+def test_who_does_not_want_an_array_is_told_what_came_and_what_to_name(
+    bus: shmbus.Bus, attach: Attach, wanted: Any
+) -> None:
+    endpoint = attach("one")
+    endpoint.subscribe("a", payload_type=wanted)
+    endpoint.publish("a", np.zeros(3))
+    message = endpoint.receive(60)
+    assert message is not None
+    with pytest.raises(DecodeError, match=r"an array of float64, shape \(3,\).*NDArray"):
+        message.payload  # noqa: B018
+
+
 def test_an_array_goes_through_requests_replies_parts_and_retained_values(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

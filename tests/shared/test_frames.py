@@ -53,6 +53,7 @@ def elements(array: Array) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.lists(arrays(), min_size=1, max_size=3))
 def test_arrays_of_any_dtype_and_layout_come_as_they_were(sent: list[Array]) -> None:
