@@ -243,7 +243,7 @@ cdef extern from "shmbus/endpoint/native/block.h" nogil:
     int ep_take_block(ep_endpoint *, uint64_t, uint32_t *)
     uint8_t *ep_block_memory(const ep_endpoint *, uint32_t)
     void ep_describe_block(const ep_endpoint *, uint32_t, uint64_t, uint64_t, sb_block *)
-    void ep_let_block(ep_endpoint *, uint32_t)
+    bint ep_let_block(ep_endpoint *, uint32_t)
 
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:

@@ -265,7 +265,7 @@ cdef class Message:
     def release(self):
         """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
         itself when the message and all that was made of its payload are dropped. `payload` raises `PayloadReleased`
-        afterwards. Raises `BufferError` while arrays or other views of it are alive, and does nothing then."""
+        afterwards. Raises `BufferError` while arrays or other views of it are alive; then `payload` decodes it anew."""
         cdef Py_ssize_t count
         if self._released:
             return

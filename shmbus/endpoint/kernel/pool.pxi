@@ -28,7 +28,8 @@ cdef class Block:
 
     def __dealloc__(self):
         if self._holds and self._connection.ours():
-            ep_let_block(self._connection.e, self._index)
+            if not ep_let_block(self._connection.e, self._index):
+                ep_wake_watcher()
 
 
 @cython.final
@@ -145,7 +146,8 @@ cdef class Pool:
     cdef void give_back(self, uint32_t index) noexcept:
         """It was sent, or is not needed: whoever filled it holds it no more."""
         if self._connection.ours():
-            ep_let_block(self._connection.e, index)
+            if not ep_let_block(self._connection.e, index):
+                ep_wake_watcher()
 
     cdef int fill(self, ep_message *m, uint32_t index, sb_block *block) except -1:
         """Copy the payload there, and make the message the one that names it."""

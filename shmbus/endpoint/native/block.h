@@ -2,7 +2,8 @@
  *
  * The first gap that is large enough is taken, so that the same pages are used again and again: they are reserved, mapped
  * and warm. A block is free once nobody fills it or has it lent, and the dispatcher says that the record that was sent
- * with it is over (DOWN.returned). That is looked at when the next block is asked for: nobody is told.
+ * with it is over (DOWN.returned). That is looked at when the next block is asked for: the dispatcher rings only while
+ * somebody waits for one (UP.pool_need).
  *
  *   ep_take_block         one of so many bytes, which the caller then holds
  *   ep_block_memory       where it lies
@@ -126,16 +127,21 @@ static inline void ep_use_block(struct ep_endpoint *e, struct sb_block *block, u
     RB_FAIL("pool.used");
 }
 
-/* From any thread, also by the garbage collector while this one has the lock. Who waits for a block is told if that can
- * be; else it looks by itself after a while (EP_CHECK_NS). */
-static inline void ep_let_block(struct ep_endpoint *e, uint32_t index)
+/* From any thread, also by the garbage collector while this one has the lock. False: so the watcher is to be woken, which
+ * tells who waits for a block (ep_tend_pool). */
+static inline bool ep_let_block(struct ep_endpoint *e, uint32_t index)
 {
     rb_store_release(&e->pool->blocks[index].held, 0); /* ep_block_over */
-    if (!e->pool->vacated && pthread_mutex_trylock(&e->lock) == 0) {
-        if (rb_load(&e->up->pool_need))
-            ep_wake(e, SB_EVENT_SPACE);
-        ep_unlock(e);
+    if (e->pool->vacated)
+        return true;
+    if (pthread_mutex_trylock(&e->lock) != 0) {
+        rb_store_seq(&e->pool->let, 1);
+        return false;
     }
+    if (rb_load(&e->up->pool_need))
+        ep_wake(e, SB_EVENT_SPACE);
+    ep_unlock(e);
+    return true;
 }
 
 static inline bool ep_block_to_be_had(struct ep_endpoint *e, uint64_t pages)
@@ -169,6 +175,11 @@ static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
     if (!pool || pool->vacated)
         return SB_NOWHERE;
     ep_reap_blocks(e);
+    if (rb_load_seq(&pool->let)) {
+        rb_store_seq(&pool->let, 0);
+        if (rb_load(&e->up->pool_need))
+            ep_wake(e, SB_EVENT_SPACE);
+    }
     uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked)), granted = rb_load_acquire(&e->down->pool_granted), end = 0;
     if (pool->count) {
         const struct ep_block *last = &pool->blocks[pool->order[pool->count - 1]];

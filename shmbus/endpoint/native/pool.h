@@ -51,6 +51,7 @@ struct ep_pool {
     uint64_t grows_to;       /* a thread reserves up to there; 0: none does */
     uint64_t may;            /* the last answer, or less, see ep_may_reserve */
     uint64_t used_ns;        /* when a block was last taken, or more was asked for */
+    rb_word let;             /* 1: a block was let while somebody had the lock; stored without it */
     rb_word indices;         /* no index from here on was ever used */
     uint32_t count;          /* blocks that are not free, */
     uint16_t order[SB_BLOCKS]; /* their indices, by `first` */

@@ -202,6 +202,7 @@ static inline uint32_t ep_fill_entry(struct ep_shares *s, uint64_t id, const str
     if (!own || i == SB_SHARES)
         return EP_NO_ENTRY;
     struct sb_share *entry = &own->shares[i];
+    rb_fence_release(); /* who sees what follows sees that the share before is over */
     rb_store(&entry->pool, sb_whom(block->pool_slot, block->pool_generation));
     rb_store(&entry->block, block->index | 1ull << 63);
     rb_store(&entry->bytes, block->length);
