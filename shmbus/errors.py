@@ -140,6 +140,10 @@ class NotAccepted(BusError):
     """A message was not accepted: no endpoint will get it."""
 
 
+KEPT = "values that are kept"
+"""Among the holders of a pool, what stands for these; no endpoint has such a name."""
+
+
 class QueueFull(NotAccepted):
     """A ring, or a pool, stayed full: the message was not accepted."""
 
@@ -162,7 +166,8 @@ class QueueFull(NotAccepted):
     """Of such a dispatcher: whether its process is stopped."""
     holders: tuple[tuple[str, int], ...] = ()
     """Of a pool: which endpoints hold how many bytes of it, by name, the largest first: in their
-    rings and not taken yet, or looked at."""
+    rings and not taken yet, or looked at; and ``"values that are kept"`` (``retain=True``), which
+    go when newer ones of their types replace them."""
 
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):
@@ -188,7 +193,10 @@ class QueueFull(NotAccepted):
         )
 
     def _pool_full(self) -> str:
-        held = ", ".join(f"{name!r} {size} bytes" for name, size in self.holders[:4])
+        held = ", ".join(
+            f"{KEPT if name == KEPT else repr(name)} {size} bytes"
+            for name, size in self.holders[:4]
+        )
         if self.dispatcher is not None:
             why = f", since {_standstill(self.dispatcher, self.silent, self.stopped)}"
         elif held:

@@ -174,6 +174,8 @@ class Explanations:
         held = Counter[str]()
         for one in (*pool.holders, *pool.untaken):
             held[one.endpoint or "?"] += one.bytes
+        if pool.kept:
+            held[errors.KEPT] = pool.kept
         return full, held.most_common()
 
     def shortage(self, number: int) -> errors.BusError:

@@ -154,6 +154,16 @@ def test_what_a_loan_is_has_a_name(bus: shmbus.Bus, attach: Attach) -> None:
         loan.discard()
 
 
+def test_values_that_are_kept_are_named_where_they_leave_no_space(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source", settings=shmbus.Settings(pool_bytes=1 << 20))
+    source.publish("x", bytes(300_000), retain=True)
+    eventually(lambda: bus.retained("x"))
+    with pytest.raises(errors.QueueFull, match="held by values that are kept 300000 bytes"):
+        source.publish("x", bytes(1 << 20), timeout=0.05)
+
+
 def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach: Attach) -> None:
     source, sink = attach("source"), attach("sink")
     sink.subscribe("x")
