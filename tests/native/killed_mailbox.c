@@ -11,7 +11,7 @@ static uint64_t wish(struct peer *p, const char *pattern, uint8_t flag, uint32_t
 
 static void begin_reading(struct peer *p, uint64_t interest)
 {
-    reader = (struct ep_endpoint){.up = p->up, .down = p->down};
+    reader = (struct ep_endpoint){.bus = p->world->bus, .up = p->up, .down = p->down, .slot = p->slot, .generation = p->generation};
     CHECK(ep_begin_mailbox(&reader, 0, interest, EP_MAIL_TAKEN));
 }
 
