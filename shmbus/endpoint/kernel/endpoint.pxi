@@ -54,13 +54,11 @@ cdef class EndpointCore:
     def publish(self, str type not None, payload=None, *, timeout=5.0, retain=False, urgent=False):
         """Send an event to all who subscribe to a matching pattern.
 
-        It is accepted when this returns. `payload`: bytes, None, or what msgspec encodes, of any size up to
-        `Settings(pool_bytes=)`. `timeout`: seconds to wait while this endpoint's ring, or its pool, is
-        full; None waits for ever. `retain`: the bus keeps it for
-        those who subscribe later with `history`; None as the payload lets go of what it kept of this
-        type. `urgent`: it overtakes events that are not urgent where it is received; for small
-        payloads. Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`,
-        `EndpointClosed`.
+        It is accepted when this returns. `payload`: bytes, None, arrays of numpy, or what msgspec encodes, of any size
+        up to `Settings(pool_bytes=)`. `timeout`: seconds to wait while this endpoint's ring, or its pool, is full; None
+        waits for ever. `retain`: the bus keeps it for those who subscribe later with `history`; None as the payload lets
+        go of what it kept of this type. `urgent`: it overtakes events that are not urgent where it is received. Raises
+        `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`, `EndpointClosed`.
         """
         self._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, self._outbox.always(), ALONE)
 
