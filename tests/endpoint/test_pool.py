@@ -23,6 +23,12 @@ def pool_of(bus: shmbus.Bus, name: str) -> Any:
     return next(e.pool for e in bus.endpoints() if e.name == name)
 
 
+def size_at(receiver: shmbus.Endpoint) -> int:
+    message = receiver.receive(timeout=10.0)
+    assert message is not None
+    return message.size
+
+
 @pytest.mark.smoke
 def test_each_way_of_sending_takes_large_payloads(bus: shmbus.Bus, attach: Attach) -> None:
     client, server = attach("client"), attach("server")
@@ -208,3 +214,27 @@ def test_work_in_a_pool_is_never_taken_away(bus: shmbus.Bus, attach: Attach) -> 
         message = idle.receive(60)
         assert message is not None
         assert len(message.payload) == LARGE
+
+
+def test_small_rings_of_one_that_only_sends_or_has_gone_make_nobody_use_a_pool(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    small = shmbus.Settings(in_bytes=4096)
+    sender, receiver = attach("sender"), attach("receiver")
+    receiver.subscribe("event")
+    attach("publisher", settings=small)
+    sender.publish("event", bytes(2000))
+    assert size_at(receiver) == 2000
+    assert pool_of(bus, "sender") is None
+    with attach("reader", settings=small) as reader:
+        reader.subscribe("event")
+        sender.publish("event", bytes(2000))
+        assert size_at(reader) == size_at(receiver) == 2000
+        assert pool_of(bus, "sender").reserved > 0
+    before = pool_of(bus, "sender").waits
+    for _ in range(600):  # more than a pool has blocks
+        sender.publish("event", bytes(200))
+    assert size_at(receiver) == 200
+    sender.publish("event", bytes(2000))
+    assert pool_of(bus, "sender").in_use == 0
+    assert pool_of(bus, "sender").waits == before

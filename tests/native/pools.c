@@ -546,14 +546,17 @@ TEST(one_that_closes_may_still_need_memory)
     close_world(w);
 }
 
-TEST(the_bus_says_how_large_a_record_fits_everybody)
+TEST(the_bus_says_how_large_a_record_fits_all_who_may_get_it)
 {
     struct world *w = new_world();
-    join(w, "a");
+    struct peer *a = join(w, "a"), *b = join_sized(w, "b", (struct size){.data_in = 4096});
+    EQUAL(rb_load(&w->bus->fits[SB_DATA]), 0); /* they only send */
+    subscribe(a, "x");
     EQUAL(rb_load(&w->bus->fits[SB_DATA]), 65536 / 4);
-    join_sized(w, "b", (struct size){.data_in = 4096});
+    subscribe(b, "x");
     EQUAL(rb_load(&w->bus->fits[SB_DATA]), 1024);
-    EQUAL(rb_load(&w->bus->fits[SB_URGENT_EVENTS]), 1024);
+    say_closing(b);
+    EQUAL(rb_load(&w->bus->fits[SB_DATA]), 65536 / 4);
     close_world(w);
 }
 

@@ -3,6 +3,7 @@
  * Offers: dp_read_shape, dp_open_port. */
 #pragma once
 
+#include "shmbus/dispatcher/native/fits.h"
 #include "shmbus/dispatcher/native/rights.h"
 
 static inline bool dp_descriptor_sound(const struct sb_ring_descriptor *ring, uint64_t segment)
@@ -77,11 +78,6 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
         dp_open_rights(port, (struct sb_rights *)((uint8_t *)o->down + o->down->rights_offset));
     if (!dp_open_rings(port, o) && port->state != SB_ROW_DYING)
         dp_quarantine(f, port);
-    for (int r = 0; r < SB_RINGS_IN; r++) {
-        uint64_t largest = rb_largest_record(port->in[r].capacity), fits = rb_load(&f->bus->fits[r]);
-        if (!fits || largest < fits)
-            rb_store(&f->bus->fits[r], largest);
-    }
     port->pool_asked = rb_load(&o->down->pool_granted); /* of an adopted one: it may ask for more by now */
     port->pool_pages = sb_pool_pages(port->pool_asked);
     f->pools_pages += port->pool_pages;
@@ -99,5 +95,6 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
     }
     if (f->high_slot <= o->slot)
         f->high_slot = o->slot + 1;
+    dp_note_fits(f);
     dp_set_add(&f->active, o->slot);
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/deaths.h"
+#include "shmbus/dispatcher/native/fits.h"
 #include "shmbus/dispatcher/native/forward.h"
 #include "shmbus/dispatcher/native/interests.h"
 #include "shmbus/dispatcher/native/members.h"
@@ -201,6 +202,7 @@ static inline void dp_depart(struct dp_forwarder *f, struct dp_port *port, enum 
     dp_row_end(port->row);
     RB_FAIL("departure.begun");
     dp_remove_interests(&f->routes, (uint16_t)port->slot);
+    dp_note_fits(f);
     dp_tend_keyed(f);
     dp_end_histories(f, port);
     dp_show_routes(f);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
+#include "shmbus/dispatcher/native/fits.h"
 #include "shmbus/dispatcher/native/recall.h"
 #include "shmbus/dispatcher/native/rights.h"
 
@@ -372,6 +373,7 @@ static inline enum dp_reading dp_read_interests(struct dp_forwarder *f, struct d
     port->interests_seen = version;
     rb_store(&f->bus->patterns, f->routes.pattern_count);
     dp_show_routes(f);
+    dp_note_fits(f); /* before who has subscribed knows that it has */
     rb_store_release(&port->down->interests_seen, version);
     dp_touch(f, port, SB_EVENT_STATE);
     return DP_READ_ALL;

@@ -283,8 +283,8 @@ cdef class Outbox:
 
     cdef inline bint pooled(self, const ep_message *m, str type, int64_t index) except -1:
         """Whether it is too large for a ring that it has to pass. Raises `MessageTooLarge`: for the pool, too."""
-        if ep_record_length(m) <= self.pool.inline_limit(ep_ring_of(m.kind), m.flags & SB_URGENT):
-            return False
+        if m.frame == NULL and ep_record_length(m) <= self.pool.inline_limit(ep_ring_of(m.kind), m.flags & SB_URGENT):
+            return False         # a frame was not written anywhere, as it was too large before
         if not m.size or m.size > self.pool.most():
             raise self.too_large(m.size, type, index)
         return True

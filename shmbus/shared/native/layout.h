@@ -283,7 +283,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word pools_granted;      /* dispatcher: bytes that all pools together may have reserved */
     rb_word pools_left;         /* dispatcher: pools whose endpoint has gone, and of which somebody holds something */
     rb_word fits[SB_RINGS_IN];  /* dispatcher: bytes of the largest record that fits the incoming rings of all endpoints that
-                                 * there were; what is larger travels by a pool */
+                                 * may get one; 0: none may. What is larger travels by a pool */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
