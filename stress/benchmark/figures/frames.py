@@ -161,7 +161,7 @@ def _frames(bench: Bench) -> Figure:
             Claim(
                 "the same: pyzmq / bus, publish",
                 least(PYZMQ, PUBLISH, LINE),
-                1,
+                4,
             ),
             Claim(
                 "time of a frame, all of it written: by loan to 4 consumers / to one",
