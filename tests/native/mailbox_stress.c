@@ -94,7 +94,7 @@ int main(int argc, char **argv)
     owner->in[SB_DATA].capacity = 4096; /* so that cells run out */
     struct sb_interest wish = {.id = 7, .depth = DEPTH, .flags = seed & 1 ? SB_LATEST : SB_DROP_OLDEST};
     CHECK((box = dp_make_mailbox(f, owner, &wish, "")));
-    e = (struct ep_endpoint){.up = &up, .down = &down};
+    e = (struct ep_endpoint){.bus = &bus, .up = &up, .down = &down};
     CHECK(ep_begin_mailbox(&e, 0, 7, EP_MAIL_TAKEN));
     CHECK(ep_open_mailbox(&e, 0, dp_whom_of(box), box->mailbox->memory, box->mailbox->memory->down.prefix.size));
 

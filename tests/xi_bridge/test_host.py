@@ -309,6 +309,7 @@ def test_a_front_end_that_was_idle_while_many_others_typed_goes_on_when_it_has_c
                 await ann.until(lambda: ann.text == "." * AUTHORS + "1a\n2b\n", TIMEOUT)
 
 
+@pytest.mark.bus(pool_bytes=4 << 20)
 def test_lines_that_are_no_messages_are_told_and_nothing_else_happens(stage: MakeStage) -> None:
     @run_async
     async def main() -> None:

@@ -400,14 +400,12 @@ def test_a_program_that_reads_late_is_told_of_each_request_that_was_withdrawn(
         assert [line["withdrawn"] for line in withdrawn] == [line["message"] for line in shown]
 
 
+@pytest.mark.bus(pool_bytes=4096)
 def test_a_reply_that_is_too_large_is_told_to_both(gateway: Gateway) -> None:
-    with (
-        gateway.bus.attach("python", settings=shmbus.Settings(reply_bytes=4096)) as python,
-        gateway.connect() as client,
-    ):
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
         client.do("handle", pattern="a")
         reply = asked(python, "a")
-        client.say("reply", message=client.read()["message"], payload="x" * 3000)
+        client.say("reply", message=client.read()["message"], payload="x" * 100_000)
         assert isinstance(reply.exception(60), shmbus.BusError)
         client.do("publish", type="a")
 

@@ -217,12 +217,13 @@ def test_options_that_exclude_each_other_are_refused(
     assert shmbus_command(*command, "-b", bus.name, *arguments).code == 2
 
 
+@pytest.mark.bus(pool_bytes=65536)
 def test_a_payload_too_large_is_told_with_the_option_that_helps(
     pub: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "large").write_bytes(b"x" * 1_000_000)
     ran = pub("a", f"@{tmp_path}/large", "--as", "bytes", code=1)
-    assert "serve the bus with --in-bytes 4194304 --out-bytes 4194304" in ran.err
+    assert "serve the bus with --pool-bytes 1048576" in ran.err
     assert "Settings" not in ran.err
 
 

@@ -150,7 +150,8 @@ def test_a_file_that_has_gone_is_told(tmp_path: Path) -> None:
 
 def test_every_setting_of_a_bus_can_be_written(tmp_path: Path) -> None:
     values: dict[str, Any] = {option.setting: option.default or 256 for option in OPTIONS}
-    values |= {"backlog_bytes": 65536, "mailbox_bytes": 65536}
+    sizes = ("backlog_bytes", "mailbox_bytes", "pool_bytes", "pool_total_bytes")
+    values |= dict.fromkeys(sizes, 65536)
     lines = "".join(f"{key} = {value}\n" for key, value in values.items())
     file = written(tmp_path, f"{BUS}{lines}{PROCESS}")
     assert file.settings == shmbus.Settings(**values)
