@@ -88,10 +88,10 @@ cdef class Viewed:
 cdef Viewed viewed_of(bytes raw):
     """They are copied where they are not aligned."""
     cdef Viewed viewed = Viewed.__new__(Viewed)
-    viewed._memory, viewed._at, viewed._size = raw, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)
+    viewed._memory, viewed._at, viewed._size = raw, <char *>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)
     if <uintptr_t>viewed._at % EP_VIEW_ALIGN:
         viewed._memory = PyBytes_FromStringAndSize(NULL, viewed._size + EP_VIEW_ALIGN)
-        viewed._at = PyBytes_AS_STRING(viewed._memory)
+        viewed._at = <char *>PyBytes_AS_STRING(viewed._memory)
         viewed._at += EP_VIEW_ALIGN - <uintptr_t>viewed._at % EP_VIEW_ALIGN
         memcpy(viewed._at, PyBytes_AS_STRING(raw), viewed._size)
     return viewed
