@@ -405,8 +405,9 @@ def test_a_reply_that_is_too_large_is_told_to_both(gateway: Gateway) -> None:
     with gateway.bus.attach("python") as python, gateway.connect() as client:
         client.do("handle", pattern="a")
         reply = asked(python, "a")
-        client.say("reply", message=client.read()["message"], payload=480 * [1e300])
-        assert isinstance(reply.exception(60), shmbus.BusError)
+        answer = client.ask("reply", message=client.read()["message"], payload=480 * [1e300])
+        assert "pool_bytes" in str(answer["error"])
+        assert isinstance(reply.exception(60), shmbus.RemoteError)
         client.do("publish", type="a")
 
 
