@@ -405,7 +405,8 @@ def test_forks_leave_no_descriptors(attach: Attach) -> None:
 def test_a_forked_child_that_dies_at_once_keeps_nobody_waiting(bus_name: str) -> None:
     run_python(
         """
-        import ctypes, os, time, shmbus
+        import ctypes, os, time, warnings, shmbus
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # from 3.12 on
         libc = ctypes.CDLL(None)
         end = ctypes.cast(libc._exit, ctypes.c_void_p)
         libc.__register_atfork.argtypes = [ctypes.c_void_p] * 4
