@@ -134,9 +134,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     raise it where who comes late needs more of the past."""
     retain_bytes: int = 64 * MIB
     """Bytes of /dev/shm for all of them, taken as they are needed: a value takes what it has,
-    header and type included, in steps of some 240. Where it is full, values go that newer ones of
-    their type have replaced, then the oldest, counted (``Health.evicted``). Raise it where that
-    counts up; lower it where /dev/shm is small."""
+    header and type included, in steps of some 240, and a large one its payload in its publisher's
+    pool. Where it is full, values go that newer ones of their type have replaced, then the oldest,
+    counted (``Health.evicted``); what is larger alone is not kept. Raise it where that counts up;
+    lower it where /dev/shm is small."""
 
     # What is too large for rings
 

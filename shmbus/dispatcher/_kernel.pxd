@@ -4,13 +4,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmbus.shared._native cimport sb_bus, sb_down, sb_ready, sb_up
 
 cdef extern from "shmbus/dispatcher/native/service.h" nogil:
-    int DP_RECLAIMED_PORT, DP_QUARANTINED_PORT, DP_UNREAD_INTERESTS, DP_UNUSED_POOL
+    int DP_RECLAIMED_PORT, DP_QUARANTINED_PORT, DP_UNREAD_INTERESTS, DP_UNUSED_POOL, DP_UNUSED_PAGES
     enum dp_order_kind:
         DP_EVICT
         DP_DEAD
     struct dp_notice:
         int kind
         uint32_t slot, generation, reason
+        uint64_t from_ "from", bytes
     struct dp_order:
         dp_order_kind kind
         uint32_t slot, generation
@@ -35,6 +36,7 @@ cdef extern from "shmbus/dispatcher/native/service.h" nogil:
     void dp_service_close(dp_service *)
     bint dp_give_order(dp_orders *, dp_order *)
     dp_notice *dp_take_notices(dp_orders *, uint32_t *)
+    void dp_service_free_pages(dp_service *, uint32_t, uint32_t, uint64_t, uint64_t)
     cdef struct dp_shape:
         uint64_t incoming[2]
         uint64_t pending_count

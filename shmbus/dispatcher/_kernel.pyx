@@ -18,6 +18,7 @@ RECLAIMED = DP_RECLAIMED_PORT
 QUARANTINED = DP_QUARANTINED_PORT
 UNREAD = DP_UNREAD_INTERESTS
 UNUSED_POOL = DP_UNUSED_POOL
+UNUSED_PAGES = DP_UNUSED_PAGES
 
 
 def up_shape(up):
@@ -141,10 +142,16 @@ cdef class Forwarder:
         cdef dp_notice *taken = dp_take_notices(&self.service.forwarder.orders, &count)
         try:
             return [Notice(kind=taken[i].kind, slot=taken[i].slot, generation=taken[i].generation,
-                           reason=taken[i].reason)
+                           reason=taken[i].reason, start=taken[i].from_, size=taken[i].bytes)
                     for i in range(count)]
         finally:
             free(taken)
+
+    def free_pages(self, uint32_t slot, uint32_t generation, uint64_t start, uint64_t size):
+        """Give back memory of an endpoint's pool in which nobody has anything any more."""
+        self.check()
+        with nogil:
+            dp_service_free_pages(self.service, slot, generation, start, size)
 
     def open_door(self, uint32_t slot, uint32_t generation, int door):
         """Watch the new connection of an adopted endpoint; takes over the descriptor."""

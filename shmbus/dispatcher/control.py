@@ -394,6 +394,9 @@ class Dispatcher:
             if notice.kind == _kernel.UNUSED_POOL:  # its endpoint may have gone before
                 unlink(self.names.pool(notice.slot, notice.generation))
                 continue
+            if notice.kind == _kernel.UNUSED_PAGES:
+                self._kernel.free_pages(notice.slot, notice.generation, notice.start, notice.size)
+                continue
             endpoint = self.admitted.get(notice.slot)
             if endpoint is None or endpoint.generation != notice.generation:
                 continue

@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 
 class Notice(NamedTuple):
-    """Something happened to an endpoint, or to its pool; `kind` is RECLAIMED, QUARANTINED, UNREAD
-    or UNUSED_POOL."""
+    """Something happened to an endpoint, or to its pool; `kind` is RECLAIMED, QUARANTINED, UNREAD,
+    UNUSED_POOL or UNUSED_PAGES."""
 
     kind: int
     slot: int
     generation: int
     reason: int
     """A `layout.Reason`."""
+    start: int
+    size: int
+    """UNUSED_PAGES: bytes of the pool."""

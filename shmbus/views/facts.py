@@ -519,7 +519,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     retained: int = 0
     """Values that it keeps now."""
     retained_bytes: int = 0
-    """Bytes that these take."""
+    """Bytes that these take, in pools included."""
     evicted: int = 0
     """Values that went, or were not kept, for want of space, since the bus was made."""
     pool_bytes: int = 0

@@ -291,7 +291,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     retained: int
     """Values that the bus keeps for who subscribes later."""
     retained_bytes: int
-    """Bytes that these take."""
+    """Bytes that these take, in pools included."""
     evicted: int
     """Values that went, or were not kept, for want of space."""
     pools: tuple[Pool, ...]

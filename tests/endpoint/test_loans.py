@@ -160,8 +160,11 @@ def test_values_that_are_kept_are_named_where_they_leave_no_space(
     source = attach("source", settings=shmbus.Settings(pool_bytes=1 << 20))
     source.publish("x", bytes(300_000), retain=True)
     eventually(lambda: bus.retained("x"))
-    with pytest.raises(errors.QueueFull, match="held by values that are kept 300000 bytes"):
-        source.publish("x", bytes(1 << 20), timeout=0.05)
+    with (
+        source.loan("y", 500_000),  # without it there was space
+        pytest.raises(errors.QueueFull, match="held by values that are kept 300000 bytes"),
+    ):
+        source.publish("x", bytes(400_000), timeout=0.05)
 
 
 def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach: Attach) -> None:

@@ -332,6 +332,18 @@ def test_a_successor_adopts_it_with_what_is_in_it(
     assert (box.came, box.received, box.lost) == (10, 3, 7)
 
 
+def test_a_newer_message_replaces_one_beside_which_it_does_not_fit(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, here = attach("source", settings=shmbus.Settings(pool_bytes=1 << 20)), attach("here")
+    here.subscribe("x", overflow="latest")
+    for size in (700_000, 800_000):
+        source.publish("x", bytes(size), timeout=30)
+    message = here.receive(30)
+    assert message is not None
+    assert (message.size, message.lost) == (800_000, 1)
+
+
 def kept_states(source: shmbus.Endpoint) -> None:
     for n in range(4):
         source.publish("x.a", n, retain=True)

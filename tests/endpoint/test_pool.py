@@ -137,6 +137,30 @@ def test_a_closed_endpoint_leaves_no_pool(bus: shmbus.Bus, attach: Attach) -> No
     assert int(array.sum()) == 7 * LARGE
 
 
+def test_of_one_that_has_gone_only_what_somebody_has_takes_memory(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, sink = attach("source"), attach("sink")
+    sink.subscribe("x")
+    source.publish("x", bytes(20 * LARGE))
+    source.publish("x", np.ones(LARGE, np.uint8))
+    source.publish("x", bytes(20 * LARGE))
+    first, kept, last = (sink.receive(30) for _ in range(3))
+    source.close()
+    assert first is not None
+    assert kept is not None
+    assert last is not None
+
+    def taken() -> int:
+        return max(bus.info().pools_granted, sum(pool.reserved for pool in bus.pools()))
+
+    first.release()
+    eventually(lambda: taken() < 22 * LARGE)
+    last.release()
+    eventually(lambda: taken() < 2 * LARGE)
+    assert int(kept.payload.sum()) == LARGE
+
+
 @pytest.mark.parametrize(
     "made", [bytearray, lambda data: memoryview(data), lambda data: memoryview(data * 2)[::2]]
 )

@@ -165,6 +165,43 @@ def test_where_there_is_no_space_the_oldest_go_and_are_counted(
     assert (large.type, large.payload) == ("large", bytes(3000))
 
 
+@pytest.mark.bus(retain_bytes=1 << 20)
+def test_large_values_count_with_their_size(bus: shmbus.Bus, attach: Attach) -> None:
+    source = attach("source")
+    for n in range(5):
+        source.publish(f"a.{n}", bytes(300_000), retain=True, timeout=30)
+    settle(source)
+    assert [one.type for one in bus.retained()] == ["a.2", "a.3", "a.4"]
+    health = bus.health()
+    assert 900_000 < health.retained_bytes <= 1 << 20
+    assert (health.retained, health.evicted) == (3, 2)
+
+
+def test_a_newer_value_replaces_one_beside_which_it_does_not_fit(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, other = attach("source", settings=shmbus.Settings(pool_bytes=1 << 20)), attach("other")
+    other.publish("y", bytes(300_000), retain=True)
+    for size in (400_000, 900_000, 1 << 20):
+        source.publish("x", bytes(size), retain=True, timeout=30)
+        settle(source)
+        assert [(one.type, one.size) for one in bus.retained("x")] == [("x", size)]
+    assert bus.health().evicted == 2
+    assert len(bus.retained("y")) == 1
+
+
+@pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=2 << 20)
+def test_values_of_those_who_have_gone_keep_nobody_from_publishing(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    for n in range(6):
+        source = attach(f"source{n}")
+        source.publish(f"last.{n}", bytes(700_000), retain=True, timeout=30)
+        source.close()
+    assert bus.retained("last.5")
+    assert 3 <= bus.health().evicted <= 4
+
+
 @pytest.mark.parametrize("bus_settings", [SMALL])
 def test_who_reads_slowly_catches_up_and_holds_up_nobody(
     bus: shmbus.Bus, bus_settings: shmbus.Settings, attach: Attach

@@ -142,7 +142,7 @@ TEST(a_mailbox_that_nobody_reads_has_a_quarter_of_a_pool_at_the_most)
 
 TEST(what_is_kept_has_half_of_a_pool_at_the_most)
 {
-    struct world *w = open_world((struct plan){.history = 100});
+    struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 1 << 20});
     struct peer *source = join(w, "source");
     struct sb_block blocks[POOL_PAGES];
     make_pool(source);
@@ -154,5 +154,99 @@ TEST(what_is_kept_has_half_of_a_pool_at_the_most)
     EQUAL(returned_of(source, blocks, POOL_PAGES), POOL_PAGES - most);
     CHECK(!is_returned(source, &blocks[0]) && is_returned(source, &blocks[1])); /* what was replaced goes first */
     EQUAL(rb_load(&w->bus->evicted), POOL_PAGES - most);
+    close_world(w);
+}
+
+TEST(payloads_in_pools_count_among_what_is_kept)
+{
+    struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 3 * DP_PAGE});
+    struct peer *source = join_pooled(w, "source");
+    struct sb_block blocks[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        blocks[i] = block_at(source, i, DP_PAGE);
+        keep_block(source, i % 2 ? "a" : "b", &blocks[i]);
+        EQUAL(rb_load(&w->bus->retained_bytes), (i ? 2 : 1) * (DP_PAGE + SB_CELL_BYTES));
+    }
+    EQUAL(returned_of(source, blocks, 4), 2);
+    EQUAL(rb_load(&w->bus->evicted), 2);
+    hand_over(w);
+    EQUAL(rb_load(&w->bus->retained_bytes), 2 * (DP_PAGE + SB_CELL_BYTES));
+    struct sb_block large = block_at(source, 4, 3 * DP_PAGE); /* with its cell it is more than there may be */
+    keep_block(source, "a", &large);
+    CHECK(is_returned(source, &large));
+    EQUAL(rb_load(&w->bus->retained), 1);
+    EQUAL(rb_load(&w->bus->evicted), 3);
+    close_world(w);
+}
+
+static void wait_for_pages(struct peer *p, uint64_t pages)
+{
+    rb_store_seq(&p->up->pool_need, pages);
+    advance(p->world, 100 * MILLISECOND);
+}
+
+TEST(what_waits_to_be_looked_at_yields_to_who_needs_its_memory)
+{
+    for (int adopted = 0; adopted < 2; adopted++) {
+        struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20});
+        struct peer *source = join_pooled(w, "source"), *ear = join_pooled(w, "ear");
+        struct ep_endpoint reader;
+        wish(ear, &reader, SB_LATEST, 4);
+        struct sb_block blocks[4] = {publish_block(source, "x.a", 8, "mailed")};
+        settle(w);
+        for (uint32_t i = 1; i < 4; i++) {
+            blocks[i] = block_at(source, 4 * i - 1, DP_PAGE); /* 3, 7, 11 */
+            keep_block(source, i < 3 ? "a" : "b", &blocks[i]);
+        }
+        if (adopted)
+            hand_over(w);
+        wait_for_pages(source, 4); /* 12 to 15 */
+        EQUAL(returned_of(source, blocks, 4), 0);
+        wait_for_pages(source, 7); /* 0 to 6, once what was replaced has gone */
+        EQUAL(returned_of(source, blocks, 4), 1);
+        CHECK(is_returned(source, &blocks[1]));
+        EQUAL(rb_load(&w->bus->evicted), 1);
+        wait_for_pages(source, 11); /* the oldest first, which is in the mailbox, then "a" */
+        EQUAL(returned_of(source, blocks, 4), 3);
+        CHECK(!is_returned(source, &blocks[3]));
+        wait_for_pages(source, POOL_PAGES + 1); /* what it can never have */
+        EQUAL(returned_of(source, blocks, 4), 3);
+        wait_for_pages(source, POOL_PAGES);
+        EQUAL(returned_of(source, blocks, 4), 4);
+        EQUAL(rb_load(&w->bus->evicted), 3);
+        EQUAL(rb_load(&w->bus->retained), 0);
+        EQUAL(rb_load(&w->bus->retained_bytes), 0);
+        wish_no_more(ear, &reader);
+        close_world(w);
+    }
+}
+
+TEST(what_those_who_have_gone_left_to_be_kept_keeps_nobody_from_growing)
+{
+    struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20, .pool_total_bytes = 20 * DP_PAGE});
+    struct peer *source = join_pooled(w, "source");
+    for (uint32_t i = 0; i < 3; i++) {
+        struct sb_block block = block_at(source, i, DP_PAGE);
+        keep_block(source, i ? "a" : "b", &block);
+    }
+    die(source, SB_REASON_KILLED);
+    CHECK(source->pool);
+    EQUAL(rb_load(&w->bus->pools_granted), 3 * DP_PAGE);
+    struct peer *first = join_pooled(w, "first"); /* 16 pages */
+    EQUAL(rb_load(&w->bus->retained), 3);
+    struct peer *second = join(w, "second");
+    second->up->pool_limit = POOL_PAGES * DP_PAGE;
+    rb_store_release(&second->up->pool_asked, sb_pool_question(1, 2));
+    raise_ready(second);
+    settle(w);
+    EQUAL(rb_load(&second->down->pool_granted), sb_pool_question(1, 2));
+    EQUAL(rb_load(&w->bus->retained), 2);
+    EQUAL(rb_load(&w->bus->evicted), 1);
+    rb_store_release(&second->up->pool_asked, sb_pool_question(2, 5));
+    raise_ready(second);
+    settle(w);
+    EQUAL(rb_load(&second->down->pool_granted), sb_pool_question(2, 4)); /* what the living have stays */
+    CHECK(!source->pool && first->pool);
+    EQUAL(rb_load(&w->bus->retained), 0);
     close_world(w);
 }

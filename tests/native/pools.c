@@ -519,6 +519,40 @@ TEST(all_pools_together_have_no_more_than_they_may)
     close_world(w);
 }
 
+TEST(of_a_pool_whose_endpoint_has_gone_what_is_held_counts)
+{
+    for (int closed = 0; closed < 2; closed++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        struct message m;
+        subscribe(b, "x");
+        publish_block(a, "x", 3, "1");
+        publish_block(a, "x", 5, "2");
+        settle(w);
+        CHECK(take_shared(b, &m) && take_shared(b, &m));
+        EQUAL(rb_load(&w->bus->pools_granted), 2 * POOL_PAGES * DP_PAGE);
+        if (closed) {
+            rb_store(&a->pool->blocks[3].bytes, 0); /* it does not look at it */
+            say_closing(a);
+            say_closed(a);
+        } else {
+            die(a, SB_REASON_KILLED);
+        }
+        CHECK(a->reclaimed && a->pool);
+        EQUAL(rb_load(&w->bus->pools_granted), (POOL_PAGES + 2) * DP_PAGE);
+        EQUAL(a->pool_freed, closed ? 0 : (POOL_PAGES - 2) * DP_PAGE); /* one that closes gives that back itself */
+        look_no_more(b, 0);
+        settle(w);
+        EQUAL(rb_load(&w->bus->pools_granted), (POOL_PAGES + 1) * DP_PAGE);
+        EQUAL(a->pool_freed, closed ? DP_PAGE : (POOL_PAGES - 1) * DP_PAGE);
+        look_no_more(b, 1);
+        settle(w);
+        CHECK(!a->pool);
+        EQUAL(rb_load(&w->bus->pools_granted), POOL_PAGES * DP_PAGE);
+        close_world(w);
+    }
+}
+
 TEST(who_has_waited_longest_for_memory_gets_it)
 {
     struct world *w = open_world((struct plan){.pool_total_bytes = 10 * DP_PAGE});

@@ -40,7 +40,7 @@ struct peer { /* an endpoint */
     struct rb_producer out[SB_RINGS];
     struct rb_consumer in[SB_RINGS_IN];
     struct sb_pool *pool; /* pooled.h; NULL: it has none */
-    uint64_t pool_size;
+    uint64_t pool_size, pool_freed; /* bytes: of these, that nobody has any more */
     struct sb_interests *log;
     uint64_t log_size, next_interest, counter;
     uint64_t offered_for; /* the `wanted` for which it has last rung */
@@ -225,6 +225,8 @@ static inline void hear_notices(struct world *w)
                 continue;
             if (notices[i].kind == DP_UNUSED_POOL)
                 drop_pool(p);
+            if (notices[i].kind == DP_UNUSED_PAGES)
+                p->pool_freed += notices[i].bytes;
             if (notices[i].kind == DP_QUARANTINED_PORT)
                 p->quarantined = true;
             if (notices[i].kind == DP_RECLAIMED_PORT) {

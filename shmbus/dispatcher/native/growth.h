@@ -4,10 +4,13 @@
  * A block has its pages in one piece, so part of what is asked for may be of no use. Therefore who has waited longest gets
  * all that is left, and the others wait behind: never do two wait for what the other one was given in part.
  *
+ * What is kept in pools of endpoints that have gone does not keep anybody from growing: it goes, as for want of space
+ * elsewhere.
+ *
  * Offers: dp_answer_pool, dp_feed_pools. */
 #pragma once
 
-#include "shmbus/dispatcher/native/pool.h"
+#include "shmbus/dispatcher/native/keep.h"
 
 static inline void dp_grant_pages(struct dp_forwarder *f, struct dp_port *port, uint64_t pages)
 {
@@ -45,14 +48,33 @@ static inline struct dp_port *dp_next_in_turn(struct dp_forwarder *f, uint64_t t
     return next;
 }
 
+/* Values that are kept in pools of endpoints that have gone go, those that were replaced and the oldest first, until so many
+ * pages more may be had. */
+static inline void dp_make_room_to_grow(struct dp_forwarder *f, uint64_t pages)
+{
+    uint64_t total = f->bus->pool_total_bytes / DP_PAGE;
+    for (int replaced = f->orphans ? 1 : -1; replaced >= 0; replaced--)
+        for (struct dp_value *v = replaced ? f->values.replaced.first : f->values.last.first, *behind; v; v = behind) {
+            behind = v->behind;
+            if (f->pools_pages + pages <= total)
+                break;
+            if (v->pool && v->pool->orphan)
+                dp_evict_value(f, v);
+        }
+    dp_say_values(f);
+}
+
 /* Who asks for more gets what there is, in the order in which they asked. */
 static inline void dp_feed_pools(struct dp_forwarder *f)
 {
     uint64_t total = f->bus->pool_total_bytes / DP_PAGE, turn = 0;
     f->pools_starve = false;
     for (struct dp_port *port; (port = dp_next_in_turn(f, turn));) {
-        uint64_t left = total > f->pools_pages ? total - f->pools_pages : 0, had = port->pool_pages;
-        uint64_t wanted = dp_wanted_pages(port), pages = wanted <= had + left ? wanted : had + left;
+        uint64_t had = port->pool_pages, wanted = dp_wanted_pages(port);
+        if (wanted > had && f->pools_pages + (wanted - had) > total)
+            dp_make_room_to_grow(f, wanted - had);
+        uint64_t left = total > f->pools_pages ? total - f->pools_pages : 0;
+        uint64_t pages = wanted <= had + left ? wanted : had + left;
         turn = port->pool_turn;
         if (pages > had || port->pool_asked >> 40 != rb_load(&port->down->pool_granted) >> 40)
             dp_grant_pages(f, port, pages);

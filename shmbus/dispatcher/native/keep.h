@@ -11,12 +11,13 @@
  * go that a newer one of their type has replaced, the oldest first, then the oldest of all.
  *
  * Of a value in a pool (SB_POOLED) the cells have the record, and the payload stays where it is: a value has a share of that
- * block for as long as it is kept. So it counts against the pool of who published it, not against `retain_bytes`: of that
- * half at the most, so that nobody waits for a block only because of what is kept.
+ * block for as long as it is kept. It counts against `retain_bytes` as those in cells do, and against the pool of who
+ * published it: of that half at the most, so that nobody waits for a block only because of what is kept.
  *
  * Everything but the cells is the forwarding thread's own, and is made again from them at adoption.
  *
- * Offers: dp_keep_run, dp_number_of; dp_read_value; dp_block_of_value, dp_keep_block, dp_drop_value; dp_adopt_values, dp_close_values. */
+ * Offers: dp_keep_run, dp_number_of; dp_read_value; dp_block_of_value, dp_keep_block, dp_drop_value, dp_evict_value;
+ *         dp_say_values; dp_adopt_values, dp_close_values. */
 #pragma once
 
 #include "shmbus/dispatcher/native/journal.h"
@@ -173,10 +174,13 @@ static inline void dp_unlink_age(struct dp_ages *ages, struct dp_value *v)
     *(v->behind ? &v->behind->before : &ages->last) = v->before;
 }
 
+/* Bytes of all of them: their cells, and their payloads in pools. */
+static inline uint64_t dp_kept_bytes(const struct dp_values *s) { return s->cells_used * SB_CELL_BYTES + s->pooled; }
+
 static inline void dp_say_values(struct dp_forwarder *f)
 {
     rb_store(&f->bus->retained, f->values.count);
-    rb_store(&f->bus->retained_bytes, f->values.cells_used * SB_CELL_BYTES);
+    rb_store(&f->bus->retained_bytes, dp_kept_bytes(&f->values));
 }
 
 /* What is written of it is whole: from here on it is the newest of its type. False: no memory. */
@@ -217,9 +221,11 @@ static inline bool dp_keep_block(struct dp_forwarder *f, struct dp_value *v, con
     v->pool = dp_hold_block(f, block);
     v->bytes = block->length;
     v->block = block->index;
-    if (v->pool)
-        v->pool->kept += v->bytes;
-    return v->pool != NULL;
+    if (!v->pool)
+        return false;
+    v->pool->kept += v->bytes;
+    f->values.pooled += v->bytes;
+    return true;
 }
 
 static inline void dp_leave_block(struct dp_forwarder *f, struct dp_value *v)
@@ -229,6 +235,7 @@ static inline void dp_leave_block(struct dp_forwarder *f, struct dp_value *v)
     if (!pool)
         return;
     pool->kept -= v->bytes;
+    f->values.pooled -= v->bytes;
     dp_drop_block(f, pool, v->block);
 }
 
@@ -282,7 +289,14 @@ static inline void dp_clear_type(struct dp_forwarder *f, const char *type, uint1
         dp_drop_value(f, t->oldest);
 }
 
-/* One goes for want of space: counted first. False: there is none. */
+/* This one goes for want of space: counted first. */
+static inline void dp_evict_value(struct dp_forwarder *f, struct dp_value *v)
+{
+    rb_add(&f->bus->evicted, 1);
+    dp_drop_value(f, v);
+}
+
+/* One goes for want of space. False: there is none. */
 static inline bool dp_evict(struct dp_forwarder *f, struct dp_kept_type *incoming)
 {
     struct dp_values *s = &f->values;
@@ -291,8 +305,7 @@ static inline bool dp_evict(struct dp_forwarder *f, struct dp_kept_type *incomin
         v = incoming && incoming->newest ? incoming->newest : s->last.first; /* about to be replaced, else the oldest */
     if (!v)
         return false;
-    rb_add(&f->bus->evicted, 1);
-    dp_drop_value(f, v);
+    dp_evict_value(f, v);
     return true;
 }
 
@@ -305,22 +318,20 @@ static inline void dp_make_room_to_keep(struct dp_forwarder *f, const struct sb_
             behind = v->behind;
             if (pool->kept + block->length <= pool->bytes / 2)
                 return;
-            if (v->pool != pool)
-                continue;
-            rb_add(&f->bus->evicted, 1);
-            dp_drop_value(f, v);
+            if (v->pool == pool)
+                dp_evict_value(f, v);
         }
 }
 
-/* A chain of `n` cells for a value of this type. False: there are not so many. */
-static inline bool dp_chain(struct dp_forwarder *f, uint32_t n, const struct dp_run *run, uint32_t *first)
+/* A chain of `n` cells for a value of this type, whose block is kept, of `pooled` bytes. False: there is no space for both. */
+static inline bool dp_chain(struct dp_forwarder *f, uint32_t n, uint64_t pooled, const struct dp_run *run, uint32_t *first)
 {
     struct dp_values *s = &f->values;
-    const uint64_t most = f->bus->retain_bytes / SB_CELL_BYTES;
-    while (s->free_count < n || s->cells_used + n > most) {
-        if (n > most)
-            return false;
-        if (s->cells_used + n <= most && dp_more_cells(f))
+    const uint64_t most = f->bus->retain_bytes, bytes = n * (uint64_t)SB_CELL_BYTES;
+    if (bytes + pooled > most)
+        return false;
+    while (s->free_count < n || dp_kept_bytes(s) + bytes > most) {
+        if (dp_kept_bytes(s) + bytes <= most && dp_more_cells(f))
             continue;
         if (!dp_evict(f, dp_kept_of(s, (const char *)run->type[0], run->header[0].type_length)))
             return false;
@@ -392,7 +403,7 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     if (h.flags & SB_POOLED)
         dp_make_room_to_keep(f, &run->block[0]);
     if (!v || (h.flags & SB_POOLED && !dp_keep_block(f, v, &run->block[0])) ||
-        !dp_chain(f, dp_cells_for(h.length), run, &v->cell)) {
+        !dp_chain(f, dp_cells_for(h.length), v->bytes, run, &v->cell)) {
         if (v)
             dp_leave_block(f, v);
         free(v);

@@ -39,12 +39,14 @@ struct dp_order {
     struct dp_order *next;
 };
 
-enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3, DP_UNUSED_POOL = 4 };
+enum dp_notice_kind { DP_RECLAIMED_PORT = 1, DP_QUARANTINED_PORT = 2, DP_UNREAD_INTERESTS = 3, DP_UNUSED_POOL = 4,
+                      DP_UNUSED_PAGES = 5 };
 
 struct dp_notice {
     enum dp_notice_kind kind;
     uint32_t slot, generation;
     uint32_t reason;
+    uint64_t from, bytes; /* DP_UNUSED_PAGES: of the pool */
 };
 
 struct dp_orders {

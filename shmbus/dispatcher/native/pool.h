@@ -5,7 +5,9 @@
  * Uses and shares are counted here alone. They follow from what stands in shared memory, so a successor counts anew
  * (recount.h).
  *
- * A pool may outlive its endpoint: an orphan, whose name is removed when its last share ends.
+ * A pool may outlive its endpoint: an orphan, whose name is removed when its last share ends. Until then only what has
+ * shares counts against `pool_total_bytes`. The memory of the rest goes, by the control plane, once the endpoint looks at
+ * it no more: it says so when it closes, by `bytes` of the block (ep_vacate_pool), and has given back what was free.
  *
  * Offers: dp_open_pool, dp_map_pool, dp_pool_of; dp_check_block; dp_hold_block, dp_drop_block; dp_records_consumed;
  *         dp_leave_pool, dp_add_orphan, dp_end_orphan, dp_close_pools; dp_read_block. */
@@ -82,6 +84,69 @@ static inline void dp_give_back(struct dp_forwarder *f, uint64_t pages)
     rb_store(&f->bus->pools_granted, f->pools_pages * DP_PAGE);
 }
 
+/* The pages of a block: the first of them, and how many. */
+static inline uint64_t dp_first_page(const struct dp_block *b) { return (b->offset - SB_POOL_DATA) / DP_PAGE; }
+static inline uint64_t dp_pages_of(const struct dp_block *b) { return (b->length + DP_PAGE - 1) / DP_PAGE; }
+static inline uint64_t dp_pool_pages(const struct dp_pool *pool) { return (pool->bytes - SB_POOL_DATA) / DP_PAGE; }
+
+/* These blocks of a pool, by where they lie: how many. */
+static inline uint32_t dp_sort_blocks(const struct dp_pool *pool, const uint8_t these[SB_BLOCKS], uint16_t order[SB_BLOCKS])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < SB_BLOCKS; i++) {
+        uint32_t k = these[i] ? count++ : 0;
+        for (; k && pool->blocks[order[k - 1]].offset > pool->blocks[i].offset; k--)
+            order[k] = order[k - 1];
+        if (these[i])
+            order[k] = (uint16_t)i;
+    }
+    return count;
+}
+
+/* Nobody has anything there, page by page: the memory goes, which takes long where that is much. */
+static inline void dp_free_pages(struct dp_forwarder *f, const struct dp_pool *pool, uint64_t from, uint64_t to)
+{
+    if (from < to)
+        dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_PAGES, .slot = pool->slot, .generation = pool->generation,
+                                                  .from = SB_POOL_DATA + from * DP_PAGE, .bytes = (to - from) * DP_PAGE});
+}
+
+/* Of these pages of an orphan those that nobody holds. Others may have all that nobody holds of it. Nothing, where it is not
+ * known where that lies: after an adoption. */
+static inline void dp_trim_orphan(struct dp_forwarder *f, struct dp_pool *pool, uint64_t from, uint64_t to)
+{
+    uint8_t held[SB_BLOCKS];
+    uint16_t order[SB_BLOCKS];
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < SB_BLOCKS; i++) {
+        held[i] = pool->blocks[i].shares != 0;
+        if (held[i] && !pool->blocks[i].length)
+            return;
+        pages += held[i] ? dp_pages_of(&pool->blocks[i]) : 0;
+    }
+    if (pages < pool->pages) {
+        dp_give_back(f, pool->pages - pages);
+        pool->pages = pages;
+    }
+    uint32_t count = dp_sort_blocks(pool, held, order);
+    for (uint32_t k = 0; k < count && from < to; k++) {
+        const struct dp_block *block = &pool->blocks[order[k]];
+        uint64_t first = dp_first_page(block), end = first + dp_pages_of(block);
+        dp_free_pages(f, pool, from, first < to ? first : to);
+        from = end > from ? end : from;
+    }
+    dp_free_pages(f, pool, from, to);
+}
+
+/* A block of an orphan is over, and others are not. */
+static inline void dp_trim_block(struct dp_forwarder *f, struct dp_pool *pool, uint32_t index)
+{
+    const struct dp_block *block = &pool->blocks[index];
+    bool unseen = pool->dead || (pool->head && !rb_load(&pool->head->blocks[index].bytes));
+    uint64_t first = block->length ? dp_first_page(block) : 0;
+    dp_trim_orphan(f, pool, first, unseen ? first + dp_pages_of(block) : first);
+}
+
 /* The name of an orphan goes, which takes long where it is large. */
 static inline void dp_end_orphan(struct dp_forwarder *f, struct dp_pool *pool)
 {
@@ -91,7 +156,7 @@ static inline void dp_end_orphan(struct dp_forwarder *f, struct dp_pool *pool)
     *at = pool->next;
     dp_give_back(f, pool->pages);
     rb_store(&f->bus->pools_left, rb_load(&f->bus->pools_left) - 1);
-    dp_notify(&f->orders, &(struct dp_notice){DP_UNUSED_POOL, pool->slot, pool->generation, 0});
+    dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = pool->slot, .generation = pool->generation});
     if (pool->head)
         dp_unmap_head(pool->head, SB_POOL_DATA);
     free(pool);
@@ -104,7 +169,9 @@ static inline void dp_look_at_block(struct dp_forwarder *f, struct dp_pool *pool
     if (block->shares || dp_on_its_way(pool, index))
         return;
     if (pool->orphan) {
-        if (!pool->shares)
+        if (pool->shares)
+            dp_trim_block(f, pool, index);
+        else
             dp_end_orphan(f, pool);
         return;
     }
@@ -205,14 +272,20 @@ static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
     if (!pool) { /* it may have been about to make one, of which a name is left */
         dp_give_back(f, port->pool_pages);
         port->pool_pages = 0;
-        dp_notify(&f->orders, &(struct dp_notice){DP_UNUSED_POOL, port->slot, port->generation, 0});
+        dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = port->slot, .generation = port->generation});
         return;
     }
     memset(pool->on_its_way, 0, sizeof pool->on_its_way); /* of one that was quarantined they never come */
+    if (pool->shares)
+        (void)dp_map_pool(f, pool); /* dp_trim_block */
     pool->pages = port->pool_pages;
     port->pool_pages = 0;
+    pool->dead = port->reason == SB_REASON_KILLED || port->reason == SB_REASON_EXITED ||
+                 port->reason == SB_REASON_DIED;
     dp_add_orphan(f, pool);
-    if (!pool->shares)
+    if (pool->shares)
+        dp_trim_orphan(f, pool, 0, pool->dead ? dp_pool_pages(pool) : 0);
+    else
         dp_end_orphan(f, pool);
 }
 

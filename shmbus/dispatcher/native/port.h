@@ -39,8 +39,9 @@ struct dp_block { /* of a pool, by the last use that we know of */
 
 struct dp_pool { /* an endpoint's, see pool.h */
     uint32_t slot, generation;
-    bool orphan;                /* its endpoint has gone */
-    uint64_t bytes, pages;      /* of its segment; pages that an orphan has reserved */
+    bool orphan;                /* its endpoint has gone, */
+    bool dead;                  /* and its process, too */
+    uint64_t bytes, pages;      /* of its segment; pages of an orphan that count */
     const struct sb_pool *head; /* mapped; NULL: not yet */
     uint64_t again_ns;          /* it could not be: not before */
     bool unfinished;            /* since its endpoint was killed as it made it */
@@ -203,6 +204,7 @@ struct dp_values { /* what is kept, see keep.h */
     uint64_t chunks, chunk_cells; /* chunks there are; cells of each */
     uint32_t *free_cells, free_count, free_capacity;
     uint64_t count, cells_used;
+    uint64_t pooled;            /* bytes of their payloads in pools */
     uint64_t again_ns;          /* a chunk could not be made: not before */
     struct sb_table types;      /* type -> struct dp_kept_type */
     struct dp_ages last, replaced; /* values that are the newest of their type, and those that are not */
@@ -403,7 +405,8 @@ static inline void dp_set_health(struct dp_port *port, uint64_t bits, bool on)
 
 static inline void dp_notify_of(struct dp_forwarder *f, enum dp_notice_kind kind, const struct dp_port *port)
 {
-    dp_notify(&f->orders, &(struct dp_notice){kind, port->slot, port->generation, port->reason});
+    dp_notify(&f->orders, &(struct dp_notice){.kind = kind, .slot = port->slot, .generation = port->generation,
+                                              .reason = port->reason});
 }
 
 /* It wrote what no endpoint may: from now on nothing is read from its rings, and at its next visit it departs, so

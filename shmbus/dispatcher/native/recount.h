@@ -33,6 +33,12 @@ static inline bool dp_recount_block(struct dp_forwarder *f, const struct sb_bloc
     return pool && dp_block_sound(pool, b) && (!pool->head || pool->blocks[b->index].use == b->use);
 }
 
+/* And where it lies. */
+static inline void dp_recount_place(struct dp_forwarder *f, const struct sb_block *b)
+{
+    dp_note_block(&dp_pool_of(f, b->pool_slot, b->pool_generation)->blocks[b->index], b);
+}
+
 /* The records that stand in this ring from there on. */
 static inline void dp_recount_ring(struct dp_forwarder *f, struct dp_port *port, enum sb_ring_index ring,
                                    uint64_t position)
@@ -47,7 +53,7 @@ static inline void dp_recount_ring(struct dp_forwarder *f, struct dp_port *port,
         block = sb_block_in(&h, record);
         if (!dp_recount_block(f, &block))
             continue;
-        dp_note_block(&dp_pool_of(f, block.pool_slot, block.pool_generation)->blocks[block.index], &block);
+        dp_recount_place(f, &block);
         dp_add_share(f, port, sb_share_of(position, ring), &block);
     }
 }
@@ -112,7 +118,10 @@ static inline void dp_recount_mailbox(struct dp_forwarder *f, struct dp_port *po
     for (uint32_t i = 0; i < box->depth; i++) {
         if (!box->mails[i].cells || !dp_block_of_mail(box, i, &block))
             continue;
-        if (!dp_recount_block(f, &block) || !dp_share_mail(f, port, i, rb_load(&box->entries[i].number), &block))
+        bool there = dp_recount_block(f, &block);
+        if (there)
+            dp_recount_place(f, &block);
+        if (!there || !dp_share_mail(f, port, i, rb_load(&box->entries[i].number), &block))
             dp_drop_mail(f, port, i);
     }
 }
@@ -125,10 +134,12 @@ static inline void dp_recount_values(struct dp_forwarder *f)
         for (struct dp_value *v = ages ? s->last.first : s->replaced.first, *behind; v; v = behind) {
             struct sb_block block;
             behind = v->behind;
-            if (!dp_block_of_value(s, v, &block) || (dp_recount_block(f, &block) && dp_keep_block(f, v, &block)))
+            if (!dp_block_of_value(s, v, &block))
                 continue;
-            rb_add(&f->bus->evicted, 1);
-            dp_drop_value(f, v);
+            if (!dp_recount_block(f, &block) || !dp_keep_block(f, v, &block))
+                dp_evict_value(f, v);
+            else
+                dp_recount_place(f, &block);
         }
     dp_say_values(f);
 }
@@ -237,7 +248,9 @@ static inline void dp_recount_pools(struct dp_forwarder *f)
             dp_judge_uses(f, &f->ports[slot]);
     for (struct dp_pool *pool = f->orphans, *next; pool; pool = next) {
         next = pool->next;
-        if (!pool->shares && (pool->head || pool->unfinished))
+        if (pool->shares)
+            dp_trim_orphan(f, pool, 0, 0);
+        else if (pool->head || pool->unfinished)
             dp_end_orphan(f, pool);
     }
     rb_store(&f->bus->pools_granted, f->pools_pages * DP_PAGE);

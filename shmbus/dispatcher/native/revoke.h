@@ -13,6 +13,7 @@
 
 #include "shmbus/dispatcher/native/losses.h"
 #include "shmbus/dispatcher/native/space.h"
+#include "shmbus/dispatcher/native/yield.h"
 
 /* The record of a share in a ring, if that may be revoked, and a copy of its header. NULL: it may not. */
 static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_share *s, const struct dp_pool *pool,
@@ -94,8 +95,10 @@ static inline void dp_look_at_pools(struct dp_forwarder *f)
         struct dp_port *port = &f->ports[slot];
         if (!port->pool || port->state == SB_ROW_FREE)
             continue;
-        uint64_t waits = rb_load(&port->up->pool_waits);
-        if (rb_load_seq(&port->up->pool_need) || waits != port->pool_waits_seen) {
+        uint64_t waits = rb_load(&port->up->pool_waits), need = rb_load_seq(&port->up->pool_need);
+        if (need)
+            dp_yield_pool(f, port->pool, need);
+        if (need || waits != port->pool_waits_seen) {
             port->pool_waits_seen = waits;
             port->pool_waited_ns = f->now;
             if (!port->pool_waits_since_ns)

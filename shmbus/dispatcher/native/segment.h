@@ -1,7 +1,7 @@
 /* Segments that the forwarding thread makes itself, without Python: reserved in full, for this user alone.
  *
  * Offers: dp_make_segment, dp_open_segment, dp_close_segment, dp_remove_segment; of those that endpoints make:
- *         dp_map_head, dp_unmap_head, dp_read_segment, dp_list_segments. The exhaustive tests of kills put
+ *         dp_map_head, dp_unmap_head, dp_read_segment, dp_punch_segment, dp_list_segments. The exhaustive tests of kills put
  * memory that they can put back in its place. */
 #pragma once
 
@@ -90,6 +90,16 @@ static inline uint32_t dp_read_segment(const char *name, uint64_t from, void *to
     if (fd >= 0)
         close(fd);
     return got < 0 ? 0 : (uint32_t)got;
+}
+
+/* The memory there goes, if it is there still. */
+static inline void dp_punch_segment(const char *name, uint64_t from, uint64_t bytes)
+{
+    int fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)bytes);
+    close(fd);
 }
 
 /* The names that begin so. */

@@ -2,7 +2,7 @@
  * thread, the one of liveness and the one that waits for its signs. None of them takes signals or the GIL.
  *
  * Offers: dp_service_open, dp_service_close; dp_service_start, dp_service_stop, dp_service_wake_all;
- *         dp_service_admit, dp_service_open_door, dp_service_open_event, dp_service_forget. */
+ *         dp_service_admit, dp_service_open_door, dp_service_open_event, dp_service_forget; dp_service_free_pages. */
 #pragma once
 
 #include "shmbus/dispatcher/native/dispatcher.h"
@@ -161,4 +161,13 @@ static inline void dp_service_forget(struct dp_service *s, uint32_t slot, uint32
     if (s->port_bells[slot])
         sem_close(s->port_bells[slot]);
     s->port_bells[slot] = NULL;
+}
+
+/* By the control plane, since it takes long: of an endpoint's pool, if that is there still. */
+static inline void dp_service_free_pages(struct dp_service *s, uint32_t slot, uint32_t generation, uint64_t from,
+                                         uint64_t bytes)
+{
+    char name[160];
+    dp_pool_name(&s->forwarder, slot, generation, name);
+    dp_punch_segment(name, from, bytes);
 }

@@ -12,6 +12,7 @@
  *   ep_let_block          the caller holds it no more: it is free, or was sent; called without the lock
  *   ep_block_to_be_had    could one be taken, or be made room for?
  *   ep_blocks_returned    has the dispatcher returned one that is not taken note of? Needs no lock
+ *   ep_give_back_gaps     it closes: what no block takes is given back, whoever holds the others
  *   ep_tend_pool          give back what has not been used, or granted in vain, for some time: when to look again
  */
 #pragma once
@@ -165,6 +166,23 @@ static inline bool ep_blocks_returned(const struct ep_endpoint *e)
             return true;
     }
     return false;
+}
+
+static inline void ep_give_back_gaps(struct ep_endpoint *e)
+{
+    struct ep_pool *pool = e->pool;
+    uint64_t at = 0;
+    if (!pool || pool->vacated || pool->fd < 0 || pool->grows_to)
+        return;
+    ep_reap_blocks(e);
+    for (uint32_t k = 0; k <= pool->count; k++) {
+        const struct ep_block *block = k < pool->count ? &pool->blocks[pool->order[k]] : NULL;
+        uint64_t end = block ? block->first : pool->reserved;
+        if (end > at)
+            (void)fallocate(pool->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(SB_POOL_DATA + at * EP_PAGE),
+                            (off_t)((end - at) * EP_PAGE));
+        at = block ? end + block->pages : end;
+    }
 }
 
 /* By the watcher. Whoever waits for more than was granted asks anew once that is answered: so, of pools that have a part

@@ -142,6 +142,7 @@ static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans,
     if (e->inside)
         return false;
     ep_close_mailboxes(e);
+    ep_give_back_gaps(e);
     ep_vacate_pool(e);
     for (uint32_t i = 0; i < count; i++)
         mmap(spans[i].at, spans[i].size, PROT_READ | (spans[i].writable ? PROT_WRITE : 0),

@@ -276,7 +276,10 @@ static inline void ep_vacate_pool(struct ep_endpoint *e)
     pool->vacated = true;
     bool lent = false;
     for (uint32_t i = 0; i < SB_BLOCKS; i++)
-        lent |= rb_load_acquire(&pool->blocks[i].held) != 0;
+        if (rb_load_acquire(&pool->blocks[i].held))
+            lent = true;
+        else
+            rb_store(&pool->memory->blocks[i].bytes, 0); /* dp_trim_block */
     mmap(pool->memory, SB_POOL_DATA + (lent ? 0 : pool->pages * EP_PAGE), PROT_READ | PROT_WRITE,
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 }

@@ -89,9 +89,11 @@ static inline void ep_store_ring_need(struct ep_endpoint *e, uint32_t ring)
 /* Likewise: the dispatcher stores what it returns or grants, then looks at the need. */
 static inline void ep_store_block_need(struct ep_endpoint *e)
 {
-    bool need = e->event_block != 0;
-    for (struct ep_waiter *w = e->first; w; w = w->next)
-        need |= (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
+    uint64_t need = e->event_block;
+    for (struct ep_waiter *w = e->first; w; w = w->next) {
+        uint64_t pages = w->want == EP_WANT_BLOCK && w->value ? w->value : (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
+        need = pages > need ? pages : need;
+    }
     if (e->pool && rb_load(&e->up->pool_need) != need)
         rb_store_seq(&e->up->pool_need, need);
 }

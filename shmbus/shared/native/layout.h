@@ -247,7 +247,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     uint64_t max_deliveries;
     uint64_t batch_per_pass;
     uint64_t history;           /* values of a type that are kept */
-    uint64_t retain_bytes;      /* of all cells together */
+    uint64_t retain_bytes;      /* of all cells, and payloads in pools, together */
     uint64_t pool_bytes;        /* of each endpoint's pool at the most, unless it says otherwise */
     uint64_t pool_total_bytes;  /* of all pools together at the most */
     uint64_t loans;             /* blocks that an endpoint may hold at a time, unless it says otherwise */
@@ -276,7 +276,7 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     rb_word retained_last;      /* dispatcher: the highest number that a value was given; stored before that value */
     rb_word retained_chunks;    /* dispatcher: segments with cells; raised when the next one is complete */
     rb_word retained;           /* dispatcher: values */
-    rb_word retained_bytes;     /* dispatcher: of the cells that they take */
+    rb_word retained_bytes;     /* dispatcher: of the cells that they take, and of their payloads in pools */
     rb_word evicted;            /* dispatcher: values that went, or were not kept, for want of space */
 
     /* Pools, see dispatcher/native/pool.h. */
@@ -425,7 +425,8 @@ struct sb_share {         /* a block that a receiver holds */
 
 struct sb_use {           /* a block of the endpoint's own pool */
     rb_word use;          /* endpoint: sb_use() of its record, stored before that is published; 0: none was sent with it */
-    rb_word bytes;        /* endpoint: of its memory, whole pages; 0: it is free */
+    rb_word bytes;        /* endpoint: of its memory, whole pages; 0: it is free, or its endpoint has closed and does not look
+                           * at it */
 };
 
 struct sb_pool {          /* the segment POOL, followed by the memory of the blocks, from SB_POOL_DATA on */
@@ -522,7 +523,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
                                                     * anything there; 0: there is none */
     rb_word pool_reserved;                         /* endpoint: bytes that are */
     rb_word pool_in_use;                           /* endpoint: bytes of its blocks that are not free */
-    rb_word pool_need;                             /* endpoint: 1: ring me when one of them is returned, or more is granted */
+    rb_word pool_need;                             /* endpoint: not 0: ring me when one of them is returned, or more is granted:
+                                                    * I wait for so many pages in one piece */
     rb_word pool_waits;                            /* endpoint: how often a sender waited for a block */
     rb_word copied;                                /* endpoint: payloads of which it made a copy, beyond `loans` */
 
