@@ -65,11 +65,17 @@ static inline void ep_lose_reply(struct ep_request *request)
     request->header.flags = 0;
 }
 
-/* The share of what stands next in the reply ring, before it is passed. NULL: no memory. */
+/* The share of what stands next in the reply ring, before it is passed. NULL: no memory. `lies`: nobody is about to take
+ * it, and who will may wait for a block of its own meanwhile: so what is too much is copied now, or two that ask each
+ * other would wait for each other's pools. */
 static inline struct ep_share *ep_enter_reply(struct ep_endpoint *e, const struct sb_record *header,
-                                              const uint8_t *record)
+                                              const uint8_t *record, bool lies)
 {
-    return ep_enter_share(e, sb_share_of(e->in[SB_REPLIES].next, SB_REPLIES), header, record, false);
+    uint64_t id = sb_share_of(e->in[SB_REPLIES].next, SB_REPLIES);
+    struct ep_share *share = ep_enter_share(e, id, header, record, false);
+    if (lies && share && ep_copies_share(share))
+        ep_copy_share(share);
+    return share;
 }
 
 static inline void ep_keep_pooled(struct ep_endpoint *e, struct ep_request *request, const struct sb_record *header,
@@ -77,7 +83,7 @@ static inline void ep_keep_pooled(struct ep_endpoint *e, struct ep_request *requ
 {
     request->header = *header;
     request->size = 0;
-    request->share = ep_enter_reply(e, header, record);
+    request->share = ep_enter_reply(e, header, record, request->future);
     if (!request->share)
         ep_lose_reply(request);
 }
@@ -144,7 +150,7 @@ static inline bool ep_take_part(struct ep_endpoint *e, uint32_t index, const str
     rb_add(&e->up->received_parts, 1);
     ep_keep_part(request->stream, header, record);
     if (header->flags & SB_POOLED && !request->stream->failed)
-        ep_set_part_share(request->stream, header, ep_enter_reply(e, header, record));
+        ep_set_part_share(request->stream, header, ep_enter_reply(e, header, record, true));
     ep_stir(e, request->stream);
     return !request->stream->failed;
 }

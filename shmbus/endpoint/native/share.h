@@ -12,7 +12,7 @@
  *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory, or it is nobody's any more
  *   ep_pass_share         one was taken that nobody wants
  *   ep_share_data         where its payload is, ep_share_size bytes; NULL: it could not be mapped
- *   ep_copies_share       is it to be copied? ep_copy_share does it, without the endpoint's lock
+ *   ep_copies_share       is it to be copied? ep_copy_share does it
  *   ep_unpin_share        its message needs no handing on any more
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_part_shares        what is looked at becomes private, while everything goes on: ep_end_shares then has little to do
@@ -272,7 +272,7 @@ static inline uint8_t *ep_copy_of(const struct ep_share *share)
     return copy;
 }
 
-/* Without the endpoint's lock, by whoever has the share. Where there is no memory for it, it stays where it is. */
+/* By whoever has the share, mostly without the endpoint's lock. Where there is no memory for it, it stays where it is. */
 static inline void ep_copy_share(struct ep_share *share)
 {
     uint8_t *copy = ep_copy_of(share);
