@@ -143,6 +143,9 @@ class NotAccepted(BusError):
 KEPT = "values that are kept"
 """Among the holders of a pool, what stands for these; no endpoint has such a name."""
 
+LENT = "its own loans"
+"""Likewise for what its endpoint fills, or still looks at."""
+
 
 class QueueFull(NotAccepted):
     """A ring, or a pool, stayed full: the message was not accepted."""
@@ -166,8 +169,11 @@ class QueueFull(NotAccepted):
     """Of such a dispatcher: whether its process is stopped."""
     holders: tuple[tuple[str, int], ...] = ()
     """Of a pool: which endpoints hold how many bytes of it, by name, the largest first: in their
-    rings and not taken yet, or looked at; and ``"values that are kept"`` (``retain=True``), which
-    go when newer ones of their types replace them."""
+    rings and not taken yet, or looked at; ``"values that are kept"`` (``retain=True``), which go
+    when newer ones of their types replace them; and ``"its own loans"``, with what it still looks
+    at of those that it has published."""
+    payloads: int = 0
+    """Of a pool: how many are under way, where it can have no more, however small; else 0."""
 
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):
@@ -194,7 +200,7 @@ class QueueFull(NotAccepted):
 
     def _pool_full(self) -> str:
         held = ", ".join(
-            f"{KEPT if name == KEPT else repr(name)} {size} bytes"
+            f"{name if name in (KEPT, LENT) else repr(name)} {size} bytes"
             for name, size in self.holders[:4]
         )
         if self.dispatcher is not None:
@@ -204,12 +210,18 @@ class QueueFull(NotAccepted):
         else:
             why = ", and no receiver holds any of it"
         whose = self._by.whose if self.setting == "pool_bytes" else "the bus's "
+        lacks = f"no space for it for {_seconds(self.seconds)}"
+        last = f"enlarge {whose}{self._by.setting(self.setting)}"
+        if self.payloads:
+            lacks = (
+                f"{self.payloads} payloads under way, which are all, for {_seconds(self.seconds)}"
+            )
+            last = "send several in one message"
         return (
             f"{_at(self.index)}{self.type!r} not accepted: the pool of endpoint {self.endpoint!r} "
-            f"had no space for it for {_seconds(self.seconds)} ({self.depth} of {self.capacity} "
-            f"bytes in use){why}. Send more slowly, wait longer ({self._by.longer}), have "
-            "receivers drop messages and arrays sooner (Message.release()), or enlarge "
-            f"{whose}{self._by.setting(self.setting)}"
+            f"had {lacks} ({self.depth} of {self.capacity} bytes in use){why}. Send more slowly, "
+            f"wait longer ({self._by.longer}), have receivers drop messages and arrays sooner "
+            f"(Message.release()), or {last}"
         )
 
 

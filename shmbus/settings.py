@@ -238,7 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def payload_limit(self) -> int:
         """Bytes of the largest payload on a bus: what is too large for rings travels by a pool."""
-        return min(self.pool_limit, self.pool_total_bytes)
+        return min(self.pool_limit, self.pool_total_bytes // PAGE * PAGE)
 
     @property
     def loan_limit(self) -> int:

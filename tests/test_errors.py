@@ -67,6 +67,7 @@ FACTS: dict[str, object] = {
     "dispatcher": None,
     "stopped": False,
     "holders": (("slow", 2000),),
+    "payloads": 0,
     "variable": "",
     "reconnect": "",
     "service": "calc",

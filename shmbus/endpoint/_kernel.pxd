@@ -244,6 +244,8 @@ cdef extern from "shmbus/endpoint/native/block.h" nogil:
     uint8_t *ep_block_memory(const ep_endpoint *, uint32_t)
     void ep_describe_block(const ep_endpoint *, uint32_t, uint64_t, uint64_t, sb_block *)
     bint ep_let_block(ep_endpoint *, uint32_t)
+    uint64_t ep_held_bytes(const ep_endpoint *)
+    uint32_t ep_blocks_most(const ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:

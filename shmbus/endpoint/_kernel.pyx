@@ -14,6 +14,7 @@ What it needs from the Python half it is given as `upcalls.Upcalls`.
 
 import contextvars
 import logging
+import math
 import os
 import threading
 import traceback

@@ -161,6 +161,7 @@ class Explanations:
             setting=full.setting,
             index=full.number,
             holders=tuple(holders),
+            payloads=full.payloads,
         )
 
     def _pool_full(self, full: Full) -> tuple[Full, list[tuple[str, int]]]:
@@ -176,6 +177,8 @@ class Explanations:
             held[one.endpoint or "?"] += one.bytes
         if pool.kept:
             held[errors.KEPT] = pool.kept
+        if full.lent:
+            held[errors.LENT] = full.lent
         return full, held.most_common()
 
     def shortage(self, number: int) -> errors.BusError:

@@ -54,6 +54,10 @@ class Full(NamedTuple):
     """Its size."""
     number: int | None
     """Which message of a batch."""
+    lent: int = 0
+    """Of the pool: bytes that this endpoint itself fills, has lent, or still looks at."""
+    payloads: int = 0
+    """Of the pool: how many it has, where it can have no more; else 0."""
 
 
 class Unanswered(NamedTuple):

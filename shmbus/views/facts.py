@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from shmbus.settings import largest_record
+from shmbus.settings import PAGE, largest_record
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.grants import Grant
@@ -545,7 +545,7 @@ class BusInfo(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def payload_limit(self) -> int:
         """Bytes of the largest payload: what is too large for rings travels by a pool."""
-        return min(self.pool_bytes, self.pool_total_bytes)
+        return min(self.pool_bytes, self.pool_total_bytes // PAGE * PAGE)
 
     @property
     def record_limit(self) -> int:

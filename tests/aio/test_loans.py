@@ -50,6 +50,42 @@ async def test_a_task_waits_for_memory_and_others_go_on(attach: AioAttach) -> No
         assert (await anext(messages)).size == 950_000
 
 
+async def test_nothing_takes_memory_too_and_waits_for_it(attach: AioAttach) -> None:
+    async with attach("source", settings=shmbus.Settings(pool_bytes=4096)) as source:
+        messages = aiter(await source.subscribe("x"))
+        async with source.loan("x", 4096) as loan:
+            with pytest.raises(errors.QueueFull, match="pool_bytes"):
+                await source.loan("x", 0, timeout=0.02).__aenter__()
+            waiting = asyncio.ensure_future(source.loan("x", 0, timeout=60).__aenter__())
+            await asyncio.sleep(0.02)
+            loan.discard()
+        async with asyncio.timeout(30):
+            await (await waiting).publish()
+            assert (await anext(messages)).payload == b""
+
+
+@pytest.mark.slow
+async def test_who_asked_is_told_that_its_reply_finds_no_space(attach: AioAttach) -> None:
+    async with attach("server", settings=SMALL) as server, attach("client") as client:
+
+        @server.handle("whole")
+        async def whole(message: shmbus.Message[int]) -> bytes:
+            return bytes(message.payload)
+
+        server.start()
+        async with server.loan("x", 900_000) as loan:
+            large = asyncio.ensure_future(client.request("whole", 300_000, timeout=2))
+            async with asyncio.timeout(30):
+                with pytest.raises(errors.RemoteError, match="its own loans") as caught:
+                    await large
+                assert caught.value.error == "shmbus.errors.QueueFull"
+            large = asyncio.ensure_future(client.request("whole", 300_000, timeout=60))
+            assert (await client.request("whole", 5, timeout=60)).size == 5
+            assert (await client.request("whole", 10, timeout=60)).size == 10  # past the other
+            loan.discard()
+        assert (await large).size == 300_000
+
+
 async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -> None:
     async with attach("source", settings=SMALL) as source:
         async with source.loan("x", 900_000):

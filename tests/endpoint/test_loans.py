@@ -121,7 +121,7 @@ def test_memory_that_its_maker_still_looks_at_is_not_used_again(
     with source.loan_array("x", 90_000, "u1") as loan:
         loan.array[:] = 7
         kept = loan.array[10:20]
-    with pytest.raises(errors.QueueFull, match="no receiver holds any of it"):
+    with pytest.raises(errors.QueueFull, match="held by its own loans 90112 bytes"):
         source.loan("x", 90_000, timeout=0.05).__enter__()
     assert kept.tolist() == [7] * 10
     del kept
@@ -162,9 +162,22 @@ def test_values_that_are_kept_are_named_where_they_leave_no_space(
     eventually(lambda: bus.retained("x"))
     with (
         source.loan("y", 500_000),  # without it there was space
-        pytest.raises(errors.QueueFull, match="held by values that are kept 300000 bytes"),
+        pytest.raises(errors.QueueFull, match="values that are kept 300000 bytes"),
     ):
         source.publish("x", bytes(400_000), timeout=0.05)
+
+
+def test_as_many_as_can_be_lent_are_told_apart_from_no_space(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source")
+    with contextlib.ExitStack() as loans:
+        for _ in range(512):
+            loans.enter_context(source.loan("x", 1))
+        with pytest.raises(errors.QueueFull, match="512 payloads under way") as caught:
+            source.loan("x", 1, timeout=0.02).__enter__()
+    assert caught.value.payloads == 512
+    assert "pool_bytes" not in str(caught.value)
 
 
 def test_one_thread_publishes_it_and_no_other_meanwhile(bus: shmbus.Bus, attach: Attach) -> None:
@@ -248,6 +261,11 @@ def test_more_than_the_pool_has_is_refused_at_once(bus: shmbus.Bus, attach: Atta
     source = attach("source", settings=shmbus.Settings(pool_bytes=8192))
     with pytest.raises(errors.MessageTooLarge, match="pool_bytes"):
         source.loan("x", 8193)
+    with pytest.raises(errors.MessageTooLarge, match=r"pool_bytes=16384\)") as caught:
+        source.loan_array("x", 8192, "u1")  # which is less than with what says so
+    assert caught.value.size > 8192
+    with pytest.raises(errors.MessageTooLarge):
+        source.loan_array("x", (2**40, 2**40), "f8")
     with pytest.raises(errors.InvalidType):
         source.loan("not a type", 1)
     eventually(lambda: bus.pools() == [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
 from collections.abc import Iterator
@@ -111,7 +112,10 @@ def test_what_all_pools_may_have_bounds_a_message_too(bus: shmbus.Bus, attach: A
     source = attach("source")
     with pytest.raises(errors.MessageTooLarge, match="pool_total_bytes") as caught:
         source.publish("x", bytes(LARGE + 1))
-    assert (caught.value.setting, caught.value.limit) == ("pool_total_bytes", LARGE)
+    most = LARGE // 4096 * 4096  # whole pages
+    assert (caught.value.setting, caught.value.limit) == ("pool_total_bytes", most)
+    source.publish("x", bytes(most), timeout=30)
+    assert bus.info().payload_limit == most
 
 
 @pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=1 << 20)
@@ -187,6 +191,76 @@ def test_no_memory_is_told_with_the_remedy(bus: shmbus.Bus, attach: Attach) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert ":pool:" in caught.value.name
     source.publish("x", bytes(LARGE))  # now there is
+
+
+def fill_pool(endpoint: shmbus.Endpoint) -> None:
+    """Until something is refused; the type is subscribed to by one that takes nothing."""
+    with contextlib.suppress(errors.QueueFull):
+        while True:
+            endpoint.publish("fill", bytes(LARGE), timeout=0)
+
+
+@pytest.mark.bus(pool_bytes=3 * LARGE)
+@pytest.mark.slow
+def test_who_asked_is_told_that_its_reply_finds_no_space(bus: shmbus.Bus, attach: Attach) -> None:
+    server, client, idle = attach("server"), attach("client"), attach("idle")
+    server.handle("large", lambda _: bytes(LARGE))
+    server.start(threads=3)
+    idle.subscribe("fill", group="work")  # which nobody takes from it
+    fill_pool(server)
+    asked = client.request_async("large", timeout=2)
+    stream = client.stream("large", timeout=60, total=2)
+    told: list[Any] = [client.gather("large", timeout=2)["server"], asked.exception()]
+    with pytest.raises(errors.RemoteError) as caught:
+        next(stream)
+    for error in (*told, caught.value):
+        assert error.error == "shmbus.errors.QueueFull", error
+        assert "held by 'idle'" in error.message
+
+
+def test_who_asked_is_told_that_there_is_no_memory_for_its_reply(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client = attach("server"), attach("client")
+    server.handle("large", lambda _: bytes(LARGE))
+    server.start()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(errors.RemoteError, match="pool_bytes") as caught:
+            client.request("large", timeout=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.error == "shmbus.errors.SegmentError"
+    assert client.request("large", timeout=60).size == LARGE  # now there is
+
+
+@pytest.mark.bus(pool_bytes=4 * LARGE)
+@pytest.mark.smoke
+def test_requests_and_replies_that_no_pool_holds_all_end(bus: shmbus.Bus, attach: Attach) -> None:
+    client, server = attach("client"), attach("server")
+    server.handle("echo", lambda message: message.payload)
+    server.start()
+    asked = [
+        client.request_async("echo", np.full(LARGE, n, np.uint8), timeout=60) for n in range(20)
+    ]
+    assert [future.result().payload[0] for future in asked] == list(range(20))
+    items = (("echo", np.full(LARGE, n, np.uint8)) for n in range(20))
+    replies: Any = client.request_many(items, timeout=60)
+    assert [reply.payload[0] for reply in replies] == list(range(20))
+    assert info(bus, "client").copied > 0
+
+
+def test_a_closed_endpoint_says_so_whatever_the_payload_takes(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source = attach("source")
+    source.close()
+    for call in (source.publish, source.send, source.request, source.loan):
+        for size in (10, LARGE):
+            payload: Any = size if call == source.loan else bytes(size)
+            with pytest.raises(errors.EndpointClosed):
+                call("x", payload)
 
 
 @pytest.mark.bus(pool_bytes=4 * LARGE, block_timeout=0.2)

@@ -79,9 +79,8 @@ cdef class Loan:
 
     cdef int begin(self, uint32_t index) except -1:
         """It has this block."""
-        cdef uint64_t size = max(self._size(), <uint64_t>1)
         self._index = index
-        self._block = self._outbox.pool.lend(index, size, True)
+        self._block = self._outbox.pool.lend(index, self.block_size(), True)
         if self._head:
             memcpy(self._block._at, PyBytes_AS_STRING(self._head), len(self._head))
         self._state = LOAN_LENT
@@ -91,13 +90,17 @@ cdef class Loan:
         """Bytes of the payload, with what stands before the elements."""
         return <uint64_t>self.nbytes + len(self._head)
 
+    cdef uint64_t block_size(self):
+        """Bytes of its block: it has one though the payload is empty."""
+        return max(self._size(), <uint64_t>1)
+
     cdef bint try_begin(self) except -1:
         """False where there is no block now."""
         cdef uint32_t index = 0
         if self._state != LOAN_ASKED:
             raise ValueError(f"the loan of {self.type!r} was used before: ask for another")
         self._outbox._connection.check()
-        if not self._outbox.pool.take(max(self._size(), <uint64_t>1), &index):
+        if not self._outbox.pool.take(self.block_size(), &index):
             return False
         self.begin(index)
         return True
@@ -105,7 +108,7 @@ cdef class Loan:
     def __enter__(self):
         cdef uint32_t index = 0
         if not self.try_begin():
-            self._outbox.pool.take_slowly(max(self._size(), <uint64_t>1), &index, self.type, self._timeout,
+            self._outbox.pool.take_slowly(self.block_size(), &index, self.type, self._timeout,
                                           deadline_after(span_ns(self._timeout), rb_now()), ALONE)
             self.begin(index)
         return self
@@ -131,7 +134,7 @@ cdef class Loan:
         self.message(&m, &block)
         self._state = LOAN_PUBLISHING  # other threads run while this one waits
         try:
-            self._outbox.put_placed(&m, self.type, self._timeout)
+            self._outbox.put_placed(&m, self.type, self._timeout, self._outbox.always(), ALONE)
         except BaseException:
             self._state = LOAN_LENT
             raise
@@ -205,7 +208,7 @@ cdef Loan lend_array(Outbox outbox, str kind, object shape, object dtype, object
     """A loan of an array. Raises like `lend_bytes`."""
     blank = outbox.blank         # mostly it is like the one before
     if blank is None or dtype is not outbox.dtype or order is not outbox.order or not same_shape(shape, outbox.shape):
-        blank = blank_of(shape, dtype, order)
+        blank = blank_of(outbox, kind, shape, dtype, order)
         lasts = (type(shape) is tuple or type(shape) is int) and (isinstance(dtype, (str, type)))
         outbox.shape, outbox.dtype, outbox.order, outbox.blank = shape, dtype, order, blank if lasts else None
     cdef bytes head = blank.head
@@ -216,8 +219,8 @@ cdef inline bint same_shape(object shape, object before) noexcept:
     return shape is before or (PyLong_CheckExact(shape) and PyLong_CheckExact(before) and shape == before)
 
 
-cdef object blank_of(object shape, object dtype, object order):
-    """Raises `InvalidSetting`."""
+cdef object blank_of(Outbox outbox, str kind, object shape, object dtype, object order):
+    """Raises `InvalidSetting`, `MessageTooLarge`."""
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not all(isinstance(size, (int, numpy.integer)) and not isinstance(size, bool) and size >= 0 for size in sizes):
         raise InvalidSetting(setting="shape", value=shape, reason="it is no shape of an array",
@@ -226,7 +229,11 @@ cdef object blank_of(object shape, object dtype, object order):
     if order not in ("C", "F"):
         raise InvalidSetting(setting="order", value=order, reason="no such choice", remedy='Give "C" or "F"')
     try:
-        return frames.Blank(sizes, numpy.dtype(dtype), order)
+        made = numpy.dtype(dtype)
+        nbytes = math.prod(sizes) * made.itemsize
+        if nbytes > outbox.pool.most():  # and perhaps than any frame can say
+            raise outbox.too_large(nbytes, kind, ALONE)
+        return frames.Blank(sizes, made, order)
     except (TypeError, ValueError) as why:  # ValueError: NotCarried, such as of objects
         raise InvalidSetting(setting="dtype", value=dtype, reason=str(why),
                              remedy="Give a dtype of numpy without Python objects, such as numpy.uint8") from why
@@ -243,5 +250,5 @@ cdef Loan new_loan(Outbox outbox, str type, object nbytes, object blank, bytes h
     loan._outbox, loan.type, loan.nbytes, loan._timeout = outbox, type, nbytes, timeout
     loan._blank, loan._head = blank, head
     if nbytes + len(head) > outbox.pool.most():
-        raise outbox.too_large(nbytes, type, ALONE)
+        raise outbox.too_large(nbytes + len(head), type, ALONE)
     return loan

@@ -96,8 +96,7 @@ cdef class Job:
                 else:
                     m.reply(value)
             except Exception as error:
-                self._looped._receiving._count_error()
-                self._looped._receiving._log_failure(m, error)
+                self._looped._receiving._not_sent(m, error)
 
     async def give(self, parts):
         """It is an asynchronous generator: what that yields is the reply, in parts. Of a command nobody gets them."""
@@ -364,7 +363,7 @@ cdef class Looped:
         if loan.try_begin():
             return True
         self._connection.require(served=True)
-        self._outbox.block_needs = pages_of(loan._size())
+        self._outbox.block_needs = pages_of(loan.block_size())
         return False
 
     def publish_loan(self, Loan loan not None, bint first):
@@ -547,8 +546,8 @@ cdef class Looped:
             self._wake()
         if e.stirred != NULL:
             self._wake_streams()
-        if self._answers.late:
-            self._answers.send_late()
+        if self._answers.late and not self._answers.send_late():
+            self.expect(self._answers.late_until())
         while self._full:
             wake(self._full.popleft()[0])
         self.troubled = self._connection.trouble() & self._connection.minds()
@@ -560,6 +559,7 @@ cdef class Looped:
         self._requests._expire()
         self._wake()
         earliest = min(<uint64_t>self._requests._earliest(), self._receiving._outflows.look(now))
+        earliest = min(earliest, self._answers.late_until())
         for stream in self._streams:
             earliest = min(earliest, (<LoopStream>stream).look(now))
         return earliest

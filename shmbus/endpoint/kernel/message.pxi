@@ -319,8 +319,8 @@ cdef class Message:
     cpdef reply(self, payload=None):
         """Answer the request. The answer may overtake events that this endpoint published before it.
         Raises `NotARequest`, `AlreadyReplied`, `EncodeError` and
-        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` (nothing was sent:
-        answer again), `EndpointClosed`."""
+        `MessageTooLarge` (the requester then gets a `RemoteError`), `QueueFull` and `SegmentError` (nothing was
+        sent: answer again, or `fail`), `EndpointClosed`."""
         self._claim_answer()
         try:
             self._endpoint._answers.reply(self, payload)

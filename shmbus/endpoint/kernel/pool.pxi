@@ -50,7 +50,7 @@ cdef class Pool:
         return self.most()
 
     cdef inline uint64_t most(self) noexcept:
-        return min(self._connection.e.up.pool_limit, self._connection.e.bus.pool_total_bytes)
+        return min(self._connection.e.up.pool_limit, self._connection.e.bus.pool_total_bytes // PAGE * PAGE)
 
     cdef inline uint64_t inline_limit(self, uint32_t ring, bint urgent) noexcept:
         """Bytes of the longest record that goes through this outgoing ring, and through those of all receivers, as it
@@ -129,9 +129,13 @@ cdef class Pool:
     cdef object full(self, str type, object timeout, int64_t number):
         """The error of a call that has waited so long for a block."""
         cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t lent, payloads
+        ep_lock(e)
+        lent, payloads = ep_held_bytes(e), ep_blocks_most(e)
+        ep_unlock(e)
         return self._connection._explain_full(Full(
             type=type, depth=rb_load(&e.up.pool_in_use), capacity=self.most(), seconds=timeout, setting="pool_bytes",
-            number=number_of(number)))
+            number=number_of(number), lent=lent, payloads=payloads))
 
     cdef Block lend(self, uint32_t index, uint64_t size, bint holds):
         """The block as a buffer, which from now on `holds` it, or leaves that to the caller."""

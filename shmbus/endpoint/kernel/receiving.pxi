@@ -22,6 +22,12 @@ cdef object checked(object value):
     return value
 
 
+cdef bint is_of_pool(object error) except -1:
+    """Whether what is small could be sent nevertheless."""
+    return isinstance(error, SegmentError) or (
+        isinstance(error, QueueFull) and error.setting in ("pool_bytes", "pool_total_bytes"))
+
+
 cdef object log_failure(Connection connection, Message m, object error):
     # A handler that the end of this endpoint interrupted is not at fault: one line, without a traceback.
     cdef bint ended = (isinstance(error, (BusDown, EndpointClosed, Evicted))
@@ -262,9 +268,16 @@ cdef class Receiving:
                     if not (m._answered or m._refused):
                         self._try_fail(m, error)
                     raise
-                self._count_error()
-                self._log_failure(m, error)
+                self._not_sent(m, error)
         m.done()
+        return 0
+
+    cdef int _not_sent(self, Message m, object error) except -1:
+        """What its handler returned could not be. Who asked is told, unless an error would find no way either."""
+        self._count_error()
+        self._log_failure(m, error)
+        if not m._answered and (not isinstance(error, BusError) or is_of_pool(error)):
+            self._try_fail(m, error)
         return 0
 
     cdef object _begin_parts(self, Message m, object generator, uint64_t limit_ns):

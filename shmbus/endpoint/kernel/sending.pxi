@@ -233,9 +233,7 @@ cdef class Outbox:
     cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
         if self.pooled(m, type, index):
             return self.put_pooled(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
-        if not self.put_at_once(m, batch):
-            self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
-        return 0
+        return self.put_placed(m, type, timeout, batch, index)
 
     cdef int put_pooled(self, ep_message *m, str type, object timeout, uint64_t deadline, const ep_batch_limits *batch,
                         int64_t index) except -1:
@@ -251,11 +249,11 @@ cdef class Outbox:
             self.pool.give_back(number)
         return 0
 
-    cdef int put_placed(self, ep_message *m, str type, object timeout) except -1:
+    cdef inline int put_placed(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch,
+                               int64_t index) except -1:
         """Send what fits its ring."""
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        if not self.put_at_once(m, self.always()):
-            self.put_slowly(m, type, timeout, deadline, self.always(), ALONE)
+        if not self.put_at_once(m, batch):
+            self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
         return 0
 
     cdef bint place(self, ep_message *m, uint32_t *number, sb_block *block) except -1:
@@ -290,6 +288,8 @@ cdef class Outbox:
         return True
 
     cdef object too_large(self, object size, str type, int64_t index):
+        """The error of such a payload. Raises that of what keeps any from being sent."""
+        self._connection.require()
         cdef bint whole = self._connection.e.up.pool_limit > self._connection.e.bus.pool_total_bytes
         return MessageTooLarge(type=type, size=size, limit=self.pool.most(), endpoint=self._connection.name,
                                setting="pool_total_bytes" if whole else "pool_bytes", index=number_of(index))

@@ -11,6 +11,8 @@
  *   ep_use_block          the record is about to be published at this position
  *   ep_let_block          the caller holds it no more: it is free, or was sent; called without the lock
  *   ep_block_to_be_had    could one be taken, or be made room for?
+ *   ep_held_bytes         of those that are filled, lent to the user, or viewed by it after they were sent
+ *   ep_blocks_most        how many there are, if no more can be; else 0
  *   ep_blocks_returned    has the dispatcher returned one that is not taken note of? Needs no lock
  *   ep_give_back_gaps     it closes: what no block takes is given back, whoever holds the others
  *   ep_tend_pool          give back what has not been used, or granted in vain, for some time: when to look again
@@ -153,6 +155,22 @@ static inline bool ep_block_to_be_had(struct ep_endpoint *e, uint64_t pages)
     if (!ep_find_gap(e->pool, pages, &before, &first))
         return false;
     return first + pages <= e->pool->reserved || (!e->pool->grows_to && ep_may_reserve(e, first + pages));
+}
+
+static inline uint64_t ep_held_bytes(const struct ep_endpoint *e)
+{
+    const struct ep_pool *pool = e->pool;
+    uint64_t pages = 0;
+    for (uint32_t k = 0; pool && k < pool->count; k++) {
+        const struct ep_block *block = &pool->blocks[pool->order[k]];
+        pages += rb_load(&block->held) ? block->pages : 0;
+    }
+    return pages * EP_PAGE;
+}
+
+static inline uint32_t ep_blocks_most(const struct ep_endpoint *e)
+{
+    return e->pool && e->pool->count == SB_BLOCKS ? SB_BLOCKS : 0;
 }
 
 static inline bool ep_blocks_returned(const struct ep_endpoint *e)
