@@ -400,8 +400,16 @@ def test_a_second_ctrl_c_wherever_it_comes_while_an_endpoint_leaves_ends_the_pro
 
     places = int(press_at(-1)[0][-1].split()[0])
     assert places > 100
-    for place in random.sample(range(places), 4):
+    pressed = 0
+    while pressed < 4:
+        place = random.randrange(places)
         printed, complaints = press_at(place)
+        if (
+            len(printed) == 1
+        ):  # it took another way, a shorter one, and had ended before it came there
+            places = int(printed[0].split()[0])
+            continue
+        pressed += 1
         where = f"at {place}, {printed[0]}"
         assert complaints.rstrip().endswith("KeyboardInterrupt"), where
         assert "never retrieved" not in complaints, where
