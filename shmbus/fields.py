@@ -9,6 +9,7 @@ from the source, when somebody asks for it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import itertools
@@ -33,14 +34,17 @@ def meanings(owner: type) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """The classes at the top of a module, by name, as they stand in its source."""
+    """The classes at the top of a module, or of the modules of a package, by name, as they stand
+    in the source."""
+    found: dict[str, ast.ClassDef] = {}
     if module.partition(".")[0] != __package__:
-        return {}
-    try:
-        parsed = ast.parse(inspect.getsource(sys.modules[module]))
-    except (KeyError, OSError):
-        return {}
-    return {node.name: node for node in parsed.body if isinstance(node, ast.ClassDef)}
+        return found
+    for name, one in list(sys.modules.items()):
+        if f"{name}.".startswith(f"{module}."):
+            with contextlib.suppress(OSError):
+                body = ast.parse(inspect.getsource(one)).body
+                found |= {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    return found
 
 
 def explain(*modules: ModuleType) -> None:

@@ -252,7 +252,7 @@ OFFENDERS = {
     "ringbuf/ring.py": "import shmbus.errors",
     "ringbuf/native/ring.h": '#include "shmbus/shared/native/layout.h"',
     "ringbuf/_kernel.pyx": 'cdef extern from "shmbus/shared/native/layout.h":\n    pass',
-    "shmbus/errors.py": "def f():\n    from .settings import Settings",
+    "shmbus/errors/sending.py": "def f():\n    from shmbus.settings import Settings",
     "shmbus/settings.py": "from shmbus.shared import names",
     "shmbus/shared/names.py": "if TYPE_CHECKING:\n    from shmbus.views.facts import Ring",
     "shmbus/shared/native/layout.h": '  #  include "shmbus/endpoint/native/wait.h"',
