@@ -38,7 +38,7 @@ OnError = Literal["drop", "retry"]
 """What a callback that raises does to a group's message."""
 
 CONFIRM = 5.0
-"""Seconds that subscribe() and handle() wait for the dispatcher to route by them."""
+"""Seconds that subscribe() and handle() wait for a dispatcher that is there to route by them."""
 
 MOMENT = 0.02
 """And so many where they would hold up an event loop: a dispatcher that has none to spare reads the
@@ -352,7 +352,8 @@ class Subscribing:
         """Whether the dispatcher routes by it."""
         version = self._write(interests, operation)
         brief = threading.get_ident() == self.loop_thread
-        if self._endpoint._connection.await_interests(version, MOMENT if brief else CONFIRM):
+        limit = MOMENT if brief else CONFIRM
+        if self._endpoint._connection.await_interests(version, limit, patient=not brief):
             self._seat.log.drop_old()  # the dispatcher has opened the new one
             return True
         if not brief:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.endpoint import endpoint as endpoint_module
 from shmbus.endpoint import subscribing
 from shmbus.shared import names
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually, in_shm, kill, start_python
@@ -315,6 +317,34 @@ def test_who_calls_exec_after_that_is_seen_to_be_gone_by_the_next_dispatcher(
     assert (down.payload["name"], down.payload["reason"]) == ("guest", "exec")
     assert guest.alive
     guest.kill()
+
+
+@pytest.mark.slow
+def test_with_reconnect_subscribing_waits_for_the_next_dispatcher_however_late_that_comes(
+    bus_process: BusProcess, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscribing, "CONFIRM", 1.0)
+    monkeypatch.setattr(endpoint_module, "CONFIRM", 1.0)
+    patient, closes = (attach(name, reconnect=True) for name in ("patient", "closes"))
+    bus_process.kill()
+    with ThreadPoolExecutor() as pool:
+        subscribed = pool.submit(patient.subscribe, "x")
+        descriptor = pool.submit(patient.fileno)
+        given_up = pool.submit(closes.subscribe, "x")
+        calls: list[Future[Any]] = [subscribed, descriptor]
+        try:
+            assert not wait(calls, timeout=1.5, return_when=FIRST_COMPLETED).done
+            closes.close()
+            given_up.result(60)
+        finally:
+            bus_process.start()
+        assert subscribed.result(60).pattern == "x"
+        assert descriptor.result(60) >= 0
+    sender = attach("sender")
+    sender.publish("x", 1)
+    got = patient.receive(60)
+    assert got is not None
+    assert got.payload == 1
 
 
 def test_attaching_waits_for_a_dispatcher_and_says_when_there_is_none(

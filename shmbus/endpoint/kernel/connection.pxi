@@ -218,6 +218,15 @@ cdef class Connection:
             if wake == RB_ELAPSED and until >= deadline:
                 return WAIT_ELAPSED
 
+    cdef bint answered(self, uint32_t want, uint64_t value, timeout, bint patient) except -1:
+        """Wait for something that the dispatcher answers: False at the timeout. `patient`: while there is none, and this
+        endpoint waits for the next, that does not count."""
+        cdef int waited
+        while True:
+            waited = self.wait(want, 0, value, self.minds(), CHECKS_DISPATCHER, deadline_after(span_ns(timeout), rb_now()))
+            if waited == WAIT_GRANTED or not patient or not self.trouble() & EP_FOR_NOW:
+                return waited == WAIT_GRANTED
+
     cdef void count(self, rb_word *counter) noexcept:
         if self.ours():
             ep_lock(self.e)
@@ -235,18 +244,18 @@ cdef class Connection:
 
     # The event -------------------------------------------------------------------------------
 
-    def open_event(self, timeout) -> int:
+    def open_event(self, timeout, *, bint patient=False) -> int:
         """Have an event, a descriptor that becomes readable where `arm` asks for it: which the dispatcher knows when
-        this returns. Closed at the end. Raises OSError, the error of a trouble, `AttachTimeout`, `Refused`."""
+        this returns. Closed at the end. Raises OSError, the error of a trouble, `AttachTimeout`, `Refused`. `patient`:
+        the timeout is for a dispatcher that is there."""
         self.check()
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
         ep_lock(self.e)
         cdef int failed = ep_event_open(self.e)
         ep_unlock(self.e)
         if failed:
             raise OSError(failed, os.strerror(failed))
         ep_wake_watcher()
-        if self.wait(EP_WANT_EVENT, 0, 0, self.minds(), CHECKS_DISPATCHER, deadline) != WAIT_GRANTED:
+        if not self.answered(EP_WANT_EVENT, 0, timeout, patient):
             ep_lock(self.e)
             refusal = <bytes>self.e.event_refusal
             ep_unlock(self.e)
@@ -264,7 +273,7 @@ cdef class Connection:
         self.check()
         if self.e.event_minds or self.closed():
             return self.e.event_fd
-        self.open_event(timeout)
+        self.open_event(timeout, patient=True)
         ep_lock(self.e)
         self.e.event_minds = EP_STOPPING | self.minds()
         ep_event_rest(self.e)
@@ -320,10 +329,10 @@ cdef class Connection:
         ep_unlock(self.e)
         return version
 
-    def await_interests(self, uint64_t version, timeout):
-        """Wait until the dispatcher routes by them: False at the timeout."""
-        cdef uint64_t deadline = deadline_after(span_ns(timeout), rb_now())
-        return self.wait(EP_WANT_SEEN, 0, version, self.minds(), CHECKS_DISPATCHER, deadline) == WAIT_GRANTED
+    def await_interests(self, uint64_t version, timeout, *, bint patient):
+        """Wait until the dispatcher routes by them: False at the timeout. `patient`: that is for a dispatcher that is
+        there."""
+        return self.answered(EP_WANT_SEEN, version, timeout, patient)
 
     def refused(self, uint64_t interest):
         """Why the dispatcher does not route by the interest with this id: enum Refusal. 0: it does, once
