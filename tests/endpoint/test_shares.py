@@ -44,6 +44,10 @@ def mapped() -> list[str]:
     return [line for line in Path("/proc/self/maps").read_text().splitlines() if ":pool:" in line]
 
 
+def pools(lines: list[str]) -> set[str]:
+    return {line.split(":pool:")[1] for line in lines}
+
+
 @pytest.mark.smoke
 @pytest.mark.usefixtures("bus")
 def test_an_array_is_seen_where_its_sender_has_put_it(attach: Attach) -> None:
@@ -192,6 +196,25 @@ def test_arrays_may_be_dropped_while_their_endpoint_closes(attach: Attach, bus: 
         sender.publish("frame", FRAME * n)
     assert [int(frame[0]) for frame in kept] == list(range(0, 12, 2))
     assert all(np.array_equal(frame - frame[0], FRAME) for frame in kept)
+
+
+@pytest.mark.usefixtures("bus")
+def test_one_that_is_closed_maps_only_what_is_looked_at(attach: Attach) -> None:
+    senders, one = [attach("first"), attach("second")], attach("one")
+    one.subscribe("frame")
+    before, frames = mapped(), []
+    for sender in senders:
+        sender.publish("frame", FRAME)
+        frames.append(received(one).payload)
+    assert len(pools(mapped())) == len(pools(before)) + 3
+    del frames[0]
+    gc.collect()
+    for endpoint in (one, *senders):
+        endpoint.close()
+    assert len(pools(mapped())) == len(pools(before)) + 1  # that of the other frame
+    assert frames[0][-1] == FRAME[-1]
+    frames.clear()
+    eventually(lambda: mapped() == before)
 
 
 @pytest.mark.usefixtures("bus")

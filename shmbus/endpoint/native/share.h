@@ -16,7 +16,7 @@
  *   ep_unpin_share        its message needs no handing on any more
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_part_shares        what is looked at becomes private, while everything goes on: ep_end_shares then has little to do
- *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private
+ *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private, all else is unmapped
  *   ep_drop_maps          unmap the pools of those that have gone, and of those that send nothing: when to come again
  *   ep_free_shares        the endpoint is freed
  *
@@ -576,6 +576,7 @@ static inline void ep_end_shares(struct ep_endpoint *e)
     pthread_mutex_lock(&s->lock);
     if (!s->over) {
         ep_make_all_private(s);
+        ep_unmap_idle(e, s, true);
         s->over = true;
         for (uint32_t i = 0; s->own && i < rb_load(&s->own->shares_used); i++)
             rb_store_release(&s->own->shares[i].share, 0);
