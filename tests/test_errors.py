@@ -67,6 +67,7 @@ FACTS: dict[str, object] = {
     "dispatcher": None,
     "stopped": False,
     "holders": (("slow", 2000),),
+    "largest": 4096,
     "payloads": 0,
     "variable": "",
     "reconnect": "",

@@ -246,6 +246,7 @@ cdef extern from "shmbus/endpoint/native/block.h" nogil:
     bint ep_let_block(ep_endpoint *, uint32_t)
     uint64_t ep_held_bytes(const ep_endpoint *)
     uint32_t ep_blocks_most(const ep_endpoint *)
+    uint64_t ep_largest_gap(const ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/trouble.h" nogil:
     enum:

@@ -162,6 +162,7 @@ class Explanations:
             index=full.number,
             holders=tuple(holders),
             payloads=full.payloads,
+            largest=full.largest,
         )
 
     def _pool_full(self, full: Full) -> tuple[Full, list[tuple[str, int]]]:

@@ -58,6 +58,8 @@ class Full(NamedTuple):
     """Of the pool: bytes that this endpoint itself fills, has lent, or still looks at."""
     payloads: int = 0
     """Of the pool: how many it has, where it can have no more; else 0."""
+    largest: int = 0
+    """Of the pool: bytes of its largest free piece."""
 
 
 class Unanswered(NamedTuple):

@@ -86,6 +86,24 @@ def test_a_sender_waits_until_a_receiver_lets_go(bus: shmbus.Bus, attach: Attach
     assert message.size == LARGE + 1
 
 
+def test_a_payload_needs_one_piece_and_who_lacks_it_is_told(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    page = 4096
+    source = attach("source", settings=shmbus.Settings(pool_bytes=256 * page))
+    sink = attach("sink")
+    sink.subscribe("x")
+    for _ in range(3):
+        source.publish("x", bytes(64 * page))
+    messages = [sink.receive(30) for _ in range(3)]
+    del messages[2], messages[0]  # the one in the middle is kept
+    with pytest.raises(errors.QueueFull, match=f" {128 * page} free in one piece") as caught:
+        source.publish("x", bytes(129 * page), timeout=0.02)
+    assert caught.value.largest == 128 * page
+    assert caught.value.depth == 64 * page
+    source.publish("x", bytes(128 * page), timeout=30)
+
+
 def test_a_first_large_payload_needs_no_time(bus: shmbus.Bus, attach: Attach) -> None:
     source = attach("source")
     source.subscribe("x")

@@ -129,13 +129,13 @@ cdef class Pool:
     cdef object full(self, str type, object timeout, int64_t number):
         """The error of a call that has waited so long for a block."""
         cdef ep_endpoint *e = self._connection.e
-        cdef uint64_t lent, payloads
+        cdef uint64_t lent, payloads, largest
         ep_lock(e)
-        lent, payloads = ep_held_bytes(e), ep_blocks_most(e)
+        lent, payloads, largest = ep_held_bytes(e), ep_blocks_most(e), ep_largest_gap(e)
         ep_unlock(e)
         return self._connection._explain_full(Full(
             type=type, depth=rb_load(&e.up.pool_in_use), capacity=self.most(), seconds=timeout, setting="pool_bytes",
-            number=number_of(number), lent=lent, payloads=payloads))
+            number=number_of(number), lent=lent, payloads=payloads, largest=largest))
 
     cdef Block lend(self, uint32_t index, uint64_t size, bint holds):
         """The block as a buffer, which from now on `holds` it, or leaves that to the caller."""

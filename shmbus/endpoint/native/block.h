@@ -13,6 +13,7 @@
  *   ep_block_to_be_had    could one be taken, or be made room for?
  *   ep_held_bytes         of those that are filled, lent to the user, or viewed by it after they were sent
  *   ep_blocks_most        how many there are, if no more can be; else 0
+ *   ep_largest_gap        bytes of the longest payload that there is space for now
  *   ep_blocks_returned    has the dispatcher returned one that is not taken note of? Needs no lock
  *   ep_give_back_gaps     it closes: what no block takes is given back, whoever holds the others
  *   ep_tend_pool          give back what has not been used, or granted in vain, for some time: when to look again
@@ -171,6 +172,24 @@ static inline uint64_t ep_held_bytes(const struct ep_endpoint *e)
 static inline uint32_t ep_blocks_most(const struct ep_endpoint *e)
 {
     return e->pool && e->pool->count == SB_BLOCKS ? SB_BLOCKS : 0;
+}
+
+/* Up to what the pool may grow to. */
+static inline uint64_t ep_largest_gap(const struct ep_endpoint *e)
+{
+    const struct ep_pool *pool = e->pool;
+    if (!pool || pool->count == SB_BLOCKS)
+        return 0;
+    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked)), granted = sb_pool_pages(rb_load_acquire(&e->down->pool_granted));
+    uint64_t end = asked > granted ? granted : pool->pages, at = 0, largest = 0;
+    for (uint32_t k = 0; k <= pool->count; k++) {
+        const struct ep_block *block = k < pool->count ? &pool->blocks[pool->order[k]] : NULL;
+        uint64_t next = block ? block->first : end;
+        if (next > at && next - at > largest)
+            largest = next - at;
+        at = block ? next + block->pages : at;
+    }
+    return largest * EP_PAGE;
 }
 
 static inline bool ep_blocks_returned(const struct ep_endpoint *e)
