@@ -43,6 +43,8 @@ class QueueFull(NotAccepted):
     at of those that it has published."""
     payloads: int = 0
     """Of a pool: how many are under way, where it can have no more, however small; else 0."""
+    largest: int = 0
+    """Of a pool: bytes of its largest free piece. A payload needs one piece."""
 
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):
@@ -81,16 +83,17 @@ class QueueFull(NotAccepted):
         whose = self._by.whose if self.setting == "pool_bytes" else "the bus's "
         lacks = f"no space for it for {duration(self.seconds)}"
         last = f"enlarge {whose}{self._by.setting(self.setting)}"
+        piece = f", {self.largest} free in one piece"
         if self.payloads:
             lacks = (
                 f"{self.payloads} payloads under way, which are all, for {duration(self.seconds)}"
             )
-            last = "send several in one message"
+            last, piece = "send several in one message", ""
         return (
             f"{at(self.index)}{self.type!r} not accepted: the pool of endpoint {self.endpoint!r} "
-            f"had {lacks} ({self.depth} of {self.capacity} bytes in use){why}. Send more slowly, "
-            f"wait longer ({self._by.longer}), have receivers drop messages and arrays sooner "
-            f"(Message.release()), or {last}"
+            f"had {lacks} ({self.depth} of {self.capacity} bytes in use{piece}){why}. Send more "
+            f"slowly, wait longer ({self._by.longer}), have receivers drop messages and arrays "
+            f"sooner (Message.release()), or {last}"
         )
 
 
