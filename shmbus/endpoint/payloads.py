@@ -208,7 +208,7 @@ def _converting(decode: DecodeHook | None) -> DecodeHook:
 
 def reason_of(why: Exception) -> str:
     """Why it failed, for an error's message: what a value, its hooks or msgspec raised."""
-    text = str(why)
+    text = str(why).rstrip(".")
     if isinstance(why, msgspec.MsgspecError | NotCarried | frames.Malformed):
         return text
     return f"{type(why).__name__}: {text}"

@@ -67,6 +67,8 @@ def test_an_array_is_seen_where_its_sender_has_put_it(attach: Attach) -> None:
         frame[0] = 1
     with pytest.raises(ValueError, match="WRITEABLE"):
         frame.flags.writeable = True
+    with pytest.raises(BufferError, match="readonly"):
+        frame.__dlpack__()  # as a library asks that knows nothing of read-only arrays
     for ordinary in (frame.copy(), copy.deepcopy(frame), pickle.loads(pickle.dumps(frame))):
         ordinary[0] = 7
     assert frame[0] == 0
