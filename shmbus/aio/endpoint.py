@@ -10,35 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
 
 from shmbus import errors
 from shmbus.endpoint import endpoint as synchronous
 from shmbus.endpoint._kernel import (
-    Addressee,
-    Deadline,
-    Found,
-    Gate,
     Looped,
     LoopIteration,
-    LoopReply,
     LoopStream,
     Message,
-    dispatcher_from,
     in_force,
     until,
     ways,
 )
-from shmbus.endpoint._kernel import Batch as KernelBatch
-from shmbus.endpoint._kernel import Loan as KernelLoan
-from shmbus.endpoint.many import window_of
 from shmbus.endpoint.matching import AsynchronousMatching, Matching
-from shmbus.endpoint.retry import Attempts, Retry, check_retry
+from shmbus.endpoint.retry import Retry, check_retry
 from shmbus.endpoint.subscribing import OnError
 from shmbus.endpoint.subscribing import Subscription as Synchronous
 from shmbus.services.calling import awaiting_caller, client, streaming_caller_later
@@ -46,14 +35,17 @@ from shmbus.services.serving import operations
 from shmbus.settings import check_count
 from shmbus.shared import patterns
 from shmbus.shared._kernel import seconds
-from shmbus.shared.layout import Kind
 from shmbus.shared.messages import Death
 
 from . import ending, termination
 from .batch import Batch
 from .ending import Ending
+from .gates import Gates
 from .gathering import gather
 from .lending import Loan
+from .posting import EVENT, SEND, Posting
+from .receiving import Receiving
+from .requests import Requests
 from .subscribing import Callback, Subscription, is_asynchronous
 from .threads import begin_in_thread, in_thread, to_the_end
 from .turns import Turns
@@ -68,10 +60,6 @@ log = logging.getLogger("shmbus")
 Function = TypeVar("Function", bound=Callback)
 T = TypeVar("T")
 
-_EVENT, _SEND = int(Kind.EVENT), int(Kind.SEND)
-
-_running_loop = asyncio._get_running_loop
-
 
 class Endpoint:
     """A process's place on the bus, in the event loop in which it was attached; made by `attach`.
@@ -83,13 +71,16 @@ class Endpoint:
     """
 
     _inner: synchronous.Endpoint
-    _loop: asyncio.AbstractEventLoop
     _concurrency: int
     _looped: Looped
     _turns: Turns
     _ending: Ending
-    _iterations: dict[asyncio.Task[Any] | None, LoopIteration]
-    """Those of tasks that call `receive`."""
+    _posting: Posting
+    _requests: Requests
+    _gates: Gates
+    _receiving: Receiving
+    _here: Callable[[], None]
+    """Raises `WrongLoop` where it is called outside of the endpoint's loop."""
 
     def __init__(self) -> None:
         raise TypeError("use shmbus.aio.attach()")
@@ -98,20 +89,19 @@ class Endpoint:
     def _of(cls, inner: synchronous.Endpoint, concurrency: int) -> Self:
         self = cls.__new__(cls)
         self._inner = inner
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._concurrency = concurrency
         self._looped = Looped(inner, concurrency)
-        self._turns = Turns(inner._connection, self._looped, self._loop)
-        self._looped.line_up = self._line_up
-        self._ending = Ending(inner, self._looped, self._turns, self._loop, self.start)
-        self._iterations = {}
+        self._turns = Turns(inner._connection, self._looped, loop)
+        self._here = self._turns.here
+        self._posting = Posting(self._looped, self._turns)
+        self._requests = Requests(inner._requests, self._looped, self._turns, loop)
+        self._gates = Gates(inner._subscribing, self._looped, self._turns, concurrency)
+        self._receiving = Receiving(self._looped, self._turns, inner.name)
+        self._ending = Ending(inner, self._looped, self._turns, loop, self.start)
         inner._subscribing.loop_thread = threading.get_ident()
         self._turns.begin()
         return self
-
-    def _here(self) -> None:
-        if _running_loop() is not self._loop:
-            raise errors.WrongLoop(endpoint=self.name, closed=self._loop.is_closed())
 
     @property
     def name(self) -> str:
@@ -148,30 +138,15 @@ class Endpoint:
         those of `shmbus.Endpoint.publish`."""
         self._here()
         flags = ways(retain, urgent)
-        if not self._looped.post(_EVENT, flags, type, payload, False):
-            await self._post_in_line(_EVENT, flags, type, payload, timeout)
+        if not self._looped.post(EVENT, flags, type, payload, False):
+            await self._posting.in_line(EVENT, flags, type, payload, timeout)
 
     async def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None:
         """Send a command to the one endpoint that handles the most specific matching pattern; like
         `publish`."""
         self._here()
-        if not self._looped.post(_SEND, 0, type, payload, False):
-            await self._post_in_line(_SEND, 0, type, payload, timeout)
-
-    async def _post_in_line(
-        self,
-        kind: int,
-        flags: int,
-        type: str,
-        payload: object,
-        timeout: float | None,
-        number: int | None = None,
-    ) -> None:
-        await self._turns.line.wait(
-            lambda: self._looped.post(kind, flags, type, payload, True),
-            self._looped.patience(seconds(timeout)),
-            lambda: self._looped.full(type, timeout, number),
-        )
+        if not self._looped.post(SEND, 0, type, payload, False):
+            await self._posting.in_line(SEND, 0, type, payload, timeout)
 
     def loan(
         self,
@@ -187,7 +162,7 @@ class Endpoint:
         whose end it is published. Arguments and errors are those of `shmbus.Endpoint.loan`."""
         self._here()
         made = self._inner.loan(type, nbytes, align=align, retain=retain, urgent=urgent)
-        return self._lend(made, timeout)
+        return self._posting.loan(made, timeout)
 
     def loan_array(
         self,
@@ -203,25 +178,7 @@ class Endpoint:
         """Likewise of an array of numpy; see `shmbus.Endpoint.loan_array`."""
         self._here()
         made = self._inner.loan_array(type, shape, dtype, order=order, retain=retain, urgent=urgent)
-        return self._lend(made, timeout)
-
-    def _lend(self, made: KernelLoan, timeout: float | None) -> Loan:
-        wait = seconds(timeout)
-
-        async def in_line(attempt: Callable[[KernelLoan, bool], bool], loan: KernelLoan) -> None:
-            self._here()
-            if not attempt(loan, False):
-                await self._turns.line.wait(
-                    lambda: attempt(loan, True),
-                    self._looped.patience(wait),
-                    lambda: self._looped.full(loan.type, timeout, None),
-                )
-
-        return Loan(
-            made,
-            partial(in_line, self._looped.begin_loan),
-            partial(in_line, self._looped.publish_loan),
-        )
+        return self._posting.loan(made, timeout)
 
     async def publish_many(
         self, items: Iterable[tuple[str, object]], *, timeout: float | None = 5.0
@@ -230,16 +187,7 @@ class Endpoint:
         many of them. Others in the loop have a turn after every 128 of them. Raises like `publish`,
         with the `index` of the message that failed; those before it are accepted."""
         self._here()
-        source, number = iter(items), 0
-        while True:
-            number, left = self._looped.post_many(source, number)
-            if left is not None:
-                await self._post_in_line(_EVENT, 0, *left, timeout, number)
-                number += 1
-            elif number < 0:
-                return
-            else:
-                await asyncio.sleep(0)
+        await self._posting.many(items, timeout)
 
     def batch(
         self,
@@ -254,20 +202,7 @@ class Endpoint:
         made = self._inner.batch(
             max_messages=max_messages, max_bytes=max_bytes, max_delay=max_delay
         )
-        return Batch(made, self._post_batched)
-
-    async def _post_batched(
-        self,
-        batch: KernelBatch,
-        kind: int,
-        flags: int,
-        type: str,
-        payload: object,
-        timeout: float | None,
-    ) -> None:
-        self._here()
-        if not self._looped.post(kind, flags, type, payload, False, batch):
-            await self._post_in_line(kind, flags, type, payload, timeout)
+        return Batch(made, self._posting.batched)
 
     async def request(
         self,
@@ -288,59 +223,10 @@ class Endpoint:
         self._here()
         deadline = until(timeout, in_force() if inherit_deadline else None)
         if retry is not None:
-            return await self._ask_again(type, payload, deadline, reply_type, retry)
-        return await self._ask(type, payload, deadline, reply_type, 1)
+            return await self._requests.ask_again(type, payload, deadline, reply_type, retry)
+        return await self._requests.ask(type, payload, deadline, reply_type)
 
-    async def _ask(
-        self,
-        type: str,
-        payload: object,
-        deadline: Deadline,
-        reply_type: Any,
-        attempt: int,
-        to: Addressee | None = None,
-    ) -> Message:
-        reply: LoopReply = LoopReply.__new__(LoopReply)
-        ask = partial(self._looped.ask, reply, type, payload, deadline, reply_type, attempt)
-        if not ask(False, to):
-            await self._line_up(lambda: ask(True, to), type, deadline)
-        if not self._looped.spin(reply):
-            reply.future = future = self._loop.create_future()
-            if reply.deadline < self._turns.earliest:
-                self._turns.expect(reply.deadline)
-            try:
-                await future
-            except BaseException:
-                reply.cancel()
-                self._turns.again()  # another may have its entry
-                raise
-        return reply.raise_or_return()
-
-    async def _line_up(self, attempt: Callable[[], bool], type: str, deadline: Deadline) -> None:
-        """Wait until there is space for a request, and an entry in the table."""
-        await self._turns.line.wait(
-            attempt,
-            deadline.left,
-            lambda: (
-                self._looped.table_full(type, deadline.seconds)
-                or self._looped.full(type, deadline.seconds, None)
-            ),
-        )
-
-    async def _ask_again(
-        self, type: str, payload: object, deadline: Deadline, reply_type: Any, retry: Retry
-    ) -> Message:
-        attempts = Attempts(check_retry(retry), deadline)
-        while True:
-            try:
-                return await self._ask(type, payload, deadline, reply_type, attempts.number)
-            except retry.on as why:
-                pause = attempts.pause(why)
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-
-    async def request_many(
+    def request_many(
         self,
         items: Iterable[tuple[str, object]],
         *,
@@ -353,29 +239,7 @@ class Endpoint:
         order, or the error that came instead; `async for reply in ep.request_many(...)`. Leaving it
         early by `aclose()` withdraws those under way. Arguments and errors are those of
         `shmbus.Endpoint.request_many`."""
-        self._here()
-        limit = window_of(window, self._inner._requests.limit)
-        outer = in_force() if inherit_deadline else None
-        source, under_way = iter(items), deque[asyncio.Task[Message]]()
-        try:
-            while True:
-                for type, payload in islice(source, limit - len(under_way)):
-                    ask = self._ask(type, payload, until(timeout, outer), reply_type, 1)
-                    under_way.append(self._loop.create_task(ask))
-                if not under_way:
-                    return
-                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                while under_way and under_way[0].done():
-                    first = under_way.popleft()
-                    try:
-                        reply: Message | errors.BusError = first.result()
-                    except errors.BusError as why:
-                        reply = why
-                    yield reply
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        return self._requests.ask_many(items, timeout, window, reply_type, inherit_deadline)
 
     async def gather(
         self,
@@ -393,22 +257,12 @@ class Endpoint:
         withdraws all. Arguments and errors are those of `shmbus.Endpoint.gather`."""
         self._here()
         deadline = until(timeout, in_force() if inherit_deadline else None)
-        found = await self._query(patterns.check_type(type), deadline)
+        found = await self._requests.find(patterns.check_type(type), deadline)
         answers = bool(self._turns.runs or len(self._turns.receivers))
         gathering = self._inner._gathering(type, found, deadline, at_least, answers)
         return await gather(
             self._looped, self._turns, gathering, type, payload, deadline, reply_type
         )
-
-    async def _query(self, pattern: str, deadline: Deadline) -> Found:
-        requests, found = self._inner._requests, None
-        to: Addressee | None = dispatcher_from(0)
-        while to is not None:
-            more = requests.found_in(await self._ask(pattern, None, deadline, None, 1, to))
-            found = more if found is None else requests.add(found, more)
-            to = requests.more_of(found)
-        assert found is not None
-        return found
 
     def stream(
         self,
@@ -459,15 +313,8 @@ class Endpoint:
         this returns, the bus routes by it. All else is as in `shmbus.Endpoint.subscribe`.
         """
         self._here()
-        if callback is None and concurrency is not None:
-            raise errors.InvalidSetting(
-                setting="concurrency",
-                value=concurrency,
-                reason="there is no callback that could work at the same time",
-                remedy="Give a callback, or leave it out",
-            )
-        own = Gate(0, self._turns.receivers.arrived) if callback is None else None
-        gate = own if callback is None else self._gate(callback, concurrency)
+        own = self._gates.of_iteration(concurrency) if callback is None else None
+        gate = own if callback is None else self._gates.of_callback(callback, concurrency)
         inner = await in_thread(
             self.name,
             "subscribing",
@@ -491,21 +338,10 @@ class Endpoint:
         return Subscription(
             inner,
             self._apart,
-            partial(self._iterate, own),
+            partial(self._gates.iterate, own),
             partial(self._turns.receivers.forget, own),
             partial(self._looped.release, own),
         )
-
-    def _iterate(self, gate: Gate) -> LoopIteration:
-        self._here()
-        if not gate.iterated:
-            gate.iterated = gate.late = True
-            self._turns.receivers.iterate(gate)
-            self._inner._subscribing.forget_callbacks()
-            self._looped.claim()
-            self._looped.leave_mailbox(gate)
-            gate.late = False
-        return LoopIteration(self._looped, gate, self._turns.message)
 
     async def tap(self, pattern: str = ">") -> Subscription:
         """See copies of all that matches, as `shmbus.Endpoint.tap` does; iterating over it, or over
@@ -521,26 +357,6 @@ class Endpoint:
 
     async def _apart(self, close: Callable[[], None]) -> None:
         await to_the_end(begin_in_thread(self.name, "unsubscribing", close))
-
-    def _gate(self, function: Callback, concurrency: int | None) -> Gate | None:
-        """Where the jobs of a callback or handler begin; None of a plain function. Raises
-        `InvalidSetting`."""
-        if concurrency is not None:
-            check_count("concurrency", concurrency)
-        if is_asynchronous(function):
-            if self._turns.runs:
-                self._turns.start(self._concurrency)
-            return Gate(
-                min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
-            )
-        if concurrency not in (None, 1):
-            raise errors.InvalidSetting(
-                setting="concurrency",
-                value=concurrency,
-                reason="a plain function works on one message at a time",
-                remedy="Give an async function, or leave it out",
-            )
-        return None
 
     @overload
     def handle(
@@ -601,7 +417,7 @@ class Endpoint:
             payload_type=payload_type,
             redeliver=redeliver,
             limit=limit,
-            gate=self._gate(function, concurrency),
+            gate=self._gates.of_callback(function, concurrency),
         )
         return function
 
@@ -635,7 +451,7 @@ class Endpoint:
             found,
             redeliver=redeliver,
             limit=limit,
-            gate=self._gate(first, concurrency),
+            gate=self._gates.of_callback(first, concurrency),
         )
         return Subscription(inner, self._apart)
 
@@ -685,35 +501,7 @@ class Endpoint:
         message of a group is done when this task receives the next one, or ends. Raises `BusDown`,
         `Evicted`, `EndpointClosed`."""
         self._here()
-        span = seconds(timeout)
-        iteration = self._iteration()
-        while (message := iteration.take()) is None and self._looped.paused:
-            await asyncio.sleep(0)
-        if message is not None or span == 0.0:
-            return message
-        try:
-            async with asyncio.timeout(span) as limit:
-                return await iteration.__anext__()
-        except StopAsyncIteration:
-            raise errors.EndpointClosed(endpoint=self.name) from None
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return None
-
-    def _iteration(self) -> LoopIteration:
-        """That of the calling task."""
-        task = asyncio.current_task()
-        iteration = self._iterations.get(task)
-        if iteration is None:
-            iteration = LoopIteration(self._looped, None, self._turns.message)
-            self._iterations[task] = iteration
-            if task is not None:
-                task.add_done_callback(self._task_done)
-        return iteration
-
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._iterations.pop(task).put_down()
+        return await self._receiving.receive(timeout)
 
     async def receive_many(self, n: int, timeout: float | None = None) -> list[Message]:
         """Up to `n` messages: waits up to `timeout` seconds for the first, then takes what is
@@ -789,7 +577,7 @@ class Endpoint:
         self._here()
         asynchronous = is_asynchronous(callback)
         told = AsynchronousMatching(callback) if asynchronous else Matching(callback)
-        gate = self._gate(told, 1) if asynchronous else None
+        gate = self._gates.of_callback(told, 1) if asynchronous else None
         inner = await in_thread(
             self.name,
             "subscribing",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shmbus")
 
+_running_loop = asyncio._get_running_loop
+
 NEVER = 2**64 - 1
 
 PATIENCE = 2.0
@@ -64,6 +66,11 @@ class Turns:
         self.earliest = NEVER
         """When the timer looks for requests whose time has elapsed, ns."""
         self._patience: asyncio.TimerHandle | None = None
+
+    def here(self) -> None:
+        """Raises `WrongLoop` unless it is called in that loop."""
+        if _running_loop() is not self._loop:
+            raise errors.WrongLoop(endpoint=self._connection.name, closed=self._loop.is_closed())
 
     def begin(self) -> None:
         """From here on the loop watches."""

@@ -1,0 +1,92 @@
+"""Events and commands that tasks send: what finds no space waits in the line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shmbus.shared._kernel import seconds
+from shmbus.shared.layout import Kind
+
+from .lending import Loan
+
+if TYPE_CHECKING:
+    from shmbus.endpoint._kernel import Batch as KernelBatch
+    from shmbus.endpoint._kernel import Loan as KernelLoan
+    from shmbus.endpoint._kernel import Looped
+
+    from .turns import Turns
+
+EVENT, SEND = int(Kind.EVENT), int(Kind.SEND)
+
+
+class Posting:
+    """That of one endpoint."""
+
+    def __init__(self, looped: Looped, turns: Turns) -> None:
+        self._looped, self._turns = looped, turns
+
+    async def in_line(
+        self,
+        kind: int,
+        flags: int,
+        type: str,
+        payload: object,
+        timeout: float | None,
+        number: int | None = None,
+    ) -> None:
+        """Send a message that found no space, once there is some. `number`: which it is of
+        many."""
+        await self._turns.line.wait(
+            lambda: self._looped.post(kind, flags, type, payload, True),
+            self._looped.patience(seconds(timeout)),
+            lambda: self._looped.full(type, timeout, number),
+        )
+
+    async def many(self, items: Iterable[tuple[str, object]], timeout: float | None) -> None:
+        """Send events, portions of them at a time."""
+        source, number = iter(items), 0
+        while True:
+            number, left = self._looped.post_many(source, number)
+            if left is not None:
+                await self.in_line(EVENT, 0, *left, timeout, number)
+                number += 1
+            elif number < 0:
+                return
+            else:
+                await asyncio.sleep(0)
+
+    async def batched(
+        self,
+        batch: KernelBatch,
+        kind: int,
+        flags: int,
+        type: str,
+        payload: object,
+        timeout: float | None,
+    ) -> None:
+        """Send a message with that batch."""
+        self._turns.here()
+        if not self._looped.post(kind, flags, type, payload, False, batch):
+            await self.in_line(kind, flags, type, payload, timeout)
+
+    def loan(self, made: KernelLoan, timeout: float | None) -> Loan:
+        """One that a task begins and publishes."""
+        wait = seconds(timeout)
+
+        async def in_line(attempt: Callable[[KernelLoan, bool], bool], loan: KernelLoan) -> None:
+            self._turns.here()
+            if not attempt(loan, False):
+                await self._turns.line.wait(
+                    lambda: attempt(loan, True),
+                    self._looped.patience(wait),
+                    lambda: self._looped.full(loan.type, timeout, None),
+                )
+
+        return Loan(
+            made,
+            partial(in_line, self._looped.begin_loan),
+            partial(in_line, self._looped.publish_loan),
+        )
