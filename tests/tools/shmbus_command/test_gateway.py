@@ -648,7 +648,7 @@ def test_it_ends_when_nobody_reads_any_more_at_ctrl_c_and_with_its_bus(
         stuck.send_signal(signal.SIGINT)
         assert stuck.wait(60) == 0
         python.close()
-        assert [endpoint.pid for endpoint in bus.endpoints()] == [told.pid]
+        eventually(lambda: [endpoint.pid for endpoint in bus.endpoints()] == [told.pid])
     bus_process.stop()
     assert told.wait(60) == 3
     assert told.stdout is not None
