@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -51,13 +51,15 @@ def run(command: list[str], **environment: str) -> Ended:
     return Ended(running.returncode, printed, complaint, left)
 
 
-class Program(Protocol):
-    """Compile sources beside this file, under a name, with flags; `together`: as one file, into
-    which all are included."""
+Sources = Sequence[str | Sequence[str]]
+"""Files beside this one. Those in a sequence of their own are compiled as one file, into which they
+are included: the kernel's headers are what takes long."""
 
-    def __call__(
-        self, name: str, sources: list[str], flags: list[str], together: bool = False
-    ) -> Path: ...
+
+class Program(Protocol):
+    """Compile sources, under a name, with flags."""
+
+    def __call__(self, name: str, sources: Sources, flags: list[str]) -> Path: ...
 
 
 Build = Callable[[str, str], Callable[..., None]]
@@ -78,16 +80,19 @@ def program(place: Path) -> Program:
     if shutil.which(CC[0]) is None:
         pytest.skip("there is no C compiler")
 
-    def compile(name: str, sources: list[str], flags: list[str], together: bool = False) -> Path:
+    def path_of(name: str, source: str | Sequence[str]) -> Path:
+        if isinstance(source, str):
+            return HERE / source
+        one = place / f"{name}-{source[0]}"
+        one.write_text("".join(f'#include "{HERE / each}"\n' for each in source))
+        return one
+
+    def compile(name: str, sources: Sources, flags: list[str]) -> Path:
         made = place / name
         with open(place / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not made.exists():
-                paths = [HERE / source for source in sources]
-                if together:
-                    one = place / f"{name}.c"
-                    one.write_text("".join(f'#include "{path}"\n' for path in paths))
-                    paths = [one]
+                paths = [path_of(name, source) for source in sources]
                 done = subprocess.run(
                     [*CC, *FLAGS, *flags, *map(str, paths), "-o", f"{made}.new"],
                     capture_output=True,

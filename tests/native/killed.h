@@ -387,3 +387,24 @@ static inline void put_events(struct peer *p, const char *type, int count)
     }
     flush(p);
 }
+
+/* `p` gets exactly the events "0", "1", ... of `count`. */
+static inline void gets_all(struct peer *p, int count)
+{
+    struct message m;
+    for (int i = 0; i < count; i++) {
+        CHECK(take(p, &m));
+        EQUAL(atoi(m.text), i);
+    }
+    CHECK(!take(p, &m));
+}
+
+/* What victims do -------------------------------------------------------------------------------------------------- */
+
+static inline void forward(struct stage *s) { settle(s->w); }
+static inline void b_dies(struct stage *s) { die(s->b, SB_REASON_KILLED); }
+
+static inline void lose(struct stage *s)
+{
+    advance(s->w, 2 * SECOND); /* a single step would look as if the dispatcher itself had been stopped */
+}

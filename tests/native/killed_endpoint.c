@@ -70,7 +70,7 @@ static void check_asking(struct stage *s)
 static const struct scenario an_endpoint_asks = {"an endpoint asks", prepare_asking, ask_one, check_asking, true};
 PROMISE(an_endpoint_asks)
 
-static void prepare_withdrawing(struct stage *s)
+static void prepare_withdrawing_one(struct stage *s)
 {
     prepare_asking(s);
     uint8_t id[16];
@@ -85,7 +85,7 @@ static void prepare_withdrawing(struct stage *s)
 static void withdraw_one(struct stage *s) { ep_end_request(&s->e, (uint32_t)s->number); }
 
 /* Its end says it if it has not. */
-static void check_withdrawing(struct stage *s)
+static void check_withdrawing_one(struct stage *s)
 {
     struct message m;
     uint32_t told = 0;
@@ -98,7 +98,7 @@ static void check_withdrawing(struct stage *s)
     CHECK(s->b->reclaimed && !s->b->quarantined);
 }
 static const struct scenario an_endpoint_withdraws_a_request = {
-    "an endpoint withdraws a request", prepare_withdrawing, withdraw_one, check_withdrawing, true};
+    "an endpoint withdraws a request", prepare_withdrawing_one, withdraw_one, check_withdrawing_one, true};
 PROMISE(an_endpoint_withdraws_a_request)
 
 static void prepare_taking(struct stage *s)

@@ -94,8 +94,6 @@ static void prepare_mailbox(struct stage *s, uint8_t flag, bool fan_out)
 
 static void prepare_oldest(struct stage *s) { prepare_mailbox(s, SB_DROP_OLDEST, false); }
 static void prepare_latest(struct stage *s) { prepare_mailbox(s, SB_LATEST, true); }
-static void forward(struct stage *s) { settle(s->w); }
-
 static void check_oldest(struct stage *s)
 {
     takes_newest(s, 7, 8);
@@ -284,7 +282,7 @@ static const struct scenario who_has_a_mailbox_dies = {
 PROMISE(who_has_a_mailbox_dies)
 
 /* b takes from its mailbox, and is killed. */
-static void prepare_taking(struct stage *s)
+static void prepare_taking_mail(struct stage *s)
 {
     reserve_segments();
     s->b = join_sized(s->w, "b", TINY);
@@ -296,19 +294,19 @@ static void prepare_taking(struct stage *s)
     settle(s->w);
 }
 
-static void take_two(struct stage *s)
+static void take_two_mails(struct stage *s)
 {
     CHECK(take_next(s) >= 0 && take_next(s) >= 0);
 }
 
-static void check_taking(struct stage *s)
+static void check_taking_mail(struct stage *s)
 {
     CHECK(s->b->reclaimed && !s->b->quarantined);
     EQUAL(rb_load(&s->b->up->had[0].received) + rb_load(&s->b->down->lost_by[SB_LOSS_DROPPED]), 5);
     EQUAL(segments_in_use(), 0);
 }
 static const struct scenario an_endpoint_takes_from_a_mailbox = {
-    "an endpoint takes from a mailbox", prepare_taking, take_two, check_taking, true};
+    "an endpoint takes from a mailbox", prepare_taking_mail, take_two_mails, check_taking_mail, true};
 PROMISE(an_endpoint_takes_from_a_mailbox)
 
 /* It has lost some, unsubscribes, and subscribes again with the same place: what it lost is counted once, whatever the

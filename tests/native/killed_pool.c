@@ -15,8 +15,6 @@ static void put_blocks(struct peer *p, struct sb_record h, const char *type, uin
     flush(p);
 }
 
-static void forward(struct stage *s) { settle(s->w); }
-
 /* Who takes a message with a block looks at it, and finds what was sent: it is not returned. */
 static uint32_t looks_at_all(struct peer *p, struct peer *sender)
 {

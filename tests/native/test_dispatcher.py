@@ -101,12 +101,12 @@ def broken(program: Program, place: Path, request: pytest.FixtureRequest) -> Cal
             asked[variant].setdefault(source, []).append(promise)
 
     def compiled(variant: str, alone: str) -> Path:
-        """All files that are asked for as one: the kernel's headers are what takes long."""
+        """All files that are asked for, as one."""
         if alone:
             name = f"{alone.removesuffix('.c')}-alone-{variant}"
             return program(name, ["main.c", alone], VARIANTS[variant])
         sources = ["main.c", *(one for one in asked[variant] if one not in ALONE)]
-        return program(variant, sources, VARIANTS[variant], together=True)
+        return program(variant, [sources], VARIANTS[variant])
 
     def alone(source: str) -> str:
         return source if source in ALONE else ""

@@ -1,6 +1,7 @@
 """Death at every instruction and every fail point: the others can go on with what is left."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,32 @@ from .conftest import Program, run
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SOURCES = [
-    "main.c",
-    "killed_dispatcher.c",
-    "killed_endpoint.c",
-    "killed_mailbox.c",
-    "killed_pool.c",
+    [
+        "killed_dispatcher.c",
+        "killed_requests.c",
+        "killed_departure.c",
+        "killed_keyed.c",
+        "killed_backlog.c",
+        "killed_retaining.c",
+        "killed_endpoint.c",
+        "killed_mailbox.c",
+    ],
+    ["killed_pool.c"],
 ]
+"""By what they have of shared memory (arena.h)."""
 WITH_FILES = ["killed_share.c"]
 """What these write cannot be put back for each instruction."""
 
 
-def promises(sources: list[str]) -> list[str]:
+def promises(*sources: list[str]) -> list[str]:
     return [
         name
-        for source in sources
+        for source in chain.from_iterable(sources)
         for name in re.findall(r"^PROMISE\((\w+)\)", (HERE / source).read_text(), re.M)
     ]
 
 
-SCENARIOS = promises(SOURCES)
+SCENARIOS = promises(*SOURCES)
 FAIL_POINTS = sorted(
     {
         point
@@ -43,7 +51,7 @@ FAIL_POINTS = sorted(
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_instruction(program: Program, scenario: str) -> None:
-    swept = program("swept", SOURCES, ["-O1"])
+    swept = program("swept", ["main.c", *SOURCES], ["-O1"])
     ended = run([str(swept), f"swept_{scenario}"])
     if "PTRACE_TRACEME" in ended.complaint:
         pytest.skip("nobody may be traced here")
@@ -52,7 +60,7 @@ def test_killed_at_every_instruction(program: Program, scenario: str) -> None:
 
 @pytest.mark.slow
 def test_killed_at_every_fail_point(program: Program) -> None:
-    struck = program("struck", SOURCES + WITH_FILES, ["-O1", "-DSB_FAILPOINTS"])
+    struck = program("struck", ["main.c", *SOURCES, *WITH_FILES], ["-O1", "-DSB_FAILPOINTS"])
     ended = run([str(struck)], FAIL_POINTS=" ".join(FAIL_POINTS))
     assert (ended.code, ended.complaint, ended.left) == (0, "", [])
     kept = {f"struck_{scenario}" for scenario in SCENARIOS + promises(WITH_FILES)}
