@@ -44,7 +44,7 @@ def main() -> None:
         help="seconds for which a subscriber whose ring is full may hold up the others' updates",
     )
     parser.add_argument("core", nargs="*", help="command of the core, after --; else a stand-in")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # so the core's command may follow options
     command = options.core or STAND_IN
     settings = shmbus.Settings(block_timeout=options.block_timeout)
     with shmbus.serve(options.bus, settings=settings):

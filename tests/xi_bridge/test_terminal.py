@@ -79,8 +79,8 @@ def editor(*arguments: str | Path) -> Iterator[Terminal]:
 
 
 @contextmanager
-def host(bus: str, state: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "xi_bridge", bus, "--state", str(state)]
+def host(bus: str, state: Path, *core: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "xi_bridge", bus, "--state", str(state), *core]
     with subprocess.Popen(command, cwd=EXAMPLES) as process:
         try:
             yield process
@@ -93,13 +93,15 @@ def test_a_person_types_though_core_and_host_are_killed_saves_and_quits(
     bus_name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "file.txt"
+    named = [sys.executable, "-m", "xi_bridge.core"]
     with ExitStack() as stack:
-        first = stack.enter_context(host(bus_name, tmp_path / "state"))
+        first = stack.enter_context(host(bus_name, tmp_path / "state", "--", *named))
         terminal = stack.enter_context(editor(bus_name, file))
         terminal.until("core up")
         terminal.type("one\r")
         terminal.until("2:1")
         (core,) = psutil.Process(first.pid).children()
+        assert core.cmdline() == named
         core.kill()
         terminal.until("core down")
         first.kill()
