@@ -1,4 +1,5 @@
-"""Command lines: how times are written there, and the settings of a bus as options. Public."""
+"""Command lines: how times and sizes are written there, and the settings of a bus as options.
+Public."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .settings import Settings
+from .settings import Settings, sized
 
-__all__ = ["OPTIONS", "Option", "seconds"]
+__all__ = ["OPTIONS", "Option", "seconds", "sized"]
 
 LONGEST = 3e7
 """Seconds, about a year: more would overflow in the waiting call."""

@@ -356,12 +356,13 @@ def check_flag(setting: str, value: object) -> None:
         )
 
 
-def sized(size: int) -> str:
-    """Bytes for people."""
-    for unit, name in ((1024 * MIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.4g} {name}"
-    return f"{size} bytes"
+def sized(size: float) -> str:
+    """Bytes for people: 512 B, 1.67 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"
 
 
 def _pages(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shmbus.__main__ import main
-from shmbus.options import OPTIONS, seconds
+from shmbus.options import OPTIONS, seconds, sized
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,19 @@ def test_a_setting_that_cannot_be_read_is_told_with_an_example(
             main(["anything", given])
         assert end.value.code == 2
         assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1748992, "1.67 MiB"),
+        (64 << 20, "64 MiB"),
+        (1000 << 20, "1000 MiB"),
+        (5 << 40, "5120 GiB"),
+    ],
+)
+def test_a_size_is_written_with_its_unit(size: int, written: str) -> None:
+    assert sized(size) == written

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from shmbus.settings import MIB
+from shmbus.settings import sized
 
 from .facts import (
     Backlog,
     BusInfo,
     EndpointInfo,
-    Holding,
     Losses,
     PastDeath,
     PastLoss,
@@ -167,12 +166,12 @@ def full_pools(pools: Sequence[Pool], before: Mapping[tuple[int, int], int]) -> 
 
 
 def _full_pool(p: Pool) -> str:
-    held = f", held by {', '.join(map(_holding, p.holders))}" if p.holders else ""
-    lies = f", not taken by {', '.join(map(_holding, p.untaken))}" if p.untaken else ""
-    lies += f", {_mib(p.kept)} in values that are kept" if p.kept else ""
+    held = f", held by {', '.join(map(str, p.holders))}" if p.holders else ""
+    lies = f", not taken by {', '.join(map(str, p.untaken))}" if p.untaken else ""
+    lies += f", {sized(p.kept)} in values that are kept" if p.kept else ""
     what = (
         f"endpoint {p.endpoint} has waited for space in its pool since the look before: "
-        f"{_mib(p.in_use)} of {_mib(p.limit)} are in use{held}{lies}"
+        f"{sized(p.in_use)} of {sized(p.limit)} are in use{held}{lies}"
     )
     if p.granted < p.asked:
         return (
@@ -183,14 +182,6 @@ def _full_pool(p: Pool) -> str:
         f"{what}; let these take or look at less at a time, or give {p.endpoint} larger "
         "Settings(pool_bytes=...)"
     )
-
-
-def _holding(one: Holding) -> str:
-    return f"{one.endpoint or 'one that has gone'} ({one.count}: {_mib(one.bytes)})"
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:.1f} MiB"
 
 
 def refused(count: int, endpoints: Sequence[EndpointInfo]) -> list[str]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from shmbus.settings import PAGE, largest_record
+from shmbus.settings import PAGE, largest_record, sized
 from shmbus.shared import layout
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.grants import Grant
@@ -186,6 +186,9 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """How many these are."""
     bytes: int
     """Bytes of these payloads."""
+
+    def __str__(self) -> str:
+        return f"{self.endpoint or 'one that has gone'} ({self.count}: {sized(self.bytes)})"
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,10 @@ acts upon what is read here."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,8 @@ from numpy.typing import NDArray
 
 from ringbuf import Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
-from shmbus.shared import layout
+from ringbuf.segment import check_file
+from shmbus.shared import layout, names
 
 
 def open_segment(name: str, kind: layout.SegmentKind, least: int) -> Mapping:
@@ -21,6 +25,21 @@ def open_segment(name: str, kind: layout.SegmentKind, least: int) -> Mapping:
     if mapping.size < least:
         raise SegmentMismatch(name, "size", least, mapping.size)
     return mapping
+
+
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@contextmanager
+def open_file(name: str) -> Iterator[int]:
+    """The file of a segment that is read, not mapped: it may be of any size, and be cut off at any
+    time. Raises ``OSError``, ``RingbufError``."""
+    file = os.open(names.SHM / name, _READING)
+    try:
+        check_file(name, file)
+        yield file
+    finally:
+        os.close(file)
 
 
 def copy_of(memory: Mapping, structure: layout.Dtype) -> Any:

@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 
 from ringbuf import RingbufError
-from ringbuf.segment import check_file
 from shmbus.limits import SHARES
 from shmbus.shared import layout, names
 
 from .endpoints import EndpointView, Target
 from .facts import EndpointInfo, Holding, Pool
+from .memory import open_file
 
 _MOST = 1 << 46
 """Bytes of a payload; a table that says more holds garbage."""
@@ -174,16 +174,10 @@ def _sum_of_blocks(found: Iterable[np.void]) -> Held:
 def _head(name: str) -> Any:
     """The tables of a pool; None where it has gone, or is none."""
     try:
-        fd = os.open(names.SHM / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        check_file(name, fd)
-        content = os.pread(fd, layout.POOL.itemsize, 0)
+        with open_file(name) as pool:
+            content = os.pread(pool, layout.POOL.itemsize, 0)
     except (OSError, RingbufError):
         return None
-    finally:
-        os.close(fd)
     if len(content) < layout.POOL.itemsize:
         return None
     head = np.frombuffer(content, layout.POOL, 1)[0]

@@ -16,12 +16,11 @@ import numpy as np
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
-from ringbuf.segment import check_file
 from shmbus.limits import MAX_NAME
 from shmbus.shared import layout, names, patterns
 
 from .facts import Clock, Retained
-from .memory import open_segment
+from .memory import open_file, open_segment
 from .plain import Format, decode_plain
 
 _BEGIN = layout.PREFIX.itemsize
@@ -29,7 +28,6 @@ _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
 _FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
 _BLOCK = layout.BLOCK.itemsize
-_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _TRIES = 3
 """For a value whose cells were used for another while it was copied."""
 
@@ -147,20 +145,12 @@ class Values:
         parts: list[bytes] = []
         at, left = int(block["offset"]), int(block["length"])
         try:
-            pool = os.open(
-                names.SHM / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-            )
-        except OSError:
-            return None
-        try:
-            check_file(name, pool)
-            while left and (part := os.pread(pool, left, at)):
-                parts.append(part)
-                at, left = at + len(part), left - len(part)
+            with open_file(name) as pool:
+                while left and (part := os.pread(pool, left, at)):
+                    parts.append(part)
+                    at, left = at + len(part), left - len(part)
         except (OSError, RingbufError, OverflowError, MemoryError):
             return None
-        finally:
-            os.close(pool)
         if left:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)

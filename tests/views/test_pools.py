@@ -78,7 +78,7 @@ def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
     assert health.state == "degraded"
     (reason,) = health.reasons
     assert "endpoint camera has waited for space in its pool" in reason
-    assert "6.0 MiB of 64.0 MiB are in use, held by tracker (1: 3.0 MiB)" in reason
+    assert "6 MiB of 64 MiB are in use, held by tracker (1: 3 MiB)" in reason
     assert "Settings(pool_bytes=...)" in reason
     camera.up["pool_asked"] = 4 << 40 | 16 * MIB // 4096
     assert "Settings(pool_total_bytes=...)" in seen.health().reasons[0]
@@ -111,7 +111,7 @@ def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
     assert pool.untaken == (Holding(endpoint="slow", count=2, bytes=12 * MIB),)
     seen.look()
     (reason,) = seen.health().reasons
-    assert "are in use, not taken by slow (2: 12.0 MiB); let these take or look at" in reason
+    assert "are in use, not taken by slow (2: 12 MiB); let these take or look at" in reason
 
 
 def test_what_nobody_has_any_more_is_not_in_use_also_before_its_sender_needs_it(

@@ -14,6 +14,8 @@ from shmbus_console.options import Number, json_option, seconds_option
 from shmbus_console.output import print_json
 from shmbus_console.text import columns, duration
 
+from shmbus.options import sized
+
 from . import plot
 from .comparing import Before, Compared, compare, table
 from .measuring import LARGEST, PERCENTILES, Figures, Latency, measure
@@ -141,7 +143,7 @@ def _curves(figures: Figures) -> dict[str, list[tuple[float, float]]]:
 
 def _rates(figures: Figures) -> list[tuple[str, float]]:
     if len(figures.floods) > 2:
-        return [(plot.size(f.size), f.rate) for f in figures.floods[2:]]
+        return [(sized(f.size), f.rate) for f in figures.floods[2:]]
     return [("one by one", figures.floods[0].rate), ("in batches", figures.floods[1].rate)]
 
 
@@ -170,7 +172,7 @@ def _show(figures: Figures) -> None:
     heads = ["THROUGHPUT", "MESSAGES/s", "MB/s", "LOST"]
     rows = [
         [
-            f"{plot.size(f.size)}, {'one by one' if f.batch == 1 else f'batches of {f.batch}'}",
+            f"{sized(f.size)}, {'one by one' if f.batch == 1 else f'batches of {f.batch}'}",
             f"{f.rate:,.0f}",
             f"{f.bytes_per_second / 1e6:,.1f}",
             f"{f.lost:,}",
@@ -178,7 +180,7 @@ def _show(figures: Figures) -> None:
         for f in figures.floods[:2]
     ]
     rows += [
-        [plot.size(f.size), f"{f.rate:,.0f}", f"{f.bytes_per_second / 1e6:,.1f}", f"{f.lost:,}"]
+        [sized(f.size), f"{f.rate:,.0f}", f"{f.bytes_per_second / 1e6:,.1f}", f"{f.lost:,}"]
         for f in figures.floods[2:]
     ]
     click.echo("\n".join(columns(heads, rows)) + "\n")

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import msgspec
 from shmbus_console.text import columns, duration
 
+from shmbus.options import sized
+
 from .measuring import Figures, Latency
-from .plot import size
 
 STEADY, TAIL = 1.15, 2.0
 """Ratios up to which a difference counts as noise: of medians and rates; and of means and p99,
@@ -94,7 +95,7 @@ def _ratios(then: Figures, now: Figures) -> Iterator[Ratio]:
     for flood in now.floods:
         if (rate := known.pop((flood.size, flood.batch), None)) is not None:
             how = "one by one" if flood.batch == 1 else f"batches of {flood.batch}"
-            yield _rate(f"events of {size(flood.size)}, {how}, a second", rate, flood.rate)
+            yield _rate(f"events of {sized(flood.size)}, {how}, a second", rate, flood.rate)
 
 
 def _of_latency(what: str, then: Latency, now: Latency) -> Iterator[Ratio]:

@@ -11,12 +11,13 @@ from msgspec.structs import asdict
 from shmbus_console.options import bus_option, complete_endpoint, json_option
 from shmbus_console.output import print_json
 from shmbus_console.schemas import definitions, signature
-from shmbus_console.text import columns, duration, one_line, size
+from shmbus_console.text import columns, duration, one_line
 
 from shmbus import Grant, errors, observe
+from shmbus.options import sized
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
-from .facts import ago, deaths, facts_of, fields, held_by, holdings, lost, ring_limits, when
+from .facts import ago, deaths, facts_of, fields, held_by, lost, ring_limits, when
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -58,13 +59,13 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
         "dispatchers so far": info.serial,
         "package, layout": f"{info.package}, {info.layout}",
         "endpoints": f"{info.endpoints} of {info.slots}",
-        "rings": f"{size(info.in_bytes)} in, {size(info.out_bytes)} out, {size(info.reply_bytes)} "
-        f"each for replies; {ring_limits(info)}",
-        "prefetch, backlogs": f"{info.prefetch} messages, {size(info.backlog_bytes)} each",
+        "rings": f"{sized(info.in_bytes)} in, {sized(info.out_bytes)} out, "
+        f"{sized(info.reply_bytes)} each for replies; {ring_limits(info)}",
+        "prefetch, backlogs": f"{info.prefetch} messages, {sized(info.backlog_bytes)} each",
         "kept": f"{info.retained} values, {info.history} of a type at most; "
-        f"{size(info.retained_bytes)} of {size(info.retain_bytes)}; {info.evicted} evicted",
-        "pools": f"{size(info.pool_bytes)} each at most; {size(info.pools_granted)} of "
-        f"{size(info.pool_total_bytes)} granted; {info.pools_left} of endpoints that have gone",
+        f"{sized(info.retained_bytes)} of {sized(info.retain_bytes)}; {info.evicted} evicted",
+        "pools": f"{sized(info.pool_bytes)} each at most; {sized(info.pools_granted)} of "
+        f"{sized(info.pool_total_bytes)} granted; {info.pools_left} of endpoints that have gone",
         "last heartbeat": ago(info.heartbeat_age),
         "control plane ran": ago(info.control_age),
         "deaths": deaths(health),
@@ -178,13 +179,12 @@ def _large(e: EndpointInfo) -> dict[str, str]:
         now = ", waits for space now" if pool.waiting else ""
         held = f"; held by {who}" if (who := held_by(pool)) else ""
         facts["pool"] = (
-            f"{size(pool.in_use)} in use, {size(pool.reserved)} taken of {size(pool.limit)}; "
+            f"{sized(pool.in_use)} in use, {sized(pool.reserved)} taken of {sized(pool.limit)}; "
             f"waited for {pool.waits} times{now}{held}"
         )
     if e.holds or e.copied:
-        facts["holds of others"] = (
-            f"{holdings(e.holds) or 'nothing'}; {e.loans} payloads at most, {e.copied} copied"
-        )
+        holds = ", ".join(map(str, e.holds)) or "nothing"
+        facts["holds of others"] = f"{holds}; {e.loans} payloads at most, {e.copied} copied"
     return facts
 
 
@@ -208,5 +208,5 @@ def _overdue(e: EndpointInfo) -> str:
 
 
 def _ring(ring: Ring) -> str:
-    high = f", at most {size(ring.high)}" if ring.high else ""
-    return f"{size(ring.depth)} of {size(ring.capacity)}{high}"
+    high = f", at most {sized(ring.high)}" if ring.high else ""
+    return f"{sized(ring.depth)} of {sized(ring.capacity)}{high}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from shmbus_console.options import bus_argument, json_option
 from shmbus_console.output import print_json
-from shmbus_console.text import size
 
+from shmbus.options import sized
 from shmbus.views import check_host, find_foreign, find_leavings, free_leaving
 
 _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "red")}
@@ -48,16 +48,16 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
             if finding.remedy:
                 click.echo(f"      {finding.remedy}")
         for leaving, count in freed.items():
-            click.echo(f"freed {size(count)} of bus {leaving.bus} ({leaving.owner})")
+            click.echo(f"freed {sized(count)} of bus {leaving.bus} ({leaving.owner})")
         for leaving in left:
             word = click.style("left", fg="yellow")
-            holds = f"{len(leaving.files)} files, {size(leaving.bytes)}"
+            holds = f"{len(leaving.files)} files, {sized(leaving.bytes)}"
             click.echo(f"{word}  bus {leaving.bus}: {holds}; {leaving.owner}")
             remedy = "shmbus doctor --fix frees it" if leaving.removable else "kept"
             click.echo(f"      {remedy}: {leaving.reason}")
         for other in foreign:
             listed = ", ".join(other.buses)
-            click.echo(f"note  user {other.uid} has {size(other.bytes)} here: {listed}")
+            click.echo(f"note  user {other.uid} has {sized(other.bytes)} here: {listed}")
         if not left:
             where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"
             click.echo(f"{click.style('ok  ', fg='green')}  leavings: none in {where}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from shmbus_console.text import duration, size
+from shmbus_console.text import duration
 from shmtop.states import SEVERITY
 
-from shmbus.views import BusInfo, EndpointInfo, Health, Holding, Losses, Pool
+from shmbus.options import sized
+from shmbus.views import BusInfo, EndpointInfo, Health, Losses, Pool
 
 LOSSES = {
     "dropped": "dropped as chosen",
@@ -33,18 +33,12 @@ def lost(count: int, by: Losses) -> str:
     return f"{count}: {why}" if why else str(count)
 
 
-def holdings(found: Sequence[Holding]) -> str:
-    """Who holds how many large payloads, or whose they are, and how large these are."""
-    return ", ".join(
-        f"{one.endpoint or 'one that has gone'} ({one.count}: {size(one.bytes)})" for one in found
-    )
-
-
 def held_by(pool: Pool) -> str:
     """Who looks at payloads in a pool, and who has not taken those for it."""
-    untaken = f"not taken by {holdings(pool.untaken)}" if pool.untaken else ""
-    kept = f"values that are kept ({size(pool.kept)})" if pool.kept else ""
-    return "; ".join(filter(None, (holdings(pool.holders), kept, untaken)))
+    holders, untaken = (", ".join(map(str, found)) for found in (pool.holders, pool.untaken))
+    waits = f"not taken by {untaken}" if untaken else ""
+    kept = f"values that are kept ({sized(pool.kept)})" if pool.kept else ""
+    return "; ".join(filter(None, (holders, kept, waits)))
 
 
 def deaths(health: Health) -> str:
@@ -53,7 +47,7 @@ def deaths(health: Health) -> str:
 
 def ring_limits(info: BusInfo) -> str:
     """What travels through rings, unless an endpoint has settings of its own."""
-    return f"messages up to {size(info.record_limit)}, replies up to {size(info.reply_limit)}"
+    return f"messages up to {sized(info.record_limit)}, replies up to {sized(info.reply_limit)}"
 
 
 def when(seconds: float | None) -> str:

@@ -14,9 +14,10 @@ from rich.text import Text
 from shmbus_console.options import bus_option, complete_type, json_option, seconds_option
 from shmbus_console.output import note, print_json
 from shmbus_console.run import usual_end
-from shmbus_console.text import columns, size
+from shmbus_console.text import columns
 
 from shmbus import Message, Settings
+from shmbus.options import sized
 
 from .attaching import attach_now, wait_for_bus
 from .filtering import Filter, filter_options, watch
@@ -113,8 +114,8 @@ def _shown(as_json: bool) -> Iterator[Callable[[Report], None]]:
 def _table(report: Report) -> list[str]:
     least = "at least " if report.at_least else ""
     lines = [
-        f"{report.bus}: {least}{_number(report.rate)} messages/s, {size(report.bytes_per_second)}/s"
-        f" over {report.seconds:.1f} s, {report.count:,} in all"
+        f"{report.bus}: {least}{_number(report.rate)} messages/s, "
+        f"{sized(report.bytes_per_second)}/s over {report.seconds:.1f} s, {report.count:,} in all"
     ]
     if report.at_least:
         lines.append(
@@ -139,9 +140,9 @@ def _row(flow: Flow) -> list[str]:
     return [
         *name,
         _number(flow.rate),
-        size(flow.bytes_per_second),
+        sized(flow.bytes_per_second),
         f"{flow.count:,}",
-        size(flow.bytes),
+        sized(flow.bytes),
         f"{flow.failed:,}",
         " ".join(sorted(flow.kinds, key=lambda kind: -flow.kinds[kind])),
         *of,

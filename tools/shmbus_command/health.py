@@ -7,9 +7,10 @@ import time
 import click
 from shmbus_console.options import bus_argument, json_option, seconds_option
 from shmbus_console.output import print_json
-from shmbus_console.text import columns, duration, size
+from shmbus_console.text import columns, duration
 
 from shmbus import observe
+from shmbus.options import sized
 from shmbus.views import Health, Latency
 
 from .facts import ago, deaths, facts_of, lost, trouble
@@ -43,7 +44,7 @@ def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
 def _health(h: Health, over: float) -> list[str]:
     lines = [f"{h.bus}: {h.state}"]
     lines += [f"  ! {reason}" for reason in h.reasons]
-    cpu = f", {h.cpu:.0f} % CPU, {size(h.memory or 0)}" if h.cpu is not None else ""
+    cpu = f", {h.cpu:.0f} % CPU, {sized(h.memory or 0)}" if h.cpu is not None else ""
     facts = {
         "dispatcher": f"process {h.pid}, {h.bus_state}, up {duration(h.uptime)}{cpu}",
         "dispatchers so far": h.serial,
@@ -71,7 +72,7 @@ def _health(h: Health, over: float) -> list[str]:
                 e.state,
                 str(e.pid),
                 "-" if e.cpu is None else f"{e.cpu:.0f} %",
-                "-" if e.memory is None else size(e.memory),
+                "-" if e.memory is None else sized(e.memory),
                 str(e.untouched),
                 duration(e.oldest),
                 str(e.in_hand),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import click
 from shmbus_console.options import bus_argument, json_option
 from shmbus_console.output import print_json
-from shmbus_console.text import columns, duration, size
+from shmbus_console.text import columns, duration
 
 from shmbus import BusError, BusView, buses, observe
+from shmbus.options import sized
 from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss, Pool
 
 from .facts import fields, trouble
@@ -84,7 +85,7 @@ def _headline(info: BusInfo) -> str:
     state = info.state if info.alive or info.state != "serving" else "dead"
     return (
         f"{info.name}  {state}  process {info.pid}  since {up}  "
-        f"{info.endpoints} of {info.slots} endpoints  payloads up to {size(info.payload_limit)}"
+        f"{info.endpoints} of {info.slots} endpoints  payloads up to {sized(info.payload_limit)}"
     )
 
 

@@ -8,9 +8,10 @@ import click
 import msgspec
 from shmbus_console.options import bus_argument, json_option
 from shmbus_console.output import print_json
-from shmbus_console.text import columns, size
+from shmbus_console.text import columns
 
 from shmbus import observe
+from shmbus.options import sized
 from shmbus.views import Holder, Pool, Ring, SharedMemory, shared_memory
 
 _RINGS = {
@@ -50,24 +51,24 @@ def mem(bus: str | None, as_json: bool) -> None:
 
 
 def _lines(found: SharedMemory, *, alone: bool) -> Iterator[str]:
-    limit = "of no limited size" if found.size is None else size(found.size)
-    yield f"/dev/shm: {limit}, {size(found.used)} used, {size(found.free)} free"
+    limit = "of no limited size" if found.size is None else sized(found.size)
+    yield f"/dev/shm: {limit}, {sized(found.used)} used, {sized(found.free)} free"
     for bus in dict.fromkeys(holder.bus for holder in found.holders):
         its = [holder for holder in found.holders if holder.bus == bus]
-        yield f"bus {bus}: {size(sum(holder.bytes for holder in its))}"
+        yield f"bus {bus}: {sized(sum(holder.bytes for holder in its))}"
         heads = ["WHO", "PID", "MEMORY", "FILES", *_RINGS.values(), "POOL"]
         yield from columns(heads, list(map(_row, its)), "  ")
     for left in found.leavings:
         remedy = "shmbus doctor --fix frees it" if left.removable else f"kept: {left.reason}"
-        yield f"left of bus {left.bus}: {size(left.bytes)}; {left.owner}; {remedy}"
+        yield f"left of bus {left.bus}: {sized(left.bytes)}; {left.owner}; {remedy}"
     if alone:
         return
     for user in found.foreign:
-        yield f"buses of user {user.uid}: {size(user.bytes)}; {', '.join(user.buses)}"
-    yield f"not of shmbus: {size(found.other_bytes)} in {found.other_files} files"
+        yield f"buses of user {user.uid}: {sized(user.bytes)}; {', '.join(user.buses)}"
+    yield f"not of shmbus: {sized(found.other_bytes)} in {found.other_files} files"
     if found.unseen:
         yield (
-            f"without a name: {size(found.unseen)}, of removed files that are still mapped or "
+            f"without a name: {sized(found.unseen)}, of removed files that are still mapped or "
             "open, or in directories that you may not read"
         )
 
@@ -89,16 +90,16 @@ def _row(holder: Holder) -> list[str]:
     if "backlog" in holder.rings:
         rings[0] = holder.rings["backlog"]
     pid = "-" if holder.pid is None else str(holder.pid)
-    numbers = [pid, size(holder.bytes), str(holder.files)]
+    numbers = [pid, sized(holder.bytes), str(holder.files)]
     return [who, *numbers, *map(_ring, rings), _pool(holder.pool)]
 
 
 def _pool(pool: Pool | None) -> str:
-    return "-" if pool is None else f"{size(pool.reserved)}, {pool.fill:.0%}"
+    return "-" if pool is None else f"{sized(pool.reserved)}, {pool.fill:.0%}"
 
 
 def _ring(ring: Ring | None) -> str:
     if ring is None:
         return "-"
     most = ring.high / ring.capacity if ring.capacity else 0.0
-    return f"{size(ring.capacity)}, {most:.0%}"
+    return f"{sized(ring.capacity)}, {most:.0%}"

@@ -15,10 +15,6 @@ _TICKS = (0.0, 90.0, 99.0, 99.9, 99.99)
 _INK, _GRID, _COLOURS = "#333", "#ddd", ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
-def size(count: int) -> str:
-    return f"{count // 1024} KiB" if count >= 1024 else f"{count} B"
-
-
 def _nines(percentile: float) -> float:
     """How many nines: 90 is 1, 99 is 2."""
     return min(-math.log10(max(1 - percentile / 100, 1e-6)), 5.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shmbus_console.text import columns, duration, size
+from shmbus_console.text import columns, duration
 
+from shmbus.options import sized
 from shmbus.views import Backlog, PastDeath, PastLoss, Pool
 
 from .facts import LOSSES, held_by, when
@@ -31,7 +32,7 @@ def _backlogs(backlogs: Sequence[Backlog]) -> list[str]:
             str(b.waiting),
             duration(b.oldest),
             f"{b.ring.fill:.0%}",
-            size(b.ring.capacity),
+            sized(b.ring.capacity),
             str(b.lost),
             " ".join(b.takers) or "nobody is attached",
         ]
@@ -47,10 +48,10 @@ def _pools(pools: Sequence[Pool]) -> list[str]:
     rows = [
         [
             p.endpoint or "one that has gone",
-            size(p.in_use),
+            sized(p.in_use),
             f"{p.fill:.0%}",
-            size(p.reserved),
-            size(p.limit),
+            sized(p.reserved),
+            sized(p.limit),
             f"{p.waits}{', now' if p.waiting else ''}",
             held_by(p),
         ]

@@ -1,4 +1,4 @@
-"""Tables, sizes and times for people."""
+"""Tables and times for people."""
 
 from __future__ import annotations
 
@@ -28,15 +28,6 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
 
 
 def duration(seconds: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from shmbus.views import Backlog, Health, Holding, PastDeath, PastLoss
+from shmbus.views import Backlog, Health, PastDeath, PastLoss
 
 from . import figures
 from .figures import duration, number, percent, since, size
@@ -100,15 +100,6 @@ def backlog(b: Backlog) -> Text:
         f", {percent(b.ring.fill)} of {size(b.ring.capacity)}",
         (f", {b.lost} lost", "bold red") if b.lost else "",
         (f"  for {' '.join(b.takers) or 'nobody'}", "dim"),
-    )
-
-
-def holdings(found: Sequence[Holding]) -> str:
-    """Who holds how many large payloads, or whose they are, and how large these are."""
-    if not found:
-        return "none"
-    return ", ".join(
-        f"{one.endpoint or 'one that has gone'} {one.count} ({size(one.bytes)})" for one in found
     )
 
 

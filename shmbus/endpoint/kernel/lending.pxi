@@ -26,7 +26,7 @@ cdef class Loan:
     cdef Block _block            # while it is lent
     cdef uint32_t _index
     cdef object _data            # memoryview; None: nobody asked for it
-    cdef object _array           # likewise; a weak reference once it is published
+    cdef object _array           # likewise
     cdef int _state
 
     def __init__(self):

@@ -12,7 +12,6 @@ cdef dict MAKERS = {
     Share: "made by the bus",
     Job: "made by the bus",
     Giving: "made by the bus",
-    Share: "made by the bus",
 }
 
 

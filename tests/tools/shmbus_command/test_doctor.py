@@ -101,4 +101,4 @@ def test_what_other_users_have_is_noted(
     monkeypatch.setattr("shmbus_command.doctor.find_foreign", lambda: [other])
     ran = shmbus_command("doctor", bus_name)
     assert ran.code == 0
-    assert "note  user 12345 has 2.0 MiB here: one, two" in ran.lines
+    assert "note  user 12345 has 2 MiB here: one, two" in ran.lines

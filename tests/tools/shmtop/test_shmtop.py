@@ -534,7 +534,7 @@ def test_an_endpoint_has_a_page_of_its_own_and_it_lives(bus: BusByHand) -> None:
         for text in ("Requests under way: 1 of 16", "group team", "none chosen yet"):
             seen = await until(app, pilot, text)
         assert (
-            "large payloads of others: holds camera 1 (3.0M), 0 at most, copies made of 2" in seen
+            "large payloads of others: holds camera (1: 3 MiB), 0 at most, copies made of 2" in seen
         )
         fill(worker, 2048)
         await until(app, pilot, "50%")

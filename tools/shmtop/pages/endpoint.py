@@ -172,7 +172,7 @@ def pool(info: EndpointInfo) -> list[Text]:
     """What it has and holds of what is too large for rings."""
     found = []
     if (own := info.pool) is not None and (own.reserved or own.waits):
-        held = f"  held by {lines.holdings(own.holders)}" if own.holders else ""
+        held = f"  held by {', '.join(map(str, own.holders))}" if own.holders else ""
         used, most = figures.size(own.in_use), figures.size(own.limit)
         text = f"pool: {used} in use of {most}, {figures.size(own.reserved)} taken"
         text += f", waited for {own.waits} times"
@@ -180,7 +180,8 @@ def pool(info: EndpointInfo) -> list[Text]:
         found.append(Text.assemble(text, waits, held))
     if info.holds or info.copied:
         copied = f", copies made of {info.copied}" if info.copied else ""
-        text = f"large payloads of others: holds {lines.holdings(info.holds)}"
+        holds = ", ".join(map(str, info.holds)) or "none"
+        text = f"large payloads of others: holds {holds}"
         found.append(Text(f"{text}, {info.loans} at most{copied}"))
     return found
 
