@@ -270,9 +270,7 @@ class Received:
         if length != math.prod(words.shape) * dtype.itemsize:
             raise Malformed(f"{length} bytes are no array of shape {words.shape} and {dtype}")
         if not length:
-            empty = np.empty(words.shape, dtype)
-            empty.flags.writeable = False
-            return empty
+            return np.ndarray(words.shape, dtype, b"")
         if self._memory is None:
             # Without what is before the first buffer; malformed ones need not begin there.
             self._skipped = self._places[0][0]

@@ -63,6 +63,19 @@ LARGE = np.arange(3 << 16).reshape(3, 256, 256)  # 1.5 MiB: by the pool
 
 @pytest.mark.parametrize(
     "payload",
+    [np.zeros((0, 3), ">f4"), np.zeros(3, [("name", "S0")])["name"]],
+    ids=["no elements", "elements of no bytes"],
+)
+def test_an_array_without_bytes_comes_as_it_was_sent(ends: Ends, payload: Any) -> None:
+    found = sent(ends, payload)
+    assert (found.dtype, found.shape) == (payload.dtype, payload.shape)
+    assert found.tolist() == payload.tolist()
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        found.flags.writeable = True
+
+
+@pytest.mark.parametrize(
+    "payload",
     [
         LARGE,
         np.asfortranarray(LARGE),
