@@ -13,7 +13,16 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    overload,
+)
 
 from shmbus import errors
 from shmbus.endpoint import endpoint as synchronous
@@ -151,7 +160,7 @@ class Endpoint:
     def loan(
         self,
         type: str,
-        nbytes: int,
+        nbytes: SupportsIndex,
         *,
         align: int = 64,
         retain: bool = False,

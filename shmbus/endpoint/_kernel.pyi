@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import Condition
 from types import TracebackType
-from typing import Any, Generic, Literal, Never, Self, TypeVar, final
+from typing import Any, Generic, Literal, Never, Self, SupportsIndex, TypeVar, final
 from uuid import UUID
 
 import numpy as np
@@ -433,7 +433,7 @@ class EndpointCore:
     def loan(
         self,
         type: str,
-        nbytes: int,
+        nbytes: SupportsIndex,
         *,
         align: int = 64,
         retain: bool = False,

@@ -55,6 +55,7 @@ from shmbus.errors import (
 )
 from shmbus.settings import BatchLimits, check_flag
 from shmbus.shared import frames
+from shmbus.shared.dtypes import NotCarried
 from shmbus.shared.failures import encode_failure, remote_error
 from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap

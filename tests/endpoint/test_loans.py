@@ -36,6 +36,9 @@ def test_what_was_filled_in_is_published(bus: shmbus.Bus, attach: Attach) -> Non
     with source.loan("x", 10) as loan:
         loan.data[:] = b"0123456789"
     assert received(sink) == b"0123456789"
+    with source.loan("x", np.prod((2, 3))) as loan:
+        loan.data[:] = b"012345"
+    assert received(sink) == b"012345"
     for order in ("C", "F"):
         with source.loan_array("x", (30, 20), np.float32, order=order) as loan:
             loan.array[:] = np.arange(600).reshape(30, 20)
@@ -255,6 +258,7 @@ def test_what_cannot_be_lent_is_refused(
     with pytest.raises(errors.InvalidSetting) as caught:
         lend("x", **arguments)
     assert caught.value.setting == setting
+    assert "send " not in str(caught.value)  # nothing is sent, it is lent
 
 
 def test_more_than_the_pool_has_is_refused_at_once(bus: shmbus.Bus, attach: Attach) -> None:

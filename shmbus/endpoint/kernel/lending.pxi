@@ -194,13 +194,18 @@ cdef class Loan:
 
 cdef Loan lend_bytes(Outbox outbox, str type, object nbytes, object align, object retain, object urgent, object timeout):
     """A loan of so many bytes. Raises `InvalidSetting`, `InvalidType`, `MessageTooLarge`."""
-    if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
+    if not is_size(nbytes):
         raise InvalidSetting(setting="nbytes", value=nbytes, reason="it is no number of bytes",
                              remedy="Give a whole number, 0 or more")
     if not isinstance(align, int) or isinstance(align, bool) or align < 1 or align > PAGE or align & (align - 1):
         raise InvalidSetting(setting="align", value=align, reason="memory cannot be aligned to it",
                              remedy=f"Give a power of two, {PAGE} at most")
-    return new_loan(outbox, type, nbytes, None, b"", retain, urgent, timeout)
+    return new_loan(outbox, type, int(nbytes), None, b"", retain, urgent, timeout)
+
+
+cdef inline bint is_size(object value):
+    """Whether it is a whole number, 0 or more: of Python, or of numpy, whose `prod` makes one of a shape."""
+    return isinstance(value, (int, numpy.integer)) and not isinstance(value, bool) and value >= 0
 
 
 cdef Loan lend_array(Outbox outbox, str kind, object shape, object dtype, object order, object retain, object urgent,
@@ -222,7 +227,7 @@ cdef inline bint same_shape(object shape, object before) noexcept:
 cdef object blank_of(Outbox outbox, str kind, object shape, object dtype, object order):
     """Raises `InvalidSetting`, `MessageTooLarge`."""
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    if not all(isinstance(size, (int, numpy.integer)) and not isinstance(size, bool) and size >= 0 for size in sizes):
+    if not all(is_size(size) for size in sizes):
         raise InvalidSetting(setting="shape", value=shape, reason="it is no shape of an array",
                              remedy="Give a whole number, or a tuple of these")
     sizes = tuple(int(size) for size in sizes)
@@ -234,8 +239,11 @@ cdef object blank_of(Outbox outbox, str kind, object shape, object dtype, object
         if nbytes > outbox.pool.most():  # and perhaps than any frame can say
             raise outbox.too_large(nbytes, kind, ALONE)
         return frames.Blank(sizes, made, order)
-    except (TypeError, ValueError) as why:  # ValueError: NotCarried, such as of objects
-        raise InvalidSetting(setting="dtype", value=dtype, reason=str(why),
+    except (TypeError, ValueError) as why:
+        reason = str(why)
+        if isinstance(why, NotCarried):  # which says, too, what to send instead
+            reason = reason.partition(": ")[0]
+        raise InvalidSetting(setting="dtype", value=dtype, reason=reason,
                              remedy="Give a dtype of numpy without Python objects, such as numpy.uint8") from why
 
 

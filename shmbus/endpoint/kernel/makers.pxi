@@ -9,7 +9,6 @@ cdef dict MAKERS = {
     Batch: "use Endpoint.batch()",
     Loan: "use Endpoint.loan() or Endpoint.loan_array()",
     Iteration: "iterate over an endpoint",
-    Share: "made by the bus",
     Job: "made by the bus",
     Giving: "made by the bus",
 }
