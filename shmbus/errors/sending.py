@@ -156,5 +156,5 @@ class MessageTooLarge(NotAccepted):
         )
         return (
             f"{at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
-            f"carries at most {self.limit}: {whose}. Send parts, or {remedy}"
+            f"carries at most {self.limit}: {whose}. {self._by.parts}, or {remedy}"
         )

@@ -15,6 +15,8 @@ class Wording:
     """What lists the endpoints of a bus."""
     route = "bus.route()"
     """What says whom a type goes to."""
+    parts = "Send parts"
+    """What to do where a payload is too large for any pool."""
     whose = ""
     """Whose the settings are, where they are not the reader's own."""
     which_bus = ""

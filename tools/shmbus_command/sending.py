@@ -75,9 +75,9 @@ def _with_payload(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--urgent", is_flag=True, help="Let it overtake what waits at its receivers.")
 @click.option(
     "--file",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Publish the bytes of FILE, however many, instead of a PAYLOAD.",
+    help="Publish the bytes of FILE (-: of standard input), however many, instead of a PAYLOAD.",
 )
 @click.option(
     "--chunk",
@@ -173,19 +173,20 @@ def _post_file(
     ways: dict[str, Any],
     given: _Given,
 ) -> None:
-    number, sent, pace, began = 0, 0, Pace(given["rate"]), time.monotonic()
-    try:
-        with from_file.opened(path) as file, from_file.progress(file, given["count"]) as shown:
-            for _ in range(given["count"]):
+    number, sent, pace, times = 0, 0, Pace(given["rate"]), given["count"]
+    with from_file.opened(path, times) as source, from_file.progress(source, times) as shown:
+        began = time.monotonic()
+        try:
+            for _ in range(times):
                 if number:
-                    file.seek(0)
-                for size in from_file.publish(endpoint, type, file, chunk, pace, **ways):
+                    source.file.seek(0)
+                for size in from_file.publish(endpoint, type, source, chunk, pace, **ways):
                     number, sent = number + 1, sent + size
                     shown.update(TaskID(0), completed=sent)
-    finally:  # also before a failure
-        if given["as_json"]:
-            seconds = time.monotonic() - began
-            print_json({"published": number, "bytes": sent, "seconds": seconds})
+        finally:  # also before a failure
+            if given["as_json"]:
+                seconds = time.monotonic() - began
+                print_json({"published": number, "bytes": sent, "seconds": seconds})
 
 
 @click.command()

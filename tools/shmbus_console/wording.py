@@ -38,7 +38,18 @@ class _Waited(Options):
     longer = "--wait"
 
 
+class _OfFile(Options):
+    """As given with --file."""
+
+    parts = "Publish it in pieces (--chunk 1M)"
+
+
 def explain(problem: errors.BusError, given: Sequence[str] = ()) -> str:
     """An error's message for who has given this command line."""
-    waited = isinstance(problem, errors.WaitTimeout) and any(o.startswith("--wait") for o in given)
-    return problem.told(_Waited() if waited else Options())
+    if isinstance(problem, errors.WaitTimeout) and _is_among("--wait", given):
+        return problem.told(_Waited())
+    return problem.told(_OfFile() if _is_among("--file", given) else Options())
+
+
+def _is_among(option: str, given: Sequence[str]) -> bool:
+    return any(each.startswith(option) for each in given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import os
 import re
 import signal
 import sys
@@ -562,6 +563,34 @@ def test_a_file_is_published_whole_and_in_pieces(
         ran = shmbus_command("pub", "-b", bus.name, "file", *wrong)
         assert ran.code == 2
         assert why in ran.err
+        assert not ran.out
+    ran = shmbus_command("pub", "-b", bus.name, "file", "--file", "/proc/self/mem")
+    assert (ran.code, "/proc/self/mem: Input/output error" in ran.err) == (1, True)
+
+
+def test_what_comes_by_a_pipe_is_published_whole_and_in_pieces(
+    bus: shmbus.Bus,
+    seen: shmbus.Endpoint,
+    shmbus_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pub(*more: object) -> Ran:
+        end, begin = os.pipe()
+        with open(begin, "wb") as pipe:
+            pipe.write(content)
+        with open(end) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            return shmbus_command("pub", "-b", bus.name, "file", "--file", "-", *more)
+
+    content = bytes(range(256)) * 40
+    for pieces, sizes in (((), [10240]), (("--chunk", "4K"), [4096, 4096, 2048])):
+        assert pub(*pieces).code == 0
+        found = [seen.receive(60).payload for _ in sizes]  # type: ignore[union-attr]
+        assert list(map(len, found)) == sizes
+        assert b"".join(found) == content
+    ran = pub("-n", 2)
+    assert ran.code == 2
+    assert "standard input cannot be read more than once" in ran.err
 
 
 def test_a_large_file_is_published_byte_for_byte(
@@ -580,6 +609,7 @@ def test_a_large_file_is_published_byte_for_byte(
         ran = shmbus_command("pub", "-b", bus.name, "film", "--file", tmp_path / "film")
         assert ran.code == 1
         assert "--pool-bytes" in ran.err
+        assert "--chunk" in ran.err
 
 
 def test_what_comes_is_written_to_files_in_the_format_that_fits(
