@@ -317,6 +317,23 @@ def test_one_that_takes_nothing_holds_up_nobody(
     assert (len(message.payload), message.lost) == (LARGE, 0)
 
 
+@pytest.mark.bus(pool_bytes=8 * LARGE, block_timeout=300)
+def test_one_that_would_rather_lose_loses_at_once(bus: shmbus.Bus, attach: Attach) -> None:
+    source, idle, busy = attach("source"), attach("idle"), attach("busy")
+    idle.subscribe("x", overflow="drop_newest")
+    busy.subscribe("x")
+    for _ in range(20):
+        source.publish("x", bytes(LARGE), timeout=60)
+        assert size_at(busy) == LARGE
+    lost = info(bus, "idle").lost_by
+    assert (lost.dropped, lost.slow, info(bus, "busy").lost) == (18, 0, 0)
+    assert [size_at(idle), size_at(idle)] == [LARGE, LARGE]
+    source.publish("x", bytes(LARGE), timeout=60)
+    message = idle.receive(60)
+    assert message is not None
+    assert message.lost == 18
+
+
 @pytest.mark.bus(pool_bytes=4 * LARGE, block_timeout=0.1)
 def test_work_in_a_pool_is_never_taken_away(bus: shmbus.Bus, attach: Attach) -> None:
     source, idle = attach("source"), attach("idle")

@@ -12,6 +12,14 @@ static struct sb_block put_event(struct peer *p, const char *type, uint32_t inde
     return block;
 }
 
+static void put_page(struct peer *p, const char *type, uint32_t index)
+{
+    struct sb_block block = block_at(p, index, DP_PAGE);
+    CHECK(put_block(p, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, type, &block));
+    flush(p);
+    settle(p->world);
+}
+
 static void wait_for_pool(struct peer *p)
 {
     rb_store(&p->up->pool_waits, rb_load(&p->up->pool_waits) + 1);
@@ -144,4 +152,55 @@ TEST(what_is_lost_so_is_counted_once_though_it_dies)
         EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_ENDED]), 1);
         close_world(w);
     }
+}
+
+TEST(who_would_rather_lose_has_a_quarter_of_a_pool_untaken_and_nobody_waits)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle"), *busy = join_pooled(w, "busy"),
+                *tap = join_pooled(w, "tap");
+    struct message m;
+    subscribe_lossy(idle, "x");
+    subscribe(busy, "x");
+    commit_interest(tap, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, "x", "");
+    for (uint32_t i = 0; i < POOL_PAGES; i++) {
+        put_page(a, "x", i);
+        CHECK(take_shared(busy, &m));
+        look_at_none(busy);
+        EQUAL(in_use(a), i < POOL_PAGES / 4 ? i + 1 : POOL_PAGES / 4); /* both have the same */
+    }
+    EQUAL(rb_load(&idle->down->lost_by[SB_LOSS_DROPPED]), POOL_PAGES * 3 / 4);
+    CHECK(rb_load(&tap->down->lost_by[SB_LOSS_DROPPED]) >= POOL_PAGES * 3 / 4);
+    EQUAL(rb_load(&busy->down->lost), 0);
+    CHECK(!(rb_load(&w->f->rows[idle->slot].health) & SB_SLOW));
+    CHECK(take_shared(idle, &m)); /* what it looks at is not untaken */
+    put_page(a, "x", POOL_PAGES - 1);
+    EQUAL(rb_load(&idle->down->lost), POOL_PAGES * 3 / 4);
+    for (uint32_t i = 1; i < POOL_PAGES / 4; i++)
+        CHECK(take(idle, &m));
+    CHECK(take(idle, &m));
+    EQUAL(m.header.lost, POOL_PAGES * 3 / 4);
+    close_world(w);
+}
+
+TEST(who_would_rather_lose_gets_what_it_has_nothing_beside_however_large)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle");
+    struct message m;
+    subscribe_lossy(idle, "x");
+    for (int round = 0; round < 2; round++) {
+        struct sb_block block = block_at(a, 0, POOL_PAGES / 2 * DP_PAGE);
+        CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "x", &block));
+        block = block_at(a, POOL_PAGES - 1, DP_PAGE); /* of one batch with it */
+        CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "x", &block));
+        flush(a);
+        settle(w);
+        EQUAL(rb_load(&idle->down->lost), round + 1);
+        CHECK(is_returned(a, &block));
+        CHECK(take(idle, &m));
+        look_at_none(idle);
+        EQUAL(in_use(a), 0);
+    }
+    close_world(w);
 }

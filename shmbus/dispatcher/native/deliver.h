@@ -67,13 +67,16 @@ static inline int dp_copy_run(struct dp_forwarder *f, const struct dp_run *run, 
     return (int)run->count;
 }
 
-/* Is the run lost at this target at once, since that is slow? What lies in a pool would keep its sender from that; see
- * revoke.h for what may. Runs are pooled as a whole. */
-static inline bool dp_shuts_out(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *target, uint32_t bits)
+/* Is the run lost at this target at once, since that is slow, or would rather lose? What lies in a pool would keep its sender
+ * from that; see revoke.h and lossy.h for what may. Runs are pooled as a whole, and for one that is lossy one by one. */
+static inline bool dp_shuts_out(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *target, uint32_t bits,
+                                bool lossy)
 {
     const struct sb_record *h = &run->header[0];
-    return __builtin_expect(run->pooled, 0) && h->flags & SB_POOLED && h->kind == SB_EVENT && bits == SB_PLAIN &&
-           target->slot < SB_MAX_SLOTS && dp_still_slow(f, target);
+    if (__builtin_expect(!run->pooled, 1) || !(h->flags & SB_POOLED) || h->kind != SB_EVENT)
+        return false;
+    bool slow = bits == SB_PLAIN && target->slot < SB_MAX_SLOTS && dp_still_slow(f, target);
+    return slow || (lossy && dp_has_its_quarter(f, target, &run->block[0]));
 }
 
 /* The position after the first `count` records of the run, which lie in an endpoint's ring. */

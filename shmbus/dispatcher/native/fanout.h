@@ -64,7 +64,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
         bytes += RB_ALIGN8(run->header[i].length);
     }
     too_large |= bytes > out->capacity / 4 * 3; /* beside padding it might never fit, in one smaller than planned for */
-    bool shut = !too_large && dp_shuts_out(f, run, target, bits);
+    bool shut = !too_large && dp_shuts_out(f, run, target, bits, lossy);
     int fitted = too_large || shut ? 0 : dp_copy_run(f, run, target, ring, bits);
     if (fitted == (int)run->count) {
         dp_journal_run(f, &run->span, target, ring, left, index);

@@ -131,7 +131,7 @@ static inline bool dp_forward_single(struct dp_forwarder *f)
         dp_lose_run(f, target, SB_LOSS_TOO_LARGE);
         return true;
     }
-    if (dp_shuts_out(f, run, target, choice.bits)) {
+    if (dp_shuts_out(f, run, target, choice.bits, choice.lossy)) {
         dp_lose_run(f, target, choice.lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW);
         return true;
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "shmbus/dispatcher/native/journal.h"
+#include "shmbus/dispatcher/native/lossy.h"
 #include "shmbus/dispatcher/native/mailbox.h"
 #include "shmbus/dispatcher/native/space.h"
 
@@ -52,7 +53,8 @@ static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool
     if (!too_large && dp_is_mailbox(target)) /* the type, and the payload */
         dp_post(f, target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes, block ? 0 : parts[1].length,
                 block);
-    else if (too_large || (block && dp_still_slow(f, target)) || dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
+    else if (too_large || (block && (dp_still_slow(f, target) || (lossy && dp_has_its_quarter(f, target, block)))) ||
+             dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
         enum sb_loss why = too_large ? SB_LOSS_TOO_LARGE : lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
         dp_count_lost(f, target, why, 1, NULL, 0, 0);
         return false;

@@ -224,6 +224,15 @@ static inline uint64_t dp_smallest_quarter(const struct dp_forwarder *f, const s
     return smallest;
 }
 
+/* Each record for one that is lossy is judged by what that has by then, see lossy.h. */
+static inline bool dp_any_lossy(const struct dp_choices *chosen)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < chosen->count; i++)
+        any |= chosen->list[i].lossy;
+    return any;
+}
+
 /* Does the record in the run's next place, which is to go to `chosen`, belong to the run? */
 static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const struct dp_choices *chosen, bool same)
 {
@@ -233,7 +242,7 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
         return false;
     if (run->count && !same && !dp_same_choices(chosen, &run->targets))
         return false;
-    if (run->count && (h->flags ^ run->header[0].flags) & SB_POOLED)
+    if (run->count && ((h->flags ^ run->header[0].flags) & SB_POOLED || (h->flags & SB_POOLED && dp_any_lossy(&run->targets))))
         return false;
     if (dp_is_urgent(h) != run->urgent) {
         if (run->count)

@@ -8,7 +8,8 @@
  *
  * In a backlog it lasts until the record leaves there; of an endpoint that dies until its end, see departure.h.
  *
- * Offers: dp_add_share, dp_share_run, dp_share_record; dp_find_share, dp_shares_block; dp_sweep_shares, dp_drop_ended;
+ * Offers: dp_add_share, dp_share_run, dp_share_record; dp_find_share, dp_shares_block; dp_taken_of, dp_sweep_shares,
+ *         dp_drop_ended;
  *         dp_mail_left; dp_has_entries; dp_leave_shares, dp_drop_shares. */
 #pragma once
 
@@ -166,16 +167,21 @@ static inline bool dp_leaves_undone(const struct dp_port *port, const struct dp_
     return false;
 }
 
-/* Up to where the receiver has taken, of each ring. True: it has gone on, or may have cleared entries. */
+/* Up to where the receiver has taken, of this ring: what it had taken by then is entered by now. */
+static inline uint64_t dp_taken_of(const struct dp_port *port, int ring)
+{
+    uint64_t tail = rb_load_acquire(&port->up->incoming[ring].tail), taken = rb_load_acquire(&port->up->incoming[ring].taken);
+    return taken < tail ? tail : taken;
+}
+
+/* The same of each ring. True: it has gone on, or may have cleared entries. */
 static inline bool dp_note_shares(const struct dp_forwarder *f, struct dp_port *port, uint64_t taken[SB_RINGS_IN])
 {
     struct dp_shares *s = &port->shares;
     uint64_t ended = rb_load_acquire(&port->up->shares_ended);
     bool moved = s->look || ended != s->ended_seen;
     for (int r = 0; r < SB_RINGS_IN; r++) {
-        uint64_t tail = rb_load_acquire(&port->up->incoming[r].tail);
-        taken[r] = rb_load_acquire(&port->up->incoming[r].taken); /* what it had taken by then is entered by now */
-        taken[r] = taken[r] < tail ? tail : taken[r];
+        taken[r] = dp_taken_of(port, r);
         if (taken[r] == s->taken_seen[r])
             continue;
         moved = true;
