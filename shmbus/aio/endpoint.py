@@ -51,6 +51,7 @@ from .batch import Batch
 from .ending import Ending
 from .gates import Gates
 from .gathering import gather
+from .line import NO_LINE
 from .lending import Loan
 from .posting import EVENT, SEND, Posting
 from .receiving import Receiving
@@ -147,15 +148,17 @@ class Endpoint:
         those of `shmbus.Endpoint.publish`."""
         self._here()
         flags = ways(retain, urgent)
-        if not self._looped.post(EVENT, flags, type, payload, False):
-            await self._posting.in_line(EVENT, flags, type, payload, timeout)
+        line = self._looped.post(EVENT, flags, type, payload, NO_LINE)
+        if line != NO_LINE:
+            await self._posting.in_line(line, EVENT, flags, type, payload, timeout)
 
     async def send(self, type: str, payload: object = None, *, timeout: float | None = 5.0) -> None:
         """Send a command to the one endpoint that handles the most specific matching pattern; like
         `publish`."""
         self._here()
-        if not self._looped.post(SEND, 0, type, payload, False):
-            await self._posting.in_line(SEND, 0, type, payload, timeout)
+        line = self._looped.post(SEND, 0, type, payload, NO_LINE)
+        if line != NO_LINE:
+            await self._posting.in_line(line, SEND, 0, type, payload, timeout)
 
     def loan(
         self,

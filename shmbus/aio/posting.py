@@ -1,4 +1,4 @@
-"""Events and commands that tasks send: what finds no space waits in the line."""
+"""Events and commands that tasks send: what finds no space waits in line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shmbus.shared._kernel import seconds
 from shmbus.shared.layout import Kind
 
 from .lending import Loan
+from .line import NO_LINE
 
 if TYPE_CHECKING:
     from shmbus.endpoint._kernel import Batch as KernelBatch
@@ -30,6 +31,7 @@ class Posting:
 
     async def in_line(
         self,
+        line: int,
         kind: int,
         flags: int,
         type: str,
@@ -39,19 +41,19 @@ class Posting:
     ) -> None:
         """Send a message that found no space, once there is some. `number`: which it is of
         many."""
-        await self._turns.line.wait(
-            lambda: self._looped.post(kind, flags, type, payload, True),
-            self._looped.patience(seconds(timeout)),
-            lambda: self._looped.full(type, timeout, number),
+        await self._turns.lines[line].wait(
+            lambda line: self._looped.post(kind, flags, type, payload, line),
+            self._looped.patience(seconds(timeout), line),
+            lambda: self._looped.full(type, timeout, number, line),
         )
 
     async def many(self, items: Iterable[tuple[str, object]], timeout: float | None) -> None:
         """Send events, portions of them at a time."""
         source, number = iter(items), 0
         while True:
-            number, left = self._looped.post_many(source, number)
+            number, left, line = self._looped.post_many(source, number)
             if left is not None:
-                await self.in_line(EVENT, 0, *left, timeout, number)
+                await self.in_line(line, EVENT, 0, *left, timeout, number)
                 number += 1
             elif number < 0:
                 return
@@ -69,20 +71,22 @@ class Posting:
     ) -> None:
         """Send a message with that batch."""
         self._turns.here()
-        if not self._looped.post(kind, flags, type, payload, False, batch):
-            await self.in_line(kind, flags, type, payload, timeout)
+        line = self._looped.post(kind, flags, type, payload, NO_LINE, batch)
+        if line != NO_LINE:
+            await self.in_line(line, kind, flags, type, payload, timeout)
 
     def loan(self, made: KernelLoan, timeout: float | None) -> Loan:
         """One that a task begins and publishes."""
         wait = seconds(timeout)
 
-        async def in_line(attempt: Callable[[KernelLoan, bool], bool], loan: KernelLoan) -> None:
+        async def in_line(attempt: Callable[[KernelLoan, int], int], loan: KernelLoan) -> None:
             self._turns.here()
-            if not attempt(loan, False):
-                await self._turns.line.wait(
-                    lambda: attempt(loan, True),
-                    self._looped.patience(wait),
-                    lambda: self._looped.full(loan.type, timeout, None),
+            line = attempt(loan, NO_LINE)
+            if line != NO_LINE:
+                await self._turns.lines[line].wait(
+                    lambda line: attempt(loan, line),
+                    self._looped.patience(wait, line),
+                    lambda: self._looped.full(loan.type, timeout, None, line),
                 )
 
         return Loan(

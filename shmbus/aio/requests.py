@@ -14,6 +14,8 @@ from shmbus.endpoint._kernel import LoopReply, dispatcher_from, in_force, until
 from shmbus.endpoint.many import window_of
 from shmbus.endpoint.retry import Attempts, Retry, check_retry
 
+from .line import NO_LINE
+
 if TYPE_CHECKING:
     from shmbus.endpoint._kernel import Addressee, Deadline, Found, Looped, Message
     from shmbus.endpoint._kernel import Requests as Table
@@ -42,8 +44,9 @@ class Requests:
         """Make one, and wait for its reply."""
         reply: LoopReply = LoopReply.__new__(LoopReply)
         ask = partial(self._looped.ask, reply, type, payload, deadline, reply_type, attempt)
-        if not ask(False, to):
-            await self._line_up(lambda: ask(True, to), type, deadline)
+        line = ask(NO_LINE, to)
+        if line != NO_LINE:
+            await self._line_up(line, lambda line: ask(line, to), type, deadline)
         if not self._looped.spin(reply):
             reply.future = future = self._loop.create_future()
             if reply.deadline < self._turns.earliest:
@@ -56,14 +59,16 @@ class Requests:
                 raise
         return reply.raise_or_return()
 
-    async def _line_up(self, attempt: Callable[[], bool], type: str, deadline: Deadline) -> None:
-        """Wait until there is space for a request, and an entry in the table."""
-        await self._turns.line.wait(
+    async def _line_up(
+        self, line: int, attempt: Callable[[int], int], type: str, deadline: Deadline
+    ) -> None:
+        """Wait in this line until there is space for a request, and an entry in the table."""
+        await self._turns.lines[line].wait(
             attempt,
             deadline.left,
             lambda: (
                 self._looped.table_full(type, deadline.seconds)
-                or self._looped.full(type, deadline.seconds, None)
+                or self._looped.full(type, deadline.seconds, None, line)
             ),
         )
 

@@ -45,7 +45,7 @@ class Turns:
     ) -> None:
         self._connection, self._looped, self._loop = connection, looped, loop
         self.jobs = Jobs(connection.name, loop, self._job_ended)
-        self.line = Line(looped, loop, self._arm)
+        self.lines = tuple(Line(looped, number, loop, self._arm) for number in range(2))
         self.receivers = Receivers(looped, loop)
         looped.resume, looped.forgo = self.again, self.receivers.forgo
         looped.pause, looped.future = partial(asyncio.sleep, 0), loop.create_future
@@ -127,7 +127,7 @@ class Turns:
                 self.jobs.withdraw(withdrawn)
             if looped.troubled or self.trouble is not None:
                 self._note_trouble()
-            self.line.wake()
+            self._wake_lines()
             if self.runs or self.receivers.iterates:
                 looped.next(False)
                 self._note_pause()
@@ -154,10 +154,14 @@ class Turns:
             self.trouble = None
 
     def _wake_all(self) -> None:
-        self.line.wake()
+        self._wake_lines()
         self.receivers.wake_all()
         _wake(self._watchers)
         _wake(self._runners)
+
+    def _wake_lines(self) -> None:
+        for line in self.lines:
+            line.wake()
 
     def _note_pause(self) -> None:
         """There may be more messages: go on after others, or watch that it goes on some time."""

@@ -10,6 +10,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.aio import turns
+from shmbus.aio.line import NO_LINE
 
 from .stage import AioAttach, facts
 
@@ -160,7 +161,7 @@ async def test_a_ring_that_stays_full_says_so(attach: AioAttach) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         async for _ in sink:
-            if source._looped.post(1, 0, "data", b"", True):
+            if source._looped.post(1, 0, "data", b"", 0) == NO_LINE:
                 break
 
 
@@ -176,7 +177,7 @@ async def test_who_comes_later_does_not_pass_one_that_waits_for_space(attach: Ai
         for _ in range(4):
             await anext(messages)
         for _ in range(2):  # there is space for small ones by now
-            while not source._looped.post(1, 0, "data", b"", True):
+            while source._looped.post(1, 0, "data", b"", 0) != NO_LINE:
                 await asyncio.sleep(0)
         later = asyncio.create_task(source.publish_many([("data", b"later")], timeout=None))
         got = [0, 0]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.testing import AioAttach
+from shmbus.testing import TIMEOUT, AioAttach
 
 SMALL = shmbus.Settings(pool_bytes=1_000_000)
+
+
+async def until_waiting(bus: shmbus.Bus, name: str) -> None:
+    """Until a call of this endpoint waits for memory."""
+    async with asyncio.timeout(TIMEOUT):
+        while not any(pool.waiting for pool in bus.pools() if pool.endpoint == name):
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.smoke
@@ -38,26 +46,58 @@ async def test_a_first_large_payload_needs_no_time(attach: AioAttach) -> None:
             pass
 
 
-async def test_a_task_waits_for_memory_and_others_go_on(attach: AioAttach) -> None:
-    async with attach("source", settings=SMALL) as source:
-        messages = aiter(await source.subscribe("x"))
+async def test_a_task_waits_for_memory_and_others_go_on(bus: shmbus.Bus, attach: AioAttach) -> None:
+    async with attach("source", settings=SMALL) as source, attach("sink") as sink:
+        messages = aiter(await sink.subscribe("x"))
+        sink.handle("echo", lambda message: message.payload)
+        sink.start()
         async with source.loan("x", 900_000) as loan:
             waiting = asyncio.ensure_future(source.publish("x", bytes(950_000), timeout=60))
-            await asyncio.sleep(0.02)
+            await until_waiting(bus, "source")
+            await source.publish("x", b"small", timeout=0)
+            await source.publish_many([("x", b"small")] * 2, timeout=0)
+            async with source.batch() as batch:
+                await batch.publish("x", b"small", timeout=0)
+            assert (await source.request("echo", b"small")).payload == b"small"
+            assert [(await anext(messages)).payload for _ in range(4)] == [b"small"] * 4
             assert not waiting.done()
             loan.discard()
         await waiting
         assert (await anext(messages)).size == 950_000
 
 
-async def test_nothing_takes_memory_too_and_waits_for_it(attach: AioAttach) -> None:
+async def test_of_those_that_wait_for_memory_none_is_passed_by(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("source", settings=SMALL) as source, attach("sink") as sink:
+        messages = aiter(await sink.subscribe("x"))
+        sink.handle("size", lambda message: message.size)
+        sink.start()
+        async with source.loan("x", 500_000) as loan:
+            first = asyncio.ensure_future(source.publish("x", bytes(900_000), timeout=60))
+            await until_waiting(bus, "source")
+            with pytest.raises(errors.QueueFull, match="pool_bytes"):  # there is space for it
+                await source.request("size", bytes(300_000), timeout=0.02)
+            later = asyncio.ensure_future(source.publish("x", bytes(300_000), timeout=60))
+            asked = asyncio.ensure_future(source.request("size", bytes(310_000), timeout=60))
+            await asyncio.sleep(0)
+            loan.discard()
+        assert (await anext(messages)).size == 900_000
+        assert (await anext(messages)).size == 300_000
+        assert (await asked).payload == 310_000
+        await asyncio.gather(first, later)
+
+
+async def test_nothing_takes_memory_too_and_waits_for_it(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
     async with attach("source", settings=shmbus.Settings(pool_bytes=4096)) as source:
         messages = aiter(await source.subscribe("x"))
         async with source.loan("x", 4096) as loan:
             with pytest.raises(errors.QueueFull, match="pool_bytes"):
                 await source.loan("x", 0, timeout=0.02).__aenter__()
             waiting = asyncio.ensure_future(source.loan("x", 0, timeout=60).__aenter__())
-            await asyncio.sleep(0.02)
+            await until_waiting(bus, "source")
             loan.discard()
         async with asyncio.timeout(30):
             await (await waiting).publish()
@@ -86,7 +126,9 @@ async def test_who_asked_is_told_that_its_reply_finds_no_space(attach: AioAttach
         assert (await large).size == 300_000
 
 
-async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -> None:
+async def test_a_cancelled_wait_leaves_the_memory_to_others(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
     async with attach("source", settings=SMALL) as source:
         async with source.loan("x", 900_000):
             for call in (
@@ -94,7 +136,7 @@ async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -
                 source.publish("x", bytes(990_000)),
             ):
                 waiting = asyncio.ensure_future(call)
-                await asyncio.sleep(0.02)
+                await until_waiting(bus, "source")
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
@@ -105,9 +147,11 @@ async def test_a_cancelled_wait_leaves_the_memory_to_others(attach: AioAttach) -
 
 
 async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
+    bus: shmbus.Bus,
     attach: AioAttach,
 ) -> None:
-    async with attach("server", settings=SMALL) as server, attach("client") as client:
+    settings = shmbus.Settings(pool_bytes=1_000_000, reply_bytes=8192)
+    async with attach("server", settings=settings) as server, attach("client") as client:
 
         @server.handle("whole")
         async def whole(message: shmbus.Message[int]) -> bytes:
@@ -118,13 +162,24 @@ async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
             for _ in range(4):
                 yield bytes(message.payload)
 
+        @server.handle("many")
+        async def many(message: shmbus.Message[int]) -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield bytes(message.payload)
+
         server.start()
         async with server.loan("x", 900_000) as loan:
+            taken = asyncio.ensure_future(anext(client.stream("parts", 400_000, timeout=60)))
+            await until_waiting(bus, "server")
+            sizes = [part.size async for part in client.stream("many", 1500, timeout=30)]
+            assert sizes == [1500] * 100  # more than the ring holds
             asked = [client.request("whole", 300_000, timeout=60) for _ in range(3)]
             waiting = asyncio.gather(*asked)
-            taken = asyncio.ensure_future(anext(client.stream("parts", 400_000, timeout=60)))
             assert (await client.request("whole", 10, timeout=60)).size == 10
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
+            used = time.thread_time()
+            await asyncio.sleep(0.2)
+            assert time.thread_time() - used < 0.1  # the loop sleeps
             assert not waiting.done()
             assert not taken.done()
             loan.discard()

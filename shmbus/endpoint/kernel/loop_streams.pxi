@@ -14,6 +14,7 @@ cdef class LoopStream:
     cdef object _payload         # until the request has been sent
     cdef Deadline _sending       # until when it must be
     cdef bint _sent
+    cdef int _line               # in which it waits for that
     cdef bint _waits             # a task does, in it
     cdef object _future          # by which it does
     cdef object _error           # what came in the way meanwhile
@@ -64,20 +65,19 @@ cdef class LoopStream:
             self._future.set_result(None)
         return 0
 
-    cdef bint try_send(self, bint first) except -1:
-        """False where it has to wait, because the ring or the table is full."""
-        if self._looped.waiting and not first:
-            return False
-        self._looped._outbox.needs = self._looped._outbox.block_needs = 0
+    cdef int try_send(self, int line) except -2:
+        """As `Looped.ask`."""
+        self._looped._begin(line)
         self._sent = self._looped._requests.open_stream(self._stream, self._payload, self._sending, False)
         if self._sent:
             self._payload = None
             self._looped._connection.e.requests[self._stream._index].stream.owner = <void *>self
-        return self._sent
+        self._line = self._looped._end(line, self._sent)
+        return self._line
 
     async def _send(self):
         if not self._sent:
-            await self._looped.line_up(lambda: self.try_send(True), self._stream.type, self._sending)
+            await self._looped.line_up(self._line, lambda line: self.try_send(line), self._stream.type, self._sending)
 
     async def __anext__(self):
         cdef Message m

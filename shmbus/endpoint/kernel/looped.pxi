@@ -8,6 +8,11 @@ cdef enum:           # why `Looped.next` returned no message
     CROWDED = 1                  # as many jobs are there as may be
     PAUSE = 2                    # others in the loop shall have a turn
 
+cdef enum:           # the lines of calls that wait; who is behind others in one passes those of the other by
+    NO_LINE = -1                 # it waits in none: it has just begun, or is done
+    RING_LINE = 0                # for space in the ring, or an entry in the table of requests
+    POOL_LINE = 1                # with what goes by the pool: for a block of it, too
+
 cdef int PORTION = 128           # messages taken before others in the loop have a turn
 cdef int GOING_ON = 8            # replies in parts that go on in a turn, a millisecond each at most
 
@@ -208,6 +213,11 @@ cdef class Job:
             following._gate._begin(following)
 
 
+cdef inline uint64_t least_of(uint64_t a, uint64_t b) noexcept:
+    """Of those that are not 0."""
+    return min(a, b) if a and b else a + b
+
+
 cdef inline int wake(object future) except -1:
     if not future.done():
         future.set_result(None)
@@ -231,6 +241,9 @@ cdef class Looped:
     cdef readonly bint troubled  # something keeps its calls from proceeding
     cdef readonly int most       # jobs that there may be
     cdef int why                 # `next` returned no message
+    cdef bint _waits[2]          # calls do, by line
+    cdef uint64_t _needs[2]      # of the first of them: bytes of the record for which there was no space,
+    cdef uint64_t _needs_block[2]  # or pages of the block that it could not have
     cdef uint64_t _wanted[2]     # bytes of the record for which there shall be space, by ring
     cdef uint64_t _wanted_block  # pages of the block that there shall be
     cdef int _taken              # since others in the loop had a turn
@@ -241,13 +254,12 @@ cdef class Looped:
     cdef public object resume    # Python: the loop is to look again
     cdef public object pause     # and: what to await so that others in the loop have a turn
     cdef public object future    # and: make a future
-    cdef public object line_up   # and: await a place in the line of those who wait for space
+    cdef public object line_up   # and: await a place in the line of those who wait for space, or for memory
     cdef public object expect    # and: look again then
     cdef public object rearm     # and: watch for what is wanted by now
     cdef set _streams            # of LoopStream: those whose next part a task waits for
     cdef object _full            # deque of futures, lengths and pages: parts that tasks have no space or no block for
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
-    cdef public bint waiting     # calls wait for space: others go behind them
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
         self._endpoint = endpoint
@@ -297,13 +309,53 @@ cdef class Looped:
         """Answers that found no space."""
         return len(self._answers.late)
 
+    # Lines -----------------------------------------------------------------------------------
+
+    @property
+    def waiting(self):
+        """Calls wait for space, or for memory."""
+        return self._waits[RING_LINE] or self._waits[POOL_LINE]
+
+    def set_waiting(self, int line, bint waits):
+        """Whether calls wait in this line: others go behind them."""
+        self._waits[line] = waits
+        if not waits:
+            self._needs[line] = self._needs_block[line] = 0
+
+    cdef void _begin(self, int line) noexcept:
+        """A call tries: the first of this line, or one that has just begun (NO_LINE)."""
+        cdef Outbox outbox = self._outbox
+        outbox.behind[RING_LINE] = line == NO_LINE and self._waits[RING_LINE]
+        outbox.behind[POOL_LINE] = line == NO_LINE and self._waits[POOL_LINE]
+        outbox.needs = outbox.block_needs = 0
+
+    cdef int _end(self, int line, bint done) noexcept:
+        """It has: in which line it waits, NO_LINE if it is done."""
+        cdef Outbox outbox = self._outbox
+        if done:
+            if line != NO_LINE:
+                self._needs[line] = self._needs_block[line] = 0
+            return NO_LINE
+        if line == NO_LINE:
+            line = POOL_LINE if outbox.large else RING_LINE
+            if self._waits[line]:
+                return line
+        if outbox.block_needs and not self._needs_block[line]:
+            self._connection.count(&self._connection.e.up.pool_waits)
+        self._needs[line], self._needs_block[line] = outbox.needs, outbox.block_needs
+        return line
+
+    cdef uint64_t _least(self, const uint64_t *needs) noexcept:
+        """Of those who are the first of their lines."""
+        return least_of(needs[RING_LINE] if self._waits[RING_LINE] else 0, needs[POOL_LINE] if self._waits[POOL_LINE] else 0)
+
     # Sending ---------------------------------------------------------------------------------
 
-    def post(self, uint16_t kind, uint16_t flags, str type not None, payload, bint first, Batch batch=None):
-        """Send an event or a command: False where it has to wait, because its ring is full, or others wait that are not
-        behind it (`first`: nobody is before it)."""
+    def post(self, uint16_t kind, uint16_t flags, str type not None, payload, int line, Batch batch=None):
+        """Send an event or a command, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to wait,
+        because there is no space, or others wait there."""
         cdef ep_message m
-        cdef bint tried = first or not self.waiting, sent
+        cdef bint sent
         self._connection.check()
         m.kind = kind
         m.peer = 0
@@ -313,79 +365,78 @@ cdef class Looped:
         owner = self._outbox.fill(&m, type, payload, ALONE)
         m.flags |= flags
         cdef const ep_batch_limits *limits = self._outbox.always() if batch is None else &batch._limits
-        sent = self._post(&m, type, limits, tried, ALONE)
+        self._begin(line)
+        sent = self._post(&m, type, limits, ALONE)
         self._outbox.give_back(owner)
         if not sent:
             self._connection.require(served=True)
         elif self._outbox.granted:
             self._outbox.check_grant(kind, type, ALONE)
-        return sent
+        return self._end(line, sent)
 
-    cdef bint _post(self, ep_message *m, str type, const ep_batch_limits *limits, bint tried, int64_t index) except -1:
-        """False where there is no space or no block, or it was not `tried`; what it needs is noted where it was, else the
-        first of those who wait has said that."""
+    cdef bint _post(self, ep_message *m, str type, const ep_batch_limits *limits, int64_t index) except -1:
+        """False where there is no space or no block, or others wait for that; what it needs is noted in the outbox."""
         cdef uint32_t number = 0
         cdef sb_block block
-        cdef bint sent, waited
-        if not self._outbox.pooled(m, type, index):
-            sent = tried and self._outbox.put_at_once(m, limits)
-            if tried and not sent:
-                self._outbox.needs, self._outbox.block_needs = ep_record_length(m), 0
-            return sent
-        if not tried:
+        cdef bint sent
+        self._outbox.large = self._outbox.pooled(m, type, index)
+        if self._outbox.behind[self._outbox.large]:
             return False
-        if not self._outbox.has_space(m):
-            self._outbox.needs, self._outbox.block_needs = ep_record_length(m) - m.size + sizeof(sb_block), 0
+        if not self._outbox.large:
+            sent = self._outbox.put_at_once(m, limits)
+        elif not self._outbox.has_space(m):
+            self._outbox.needs = ep_record_length(m) - m.size + sizeof(sb_block)
             return False
-        waited = self._outbox.block_needs != 0
-        self._outbox.needs = self._outbox.block_needs = 0
-        if not self._outbox.place(m, &number, &block):
+        elif not self._outbox.place(m, &number, &block):
             self._outbox.block_needs = pages_of(m.size)
-            if not waited:
-                self._connection.count(&self._connection.e.up.pool_waits)
             return False
-        try:
-            return self._outbox.put_at_once(m, limits)
-        finally:
-            self._outbox.pool.give_back(number)
+        else:
+            try:
+                sent = self._outbox.put_at_once(m, limits)
+            finally:
+                self._outbox.pool.give_back(number)
+        if not sent:
+            self._outbox.needs = ep_record_length(m)
+        return sent
 
-    def patience(self, timeout):
-        """Seconds for which one that has just failed waits: until the answer comes to how large the pool may be, at the least."""
-        if timeout is not None and self._outbox.block_needs and self._outbox.pool.grant_is_open():
+    def patience(self, timeout, int line):
+        """Seconds for which a call waits in this line: until the answer comes to how large the pool may be, at the least."""
+        if timeout is not None and line == POOL_LINE and self._outbox.pool.grant_is_open():
             return max(timeout, GRANT_NS / 1e9)
         return timeout
 
-    def begin_loan(self, Loan loan not None, bint first):
-        """Have its memory: False where it has to wait."""
-        if self.waiting and not first:
-            return False
-        self._outbox.needs = self._outbox.block_needs = 0
-        if loan.try_begin():
-            return True
-        self._connection.require(served=True)
-        self._outbox.block_needs = pages_of(loan.block_size())
-        return False
+    def begin_loan(self, Loan loan not None, int line):
+        """Have its memory: NO_LINE, or the line in which it has to wait."""
+        cdef bint begun
+        self._begin(line)
+        self._outbox.large = True
+        begun = not self._outbox.behind[POOL_LINE] and loan.try_begin()
+        if not begun:
+            self._connection.require(served=True)
+            self._outbox.block_needs = pages_of(loan.block_size())
+        return self._end(line, begun)
 
-    def publish_loan(self, Loan loan not None, bint first):
-        """Publish it: False where it has to wait."""
+    def publish_loan(self, Loan loan not None, int line):
+        """Publish it: likewise."""
         cdef ep_message m
         cdef sb_block block
-        if self.waiting and not first:
-            return False
+        cdef bint sent
+        self._begin(line)
+        self._outbox.large = False
         loan._require_lent()
         loan.message(&m, &block)
-        self._outbox.needs = self._outbox.block_needs = 0
-        if self._outbox.put_at_once(&m, self._outbox.always()):
+        sent = not self._outbox.behind[RING_LINE] and self._outbox.put_at_once(&m, self._outbox.always())
+        if sent:
             loan.was_published()
-            return True
-        self._connection.require(served=True)
-        self._outbox.needs = ep_record_length(&m)
-        return False
+        else:
+            self._connection.require(served=True)
+            self._outbox.needs = ep_record_length(&m)
+        return self._end(line, sent)
 
     def post_many(self, items, uint64_t number):
         """Send events, of an iterator of pairs of type and payload of which the first has this `number`, with one bell,
-        but not more than others in the loop can wait for: the numbers of them, and the pair that found no space, or None.
-        -1: those were all."""
+        but not more than others in the loop can wait for: how many by now, the pair that found no space, or None, and the
+        line in which it waits. -1: those were all."""
         cdef ep_message m
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
         cdef int64_t index = number
@@ -396,7 +447,7 @@ cdef class Looped:
                 try:
                     item = next(items)
                 except StopIteration:
-                    return -1, None
+                    return -1, None, NO_LINE
                 type, payload = pair_of(item)
                 m.kind = SB_EVENT
                 m.peer = 0
@@ -404,15 +455,16 @@ cdef class Looped:
                 m.deadline_ns = 0
                 m.correlation = NULL
                 owner = self._outbox.fill(&m, type, payload, index)
-                sent = self._post(&m, type, &limits, not self.waiting, index)
+                self._begin(NO_LINE)
+                sent = self._post(&m, type, &limits, index)
                 self._outbox.give_back(owner)
                 if not sent:
                     self._connection.require(served=True)
-                    return index, (type, payload)
+                    return index, (type, payload), self._end(NO_LINE, False)
                 if self._outbox.granted:
                     self._outbox.check_grant(SB_EVENT, type, index)
                 index += 1
-            return index, None
+            return index, None, NO_LINE
         finally:
             self._outbox.flush()
 
@@ -428,7 +480,7 @@ cdef class Looped:
             self._threads._publish_receivers()
         if receivers and self.jobs < self.most:
             wants |= SB_EVENT_DATA
-        wants |= self._want_space(SB_DATA, self._outbox.needs if self.waiting else 0)
+        wants |= self._want_space(SB_DATA, self._least(self._needs))
         wants |= self._want_space(SB_REPLIES, self._reply_length())
         wants |= self._want_block(self._block_pages())
         self._connection.e.mail_asked = asked
@@ -437,19 +489,23 @@ cdef class Looped:
         return due
 
     cdef uint64_t _reply_length(self) except? 0xffffffffffffffff:
-        """Bytes of the first record that is to go out among the replies and found no space; 0: none did."""
-        if self._answers.late:
-            return self._answers.late_length()
-        return self._full[0][1] if self._full else 0
+        """Bytes of the shortest record that is to go out among the replies and found no space; 0: none did. All try again at
+        once."""
+        cdef uint64_t least = 0
+        if self._answers.late and not self._answers.block_needs:
+            least = self._answers.late_length()
+        for _, length, _ in self._full:
+            least = least_of(least, length)
+        return least
 
     cdef uint64_t _block_pages(self) except? 0xffffffffffffffff:
-        """Pages of the smallest block that could not be had; 0: all could."""
-        cdef uint64_t least = NEVER, pages
-        for pages in (self._outbox.block_needs if self.waiting else 0, self._answers.block_needs if self._answers.late else 0,
-                      self._full[0][2] if self._full else 0):
-            if pages:
-                least = min(least, pages)
-        return 0 if least == NEVER else least
+        """Pages of the smallest block that could not be had; 0: all could. Likewise."""
+        cdef uint64_t least = self._least(self._needs_block)
+        if self._answers.late:
+            least = least_of(least, self._answers.block_needs)
+        for _, _, pages in self._full:
+            least = least_of(least, pages)
+        return least
 
     cdef uint32_t _want_block(self, uint64_t pages) noexcept:
         """Of the pool, of so many pages; 0: none."""
@@ -465,11 +521,11 @@ cdef class Looped:
             self._connection.need(ring, length)
         return SB_EVENT_SPACE if length else 0
 
-    def full(self, str type, timeout, number):
-        """The error of a call that has waited so long for space."""
+    def full(self, str type, timeout, number, int line):
+        """The error of a call that has waited in this line for so long."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t depth
-        if self._outbox.block_needs:
+        if self._needs_block[line]:
             return self._outbox.pool.full(type, timeout, ALONE if number is None else number)
         ep_lock(e)
         depth = e.out[SB_DATA].next - e.out[SB_DATA].tail_seen
@@ -479,27 +535,25 @@ cdef class Looped:
             number=number))
 
     def ask(self, LoopReply reply not None, str type not None, payload, Deadline deadline not None, reply_type,
-            uint16_t attempt, bint first, Addressee to=None):
-        """Send a request: False where it has to wait, because the ring or the table is full."""
+            uint16_t attempt, int line, Addressee to=None):
+        """Send a request, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to wait, because there
+        is no space, no entry in the table, or others wait there."""
         cdef bint sent
-        if self.waiting and not first:
-            return False
-        self._outbox.needs = self._outbox.block_needs = 0
+        self._begin(line)
         sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt, to)
         if self._requests._told:
             self._wake()
-        return sent
+        return self._end(line, sent)
 
     def ask_directed(self, addressees, list under_way not None, future, str type not None, payload,
                      Deadline deadline not None, reply_type):
         """Send the request to each of these, taken from the left of the deque, and append its reply, which ends the
         `future`, to `under_way`, until there is no space in the ring or the table."""
         cdef LoopReply reply
-        self._outbox.needs = self._outbox.block_needs = 0
-        while addressees and not self.waiting:
+        while addressees:
             reply = LoopReply.__new__(LoopReply)
             reply.future = future
-            if not self.ask(reply, type, payload, deadline, reply_type, 1, False, <Addressee?>addressees[0]):
+            if self.ask(reply, type, payload, deadline, reply_type, 1, NO_LINE, <Addressee?>addressees[0]) != NO_LINE:
                 return
             under_way.append(reply)
             addressees.popleft()
@@ -592,7 +646,7 @@ cdef class Looped:
         inner._timeout, inner._span = timeout, span_ns(timeout)
         stream._looped, stream._stream, stream._payload = self, inner, payload
         stream._sending = until(timeout, whole)
-        stream.try_send(False)
+        stream.try_send(NO_LINE)
         return stream
 
     cdef int _wake_streams(self) except -1:

@@ -437,7 +437,10 @@ cdef class Requests:
             m.grant = 1            # to be counted with its size; what it is comes with its entry
         asked = m.size
         try:
-            if not self._outbox.pooled(&m, type, ALONE):
+            self._outbox.large = self._outbox.pooled(&m, type, ALONE)
+            if not waits and self._outbox.behind[self._outbox.large]:
+                return EP_NO_REQUEST
+            if not self._outbox.large:
                 return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
             if waits:
                 self._outbox.pool.take_slowly(m.size, &number, type, deadline.seconds, deadline.ns, ALONE)

@@ -56,7 +56,9 @@ cdef class Outbox:
     cdef object _encode_into     # its own: runs the endpoint's hook, if it has one
     cdef bytearray _scratch      # None while a thread encodes into it
     cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit,
-    cdef uint64_t block_needs    # or pages of the last block that could not be had
+    cdef uint64_t block_needs    # or pages of the last block that could not be had;
+    cdef bint large              # it goes by the pool;
+    cdef bint behind[2]          # it waits for others before it tries, by `large`
     cdef bint _batching
     cdef ep_batch_limits _always        # if so: the limits of all that is published and sent
     cdef bint granted            # what it may send is limited by a grant, whatever stands in the next
