@@ -30,6 +30,8 @@ def owner(bus: str) -> None:
     with shmbus.attach(bus, name="owner") as endpoint:
 
         def read(message: Message[str]) -> Iterator[memoryview]:
+            if not os.path.getsize(message.payload):
+                return  # nothing to map
             with (
                 open(message.payload, "rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
