@@ -198,13 +198,14 @@ class BusView:
         message may wait before the bus counts as degraded."""
         return self.look(late=late).health
 
-    def look(self, *, late: float = LATE) -> Look:
-        """Everything at one moment; counts as a call of `health`."""
+    def look(self, *, late: float = LATE, untaken: bool = False) -> Look:
+        """Everything at one moment; counts as a call of `health`. ``untaken``: see `pools`."""
         seconds(late, "late")  # raises where it is none
         with self._lock:
             clock = Clock.now()
             leaders = Leaders()
-            info, endpoints = self._registry.info(clock), self._registry.endpoints(clock, leaders)
+            info = self._registry.info(clock)
+            endpoints = self._registry.endpoints(clock, leaders, untaken=untaken)
             backlogs = self._registry.backlogs(endpoints, clock)
             pools = self._registry.pools(endpoints)
             traffic, before = self._traffic(), self._before

@@ -10,6 +10,7 @@ import click
 from msgspec.structs import asdict
 from shmbus_console.options import bus_option, complete_endpoint, json_option
 from shmbus_console.output import print_json
+from shmbus_console.pools import held_by
 from shmbus_console.schemas import definitions, signature
 from shmbus_console.text import columns, duration, one_line
 
@@ -17,7 +18,7 @@ from shmbus import Grant, errors, observe
 from shmbus.options import sized
 from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
 
-from .facts import ago, deaths, facts_of, fields, held_by, lost, ring_limits, when
+from .facts import ago, deaths, facts_of, fields, lost, ring_limits, when
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -30,7 +31,7 @@ _ROLES = {"match": "is told of receivers of"}
 def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
     """Show all facts about a bus, or about one ENDPOINT on it."""
     with observe(bus) as view:
-        look = view.look()
+        look = view.look(untaken=True)
     if endpoint is None:
         if as_json:
             found = {"endpoints": list(map(fields, look.endpoints))}

@@ -10,7 +10,7 @@ from shmbus_console.text import duration
 from shmtop.states import SEVERITY
 
 from shmbus.options import sized
-from shmbus.views import BusInfo, EndpointInfo, Health, Losses, Pool
+from shmbus.views import BusInfo, EndpointInfo, Health, Losses
 
 LOSSES = {
     "dropped": "dropped as chosen",
@@ -31,14 +31,6 @@ def lost(count: int, by: Losses) -> str:
     reasons = msgspec.structs.asdict(by).items()
     why = ", ".join(f"{number} {LOSSES[word]}" for word, number in reasons if number)
     return f"{count}: {why}" if why else str(count)
-
-
-def held_by(pool: Pool) -> str:
-    """Who looks at payloads in a pool, and who has not taken those for it."""
-    holders, untaken = (", ".join(map(str, found)) for found in (pool.holders, pool.untaken))
-    waits = f"not taken by {untaken}" if untaken else ""
-    kept = f"values that are kept ({sized(pool.kept)})" if pool.kept else ""
-    return "; ".join(filter(None, (holders, kept, waits)))
 
 
 def deaths(health: Health) -> str:

@@ -32,7 +32,7 @@ def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
     with observe(bus) as view:
         view.look()
         time.sleep(over)
-        found = view.health(late=late)
+        found = view.look(late=late, untaken=True).health
     if as_json:
         print_json(found)
     else:

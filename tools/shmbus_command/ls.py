@@ -64,7 +64,7 @@ def ls(bus: str | None, as_json: bool) -> None:
 
 
 def _seen(view: BusView) -> _Seen:
-    return _Seen(view.endpoints(), view.backlogs(), view.pools(), view.losses())
+    return _Seen(view.endpoints(), view.backlogs(), view.pools(untaken=True), view.losses())
 
 
 def _on(info: BusInfo) -> _Seen | None:

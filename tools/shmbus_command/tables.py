@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shmbus_console.pools import held_by
 from shmbus_console.text import columns, duration
 
 from shmbus.options import sized
 from shmbus.views import Backlog, PastDeath, PastLoss, Pool
 
-from .facts import LOSSES, held_by, when
+from .facts import LOSSES, when
 
 
 def below(

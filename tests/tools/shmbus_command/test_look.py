@@ -448,3 +448,19 @@ def test_who_holds_how_much_of_whose_pool_is_told_by_each_command(shmbus_command
         assert "6 MiB in use, 12 MiB taken of 64 MiB; waited for 4 times, waits for" in ran.out
         ran = shmbus_command("mem", bus.name)
         assert next(line for line in ran.lines if "camera" in line).endswith("12 MiB, 9%")
+
+
+def test_who_has_not_taken_what_is_told_though_nobody_waits(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with bus.attach("camera") as camera, bus.attach("display") as display:
+        display.subscribe("frame")
+        camera.publish("frame", bytes(300_000))
+        for command in (
+            ["ls", bus.name],
+            ["health", bus.name, "--over", "0.01"],
+            ["describe", "-b", bus.name],
+            ["describe", "-b", bus.name, "camera"],
+        ):
+            ran = shmbus_command(*command)
+            assert "not taken by display (1: 293 KiB)" in ran.out

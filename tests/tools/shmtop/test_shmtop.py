@@ -572,11 +572,44 @@ def test_the_pools_page_tells_who_holds_how_much_of_whose(bus: BusByHand) -> Non
         seen = await until(app, pilot, "12M granted of 1.0G")
         assert re.search(r"camera +█· *.* 6\.0M +64M +12M +2 +4\b", seen)
         assert re.search(r"tracker +holds +3\.0M +2\b", seen)
-        assert "waits for space" not in seen
         camera.up["pool_need"] = 1
-        await until(app, pilot, "its sender waits for space")
+        await until(app, pilot, " 4, now")
 
     drive(bus, use, width=200)
+
+
+def test_who_has_what_of_a_pool_fits_a_narrow_terminal(bus: BusByHand) -> None:
+    camera, tracker = camera_on(bus, 6), bus.endpoint(7, "tracker-of-all-that-moves-1")
+    tracker.hold(camera, 2 << 20, 1 << 20)
+    camera.up["pool_need"] = 1
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await pilot.press("p")
+        seen = await until(app, pilot, "4, now")
+        assert re.search(r"tracker-of-all-that-moves-1 +holds +3\.0M +2\b", seen)
+
+    drive(bus, use, width=80)
+
+
+def test_an_endpoints_page_says_who_has_what_of_its_pool(bus_name: str) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        await until(app, pilot, "camera")
+        await pilot.press("g", "enter")
+        seen = " ".join((await until(app, pilot, "not taken by display")).split())
+        assert "held by display (1: 293 KiB)" in seen
+        assert "values that are kept (293 KiB)" in seen
+
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("camera") as camera,
+        bus.attach("display") as display,
+    ):
+        display.subscribe("frame")
+        camera.publish("frame", bytes(300_000), retain=True)
+        held = display.receive(60)
+        camera.publish("frame", bytes(300_000))
+        drive(bus_name, use, width=120)
+        assert held is not None
 
 
 def test_a_dead_dispatcher_is_said_and_everything_else_still_shown(

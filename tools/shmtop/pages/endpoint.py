@@ -9,13 +9,14 @@ from msgspec.structs import asdict
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from shmbus_console.pools import held_by
 from shmbus_console.schemas import takes
 from shmbus_console.text import one_line
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest, Ring
+from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest, Pool, Ring
 from shmtop import figures, lines
 from shmtop.rows import Row
 from shmtop.sampler import Sample
@@ -59,9 +60,11 @@ class EndpointPage(Page):
         view, health = self.top.sampler.view, sample.look.health
         requests = [] if gone else view.requests(info.name)
         waiting = None if gone else view.waiting(info.name)
+        own = None if gone or info.pool is None else _pool_of(info, view.pools(untaken=True))
         self.query_one("#facts", Static).update(
             facts(
                 row,
+                own,
                 requests,
                 waiting,
                 health.recent_latency,
@@ -74,6 +77,7 @@ class EndpointPage(Page):
 
 def facts(
     row: Row,
+    own: Pool | None,
     requests: list[PendingRequest],
     waiting: Latency | None,
     routing: Latency,
@@ -114,7 +118,7 @@ def facts(
             )
             for box in info.mailboxes
         ),
-        *pool(info),
+        *pool(info, own),
         *lines.backlogs([b for b in backlogs if info.name in b.takers]),
         Text(),
         counters(row),
@@ -168,11 +172,16 @@ def rings(info: EndpointInfo, width: int) -> Table:
     return result
 
 
-def pool(info: EndpointInfo) -> list[Text]:
+def _pool_of(info: EndpointInfo, pools: list[Pool]) -> Pool | None:
+    key = (info.slot, info.generation)
+    return next((pool for pool in pools if (pool.slot, pool.generation) == key), None)
+
+
+def pool(info: EndpointInfo, own: Pool | None) -> list[Text]:
     """What it has and holds of what is too large for rings."""
     found = []
-    if (own := info.pool) is not None and (own.reserved or own.waits):
-        held = f"  held by {', '.join(map(str, own.holders))}" if own.holders else ""
+    if own is not None and (own.reserved or own.waits):
+        held = f"  held by {who}" if (who := held_by(own)) else ""
         used, most = figures.size(own.in_use), figures.size(own.limit)
         text = f"pool: {used} in use of {most}, {figures.size(own.reserved)} taken"
         text += f", waited for {own.waits} times"

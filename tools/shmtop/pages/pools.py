@@ -32,7 +32,9 @@ class PoolsPage(Page):
 
     def show(self, sample: Sample) -> None:
         self.query_one("#title", Line).put(title(sample.look.info))
-        found = sorted(sample.look.pools, key=lambda p: (-p.in_use, p.endpoint or ""))
+        there = self.top.sampler.view.pools(untaken=True)
+        used = (pool for pool in there if pool.reserved or pool.waits)
+        found = sorted(used, key=lambda p: (-p.in_use, p.endpoint or ""))
         self.query_one("#facts", Static).update(facts(found))
 
 
@@ -51,9 +53,10 @@ def facts(pools: Sequence[Pool]) -> Group | Text:
     if not pools:
         return Text("nothing was too large for a ring so far", "dim")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("POOL OF", "", "IN USE", "OF", "TAKEN", "PAYLOADS", "WAITS", ""):
-        right = head in ("IN USE", "OF", "TAKEN", "PAYLOADS", "WAITS")
-        table.add_column(head, justify="right" if right else "left")
+    table.add_column("POOL OF", no_wrap=True)
+    table.add_column("")
+    for head in ("IN USE", "OF", "TAKEN", "PAYLOADS", "WAITS"):
+        table.add_column(head, justify="right")
     for pool in pools:
         table.add_row(
             Text(pool.endpoint or "one that has gone", "bold" if pool.endpoint else "yellow"),
@@ -62,8 +65,9 @@ def facts(pools: Sequence[Pool]) -> Group | Text:
             figures.size(pool.limit),
             figures.size(pool.reserved),
             str(sum(holder.count for holder in pool.holders)),
-            figures.number(pool.waits),
-            Text("its sender waits for space" if pool.waiting else "", "bold yellow"),
+            Text.assemble(
+                figures.number(pool.waits), (", now" if pool.waiting else "", "bold yellow")
+            ),
         )
         has = [(holder, "holds") for holder in pool.holders]
         has += [(holder, "not taken") for holder in pool.untaken]
