@@ -165,3 +165,47 @@ static void check_revoking(struct stage *s)
 static const struct scenario events_are_revoked = {
     "events are revoked", prepare_revoking, wait_long, check_revoking, false};
 PROMISE(events_are_revoked)
+
+/* Likewise what waits in a backlog for b, which came late, and whose ring is full of what was kept. */
+static void prepare_revoking_late(struct stage *s)
+{
+    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .history = 9};
+    char text[120];
+    memset(text, 'v', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    reserve_segments();
+    s->w->bus->backlog_bytes = 2048;
+    s->w->bus->history = 9;
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", (struct size){.data_in = 1024, .data_out = 1024, .requests = 1});
+    make_pool(s->a);
+    for (int i = 0; i < 6; i++)
+        retain(s->a, "x", text);
+    settle(s->w);
+    commit_interest(s->b, late, "x", "");
+    put_blocks(s->a, event_header, "x", 0, 2);
+    settle(s->w);
+    EQUAL(in_use(s->a), 2);
+    rb_store_seq(&s->a->up->pool_need, 1);
+    advance(s->w, 1000 * MILLISECOND);
+}
+
+static void check_revoking_late(struct stage *s)
+{
+    struct late_ear late = {.peer = s->b, .id = 1};
+    struct message m;
+    uint32_t count = 0;
+    advance(s->w, 3 * SECOND); /* a successor waits anew */
+    EQUAL(in_use(s->a), 0);
+    uint64_t lost = rb_load(&s->b->down->lost_by[SB_LOSS_SLOW]);
+    CHECK(lost == 2 || lost == 3);
+    for (bool more = true; more; settle(s->w))
+        for (more = false; hear(&late, &m); more = true, count++)
+            EQUAL(m.text[0], 'v');
+    EQUAL(count, 6);
+    CHECK(late.live);
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario events_are_revoked_in_a_backlog = {
+    "events are revoked in a backlog", prepare_revoking_late, wait_long, check_revoking_late, false};
+PROMISE(events_are_revoked_in_a_backlog)

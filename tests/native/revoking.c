@@ -204,3 +204,45 @@ TEST(who_would_rather_lose_gets_what_it_has_nothing_beside_however_large)
     }
     close_world(w);
 }
+
+TEST(what_waits_for_one_that_catches_up_and_takes_nothing_is_lost_there_too)
+{
+    for (int how = 0; how < 3; how++) {
+        struct world *w = open_world((struct plan){.history = 100, .retain_bytes = 1 << 16});
+        struct peer *a = join_pooled(w, "a"), *idle = join_sized(w, "idle", (struct size){.data_in = 1024});
+        struct message m;
+        uint32_t heard = 0;
+        make_pool(idle);
+        for (int i = 0; i < 50; i++)
+            retain(a, "x", "small");
+        settle(w);
+        put_event(a, "x", 0, SB_RETAIN);
+        struct late_ear late = subscribe_late(idle, "x", 100);
+        put_event(a, "x", 1, 0);
+        put_event(a, "x", 2, SB_RETAIN);
+        EQUAL(w->f->catching_up != 0, true);
+        EQUAL(in_use(a), 3);
+        if (how == 1)
+            hand_over(w);
+        wait_for_pool(a);
+        advance(w, 800 * MILLISECOND);
+        EQUAL(rb_load(&idle->down->lost), 0);
+        advance(w, 200 * MILLISECOND);
+        EQUAL(in_use(a), 2); /* which are kept */
+        EQUAL(rb_load(&idle->down->lost_by[SB_LOSS_SLOW]), 3);
+        if (how == 1)
+            hand_over(w);
+        struct sb_block more = put_event(a, "x", 3, 0); /* it is slow: at once */
+        CHECK(is_returned(a, &more));
+        if (how == 2) {
+            die(idle, SB_REASON_KILLED);
+            EQUAL(rb_load(&w->bus->lost), 4);
+        }
+        for (; how < 2 && hear(&late, &m); settle(w), heard++)
+            CHECK(strcmp(m.text, "small") == 0);
+        EQUAL(heard, how < 2 ? 50 : 0);
+        EQUAL(late.live, how < 2);
+        EQUAL(rb_load(&w->bus->violations), 0);
+        close_world(w);
+    }
+}

@@ -11,7 +11,7 @@
  * from one who is free. It is made when it is first needed, in a segment of its own, and removed when it has been
  * empty for a second. A successor finds its number in BUS.
  *
- * Offers: dp_next_backlog, dp_waits, dp_takers; dp_find_backlog, dp_make_backlog,
+ * Offers: dp_next_backlog, dp_waits, dp_had_as_kept, dp_takers; dp_find_backlog, dp_make_backlog,
  *         dp_close_backlog; dp_tend_backlogs; dp_adopt_backlogs. */
 #pragma once
 
@@ -31,6 +31,14 @@ static inline struct dp_port *dp_next_backlog(struct dp_forwarder *f, uint64_t *
     uint32_t index = (uint32_t)__builtin_ctzll(*left);
     *left &= *left - 1;
     return &f->ports[SB_MAX_SLOTS + index];
+}
+
+/* Of one that catches up: is this among what it got as kept before? */
+static inline bool dp_had_as_kept(const struct dp_backlog *b, const struct sb_record *h)
+{
+    uint64_t number;
+    memcpy(&number, h->correlation, sizeof number);
+    return h->flags & SB_RETAIN && number <= b->number;
 }
 
 /* Those in which work waits. */

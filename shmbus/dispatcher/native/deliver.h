@@ -75,7 +75,8 @@ static inline bool dp_shuts_out(struct dp_forwarder *f, const struct dp_run *run
     const struct sb_record *h = &run->header[0];
     if (__builtin_expect(!run->pooled, 1) || !(h->flags & SB_POOLED) || h->kind != SB_EVENT)
         return false;
-    bool slow = bits == SB_PLAIN && target->slot < SB_MAX_SLOTS && dp_still_slow(f, target);
+    struct dp_port *to = bits == SB_PLAIN && !dp_is_mailbox(target) ? dp_receiving(f, target) : NULL;
+    bool slow = to && to->slot < SB_MAX_SLOTS && dp_still_slow(f, to);
     return slow || (lossy && dp_has_its_quarter(f, target, &run->block[0]));
 }
 

@@ -192,19 +192,17 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
                                                  uint32_t limit)
 {
     struct dp_run *run = &f->run;
-    uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim), number = dp_backlog_of(f, port)->number;
+    uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim);
     enum dp_leaving first = DP_LEAVES;
     run->span = (struct dp_span){port, SB_DATA, true, position, position};
     dp_empty_run(run);
     dp_choose_one(&run->targets, to->slot, SB_PLAIN);
     while (run->count < limit) {
         struct sb_record *h = &run->header[run->count];
-        uint64_t kept = 0;
         if (!dp_own_record(f, port, &position, h, &run->record[run->count]))
             break;
         enum dp_leaving now = DP_LEAVES;
-        memcpy(&kept, h->correlation, sizeof kept);
-        if (h->flags & SB_RETAIN && kept <= number) /* it is among what was kept before */
+        if (!h->interests || dp_had_as_kept(dp_backlog_of(f, port), h)) /* it was revoked, or */
             now = DP_WITHDRAWN;
         else if (h->length > rb_largest_record(to->in[SB_DATA].capacity))
             now = DP_OVERSIZE;
@@ -227,15 +225,14 @@ static inline enum dp_leaving dp_collect_history(struct dp_forwarder *f, struct 
 static inline void dp_give_up_history(struct dp_forwarder *f, struct dp_port *port, struct dp_port *to)
 {
     struct dp_run *run = &f->run;
-    uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim), kept = 0;
+    uint64_t position = rb_load(&port->down->incoming[SB_DATA].reclaim);
     struct sb_record h;
     const uint8_t *record;
     uint32_t left = f->batch;
     for (; left && dp_own_record(f, port, &position, &h, &record); left--) {
         run->span = (struct dp_span){port, SB_DATA, true, position, position + RB_ALIGN8(h.length)};
         run->count = 1;
-        memcpy(&kept, h.correlation, sizeof kept);
-        if (to && !(h.flags & SB_RETAINED) && !(h.flags & SB_RETAIN && kept <= dp_backlog_of(f, port)->number))
+        if (to && h.interests && !(h.flags & SB_RETAINED) && !dp_had_as_kept(dp_backlog_of(f, port), &h))
             dp_count_lost(f, port, SB_LOSS_ENDED, 1, &run->span, 0, 0);
         position = run->span.to;
         dp_leave_backlog(f);

@@ -5,15 +5,28 @@
  * lost there, and the shares are over: the record stands where it did, and is for none of its interests any more, which the
  * receiver looks at after it has entered its share. What comes until it moves is lost at once, see space.h.
  *
+ * What waits in a backlog for one that catches up (history.h) likewise, since that endpoint last took something. Nobody reads
+ * there but us, so its shares are over at once.
+ *
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
  *
  * Offers: dp_look_at_pools. Modelled in tests/models/pools.py. */
 #pragma once
 
+#include "shmbus/dispatcher/native/backlog.h"
 #include "shmbus/dispatcher/native/losses.h"
 #include "shmbus/dispatcher/native/space.h"
 #include "shmbus/dispatcher/native/yield.h"
+
+/* From there on it has not taken what stands in this ring of its; of a backlog, from there on it is there. */
+static inline uint64_t dp_untaken_from(const struct dp_port *port, uint64_t ring)
+{
+    if (dp_is_backlog(port))
+        return rb_load(&port->down->incoming[ring].reclaim);
+    uint64_t taken = port->shares.taken_seen[ring], tail = port->in[ring].tail_seen; /* else it is written over by now */
+    return taken < tail ? tail : taken;
+}
 
 /* The record of a share in a ring, if that may be revoked, and a copy of its header. NULL: it may not. */
 static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_share *s, const struct dp_pool *pool,
@@ -21,44 +34,59 @@ static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_
 {
     uint64_t ring = (s->share & 7) - 1, position = s->share & ~7ull;
     if (s->pool != pool || s->until != SB_NOWHERE || (ring != SB_DATA && ring != SB_URGENT_EVENTS) ||
-        position < port->shares.taken_seen[ring] || position < port->in[ring].tail_seen) /* else it is written over by now */
+        position < dp_untaken_from(port, ring))
         return NULL;
     uint8_t *record = port->in[ring].data + (position & (port->in[ring].capacity - 1));
     memcpy(h, record, sizeof *h);
     return (h->kind == SB_EVENT || h->kind == SB_TAP) && h->interests == SB_PLAIN ? record : NULL;
 }
 
-/* Count all that it has not taken of this pool as lost; what it takes meanwhile it may have all the same, which is counted
- * once too often then. */
+/* Share `i`, of this record. */
+static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint32_t i, uint8_t *record,
+                             const struct sb_record *h)
+{
+    struct dp_port *to = dp_receiving(f, port);
+    const struct dp_span no_records = {.source = to, .from = SB_NOWHERE, .to = SB_NOWHERE}; /* as in dp_end_mailboxes */
+    enum sb_loss why = h->kind == SB_TAP ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
+    bool lost = !dp_is_backlog(port) || !dp_had_as_kept(dp_backlog_of(f, port), h);
+    if (lost)
+        dp_count_lost(f, to, why, 1, &no_records, rb_load(&to->down->mailbox_lost), 0);
+    RB_FAIL("revoke.counted");
+    atomic_store_explicit(sb_interests_in(record), 0, memory_order_release);
+    RB_FAIL("revoke.revoked");
+    if (dp_is_backlog(port))
+        dp_drop_share(f, port, i);
+    else
+        port->shares.list[i].revoked = true;
+    if (lost && why == SB_LOSS_SLOW)
+        dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), dp_sender_name(f, h));
+}
+
+/* Count all that has not been taken of this pool as lost; what its receiver takes meanwhile it may have all the same, which is
+ * counted once too often then. */
 static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, const struct dp_pool *pool)
 {
-    const struct dp_span no_records = {.source = port, .from = SB_NOWHERE, .to = SB_NOWHERE}; /* as in dp_end_mailboxes */
     struct sb_record h;
-    for (uint32_t i = 0; i < port->shares.count; i++) {
+    for (uint32_t i = port->shares.count; i--;) {
         uint8_t *record = dp_revocable(port, &port->shares.list[i], pool, &h);
-        if (!record)
-            continue;
-        enum sb_loss why = h.kind == SB_TAP ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
-        dp_count_lost(f, port, why, 1, &no_records, rb_load(&port->down->mailbox_lost), 0);
-        RB_FAIL("revoke.counted");
-        atomic_store_explicit(sb_interests_in(record), 0, memory_order_release);
-        RB_FAIL("revoke.revoked");
-        port->shares.list[i].revoked = true;
-        if (why == SB_LOSS_SLOW)
-            dp_emit_lost(f, port, why, &h, sb_type_of(record), sb_payload_size(&h, record), dp_sender_name(f, &h));
+        if (record)
+            dp_revoke(f, port, i, record, &h);
     }
+    if (dp_is_backlog(port))
+        return;
     port->shares.look = true; /* dp_sweep_shares finds those that it has not entered */
     dp_sweep_shares(f, port);
     dp_drop_ended(f, port);
 }
 
-/* Until when does the sender wait, at the most, for what this one has of its pool? SB_NOWHERE: for nothing. */
+/* Until when does the sender wait, at the most, for what stands there of its pool, for this receiver? SB_NOWHERE: for
+ * nothing. */
 static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const struct dp_port *source,
-                                           const struct dp_port *port)
+                                           const struct dp_port *port, const struct dp_port *to)
 {
     uint64_t since = source->pool_waits_since_ns, least = SB_NOWHERE;
     struct sb_record h;
-    since = port->shares.taken_ns > since ? port->shares.taken_ns : since;
+    since = to->shares.taken_ns > since ? to->shares.taken_ns : since;
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         uint64_t until = (s->given_ns > since ? s->given_ns : since) + f->block_timeout_ns;
@@ -68,24 +96,32 @@ static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const s
     return least;
 }
 
-/* Those who have untaken events of its pool, for which it waits. */
+/* What this one has of its pool, in its rings or in a backlog. */
+static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *source, struct dp_port *port)
+{
+    struct dp_port *to = port->shares.count ? dp_receiving(f, port) : NULL;
+    if (!to || (to->state != SB_ROW_LIVE && to->state != SB_ROW_LEAVING))
+        return;
+    dp_sweep_shares(f, to);
+    uint64_t until = dp_pool_waits_until(f, source, port, to);
+    if (until == SB_NOWHERE)
+        return;
+    if (to->slow || until <= f->now) {
+        dp_set_slow(to, true);
+        dp_revoke_from(f, port, source->pool);
+    } else if (until < f->next_deadline) {
+        f->next_deadline = until;
+    }
+}
+
+/* Those for whom there are untaken events of its pool, for which it waits. */
 static inline void dp_free_pool(struct dp_forwarder *f, struct dp_port *source)
 {
-    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *port = &f->ports[slot];
-        if (!port->shares.count || (port->state != SB_ROW_LIVE && port->state != SB_ROW_LEAVING))
-            continue;
-        dp_sweep_shares(f, port);
-        uint64_t until = dp_pool_waits_until(f, source, port);
-        if (until == SB_NOWHERE)
-            continue;
-        if (port->slow || until <= f->now) {
-            dp_set_slow(port, true);
-            dp_revoke_from(f, port, source->pool);
-        } else if (until < f->next_deadline) {
-            f->next_deadline = until;
-        }
-    }
+    uint64_t left = f->catching_up;
+    for (uint32_t slot = 0; slot < f->high_slot; slot++)
+        dp_free_pool_of(f, source, &f->ports[slot]);
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
+        dp_free_pool_of(f, source, port);
 }
 
 /* Who waits for its pool now, or has since the last look? Senders that try again and again wait all the time. */
