@@ -65,7 +65,8 @@ cdef class Forwarder:
         return 0
 
     def miss(self):
-        """Before `start`: an endpoint that may live could not be adopted, so blocks of pools that are in use stay so."""
+        """Before `start`: an endpoint that may live could not be adopted, so blocks of pools that are in use stay
+        so."""
         self.check()
         self.service.forwarder.incomplete = True
 

@@ -13,8 +13,8 @@ static uint32_t waiting(struct world *w)
 TEST(who_is_hung_holds_prefetch_messages_at_the_most_whatever_the_burst)
 {
     struct world *w = open_world((struct plan){.prefetch = 3});
-    struct peer *hung = join(w, "hung"), *worker = join(w, "worker"), *source = join_sized(w, "source",
-                                                                                         (struct size){.requests = 128});
+    struct peer *hung = join(w, "hung"), *worker = join(w, "worker");
+    struct peer *source = join_sized(w, "source", (struct size){.requests = 128});
     subscribe_group(hung, "job", "g", 1);
     subscribe_group(worker, "job", "g", 2);
     handle(hung, "do");
@@ -309,14 +309,16 @@ TEST(what_waits_goes_to_a_worker_that_joins_later)
 TEST(what_waits_when_the_last_has_gone_is_told_of)
 {
     struct world *w = open_world((struct plan){.prefetch = 1});
-    struct peer *ear = join(w, "ear"), *worker = join(w, "worker"), *other = join(w, "other"), *client = join(w, "client");
+    struct peer *ear = join(w, "ear"), *worker = join(w, "worker"), *other = join(w, "other");
+    struct peer *client = join(w, "client");
     subscribe(ear, "$bus.undeliverable");
     subscribe_group(worker, "job", "g", 1);
     handle(worker, "do");
     handle(other, "do");
     publish(client, "job", "1"), publish(client, "job", "2");
     settle(w);
-    send_to_handler(client, "do", "1"), ask(client, "do", "1"), ask(client, "do", "2"), send_to_handler(client, "do", "3");
+    send_to_handler(client, "do", "1"), ask(client, "do", "1");
+    ask(client, "do", "2"), send_to_handler(client, "do", "3");
     settle(w);
     die(worker, SB_REASON_KILLED);
     die(other, SB_REASON_KILLED);
@@ -403,7 +405,8 @@ TEST(what_has_the_same_takers_waits_in_one_line_whatever_its_type)
     handle(a, "open"), handle(a, "insert");
     handle(b, "open"), handle(b, "insert");
     send_to_handler(source, "open", "1"), send_to_handler(source, "open", "2");
-    send_to_handler(source, "insert", "3"), send_to_handler(source, "open", "4"), send_to_handler(source, "insert", "5");
+    send_to_handler(source, "insert", "3"), send_to_handler(source, "open", "4");
+    send_to_handler(source, "insert", "5");
     settle(w);
     GETS(a, "1");
     settle(w);

@@ -45,8 +45,8 @@ static void send_block(struct ep_endpoint *e, uint32_t index)
 {
     struct sb_block block;
     bool armed;
-    struct ep_message m = {.kind = SB_EVENT, .flags = SB_RAW | SB_POOLED, .type = "x", .type_length = 1, .payload = &block,
-                           .size = sizeof block};
+    struct ep_message m = {.kind = SB_EVENT, .flags = SB_RAW | SB_POOLED, .type = "x", .type_length = 1,
+                           .payload = &block, .size = sizeof block};
     ep_describe_block(e, index, 0, 5, &block);
     EQUAL(ep_push(e, &m, ep_stamp(e), NULL, &armed), RB_OK);
     ep_let_block(e, index);

@@ -574,7 +574,8 @@ static uint64_t take_job(struct ep_endpoint *e, struct sb_record *header)
     return ep_take(e, header, SB_HELD_OPEN);
 }
 
-static struct ep_returned returned(uint64_t position, const struct sb_record *header, const void *payload, uint64_t size)
+static struct ep_returned returned(uint64_t position, const struct sb_record *header, const void *payload,
+                                   uint64_t size)
 {
     return (struct ep_returned){.position = position, .header = header, .bit = 2, .type = "job",
                                 .reason = "why", .reason_length = 3, .payload = payload, .size = size};

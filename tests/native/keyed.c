@@ -130,7 +130,8 @@ TEST(who_leaves_the_group_hands_over_and_keeps_the_rest)
 TEST(who_hangs_holds_up_the_keys_that_leave_it_and_no_others)
 {
     struct world *w = new_world();
-    struct peer *hung = join_member(w, "hung"), *a = join_member(w, "a"), *source = join(w, "source"), *b = join(w, "b");
+    struct peer *hung = join_member(w, "hung"), *a = join_member(w, "a");
+    struct peer *source = join(w, "source"), *b = join(w, "b");
     const char *from_hung = NULL, *from_a = NULL;
     for (int i = 0; i < 200 && !(from_hung && from_a); i++) { /* both would go to b */
         static char types[200][32];

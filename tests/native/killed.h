@@ -22,7 +22,8 @@
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
 
-#define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, .urgent_in = 1024, .requests = 4})
+#define TINY ((struct size){.data_out = 2048, .data_in = 2048, .replies_out = 2048, .replies_in = 2048, \
+                            .urgent_in = 1024, .requests = 4})
 
 struct stage {
     struct world *w;

@@ -1,4 +1,5 @@
-/* The dispatcher is killed while it deals with one that dies, closes or is evicted, or with what was given back (killed.h). */
+/* The dispatcher is killed while it deals with one that dies, closes or is evicted, or with what was given back
+ * (killed.h). */
 #include "killed.h"
 
 static void prepare_death(struct stage *s)

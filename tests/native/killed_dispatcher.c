@@ -107,7 +107,8 @@ static const struct scenario urgent_events_are_forwarded = {
     "urgent events are forwarded", prepare_urgent, forward, check_urgent, false};
 PROMISE(urgent_events_are_forwarded)
 
-/* a sleeps at its eventfd. What the dead has written there is read before its successor gets it, which so owes it all. */
+/* a sleeps at its eventfd. What the dead has written there is read before its successor gets it, which so owes it
+ * all. */
 static int sleeper = -1;
 
 static void read_all(struct stage *s)

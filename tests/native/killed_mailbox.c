@@ -11,7 +11,8 @@ static uint64_t wish(struct peer *p, const char *pattern, uint8_t flag, uint32_t
 
 static void begin_reading(struct peer *p, uint64_t interest)
 {
-    reader = (struct ep_endpoint){.bus = p->world->bus, .up = p->up, .down = p->down, .slot = p->slot, .generation = p->generation};
+    reader = (struct ep_endpoint){.bus = p->world->bus, .up = p->up, .down = p->down, .slot = p->slot,
+                                  .generation = p->generation};
     CHECK(ep_begin_mailbox(&reader, 0, interest, EP_MAIL_TAKEN));
 }
 
@@ -131,7 +132,8 @@ static uint32_t segments_in_use(void)
 /* a subscribes with history to what c has kept, while a value of c's is kept and not delivered yet, since d is full. */
 static void prepare_filled(struct stage *s, uint8_t flag, uint32_t depth)
 {
-    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = flag, .depth = depth, .history = 2};
+    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = flag, .depth = depth,
+                               .history = 2};
     reserve_segments();
     s->a = join_sized(s->w, "a", TINY);
     s->c = join_sized(s->w, "c", TINY);
@@ -141,7 +143,8 @@ static void prepare_filled(struct stage *s, uint8_t flag, uint32_t depth)
         CHECK(retain(s->c, i % 2 ? "x.b" : "x.a", (char[2]){(char)('0' + i), 0}));
     settle(s->w);
     subscribe(s->d, "x.*");
-    s->number = (int)(s->w->f->ports[s->d->slot].in[SB_DATA].capacity / RB_ALIGN8(SB_HEADER + 4)); /* of these are all it takes */
+    s->number = (int)(s->w->f->ports[s->d->slot].in[SB_DATA].capacity / RB_ALIGN8(SB_HEADER + 4)); /* of these are all
+                                                                                                    * it takes */
     for (int i = 0; i < s->number; i++) {
         CHECK(publish(s->c, "x.d", "0"));
         settle(s->w);
@@ -190,7 +193,8 @@ PROMISE(a_mailbox_is_made_with_the_state)
 /* Of what c has kept two are too large for a's mailbox: they are lost there, once. */
 static void prepare_oversize(struct stage *s)
 {
-    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_LATEST, .depth = 4, .history = 1};
+    struct sb_interest late = {.op = SB_INTEREST_ADD, .role = SB_ROLE_SUBSCRIBE, .flags = SB_LATEST, .depth = 4,
+                               .history = 1};
     char large[1025];
     memset(large, '7', 1024);
     large[1024] = 0;

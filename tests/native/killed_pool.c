@@ -4,7 +4,8 @@
 #include "killed.h"
 #include "pooled.h"
 
-static const struct sb_record event_header = {.kind = SB_EVENT, .flags = SB_RAW}, send_header = {.kind = SB_SEND, .flags = SB_RAW};
+static const struct sb_record event_header = {.kind = SB_EVENT, .flags = SB_RAW};
+static const struct sb_record send_header = {.kind = SB_SEND, .flags = SB_RAW};
 
 static void put_blocks(struct peer *p, struct sb_record h, const char *type, uint32_t first, uint32_t count)
 {
@@ -127,7 +128,8 @@ static void check_orphans(struct stage *s)
 static const struct scenario a_pool_is_left = {"a pool is left", prepare_orphans, forward, check_orphans, false};
 PROMISE(a_pool_is_left)
 
-/* b has taken nothing for long of what a, who waits for its pool, has sent it; it has entered the first, and not taken it. */
+/* b has taken nothing for long of what a, who waits for its pool, has sent it; it has entered the first, and not taken
+ * it. */
 static void prepare_revoking(struct stage *s)
 {
     reserve_segments();

@@ -1,5 +1,5 @@
-/* An endpoint is killed while it makes and uses its pool, or looks at blocks of others (killed.h). Its calls write files, so
- * that only the fail points are tried, each from the beginning. */
+/* An endpoint is killed while it makes and uses its pool, or looks at blocks of others (killed.h). Its calls write
+ * files, so that only the fail points are tried, each from the beginning. */
 #define SEGMENTS_IN_FILES
 #include "killed.h"
 #include "pooled.h"
@@ -87,8 +87,8 @@ static void send_one(struct stage *s)
 {
     struct sb_block block;
     bool armed;
-    struct ep_message m = {.kind = SB_EVENT, .flags = SB_RAW | SB_POOLED, .type = "x", .type_length = 1, .payload = &block,
-                           .size = sizeof block};
+    struct ep_message m = {.kind = SB_EVENT, .flags = SB_RAW | SB_POOLED, .type = "x", .type_length = 1,
+                           .payload = &block, .size = sizeof block};
     uint32_t index = take_pages(&s->e);
     memset(ep_block_memory(&s->e, index), 'x', PAGES * EP_PAGE);
     ep_describe_block(&s->e, index, 0, PAGES * EP_PAGE, &block);

@@ -1,5 +1,5 @@
-/* A dispatcher's thread that writes over a mailbox and an endpoint's that takes from it, for the sanitizers to watch. What
- * is taken must be whole, in the order of its type, and never twice; the last of each type must be taken.
+/* A dispatcher's thread that writes over a mailbox and an endpoint's that takes from it, for the sanitizers to watch.
+ * What is taken must be whole, in the order of its type, and never twice; the last of each type must be taken.
  *
  *   mailbox_stress MESSAGES SEED   (an odd seed: latest; an even one: drop_oldest) */
 #include "ringbuf/native/order.h"

@@ -186,9 +186,9 @@ TEST(a_dead_letter_has_the_size_of_what_was_given_up_in_part)
 
 TEST(a_reason_that_is_no_text_is_left_out)
 {
-    static const char *const bad[] = {"\x80",         "\xc3",             "no\xc3(",     "\xc0\xaf",       "\xe0\x80\xaf",
-                                      "\xed\xa0\x80", "\xf0\x80\x80\xaf", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80",
-                                      "\xe2\x82",     "\xff"};
+    static const char *const bad[] = {"\x80", "\xc3", "no\xc3(", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
+                                      "\xf0\x80\x80\xaf", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xe2\x82",
+                                      "\xff"};
     static const char *const good[] = {"\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x9a\x8c", "\xed\x9f\xbf", "~"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(!dp_is_text((const uint8_t *)bad[i], (uint32_t)strlen(bad[i])));

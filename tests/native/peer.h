@@ -60,7 +60,8 @@ static inline void make_up(struct peer *p, struct size size)
 /* The control plane's half: the row and DOWN. */
 static inline void make_down(struct peer *p)
 {
-    uint64_t requests = p->up->pending_count, todo = p->world->bus->slots + SB_BACKLOGS + SB_MAILBOXES + SB_KEYED_GROUPS;
+    uint64_t requests = p->up->pending_count;
+    uint64_t todo = p->world->bus->slots + SB_BACKLOGS + SB_MAILBOXES + SB_KEYED_GROUPS;
     uint64_t targets_at = (sizeof(struct sb_down) + 63) & ~63ull;
     uint64_t todo_at = (targets_at + requests * sizeof(struct sb_target) + 63) & ~63ull;
     uint64_t capacity[SB_RINGS_IN];
@@ -361,7 +362,8 @@ static inline void withdraw(struct peer *p, uint16_t index)
 }
 
 /* Put a reply, a part, an end or an error for that request into the ring, not yet visible. */
-static inline bool put_reply(struct peer *p, const struct message *m, enum sb_kind kind, const void *text, uint64_t size)
+static inline bool put_reply(struct peer *p, const struct message *m, enum sb_kind kind, const void *text,
+                             uint64_t size)
 {
     struct sb_record h = {.kind = (uint16_t)kind, .flags = SB_RAW, .peer = m->header.peer,
                           .peer_generation = m->header.peer_generation};
@@ -537,7 +539,8 @@ static inline bool take_reply(struct peer *p, struct message *m)
     return true;
 }
 
-/* What is kept ------------------------------------------------------------------------------------------------------ */
+/* What is kept
+ * ------------------------------------------------------------------------------------------------------ */
 
 static inline bool retain(struct peer *p, const char *type, const char *text)
 {

@@ -143,7 +143,8 @@ static inline uint32_t in_use(const struct peer *p)
 /* What it has begun, and entered first, it gives back and looks at no more. */
 static inline void return_block(struct peer *b, const struct message *m, bool final)
 {
-    struct sb_record h = {.kind = SB_NACK, .flags = (uint16_t)((m->header.flags & SB_PAYLOAD_FLAGS) | (final ? SB_FINAL : 0)),
+    struct sb_record h = {.kind = SB_NACK,
+                          .flags = (uint16_t)((m->header.flags & SB_PAYLOAD_FLAGS) | (final ? SB_FINAL : 0)),
                           .interests = SB_PLAIN, .peer = m->header.peer, .peer_generation = m->header.peer_generation,
                           .attempt = (uint16_t)(m->header.attempt + 1)};
     CHECK(put(b, SB_DATA, h, m->type, m->text, sizeof(struct sb_block)));

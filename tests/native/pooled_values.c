@@ -223,7 +223,8 @@ TEST(what_waits_to_be_looked_at_yields_to_who_needs_its_memory)
 
 TEST(what_those_who_have_gone_left_to_be_kept_keeps_nobody_from_growing)
 {
-    struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20, .pool_total_bytes = 20 * DP_PAGE});
+    struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20,
+                                               .pool_total_bytes = 20 * DP_PAGE});
     struct peer *source = join_pooled(w, "source");
     for (uint32_t i = 0; i < 3; i++) {
         struct sb_block block = block_at(source, i, DP_PAGE);

@@ -236,7 +236,8 @@ TEST(what_is_given_back_is_what_came)
 TEST(what_one_that_closes_leaves_undone_waits_for_space_with_its_block)
 {
     struct world *w = new_world();
-    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_sized(w, "c", (struct size){.data_in = 1024});
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct peer *c = join_sized(w, "c", (struct size){.data_in = 1024});
     struct message m;
     make_pool(c);
     handle(b, "do");
@@ -292,7 +293,8 @@ TEST(what_one_that_closes_leaves_undone_is_handed_on_with_its_block)
 TEST(a_block_stays_while_one_of_several_has_no_space_for_it)
 {
     struct world *w = new_world();
-    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join_sized(w, "c", (struct size){.data_in = 1024});
+    struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+    struct peer *c = join_sized(w, "c", (struct size){.data_in = 1024});
     struct message m;
     make_pool(c);
     subscribe(b, "x");
@@ -397,7 +399,8 @@ TEST(a_pool_outlives_its_endpoint_while_somebody_looks)
 
 static void evict_now(struct peer *p)
 {
-    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation, .reason = SB_REASON_EVICTED};
+    struct dp_order order = {.kind = DP_EVICT, .slot = p->slot, .generation = p->generation,
+                             .reason = SB_REASON_EVICTED};
     CHECK(dp_give_order(&p->world->f->orders, &order));
     settle(p->world);
 }
@@ -461,8 +464,11 @@ TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
         case 8: bad.index = 0; break; /* which is in use */
         case 9: bad.pool_slot = (uint16_t)b->slot; bad.pool_generation = b->generation; break;
         case 10: bad.pool_generation++; break;
-        case 11: bad.use = block.use; h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
-                                        .peer = (uint16_t)b->slot, .peer_generation = b->generation}; break;
+        case 11:
+            bad.use = block.use;
+            h = (struct sb_record){.kind = SB_NACK, .flags = SB_RAW | SB_POOLED, .interests = SB_PLAIN, .attempt = 2,
+                                   .peer = (uint16_t)b->slot, .peer_generation = b->generation};
+            break;
         case 12: bad.offset += DP_PAGE * asks(a, 2, 4); break; /* beyond what it may have */
         }
         CHECK(put(a, SB_DATA, h, "x", &bad, sizeof bad));

@@ -1,5 +1,5 @@
-/* Who takes nothing does not keep a sender from its pool: what it has not taken of that is lost there, and the blocks come
- * back (revoke.h). */
+/* Who takes nothing does not keep a sender from its pool: what it has not taken of that is lost there, and the blocks
+ * come back (revoke.h). */
 #include "harness.h"
 #include "pooled.h"
 

@@ -18,8 +18,8 @@ static inline bool dp_names_request(const struct dp_port *source, const struct s
     return h->length == SB_HEADER && sb_index_of(h->correlation) < source->pending_count;
 }
 
-/* A header alone to `server`, about the request of this id; leaves it so much space, and never waits. False: it has none,
- * or is corrupt. */
+/* A header alone to `server`, about the request of this id; leaves it so much space, and never waits. False: it has
+ * none, or is corrupt. */
 static inline bool dp_tell_server(struct dp_forwarder *f, struct dp_port *server, const struct dp_port *requester,
                                   enum sb_kind kind, const uint8_t id[16], uint64_t granted, uint64_t reserve)
 {
@@ -102,8 +102,8 @@ static inline void dp_tell_untold_of(struct dp_forwarder *f, struct dp_port *req
     }
 }
 
-/* Some server had no space to be told, or a dispatcher was killed before it was: it is told now. Of a stream nothing else
- * may ever end what it has begun. */
+/* Some server had no space to be told, or a dispatcher was killed before it was: it is told now. Of a stream nothing
+ * else may ever end what it has begun. */
 static inline void dp_tell_untold(struct dp_forwarder *f)
 {
     struct dp_set untold = f->untold;

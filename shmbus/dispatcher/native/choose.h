@@ -157,8 +157,8 @@ static inline const struct dp_receiver *dp_choose_handler(struct dp_forwarder *f
     return dp_choose(f, route, NULL, &route->handlers, &route->turn, dp_stay(run, &route->handlers, false));
 }
 
-/* A member of a group that takes over from another; NULL: there is none. With a key it may be &dp_not_now, and `from` is
- * as in dp_own. */
+/* A member of a group that takes over from another; NULL: there is none. With a key it may be &dp_not_now, and `from`
+ * is as in dp_own. */
 static inline const struct dp_receiver *dp_choose_member(struct dp_forwarder *f, const struct dp_route *route,
                                                          struct dp_group *group, const struct dp_port *from)
 {
@@ -179,12 +179,14 @@ static inline void dp_add_choice(struct dp_choices *chosen, const struct dp_rece
     chosen->list[chosen->count++] = (struct dp_choice){.slot = r->slot, .lossy = r->lossy, .bits = 1u << r->bit};
 }
 
-/* Nobody may have the head of the source's line for a group with a key yet. True: it has waited for that long enough. */
+/* Nobody may have the head of the source's line for a group with a key yet. True: it has waited for that long
+ * enough. */
 static inline bool dp_lose_at_former(struct dp_forwarder *f, struct dp_port *source, struct dp_choices *chosen)
 {
     if (!dp_wait_for_former(f, source))
         return false;
-    chosen->list[chosen->count++] = (struct dp_choice){.slot = (uint16_t)f->former->slot, .lost = true, .bits = SB_PLAIN};
+    chosen->list[chosen->count++] = (struct dp_choice){.slot = (uint16_t)f->former->slot, .lost = true,
+                                                       .bits = SB_PLAIN};
     return true;
 }
 

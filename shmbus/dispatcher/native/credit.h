@@ -1,8 +1,9 @@
 /* Credit: a requester grants its server more parts of a reply (endpoint/native/stream.h).
  *
  * It is told as a cancel is: only to whom the request was given, among its replies, and never waits. Of the space there
- * beside what is kept for errors it leaves half, so a requester that grants without end is in the way of credit alone. Nothing of it is in the journal, because a grant is absolute: a successor that finds the
- * record again says it again, and one for which there was no space is said again by the requester.
+ * beside what is kept for errors it leaves half, so a requester that grants without end is in the way of credit alone.
+ * Nothing of it is in the journal, because a grant is absolute: a successor that finds the record again says it again,
+ * and one for which there was no space is said again by the requester.
  *
  * Offers: dp_credit. */
 #pragma once

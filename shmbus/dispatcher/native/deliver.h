@@ -67,8 +67,9 @@ static inline int dp_copy_run(struct dp_forwarder *f, const struct dp_run *run, 
     return (int)run->count;
 }
 
-/* Is the run lost at this target at once, since that is slow, or would rather lose? What lies in a pool would keep its sender
- * from that; see revoke.h and lossy.h for what may. Runs are pooled as a whole, and for one that is lossy one by one. */
+/* Is the run lost at this target at once, since that is slow, or would rather lose? What lies in a pool would keep its
+ * sender from that; see revoke.h and lossy.h for what may. Runs are pooled as a whole, and for one that is lossy one by
+ * one. */
 static inline bool dp_shuts_out(struct dp_forwarder *f, const struct dp_run *run, struct dp_port *target, uint32_t bits,
                                 bool lossy)
 {

@@ -37,7 +37,8 @@ static inline void dp_freeze(struct dp_port *port)
 {
     struct sb_down *down = port->down;
     bool frozen = rb_load(&down->incoming[SB_DATA].reclaim) != SB_NOWHERE;
-    rb_fence_seq(); /* with ep_nack and ep_enter_share: we see what it has published and entered, or it sees that it was evicted */
+    rb_fence_seq(); /* with ep_nack and ep_enter_share: we see what it has published and entered, or it sees that it was
+                     * evicted */
     for (int ring = 0; ring < SB_RINGS; ring++) {
         if (!frozen)
             rb_store(&down->outgoing[ring].last, rb_load_acquire(&port->up->outgoing[ring].head));
@@ -376,7 +377,8 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
                                                        : dp_hand_on_event(f, span, begun, route, h, record);
 }
 
-/* Urgent events that it had not taken are lost with it, all at once: nobody else gets them, and nothing of them waits. */
+/* Urgent events that it had not taken are lost with it, all at once: nobody else gets them, and nothing of them
+ * waits. */
 static inline void dp_lose_urgent(struct dp_forwarder *f, struct dp_port *port)
 {
     const struct sb_down_incoming *down = &port->down->incoming[SB_URGENT_EVENTS];
@@ -514,8 +516,8 @@ static inline bool dp_drained(struct dp_forwarder *f, struct dp_port *port)
     return true;
 }
 
-/* May it still look at what it has of others' pools? One that takes part no more and lives makes copies of that, for which it
- * has a second. */
+/* May it still look at what it has of others' pools? One that takes part no more and lives makes copies of that, for
+ * which it has a second. */
 static inline bool dp_may_look(struct dp_forwarder *f, struct dp_port *port)
 {
     enum sb_reason why = port->reason;

@@ -265,8 +265,8 @@ static inline void dp_visit(struct dp_forwarder *f, struct dp_port *port)
 /* This thread did not run for `late` ns, so others may not have run either: extend every running time limit by that. */
 static inline void dp_discount_late(struct dp_forwarder *f, struct dp_port *port, uint64_t late)
 {
-    uint64_t *since[5 + DP_LINES] = {&port->progress_ns, &port->done_to_ns, &port->taken_since_ns, &port->shares.taken_ns,
-                                     &port->pool_waits_since_ns};
+    uint64_t *since[5 + DP_LINES] = {&port->progress_ns, &port->done_to_ns, &port->taken_since_ns,
+                                     &port->shares.taken_ns, &port->pool_waits_since_ns};
     for (int line = 0; line < DP_LINES; line++)
         since[5 + line] = &port->refused_since_ns[line];
     for (size_t i = 0; i < sizeof since / sizeof *since; i++)

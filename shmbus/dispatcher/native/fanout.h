@@ -174,7 +174,8 @@ static inline uint32_t dp_keyed_bits(const struct dp_port *target, uint32_t bits
     return keyed;
 }
 
-/* Some of what entry `index` owes is for groups with a key, which may have another owner by now. False: it has to wait. */
+/* Some of what entry `index` owes is for groups with a key, which may have another owner by now. False: it has to
+ * wait. */
 static inline bool dp_settle_keyed(struct dp_forwarder *f, uint64_t index, struct dp_port *target, uint32_t bits,
                                    uint32_t keyed, bool lossy)
 {

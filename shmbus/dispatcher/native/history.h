@@ -1,10 +1,11 @@
 /* History: a subscription that comes late first gets what was kept of the types that it matches, then what comes.
  *
  * Its endpoint gets the values for that subscription alone (SB_ALONE), then an SB_LIVE; from there on the subscription
- * is one like others. Where all of that fits into the ring at once, it is one publication, with its journal. Else the values
- * go into a backlog of the subscription's own, and what comes meanwhile goes behind them; that leads to the ring as there is
- * space, as what waits in any backlog does, and the SB_LIVE ends it. So nobody else waits, and a record of the seam is either
- * among the values or behind them: a value that was kept before, and not yet delivered, is known by its number.
+ * is one like others. Where all of that fits into the ring at once, it is one publication, with its journal. Else the
+ * values go into a backlog of the subscription's own, and what comes meanwhile goes behind them; that leads to the ring
+ * as there is space, as what waits in any backlog does, and the SB_LIVE ends it. So nobody else waits, and a record of
+ * the seam is either among the values or behind them: a value that was kept before, and not yet delivered, is known by
+ * its number.
  *
  * What was kept is copied when the subscription begins, so no later value can take it away. One with a mailbox finds it
  * there, see recall.h.
@@ -37,7 +38,8 @@ static inline uint64_t dp_recalled_bytes(const struct dp_values *s)
     return bytes;
 }
 
-/* Write all of them, for this interest alone, behind what the ring holds. RB_FULL: they do not fit, as all else a hint. */
+/* Write all of them, for this interest alone, behind what the ring holds. RB_FULL: they do not fit, as all else a
+ * hint. */
 static inline enum rb_status dp_write_recalled(struct dp_values *s, struct rb_producer *to, uint64_t id, uint32_t lost)
 {
     for (uint32_t i = 0; i < s->recalled_count; i++) {
@@ -64,9 +66,10 @@ static inline enum rb_status dp_write_live(struct dp_forwarder *f, struct dp_por
     return dp_write(port, SB_DATA, &h, NULL, 0);
 }
 
-/* The SB_LIVE was written behind `count` values, and is published with them: from here on the interest is like others. */
-static inline void dp_publish_live(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *port, uint64_t id,
-                                   uint32_t count)
+/* The SB_LIVE was written behind `count` values, and is published with them: from here on the interest is like
+ * others. */
+static inline void dp_publish_live(struct dp_forwarder *f, const struct dp_span *span, struct dp_port *port,
+                                   uint64_t id, uint32_t count)
 {
     struct dp_interest *w = dp_interest_of(&f->routes, (uint16_t)port->slot, id);
     dp_journal(f, SB_JOURNAL_LIVE, span, port, SB_DATA, port->in[SB_DATA].published, 0, id);
@@ -119,7 +122,8 @@ static inline uint64_t dp_room_for(const struct dp_forwarder *f, const struct dp
 }
 
 /* Into a backlog of its own, to which its messages go from now on. False: none can be made now. */
-static inline bool dp_give_backlog(struct dp_forwarder *f, struct dp_port *port, struct dp_interest *w, const char *pattern)
+static inline bool dp_give_backlog(struct dp_forwarder *f, struct dp_port *port, struct dp_interest *w,
+                                   const char *pattern)
 {
     struct dp_values *s = &f->values;
     struct sb_backlog *memory = NULL;

@@ -1,9 +1,10 @@
 /* An endpoint's interests: a log in a segment of its own, appended to, and replaced as a whole when it is full.
  * The forwarding thread reads on from where it was whenever the version in UP has changed.
  *
- * One with history gets what was kept before it gets what comes: in its mailbox, if it has one (recall.h); else until then it stands in DOWN among those that wait, from
- * which history.h takes it, or has a backlog. Their ids go up, and DOWN says up to which they were read; so a successor,
- * which reads all of the log again, knows which of them have begun.
+ * One with history gets what was kept before it gets what comes: in its mailbox, if it has one (recall.h); else until
+ * then it stands in DOWN among those that wait, from which history.h takes it, or has a backlog. Their ids go up, and
+ * DOWN says up to which they were read; so a successor, which reads all of the log again, knows which of them have
+ * begun.
  *
  * Offers: dp_read_interests, dp_interests_unread, dp_interests_close, dp_drop_groups; dp_stop_waiting, dp_backlog_for,
  *         dp_end_histories; dp_show_routes. */
@@ -105,8 +106,8 @@ static inline bool dp_forbid_interest(struct dp_forwarder *f, struct dp_port *po
     return false;
 }
 
-/* Is it forbidden, or for a group with another key than this? What was refused once stays so, for a successor, too, which
- * may come to read the logs in another order. */
+/* Is it forbidden, or for a group with another key than this? What was refused once stays so, for a successor, too,
+ * which may come to read the logs in another order. */
 static inline bool dp_refuse_interest(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
                                       const char *pattern, const char *group)
 {
@@ -206,10 +207,10 @@ static inline bool dp_mailbox_wish_sound(const struct sb_interest *e)
            e->mailbox < SB_OWN_MAILBOXES;
 }
 
-/* With what was kept of what its interest matches: of each type the last `history`, or where it holds but the newest that
- * one. NULL: as dp_make_mailbox. */
-static inline struct dp_port *dp_begin_mailbox(struct dp_forwarder *f, struct dp_port *port, const struct sb_interest *e,
-                                               const char *pattern)
+/* With what was kept of what its interest matches: of each type the last `history`, or where it holds but the newest
+ * that one. NULL: as dp_make_mailbox. */
+static inline struct dp_port *dp_begin_mailbox(struct dp_forwarder *f, struct dp_port *port,
+                                               const struct sb_interest *e, const char *pattern)
 {
     struct dp_port *box = dp_make_mailbox(f, port, e, pattern);
     uint32_t history = e->history && e->flags & SB_LATEST ? 1 : e->history, oversize = 0;

@@ -1,18 +1,20 @@
 /* Keeping: the last values of each type that were published with SB_RETAIN, in cells that a successor adopts.
  *
  * A value is a chain of cells in segments that are made when they are first needed. Its bytes are written first and its
- * number last, so it is there as a whole or not at all; and its number is 0 before any of its cells is used again, so an
- * observer that finds the same number after copying has copied a value. Numbers go up by one and are never used again.
+ * number last, so it is there as a whole or not at all; and its number is 0 before any of its cells is used again, so
+ * an observer that finds the same number after copying has copied a value. Numbers go up by one and are never used
+ * again.
  *
- * A record is kept, once, before it is delivered to anybody: DOWN of its source says up to where its records are kept, and
- * the newest value bears its source and where its record ended. So a successor knows what was kept however the kill fell.
+ * A record is kept, once, before it is delivered to anybody: DOWN of its source says up to where its records are kept,
+ * and the newest value bears its source and where its record ended. So a successor knows what was kept however the kill
+ * fell.
  *
- * Of each type there are `history` values, of all together as many as `retain_bytes` hold. Where there is no space, values
- * go that a newer one of their type has replaced, the oldest first, then the oldest of all.
+ * Of each type there are `history` values, of all together as many as `retain_bytes` hold. Where there is no space,
+ * values go that a newer one of their type has replaced, the oldest first, then the oldest of all.
  *
- * Of a value in a pool (SB_POOLED) the cells have the record, and the payload stays where it is: a value has a share of that
- * block for as long as it is kept. It counts against `retain_bytes` as those in cells do, and against the pool of who
- * published it: of that half at the most, so that nobody waits for a block only because of what is kept.
+ * Of a value in a pool (SB_POOLED) the cells have the record, and the payload stays where it is: a value has a share of
+ * that block for as long as it is kept. It counts against `retain_bytes` as those in cells do, and against the pool of
+ * who published it: of that half at the most, so that nobody waits for a block only because of what is kept.
  *
  * Everything but the cells is the forwarding thread's own, and is made again from them at adoption.
  *
@@ -66,7 +68,8 @@ static inline struct dp_kept_type *dp_kept_of(struct dp_values *s, const char *t
 static inline struct sb_cell *dp_cell(const struct dp_values *s, uint32_t index)
 {
     uint8_t *chunk = s->chunk[index / s->chunk_cells];
-    return (struct sb_cell *)(void *)(chunk + sizeof(struct rb_prefix) + SB_CELL_BYTES * (uint64_t)(index % s->chunk_cells));
+    uint64_t at = sizeof(struct rb_prefix) + SB_CELL_BYTES * (uint64_t)(index % s->chunk_cells);
+    return (struct sb_cell *)(void *)(chunk + at);
 }
 
 struct dp_cursor { /* a place in a value's bytes, behind what its cells begin with */
@@ -261,7 +264,8 @@ static inline void dp_drop_value(struct dp_forwarder *f, struct dp_value *v)
     struct dp_values *s = &f->values;
     struct dp_kept_type *t = v->of;
     rb_store_release(&dp_cell(s, v->cell)->number, 0);
-    rb_fence_release(); /* what its cells, and its block, are used for next stays below: an observer goes by the number */
+    rb_fence_release(); /* what its cells, and its block, are used for next stays below: an observer goes by the
+                         * number */
     RB_FAIL("keep.dropped");
     dp_leave_block(f, v);
     for (uint32_t cell = v->cell, n = v->cells; n; n--) {
@@ -323,8 +327,10 @@ static inline void dp_make_room_to_keep(struct dp_forwarder *f, const struct sb_
         }
 }
 
-/* A chain of `n` cells for a value of this type, whose block is kept, of `pooled` bytes. False: there is no space for both. */
-static inline bool dp_chain(struct dp_forwarder *f, uint32_t n, uint64_t pooled, const struct dp_run *run, uint32_t *first)
+/* A chain of `n` cells for a value of this type, whose block is kept, of `pooled` bytes. False: there is no space for
+ * both. */
+static inline bool dp_chain(struct dp_forwarder *f, uint32_t n, uint64_t pooled, const struct dp_run *run,
+                            uint32_t *first)
 {
     struct dp_values *s = &f->values;
     const uint64_t most = f->bus->retain_bytes, bytes = n * (uint64_t)SB_CELL_BYTES;
@@ -347,8 +353,8 @@ static inline bool dp_chain(struct dp_forwarder *f, uint32_t n, uint64_t pooled,
 
 /* Keeping ------------------------------------------------------------------------------------------------------- */
 
-/* The run's record as it is kept, and goes to receivers: with the name of its source, where that makes it no larger than
- * what they take. */
+/* The run's record as it is kept, and goes to receivers: with the name of its source, where that makes it no larger
+ * than what they take. */
 static inline void dp_kept_header(const struct dp_forwarder *f, struct sb_record *h)
 {
     const struct dp_run *run = &f->run;

@@ -1,16 +1,17 @@
 /* Groups with a key: of all messages whose types have the same key, one member gets each, in order.
  *
- * Who is a member stands in BUS, by *epochs*: each change of members is one more, and one store. Whoever wants a key most
- * (key.h) among the members of an epoch owned it then, so what a successor knows of BUS is enough to come to the same
- * owners. A key goes to its owner of the latest epoch once each other one who has owned it since the epoch that is
+ * Who is a member stands in BUS, by *epochs*: each change of members is one more, and one store. Whoever wants a key
+ * most (key.h) among the members of an epoch owned it then, so what a successor knows of BUS is enough to come to the
+ * same owners. A key goes to its owner of the latest epoch once each other one who has owned it since the epoch that is
  * `settled` has passed its *mark*: the tail of its ring is where the head was when the key left it, and nothing from
  * before it is still in hand. Of one that has gone what is left is handed on first. Until then what comes for the key
  * waits in a backlog: there is one for each owner in the settled epoch, so that one that hangs holds up the keys that
- * leave it, and no others. Keys that stay where they are flow on. Where no backlog can be made, the source waits, as for
- * a full ring, for `block_timeout` since that one last came nearer to its mark; then the group loses the message, which
- * is counted there.
+ * leave it, and no others. Keys that stay where they are flow on. Where no backlog can be made, the source waits, as
+ * for a full ring, for `block_timeout` since that one last came nearer to its mark; then the group loses the message,
+ * which is counted there.
  *
- * Leaving is a new epoch at once. Who joins waits until the latest one is settled, so that a mark stands for one change.
+ * Leaving is a new epoch at once. Who joins waits until the latest one is settled, so that a mark stands for one
+ * change.
  *
  * A full owner makes senders wait as any subscriber does, since nobody else may have what it cannot take: `prefetch`
  * does not apply, and being stalled takes no key away.
@@ -90,8 +91,8 @@ struct dp_ownership { /* of one key */
     bool moved;      /* somebody else has owned it since the settled epoch */
 };
 
-/* `from`: who has gone, and what it had is being handed on. That is older than what anybody got who owned the key before
- * it did for the last time, so it waits for later owners alone. NULL: it is a new message. */
+/* `from`: who has gone, and what it had is being handed on. That is older than what anybody got who owned the key
+ * before it did for the last time, so it waits for later owners alone. NULL: it is a new message. */
 static inline struct dp_ownership dp_own(struct dp_forwarder *f, struct dp_keyed *k, uint64_t key,
                                          const struct dp_port *from)
 {
@@ -129,8 +130,9 @@ static inline const struct dp_receiver *dp_receiver_at(const struct dp_keyed *k,
     return &dp_not_now; /* who has joined is no member yet */
 }
 
-/* Where messages wait of the keys that `former` owned: the youngest such backlog that takes the largest record there may
- * be. `waits`: something waits there, or in an older one; `awaits`: if so, for which member, as in struct dp_backlog. */
+/* Where messages wait of the keys that `former` owned: the youngest such backlog that takes the largest record there
+ * may be. `waits`: something waits there, or in an older one; `awaits`: if so, for which member, as in struct
+ * dp_backlog. */
 static inline struct dp_port *dp_find_former(struct dp_forwarder *f, const struct dp_group *group, uint64_t former,
                                              bool *waits, uint32_t *awaits)
 {
@@ -152,8 +154,8 @@ static inline struct dp_port *dp_find_former(struct dp_forwarder *f, const struc
     return found;
 }
 
-/* Who gets a message of this route for a group with a key: the owner, a backlog, nobody yet (&dp_not_now). NULL: the group
- * has no member. `from` is as in dp_own. */
+/* Who gets a message of this route for a group with a key: the owner, a backlog, nobody yet (&dp_not_now). NULL: the
+ * group has no member. `from` is as in dp_own. */
 static inline const struct dp_receiver *dp_choose_owner(struct dp_forwarder *f, const struct dp_route *route,
                                                         const struct dp_group *of, const struct dp_port *from)
 {

@@ -66,7 +66,8 @@ static inline void dp_fail_overdue(struct dp_forwarder *f, struct dp_port *port,
     }
 }
 
-/* At most as often in a second as it can have handlers with a limit: garbage crowds out none of the bus's other events. */
+/* At most as often in a second as it can have handlers with a limit: garbage crowds out none of the bus's other
+ * events. */
 static inline void dp_emit_overdue(struct dp_forwarder *f, struct dp_port *port, const struct dp_limited *l)
 {
     if (f->now - port->overdue_told_since_ns >= 1000000000u) {

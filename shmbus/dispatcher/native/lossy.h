@@ -1,6 +1,6 @@
-/* Lossy: who would rather lose than delay its senders keeps none of them from its pool. Of what lies there it has a quarter
- * untaken at the most, of the bytes and of the blocks; what comes beyond that is lost there at once. One payload it may
- * always have.
+/* Lossy: who would rather lose than delay its senders keeps none of them from its pool. Of what lies there it has a
+ * quarter untaken at the most, of the bytes and of the blocks; what comes beyond that is lost there at once. One
+ * payload it may always have.
  *
  * Offers: dp_has_its_quarter. */
 #pragma once
@@ -33,7 +33,8 @@ static inline void dp_find_untaken(const struct dp_port *port, const struct dp_p
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         uint64_t ring = (s->share & 7) - 1;
-        if (s->pool == pool && (ring == SB_DATA || ring == SB_URGENT_EVENTS) && !s->revoked && (s->share & ~7ull) >= taken[ring])
+        if (s->pool == pool && (ring == SB_DATA || ring == SB_URGENT_EVENTS) && !s->revoked &&
+            (s->share & ~7ull) >= taken[ring])
             dp_count_untaken(u, s->index, pool->blocks[s->index].length);
     }
 }

@@ -1,9 +1,10 @@
 /* Mailboxes: of a subscription that would rather have the newest than all, what has come for it and waits.
  *
- * A mailbox is a port like others, with a slot beyond those of endpoints and backlogs, and a target of runs. Its memory is
- * the dispatcher's, and its endpoint maps it read-only. So it is never full, and no tail moves: what has waited longest is
- * written over, and the endpoint sees by an entry's number whether what it has copied was whole. The endpoint says what it
- * took in UP, and nobody waits for that; all that came and was not taken is lost, once it is not there any more.
+ * A mailbox is a port like others, with a slot beyond those of endpoints and backlogs, and a target of runs. Its memory
+ * is the dispatcher's, and its endpoint maps it read-only. So it is never full, and no tail moves: what has waited
+ * longest is written over, and the endpoint sees by an entry's number whether what it has copied was whole. The
+ * endpoint says what it took in UP, and nobody waits for that; all that came and was not taken is lost, once it is not
+ * there any more.
  *
  * `head` counts what came: entries with a higher number are not published, so that the journal and adoption deal with a
  * run for a mailbox as with any other. Of a run it stores only what will be there after it.
@@ -11,15 +12,16 @@
  * A message stands in cells, which are used again once no entry names them. A quiet type's stay where they are, however
  * much comes of others. Where there are none left, the oldest message goes.
  *
- * A message whose payload lies in a pool has a share of that block for its endpoint (share.h), while it stands here and is
- * not taken. A mailbox never makes anybody wait: so what lies in pools takes no more than a quarter of the pool of the
- * newest such message, which itself is always there.
+ * A message whose payload lies in a pool has a share of that block for its endpoint (share.h), while it stands here and
+ * is not taken. A mailbox never makes anybody wait: so what lies in pools takes no more than a quarter of the pool of
+ * the newest such message, which itself is always there.
  *
  * With history it is made with what was kept in it (recall.h), and listed in BUS only then.
  *
  * What is written is written a word at a time, because it may be read meanwhile. tests/models/mailbox.py explores that.
  *
- * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_block_of_mail, dp_share_mail, dp_drop_mail; dp_make_mailbox, dp_list_mailbox, dp_no_mailbox; dp_show_mailbox,
+ * Offers: dp_is_mailbox; dp_post_run, dp_post; dp_block_of_mail, dp_share_mail, dp_drop_mail; dp_make_mailbox,
+ * dp_list_mailbox, dp_no_mailbox; dp_show_mailbox,
  *         dp_find_mailbox, dp_close_mailbox, dp_next_mailbox; dp_adopt_mailboxes. */
 #pragma once
 
@@ -136,8 +138,8 @@ static inline bool dp_same_type(const void *item, const void *key)
 }
 
 /* Where the newest of this type stands, or will. */
-static inline uint32_t dp_entry_of_type(struct dp_forwarder *f, struct dp_port *port, const uint8_t *type, uint16_t length,
-                                        uint64_t hash)
+static inline uint32_t dp_entry_of_type(struct dp_forwarder *f, struct dp_port *port, const uint8_t *type,
+                                        uint16_t length, uint64_t hash)
 {
     struct dp_mailbox *box = port->mailbox;
     struct dp_type_key key = {type, length};
@@ -150,7 +152,8 @@ static inline uint32_t dp_entry_of_type(struct dp_forwarder *f, struct dp_port *
 }
 
 /* The pieces into a chain of cells, of which there are enough; returns the first. */
-static inline uint32_t dp_fill_cells(struct dp_mailbox *box, const struct dp_piece *pieces, uint32_t count, uint32_t cells)
+static inline uint32_t dp_fill_cells(struct dp_mailbox *box, const struct dp_piece *pieces, uint32_t count,
+                                     uint32_t cells)
 {
     uint32_t first = box->free_cells[box->free_count - 1], piece = 0;
     uint64_t done = 0;
@@ -159,7 +162,8 @@ static inline uint32_t dp_fill_cells(struct dp_mailbox *box, const struct dp_pie
         uint64_t words[SB_MAIL_WORDS];
         uint64_t filled = 0;
         while (filled < SB_MAIL_BYTES && piece < count) {
-            uint64_t left = pieces[piece].length - done, space = SB_MAIL_BYTES - filled, n = left < space ? left : space;
+            uint64_t left = pieces[piece].length - done, space = SB_MAIL_BYTES - filled;
+            uint64_t n = left < space ? left : space;
             memcpy((uint8_t *)words + filled, (const uint8_t *)pieces[piece].bytes + done, n);
             filled += n;
             done += n;
@@ -210,8 +214,8 @@ static inline void dp_note_type(struct dp_mailbox *box, struct dp_mail *mail, ui
     mail->hash = hash;
 }
 
-/* Entry `i` has this share from here on, which its endpoint does not see yet. False: there is no memory for that, or no such
- * pool any more. */
+/* Entry `i` has this share from here on, which its endpoint does not see yet. False: there is no memory for that, or no
+ * such pool any more. */
 static inline bool dp_share_mail(struct dp_forwarder *f, struct dp_port *port, uint32_t i, uint64_t number,
                                  const struct sb_block *block)
 {
@@ -228,7 +232,8 @@ static inline bool dp_share_mail(struct dp_forwarder *f, struct dp_port *port, u
 }
 
 /* The oldest of those whose payloads lie in pools go, until there is room for this one, which comes into entry `i`. */
-static inline void dp_make_room_for(struct dp_forwarder *f, struct dp_port *port, uint32_t i, const struct sb_block *block)
+static inline void dp_make_room_for(struct dp_forwarder *f, struct dp_port *port, uint32_t i,
+                                    const struct sb_block *block)
 {
     struct dp_mailbox *box = port->mailbox;
     const struct dp_pool *pool = dp_pool_of(f, block->pool_slot, block->pool_generation);
@@ -242,10 +247,11 @@ static inline void dp_make_room_for(struct dp_forwarder *f, struct dp_port *port
     }
 }
 
-/* The record becomes message `number`; `block`: with SB_POOLED the last of it, which was checked. False: no memory for its
- * type, or its payload has gone. */
-static inline bool dp_post(struct dp_forwarder *f, struct dp_port *port, uint64_t number, const struct sb_record *header,
-                           const uint8_t *type, const void *rest, uint64_t rest_length, const struct sb_block *block)
+/* The record becomes message `number`; `block`: with SB_POOLED the last of it, which was checked. False: no memory for
+ * its type, or its payload has gone. */
+static inline bool dp_post(struct dp_forwarder *f, struct dp_port *port, uint64_t number,
+                           const struct sb_record *header, const uint8_t *type, const void *rest,
+                           uint64_t rest_length, const struct sb_block *block)
 {
     struct dp_mailbox *box = port->mailbox;
     struct sb_record h = *header;
@@ -484,7 +490,8 @@ static inline bool dp_open_mailbox(struct dp_forwarder *f, uint32_t slot, struct
     }
     *port = (struct dp_port){.slot = slot, .generation = (uint32_t)memory->down.generation, .state = SB_ROW_LIVE,
                              .confirmed = true, .down = &memory->down, .row = &f->no_row, .progress_ns = f->now,
-                             .alone = memory->interest, .mailbox = box, .owner = owner->slot, .owner_index = (uint32_t)memory->index};
+                             .alone = memory->interest, .mailbox = box, .owner = owner->slot,
+                             .owner_index = (uint32_t)memory->index};
     /* Positions are numbers of messages; a record may be as large as its endpoint's ring takes. */
     port->in[SB_DATA] = (struct rb_producer){.head = &in->head, .tail = &in->head, .high = &in->high,
                                              .capacity = owner->in[SB_DATA].capacity, .next = head, .published = head,
@@ -519,8 +526,8 @@ static inline struct dp_port *dp_no_mailbox(struct dp_forwarder *f, struct dp_po
 }
 
 /* For this interest, and not listed. NULL: there is no memory, or there are too many, which DOWN says. */
-static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_port *owner, const struct sb_interest *e,
-                                              const char *pattern)
+static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_port *owner,
+                                              const struct sb_interest *e, const char *pattern)
 {
     char name[160];
     uint32_t index = 0;
@@ -568,7 +575,8 @@ static inline struct dp_port *dp_make_mailbox(struct dp_forwarder *f, struct dp_
 /* It is whole. */
 static inline void dp_list_mailbox(struct dp_forwarder *f, const struct dp_port *port)
 {
-    rb_store_release(&f->bus->mailbox[port->slot - SB_FIRST_MAILBOX], port->generation); /* dp_adopt_mailboxes, and observers */
+    rb_store_release(&f->bus->mailbox[port->slot - SB_FIRST_MAILBOX], port->generation); /* dp_adopt_mailboxes, and
+                                                                                          * observers */
     RB_FAIL("mailbox.listed");
     rb_store(&f->bus->mailboxes_made, port->generation);
 }

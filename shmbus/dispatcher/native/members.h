@@ -1,7 +1,7 @@
 /* The members of groups with a key: who joins, who leaves, and when that is settled. keyed.h says what follows of it.
  *
- * A change is told of by $bus.group.rebalanced before it takes effect, so a member has that event behind the last message
- * of the keys that it loses, and before anybody else has one of theirs.
+ * A change is told of by $bus.group.rebalanced before it takes effect, so a member has that event behind the last
+ * message of the keys that it loses, and before anybody else has one of theirs.
  *
  * Offers: dp_tend_keyed, dp_settle_groups; dp_adopt_keyed. */
 #pragma once
@@ -166,7 +166,8 @@ static inline void dp_tend_keyed(struct dp_forwarder *f)
     dp_settle_groups(f);
 }
 
-/* As the last dispatcher left them: a change that it had not finished has not happened. Before backlogs and interests. */
+/* As the last dispatcher left them: a change that it had not finished has not happened. Before backlogs and
+ * interests. */
 static inline void dp_adopt_keyed(struct dp_forwarder *f)
 {
     for (uint32_t index = 0; index < SB_KEYED_GROUPS; index++) {

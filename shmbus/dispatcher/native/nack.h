@@ -1,8 +1,10 @@
-/* Work that its receiver gives back: a record of kind SB_NACK in the outgoing ring of who had it (endpoint/native/nack.h).
+/* Work that its receiver gives back: a record of kind SB_NACK in the outgoing ring of who had it
+ * (endpoint/native/nack.h).
  *
  * It is a run of its own, and goes to one of its takers as any other work does, if there is another, to that; where
- * nobody is free it waits in their backlog. What it was, who had sent it and how often it was begun stands in the record,
- * since only who gives it back knows: `peer` of a message that was given back may be wrong where that endpoint is.
+ * nobody is free it waits in their backlog. What it was, who had sent it and how often it was begun stands in the
+ * record, since only who gives it back knows: `peer` of a message that was given back may be wrong where that endpoint
+ * is.
  *
  * Offers: dp_choose_one; dp_is_nack, dp_restore, dp_choose_again, dp_dead_letter_nacked. */
 #pragma once

@@ -6,8 +6,9 @@
  * Offers: dp_set_add, dp_set_drop, dp_set_has (sets of slots); dp_port_of, dp_whom_of, dp_open_for_messages;
  *         dp_is_backlog, dp_backlog_of, dp_receiving;
  *         dp_untouched, dp_urgent_untouched, dp_in_hand;
- *         dp_touch, dp_note_moved and dp_note_pool (whose bells are rung after the pass), dp_ring; dp_close_event; dp_note_sent;
- *         dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of; dp_quarantine. */
+ *         dp_touch, dp_note_moved and dp_note_pool (whose bells are rung after the pass), dp_ring; dp_close_event;
+ *         dp_note_sent; dp_wake_backlogs; dp_row_begin, dp_row_end, dp_row_set, dp_set_health; dp_notify_of;
+ *         dp_quarantine. */
 #pragma once
 
 #include "shmbus/dispatcher/native/orders.h"
@@ -112,7 +113,8 @@ struct dp_port {
     uint64_t progress_ns;                /* when its tail was last seen to have moved */
     uint64_t progress_tail[SB_RINGS_IN];
     bool slow;
-    uint64_t done_to, done_to_ns;        /* dp_done_to() as last seen by who waits for that, and when it was seen to move */
+    uint64_t done_to, done_to_ns;        /* dp_done_to() as last seen by who waits for that, and when it was seen to
+                                          * move */
     bool given_up;                       /* since then somebody has waited long enough, see dp_wait_for_former */
 
     uint64_t taken_seen, taken_since_ns; /* of both data rings together */
@@ -125,19 +127,22 @@ struct dp_port {
     uint32_t overdue_told;
     uint64_t limit_ns;       /* when the next one will have; 0: none is known of */
 
-    uint64_t live_at;        /* where the last SB_LIVE in its data ring ends, and what came after it instead of urgently */
-    uint64_t alone;          /* of a mailbox, or a backlog for one that catches up: the interest that its records are for */
+    uint64_t live_at;        /* where the last SB_LIVE in its data ring ends, and what came after it instead of
+                              * urgently */
+    uint64_t alone;          /* of a mailbox, or a backlog for one that catches up: the interest that its records are
+                              * for */
     struct dp_mailbox *mailbox; /* it is one, see mailbox.h */
     uint32_t owner, owner_index; /* of a mailbox: the slot of its endpoint, and which of that one's it is */
 
-    uint64_t *verdicts; /* what it may do with the types that it sent, see rights.h; NULL: it has no grant, or no memory was left */
+    uint64_t *verdicts; /* what it may do with the types that it sent, see rights.h; NULL: it has no grant, or no memory
+                         * was left */
     uint64_t forbidden_told_ns;         /* when $bus.endpoint.forbidden was last emitted about it; 0: never */
     struct sb_rights *rights;           /* by its grant; NULL: it has none, and may do everything */
 
     uint64_t pool_pages;      /* of its pool, that it may have, see growth.h */
     uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
-    uint64_t pool_waits_seen, pool_waited_ns, pool_waits_since_ns; /* it waits for its pool: when it last did; since when, 0: it
-                                                                    * does not */
+    uint64_t pool_waits_seen, pool_waited_ns, pool_waits_since_ns; /* it waits for its pool: when it last did; since
+                                                                    * when, 0: it does not */
     bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
 
     bool leaving_drained;    /* DOWN says DRAINED */
@@ -237,7 +242,8 @@ struct dp_forwarder {
     struct dp_values values;
     struct dp_pool *orphans; /* pools whose endpoint has gone */
     uint64_t pools_pages;    /* that all pools may have reserved */
-    bool incomplete;         /* nobody knows what somebody has who may live, see recount.h; control plane, before this thread begins */
+    bool incomplete;         /* nobody knows what somebody has who may live, see recount.h; control plane, before this
+                              * thread begins */
     bool pools_starve;       /* somebody may have more than before, or asks for it */
     uint64_t pools_turn;     /* the last `pool_turn` */
     uint64_t *ready_seen; /* READY as last looked at, two words in one */
@@ -322,8 +328,8 @@ static inline uint64_t dp_in_hand(const struct dp_port *port)
     return n < 1u << 20 ? n : 1u << 20;
 }
 
-/* Something is new for it, enum sb_event_want: its bells are rung after the pass, or a backlog is visited in it. Of a mailbox,
- * for its endpoint. */
+/* Something is new for it, enum sb_event_want: its bells are rung after the pass, or a backlog is visited in it. Of a
+ * mailbox, for its endpoint. */
 static inline void dp_touch(struct dp_forwarder *f, struct dp_port *port, uint64_t what)
 {
     if (port->mailbox) {

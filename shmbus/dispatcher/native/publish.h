@@ -43,16 +43,16 @@ static inline void dp_publish(struct dp_forwarder *f, struct dp_port *target, en
     dp_touch(f, target, ring == SB_REPLIES ? SB_EVENT_REPLIES : SB_EVENT_DATA);
 }
 
-/* Publish one record among the data, or count it lost there; `lossy`: as the target chose. With SB_POOLED its last part is a
- * struct sb_block. */
+/* Publish one record among the data, or count it lost there; `lossy`: as the target chose. With SB_POOLED its last part
+ * is a struct sb_block. */
 static inline bool dp_offer(struct dp_forwarder *f, struct dp_port *target, bool lossy, const struct sb_record *header,
                             const struct dp_part *parts, uint32_t count)
 {
     bool too_large = header->length > rb_largest_record(target->in[SB_DATA].capacity);
     const struct sb_block *block = header->flags & SB_POOLED ? parts[count - 1].bytes : NULL;
     if (!too_large && dp_is_mailbox(target)) /* the type, and the payload */
-        dp_post(f, target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes, block ? 0 : parts[1].length,
-                block);
+        dp_post(f, target, ++target->in[SB_DATA].next, header, parts[0].bytes, parts[1].bytes,
+                block ? 0 : parts[1].length, block);
     else if (too_large || (block && (dp_still_slow(f, target) || (lossy && dp_has_its_quarter(f, target, block)))) ||
              dp_write(target, SB_DATA, header, parts, count) != RB_OK) {
         enum sb_loss why = too_large ? SB_LOSS_TOO_LARGE : lossy ? SB_LOSS_DROPPED : SB_LOSS_SLOW;

@@ -1,11 +1,11 @@
 /* Recalling: the values that an interest with history is to get, of those that were kept.
  *
  * One with a mailbox has them there as its first messages, since it is made with them: before BUS names it, so that a
- * successor finds all of them or makes it again. Which those were it says by the number of the last value that was kept;
- * a record that is kept under that or a lower one, and not yet delivered, is not for it any more.
+ * successor finds all of them or makes it again. Which those were it says by the number of the last value that was
+ * kept; a record that is kept under that or a lower one, and not yet delivered, is not for it any more.
  *
- * Values that are too large for it are counted once BUS names it. How many they are stands in its DOWN before, and how many
- * of them are counted, so that a successor counts the rest.
+ * Values that are too large for it are counted once BUS names it. How many they are stands in its DOWN before, and how
+ * many of them are counted, so that a successor counts the rest.
  *
  * Offers: dp_recall, dp_share_recalled, dp_set_oversize_aside; dp_count_oversize, dp_tell_oversize; dp_fill_mailbox. */
 #pragma once
@@ -75,8 +75,8 @@ static inline uint32_t dp_set_oversize_aside(struct dp_values *s, const struct d
     return all - fit;
 }
 
-/* What was too large for a mailbox is lost at its endpoint, which is told of it as of other losses. The journal ties that
- * to how many are counted so far. */
+/* What was too large for a mailbox is lost at its endpoint, which is told of it as of other losses. The journal ties
+ * that to how many are counted so far. */
 static inline void dp_count_oversize(struct dp_forwarder *f, struct dp_port *box)
 {
     struct dp_port *owner = &f->ports[box->owner];
@@ -133,7 +133,8 @@ static inline bool dp_fill_mailbox(struct dp_forwarder *f, struct dp_port *port)
         uint32_t pooled = h.flags & SB_POOLED ? sizeof block : 0;
         if (pooled)
             block = sb_block_in(&h, record);
-        dp_post(f, port, i + 1, &h, record + SB_HEADER, record + front, h.length - front - pooled, pooled ? &block : NULL);
+        dp_post(f, port, i + 1, &h, record + SB_HEADER, record + front, h.length - front - pooled,
+                pooled ? &block : NULL);
     }
     free(record);
     port->mailbox->memory->filled_to = rb_load(&f->bus->retained_last);

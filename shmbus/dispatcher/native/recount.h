@@ -1,14 +1,14 @@
-/* Pools at adoption: who has shares of which blocks follows from what stands in shared memory, and is counted anew, after
- * what the journal says is finished and before anything is forwarded.
+/* Pools at adoption: who has shares of which blocks follows from what stands in shared memory, and is counted anew,
+ * after what the journal says is finished and before anything is forwarded.
  *
  * A block is in use while `use` of its owner is not what DOWN.returned says. Of such a block there is a share for each
- * record with it that stands in a ring towards an endpoint, in a backlog or in a mailbox, for each that is kept, for each
- * entry of a receiver's table, and for each record that gives it back and is not forwarded. The receivers go on meanwhile; so of each its rings are read first,
- * then its table, then what it gives back: what leaves one place is found in the next. Each block that has none, and whose
- * record is consumed, is returned.
+ * record with it that stands in a ring towards an endpoint, in a backlog or in a mailbox, for each that is kept, for
+ * each entry of a receiver's table, and for each record that gives it back and is not forwarded. The receivers go on
+ * meanwhile; so of each its rings are read first, then its table, then what it gives back: what leaves one place is
+ * found in the next. Each block that has none, and whose record is consumed, is returned.
  *
- * Where an endpoint that may live could not be adopted, or its table not be read, nobody knows what it has: blocks in use
- * stay so.
+ * Where an endpoint that may live could not be adopted, or its table not be read, nobody knows what it has: blocks in
+ * use stay so.
  *
  * Offers: dp_recount_pools; dp_recount_block. */
 #pragma once
@@ -81,7 +81,8 @@ static inline void dp_recount_table(struct dp_forwarder *f, struct dp_port *port
         const struct sb_block b = {.index = (uint16_t)block, .pool_slot = (uint16_t)sb_whom_slot(whom),
                                    .pool_generation = sb_whom_generation(whom)};
         struct dp_pool *pool = dp_pool_of(f, b.pool_slot, b.pool_generation);
-        bool used = pool && (!pool->head || pool->blocks[b.index].use); /* else it is free: whoever names it never had it */
+        bool used = pool && (!pool->head || pool->blocks[b.index].use); /* else it is free: whoever names it never had
+                                                                         * it */
         struct dp_share *s = used ? dp_add_share(f, port, share, &b) : NULL;
         if (s)
             s->place = (uint16_t)(i + 1);
@@ -150,7 +151,8 @@ static inline void dp_recount_port(struct dp_forwarder *f, struct dp_port *port)
         enum sb_ring_index ring = (enum sb_ring_index)r;
         uint64_t reclaim = rb_load(&port->down->incoming[ring].reclaim);
         (void)rb_refresh_tail(&port->in[r]);
-        bool ours = ring != SB_REPLIES && reclaim != SB_NOWHERE; /* else from its tail: it may close, see dp_leaves_undone */
+        bool ours = ring != SB_REPLIES && reclaim != SB_NOWHERE; /* else from its tail: it may close, see
+                                                                  * dp_leaves_undone */
         dp_recount_ring(f, port, ring, ours ? reclaim : port->in[r].tail_seen);
     }
     struct dp_pool *pool = dp_open_pool(port);
@@ -200,7 +202,8 @@ static inline void dp_judge_uses(struct dp_forwarder *f, struct dp_port *owner)
         uint64_t use = pool->blocks[i].use, ring = (use & 7) - 1;
         if (!use)
             continue;
-        if (ring >= SB_RINGS || (use & ~7ull) >= owner->out[ring].released) { /* its record comes, or is not there yet */
+        if (ring >= SB_RINGS || (use & ~7ull) >= owner->out[ring].released) { /* its record comes, or is not there
+                                                                               * yet */
             if (pool->blocks[i].shares)
                 pool->on_its_way[i / 64] |= 1ull << (i % 64);
             else

@@ -1,10 +1,10 @@
 /* Adoption: a new dispatcher finds a bus as a killed one left it, and goes on as if nothing had happened.
  *
- * In this order: groups with a key, backlogs, mailboxes and what is kept are mapped, what stood in the journal is finished or
- * forgotten, shares of blocks are counted (recount.h), the interests of all who are attached
- * are read (before anything is routed), requests that name nobody any more are answered, ends that had begun go on,
- * and every bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on
- * by itself. Each step may be repeated, so a kill in here does no harm either.
+ * In this order: groups with a key, backlogs, mailboxes and what is kept are mapped, what stood in the journal is
+ * finished or forgotten, shares of blocks are counted (recount.h), the interests of all who are attached are read
+ * (before anything is routed), requests that name nobody any more are answered, ends that had begun go on, and every
+ * bell is rung, because the dead may have owed it. A fan-out half done stands in `todo` and goes on by itself. Each
+ * step may be repeated, so a kill in here does no harm either.
  *
  * Offers: dp_recover and its parts dp_recover_rings, dp_recover_interests, dp_recover_ports; dp_count_delivered. */
 #pragma once

@@ -1,7 +1,7 @@
-/* What an endpoint may do by its grant, which stands in its DOWN (struct sb_rights): looked up once for a type that is new
- * to its port, and kept there for as long as its route is, by the route's number, which no other had or will have. What it tried
- * and may not is counted, and told of as losses are: `$bus.endpoint.forbidden` says so with the first, then once a second
- * at most, and once more after the last.
+/* What an endpoint may do by its grant, which stands in its DOWN (struct sb_rights): looked up once for a type that is
+ * new to its port, and kept there for as long as its route is, by the route's number, which no other had or will have.
+ * What it tried and may not is counted, and told of as losses are: `$bus.endpoint.forbidden` says so with the first,
+ * then once a second at most, and once more after the last.
  *
  * Offers: dp_open_rights, dp_close_rights; dp_lacks, dp_may; dp_note_forbidden, dp_tell_forbidden. */
 #pragma once
@@ -82,8 +82,8 @@ static inline void dp_tell_forbidden(struct dp_forwarder *f, struct dp_port *por
 }
 
 /* It tried this with a type, or a pattern, and may not. */
-static inline void dp_note_forbidden(struct dp_forwarder *f, struct dp_port *port, enum sb_right right, const void *type,
-                                     size_t length)
+static inline void dp_note_forbidden(struct dp_forwarder *f, struct dp_port *port, enum sb_right right,
+                                     const void *type, size_t length)
 {
     struct sb_rights *rights = port->rights;
     rb_add(&f->bus->forbidden, 1);

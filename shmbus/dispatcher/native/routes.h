@@ -48,7 +48,8 @@ struct dp_keyed { /* of a group with a key, beside what stands in BUS */
 struct dp_interest { /* one interest of one endpoint */
     uint64_t id;
     uint16_t slot;
-    uint16_t via; /* to which slot its messages go: its own, a mailbox, or a backlog while it catches up. DP_NO_WAY: not yet */
+    uint16_t via; /* to which slot its messages go: its own, a mailbox, or a backlog while it catches up. DP_NO_WAY: not
+                   * yet */
     uint8_t role, bit, flags;
     uint32_t history;
     struct dp_group *group;
@@ -215,7 +216,8 @@ static inline void dp_drop_group(struct dp_routes *r, struct dp_group *g)
     free(g);
 }
 
-/* Groups with a key: a group has one from its first interest to its last, and beyond that as long as keyed.h needs it. */
+/* Groups with a key: a group has one from its first interest to its last, and beyond that as long as keyed.h needs
+ * it. */
 
 /* One interest more or less of this endpoint in a group; NULL is none. */
 static inline void dp_count_member(struct dp_group *g, uint16_t slot, int step)
@@ -233,14 +235,15 @@ static inline bool dp_same_text(const char *kept, const char *text, size_t lengt
 }
 
 /* May it not be a member of this group with this key? 0: it may; otherwise why not. */
-static inline enum sb_refusal dp_key_refused(const struct dp_routes *r, const struct sb_interest *e, const char *pattern,
-                                             const char *group)
+static inline enum sb_refusal dp_key_refused(const struct dp_routes *r, const struct sb_interest *e,
+                                             const char *pattern, const char *group)
 {
     struct dp_text key = {group, e->group_length};
     const struct dp_group *g = sb_table_find(&r->groups, sb_hash(group, e->group_length, 7), dp_same_group, &key);
     const struct sb_keyed *at = g && g->keyed ? g->keyed->at : NULL;
     if (at && e->key)
-        return rb_load(&at->key) == e->key && dp_same_text(at->pattern, pattern, e->pattern_length) ? 0 : SB_REFUSED_KEY;
+        return rb_load(&at->key) == e->key && dp_same_text(at->pattern, pattern, e->pattern_length)
+                   ? 0 : SB_REFUSED_KEY;
     if (at || (e->key && g && g->interests))
         return SB_REFUSED_GROUP;
     return e->key && r->keyed_count == SB_KEYED_GROUPS ? SB_REFUSED_FULL : 0;

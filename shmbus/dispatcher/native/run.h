@@ -1,7 +1,8 @@
 /* Collecting a run: which records at the front of a ring belong together, and where they are to go.
  *
  * A *run* is one or more consecutive records with the same chosen targets; one that is to be kept is a run of its own.
- * Every record of it is copied out, checked and looked up here, and nothing of it is read from the sender's header again.
+ * Every record of it is copied out, checked and looked up here, and nothing of it is read from the sender's header
+ * again.
  *
  * Offers: dp_empty_run, dp_begin_run, dp_collect_run, dp_note_own_block, dp_ring_at; dp_copy_header; dp_size_in_run,
  *         dp_dead_letter_of_run. */
@@ -91,15 +92,16 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     if (chosen->not_now && !dp_lose_at_former(f, run->span.source, chosen))
         return DP_NOT_NOW;
     dp_restore(h);
-    run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes on */
+    run->record[0] += h->extension_length; /* without the reason: what follows the type, as the cache has that, goes
+                                            * on */
     h->length -= h->extension_length;
     h->extension_length = 0;
     return DP_DELIVER;
 }
 
 /* A reply is accepted from the request's target alone, once; the very position that was accepted before is
- * accepted again, so that repeating after a kill does no harm. Parts are accepted up to the end, or the error, that was:
- * a kill may have come between noting that and the publication of the run in which it stands behind them. */
+ * accepted again, so that repeating after a kill does no harm. Parts are accepted up to the end, or the error, that
+ * was: a kill may have come between noting that and the publication of the run in which it stands behind them. */
 static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
                                              uint64_t position, struct dp_choices *chosen)
 {
@@ -178,8 +180,8 @@ static inline bool dp_same_choices(const struct dp_choices *a, const struct dp_c
 }
 
 /* Does the run give this request away, or end it, already? That stands in no target word yet, so a repeated id must
- * begin a run of its own; of parts there may be many, before the end. Two requests may share a mark: the run is a shorter
- * one, no more. */
+ * begin a run of its own; of parts there may be many, before the end. Two requests may share a mark: the run is a
+ * shorter one, no more. */
 static inline bool dp_marked(struct dp_run *run, uint32_t requester, const struct sb_record *h)
 {
     uint32_t *mark = &run->mark[(requester * 61 + sb_index_of(h->correlation)) % 1024];
@@ -242,7 +244,8 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
         return false;
     if (run->count && !same && !dp_same_choices(chosen, &run->targets))
         return false;
-    if (run->count && ((h->flags ^ run->header[0].flags) & SB_POOLED || (h->flags & SB_POOLED && dp_any_lossy(&run->targets))))
+    if (run->count &&
+        ((h->flags ^ run->header[0].flags) & SB_POOLED || (h->flags & SB_POOLED && dp_any_lossy(&run->targets))))
         return false;
     if (dp_is_urgent(h) != run->urgent) {
         if (run->count)
@@ -282,8 +285,8 @@ static inline void dp_begin_run(struct dp_forwarder *f, struct dp_run *run, stru
     dp_pin_routes(&f->routes);
 }
 
-/* The block that a sound record with SB_POOLED names, which stands in the run's next place: copied out and checked. It is its
- * source's own, or it gives back one of which it has a share. False: no endpoint writes that. */
+/* The block that a sound record with SB_POOLED names, which stands in the run's next place: copied out and checked. It
+ * is its source's own, or it gives back one of which it has a share. False: no endpoint writes that. */
 static inline bool dp_copy_block(struct dp_run *run, enum sb_ring_index ring, uint64_t position)
 {
     const struct sb_record *h = &run->header[run->count];
@@ -305,7 +308,8 @@ static inline enum dp_verdict dp_collect_run(struct dp_forwarder *f, struct dp_p
     struct dp_run *run = &f->run;
     enum dp_verdict first = DP_DELIVER;
     dp_begin_run(f, run, source, ring);
-    for (uint64_t position = run->span.from; run->count < limit && !run->returned && !run->retain; position = run->span.to) {
+    for (uint64_t position = run->span.from; run->count < limit && !run->returned && !run->retain;
+         position = run->span.to) {
         struct rb_head8 head;
         const uint8_t *record = NULL;
         struct dp_choices *chosen = run->count ? &f->choices : &run->targets;

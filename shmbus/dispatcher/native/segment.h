@@ -1,8 +1,8 @@
 /* Segments that the forwarding thread makes itself, without Python: reserved in full, for this user alone.
  *
  * Offers: dp_make_segment, dp_open_segment, dp_close_segment, dp_remove_segment; of those that endpoints make:
- *         dp_map_head, dp_unmap_head, dp_read_segment, dp_punch_segment, dp_list_segments. The exhaustive tests of kills put
- * memory that they can put back in its place. */
+ *         dp_map_head, dp_unmap_head, dp_read_segment, dp_punch_segment, dp_list_segments. The exhaustive tests of
+ * kills put memory that they can put back in its place. */
 #pragma once
 
 #include "ringbuf/native/order.h"
@@ -63,8 +63,8 @@ static inline void *dp_open_segment(const char *name, uint64_t *size)
 
 static inline void dp_close_segment(void *at, uint64_t size) { munmap(at, size); }
 
-/* Its first bytes, to be read alone, and how large it is. NULL: they are not there, or not reserved, where reading may find
- * no memory. */
+/* Its first bytes, to be read alone, and how large it is. NULL: they are not there, or not reserved, where reading may
+ * find no memory. */
 static inline const void *dp_map_head(const char *name, uint64_t bytes, struct dp_extent *extent)
 {
     struct stat st = {0};

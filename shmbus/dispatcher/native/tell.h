@@ -1,6 +1,6 @@
 /* Telling who asked whether anybody is there (matching.h): an event for that interest alone, whenever the first
- * receiver has come or the last has gone, and once by each dispatcher that reads the interest, since nobody knows what the one
- * before had told.
+ * receiver has come or the last has gone, and once by each dispatcher that reads the interest, since nobody knows what
+ * the one before had told.
  *
  * Told of is what is so at the end of a pass, so what changes and changes back meanwhile is not seen. What does not fit
  * is told later, whatever is so by then: nothing waits in line for it, and none of it is lost. Each tells

@@ -1,9 +1,9 @@
 /* Yielding: what only waits to be looked at makes no payload impossible.
  *
- * A sender that waits for memory of its pool says how much it needs in one piece (UP.pool_need). What others look at, or are
- * about to take, comes back by itself, or is revoked (revoke.h). What is kept, and what stands in mailboxes, would stay: where
- * the piece does not fit beside that, it goes, as for want of space elsewhere: first what newer values of its type have
- * replaced, then the rest, the oldest first. So a newer value can always replace an older one.
+ * A sender that waits for memory of its pool says how much it needs in one piece (UP.pool_need). What others look at,
+ * or are about to take, comes back by itself, or is revoked (revoke.h). What is kept, and what stands in mailboxes,
+ * would stay: where the piece does not fit beside that, it goes, as for want of space elsewhere: first what newer
+ * values of its type have replaced, then the rest, the oldest first. So a newer value can always replace an older one.
  *
  * Offers: dp_yield_pool. */
 #pragma once
@@ -34,7 +34,8 @@ static inline void dp_find_rest(struct dp_forwarder *f, const struct dp_pool *po
     }
 }
 
-/* Is there place for a block of so many pages, of `most`, beside those that have something? `order`: by where they lie. */
+/* Is there place for a block of so many pages, of `most`, beside those that have something? `order`: by where they
+ * lie. */
 static inline bool dp_fits_beside(const struct dp_pool *pool, const uint8_t rest[SB_BLOCKS], const uint16_t *order,
                                   uint32_t count, uint64_t pages, uint64_t most)
 {

@@ -92,8 +92,8 @@ cdef class Answers:
         return 0.9 * left
 
     cdef int _put_or_keep(self, ep_message *answer, str type) except -1:
-        """In an event loop: what finds no space is sent later, by `send_late`. What needs no block does not wait for others
-        that do."""
+        """In an event loop: what finds no space is sent later, by `send_late`. What needs no block does not wait for
+        others that do."""
         cdef bint pooled = self._outbox.pooled(answer, type, ALONE)
         if not self.late:
             self.block_needs = 0
@@ -129,7 +129,8 @@ cdef class Answers:
             self._outbox.pool.give_back(number)
 
     cdef bint send_late(self) except -1:
-        """Whether none is left. The requester of one that cannot have a block, or not in time, gets that as an error."""
+        """Whether none is left. The requester of one that cannot have a block, or not in time, gets that as an
+        error."""
         cdef ep_message answer
         cdef bytes correlation, payload
         cdef str type

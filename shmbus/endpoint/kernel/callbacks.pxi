@@ -75,7 +75,8 @@ cdef class Callbacks:
     """What an endpoint calls for messages of one type, and which of them it yields instead."""
 
     cdef tuple events            # of EventCallback
-    cdef uint32_t yields         # bits of the subscriptions without a callback, but those that get only what comes for them alone
+    cdef uint32_t yields         # bits of the subscriptions without a callback, but those that get only what comes for
+                                 # them alone
     cdef object payload_type     # of what is yielded
     cdef dict alone              # the same of what comes for one of them alone, by its id
     cdef tuple late              # those of all that are no members of groups, if each has history; else None

@@ -180,8 +180,8 @@ cdef class Connection:
         return not self.ours()
 
     def leave_door(self):
-        """In a forked child: close its copies of the event and of the connection to a dispatcher that adopted us, and leave
-        the pool to the parent."""
+        """In a forked child: close its copies of the event and of the connection to a dispatcher that adopted us, and
+        leave the pool to the parent."""
         ep_leave_door(self.e)
         ep_drop_event(self.e)
         ep_part_pool(self.e)
@@ -219,11 +219,12 @@ cdef class Connection:
                 return WAIT_ELAPSED
 
     cdef bint answered(self, uint32_t want, uint64_t value, timeout, bint patient) except -1:
-        """Wait for something that the dispatcher answers: False at the timeout. `patient`: while there is none, and this
-        endpoint waits for the next, that does not count."""
+        """Wait for something that the dispatcher answers: False at the timeout. `patient`: while there is none, and
+        this endpoint waits for the next, that does not count."""
         cdef int waited
         while True:
-            waited = self.wait(want, 0, value, self.minds(), CHECKS_DISPATCHER, deadline_after(span_ns(timeout), rb_now()))
+            waited = self.wait(want, 0, value, self.minds(), CHECKS_DISPATCHER,
+                               deadline_after(span_ns(timeout), rb_now()))
             if waited == WAIT_GRANTED or not patient or not self.trouble() & EP_FOR_NOW:
                 return waited == WAIT_GRANTED
 

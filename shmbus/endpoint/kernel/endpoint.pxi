@@ -56,9 +56,9 @@ cdef class EndpointCore:
 
         It is accepted when this returns. `payload`: bytes, None, arrays of numpy, or what msgspec encodes, of any size
         up to `Settings(pool_bytes=)`. `timeout`: seconds to wait while this endpoint's ring, or its pool, is full; None
-        waits for ever. `retain`: the bus keeps it for those who subscribe later with `history`; None as the payload lets
-        go of what it kept of this type. `urgent`: it overtakes events that are not urgent where it is received. Raises
-        `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`, `EndpointClosed`.
+        waits for ever. `retain`: the bus keeps it for those who subscribe later with `history`; None as the payload
+        lets go of what it kept of this type. `urgent`: it overtakes events that are not urgent where it is received.
+        Raises `QueueFull`, `MessageTooLarge`, `EncodeError`, `InvalidType`, `Forbidden`, `BusDown`, `EndpointClosed`.
         """
         self._outbox.post(SB_EVENT, ways(retain, urgent), type, payload, timeout, self._outbox.always(), ALONE)
 
@@ -80,16 +80,16 @@ cdef class EndpointCore:
         Use it in a `with` statement: `loan.data` is a writable memoryview of it. At the end it is published, as bytes;
         where the block raises, it is given back instead.
 
-        Not initialised: an earlier payload of this endpoint may still stand there. `align`: it begins at a multiple of so
-        many bytes, a power of two, 4096 at most. `timeout`: seconds to wait for memory, and again for space in this
+        Not initialised: an earlier payload of this endpoint may still stand there. `align`: it begins at a multiple of
+        so many bytes, a power of two, 4096 at most. `timeout`: seconds to wait for memory, and again for space in this
         endpoint's ring. `retain`, `urgent`: as with `publish`. Raises `InvalidSetting`, and like `publish`; what has to
         wait is raised when the block is entered, or left.
         """
         return lend_bytes(self._outbox, type, nbytes, align, retain, urgent, timeout)
 
     def loan_array(self, str type not None, shape, dtype, *, order="C", retain=False, urgent=False, timeout=5.0):
-        """Like `loan`, but of an array of numpy: `loan.array`, of this shape, dtype and order (C or F), is filled in place
-        and then published as an array. Afterwards it is read-only."""
+        """Like `loan`, but of an array of numpy: `loan.array`, of this shape, dtype and order (C or F), is filled in
+        place and then published as an array. Afterwards it is read-only."""
         return lend_array(self._outbox, type, shape, dtype, order, retain, urgent, timeout)
 
     def batch(self, *, max_messages=256, max_bytes=None, max_delay=None):
@@ -134,14 +134,14 @@ cdef class EndpointCore:
 
     def stream(self, str type not None, payload=None, *, timeout=5.0, total=None, part_type=None,
                bint inherit_deadline=True):
-        """Send a request to the endpoint that handles the most specific matching pattern, and iterate over its reply, which
-        comes in parts: each is what the handler yields. The reply of a handler that does not is one part.
+        """Send a request to the endpoint that handles the most specific matching pattern, and iterate over its reply,
+        which comes in parts: each is what the handler yields. The reply of a handler that does not is one part.
 
         Parts come as they are taken: one that is slow to take them makes the handler wait, and nobody else. Use it in a
         `with` statement, or `close` it, where not all are taken: then the handler's generator is closed.
         `timeout`: seconds to wait for each part; `total`: for all of them (None: for ever). `part_type`: what their
-        payloads are decoded to. `inherit_deadline`: inside a handler, end at the latest with the request that it serves.
-        Raises like `request`; what ends the reply half-way is raised after the parts before it.
+        payloads are decoded to. `inherit_deadline`: inside a handler, end at the latest with the request that it
+        serves. Raises like `request`; what ends the reply half-way is raised after the parts before it.
         """
         cdef Deadline outer = in_force() if inherit_deadline else None
         cdef Stream stream = Stream.__new__(Stream)

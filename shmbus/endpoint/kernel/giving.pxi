@@ -59,7 +59,8 @@ cdef class Giving:
 
     cdef int end(self, object error) except -1:
         """Those were all, or the generator has raised: behind the parts goes their end, as soon as there is space."""
-        cdef int status = self._outflows._finish(self._flow) if error is None else self._outflows._fail(self._flow, error)
+        cdef int status
+        status = self._outflows._finish(self._flow) if error is None else self._outflows._fail(self._flow, error)
         if status == EP_PART_FULL:
             self._outflows.await_space(self._flow)
         elif status != EP_PART_SENT:

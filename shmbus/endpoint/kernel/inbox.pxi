@@ -47,7 +47,8 @@ cdef class Inbox:
         return share
 
     cdef void _pass_over(self, const sb_record *header) noexcept:
-        """Under the lock, which it gives back. It is taken, and nobody wants it; `interests` 0: it was lost meanwhile."""
+        """Under the lock, which it gives back. It is taken, and nobody wants it; `interests` 0: it was lost
+        meanwhile."""
         cdef ep_endpoint *e = self._connection.e
         ep_take(e, header, SB_HELD_DONE)
         if header.flags & SB_POOLED:

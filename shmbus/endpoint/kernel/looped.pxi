@@ -347,13 +347,14 @@ cdef class Looped:
 
     cdef uint64_t _least(self, const uint64_t *needs) noexcept:
         """Of those who are the first of their lines."""
-        return least_of(needs[RING_LINE] if self._waits[RING_LINE] else 0, needs[POOL_LINE] if self._waits[POOL_LINE] else 0)
+        return least_of(needs[RING_LINE] if self._waits[RING_LINE] else 0,
+                        needs[POOL_LINE] if self._waits[POOL_LINE] else 0)
 
     # Sending ---------------------------------------------------------------------------------
 
     def post(self, uint16_t kind, uint16_t flags, str type not None, payload, int line, Batch batch=None):
-        """Send an event or a command, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to wait,
-        because there is no space, or others wait there."""
+        """Send an event or a command, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to
+        wait, because there is no space, or others wait there."""
         cdef ep_message m
         cdef bint sent
         self._connection.check()
@@ -400,7 +401,8 @@ cdef class Looped:
         return sent
 
     def patience(self, timeout, int line):
-        """Seconds for which a call waits in this line: until the answer comes to how large the pool may be, at the least."""
+        """Seconds for which a call waits in this line: until the answer comes to how large the pool may be, at the
+        least."""
         if timeout is not None and line == POOL_LINE and self._outbox.pool.grant_is_open():
             return max(timeout, GRANT_NS / 1e9)
         return timeout
@@ -435,8 +437,8 @@ cdef class Looped:
 
     def post_many(self, items, uint64_t number):
         """Send events, of an iterator of pairs of type and payload of which the first has this `number`, with one bell,
-        but not more than others in the loop can wait for: how many by now, the pair that found no space, or None, and the
-        line in which it waits. -1: those were all."""
+        but not more than others in the loop can wait for: how many by now, the pair that found no space, or None, and
+        the line in which it waits. -1: those were all."""
         cdef ep_message m
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
         cdef int64_t index = number
@@ -469,8 +471,8 @@ cdef class Looped:
             self._outbox.flush()
 
     def arm(self, int receivers, bint asked):
-        """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be worked
-        on at a time; 0: none is wanted. `asked`: somebody waits for those that no callback gets."""
+        """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be
+        worked on at a time; 0: none is wanted. `asked`: somebody waits for those that no callback gets."""
         cdef bint due
         cdef uint32_t wants = SB_EVENT_REPLIES | SB_EVENT_STATE
         if not self._connection.ours():
@@ -489,8 +491,8 @@ cdef class Looped:
         return due
 
     cdef uint64_t _reply_length(self) except? 0xffffffffffffffff:
-        """Bytes of the shortest record that is to go out among the replies and found no space; 0: none did. All try again at
-        once."""
+        """Bytes of the shortest record that is to go out among the replies and found no space; 0: none did. All try
+        again at once."""
         cdef uint64_t least = 0
         if self._answers.late and not self._answers.block_needs:
             least = self._answers.late_length()
@@ -536,8 +538,8 @@ cdef class Looped:
 
     def ask(self, LoopReply reply not None, str type not None, payload, Deadline deadline not None, reply_type,
             uint16_t attempt, int line, Addressee to=None):
-        """Send a request, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to wait, because there
-        is no space, no entry in the table, or others wait there."""
+        """Send a request, as the first of this line, or NO_LINE: NO_LINE, or the line in which it has to wait, because
+        there is no space, no entry in the table, or others wait there."""
         cdef bint sent
         self._begin(line)
         sent = self._requests.begin_at_once(reply, type, payload, deadline, reply_type, attempt, to)
@@ -638,7 +640,8 @@ cdef class Looped:
     # Replies in parts ------------------------------------------------------------------------
 
     def stream(self, str type not None, payload, timeout, Deadline whole not None, part_type):
-        """Send a request whose reply comes in parts; where it would have to wait, when the first of them is asked for."""
+        """Send a request whose reply comes in parts; where it would have to wait, when the first of them is asked
+        for."""
         cdef LoopStream stream = LoopStream.__new__(LoopStream)
         cdef Stream inner = Stream.__new__(Stream)
         inner._endpoint, inner.type, inner._part_type = self._endpoint, type, part_type
@@ -716,8 +719,8 @@ cdef class Looped:
         return waits
 
     cdef int _tend_mailbox(self, Gate gate, bint asked=False) except -1:
-        """The newest of an interest stays in its mailbox until there is somebody for it: a place for a job, or (`asked`)
-        who iterates."""
+        """The newest of an interest stays in its mailbox until there is somebody for it: a place for a job, or
+        (`asked`) who iterates."""
         cdef int state = EP_MAIL_ASKED
         if gate.mailbox < 0:
             return 0
@@ -809,8 +812,8 @@ cdef class Looped:
         return 0
 
     def release_all(self, gates):
-        """The endpoint leaves: what nobody has begun is given back where others could have it. `gates`: of its interests.
-        Who iterates over one still gets the plain messages that are here."""
+        """The endpoint leaves: what nobody has begun is given back where others could have it. `gates`: of its
+        interests. Who iterates over one still gets the plain messages that are here."""
         cdef list queue = list(self.queue), plain
         cdef Gate gate
         self.queue.clear()
@@ -839,7 +842,8 @@ cdef class Looped:
         return job
 
     cdef int spawn(self, Message m, EventCallback event, Callbacks handler, bint alone) except -1:
-        """Have it worked on by an asynchronous callback, or by the handler, or iterated over. `alone`: by nobody else."""
+        """Have it worked on by an asynchronous callback, or by the handler, or iterated over. `alone`: by nobody
+        else."""
         cdef Gate gate = event.gate if event is not None else handler.gate
         cdef Job job
         if event is not None and m._position == SB_NOWHERE:
@@ -885,8 +889,8 @@ cdef class LoopReply(PendingReply):
 
 @cython.final
 cdef class LoopIteration:
-    """An iteration over the messages of an endpoint, or of one subscription, that have no callback. What is there already
-    does not suspend."""
+    """An iteration over the messages of an endpoint, or of one subscription, that have no callback. What is there
+    already does not suspend."""
 
     cdef Looped _looped
     cdef object _jobs            # deque of Job: of the endpoint, or of one subscription

@@ -19,8 +19,8 @@ cdef inline bint is_generator(object value) except -1:
 
 
 cdef object not_asked_for_parts(Message m):
-    return TypeError(f"the handler of {m.type!r} yields its reply in parts: ask with ep.stream(), not with request() or "
-                     "gather()")
+    return TypeError(f"the handler of {m.type!r} yields its reply in parts: ask with ep.stream(), not with request() "
+                     "or gather()")
 
 
 @cython.final

@@ -1,7 +1,8 @@
 # Payloads that are too large for a ring: each goes into a block of the endpoint's own pool, and its record says where.
 
 cdef uint64_t PAGE = 4096
-cdef uint64_t GRANT_NS = 50_000_000     # a call waits so long for the answer to how large the pool may be, whatever its timeout
+cdef uint64_t GRANT_NS = 50_000_000     # a call waits so long for the answer to how large the pool may be, whatever its
+                                        # timeout
 
 
 cdef inline uint64_t pages_of(uint64_t size) noexcept:

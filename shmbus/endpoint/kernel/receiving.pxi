@@ -17,8 +17,8 @@ cdef object checked(object value):
         raise TypeError("it returned a coroutine, and nothing would run that: let it return a value, or call "
                         "asyncio.run_coroutine_threadsafe(work(message), loop)")
     if PyAsyncGen_CheckExact(value):
-        raise TypeError("it returned an asynchronous generator, and nothing would run that: handle it with an endpoint of "
-                        "shmbus.aio, or let it be a plain generator")
+        raise TypeError("it returned an asynchronous generator, and nothing would run that: handle it with an endpoint "
+                        "of shmbus.aio, or let it be a plain generator")
     return value
 
 

@@ -233,7 +233,8 @@ cdef class Requests:
         """Send a request and wait for its reply."""
         return self._ask(type, payload, deadline, reply_type, attempt, None)
 
-    cdef Message _ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt, Addressee to):
+    cdef Message _ask(self, str type, object payload, Deadline deadline, object reply_type, uint16_t attempt,
+                      Addressee to):
         cdef uint32_t index = self._begin(type, payload, deadline, attempt, to, None, NULL, True, None)
         cdef ep_request *r = &self._connection.e.requests[index]
         cdef Message m
@@ -350,8 +351,8 @@ cdef class Requests:
         """Whether that is this endpoint."""
         return to.is_endpoint(self._connection.e.slot, self._connection.e.generation)
 
-    def begin_directed(self, addressees, list under_way not None, str type not None, payload, Deadline deadline not None,
-                       reply_type):
+    def begin_directed(self, addressees, list under_way not None, str type not None, payload,
+                       Deadline deadline not None, reply_type):
         """Send the request to each of these, taken from the left of the deque, with one bell, and append its pending
         reply to `under_way`, until there is no space in the ring or the table."""
         cdef PendingReply pending

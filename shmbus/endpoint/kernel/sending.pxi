@@ -122,8 +122,8 @@ cdef class Outbox:
         return 0
 
     cdef inline int check_grant(self, uint16_t kind, str type, int64_t index) except -1:
-        """Raises `Forbidden` where this endpoint may not send what it has just sent: the dispatcher refuses it, too, and
-        counts and tells of that."""
+        """Raises `Forbidden` where this endpoint may not send what it has just sent: the dispatcher refuses it, too,
+        and counts and tells of that."""
         if kind == SB_EVENT and type is self._published:
             return 0
         cdef set may = self._may_publish if kind == SB_EVENT else self._may_send

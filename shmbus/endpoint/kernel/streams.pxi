@@ -78,7 +78,8 @@ cdef class Stream:
         return 0
 
     cdef Message _take(self):
-        """The next part, if it is there. None: it is not yet, or it has `_ended`. Raises the error that came instead."""
+        """The next part, if it is there. None: it is not yet, or it has `_ended`. Raises the error that came
+        instead."""
         cdef ep_endpoint *e = self._connection.e
         cdef ep_request *r = &e.requests[self._index]
         cdef sb_record header

@@ -1,9 +1,9 @@
 /* Blocks: pieces of the endpoint's own pool, of whole pages, one for each payload that is too large for a ring.
  *
- * The first gap that is large enough is taken, so that the same pages are used again and again: they are reserved, mapped
- * and warm. A block is free once nobody fills it or has it lent, and the dispatcher says that the record that was sent
- * with it is over (DOWN.returned). That is looked at when the next block is asked for: the dispatcher rings only while
- * somebody waits for one (UP.pool_need).
+ * The first gap that is large enough is taken, so that the same pages are used again and again: they are reserved,
+ * mapped and warm. A block is free once nobody fills it or has it lent, and the dispatcher says that the record that
+ * was sent with it is over (DOWN.returned). That is looked at when the next block is asked for: the dispatcher rings
+ * only while somebody waits for one (UP.pool_need).
  *
  *   ep_take_block         one of so many bytes, which the caller then holds
  *   ep_block_memory       where it lies
@@ -131,8 +131,8 @@ static inline void ep_use_block(struct ep_endpoint *e, struct sb_block *block, u
     RB_FAIL("pool.used");
 }
 
-/* From any thread, also by the garbage collector while this one has the lock. False: so the watcher is to be woken, which
- * tells who waits for a block (ep_tend_pool). */
+/* From any thread, also by the garbage collector while this one has the lock. False: so the watcher is to be woken,
+ * which tells who waits for a block (ep_tend_pool). */
 static inline bool ep_let_block(struct ep_endpoint *e, uint32_t index)
 {
     rb_store_release(&e->pool->blocks[index].held, 0); /* ep_block_over */
@@ -180,7 +180,8 @@ static inline uint64_t ep_largest_gap(const struct ep_endpoint *e)
     const struct ep_pool *pool = e->pool;
     if (!pool || pool->count == SB_BLOCKS)
         return 0;
-    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked)), granted = sb_pool_pages(rb_load_acquire(&e->down->pool_granted));
+    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked));
+    uint64_t granted = sb_pool_pages(rb_load_acquire(&e->down->pool_granted));
     uint64_t end = asked > granted ? granted : pool->pages, at = 0, largest = 0;
     for (uint32_t k = 0; k <= pool->count; k++) {
         const struct ep_block *block = k < pool->count ? &pool->blocks[pool->order[k]] : NULL;
@@ -222,8 +223,8 @@ static inline void ep_give_back_gaps(struct ep_endpoint *e)
     }
 }
 
-/* By the watcher. Whoever waits for more than was granted asks anew once that is answered: so, of pools that have a part
- * each, the first to give its part back has all it wants as soon as the others do so, too. */
+/* By the watcher. Whoever waits for more than was granted asks anew once that is answered: so, of pools that have a
+ * part each, the first to give its part back has all it wants as soon as the others do so, too. */
 static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
 {
     struct ep_pool *pool = e->pool;
@@ -235,7 +236,8 @@ static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
         if (rb_load(&e->up->pool_need))
             ep_wake(e, SB_EVENT_SPACE);
     }
-    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked)), granted = rb_load_acquire(&e->down->pool_granted), end = 0;
+    uint64_t asked = sb_pool_pages(rb_load(&e->up->pool_asked));
+    uint64_t granted = rb_load_acquire(&e->down->pool_granted), end = 0;
     if (pool->count) {
         const struct ep_block *last = &pool->blocks[pool->order[pool->count - 1]];
         end = last->first + last->pages;

@@ -88,7 +88,8 @@ struct ep_endpoint {
     uint64_t random, counter;           /* of correlation ids */
     uint32_t streams;                   /* requests whose replies come in parts, and that nobody has ended */
     uint64_t granted;                   /* bytes that these may be sent beyond what was taken of them */
-    struct ep_stream *stirred, *stirred_last; /* list of those for which an event loop waits, and that have a part, or ended */
+    struct ep_stream *stirred, *stirred_last; /* list of those for which an event loop waits, and that have a part, or
+                                               * ended */
     uint64_t drains;                    /* how often the reply ring has been seen empty */
     uint32_t untold;                    /* list of entries whose request was withdrawn, of which the server is still to
                                          * be told */
@@ -117,7 +118,8 @@ struct ep_endpoint {
     struct sb_event event;              /* by which this process rings it */
     uint64_t event_need[SB_RINGS];      /* the tail for which it is to be rung; SB_NO_NEED: none */
     uint64_t event_seen[4];             /* what ep_event_state said when the loop last looked */
-    uint64_t event_minds;               /* it is watched by others (fileno): troubles that make it readable; 0: it is not */
+    uint64_t event_minds;               /* it is watched by others (fileno): troubles that make it readable; 0: it is
+                                         * not */
     uint64_t event_taken;               /* the serial of the dispatcher that has taken it, or is about to */
     int event_door;                     /* where it was shown, and the answer is to come; -1: none */
     uint64_t event_shown;               /* the serial of the dispatcher to which it was shown last */
@@ -141,8 +143,8 @@ static inline void ep_lock(struct ep_endpoint *e) { pthread_mutex_lock(&e->lock)
 static inline void ep_unlock(struct ep_endpoint *e) { pthread_mutex_unlock(&e->lock); }
 
 /* Raise our word and wake the dispatcher if it sleeps; what it shall find has been stored before. The raise of
- * the word, which is seq, then the look at the dispatcher's epoch, pair with its epoch turned odd (rb_park), then its look at
- * the words (dp_something_new). */
+ * the word, which is seq, then the look at the dispatcher's epoch, pair with its epoch turned odd (rb_park), then its
+ * look at the words (dp_something_new). */
 static inline void ep_ring_dispatcher(struct ep_endpoint *e)
 {
     RB_FAIL("push.published");

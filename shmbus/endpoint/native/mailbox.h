@@ -1,5 +1,5 @@
-/* Mailboxes, as their endpoint reads them: memory of the dispatcher's, which goes on writing there. What is copied is whole
- * if the number of its entry is the same before and after; what was written over meanwhile is not there any more.
+/* Mailboxes, as their endpoint reads them: memory of the dispatcher's, which goes on writing there. What is copied is
+ * whole if the number of its entry is the same before and after; what was written over meanwhile is not there any more.
  *
  *   ep_open_mailbox       it is mapped; ep_close_mailbox, ep_close_mailboxes
  *   ep_mail_unmapped      one that is to be mapped (anew)
@@ -11,10 +11,11 @@
  * only looked at: then its number is looked at once more, since the dispatcher may have written over it before it could
  * see the entry.
  *
- * Messages of one mailbox are numbered. With DROP_OLDEST they are taken in that order, so what is lost shows by the next
- * number. With LATEST an entry is there for each type, and is taken in rounds: those that wait when a round begins, the one
- * that came first before others, each with the newest that stands there when it is its turn. So no type waits for another
- * that comes more often. What came by the beginning of a round, and was neither taken nor is there then, is lost.
+ * Messages of one mailbox are numbered. With DROP_OLDEST they are taken in that order, so what is lost shows by the
+ * next number. With LATEST an entry is there for each type, and is taken in rounds: those that wait when a round
+ * begins, the one that came first before others, each with the newest that stands there when it is its turn. So no type
+ * waits for another that comes more often. What came by the beginning of a round, and was neither taken nor is there
+ * then, is lost.
  */
 #pragma once
 
@@ -45,7 +46,8 @@ struct ep_mailbox {
     struct ep_waiting *round;
     uint32_t round_count, round_next;
     struct ep_waiting copied;           /* stands in the endpoint's `mail` */
-    uint64_t pooled;                    /* LATEST: the newest in a block that can go once UP.had.taken is raised; or 0 */
+    uint64_t pooled;                    /* LATEST: the newest in a block that can go once UP.had.taken is raised; or
+                                         * 0 */
     uint64_t received, lost, lost_told; /* by message.lost */
     uint64_t lost_before;               /* in others that had this index */
     enum ep_mail_state state;
@@ -140,8 +142,8 @@ static inline void ep_begin_had(struct ep_endpoint *e, uint32_t index, uint64_t 
 }
 
 /* `memory` is the segment that `whom` names, NULL: there is none, of `size` bytes. False: no memory. */
-static inline bool ep_open_mailbox(struct ep_endpoint *e, uint32_t index, uint64_t whom, const struct sb_mailbox *memory,
-                                   uint64_t size)
+static inline bool ep_open_mailbox(struct ep_endpoint *e, uint32_t index, uint64_t whom,
+                                   const struct sb_mailbox *memory, uint64_t size)
 {
     struct ep_mailbox *box = e->mailboxes[index];
     ep_forget_mail(box);
@@ -256,8 +258,8 @@ static inline void ep_count_lost(struct ep_endpoint *e, uint32_t index, uint64_t
     rb_store(&e->up->had[index].lost, box->lost_before + lost);
 }
 
-/* Nothing is wanted any more of what came by then: it is taken, lost, or was replaced meanwhile. Blocks of pools that are
- * named there are free to go; those that were taken stand in the table of shares before. */
+/* Nothing is wanted any more of what came by then: it is taken, lost, or was replaced meanwhile. Blocks of pools that
+ * are named there are free to go; those that were taken stand in the table of shares before. */
 static inline void ep_say_mail_taken(struct ep_endpoint *e, uint32_t index)
 {
     struct ep_mailbox *box = e->mailboxes[index];
@@ -410,8 +412,8 @@ static inline uint32_t ep_peek_mail(struct ep_endpoint *e, struct sb_record *hea
     return SB_OWN_MAILBOXES;
 }
 
-/* Mailboxes and the ring take turns, after what is urgent: `ring_dry` where the rings have nothing, else before they are
- * asked. As ep_peek_mail. */
+/* Mailboxes and the ring take turns, after what is urgent: `ring_dry` where the rings have nothing, else before they
+ * are asked. As ep_peek_mail. */
 static inline uint32_t ep_next_mail(struct ep_endpoint *e, struct sb_record *header, bool ring_dry)
 {
     const struct rb_consumer *urgent = &e->in[SB_URGENT_EVENTS];

@@ -122,7 +122,8 @@ static inline enum rb_status ep_nack(struct ep_endpoint *e, const struct ep_retu
     RB_FAIL("nack.marked");
     ep_publish(e, SB_DATA);
     RB_FAIL("nack.published");
-    rb_fence_seq(); /* with the fence in dp_freeze, which stands between its store of EVICTED and its look at our head */
+    rb_fence_seq(); /* with the fence in dp_freeze, which stands between its store of EVICTED and its look at our
+                     * head */
     for (uint32_t i = 0; i < count; i++)
         rb_add(&e->up->nacked, !r[i].final);
     if (last && !(ep_trouble(e) & EP_EVICTED))

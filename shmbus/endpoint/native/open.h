@@ -98,7 +98,8 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
     for (uint32_t ring = 0; ring < SB_RINGS_IN; ring++) {
         rb_consumer_open(&e->in[ring], &down->incoming[ring].head, &up->incoming[ring].tail,
                          (const uint8_t *)down + down->incoming_ring[ring].offset, down->incoming_ring[ring].capacity);
-        e->crowded[ring] = e->in[ring].capacity / 2; /* what waits takes a quarter at the most, and as much of padding */
+        e->crowded[ring] = e->in[ring].capacity / 2; /* what waits takes a quarter at the most, and as much of
+                                                      * padding */
     }
     e->request_count = (uint32_t)up->pending_count;
     e->crowded[SB_REPLIES] -= e->request_count * (uint64_t)SB_REQUEST_RESERVE; /* a reply leaves space for the errors */
@@ -133,10 +134,10 @@ static inline void ep_free(struct ep_endpoint *e)
     pthread_mutex_destroy(&e->lock);
 }
 
-/* It is closed and not watched any more: false while a thread still waits in it. What is called afterwards finds private
- * memory at the same addresses, zero, in which there is no message and nobody sleeps. So neither a late thread nor an
- * object that somebody keeps can meet an address that is not there, or another's memory. Where the system refuses that,
- * the memory stays as it is until ep_free. */
+/* It is closed and not watched any more: false while a thread still waits in it. What is called afterwards finds
+ * private memory at the same addresses, zero, in which there is no message and nobody sleeps. So neither a late thread
+ * nor an object that somebody keeps can meet an address that is not there, or another's memory. Where the system
+ * refuses that, the memory stays as it is until ep_free. */
 static inline bool ep_vacate(struct ep_endpoint *e, const struct ep_span *spans, uint32_t count)
 {
     if (e->inside)

@@ -1,8 +1,8 @@
 /* Outflows: replies in parts, at the endpoint that gives them.
  *
  * A part may be sent while the parts before it are fewer bytes than its requester has granted (stream.h). An outflow
- * without credit is put aside, and no thread waits for it: whoever drains the credit among the replies makes it due, and
- * wakes a thread that receives, which goes on with it. So does a cancel, upon which there is nothing to go on with.
+ * without credit is put aside, and no thread waits for it: whoever drains the credit among the replies makes it due,
+ * and wakes a thread that receives, which goes on with it. So does a cancel, upon which there is nothing to go on with.
  *
  *   ep_begin_outflow, ep_end_outflow    from the first part on, to the end or an error
  *   ep_push_part          put a part into the ring, if there is credit

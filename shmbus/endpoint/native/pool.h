@@ -1,10 +1,10 @@
-/* The endpoint's own segment POOL: memory for payloads that it sends and that are too large for rings, with the table of
- * what it holds of the pools of others. Made when either is first needed.
+/* The endpoint's own segment POOL: memory for payloads that it sends and that are too large for rings, with the table
+ * of what it holds of the pools of others. Made when either is first needed.
  *
- * Its size is the endpoint's limit, and costs address space alone: memory is reserved for the tables, and behind them for
- * the pages up to `reserved`, which grows with what is asked for, and is given back from its end. So what is written
- * there never meets a page that /dev/shm cannot give. All pools of a bus share a limit, too, so the dispatcher is asked
- * first. Blocks lie in these pages, see block.h.
+ * Its size is the endpoint's limit, and costs address space alone: memory is reserved for the tables, and behind them
+ * for the pages up to `reserved`, which grows with what is asked for, and is given back from its end. So what is
+ * written there never meets a page that /dev/shm cannot give. All pools of a bus share a limit, too, so the dispatcher
+ * is asked first. Blocks lie in these pages, see block.h.
  *
  *   ep_pool_path          where the pool of an endpoint is
  *   ep_make_pool          have one: 0, or an error number
@@ -148,9 +148,9 @@ static inline void ep_ask_for_pages(struct ep_endpoint *e, uint64_t pages)
     ep_ring_dispatcher(e);
 }
 
-/* The first `pages` of it. Only an answer to the last question counts; until it comes, the lesser of what the one before
- * gave and what is asked for. What is given may rise later. More is asked for once less was answered: two pools of which
- * each waits for what the other has been granted would else keep it, see ep_tend_pool. */
+/* The first `pages` of it. Only an answer to the last question counts; until it comes, the lesser of what the one
+ * before gave and what is asked for. What is given may rise later. More is asked for once less was answered: two pools
+ * of which each waits for what the other has been granted would else keep it, see ep_tend_pool. */
 static inline bool ep_may_reserve(struct ep_endpoint *e, uint64_t pages)
 {
     struct ep_pool *pool = e->pool;
@@ -177,8 +177,8 @@ static inline void ep_want_no_more(struct ep_endpoint *e, uint64_t pages)
     ep_ask_for_pages(e, pages);
 }
 
-/* Bytes that can be had of this kind of memory, before the system would have to end processes for it: `free` of the line
- * of /proc/meminfo. */
+/* Bytes that can be had of this kind of memory, before the system would have to end processes for it: `free` of the
+ * line of /proc/meminfo. */
 static inline uint64_t ep_unused_memory(void)
 {
     char line[128];

@@ -5,7 +5,7 @@
  *   ep_drain_replies      empty the reply ring: each reply completes the request that waits for it, each part is kept
  *   ep_request_waits      has it not completed yet?
  *   ep_next_completed     the next future whose reply is there
- *   ep_end_request        the caller has what it wants, or withdraws it (wait.h has ep_finish_request, which also wakes)
+ *   ep_end_request        the caller has what it wants, or withdraws it (wait.h: ep_finish_request, which also wakes)
  *   ep_tell_withdrawn     tell servers of withdrawn requests for which there was no space
  *   ep_chosen             whom the dispatcher chose for it
  *   ep_await_part         of a stream: is there nothing to take? Then ep_next_stirred will have it
@@ -65,9 +65,9 @@ static inline void ep_lose_reply(struct ep_request *request)
     request->header.flags = 0;
 }
 
-/* The share of what stands next in the reply ring, before it is passed. NULL: no memory. `lies`: nobody is about to take
- * it, and who will may wait for a block of its own meanwhile: so what is too much is copied now, or two that ask each
- * other would wait for each other's pools. */
+/* The share of what stands next in the reply ring, before it is passed. NULL: no memory. `lies`: nobody is about to
+ * take it, and who will may wait for a block of its own meanwhile: so what is too much is copied now, or two that ask
+ * each other would wait for each other's pools. */
 static inline struct ep_share *ep_enter_reply(struct ep_endpoint *e, const struct sb_record *header,
                                               const uint8_t *record, bool lies)
 {

@@ -55,7 +55,8 @@ static inline enum rb_status ep_read_event_answer(struct ep_endpoint *e)
     return taken ? RB_OK : RB_CORRUPT;
 }
 
-/* By the watcher, while there is a dispatcher. Never waits: returns when to look again; the answer is polled for, too. */
+/* By the watcher, while there is a dispatcher. Never waits: returns when to look again; the answer is polled for,
+ * too. */
 static inline uint64_t ep_show_event(struct ep_endpoint *e, uint64_t now)
 {
     if (e->event_fd < 0 || e->event_taken == e->serial)

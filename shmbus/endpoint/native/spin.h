@@ -1,5 +1,5 @@
-/* Spinning for a reply in an event loop, which sleeps elsewhere: while replies have lately come soon, a task need not be
- * suspended for one. The bell decides, as for waiters in calls, who are not there meanwhile.
+/* Spinning for a reply in an event loop, which sleeps elsewhere: while replies have lately come soon, a task need not
+ * be suspended for one. The bell decides, as for waiters in calls, who are not there meanwhile.
  *
  *   ep_spin_reply         spin for a while: is there a reply?
  *   ep_note_slept         the loop has slept for one instead, and been woken

@@ -1,11 +1,11 @@
 /* Streams: requests whose replies come in parts, at the endpoint that asked.
  *
- * A part is copied out of the reply ring as it comes, by whoever drains that, and lies here until it is taken: so a slow
- * reader is in nobody's way. How much may come is granted: in bytes of records, since the stream's beginning, first in the
- * request itself. A part is sent while those before it are fewer (outflow.h). More is granted as parts are taken, half of
- * what a stream has at a time. All streams of an endpoint together have half of what its reply ring holds beside the errors,
- * so that other replies find space there even while nobody drains it; a stream that finds nothing left gets one part after
- * the other.
+ * A part is copied out of the reply ring as it comes, by whoever drains that, and lies here until it is taken: so a
+ * slow reader is in nobody's way. How much may come is granted: in bytes of records, since the stream's beginning,
+ * first in the request itself. A part is sent while those before it are fewer (outflow.h). More is granted as parts are
+ * taken, half of what a stream has at a time. All streams of an endpoint together have half of what its reply ring
+ * holds beside the errors, so that other replies find space there even while nobody drains it; a stream that finds
+ * nothing left gets one part after the other.
  *
  * A grant is absolute, so one that is lost on its way is made good by saying it again; ep_repeat_credit does, after a
  * while without a part.
@@ -16,7 +16,8 @@
  *   ep_next_part          the first that nobody has taken
  *   ep_took_part          that one was: true if more is to be granted
  *   ep_push_credit        say so to the server
- *   ep_await_part         in an event loop: put it among the `stirred` when a part has come, or its end. False: there is one
+ *   ep_await_part         in an event loop: put it among the `stirred` when a part has come, or its end. False: there
+ *                         is one
  *   ep_stir, ep_next_stirred    do so; the next of them
  *
  * Modelled in tests/models/streaming.py.

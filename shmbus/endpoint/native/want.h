@@ -52,7 +52,8 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
     switch (w->want) {
     case EP_WANT_REPLY: {
         const struct ep_request *request = &e->requests[w->index];
-        return request->state != EP_REQUEST_WAITING || ep_has_part(request) || (w->value && request->serial != w->value);
+        return request->state != EP_REQUEST_WAITING || ep_has_part(request) ||
+               (w->value && request->serial != w->value);
     }
     case EP_WANT_DATA: /* and somebody may take it */
         return (ep_data_waits(e) || e->recalled || e->due) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
@@ -91,7 +92,8 @@ static inline void ep_store_block_need(struct ep_endpoint *e)
 {
     uint64_t need = e->event_block;
     for (struct ep_waiter *w = e->first; w; w = w->next) {
-        uint64_t pages = w->want == EP_WANT_BLOCK && w->value ? w->value : (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
+        uint64_t pages = w->want == EP_WANT_BLOCK && w->value ? w->value
+                                                              : (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
         need = pages > need ? pages : need;
     }
     if (e->pool && rb_load(&e->up->pool_need) != need)

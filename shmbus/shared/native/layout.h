@@ -8,8 +8,8 @@
  *   BACKLOG    dispatcher   what waits until somebody who may take it is free, or has caught up; made on demand
  *   RETAINED   dispatcher   cells with the last values of each type that were published to be kept; made on demand
  *   MAILBOX    dispatcher   of one subscription, the newest that has come for it; written over, never full
- *   POOL       endpoint     payloads that it sends and that are too large for rings, and of whose it holds some; made on
- *                           demand
+ *   POOL       endpoint     payloads that it sends and that are too large for rings, and of whose it holds some; made
+ *                           on demand
  *
  * Head and data of a ring lie in the producer's segment, its tail in the consumer's. The other side maps a
  * segment read-only. Words that change are rb_word; the rest is written once, before anybody looks.
@@ -152,7 +152,8 @@ enum sb_reason {
 /* Why a receiver did not get a message that it should have got. Users see these words in small letters. */
 enum sb_loss {
     SB_LOSS_DROPPED = 0,   /* there was no space, and it had rather lose than delay: drop_newest, a tap */
-    SB_LOSS_SLOW = 1,      /* its ring, or for it a sender's pool, stayed full for block_timeout; or at an event of the bus's own */
+    SB_LOSS_SLOW = 1,      /* its ring, or for it a sender's pool, stayed full for block_timeout; or at an event of the
+                            * bus's own */
     SB_LOSS_TOO_LARGE = 2, /* larger than its ring takes */
     SB_LOSS_ENDED = 3,     /* it ended before it had taken it */
     SB_LOSS_ABANDONED = 4, /* its sender was quarantined in the midst of it */
@@ -197,7 +198,8 @@ struct sb_death {        /* an endpoint that did not end in good order; read und
     char name[SB_NAME];
 };
 
-struct sb_last_loss {    /* what a receiver did not get, and did not choose so; read under `seq`: odd while it changes */
+struct sb_last_loss {    /* what a receiver did not get, and did not choose so; read under `seq`: odd while it
+                          * changes */
     rb_word seq;         /* all words of it: dispatcher */
     rb_word whom;        /* the receiver, an endpoint or a backlog: sb_whom(); 0: there is none */
     rb_word why;         /* enum sb_loss */
@@ -282,8 +284,8 @@ struct sb_bus { /* the segment BUS, followed by its rows */
     /* Pools, see dispatcher/native/pool.h. */
     rb_word pools_granted;      /* dispatcher: bytes that all pools together may have reserved */
     rb_word pools_left;         /* dispatcher: pools whose endpoint has gone, and of which somebody holds something */
-    rb_word fits[SB_RINGS_IN];  /* dispatcher: bytes of the largest record that fits the incoming rings of all endpoints that
-                                 * may get one; 0: none may. What is larger travels by a pool */
+    rb_word fits[SB_RINGS_IN];  /* dispatcher: bytes of the largest record that fits the incoming rings of all endpoints
+                                 * that may get one; 0: none may. What is larger travels by a pool */
 
     /* Counters of the forwarding plane. */
     _Alignas(64) rb_word routed;       /* records published at a receiver */
@@ -381,8 +383,8 @@ enum sb_held_state {
 struct sb_held_entry {    /* a message begun and not done, kept for handing on */
     rb_word position;     /* endpoint: in the ring; SB_NOWHERE: free */
     rb_word done;         /* endpoint: enum sb_held_state */
-    rb_word returned;     /* endpoint: where the SB_NACK that gives it back ends in the outgoing data ring; 0: none does;
-                           * SB_NOWHERE: it is to be given back later */
+    rb_word returned;     /* endpoint: where the SB_NACK that gives it back ends in the outgoing data ring; 0: none
+                           * does; SB_NOWHERE: it is to be given back later */
     rb_word settled;      /* endpoint: of its interests those for which it is done */
 };
 
@@ -397,7 +399,8 @@ struct sb_let_go {        /* a message that was held, left the ring, is not done
  *
  *   sender      POOL.blocks[i].use, then the record with that use in its outgoing ring
  *   dispatcher  gives the record on; each copy of it is a *share* of the block
- *   receiver    POOL.shares[], its own, before `taken` passes the record; cleared when nobody looks any more, then `shares_ended` + 1
+ *   receiver    POOL.shares[], its own, before `taken` passes the record; cleared when nobody looks any more, then
+ *               `shares_ended` + 1
  *   dispatcher  the record has been consumed, and no share is left: DOWN.returned[i] := its use
  *   sender      returned[i] == blocks[i].use? The block is free
  *
@@ -405,8 +408,8 @@ struct sb_let_go {        /* a message that was held, left the ring, is not done
 static inline uint64_t sb_use(uint64_t position, uint32_t ring) { return position | (ring + 1); }
 /* Of the record that stands there in the receiver's incoming ring, */
 static inline uint64_t sb_share_of(uint64_t position, uint32_t ring) { return position | (ring + 1); }
-/* or that has this number in its mailbox `index`, of this generation: of those that were its mailbox `index` before, messages
- * may still be looked at. */
+/* or that has this number in its mailbox `index`, of this generation: of those that were its mailbox `index` before,
+ * messages may still be looked at. */
 static inline uint64_t sb_share_of_mail(uint32_t index, uint64_t whom, uint64_t number)
 {
     return (uint64_t)(uint16_t)sb_whom_generation(whom) << 48 | (number & ((1ull << 40) - 1)) << 8 | index << 3 | 4;
@@ -424,9 +427,10 @@ struct sb_share {         /* a block that a receiver holds */
 };
 
 struct sb_use {           /* a block of the endpoint's own pool */
-    rb_word use;          /* endpoint: sb_use() of its record, stored before that is published; 0: none was sent with it */
-    rb_word bytes;        /* endpoint: of its memory, whole pages; 0: it is free, or its endpoint has closed and does not look
-                           * at it */
+    rb_word use;          /* endpoint: sb_use() of its record, stored before that is published; 0: none was sent with
+                           * it */
+    rb_word bytes;        /* endpoint: of its memory, whole pages; 0: it is free, or its endpoint has closed and does
+                           * not look at it */
 };
 
 struct sb_pool {          /* the segment POOL, followed by the memory of the blocks, from SB_POOL_DATA on */
@@ -475,7 +479,8 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
     struct rb_prefix prefix;
     struct sb_identity identity;
     uint64_t nonce;
-    uint64_t stays;                                /* 1: at an orderly end of the bus it waits for the next dispatcher */
+    uint64_t stays;                                /* 1: at an orderly end of the bus it waits for the next
+                                                    * dispatcher */
     uint64_t prefetch;                             /* what it may have untouched and in hand: at least 1 */
     uint64_t pool_limit;                           /* bytes that its pool may have */
     uint64_t loans;                                /* blocks that it may hold; of more it makes copies */
@@ -487,10 +492,10 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
 
     _Alignas(64) rb_word state;                    /* endpoint: enum sb_up_state */
     rb_word first_limit_ns;                        /* endpoint: the earliest of `limits`; 0: there is none */
-    rb_word pool_asked;                            /* endpoint: sb_pool_question(): how much it wants reserved, what it has
-                                                    * included. Lowered only after that much was given back */
-    rb_word shares_ended;                          /* endpoint: raised after entries of `shares` were cleared, or records with
-                                                    * SB_POOLED were taken and not entered there */
+    rb_word pool_asked;                            /* endpoint: sb_pool_question(): how much it wants reserved, what it
+                                                    * has included. Lowered only after that much was given back */
+    rb_word shares_ended;                          /* endpoint: raised after entries of `shares` were cleared, or
+                                                    * records with SB_POOLED were taken and not entered there */
     struct sb_outgoing outgoing[SB_RINGS];
     struct sb_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word bell;                     /* endpoint: epoch of its doorbell, odd while it is parked */
@@ -519,12 +524,12 @@ struct sb_up { /* the segment UP, followed by the pending requests and the data 
                                                     * position plus one; 0: all are done */
     rb_word watcher;                               /* endpoint: the thread that exec ends, its tid; 0: not known */
 
-    _Alignas(64) rb_word pool_bytes;               /* endpoint: of its segment POOL, once that is complete, and before it enters
-                                                    * anything there; 0: there is none */
+    _Alignas(64) rb_word pool_bytes;               /* endpoint: of its segment POOL, once that is complete, and before
+                                                    * it enters anything there; 0: there is none */
     rb_word pool_reserved;                         /* endpoint: bytes that are */
     rb_word pool_in_use;                           /* endpoint: bytes of its blocks that are not free */
-    rb_word pool_need;                             /* endpoint: not 0: ring me when one of them is returned, or more is granted:
-                                                    * I wait for so many pages in one piece */
+    rb_word pool_need;                             /* endpoint: not 0: ring me when one of them is returned, or more is
+                                                    * granted: I wait for so many pages in one piece */
     rb_word pool_waits;                            /* endpoint: how often a sender waited for a block */
     rb_word copied;                                /* endpoint: payloads of which it made a copy, beyond `loans` */
 
@@ -580,7 +585,8 @@ struct sb_target {        /* whom the dispatcher chose for the request in pendin
 
 struct sb_todo_target { /* what is still owed of a fan-out */
     rb_word whom;       /* dispatcher: slot | generation << 16 | 1 << 63 */
-    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy, 1 << 33 where it is lost; low half 0: done */
+    rb_word bits;       /* dispatcher: interests bits, 1 << 32 where it is lossy, 1 << 33 where it is lost; low half 0:
+                         * done */
 };
 
 struct sb_todo {        /* of the data ring alone */
@@ -603,31 +609,35 @@ struct sb_down { /* the segment DOWN, followed by targets, todo and the data of 
     rb_word interests_seen;                /* dispatcher: the version of the interests that routes reflect */
     rb_word refused;                       /* dispatcher: the id of the interest that it refused last, which stays so */
     rb_word refused_why;                   /* dispatcher: enum sb_refusal; both stored before `interests_seen` */
-    rb_word event_known;                   /* dispatcher: the serial of the one that rings the endpoint's event; 0: none */
+    rb_word event_known;                   /* dispatcher: the serial of the one that rings the endpoint's event; 0:
+                                            * none */
     struct sb_down_outgoing outgoing[SB_RINGS];
     struct sb_down_incoming incoming[SB_RINGS_IN];
     _Alignas(64) rb_word lost;             /* dispatcher: messages that this endpoint should have got and did not */
     rb_word lost_by[SB_LOSSES];            /* dispatcher: of these, by enum sb_loss; stored after `lost` */
-    rb_word mailbox_lost;                  /* dispatcher: of these, what was written over in its mailboxes; counted at its end */
-    rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of these */
+    rb_word mailbox_lost;                  /* dispatcher: of these, what was written over in its mailboxes; counted at
+                                            * its end */
+    rb_word lost_untold;                   /* dispatcher: a bit by enum sb_loss: $bus.lost is to tell of more of
+                                            * these */
     rb_word undeliverable;                 /* dispatcher: its sends that nobody handled, its dead letters */
     rb_word unrouted;                      /* dispatcher: its events that nobody matched, and that are not kept */
     rb_word redelivered;                   /* dispatcher: messages handed on to it */
     rb_word forwarded;                     /* dispatcher: records taken from its rings */
     rb_word overruns;                      /* dispatcher: messages whose handler took longer than its limit */
     rb_word retained_number;               /* dispatcher: of the last value of its own that was kept; 0: that cleared */
-    rb_word retained_to;                   /* dispatcher: where the last record of its own that was kept, or cleared, ends
-                                            * in its data ring; stored after `retained_number` */
-    rb_word history_read;                  /* dispatcher: the highest id of its interests with history that was read; stored
-                                            * after `waiting` */
-    rb_word waiting[SB_WAITING];           /* dispatcher: ids of those that have not begun to get what was kept; 0: none */
+    rb_word retained_to;                   /* dispatcher: where the last record of its own that was kept, or cleared,
+                                            * ends in its data ring; stored after `retained_number` */
+    rb_word history_read;                  /* dispatcher: the highest id of its interests with history that was read;
+                                            * stored after `waiting` */
+    rb_word waiting[SB_WAITING];           /* dispatcher: ids of those that have not begun to get what was kept; 0:
+                                            * none */
     rb_word limits_told[SB_LIMITS];        /* dispatcher: the word of `limits` whose end it has told of */
-    rb_word mailbox[SB_OWN_MAILBOXES];     /* dispatcher: sb_whom() of the endpoint's mailbox i; 0: none; or why there is none,
-                                            * enum sb_no_mailbox */
-    rb_word pool_granted;                  /* dispatcher: the last UP.pool_asked that it answers: the same question, and the
-                                            * pages that it may have, which may rise later */
-    rb_word returned[SB_BLOCKS];           /* dispatcher: the last use of block i that is over: the record is consumed, and
-                                            * nobody holds a share */
+    rb_word mailbox[SB_OWN_MAILBOXES];     /* dispatcher: sb_whom() of the endpoint's mailbox i; 0: none; or why there
+                                            * is none, enum sb_no_mailbox */
+    rb_word pool_granted;                  /* dispatcher: the last UP.pool_asked that it answers: the same question, and
+                                            * the pages that it may have, which may rise later */
+    rb_word returned[SB_BLOCKS];           /* dispatcher: the last use of block i that is over: the record is consumed,
+                                            * and nobody holds a share */
     struct sb_todo todo;
 };
 
@@ -662,7 +672,8 @@ enum sb_no_mailbox { SB_MAILBOX_NO_MEMORY = 1, SB_MAILBOX_TOO_MANY = 2 };
 /* Its ring is incoming_ring[SB_DATA] of `down`, with `reclaim` as the tail; `forwarded` counts what has left it. */
 struct sb_backlog { /* the segment BACKLOG, followed by the data of its ring */
     struct sb_down down;
-    uint64_t former;     /* of a group with a key: whom the keys belonged to that wait here, sb_whom(); 0: of any other */
+    uint64_t former;     /* of a group with a key: whom the keys belonged to that wait here, sb_whom(); 0: of any
+                          * other */
     uint64_t whom;       /* one that catches up: what was kept waits for it, then what came since; 0: work waits */
     uint64_t interest;   /* of that endpoint: the id of the one for which it waits */
     uint64_t number;     /* values of this number, and lower ones, are in here already, or have been replaced */
@@ -697,10 +708,11 @@ static inline uint64_t sb_chunk_cells(uint64_t retain_bytes)
 
 /* MAILBOX -------------------------------------------------------------------------------------------------- */
 
-/* Messages that came are numbered from 1 on. `head` of incoming[SB_DATA] of `down` is the number of the last one that is
- * published; nothing else of the ring is used. */
+/* Messages that came are numbered from 1 on. `head` of incoming[SB_DATA] of `down` is the number of the last one that
+ * is published; nothing else of the ring is used. */
 struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and cells */
-    struct sb_down down;  /* `lost_by` says how many of what was kept are too large; `mailbox_lost`: how many of them are counted */
+    struct sb_down down;  /* `lost_by` says how many of what was kept are too large; `mailbox_lost`: how many of them
+                           * are counted */
     uint64_t owner;       /* sb_whom() of the endpoint */
     uint64_t interest;    /* its id */
     uint64_t index;       /* of DOWN.mailbox and UP.had */
@@ -709,7 +721,8 @@ struct sb_mailbox {       /* the segment MAILBOX, followed by its entries and ce
     uint64_t entries_offset; /* struct sb_mail[depth] */
     uint64_t cell_count, cells_offset; /* struct sb_mail_cell[cell_count] */
     uint64_t filled_to;   /* it was made with what was kept, up to the value of this number; 0: with nothing */
-    rb_word used;         /* dispatcher: `latest`: no entry from here on was ever used; stored before the entry's number */
+    rb_word used;         /* dispatcher: `latest`: no entry from here on was ever used; stored before the entry's
+                           * number */
     char pattern[SB_MAX_TYPE + 1];
 };
 
@@ -755,7 +768,8 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint32_t description_length; /* of what observers are told about it; the dispatcher does not read that */
     uint32_t history;    /* how many of each type that were kept it wants at first */
     uint32_t depth;      /* DROP_OLDEST, LATEST: how many messages, or types, may wait */
-    uint32_t key;        /* of a group's: a bit for each token of the type by which messages go to the same member; 0: none */
+    uint32_t key;        /* of a group's: a bit for each token of the type by which messages go to the same member; 0:
+                          * none */
     uint32_t mailbox;    /* DROP_OLDEST, LATEST: which of DOWN.mailbox and UP.had is its own */
 };
 _Static_assert(sizeof(struct sb_interest) == 40, "an entry has no holes");

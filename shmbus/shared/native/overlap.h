@@ -1,5 +1,5 @@
-/* How two patterns relate: whether they have a type in common, and whether one matches all that the other does (overlaps
- * and covers in shmbus/shared/patterns.py are the same).
+/* How two patterns relate: whether they have a type in common, and whether one matches all that the other does
+ * (overlaps and covers in shmbus/shared/patterns.py are the same).
  *
  * Offers: sb_is_wild, sb_overlap, sb_covers. */
 #pragma once

@@ -36,8 +36,8 @@ enum sb_record_flag {
     SB_STREAM = 1 << 6,      /* SB_REQUEST: its reply may come in parts; the extension is struct sb_grant */
     SB_DIRECTED = 1 << 7,    /* SB_REQUEST towards the dispatcher: for the endpoint in `peer` and for no other */
     SB_RETAIN = 1 << 8,      /* SB_EVENT: the bus keeps it for who subscribes later */
-    SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription; the extension is the
-                              * name of its source, which may be gone */
+    SB_RETAINED = 1 << 9,    /* towards a receiver: it was kept, and is older than the subscription; the extension is
+                              * the name of its source, which may be gone */
     SB_URGENT = 1 << 10,     /* SB_EVENT: it overtakes what is not urgent at the receiver */
     SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
     SB_POOLED = 1 << 12,     /* the payload here is struct sb_block: the payload proper lies in a pool */
@@ -59,13 +59,15 @@ struct sb_record { /* the header of a message */
     uint16_t flags;           /* enum sb_record_flag */
     uint16_t epoch;           /* of the path; reserved */
     uint32_t interests;       /* for which of its interests the receiver gets it; see sb_interests_in() */
-    uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher: the
-                               * requester; with SB_DIRECTED: for whom it is; SB_QUERY: the first slot to be named */
+    uint16_t peer;            /* towards a receiver, and in an SB_NACK: the source; in a reply towards the dispatcher:
+                               * the requester; with SB_DIRECTED: for whom it is; SB_QUERY: the first slot to be
+                               * named */
     uint16_t attempt;         /* 1, and one more each time it had been begun; a request's requester says which it is */
     uint32_t peer_generation;
     uint64_t sent_ns;         /* CLOCK_MONOTONIC */
     uint64_t deadline_ns;     /* 0: none. SB_NACK with SB_FINAL: bytes of the payload, of which fewer may be there.
-                               * SB_ALONE: the id of an interest. SB_CREDIT: what is granted so far, as in struct sb_grant */
+                               * SB_ALONE: the id of an interest. SB_CREDIT: what is granted so far, as in struct
+                               * sb_grant */
     uint8_t correlation[16];  /* zero where there is none. SB_RETAIN towards a receiver, SB_LIVE: 8 bytes, a number of
                                * struct sb_value */
     uint16_t type_length;
@@ -108,8 +110,8 @@ _Static_assert(sizeof(struct sb_found) == 16, "an answer has no holes");
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
 
-/* `interests` of a record in a ring. Of a pooled event towards a receiver the dispatcher makes it 0, after its publication,
- * where that is for it no more: see dispatcher/native/revoke.h. */
+/* `interests` of a record in a ring. Of a pooled event towards a receiver the dispatcher makes it 0, after its
+ * publication, where that is for it no more: see dispatcher/native/revoke.h. */
 static inline _Atomic uint32_t *sb_interests_in(const uint8_t *record)
 {
     return (_Atomic uint32_t *)(uintptr_t)(record + offsetof(struct sb_record, interests));
@@ -130,8 +132,8 @@ static inline bool sb_record_sound(const struct sb_record *h)
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
 
-/* A block of a pool, as the payload of a record with SB_POOLED. Its sender writes it; the dispatcher checks it once, and
- * copies it on as it is. */
+/* A block of a pool, as the payload of a record with SB_POOLED. Its sender writes it; the dispatcher checks it once,
+ * and copies it on as it is. */
 struct sb_block {
     uint64_t offset;          /* of the payload proper, in the segment POOL */
     uint64_t length;          /* bytes of it, at least 1 */
