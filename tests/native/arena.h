@@ -33,7 +33,9 @@ static inline void unshare_all(void) /* the next test begins with an empty one *
 /* Segments that the forwarder makes: a test reserves a few before its victim begins. */
 #define DP_SEGMENTS_ELSEWHERE
 #include "shmbus/dispatcher/native/segment.h"
+#ifndef ARENA_SEGMENTS
 #define ARENA_SEGMENTS 3
+#endif
 #ifndef ARENA_SEGMENT_BYTES
 #define ARENA_SEGMENT_BYTES 16384u
 #endif

@@ -31,7 +31,7 @@ struct stage {
     struct ep_endpoint e; /* where the victim is an endpoint: its real self */
     struct message m;
     int number;
-    void (*meanwhile)(struct stage *); /* what others do before the next dispatcher comes; NULL: nothing */
+    void (*meanwhile)(struct stage *); /* what others do before the death is dealt with; NULL: nothing */
 };
 
 struct scenario {
@@ -90,11 +90,11 @@ static inline void adopt(struct world *w, bool stop)
 
 static inline void reborn(struct stage *s, const struct scenario *x)
 {
+    if (s->meanwhile)
+        s->meanwhile(s);
     if (x->endpoint) {
         die(s->b, SB_REASON_KILLED);
     } else {
-        if (s->meanwhile)
-            s->meanwhile(s);
         adopt(s->w, false);
         settle(s->w);
     }
@@ -156,8 +156,8 @@ static inline void end_child(pid_t child)
     waitpid(child, NULL, 0);
 }
 
-/* How often adoptions are swept in their turn: one in so many states. */
-#define ADOPTIONS 40
+/* How often adoptions are swept in their turn: one in so many states; 0: never. */
+#define ADOPTIONS 40u
 
 static inline void sweep_adoption(struct stage *s, const struct scenario *x, const uint8_t *start, uint64_t *deepest)
 {
@@ -188,7 +188,7 @@ static inline void sweep_adoption(struct stage *s, const struct scenario *x, con
     free(last);
 }
 
-static inline void sweep(const struct scenario *x)
+static inline void sweep(const struct scenario *x, uint64_t adoptions)
 {
     cpu_set_t one; /* a step is two switches, which cost a tenth on one CPU */
     CPU_ZERO(&one);
@@ -215,7 +215,8 @@ static inline void sweep(const struct scenario *x)
             continue;
         memcpy(last, arena, arena_used);
         examine(&s, x, last, "instruction", steps);
-        if (++states % ADOPTIONS == ADOPTIONS / 2 && !x->endpoint)
+        states++;
+        if (adoptions && states % adoptions == adoptions / 2 && !x->endpoint)
             sweep_adoption(&s, x, last, &deepest);
     }
     examine(&s, x, last, "its end, after", steps);
@@ -231,7 +232,7 @@ static inline void sweep(const struct scenario *x)
     unshare_all();
 }
 
-#define PROMISE(id) TEST(swept_##id) { sweep(&id); }
+#define PROMISE(id) TEST(swept_##id) { sweep(&id, ADOPTIONS); }
 
 #else
 /* Striking ----------------------------------------------------------------------------------------------------- */

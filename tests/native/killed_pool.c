@@ -1,6 +1,7 @@
 /* Somebody is killed while payloads in pools are sent, shared or given back: blocks come back when all have looked, and
  * never before (killed.h). */
 #define ARENA_SEGMENT_BYTES 28672u /* the tables of a pool */
+#define ARENA_SEGMENTS 4
 #include "killed.h"
 #include "pooled.h"
 

@@ -327,3 +327,19 @@ static void check_mail(struct stage *s)
 static const struct scenario an_endpoint_takes_a_block_from_a_mailbox = {
     "an endpoint takes a block from a mailbox", prepare_mail, take_mail, check_mail, true};
 PROMISE(an_endpoint_takes_a_block_from_a_mailbox)
+
+/* The dispatcher is killed, too, before it has seen that. */
+static void adopted(struct stage *s)
+{
+    adopt(s->w, false);
+    settle(s->w);
+}
+
+static void prepare_mail_adopted(struct stage *s)
+{
+    prepare_mail(s);
+    s->meanwhile = adopted;
+}
+static const struct scenario an_endpoint_takes_a_block_before_an_adoption = {
+    "an endpoint takes a block from a mailbox before an adoption", prepare_mail_adopted, take_mail, check_mail, true};
+PROMISE(an_endpoint_takes_a_block_before_an_adoption)

@@ -94,7 +94,7 @@ static inline uint32_t enter(struct peer *p, uint64_t share, const struct sb_blo
     return i;
 }
 
-/* Enter the block of the next message. False: there is none. */
+/* Enter the block of the next message, if that has one. False: there is no message. */
 static inline bool enter_next(struct peer *p)
 {
     struct message next, *m = &next;
@@ -104,8 +104,10 @@ static inline bool enter_next(struct peer *p)
     if (rb_peek_at(&p->in[SB_DATA], &position, SB_HEADER, &head, &record) != RB_OK)
         return false;
     copy_message(m, record, position);
-    struct sb_block block = block_of(m);
-    enter(p, sb_share_of(position, SB_DATA), &block);
+    if (m->header.flags & SB_POOLED) {
+        struct sb_block block = block_of(m);
+        enter(p, sb_share_of(position, SB_DATA), &block);
+    }
     return true;
 }
 

@@ -26,7 +26,7 @@ TEST(a_kept_value_holds_its_block_until_another_replaces_it)
     keep_block(source, "a", &third); /* of each type two are kept here */
     CHECK(is_returned(source, &first) && !is_returned(source, &second) && !is_returned(source, &third));
     struct late_ear late = subscribe_late(ear, "a", 1);
-    retain(source, "a", ""); /* what clears the type, which the late one still has */
+    retain(source, "a", NULL); /* what clears the type, which the late one still has */
     settle(w);
     CHECK(!is_returned(source, &third));
     struct message m;

@@ -21,7 +21,7 @@ SOURCES = [
         "killed_endpoint.c",
         "killed_mailbox.c",
     ],
-    ["killed_pool.c"],
+    ["killed_pool.c", "killed_pooled_values.c"],
 ]
 """By what they have of shared memory (arena.h)."""
 WITH_FILES = ["killed_share.c"]
