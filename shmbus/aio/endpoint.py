@@ -51,8 +51,8 @@ from .batch import Batch
 from .ending import Ending
 from .gates import Gates
 from .gathering import gather
-from .line import NO_LINE
 from .lending import Loan
+from .line import NO_LINE
 from .posting import EVENT, SEND, Posting
 from .receiving import Receiving
 from .requests import Requests
