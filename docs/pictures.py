@@ -18,10 +18,12 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 from shmtop.app import ShmTop
@@ -132,12 +134,44 @@ def walker(bus: str) -> None:
             time.sleep(0.002)
 
 
-async def look(bus: str) -> str:
+def camera(bus: str) -> None:
+    with joined(bus, "camera") as endpoint:
+        endpoint.wait_for("camera.frame", receivers=2, timeout=60)
+        frame = np.zeros((1080, 1920, 3), np.uint8)
+        endpoint.publish("camera.dark", frame, retain=True)
+        while True:
+            endpoint.publish("camera.frame", frame)
+            time.sleep(1 / 30)
+
+
+def display(bus: str) -> None:
+    """Looks at the last three frames."""
+    with joined(bus, "display") as endpoint:
+        endpoint.subscribe("camera.frame", overflow="latest")
+        shown: deque[object] = deque(maxlen=3)
+        for message in endpoint:
+            shown.append(message.payload)
+            del message
+
+
+def detector(bus: str) -> None:
+    """Takes frames while it looks at one, as fast as it can."""
+    with joined(bus, "detector") as endpoint:
+        endpoint.subscribe("camera.frame", lambda message: time.sleep(0.02))
+        endpoint.run()
+
+
+async def look(bus: str) -> tuple[str, str]:
+    """The table, and the page of pools."""
     app = ShmTop(Sampler(bus), interval=0.5)
     async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
         await asyncio.sleep(6)  # rates and a sparkline take some time to show something
         await pilot.pause()
-        return app.export_screenshot(title="shmtop symphony")
+        table = app.export_screenshot(title="shmtop symphony")
+        await pilot.press("p")
+        await asyncio.sleep(1)
+        await pilot.pause()
+        return table, app.export_screenshot(title="shmtop symphony, key p")
 
 
 def shmtop() -> None:
@@ -155,6 +189,9 @@ def shmtop() -> None:
             ),
             spawn.Process(target=editor, args=(bus.name,)),
             spawn.Process(target=walker, args=(bus.name,)),
+            spawn.Process(target=display, args=(bus.name,)),
+            spawn.Process(target=detector, args=(bus.name,)),
+            spawn.Process(target=camera, args=(bus.name,)),
         ]
         for part in parts:
             part.start()
@@ -166,7 +203,8 @@ def shmtop() -> None:
         time.sleep(2)
         os.kill(stopped, signal.SIGSTOP)  # worker-3, with work in its queue
         try:
-            save("shmtop.svg", asyncio.run(look(bus.name)))
+            for name, picture in zip(("shmtop", "pools"), asyncio.run(look(bus.name)), strict=True):
+                save(f"{name}.svg", picture)
         finally:
             os.kill(stopped, signal.SIGCONT)
     for part in parts:
