@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,18 @@ def listed(value: Any) -> Any:
     if value.size <= _WHOLE:
         return _elements(value)
     return {"dtype": value.dtype.str, "shape": value.shape, "first": _elements(_first(value))}
+
+
+def whole(value: Any) -> Any:
+    """The same for programs, which get all of a large array: the bytes of its elements, in C
+    order."""
+    if not isinstance(value, np.ndarray) or value.size <= _WHOLE:
+        return listed(value)
+    return {
+        "dtype": np.lib.format.dtype_to_descr(value.dtype),
+        "shape": value.shape,
+        "base64": base64.b64encode(value.tobytes()).decode(),
+    }
 
 
 def brief(value: Any) -> str:

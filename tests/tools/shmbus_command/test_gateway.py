@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pytest
 from shmbus_command.app import shmbus as shmbus_group
 from shmbus_command.gateway import lines
@@ -409,6 +410,18 @@ def test_a_reply_that_is_too_large_is_told_to_both(gateway: Gateway) -> None:
         assert "pool_bytes" in str(answer["error"])
         assert isinstance(reply.exception(60), shmbus.RemoteError)
         client.do("publish", type="a")
+
+
+def test_a_program_gets_all_elements_of_an_array(gateway: Gateway) -> None:
+    large = np.asfortranarray(np.arange(1026, dtype=">i2").reshape(2, 513))
+    with gateway.bus.attach("python") as python, gateway.connect() as client:
+        client.do("subscribe", pattern="a")
+        python.publish("a", {"small": large[:, :2], "large": large})
+        payload = client.read()["payload"]
+    assert payload["small"] == [[0, 1], [513, 514]]
+    found = payload["large"]
+    elements = np.frombuffer(base64.b64decode(found["base64"]), found["dtype"])
+    assert (elements.reshape(found["shape"]) == large).all()
 
 
 # Work in hand -----------------------------------------------------------------------------------

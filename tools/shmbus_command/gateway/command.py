@@ -80,7 +80,8 @@ def gateway(bus: str | None, wait: float | None, path: Path | None, longest: int
     \b
     An op without id is answered only where it fails, with the number of its line. A bad line, or
     one that is too long, harms no other. Bytes are "payload_base64" in place of "payload", both
-    ways.
+    ways. An array is lists; one of more than 1,024 elements is
+    {"dtype": "<f4", "shape": [480, 640], "base64": ...}.
 
     \b
     Flow control: a client that does not read is waited for by its own messages alone; those of

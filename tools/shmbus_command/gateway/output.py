@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from shmbus_console import arrays
 from shmbus_console.output import to_json
 
 AHEAD = 64 * 1024
@@ -22,7 +23,7 @@ class Output:
     def put(self, document: dict[str, Any]) -> None:
         """Write a line, without waiting."""
         if not self._writer.is_closing():
-            self._writer.write(to_json(document) + b"\n")
+            self._writer.write(to_json(document, arrays.whole) + b"\n")
 
     async def write(self, document: dict[str, Any]) -> None:
         """Write a line, once the client has read nearly all before it."""
