@@ -9,7 +9,7 @@ from shmbus_console.options import complete_bus
 from shmbus_console.run import EXIT_CODES, USAGE
 
 COMMANDS = {
-    "bench": "bench:bench",
+    "bench": "bench.command:bench",
     "call": "calling:call",
     "completion": "shell:completion",
     "describe": "describe:describe",

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from shmbus_command import measuring, plot
-from shmbus_command.measuring import Crowd, Figures, Flood, Latency
+from shmbus_command.bench import measuring, plot
+from shmbus_command.bench.figures import Crowd, Figures, Flood, Latency
 
 from shmbus.testing import eventually, in_shm
 
@@ -117,7 +117,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def measure(*arguments: Any, **options: Any) -> Figures:
             return found
 
-        monkeypatch.setattr("shmbus_command.bench.measure", measure)
+        monkeypatch.setattr("shmbus_command.bench.command.measure", measure)
 
     return now
 

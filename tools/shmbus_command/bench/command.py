@@ -18,7 +18,8 @@ from shmbus.options import sized
 
 from . import plot
 from .comparing import Before, Compared, compare, table
-from .measuring import LARGEST, PERCENTILES, Figures, Latency, measure
+from .figures import PERCENTILES, Figures, Latency
+from .measuring import LARGEST, measure
 
 
 class BeforeFile(click.ParamType):  # type: ignore[type-arg]  # a generic one only since click 8.3

@@ -11,7 +11,7 @@ from shmbus_console.text import columns, duration
 
 from shmbus.options import sized
 
-from .measuring import Figures, Latency
+from .figures import Figures, Latency
 
 STEADY, TAIL = 1.15, 2.0
 """Ratios up to which a difference counts as noise: of medians and rates; and of means and p99,
