@@ -13,16 +13,17 @@ import click
 from shmbus import Message, Tap
 from shmbus.views import Retained
 
-from . import letters
+from . import arrays, letters
 from .output import encoded, flush, for_people, print_json, to_json, write
 from .text import duration, one_line
 
 
 def raw(payload: object) -> bytes:
-    """A payload alone: bytes and text as they are, the rest as JSON."""
+    """A payload alone, for programs: bytes and text as they are, the rest as JSON with all of each
+    array."""
     if isinstance(payload, bytes):
         return payload
-    return payload.encode() if isinstance(payload, str) else to_json(payload)
+    return payload.encode() if isinstance(payload, str) else to_json(payload, arrays.whole)
 
 
 def payload_alone(message: Message[Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import msgspec
@@ -121,3 +122,7 @@ def test_an_array_is_shown_in_short_and_listed_as_json(
         {"frame": {"dtype": "|u1", "shape": [40, 50], "first": [0] * 8}},
         ["(1+2j)", "(nan+0j)"],
     ]
+    ran = shmbus_command("get", "-b", bus.name, "b", "--raw")  # for programs: all of it
+    found = ran.json["frame"]
+    assert (found["dtype"], found["shape"]) == ("|u1", [40, 50])
+    assert base64.b64decode(found["base64"]) == bytes(2000)
