@@ -222,6 +222,21 @@ def test_who_writes_into_its_rings_by_hand_is_refused_as_well(
     assert types(seen) == ["news"]
 
 
+def test_what_it_says_to_have_let_go_is_no_dead_letter_where_it_may_not_have_it(
+    plug: Endpoint, recorder: MakeRecorder
+) -> None:
+    letters = recorder("$bus.undeliverable", name="letters")
+    forged = [(EVENT, "work.one"), (SEND, "seen.one"), (SEND, "work.two"), (EVENT, "seen.two")]
+    forger = Forger(plug)
+    for kept, (kind, type) in zip(forger.up["kept"], forged, strict=False):
+        made = record(kind, type)
+        kept["record"][: len(made)] = list(made)
+        kept["at"] = 1
+    forger.push(DATA, record(NACK, "secret", interests=1))  # which ends it
+    eventually(lambda: "seen.two" in [each.payload["type"] for each in letters.messages])
+    assert [each.payload["type"] for each in letters.messages] == ["work.two", "seen.two"]
+
+
 @pytest.mark.bus(block_timeout=60.0)
 def test_what_waits_for_a_slow_subscriber_cannot_become_another_type(
     plug: Endpoint, attach: Attach, recorder: MakeRecorder

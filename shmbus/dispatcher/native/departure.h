@@ -139,7 +139,7 @@ static inline void dp_dead_letter_reclaimed(struct dp_forwarder *f, const struct
 }
 
 /* What it had let go and not done is not in its ring any more, so nobody else can have it. The content was
- * written by the dead endpoint and is checked first. */
+ * written by the dead endpoint and is checked first: also that it may have had that. */
 static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *port)
 {
     for (uint32_t i = 0; i < SB_KEPT; i++) {
@@ -155,7 +155,9 @@ static inline void dp_dead_letter_kept(struct dp_forwarder *f, struct dp_port *p
         uint64_t front = sb_payload_offset(&h), there = h.length < sizeof record ? h.length : sizeof record;
         if ((h.kind == SB_EVENT || h.kind == SB_SEND) && sb_record_sound(&h) && front <= there &&
             (!(h.flags & SB_POOLED) || h.length - front == sizeof(struct sb_block)) &&
-            dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false))
+            dp_valid_tokens((const char *)sb_type_of(record), h.type_length, false) &&
+            dp_may(port, h.kind == SB_SEND ? SB_RIGHT_HANDLE : SB_RIGHT_SUBSCRIBE, (const char *)sb_type_of(record),
+                   h.type_length))
             dp_dead_letter_of(f, &h, sb_type_of(record), record + front, there - front, dp_sender_name(f, &h), NULL,
                               dp_why_ended(port, "its holder died, which had let it go",
                                            "its holder closed, which had let it go"));
