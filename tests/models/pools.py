@@ -14,7 +14,8 @@ The words, and who writes each:
     owed                 dispatcher: to whom that of its next one is still owed
     returned[i]          dispatcher: the last use of block i that is over
     ring[r], head[r]     dispatcher: the messages in r's ring, by positions 1, 2, ...
-    kept                 dispatcher: the last value that is kept
+    kept                 dispatcher: the last value that is kept; 0: none
+    listed               dispatcher: 1, until the mailbox is closed
     number, at, came     dispatcher: of the mailbox: of what is in its entry, 0: nothing; which
                          message; how many came
     share[r], block[r]   r: its table, of one entry
@@ -46,7 +47,9 @@ The steps:
                  too; fence; its share is over if the table has not got it
     A, B         share = the position; fence; is it void? share = 0; ended + 1; taken: it is skipped
     to slow A    while it has taken nothing since, what comes for it is lost: lost + one
+    closed       number = 0; fence; its share is over if the table has not got it; listed = 0
     kept         shares + one; kept; the one before is over
+    yielding     S waits? kept = 0; that one's share is over
     successor    of each: taken, then share, block, share again, then given. Its shares are those in
                  the rings beyond taken, in the tables, in the mailbox, kept, and those given back
                  and not forwarded
@@ -62,15 +65,17 @@ the receiver's second one at least one sees what the other has stored. It is cou
 void, so that a kill in between has it counted twice and not forgotten.
 
 What is explored: store buffers where that matters, kills of each at every step, an adoption at
-every moment, fan-outs, messages given back and handed on, an observer that reads what is kept.
-Shown: who looks sees his message and nothing else; a pool is there when it is mapped; nobody
-honest is taken for a forger; S gets all blocks back, but for what is kept or in the mailbox.
+every moment, fan-outs, messages given back and handed on, an observer that reads what is kept, what
+is kept yielding to S, a mailbox that is closed while its reader does not know. Shown: who looks
+sees his message and nothing else; a pool is there when it is mapped; nobody honest is taken for a
+forger; S gets all blocks back, but for what is kept or in the mailbox.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -88,6 +93,8 @@ def pools(
     mortal: tuple[str, ...] = ("S", "A", "dispatcher"),
     gives_back: bool = False,
     idles: bool = False,
+    yields: bool = False,
+    closes: bool = False,
     hands_on: bool = False,
     observer: bool = False,
     buffered: bool = False,
@@ -116,9 +123,15 @@ def pools(
     adopts_given_back: bool = True,
     adopts_in_order: bool = True,
     pool_outlives: bool = True,
+    kept_goes: bool = True,
+    kept_goes_before_it_is_over: bool = True,
+    void_once_closed: bool = True,
+    void_before_unlisted: bool = True,
+    table_outlives_mailbox: bool = True,
 ) -> Model:
     """`routes`: of each message to whom it goes: A, B and C; k: it is kept, too. What A gives back,
-    or leaves behind, B has. `idles`: A may stop, and what S waits for is revoked."""
+    or leaves behind, B has. `idles`: A may stop, and what S waits for is revoked. `yields`: what S
+    waits for is not kept. `closes`: the mailbox is closed, at any moment."""
     everybody = "".join(routes)
     receivers = tuple(r for r in "ABC" if r in everybody or (r == "B" and (gives_back or hands_on)))
     by_block = tuple(range(blocks))
@@ -313,6 +326,10 @@ def pools(
                     jobs.append(("sweep", r, now))
         if idles and m <= len(sent) and free_block(words) is None:
             jobs += [("revoke", *one) for one in sorted(words["shares"]) if revocable(words, *one)]
+        if yields and kept_goes and words["kept"] and m <= len(sent) and free_block(words) is None:
+            jobs.append(("yield", words["kept"], block_of(words, words["kept"])))
+        if closes and words["listed"]:
+            jobs.append(("close",))
         jobs += [("drop", one) for one in sorted(words["over"]) if awaited(words, one[0])]
         if not words["dead[S]"]:
             jobs += [("return", *one) for one in over(words)]
@@ -417,25 +434,54 @@ def pools(
 
         return atomic(f"publish mail {number}", effect)
 
+    def leave_mailbox() -> Part[None]:
+        """What stands in the entry can be taken no more."""
+        before = yield load("number")
+        if not before:
+            return
+        yield store("number", 0)
+        if dispatcher_fences:
+            yield fence()
+        entered = yield load("share[C]")
+        if entered != before:
+            yield drop("C", before)
+
     def put_into_mailbox(m: int, i: int) -> Part[None]:
         owed = yield load("owed")
         if owed[0] == m and "C" not in owed[1]:
             return
         del owed
+        listed = yield load("listed")
+        if not listed:
+            return
+        del listed
         number = (yield load("came")) + 1
-        before = yield load("number")
-        if before:
-            yield store("number", 0)
-            if dispatcher_fences:
-                yield fence()
-            entered = yield load("share[C]")
-            if entered != before:
-                yield drop("C", before)
-            del entered
-        del before
+        yield from leave_mailbox()
         yield store("at", m)
         yield mail(m, i, number)
         yield publish_mail(m, number)
+
+    def close_mailbox() -> Part[None]:
+        if not void_before_unlisted:
+            yield store("listed", 0)
+        if void_once_closed:
+            yield from leave_mailbox()
+        if not void_once_closed or not table_outlives_mailbox:
+            yield dropping_mail
+        if void_before_unlisted:
+            yield store("listed", 0)
+
+    dropping_mail = atomic(
+        "drop what C has", lambda words: end_shares(words, lambda one: one[0] == "C")
+    )
+
+    def yield_kept(m: int, i: int) -> Part[None]:
+        if kept_goes_before_it_is_over:
+            yield store("kept", 0)
+        yield drop("kept", m)
+        if not kept_goes_before_it_is_over:
+            yield store(f"returned[{i}]", m)
+            yield store("kept", 0)
 
     def forward(m: int, i: int) -> Part[None]:
         route = routes[m - 1]
@@ -483,11 +529,14 @@ def pools(
         m = words[f"ring[{r}]"][at]
         return m, block_of(words, m)
 
-    def end(r: str, words: Words) -> bool:
-        words["shares"] = frozenset(one for one in words["shares"] if one[0] != r)
-        words["over"] = frozenset(one for one in words["over"] if one[0] != r)
-        words[f"gone[{r}]"] = 1
+    def end_shares(words: Words, which: Callable[[tuple[str, int, int]], bool]) -> bool:
+        for known in ("shares", "over"):
+            words[known] = frozenset(one for one in words[known] if not which(one))
         return True
+
+    def end(r: str, words: Words) -> bool:
+        words[f"gone[{r}]"] = 1
+        return end_shares(words, lambda one: one[0] == r)
 
     left_of = {r: atomic(f"what {r} left", partial(left_by, r)) for r in receivers}
     ending = {r: atomic(f"{r} is reclaimed", partial(end, r)) for r in receivers}
@@ -549,6 +598,13 @@ def pools(
                     del job
                     yield from revoke(r, position)
                     del r, position
+                case ("yield", m, i):
+                    del job
+                    yield from yield_kept(m, i)
+                    del m, i
+                case ("close",):
+                    del job
+                    yield from close_mailbox()
                 case ("bury", r):
                     yield from bury(r)
                     del r, job
@@ -582,7 +638,7 @@ def pools(
             if given and not words[f"dealt[{r}]"] and adopts_given_back:
                 found.add((r, NACK, block_of(words, words[f"nack[{r}]"])))
             if r == "C":
-                if words["number"] > taken and adopts_mail:
+                if words["listed"] and words["number"] > taken and adopts_mail:
                     found.add((r, words["number"], block_of(words, words["at"])))
             elif adopts_rings:
                 found |= shares_in_rings(words, {r: 0 if words[f"dead[{r}]"] else taken})
@@ -637,7 +693,8 @@ def pools(
             held += left
         if view["dead[S]"]:
             return None if held or not view["pool"] else "the pool stays"
-        if view.status("S") != "ended" and len(set(held)) < blocks:
+        kept = {view["kept"]} if yields else set()
+        if view.status("S") != "ended" and len(set(held) - kept) < blocks:
             return "the sender waits for ever"
         for i in by_block:
             use = view[f"use[{i}]"]
@@ -650,6 +707,7 @@ def pools(
         "tail": 0,
         "owed": (0, ""),
         "kept": 0,
+        "listed": 1,
         "pool": 1,
         "dead[S]": 0,
         "never": 0,

@@ -19,6 +19,12 @@ RIGHT: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "one while the next waits": (("A", "A", ""), {"blocks": 2, "mortal": ()}),
     "kept": (("k", "kA", ""), {"blocks": 2, "observer": True, "mortal": DISPATCHER}),
     "in a mailbox": (("C", "C", ""), {"blocks": 2, "mortal": DISPATCHER}),
+    "yielding": (("k", "kA", ""), {"yields": True, "observer": True, "mortal": DISPATCHER}),
+    "closed": (("C", ""), {"closes": True, "mortal": DISPATCHER}),
+    "closed in store buffers": (
+        ("C", ""),
+        {"closes": True, "buffered": True, "mortal": ()},
+    ),
     "revoked": (("A", "A"), {"idles": True, "mortal": DISPATCHER}),
     "revoked in store buffers": (("A", ""), {"idles": True, "buffered": True, "mortal": ()}),
     "in store buffers": (
@@ -84,6 +90,19 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
         {"receiver_fences": False},
     ),
     "no fence where it is revoked": ("revoked in store buffers", {"dispatcher_fences": False}),
+    "what is kept does not yield": ("yielding", {"kept_goes": False}),
+    "what yields comes back while it is kept": (
+        "yielding",
+        {"kept_goes_before_it_is_over": False},
+    ),
+    "what a closed mailbox has can be taken still": ("closed", {"void_once_closed": False}),
+    "a mailbox is closed before it is void": ("closed", {"void_before_unlisted": False}),
+    "what was taken of a mailbox goes with it": ("closed", {"table_outlives_mailbox": False}),
+    "no fence at the reader of what is closed": (
+        "closed in store buffers",
+        {"receiver_fences": False},
+    ),
+    "no fence where a mailbox is closed": ("closed in store buffers", {"dispatcher_fences": False}),
     "the pool goes with its sender": ("one after the other", {"pool_outlives": False}),
 }
 

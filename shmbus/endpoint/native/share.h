@@ -20,7 +20,7 @@
  *   ep_drop_maps          unmap the pools of those that have gone, and of those that send nothing: when to come again
  *   ep_free_shares        the endpoint is freed
  *
- * Modelled in tests/models/pools.py.
+ * Modelled in tests/models/pools.py and tests/models/parting.py.
  */
 #pragma once
 
