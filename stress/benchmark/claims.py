@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import shmbus
 
-from .measure import Flood
+from .measure.floods import Flood
 
 Sample = dict[str, float]
 Runs = Mapping[str, Mapping[str, list[float]]]

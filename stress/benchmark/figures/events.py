@@ -6,7 +6,7 @@ import mmap
 from functools import partial
 
 from benchmark.claims import Bench, Claim, Figure, Sample, metric, ratio, within
-from benchmark.measure import Pace, at_the_last
+from benchmark.measure.paced import Pace, at_the_last
 from benchmark.roles import crowd, ends, peers
 from benchmark.stage import Role, perform
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 from benchmark.carriers import bus, pyzmq, shared_memory
 from benchmark.claims import Bench, Claim, Figure, Runs, Sample, ratio, within
-from benchmark.measure import Pace
+from benchmark.measure.paced import Pace
 from benchmark.roles import ends, turning
 from benchmark.roles.frames import ALL, LINE, WRITTEN, Send, Spell, Take, Work, consumer, producer
 from benchmark.roles.plain import Opened

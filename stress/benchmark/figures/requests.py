@@ -8,7 +8,7 @@ from functools import partial
 
 import shmbus
 from benchmark.claims import Bench, Claim, Figure, Sample, most, ratio
-from benchmark.measure import Latency
+from benchmark.measure.calls import Latency
 from benchmark.roles import bare, ends, peers
 from benchmark.stage import ENDS_SHARE, FREE, PLACEMENTS, Placement, Role, perform
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmark.claims import Bench, Claim, Figure, Sample, metric, ratio
-from benchmark.measure import Pace
+from benchmark.measure.paced import Pace
 from benchmark.roles import ends, typing
 from benchmark.stage import Role, perform
 

@@ -13,7 +13,7 @@ from typing import Self
 from cloudtoid_interprocess import Publisher, Subscriber
 
 from benchmark.claims import Bench, Sample
-from benchmark.measure import PAYLOAD
+from benchmark.measure.calls import PAYLOAD
 from benchmark.roles import plain
 
 from .row import BATCH, BATCHES, FAN_OUT, ONE_WAY, REQUEST, SUBSCRIBERS, Row

@@ -8,7 +8,7 @@ from itertools import repeat
 import faster_fifo
 
 from benchmark.claims import Bench, Sample
-from benchmark.measure import PAYLOAD
+from benchmark.measure.calls import PAYLOAD
 from benchmark.roles import plain
 
 from .row import BATCH, BATCHES, FAN_OUT, ONE_WAY, REQUEST, SUBSCRIBERS, Row

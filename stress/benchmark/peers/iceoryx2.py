@@ -15,7 +15,7 @@ from typing import Any
 import iceoryx2
 
 from benchmark.claims import Bench, Sample
-from benchmark.measure import PAYLOAD
+from benchmark.measure.calls import PAYLOAD
 from benchmark.roles import plain
 
 from .row import FAN_OUT, ONE_WAY, REQUEST, SUBSCRIBERS, Row

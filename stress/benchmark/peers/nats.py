@@ -13,9 +13,11 @@ import nats.errors
 import numpy as np
 import numpy.typing as npt
 
-from benchmark import measure_async
 from benchmark.claims import Bench, Sample
-from benchmark.measure import PAYLOAD, Arrivals, Flood, Latency, Pace, at_the_last
+from benchmark.measure import awaited
+from benchmark.measure.calls import PAYLOAD, Latency
+from benchmark.measure.floods import Flood
+from benchmark.measure.paced import Arrivals, Pace, at_the_last
 from benchmark.roles.program import free_port, program
 from benchmark.stage import Role, Stage, perform
 
@@ -80,7 +82,7 @@ def _requester(stage: Stage, port: int, seconds: float) -> Latency:
                 return answer
 
             stage.ready()
-            return await measure_async.time_calls(call, seconds)
+            return await awaited.time_calls(call, seconds)
 
     return asyncio.run(play())
 
@@ -95,7 +97,7 @@ def _sender(stage: Stage, port: int, flood: Flood) -> None:
                 await client.flush()
 
             stage.ready()
-            stage.report(await measure_async.sender_cpu(flood, send))
+            stage.report(await awaited.sender_cpu(flood, send))
 
     asyncio.run(play())
 
@@ -128,7 +130,7 @@ def _receiver(stage: Stage, port: int, flood: Flood) -> float:
             await client.subscribe("flood", cb=count, **NO_LIMIT)
             await client.flush()
             stage.ready()
-            return await measure_async.receive_rate(flood, take)
+            return await awaited.receive_rate(flood, take)
 
     return asyncio.run(play())
 
@@ -141,7 +143,7 @@ def _publisher(stage: Stage, port: int, pace: Pace) -> None:
                 await client.publish("paced", payload)
 
             stage.ready()
-            stage.report(await measure_async.send_stamped(pace, send, warm=20))
+            stage.report(await awaited.send_stamped(pace, send, warm=20))
             await client.flush()
 
     asyncio.run(play())

@@ -8,7 +8,7 @@ from benchmark.claims import Bench, Sample
 from benchmark.figures.events import pyzmq_paced
 from benchmark.figures.oneway import pyzmq_direct, pyzmq_flood
 from benchmark.figures.requests import pyzmq_requests
-from benchmark.measure import at_the_last
+from benchmark.measure.paced import at_the_last
 from benchmark.roles import peers
 from benchmark.stage import FREE, Role, perform
 

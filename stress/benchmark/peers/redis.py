@@ -10,7 +10,7 @@ from itertools import repeat
 import redis
 
 from benchmark.claims import Bench, Sample
-from benchmark.measure import PAYLOAD
+from benchmark.measure.calls import PAYLOAD
 from benchmark.roles import plain
 from benchmark.roles.program import program, until_it_listens
 from benchmark.stage import Role

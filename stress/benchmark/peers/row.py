@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmark.claims import Bench, Sample
-from benchmark.measure import Flood, Pace, at_the_last
+from benchmark.measure.floods import Flood
+from benchmark.measure.paced import Pace, at_the_last
 from benchmark.roles import plain
 from benchmark.stage import Role, perform
 

@@ -16,8 +16,9 @@ import zmq
 import zmq.asyncio
 
 import shmbus
-from benchmark.measure import PAYLOAD, Flood, Latency
-from benchmark.measure_async import receive_rate, task_rate, time_calls
+from benchmark.measure.awaited import receive_rate, task_rate, time_calls
+from benchmark.measure.calls import PAYLOAD, Latency
+from benchmark.measure.floods import Flood
 from benchmark.roles.outstanding import OUTSTANDING, TYPE
 from benchmark.roles.peers import Address
 from benchmark.stage import Stage

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import shmbus
-from benchmark.measure import PAYLOAD, WARM_CALLS, Latency, latency
+from benchmark.measure.calls import PAYLOAD, WARM_CALLS, Latency, latency
 from benchmark.stage import Stage
 
 MOST = 2_000_000  # requests a run

@@ -16,7 +16,7 @@ from time import monotonic_ns
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.measure import Pace
+from benchmark.measure.paced import Pace
 from benchmark.stage import Stage
 
 

@@ -10,21 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 import shmbus
-from benchmark.measure import (
-    PAYLOAD,
-    READING,
-    Flood,
-    Latency,
-    Pace,
-    Paced,
-    Reading,
-    receive_rate,
-    receive_stamped,
-    send_stamped,
-    sender_cpu,
-    sender_turns,
-    time_calls,
-)
+from benchmark.measure.calls import PAYLOAD, Latency, time_calls
+from benchmark.measure.floods import Flood, receive_rate, sender_cpu, sender_turns
+from benchmark.measure.paced import Pace, Paced, receive_stamped, send_stamped
+from benchmark.measure.typed import READING, Reading
 from benchmark.stage import Stage, busy_thread
 
 

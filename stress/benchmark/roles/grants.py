@@ -6,7 +6,8 @@ from collections.abc import Callable
 from itertools import cycle, islice, repeat
 
 import shmbus
-from benchmark.measure import PAYLOAD, Flood, sender_turns
+from benchmark.measure.calls import PAYLOAD
+from benchmark.measure.floods import Flood, sender_turns
 from benchmark.stage import Stage
 from shmbus.limits import GRANTED
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 import shmbus
-from benchmark.measure import PAYLOAD, time_calls
+from benchmark.measure.calls import PAYLOAD, time_calls
 from benchmark.stage import Stage
 
 TYPES = 10_000

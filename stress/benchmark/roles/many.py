@@ -7,7 +7,8 @@ from itertools import count, cycle, islice
 from time import perf_counter_ns
 
 import shmbus
-from benchmark.measure import PAYLOAD, Flood, receive_rate, sender_cpu
+from benchmark.measure.calls import PAYLOAD
+from benchmark.measure.floods import Flood, receive_rate, sender_cpu
 from benchmark.stage import Stage
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import shmbus
-from benchmark.measure import PAYLOAD
+from benchmark.measure.calls import PAYLOAD
 from benchmark.stage import Stage
 
 RATE = 100_000

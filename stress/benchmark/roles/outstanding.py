@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 
 import shmbus
-from benchmark.measure import PAYLOAD, call_rate
+from benchmark.measure.calls import PAYLOAD, call_rate
 from benchmark.stage import Stage
 
 OUTSTANDING = 256

@@ -17,21 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from benchmark.measure import (
-    PAYLOAD,
-    READING,
-    Flood,
-    Latency,
-    Pace,
-    Reading,
-    call_rate,
-    receive_rate,
-    receive_stamped,
-    send_stamped,
-    sender_cpu,
-    time_calls,
-    warm_up,
-)
+from benchmark.measure.calls import PAYLOAD, Latency, call_rate, time_calls
+from benchmark.measure.floods import Flood, receive_rate, sender_cpu
+from benchmark.measure.paced import Pace, receive_stamped, send_stamped, warm_up
+from benchmark.measure.typed import READING, Reading
 from benchmark.stage import Stage, busy_thread
 
 

@@ -15,18 +15,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.measure import (
-    PAYLOAD,
-    Flood,
-    Latency,
-    Pace,
-    receive_rate,
-    receive_stamped,
-    send_stamped,
-    sender_cpu,
-    time_calls,
-    warm_up,
-)
+from benchmark.measure.calls import PAYLOAD, Latency, time_calls
+from benchmark.measure.floods import Flood, receive_rate, sender_cpu
+from benchmark.measure.paced import Pace, receive_stamped, send_stamped, warm_up
 from benchmark.stage import Stage
 
 T = TypeVar("T")

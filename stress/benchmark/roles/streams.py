@@ -7,7 +7,8 @@ from itertools import islice, repeat
 from time import process_time_ns
 
 import shmbus
-from benchmark.measure import PAYLOAD, Flood, receive_rate
+from benchmark.measure.calls import PAYLOAD
+from benchmark.measure.floods import Flood, receive_rate
 from benchmark.stage import Stage
 
 

@@ -9,7 +9,8 @@ from time import monotonic_ns
 import numpy as np
 
 import shmbus
-from benchmark.measure import PAYLOAD, Latency, Pace, latency
+from benchmark.measure.calls import PAYLOAD, Latency, latency
+from benchmark.measure.paced import Pace
 from benchmark.stage import Stage
 
 EVENT, FRAME = "bench.event", "bench.frame"

@@ -18,7 +18,7 @@ from xi_bridge.lines import LineCache
 
 import shmbus
 import shmbus.aio
-from benchmark.measure import Latency, latency
+from benchmark.measure.calls import Latency, latency
 from benchmark.stage import Stage
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"

@@ -9,7 +9,8 @@ from time import monotonic_ns
 from typing import NamedTuple
 
 import shmbus
-from benchmark.measure import PAYLOAD, Flood
+from benchmark.measure.calls import PAYLOAD
+from benchmark.measure.floods import Flood
 from benchmark.stage import Stage
 
 TYPE = "bench.work"

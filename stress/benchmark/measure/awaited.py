@@ -1,4 +1,4 @@
-"""The measurements of measure.py for what is awaited."""
+"""The same measurements for what is awaited."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from itertools import repeat
 from time import perf_counter_ns, process_time_ns
 
-from .measure import PAYLOAD, WARM_CALLS, Flood, Latency, Pace, Paced, latency, stamped
+from .calls import PAYLOAD, WARM_CALLS, Latency, latency
+from .floods import Flood
+from .paced import Pace, Paced, stamped
 
 
 async def time_calls(call: Callable[[bytes], Awaitable[bytes]], seconds: float) -> Latency:

@@ -1,0 +1,1 @@
+"""The measurements themselves, alike for every transport."""
