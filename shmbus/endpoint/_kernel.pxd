@@ -210,6 +210,8 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint recalled
         ep_stream *stirred
         ep_outflow *due
+        uint64_t part_length
+        uint64_t part_pages
         uint32_t streams
         uint32_t inside
         ep_request *requests
@@ -300,6 +302,9 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
 
 cdef extern from "shmbus/endpoint/native/want.h" nogil:
     bint ep_data_waits(const ep_endpoint *)
+    void ep_want_part_space(ep_endpoint *, uint64_t, uint64_t)
+    void ep_forget_part_space(ep_endpoint *)
+    bint ep_part_has_space(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/limit.h" nogil:
     enum:

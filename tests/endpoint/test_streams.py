@@ -1,5 +1,6 @@
 """Replies in parts: a handler that yields streams its reply."""
 
+import concurrent.futures
 import gc
 import threading
 import time
@@ -440,3 +441,31 @@ def test_whatever_is_yielded_comes_in_order_and_ends_once(
                     next(stream)
             assert list(stream) == []
         eventually(lambda: server._deferred() == 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_part_that_waits_for_memory_holds_up_nobody(
+    bus: shmbus.Bus, attach: Attach, threads: int
+) -> None:
+    server = attach("server", settings=shmbus.Settings(pool_bytes=1_000_000))
+    client = attach("client")
+    server.handle("echo", lambda message: message.payload)
+
+    @server.handle("parts")
+    def parts(message: shmbus.Message) -> Iterator[bytes]:
+        for _ in range(4):
+            yield bytes(400_000)
+
+    server.start(threads=threads)
+    with server.loan("x", 900_000) as loan, concurrent.futures.ThreadPoolExecutor() as pool:
+        streams = [client.stream("parts", timeout=60) for _ in range(3)]
+        taken = [pool.submit(lambda s=s: [part.size for part in s]) for s in streams]
+        eventually(lambda: any(p.waiting for p in bus.pools() if p.endpoint == "server"))
+        for n in range(20):
+            assert client.request("echo", n, timeout=30).payload == n
+        used = time.process_time()
+        time.sleep(0.2)
+        assert time.process_time() - used < 0.1  # they sleep
+        assert not any(one.done() for one in taken)
+        loan.discard()
+        assert [one.result(60) for one in taken] == [[400_000] * 4] * 3

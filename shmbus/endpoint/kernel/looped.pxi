@@ -278,7 +278,6 @@ cdef class Looped:
         self._receiving.looped = self
         self._answers.late = deque()
         self._requests.quiet = True
-        endpoint._outflows.quiet = True
 
     def end(self):
         """The loop is not used any more."""
@@ -321,6 +320,8 @@ cdef class Looped:
         self._waits[line] = waits
         if not waits:
             self._needs[line] = self._needs_block[line] = 0
+            self._want_space(SB_DATA, self._least(self._needs))  # the dispatcher shall not think that anybody waits
+            self._want_block(self._block_pages())
 
     cdef void _begin(self, int line) noexcept:
         """A call tries: the first of this line, or one that has just begun (NO_LINE)."""
@@ -493,7 +494,7 @@ cdef class Looped:
     cdef uint64_t _reply_length(self) except? 0xffffffffffffffff:
         """Bytes of the shortest record that is to go out among the replies and found no space; 0: none did. All try
         again at once."""
-        cdef uint64_t least = 0
+        cdef uint64_t least = self._connection.e.part_length
         if self._answers.late and not self._answers.block_needs:
             least = self._answers.late_length()
         for _, length, _ in self._full:
@@ -502,7 +503,7 @@ cdef class Looped:
 
     cdef uint64_t _block_pages(self) except? 0xffffffffffffffff:
         """Pages of the smallest block that could not be had; 0: all could. Likewise."""
-        cdef uint64_t least = self._least(self._needs_block)
+        cdef uint64_t least = least_of(self._least(self._needs_block), self._connection.e.part_pages)
         if self._answers.late:
             least = least_of(least, self._answers.block_needs)
         for _, _, pages in self._full:

@@ -10,7 +10,6 @@ cdef uint64_t QUICK = 20_000            # ns: parts that come as soon after each
 cdef uint64_t TOGETHER = 64             # so many at the most,
 cdef uint64_t PART_DELAY = 1_000_000    # ns: and no later than that
 cdef uint64_t TURN = 1_000_000          # ns after which others have their turn: other outflows, and messages
-cdef uint64_t SPACE = 5_000_000         # ns that a thread waits for space in the ring
 cdef uint64_t FORSAKEN = 1_000_000_000  # ns between looks whether anybody waits for those that were put aside
 
 
@@ -54,10 +53,10 @@ cdef class Outflows:
     cdef Threads _threads
     cdef ep_batch_limits _together
     cdef set _all                # of Outflow
-    cdef list _full              # those of them that found no space
+    cdef list _full              # those of them that found no space,
+    cdef uint64_t _retried       # and when they last tried again
     cdef uint64_t _looked        # when they were last looked through
     cdef uint64_t _turned        # when one was last gone on with
-    cdef bint quiet              # in an event loop: nothing waits for space
 
     def __cinit__(self, Connection connection not None, Outbox outbox not None, Answers answers not None,
                   Threads threads not None):
@@ -181,6 +180,7 @@ cdef class Outflows:
         """Its last record has none: look at it again, later."""
         ep_lock(self._connection.e)
         ep_await_space(self._connection.e, &f.o)
+        ep_want_part_space(self._connection.e, 0 if f._pages else f._length, f._pages)
         ep_unlock(self._connection.e)
         if f not in self._full:
             self._full.append(f)
@@ -284,22 +284,9 @@ cdef class Outflows:
                 return FLOW_ENDED
             if status == EP_PART_TROUBLE:
                 return self._break_off(f)
-            if status == EP_PART_FULL and not self._await_space(f):
+            if status == EP_PART_FULL:
                 self.await_space(f)
                 return FLOW_ASIDE
-
-    cdef bint _await_space(self, Outflow f) except -1:
-        """For its last record, a short while: a dispatcher that has died may have a successor."""
-        if self.quiet:
-            return False
-        try:
-            if f._pages:
-                return self._connection.wait(EP_WANT_BLOCK, 0, f._pages, EP_FOR_GOOD, NO_CHECKS,
-                                             rb_now() + SPACE) == WAIT_GRANTED
-            return self._connection.wait(EP_WANT_SPACE, SB_REPLIES, f._length, EP_FOR_GOOD, NO_CHECKS,
-                                         rb_now() + SPACE) == WAIT_GRANTED
-        except BusError:
-            return True            # the next try finds out
 
     cdef PyObject *_next(self, Outflow f) except? NULL:
         """The next part; NULL: that were all."""
@@ -379,7 +366,9 @@ cdef class Outflows:
     cdef inline bint any(self) noexcept:
         return len(self._all) != 0
 
-    cdef inline bint any_due(self) noexcept:
+    cdef inline bint any_due(self) except -1:
+        if self._full and rb_now() - self._retried >= TURN:  # messages flood in, and nobody waits
+            self._retry_full()
         return self._connection.e.due != NULL and not self._connection.closing
 
     cdef int turn(self) except -1:
@@ -399,14 +388,12 @@ cdef class Outflows:
         """Before a thread waits: until when at the most. Those that found no space try again, and those that nobody
         waits for any more end, though the dispatcher had no space to say so."""
         cdef Outflow f
-        cdef list full
+        if self._full or self._connection.e.part_length or self._connection.e.part_pages:
+            if now - self._retried >= AGAIN or not self._full or self._has_space():
+                self._retry_full()
+            return now + AGAIN
         if not self._all:
             return NEVER
-        if self._full:
-            full, self._full = self._full, []
-            for one in full:
-                self.make_due(<Outflow>one)
-            return now + AGAIN
         if now - self._looked >= FORSAKEN:
             self._looked = now
             for one in list(self._all):
@@ -416,6 +403,26 @@ cdef class Outflows:
                     ep_note_broken_off(self._connection.e, f.o.id)
                     ep_unlock(self._connection.e)
         return now + FORSAKEN
+
+    cdef bint _has_space(self) noexcept:
+        """Whether one of those that found none would."""
+        cdef bint there
+        ep_lock(self._connection.e)
+        there = ep_part_has_space(self._connection.e)
+        ep_unlock(self._connection.e)
+        return there
+
+    cdef int _retry_full(self) except -1:
+        """Those that found no space are due."""
+        cdef list full = self._full
+        self._full = []
+        self._retried = rb_now()
+        ep_lock(self._connection.e)
+        ep_forget_part_space(self._connection.e)
+        ep_unlock(self._connection.e)
+        for one in full:
+            self.make_due(<Outflow>one)
+        return 0
 
     def close_all(self):
         """The endpoint leaves: close the generators that no thread has; returns how many there were."""

@@ -16,7 +16,8 @@
  *   ep_unpin_share        its message needs no handing on any more
  *   ep_free_share         nobody looks any more. In any thread, whatever locks it has
  *   ep_part_shares        what is looked at becomes private, while everything goes on: ep_end_shares then has little to do
- *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private, all else is unmapped
+ *   ep_end_shares         the endpoint ends, or its dispatcher forgets it: what is looked at becomes private, all else
+ *                         is unmapped
  *   ep_drop_maps          unmap the pools of those that have gone, and of those that send nothing: when to come again
  *   ep_free_shares        the endpoint is freed
  *

@@ -4,6 +4,7 @@
  *   ep_data_waits         is there a message that nobody has taken?
  *   ep_satisfied          is there what it waits for?
  *   ep_store_need         ask the dispatcher to ring once there is space, or a block
+ *   ep_want_part_space    who waits for data is to wake for space for a part, too; ep_forget_part_space: no more
  *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?
  */
 #pragma once
@@ -47,6 +48,13 @@ static inline bool ep_data_waits(const struct ep_endpoint *e)
            (e->mailbox_count && ep_mail_waits(e));
 }
 
+/* Of the parts that found none, the smallest; see ep_want_part_space. */
+static inline bool ep_part_has_space(struct ep_endpoint *e)
+{
+    return (e->part_length && ep_has_space(e, SB_REPLIES, e->part_length)) ||
+           (e->part_pages && ep_block_to_be_had(e, e->part_pages));
+}
+
 static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w)
 {
     switch (w->want) {
@@ -56,7 +64,8 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
                (w->value && request->serial != w->value);
     }
     case EP_WANT_DATA: /* and somebody may take it */
-        return (ep_data_waits(e) || e->recalled || e->due) && !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
+        return (ep_data_waits(e) || e->recalled || e->due || ep_part_has_space(e)) &&
+               !(ep_trouble(e) & (EP_RING_BAD | EP_EVICTED));
     case EP_WANT_SPACE: return ep_has_space(e, w->index, w->value);
     case EP_WANT_SEEN: /* of one that leaves, the dispatcher reads no more */
         return rb_load_acquire(&e->down->interests_seen) >= w->value || rb_load(&e->up->state) >= SB_UP_CLOSING;
@@ -78,6 +87,10 @@ static inline bool ep_satisfied(struct ep_endpoint *e, const struct ep_waiter *w
 static inline void ep_store_ring_need(struct ep_endpoint *e, uint32_t ring)
 {
     uint64_t need = e->event_need[ring];
+    if (ring == SB_REPLIES && e->part_length) {
+        uint64_t tail = rb_end_after(&e->out[ring], e->part_length) - e->out[ring].capacity;
+        need = tail < need ? tail : need;
+    }
     for (struct ep_waiter *w = e->first; w; w = w->next)
         if (w->want == EP_WANT_SPACE && w->index == ring) {
             uint64_t tail = rb_end_after(&e->out[ring], w->value) - e->out[ring].capacity;
@@ -90,7 +103,7 @@ static inline void ep_store_ring_need(struct ep_endpoint *e, uint32_t ring)
 /* Likewise: the dispatcher stores what it returns or grants, then looks at the need. */
 static inline void ep_store_block_need(struct ep_endpoint *e)
 {
-    uint64_t need = e->event_block;
+    uint64_t need = e->event_block > e->part_pages ? e->event_block : e->part_pages;
     for (struct ep_waiter *w = e->first; w; w = w->next) {
         uint64_t pages = w->want == EP_WANT_BLOCK && w->value ? w->value
                                                               : (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT)) != 0;
@@ -106,6 +119,29 @@ static inline void ep_store_need(struct ep_endpoint *e, const struct ep_waiter *
         ep_store_ring_need(e, w->index);
     else if (w->want & (EP_WANT_BLOCK | EP_WANT_GRANT))
         ep_store_block_need(e);
+}
+
+/* A part of a reply found no space in its ring for so long a record, or no block of so many pages: whoever receives goes
+ * on with it when there is some. The least of what was asked for counts. */
+static inline void ep_want_part_space(struct ep_endpoint *e, uint64_t length, uint64_t pages)
+{
+    if (length && (!e->part_length || length < e->part_length))
+        e->part_length = length;
+    if (pages && (!e->part_pages || pages < e->part_pages))
+        e->part_pages = pages;
+    ep_store_ring_need(e, SB_REPLIES);
+    ep_store_block_need(e);
+    if (e->leader)
+        ep_wake_leader(e); /* it does not look at that yet */
+}
+
+static inline void ep_forget_part_space(struct ep_endpoint *e)
+{
+    if (!e->part_length && !e->part_pages)
+        return;
+    e->part_length = e->part_pages = 0;
+    ep_store_ring_need(e, SB_REPLIES);
+    ep_store_block_need(e);
 }
 
 struct ep_view {
@@ -139,13 +175,13 @@ static inline void ep_take_view(struct ep_view *v, const struct ep_endpoint *e)
             if (e->mailboxes[i] && e->mailboxes[i]->memory)
                 ep_view_add(v, ep_mail_head(e->mailboxes[i]));
     }
-    if (v->wants & EP_WANT_SPACE) {
+    if (v->wants & EP_WANT_SPACE || e->part_length) {
         ep_view_add(v, e->out[SB_DATA].tail);
         ep_view_add(v, e->out[SB_REPLIES].tail);
     }
-    if (v->wants & EP_WANT_BLOCK)
+    if (v->wants & EP_WANT_BLOCK || e->part_pages)
         v->blocks = e;
-    if (v->wants & (EP_WANT_BLOCK | EP_WANT_GRANT))
+    if (v->wants & (EP_WANT_BLOCK | EP_WANT_GRANT) || e->part_pages)
         ep_view_add(v, &e->down->pool_granted);
     ep_view_add(v, &e->down->state);
     ep_view_add(v, &e->bus->state);
