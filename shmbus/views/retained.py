@@ -28,8 +28,12 @@ _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
 _FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
 _BLOCK = layout.BLOCK.itemsize
-_TRIES = 3
-"""For a value whose cells were used for another while it was copied."""
+_LOOKS = 100
+"""As long as values are replaced while they are copied."""
+
+
+class _Gone(Exception):
+    """A value was replaced, or dropped, while it was copied."""
 
 
 class _Record(NamedTuple):
@@ -72,8 +76,21 @@ class Values:
         many segments BUS says there are."""
         if not self._open(chunks):
             return []
-        found = (self._value(cell, pattern, clock) for cell in self._first_cells())
-        return sorted((one for one in found if one is not None), key=lambda one: one.number)
+        here: dict[int, int] = {}
+        copied: dict[int, Retained | None] = {}  # by number; None: of a type that does not match
+        for _ in range(_LOOKS):
+            here = self._first_cells()
+            gone = False
+            for cell, number in sorted(here.items(), key=lambda one: -one[1]):
+                if number not in copied:
+                    try:
+                        copied[number] = self._value(cell, number, pattern, clock)
+                    except _Gone:  # what came in its place is elsewhere
+                        gone = True
+            if not gone:
+                break
+        found = (copied.get(number) for number in sorted(here.values()))
+        return [one for one in found if one is not None]
 
     def blocks(self, chunks: int) -> Iterator[np.void]:
         """What says where their payloads lie, of those that are too large for cells."""
@@ -99,14 +116,19 @@ class Values:
             return False
         return True
 
-    def _first_cells(self) -> Iterator[int]:
-        """The cells in which values begin."""
-        base = 0
-        for chunk in self._chunks:
-            count = (chunk.size - _BEGIN) // _CELL
-            words = np.frombuffer(memoryview(chunk), np.uint64, count * _CELL // 8, _BEGIN)
-            yield from (base + int(i) for i in np.flatnonzero(words[:: _CELL // 8].copy()))
-            base += count
+    def _first_cells(self) -> dict[int, int]:
+        """The cells in which values begin, and their numbers. Looked at twice, since a value may
+        come where was looked already, and replace one that was not reached yet."""
+        found: dict[int, int] = {}
+        for _ in range(2):
+            base = 0
+            for chunk in self._chunks:
+                count = (chunk.size - _BEGIN) // _CELL
+                words = np.frombuffer(memoryview(chunk), np.uint64, count * _CELL // 8, _BEGIN)
+                numbers = words[:: _CELL // 8].copy()
+                found |= {base + int(i): int(numbers[i]) for i in np.flatnonzero(numbers)}
+                base += count
+        return found
 
     def _place(self, cell: int) -> tuple[Mapping, int] | None:
         """Where a cell is; None: there is none of that number."""
@@ -115,26 +137,23 @@ class Values:
             return None
         return self._chunks[chunk], _BEGIN + index * _CELL
 
-    def _value(self, cell: int, pattern: str, clock: Clock) -> Retained | None:
+    def _value(self, cell: int, number: int, pattern: str, clock: Clock) -> Retained | None:
+        """None: its type does not match. Raises `_Gone`."""
         place = self._place(cell)
         assert place is not None
         memory, at = place
-        for _ in range(_TRIES):
-            number = memory.load(at)
-            if not number:
-                return None
-            copied = self._record(cell)
-            if copied is None:
-                continue
-            record = _Record.of(copied)
-            if not patterns.covers(pattern, record.type):
-                return None
-            payload: bytes | None = record.content
-            if record.flags & layout.RecordFlag.POOLED:
-                payload = self._pooled(record.content)
-            if memory.load(at) == number and payload is not None:
-                return _retained(record, payload, number, clock)
-        return None
+        copied = self._record(cell)
+        if copied is None or memory.load(at) != number:
+            raise _Gone
+        record = _Record.of(copied)
+        if not patterns.covers(pattern, record.type):
+            return None
+        payload: bytes | None = record.content
+        if record.flags & layout.RecordFlag.POOLED:
+            payload = self._pooled(record.content)
+        if payload is None or memory.load(at) != number:
+            raise _Gone
+        return _retained(record, payload, number, clock)
 
     def _pooled(self, content: bytes) -> bytes | None:
         """The payload proper; None where it is not there any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections import defaultdict, deque
@@ -163,6 +164,30 @@ def test_where_there_is_no_space_the_oldest_go_and_are_counted(
     settle(source)
     (*_, large) = bus.retained()
     assert (large.type, large.payload) == ("large", bytes(3000))
+
+
+def replace_all_the_time(endpoint: shmbus.Endpoint, size: int) -> None:
+    for number in itertools.count():
+        endpoint.publish("state", bytes([number % 251]) * size, retain=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [100, 200_000], ids=["in cells", "in a pool"])
+@pytest.mark.parametrize("bus_settings", [shmbus.Settings(history=1, pool_bytes=1_600_000)])
+def test_what_is_replaced_all_the_time_is_found_each_time_and_whole(
+    bus: shmbus.Bus, worker: StartWorker, size: int
+) -> None:
+    source = worker(replace_all_the_time, size, name="source")
+    eventually(lambda: bus.retained("state"))
+    last = 0
+    for _ in range(60):
+        *_, found = bus.retained("state")
+        assert found.payload == found.payload[:1] * size
+        assert found.number >= last
+        last = found.number
+    source.kill()
+    *_, found = bus.retained("state")
+    assert found.payload == found.payload[:1] * size
 
 
 @pytest.mark.bus(retain_bytes=1 << 20)

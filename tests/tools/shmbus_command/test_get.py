@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import shmbus
-from shmbus.testing import Attach, eventually
+from shmbus.testing import Attach, StartWorker, eventually
 
 from .conftest import Ran
 
@@ -53,6 +54,24 @@ def test_as_json_they_say_who_published_them_and_when(
 def test_raw_they_are_payloads_and_nothing_else(bus: shmbus.Bus, shmbus_command: Command) -> None:
     ran = shmbus_command("get", "-b", bus.name, "state.door", "--raw", "-D", "\\n")
     assert ran.out == 'open\n{"open":false}\n'
+
+
+def replace_all_the_time(endpoint: shmbus.Endpoint) -> None:
+    for letter in itertools.cycle("abcdefg"):
+        endpoint.publish("state", letter * 200_000, retain=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bus_settings", [shmbus.Settings(history=1, pool_bytes=1_600_000)])
+def test_a_large_value_that_is_replaced_all_the_time_is_printed_whole(
+    bus: shmbus.Bus, worker: StartWorker, shmbus_command: Command
+) -> None:
+    worker(replace_all_the_time, name="source")
+    eventually(lambda: bus.info().retained)
+    for _ in range(20):
+        ran = shmbus_command("get", "-b", bus.name, "state", "--raw")
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == ran.out[:1] * 200_000
 
 
 def test_where_there_is_none_the_exit_code_is_1(bus: shmbus.Bus, shmbus_command: Command) -> None:
