@@ -1,4 +1,5 @@
-"""Every request ends with its own reply or its own error, whatever comes late, twice or forged."""
+"""Every request ends with its own reply or its own error, whatever comes late, twice or forged,
+and whether it goes through rings or pools."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from shmbus import Message, errors
 from shmbus.testing import TIMEOUT, BusProcess
 
 PROCESSES, THREADS = 4, 8
+RING, POOL = 20_000, 300_000
+"""Bytes of a large payload that goes through rings, and of one that goes by a pool."""
 OWN_REPLY, OWN_ERROR, TIMED_OUT, NO_ROUTE, WRONG = range(5)
 
 
@@ -60,7 +63,7 @@ def ask_in_loop(place: Place, seed: int, count: int) -> None:
             token = f"{place.name} {task} {n}"
             kind, timeout = wish(chance)
             try:
-                reply = await endpoint.request(f"ask.{kind}", token.encode(), timeout=timeout)
+                reply = await endpoint.request(*question(kind, token), timeout=timeout)
             except errors.BusError as error:
                 mine[judge(kind, token, error)] += 1
             else:
@@ -80,8 +83,27 @@ def ask_in_loop(place: Place, seed: int, count: int) -> None:
 
 def wish(chance: random.Random) -> tuple[str, float]:
     """A random kind of request, and its patience."""
-    kind = chance.choices(("echo", "fail", "late", "forged", "nobody"), (80, 5, 3, 10, 2))[0]
+    kinds = ("echo", "ring", "pool", "both", "fail", "late", "forged", "nobody")
+    kind = chance.choices(kinds, (76.5, 2, 1, 0.5, 5, 3, 10, 2))[0]
     return kind, chance.choice((0.005, 0.02, 0.05)) if kind == "late" else 2 * TIMEOUT
+
+
+def body(token: bytes, size: int) -> bytes:
+    """So many bytes that no other token gives."""
+    return (token * (size // len(token) + 1))[:size]
+
+
+def question(kind: str, token: str) -> tuple[str, bytes]:
+    """The type and the payload of its request."""
+    if kind == "both":  # large there and back
+        return "ask.echo", body(token.encode(), POOL)
+    return f"ask.{kind}", token.encode()
+
+
+def answer_to(kind: str, token: str) -> bytes:
+    """The payload of its reply."""
+    size = {"ring": RING, "pool": POOL, "both": POOL}.get(kind)
+    return token.encode() if size is None else body(token.encode(), size)
 
 
 def judge(kind: str, token: str, ended: Message | errors.BusError) -> int:
@@ -95,14 +117,14 @@ def judge(kind: str, token: str, ended: Message | errors.BusError) -> int:
             return NO_ROUTE if kind == "nobody" and ended.type == "ask.nobody" else WRONG
         case errors.BusError():
             raise ended
-    return OWN_REPLY if kind != "fail" and ended.payload == token.encode() else WRONG
+    return OWN_REPLY if kind != "fail" and ended.payload == answer_to(kind, token) else WRONG
 
 
 def one(endpoint: shmbus.Endpoint, chance: random.Random, token: str) -> int:
     """One request, of a random kind and patience."""
     kind, timeout = wish(chance)
     try:
-        reply = endpoint.request(f"ask.{kind}", token.encode(), timeout=timeout)
+        reply = endpoint.request(*question(kind, token), timeout=timeout)
     except errors.BusError as error:
         return judge(kind, token, error)
     return judge(kind, token, reply)
@@ -120,6 +142,14 @@ def answer_in_loop(place: Place, seed: int) -> None:
                 if chance.random() < 0.5:
                     await asyncio.sleep(0)
                 return bytes(message.payload)
+
+            @endpoint.handle("ask.ring")
+            async def ring(message: Message) -> bytes:
+                return body(message.payload, RING)
+
+            @endpoint.handle("ask.pool")
+            async def pool(message: Message) -> bytes:
+                return body(message.payload, POOL)
 
             @endpoint.handle("ask.fail")
             async def fail(message: Message) -> None:
@@ -149,6 +179,8 @@ def answer(place: Place, seed: int) -> None:
 
     with place.attach() as endpoint:
         endpoint.handle("ask.echo", lambda message: message.payload)
+        endpoint.handle("ask.ring", lambda message: body(message.payload, RING))
+        endpoint.handle("ask.pool", lambda message: body(message.payload, POOL))
         endpoint.handle("ask.fail", fail)
         endpoint.handle("ask.late", delay)
         endpoint.start(threads=2)
@@ -203,7 +235,7 @@ def forge(place: Place, seed: int) -> None:
         endpoint.run()
 
 
-@pytest.mark.bus(block_timeout=60.0)
+@pytest.mark.bus(block_timeout=60.0, pool_bytes=1 << 20)  # three large ones at a time
 def test_every_request_ends_with_its_own_reply_or_its_own_error(
     bus_process: BusProcess, company: Crew, seed: int, long: bool
 ) -> None:

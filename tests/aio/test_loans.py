@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 import shmbus
@@ -157,6 +159,10 @@ async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
         async def whole(message: shmbus.Message[int]) -> bytes:
             return bytes(message.payload)
 
+        @server.handle("frame")
+        async def frame(message: shmbus.Message[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+            return np.full(message.payload, 7, np.uint8)
+
         @server.handle("parts")
         async def parts(message: shmbus.Message[int]) -> AsyncIterator[bytes]:
             for _ in range(4):
@@ -175,6 +181,7 @@ async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
             assert sizes == [1500] * 100  # more than the ring holds
             asked = [client.request("whole", 300_000, timeout=60) for _ in range(3)]
             waiting = asyncio.gather(*asked)
+            framed = asyncio.ensure_future(client.request("frame", 300_000, timeout=60))
             assert (await client.request("whole", 10, timeout=60)).size == 10
             await asyncio.sleep(0.05)
             used = time.thread_time()
@@ -184,4 +191,5 @@ async def test_replies_and_parts_wait_for_memory_without_holding_up_the_loop(
             assert not taken.done()
             loan.discard()
         assert [reply.size for reply in await waiting] == [300_000] * 3
+        assert (await framed).payload.tobytes() == b"\7" * 300_000
         assert (await taken).size == 400_000

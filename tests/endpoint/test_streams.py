@@ -459,7 +459,7 @@ def test_a_part_that_waits_for_memory_holds_up_nobody(
     server.start(threads=threads)
     with server.loan("x", 900_000) as loan, concurrent.futures.ThreadPoolExecutor() as pool:
         streams = [client.stream("parts", timeout=60) for _ in range(3)]
-        taken = [pool.submit(lambda s=s: [part.size for part in s]) for s in streams]
+        taken = [pool.submit(parts_of, stream) for stream in streams]
         eventually(lambda: any(p.waiting for p in bus.pools() if p.endpoint == "server"))
         for n in range(20):
             assert client.request("echo", n, timeout=30).payload == n
@@ -468,4 +468,4 @@ def test_a_part_that_waits_for_memory_holds_up_nobody(
         assert time.process_time() - used < 0.1  # they sleep
         assert not any(one.done() for one in taken)
         loan.discard()
-        assert [one.result(60) for one in taken] == [[400_000] * 4] * 3
+        assert [one.result(60) for one in taken] == [[bytes(400_000)] * 4] * 3

@@ -101,7 +101,7 @@ cdef class Answers:
             return 0
         self._connection.require()
         cdef double patience = self._patience(answer)
-        payload = (bytes(in_full(<object>answer.frame)) if answer.frame != NULL else
+        payload = (in_full(<object>answer.frame) if answer.frame != NULL else
                    PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size))
         self.late.append((answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns,
                           (<const char *>answer.correlation)[:16], type, payload, patience,
@@ -132,7 +132,7 @@ cdef class Answers:
         """Whether none is left. The requester of one that cannot have a block, or not in time, gets that as an
         error."""
         cdef ep_message answer
-        cdef bytes correlation, payload
+        cdef bytes correlation
         cdef str type
         cdef uint64_t until
         answer.attempt = 1
@@ -144,8 +144,9 @@ cdef class Answers:
             answer.correlation = <const uint8_t *>PyBytes_AS_STRING(correlation)
             answer.type = <const char *>PyUnicode_1BYTE_DATA(type)
             answer.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
-            answer.payload = PyBytes_AS_STRING(payload)
-            answer.size = PyBytes_GET_SIZE(payload)
+            answer.payload = (PyBytes_AS_STRING(payload) if PyBytes_CheckExact(payload) else
+                              PyByteArray_AS_STRING(payload))
+            answer.size = len(payload)
             self.block_needs = 0
             try:
                 if self._put_now(&answer, self._outbox.pooled(&answer, type, ALONE)):
@@ -175,4 +176,4 @@ cdef class Answers:
     cdef uint64_t late_length(self):
         """Bytes of the first of them as a record, with its payload or a block."""
         return SB_HEADER + PyUnicode_GET_LENGTH(self.late[0][6]) + self._outbox.pool.inline_size(
-            SB_REPLIES, PyUnicode_GET_LENGTH(self.late[0][6]), PyBytes_GET_SIZE(self.late[0][7]))
+            SB_REPLIES, PyUnicode_GET_LENGTH(self.late[0][6]), len(self.late[0][7]))
