@@ -9,6 +9,8 @@ from .phrases import at, duration, standstill
 
 _BESIDE_PAYLOAD = 64 + MAX_TYPE  # bytes that a message takes beside its payload: header, type
 
+_LARGEST_POOL = 1 << 40  # that settings take
+
 KEPT = "values that are kept"
 """Among the holders of a pool, what stands for these; no endpoint has such a name."""
 
@@ -156,5 +158,6 @@ class MessageTooLarge(NotAccepted):
         )
         return (
             f"{at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
-            f"carries at most {self.limit}: {whose}. {self._by.parts}, or {remedy}"
+            f"carries at most {self.limit}: {whose}. {self._by.parts}"
+            + (f", or {remedy}" if pool <= _LARGEST_POOL else "")
         )
