@@ -13,6 +13,7 @@ from shmbus import Message
 from shmbus.shared import names
 from shmbus.testing import Attach, BusProcess, MakeRecorder, StartWorker, eventually
 from shmbus.views.facts import EndpointInfo
+from shmbus.views.observe import BusView
 
 from .roles import NEVER, take_and_hang
 
@@ -20,6 +21,7 @@ PIXELS = 200_000  # more than a quarter of a ring
 SHM = Path("/dev/shm")
 FEW = shmbus.Settings(pool_bytes=8 * 204_800)
 """A pool that has space for eight of them."""
+PATIENT = shmbus.Settings(pool_bytes=8 * 204_800, block_timeout=60)
 SOON_SLOW = shmbus.Settings(pool_bytes=8 * 204_800, block_timeout=0.2)
 
 
@@ -90,6 +92,39 @@ def test_a_pool_that_was_never_finished_leaves_no_name(bus_name: str, worker: St
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bus_settings", [PATIENT])
+def test_a_fan_out_that_is_under_way_at_the_dispatchers_death_reaches_everybody_once(
+    bus_process: BusProcess, attach: Attach
+) -> None:
+    small = shmbus.Settings(in_bytes=4096)
+    full = attach("full", settings=small, reconnect=True)
+    source, filler, eye = (attach(n, reconnect=True) for n in ("source", "filler", "eye"))
+    full.subscribe("small")
+    full.subscribe("picture")
+    eye.subscribe("picture")
+    for number in range(60):  # more than its ring holds
+        filler.publish("small", bytes(100))
+    eventually(lambda: info(full.bus, "filler").unforwarded)
+    for number in range(3):
+        source.publish("picture", picture(number))
+    assert shows(eye.receive(60), 0)  # and `full` is owed it
+    bus_process.kill()
+    assert full.receive(0) is not None
+    bus_process.restart()
+    got = [full.receive(60) for _ in range(62)]
+    pictures = [one for one in got if one is not None and one.type == "picture"]
+    assert len(pictures) == 3
+    assert all(shows(one, number) for number, one in enumerate(pictures))
+    assert all(shows(eye.receive(60), number) for number in (1, 2))
+    assert full.receive(0) is None
+    assert eye.receive(0) is None
+    del got, pictures
+    source.publish("whole", bytes(1_600_000), timeout=60)  # that takes the whole pool
+    with shmbus.observe(bus_process.name) as bus:
+        assert (bus.health().lost, bus.health().violations) == (0, 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("bus_settings", [FEW])
 def test_views_outlive_sender_and_bus_and_a_successor_loses_no_block(
     bus_process: BusProcess, attach: Attach
@@ -138,7 +173,7 @@ def test_a_large_value_is_kept_where_it_is_and_outlives_publisher_and_dispatcher
     assert (got.retained, got.source) == (True, "source")
 
 
-def info(bus: shmbus.Bus, name: str) -> EndpointInfo:
+def info(bus: shmbus.Bus | BusView, name: str) -> EndpointInfo:
     return next(e for e in bus.endpoints() if e.name == name)
 
 
