@@ -68,6 +68,7 @@ FACTS: dict[str, object] = {
     "stopped": False,
     "holders": (("slow", 2000),),
     "largest": 4096,
+    "total": False,
     "payloads": 0,
     "variable": "",
     "reconnect": "",

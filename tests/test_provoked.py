@@ -399,6 +399,7 @@ def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
         silent=0.0,
         stopped=False,
         holders=(),
+        largest=0,
         payloads=0,
     ):
         sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
@@ -432,6 +433,7 @@ def test_a_message_that_is_too_large(bus: shmbus.Bus, attach: Attach) -> None:
         limit=4096,
         endpoint="sender",
         setting="pool_bytes",
+        total=False,
         index=2,
     ):
         sender.publish_many(batch)
@@ -463,6 +465,7 @@ def test_a_pool_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
             holders=such(
                 lambda holders: {name for name, _ in holders} == {"holder", "its own loans"}
             ),
+            largest=such(lambda largest: 0 < largest < 400_000),
             payloads=0,
         ),
     ):

@@ -128,6 +128,8 @@ class MessageTooLarge(NotAccepted):
     """Whose ring, or pool, is too small."""
     setting: str = "out_bytes"
     """Which has to be larger."""
+    total: bool = False
+    """Of a pool: whether ``pool_total_bytes`` has to be larger, too."""
     index: int | None = None
     """Which message of a batch."""
 
@@ -150,12 +152,17 @@ class MessageTooLarge(NotAccepted):
 
     def _beyond_pool(self) -> str:
         pool = 1 << (self.size - 1).bit_length()
-        remedy = f"serve the bus with {self._by.setting(self.setting, to=pool)}"
+        also = ["pool_total_bytes"] if self.total else []
+        remedy = f"serve the bus with {self._by.setting(self.setting, *also, to=pool)}"
         if self.setting == "pool_bytes" and not self._by.whose:
             remedy = f"attach that endpoint with {self._by.setting(self.setting, to=pool)}"
+            if self.total:
+                remedy += f", and serve the bus with {self._by.setting(*also, to=pool)}"
         whose = (
             "its pool_bytes" if self.setting == "pool_bytes" else "the pool_total_bytes of its bus"
         )
+        if self.total:
+            whose += " and the pool_total_bytes of its bus"
         return (
             f"{at(self.index)}{self.type!r} takes {self.size} bytes, endpoint {self.endpoint!r} "
             f"carries at most {self.limit}: {whose}. {self._by.parts}"

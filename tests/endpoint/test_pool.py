@@ -132,6 +132,14 @@ def test_what_all_pools_may_have_bounds_a_message_too(bus: shmbus.Bus, attach: A
         source.publish("x", bytes(LARGE + 1))
     most = LARGE // 4096 * 4096  # whole pages
     assert (caught.value.setting, caught.value.limit) == ("pool_total_bytes", most)
+    assert not caught.value.total
+    with pytest.raises(errors.MessageTooLarge, match="pool_total_bytes=2097152") as caught:
+        source.publish("x", bytes((1 << 20) + 1))
+    assert (caught.value.setting, caught.value.total, caught.value.limit) == (
+        "pool_bytes",
+        True,
+        most,
+    )
     source.publish("x", bytes(most), timeout=30)
     assert bus.info().payload_limit == most
 
