@@ -154,6 +154,38 @@ static const struct scenario what_is_kept_yields_to_who_needs_its_memory = {
     "what is kept yields to who needs its memory", prepare_yielding, wait_a_while, check_yielding, false};
 PROMISE(what_is_kept_yields_to_who_needs_its_memory)
 
+/* What b kept goes, as far as that must, for c, who asks for pages when b has gone. */
+static void prepare_left_behind(struct stage *s)
+{
+    s->w->bus->pool_total_bytes = (POOL_PAGES + 4) * DP_PAGE;
+    prepare_values(s, 2);
+    keep_bytes(s, "x", 0, 10), keep_bytes(s, "x", 1, 10), keep_bytes(s, "y", 2, 10);
+    s->c = join_sized(s->w, "c", TINY);
+    b_dies(s);
+    EQUAL(rb_load(&s->w->bus->pools_granted), (POOL_PAGES + 3) * DP_PAGE);
+    s->c->up->pool_limit = POOL_PAGES * DP_PAGE;
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(1, 3));
+    raise_ready(s->c);
+}
+
+static void check_left_behind(struct stage *s)
+{
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(1, 3));
+    EQUAL(rb_load(&s->w->bus->retained), 1); /* the newest */
+    CHECK(rb_load(&s->w->bus->evicted) >= 2 && rb_load(&s->w->bus->evicted) <= 3);
+    EQUAL(rb_load(&s->w->bus->pools_left), 1);
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(2, 4));
+    raise_ready(s->c);
+    settle(s->w);
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(2, 4));
+    EQUAL(rb_load(&s->w->bus->retained), 0);
+    EQUAL(rb_load(&s->w->bus->pools_left), 0);
+    EQUAL(rb_load(&s->w->bus->pools_granted), (POOL_PAGES + 4) * DP_PAGE);
+}
+static const struct scenario what_the_dead_left_goes_for_who_grows = {
+    "what the dead left goes for who grows", prepare_left_behind, forward, check_left_behind, false};
+PROMISE(what_the_dead_left_goes_for_who_grows)
+
 /* a comes late: to what its ring takes, or to more. */
 static void prepare_recalling(struct stage *s, uint32_t count)
 {
