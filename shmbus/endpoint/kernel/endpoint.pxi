@@ -81,7 +81,7 @@ cdef class EndpointCore:
         where the block raises, it is given back instead.
 
         Not initialised: an earlier payload of this endpoint may still stand there. `align`: it begins at a multiple of
-        so many bytes, a power of two, 4096 at most. `timeout`: seconds to wait for memory, and again for space in this
+        so many bytes, a power of two, 4096 at most; a receiver's copy of it of 64 in any case. `timeout`: seconds to wait for memory, and again for space in this
         endpoint's ring. `retain`, `urgent`: as with `publish`. Raises `InvalidSetting`, and like `publish`; what has to
         wait is raised when the block is entered, or left.
         """

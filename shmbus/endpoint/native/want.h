@@ -121,8 +121,8 @@ static inline void ep_store_need(struct ep_endpoint *e, const struct ep_waiter *
         ep_store_block_need(e);
 }
 
-/* A part of a reply found no space in its ring for so long a record, or no block of so many pages: whoever receives goes
- * on with it when there is some. The least of what was asked for counts. */
+/* A part of a reply found no space in its ring for so long a record, or no block of so many pages: whoever receives
+ * goes on with it when there is some. The least of what was asked for counts. */
 static inline void ep_want_part_space(struct ep_endpoint *e, uint64_t length, uint64_t pages)
 {
     if (length && (!e->part_length || length < e->part_length))
