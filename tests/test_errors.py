@@ -69,6 +69,7 @@ FACTS: dict[str, object] = {
     "holders": (("slow", 2000),),
     "largest": 4096,
     "total": False,
+    "pools": (("camera", 8192),),
     "payloads": 0,
     "variable": "",
     "reconnect": "",

@@ -19,6 +19,7 @@ from shmbus.shared.messages import reason_word
 
 if TYPE_CHECKING:
     from shmbus.shared.grants import Right
+    from shmbus.views.facts import Pool
     from shmbus.views.observe import BusView
 
     from .seat import Seat
@@ -36,6 +37,14 @@ class Standstill(NamedTuple):
     silent: float
     """Seconds since its last heartbeat."""
     stopped: bool
+
+
+def _together(pools: list[Pool]) -> list[tuple[str, int]]:
+    """How much each endpoint has of what all pools may have, the largest first."""
+    sums = Counter[str]()
+    for pool in pools:
+        sums[pool.endpoint or errors.GONE] += pool.granted
+    return sums.most_common()
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
@@ -145,10 +154,13 @@ class Explanations:
     def full(self, full: Full) -> errors.QueueFull:
         """Its own ring stayed full: nothing has left it, or too little; or its own pool."""
         still = self._standstill()
-        holders = list[tuple[str, int]]()
+        holders, together = list[tuple[str, int]](), list[tuple[str, int]]()
         if full.setting == "pool_bytes" and still is None:
             with suppress(errors.BusError):
-                full, holders = self._pool_full(full)
+                pools = self._view().pools(untaken=True)
+                full, holders = self._pool_full(full, pools)
+                if full.setting == "pool_total_bytes":
+                    together = _together(pools)
         return errors.QueueFull(
             endpoint=self._seat.name,
             dispatcher=still and still.pid,
@@ -163,11 +175,11 @@ class Explanations:
             holders=tuple(holders),
             payloads=full.payloads,
             largest=full.largest,
+            pools=tuple(together),
         )
 
-    def _pool_full(self, full: Full) -> tuple[Full, list[tuple[str, int]]]:
+    def _pool_full(self, full: Full, pools: list[Pool]) -> tuple[Full, list[tuple[str, int]]]:
         """Who holds how much of its pool, and which setting keeps it from growing."""
-        pools = self._view().pools(untaken=True)
         pool = next((p for p in pools if p.endpoint == self._seat.name), None)
         if pool is None:
             return full, []

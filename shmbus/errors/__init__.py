@@ -47,13 +47,14 @@ from .requests import (
     ReplyLost,
     RequestTimeout,
 )
-from .sending import KEPT, LENT, MessageTooLarge, QueueFull, RequestsFull
+from .sending import GONE, KEPT, LENT, MessageTooLarge, QueueFull, RequestsFull
 from .services import InvalidArguments, InvalidResult, InvalidService
 from .supervising import InvalidProcess, NoSuchProcess, SupervisorClosed
 from .system import NoResource, NoThread, NotSupported, SegmentError
 from .wording import Wording
 
 __all__ = [
+    "GONE",
     "KEPT",
     "LENT",
     "AlreadyReplied",

@@ -18,6 +18,18 @@ LENT = "its own loans"
 """Likewise for what its endpoint fills, or still looks at."""
 
 
+GONE = "endpoints that have gone"
+"""Likewise for those whose pools are there still, since somebody holds something of them."""
+
+
+def _sizes(found: tuple[tuple[str, int], ...]) -> str:
+    """The largest of what somebody has, for a message."""
+    return ", ".join(
+        f"{name if name in (KEPT, LENT, GONE) else repr(name)} {size} bytes"
+        for name, size in found[:4]
+    )
+
+
 class QueueFull(NotAccepted):
     """A ring, or a pool, stayed full: the message was not accepted."""
 
@@ -47,6 +59,9 @@ class QueueFull(NotAccepted):
     """Of a pool: how many are under way, where it can have no more, however small; else 0."""
     largest: int = 0
     """Of a pool: bytes of its largest free piece. A payload needs one piece."""
+    pools: tuple[tuple[str, int], ...] = ()
+    """Where ``pool_total_bytes`` is what keeps a pool from growing: which endpoints' pools have how
+    many bytes of that, by name, the largest first; also ``"endpoints that have gone"``."""
 
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):
@@ -72,16 +87,15 @@ class QueueFull(NotAccepted):
         )
 
     def _pool_full(self) -> str:
-        held = ", ".join(
-            f"{name if name in (KEPT, LENT) else repr(name)} {size} bytes"
-            for name, size in self.holders[:4]
-        )
+        held = _sizes(self.holders)
         if self.dispatcher is not None:
             why = f", since {standstill(self.dispatcher, self.silent, self.stopped)}"
         elif held:
             why = f"; held by {held}"
         else:
             why = ", and no receiver holds any of it"
+        if self.pools:
+            why += f". Of what all pools of the bus may have together, {_sizes(self.pools)}"
         whose = self._by.whose if self.setting == "pool_bytes" else "the bus's "
         lacks = f"no space for it for {duration(self.seconds)}"
         last = f"enlarge {whose}{self._by.setting(self.setting)}"

@@ -396,6 +396,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word retained_bytes
         rb_word evicted
         rb_word pools_granted
+        rb_word pools_short
         rb_word pools_left
         rb_word fits[3]
         rb_word routed

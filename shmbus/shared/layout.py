@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x0000000145A83D61
+LAYOUT = 0x000000012EB39855
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -584,8 +584,9 @@ BUS = _structure(
     ("retained_bytes", "<u8", 2776),
     ("evicted", "<u8", 2784),
     ("pools_granted", "<u8", 2792),
-    ("pools_left", "<u8", 2800),
-    ("fits", ("<u8", 3), 2808),
+    ("pools_short", "<u8", 2800),
+    ("pools_left", "<u8", 2808),
+    ("fits", ("<u8", 3), 2816),
     ("routed", "<u8", 2880),
     ("unrouted", "<u8", 2888),
     ("no_route", "<u8", 2896),

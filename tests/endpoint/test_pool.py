@@ -151,7 +151,24 @@ def test_pools_that_have_all_that_there_is_are_named(bus: shmbus.Bus, attach: At
         with pytest.raises(errors.QueueFull, match="pool_total_bytes") as caught:
             second.publish("x", bytes(800_000), timeout=0.05)
         assert caught.value.setting == "pool_total_bytes"
+        most, size = caught.value.pools[0]
+        assert (most, size > 800_000) == ("first", True)
+        assert f"'first' {size} bytes" in str(caught.value)
     assert caught.value.endpoint == "second"
+
+
+@pytest.mark.bus(pool_bytes=1 << 20, pool_total_bytes=1 << 20, block_timeout=0.2)
+@pytest.mark.slow
+def test_what_another_has_of_all_and_does_not_use_is_to_be_had(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    first, idle, second = attach("first"), attach("idle"), attach("second")
+    first.publish("nobody", bytes(900_000))  # and that is all: it does not use what it has
+    second.publish("x", bytes(900_000), timeout=60)
+    idle.subscribe("x")
+    second.publish("x", bytes(900_000), timeout=60)  # which is not taken
+    first.publish("nobody", bytes(900_000), timeout=60)
+    assert info(bus, "idle").lost_by.slow == 1
 
 
 def test_a_closed_endpoint_leaves_no_pool(bus: shmbus.Bus, attach: Attach) -> None:

@@ -21,8 +21,12 @@ The steps:
     who waits       was only a part granted, for long? it gives back what is not in use; that is
                     answered; then it asks anew
 
+    short           dispatcher: how many pages are wanted and not granted
+    who is idle     short? it gives back all, and asks for none
+
 A successor reads all of that, and goes on. :func:`growth` has senders that come to an end whatever
-they are granted, :func:`parts` those that wait until they have all.
+they are granted, :func:`parts` those that wait until they have all, :func:`idle` one that waits for
+what another has and does not use.
 
 The keyword parameters are the ways to do it wrong, one each.
 """
@@ -33,7 +37,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .explore import Model, Program, Step, View, atomic, choose, load, store
+from .explore import Model, Program, Step, View, atomic, choose, load, store, until
 
 Words = dict[str, Any]
 Look = Callable[[Words], Any]
@@ -161,4 +165,59 @@ def parts(*, parts_are_given_back: bool = True) -> Model:
             else "one waits for what another has been granted"
         ),
         buffered=False,
+    )
+
+
+def idle(*, kills: int = 2, says: bool = True, says_anew: bool = True) -> Model:
+    """0 has all that there is and does not use it; 1 waits until it has that."""
+
+    def looking_short(words: Words) -> tuple[tuple[str, Any], ...] | None:
+        jobs = [("grant", answer) for answer in looks(True)(words) or ()]
+        wanted = sum(words[f"asked[{s}]"][1] - words[f"granted[{s}]"][1] for s in SENDERS)
+        if not jobs and says and words["short"] != wanted:
+            jobs.append(("say", wanted))
+        return tuple(jobs) or None
+
+    looking = atomic("look", looking_short)
+
+    def dispatcher() -> Program:
+        while True:
+            jobs = yield looking
+            job, what = yield choose("what first", jobs)
+            del jobs
+            if job == "grant":
+                s, answer = what
+                yield store(f"granted[{s}]", answer)
+                del s, answer
+            else:
+                yield store("short", what)
+            del job, what
+
+    def successor() -> Program:
+        if not says_anew:
+            yield until("never", 1)
+        yield from dispatcher()
+
+    def owner() -> Program:
+        yield until("short", 1)
+        yield store("asked[0]", (2, 0))
+
+    def waiter() -> Program:
+        yield store("asked[1]", (1, TOTAL))
+        yield atomic("all of it", lambda words: words["granted[1]"] == (1, TOTAL) or None)
+        yield store("asked[1]", (2, 0))
+
+    words: Words = {"asked[0]": (1, TOTAL), "granted[0]": (1, TOTAL), "short": 0, "never": 0}
+    words |= {"asked[1]": (0, 0), "granted[1]": (0, 0)}
+    return Model(
+        words=words,
+        programs={"sender 0": owner, "sender 1": waiter, "dispatcher": dispatcher},
+        at_rest=lambda view: (
+            ("1 waits for what 0 does not use" if view.status("sender 1") != "ended" else None)
+            or ("something is said to be short" if view["short"] else None)
+        ),
+        buffered=False,
+        kills=kills,
+        mortal=("dispatcher",),
+        heirs={"dispatcher": successor},
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .explore import explore
-from .growth import growth, parts
+from .growth import growth, idle, parts
 
 WRONG: dict[str, dict[str, Any]] = {
     "less is asked for before it is given back": {"gives_back_first": False},
@@ -38,5 +38,18 @@ def test_of_those_who_wait_for_what_others_have_each_has_it_in_the_end() -> None
 
 def test_parts_that_are_kept_are_found_out() -> None:
     found = explore(parts(parts_are_given_back=False))
+    print(found)
+    assert found.wrong is not None, str(found)
+
+
+def test_who_waits_has_what_another_does_not_use() -> None:
+    found = explore(idle())
+    print(found)
+    assert found.wrong is None, str(found)
+
+
+@pytest.mark.parametrize("how", ["says", "says_anew"])
+def test_an_idle_one_that_is_told_nothing_is_found_out(how: str) -> None:
+    found = explore(idle(**{how: False}))
     print(found)
     assert found.wrong is not None, str(found)

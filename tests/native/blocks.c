@@ -174,8 +174,9 @@ TEST(what_is_not_used_for_some_time_is_given_back)
     uint32_t kept = take_pages(&e, p, 10), large = take_pages(&e, p, 2000);
     EQUAL(rb_load(&e.up->pool_reserved), 2010 * EP_PAGE);
     ep_let_block(&e, large);
-    uint64_t now = rb_now(), due = ep_tend_pool(&e, now);
-    CHECK(now < due && due <= now + EP_IDLE_NS + 10000000);
+    uint64_t now = rb_now(), due = now + EP_IDLE_NS;
+    CHECK(ep_tend_pool(&e, now) > now);
+    CHECK(ep_tend_pool(&e, now + EP_IDLE_NS / 2) > now + EP_IDLE_NS / 2);
     EQUAL(rb_load(&e.up->pool_reserved), 2010 * EP_PAGE);
     EQUAL(ep_tend_pool(&e, due), due); /* a portion at a time */
     CHECK(ep_tend_pool(&e, due) > due);
@@ -188,5 +189,32 @@ TEST(what_is_not_used_for_some_time_is_given_back)
     EQUAL(rb_load(&e.up->pool_reserved), 0);
     EQUAL(page_of(&e, take_pages(&e, p, 20)), 0);
     ep_free(&e);
+    close_world(w);
+}
+
+TEST(what_others_lack_is_given_back_soon)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 5 << 20});
+    struct peer *p[] = {join(w, "a"), join(w, "b")};
+    struct ep_endpoint e[2];
+    uint32_t index;
+    for (int k = 0; k < 2; k++)
+        open_pooled(&e[k], p[k], 3000);
+    uint32_t kept = take_pages(&e[0], p[0], 10), large = take_pages(&e[0], p[0], 900);
+    ep_let_block(&e[0], large);
+    CHECK(ep_tend_pool(&e[0], rb_now() + EP_SHORT_NS) <= rb_now() + 2 * EP_SHORT_NS); /* it looks whether others lack it */
+    EQUAL(rb_load(&e[0].up->pool_reserved), 910 * EP_PAGE);
+    EQUAL(ep_take_block(&e[1], 800 * EP_PAGE, &index), EP_BLOCK_FULL);
+    settle(w);
+    CHECK(ep_tend_pool(&e[0], rb_now()) > rb_now()); /* it has just used it */
+    EQUAL(rb_load(&e[0].up->pool_reserved), 910 * EP_PAGE);
+    CHECK(ep_tend_pool(&e[0], rb_now() + EP_SHORT_NS) > rb_now());
+    EQUAL(rb_load(&e[0].up->pool_reserved), 10 * EP_PAGE);
+    settle(w);
+    ep_let_block(&e[1], take_pages(&e[1], p[1], 800));
+    EQUAL(rb_load(&w->bus->pools_short), 0);
+    ep_let_block(&e[0], kept);
+    for (int k = 0; k < 2; k++)
+        ep_free(&e[k]);
     close_world(w);
 }

@@ -212,3 +212,30 @@ static void check_revoking_late(struct stage *s)
 static const struct scenario events_are_revoked_in_a_backlog = {
     "events are revoked in a backlog", prepare_revoking_late, wait_long, check_revoking_late, false};
 PROMISE(events_are_revoked_in_a_backlog)
+
+/* Of all that pools may have together a has most; c asks for more than is left. */
+static void prepare_shortage(struct stage *s)
+{
+    reserve_segments();
+    s->w->bus->pool_total_bytes = (POOL_PAGES + 4) * DP_PAGE;
+    s->a = join_sized(s->w, "a", TINY);
+    s->c = join_sized(s->w, "c", TINY);
+    make_pool(s->a);
+    s->c->up->pool_limit = POOL_PAGES * DP_PAGE;
+    settle(s->w);
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(1, 8));
+    raise_ready(s->c);
+}
+
+static void check_shortage(struct stage *s)
+{
+    EQUAL(rb_load(&s->w->bus->pools_short), 4 * DP_PAGE);
+    rb_store_release(&s->a->up->pool_asked, sb_pool_question(2, 2));
+    raise_ready(s->a);
+    settle(s->w);
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(1, 8));
+    EQUAL(rb_load(&s->w->bus->pools_granted), 10 * DP_PAGE);
+    EQUAL(rb_load(&s->w->bus->pools_short), 0);
+}
+static const struct scenario pools_fall_short = {"pools fall short", prepare_shortage, forward, check_shortage, false};
+PROMISE(pools_fall_short)

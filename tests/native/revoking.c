@@ -246,3 +246,44 @@ TEST(what_waits_for_one_that_catches_up_and_takes_nothing_is_lost_there_too)
         close_world(w);
     }
 }
+
+TEST(where_all_pools_together_have_too_much_nobody_waits_for_who_takes_nothing_of_any)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = (2 * POOL_PAGES + 4) * DP_PAGE});
+    struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle"), *c = join_pooled(w, "c");
+    subscribe(idle, "x");
+    put_event(a, "x", 0, 0);
+    EQUAL(sb_pool_pages(rb_load(&c->down->pool_granted)), 4);
+    EQUAL(rb_load(&w->bus->pools_short), (POOL_PAGES - 4) * DP_PAGE);
+    wait_for_pool(c);
+    advance(w, 800 * MILLISECOND);
+    EQUAL(in_use(a), 1);
+    advance(w, 200 * MILLISECOND);
+    EQUAL(in_use(a), 0);
+    EQUAL(rb_load(&idle->down->lost_by[SB_LOSS_SLOW]), 1);
+    rb_store_release(&a->up->pool_asked, sb_pool_question(2, 0)); /* what it has given back */
+    raise_ready(a);
+    settle(w);
+    EQUAL(sb_pool_pages(rb_load(&c->down->pool_granted)), POOL_PAGES);
+    EQUAL(rb_load(&w->bus->pools_short), 0);
+    close_world(w);
+}
+
+TEST(nothing_is_lacking_any_more_where_who_lacked_it_has_gone)
+{
+    for (int adopted = 0; adopted < 2; adopted++) {
+        struct world *w = open_world((struct plan){.pool_total_bytes = POOL_PAGES * DP_PAGE});
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        EQUAL(rb_load(&w->bus->pools_short), POOL_PAGES * DP_PAGE);
+        if (adopted) {
+            rb_store(&w->bus->pools_short, 0); /* the one before was killed when it was about to say so */
+            hand_over(w);
+            EQUAL(rb_load(&w->bus->pools_short), POOL_PAGES * DP_PAGE);
+        }
+        die(b, SB_REASON_KILLED);
+        advance(w, 200 * MILLISECOND);
+        EQUAL(rb_load(&w->bus->pools_short), 0);
+        EQUAL(in_use(a), 0);
+        close_world(w);
+    }
+}

@@ -297,6 +297,7 @@ static inline void dp_look_around(struct dp_forwarder *f)
         f->high_slot--;
     dp_look_at_backlogs(f);
     dp_tell_untold(f);
+    f->pools_starve |= rb_load(&f->bus->pools_short) != 0; /* who lacked it may have gone */
     rb_store(&f->bus->types_known, f->routes.types_known);
     f->next_look = f->now + DP_LOOK_NS;
 }

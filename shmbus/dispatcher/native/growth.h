@@ -4,6 +4,8 @@
  * A block has its pages in one piece, so part of what is asked for may be of no use. Therefore who has waited longest gets
  * all that is left, and the others wait behind: never do two wait for what the other one was given in part.
  *
+ * While somebody lacks some, BUS says so (pools_short), and endpoints give back what they have not used lately.
+ *
  * What is kept in pools of endpoints that have gone does not keep anybody from growing: it goes, as for want of space
  * elsewhere.
  *
@@ -64,10 +66,19 @@ static inline void dp_make_room_to_grow(struct dp_forwarder *f, uint64_t pages)
     dp_say_values(f);
 }
 
+static inline void dp_say_short(struct dp_forwarder *f, uint64_t pages)
+{
+    if (rb_load(&f->bus->pools_short) == pages * DP_PAGE)
+        return;
+    RB_FAIL("pools.short");
+    rb_store(&f->bus->pools_short, pages * DP_PAGE);
+    RB_FAIL("pools.said");
+}
+
 /* Who asks for more gets what there is, in the order in which they asked. */
 static inline void dp_feed_pools(struct dp_forwarder *f)
 {
-    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, turn = 0;
+    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, turn = 0, lacking = 0;
     f->pools_starve = false;
     for (struct dp_port *port; (port = dp_next_in_turn(f, turn));) {
         uint64_t had = port->pool_pages, wanted = dp_wanted_pages(port);
@@ -80,7 +91,9 @@ static inline void dp_feed_pools(struct dp_forwarder *f)
             dp_grant_pages(f, port, pages);
         if (pages == wanted)
             port->pool_turn = 0;
+        lacking += wanted - pages;
     }
+    dp_say_short(f, lacking);
 }
 
 /* It asks anew: for more, which it gets at the end of this pass, or for less. What it gives back others may have: it is not

@@ -8,6 +8,9 @@
  * What waits in a backlog for one that catches up (history.h) likewise, since that endpoint last took something. Nobody reads
  * there but us, so its shares are over at once.
  *
+ * Where a sender may not have more since all pools together have too much, what has not been taken of any pool keeps it
+ * waiting: its owner gives back what returns.
+ *
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
  *
@@ -28,12 +31,13 @@ static inline uint64_t dp_untaken_from(const struct dp_port *port, uint64_t ring
     return taken < tail ? tail : taken;
 }
 
-/* The record of a share in a ring, if that may be revoked, and a copy of its header. NULL: it may not. */
+/* The record of a share of this pool's (NULL: of any) in a ring, if that may be revoked, and a copy of its header. NULL: it
+ * may not. */
 static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_share *s, const struct dp_pool *pool,
                                     struct sb_record *h)
 {
     uint64_t ring = (s->share & 7) - 1, position = s->share & ~7ull;
-    if (s->pool != pool || s->until != SB_NOWHERE || (ring != SB_DATA && ring != SB_URGENT_EVENTS) ||
+    if ((pool && s->pool != pool) || s->until != SB_NOWHERE || (ring != SB_DATA && ring != SB_URGENT_EVENTS) ||
         position < dp_untaken_from(port, ring))
         return NULL;
     uint8_t *record = port->in[ring].data + (position & (port->in[ring].capacity - 1));
@@ -79,7 +83,13 @@ static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, 
     dp_drop_ended(f, port);
 }
 
-/* Until when does the sender wait, at the most, for what stands there of its pool, for this receiver? SB_NOWHERE: for
+/* Which events keep it waiting? Those of its pool, or where all pools together have too much, of any (NULL). */
+static inline const struct dp_pool *dp_waits_for(const struct dp_port *source)
+{
+    return source->pool_turn ? NULL : source->pool;
+}
+
+/* Until when does the sender wait, at the most, for what stands there for this receiver? SB_NOWHERE: for
  * nothing. */
 static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const struct dp_port *source,
                                            const struct dp_port *port, const struct dp_port *to)
@@ -90,13 +100,13 @@ static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const s
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         uint64_t until = (s->given_ns > since ? s->given_ns : since) + f->block_timeout_ns;
-        if (until < least && dp_revocable(port, s, source->pool, &h))
+        if (until < least && dp_revocable(port, s, dp_waits_for(source), &h))
             least = until;
     }
     return least;
 }
 
-/* What this one has of its pool, in its rings or in a backlog. */
+/* What this one has, in its rings or in a backlog. */
 static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *source, struct dp_port *port)
 {
     struct dp_port *to = port->shares.count ? dp_receiving(f, port) : NULL;
@@ -108,13 +118,13 @@ static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *sourc
         return;
     if (to->slow || until <= f->now) {
         dp_set_slow(to, true);
-        dp_revoke_from(f, port, source->pool);
+        dp_revoke_from(f, port, dp_waits_for(source));
     } else if (until < f->next_deadline) {
         f->next_deadline = until;
     }
 }
 
-/* Those for whom there are untaken events of its pool, for which it waits. */
+/* Those for whom there are untaken events, for which it waits. */
 static inline void dp_free_pool(struct dp_forwarder *f, struct dp_port *source)
 {
     uint64_t left = f->catching_up;
@@ -129,7 +139,7 @@ static inline void dp_look_at_pools(struct dp_forwarder *f)
 {
     for (uint32_t slot = 0; slot < f->high_slot; slot++) {
         struct dp_port *port = &f->ports[slot];
-        if (!port->pool || port->state == SB_ROW_FREE)
+        if (port->state == SB_ROW_FREE || !dp_open_pool(port))
             continue;
         uint64_t waits = rb_load(&port->up->pool_waits), need = rb_load_seq(&port->up->pool_need);
         if (need)

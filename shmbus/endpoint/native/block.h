@@ -23,7 +23,7 @@
 #include "shmbus/endpoint/native/pool.h"
 
 #define EP_IDLE_NS 5000000000u /* so long after its last use the end of the pool is given back, */
-#define EP_SHORT_NS 500000000u /* or after a question that was granted in part: others may wait for that part */
+#define EP_SHORT_NS 500000000u /* or this, after a question that was granted in part, or where others lack it */
 
 enum ep_block_status {
     EP_BLOCK_TAKEN = 0,
@@ -245,9 +245,9 @@ static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
     if (!pool->reserved && !asked)
         return SB_NOWHERE;
     bool in_part = !ep_grant_is_open(e) && sb_pool_pages(granted) < asked;
-    uint64_t due = pool->used_ns + (in_part ? EP_SHORT_NS : EP_IDLE_NS);
-    if (now < due)
-        return due;
+    uint64_t due = pool->used_ns + (in_part || rb_load(&e->bus->pools_short) ? EP_SHORT_NS : EP_IDLE_NS);
+    if (now < due) /* others may lack it by then */
+        return due < now + EP_SHORT_NS ? due : now + EP_SHORT_NS;
     if (pool->grows_to)
         return now + EP_SHORT_NS;
     if (ep_give_back_pages(e, end))
@@ -256,5 +256,5 @@ static inline uint64_t ep_tend_pool(struct ep_endpoint *e, uint64_t now)
         ep_want_no_more(e, end);
     if (rb_load(&e->up->pool_need))
         return now + EP_SHORT_NS;
-    return pool->count ? now + EP_IDLE_NS : SB_NOWHERE;
+    return pool->count ? now + EP_SHORT_NS : SB_NOWHERE;
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x0000000145a83d61ull
+#define SB_LAYOUT 0x000000012eb39855ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -207,8 +207,9 @@ SB_FIELD(sb_bus, retained, 2768, 8);
 SB_FIELD(sb_bus, retained_bytes, 2776, 8);
 SB_FIELD(sb_bus, evicted, 2784, 8);
 SB_FIELD(sb_bus, pools_granted, 2792, 8);
-SB_FIELD(sb_bus, pools_left, 2800, 8);
-SB_FIELD(sb_bus, fits, 2808, 24);
+SB_FIELD(sb_bus, pools_short, 2800, 8);
+SB_FIELD(sb_bus, pools_left, 2808, 8);
+SB_FIELD(sb_bus, fits, 2816, 24);
 SB_FIELD(sb_bus, routed, 2880, 8);
 SB_FIELD(sb_bus, unrouted, 2888, 8);
 SB_FIELD(sb_bus, no_route, 2896, 8);
