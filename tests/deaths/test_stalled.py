@@ -148,7 +148,7 @@ def test_who_is_slow_because_the_machine_is_busy_is_not_stalled(
     caller = attach("caller")
     caller.wait_for("echo", timeout=60)
     longest = 0.0
-    for number in range(300):
+    for number in range(100):
         began = time.monotonic()
         assert caller.request("echo", number, timeout=60).payload == number
         longest = max(longest, time.monotonic() - began)
