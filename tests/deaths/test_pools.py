@@ -102,7 +102,7 @@ def test_a_fan_out_that_is_under_way_at_the_dispatchers_death_reaches_everybody_
     full.subscribe("small")
     full.subscribe("picture")
     eye.subscribe("picture")
-    for number in range(60):  # more than its ring holds
+    for _ in range(60):  # more than its ring holds
         filler.publish("small", bytes(100))
     eventually(lambda: info(full.bus, "filler").unforwarded)
     for number in range(3):
