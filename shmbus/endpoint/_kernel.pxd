@@ -1,5 +1,6 @@
 """What the endpoint's C headers offer, as far as Cython calls it."""
 
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -55,6 +56,7 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() nogil
     void Py_INCREF(PyObject *)
     void Py_XDECREF(PyObject *)
+    PyTypeObject *Py_TYPE(object)
     void PyErr_Clear()
     bint PyCoro_CheckExact(object)
     bint PyGen_CheckExact(object)
@@ -274,12 +276,15 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
         uint32_t type_length
         const void *payload
         uint64_t size
+        const void *head
+        uint64_t head_size
         void *frame
     cdef struct ep_batch_limits:
         uint64_t messages
         uint64_t bytes
         uint64_t delay_ns
     uint32_t ep_ring_of(uint16_t)
+    void ep_write_payload(uint8_t *, const ep_message *)
     uint64_t ep_record_length(const ep_message *)
     bint ep_has_space(const ep_endpoint *, uint32_t, uint64_t)
     void ep_flush(ep_endpoint *)

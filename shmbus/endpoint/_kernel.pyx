@@ -62,7 +62,8 @@ from shmbus.shared.messages import Tap
 from shmbus.shared.patterns import check_pattern, check_type
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport (PyBUF_ANY_CONTIGUOUS, PyBuffer_FillInfo, PyBuffer_IsContiguous, PyBuffer_Release,
+                             PyObject_GetBuffer)
 from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Reset, PyContextVar_Set
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
@@ -72,7 +73,7 @@ from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 __all__ = [
     "Addressee",

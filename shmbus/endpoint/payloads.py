@@ -61,9 +61,6 @@ class Codec:
                 )
         self.encodes, self.decodes = encode is not None, decode is not None
         self._replace = _replacing(encode)
-        encoder = msgspec.msgpack.Encoder(enc_hook=_without_arrays(self._replace))
-        self._encode = encoder.encode
-        self.encode_into = encoder.encode_into
         self._hook = _converting(decode)
         self._decode_any = self._make(Any)
         self._cached = functools.lru_cache(maxsize=1024)(self._make)
@@ -78,28 +75,22 @@ class Codec:
             # The C kernel copies from flat bytes.
             return RAW, payload.cast("B") if payload.c_contiguous else payload.tobytes()
         try:
-            try:
-                return MSGPACK, self._encode(payload)
-            except ArraysWithin:
-                return FRAMED, self.frame(payload).tobytes()
+            encoder, within = self.encoder()
+            body = encoder.encode(payload)
+            return (FRAMED, within.frame(body).tobytes()) if within.exts else (MSGPACK, body)
         except Exception as why:  # or whatever a value's own hooks raise
             raise EncodeError(type=type, reason=reason_of(why)) from why
 
-    def frame(self, payload: object) -> frames.Frame:
-        """A payload with arrays in it, of which ``encode_into`` raises ``ArraysWithin``. Raises
-        what msgspec does, what the endpoint's hook does, and ``NotCarried``."""
-        if type(payload) is np.ndarray and not self.encodes:
-            return frames.Frame.alone(payload)
-        within = frames.Arrays()
+    def encoder(self) -> tuple[msgspec.msgpack.Encoder, frames.Arrays]:
+        """To MessagePack, one payload at a time; what of it MessagePack has no word for is noted
+        beside it. Raises what msgspec does, what the endpoint's hook does, and ``NotCarried``."""
+        within, replace = frames.Arrays(), self._replace
 
         def enc_hook(value: object) -> object:
-            found = self._replace(value)
-            if isinstance(found, np.ndarray):
-                return within.ext(found)
-            return frames.scalar_ext(found) if isinstance(found, np.generic) else found
+            found = replace(value)
+            return within.ext(found) if isinstance(found, np.ndarray | np.generic) else found
 
-        body = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode(payload)
-        return frames.Frame.of(body, within.found)
+        return msgspec.msgpack.Encoder(enc_hook=enc_hook), within
 
     def decode(self, kind: int, data: Buffer, payload_type: Any = None, *, type: str = "?") -> Any:
         """The payload that travelled as ``kind``; ``type`` is the message's, for
@@ -152,10 +143,6 @@ class Codec:
         return msgspec.convert(value, payload_type, dec_hook=self._hook)
 
 
-class ArraysWithin(Exception):
-    """A payload has arrays in it: it is to be a frame."""
-
-
 def _replacing(encode: EncodeHook | None) -> EncodeHook:
     """What travels in place of a value that msgspec does not know: what the endpoint's hook
     returns, else an array or a scalar of numpy."""
@@ -166,7 +153,8 @@ def _replacing(encode: EncodeHook | None) -> EncodeHook:
             try:
                 found = encode(value)
                 if found is not value:
-                    return found
+                    numpys = isinstance(found, np.ndarray | np.generic)
+                    return arrays.carried(found) if numpys else found
             except NotImplementedError as why:
                 refused = why
         found = arrays.carried(value)
@@ -175,18 +163,6 @@ def _replacing(encode: EncodeHook | None) -> EncodeHook:
         raise refused or TypeError(f"Encoding objects of type {_full_name(value)} is unsupported")
 
     return replace
-
-
-def _without_arrays(replace: EncodeHook) -> EncodeHook:
-    """The enc_hook of payloads that are not frames."""
-
-    def enc_hook(value: Any) -> Any:
-        found = replace(value)
-        if isinstance(found, np.ndarray | np.generic):
-            raise ArraysWithin
-        return found
-
-    return enc_hook
 
 
 def _converting(decode: DecodeHook | None) -> DecodeHook:

@@ -3,6 +3,7 @@ type of numpy."""
 
 from __future__ import annotations
 
+import ctypes
 import typing
 from typing import Any
 
@@ -11,6 +12,16 @@ import numpy as np
 from .dtypes import NotCarried
 
 _NUMBERS = "biufc"  # kinds of dtypes
+
+_CONCRETE: dict[Any, Any] = {
+    np.integer: np.int64,
+    np.signedinteger: np.int64,
+    np.unsignedinteger: np.uint64,
+    np.inexact: np.float64,
+    np.floating: np.float64,
+    np.complexfloating: np.complex128,
+}
+"""What numbers become where a type is named that stands for several."""
 
 
 def carried(value: Any) -> Any:
@@ -25,6 +36,9 @@ def carried(value: Any) -> Any:
         return value.view(np.ndarray)
     if isinstance(value, np.generic):
         return _plain(value)
+    if isinstance(value, ctypes.Structure | ctypes.Union | ctypes.Array):  # of views numpy warns
+        buffer: Any = value
+        return np.ndarray((), np.dtype(type(value)), buffer)
     try:
         view = memoryview(value)
     except TypeError:
@@ -71,7 +85,7 @@ def fitted(wanted: Any, value: Any) -> Any:
 def _dtype_of(wanted: Any) -> Any:
     """The scalar type that `NDArray[...]` names; None: any."""
     found = typing.get_args((typing.get_args(wanted) or (None, None))[-1])
-    named = found[0] if found else None
+    named = (typing.get_origin(found[0]) or found[0]) if found else None
     return named if isinstance(named, type) and issubclass(named, np.generic) else None
 
 
@@ -92,7 +106,7 @@ def _of_numbers(values: list[Any], wanted: Any) -> np.ndarray[Any, np.dtype[Any]
     named = _dtype_of(wanted)
     if named is None or np.issubdtype(array.dtype, named):
         return array
-    made = array.astype(named)
+    made = array.astype(_CONCRETE.get(named, named))
     if not np.array_equal(made, array) and made.dtype.kind not in "fc":
         raise ValueError(f"expected an array of {named.__name__}, got other numbers")
     return made
@@ -105,15 +119,19 @@ def _scalar(wanted: Any, value: Any) -> Any:
     found = np.asarray(value)[()]
     if isinstance(found, wanted) or isinstance(value, bool):
         return found
+    wanted = _CONCRETE.get(wanted, wanted)
     if isinstance(value, int) and issubclass(wanted, np.integer):
         limits = np.iinfo(wanted)
         if not limits.min <= value <= limits.max:
             raise ValueError(f"{value} is not a number of {wanted.__name__}")
         return wanted(value)
     try:
-        made = np.asarray(value).astype(wanted, casting="same_kind")[()]
+        with np.errstate(over="ignore"):
+            made = np.asarray(value).astype(wanted, casting="same_kind")[()]
     except TypeError:
         return value
-    if isinstance(value, int) and made != value:
+    if (isinstance(value, int) and made != value) or (
+        isinstance(value, float) and np.isfinite(value) and not np.isfinite(made)
+    ):
         raise ValueError(f"{value} is not a number of {wanted.__name__}")
     return made

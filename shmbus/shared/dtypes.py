@@ -36,6 +36,11 @@ def describe(dtype: np.dtype[Any]) -> Description:
         if any(len(field) > 2 for field in fields):
             words["titles"] = [field[2] if len(field) > 2 else None for field in fields]
         return words
+    if dtype.kind == "T":
+        raise NotCarried(
+            f"an array of dtype {dtype} has its texts elsewhere: send array.tolist(), or "
+            "array.astype('U')"
+        )
     if dtype.hasobject or dtype.kind not in "biufcmMSUV":
         raise NotCarried(
             f"an array of dtype {dtype} has Python objects in it: send array.tolist(), or an array "

@@ -29,14 +29,17 @@ from .dtypes import described, dtype_of
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and what the vector instructions of today want at most."""
-ARRAY, SCALAR = 78, 79
-"""Codes of Ext."""
+ARRAY, SCALAR = -78, -79
+"""Codes of Ext. MessagePack gives those below 0 to no application."""
 
 _VERSION = 1
 _COUNT = (1 << 24) - 1
 _HEAD = struct.Struct("<II")
 _PLACE = struct.Struct("<QQ")
 _DIMENSIONS = 32  # that every numpy takes
+_EXTS = frozenset(b"\xc7\xc8\xc9\xd4\xd5\xd6\xd7\xd8")  # first bytes of an Ext
+SHORT = 512
+"""Bytes: of a head that is kept; of most arrays it is less than a hundred."""
 LONE = _VERSION << 24 | 1
 """The first word of a frame with one buffer."""
 LONE_HEAD = _HEAD.size + _PLACE.size
@@ -76,24 +79,38 @@ _plain = msgspec.msgpack.Decoder().decode
 
 
 class Arrays:
-    """The arrays of one payload while it is encoded."""
+    """What of one payload MessagePack has no word for, while that is encoded."""
 
-    __slots__ = ("found",)
+    __slots__ = ("_arrays", "exts")
+
+    exts: list[msgspec.msgpack.Ext]
+    """What stands for it, always in this list: if there is any, the payload is to be a frame."""
 
     def __init__(self) -> None:
-        self.found: list[Array] = []
+        self._arrays: list[Array] = []
+        self.exts = []
 
-    def ext(self, array: Array) -> msgspec.msgpack.Ext:
+    def ext(self, value: Array | np.generic) -> msgspec.msgpack.Ext:
         """What stands for it in the body. Raises `dtypes.NotCarried`."""
-        fortran = _is_fortran(array)
-        found = _ext(len(self.found), array.shape, array.dtype, fortran)
-        self.found.append(array.T if fortran else array)
+        if isinstance(value, np.generic):
+            words = _Scalar(described(value.dtype), value.tobytes())
+            found = msgspec.msgpack.Ext(SCALAR, _encode(words))
+        else:
+            fortran = value.flags.f_contiguous and not value.flags.c_contiguous
+            found = _ext(len(self._arrays), value.shape, value.dtype, fortran)
+            self._arrays.append(value.T if fortran else value)
+        self.exts.append(found)
         return found
 
+    def frame(self, body: Bytes) -> Frame:
+        """That of the payload, once it is encoded; this is for the next then."""
+        found = self._arrays
+        self.clear()
+        return Frame(Head.of(body, [array.nbytes for array in found]), found)
 
-def scalar_ext(scalar: np.generic) -> msgspec.msgpack.Ext:
-    """What stands for a scalar that MessagePack has no word for. Raises `dtypes.NotCarried`."""
-    return msgspec.msgpack.Ext(SCALAR, _encode(_Scalar(described(scalar.dtype), scalar.tobytes())))
+    def clear(self) -> None:
+        self._arrays = []
+        self.exts.clear()
 
 
 class Frame:
@@ -104,21 +121,9 @@ class Frame:
 
     size: int
 
-    def __init__(self, head: _Head, arrays: Sequence[Array]) -> None:
+    def __init__(self, head: Head, arrays: Sequence[Array]) -> None:
         """`arrays`: written in C order."""
         self._head, self._arrays, self.size = head, arrays, head.size
-
-    @classmethod
-    def of(cls, body: Bytes, arrays: Sequence[Array]) -> Frame:
-        """`arrays`: those of `Arrays`."""
-        return cls(_Head.of(body, [array.nbytes for array in arrays]), arrays)
-
-    @classmethod
-    def alone(cls, array: Array) -> Frame:
-        """An array that is the payload. Raises `dtypes.NotCarried`."""
-        fortran = _is_fortran(array)
-        head = _alone(array.shape, array.dtype, fortran)
-        return cls(head, (array.T if fortran else array,))
 
     def write_into(self, buffer: Any) -> None:
         """`buffer`: anything writable of at least `size` bytes."""
@@ -150,7 +155,7 @@ class Blank:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order = "C") -> None:
         """Raises `dtypes.NotCarried`."""
         self._shape, self._dtype, self._order = shape, dtype, order
-        head = _alone(shape, dtype, order == "F")
+        head = head_of(shape, dtype, order == "F")
         self.head, self.size = head.content, head.size
 
     def array(self, buffer: Any) -> Array:
@@ -158,7 +163,7 @@ class Blank:
         return np.ndarray(self._shape, self._dtype, buffer, len(self.head), None, self._order)
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """All of a frame up to its first buffer."""
 
     content: bytes
@@ -168,7 +173,7 @@ class _Head(NamedTuple):
     """Of the frame."""
 
     @classmethod
-    def of(cls, body: Bytes, lengths: Sequence[int]) -> _Head:
+    def of(cls, body: Bytes, lengths: Sequence[int]) -> Head:
         """`lengths`: of the buffers."""
         if len(lengths) > _COUNT:
             raise ValueError(f"{len(lengths)} arrays are more than a message may have, {_COUNT}")
@@ -184,10 +189,10 @@ class _Head(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _alone(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> _Head:
-    """Of frames of one array."""
+def head_of(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> Head:
+    """Of an array that is the payload. Raises `dtypes.NotCarried`."""
     body = _encode(_ext(0, shape, dtype, fortran))
-    return _Head.of(body, [math.prod(shape) * dtype.itemsize])
+    return Head.of(body, [math.prod(shape) * dtype.itemsize])
 
 
 def _ext(
@@ -195,11 +200,6 @@ def _ext(
 ) -> msgspec.msgpack.Ext:
     words = _Array(buffer, shape, fortran, described(dtype))
     return msgspec.msgpack.Ext(ARRAY, _encode(words))
-
-
-def _is_fortran(array: Array) -> bool:
-    flags = array.flags
-    return flags.f_contiguous and not flags.c_contiguous
 
 
 def _copy(array: Array, memory: NDArray[np.uint8]) -> None:
@@ -216,11 +216,76 @@ def _copy(array: Array, memory: NDArray[np.uint8]) -> None:
 _reading: ContextVar[Received] = ContextVar("_reading")
 
 
+class Laid(NamedTuple):
+    """An array in a frame: what it is, and where."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Order
+    offset: int
+    length: int
+
+
+class _Told(NamedTuple):
+    """What a frame says of itself, in all that comes before its first array."""
+
+    places: list[tuple[int, int]]
+    body: bytes
+    lone: Laid | None
+    """The array that is the payload, if one is and is not empty."""
+
+
+@functools.lru_cache(maxsize=256)
+def _told(head: bytes) -> _Told:
+    """Mostly the frame before said the same. Raises `Malformed`."""
+    word, length = _HEAD.unpack_from(head)
+    begin = _HEAD.size + _PLACE.size * (word & _COUNT)
+    if begin + length != len(head):
+        raise Malformed("its frame says that there is more of it")
+    places = list(_PLACE.iter_unpack(head[_HEAD.size : begin]))
+    if any(offset % ALIGNMENT or offset < len(head) for offset, _ in places):
+        raise Malformed("an array is not where its frame says")
+    body = head[begin:]
+    return _Told(places, body, _lone(body, places) if word == LONE else None)
+
+
+def _lone(body: bytes, places: list[tuple[int, int]]) -> Laid | None:
+    if body[:1] and body[0] not in _EXTS:
+        return None
+    try:
+        ext = _plain(body)
+        laid = _laid(_array(ext.data), places)
+    except Exception:  # then it raises where it is decoded
+        return None
+    ordinary = not laid.dtype.subdtype and len(laid.shape) <= _DIMENSIONS
+    return laid if ext.code == ARRAY and laid.length and ordinary else None
+
+
+def _laid(words: _Array, places: list[tuple[int, int]]) -> Laid:
+    """The array of which an Ext says this. Raises `Malformed`, and what `dtype_of` does."""
+    dtype = dtype_of(bytes(words.dtype))
+    if words.buffer >= len(places):
+        raise Malformed("an array is in none of its buffers")
+    offset, length = places[words.buffer]
+    if length != math.prod(words.shape) * dtype.itemsize:
+        raise Malformed(f"{length} bytes are no array of shape {words.shape} and {dtype}")
+    return Laid(dtype, words.shape, "F" if words.fortran else "C", offset, length)
+
+
+def lone(head: bytes) -> Laid | None:
+    """The array that is the payload, by all of its frame that comes before it. None: it may be
+    something else, and `Received` finds out."""
+    try:
+        return _told(head).lone
+    except Malformed:
+        return None
+
+
 class Received:
     """A frame that came. Its arrays are read-only, and look at the bytes where they are if those
     are aligned, as they are in a pool; else at a copy of them, all at one."""
 
-    __slots__ = ("_data", "_memory", "_places", "_skipped", "body")
+    __slots__ = ("_data", "_memory", "_skipped", "_told")
 
     def __init__(self, data: Any) -> None:
         """`data`: bytes, or whatever has the buffer protocol; its arrays keep it. Raises
@@ -233,14 +298,13 @@ class Received:
             version, count = word >> 24, word & _COUNT
             if version != _VERSION:
                 raise Malformed(f"it is a frame of version {version}, which is not known here")
-            begin = _HEAD.size + _PLACE.size * count
-            end = begin + length
+            end = _HEAD.size + _PLACE.size * count + length
             if end > size:
                 raise Malformed("its frame says that there is more of it")
-            self._places = list(_PLACE.iter_unpack(bytes(view[_HEAD.size : begin])))
-            self.body = bytes(view[begin:end])
-        for offset, length in self._places:
-            if offset % ALIGNMENT or offset < end or offset + length > size:
+            head = bytes(view[:end])
+        self._told = _told(head) if end <= SHORT else _told.__wrapped__(head)
+        for offset, length in self._told.places:
+            if offset + length > size:
                 raise Malformed("an array is not where its frame says")
         self._data = data
         self._memory: NDArray[np.uint8] | None = None
@@ -250,70 +314,28 @@ class Received:
         """What `decoder`, made with `unpack` as ext_hook, makes of it."""
         token = _reading.set(self)
         try:
-            return decoder(self.body)
+            return decoder(self._told.body)
         finally:
             _reading.reset(token)
 
     def unpack(self, code: int, data: memoryview) -> Any:
         """What an Ext of the body stands for."""
         if code == ARRAY:
-            return self._array(_array(data))
+            return self._array(_laid(_array(data), self._told.places))
         scalar = _scalar(data)
         dtype = dtype_of(bytes(scalar.dtype))
         return np.ndarray((), dtype, scalar.content)[()]
 
-    def _array(self, words: _Array) -> Array:
-        dtype = dtype_of(bytes(words.dtype))
-        if words.buffer >= len(self._places):
-            raise Malformed("an array is in none of its buffers")
-        offset, length = self._places[words.buffer]
-        if length != math.prod(words.shape) * dtype.itemsize:
-            raise Malformed(f"{length} bytes are no array of shape {words.shape} and {dtype}")
-        if not length:
-            return np.ndarray(words.shape, dtype, b"")
+    def _array(self, laid: Laid) -> Array:
+        if not laid.length:
+            return np.ndarray(laid.shape, laid.dtype, b"", order=laid.order)
         if self._memory is None:
             # Without what is before the first buffer; malformed ones need not begin there.
-            self._skipped = self._places[0][0]
+            self._skipped = self._told.places[0][0]
             where = aligned(self._data, self._skipped, ALIGNMENT)
             self._memory = np.frombuffer(where[0], np.uint8, where[2], where[1])
-        order: Order = "F" if words.fortran else "C"
-        return np.ndarray(words.shape, dtype, self._memory, offset - self._skipped, order=order)
-
-
-class Lone(NamedTuple):
-    """Where the array lies in a frame that has one, and nothing else."""
-
-    dtype: np.dtype[Any]
-    elements: int
-    offset: int
-    shape: tuple[int, ...]
-    order: Order
-    end: int
-
-
-@functools.lru_cache(maxsize=256)
-def lone(head: bytes) -> Lone | None:
-    """What a frame of one array says of it, by all that comes before the array; mostly the frame
-    before said the same. None: it may be something else, and `Received` finds out."""
-    if len(head) < LONE_HEAD:
-        return None
-    word, length = _HEAD.unpack_from(head)
-    offset, size = _PLACE.unpack_from(head, _HEAD.size)
-    if word != LONE or len(head) != LONE_HEAD + length:
-        return None
-    try:
-        ext = _plain(head[LONE_HEAD:])
-        words = _array(ext.data)
-        dtype = dtype_of(bytes(words.dtype))
-    except Exception:
-        return None
-    elements = math.prod(words.shape)
-    if ext.code != ARRAY or words.buffer or not size or size != elements * dtype.itemsize:
-        return None
-    if offset % ALIGNMENT or offset < len(head) or dtype.subdtype or len(words.shape) > _DIMENSIONS:
-        return None
-    order: Order = "F" if words.fortran else "C"
-    return Lone(dtype, elements, offset, words.shape, order, offset + size)
+        offset = laid.offset - self._skipped
+        return np.ndarray(laid.shape, laid.dtype, self._memory, offset, order=laid.order)
 
 
 def unpack(code: int, data: memoryview) -> Any:

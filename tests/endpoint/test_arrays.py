@@ -96,6 +96,36 @@ def test_a_large_array_comes_as_it_was_sent(ends: Ends, payload: Any) -> None:
         found.flags.writeable = True
 
 
+def test_arrays_come_as_each_was_sent_however_much_the_one_before_was_like_it(ends: Ends) -> None:
+    numbers = np.arange(6.0).reshape(2, 3)
+    fields = np.zeros(6, [("a", "f8")])
+    for payload in (
+        numbers,
+        numbers.copy(order="F"),
+        numbers + 1,
+        numbers.T.copy(),
+        numbers.astype("f4"),
+        numbers[:, ::2],
+        np.zeros(0),
+        np.array(1.5),
+        fields,
+    ):
+        for found in (sent(ends, payload), sent(ends, payload)):
+            assert (found.dtype, found.shape) == (payload.dtype, payload.shape)
+            assert found.tobytes() == payload.tobytes()
+            assert found.flags.f_contiguous >= payload.flags.f_contiguous
+    fields.dtype.names = ("b",)
+    assert sent(ends, fields).dtype.names == ("b",)
+
+
+def test_ext_codes_of_ones_own_go_along_with_arrays(ends: Ends) -> None:
+    for code in (0, 78, 79, 127):
+        own = msgspec.msgpack.Ext(code, b"mine")
+        found = sent(ends, {"own": own, "array": np.arange(3)})
+        assert found["own"] == own
+        assert found["array"].tolist() == [0, 1, 2]
+
+
 def test_arrays_lie_within_structs_lists_and_dicts(ends: Ends) -> None:
     ends[1].subscribe("scene", payload_type=Scene)
     scene = Scene(np.eye(3, dtype=np.uint8), "eye", [np.zeros(2), np.ones((2, 1), order="F")])
@@ -111,6 +141,12 @@ def test_arrays_lie_within_structs_lists_and_dicts(ends: Ends) -> None:
 def test_objects_in_an_array_are_refused_with_the_remedy(ends: Ends) -> None:
     with pytest.raises(EncodeError, match=r"tolist\(\)"):
         ends[0].publish("plain", np.array([None, {}]))
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy is older than 2.0")
+def test_texts_that_lie_elsewhere_are_refused_with_the_remedy(ends: Ends) -> None:
+    with pytest.raises(EncodeError, match=r"texts elsewhere: .*astype\('U'\)"):
+        ends[0].publish("plain", np.array(["a"], np.dtypes.StringDType()))
 
 
 def test_an_array_of_another_dtype_than_the_receiver_names_is_refused(ends: Ends) -> None:
@@ -178,6 +214,17 @@ def test_what_gives_its_elements_away_comes_as_an_array(ends: Ends, payload: Any
         assert found.ravel().tolist() == [1, 2, 3]
 
 
+class Point(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_uint8), ("y", ctypes.c_double))
+
+
+def test_structures_of_ctypes_come_as_arrays_of_these_fields(ends: Ends) -> None:
+    found = sent(ends, (Point * 2)(Point(1, 0.5), Point(2, 1.5)))
+    assert found.dtype == np.dtype(Point)
+    assert found.tolist() == [(1, 0.5), (2, 1.5)]
+    assert sent(ends, [Point(3, 2.5)])[0].tolist() == (3, 2.5)
+
+
 def test_a_mapped_file_comes_as_its_bytes_and_can_be_closed(ends: Ends, tmp_path: Path) -> None:
     path = tmp_path / "bytes"
     path.write_bytes(bytes(range(100)))
@@ -211,14 +258,24 @@ def test_a_number_of_numpy_comes_as_a_number_of_the_type_that_is_named(
 
 @pytest.mark.parametrize(
     ("wanted", "payload"),
-    [(np.uint8, 255), (np.int8, -1), (np.float32, 3), (np.bool_, True), (np.str_, "a")],
+    [
+        (np.uint8, 255),
+        (np.int8, -1),
+        (np.float32, 3),
+        (np.float32, float("inf")),
+        (np.bool_, True),
+        (np.str_, "a"),
+        (np.unsignedinteger, 5),
+        (np.floating, 5),
+    ],
 )
 def test_plain_numbers_and_text_come_as_the_type_of_numpy_that_is_named(
     ends: Ends, wanted: Any, payload: Any
 ) -> None:
     ends[1].subscribe("number", payload_type=wanted)
     found = sent(ends, payload, "number")
-    assert (type(found), found) == (wanted, payload)
+    assert isinstance(found, wanted)
+    assert found == payload
 
 
 @pytest.mark.parametrize(
@@ -230,6 +287,8 @@ def test_plain_numbers_and_text_come_as_the_type_of_numpy_that_is_named(
         (np.int8, "1"),
         (np.int8, True),
         (np.int8, [1]),
+        (np.float32, 1e300),
+        (np.unsignedinteger, -5),
     ],
 )
 def test_what_is_no_number_of_the_type_that_is_named_is_refused(
@@ -244,6 +303,10 @@ def test_lists_of_numbers_come_as_an_array_where_one_is_named(ends: Ends) -> Non
     ends[1].subscribe("any", payload_type=np.ndarray)
     ends[1].subscribe("floats", payload_type=NDArray[np.float32])
     ends[1].subscribe("bytes", payload_type=NDArray[np.uint8])
+    ends[1].subscribe("real", payload_type=NDArray[np.floating[Any]])
+    ends[1].subscribe("whole", payload_type=NDArray[np.integer[Any]])
+    assert sent(ends, [1, 2], "real").dtype == np.float64
+    assert sent(ends, [1.0, 2.0], "whole").dtype == np.int64
     assert sent(ends, [[1, 2], [3, 4]], "any").tolist() == [[1, 2], [3, 4]]
     assert sent(ends, [1, 2], "floats").dtype == np.float32
     for refused, type in (
@@ -297,6 +360,44 @@ def test_hooks_of_ones_own_come_before_ours(bus: shmbus.Bus, attach: Attach) -> 
     assert message.payload.dtype == np.float16
     with pytest.raises(EncodeError, match="none of mine"):
         endpoint.publish("a", object())
+
+
+def test_a_hook_is_asked_once_for_each_value_and_may_send_too(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    class Own(int):
+        """What MessagePack has no word for."""
+
+    asked = []
+
+    def encode(value: Any) -> Any:
+        if isinstance(value, Own):
+            asked.append(int(value))
+            endpoint.publish("from.hook", [np.arange(2), Own(1)] if value == 2 else np.arange(3))
+            return np.float64(value)
+        raise NotImplementedError
+
+    endpoint = attach("e", encode=encode)
+    endpoint.subscribe(">")
+    endpoint.publish("a", [Own(1), np.zeros(2), Own(2), np.ones(3), Own(3)])
+    found: dict[str, list[Any]] = {}
+    for _ in range(5):
+        message = endpoint.receive(60)
+        assert message is not None
+        found.setdefault(message.type, []).append(message.payload)
+    assert asked == [1, 2, 1, 3]
+    first, zeros, second, ones, third = found["a"][0]
+    assert [first, second, third] == [1.0, 2.0, 3.0]
+    assert {type(number) for number in (first, second, third)} == {float}
+    assert (zeros.tolist(), ones.tolist()) == ([0, 0], [1, 1, 1])
+    nested = [each for each in found["from.hook"] if isinstance(each, list)]
+    assert [each[0].tolist() for each in nested] == [[0, 1]]
+    with pytest.raises(EncodeError):
+        endpoint.publish("a", [np.zeros(2), object()])
+    endpoint.publish("a", 5)
+    message = endpoint.receive(60)
+    assert message is not None
+    assert message.payload == 5
 
 
 @pytest.mark.parametrize("wanted", [list[float], float, memoryview, bytes])

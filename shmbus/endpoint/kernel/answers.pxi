@@ -101,8 +101,12 @@ cdef class Answers:
             return 0
         self._connection.require()
         cdef double patience = self._patience(answer)
-        payload = (in_full(<object>answer.frame) if answer.frame != NULL else
-                   PyBytes_FromStringAndSize(<const char *>answer.payload, answer.size))
+        if answer.frame != NULL:
+            payload = in_full(<object>answer.frame)
+        else:
+            payload = PyByteArray_FromStringAndSize(NULL, answer.size)
+            if answer.size:
+                ep_write_payload(<uint8_t *>PyByteArray_AS_STRING(payload), answer)
         self.late.append((answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns,
                           (<const char *>answer.correlation)[:16], type, payload, patience,
                           rb_now() + <uint64_t>(1e9 * patience)))
@@ -136,7 +140,7 @@ cdef class Answers:
         cdef str type
         cdef uint64_t until
         answer.attempt = 1
-        answer.grant = 0
+        answer.grant = answer.head_size = 0
         answer.frame = NULL
         while self.late:
             (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,

@@ -71,6 +71,7 @@ cdef class Inbox:
         cdef Py_ssize_t offset
         cdef PyObject *raw
         cdef Share share
+        cdef Viewed viewed
         cdef bint gone
         cdef uint64_t hold
         cdef uint64_t position
@@ -141,6 +142,7 @@ cdef class Inbox:
                 memcpy(&grant, record + SB_HEADER + header.type_length, sizeof(sb_grant))
             raw = NULL
             share = None
+            viewed = None
             if header.flags & SB_POOLED:
                 share = free_share()
                 if share is not None:
@@ -152,8 +154,11 @@ cdef class Inbox:
                         continue
             else:
                 offset = <Py_ssize_t>sb_payload_offset(&header)
-                raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
-            if raw == NULL and (share is None or share.at == NULL):
+                if header.flags & SB_FRAMED:
+                    viewed = aligned_copy(record + offset, <Py_ssize_t>header.length - offset)
+                else:
+                    raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+            if raw == NULL and viewed is None and (share is None or share.at == NULL):
                 gone = share is not None and ep_out_of_shares(e)
                 ep_unlock(e)
                 if gone:
@@ -182,12 +187,13 @@ cdef class Inbox:
             break
         m._connection = self._connection
         m._endpoint = endpoint
-        if share is None:
+        if raw != NULL:
             m._raw = <bytes><object>raw
             Py_XDECREF(raw)
         else:
-            share.settle(True)
-            m._raw, m._share = b"", share
+            m._raw, m._share, m._viewed = b"", share, viewed
+            if share is not None:
+                share.settle(True)
         m._header = header
         m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
         if hold != SB_HELD_DONE:

@@ -47,7 +47,7 @@ cdef class Message:
     cdef readonly str source
     cdef bytes _raw
     cdef Share _share            # where the payload lies in a pool; else None,
-    cdef Viewed _viewed          # and this is what was made of `_raw` to be viewed
+    cdef Viewed _viewed          # or a frame that lay in its record; or what was made of `_raw` to be viewed
     cdef bint _released          # its payload is not to be had any more,
     cdef Py_ssize_t _size        # and had so many bytes
     cdef object _payload
@@ -208,7 +208,7 @@ cdef class Message:
         cdef Message m = Message.__new__(Message)
         m._connection, m._endpoint = self._connection, self._endpoint
         m.type, m.source, m.lost = self.type, self.source, self.lost
-        m._raw, m._share, m._header = self._raw, self._share, self._header
+        m._raw, m._share, m._viewed, m._header = self._raw, self._share, self._viewed, self._header
         m._released, m._size = self._released, self._size
         m._payload, m._payload_type = UNDECODED, payload_type
         m._tap, m._target = self._tap, self._target
@@ -220,15 +220,21 @@ cdef class Message:
         """Of its payload."""
         if self._released:
             return self._size
-        return PyBytes_GET_SIZE(self._raw) if self._share is None else <Py_ssize_t>ep_share_size(self._share.at)
+        if self._share is not None:
+            return <Py_ssize_t>ep_share_size(self._share.at)
+        return PyBytes_GET_SIZE(self._raw) if self._viewed is None else self._viewed._size
+
+    cdef inline const char *at(self) noexcept:
+        """Where its payload is, if not in a pool."""
+        return PyBytes_AS_STRING(self._raw) if self._viewed is None else self._viewed._at
 
     cdef bytes whole(self):
-        """Its payload as bytes."""
+        """Its payload as bytes. It is no frame."""
         cdef Share share = self._share # also if another thread releases it meanwhile
         return self._raw if share is None else share.copied()
 
     cdef inline object data(self):
-        """Its payload as it came: bytes, or what has the buffer protocol."""
+        """Its payload as it came: bytes, or what has the buffer protocol. It is no frame."""
         return self._raw if self._share is None else self._share
 
     cdef object viewable(self):
@@ -244,7 +250,10 @@ cdef class Message:
         if self._share is not None:
             ep_unpin_share(self._share.at)
         if self._released:
-            self._share, self._raw = None, b""
+            self._drop()
+
+    cdef inline void _drop(self) noexcept:
+        self._share, self._viewed, self._raw = None, None, b""
 
     cdef inline uint32_t work(self) noexcept:
         """For which of its interests it is work that somebody else could do: groups, or a command."""
@@ -276,9 +285,8 @@ cdef class Message:
             raise BufferError(f"{views} of the payload of {self.type!r} still in use, such as arrays: drop them, or copy "
                               "what is needed for longer")
         self._size, self._released = self.bytes_of(), True
-        self._viewed = None
         if self._position == SB_NOWHERE:
-            self._share, self._raw = None, b""
+            self._drop()
 
     def nack(self, delay=0.0, str reason not None=""):
         """Give this group message or command back, for another endpoint to have it, or this one

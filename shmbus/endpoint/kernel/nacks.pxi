@@ -158,7 +158,7 @@ cdef class Nacks:
         share, or our ring does not take it."""
         if m._share is not None:
             return m._share.at.entry == EP_NO_ENTRY and ep_share_data(m._share.at) != NULL
-        return (<uint64_t>(SB_HEADER + len(m.type) + PyBytes_GET_SIZE(m._raw))
+        return (<uint64_t>(SB_HEADER + len(m.type) + m.bytes_of())
                 > rb_largest_record(self._connection.e.out[SB_DATA].capacity))
 
     cdef bint _spill(self, Message m, Spill *spill, double timeout, uint64_t deadline) except -1:
@@ -169,7 +169,7 @@ cdef class Nacks:
         cdef uint32_t number = 0
         cdef uint8_t *to
         if share is None:
-            data = <const uint8_t *>PyBytes_AS_STRING(m._raw)
+            data = <const uint8_t *>m.at()
         try:
             self._outbox.pool.take_slowly(size, &number, m.type, timeout, deadline, ALONE)
         except SegmentError:
@@ -226,7 +226,7 @@ cdef class Nacks:
                     r[count].payload, r[count].size = r[count].own, sizeof(sb_block)
                     spilled[0] += 1
                 elif m._share is None:
-                    r[count].payload, r[count].size = PyBytes_AS_STRING(m._raw), <uint64_t>PyBytes_GET_SIZE(m._raw)
+                    r[count].payload, r[count].size = m.at(), <uint64_t>m.bytes_of()
                 elif spill != NULL:
                     r[count].payload, r[count].size = ep_share_data(m._share.at), ep_share_size(m._share.at)
                     r[count].whole = r[count].size

@@ -162,11 +162,12 @@ cdef class Pool:
             (<object>m.frame).write_into(self.lend(index, m.size, False))
         elif m.size > <uint64_t>LARGE:
             with nogil:
-                memcpy(at, m.payload, m.size)
+                ep_write_payload(at, m)
         else:
-            memcpy(at, m.payload, m.size)
+            ep_write_payload(at, m)
         ep_describe_block(e, index, 0, m.size, block)
         m.payload = block
         m.size = sizeof(sb_block)
+        m.head_size = 0
         m.flags |= SB_POOLED
         return 0

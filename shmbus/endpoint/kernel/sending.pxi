@@ -46,6 +46,51 @@ cdef bytearray in_full(object frame):
 
 
 @cython.final
+cdef class Encoding:
+    """From payloads to MessagePack, one at a time."""
+
+    cdef bytearray encoded
+    cdef object encode_into      # runs the endpoint's hook, if it has one
+    cdef object within           # frames.Arrays: what MessagePack had no word for
+    cdef list exts               # its own
+
+    def __cinit__(self, codec not None):
+        encoder, self.within = codec.encoder()
+        self.encode_into, self.exts = encoder.encode_into, self.within.exts
+        self.encoded = bytearray(512)
+
+
+@cython.final
+cdef class ArrayHead:
+    """What goes before the elements of an array that is the payload; mostly the one before was like it."""
+
+    cdef object dtype, shape
+    cdef bint fortran
+    cdef bytes content
+
+
+cdef ArrayHead array_head(object dtype, object shape, bint fortran):
+    """Raises `NotCarried`."""
+    cdef ArrayHead head = ArrayHead.__new__(ArrayHead)
+    head.dtype, head.shape, head.fortran = dtype, shape, fortran
+    head.content = frames.head_of(shape, dtype, fortran).content
+    return head
+
+
+@cython.final
+@cython.no_gc                    # an array knows nothing of it
+@cython.freelist(8)
+cdef class Elements:
+    """The elements of an array, where they lie without gaps."""
+
+    cdef Py_buffer view
+    cdef ArrayHead head
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+@cython.final
 @cython.no_gc_clear              # see EndpointCore
 cdef class Outbox:
     """What an endpoint sends: encodes it, puts it into its ring, and waits where that is full."""
@@ -53,8 +98,9 @@ cdef class Outbox:
     cdef Connection _connection
     cdef Pool pool
     cdef object _codec           # payloads.Codec
-    cdef object _encode_into     # its own: runs the endpoint's hook, if it has one
-    cdef bytearray _scratch      # None while a thread encodes into it
+    cdef Encoding _encoding      # None while a thread has it
+    cdef bint _hooked            # the endpoint's hook has a say in arrays
+    cdef ArrayHead _array_head   # of the last array
     cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit,
     cdef uint64_t block_needs    # or pages of the last block that could not be had;
     cdef bint large              # it goes by the pool;
@@ -74,8 +120,8 @@ cdef class Outbox:
         self.granted = upcalls.granted
         self._look_at_grant = upcalls.look_at_grant
         self._may_publish, self._may_send = set(), set()
-        self._codec, self._encode_into = codec, codec.encode_into
-        self._scratch = bytearray(512)
+        self._codec, self._hooked = codec, codec.encodes
+        self._encoding = Encoding(codec)
         self._batching = batch is not None
         if batch is not None:
             self._always = self.limits(batch.max_messages, batch.max_bytes, batch.max_delay)
@@ -152,13 +198,13 @@ cdef class Outbox:
 
     cdef object fill(self, ep_message *m, str type, object payload, int64_t index):
         """Fill in type and payload; returns what owns the payload's bytes."""
-        cdef bytearray scratch
+        cdef Encoding encoding
         if not is_type(type):
             check_type(type)     # raises
         m.type = <const char *>PyUnicode_1BYTE_DATA(type)
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
         m.attempt = 1
-        m.grant = 0
+        m.grant = m.head_size = 0
         m.frame = NULL
         if payload is None:
             m.flags = SB_NONE
@@ -181,36 +227,62 @@ cdef class Outbox:
             m.payload = PyBytes_AS_STRING(raw)
             m.size = PyBytes_GET_SIZE(raw)
             return raw
-        scratch = self._scratch
-        self._scratch = None     # encoding may run Python code, which may send, too
-        if scratch is None:
-            scratch = bytearray(512)
+        if Py_TYPE(payload) == <PyTypeObject *>ndarray and not self._hooked:
+            elements = self._fill_array(m, payload)
+            if elements is not None:
+                return elements
+        encoding = self._encoding
+        self._encoding = None    # encoding may run Python code, which may send, too
+        if encoding is None:
+            encoding = Encoding(self._codec)
         m.flags = 0
         try:
-            self._encode_into(payload, scratch)
-        except payloads.ArraysWithin:
-            self._scratch = scratch
-            return self._fill_framed(m, type, payload, index)
+            encoding.encode_into(payload, encoding.encoded)
+            if len(encoding.exts):
+                return self._fill_framed(m, encoding)
         except Exception as why:
-            self._scratch = scratch
+            encoding.within.clear()
+            self._encoding = encoding
             raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
-        m.payload = PyByteArray_AS_STRING(scratch)
-        m.size = PyByteArray_GET_SIZE(scratch)
-        return scratch
+        m.payload = PyByteArray_AS_STRING(encoding.encoded)
+        m.size = PyByteArray_GET_SIZE(encoding.encoded)
+        return encoding
 
-    cdef object _fill_framed(self, ep_message *m, str type, object payload, int64_t index):
+    cdef Elements _fill_array(self, ep_message *m, object array):
+        """Likewise of an array that is the payload, which is copied from where it is. None: it is none of those that can
+        be copied as they lie."""
+        cdef Elements elements = Elements.__new__(Elements)
+        cdef ArrayHead head = self._array_head
+        cdef bint fortran
+        dtype, shape = array.dtype, array.shape
+        try:
+            PyObject_GetBuffer(array, &elements.view, PyBUF_ANY_CONTIGUOUS)
+            fortran = not PyBuffer_IsContiguous(&elements.view, b"C")
+            if head is None or dtype is not head.dtype or fortran != head.fortran or shape != head.shape:
+                head = array_head(dtype, shape, fortran)
+                if dtype.names is None:  # those of fields may be changed
+                    self._array_head = head
+        except (BufferError, ValueError):  # NotCarried, too
+            return None
+        elements.head = head
+        m.flags = SB_FRAMED
+        m.head = PyBytes_AS_STRING(head.content)
+        m.head_size = PyBytes_GET_SIZE(head.content)
+        m.payload = elements.view.buf
+        m.size = m.head_size + <uint64_t>elements.view.len
+        return elements
+
+    cdef object _fill_framed(self, ep_message *m, Encoding encoding):
         """Likewise of a payload with arrays in it. What goes through the pool in any case is written there later."""
         cdef bytearray whole
+        frame = encoding.within.frame(encoding.encoded)
+        self._encoding = encoding
         m.flags = SB_FRAMED
-        try:
-            frame = self._codec.frame(payload)
-            m.size = frame.size
-            if not self.pool.fits_ring(m.size + m.type_length):
-                m.frame, m.payload = <void *>frame, NULL
-                return frame
-            whole = in_full(frame)
-        except Exception as why:
-            raise EncodeError(type=type, reason=payloads.reason_of(why), index=number_of(index)) from why
+        m.size = frame.size
+        if not self.pool.fits_ring(m.size + m.type_length):
+            m.frame, m.payload = <void *>frame, NULL
+            return frame
+        whole = in_full(frame)
         m.payload = PyByteArray_AS_STRING(whole)
         return whole
 
@@ -224,13 +296,13 @@ cdef class Outbox:
         m.flags = SB_NONE
         m.payload = NULL
         m.size = 0
-        m.grant = 0
+        m.grant = m.head_size = 0
         m.frame = NULL
         return None
 
     cdef inline void give_back(self, object owner) noexcept:
-        if PyByteArray_CheckExact(owner) and PyByteArray_GET_SIZE(owner) <= SCRATCH:
-            self._scratch = <bytearray>owner
+        if Py_TYPE(owner) == <PyTypeObject *>Encoding and PyByteArray_GET_SIZE((<Encoding>owner).encoded) <= SCRATCH:
+            self._encoding = <Encoding>owner
 
     cdef int put(self, ep_message *m, str type, object timeout, const ep_batch_limits *batch, int64_t index) except -1:
         if self.pooled(m, type, index):

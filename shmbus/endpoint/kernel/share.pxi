@@ -65,6 +65,7 @@ cdef Share free_share():
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Viewed:
     """The bytes of a payload that came in its record, read-only and aligned like those of a `Share`, and how often they
     are viewed."""
@@ -85,13 +86,28 @@ cdef class Viewed:
         return self._size
 
 
+cdef Viewed aligned_copy(const uint8_t *data, Py_ssize_t size):
+    """Like `free_share`, it may be made under the lock. None: no memory."""
+    cdef Viewed viewed
+    try:
+        viewed = Viewed.__new__(Viewed)
+        viewed._memory = PyBytes_FromStringAndSize(NULL, size + EP_VIEW_ALIGN)
+    except MemoryError:
+        return None
+    viewed._at, viewed._size = <char *>PyBytes_AS_STRING(viewed._memory), size
+    viewed._at += EP_VIEW_ALIGN - <uintptr_t>viewed._at % EP_VIEW_ALIGN
+    memcpy(viewed._at, data, size)
+    return viewed
+
+
 cdef Viewed viewed_of(bytes raw):
     """They are copied where they are not aligned."""
-    cdef Viewed viewed = Viewed.__new__(Viewed)
+    cdef Viewed viewed
+    if <uintptr_t>PyBytes_AS_STRING(raw) % EP_VIEW_ALIGN:
+        viewed = aligned_copy(<const uint8_t *>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+        if viewed is None:
+            raise MemoryError
+        return viewed
+    viewed = Viewed.__new__(Viewed)
     viewed._memory, viewed._at, viewed._size = raw, <char *>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw)
-    if <uintptr_t>viewed._at % EP_VIEW_ALIGN:
-        viewed._memory = PyBytes_FromStringAndSize(NULL, viewed._size + EP_VIEW_ALIGN)
-        viewed._at = <char *>PyBytes_AS_STRING(viewed._memory)
-        viewed._at += EP_VIEW_ALIGN - <uintptr_t>viewed._at % EP_VIEW_ALIGN
-        memcpy(viewed._at, PyBytes_AS_STRING(raw), viewed._size)
     return viewed

@@ -4,6 +4,7 @@
  *   ep_flush              publish what a batch has put there so far
  *   ep_stamp              the time that a message bears
  *   ep_has_space          would it find some?
+ *   ep_write_payload      copy it to where it is to be
  *   ep_ring_of, ep_record_length    where a message goes, and the bytes that it takes there
  */
 #pragma once
@@ -22,6 +23,8 @@ struct ep_message {          /* what a caller wants sent */
     uint32_t type_length;
     const void *payload;     /* SB_POOLED: a struct sb_block, whose `use` is filled in when it is sent */
     uint64_t size;
+    const void *head;        /* goes before `payload`, and is counted in `size` */
+    uint64_t head_size;      /* 0: there is none */
     void *frame;             /* not NULL: there is no `payload` yet, and the caller writes it into a block */
 };
 
@@ -84,6 +87,13 @@ static inline uint64_t ep_stamp(struct ep_endpoint *e)
     return e->stamp = rb_now();
 }
 
+static inline void ep_write_payload(uint8_t *at, const struct ep_message *m)
+{
+    if (__builtin_expect(m->head_size != 0, 0))
+        memcpy(at, m->head, m->head_size);
+    memcpy(at + m->head_size, m->payload, m->size - m->head_size);
+}
+
 static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint64_t length, uint64_t now)
 {
     struct sb_record header = {
@@ -100,7 +110,7 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
     if (__builtin_expect(m->grant != 0, 0))
         memcpy(at + SB_HEADER + m->type_length, &m->grant, sizeof m->grant);
     if (m->size)
-        memcpy(at + sb_payload_offset(&header), m->payload, m->size);
+        ep_write_payload(at + sb_payload_offset(&header), m);
 }
 
 static inline bool ep_has_space(const struct ep_endpoint *e, uint32_t ring, uint64_t length)
