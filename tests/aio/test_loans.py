@@ -19,6 +19,7 @@ SMALL = shmbus.Settings(pool_bytes=1_000_000)
 
 async def until_waiting(bus: shmbus.Bus, name: str) -> None:
     """Until a call of this endpoint waits for memory."""
+    await asyncio.sleep(0)  # it has begun: before, what is seen is of one that has waited
     async with asyncio.timeout(TIMEOUT):
         while not any(pool.waiting for pool in bus.pools() if pool.endpoint == name):
             await asyncio.sleep(0.001)
