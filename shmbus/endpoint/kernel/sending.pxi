@@ -367,8 +367,8 @@ cdef class Outbox:
         cdef bint own = size > self._connection.e.up.pool_limit
         cdef bint total = size > self._connection.e.bus.pool_total_bytes // PAGE * PAGE
         return MessageTooLarge(type=type, size=size, limit=self.pool.most(), endpoint=self._connection.name,
-                               setting="pool_bytes" if own else "pool_total_bytes", total=own and total,
-                               index=number_of(index))
+                               setting="pool_total_bytes" if total and not own else "pool_bytes",
+                               total=own and total, index=number_of(index))
 
     cdef bint put_at_once(self, ep_message *m, const ep_batch_limits *batch) noexcept:
         """False where the ring is full."""
