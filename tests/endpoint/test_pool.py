@@ -164,7 +164,7 @@ def test_what_another_has_of_all_and_does_not_use_is_to_be_had(
 ) -> None:
     first, idle, second = attach("first"), attach("idle"), attach("second")
     first.publish("nobody", bytes(900_000))  # and that is all: it does not use what it has
-    second.publish("x", bytes(900_000), timeout=60)
+    second.publish("nobody", bytes(900_000), timeout=60)
     idle.subscribe("x")
     second.publish("x", bytes(900_000), timeout=60)  # which is not taken
     first.publish("nobody", bytes(900_000), timeout=60)
