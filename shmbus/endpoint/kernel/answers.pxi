@@ -117,20 +117,11 @@ cdef class Answers:
 
     cdef bint _put_now(self, ep_message *answer, bint pooled) except -1:
         """False where there is no space, or no block. Changes nothing then."""
-        cdef ep_message placed = answer[0]
-        cdef uint32_t number = 0
-        cdef sb_block block
-        if not pooled:
-            return self._outbox.put_at_once(answer, NULL)
-        if not self._outbox.has_space(answer):
-            return False
-        if not self._outbox.place(&placed, &number, &block):
-            self.block_needs = pages_of(answer.size)
-            return False
-        try:
-            return self._outbox.put_at_once(&placed, NULL)
-        finally:
-            self._outbox.pool.give_back(number)
+        cdef Lack lack
+        cdef bint sent = self._outbox.try_put(answer, pooled, NULL, &lack)
+        if lack.pages:
+            self.block_needs = lack.pages
+        return sent
 
     cdef bint send_late(self) except -1:
         """Whether none is left. The requester of one that cannot have a block, or not in time, gets that as an

@@ -328,7 +328,7 @@ cdef class Looped:
         cdef Outbox outbox = self._outbox
         outbox.behind[RING_LINE] = line == NO_LINE and self._waits[RING_LINE]
         outbox.behind[POOL_LINE] = line == NO_LINE and self._waits[POOL_LINE]
-        outbox.needs = outbox.block_needs = 0
+        outbox.lack.space = outbox.lack.pages = 0
 
     cdef int _end(self, int line, bint done) noexcept:
         """It has: in which line it waits, NO_LINE if it is done."""
@@ -341,9 +341,9 @@ cdef class Looped:
             line = POOL_LINE if outbox.large else RING_LINE
             if self._waits[line]:
                 return line
-        if outbox.block_needs and not self._needs_block[line]:
+        if outbox.lack.pages and not self._needs_block[line]:
             self._connection.count(&self._connection.e.up.pool_waits)
-        self._needs[line], self._needs_block[line] = outbox.needs, outbox.block_needs
+        self._needs[line], self._needs_block[line] = outbox.lack.space, outbox.lack.pages
         return line
 
     cdef uint64_t _least(self, const uint64_t *needs) noexcept:
@@ -378,28 +378,9 @@ cdef class Looped:
 
     cdef bint _post(self, ep_message *m, str type, const ep_batch_limits *limits, int64_t index) except -1:
         """False where there is no space or no block, or others wait for that; what it needs is noted in the outbox."""
-        cdef uint32_t number = 0
-        cdef sb_block block
-        cdef bint sent
         self._outbox.large = self._outbox.pooled(m, type, index)
-        if self._outbox.behind[self._outbox.large]:
-            return False
-        if not self._outbox.large:
-            sent = self._outbox.put_at_once(m, limits)
-        elif not self._outbox.has_space(m):
-            self._outbox.needs = ep_record_length(m) - m.size + sizeof(sb_block)
-            return False
-        elif not self._outbox.place(m, &number, &block):
-            self._outbox.block_needs = pages_of(m.size)
-            return False
-        else:
-            try:
-                sent = self._outbox.put_at_once(m, limits)
-            finally:
-                self._outbox.pool.give_back(number)
-        if not sent:
-            self._outbox.needs = ep_record_length(m)
-        return sent
+        return (not self._outbox.behind[self._outbox.large]
+                and self._outbox.try_put(m, self._outbox.large, limits, &self._outbox.lack))
 
     def patience(self, timeout, int line):
         """Seconds for which a call waits in this line: until the answer comes to how large the pool may be, at the
@@ -416,7 +397,7 @@ cdef class Looped:
         begun = not self._outbox.behind[POOL_LINE] and loan.try_begin()
         if not begun:
             self._connection.require(served=True)
-            self._outbox.block_needs = pages_of(loan.block_size())
+            self._outbox.lack.pages = pages_of(loan.block_size())
         return self._end(line, begun)
 
     def publish_loan(self, Loan loan not None, int line):
@@ -428,12 +409,12 @@ cdef class Looped:
         self._outbox.large = False
         loan._require_lent()
         loan.message(&m, &block)
-        sent = not self._outbox.behind[RING_LINE] and self._outbox.put_at_once(&m, self._outbox.always())
+        sent = (not self._outbox.behind[RING_LINE]
+                and self._outbox.try_put(&m, False, self._outbox.always(), &self._outbox.lack))
         if sent:
             loan.was_published()
         else:
             self._connection.require(served=True)
-            self._outbox.needs = ep_record_length(&m)
         return self._end(line, sent)
 
     def post_many(self, items, uint64_t number):

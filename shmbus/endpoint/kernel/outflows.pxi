@@ -126,21 +126,19 @@ cdef class Outflows:
 
     cdef int _place(self, Outflow f, ep_message *part, uint32_t *number, sb_block *block) except -2:
         """Copy a large part into a block, if the part can go out: EP_PART_SENT, or what is in the way."""
-        f._length = ep_record_length(part) - part.size + sizeof(sb_block)
+        cdef Lack lack
         if f.o.broken_off:
             return EP_PART_BROKEN_OFF
         if f.o.sent >= f.o.granted:
             return EP_PART_NO_CREDIT
-        if not self._outbox.has_space(part):
-            return EP_PART_FULL
         try:
-            if self._outbox.place(part, number, block):
+            if self._outbox.try_place(part, number, block, &lack):
                 return EP_PART_SENT
         except BusError:
             if <uint64_t>self._connection.trouble() & EP_FOR_GOOD:
                 return EP_PART_TROUBLE
             raise
-        f._pages = pages_of(part.size)
+        f._length, f._pages = lack.space, lack.pages
         return EP_PART_FULL
 
     cdef int put_end(self, Outflow f, bytes failure) except -2:

@@ -445,11 +445,7 @@ cdef class Requests:
                 return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
             if waits:
                 self._outbox.pool.take_slowly(m.size, &number, type, deadline.seconds, deadline.ns, ALONE)
-            elif not self._outbox.has_space(&m):
-                self._outbox.needs = ep_record_length(&m) - m.size + sizeof(sb_block)
-                return EP_NO_REQUEST
-            elif not self._outbox.place(&m, &number, &block):
-                self._outbox.block_needs = pages_of(m.size)
+            elif not self._outbox.try_place(&m, &number, &block, &self._outbox.lack):
                 return EP_NO_REQUEST
             try:
                 if waits:
@@ -520,7 +516,7 @@ cdef class Requests:
                             self._finish(index)
                         else:
                             self._forget(pending)
-                        self._outbox.needs = ep_record_length(m)
+                        self._outbox.lack.space = ep_record_length(m)
                         self._connection.require(served=True)
                         return EP_NO_REQUEST
                     self._outbox.put_slowly(m, type, deadline.seconds, deadline.ns, batch, ALONE)

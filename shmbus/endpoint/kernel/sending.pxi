@@ -45,6 +45,12 @@ cdef bytearray in_full(object frame):
     return whole
 
 
+cdef struct Lack:
+    # What a message would have needed to be sent at once; both 0: nothing, or others wait for that.
+    uint64_t space               # bytes of the record that did not fit its ring, or
+    uint64_t pages               # of the block that could not be had
+
+
 @cython.final
 cdef class Encoding:
     """From payloads to MessagePack, one at a time."""
@@ -101,8 +107,7 @@ cdef class Outbox:
     cdef Encoding _encoding      # None while a thread has it
     cdef bint _hooked            # the endpoint's hook has a say in arrays
     cdef ArrayHead _array_head   # of the last array
-    cdef uint64_t needs          # in an event loop: bytes of the last record that did not fit,
-    cdef uint64_t block_needs    # or pages of the last block that could not be had;
+    cdef Lack lack               # in an event loop: of the last that was to be sent;
     cdef bint large              # it goes by the pool;
     cdef bint behind[2]          # it waits for others before it tries, by `large`
     cdef bint _batching
@@ -330,10 +335,42 @@ cdef class Outbox:
             self.put_slowly(m, type, timeout, deadline_after(span_ns(timeout), rb_now()), batch, index)
         return 0
 
-    cdef bint place(self, ep_message *m, uint32_t *number, sb_block *block) except -1:
-        """Have a block and copy the payload of a message that is `pooled` there; then it can be put like others, and
-        the block is given back. False where there is no block now."""
+    cdef bint try_put(self, ep_message *m, bint pooled, const ep_batch_limits *batch, Lack *lack) except -1:
+        """Send it unless that has to wait: False then, and the message is as before."""
+        cdef ep_message placed
+        cdef uint32_t number = 0
+        cdef sb_block block
+        cdef bint sent
+        lack.space = lack.pages = 0
+        if not pooled:
+            sent = self.put_at_once(m, batch)
+            lack.space = 0 if sent else ep_record_length(m)
+            return sent
+        placed = m[0]
+        if not self.try_place(&placed, &number, &block, lack):
+            return False
+        sent = self.put_at_once(&placed, batch)
+        lack.space = 0 if sent else ep_record_length(&placed)
+        self.pool.give_back(number)
+        return sent
+
+    cdef bint try_place(self, ep_message *m, uint32_t *number, sb_block *block, Lack *lack) except -1:
+        """Copy the payload of a message that is `pooled` into a block, if its ring, as far as it is known, has space for
+        it then: it can be put like others, and the block is given back. False where there is no space, or no block."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t length = ep_record_length(m) - m.size + sizeof(sb_block)
+        cdef bint space
+        ep_lock(e)
+        space = ep_has_space(e, ep_ring_of(m.kind), length)
+        if not space:
+            ep_flush(e)            # only what is published can make space
+        ep_unlock(e)
+        lack.space = 0 if space else length
+        lack.pages = 0
+        if not space:
+            return False
         if not self.pool.take(m.size, number):
+            lack.pages = pages_of(m.size)
             return False
         try:
             self.pool.fill(m, number[0], block)
@@ -341,17 +378,6 @@ cdef class Outbox:
             self.pool.give_back(number[0])
             raise
         return True
-
-    cdef bint has_space(self, const ep_message *m) noexcept:
-        """Whether its ring has space for it as a message with a block, as far as it is known."""
-        cdef ep_endpoint *e = self._connection.e
-        cdef bint there
-        ep_lock(e)
-        there = ep_has_space(e, ep_ring_of(m.kind), ep_record_length(m) - m.size + sizeof(sb_block))
-        if not there:
-            ep_flush(e)            # only what is published can make space
-        ep_unlock(e)
-        return there
 
     cdef inline bint pooled(self, const ep_message *m, str type, int64_t index) except -1:
         """Whether it is too large for a ring that it has to pass. Raises `MessageTooLarge`: for the pool, too."""
