@@ -331,6 +331,7 @@ PROMISE(an_endpoint_takes_a_block_from_a_mailbox)
 /* The dispatcher is killed, too, before it has seen that. */
 static void adopted(struct stage *s)
 {
+    close_forwarder(s->w->f); /* what it has mapped would make each fork slower */
     adopt(s->w, false);
     settle(s->w);
 }
