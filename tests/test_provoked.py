@@ -401,6 +401,7 @@ def test_a_ring_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
         holders=(),
         largest=0,
         payloads=0,
+        pools=(),
     ):
         sender.publish_many([("x", bytes(1000))] * 1000, timeout=0.05)
 
@@ -467,6 +468,7 @@ def test_a_pool_that_stays_full(bus: shmbus.Bus, attach: Attach) -> None:
             ),
             largest=such(lambda largest: 0 < largest < 400_000),
             payloads=0,
+            pools=(),
         ),
     ):
         sender.publish("x", bytes(400_000), timeout=0.05)
