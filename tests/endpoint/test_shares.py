@@ -9,6 +9,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -217,6 +218,30 @@ def test_one_that_is_closed_maps_only_what_is_looked_at(attach: Attach) -> None:
     assert frames[0][-1] == FRAME[-1]
     frames.clear()
     eventually(lambda: mapped() == before)
+
+
+@pytest.mark.usefixtures("bus")
+def test_an_array_stays_although_its_endpoint_closes_without_address_space_left(
+    attach: Attach,
+) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame")
+    frames = []
+    for n in range(2):
+        sender.publish("frame", FRAME + n)
+        frames.append(received(one).payload)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used, before[1]))
+    try:
+        one.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert not any(" rw-p " in line for line in mapped())  # they are read-only as before
+    for n in range(3):
+        sender.publish("frame", FRAME * n)
+    for n in range(2):
+        assert np.array_equal(frames[n], FRAME + n)
 
 
 @pytest.mark.usefixtures("bus")

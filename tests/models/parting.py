@@ -23,9 +23,9 @@ The steps:
     A         share = 1; fence; evicted, or closing? share = 0, and it is not looked at. Else
               taken = 1; look
     let go    under the lock: it is being copied? dropped = 1. Else share = 0
-    parting   without the lock: copy; then, with it: private = the copy, unless it is that already;
-              dropped? share = 0
-    ending    closing = 1; under the lock: private = a copy, unless it is that already; over;
+    parting   without the lock: private = the data, unless it is that already; both at once, of each
+              page, since the kernel does it; then, with the lock: dropped? share = 0
+    ending    closing = 1; under the lock: private = the data, unless it is that already; over;
               share = 0; then closed = 1
     a fork    under the lock: what is private already, the child has; the rest it copies; then
               copied = 1. Until then nothing is let go
@@ -139,9 +139,14 @@ def parting(
         yield store("copied", 1)
         yield from see("child")
 
+    def own(words: Words) -> bool:
+        words["private"] = words["private"] or words["data"]
+        return True
+
+    owning = atomic("own the page", own)
+
     def make_private() -> Part[None]:
-        copy = yield load("data")
-        yield store("private", copy)
+        yield owning
 
     def watcher() -> Program:
         """As it is closed, or was evicted: without holding anybody up."""
@@ -155,13 +160,9 @@ def parting(
         del here, private, over
         yield store("copies", 1)
         yield store("lock", "")
-        copy = yield load("data")
+        yield owning
         yield locking["watcher"]
         yield store("copies", 0)
-        private = yield load("private")
-        if not private:
-            yield store("private", copy)
-        del copy, private
         dropped = yield load("dropped")
         if dropped:
             yield from clear()

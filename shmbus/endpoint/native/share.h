@@ -3,7 +3,7 @@
  * Its table, in its own segment POOL, says which: so the dispatcher has none of them returned to its sender. An entry
  * stands there before `taken` passes the record, until nobody looks any more and the message needs no handing on. What
  * comes beyond the setting `loans`, or makes several hold more than half of their pool, is copied into private memory.
- * Pools of others are mapped read-only, whole, when the first block of theirs comes, and no descriptor of them is kept.
+ * Pools of others are mapped read-only, privately, whole, when the first block of theirs comes, and no descriptor of them is kept.
  *
  * An endpoint that ends, or was evicted, may hold nothing any more. So what somebody still looks at becomes private in
  * its place, at the same addresses. In a forked child, too, since the entries are the parent's, which goes on when that
@@ -38,6 +38,7 @@
 #define EP_TRIES_NS 100000000u /* how often to try to make a table, while there is no memory for it */
 #define EP_FORK_NS 5000000000u /* a parent waits so long for its child to have copied what it looks at */
 #define EP_NO_ENTRY SB_SHARES
+#define EP_POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, which older headers do not have */
 
 struct ep_map {              /* somebody's pool */
     struct ep_map *next;
@@ -119,7 +120,7 @@ static inline struct ep_map *ep_open_map(const struct ep_endpoint *e, uint64_t w
     if (fd < 0)
         return NULL;
     uint64_t size = ep_pool_file_size(fd);
-    void *at = size ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    void *at = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
     close(fd);
     if (at == MAP_FAILED)
         return NULL;
@@ -486,35 +487,54 @@ static inline void ep_unpin_share(struct ep_share *share)
 
 /* Ends ------------------------------------------------------------------------------------------------------------- */
 
-/* What lies in its pages becomes private memory, at the same addresses: whoever reads there meanwhile sees the same.
+/* What lies in its pages becomes private memory, at the same addresses: whoever reads there meanwhile sees the same. A
+ * pool is mapped privately, so a page that is written becomes the process's own, by the kernel, in one step; each is
+ * written as it is. So nothing is unmapped or moved, no address space is needed, and what fails leaves the page there:
+ * valid, but perhaps not unchanged later. That is for want of memory alone, or of mappings, for which the kernel splits
+ * one.
+ *
  * Where pages are larger than a block's, a neighbour that lies in the same ones keeps what it has, since blocks that are
  * looked at do not change; nothing else is found there afterwards (`parted`). */
-struct ep_private {
-    uint8_t *to;
-    void *memory;
+struct ep_pages {
+    uint8_t *from;
     uint64_t size;
 };
 
-/* False: no memory. */
-static inline bool ep_copy_pages(const struct ep_map *map, const struct sb_block *block, struct ep_private *made)
+static inline struct ep_pages ep_pages_of(const struct ep_share *share)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = block->offset & ~(page - 1), there = map->size - from;
-    made->to = map->at + from;
-    made->size = ((block->offset + block->length + page - 1) & ~(page - 1)) - from;
-    made->memory = mmap(NULL, made->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (made->memory == MAP_FAILED)
-        return false;
-    memcpy(made->memory, made->to, there < made->size ? there : made->size);
-    mprotect(made->memory, made->size, PROT_READ);
-    return true;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = share->block.offset & ~(page - 1);
+    uint64_t to = (share->block.offset + share->block.length + page - 1) & ~(page - 1);
+    return (struct ep_pages){share->map->at + from, to - from};
 }
 
-/* Under s->lock, and `share` stands there. */
-static inline void ep_place_pages(struct ep_share *share, const struct ep_private *made)
+/* Under s->lock, like ep_close_pages: whoever has it and writes finds them open. */
+static inline bool ep_open_pages(struct ep_pages pages)
 {
-    void *at = mremap(made->memory, made->size, made->size, MREMAP_MAYMOVE | MREMAP_FIXED, made->to);
-    if (at == MAP_FAILED) /* without memory it stays as it is: valid, but perhaps not unchanged */
-        munmap(made->memory, made->size);
+    return mprotect(pages.from, pages.size, PROT_READ | PROT_WRITE) == 0;
+}
+
+static inline void ep_close_pages(struct ep_pages pages) { (void)mprotect(pages.from, pages.size, PROT_READ); }
+
+/* May be done without the lock, by several at once: it fails where another has closed them. */
+static inline bool ep_own_pages(struct ep_pages pages) { return madvise(pages.from, pages.size, EP_POPULATE_WRITE) == 0; }
+
+/* For a kernel that does not know that (before Linux 5.14). */
+static inline void ep_touch_pages(struct ep_pages pages)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    for (uint64_t i = 0; i < pages.size; i += page) {
+        volatile uint8_t *byte = pages.from + i;
+        *byte = *byte;
+    }
+}
+
+/* Under s->lock. */
+static inline void ep_make_private(struct ep_share *share)
+{
+    struct ep_pages pages = ep_pages_of(share);
+    if (ep_open_pages(pages) && !ep_own_pages(pages) && errno == EINVAL)
+        ep_touch_pages(pages);
+    ep_close_pages(pages);
     share->parted = true;
 }
 
@@ -529,18 +549,16 @@ static inline struct ep_share *ep_unparted_share(const struct ep_shares *s, bool
 
 static inline void ep_make_all_private(struct ep_shares *s)
 {
-    struct ep_private made;
     struct ep_share *share;
-    while ((share = ep_unparted_share(s, false)) != NULL && ep_copy_pages(share->map, &share->block, &made))
-        ep_place_pages(share, &made);
+    while ((share = ep_unparted_share(s, false)) != NULL)
+        ep_make_private(share);
     for (struct ep_map *map = s->maps; map; map = map->next)
         map->parted |= map->shares != 0;
 }
 
-/* Called without a lock, and none is held while it copies. */
+/* Called without a lock, and none is held while it copies. What fails here is left to ep_end_shares. */
 static inline void ep_part_shares(struct ep_endpoint *e)
 {
-    struct ep_private made;
     struct ep_share *share;
     bool copied = true;
     ep_lock(e);
@@ -552,14 +570,14 @@ static inline void ep_part_shares(struct ep_endpoint *e)
     while (copied && !s->over && (share = ep_unparted_share(s, true)) != NULL) {
         share->map->parted = true;
         share->parting = true;
+        struct ep_pages pages = ep_pages_of(share);
+        copied = ep_open_pages(pages);
         pthread_mutex_unlock(&s->lock);
-        copied = ep_copy_pages(share->map, &share->block, &made);
+        copied = copied && ep_own_pages(pages);
         pthread_mutex_lock(&s->lock);
         share->parting = false;
-        if (copied && share->parted) /* by ep_end_shares, meanwhile */
-            munmap(made.memory, made.size);
-        else if (copied)
-            ep_place_pages(share, &made);
+        share->parted |= copied;
+        ep_close_pages(pages);
         if (!share->dropped)
             continue;
         ep_remove_share(share);
