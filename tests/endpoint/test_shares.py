@@ -258,9 +258,18 @@ def test_who_keeps_many_gets_copies_of_what_comes_then(attach: Attach) -> None:
     assert all(frame.ctypes.data % 64 == 0 and not frame.flags.writeable for frame in frames)
 
 
+@pytest.mark.parametrize(
+    "pool_bytes",
+    [
+        pytest.param(4 * MIB, id="its own"),
+        pytest.param(
+            16 * MIB, marks=pytest.mark.bus(pool_total_bytes=4 * MIB), id="of all together"
+        ),
+    ],
+)
 @pytest.mark.usefixtures("bus")
-def test_nobody_keeps_more_than_half_of_a_pool(attach: Attach) -> None:
-    sender, one = attach("sender", settings=shmbus.Settings(pool_bytes=4 * MIB)), attach("one")
+def test_nobody_keeps_more_than_half_of_a_pool(attach: Attach, pool_bytes: int) -> None:
+    sender, one = attach("sender", settings=shmbus.Settings(pool_bytes=pool_bytes)), attach("one")
     one.subscribe("frame")
     frames = []
     for n in range(8):

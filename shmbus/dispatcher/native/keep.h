@@ -320,7 +320,7 @@ static inline void dp_make_room_to_keep(struct dp_forwarder *f, const struct sb_
     for (int replaced = 1; pool && replaced >= 0; replaced--)
         for (struct dp_value *v = replaced ? f->values.replaced.first : f->values.last.first, *behind; v; v = behind) {
             behind = v->behind;
-            if (pool->kept + block->length <= pool->bytes / 2)
+            if (pool->kept + block->length <= dp_pool_most(f, pool) / 2)
                 return;
             if (v->pool == pool)
                 dp_evict_value(f, v);

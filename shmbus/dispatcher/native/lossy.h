@@ -50,5 +50,5 @@ static inline bool dp_has_its_quarter(struct dp_forwarder *f, struct dp_port *ta
     if (dp_is_backlog(target) && target->alone && dp_receiving(f, target))
         dp_find_untaken(dp_receiving(f, target), pool, &untaken);
     return untaken.blocks && dp_count_untaken(&untaken, b->index, b->length) &&
-           (untaken.bytes > dp_pool_pages(pool) * DP_PAGE / 4 || untaken.blocks > SB_BLOCKS / 4);
+           (untaken.bytes > dp_pool_most(f, pool) / 4 || untaken.blocks > SB_BLOCKS / 4);
 }

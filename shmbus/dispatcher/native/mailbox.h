@@ -237,7 +237,7 @@ static inline void dp_make_room_for(struct dp_forwarder *f, struct dp_port *port
 {
     struct dp_mailbox *box = port->mailbox;
     const struct dp_pool *pool = dp_pool_of(f, block->pool_slot, block->pool_generation);
-    uint64_t most = pool ? pool->bytes / 4 : 0;
+    uint64_t most = pool ? dp_pool_most(f, pool) / 4 : 0;
     for (uint32_t at = box->oldest, younger; at != DP_NO_ENTRY; at = younger) {
         younger = box->mails[at].younger;
         if (box->pooled - box->mails[i].bytes + block->length <= most)

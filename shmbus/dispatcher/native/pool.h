@@ -89,6 +89,12 @@ static inline uint64_t dp_first_page(const struct dp_block *b) { return (b->offs
 static inline uint64_t dp_pages_of(const struct dp_block *b) { return (b->length + DP_PAGE - 1) / DP_PAGE; }
 static inline uint64_t dp_pool_pages(const struct dp_pool *pool) { return (pool->bytes - SB_POOL_DATA) / DP_PAGE; }
 
+/* Bytes: of these what waits to be looked at has a part. */
+static inline uint64_t dp_pool_most(const struct dp_forwarder *f, const struct dp_pool *pool)
+{
+    return sb_pool_most(pool->bytes, f->bus->pool_total_bytes);
+}
+
 /* These blocks of a pool, by where they lie: how many. */
 static inline uint32_t dp_sort_blocks(const struct dp_pool *pool, const uint8_t these[SB_BLOCKS], uint16_t order[SB_BLOCKS])
 {

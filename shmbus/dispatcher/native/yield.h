@@ -96,8 +96,7 @@ static inline void dp_yield_pool(struct dp_forwarder *f, const struct dp_pool *p
 {
     uint8_t rest[SB_BLOCKS], yields[SB_BLOCKS] = {0};
     uint16_t order[SB_BLOCKS];
-    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, most = dp_pool_pages(pool);
-    most = most < total ? most : total;
+    uint64_t most = dp_pool_most(f, pool) / DP_PAGE;
     if (pages > most || (!pool->kept && !f->mailboxes_open))
         return;
     dp_find_rest(f, pool, rest);

@@ -135,6 +135,11 @@ static inline struct ep_map *ep_open_map(const struct ep_endpoint *e, uint64_t w
     return map;
 }
 
+static inline uint64_t ep_map_most(const struct ep_endpoint *e, const struct ep_map *map)
+{
+    return sb_pool_most(map->size, e->bus->pool_total_bytes);
+}
+
 static inline bool ep_has_gone(const struct ep_endpoint *e, uint64_t whom)
 {
     const struct sb_row *rows = (const struct sb_row *)((const uint8_t *)e->bus + e->bus->rows_offset);
@@ -445,7 +450,7 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
     }
     share->entry = ep_fill_entry(s, id, &share->block);
     share->excess = s->entered > e->up->loans ||
-                    (share->map && share->map->shares > 1 && share->map->held > share->map->size / 2);
+                    (share->map && share->map->shares > 1 && share->map->held > ep_map_most(e, share->map) / 2);
     if (share->entry == EP_NO_ENTRY) {
         ep_use_copy(share, ep_copy_of(share));
         ep_tell_ended(s);

@@ -450,6 +450,12 @@ _Static_assert(sizeof(struct sb_pool) <= SB_POOL_DATA, "the blocks come behind t
 static inline uint64_t sb_pool_question(uint64_t number, uint64_t pages) { return number << 40 | pages; }
 static inline uint64_t sb_pool_pages(uint64_t word) { return word & ((1ull << 40) - 1); }
 
+/* Bytes of blocks that a pool has at the most, whose file is so large; `total`: what all pools together may have. */
+static inline uint64_t sb_pool_most(uint64_t size, uint64_t total)
+{
+    return size - SB_POOL_DATA < total ? size - SB_POOL_DATA : total;
+}
+
 struct sb_limited {       /* a message whose handler has a limit; written between two stores of its word in `limits` */
     rb_word limit_ns;     /* endpoint: how long it may take */
     rb_word whom;         /* endpoint: who sent it */
