@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
 from shmbus.endpoint._kernel import Gate, Looped
+from shmbus.endpoint.runners import SHORTAGE
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.messages import Death
 
@@ -66,6 +67,8 @@ class Turns:
         self.earliest = NEVER
         """When the timer looks for requests whose time has elapsed, ns."""
         self._patience: asyncio.TimerHandle | None = None
+        self._short: asyncio.TimerHandle | None = None
+        """The system has no descriptor or memory for the next message: when to look again."""
 
     def here(self) -> None:
         """Raises `WrongLoop` unless it is called in that loop."""
@@ -100,7 +103,7 @@ class Turns:
         self.over = True
         if self._connection.event >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._connection.event)
-        for timer in (self._timer, self._patience):
+        for timer in (self._timer, self._patience, self._short):
             if timer is not None:
                 timer.cancel()
         self._wake_all()
@@ -128,15 +131,26 @@ class Turns:
             if looped.troubled or self.trouble is not None:
                 self._note_trouble()
             self._wake_lines()
-            if self.runs or self.receivers.iterates:
-                looped.next(False)
-                self._note_pause()
+            if (self.runs or self.receivers.iterates) and self._short is None:
+                self._take_next()
             if looped.giving:
                 self.expect(looped.go_on())
             self.receivers.wake()
             _wake(self._watchers)
         finally:  # whatever a callback raised
             self._arm()
+
+    def _take_next(self) -> None:
+        try:
+            self._looped.next(False)
+        except errors.NoResource as why:  # the message waits until it can be had
+            log.warning("%s", why)
+            self._short = self._loop.call_later(SHORTAGE, self._long_enough, context=self._context)
+        self._note_pause()
+
+    def _long_enough(self) -> None:
+        self._short = None
+        self.again()
 
     def _note_trouble(self) -> None:
         try:
@@ -189,9 +203,8 @@ class Turns:
             )
 
     def _arm(self) -> None:
-        if not self._scheduled and self._looped.arm(
-            self.runs or len(self.receivers), self.receivers.asks
-        ):
+        receivers = (self.runs or len(self.receivers)) if self._short is None else 0
+        if not self._scheduled and self._looped.arm(receivers, self.receivers.asks):
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------

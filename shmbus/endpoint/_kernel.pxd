@@ -100,6 +100,7 @@ cdef extern from "shmbus/endpoint/native/share.h" nogil:
         EP_VIEW_ALIGN
     cdef struct ep_share:
         sb_block block
+        int unmapped
         uint32_t entry
         bint first
     bint ep_out_of_shares(ep_endpoint *)
@@ -203,6 +204,7 @@ cdef extern from "shmbus/endpoint/native/endpoint.h" nogil:
         bint mail_asked
         uint8_t *mail
         ep_share *mail_share
+        int unmapped
         uint32_t request_count
         uint32_t free_count
         uint32_t futures

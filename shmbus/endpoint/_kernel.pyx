@@ -27,6 +27,7 @@ from concurrent.futures import CancelledError
 import msgspec
 import numpy
 
+from ringbuf.segment import ADVICE
 from shmbus.endpoint import payloads
 from shmbus.endpoint.retry import ask as ask_again
 from shmbus.endpoint.trouble import inside_run
@@ -70,7 +71,7 @@ from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyTypeObject, newfunc
 from cpython.ref cimport PyObject
-from libc.errno cimport EINVAL, EMFILE, ENFILE, errno
+from libc.errno cimport EINVAL, EMFILE, ENFILE, ENOENT, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset

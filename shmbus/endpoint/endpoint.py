@@ -92,6 +92,7 @@ class Endpoint(EndpointCore):
                 explain_full=explanations.full,
                 explain_silence=explanations.not_taken,
                 explain_shortage=explanations.shortage,
+                explain_unmapped=explanations.unmapped,
                 open_mailbox=partial(open_mailbox, seat.names),
                 look_at_grant=explanations.look_at_grant,
                 granted=seat.grant is not None,

@@ -28,6 +28,9 @@ PATIENCE = 2.0
 REST = 0.01
 """Seconds that a thread rests after what would have ended it."""
 
+SHORTAGE = 0.25
+"""Seconds that it rests where the system has no descriptor or memory for the next message."""
+
 
 class Runners:
     """The threads of one endpoint; warns where messages wait and there are none.
@@ -99,6 +102,9 @@ class Runners:
         """Run handlers in this thread; whether what ended that is no reason to stop."""
         try:
             self.run(reconnect=reconnect)
+        except errors.NoResource as why:  # the message waits until it can be had
+            log.warning("%s", why)
+            return not self._done.wait(SHORTAGE)
         except errors.BusError as why:
             log.warning("%s", why)
         except BaseException:  # sys.exit() in a handler: the next message needs this thread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from uuid import UUID
 
 from ringbuf import layout_text
 from shmbus import errors
-from shmbus.shared import _kernel, processes, segments
+from shmbus.shared import _kernel, processes, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.failures import from_code
 from shmbus.shared.layout import BEGUN, BUS, DOWN, BusState, DownState, FaultCode, Reason, offset
@@ -198,6 +199,14 @@ class Explanations:
         """Its pool could not be made, or enlarged."""
         name = self._seat.names.pool(self._seat.slot, self._seat.generation)
         return segments.pool_error(name, number)
+
+    def unmapped(self, number: int, type: str, source: str | None) -> errors.BusError:
+        """The pool of `source` could not be mapped, so a message of this type was not taken."""
+        what = (
+            f"mapping in endpoint {self._seat.name!r} of the pool of {source!r}, for a message of "
+            f"type {type!r} that waits to be received,"
+        )
+        return shortage.error(self._seat.names.bus, what, OSError(number, os.strerror(number)))
 
     def look_at_grant(self, right: Right, pattern: str, index: int | None = None) -> None:
         """Raises `Forbidden` where it may not do that with this type or pattern."""

@@ -104,6 +104,9 @@ class Upcalls(NamedTuple):
     """Map the mailbox of this slot and generation, if it is there."""
     explain_shortage: Callable[[int], errors.BusError]
     """The error where the system has no memory for its pool, by error number."""
+    explain_unmapped: Callable[[int, str, str | None], errors.BusError]
+    """The error where a pool cannot be mapped, by error number: of a message of this type, from
+    this endpoint, which is not taken."""
     look_at_grant: Callable[[Right, str, int | None], None]
     """Raise the error where the endpoint lacks this right for this type, which was sent; with its
     number in a batch. Not to be called where it has no grant."""

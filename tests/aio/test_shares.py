@@ -9,6 +9,7 @@ import pytest
 
 import shmbus
 from shmbus import errors
+from tests.endpoint.looks import info, no_descriptor_left
 
 from .stage import AioAttach
 
@@ -45,3 +46,23 @@ async def test_a_reply_and_parts_outlive_their_endpoint(attach: AioAttach) -> No
                 rows = [part.payload async for part in stream]
         assert np.array_equal(double, FRAME * 2)
         assert [int(row[0]) for row in rows] == [0, 1, 2]
+
+
+async def test_a_callback_gets_later_what_found_no_descriptor(
+    bus: shmbus.Bus, attach: AioAttach, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with attach("camera") as camera, attach("viewer") as viewer:
+        got = asyncio.get_running_loop().create_future()
+        await viewer.subscribe("frame", lambda message: got.set_result(message.payload))
+        viewer.start()
+        await camera.publish("nobody", FRAME)  # that makes its pool
+        while info(bus, "camera").unforwarded:
+            await asyncio.sleep(0.001)
+        with no_descriptor_left():
+            await camera.publish("frame", FRAME)
+            while "ulimit -n" not in caplog.text:
+                await asyncio.sleep(0.001)
+            assert not got.done()
+        async with asyncio.timeout(60):
+            assert np.array_equal(await got, FRAME)
+        assert len(caplog.records) == 1

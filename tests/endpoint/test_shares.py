@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, BusProcess, eventually, run_python
 
-from .looks import info, seen
+from .looks import info, no_descriptor_left, seen
 
 MIB = 1 << 20
 FRAME = np.arange(MIB // 8, dtype=np.int64)
@@ -533,11 +534,48 @@ def test_a_payload_that_cannot_be_mapped_is_an_error_and_the_next_is_not(attach:
         eventually(lambda: info(one.bus, "one").untouched)
         (Path("/dev/shm") / seat.names.pool(seat.slot, seat.generation)).unlink()
         message = received(one)
-        with pytest.raises(errors.DecodeError, match="not there, or could not be mapped"):
+        with pytest.raises(errors.DecodeError, match="a pool that is not there any more"):
             message.payload  # noqa: B018
         sender.close()
     one.publish("array", FRAME)
     assert np.array_equal(received(one).payload, FRAME)
+
+
+@pytest.mark.parametrize("overflow", ["block", "latest"])
+@pytest.mark.usefixtures("bus")
+def test_what_finds_no_descriptor_is_not_taken_but_an_error_and_comes_later(
+    attach: Attach, overflow: Literal["block", "latest"]
+) -> None:
+    sender, one = attach("sender"), attach("one")
+    one.subscribe("frame", overflow=overflow)
+    one.publish("frame", b"")
+    assert received(one).payload == b""
+    sender.publish("frame", FRAME)
+    eventually(lambda: info(sender.bus, "sender").unforwarded == 0)
+    with no_descriptor_left():
+        for _ in range(2):
+            with pytest.raises(errors.NoResource, match=r"'one'.*'sender'.*'frame'.*ulimit -n"):
+                one.receive(60)
+    message = received(one)
+    assert (message.lost, np.array_equal(message.payload, FRAME)) == (0, True)
+    assert one.receive(0) is None
+
+
+@pytest.mark.usefixtures("bus")
+def test_a_callback_gets_later_what_found_no_descriptor(
+    attach: Attach, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, one, got = attach("sender"), attach("one"), list[Any]()
+    one.subscribe("frame", lambda message: got.append(message.payload), group="g")
+    one.start()
+    sender.publish("nobody", FRAME)  # that makes its pool
+    eventually(lambda: info(sender.bus, "sender").unforwarded == 0)
+    with no_descriptor_left():
+        sender.publish("frame", FRAME)
+        eventually(lambda: "ulimit -n" in caplog.text)
+        assert got == []
+    eventually(lambda: got)
+    assert np.array_equal(got[0], FRAME)
 
 
 @pytest.mark.usefixtures("bus")

@@ -30,7 +30,8 @@ cdef class EndpointCore:
         self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks, upcalls.late)
         self._nacks = Nacks(self._connection, self._threads, self._outbox, upcalls.postpone)
         self._outflows = Outflows(self._connection, self._outbox, self._answers, self._threads)
-        self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks, self._outflows)
+        self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks, self._outflows,
+                                    upcalls.explain_unmapped)
 
     @property
     def name(self):

@@ -10,10 +10,13 @@ cdef class Inbox:
     cdef Threads _threads
     cdef CallbackTable _callbacks
     cdef uint64_t _lives         # SB_LIVE that were taken
+    cdef object _explain_unmapped   # of Upcalls
     cdef Message _spare          # made for a look that found nothing, and still empty
 
-    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None):
+    def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None,
+                  explain_unmapped):
         self._connection = connection
+        self._explain_unmapped = explain_unmapped
         self._threads = threads
         self._callbacks = callbacks
 
@@ -73,6 +76,7 @@ cdef class Inbox:
         cdef Share share
         cdef Viewed viewed
         cdef bint gone
+        cdef int unmapped
         cdef uint64_t hold
         cdef uint64_t position
         cdef uint32_t lost
@@ -160,9 +164,13 @@ cdef class Inbox:
                     raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
             if raw == NULL and viewed is None and (share is None or share.at == NULL):
                 gone = share is not None and ep_out_of_shares(e)
+                unmapped, e.unmapped = e.unmapped, 0
                 ep_unlock(e)
                 if gone:
                     return None
+                if unmapped:
+                    raise self._explain_unmapped(
+                        unmapped, name, self._connection.peers.of(header.peer, header.peer_generation))
                 raise MemoryError
             if header.flags & SB_RETAINED and header.extension_length <= SB_NAME:
                 memcpy(kept_by, record + SB_HEADER + header.type_length, header.extension_length)

@@ -51,13 +51,13 @@ cdef class Receiving:
     cdef Looped looped           # of an endpoint in an event loop; else None
 
     def __cinit__(self, Connection connection not None, Threads threads not None, CallbackTable callbacks not None,
-                  Nacks nacks not None, Outflows outflows not None):
+                  Nacks nacks not None, Outflows outflows not None, explain_unmapped):
         self._connection = connection
         self._threads = threads
         self._callbacks = callbacks
         self._nacks = nacks
         self._outflows = outflows
-        self._inbox = Inbox(connection, threads, callbacks)
+        self._inbox = Inbox(connection, threads, callbacks, explain_unmapped)
 
     cdef Message next(self, EndpointCore endpoint, uint64_t deadline, int how):
         """The next message that a caller is to see, or None at the deadline."""

@@ -1,6 +1,14 @@
 # A large payload, in the pool of its sender: a receiver's share of it.
 
 
+cdef str unmapped_text(const ep_share *share):
+    cdef int why = share.unmapped
+    if why == 0 or why == ENOENT:
+        return "it lies in a pool that is not there any more"
+    advice = "" if why not in ADVICE else f": {ADVICE[why]}"
+    return f"it lies in a pool that could not be mapped, {os.strerror(why)}{advice}"
+
+
 @cython.final
 cdef class Share:
     """The bytes of a large payload, read-only, as they lie in shared memory. Whatever is made of them without a copy
@@ -19,7 +27,7 @@ cdef class Share:
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef const uint8_t *data = ep_share_data(self.at)
         if data == NULL:
-            raise BufferError("it lies in a pool that is not there, or could not be mapped")
+            raise BufferError(unmapped_text(self.at))
         PyBuffer_FillInfo(view, self, <void *>data, <Py_ssize_t>ep_share_size(self.at), 1, flags)
         self.views += 1
 
@@ -31,7 +39,7 @@ cdef class Share:
         cdef const uint8_t *data = ep_share_data(self.at)
         cdef Py_ssize_t size = <Py_ssize_t>ep_share_size(self.at)
         if data == NULL:
-            raise BufferError("it lies in a pool that is not there, or could not be mapped")
+            raise BufferError(unmapped_text(self.at))
         made = PyBytes_FromStringAndSize(NULL, size)
         cdef char *to = <char *>PyBytes_AS_STRING(made)
         self.views += 1

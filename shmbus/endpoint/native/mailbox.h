@@ -369,6 +369,8 @@ static inline bool ep_enter_mail(struct ep_endpoint *e, uint32_t index, const st
     struct ep_mailbox *box = e->mailboxes[index];
     uint64_t name = sb_share_of_mail(index, box->whom, box->copied.number);
     e->mail_share = ep_enter_share(e, name, header, e->mail, false);
+    if (e->mail_share && ep_drop_unmapped(e, e->mail_share))
+        e->mail_share = NULL;
     RB_FAIL("mailbox.shared");
     rb_fence_seq(); /* with dp_sweep_shares: it sees the entry, or we that the number is void */
     if (rb_load(&box->entries[box->copied.entry].number) == box->copied.number) {

@@ -10,6 +10,7 @@
  * is done.
  *
  *   ep_enter_share        a record with SB_POOLED is about to be taken: its share. NULL: no memory, or it is nobody's any more
+ *   ep_drop_unmapped      is it not to be taken, since its pool cannot be mapped now?
  *   ep_pass_share         one was taken that nobody wants
  *   ep_share_data         where its payload is, ep_share_size bytes; NULL: it could not be mapped
  *   ep_copies_share       is it to be copied? ep_copy_share does it
@@ -54,7 +55,8 @@ struct ep_map {              /* somebody's pool */
 struct ep_share {
     struct ep_shares *of;
     struct ep_share *next, *before; /* all of its endpoint */
-    struct ep_map *map;      /* NULL: it is copied, or could not be mapped */
+    struct ep_map *map;      /* NULL: it is copied, or could not be mapped, */
+    int unmapped;            /* for this reason: an errno */
     uint8_t *copy;
     struct sb_block block;
     uint32_t entry;          /* EP_NO_ENTRY: none, or none any more */
@@ -441,7 +443,9 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
     if (header->length - offset == sizeof share->block)
         memcpy(&share->block, record + offset, sizeof share->block);
     pthread_mutex_lock(&s->lock);
+    errno = 0;
     share->map = ep_map_for(e, s, &share->block);
+    share->unmapped = share->map ? 0 : errno;
     if (share->map) {
         share->first = !share->map->used_ns;
         share->map->used_ns = rb_coarse_now();
@@ -466,6 +470,17 @@ static inline struct ep_share *ep_enter_share(struct ep_endpoint *e, uint64_t id
         return NULL;
     }
     return share;
+}
+
+/* Its pool cannot be mapped for want of something that may come: then what names it is not taken, and the share goes. */
+static inline bool ep_drop_unmapped(struct ep_endpoint *e, struct ep_share *share)
+{
+    int why = share->unmapped;
+    if (__builtin_expect(why != EMFILE && why != ENFILE && why != ENOMEM, 1))
+        return false;
+    ep_free_share(share);
+    e->unmapped = why;
+    return true;
 }
 
 /* It is taken, and was not entered. */

@@ -58,11 +58,12 @@ static inline void ep_count_received(struct ep_endpoint *e, const struct sb_reco
     }
 }
 
-/* NULL: no memory. */
+/* NULL: no memory, or its pool cannot be mapped. */
 static inline struct ep_share *ep_enter_peeked(struct ep_endpoint *e, const struct sb_record *header,
                                                const uint8_t *record, bool pinned)
 {
-    return ep_enter_share(e, sb_share_of(e->in[e->peeked].next, e->peeked), header, record, pinned);
+    struct ep_share *share = ep_enter_share(e, sb_share_of(e->in[e->peeked].next, e->peeked), header, record, pinned);
+    return share && !ep_drop_unmapped(e, share) ? share : NULL;
 }
 
 /* Has the dispatcher revoked it, before this share of it was entered, or before it was copied? Then the share goes. */
