@@ -460,7 +460,7 @@ class Retained(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     """Of the event."""
     payload: Any
-    """As its receivers get it where they name no type."""
+    """As its receivers get it where they name no type; None where it is not `whole`."""
     source: str
     """The endpoint that published it, which may have gone since."""
     number: int
@@ -471,6 +471,10 @@ class Retained(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the encoded payload."""
     raw: bytes
     """The payload as it was sent: the bytes that were given, or MessagePack."""
+    whole: bool = True
+    """False: there is no payload, because it was replaced while it was copied, and those that came
+    in its place, for half a second, were so, too: large ones, of a type that is published all the
+    time. Who subscribes with ``history`` gets them whole."""
 
 
 class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):

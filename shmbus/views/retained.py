@@ -4,15 +4,22 @@ A value has a number that is stored last, and is 0 before any cell of it is used
 copied is a value where the number is the same before and after. No number is used twice. So it is
 with a payload that lies in a pool: its sender writes there again only after that number is 0. It
 is read from the pool's file, where what is not there any more is an end, and no fault.
+
+Where values are replaced while they are copied, the cells are looked at again, for so long; what
+has gone even then is shown without its payload.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from ringbuf import RingbufError
 from ringbuf._kernel import Mapping
@@ -28,12 +35,10 @@ _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
 _FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
 _BLOCK = layout.BLOCK.itemsize
-_LOOKS = 100
-"""As long as values are replaced while they are copied."""
-
-
-class _Gone(Exception):
-    """A value was replaced, or dropped, while it was copied."""
+_PATIENCE = 0.5
+"""Seconds in which what is replaced while it is copied is looked for again."""
+_PIECE = 8 << 20
+"""Bytes of a payload that are read before its number is looked at."""
 
 
 class _Record(NamedTuple):
@@ -70,27 +75,61 @@ class Values:
     def __init__(self, bus: names.BusNames) -> None:
         self._bus = bus
         self._chunks: list[Mapping] = []
+        self._room = bytearray()  # payloads are read into it: new memory costs more than the copy
 
     def look(self, chunks: int, pattern: str, clock: Clock) -> list[Retained]:
         """Those of the types that match, in the order in which they were published. ``chunks``: how
         many segments BUS says there are."""
         if not self._open(chunks):
             return []
-        here: dict[int, int] = {}
-        copied: dict[int, Retained | None] = {}  # by number; None: of a type that does not match
-        for _ in range(_LOOKS):
+        found: dict[int, Retained | None] = {}  # by number; None: of a type that does not match
+        until = math.inf
+        while True:
             here = self._first_cells()
-            gone = False
-            for cell, number in sorted(here.items(), key=lambda one: -one[1]):
-                if number not in copied:
-                    try:
-                        copied[number] = self._value(cell, number, pattern, clock)
-                    except _Gone:  # what came in its place is elsewhere
-                        gone = True
-            if not gone:
+            found = {n: found[n] for n in here.values() if n in found}
+            if self._copy(here, found, pattern, clock) or time.monotonic() > until:
                 break
-        found = (copied.get(number) for number in sorted(here.values()))
-        return [one for one in found if one is not None]
+            until = min(until, time.monotonic() + _PATIENCE)
+        self._room = bytearray()
+        values = (found.get(number) for number in sorted(here.values()))
+        return [one for one in values if one is not None]
+
+    def _copy(
+        self, here: dict[int, int], found: dict[int, Retained | None], pattern: str, clock: Clock
+    ) -> bool:
+        """Copy what was not found whole yet, large payloads last, and the newest first: those stand
+        for longest. False: something was gone, and what came in its place is elsewhere."""
+        large: list[tuple[int, int, _Record]] = []
+        complete = True
+        for cell, number in sorted(here.items(), key=lambda one: -one[1]):
+            known = found.get(number)
+            if number in found and (known is None or known.whole):
+                continue
+            copied = self._record(cell)
+            if copied is None or not self._stands(cell, number):
+                complete = False
+                continue
+            record = _Record.of(copied)
+            if not patterns.covers(pattern, record.type):
+                found[number] = None
+            elif record.flags & layout.RecordFlag.POOLED:
+                large.append((cell, number, record))
+            else:
+                found[number] = _retained(record, number, clock, record.content)
+        for cell, number, record in large:
+            block = _block(record)
+            payload = self._pooled(block, partial(self._stands, cell, number))
+            if payload is not None:
+                found[number] = _retained(record, number, clock, payload)
+                continue
+            found[number] = _torn(record, number, clock, int(block["length"]))
+            complete &= self._stands(cell, number)  # its memory was removed, and does not come back
+        return complete
+
+    def _stands(self, cell: int, number: int) -> bool:
+        """The value has not been replaced, or dropped."""
+        place = self._place(cell)
+        return place is not None and place[0].load(place[1]) == number
 
     def blocks(self, chunks: int) -> Iterator[np.void]:
         """What says where their payloads lie, of those that are too large for cells."""
@@ -137,42 +176,25 @@ class Values:
             return None
         return self._chunks[chunk], _BEGIN + index * _CELL
 
-    def _value(self, cell: int, number: int, pattern: str, clock: Clock) -> Retained | None:
-        """None: its type does not match. Raises `_Gone`."""
-        place = self._place(cell)
-        assert place is not None
-        memory, at = place
-        copied = self._record(cell)
-        if copied is None or memory.load(at) != number:
-            raise _Gone
-        record = _Record.of(copied)
-        if not patterns.covers(pattern, record.type):
-            return None
-        payload: bytes | None = record.content
-        if record.flags & layout.RecordFlag.POOLED:
-            payload = self._pooled(record.content)
-        if payload is None or memory.load(at) != number:
-            raise _Gone
-        return _retained(record, payload, number, clock)
-
-    def _pooled(self, content: bytes) -> bytes | None:
-        """The payload proper; None where it is not there any more."""
-        if len(content) != _BLOCK:
-            return None
-        block = np.frombuffer(content, layout.BLOCK, 1)[0]
+    def _pooled(self, block: Any, stands: Callable[[], bool]) -> bytes | None:
+        """The payload proper; None where it is not there, or its value does not stand any more."""
         name = self._bus.pool(int(block["pool_slot"]), int(block["pool_generation"]))
-        parts: list[bytes] = []
-        at, left = int(block["offset"]), int(block["length"])
+        begin, length, read = int(block["offset"]), int(block["length"]), 0
         try:
             with open_file(name) as pool:
-                while left and (part := os.pread(pool, left, at)):
-                    parts.append(part)
-                    at, left = at + len(part), left - len(part)
+                if begin + length > os.fstat(pool).st_size:
+                    return None
+                if len(self._room) < length:
+                    self._room = bytearray(length)
+                room = memoryview(self._room)[:length]
+                while read < length and stands():
+                    part = os.preadv(pool, [room[read : read + _PIECE]], begin + read)
+                    if not part:
+                        return None
+                    read += part
         except (OSError, RingbufError, OverflowError, MemoryError):
             return None
-        if left:
-            return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(room) if stands() else None
 
     def _record(self, cell: int) -> bytes | None:
         """The bytes in the chain of cells that begins here; None where it is none, as while it is
@@ -195,15 +217,28 @@ class Values:
         return b"".join(parts)
 
 
-def _retained(record: _Record, raw: bytes, number: int, clock: Clock) -> Retained:
+def _block(record: _Record) -> Any:
+    """Where its payload lies."""
+    content = record.content if len(record.content) == _BLOCK else bytes(_BLOCK)
+    return np.frombuffer(content, layout.BLOCK, 1)[0]
+
+
+def _retained(record: _Record, number: int, clock: Clock, raw: bytes) -> Retained:
+    torn = _torn(record, number, clock, len(raw))
+    return replace(torn, payload=_value_of(raw, record.format), raw=raw, whole=True)
+
+
+def _torn(record: _Record, number: int, clock: Clock, size: int) -> Retained:
+    """All but the payload."""
     return Retained(
         type=record.type,
-        payload=_value_of(raw, record.format),
+        payload=None,
         source=record.source,
         number=number,
         sent=clock.at(int(record.header["sent_ns"])),
-        size=len(raw),
-        raw=raw,
+        size=size,
+        raw=b"",
+        whole=False,
     )
 
 

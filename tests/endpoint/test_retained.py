@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 from collections import defaultdict, deque
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import shmbus
 from shmbus import Message, errors
 from shmbus.testing import Attach, BusProcess, StartWorker, eventually
+from shmbus.views import retained
 
 from .looks import info
 
@@ -188,6 +190,54 @@ def test_what_is_replaced_all_the_time_is_found_each_time_and_whole(
     source.kill()
     *_, found = bus.retained("state")
     assert found.payload == found.payload[:1] * size
+
+
+@pytest.mark.slow
+def test_large_values_that_are_replaced_all_the_time_are_shown_and_whole_but_for_those_it_says(
+    bus: shmbus.Bus, worker: StartWorker
+) -> None:
+    worker(replace_all_the_time, 4 << 20, name="source")
+    eventually(lambda: bus.retained("state"))
+    for _ in range(3):
+        found = bus.retained("state")
+        assert any(one.whole for one in found)
+        for one in found:
+            assert (one.size, len(one.raw)) == (4 << 20, one.whole * (4 << 20))
+            assert one.raw == one.raw[:1] * len(one.raw)
+
+
+@pytest.mark.bus(history=1)
+def test_a_large_value_that_is_replaced_at_each_attempt_is_shown_without_its_payload(
+    bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, read, times = attach("source"), os.preadv, 4
+
+    def publish() -> None:
+        source.publish("state", bytes(300_000), retain=True, timeout=30)
+        settle(source)
+
+    def replace_and_read(file: int, buffers: Any, offset: int) -> int:
+        nonlocal times
+        if times:
+            times -= 1
+            publish()
+        return read(file, buffers, offset)
+
+    publish()
+    source.publish("other", 1, retain=True)
+    settle(source)
+    monkeypatch.setattr(os, "preadv", replace_and_read)
+    with shmbus.observe(bus.name) as view:
+        assert [(one.type, one.whole) for one in view.retained()] == [
+            ("other", True),
+            ("state", True),  # at the fifth attempt
+        ]
+        monkeypatch.setattr(retained, "_PATIENCE", 0.0)
+        times = 4
+        other, state = view.retained()
+        assert (other.payload, other.whole) == (1, True)
+        assert (state.payload, state.raw, state.whole) == (None, b"", False)
+        assert (state.type, state.source, state.size) == ("state", "source", 300_000)
 
 
 @pytest.mark.bus(retain_bytes=1 << 20)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import shmbus
-from shmbus.testing import Attach, StartWorker, eventually
+from shmbus.shared.names import SHM
+from shmbus.testing import Attach, StartWorker, eventually, in_shm
 
 from .conftest import Ran
 
@@ -72,6 +73,23 @@ def test_a_large_value_that_is_replaced_all_the_time_is_printed_whole(
         ran = shmbus_command("get", "-b", bus.name, "state", "--raw")
         assert (ran.code, ran.err) == (0, "")
         assert ran.out == ran.out[:1] * 200_000
+
+
+def test_of_what_could_not_be_copied_it_says_how_many_there_were(
+    bus: shmbus.Bus, attach: Attach, shmbus_command: Command
+) -> None:
+    source = attach("source")
+    source.publish("large", bytes(300_000), retain=True)
+    source.publish("small", 1, retain=True)
+    eventually(lambda: bus.info().retained == 2)
+    (pool,) = (name for name in in_shm(bus.name) if "pool:" in name)
+    (SHM / pool).unlink()
+    ran = shmbus_command("get", "-b", bus.name, "--raw")
+    assert (ran.code, ran.out) == (0, "1")
+    assert "of large, 1 not printed" in ran.err
+    ran = shmbus_command("get", "-b", bus.name, "large")
+    assert (ran.code, ran.out) == (1, "")
+    assert "shmbus sub large --history 1" in ran.err
 
 
 def test_where_there_is_none_the_exit_code_is_1(bus: shmbus.Bus, shmbus_command: Command) -> None:
