@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -309,29 +309,31 @@ class EndpointView:
 
     def untouched(self) -> Iterator[np.void]:
         """The headers of the messages that it has not taken yet."""
-        return (header for header, _ in self._untouched())
+        return (header for header, _ in self._untouched(layout.RingIndex.DATA))
 
     def untaken_blocks(self, most: int) -> Iterator[np.void]:
         """What says where their payloads lie, of those that are too large for rings, among what is
-        in its mailboxes, and the first messages that it has not taken yet: ``most`` of them are
-        looked through."""
+        in its mailboxes, and the first messages and replies that it has not taken yet: ``most`` of
+        each ring are looked through."""
         yield from self.mailboxes.blocks()
-        for header, record in islice(self._untouched(), most):
+        for header, record in chain.from_iterable(
+            islice(self._untouched(ring), most) for ring in layout.RingIndex
+        ):
             if int(header["flags"]) & _POOLED and len(record) >= _BLOCK:
                 yield np.frombuffer(record[-_BLOCK:], layout.BLOCK, 1)[0]
 
-    def _untouched(self) -> Iterator[tuple[np.void, bytes]]:
-        """Headers and records of the messages that it has not taken yet."""
+    def _untouched(self, of: layout.RingIndex) -> Iterator[tuple[np.void, bytes]]:
+        """Headers and records of what it has not taken yet from this ring."""
         if self.up is None or self.down is None:
             return
         down = copy_of(self.down, layout.DOWN)
-        ring, head = down["incoming_ring"][0], int(down["incoming"][0]["head"])
+        ring, head = down["incoming_ring"][of], int(down["incoming"][of]["head"])
         at, capacity = int(ring["offset"]), int(ring["capacity"])
         if at < layout.DOWN.itemsize or at + capacity > self.down.size:
             return
         data = memoryview(self.down)[at : at + capacity].tobytes()
         # Read after the copy: what follows this position was not overwritten meanwhile.
-        position = int(copy_of(self.up, layout.UP)["incoming"][0]["taken"])
+        position = int(copy_of(self.up, layout.UP)["incoming"][of]["taken"])
         if head - position > capacity:
             return
         header = layout.RECORD.itemsize

@@ -221,8 +221,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Who looks at what of it, the largest first. What waits for somebody, or is kept, is not among
     these."""
     untaken: tuple[Holding, ...] = ()
-    """Who has what of it in its ring and has not taken it, or in a mailbox; found out while a
-    sender waits, and else only where that is asked for: it is dear."""
+    """Who has what of it in its rings and has not taken it, requests and replies too, or in a
+    mailbox; found out while a sender waits, and else only where that is asked for: it is dear."""
     kept: int = 0
     """Bytes of it in values that the bus keeps (``publish(..., retain=True)``); found out likewise,
     and of one that has gone."""

@@ -18,7 +18,7 @@ from shmbus import errors
 from shmbus.settings import MIB
 from shmbus.shared import layout, names
 from shmbus.testing import BusProcess, eventually, in_shm
-from shmbus.views import BusView, Holding, find_leavings, observe, shared_memory
+from shmbus.views import BusView, Holding, Pool, find_leavings, observe, shared_memory
 from tests.by_hand import BusByHand, camera_on
 
 
@@ -88,11 +88,12 @@ def test_a_sender_that_waits_for_space_in_its_pool_is_told_with_who_holds_it(
     assert seen.health().healthy
 
 
+@pytest.mark.parametrize("of", layout.RingIndex)
 def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
-    bus: BusByHand, seen: BusView
+    bus: BusByHand, seen: BusView, of: layout.RingIndex
 ) -> None:
     camera, slow = camera_on(bus), bus.endpoint(1, "slow")
-    slow.down["incoming_ring"]["offset"] = layout.DOWN.itemsize
+    slow.down["incoming_ring"]["offset"][of] = layout.DOWN.itemsize
     ring = np.frombuffer(memoryview(slow.down_segment.memory), np.uint8)[layout.DOWN.itemsize :]
     record, block = np.zeros(1, layout.RECORD), np.zeros(1, layout.BLOCK)
     record["kind"], record["flags"] = layout.Kind.EVENT, layout.RecordFlag.POOLED
@@ -101,8 +102,8 @@ def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
     record["length"] = length = record.itemsize + block.itemsize
     for at in range(0, 3 * length, length):
         ring[at : at + length] = np.frombuffer(record.tobytes() + block.tobytes(), np.uint8)
-    slow.down["incoming"][0]["head"] = 3 * length
-    slow.up["incoming"][0]["taken"] = length
+    slow.down["incoming"][of]["head"] = 3 * length
+    slow.up["incoming"][of]["taken"] = length
     slow.up["receivers"] = 1
     pool = seen.pools()[0]
     assert (pool.waiting, pool.untaken) == (False, ())
@@ -231,6 +232,26 @@ def test_who_has_not_taken_what_fills_a_pool_is_named_to_its_sender(bus_name: st
         with pytest.raises(errors.QueueFull, match="held by 'slow'") as caught:
             camera.publish("frame", bytes(MIB // 2), timeout=0.05)
         assert caught.value.holders == (("slow", slow_has.bytes),)
+
+
+def test_who_has_not_taken_a_request_that_fills_a_pool_is_named(bus_name: str) -> None:
+    few = shmbus.Settings(pool_bytes=MIB)
+    with (
+        shmbus.serve(bus_name) as bus,
+        bus.attach("asker", settings=few) as asker,
+        bus.attach("server") as server,
+    ):
+        server.handle("frame", len)
+        future = asker.request_async("frame", bytes(MIB // 2), timeout=60)
+        server_has = Holding(endpoint="server", count=1, bytes=MIB // 2)
+        eventually(lambda: pool_of("asker", bus).untaken == (server_has,))
+        with pytest.raises(errors.QueueFull, match="held by 'server'"):
+            asker.request("frame", bytes(MIB), timeout=0.05)
+        future.cancel()
+
+
+def pool_of(endpoint: str, bus: shmbus.Bus) -> Pool:
+    return next(pool for pool in bus.pools(untaken=True) if pool.endpoint == endpoint)
 
 
 def test_what_of_a_pool_waits_in_mailboxes_or_is_kept_is_told_too(bus_name: str) -> None:
