@@ -155,6 +155,38 @@ def test_views_outlive_sender_and_bus_and_a_successor_loses_no_block(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_gives_back_what_lies_in_a_pool_that_a_successor_cannot_open_is_not_at_fault(
+    bus_process: BusProcess, attach: Attach, leaves: bool
+) -> None:
+    source, one = attach("source", reconnect=True), attach("one", reconnect=True)
+    one.subscribe("picture", group="g")
+    source.publish("picture", picture(7))
+    message = one.receive(60)
+    assert message is not None
+    seat = source._seat
+    pool, aside = (
+        SHM / seat.names.pool(seat.slot, seat.generation),
+        SHM / f"{bus_process.name}-aside",
+    )
+    if leaves:
+        source.close()
+        eventually(lambda: [e.name for e in one.bus.endpoints()] == ["one"])
+    bus_process.kill()
+    message.nack()
+    pool.rename(aside)
+    try:
+        pool.symlink_to(aside)  # which is not followed
+        bus_process.restart()
+        again = one.receive(60)
+        assert shows(again, 7)
+        assert again is not None
+        assert (again.attempt, one.bus.health().violations) == (2, 0)
+    finally:
+        aside.replace(pool)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("bus_settings", [FEW])
 def test_a_large_value_is_kept_where_it_is_and_outlives_publisher_and_dispatcher(
     bus_process: BusProcess, attach: Attach

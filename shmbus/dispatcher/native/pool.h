@@ -207,11 +207,12 @@ static inline void dp_drop_block(struct dp_forwarder *f, struct dp_pool *pool, u
     dp_look_at_block(f, pool, index);
 }
 
-/* Whole, and within the pool. */
+/* Whole, and within the pool, as far as its size is known. */
 static inline bool dp_block_sound(const struct dp_pool *pool, const struct sb_block *b)
 {
+    uint64_t bytes = pool->bytes ? pool->bytes : INT64_MAX;
     return b->index < SB_BLOCKS && b->length && b->offset >= SB_POOL_DATA && b->offset % DP_PAGE == 0 &&
-           b->length <= pool->bytes && b->offset <= pool->bytes - b->length;
+           b->length <= bytes && b->offset <= bytes - b->length;
 }
 
 /* Its use is this one, of this memory? */

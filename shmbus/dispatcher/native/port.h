@@ -33,7 +33,7 @@ static inline bool dp_set_has(const struct dp_set *s, uint32_t slot) { return s-
 enum dp_line { DP_LINE_DATA = SB_DATA, DP_LINE_REPLIES = SB_REPLIES, DP_LINE_HANDED_ON, DP_LINES };
 
 struct dp_block { /* of a pool, by the last use that we know of */
-    uint64_t use;
+    uint64_t use;            /* 0: none, or, while it has shares, not known, likewise */
     uint64_t offset, length; /* as its record says; length 0: not known, since an earlier dispatcher saw it */
     uint32_t shares;
 };
@@ -42,7 +42,7 @@ struct dp_pool { /* an endpoint's, see pool.h */
     uint32_t slot, generation;
     bool orphan;                /* its endpoint has gone, */
     bool dead;                  /* and its process, too */
-    uint64_t bytes, pages;      /* of its segment; pages of an orphan that count */
+    uint64_t bytes, pages;      /* of its segment, 0: not known, of an orphan; pages of an orphan that count */
     const struct sb_pool *head; /* mapped; NULL: not yet */
     uint64_t again_ns;          /* it could not be: not before */
     bool unfinished;            /* since its endpoint was killed as it made it */

@@ -59,13 +59,14 @@ static inline struct dp_share *dp_find_share(const struct dp_port *port, uint64_
     return NULL;
 }
 
-/* Does it have a share of this block, with this use? */
+/* Does it have a share of this block, with this use? Where that is not known, since the pool could not be opened at an
+ * adoption, any will do: who gives back what it has is not at fault. */
 static inline bool dp_shares_block(const struct dp_port *port, const struct sb_block *b)
 {
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         if (s->index == b->index && s->pool->slot == b->pool_slot && s->pool->generation == b->pool_generation &&
-            dp_is_block(&s->pool->blocks[b->index], b) && dp_block_sound(s->pool, b))
+            (!s->pool->blocks[b->index].use || dp_is_block(&s->pool->blocks[b->index], b)) && dp_block_sound(s->pool, b))
             return true;
     }
     return false;
